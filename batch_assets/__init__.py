@@ -1,0 +1,33 @@
+"""A dataset -> Anthropic Message Batches -> Parquet, as Dagster assets.
+
+The public names are imported on demand: the core works without Dagster, whose import takes seconds.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batch_assets.component import MessageBatchComponent
+    from batch_assets.dagster.assets import build_message_batch_assets
+    from batch_assets.dagster.sensor import build_message_batch_sensor
+
+__version__ = "0.1.0"
+__all__ = ["MessageBatchComponent", "build_message_batch_assets", "build_message_batch_sensor"]
+
+_HOMES = {
+    "MessageBatchComponent": "batch_assets.component",
+    "build_message_batch_assets": "batch_assets.dagster.assets",
+    "build_message_batch_sensor": "batch_assets.dagster.sensor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

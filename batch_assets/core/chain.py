@@ -1,0 +1,110 @@
+"""What Dagster and the command line call: collect and join in one step, and what is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from batch_assets.core.errors import ResultsError
+from batch_assets.core.ledger import Transaction, batches, files, submissions
+from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission
+from batch_assets.core.responses import CollectReport, collect_batch
+from batch_assets.core.results import ResultsReport, write_results
+from batch_assets.core.root import Root
+
+# While batches still run, the table is refreshed at most this often.
+PARTIAL_SECONDS = 900.0
+# Files in doubt are looked for at most this often.
+DOUBT_SECONDS = 60.0
+
+
+@dataclass
+class CollectedResults:
+    """What one run of the results stage did."""
+
+    results: ResultsReport | None
+    collected: list[CollectReport] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def collect_results(
+    root: Root,
+    pipeline: str,
+    partition: str = "",
+    on_batch: Callable[[str, int], None] | None = None,
+) -> CollectedResults:
+    """Collects every ended batch of a pipeline, then joins a partition's table anew.
+
+    Args:
+        on_batch: told (batch id, bytes downloaded so far).
+
+    Returns:
+        What was collected; batches whose results were not to be had are named as problems.
+    """
+    done = CollectedResults(None)
+    with root.ledger.read() as tx:
+        ended = batches.in_state(tx, "ended", pipeline=pipeline)
+    if ended:
+        root.check_endpoint()
+    for batch in ended:
+        try:
+            report = collect_batch(root, batch, _told(on_batch, batch.id))
+        except ResultsError as error:
+            done.problems.append(str(error))
+            continue
+        if report is not None:
+            done.collected.append(report)
+            done.problems += [report.problem] if report.problem else []
+    done.results = write_results(root, pipeline, partition)
+    return done
+
+
+def _told(on_batch: Callable[[str, int], None] | None, batch_id: str) -> Callable[[int], None] | None:
+    return (lambda count: on_batch(batch_id, count)) if on_batch is not None else None
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an unattended run could do for a submission.
+
+    Attributes:
+        send: `batches` has something to do, otherwise only `results`.
+        pause: seconds that should have passed since the last round was opened.
+        reason: in words.
+    """
+
+    send: bool
+    pause: float
+    reason: str
+
+
+def work_for(tx: Transaction, submission: Submission) -> Work | None:
+    """What is left to do for a submission in force, None when nothing is or everything must wait.
+
+    Requests that no run of `batches` has begun to send are a person's business: they cost money.
+    """
+    waited = submissions.waited_on(tx, submission.id)
+    if submission.began_at is not None and (work := _to_send(tx, submission, waited)) is not None:
+        return work
+    ended = batches.ended_for(tx, submission.pipeline, submission.partition, [file.id for file in waited])
+    running = sum(file.state in HOLDING for file in waited) - len({batch.file_id for batch in ended})
+    pause = PARTIAL_SECONDS if running > 0 else 0.0
+    if ended:
+        return Work(False, pause, f"{len(ended)} batches have ended")
+    if any((file.collected_seq or 0) > (submission.joined_seq or 0) for file in waited):
+        return Work(False, pause, "answers have come in since the last join")
+    if submission.final_at is not None and submission.announced_at is None:
+        return Work(False, 0.0, "the complete results are not announced yet")
+    return None
+
+
+def _to_send(tx: Transaction, submission: Submission, waited: list[RequestFile]) -> Work | None:
+    if submission.ask_again:
+        return Work(True, 0.0, f"{submission.ask_again} failed requests are asked again")
+    ready = [file for file in waited if file.state == "ready" and file.not_before <= tx.now]
+    if ready:
+        return Work(True, 0.0, f"{len(ready)} request files are left to send")
+    in_doubt = {file.id for _, file in files.in_doubt(tx)} & {file.id for file in waited}
+    if in_doubt:
+        return Work(True, DOUBT_SECONDS, f"{len(in_doubt)} request files are in doubt")
+    return None

@@ -1,0 +1,272 @@
+"""The official SDK as transport: its authentication, sockets and error classes, none of its object layer.
+
+The SDK repeats a POST whose reply was lost, which would pay for a batch twice, and follows the server's
+`results_url` with the key in hand. Neither happens here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from batch_assets.core.settings import Settings
+from batch_assets.core.wire import BatchObject
+
+if TYPE_CHECKING:
+    import anthropic
+
+BATCHES = "/v1/messages/batches"
+PAGE = 1000  # the most batches that one list call returns
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 30.0
+CREATE_SECONDS = 600.0  # from the last byte of the upload to the answer
+_DOWNLOAD_CHUNK = 1 << 20
+
+# Texts and codes of refusals that only a person can mend; repeating would be refused again.
+_STOP_STATUS = (401, 402, 403)
+_STOP_TEXTS = ("credit balance is too low", "spend limit", "usage limits")
+_STOP_CODES = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "organization_on_hold")
+
+
+class ApiError(Exception):
+    """Base of what a call can end in. The text is for people and holds no secret."""
+
+
+class NotSentError(ApiError):
+    """No connection came about: nothing was sent."""
+
+
+class UnknownOutcomeError(ApiError):
+    """The request may or may not have been carried out."""
+
+
+class NotFoundError(ApiError):
+    """404: unknown, not there yet, or another workspace's."""
+
+
+class RefusedError(ApiError):
+    """The API said no: the request was not carried out.
+
+    Attributes:
+        status: HTTP status.
+        type: the API's error type, "" where the body had none.
+        stop: only a person can mend it (key, billing, spend limit).
+        retry_after: seconds the API asked to wait, None where it did not.
+    """
+
+    def __init__(self, status: int, type_: str, message: str, stop: bool, retry_after: float | None) -> None:
+        self.status, self.type, self.stop, self.retry_after = status, type_, stop, retry_after
+        super().__init__(f"HTTP {status} {type_}: {message}" if type_ else f"HTTP {status}: {message}")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of the list of batches, newest first."""
+
+    batches: list[BatchObject]
+    has_more: bool
+    last_id: str | None
+
+
+class ApiClient:
+    """The batch endpoints of one API. Reads are repeated by the SDK, a create never.
+
+    Attributes:
+        base_url: where every call goes, the key with it.
+        organization: whose key it is, as the API last said; None before the first answer.
+        poll_floor: seconds the API asked to wait between looks at a batch, as it last said.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.base_url = settings.require_endpoint()
+        self._emulated = settings.emulator_url is not None
+        self._has_key = settings.emulator_url is None and settings.has_credentials
+        self.organization: str | None = None
+        self.poll_floor = 0.0
+
+    @cached_property
+    def _sdk(self) -> anthropic.Anthropic:
+        import anthropic  # takes over a second: only what talks to the API pays for it
+
+        # The emulator gets no real key; a gateway without credentials of ours gets a word in its place.
+        options: dict[str, Any] = {} if self._has_key else {"api_key": "none"}
+        return anthropic.Anthropic(
+            base_url=self.base_url,
+            max_retries=2,
+            timeout=anthropic.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
+            http_client=anthropic.DefaultHttpxClient(follow_redirects=False),
+            **options,
+        )
+
+    def close(self) -> None:
+        if "_sdk" in self.__dict__:
+            self._sdk.close()
+
+    def create(self, body: Iterable[bytes], length: int, headers: Mapping[str, str]) -> BatchObject:
+        """Submits a batch, once.
+
+        Args:
+            body: the JSON body in chunks; an exception it raises ends the call unsent and comes out as it is.
+            length: of the body, bytes.
+            headers: that belong to the requests' identity.
+
+        Errors:
+            NotSentError, UnknownOutcomeError, RefusedError.
+        """
+        import anthropic
+
+        timeout = anthropic.Timeout(CREATE_SECONDS, connect=CONNECT_SECONDS)
+        sdk = self._sdk.with_options(max_retries=0, timeout=timeout)
+        guarded = _Body(body)
+        try:
+            with _translated(guarded):
+                response = sdk.post(
+                    BATCHES,
+                    cast_to=_raw_response(),
+                    content=guarded,
+                    options={"headers": {**headers, "Content-Length": str(length)}},
+                )
+        except NotFoundError as error:
+            raise RefusedError(404, "not_found_error", str(error), False, None) from None
+        return self._batch(response, "create")
+
+    def retrieve(self, batch_id: str) -> BatchObject:
+        """One batch as it stands. Errors: NotFoundError, RefusedError, UnknownOutcomeError, NotSentError."""
+        with _translated():
+            response = self._sdk.get(f"{BATCHES}/{batch_id}", cast_to=_raw_response())
+        return self._batch(response, "retrieve")
+
+    def page(self, limit: int = PAGE, after_id: str | None = None) -> Page:
+        """One page of the workspace's batches. Errors: as retrieve."""
+        params: dict[str, Any] = {"limit": limit} | ({"after_id": after_id} if after_id else {})
+        with _translated():
+            response = self._sdk.get(BATCHES, cast_to=_raw_response(), options={"params": params})
+        body = self._json(response, "list")
+        try:
+            batches = [BatchObject.parse(entry) for entry in body["data"]]
+            return Page(batches, bool(body["has_more"]), body.get("last_id"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnknownOutcomeError(f"list: the answer is not a list of batches: {error}") from None
+
+    def newest(self) -> BatchObject | None:
+        """The workspace's newest batch, None when it has none. Errors: as retrieve."""
+        batches = self.page(limit=1).batches
+        return batches[0] if batches else None
+
+    def batches_back_to(self, created_at: float | None) -> Iterator[BatchObject]:
+        """Batches newest first, over as many pages as it takes, down to a creation time (None: all)."""
+        after_id = None
+        while True:
+            page = self.page(after_id=after_id)
+            for batch in page.batches:
+                if created_at is not None and batch.created_at < created_at:
+                    return
+                yield batch
+            if not page.has_more or page.last_id is None:
+                return
+            after_id = page.last_id
+
+    @contextmanager
+    def results(self, batch_id: str) -> Iterator[Iterator[bytes]]:
+        """The raw bytes of a batch's results, from the path relative to the base URL.
+
+        Errors: as retrieve, when opening and while reading; a break in the middle is UnknownOutcomeError.
+        """
+        with _translated():
+            response: Any = self._sdk.get(
+                f"{BATCHES}/{batch_id}/results",
+                cast_to=_raw_response(),
+                stream=True,
+                options={"headers": {"Accept": "application/x-jsonl"}},
+            )
+        try:
+            with _translated():
+                yield response.iter_bytes(_DOWNLOAD_CHUNK)
+        finally:
+            response.close()
+
+    def _batch(self, response: Any, call: str) -> BatchObject:
+        body = self._json(response, call)
+        try:
+            return BatchObject.parse(body)
+        except ValueError as error:
+            raise UnknownOutcomeError(f"{call}: {error}") from None
+
+    def _json(self, response: Any, call: str) -> Any:
+        self.organization = response.headers.get("anthropic-organization-id") or self.organization
+        if not self._emulated:
+            self.poll_floor = _number(response.headers.get("retry-after")) or 0.0
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            raise UnknownOutcomeError(f"{call}: the answer is not JSON (HTTP {response.status_code})") from None
+
+
+class _Body:
+    """A request body that remembers its own failure: the SDK reports every failure as a connection error."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = chunks
+        self.failure: Exception | None = None
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._chunks
+        except Exception as error:
+            self.failure = error
+            raise
+
+
+def _raw_response() -> Any:
+    import httpx2
+
+    return httpx2.Response
+
+
+@contextmanager
+def _translated(body: _Body | None = None) -> Iterator[None]:
+    """The SDK's and the transport's errors as ours, keys left out of every text."""
+    import anthropic
+    import httpx2
+
+    try:
+        yield
+    except anthropic.APIStatusError as error:
+        raise _status_error(error) from None
+    except anthropic.APIConnectionError as error:
+        if body is not None and body.failure is not None:
+            raise body.failure from None
+        cause = error.__cause__
+        if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
+            raise NotSentError(f"no connection: {cause or type(cause).__name__}") from None
+        raise UnknownOutcomeError(f"no answer: {type(cause or error).__name__} {cause or error}".strip()) from None
+    except httpx2.HTTPError as error:
+        raise UnknownOutcomeError(f"the answer broke off: {type(error).__name__} {error}".strip()) from None
+
+
+def _status_error(error: anthropic.APIStatusError) -> ApiError:
+    status, type_ = error.status_code, str(error.type or "")
+    message = error.api_message or f"{error.response.reason_phrase or 'no text'}"
+    if status == 404:
+        return NotFoundError(message)
+    if status in (408, 409) or status >= 500:
+        return UnknownOutcomeError(f"HTTP {status} {type_}: {message}")
+    lowered = message.lower()
+    stop = (
+        status in _STOP_STATUS
+        or error.error_code in _STOP_CODES
+        or (status in (400, 429) and any(text in lowered for text in _STOP_TEXTS))
+    )
+    return RefusedError(status, type_, message, stop, _number(error.response.headers.get("retry-after")))
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

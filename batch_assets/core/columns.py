@@ -1,0 +1,80 @@
+"""The columns of results: their names, their types, and who may not take them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from batch_assets.core.config import Pipeline
+
+TIMESTAMP = pa.timestamp("us", "UTC")
+
+# The columns that follow the row key and the carried columns, typed ones of the output schema excepted:
+# those stand behind response_text.
+BEFORE_OUTPUT = [
+    pa.field("custom_id", pa.string()),
+    pa.field("result_type", pa.string()),
+    pa.field("response_text", pa.string()),
+]
+AFTER_OUTPUT = [
+    pa.field("stop_reason", pa.string()),
+    pa.field("response_model", pa.string()),
+    pa.field("message_id", pa.string()),
+    pa.field("input_tokens", pa.int64()),
+    pa.field("output_tokens", pa.int64()),
+    pa.field("cache_creation_input_tokens", pa.int64()),
+    pa.field("cache_read_input_tokens", pa.int64()),
+    pa.field("cost_usd", pa.float64()),
+    pa.field("shared_with", pa.string()),
+    pa.field("error_type", pa.string()),
+    pa.field("error_message", pa.string()),
+    pa.field("batch_id", pa.string()),
+    pa.field("attempts", pa.int32()),
+    pa.field("ended_at", TIMESTAMP),
+    pa.field("response_json", pa.string()),
+]
+RESULT_NAMES = [field.name for field in (*BEFORE_OUTPUT, *AFTER_OUTPUT)]
+# Of rows that share a request, these stand on the first one only, so that sums over the table are right.
+COUNTED_ONCE = (
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "cost_usd",
+)
+
+
+def check_columns(pipeline: Pipeline, key: str, carried: dict[str, str]) -> None:
+    """Checks that every column of results has a name of its own.
+
+    Args:
+        carried: dataset column to its name in results, the row key left out or in.
+
+    Errors:
+        ConfigError: two columns of one name, naming both and the line of YAML that mends it.
+    """
+    typed = pipeline.output.names if pipeline.output else []
+    for name in typed:
+        if name in RESULT_NAMES or name == key:
+            raise pipeline.error(
+                "output_schema", f"the property {name!r} has the name of a results column: rename it"
+            )
+    taken = {
+        **dict.fromkeys(RESULT_NAMES, "results column"),
+        **dict.fromkeys(typed, "output schema's property"),
+    }
+    if key in taken:
+        raise pipeline.error("dataset.key", f"the row key {key!r} and the {taken[key]} {key!r} have the same name")
+    taken[key] = "row key"
+    for column, name in carried.items():
+        if column == key and name == key:
+            continue
+        if name in taken:
+            raise pipeline.error(
+                "dataset.columns",
+                f"the carried column {column!r} and the {taken[name]} {name!r} have the same name: "
+                f"write columns as a map with the line `{column}: dataset_{column}`",
+            )
+        taken[name] = f"carried column {column!r} as"

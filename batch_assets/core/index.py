@@ -1,0 +1,121 @@
+"""The request index: every dataset row in order, with its digest or the reason it was rejected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_assets.core.dataset import Dataset
+from batch_assets.core.digests import DIGEST_BYTES
+from batch_assets.core.output_schema import OutputSchema
+from batch_assets.core.root import Root, submission_parts
+
+# Columns of the index's own; results have none of these names.
+DIGEST, REASON, MESSAGE = "batch_assets.digest", "batch_assets.reason", "batch_assets.message"
+_OWN = [
+    pa.field(DIGEST, pa.binary(DIGEST_BYTES)),
+    pa.field(REASON, pa.string()),
+    pa.field(MESSAGE, pa.string()),
+]
+_GROUP_ROWS = 16384
+COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+
+
+class IndexWriter:
+    """Writes index.parquet, a row group at a time."""
+
+    def __init__(self, path: Path, dataset: Dataset) -> None:
+        carried = [
+            pa.field(name, dataset.schema.field(column).type if column != dataset.key else dataset.key_type)
+            for column, name in dataset.carried.items()
+            if (column, name) != (dataset.key, dataset.key)
+        ]
+        self._columns = [
+            dataset.key,
+            *(column for column, name in dataset.carried.items() if (column, name) != (dataset.key, dataset.key)),
+        ]
+        self.schema = pa.schema([pa.field(dataset.key, dataset.key_type), *carried, *_OWN])
+        self._writer = pq.ParquetWriter(path, self.schema, **COMPRESSION)
+        self._waiting: list[pa.RecordBatch] = []
+
+    def write(
+        self, table: pa.RecordBatch, digests: list[bytes | None], rejects: dict[int, tuple[str, str]]
+    ) -> None:
+        """Adds rows: `rejects` maps a row's position to (reason, message)."""
+        count = len(table)
+        own = [
+            pa.array(digests, _OWN[0].type),
+            pa.array([rejects[i][0] if i in rejects else None for i in range(count)], pa.string()),
+            pa.array([rejects[i][1] if i in rejects else None for i in range(count)], pa.string()),
+        ]
+        columns = [table.column(name) for name in self._columns]
+        self._waiting.append(pa.RecordBatch.from_arrays([*columns, *own], schema=self.schema))
+        if sum(map(len, self._waiting)) >= _GROUP_ROWS:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.Table.from_batches(self._waiting))
+            self._waiting = []
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
+
+
+def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) -> None:
+    """Writes rejected.parquet: the row keys with the reasons; no rows when none was rejected."""
+    names = [schema.names[0], "reason", "message"]
+    target = pa.schema([schema.field(0), ("reason", pa.string()), ("message", pa.string())])
+    table = pa.Table.from_batches([batch.rename_columns(names) for batch in rows], target)
+    pq.write_table(table, path, **COMPRESSION)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a submission was made of: results need nothing else of the pipeline.
+
+    Attributes:
+        content: the manifest.json.
+    """
+
+    content: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return str(self.content["key"])
+
+    @property
+    def output(self) -> OutputSchema | None:
+        schema = self.content["output_schema"]
+        return OutputSchema(schema) if schema is not None else None
+
+    @classmethod
+    def read(cls, root: Root, pipeline: str, partition: str, submission_id: str) -> Manifest:
+        folder = submission_parts(pipeline, partition, submission_id)
+        return cls(json.loads(root.storage.read_bytes(*folder, "manifest.json")))
+
+
+class RequestIndex:
+    """A submission's index, read in slices."""
+
+    def __init__(self, root: Root, pipeline: str, partition: str, submission_id: str) -> None:
+        folder = submission_parts(pipeline, partition, submission_id)
+        self._storage, self._parts = root.storage, (*folder, "index.parquet")
+        with self._open() as file:
+            self.rows: int = file.metadata.num_rows
+            self.schema: pa.Schema = file.schema_arrow.remove_metadata()
+
+    def _open(self) -> pq.ParquetFile:
+        return pq.ParquetFile(self._storage.open(*self._parts), buffer_size=1 << 16, pre_buffer=False)
+
+    def slices(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Its rows in order, with all or some of its columns."""
+        with self._open() as file:
+            yield from file.iter_batches(8192, columns=columns, use_threads=False)

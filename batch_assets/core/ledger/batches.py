@@ -1,0 +1,174 @@
+"""Batches: from the id the API gave to the answers in the response store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger import files
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.records import Batch, to_record, to_records
+from batch_assets.core.ledger.tables import batch, request_file
+from batch_assets.core.wire import BatchObject
+
+
+def by_id(tx: Transaction, batch_id: str) -> Batch | None:
+    row = tx.execute(sa.select(batch).where(batch.c.id == batch_id)).first()
+    return to_record(Batch, row) if row is not None else None
+
+
+def known_ids(tx: Transaction) -> set[str]:
+    """Every batch id the ledger has an opinion about, foreign ones too."""
+    return set(tx.execute(sa.select(batch.c.id)).scalars())
+
+
+def in_state(tx: Transaction, *states: str, pipeline: str | None = None) -> list[Batch]:
+    statement = sa.select(batch).where(batch.c.state.in_(states)).order_by(batch.c.created_at, batch.c.id)
+    if pipeline is not None:
+        statement = statement.where(batch.c.pipeline == pipeline)
+    return to_records(Batch, tx.execute(statement))
+
+
+def ended_for(tx: Transaction, pipeline: str, partition: str, waited: list[str]) -> list[Batch]:
+    """Ended batches that a partition's results should collect: its own files' and those it waits on."""
+    statement = (
+        sa.select(batch)
+        .join(request_file, request_file.c.id == batch.c.file_id)
+        .where(
+            batch.c.state == "ended",
+            batch.c.pipeline == pipeline,
+            sa.or_(request_file.c.partition == partition, request_file.c.id.in_(waited)),
+        )
+    )
+    return to_records(Batch, tx.execute(statement))
+
+
+def accept(
+    tx: Transaction, file_id: str, intent_id: int, seen: BatchObject, *, provisional: bool, reason: str
+) -> None:
+    """The file became this batch."""
+    file = files.by_id(tx, file_id)
+    files.move(tx, file_id, ("sending", "unresolved"), "submitted", reason, batch_id=seen.id, error=None)
+    files.settle(tx, intent_id, "adopted" if provisional else "accepted")
+    _insert(tx, seen, file_id=file_id, pipeline=file.pipeline, provisional=provisional, reason=reason)
+
+
+def note_foreign(tx: Transaction, seen: BatchObject, reason: str) -> None:
+    """Remembers a batch that is somebody else's, so that it is looked into once only."""
+    _insert(tx, seen, file_id=None, pipeline=None, reason=reason, state="foreign")
+
+
+def note_paid_twice(tx: Transaction, seen: BatchObject, file_id: str, reason: str) -> None:
+    """Remembers a batch of ours that turned up after its file had been sent again."""
+    file = files.by_id(tx, file_id)
+    _insert(
+        tx,
+        seen,
+        file_id=file_id,
+        pipeline=file.pipeline,
+        provisional=False,
+        reason=reason,
+        state="paid_twice",
+    )
+
+
+def _insert(tx: Transaction, seen: BatchObject, *, reason: str, state: str | None = None, **values: Any) -> None:
+    state = state or ("ended" if seen.ended else "open")
+    row = {"state": state, "submitted_at": tx.now, "next_poll_at": tx.now}
+    tx.execute(sa.insert(batch).values({**row, "id": seen.id, **_seen(seen), **values}))
+    tx.record("batch", seen.id, None, state, reason)
+
+
+def _seen(seen: BatchObject) -> dict[str, Any]:
+    return {
+        "processing_status": seen.processing_status,
+        "requests": seen.total,
+        "counts": json.dumps(seen.request_counts),
+        "created_at": seen.created_at,
+        "expires_at": seen.expires_at,
+        "ended_at": seen.ended_at,
+    }
+
+
+def observe(tx: Transaction, before: Batch, seen: BatchObject, next_poll_at: float) -> bool:
+    """Takes over what the API says of an open batch.
+
+    Returns:
+        Whether anything a person would look at changed.
+    """
+    current = by_id(tx, before.id)
+    if current is None or current.state not in ("open", "unreachable"):
+        return False
+    state = "ended" if seen.ended else "open"
+    values = {**_seen(seen), "state": state, "next_poll_at": next_poll_at, "missing_since": None}
+    tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
+    if state != current.state:
+        tx.record("batch", before.id, current.state, state, f"the API says {seen.processing_status}")
+    changed = (current.processing_status, current.counts) != (seen.processing_status, values["counts"])
+    return changed or state != current.state
+
+
+def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float) -> bool:
+    """The API answered 404 for a batch it accepted. Fresh ones are often not there yet.
+
+    Args:
+        patience: seconds of 404 after which the batch counts as unreachable.
+
+    Returns:
+        Whether it has become unreachable just now.
+    """
+    current = by_id(tx, before.id)
+    if current is None or current.state not in ("open", "unreachable"):
+        return False
+    since = current.missing_since if current.missing_since is not None else tx.now
+    gone = current.state == "open" and tx.now - since >= patience
+    values: dict[str, Any] = {"missing_since": since, "next_poll_at": next_poll_at}
+    if gone:
+        values["state"] = "unreachable"
+        tx.record("batch", before.id, "open", "unreachable", f"404 for {tx.now - since:.0f} s")
+    tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
+    return gone
+
+
+def downloaded_in_part(tx: Transaction, batch_id: str) -> int:
+    """Counts an incomplete download and returns how many there were."""
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
+    return int(tx.execute(sa.select(batch.c.downloads).where(batch.c.id == batch_id)).scalar_one())
+
+
+def collected(tx: Transaction, batch_id: str, reason: str) -> None:
+    """The batch's answers are in the response store."""
+    current = by_id(tx, batch_id)
+    if current is None or current.state == "collected":
+        return
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(state="collected", provisional=False))
+    seq = tx.record("batch", batch_id, current.state, "collected", reason)
+    if current.file_id is None:
+        return
+    file = files.by_id(tx, current.file_id)
+    if file.state == "submitted" and file.batch_id == batch_id:
+        files.move(tx, file.id, ("submitted",), "collected", f"answers of {batch_id} stored", collected_seq=seq)
+    else:
+        tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(collected_seq=seq))
+
+
+def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
+    """A batch adopted on its count is somebody else's: its file is in doubt again, with its first anchor."""
+    current = by_id(tx, batch_id)
+    if current is None or current.file_id is None:
+        return
+    tx.execute(
+        sa.update(batch).where(batch.c.id == batch_id).values(state="foreign", file_id=None, provisional=False)
+    )
+    tx.record("batch", batch_id, current.state, "foreign", reason)
+    files.move(tx, current.file_id, ("submitted",), "unresolved", reason, batch_id=None)
+    last = files.of_file(tx, current.file_id)[-1]
+    files.settle(tx, last.id, "unresolved")
+
+
+def summary(counts: Mapping[str, int]) -> str:
+    """Counts in words, zeros left out: "3 succeeded, 1 errored"."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"

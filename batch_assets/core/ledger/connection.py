@@ -1,0 +1,168 @@
+"""The ledger's database: SQLite beside the data, PostgreSQL in production. One writer at a time."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine
+
+from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError
+from batch_assets.core.ledger import tables
+
+
+@cache
+def process_name() -> str:
+    """Who does it, for the history: host and process id."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dataclass
+class Transaction:
+    """An open transaction with its own idea of now.
+
+    Attributes:
+        connection: the SQLAlchemy connection.
+        now: seconds since 1970 by the database's clock (on SQLite the machine's, it is the same host).
+    """
+
+    connection: Connection
+    now: float
+
+    def execute(self, statement: Any) -> sa.CursorResult[Any]:
+        return self.connection.execute(statement)
+
+    def record(self, kind: str, entity: str, before: str | None, after: str, reason: str) -> int:
+        """Appends a transition to the history and returns its number."""
+        values = {
+            "at": self.now,
+            "process": process_name(),
+            "kind": kind,
+            "entity": entity,
+            "from_state": before,
+            "to_state": after,
+            "reason": reason,
+        }
+        inserted = self.execute(sa.insert(tables.history).values(values))
+        return int(inserted.inserted_primary_key[0])  # type: ignore[index]
+
+    def last_seq(self) -> int:
+        """The number of the newest transition, 0 before the first."""
+        return int(self.execute(sa.select(sa.func.max(tables.history.c.seq))).scalar() or 0)
+
+
+class Ledger:
+    """A connection pool to the ledger. Its tables are made when they are not there.
+
+    Args:
+        url: SQLAlchemy URL; sqlite:///… or postgresql+psycopg2://….
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = _open(url)
+        self._is_sqlite = self._engine.dialect.name == "sqlite"
+        with self._begin(write=True) as connection:
+            tables.metadata.create_all(connection)
+            if connection.execute(sa.select(tables.endpoint.c.id)).first() is None:
+                connection.execute(sa.insert(tables.endpoint).values(id=1))
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """A transaction that no other writer interleaves with: all of it happens, or nothing."""
+        with self._begin(write=True) as connection:
+            if not self._is_sqlite:
+                connection.execute(sa.select(tables.endpoint.c.id).with_for_update())
+            yield Transaction(connection, self._now(connection))
+
+    @contextmanager
+    def read(self) -> Iterator[Transaction]:
+        """A consistent view."""
+        with self._begin(write=False) as connection:
+            yield Transaction(connection, self._now(connection))
+
+    def _now(self, connection: Connection) -> float:
+        if self._is_sqlite:
+            return time.time()
+        return float(connection.execute(sa.text("select extract(epoch from clock_timestamp())")).scalar_one())
+
+    @contextmanager
+    def _begin(self, write: bool) -> Iterator[Connection]:
+        with self._engine.connect() as connection:
+            connection = connection.execution_options(ledger_write=write)
+            with connection.begin():
+                yield connection
+
+
+def _open(url: str) -> Engine:
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        # The text may hold a password, so it is not repeated.
+        raise BatchAssetsError(
+            "BATCH_ASSETS_LEDGER is not a SQLAlchemy URL, such as sqlite:////data/ledger.db"
+        ) from None
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(parsed)
+    options: dict[str, Any] = {}
+    if parsed.get_backend_name() == "postgresql":
+        options["isolation_level"] = "READ COMMITTED"
+    return sa.create_engine(parsed, pool_pre_ping=True, **options)
+
+
+def _open_sqlite(url: sa.URL) -> Engine:
+    path = Path(url.database or "")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    engine = sa.create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # transactions begin where we say, below
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA busy_timeout=30000")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        write = connection.get_execution_options().get("ledger_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
+    """Ties the root to its API endpoint at first use, and refuses any other from then on.
+
+    Errors:
+        EndpointMismatchError: the root belongs to another base URL or organization.
+    """
+    known = tx.execute(sa.select(tables.endpoint)).one()
+    remedy = "Set BATCH_ASSETS_ROOT to a folder of its own for this endpoint."
+    if known.base_url is not None and known.base_url != base_url:
+        raise EndpointMismatchError(
+            f"This root belongs to {known.base_url}, but the API is now {base_url}. Answers of two endpoints "
+            f"are never mixed. {remedy}"
+        )
+    if known.organization is not None and organization is not None and known.organization != organization:
+        raise EndpointMismatchError(
+            f"This root belongs to the organization {known.organization}, but the key is of {organization}. "
+            f"Set ANTHROPIC_API_KEY to a key of the first. Or: {remedy}"
+        )
+    if known.base_url is None or (known.organization is None and organization is not None):
+        values = {"base_url": base_url, "organization": organization, "recorded_at": tx.now}
+        tx.execute(sa.update(tables.endpoint).values(values))

@@ -1,0 +1,107 @@
+"""Request files and intents: the transitions between ready and submitted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.errors import LeaseLostError
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
+from batch_assets.core.ledger.tables import intent, lease, request_file
+
+# An intent whose first POST was followed by another may still turn up as a batch for this long.
+WATCH_SECONDS = 25 * 3600.0
+
+
+def lease_name(file_id: str) -> str:
+    """The lease under which a request file is sent."""
+    return f"file:{file_id}"
+
+
+def by_id(tx: Transaction, file_id: str) -> RequestFile:
+    return to_record(RequestFile, tx.execute(sa.select(request_file).where(request_file.c.id == file_id)).one())
+
+
+def move(tx: Transaction, file_id: str, before: tuple[str, ...], after: str, reason: str, **values: Any) -> None:
+    """One transition of a request file.
+
+    Errors:
+        LeaseLostError: the file is in none of the states it was expected in: somebody else moved it.
+    """
+    file = by_id(tx, file_id)
+    if file.state not in before:
+        raise LeaseLostError(f"request file {file_id} is {file.state}, expected {' or '.join(before)}")
+    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(state=after, **values))
+    tx.record("file", file_id, file.state, after, reason)
+
+
+def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
+    """Another file's open or unresolved intent with the same count: two lost files must never look alike."""
+    statement = sa.select(intent).where(
+        intent.c.outcome.in_(("open", "unresolved")),
+        intent.c.requests == file.requests,
+        intent.c.file_id != file.id,
+    )
+    row = tx.execute(statement).first()
+    return to_record(Intent, row) if row is not None else None
+
+
+def intend(tx: Transaction, file: RequestFile, anchor_id: str | None, anchor_created_at: float | None) -> int:
+    """Writes down, before the POST, that a file is about to be sent. Returns the intent's number."""
+    move(tx, file.id, ("ready",), "sending", "intent written", error=None)
+    values = {
+        "file_id": file.id,
+        "requests": file.requests,
+        "bytes": file.bytes,
+        "anchor_id": anchor_id,
+        "anchor_created_at": anchor_created_at,
+        "started_at": tx.now,
+        "outcome": "open",
+    }
+    inserted = tx.execute(sa.insert(intent).values(values))
+    return int(inserted.inserted_primary_key[0])  # type: ignore[index]
+
+
+def settle(tx: Transaction, intent_id: int, outcome: str, **values: Any) -> None:
+    """Records what became of an intent."""
+    tx.execute(sa.update(intent).where(intent.c.id == intent_id).values(outcome=outcome, **values))
+
+
+def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
+    """Files that may or may not have reached the API: unresolved, or sent under a lease that ran out."""
+    statement = (
+        sa.select(intent)
+        .join(request_file, request_file.c.id == intent.c.file_id)
+        .where(intent.c.outcome.in_(("open", "unresolved")), request_file.c.state.in_(("sending", "unresolved")))
+        .order_by(intent.c.id)
+    )
+    found = []
+    for row in tx.execute(statement).all():
+        record = to_record(Intent, row)
+        held = sa.select(lease.c.until).where(lease.c.name == lease_name(record.file_id))
+        until = tx.execute(held).scalar()
+        if until is None or until < tx.now:
+            found.append((record, by_id(tx, record.file_id)))
+    return found
+
+
+def watched(tx: Transaction) -> list[Intent]:
+    """Intents of files that were sent again, while the first may still turn up."""
+    statement = sa.select(intent).where(intent.c.outcome == "resent", intent.c.watch_until > tx.now)
+    return to_records(Intent, tx.execute(statement))
+
+
+def of_file(tx: Transaction, file_id: str) -> list[Intent]:
+    """A file's intents, oldest first."""
+    return to_records(
+        Intent, tx.execute(sa.select(intent).where(intent.c.file_id == file_id).order_by(intent.c.id))
+    )
+
+
+def give_back_refused(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
+    """Makes refused files ready again, because a person asked for it."""
+    for file in submission_files:
+        if file.state == "refused":
+            move(tx, file.id, ("refused",), "ready", reason, not_before=0.0)

@@ -1,0 +1,111 @@
+"""Leases: who may do a piece of work now, until when. A process that dies or freezes loses its own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from batch_assets.core.errors import BusyError, LeaseLostError
+from batch_assets.core.ledger.connection import Ledger, Transaction, process_name
+from batch_assets.core.ledger.tables import lease
+
+LEASE_SECONDS = float(os.environ.get("BATCH_ASSETS_LEASE_SECONDS") or 60.0)
+
+
+class Lease:
+    """A lease that is held, kept alive by a thread.
+
+    Every piece of work asks `check` before a step that cannot be taken back, and `confirm` inside the
+    transaction that records the outcome.
+    """
+
+    def __init__(self, ledger: Ledger, name: str, owner: str, seconds: float) -> None:
+        self.name = name
+        self._ledger, self._owner, self._seconds = ledger, owner, seconds
+        self._renewed = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._keep_alive, name=f"lease {name}", daemon=True)
+
+    def check(self) -> None:
+        """Raises LeaseLostError when the lease may have run out: the process slept, or the ledger is away."""
+        if time.monotonic() - self._renewed > self._seconds * 0.8:
+            self._renew()
+
+    def confirm(self, tx: Transaction) -> None:
+        """Raises LeaseLostError unless the ledger says, inside this transaction, that the lease is ours."""
+        row = tx.execute(sa.select(lease).where(lease.c.name == self.name)).first()
+        if row is None or row.owner != self._owner or row.until < tx.now:
+            raise LeaseLostError(f"another process has taken over {self.name}")
+
+    def release(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        with self._ledger.write() as tx:
+            tx.execute(sa.delete(lease).where(lease.c.name == self.name, lease.c.owner == self._owner))
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _renew(self) -> None:
+        asked = time.monotonic()
+        with self._ledger.write() as tx:
+            self.confirm(tx)
+            tx.execute(sa.update(lease).where(lease.c.name == self.name).values(until=tx.now + self._seconds))
+        self._renewed = asked
+
+    def _keep_alive(self) -> None:
+        while not self._stop.wait(self._seconds / 4):
+            try:
+                self._renew()
+            except LeaseLostError:
+                return
+            except sa.exc.SQLAlchemyError:
+                continue  # the database is away: `check` speaks up when that lasts too long
+
+
+def try_take(ledger: Ledger, name: str, seconds: float = LEASE_SECONDS) -> Lease | None:
+    """Takes a lease that is free or has run out; None when somebody else holds it."""
+    owner = f"{process_name()}:{secrets.token_hex(6)}"
+    with ledger.write() as tx:
+        row = tx.execute(sa.select(lease).where(lease.c.name == name)).first()
+        if row is not None and row.until >= tx.now:
+            return None
+        if row is not None:
+            tx.execute(sa.delete(lease).where(lease.c.name == name))
+        tx.execute(sa.insert(lease).values(name=name, owner=owner, until=tx.now + seconds))
+    taken = Lease(ledger, name, owner, seconds)
+    taken.start()
+    return taken
+
+
+@contextmanager
+def hold(ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float = LEASE_SECONDS) -> Iterator[Lease]:
+    """Holds a lease for the block.
+
+    Args:
+        wait: seconds to wait for another holder to finish.
+
+    Errors:
+        BusyError: another process holds it.
+    """
+    deadline = time.monotonic() + wait
+    while (taken := try_take(ledger, name, seconds)) is None:
+        if time.monotonic() >= deadline:
+            raise BusyError(f"another run is busy with {name}; this one can be repeated when it is done")
+        time.sleep(0.1)
+    try:
+        yield taken
+    finally:
+        taken.release()
+
+
+def is_held(tx: Transaction, name: str) -> bool:
+    """Whether somebody holds the lease now."""
+    row = tx.execute(sa.select(lease.c.until).where(lease.c.name == name)).first()
+    return row is not None and row.until >= tx.now

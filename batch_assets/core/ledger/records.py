@@ -1,0 +1,114 @@
+"""Rows of the ledger as typed records."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+# File states that hold their requests: nobody else may send them.
+HOLDING = ("ready", "sending", "unresolved", "submitted")
+
+
+@dataclass(frozen=True)
+class Submission:
+    seq: int
+    id: str
+    pipeline: str
+    partition: str
+    created_at: float
+    rows: int
+    rejected: int
+    requests: int
+    written: int
+    headers: str
+    max_attempts: int
+    max_requests: int
+    max_bytes: int
+    began_at: float | None
+    joined_seq: int | None
+    joined_at: float | None
+    counts: str | None
+    ask_again: int
+    final_at: float | None
+    announced_at: float | None
+
+    @property
+    def header_map(self) -> dict[str, str]:
+        return dict(json.loads(self.headers))
+
+    @property
+    def count_map(self) -> dict[str, int]:
+        """Rows by result_type at the last join."""
+        return dict(json.loads(self.counts)) if self.counts else {}
+
+
+@dataclass(frozen=True)
+class RequestFile:
+    id: str
+    submission_id: str
+    pipeline: str
+    partition: str
+    name: str
+    requests: int
+    bytes: int
+    attempt: int
+    state: str
+    not_before: float
+    error: str | None
+    batch_id: str | None
+    collected_seq: int | None
+
+
+@dataclass(frozen=True)
+class Intent:
+    id: int
+    file_id: str
+    requests: int
+    bytes: int
+    anchor_id: str | None
+    anchor_created_at: float | None
+    started_at: float
+    last_byte_at: float | None
+    outcome: str
+    watch_until: float | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    id: str
+    file_id: str | None
+    pipeline: str | None
+    state: str
+    provisional: bool
+    paid_twice: bool
+    processing_status: str
+    requests: int
+    counts: str
+    created_at: float | None
+    expires_at: float | None
+    ended_at: float | None
+    submitted_at: float | None
+    missing_since: float | None
+    next_poll_at: float
+    downloads: int
+
+    @property
+    def count_map(self) -> dict[str, int]:
+        """request_counts as last seen."""
+        return dict(json.loads(self.counts))
+
+
+Record = TypeVar("Record", Submission, RequestFile, Intent, Batch)
+
+
+def to_record(cls: type[Record], row: sa.Row[Any]) -> Record:
+    """A row of the record's own table as the record."""
+    mapping = row._mapping
+    return cls(**{field.name: mapping[field.name] for field in fields(cls)})
+
+
+def to_records(cls: type[Record], rows: sa.CursorResult[Any]) -> list[Record]:
+    return [to_record(cls, row) for row in rows]

@@ -1,0 +1,149 @@
+"""Submissions: registering one, finding the newest, what became of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission, to_record, to_records
+from batch_assets.core.ledger.tables import intent, request_file, submission, wait
+
+
+def newest(tx: Transaction, pipeline: str, partition: str) -> Submission | None:
+    """The submission in force for a partition."""
+    statement = (
+        sa.select(submission)
+        .where(submission.c.pipeline == pipeline, submission.c.partition == partition)
+        .order_by(submission.c.seq.desc())
+        .limit(1)
+    )
+    row = tx.execute(statement).first()
+    return to_record(Submission, row) if row is not None else None
+
+
+def by_id(tx: Transaction, submission_id: str) -> Submission:
+    return to_record(Submission, tx.execute(sa.select(submission).where(submission.c.id == submission_id)).one())
+
+
+def all_newest(tx: Transaction, pipeline: str | None = None) -> list[Submission]:
+    """The submissions in force, one a partition, of one pipeline or of all."""
+    last = sa.select(sa.func.max(submission.c.seq)).group_by(submission.c.pipeline, submission.c.partition)
+    statement = sa.select(submission).where(submission.c.seq.in_(last)).order_by(submission.c.seq)
+    if pipeline is not None:
+        statement = statement.where(submission.c.pipeline == pipeline)
+    return to_records(Submission, tx.execute(statement))
+
+
+def known_ids(tx: Transaction, pipeline: str) -> set[str]:
+    """Ids of every submission of a pipeline that was registered."""
+    return set(tx.execute(sa.select(submission.c.id).where(submission.c.pipeline == pipeline)).scalars())
+
+
+def register(tx: Transaction, values: dict[str, Any], files: list[dict[str, Any]], waits: Iterable[str]) -> None:
+    """Makes a submission and its files known, in one transaction with setting older unsent files aside.
+
+    Args:
+        values: columns of `submission`.
+        files: columns of `request_file`, one entry a file the submission wrote.
+        waits: ids of other request files that the submission's rows wait on.
+    """
+    pipeline, partition, submission_id = values["pipeline"], values["partition"], values["id"]
+    for file in unsent(tx, pipeline, partition):
+        tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(state="superseded"))
+        tx.record("file", file.id, file.state, "superseded", f"submission {submission_id} takes its place")
+    tx.execute(sa.insert(submission).values(ask_again=0, created_at=tx.now, **values))
+    tx.record("submission", submission_id, None, "registered", f"{values['rows']} rows, {len(files)} new files")
+    add_files(tx, submission_id, files)
+    for file_id in waits:
+        tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
+
+
+def add_files(tx: Transaction, submission_id: str, files: list[dict[str, Any]]) -> None:
+    """Adds request files, ready to be sent, that the submission waits on."""
+    for file in files:
+        tx.execute(
+            sa.insert(request_file).values(submission_id=submission_id, state="ready", not_before=0.0, **file)
+        )
+        tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file["id"]))
+        tx.record("file", file["id"], None, "ready", f"{file['requests']} requests, attempt {file['attempt']}")
+
+
+def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
+    """Files of a partition that a new submission sets aside: never sent, and nobody else waits on them."""
+    sent = sa.select(intent.c.file_id)
+    others = [s.id for s in all_newest(tx, pipeline) if s.partition != partition]
+    wanted = sa.select(wait.c.file_id).where(wait.c.submission_id.in_(others))
+    statement = sa.select(request_file).where(
+        request_file.c.pipeline == pipeline,
+        request_file.c.partition == partition,
+        request_file.c.state == "ready",
+        request_file.c.id.not_in(sent),
+        request_file.c.id.not_in(wanted),
+    )
+    return to_records(RequestFile, tx.execute(statement))
+
+
+def holding(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
+    """Files whose requests are in flight for a new submission of the partition."""
+    statement = sa.select(request_file).where(
+        request_file.c.pipeline == pipeline, request_file.c.state.in_(HOLDING)
+    )
+    set_aside = {file.id for file in unsent(tx, pipeline, partition)}
+    return [file for file in to_records(RequestFile, tx.execute(statement)) if file.id not in set_aside]
+
+
+def waited_on(tx: Transaction, submission_id: str) -> list[RequestFile]:
+    """The request files a submission's rows wait on, in a fixed order."""
+    statement = (
+        sa.select(request_file)
+        .join(wait, wait.c.file_id == request_file.c.id)
+        .where(wait.c.submission_id == submission_id)
+        .order_by(request_file.c.submission_id, request_file.c.name)
+    )
+    return to_records(RequestFile, tx.execute(statement))
+
+
+def began(tx: Transaction, submission_id: str) -> None:
+    """Notes that a run of `batches` has begun: what it leaves unsent may be sent unattended."""
+    unset = submission.c.began_at.is_(None)
+    changed = tx.execute(
+        sa.update(submission).where(submission.c.id == submission_id, unset).values(began_at=tx.now)
+    )
+    if changed.rowcount:
+        tx.record("submission", submission_id, "registered", "began", "a run of batches has begun")
+
+
+def joined(tx: Transaction, submission_id: str, seq: int, counts: dict[str, int], ask_again: int) -> bool:
+    """Records a join of results.
+
+    Returns:
+        Whether every row has its final type.
+    """
+    final = counts.get("pending", 0) == 0
+    values: dict[str, Any] = {
+        "joined_seq": seq,
+        "joined_at": tx.now,
+        "counts": json.dumps(counts),
+        "ask_again": ask_again,
+    }
+    before = by_id(tx, submission_id)
+    values["final_at"] = (before.final_at or tx.now) if final else None
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
+    if final and before.final_at is None:
+        tx.record("submission", submission_id, "began", "final", json.dumps(counts))
+    return final
+
+
+def planned_again(tx: Transaction, submission_id: str) -> None:
+    """Notes that the failed requests of the last join lie in request files again."""
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(ask_again=0))
+
+
+def announced(tx: Transaction, submission_id: str) -> None:
+    """Notes that the materialization of complete results was logged."""
+    unset = submission.c.announced_at.is_(None)
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id, unset).values(announced_at=tx.now))

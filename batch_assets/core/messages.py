@@ -1,0 +1,122 @@
+"""One result line of the API -> the columns of a response."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+from batch_assets.core.prices import Prices
+
+_MESSAGE_MARK = b'"message":'
+# Order of the values that `parse_line` returns; the digest and what the whole batch shares come besides.
+PARSED = (
+    "custom_id",
+    "result_type",
+    "response_text",
+    "stop_reason",
+    "response_model",
+    "message_id",
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "cost_usd",
+    "error_type",
+    "error_message",
+    "response_json",
+)
+_NOTHING = (None,) * 8
+_KNOWN_TYPES = ("errored", "canceled", "expired")
+
+
+def load_line(line: bytes) -> Any:
+    """Parses a line; lone surrogates, which orjson refuses, become U+FFFD.
+
+    Errors:
+        ValueError: not JSON.
+    """
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        text = orjson.dumps(_mended(json.loads(line)))
+        return orjson.loads(text)
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "�", value)
+    if isinstance(value, list):
+        return [_mended(item) for item in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(item) for key, item in value.items()}
+    return value
+
+
+def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
+    """The values of a result line in the order of PARSED.
+
+    Errors:
+        ValueError: the line is not a result line.
+    """
+    entry = load_line(line)
+    try:
+        custom_id, result = entry["custom_id"], entry["result"]
+        kind = result["type"]
+        if kind == "succeeded":
+            return _succeeded(line, entry, custom_id, result, prices)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a result line: {error!r}") from None
+    if kind not in _KNOWN_TYPES:
+        problem = f"the API sent the result type {kind!r}, which this version does not know"
+        return (custom_id, "errored", *_NOTHING, None, "unknown_result_type", problem, None)
+    error_type, message = _error(result) if kind == "errored" else (None, None)
+    return (custom_id, kind, *_NOTHING, None, error_type, message, None)
+
+
+def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Prices) -> tuple[Any, ...]:
+    message = result["message"]
+    usage = message.get("usage") or {}
+    model = message.get("model")
+    texts = [block["text"] for block in message.get("content") or () if block.get("type") == "text"]
+    return (
+        custom_id,
+        "succeeded",
+        "".join(texts) if texts else None,
+        message.get("stop_reason"),
+        model,
+        message.get("id"),
+        usage.get("input_tokens"),
+        usage.get("output_tokens"),
+        usage.get("cache_creation_input_tokens"),
+        usage.get("cache_read_input_tokens"),
+        prices.cost(model, usage) if model else None,
+        None,
+        None,
+        _raw_message(line, entry, result),
+    )
+
+
+def _raw_message(line: bytes, entry: Any, result: Any) -> str:
+    """The message's own bytes where they stand last in the line, as the API sends them; else written anew."""
+    start = line.find(_MESSAGE_MARK)
+    line = line.rstrip()
+    if start > 0 and line.endswith(b"}}}") and list(result)[-1] == "message" and list(entry)[-1] == "result":
+        raw = line[start + len(_MESSAGE_MARK) : -2]
+        if raw.startswith(b"{"):
+            try:
+                return raw.decode()
+            except UnicodeDecodeError:
+                pass
+    return orjson.dumps(result["message"]).decode()
+
+
+def _error(result: Any) -> tuple[str, str | None]:
+    """(type, message) of an errored line: `result.error.error` as documented, or flat."""
+    error = result.get("error") or {}
+    nested = error.get("error")
+    inner = nested if isinstance(nested, dict) else error
+    message = inner.get("message")
+    return str(inner.get("type") or "unknown_error"), message if message is None else str(message)

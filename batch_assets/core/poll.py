@@ -1,0 +1,121 @@
+"""Looking at open batches: which have ended? With whatever costs fewer calls."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from batch_assets.core.client import PAGE, ApiError, NotFoundError, RefusedError
+from batch_assets.core.ledger import batches
+from batch_assets.core.ledger.records import Batch
+from batch_assets.core.root import Root
+from batch_assets.core.wire import BatchObject
+
+# A fresh batch may be unknown to the API for a minute or two; after this long it is out of our reach.
+UNREACHABLE_AFTER_SECONDS = 300.0
+# The older a batch, the rarer it is looked at, down to once in this long.
+LAST_INTERVAL = 300.0
+_SHARE_OF_AGE = 0.05
+
+
+@dataclass
+class PollReport:
+    """What one look found.
+
+    Attributes:
+        changed: pipelines -> batches whose state or counts changed.
+        calls: API calls made.
+        problems: what went wrong, for people; the next look tries again.
+    """
+
+    changed: dict[str, list[str]] = field(default_factory=dict)
+    calls: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
+    """Looks at the open batches that are due.
+
+    Args:
+        budget: seconds after which no further call is made.
+        now: look at all open batches, due or not.
+    """
+    deadline = time.monotonic() + budget
+    report = PollReport()
+    with root.ledger.read() as tx:
+        open_batches = batches.in_state(tx, "open", "unreachable")
+        due = [batch for batch in open_batches if now or batch.next_poll_at <= tx.now]
+    if not due:
+        return report
+    root.check_endpoint()
+    try:
+        seen = _seen_in_list(root, due, report) if len(due) > _pages_for(due) else {}
+        for batch in due:
+            if batch.id not in seen and time.monotonic() >= deadline:
+                return report
+            _look(root, batch, seen.get(batch.id), report)
+    except ApiError as error:
+        report.problems.append(str(error))
+    return report
+
+
+def _pages_for(due: list[Batch]) -> int:
+    """How many list pages are likely to show the batches: unknown, so guessed high."""
+    return 2 + len(due) // PAGE
+
+
+def _seen_in_list(root: Root, due: list[Batch], report: PollReport) -> dict[str, BatchObject]:
+    """The due batches that the first pages of the list show; at most as many pages as batches are due."""
+    oldest = min(batch.created_at or 0.0 for batch in due)
+    wanted = {batch.id for batch in due}
+    seen: dict[str, BatchObject] = {}
+    after_id = None
+    for _ in range(len(due) - 1):
+        page = root.api.page(after_id=after_id)
+        report.calls += 1
+        seen |= {batch.id: batch for batch in page.batches if batch.id in wanted}
+        done = len(seen) == len(wanted) or not page.has_more or not page.batches
+        if done or page.batches[-1].created_at < oldest:
+            break
+        after_id = page.last_id
+    return seen
+
+
+def _look(root: Root, batch: Batch, seen: BatchObject | None, report: PollReport) -> None:
+    floor = 0.0
+    if seen is None:
+        try:
+            report.calls += 1
+            seen = root.api.retrieve(batch.id)
+            floor = root.api.poll_floor
+        except NotFoundError:
+            _missing(root, batch, report)
+            return
+        except RefusedError as error:
+            report.problems.append(f"{batch.id}: {error}")
+            if error.stop:
+                raise
+            return
+    with root.ledger.write() as tx:
+        age = max(0.0, tx.now - (batch.submitted_at or tx.now))
+        if batches.observe(tx, batch, seen, tx.now + max(_interval(root, age), floor)):
+            report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
+
+
+def _missing(root: Root, batch: Batch, report: PollReport) -> None:
+    with root.ledger.write() as tx:
+        gone = batches.missing(tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5)
+    if gone or batch.state == "unreachable":
+        report.problems.append(
+            f"{batch.id}: {root.api.base_url} answers 404. Is ANTHROPIC_API_KEY of the workspace that submitted "
+            f"it{_whose(root)}? Nothing is submitted again; it goes on by itself when the right key is back."
+        )
+
+
+def _whose(root: Root) -> str:
+    return f" (organization {root.api.organization})" if root.api.organization else ""
+
+
+def _interval(root: Root, age: float) -> float:
+    """Seconds until the next look at a batch of this age."""
+    return min(max(age * _SHARE_OF_AGE, root.settings.first_poll), LAST_INTERVAL)

@@ -1,0 +1,105 @@
+"""What a succeeded request cost, from prices.yaml: USD, at batch prices."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class _Rates:
+    """USD a token, batch discount included."""
+
+    input: float
+    output: float
+    write_5m: float
+    write_1h: float
+    read: float
+
+
+@dataclass(frozen=True)
+class _Model:
+    usual: _Rates
+    long_prompt: _Rates | None
+    long_over: float
+
+
+class Prices:
+    """A price table.
+
+    Attributes:
+        unknown: models that were asked for and are not in the table; their cost is null, never 0.
+    """
+
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._geo: dict[str, float] = dict(table["geo_multipliers"])
+        self._models = {name: _model(entry, table) for name, entry in table["models"].items()}
+        self.unknown: set[str] = set()
+
+    def cost(self, model: str, usage: Mapping[str, Any]) -> float | None:
+        """The cost of one succeeded message in USD, None for a model that is not in the table.
+
+        Args:
+            usage: the message's usage; cached tokens are not part of its input_tokens.
+        """
+        entry = self._models.get(model) or self._models.get(_undated(model))
+        if entry is None:
+            self.unknown.add(model)
+            return None
+        read = usage.get("cache_read_input_tokens") or 0
+        written = usage.get("cache_creation_input_tokens") or 0
+        detail = usage.get("cache_creation") or {}
+        write_1h = detail.get("ephemeral_1h_input_tokens") or 0
+        write_5m = written - write_1h
+        fresh, output = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
+        rates = entry.usual
+        if entry.long_prompt is not None and fresh + read + written > entry.long_over:
+            rates = entry.long_prompt
+        total = (
+            fresh * rates.input
+            + write_5m * rates.write_5m
+            + write_1h * rates.write_1h
+            + read * rates.read
+            + output * rates.output
+        )
+        geo = usage.get("inference_geo")
+        return float(total * self._geo.get(geo, 1.0)) if geo else float(total)
+
+
+def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> _Model:
+    long_prompt = entry.get("long_prompt")
+    return _Model(
+        usual=_rates(entry, table),
+        long_prompt=_rates(long_prompt, table) if long_prompt else None,
+        long_over=long_prompt["over"] if long_prompt else 0,
+    )
+
+
+def _rates(entry: Mapping[str, Any], table: Mapping[str, Any]) -> _Rates:
+    token = table["batch_multiplier"] / _MILLION
+    return _Rates(
+        input=entry["input"] * token,
+        output=entry["output"] * token,
+        write_5m=entry["input"] * table["cache_write_5m_multiplier"] * token,
+        write_1h=entry["input"] * table["cache_write_1h_multiplier"] * token,
+        read=entry["cache_read"] * token,
+    )
+
+
+def _undated(model: str) -> str:
+    """claude-haiku-4-5-20251001 -> claude-haiku-4-5"""
+    return re.sub(r"-\d{8}$", "", model)
+
+
+@cache
+def default_prices() -> Prices:
+    """The table that is shipped."""
+    return Prices(yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text("utf-8")))

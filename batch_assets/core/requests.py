@@ -1,0 +1,300 @@
+"""The first stage: dataset rows -> a submission of request files, index and manifest.
+
+What is written is desired - answered - in flight - given up; every row stands in the index.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batch_assets.core.columns import check_columns
+from batch_assets.core.config import Pipeline
+from batch_assets.core.dataset import Dataset
+from batch_assets.core.digests import DigestSet, custom_id, digester, pack
+from batch_assets.core.held import HeldRequests
+from batch_assets.core.index import IndexWriter, write_rejected
+from batch_assets.core.keys import KeyCheck
+from batch_assets.core.ledger import Lease, leases, submissions
+from batch_assets.core.request_files import PartWriter, line
+from batch_assets.core.response_store import CANCELED, PASSING, Standing, load_standing
+from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.rows import Rows
+from batch_assets.core.template import RowRejectedError
+
+# Rows are rendered, then looked up together; whichever comes first ends such a group.
+_GROUP_ROWS = 4096
+_GROUP_BYTES = 8 << 20
+_MEGABYTE = 1_000_000
+
+
+@dataclass
+class RequestsReport:
+    """What one run of the stage did.
+
+    Attributes:
+        requests: distinct requests that the rows want.
+        written: of these, the ones that are to be submitted.
+        reused: of these, answered or given up before.
+        in_flight: of these, in request files that are on their way already.
+        files: names of the request files written.
+        bytes: of the HTTP bodies they become.
+    """
+
+    submission_id: str
+    rows: int = 0
+    rejected: int = 0
+    requests: int = 0
+    written: int = 0
+    reused: int = 0
+    in_flight: int = 0
+    files: list[str] = field(default_factory=list)
+    bytes: int = 0
+
+
+def build_requests(
+    root: Root, pipeline: Pipeline, partition: str = "", on_rows: Callable[[int], None] | None = None
+) -> RequestsReport:
+    """Reads the dataset and writes a submission: what need not be asked again is left out.
+
+    Args:
+        on_rows: told how many rows were read so far.
+
+    Errors:
+        DatasetError: the dataset cannot be used; nothing is registered.
+        ConfigError: the pipeline does not fit the dataset's columns.
+        BusyError: another run is reading this pipeline's dataset.
+    """
+    with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=60.0) as lease:
+        _remove_garbage(root, pipeline.name, partition)
+        dataset = Dataset(pipeline)
+        _check_against_dataset(pipeline, dataset)
+        return _Build(root, pipeline, partition, dataset, lease).run(on_rows or (lambda _: None))
+
+
+def new_submission_id() -> str:
+    """Sortable by time, and unlike any other."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + secrets.token_hex(4)
+
+
+def _check_against_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
+    check_columns(pipeline, dataset.key, dataset.carried)
+    known = {*dataset.schema.names, dataset.key}
+    unknown = sorted(pipeline.template.columns - known)
+    if unknown:
+        columns = ", ".join(sorted(known))
+        problem = f"the template reads {unknown[0]!r}, no column of {dataset.path}; its columns: {columns}"
+        raise pipeline.error(pipeline.template.where(unknown[0]), problem)
+
+
+def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
+    """Removes what killed runs left: folders that were never finished. The lease says nobody is at it."""
+    folder = submission_parts(pipeline, partition, "")
+    with root.ledger.read() as tx:
+        known = submissions.known_ids(tx, pipeline)
+    for name in root.storage.names(*folder):
+        if name.startswith("partition=") or name in known:
+            continue
+        if not root.storage.exists(*folder, name, "manifest.json"):
+            root.storage.remove(*folder, name)
+
+
+class _Build:
+    """One run of the stage."""
+
+    def __init__(self, root: Root, pipeline: Pipeline, partition: str, dataset: Dataset, lease: Lease) -> None:
+        self._root, self._pipeline, self._partition = root, pipeline, partition
+        self._dataset, self._lease = dataset, lease
+        self._report = RequestsReport(new_submission_id())
+        self._folder = submission_parts(pipeline.name, partition, self._report.submission_id)
+        self._limits = (
+            pipeline.config.batching.max_requests,
+            int(pipeline.config.batching.max_mb * _MEGABYTE),
+        )
+        self._primed = digester(pipeline.headers)
+        self._desired = DigestSet()
+        self._writers: dict[int, PartWriter] = {}
+        self._parts = 0
+        self._standing: Standing
+        self._held: HeldRequests
+
+    def run(self, on_rows: Callable[[int], None]) -> RequestsReport:
+        with self._root.ledger.read() as tx:
+            held = submissions.holding(tx, self._pipeline.name, self._partition)
+        # In this order: what is collected in between is in both, never in neither.
+        self._held = HeldRequests(self._root, held)
+        self._standing = load_standing(self._root.storage, self._pipeline.name)
+        try:
+            with ExitStack() as files:
+                self._write_rows(files, on_rows)
+            for writer in self._writers.values():
+                writer.finish()
+        except BaseException:
+            for writer in self._writers.values():
+                writer.abandon()
+            self._root.storage.remove(*self._folder)
+            raise
+        self._write_manifest()
+        self._register()
+        return self._report
+
+    def _write_rows(self, files: ExitStack, on_rows: Callable[[int], None]) -> None:
+        storage, report = self._root.storage, self._report
+        index_path = files.enter_context(storage.write(*self._folder, "index.parquet"))
+        rejected_path = files.enter_context(storage.write(*self._folder, "rejected.parquet"))
+        index = IndexWriter(index_path, self._dataset)
+        files.callback(index.close)
+        keys = KeyCheck(self._dataset)
+        rejected: list[pa.RecordBatch] = []
+        template = self._pipeline.template
+        template.read_files_with(self._dataset.read_file)
+        names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *template.columns]))
+        for rows in self._dataset.rows(names):
+            self._lease.check()
+            row_keys = rows.table.column(self._dataset.key).to_pylist()
+            keys.watch(row_keys)
+            digests, rejects = self._render(rows, row_keys)
+            index.write(rows.table, digests, rejects)
+            if rejects:
+                rejected.append(_rejected_rows(rows.table.column(self._dataset.key), rejects))
+            report.rows += len(row_keys)
+            report.rejected += len(rejects)
+            on_rows(report.rows)
+        keys.finish()
+        write_rejected(rejected_path, index.schema, rejected)
+
+    def _render(self, rows: Rows, keys: list[Any]) -> tuple[list[bytes | None], dict[int, tuple[str, str]]]:
+        """Renders rows and writes the requests that are new; returns digests and rejects by position."""
+        template, limit = self._pipeline.template, self._limits[1]
+        names = list(template.columns)
+        columns = [rows.table.column(name).to_pylist() for name in names]
+        digests: list[bytes | None] = [None] * len(keys)
+        rejects = {position: ("invalid_unicode", problem) for position, problem in rows.invalid.items()}
+        group: list[tuple[Any, bytes, bytes]] = []
+        size = 0
+        values = zip(*columns, strict=True) if columns else iter([()] * len(keys))
+        for position, row in enumerate(values):
+            if position in rejects:
+                continue
+            try:
+                params = template.render(dict(zip(names, row, strict=True)))
+                if len(params) + 200 > limit:
+                    problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
+                    raise RowRejectedError("request_too_large", problem)
+            except RowRejectedError as error:
+                rejects[position] = (error.reason, error.message)
+                continue
+            hash_ = self._primed.copy()
+            hash_.update(params)
+            digest = digests[position] = hash_.digest()
+            group.append((keys[position], digest, params))
+            size += len(params)
+            if len(group) == _GROUP_ROWS or size > _GROUP_BYTES:
+                self._write_new(group)
+                group, size = [], 0
+        self._write_new(group)
+        return digests, rejects
+
+    def _write_new(self, group: list[tuple[Any, bytes, bytes]]) -> None:
+        """to submit = desired - answered - in flight - given up"""
+        if not group:
+            return
+        first = {digest: position for position, (_, digest, _) in reversed(list(enumerate(group)))}
+        distinct = pack(first)
+        positions = np.fromiter(first.values(), dtype=np.int64, count=len(first))
+        unseen = ~self._desired.contains(distinct)
+        distinct, positions = distinct[unseen], positions[unseen]
+        self._desired.add(distinct)
+        held = self._held.contains(distinct)
+        place, how, attempt = self._standing.of(distinct)
+        spent = attempt >= self._pipeline.config.retry.max_attempts
+        again = (how == CANCELED) | ((how == PASSING) & ~spent)
+        wanted = ~held & ((place < 0) | again)
+        self._report.requests += len(distinct)
+        self._report.in_flight += int(held.sum())
+        self._report.reused += int((~held & ~wanted).sum())
+        next_attempt = np.where(place < 0, 1, attempt + 1)
+        order = np.argsort(positions[wanted], kind="stable")
+        for position, number in zip(
+            positions[wanted][order].tolist(), next_attempt[wanted][order].tolist(), strict=True
+        ):
+            key, digest, params = group[position]
+            self._writer(number).add(line(custom_id(key, digest), params))
+
+    def _writer(self, attempt: int) -> PartWriter:
+        if attempt not in self._writers:
+            self._writers[attempt] = PartWriter(
+                self._root.storage, self._folder, attempt, self._limits, self._next_part
+            )
+        return self._writers[attempt]
+
+    def _next_part(self) -> str:
+        self._lease.check()
+        self._parts += 1
+        return f"part-{self._parts - 1:05d}.jsonl"
+
+    def _files(self) -> list[dict[str, Any]]:
+        written = [file for writer in self._writers.values() for file in writer.written]
+        return sorted(written, key=lambda file: str(file["name"]))
+
+    def _write_manifest(self) -> None:
+        report, pipeline = self._report, self._pipeline
+        files = self._files()
+        report.files = [file["name"] for file in files]
+        report.bytes = sum(file["bytes"] for file in files)
+        report.written = sum(file["requests"] for file in files)
+        manifest = {
+            "pipeline": pipeline.name,
+            "partition": self._partition,
+            "submission": report.submission_id,
+            "dataset": self._dataset.path,
+            "key": self._dataset.key,
+            "carried": self._dataset.carried,
+            "params": pipeline.config.params,
+            "headers": pipeline.headers,
+            "output_schema": pipeline.output.schema if pipeline.output else None,
+            "max_attempts": pipeline.config.retry.max_attempts,
+            "rows": report.rows,
+            "rejected": report.rejected,
+            "requests": report.requests,
+            "files": files,
+        }
+        content = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
+        self._root.storage.write_bytes(content, *self._folder, "manifest.json")
+
+    def _register(self) -> None:
+        report, pipeline = self._report, self._pipeline
+        values = {
+            "id": report.submission_id,
+            "pipeline": pipeline.name,
+            "partition": self._partition,
+            "rows": report.rows,
+            "rejected": report.rejected,
+            "requests": report.requests,
+            "written": report.written,
+            "headers": json.dumps(pipeline.headers),
+            "max_attempts": pipeline.config.retry.max_attempts,
+            "max_requests": self._limits[0],
+            "max_bytes": self._limits[1],
+        }
+        place = {"pipeline": pipeline.name, "partition": self._partition}
+        files = [{"id": f"{report.submission_id}/{file['name']}", **place, **file} for file in self._files()]
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            submissions.register(tx, values, files, self._held.waited_on)
+
+
+def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:
+    positions = sorted(rejects)
+    reasons = pa.array([rejects[position][0] for position in positions], pa.string())
+    messages = pa.array([rejects[position][1] for position in positions], pa.string())
+    taken = keys.take(pa.array(positions, pa.int64()))
+    return pa.RecordBatch.from_arrays([taken, reasons, messages], names=["key", "reason", "message"])

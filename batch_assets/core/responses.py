@@ -1,0 +1,301 @@
+"""The third stage, first half: an ended batch's results -> its file in the response store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batch_assets.core.client import ApiError, NotFoundError
+from batch_assets.core.digests import DIGEST_CHARACTERS, decode, position_in
+from batch_assets.core.errors import ResultsError
+from batch_assets.core.index import COMPRESSION
+from batch_assets.core.ledger import batches, files, leases
+from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.messages import PARSED, load_line, parse_line
+from batch_assets.core.prices import Prices, default_prices
+from batch_assets.core.request_files import StoredRequestFile, custom_id_of
+from batch_assets.core.response_store import RESPONSE_SCHEMA
+from batch_assets.core.root import Root, response_parts
+
+# Incomplete results are downloaded this often before what is missing is given a reason instead.
+DOWNLOADS = 3
+_GROUP_ROWS = 8192
+_GROUP_BYTES = 8 << 20
+_SCAN = 1 << 20
+_LINE_START = b'{"custom_id":"'
+
+
+@dataclass
+class CollectReport:
+    """What became of one batch."""
+
+    batch_id: str
+    requests: int
+    bytes: int = 0
+    missing: int = 0
+    problem: str | None = None
+
+
+def collect_batch(root: Root, batch: Batch, on_bytes: Callable[[int], None] | None = None) -> CollectReport | None:
+    """Downloads an ended batch's results and stores them as Parquet, in the order of its request file.
+
+    Args:
+        on_bytes: told how many bytes were downloaded so far.
+
+    Returns:
+        None when somebody else is at it or has done it.
+
+    Errors:
+        ResultsError: not to be had now, or incomplete; a later run tries again.
+    """
+    lease = leases.try_take(root.ledger, f"batch:{batch.id}")
+    if lease is None:
+        return None
+    try:
+        with root.ledger.read() as tx:
+            current = batches.by_id(tx, batch.id)
+            if current is None or current.state != "ended" or current.file_id is None:
+                return None
+            file = files.by_id(tx, current.file_id)
+        collecting = _Collecting(root, current, file, lease)
+        return collecting.run(on_bytes or (lambda _: None))
+    finally:
+        lease.release()
+
+
+class _Collecting:
+    def __init__(self, root: Root, batch: Batch, file: RequestFile, lease: leases.Lease) -> None:
+        self._root, self._batch, self._file, self._lease = root, batch, file, lease
+        self._stored = StoredRequestFile.of(root, file)
+        self._report = CollectReport(batch.id, file.requests)
+
+    def run(self, on_bytes: Callable[[int], None]) -> CollectReport | None:
+        target = self._root.storage.path(*response_parts(self._file.pipeline, self._batch.id))
+        with self._root.storage.scratch_file(target + ".raw") as raw:
+            if not self._download(raw, on_bytes):
+                return self._store(target, None, _Lines.none(self._file.requests), "results_archived")
+            lines = _Lines(raw, self._stored.tails())
+            if lines.ours == 0 and lines.count and self._batch.provisional:
+                self._disprove()
+                return None
+            if not lines.whole or lines.missing or lines.count != self._batch.requests:
+                self._incomplete(lines)
+            return self._store(target, raw, lines, "missing_result")
+
+    def _download(self, raw: Path, on_bytes: Callable[[int], None]) -> bool:
+        """False when the API has archived the results: they are gone for good."""
+        try:
+            with self._root.api.results(self._batch.id) as chunks, raw.open("wb") as out:
+                for chunk in chunks:
+                    self._lease.check()
+                    out.write(chunk)
+                    self._report.bytes += len(chunk)
+                    on_bytes(self._report.bytes)
+        except NotFoundError as error:
+            try:
+                if self._root.api.retrieve(self._batch.id).archived_at is not None:
+                    return False
+            except ApiError:
+                pass
+            raise ResultsError(f"results of {self._batch.id}: {error}") from None
+        except ApiError as error:
+            raise ResultsError(
+                f"results of {self._batch.id}: {error}; the next run downloads them again"
+            ) from None
+        return True
+
+    def _incomplete(self, lines: _Lines) -> None:
+        """Counts the download; raises until the last permitted one."""
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            downloads = batches.downloaded_in_part(tx, self._batch.id)
+        problem = (
+            f"results of {self._batch.id} are incomplete: {lines.count} lines for "
+            f"{self._batch.requests} requests, {lines.missing} of ours missing, {lines.foreign} not ours, "
+            f"{lines.duplicates} twice"
+        )
+        if downloads < DOWNLOADS:
+            raise ResultsError(f"{problem}; download {downloads} of {DOWNLOADS}, the next run tries again")
+        self._report.problem = problem
+
+    def _disprove(self) -> None:
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            batches.disprove(tx, self._batch.id, "its results carry none of our custom_ids")
+
+    def _store(self, target: str, raw: Path | None, lines: _Lines, absent: str) -> CollectReport:
+        self._report.missing = lines.missing
+        prices = default_prices()
+        with self._root.storage.scratch_file(target) as scratch:
+            ended_at = self._batch.ended_at or self._batch.created_at or 0.0
+            schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{ended_at:020.6f}".encode()})
+            with pq.ParquetWriter(scratch, schema, **COMPRESSION) as writer:
+                rows = _ResponseRows(self._batch, self._file, ended_at, absent, prices)
+                for table in rows.tables(self._stored.lines(), raw, lines):
+                    self._lease.check()
+                    writer.write_batch(table.cast(schema) if table.schema != schema else table)
+            self._lease.check()
+            self._root.storage.publish(scratch, target)
+        counts = batches.summary(self._batch.count_map)
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            batches.collected(tx, self._batch.id, self._report.problem or counts)
+        return self._report
+
+
+class _Lines:
+    """Where in a downloaded file the line of each request lies.
+
+    Attributes:
+        start, end: for each request in file order the bytes of its line; -1 where there is none.
+        count: lines in the download; `ours`, `foreign`, `duplicates`, `missing` of them.
+        whole: the download ends with a line end.
+    """
+
+    def __init__(self, raw: Path, tails: NDArray[np.bytes_]) -> None:
+        ends = _line_ends(raw)
+        size = raw.stat().st_size
+        self.whole = size == 0 or (len(ends) > 0 and ends[-1] == size)
+        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+        found = np.frombuffer(b"".join(_tails_in(raw, starts, ends)), dtype=f"S{DIGEST_CHARACTERS}")
+        order = np.argsort(tails, kind="stable")
+        position = position_in(tails[order], found)
+        mine = position >= 0
+        request = order[position[mine]]
+        _, first = np.unique(request, return_index=True)
+        self.start = np.full(len(tails), -1, dtype=np.int64)
+        self.end = np.full(len(tails), -1, dtype=np.int64)
+        self.start[request[first]] = starts[mine][first]
+        self.end[request[first]] = ends[mine][first]
+        self.count = len(ends)
+        self.ours = len(first)
+        self.foreign = int((~mine).sum())
+        self.duplicates = int(mine.sum()) - self.ours
+        self.missing = len(tails) - self.ours
+
+    @classmethod
+    def none(cls, requests: int) -> _Lines:
+        """No line for any request."""
+        lines = cls.__new__(cls)
+        lines.start = lines.end = np.full(requests, -1, dtype=np.int64)
+        lines.count = lines.ours = lines.foreign = lines.duplicates = 0
+        lines.missing, lines.whole = requests, True
+        return lines
+
+
+def _line_ends(raw: Path) -> NDArray[np.int64]:
+    """Offsets behind every newline. Only `\\n` ends a line: U+2028 and its like stand inside strings."""
+    found: list[NDArray[np.int64]] = []
+    offset = 0
+    with raw.open("rb") as file:
+        while chunk := file.read(_SCAN):
+            found.append(np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == 10) + offset + 1)
+            offset += len(chunk)
+    ends = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+    if len(ends) == 0 or ends[-1] != offset:
+        return np.append(ends, offset) if offset and _is_json_at(raw, ends, offset) else ends
+    return ends
+
+
+def _is_json_at(raw: Path, ends: NDArray[np.int64], size: int) -> bool:
+    """Whether the last line is whole although no newline ends it."""
+    with raw.open("rb") as file:
+        file.seek(int(ends[-1]) if len(ends) else 0)
+        try:
+            load_line(file.read())
+        except ValueError:
+            return False
+    return True
+
+
+def _tails_in(raw: Path, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[bytes]:
+    """The last 22 characters of each line's custom_id; zeros where there is none."""
+    with raw.open("rb", buffering=_SCAN) as file:
+        for size in (ends - starts).tolist():
+            yield _tail(file.read(size))
+
+
+def _tail(line: bytes) -> bytes:
+    if line.startswith(_LINE_START):
+        custom_id = line[len(_LINE_START) : line.find(b'"', len(_LINE_START))]
+    else:
+        try:
+            custom_id = str(load_line(line)["custom_id"]).encode()
+        except (ValueError, KeyError, TypeError):
+            custom_id = b""
+    tail = custom_id[-DIGEST_CHARACTERS:]
+    return tail if len(tail) == DIGEST_CHARACTERS else b"\0" * DIGEST_CHARACTERS
+
+
+class _ResponseRows:
+    """Turns lines into Arrow tables of responses, in the order of the request file."""
+
+    def __init__(self, batch: Batch, file: RequestFile, ended_at: float, absent: str, prices: Prices) -> None:
+        self._batch, self._absent, self._prices = batch, absent, prices
+        self._shared = {
+            "batch_id": batch.id,
+            "attempts": file.attempt,
+            "ended_at": datetime.fromtimestamp(ended_at, UTC),
+        }
+
+    def tables(self, requests: Iterator[bytes], raw: Path | None, lines: _Lines) -> Iterator[pa.RecordBatch]:
+        rows: list[tuple[Any, ...]] = []
+        digests: list[bytes | None] = []
+        size = 0
+        source: BinaryIO | None = raw.open("rb", buffering=0) if raw is not None else None
+        try:
+            for request, start, end in zip(requests, lines.start.tolist(), lines.end.tolist(), strict=True):
+                custom_id = custom_id_of(request)
+                digests.append(decode(custom_id))
+                line = _read(source, start, end) if source is not None and start >= 0 else None
+                rows.append(self._row(custom_id, line))
+                size += end - start
+                if len(rows) == _GROUP_ROWS or size > _GROUP_BYTES:
+                    yield self._table(digests, rows)
+                    rows, digests, size = [], [], 0
+        finally:
+            if source is not None:
+                source.close()
+        if rows:
+            yield self._table(digests, rows)
+
+    def _row(self, custom_id: str, line: bytes | None) -> tuple[Any, ...]:
+        problem = f"the results of {self._batch.id} hold no line for it"
+        if line is not None:
+            try:
+                return parse_line(line, self._prices)
+            except (ValueError, orjson.JSONDecodeError) as error:
+                problem = f"its result line cannot be read: {error}"
+        elif self._absent == "results_archived":
+            problem = f"the API has archived the results of {self._batch.id}: 29 days have passed"
+        missing = [None] * len(PARSED)
+        missing[0], missing[1] = custom_id, "errored"  # type: ignore[call-overload]
+        missing[PARSED.index("error_type")] = self._absent  # type: ignore[call-overload]
+        missing[PARSED.index("error_message")] = problem  # type: ignore[call-overload]
+        return tuple(missing)
+
+    def _table(self, digests: list[bytes | None], rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+        parsed = dict(zip(PARSED, zip(*rows, strict=True), strict=True))
+        columns = []
+        for field in RESPONSE_SCHEMA:
+            if field.name == "digest":
+                columns.append(pa.array(digests, field.type))
+            elif field.name in parsed:
+                columns.append(pa.array(parsed[field.name], field.type))
+            else:
+                columns.append(pa.repeat(pa.scalar(self._shared[field.name], field.type), len(rows)))
+        return pa.RecordBatch.from_arrays(columns, schema=RESPONSE_SCHEMA)
+
+
+def _read(source: BinaryIO, start: int, end: int) -> bytes:
+    source.seek(start)
+    return source.read(end - start)

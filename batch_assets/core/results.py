@@ -1,0 +1,259 @@
+"""The third stage, second half: request index + responses in force -> the table that users read.
+
+Results are a function of the submission and the response store, never of the dataset or the YAML as they
+are now. Rows stand in the dataset's order; memory follows slices of it, not the whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
+from batch_assets.core.digests import Digests
+from batch_assets.core.index import COMPRESSION, DIGEST, MESSAGE, REASON, Manifest, RequestIndex
+from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.ledger.records import Submission
+from batch_assets.core.output_schema import OutputSchema
+from batch_assets.core.reorder import Reordered, loads_in_order
+from batch_assets.core.response_store import (
+    PASSING,
+    ResponseReader,
+    Standing,
+    digest_array,
+    load_standing,
+)
+from batch_assets.core.root import Root, results_parts
+
+# A dataset in another order than the request files: more loads of row groups than this many times their
+# number, and the responses are first laid out in the dataset's order on disk.
+_LOADS = 3
+
+
+@dataclass
+class ResultsReport:
+    """What the table holds.
+
+    Attributes:
+        counts: rows by result_type.
+        requests: distinct requests with a succeeded response.
+        tokens and cost: sums over the table; cost is None when any succeeded row's is unknown.
+        final: every row has its final type.
+        uri: where the table lies.
+    """
+
+    submission_id: str
+    uri: str
+    rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float | None = 0.0
+    unpriced_models: set[str] = field(default_factory=set)
+    invalid_outputs: int = 0
+    ask_again: int = 0
+    final: bool = False
+    schema: pa.Schema | None = None
+
+
+def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsReport | None:
+    """Joins the newest submission's index with the responses in force and replaces the table.
+
+    Returns:
+        None when nothing was ever written for the partition.
+    """
+    with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=600.0) as lease:
+        with root.ledger.read() as tx:
+            submission = submissions.newest(tx, pipeline, partition)
+            seq = tx.last_seq()
+        if submission is None:
+            return None
+        target = root.storage.path(*results_parts(pipeline, partition))
+        report = ResultsReport(submission.id, root.storage.uri(*results_parts(pipeline, partition)))
+        with root.storage.scratch_file(target) as scratch:
+            join = _Join(root, submission, report)
+            with pq.ParquetWriter(scratch, join.schema, **COMPRESSION) as writer:
+                for table in join.tables():
+                    lease.check()
+                    writer.write_table(table)
+            report.schema = join.schema
+            with root.ledger.write() as tx:
+                lease.confirm(tx)
+                if submissions.newest(tx, pipeline, partition) != submissions.by_id(tx, submission.id):
+                    return report  # a newer submission is in force: its own join follows
+                root.storage.publish(scratch, target)
+                report.final = submissions.joined(tx, submission.id, seq, dict(report.counts), report.ask_again)
+        return report
+
+
+class _Join:
+    """Index rows and responses, slice by slice."""
+
+    def __init__(self, root: Root, submission: Submission, report: ResultsReport) -> None:
+        self._root, self._submission, self._report = root, submission, report
+        place = (submission.pipeline, submission.partition, submission.id)
+        self._index = RequestIndex(root, *place)
+        self._manifest = Manifest.read(root, *place)
+        self._output: OutputSchema | None = self._manifest.output
+        own = {DIGEST, REASON, MESSAGE}
+        self._carried = [f for f in self._index.schema if f.name not in own]
+        typed = [pa.field(name, type_) for name, type_ in self._output.types.items()] if self._output else []
+        self.schema = pa.schema([*self._carried, *BEFORE_OUTPUT, *typed, *AFTER_OUTPUT])
+        self._standing: Standing = load_standing(root.storage, submission.pipeline)
+
+    def tables(self) -> Iterator[pa.Table]:
+        place, how, attempt, first = self._locate()
+        shared = self._shared_keys(first)
+        groups = ResponseReader(self._root.storage, self._submission.pipeline, self._standing.files)
+        try:
+            loads, least = loads_in_order(groups, place)
+            reader: ResponseReader | Reordered = groups
+            if loads > _LOADS * least:
+                reader = Reordered(groups, place, len(self._standing.files))
+            start = 0
+            for rows in self._index.slices():
+                end = start + len(rows)
+                passing = (how[start:end] == PASSING) & (attempt[start:end] < self._submission.max_attempts)
+                slice_ = _Slice(rows, place[start:end], passing, first[start:end], start)
+                yield self._table(slice_, reader.take(slice_.place), shared)
+                start = end
+        finally:
+            groups.close()
+
+    def _locate(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+        """For each row of the index: place, standing, attempt, and the first row with the same request."""
+        digests = np.empty(self._index.rows, dtype="S16")
+        valid = np.zeros(self._index.rows, dtype=bool)
+        start = 0
+        for rows in self._index.slices([DIGEST]):
+            column = rows.column(0)
+            end = start + len(column)
+            valid[start:end] = column.is_valid().to_numpy(zero_copy_only=False)
+            digests[start:end][valid[start:end]] = digest_array(column.drop_null())
+            start = end
+        place, how, attempt = self._standing.of(digests)
+        place[~valid] = -1
+        how[place < 0] = 0
+        return place, how, attempt, _first_rows(digests, valid)
+
+    def _shared_keys(self, first: NDArray[np.int64]) -> _SharedKeys:
+        """Row keys of the first rows of shared requests."""
+        numbers = np.arange(len(first))
+        wanted = np.unique(first[(first >= 0) & (first != numbers)])
+        keys: list[pa.Array] = []
+        start = 0
+        for rows in self._index.slices([self._manifest.key]) if len(wanted) else ():
+            end = start + len(rows)
+            inside = wanted[(wanted >= start) & (wanted < end)] - start
+            keys.append(rows.column(0).take(pa.array(inside)).cast(pa.string()))
+            start = end
+        return _SharedKeys(wanted, pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
+
+    def _table(self, slice_: _Slice, responses: pa.Table, shared: _SharedKeys) -> pa.Table:
+        rejected = slice_.rows.column(REASON).is_valid()
+        absent = pa.array(slice_.place < 0)
+        waiting = pc.or_(absent, pa.array(slice_.passing))
+        kind = pc.if_else(waiting, "pending", responses["result_type"])
+        kind = pc.if_else(rejected, "rejected", kind)
+        is_first = pa.array(slice_.is_first)
+        columns: dict[str, Any] = {name: responses[name] for name in responses.column_names}
+        columns["result_type"] = kind
+        for name in COUNTED_ONCE:
+            columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
+        columns["shared_with"] = shared.of(slice_)
+        columns["error_type"] = pc.if_else(rejected, slice_.rows.column(REASON), columns["error_type"])
+        columns["error_message"] = pc.if_else(rejected, slice_.rows.column(MESSAGE), columns["error_message"])
+        for carried in self._carried:
+            columns[carried.name] = slice_.rows.column(carried.name)
+        if self._output is not None:
+            self._add_output(columns, self._output)
+        table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
+        self._count(table, slice_)
+        return table
+
+    def _add_output(self, columns: dict[str, Any], output: OutputSchema) -> None:
+        """Typed columns; an answer that does not match stays succeeded and says why."""
+        succeeded = pc.equal(columns["result_type"], "succeeded")
+        texts = pc.if_else(succeeded, columns["response_text"], pa.scalar(None, pa.string())).to_pylist()
+        arrays, problems = output.columns(texts)
+        columns.update(zip(output.names, arrays, strict=True))
+        without_text = [
+            "the answer holds no text" if done and text is None else None
+            for done, text in zip(succeeded.to_pylist(), texts, strict=True)
+        ]
+        reasons = [problem or other for problem, other in zip(problems, without_text, strict=True)]
+        if any(reasons):
+            why = pa.array(reasons, pa.string())
+            columns["error_message"] = pc.if_else(why.is_valid(), why, columns["error_message"])
+            columns["error_type"] = pc.if_else(why.is_valid(), "invalid_output", columns["error_type"])
+            self._report.invalid_outputs += len(why) - why.null_count
+
+    def _count(self, table: pa.Table, slice_: _Slice) -> None:
+        report = self._report
+        report.rows += len(table)
+        for entry in table["result_type"].value_counts().to_pylist():
+            report.counts[entry["values"]] += entry["counts"]
+        report.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
+        report.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
+        report.ask_again += int((slice_.passing & slice_.is_first).sum())
+        once = table.filter(pc.and_(pc.equal(table["result_type"], "succeeded"), pa.array(slice_.is_first)))
+        unpriced = once.filter(once["cost_usd"].is_null())
+        if len(unpriced):
+            report.unpriced_models |= {name for name in unpriced["response_model"].unique().to_pylist() if name}
+            report.cost_usd = None
+        if report.cost_usd is not None:
+            report.cost_usd += pc.sum(once["cost_usd"]).as_py() or 0.0
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """Some rows of the index with what was found for them."""
+
+    rows: pa.RecordBatch
+    place: NDArray[np.int64]
+    passing: NDArray[np.bool_]
+    first: NDArray[np.int64]
+    start: int
+
+    @property
+    def is_first(self) -> NDArray[np.bool_]:
+        numbers = self.start + np.arange(len(self.first), dtype=np.int64)
+        mask: NDArray[np.bool_] = (self.first < 0) | (self.first == numbers)
+        return mask
+
+
+@dataclass(frozen=True)
+class _SharedKeys:
+    """Row keys of first rows, by row number."""
+
+    numbers: NDArray[np.int64]
+    keys: pa.Array
+
+    def of(self, slice_: _Slice) -> pa.Array:
+        """For each row the key of the first row that shares its request, null for that one itself."""
+        if len(self.numbers) == 0:
+            return pa.nulls(len(slice_.first), pa.string())
+        position = np.searchsorted(self.numbers, slice_.first)
+        return self.keys.take(pa.array(position, mask=slice_.is_first))
+
+
+def _first_rows(digests: Digests, valid: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each row the first row with the same digest; -1 for rows without."""
+    order = np.argsort(digests, kind="stable")
+    ranked = digests[order]
+    starts = np.empty(len(ranked), dtype=bool)
+    starts[:1] = True
+    starts[1:] = ranked[1:] != ranked[:-1]
+    group = np.cumsum(starts) - 1
+    first = np.empty(len(ranked), dtype=np.int64)
+    first[order] = order[starts][group]
+    first[~valid] = -1
+    return first

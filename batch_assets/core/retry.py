@@ -1,0 +1,90 @@
+"""Asking again: failed requests of the newest submission, copied into further parts of it.
+
+Neither dataset nor template is read: a half-edited prompt is never bought unattended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from batch_assets.core.digests import DigestSet
+from batch_assets.core.held import HeldRequests
+from batch_assets.core.index import DIGEST, RequestIndex
+from batch_assets.core.ledger import batches, leases, submissions
+from batch_assets.core.ledger import files as ledger_files
+from batch_assets.core.ledger.records import Submission
+from batch_assets.core.request_files import PartWriter, StoredRequestFile
+from batch_assets.core.response_store import PASSING, digest_array, load_standing
+from batch_assets.core.root import Root, submission_parts
+
+
+def plan_again(root: Root, submission: Submission) -> int:
+    """Writes the submission's requests that failed for a passing reason into new request files.
+
+    Returns:
+        How many requests were written.
+    """
+    if submission.ask_again == 0:
+        return 0
+    with leases.hold(root.ledger, f"requests:{submission.pipeline}", wait=60.0) as lease:
+        with root.ledger.read() as tx:
+            current = submissions.by_id(tx, submission.id)
+            held_files = submissions.holding(tx, submission.pipeline, submission.partition)
+            own = [file.name for file in submissions.waited_on(tx, submission.id)]
+        if current.ask_again == 0:
+            return 0
+        held = HeldRequests(root, [*held_files])
+        folder = submission_parts(submission.pipeline, submission.partition, submission.id)
+        taken = {*own, *root.storage.names(*folder)}
+        names = (name for number in range(100_000) if (name := f"part-{number:05d}.jsonl") not in taken)
+        writers: dict[int, PartWriter] = {}
+        for attempt, text in _failed_lines(root, submission, held):
+            lease.check()
+            if attempt not in writers:
+                limits = (submission.max_requests, submission.max_bytes)
+                writers[attempt] = PartWriter(root.storage, folder, attempt, limits, names.__next__)
+            writers[attempt].add(text)
+        for writer in writers.values():
+            writer.finish()
+        written = [file for writer in writers.values() for file in writer.written]
+        place = {"pipeline": submission.pipeline, "partition": submission.partition}
+        files = [{"id": f"{submission.id}/{file['name']}", **place, **file} for file in written]
+        with root.ledger.write() as tx:
+            lease.confirm(tx)
+            submissions.add_files(tx, submission.id, files)
+            submissions.planned_again(tx, submission.id)
+        return sum(file["requests"] for file in written)
+
+
+def _failed_lines(root: Root, submission: Submission, held: HeldRequests) -> Iterator[tuple[int, bytes]]:
+    """(next attempt, line) of every request to ask again. Responses stand in the order of their request file."""
+    standing = load_standing(root.storage, submission.pipeline)
+    index = RequestIndex(root, submission.pipeline, submission.partition, submission.id)
+    seen = DigestSet()
+    wanted: dict[int, list[tuple[int, int]]] = {}
+    for rows in index.slices([DIGEST]):
+        column = rows.column(0)
+        digests = np.unique(digest_array(column.drop_null()))
+        digests = digests[~seen.contains(digests)]
+        seen.add(digests)
+        place, how, attempt = standing.of(digests)
+        failed = (place >= 0) & (how == PASSING) & (attempt < submission.max_attempts) & ~held.contains(digests)
+        for where, number in zip(place[failed].tolist(), attempt[failed].tolist(), strict=True):
+            wanted.setdefault(where >> 32, []).append((where & 0xFFFFFFFF, number))
+    for number in sorted(wanted):
+        rows_wanted = dict(wanted[number])
+        for row, text in enumerate(_lines_of_batch(root, standing.files[number])):
+            if row in rows_wanted:
+                yield rows_wanted[row] + 1, text
+
+
+def _lines_of_batch(root: Root, response_file: str) -> Iterator[bytes]:
+    with root.ledger.read() as tx:
+        batch = batches.by_id(tx, response_file.removesuffix(".parquet"))
+        if batch is None or batch.file_id is None:
+            return
+        file: Any = ledger_files.by_id(tx, batch.file_id)
+    yield from StoredRequestFile.of(root, file).lines()

@@ -1,0 +1,66 @@
+"""The root: its files, its ledger, and the API it belongs to."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from batch_assets.core.client import ApiClient
+from batch_assets.core.ledger import Ledger
+from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.settings import Settings
+from batch_assets.core.storage import Storage, partition_folder
+
+
+class Root:
+    """Everything a stage works with. Opening it talks to nobody but the ledger."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.storage = Storage(settings.root)
+
+    @classmethod
+    def from_env(cls) -> Root:
+        """The root that the environment names."""
+        return cls(Settings.from_env())
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.ledger_url)
+
+    @cached_property
+    def api(self) -> ApiClient:
+        """The API; SettingsError when the environment names none."""
+        return ApiClient(self.settings)
+
+    def check_endpoint(self) -> None:
+        """Raises SettingsError without an API, EndpointMismatchError when the root belongs to another."""
+        self.settings.require_endpoint()
+        with self.ledger.write() as tx:
+            bind_endpoint(tx, self.api.base_url, self.api.organization)
+
+    def close(self) -> None:
+        if "api" in self.__dict__:
+            self.api.close()
+        if "ledger" in self.__dict__:
+            self.ledger.close()
+
+    def __enter__(self) -> Root:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def submission_parts(pipeline: str, partition: str, submission_id: str) -> tuple[str, ...]:
+    """Where a submission's files lie under the root."""
+    return pipeline, "requests", partition_folder(partition), submission_id
+
+
+def results_parts(pipeline: str, partition: str) -> tuple[str, ...]:
+    """Where the table that users read lies under the root."""
+    return pipeline, "results", partition_folder(partition), "results.parquet"
+
+
+def response_parts(pipeline: str, batch_id: str) -> tuple[str, ...]:
+    """Where a batch's responses lie under the root."""
+    return pipeline, "responses", f"{batch_id}.parquet"

@@ -1,0 +1,308 @@
+"""One row of the dataset -> the exact bytes of one request's params. Compiled once, constant parts once."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import jinja2.meta
+import orjson
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from batch_assets.core.errors import ConfigError
+
+Row = Mapping[str, Any]
+_Part = bytes | Callable[[Row], bytes]
+
+# Where the API wants text: https://platform.claude.com/docs/en/api/messages
+_TEXT_KEYS = frozenset({"content", "text", "system"})
+# A template must give the same bytes for the same row, or the row would be asked again at every run.
+_RANDOM_GLOBALS = ("lipsum",)
+_RANDOM_FILTERS = ("random",)
+
+
+class RowRejectedError(Exception):
+    """A row that cannot become a request.
+
+    Attributes:
+        reason: `template_error`, `empty_prompt`, `invalid_unicode` or `request_too_large`.
+        message: what was wrong, naming the field.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason, self.message = reason, message
+        super().__init__(message)
+
+
+class Template:
+    """The compiled params of a pipeline.
+
+    Every string is a Jinja template over the row; a string that is one whole expression keeps the
+    value's own type. In lists, a value that is a list is spliced in and null drops the entry.
+
+    Attributes:
+        columns: the dataset columns that the templates read.
+
+    Errors:
+        ConfigError: a template that cannot be compiled, naming file and field.
+    """
+
+    def __init__(self, params: Mapping[str, Any], folder: Path, source: str) -> None:
+        self._source = source
+        self._read_file: Callable[[str], bytes] | None = None
+        self._environment = self._make_environment(folder)
+        self.columns: set[str] = set()
+        self._where: dict[str, str] = {}
+        self._parts = _merge(self._compile(dict(params), "params", text=False))
+
+    def render(self, row: Row) -> bytes:
+        """The params of one row as JSON bytes, in the author's key order.
+
+        Errors:
+            RowRejectedError: the row cannot become a request.
+        """
+        return b"".join([part if type(part) is bytes else part(row) for part in self._parts])  # type: ignore[operator]
+
+    def where(self, column: str) -> str:
+        """The first field whose template reads the column."""
+        return self._where[column]
+
+    def read_files_with(self, reader: Callable[[str], bytes]) -> None:
+        """Gives the filter `file_base64` its files: `reader` takes a path within the dataset's folder."""
+        self._read_file = reader
+
+    def _make_environment(self, folder: Path) -> ImmutableSandboxedEnvironment:
+        environment = ImmutableSandboxedEnvironment(
+            undefined=jinja2.StrictUndefined,
+            loader=jinja2.FileSystemLoader(folder),
+            finalize=lambda value: "" if value is None else value,
+            auto_reload=False,
+        )
+        for name in _RANDOM_GLOBALS:
+            environment.globals.pop(name, None)
+        for name in _RANDOM_FILTERS:
+            environment.filters.pop(name, None)
+        environment.filters["base64"] = _base64
+        environment.filters["file_base64"] = self._file_base64
+        return environment
+
+    def _file_base64(self, path: str) -> str:
+        if self._read_file is None:
+            raise RowRejectedError("template_error", "file_base64 has no dataset folder to read from")
+        return _base64(self._read_file(path))
+
+    def _compile(self, value: Any, field: str, text: bool) -> list[_Part]:
+        if isinstance(value, str):
+            return [self._compile_string(value, field, text)]
+        if isinstance(value, Mapping):
+            return self._compile_object(value, field)
+        if isinstance(value, list):
+            return self._compile_list(value, field)
+        if value is None and text:
+            raise ConfigError(self._source, field, "null where the API wants text")
+        try:
+            return [orjson.dumps(value)]
+        except TypeError:
+            problem = f"a {type(value).__name__} has no JSON form: put it in quotes"
+            raise ConfigError(self._source, field, problem) from None
+
+    def _compile_object(self, value: Mapping[str, Any], field: str) -> list[_Part]:
+        parts: list[_Part] = [b"{"]
+        for position, (key, sub) in enumerate(value.items()):
+            parts.append((b"," if position else b"") + orjson.dumps(str(key)) + b":")
+            parts += self._compile(sub, f"{field}.{key}", text=key in _TEXT_KEYS)
+        return [*parts, b"}"]
+
+    def _compile_list(self, value: list[Any], field: str) -> list[_Part]:
+        names = [f"{field}[{position}]" for position in range(len(value))]
+        if not any(isinstance(entry, str) and self._expression(entry, "") is not None for entry in value):
+            parts: list[_Part] = [b"["]
+            for position, (entry, name) in enumerate(zip(value, names, strict=True)):
+                parts += [b","] if position else []
+                parts += self._compile(entry, name, text=False)
+            return [*parts, b"]"]
+        entries = [
+            (self._compile_expression(entry, name), True)
+            if isinstance(entry, str) and self._expression(entry, name) is not None
+            else (_merge(self._compile(entry, name, text=False)), False)
+            for entry, name in zip(value, names, strict=True)
+        ]
+        return [_splicing_list(entries, field)]
+
+    def _compile_string(self, source: str, field: str, text: bool) -> _Part:
+        if self._expression(source, field) is not None:
+            evaluate = self._compile_expression(source, field)
+            return lambda row: _dump(_as_text(evaluate(row), field) if text else evaluate(row), field)
+        if not any(mark in source for mark in ("{{", "{%", "{#")):
+            return self._constant(source, field, text)
+        try:
+            template = self._environment.from_string(source)
+            columns = self._columns_of(source)
+            if not columns:
+                return self._constant(template.render(), field, text)
+        except jinja2.TemplateError as error:
+            raise ConfigError(self._source, field, _describe(error)) from None
+        self._note(columns, field)
+
+        def render(row: Row) -> bytes:
+            try:
+                rendered = template.render(row)
+            except RowRejectedError:
+                raise
+            except Exception as error:  # whatever a template does to a row is that row's fault
+                raise RowRejectedError("template_error", f"{field}: {_describe(error)}") from None
+            return _dump(_as_text(rendered, field) if text else rendered, field)
+
+        return render
+
+    def _constant(self, value: str, field: str, text: bool) -> bytes:
+        if text and not value.strip():
+            raise ConfigError(self._source, field, "empty text: the API refuses it")
+        return orjson.dumps(value)
+
+    def _expression(self, source: str, field: str) -> str | None:
+        """The expression inside a string that is one whole `{{ expression }}`, else None."""
+        stripped = source.strip()
+        if not (stripped.startswith("{{") and stripped.endswith("}}")):
+            return None
+        try:
+            body = self._environment.parse(stripped).body
+        except jinja2.TemplateError as error:
+            raise ConfigError(self._source, field, _describe(error)) from None
+        if len(body) != 1 or not isinstance(body[0], jinja2.nodes.Output) or len(body[0].nodes) != 1:
+            return None
+        if isinstance(body[0].nodes[0], jinja2.nodes.TemplateData):
+            return None
+        inner = stripped[2:-2]
+        inner = inner[1:] if inner[:1] in ("-", "+") else inner
+        return inner[:-1] if inner[-1:] in ("-", "+") else inner
+
+    def _compile_expression(self, source: str, field: str) -> Callable[[Row], Any]:
+        inner = self._expression(source, field) or ""
+        self._note(self._columns_of(source), field)
+        name = inner.strip()
+        if name.isidentifier() and name in self.columns:
+            return lambda row: row[name]
+        compiled = self._environment.compile_expression(inner, undefined_to_none=False)
+
+        def evaluate(row: Row) -> Any:
+            try:
+                value = compiled(row)
+            except RowRejectedError:
+                raise
+            except Exception as error:  # as in render above
+                raise RowRejectedError("template_error", f"{field}: {_describe(error)}") from None
+            if isinstance(value, jinja2.Undefined):
+                raise RowRejectedError("template_error", f"{field}: {value._undefined_message}")
+            return value
+
+        return evaluate
+
+    def _note(self, columns: set[str], field: str) -> None:
+        self.columns |= columns
+        for column in columns:
+            self._where.setdefault(column, field)
+
+    def _columns_of(self, source: str) -> set[str]:
+        """Names that a template, and what it includes, takes from the row."""
+        columns: set[str] = set()
+        waiting, seen = [source], set()
+        while waiting:
+            tree = self._environment.parse(waiting.pop())
+            columns |= jinja2.meta.find_undeclared_variables(tree)
+            for name in jinja2.meta.find_referenced_templates(tree):
+                if name is not None and name not in seen:
+                    seen.add(name)
+                    loader = self._environment.loader
+                    assert loader is not None
+                    waiting.append(loader.get_source(self._environment, name)[0])
+        return columns - set(self._environment.globals)
+
+
+def _splicing_list(entries: list[tuple[Any, bool]], field: str) -> Callable[[Row], bytes]:
+    """A list of which some entries are expressions: lists are spliced in, null drops the entry."""
+
+    def render(row: Row) -> bytes:
+        items: list[bytes] = []
+        for entry, is_expression in entries:
+            if not is_expression:
+                items.append(b"".join([part if type(part) is bytes else part(row) for part in entry]))
+                continue
+            value = entry(row)
+            if value is not None:
+                values = value if isinstance(value, list | tuple) else [value]
+                items += [_dump(_checked(item, field), field) for item in values]
+        if not items:
+            raise RowRejectedError("empty_prompt", f"{field}: nothing is left of the list")
+        return b"[" + b",".join(items) + b"]"
+
+    return render
+
+
+def _as_text(value: Any, field: str) -> Any:
+    """What the API takes where it wants text: a scalar becomes text, null and white space reject the row."""
+    if value is None:
+        raise RowRejectedError("empty_prompt", f"{field}: the value is null")
+    if isinstance(value, str):
+        if not value or value.isspace():
+            raise RowRejectedError("empty_prompt", f"{field}: the text is empty")
+        return value
+    if isinstance(value, list | tuple | dict):
+        return _checked(value, field)
+    if isinstance(value, bytes):
+        raise RowRejectedError("template_error", f"{field}: bytes are not text: use | base64")
+    return str(value)
+
+
+def _checked(value: Any, field: str) -> Any:
+    """A list or object from the dataset, with the texts in it held to the same rule."""
+    if isinstance(value, dict):
+        for key, sub in value.items():
+            if key in _TEXT_KEYS:
+                _as_text(sub, f"{field}.{key}")
+    elif isinstance(value, list | tuple):
+        for position, sub in enumerate(value):
+            _checked(sub, f"{field}[{position}]")
+    return value
+
+
+def _dump(value: Any, field: str) -> bytes:
+    try:
+        return orjson.dumps(value, default=_json_form)
+    except TypeError as error:
+        if isinstance(value, str):
+            problem = "the text is not valid Unicode (a lone surrogate)"
+            raise RowRejectedError("invalid_unicode", f"{field}: {problem}") from None
+        raise RowRejectedError("template_error", f"{field}: {error}") from None
+
+
+def _json_form(value: Any) -> str:
+    if isinstance(value, bytes):
+        raise TypeError("bytes have no JSON form: use | base64")
+    return str(value)
+
+
+def _merge(parts: list[_Part]) -> list[_Part]:
+    merged: list[_Part] = []
+    for part in parts:
+        if isinstance(part, bytes) and merged and isinstance(merged[-1], bytes):
+            merged[-1] += part
+        else:
+            merged.append(part)
+    return merged
+
+
+def _base64(value: bytes | str) -> str:
+    return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, jinja2.TemplateNotFound):
+        return f"the file {error.name!r} is not beside the pipeline file"
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        where = f"{error.name}, line {error.lineno}" if error.name else f"line {error.lineno}"
+        return f"{error.message} ({where})"
+    return str(error) or type(error).__name__
