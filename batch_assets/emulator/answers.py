@@ -1,0 +1,156 @@
+"""Emulated answers: a deterministic function of a request's params.
+
+The same params always get the same answer, so a test can compute what the answer to a row must be
+and compare. Texts say that they are emulated, and echo the beginning and a short digest of the last
+user text.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from .draws import Draws
+from .models import MODELS
+from .params import output_schema
+from .schema_instance import schema_instance
+from .tokens import CHARS_PER_TOKEN, prompt_tokens, text_tokens
+from .wire import derived_id
+
+ECHO_CHARS = 120
+"""How much of the last user text an answer echoes, in characters."""
+
+_OPENINGS = (
+    "This is an emulated answer",
+    "An emulated reply, made without a model,",
+    "Emulated text, as no model was asked, in reply",
+)
+_CLOSINGS = ("", "\nNothing more is claimed here.", "\nIt may be repeated at will.", "\nEnd of the emulation.")
+
+
+def text_digest(text: str) -> str:
+    """The eight hexadecimal digits by which an answer names the text it answers."""
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=4).hexdigest()
+
+
+def last_user_text(params: Mapping[str, Any]) -> str:
+    """The text of the last user message, its text blocks joined by newlines; "" when it has none."""
+    for message in reversed(params["messages"]):
+        if message["role"] == "user":
+            content = message["content"]
+            if isinstance(content, str):
+                return content
+            return "\n".join(block["text"] for block in content if block["type"] == "text")
+    return ""
+
+
+def emulated_answer(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The answer to `params`: `content`, `stop_reason`, `stop_sequence` and `usage` of a message.
+
+    A forced tool (tool_choice `tool` or `any`) gives a `tool_use` block with a valid input, a JSON schema
+    gives a valid instance as text, everything else a short text. `max_tokens` and `stop_sequences` cut it.
+    `usage` counts estimated tokens. Raises ValueError when a schema has no instance.
+    """
+    canonical = orjson.dumps(params, option=orjson.OPT_SORT_KEYS)
+    seed = int.from_bytes(hashlib.blake2b(canonical, digest_size=8).digest(), "big")
+    tool = _forced_tool(params, seed)
+    thinking = _thinking(params)
+    if tool is not None:
+        content, stop_reason, size = _tool_use(params, tool, seed)
+        stop_sequence = None
+    else:
+        text, stop_reason, stop_sequence = _cut(params, _text(params, seed))
+        content, size = [{"type": "text", "text": text}], text_tokens(text)
+    return {
+        "content": thinking + content,
+        "stop_reason": stop_reason,
+        "stop_sequence": stop_sequence,
+        "usage": _usage(params, size + 20 * len(thinking)),
+    }
+
+
+def emulated_message(params: Mapping[str, Any], message_id: str, service_tier: str) -> dict[str, Any]:
+    """The whole message for `params`, as `POST /v1/messages` or a result line carries it."""
+    answer = emulated_answer(params)
+    answer["usage"]["service_tier"] = service_tier
+    return {
+        "model": params["model"],
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "content": answer["content"],
+        "stop_reason": answer["stop_reason"],
+        "stop_sequence": answer["stop_sequence"],
+        "stop_details": None,
+        "usage": answer["usage"],
+    }
+
+
+def _text(params: Mapping[str, Any], seed: int) -> str:
+    schema = output_schema(params)
+    if schema is not None:
+        return orjson.dumps(schema_instance(schema, seed)).decode()
+    asked = last_user_text(params)
+    echo = asked[:ECHO_CHARS]
+    opening, closing = _OPENINGS[seed % len(_OPENINGS)], _CLOSINGS[(seed >> 16) % len(_CLOSINGS)]
+    return f"{opening} to text {text_digest(asked)}: {echo}{closing}"
+
+
+def _forced_tool(params: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
+    choice, tools = params.get("tool_choice"), params.get("tools")
+    if not isinstance(choice, dict) or not tools:
+        return None
+    if choice.get("type") == "tool":
+        return next((tool for tool in tools if tool["name"] == choice.get("name")), None)
+    return Draws(seed).pick(tools) if choice.get("type") == "any" else None
+
+
+def _tool_use(params: Mapping[str, Any], tool: dict[str, Any], seed: int) -> tuple[list[dict[str, Any]], str, int]:
+    value = schema_instance(tool.get("input_schema", {"type": "object"}), seed)
+    size = text_tokens(orjson.dumps(value).decode())
+    stop_reason = "tool_use"
+    if size > params["max_tokens"]:  # a call that was cut off carries no usable input
+        value, size, stop_reason = {}, params["max_tokens"], "max_tokens"
+    block = {"type": "tool_use", "id": derived_id("toolu", str(seed)), "name": tool["name"], "input": value}
+    return [block], stop_reason, size
+
+
+def _thinking(params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    wanted = params.get("thinking")
+    if not isinstance(wanted, dict) or wanted.get("type") != "enabled":
+        return []
+    return [{"type": "thinking", "thinking": "Emulated thinking.", "signature": "ZW11bGF0ZWQ="}]
+
+
+def _cut(params: Mapping[str, Any], text: str) -> tuple[str, str, str | None]:
+    """The text as far as max_tokens and the first stop sequence let it go, and why it stops."""
+    stop_reason, stop_sequence = "end_turn", None
+    limit = params["max_tokens"] * CHARS_PER_TOKEN
+    if len(text) > limit:
+        text, stop_reason = text[:limit], "max_tokens"
+    for sequence in params.get("stop_sequences") or ():
+        at = text.find(sequence) if sequence else -1
+        if at >= 0:
+            text, stop_reason, stop_sequence = text[:at], "stop_sequence", sequence
+    return text, stop_reason, stop_sequence
+
+
+def _usage(params: Mapping[str, Any], output: int) -> dict[str, Any]:
+    prompt = prompt_tokens(params)
+    model = MODELS.get(params["model"])
+    cached = prompt.marked
+    if model is not None and cached < model.min_cache_tokens:
+        cached = 0
+    return {
+        "input_tokens": prompt.total - cached,
+        "cache_creation_input_tokens": cached,
+        "cache_read_input_tokens": 0,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": 0 if prompt.ttl == "1h" else cached,
+            "ephemeral_1h_input_tokens": cached if prompt.ttl == "1h" else 0,
+        },
+        "output_tokens": output,
+        "service_tier": "standard",
+        "inference_geo": params.get("inference_geo") or "not_available",
+    }

@@ -1,0 +1,167 @@
+"""The endpoints under /v1/messages/batches."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response, StreamingResponse
+
+from .batches import SECOND
+from .body import index_body
+from .calls import Call, too_large
+from .cut import CutResponse
+from .outcomes import Judge, Mix
+from .results import altered, joined, parse_betas, result_lines
+from .state import BatchRecord, NewBatch
+from .wire import ApiError, json_response
+
+LIST_LIMIT = 1000
+"""Largest `limit` of a list call."""
+POLL_SECONDS = 10
+"""`retry-after` on a batch that has not ended."""
+
+
+async def create(call: Call) -> Response:
+    """POST /v1/messages/batches: receive the body on disk, check it, store the batch, then answer."""
+    path = call.service.store.incoming()
+    try:
+        await _receive(call, path)
+        record = await run_in_threadpool(_accept, call, path)
+    finally:
+        path.unlink(missing_ok=True)
+    return json_response(_not_ended(_shown(call, record), "in_progress"))
+
+
+def _not_ended(shown: dict[str, Any], status: str) -> dict[str, Any]:
+    """The batch as at the instant of the call, which with a latency or delay of zero is over already."""
+    counts = dict.fromkeys(shown["request_counts"], 0)
+    counts["processing"] = sum(shown["request_counts"].values())
+    unended = {"processing_status": status, "ended_at": None, "results_url": None, "archived_at": None}
+    return shown | unended | {"request_counts": counts}
+
+
+async def _receive(call: Call, path: Path) -> None:
+    limit = call.service.settings.max_body_bytes
+    if int(call.request.headers.get("content-length") or 0) > limit:
+        raise too_large()
+    size = 0
+    with path.open("wb", buffering=1 << 20) as file:
+        async for part in call.request.stream():
+            size += len(part)
+            if size > limit:
+                raise too_large()
+            file.write(part)
+
+
+def _accept(call: Call, path: Path) -> BatchRecord:
+    service, settings = call.service, call.service.settings
+    mix = Mix(call.action["error_mix"]) if "error_mix" in call.action else None
+    judge = Judge(call.version, parse_betas(call.betas), mix, service.submissions)
+    index = index_body(path, judge, max_requests=settings.max_requests)
+    if settings.queue_limit is not None and service.queued() + len(index) > settings.queue_limit:
+        raise ApiError(429, "This request would exceed your organization's limit of batch requests in process")
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    record = service.store.accept(
+        NewBatch(
+            workspace=call.workspace,
+            created_at=service.clock.now(),
+            latency=round(settings.latency * SECOND),
+            expiry=round(settings.expiry * SECOND),
+            cancel_delay=round(settings.cancel_delay * SECOND),
+            version=call.version,
+            betas=call.betas,
+            sha256=sha256,
+            body=path,
+            index=index,
+        )
+    )
+    judge.commit()
+    return record
+
+
+def _shown(call: Call, record: BatchRecord) -> dict[str, Any]:
+    return call.service.shown(record, call.base_url, call.action)
+
+
+async def retrieve(call: Call) -> Response:
+    """GET /v1/messages/batches/{id}"""
+    shown = _shown(call, call.service.find(call.id, call.workspace, call.action))
+    headers = {} if shown["processing_status"] == "ended" else {"retry-after": str(POLL_SECONDS)}
+    return json_response(shown, headers=headers)
+
+
+async def list_batches(call: Call) -> Response:
+    """GET /v1/messages/batches: one page, newest first."""
+    limit, query = call.limit(LIST_LIMIT), call.request.query_params
+    cursors: dict[str, int | None] = {"after": None, "before": None}
+    for name in cursors:
+        batch_id = query.get(f"{name}_id")
+        if batch_id:
+            cursors[name] = call.service.store.cursor_of(batch_id, call.workspace)
+            if cursors[name] is None:
+                raise ApiError(400, f"{name}_id: Message Batch {batch_id} not found.")
+    if None not in cursors.values():
+        raise ApiError(400, "Only one of after_id and before_id may be given")
+    hidden = round(call.action.get("hide_from_list", 0) * SECOND)
+    until = call.service.clock.now() - hidden
+    records = call.service.store.page(call.workspace, limit + 1, **cursors, created_until=until)
+    has_more = len(records) > limit
+    # The surplus record, fetched to learn whether there are more, is the one farthest from the cursor.
+    records = records[-limit:] if cursors["before"] is not None else records[:limit]
+    return json_response(
+        {
+            "data": [_shown(call, record) for record in records],
+            "has_more": has_more,
+            "first_id": records[0].id if records else None,
+            "last_id": records[-1].id if records else None,
+        }
+    )
+
+
+async def cancel(call: Call) -> Response:
+    """POST /v1/messages/batches/{id}/cancel
+
+    A second call changes nothing. For a batch that has ended the answer is 400; no public source shows it.
+    """
+    record = call.service.find(call.id, call.workspace, call.action)
+    if call.service.progress(record).ended_at is not None:
+        raise ApiError(400, f"Message Batch {call.id} has ended and cannot be canceled.")
+    call.service.store.mark(call.id, "cancel_at", call.service.clock.now())
+    record = call.service.find(call.id, call.workspace, {})
+    return json_response(_not_ended(_shown(call, record), "canceling"))
+
+
+async def delete(call: Call) -> Response:
+    """DELETE /v1/messages/batches/{id}"""
+    record = call.service.find(call.id, call.workspace, call.action)
+    if call.service.progress(record).ended_at is None:
+        raise ApiError(400, "In progress batches cannot be deleted. Consider canceling the batch instead.")
+    call.service.store.mark(call.id, "deleted_at", call.service.clock.now())
+    return json_response({"id": call.id, "type": "message_batch_deleted"})
+
+
+async def results(call: Call) -> Response:
+    """GET /v1/messages/batches/{id}/results: the lines, made while they are sent."""
+    record = call.service.find(call.id, call.workspace, call.action)
+    progress = call.service.progress(record)
+    if progress.ended_at is None or progress.archived_at is not None:
+        raise ApiError(404, f"Message Batch {call.id} has no available results.")
+    lines = result_lines(call.service.store, record, progress)
+    if "lines" in call.action:
+        lines = altered(lines, call.action["lines"])
+    headers = _download_headers(call.id)
+    if "truncate" in call.action or "ending" in call.action:
+        return CutResponse(
+            joined(lines), call.action.get("truncate", {}), call.action.get("ending", "abort"), headers
+        )
+    return StreamingResponse(joined(lines), headers=headers)
+
+
+def _download_headers(batch_id: str) -> Mapping[str, str]:
+    return {
+        "content-type": "application/x-jsonl",
+        "content-disposition": f"attachment; filename*=utf-8''{batch_id}_results.jsonl",
+    }

@@ -1,0 +1,293 @@
+"""Valid instances of a JSON schema, chosen by a seed.
+
+A schema is compiled once into nested functions and then called once per answer, because a batch of
+100,000 requests usually carries the same schema 100,000 times. Covered: type (also as a list), enum,
+const, properties, required, additionalProperties, minProperties, items, prefixItems, minItems,
+maxItems, uniqueItems, minimum and maximum in both forms, multipleOf, lengths, pattern, format,
+anyOf, oneOf (whose branches are taken to exclude each other), allOf, $ref into the same document
+(recursive ones too), boolean schemas. Not covered, and ignored: not, if/then/else, contains,
+dependentSchemas.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import ceil, floor
+from typing import Any
+
+import orjson
+
+from .draws import Draws
+from .schema_merge import merge, resolve
+from .string_instance import compile_string
+
+Make = Callable[[Draws, int], Any]
+"""Makes one instance; the integer is the depth of nesting reached so far."""
+
+_DEEP = 4  # from this depth on optional parts are left out, so that recursive schemas come to an end
+_TOO_DEEP = 60
+_STRUCTURE = {
+    "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+}
+
+
+class UnsatisfiableSchemaError(ValueError):
+    """No instance of the schema could be made."""
+
+
+def schema_instance(schema: Any, seed: int) -> Any:
+    """An instance of `schema` (a JSON schema as parsed JSON) that depends only on the schema and `seed`.
+
+    Raises UnsatisfiableSchemaError when no instance is found, exactly when `schema_problem` has one to name.
+    """
+    text = orjson.dumps(schema)
+    try:
+        return _compiled(text)(Draws(seed), 0)
+    except _FAILURES:  # not every draw succeeds; the one that `schema_problem` tried does
+        problem = _problem(text)
+        if problem is not None:
+            raise UnsatisfiableSchemaError(problem) from None
+        return _compiled(text)(Draws(0), 0)
+
+
+def schema_problem(schema: Any) -> str | None:
+    """Why no instance of `schema` can be made, or None when one can."""
+    return _problem(orjson.dumps(schema))
+
+
+@lru_cache(maxsize=64)
+def _problem(schema: bytes) -> str | None:
+    try:
+        _compiled(schema)(Draws(0), 0)
+    except _FAILURES as error:
+        return str(error) or type(error).__name__
+    return None
+
+
+# A malformed schema fails in as many ways as it can be malformed.
+_FAILURES = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, re.error)
+
+
+@lru_cache(maxsize=64)
+def _compiled(schema: bytes) -> Make:
+    root = orjson.loads(schema)
+    return _Compiler(root).compile(root)
+
+
+class _Compiler:
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._references: dict[str, Make] = {}
+
+    def compile(self, schema: Any) -> Make:
+        if schema is False:
+            return _nothing
+        if schema is True or not isinstance(schema, dict):
+            return _anything
+        if "$ref" in schema:
+            siblings = {key: value for key, value in schema.items() if key not in ("$ref", "$defs", "definitions")}
+            if not siblings.keys() - {"description", "title", "default", "examples"}:
+                return self._reference(schema["$ref"])
+            return self.compile(merge(resolve(self._root, schema["$ref"]), siblings))
+        if "allOf" in schema:
+            merged: Any = {key: value for key, value in schema.items() if key != "allOf"}
+            for part in schema["allOf"]:
+                while isinstance(part, dict) and "$ref" in part:
+                    rest = {key: value for key, value in part.items() if key != "$ref"}
+                    part = merge(resolve(self._root, part["$ref"]), rest)
+                merged = merge(merged, part)
+            return self.compile(merged)
+        for word in ("anyOf", "oneOf"):
+            if word in schema:
+                return self._choice(schema, word)
+        if "const" in schema:
+            return _constant([schema["const"]])
+        if "enum" in schema:
+            return _constant(schema["enum"])
+        return self._typed(schema)
+
+    def _reference(self, pointer: str) -> Make:
+        """A call that looks its target up when used: the target may contain the reference itself."""
+        if pointer not in self._references:
+            self._references[pointer] = lambda draws, depth: self._references[pointer](draws, depth)
+            self._references[pointer] = self.compile(resolve(self._root, pointer))
+        made = self._references
+
+        def call(draws: Draws, depth: int) -> Any:
+            if depth > _TOO_DEEP:
+                raise UnsatisfiableSchemaError(f"{pointer} never ends")
+            return made[pointer](draws, depth + 1)
+
+        return call
+
+    def _choice(self, schema: Mapping[str, Any], word: str) -> Make:
+        base = {key: value for key, value in schema.items() if key != word}
+        bare = not base.keys() - {"description", "title", "default", "$defs", "definitions", "$schema"}
+        branches = []
+        for branch in schema[word]:
+            if bare:
+                branches.append((_weight(branch), self.compile(branch)))
+                continue
+            while isinstance(branch, dict) and "$ref" in branch:
+                rest = {key: value for key, value in branch.items() if key != "$ref"}
+                branch = merge(resolve(self._root, branch["$ref"]), rest)
+            merged = merge(base, branch)
+            if merged is not False:
+                branches.append((_weight(merged), self.compile(merged)))
+        if not branches:
+            return _nothing
+        makes = [make for _, make in branches]
+        simplest = min(branches, key=lambda branch: branch[0])[1]
+        return lambda draws, depth: (simplest if depth >= _DEEP else draws.pick(makes))(draws, depth)
+
+    def _typed(self, schema: dict[str, Any]) -> Make:
+        kinds = schema.get("type")
+        if isinstance(kinds, list):
+            if not kinds:
+                return _nothing
+            makes = [self._typed(schema | {"type": kind}) for kind in kinds]
+            scalar = next(
+                (make for kind, make in zip(kinds, makes, strict=True) if kind not in _STRUCTURE), makes[0]
+            )
+            return lambda draws, depth: (scalar if depth >= _DEEP else draws.pick(makes))(draws, depth)
+        if kinds is None:
+            kinds = next(
+                (kind for kind, words in _STRUCTURE.items() if any(word in schema for word in words)), None
+            )
+        match kinds:
+            case "object":
+                return self._object(schema)
+            case "array":
+                return self._array(schema)
+            case "integer" | "number":
+                return _number(schema, integral=kinds == "integer")
+            case "boolean":
+                return lambda draws, depth: bool(draws.bits() & 1)
+            case "null":
+                return lambda draws, depth: None
+            case _:
+                return compile_string(schema)
+
+    def _object(self, schema: Mapping[str, Any]) -> Make:
+        required = set(schema.get("required", ()))
+        properties = {name: self.compile(part) for name, part in schema.get("properties", {}).items()}
+        extra_schema = schema.get("additionalProperties", True)
+        extra = self.compile(extra_schema)
+        for name in schema.get("required", ()):
+            properties.setdefault(name, extra)
+        least = schema.get("minProperties", 0)
+        most = schema.get("maxProperties", 1 << 30)
+        free = isinstance(extra_schema, dict) and most > len(properties)
+        items = list(properties.items())
+
+        def make(draws: Draws, depth: int) -> dict[str, Any]:
+            optional = most - len(required)
+            made = {}
+            for name, value in items:
+                if name not in required:
+                    # An optional part is left out one time in four, and always deep inside.
+                    if optional <= 0 or depth >= _DEEP or not draws.bits() & 3:
+                        continue
+                    optional -= 1
+                made[name] = value(draws, depth + 1)
+            for name, value in items:
+                if len(made) < least and name not in made:
+                    made[name] = value(draws, depth + 1)
+            wanted = max(least, len(made) + (draws.below(3) if free and depth < _DEEP and not items else 0))
+            while len(made) < min(wanted, most):
+                made[f"key_{len(made) + 1}"] = extra(draws, depth + 1)
+            return made
+
+        return make
+
+    def _array(self, schema: Mapping[str, Any]) -> Make:
+        first = [self.compile(part) for part in schema.get("prefixItems", ())]
+        rest_schema = schema.get("items", True)
+        rest = self.compile(rest_schema)
+        least = schema.get("minItems", 0)
+        most = schema.get("maxItems", max(least, len(first)) + 3)
+        if rest_schema is False:
+            most = min(most, len(first))
+        unique = bool(schema.get("uniqueItems"))
+
+        def make(draws: Draws, depth: int) -> list[Any]:
+            low = max(least, min(len(first), most))
+            size = low if depth >= _DEEP else draws.between(low, max(low, min(most, low + 3)))
+            made: list[Any] = []
+            seen: set[bytes] = set()
+            for _ in range(20 * size):  # a drawn repetition is drawn again, within reason
+                if len(made) == size:
+                    break
+                item = (first[len(made)] if len(made) < len(first) else rest)(draws, depth + 1)
+                key = _equality_key(item) if unique else b""
+                if unique and key in seen:
+                    continue
+                seen.add(key)
+                made.append(item)
+            if len(made) < least:
+                raise UnsatisfiableSchemaError(f"no {least} different items found")
+            return made
+
+        return make
+
+
+def _nothing(draws: Draws, depth: int) -> Any:
+    raise UnsatisfiableSchemaError("the schema excludes every value")
+
+
+def _anything(draws: Draws, depth: int) -> Any:
+    return f"any-{draws.below(1000)}"
+
+
+def _constant(values: list[Any]) -> Make:
+    return lambda draws, depth: draws.pick(values) if values else _nothing(draws, depth)
+
+
+def _weight(schema: Any) -> int:
+    """How far a branch may lead: null, then other scalars, then anything else."""
+    if not isinstance(schema, dict):
+        return 1
+    if schema.get("type") == "null" or "const" in schema or "enum" in schema:
+        return 0
+    return 1 if schema.get("type") in ("string", "integer", "number", "boolean") else 2 + ("$ref" in schema)
+
+
+def _equality_key(item: Any) -> bytes:
+    """Equal for items JSON schema takes as equal: 1 and 1.0 are the same number."""
+    if isinstance(item, float) and item.is_integer():
+        item = int(item)
+    return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
+
+
+def _number(schema: Mapping[str, Any], *, integral: bool) -> Make:
+    low, high = schema.get("minimum"), schema.get("maximum")
+    above, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    step = schema.get("multipleOf") or (1 if integral else 0.01)
+    if integral and step != int(step):
+        step = 1 if (1 / step).is_integer() else int(step * 1000)
+    bounds = [bound for bound in (low, above) if bound is not None]
+    tops = [bound for bound in (high, under) if bound is not None]
+    floor_at: float = max(bounds) if bounds else (min(tops) - 1000 * step if tops else 0)
+    top_at: float = min(tops) if tops else floor_at + 1000 * step
+    if "multipleOf" not in schema and not integral:
+        return _real(float(floor_at), float(top_at), open_low=floor_at == above, open_high=top_at == under)
+    first, last = ceil(floor_at / step), floor(top_at / step)
+    first += first * step == above
+    last -= last * step == under
+    if first > last:
+        return _nothing
+    return lambda draws, depth: draws.between(first, last) * step
+
+
+def _real(low: float, high: float, *, open_low: bool, open_high: bool) -> Make:
+    if low > high or (low == high and (open_low or open_high)):
+        return _nothing
+
+    def make(draws: Draws, depth: int) -> float:
+        share = draws.between(1, 9999) / 10000
+        value = low + (high - low) * share
+        rounded = round(value, 2)
+        return rounded if low < rounded < high else value
+
+    return make

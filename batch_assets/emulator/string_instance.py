@@ -1,0 +1,80 @@
+"""Strings that satisfy a JSON schema: formats, lengths and regular expressions."""
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .draws import Draws
+
+_WORDS = (
+    *("amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "juniper"),
+    *("kelp", "lagoon", "maple", "nectar", "onyx", "pebble", "quartz", "river", "saffron", "tundra"),
+)
+
+
+def _date(draws: Draws) -> str:
+    return f"{draws.between(2020, 2029)}-{draws.between(1, 12):02}-{draws.between(1, 28):02}"
+
+
+def _time(draws: Draws) -> str:
+    return f"{draws.below(24):02}:{draws.below(60):02}:{draws.below(60):02}Z"
+
+
+def _uuid(draws: Draws) -> str:
+    digits = f"{draws.bits():012x}{draws.bits():012x}{draws.bits():012x}"
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-a{digits[17:20]}-{digits[20:32]}"
+
+
+def _host(draws: Draws) -> str:
+    return f"{draws.pick(_WORDS)}.example.com"
+
+
+_FORMATS: dict[str, Callable[[Draws], str]] = {
+    "date": _date,
+    "time": _time,
+    "date-time": lambda draws: f"{_date(draws)}T{_time(draws)}",
+    "duration": lambda draws: f"P{draws.between(1, 30)}D",
+    "email": lambda draws: f"{draws.pick(_WORDS)}{draws.below(1000)}@example.com",
+    "hostname": _host,
+    "uri": lambda draws: f"https://{_host(draws)}/{draws.pick(_WORDS)}/{draws.below(10_000)}",
+    "ipv4": lambda draws: f"192.0.2.{draws.below(256)}",
+    "ipv6": lambda draws: f"2001:db8::{draws.between(1, 65535):x}",
+    "uuid": _uuid,
+}
+
+
+def compile_string(schema: Mapping[str, Any]) -> Callable[[Draws, int], str]:
+    """A function that makes strings satisfying `format`, else `pattern`, else the length limits."""
+    by_format = _FORMATS.get(schema.get("format", ""))
+    if by_format is not None:
+        return lambda draws, depth: by_format(draws)
+    least, most = schema.get("minLength", 0), schema.get("maxLength")
+    if "pattern" in schema:
+        return _compile_pattern(schema["pattern"], least, most)
+
+    def make(draws: Draws, depth: int) -> str:
+        text = f"emulated {draws.pick(_WORDS)} {draws.pick(_WORDS)} {draws.below(1000)}"
+        if len(text) < least:
+            text += " lorem" * ((least - len(text)) // 6 + 1)
+            text = text[: max(least, most or 0)]
+        if most is not None and len(text) > most:
+            # What is left of words would often be the same; digits differ in every place.
+            text = _uuid(draws)[:most] if most <= 16 else text[:most]
+        return text
+
+    return make
+
+
+def _compile_pattern(pattern: str, least: int, most: int | None) -> Callable[[Draws, int], str]:
+    from .pattern_instance import pattern_instance
+
+    compiled = re.compile(pattern)
+
+    def make(draws: Draws, depth: int) -> str:
+        for _ in range(50):  # assertions and lengths are met by drawing again
+            text = pattern_instance(pattern, draws)
+            if len(text) >= least and (most is None or len(text) <= most) and compiled.search(text):
+                return text
+        raise ValueError(f"no string found for pattern {pattern!r}")
+
+    return make

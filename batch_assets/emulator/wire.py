@@ -1,0 +1,97 @@
+"""Shapes of the wire: identifiers, timestamps, error bodies, response headers.
+
+Shapes follow the public API reference (https://platform.claude.com/docs/en/api) and
+public recordings of the API's traffic: microsecond RFC 3339 timestamps with `+00:00`,
+error bodies with a top-level `request_id`, `x-should-retry: false` on refusals.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+from starlette.responses import Response
+
+ORGANIZATION_ID = "emulator"
+"""Value of `anthropic-organization-id`: makes plain that no real organization answered."""
+
+_BASE58 = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_TO_BASE58 = bytes(_BASE58[byte % 58] for byte in range(256))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+"""HTTP status → `error.type`, from the API's list of errors."""
+
+_RETRYABLE = frozenset({408, 409, 429})
+
+
+class ApiError(Exception):
+    """A refusal to be sent as an HTTP error: `status`, and `error.type` and `error.message` of its body."""
+
+    def __init__(self, status: int, message: str, *, type: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type or ERROR_TYPES.get(status, "api_error")
+        self.message = message
+
+
+def new_id(prefix: str) -> str:
+    """A fresh identifier such as `msgbatch_01…`: `prefix`, an underscore, `01` and 22 base-58 characters."""
+    return _id(prefix, secrets.token_bytes(22))
+
+
+def derived_id(prefix: str, *parts: str) -> str:
+    """An identifier in the shape of `new_id` that depends on nothing but `parts`."""
+    return _id(prefix, hashlib.blake2b("\0".join(parts).encode(), digest_size=22).digest())
+
+
+def _id(prefix: str, random_bytes: bytes) -> str:
+    return f"{prefix}_01{random_bytes.translate(_TO_BASE58).decode()}"
+
+
+def timestamp(microseconds: int) -> str:
+    """Microseconds since the epoch as the API writes them, e.g. `2026-05-29T22:06:31.968394+00:00`."""
+    return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
+
+
+def error_body(error_type: str, message: str, request_id: str) -> dict[str, Any]:
+    """The body of an HTTP error."""
+    return {"type": "error", "error": {"type": error_type, "message": message}, "request_id": request_id}
+
+
+def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response with `body` as JSON."""
+    return Response(orjson.dumps(body), status, headers=dict(headers or {}), media_type="application/json")
+
+
+def error_response(error: ApiError, request_id: str) -> Response:
+    """The response for `error`; clients are told not to retry what cannot succeed."""
+    response = json_response(error_body(error.type, error.message, request_id), error.status)
+    retry = error.status in _RETRYABLE or error.status >= 500
+    response.headers["x-should-retry"] = "true" if retry else "false"
+    return response
+
+
+def standard_headers(request_id: str, now: int) -> dict[str, str]:
+    """The headers every API answer carries; `now` in microseconds since the epoch."""
+    return {
+        "request-id": request_id,
+        "anthropic-organization-id": ORGANIZATION_ID,
+        "anthropic-ratelimit-requests-limit": "4000",
+        "anthropic-ratelimit-requests-remaining": "3999",
+        "anthropic-ratelimit-requests-reset": timestamp(now)[:19] + "Z",
+    }
