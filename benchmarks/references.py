@@ -22,15 +22,10 @@ import pyarrow.parquet as pq
 from anthropic.types.messages import MessageBatch
 from anthropic.types.messages.batch_create_params import Request
 
-MODEL = "claude-haiku-5-5"
-MAX_TOKENS = 300
-SYSTEM = "You sum up customer messages for a support team. Answer with one short English sentence."
-USER_TEMPLATE = "Sum up this message in one sentence.\n\n{{ text }}"
-"""The user message, as a Jinja template over a row."""
+from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
 
 MAX_REQUESTS = 100_000
 MAX_BYTES = 250_000_000
-POLL_SECONDS = 0.05
 
 _BODY_START = b'{"requests":['
 _BODY_END = b"]}"
@@ -56,9 +51,7 @@ def typed_sdk(dataset: Path, out: Path, work: Path) -> None:
             answer: dict[str, Any] = {"id": response.custom_id, "result_type": response.result.type}
             if response.result.type == "succeeded":
                 message = response.result.message
-                answer["response_text"] = "".join(
-                    block.text for block in message.content if block.type == "text"
-                )
+                answer["response_text"] = "".join(block.text for block in message.content if block.type == "text")
                 answer["stop_reason"] = message.stop_reason
                 answer["model"] = message.model
                 answer["message_id"] = message.id

@@ -172,19 +172,24 @@ def load_pipeline(
     try:
         config = PipelineConfig.model_validate(dict(attributes))
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        problem = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            problem = f"there is no such field; fields here: {_known_fields(first['loc'])}"
-        elif first["type"] == "missing":
-            problem = "this field is required"
-        raise ConfigError(source, field, problem) from None
+        raise invalid(source, error) from None
     pipeline = Pipeline(config, folder.resolve(), (project or folder).resolve(), source)
     _check_params(pipeline)
     _check_names(pipeline)
     _ = pipeline.template
     return pipeline
+
+
+def invalid(source: str, error: ValidationError) -> ConfigError:
+    """The first thing that pydantic found wrong with a pipeline's fields, as an error for people."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    problem = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        problem = f"there is no such field; fields here: {_known_fields(first['loc'])}"
+    elif first["type"] == "missing":
+        problem = "this field is required"
+    return ConfigError(source, field, problem)
 
 
 def _known_fields(location: tuple[int | str, ...]) -> str:

@@ -82,7 +82,14 @@ class ColumnType:
         self._open = [candidate for candidate in self._open if candidate[1](head)]
         self._open = [candidate for candidate in self._open if candidate[1](values)]
 
+    def join(self, other: ColumnType) -> None:
+        """Takes into account what another has watched: the same column of another file."""
+        self._open = [candidate for candidate in self._open if candidate in other._open]
+        self._seen = self._seen or other._seen
+
     @property
     def type(self) -> pa.DataType:
-        """The type that holds every value seen; text when none does or none was seen."""
-        return self._open[0][0] if self._seen and self._open else pa.string()
+        """The type that holds every value seen, text when none does; null when none was seen."""
+        if not self._seen:
+            return pa.null()
+        return self._open[0][0] if self._open else pa.string()

@@ -12,7 +12,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.readers import READERS, FileReader
+from batch_assets.core.readers import READERS, FileReader, agree_on_types
 from batch_assets.core.rows import Rows
 
 ROW_NUMBER = "row_number"
@@ -34,9 +34,10 @@ class Dataset:
         url = config.path if "://" in config.path else str(pipeline.project / config.path)
         self._fs, self._root = fsspec.core.url_to_fs(url)
         self._readers = [self._reader(name, config.types) for name in self._files()]
+        agree_on_types(self._readers)
         self.schema = self._unified_schema()
-        self._check_types(config.types)
         self.key = config.key or ROW_NUMBER
+        self._check_types(config.types)
         if config.key is None and ROW_NUMBER in self.schema.names:
             self._fail("key", f"the dataset has a column {ROW_NUMBER!r}: name it as the row key, or another")
         if config.key is not None:
@@ -62,13 +63,16 @@ class Dataset:
     def rows(self, columns: list[str]) -> Iterator[Rows]:
         """The rows of every file in path order, with the columns asked for in the order asked for."""
         wanted = [name for name in columns if name != ROW_NUMBER or ROW_NUMBER in self.schema.names]
-        target = pa.schema([self.schema.field(name) for name in wanted])
+        # A file is read by a column of it even where its rows are only to be counted.
+        target = pa.schema([self.schema.field(name) for name in wanted or self.schema.names[:1]])
         number = 0
         for reader in self._readers:
             for rows in reader.rows(target):
                 count = len(rows.table)
-                if len(wanted) < len(columns):
-                    numbers = pa.array(range(number, number + count), pa.int64())
+                numbers = pa.array(range(number, number + count), pa.int64())
+                if not wanted:
+                    rows = Rows(pa.RecordBatch.from_arrays([numbers], names=[ROW_NUMBER]))
+                elif len(wanted) < len(columns):
                     position = columns.index(ROW_NUMBER)
                     rows.table = rows.table.add_column(position, ROW_NUMBER, numbers)
                 number += count
@@ -98,7 +102,11 @@ class Dataset:
                 name for name in self._fs.find(self._root) if _format(name) and not _is_hidden(name, self._root)
             ]
         elif _GLOB & set(self._root):
-            found = [name for name in self._fs.glob(self._root) if self._fs.isfile(name)]
+            found = [
+                name
+                for name in self._fs.glob(self._root)
+                if self._fs.isfile(name) and not name.rsplit("/", 1)[-1].startswith(".")
+            ]
         else:
             self._fail("path", f"there is no file or folder {self.path}{self._neighbours()}")
         if not found:
@@ -125,6 +133,10 @@ class Dataset:
             unified = pa.unify_schemas(schemas, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             unified = pa.schema(_as_text_where_mixed(schemas))
+        # A column without any value is text.
+        nulls = [position for position, field in enumerate(unified) if pa.types.is_null(field.type)]
+        for position in nulls:
+            unified = unified.set(position, pa.field(unified.names[position], pa.string()))
         return unified.remove_metadata()
 
     def _check_types(self, types: dict[str, str]) -> None:

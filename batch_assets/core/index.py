@@ -23,7 +23,9 @@ _OWN = [
     pa.field(REASON, pa.string()),
     pa.field(MESSAGE, pa.string()),
 ]
-_GROUP_ROWS = 16384
+_GROUP_ROWS = 8192
+# Results are joined this many rows at a time.
+SLICE_ROWS = 4096
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 
 
@@ -118,4 +120,4 @@ class RequestIndex:
     def slices(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Its rows in order, with all or some of its columns."""
         with self._open() as file:
-            yield from file.iter_batches(8192, columns=columns, use_threads=False)
+            yield from file.iter_batches(SLICE_ROWS, columns=columns, use_threads=False)

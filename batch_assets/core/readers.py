@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -18,7 +18,7 @@ from batch_assets.core.rows import Rows, conform, json_text, valid_text
 
 BLOCK_BYTES = 4 << 20
 MAX_BLOCK_BYTES = 1 << 30  # pyarrow takes blocks below 2 GiB
-ROWS_AT_ONCE = 8192
+ROWS_AT_ONCE = 4096
 
 
 class FileReader(Protocol):
@@ -73,7 +73,12 @@ class CsvReader:
                 if "straddl" not in str(error) or self._block >= MAX_BLOCK_BYTES:
                     raise DatasetError(f"{self._name}: {error}") from None
                 self._block *= 4
+        self.watched = watched
         self.schema: pa.Schema = pa.schema([(column, watcher.type) for column, watcher in watched.items()])
+
+    def agree(self, seen: dict[str, ColumnType]) -> None:
+        """Takes the types that hold the same columns of other files as well."""
+        self.schema = pa.schema([(column, seen[column].type) for column in self.watched])
 
     def _watch(self, settled: set[str]) -> dict[str, ColumnType]:
         watched: dict[str, ColumnType] = {}
@@ -88,11 +93,10 @@ class CsvReader:
 
     def _header(self) -> list[str]:
         """Column names of a file with no rows."""
-        with self._fs.open(self._name, "rb") as file:
-            if not file.read(1):
-                raise DatasetError(f"{self._name}: the file is empty, it has no header line")
         with self._reader(None) as reader:
-            return list(reader.schema.names)
+            names = list(reader.schema.names)
+        _no_twins(names, self._name)
+        return names
 
     def _reader(self, columns: list[str] | None) -> Any:
         return pyarrow.csv.open_csv(
@@ -133,10 +137,7 @@ class JsonLinesReader:
         for _, objects, _ in self._blocks():
             schema = self._widen(schema, objects)
         self.schema: pa.Schema = pa.schema(
-            [
-                pa.field(f.name, pa.string() if f.name in self._text or pa.types.is_null(f.type) else f.type)
-                for f in schema
-            ]
+            [pa.field(f.name, pa.string() if f.name in self._text else f.type) for f in schema]
         )
 
     def _widen(self, schema: pa.Schema, objects: list[dict[str, Any]]) -> pa.Schema:
@@ -230,6 +231,17 @@ def _no_twins(names: list[str], file: str) -> None:
     twins = sorted({name for name in names if names.count(name) > 1})
     if twins:
         raise DatasetError(f"{file}: the header names {twins[0]!r} twice: every column needs a name of its own")
+
+
+def agree_on_types(readers: Sequence[FileReader]) -> None:
+    """Decides the types of CSV columns over all files: what is a number in one may be text in the next."""
+    files = [reader for reader in readers if isinstance(reader, CsvReader)]
+    seen: dict[str, ColumnType] = {}
+    for file in files:
+        for column, watcher in file.watched.items():
+            seen.setdefault(column, ColumnType()).join(watcher)
+    for file in files:
+        file.agree(seen)
 
 
 READERS: dict[str, Callable[[Any, str, dict[str, str]], FileReader]] = {

@@ -32,7 +32,7 @@ from batch_assets.core.template import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
 _GROUP_ROWS = 4096
-_GROUP_BYTES = 8 << 20
+_GROUP_BYTES = 4 << 20
 _MEGABYTE = 1_000_000
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -57,32 +56,66 @@ def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
     return packed[array.offset : array.offset + len(array)]
 
 
-@dataclass
-class Standing:
-    """The response in force for every digest that ever had one: 28 bytes each.
+class ResponseFiles:
+    """The response files of a pipeline, earliest ended first. A row's place is its number over all of them.
 
     Attributes:
-        files: names of the response files, earliest ended first.
+        names: of the files.
+        starts: place of each file's first row, and one behind the last.
+    """
+
+    def __init__(self, storage: Storage, pipeline: str) -> None:
+        self._storage, self._pipeline = storage, pipeline
+        ended: list[tuple[bytes, str, int]] = []
+        for name in storage.names(pipeline, "responses"):
+            if name.endswith(".parquet"):
+                with self._opened(name) as file:
+                    when = (file.schema_arrow.metadata or {}).get(b"ended_at", b"")
+                    ended.append((when, name, file.metadata.num_rows))
+        ended.sort()
+        self.names = [name for _, name, _ in ended]
+        self.starts = np.cumsum([0, *(rows for _, _, rows in ended)], dtype=np.int64)
+
+    def open(self, number: int) -> pq.ParquetFile:
+        return self._opened(self.names[number])
+
+    def _opened(self, name: str) -> pq.ParquetFile:
+        return pq.ParquetFile(self._storage.open(self._pipeline, "responses", name), pre_buffer=False)
+
+
+@dataclass
+class Standing:
+    """The response in force for every digest that ever had one: 24 bytes each.
+
+    Attributes:
+        files: the response files.
         digests: sorted, unique.
-        place: for each digest, file number << 32 | row.
+        place: for each digest, where its response is.
         state: for each digest, how it stands << 16 | attempt.
     """
 
-    files: list[str]
+    files: ResponseFiles
     digests: Digests
-    place: NDArray[np.int64]
+    place: NDArray[np.int32]
     state: NDArray[np.int32]
+
+    def position(self, digests: Digests) -> NDArray[np.int64]:
+        """For each digest its position in this standing, -1 where there is no response."""
+        return position_in(self.digests, digests)
+
+    def at(self, position: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
+        """(place, how it stands, attempt) at positions; place -1 and zeros where there is none."""
+        if len(self.place) == 0:
+            nothing = np.zeros(len(position), dtype=np.int32)
+            return position, nothing, nothing
+        none = position < 0
+        place = np.where(none, -1, self.place[position]).astype(np.int64)
+        state = np.where(none, 0, self.state[position])
+        return place, state >> 16, state & 0xFFFF
 
     def of(self, digests: Digests) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
         """(place, how it stands, attempt) for each digest; place -1 where there is no response."""
-        position = position_in(self.digests, digests)
-        none = position < 0
-        if len(self.place) == 0:
-            nothing = np.zeros(len(digests), dtype=np.int32)
-            return position, nothing, nothing
-        place = np.where(none, -1, self.place[position])
-        state = np.where(none, 0, self.state[position])
-        return place, state >> 16, state & 0xFFFF
+        return self.at(self.position(digests))
 
 
 def load_standing(storage: Storage, pipeline: str) -> Standing:
@@ -91,24 +124,20 @@ def load_standing(storage: Storage, pipeline: str) -> Standing:
     A succeeded response stands before any other; of several succeeded, the earliest ended; else the last
     attempt.
     """
-    ended: list[tuple[Any, str]] = []
-    for name in storage.names(pipeline, "responses"):
-        if name.endswith(".parquet"):
-            with _open(storage, pipeline, name) as file:
-                ended.append((file.schema_arrow.metadata.get(b"ended_at", b""), name))
-    names = [name for _, name in sorted(ended)]
-    standing = Standing(names, np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int64), np.empty(0, np.int32))
-    for number, name in enumerate(names):
-        with _open(storage, pipeline, name) as file:
-            _merge(standing, number, file.read(columns=_STANDING_COLUMNS))
+    files = ResponseFiles(storage, pipeline)
+    standing = Standing(files, np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
+    for number in range(len(files.names)):
+        with files.open(number) as file:
+            table = file.read(columns=_STANDING_COLUMNS, use_threads=False)
+        _merge(standing, int(files.starts[number]), table)
     return standing
 
 
-def _merge(standing: Standing, number: int, table: pa.Table) -> None:
+def _merge(standing: Standing, start: int, table: pa.Table) -> None:
     digests = digest_array(table["digest"])
     order = np.argsort(digests, kind="stable")
     digests = digests[order]
-    place = (np.int64(number) << 32) | order.astype(np.int64)
+    place = (start + order).astype(np.int32)
     state = (_how(table)[order] << 16) | table["attempts"].to_numpy()[order].astype(np.int32)
     position = position_in(standing.digests, digests)
     known = np.flatnonzero(position >= 0)
@@ -144,10 +173,6 @@ def _how(table: pa.Table) -> NDArray[np.int32]:
     return how
 
 
-def _open(storage: Storage, pipeline: str, name: str) -> pq.ParquetFile:
-    return pq.ParquetFile(storage.open(pipeline, "responses", name), pre_buffer=False)
-
-
 class ResponseReader:
     """Rows of response files by their place, keeping a few row groups in memory.
 
@@ -155,68 +180,56 @@ class ResponseReader:
         cache_bytes: of decoded row groups to keep.
     """
 
-    def __init__(self, storage: Storage, pipeline: str, files: list[str], cache_bytes: int = 48 << 20) -> None:
-        self._storage, self._pipeline, self._files = storage, pipeline, files
+    def __init__(self, files: ResponseFiles, cache_bytes: int = 20 << 20) -> None:
         self._cache_bytes = cache_bytes
-        self._open: dict[int, tuple[pq.ParquetFile, NDArray[np.int64]]] = {}
-        self._groups: dict[tuple[int, int], pa.Table] = {}
+        self._open = [files.open(number) for number in range(len(files.names))]
+        self._groups = [(file, group) for file in self._open for group in range(file.num_row_groups)]
+        sizes = [file.metadata.row_group(group).num_rows for file, group in self._groups]
+        self._starts = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+        self._cache: dict[int, pa.Table] = {}
 
     def close(self) -> None:
-        for file, _ in self._open.values():
+        for file in self._open:
             file.close()
 
     def groups_of(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
-        """For each place the row group it lies in: file number << 32 | row group; -1 for no place."""
-        groups = np.full(len(place), -1, dtype=np.int64)
-        for number in np.unique(place[place >= 0] >> 32):
-            mask = (place >= 0) & (place >> 32 == number)
-            starts = self._file(int(number))[1]
-            group = np.searchsorted(starts, place[mask] & 0xFFFFFFFF, side="right") - 1
-            groups[mask] = (number << 32) | group
-        return groups
+        """For each place the number of the row group it lies in; -1 for no place."""
+        return np.where(place < 0, -1, np.searchsorted(self._starts, place, side="right") - 1)
 
     def take(self, place: NDArray[np.int64]) -> pa.Table:
         """The rows at the places, in their order; a row of nulls where there is no place."""
         groups = self.groups_of(place)
-        wanted = np.unique(groups[groups >= 0])
-        tables, index = [_one_null_row()], np.zeros(len(place), dtype=np.int64)
+        tables, index = [one_null_row()], np.zeros(len(place), dtype=np.int64)
         offset = 1
-        for key in wanted:
-            number, group = int(key >> 32), int(key & 0xFFFFFFFF)
-            mask = groups == key
-            rows = (place[mask] & 0xFFFFFFFF) - self._file(number)[1][group]
+        for number in np.unique(groups[groups >= 0]).tolist():
+            mask = groups == number
+            rows = place[mask] - self._starts[number]
             # Only the rows asked for are kept, so that memory follows the slice and not the row groups.
-            tables.append(self._group(number, group).take(pa.array(rows)))
+            tables.append(self._group(number).take(pa.array(rows)))
             index[mask] = offset + np.arange(len(rows))
             offset += len(rows)
         return pa.concat_tables(tables).take(pa.array(index))
 
-    def iterate(self, number: int) -> Iterator[tuple[NDArray[np.int64], pa.Table]]:
-        """A whole file, row group by row group: (places, rows)."""
-        file, starts = self._file(number)
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
-            rows = starts[group] + np.arange(len(table))
-            yield (np.int64(number) << 32) | rows, table
+    def iterate(self) -> Iterator[tuple[int, pa.Table]]:
+        """Everything, row group by row group: (place of the first row, rows)."""
+        for number, start in enumerate(self._starts.tolist()):
+            yield start, self._read(number)
 
-    def _file(self, number: int) -> tuple[pq.ParquetFile, NDArray[np.int64]]:
-        if number not in self._open:
-            file = _open(self._storage, self._pipeline, self._files[number])
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            self._open[number] = file, np.cumsum([0, *sizes[:-1]], dtype=np.int64)
-        return self._open[number]
+    def _read(self, number: int) -> pa.Table:
+        file, group = self._groups[number]
+        return file.read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
 
-    def _group(self, number: int, group: int) -> pa.Table:
-        key = number, group
-        if key in self._groups:
-            self._groups[key] = self._groups.pop(key)  # the most recently used comes last
-            return self._groups[key]
-        table = self._file(number)[0].read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
-        while self._groups and sum(t.nbytes for t in self._groups.values()) + table.nbytes > self._cache_bytes:
-            del self._groups[next(iter(self._groups))]
-        self._groups[key] = table
+    def _group(self, number: int) -> pa.Table:
+        if number in self._cache:
+            self._cache[number] = self._cache.pop(number)  # the most recently used comes last
+            return self._cache[number]
+        table = self._read(number)
+        while self._cache and sum(t.nbytes for t in self._cache.values()) + table.nbytes > self._cache_bytes:
+            del self._cache[next(iter(self._cache))]
+        self._cache[number] = table
         return table
 
 
-def _one_null_row() -> pa.Table:
+def one_null_row() -> pa.Table:
+    """What stands for a row without a response."""
     return pa.table({field.name: pa.nulls(1, field.type) for field in RESPONSE_SCHEMA}, schema=RESPONSE_SCHEMA)

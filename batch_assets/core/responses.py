@@ -28,8 +28,8 @@ from batch_assets.core.root import Root, response_parts
 
 # Incomplete results are downloaded this often before what is missing is given a reason instead.
 DOWNLOADS = 3
-_GROUP_ROWS = 8192
-_GROUP_BYTES = 8 << 20
+_GROUP_ROWS = 4096
+_GROUP_BYTES = 4 << 20
 _SCAN = 1 << 20
 _LINE_START = b'{"custom_id":"'
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,12 +19,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
-from batch_assets.core.digests import Digests
 from batch_assets.core.index import COMPRESSION, DIGEST, MESSAGE, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.output_schema import OutputSchema
-from batch_assets.core.reorder import Reordered, loads_in_order
+from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
     PASSING,
     ResponseReader,
@@ -110,52 +110,79 @@ class _Join:
         self._standing: Standing = load_standing(root.storage, submission.pipeline)
 
     def tables(self) -> Iterator[pa.Table]:
-        place, how, attempt, first = self._locate()
-        shared = self._shared_keys(first)
-        groups = ResponseReader(self._root.storage, self._submission.pipeline, self._standing.files)
+        """The table, slice by slice, in the dataset's order."""
+        reader = ResponseReader(self._standing.files)
         try:
-            loads, least = loads_in_order(groups, place)
-            reader: ResponseReader | Reordered = groups
-            if loads > _LOADS * least:
-                reader = Reordered(groups, place, len(self._standing.files))
-            start = 0
-            for rows in self._index.slices():
-                end = start + len(rows)
-                passing = (how[start:end] == PASSING) & (attempt[start:end] < self._submission.max_attempts)
-                slice_ = _Slice(rows, place[start:end], passing, first[start:end], start)
-                yield self._table(slice_, reader.take(slice_.place), shared)
-                start = end
+            firsts, shared = self._shared_rows()
+            with ExitStack() as spill:
+                source: ResponseReader | Reordered = reader
+                if self._is_scattered(reader):
+                    source = spill.enter_context(Reordered(reader, self._places()))
+                for slice_ in self._slices(firsts):
+                    yield self._table(slice_, source.take(slice_.place), shared)
         finally:
-            groups.close()
+            reader.close()
 
-    def _locate(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-        """For each row of the index: place, standing, attempt, and the first row with the same request."""
-        digests = np.empty(self._index.rows, dtype="S16")
-        valid = np.zeros(self._index.rows, dtype=bool)
+    def _positions(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """(number of the first row, positions in the standing) slice by slice; -1 for rows without response."""
         start = 0
         for rows in self._index.slices([DIGEST]):
-            column = rows.column(0)
-            end = start + len(column)
-            valid[start:end] = column.is_valid().to_numpy(zero_copy_only=False)
-            digests[start:end][valid[start:end]] = digest_array(column.drop_null())
-            start = end
-        place, how, attempt = self._standing.of(digests)
-        place[~valid] = -1
-        how[place < 0] = 0
-        return place, how, attempt, _first_rows(digests, valid)
+            yield start, self._position(rows.column(0))
+            start += len(rows)
 
-    def _shared_keys(self, first: NDArray[np.int64]) -> _SharedKeys:
-        """Row keys of the first rows of shared requests."""
-        numbers = np.arange(len(first))
-        wanted = np.unique(first[(first >= 0) & (first != numbers)])
+    def _position(self, digests: pa.Array) -> NDArray[np.int64]:
+        if digests.null_count == 0:
+            return self._standing.position(digest_array(digests))
+        position = np.full(len(digests), -1, dtype=np.int64)
+        valid = digests.is_valid().to_numpy(zero_copy_only=False)
+        position[valid] = self._standing.position(digest_array(digests.drop_null()))
+        return position
+
+    def _shared_rows(self) -> tuple[NDArray[np.int32], _SharedKeys]:
+        """For each response the first row that has it; and the row keys of those that others share."""
+        firsts = np.full(len(self._standing.digests), -1, dtype=np.int32)
+        sharing: list[NDArray[np.int32]] = []
+        for start, position in self._positions():
+            found = np.flatnonzero(position >= 0)
+            distinct, first = np.unique(position[found], return_index=True)
+            unseen = firsts[distinct] < 0
+            firsts[distinct[unseen]] = start + found[first[unseen]]
+            owner = firsts[position[found]]
+            sharing.append(np.unique(owner[owner != start + found]))
+        wanted = np.unique(np.concatenate(sharing)) if sharing else np.empty(0, dtype=np.int32)
         keys: list[pa.Array] = []
         start = 0
         for rows in self._index.slices([self._manifest.key]) if len(wanted) else ():
-            end = start + len(rows)
-            inside = wanted[(wanted >= start) & (wanted < end)] - start
+            inside = wanted[(wanted >= start) & (wanted < start + len(rows))] - start
             keys.append(rows.column(0).take(pa.array(inside)).cast(pa.string()))
-            start = end
-        return _SharedKeys(wanted, pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
+            start += len(rows)
+        return firsts, _SharedKeys(wanted, pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
+
+    def _is_scattered(self, reader: ResponseReader) -> bool:
+        """Whether reading in the dataset's order would load row groups over and over."""
+        loads, groups = 0, set[int]()
+        for _, position in self._positions():
+            some = reader.groups_of(self._standing.at(position)[0])
+            touched = np.unique(some[some >= 0]).tolist()
+            loads += len(touched)
+            groups.update(touched)
+        return loads > _LOADS * len(groups)
+
+    def _places(self) -> NDArray[np.int32]:
+        places = np.full(self._index.rows, -1, dtype=np.int32)
+        for start, position in self._positions():
+            places[start : start + len(position)] = self._standing.at(position)[0]
+        return places
+
+    def _slices(self, firsts: NDArray[np.int32]) -> Iterator[_Slice]:
+        start = 0
+        for rows in self._index.slices():
+            position = self._position(rows.column(DIGEST))
+            place, how, attempt = self._standing.at(position)
+            passing = (place >= 0) & (how == PASSING) & (attempt < self._submission.max_attempts)
+            first = np.where(position >= 0, firsts[position], -1) if len(firsts) else position
+            yield _Slice(rows, place, passing, first, start)
+            start += len(rows)
 
     def _table(self, slice_: _Slice, responses: pa.Table, shared: _SharedKeys) -> pa.Table:
         rejected = slice_.rows.column(REASON).is_valid()
@@ -234,7 +261,7 @@ class _Slice:
 class _SharedKeys:
     """Row keys of first rows, by row number."""
 
-    numbers: NDArray[np.int64]
+    numbers: NDArray[np.int32]
     keys: pa.Array
 
     def of(self, slice_: _Slice) -> pa.Array:
@@ -243,17 +270,3 @@ class _SharedKeys:
             return pa.nulls(len(slice_.first), pa.string())
         position = np.searchsorted(self.numbers, slice_.first)
         return self.keys.take(pa.array(position, mask=slice_.is_first))
-
-
-def _first_rows(digests: Digests, valid: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each row the first row with the same digest; -1 for rows without."""
-    order = np.argsort(digests, kind="stable")
-    ranked = digests[order]
-    starts = np.empty(len(ranked), dtype=bool)
-    starts[:1] = True
-    starts[1:] = ranked[1:] != ranked[:-1]
-    group = np.cumsum(starts) - 1
-    first = np.empty(len(ranked), dtype=np.int64)
-    first[order] = order[starts][group]
-    first[~valid] = -1
-    return first

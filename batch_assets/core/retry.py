@@ -64,7 +64,7 @@ def _failed_lines(root: Root, submission: Submission, held: HeldRequests) -> Ite
     standing = load_standing(root.storage, submission.pipeline)
     index = RequestIndex(root, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
-    wanted: dict[int, list[tuple[int, int]]] = {}
+    wanted: dict[int, int] = {}
     for rows in index.slices([DIGEST]):
         column = rows.column(0)
         digests = np.unique(digest_array(column.drop_null()))
@@ -73,12 +73,13 @@ def _failed_lines(root: Root, submission: Submission, held: HeldRequests) -> Ite
         place, how, attempt = standing.of(digests)
         failed = (place >= 0) & (how == PASSING) & (attempt < submission.max_attempts) & ~held.contains(digests)
         for where, number in zip(place[failed].tolist(), attempt[failed].tolist(), strict=True):
-            wanted.setdefault(where >> 32, []).append((where & 0xFFFFFFFF, number))
-    for number in sorted(wanted):
-        rows_wanted = dict(wanted[number])
-        for row, text in enumerate(_lines_of_batch(root, standing.files[number])):
-            if row in rows_wanted:
-                yield rows_wanted[row] + 1, text
+            wanted[where] = number
+    places = np.array(sorted(wanted), dtype=np.int64)
+    files = standing.files
+    for number in np.unique(np.searchsorted(files.starts, places, side="right") - 1).tolist():
+        for at, text in enumerate(_lines_of_batch(root, files.names[number]), int(files.starts[number])):
+            if at in wanted:
+                yield wanted[at] + 1, text
 
 
 def _lines_of_batch(root: Root, response_file: str) -> Iterator[bytes]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batch_assets.core.errors import DatasetError
 
@@ -44,9 +43,6 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
 
 
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
-    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if text and pa.types.is_boolean(type_):
-        return pc.equal(pc.utf8_lower(column), "true")
     if pa.types.is_string(type_) and pa.types.is_nested(column.type):
         return pa.array([json_text(value) for value in column.to_pylist()], type_)
     return column.cast(type_)

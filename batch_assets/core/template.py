@@ -118,7 +118,10 @@ class Template:
 
     def _compile_list(self, value: list[Any], field: str) -> list[_Part]:
         names = [f"{field}[{position}]" for position in range(len(value))]
-        if not any(isinstance(entry, str) and self._expression(entry, "") is not None for entry in value):
+        if not any(
+            isinstance(entry, str) and self._expression(entry, name) is not None
+            for entry, name in zip(value, names, strict=True)
+        ):
             parts: list[_Part] = [b"["]
             for position, (entry, name) in enumerate(zip(value, names, strict=True)):
                 parts += [b","] if position else []
@@ -135,17 +138,30 @@ class Template:
     def _compile_string(self, source: str, field: str, text: bool) -> _Part:
         if self._expression(source, field) is not None:
             evaluate = self._compile_expression(source, field)
-            return lambda row: _dump(_as_text(evaluate(row), field) if text else evaluate(row), field)
+            check = _as_text if text else _checked
+            return lambda row: _dump(check(evaluate(row), field), field)
         if not any(mark in source for mark in ("{{", "{%", "{#")):
             return self._constant(source, field, text)
         try:
             template = self._environment.from_string(source)
             columns = self._columns_of(source)
-            if not columns:
-                return self._constant(template.render(), field, text)
         except jinja2.TemplateError as error:
             raise ConfigError(self._source, field, _describe(error)) from None
+        if not columns:
+            try:
+                rendered = template.render()
+            except RowRejectedError:
+                pass  # it reads a file of the dataset's folder, which is not known yet
+            except Exception as error:  # whatever fails without a row fails for every row
+                raise ConfigError(self._source, field, _describe(error)) from None
+            else:
+                return self._constant(rendered, field, text)
         self._note(columns, field)
+        plain = _plain_parts(self._environment.parse(source), columns)
+        if plain is not None:
+            return lambda row: _dump(
+                _as_text(_concatenate(plain, row), field) if text else _concatenate(plain, row), field
+            )
 
         def render(row: Row) -> bytes:
             try:
@@ -161,7 +177,11 @@ class Template:
     def _constant(self, value: str, field: str, text: bool) -> bytes:
         if text and not value.strip():
             raise ConfigError(self._source, field, "empty text: the API refuses it")
-        return orjson.dumps(value)
+        try:
+            return orjson.dumps(value)
+        except TypeError:
+            problem = "the text is not valid Unicode (a lone surrogate)"
+            raise ConfigError(self._source, field, problem) from None
 
     def _expression(self, source: str, field: str) -> str | None:
         """The expression inside a string that is one whole `{{ expression }}`, else None."""
@@ -182,11 +202,14 @@ class Template:
 
     def _compile_expression(self, source: str, field: str) -> Callable[[Row], Any]:
         inner = self._expression(source, field) or ""
-        self._note(self._columns_of(source), field)
         name = inner.strip()
-        if name.isidentifier() and name in self.columns:
-            return lambda row: row[name]
-        compiled = self._environment.compile_expression(inner, undefined_to_none=False)
+        try:
+            self._note(self._columns_of(source), field)
+            if name.isidentifier() and name in self.columns:
+                return lambda row: row[name]
+            compiled = self._environment.compile_expression(inner, undefined_to_none=False)
+        except jinja2.TemplateError as error:
+            raise ConfigError(self._source, field, _describe(error)) from None
 
         def evaluate(row: Row) -> Any:
             try:
@@ -209,17 +232,50 @@ class Template:
     def _columns_of(self, source: str) -> set[str]:
         """Names that a template, and what it includes, takes from the row."""
         columns: set[str] = set()
-        waiting, seen = [source], set()
+        # A template that is included also sees the variables of the one that includes it.
+        waiting: list[tuple[str, str | None, frozenset[str]]] = [(source, None, frozenset())]
+        seen = set()
         while waiting:
-            tree = self._environment.parse(waiting.pop())
-            columns |= jinja2.meta.find_undeclared_variables(tree)
+            text, file, given = waiting.pop()
+            tree = self._environment.parse(text, name=file)
+            columns |= jinja2.meta.find_undeclared_variables(tree) - given
+            names = tree.find_all(jinja2.nodes.Name)
+            given |= {name.name for name in names if name.ctx in ("store", "param")}
             for name in jinja2.meta.find_referenced_templates(tree):
-                if name is not None and name not in seen:
-                    seen.add(name)
+                if name is not None and (name, given) not in seen:
+                    seen.add((name, given))
                     loader = self._environment.loader
                     assert loader is not None
-                    waiting.append(loader.get_source(self._environment, name)[0])
+                    waiting.append((loader.get_source(self._environment, name)[0], name, given))
         return columns - set(self._environment.globals)
+
+
+def _plain_parts(tree: jinja2.nodes.Template, columns: set[str]) -> list[tuple[bool, str]] | None:
+    """(is a column, text or column) for a template of nothing but text and columns, which most are.
+
+    Such a template is put together here: Jinja takes ten times as long to set up a context for it.
+    """
+    parts: list[tuple[bool, str]] = []
+    for output in tree.body:
+        if not isinstance(output, jinja2.nodes.Output):
+            return None
+        for node in output.nodes:
+            if isinstance(node, jinja2.nodes.TemplateData):
+                parts.append((False, node.data))
+            elif isinstance(node, jinja2.nodes.Name) and node.name in columns:
+                parts.append((True, node.name))
+            else:
+                return None
+    return parts
+
+
+def _concatenate(parts: list[tuple[bool, str]], row: Row) -> str:
+    """What Jinja would make of the parts: null is nothing, everything else its text."""
+    texts = []
+    for is_column, part in parts:
+        value = row[part] if is_column else part
+        texts.append(value if type(value) is str else "" if value is None else str(value))
+    return "".join(texts)
 
 
 def _splicing_list(entries: list[tuple[Any, bool]], field: str) -> Callable[[Row], bytes]:
@@ -273,7 +329,7 @@ def _dump(value: Any, field: str) -> bytes:
     try:
         return orjson.dumps(value, default=_json_form)
     except TypeError as error:
-        if isinstance(value, str):
+        if "surrogates" in str(error):
             problem = "the text is not valid Unicode (a lone surrogate)"
             raise RowRejectedError("invalid_unicode", f"{field}: {problem}") from None
         raise RowRejectedError("template_error", f"{field}: {error}") from None

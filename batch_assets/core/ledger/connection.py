@@ -19,6 +19,8 @@ from sqlalchemy.engine import Connection, Engine
 from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError
 from batch_assets.core.ledger import tables
 
+_CREATE_LOCK = 7263001  # any number, the same for everyone
+
 
 @cache
 def process_name() -> str:
@@ -71,6 +73,8 @@ class Ledger:
         self._engine = _open(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         with self._begin(write=True) as connection:
+            if not self._is_sqlite:  # two processes may open a new ledger at once
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
             tables.metadata.create_all(connection)
             if connection.execute(sa.select(tables.endpoint.c.id)).first() is None:
                 connection.execute(sa.insert(tables.endpoint).values(id=1))
@@ -101,6 +105,8 @@ class Ledger:
     def _begin(self, write: bool) -> Iterator[Connection]:
         with self._engine.connect() as connection:
             connection = connection.execution_options(ledger_write=write)
+            if not write and not self._is_sqlite:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
 

@@ -1,0 +1,135 @@
+"""One contender in a process of its own: imports first, then the clock. Prints its figures as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+_MIB = 1 << 20
+
+
+class Stages:
+    """Wall time, CPU time and peak memory of the stages of a run."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, dict[str, float]] = {}
+
+    @contextmanager
+    def time(self, name: str) -> Iterator[None]:
+        cpu, wall = time.process_time(), time.perf_counter()
+        yield
+        before = self.seen.get(name, {"wall": 0.0, "cpu": 0.0})
+        self.seen[name] = {
+            "wall": before["wall"] + time.perf_counter() - wall,
+            "cpu": before["cpu"] + time.process_time() - cpu,
+            "peak_mib": peak_mib(),
+        }
+
+
+def peak_mib() -> float:
+    """The largest resident set of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dict[str, Any]]:
+    """This project's chain, as the assets and the command line call it, without Dagster."""
+    import anthropic  # noqa: F401  the others import it before the clock starts, too
+
+    from batch_assets.core.chain import collect_results
+    from batch_assets.core.config import load_pipeline
+    from batch_assets.core.poll import poll
+    from batch_assets.core.requests import build_requests
+    from batch_assets.core.root import Root
+    from batch_assets.core.settings import Settings
+    from batch_assets.core.submit import submit_batches
+    from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
+
+    attributes = {
+        "name": "bench",
+        "dataset": {"path": str(dataset), "key": "id"},
+        "params": {
+            "model": MODEL,
+            "max_tokens": MAX_TOKENS,
+            "system": SYSTEM,
+            "messages": [{"role": "user", "content": USER_TEMPLATE}],
+        },
+    }
+
+    def run(stages: Stages) -> dict[str, Any]:
+        env = {
+            "BATCH_ASSETS_ROOT": str(work),
+            "ANTHROPIC_BASE_URL": os.environ["ANTHROPIC_BASE_URL"],
+            "ANTHROPIC_API_KEY": os.environ["ANTHROPIC_API_KEY"],
+        }
+        with Root(Settings.from_env(env)) as root:
+            with stages.time("requests"):
+                pipeline = load_pipeline(attributes, folder=work)
+                report = build_requests(root, pipeline)
+            with stages.time("batches"):
+                submit_batches(root, "bench")
+            with stages.time("wait"):
+                while poll(root, now=True).changed.get("bench") is None:
+                    time.sleep(POLL_SECONDS)
+            with stages.time("results"):
+                done = collect_results(root, "bench")
+            assert done.results is not None
+            while not done.results.final:  # several batches need not end together
+                with stages.time("wait"):
+                    time.sleep(POLL_SECONDS)
+                    poll(root, now=True)
+                with stages.time("results"):
+                    done = collect_results(root, "bench")
+                assert done.results is not None
+            down = sum(batch.bytes for batch in done.collected)
+            return {"rows": done.results.counts["succeeded"], "bytes": {"batches": report.bytes, "results": down}}
+
+    return run
+
+
+def reference(name: str, dataset: Path, out: Path, work: Path) -> Callable[[Stages], dict[str, Any]]:
+    """One of the references."""
+    from benchmarks import references
+
+    function = getattr(references, name)
+
+    def run(stages: Stages) -> dict[str, Any]:
+        with stages.time("all"):
+            function(dataset, out, work)
+        import pyarrow.parquet as pq
+
+        kinds = pq.read_table(out, columns=["result_type"])["result_type"].to_pylist()
+        return {"rows": kinds.count("succeeded")}
+
+    return run
+
+
+def main() -> None:
+    name, dataset, work = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    out = work / "out.parquet"
+    prepare = batch_assets if name == "batch_assets" else lambda *args: reference(name, *args)
+    run = prepare(dataset, out, work)
+    imported = psutil.Process().memory_info().rss / _MIB
+    stages = Stages()
+    cpu, wall = time.process_time(), time.perf_counter()
+    figures = run(stages)
+    figures |= {
+        "wall": time.perf_counter() - wall,
+        "cpu": time.process_time() - cpu,
+        "imported_mib": imported,
+        "peak_mib": peak_mib(),
+        "stages": stages.seen,
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
