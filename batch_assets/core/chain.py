@@ -14,8 +14,9 @@ from batch_assets.core.root import Root
 
 # While batches still run, the table is refreshed at most this often.
 PARTIAL_SECONDS = 900.0
-# Files in doubt are looked for at most this often.
-DOUBT_SECONDS = 60.0
+# Files that could not be sent or found, and results that could not be had, are tried at most this often.
+SEND_AGAIN_SECONDS = 60.0
+COLLECT_AGAIN_SECONDS = 60.0
 
 
 @dataclass
@@ -51,6 +52,8 @@ def collect_results(
             report = collect_batch(root, batch, _told(on_batch, batch.id))
         except ResultsError as error:
             done.problems.append(str(error))
+            with root.ledger.write() as tx:
+                batches.postpone(tx, batch.id, COLLECT_AGAIN_SECONDS)
             continue
         if report is not None:
             done.collected.append(report)
@@ -103,8 +106,8 @@ def _to_send(tx: Transaction, submission: Submission, waited: list[RequestFile])
         return Work(True, 0.0, f"{submission.ask_again} failed requests are asked again")
     ready = [file for file in waited if file.state == "ready" and file.not_before <= tx.now]
     if ready:
-        return Work(True, 0.0, f"{len(ready)} request files are left to send")
+        return Work(True, SEND_AGAIN_SECONDS, f"{len(ready)} request files are left to send")
     in_doubt = {file.id for _, file in files.in_doubt(tx)} & {file.id for file in waited}
     if in_doubt:
-        return Work(True, DOUBT_SECONDS, f"{len(in_doubt)} request files are in doubt")
+        return Work(True, SEND_AGAIN_SECONDS, f"{len(in_doubt)} request files are in doubt")
     return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import orjson
 
-from batch_assets.core.client import ApiError, NotFoundError, RefusedError
+from batch_assets.core.client import ApiError
 from batch_assets.core.digests import DIGEST_CHARACTERS
 from batch_assets.core.errors import BusyError
 from batch_assets.core.ledger import batches, files, leases
@@ -71,37 +71,34 @@ class _Reconciler:
 
     def _by_receipt(self, intent: Intent, file: RequestFile) -> bool:
         """A killed process may have left the receipt: then nothing is in doubt."""
-        receipt = StoredRequestFile.of(self._root, file).receipt()
-        if receipt is None or receipt["base_url"] != self._root.api.base_url:
-            return False
-        try:
-            seen = self._root.api.retrieve(receipt["batch_id"])
-        except (NotFoundError, RefusedError):
-            return False
-        return self._adopt(intent, file, seen, provisional=False, reason="its receipt names the batch")
+        seen = StoredRequestFile.of(self._root, file).receipt()
+        return seen is not None and self._adopt(
+            intent, file, seen, provisional=False, reason="its receipt names the batch"
+        )
 
     def _settle(self, intent: Intent, file: RequestFile, strangers: list[BatchObject]) -> None:
         earliest = (intent.anchor_created_at or 0.0) - _MARGIN_SECONDS
         candidates = [b for b in strangers if b.total == intent.requests and b.created_at >= earliest]
         tails = {tail.decode() for tail in StoredRequestFile.of(self._root, file).tails().tolist()}
-        running = []
+        running, unproved = [], 0
         for batch in candidates:
             if not batch.ended:
                 running.append(batch)
                 continue
             proof = self._is_ours(batch, tails)
+            if proof is None:
+                unproved += 1
+                continue
+            strangers.remove(batch)
             if proof:
-                strangers.remove(batch)
                 self._adopt(intent, file, batch, provisional=False, reason="its results are ours")
                 return
-            if proof is not None:
-                strangers.remove(batch)
-                self._note_foreign(batch)
-        if len(running) == 1:
+            self._note_foreign(batch)
+        if len(running) == 1 and not unproved:
             reason = "the only new batch with its count"
             if self._adopt(intent, file, running[0], provisional=True, reason=reason):
                 strangers.remove(running[0])
-        elif not candidates:
+        elif not running and not unproved:
             self._send_again_after_grace(intent, file)
 
     def _is_ours(self, batch: BatchObject, tails: set[str]) -> bool | None:
@@ -123,7 +120,7 @@ class _Reconciler:
     ) -> bool:
         stored = StoredRequestFile.of(self._root, file)
         if not provisional:
-            stored.write_receipt(seen.id, file, self._root.api.base_url, self._root.api.organization)
+            stored.write_receipt(seen, file.attempt, self._root.api.base_url, self._root.api.organization)
         with self._root.ledger.write() as tx:
             if files.by_id(tx, file.id).state not in ("sending", "unresolved"):
                 return True

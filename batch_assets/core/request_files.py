@@ -13,6 +13,7 @@ from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode, pack
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.core.storage import Storage
+from batch_assets.core.wire import COUNTS, BatchObject
 
 _HEAD, _TAIL = b'{"requests":[', b"]}"
 _LINE_START = b'{"custom_id":"'
@@ -150,21 +151,31 @@ class StoredRequestFile:
     def receipt_parts(self) -> tuple[str, ...]:
         return (*self.parts[:-1], self.parts[-1].removesuffix(".jsonl") + ".batch.json")
 
-    def write_receipt(self, batch_id: str, file: RequestFile, base_url: str, organization: str | None) -> None:
+    def write_receipt(self, batch: BatchObject, attempt: int, base_url: str, organization: str | None) -> None:
         """Writes beside the file which batch it became: the ledger can be rebuilt from it."""
         receipt = {
-            "batch_id": batch_id,
-            "requests": file.requests,
-            "attempt": file.attempt,
+            "batch_id": batch.id,
+            "requests": batch.total,
+            "attempt": attempt,
+            "created_at": batch.created_at,
+            "expires_at": batch.expires_at,
             "base_url": base_url,
             "organization": organization,
         }
         content = json.dumps(receipt, indent=2).encode() + b"\n"
         self.storage.write_bytes(content, *self.receipt_parts())
 
-    def receipt(self) -> dict[str, Any] | None:
-        """The receipt, None when the file was never answered for."""
+    def receipt(self) -> BatchObject | None:
+        """The batch that a receipt names, as it stood when it was created; None without a receipt."""
         if not self.storage.exists(*self.receipt_parts()):
             return None
-        content: dict[str, Any] = json.loads(self.storage.read_bytes(*self.receipt_parts()))
-        return content
+        receipt = json.loads(self.storage.read_bytes(*self.receipt_parts()))
+        return BatchObject(
+            id=receipt["batch_id"],
+            processing_status="in_progress",
+            request_counts={**dict.fromkeys(COUNTS, 0), "processing": receipt["requests"]},
+            created_at=receipt["created_at"],
+            expires_at=receipt["expires_at"],
+            ended_at=None,
+            archived_at=None,
+        )

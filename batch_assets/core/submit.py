@@ -165,7 +165,7 @@ class _Sending:
 
     def _accepted(self, lease: Lease, intent_id: int, seen: BatchObject) -> None:
         api = self._root.api
-        self._stored.write_receipt(seen.id, self._file, api.base_url, api.organization)
+        self._stored.write_receipt(seen, self._file.attempt, api.base_url, api.organization)
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, "accepted", last_byte_at=tx.now)

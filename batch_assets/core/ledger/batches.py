@@ -33,12 +33,13 @@ def in_state(tx: Transaction, *states: str, pipeline: str | None = None) -> list
 
 
 def ended_for(tx: Transaction, pipeline: str, partition: str, waited: list[str]) -> list[Batch]:
-    """Ended batches that a partition's results should collect: its own files' and those it waits on."""
+    """Ended batches due for a partition's results to collect: its own files' and those it waits on."""
     statement = (
         sa.select(batch)
         .join(request_file, request_file.c.id == batch.c.file_id)
         .where(
             batch.c.state == "ended",
+            batch.c.next_poll_at <= tx.now,
             batch.c.pipeline == pipeline,
             sa.or_(request_file.c.partition == partition, request_file.c.id.in_(waited)),
         )
@@ -70,8 +71,8 @@ def note_paid_twice(tx: Transaction, seen: BatchObject, file_id: str, reason: st
         file_id=file_id,
         pipeline=file.pipeline,
         provisional=False,
+        paid_twice=True,
         reason=reason,
-        state="paid_twice",
     )
 
 
@@ -103,7 +104,8 @@ def observe(tx: Transaction, before: Batch, seen: BatchObject, next_poll_at: flo
     if current is None or current.state not in ("open", "unreachable"):
         return False
     state = "ended" if seen.ended else "open"
-    values = {**_seen(seen), "state": state, "next_poll_at": next_poll_at, "missing_since": None}
+    due = tx.now if seen.ended else next_poll_at
+    values = {**_seen(seen), "state": state, "next_poll_at": due, "missing_since": None}
     tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
     if state != current.state:
         tx.record("batch", before.id, current.state, state, f"the API says {seen.processing_status}")
@@ -137,6 +139,11 @@ def downloaded_in_part(tx: Transaction, batch_id: str) -> int:
     """Counts an incomplete download and returns how many there were."""
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
     return int(tx.execute(sa.select(batch.c.downloads).where(batch.c.id == batch_id)).scalar_one())
+
+
+def postpone(tx: Transaction, batch_id: str, seconds: float) -> None:
+    """An ended batch's results were not to be had: no run is started for them before that time has passed."""
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(next_poll_at=tx.now + seconds))
 
 
 def collected(tx: Transaction, batch_id: str, reason: str) -> None:
