@@ -95,11 +95,13 @@ class ApiClient:
 
         # The emulator gets no real key; a gateway without credentials of ours gets a word in its place.
         options: dict[str, Any] = {} if self._has_key else {"api_key": "none"}
+        # A proxy may stand before the API, but not before the emulator.
+        direct = {self.base_url: None} if self._emulated else {}
         return anthropic.Anthropic(
             base_url=self.base_url,
             max_retries=2,
             timeout=anthropic.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            http_client=anthropic.DefaultHttpxClient(follow_redirects=False),
+            http_client=anthropic.DefaultHttpxClient(follow_redirects=False, mounts=direct),
             **options,
         )
 

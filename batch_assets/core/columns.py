@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    from batch_assets.core.config import Pipeline
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
@@ -46,35 +41,31 @@ COUNTED_ONCE = (
 )
 
 
-def check_columns(pipeline: Pipeline, key: str, carried: dict[str, str]) -> None:
-    """Checks that every column of results has a name of its own.
+def name_clash(key: str, carried: dict[str, str], typed: list[str]) -> tuple[str, str] | None:
+    """Looks for two columns of results with one name.
 
     Args:
+        key: the row key.
         carried: dataset column to its name in results, the row key left out or in.
+        typed: properties of the output schema.
 
-    Errors:
-        ConfigError: two columns of one name, naming both and the line of YAML that mends it.
+    Returns:
+        (field of the pipeline file, what clashes and the line of YAML that mends it), None when all is well.
     """
-    typed = pipeline.output.names if pipeline.output else []
     for name in typed:
         if name in RESULT_NAMES or name == key:
-            raise pipeline.error(
-                "output_schema", f"the property {name!r} has the name of a results column: rename it"
-            )
-    taken = {
-        **dict.fromkeys(RESULT_NAMES, "results column"),
-        **dict.fromkeys(typed, "output schema's property"),
-    }
+            return "output_schema", f"the property {name!r} has the name of a results column: rename it"
+    taken = {**dict.fromkeys(RESULT_NAMES, "results column"), **dict.fromkeys(typed, "output schema's property")}
     if key in taken:
-        raise pipeline.error("dataset.key", f"the row key {key!r} and the {taken[key]} {key!r} have the same name")
+        return "dataset.key", f"the row key {key!r} and the {taken[key]} {key!r} have the same name"
     taken[key] = "row key"
     for column, name in carried.items():
         if column == key and name == key:
             continue
         if name in taken:
-            raise pipeline.error(
-                "dataset.columns",
+            return "dataset.columns", (
                 f"the carried column {column!r} and the {taken[name]} {name!r} have the same name: "
-                f"write columns as a map with the line `{column}: dataset_{column}`",
+                f"write columns as a map with the line `{column}: dataset_{column}`"
             )
         taken[name] = f"carried column {column!r} as"
+    return None

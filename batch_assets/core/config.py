@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from batch_assets.core.columns import name_clash
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.output_schema import OutputSchema
 from batch_assets.core.template import Template
@@ -150,6 +151,12 @@ class Pipeline:
             headers["anthropic-version"] = self.config.anthropic_version
         return headers
 
+    def check_columns(self, key: str, carried: dict[str, str]) -> None:
+        """Raises a ConfigError when two columns of results would have one name."""
+        clash = name_clash(key, carried, self.output.names if self.output else [])
+        if clash is not None:
+            raise self.error(*clash)
+
     def error(self, field: str, problem: str) -> ConfigError:
         return ConfigError(self.source, field, problem)
 
@@ -224,12 +231,10 @@ def _check_params(pipeline: Pipeline) -> None:
 
 def _check_names(pipeline: Pipeline) -> None:
     """What can be said of column names without the dataset: the rest is said before anything is sent."""
-    from batch_assets.core.columns import check_columns
-
     columns = pipeline.config.dataset.columns
     if columns is not None:
         carried = columns if isinstance(columns, dict) else {name: name for name in columns}
-        check_columns(pipeline, pipeline.config.dataset.key or "row_number", carried)
+        pipeline.check_columns(pipeline.config.dataset.key or "row_number", carried)
 
 
 def _read_schema(pipeline: Pipeline, name: str) -> dict[str, Any]:

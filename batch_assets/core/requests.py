@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batch_assets.core.columns import check_columns
 from batch_assets.core.config import Pipeline
 from batch_assets.core.dataset import Dataset
 from batch_assets.core.digests import DigestSet, custom_id, digester, pack
@@ -28,7 +27,7 @@ from batch_assets.core.request_files import PartWriter, line
 from batch_assets.core.response_store import CANCELED, PASSING, Standing, load_standing
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.core.rows import Rows
-from batch_assets.core.template import RowRejectedError
+from batch_assets.core.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
 _GROUP_ROWS = 4096
@@ -86,7 +85,7 @@ def new_submission_id() -> str:
 
 
 def _check_against_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
-    check_columns(pipeline, dataset.key, dataset.carried)
+    pipeline.check_columns(dataset.key, dataset.carried)
     known = {*dataset.schema.names, dataset.key}
     unknown = sorted(pipeline.template.columns - known)
     if unknown:

@@ -225,7 +225,8 @@ def _tails_in(raw: Path, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> 
 
 
 def _tail(line: bytes) -> bytes:
-    if line.startswith(_LINE_START):
+    # A line that was cut or spoiled counts as absent: it is downloaded again before it is asked again.
+    if line.startswith(_LINE_START) and line.endswith((b"}\n", b"}")):
         custom_id = line[len(_LINE_START) : line.find(b'"', len(_LINE_START))]
     else:
         try:

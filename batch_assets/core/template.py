@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,14 @@ import orjson
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.values import TEXT_KEYS, RowRejectedError, as_text, checked, dump, to_base64
 
 Row = Mapping[str, Any]
 _Part = bytes | Callable[[Row], bytes]
 
-# Where the API wants text: https://platform.claude.com/docs/en/api/messages
-_TEXT_KEYS = frozenset({"content", "text", "system"})
 # A template must give the same bytes for the same row, or the row would be asked again at every run.
 _RANDOM_GLOBALS = ("lipsum",)
 _RANDOM_FILTERS = ("random",)
-
-
-class RowRejectedError(Exception):
-    """A row that cannot become a request.
-
-    Attributes:
-        reason: `template_error`, `empty_prompt`, `invalid_unicode` or `request_too_large`.
-        message: what was wrong, naming the field.
-    """
-
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason, self.message = reason, message
-        super().__init__(message)
 
 
 class Template:
@@ -85,14 +70,14 @@ class Template:
             environment.globals.pop(name, None)
         for name in _RANDOM_FILTERS:
             environment.filters.pop(name, None)
-        environment.filters["base64"] = _base64
+        environment.filters["base64"] = to_base64
         environment.filters["file_base64"] = self._file_base64
         return environment
 
     def _file_base64(self, path: str) -> str:
         if self._read_file is None:
             raise RowRejectedError("template_error", "file_base64 has no dataset folder to read from")
-        return _base64(self._read_file(path))
+        return to_base64(self._read_file(path))
 
     def _compile(self, value: Any, field: str, text: bool) -> list[_Part]:
         if isinstance(value, str):
@@ -113,7 +98,7 @@ class Template:
         parts: list[_Part] = [b"{"]
         for position, (key, sub) in enumerate(value.items()):
             parts.append((b"," if position else b"") + orjson.dumps(str(key)) + b":")
-            parts += self._compile(sub, f"{field}.{key}", text=key in _TEXT_KEYS)
+            parts += self._compile(sub, f"{field}.{key}", text=key in TEXT_KEYS)
         return [*parts, b"}"]
 
     def _compile_list(self, value: list[Any], field: str) -> list[_Part]:
@@ -138,8 +123,8 @@ class Template:
     def _compile_string(self, source: str, field: str, text: bool) -> _Part:
         if self._expression(source, field) is not None:
             evaluate = self._compile_expression(source, field)
-            check = _as_text if text else _checked
-            return lambda row: _dump(check(evaluate(row), field), field)
+            check = as_text if text else checked
+            return lambda row: dump(check(evaluate(row), field), field)
         if not any(mark in source for mark in ("{{", "{%", "{#")):
             return self._constant(source, field, text)
         try:
@@ -159,8 +144,8 @@ class Template:
         self._note(columns, field)
         plain = _plain_parts(self._environment.parse(source), columns)
         if plain is not None:
-            return lambda row: _dump(
-                _as_text(_concatenate(plain, row), field) if text else _concatenate(plain, row), field
+            return lambda row: dump(
+                as_text(_concatenate(plain, row), field) if text else _concatenate(plain, row), field
             )
 
         def render(row: Row) -> bytes:
@@ -170,7 +155,7 @@ class Template:
                 raise
             except Exception as error:  # whatever a template does to a row is that row's fault
                 raise RowRejectedError("template_error", f"{field}: {_describe(error)}") from None
-            return _dump(_as_text(rendered, field) if text else rendered, field)
+            return dump(as_text(rendered, field) if text else rendered, field)
 
         return render
 
@@ -290,55 +275,12 @@ def _splicing_list(entries: list[tuple[Any, bool]], field: str) -> Callable[[Row
             value = entry(row)
             if value is not None:
                 values = value if isinstance(value, list | tuple) else [value]
-                items += [_dump(_checked(item, field), field) for item in values]
+                items += [dump(checked(item, field), field) for item in values]
         if not items:
             raise RowRejectedError("empty_prompt", f"{field}: nothing is left of the list")
         return b"[" + b",".join(items) + b"]"
 
     return render
-
-
-def _as_text(value: Any, field: str) -> Any:
-    """What the API takes where it wants text: a scalar becomes text, null and white space reject the row."""
-    if value is None:
-        raise RowRejectedError("empty_prompt", f"{field}: the value is null")
-    if isinstance(value, str):
-        if not value or value.isspace():
-            raise RowRejectedError("empty_prompt", f"{field}: the text is empty")
-        return value
-    if isinstance(value, list | tuple | dict):
-        return _checked(value, field)
-    if isinstance(value, bytes):
-        raise RowRejectedError("template_error", f"{field}: bytes are not text: use | base64")
-    return str(value)
-
-
-def _checked(value: Any, field: str) -> Any:
-    """A list or object from the dataset, with the texts in it held to the same rule."""
-    if isinstance(value, dict):
-        for key, sub in value.items():
-            if key in _TEXT_KEYS:
-                _as_text(sub, f"{field}.{key}")
-    elif isinstance(value, list | tuple):
-        for position, sub in enumerate(value):
-            _checked(sub, f"{field}[{position}]")
-    return value
-
-
-def _dump(value: Any, field: str) -> bytes:
-    try:
-        return orjson.dumps(value, default=_json_form)
-    except TypeError as error:
-        if "surrogates" in str(error):
-            problem = "the text is not valid Unicode (a lone surrogate)"
-            raise RowRejectedError("invalid_unicode", f"{field}: {problem}") from None
-        raise RowRejectedError("template_error", f"{field}: {error}") from None
-
-
-def _json_form(value: Any) -> str:
-    if isinstance(value, bytes):
-        raise TypeError("bytes have no JSON form: use | base64")
-    return str(value)
 
 
 def _merge(parts: list[_Part]) -> list[_Part]:
@@ -349,10 +291,6 @@ def _merge(parts: list[_Part]) -> list[_Part]:
         else:
             merged.append(part)
     return merged
-
-
-def _base64(value: bytes | str) -> str:
-    return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
 
 
 def _describe(error: Exception) -> str:
