@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batch_assets.core.errors import ResultsError
-from batch_assets.core.ledger import Transaction, batches, files, submissions
+from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission
 from batch_assets.core.responses import CollectReport, collect_batch
 from batch_assets.core.results import ResultsReport, write_results
@@ -84,10 +84,14 @@ class Work:
 def work_for(tx: Transaction, submission: Submission) -> Work | None:
     """What is left to do for a submission in force, None when nothing is or everything must wait.
 
-    Requests that no run of `batches` has begun to send are a person's business: they cost money.
+    Requests that no run of `batches` has begun to send are a person's business: they cost money. What one
+    is sending just now is its own.
     """
     waited = submissions.waited_on(tx, submission.id)
-    if submission.began_at is not None and (work := _to_send(tx, submission, waited)) is not None:
+    unattended = submission.began_at is not None and not leases.is_held(
+        tx, submissions.sending_name(submission.id)
+    )
+    if unattended and (work := _to_send(tx, submission, waited)) is not None:
         return work
     ended = batches.ended_for(tx, submission.pipeline, submission.partition, [file.id for file in waited])
     running = sum(file.state in HOLDING for file in waited) - len({batch.file_id for batch in ended})

@@ -231,10 +231,9 @@ def _check_params(pipeline: Pipeline) -> None:
 
 def _check_names(pipeline: Pipeline) -> None:
     """What can be said of column names without the dataset: the rest is said before anything is sent."""
-    columns = pipeline.config.dataset.columns
-    if columns is not None:
-        carried = columns if isinstance(columns, dict) else {name: name for name in columns}
-        pipeline.check_columns(pipeline.config.dataset.key or "row_number", carried)
+    columns = pipeline.config.dataset.columns or {}
+    carried = columns if isinstance(columns, dict) else {name: name for name in columns}
+    pipeline.check_columns(pipeline.config.dataset.key or "row_number", carried)
 
 
 def _read_schema(pipeline: Pipeline, name: str) -> dict[str, Any]:

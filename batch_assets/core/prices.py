@@ -33,16 +33,11 @@ class _Model:
 
 
 class Prices:
-    """A price table.
-
-    Attributes:
-        unknown: models that were asked for and are not in the table; their cost is null, never 0.
-    """
+    """A price table. A model that is not in it costs null, never 0."""
 
     def __init__(self, table: Mapping[str, Any]) -> None:
         self._geo: dict[str, float] = dict(table["geo_multipliers"])
         self._models = {name: _model(entry, table) for name, entry in table["models"].items()}
-        self.unknown: set[str] = set()
 
     def cost(self, model: str, usage: Mapping[str, Any]) -> float | None:
         """The cost of one succeeded message in USD, None for a model that is not in the table.
@@ -52,7 +47,6 @@ class Prices:
         """
         entry = self._models.get(model) or self._models.get(_undated(model))
         if entry is None:
-            self.unknown.add(model)
             return None
         read = usage.get("cache_read_input_tokens") or 0
         written = usage.get("cache_creation_input_tokens") or 0

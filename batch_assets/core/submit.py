@@ -76,6 +76,18 @@ def submit_batches(
     if submission.requests == 0:
         return report
     root.check_endpoint()
+    with leases.mark(root.ledger, submissions.sending_name(submission.id)):
+        _submit(root, submission, report, unattended, on_file)
+    return report
+
+
+def _submit(
+    root: Root,
+    submission: Submission,
+    report: SubmitReport,
+    unattended: bool,
+    on_file: Callable[[RequestFile], None] | None,
+) -> None:
     with root.ledger.write() as tx:
         submissions.began(tx, submission.id)
         if not unattended:
@@ -91,7 +103,6 @@ def submit_batches(
     for file in _waited_on(root, submission):
         if file.state in ("sending", "unresolved"):
             report.waiting[file.id] = file.error or "another process is sending it"
-    return report
 
 
 def _waited_on(root: Root, submission: Submission) -> list[RequestFile]:

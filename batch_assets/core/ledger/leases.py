@@ -105,6 +105,17 @@ def hold(ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float = LEASE
         taken.release()
 
 
+@contextmanager
+def mark(ledger: Ledger, name: str) -> Iterator[None]:
+    """Lets others see, for the block, that somebody is at a piece of work. It keeps nobody from it."""
+    taken = try_take(ledger, name)
+    try:
+        yield
+    finally:
+        if taken is not None:
+            taken.release()
+
+
 def is_held(tx: Transaction, name: str) -> bool:
     """Whether somebody holds the lease now."""
     row = tx.execute(sa.select(lease.c.until).where(lease.c.name == name)).first()

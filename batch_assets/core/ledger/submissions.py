@@ -107,6 +107,11 @@ def waited_on(tx: Transaction, submission_id: str) -> list[RequestFile]:
     return to_records(RequestFile, tx.execute(statement))
 
 
+def sending_name(submission_id: str) -> str:
+    """The lease that says that a run of `batches` is at work on a submission."""
+    return f"sending:{submission_id}"
+
+
 def began(tx: Transaction, submission_id: str) -> None:
     """Notes that a run of `batches` has begun: what it leaves unsent may be sent unattended."""
     unset = submission.c.began_at.is_(None)

@@ -1,0 +1,112 @@
+# Everything happens in this folder: the environment in .venv, data in data/, Dagster's history in .dagster.
+# `make` alone lists the targets.
+
+PORT = 4010
+UI_PORT = 3000
+LATENCY = 2
+PYTHON =
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUNTIME := $(VENV)/.installed-runtime
+DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+
+# A root belongs to one URL, so another port gets a root and an emulator state of its own.
+ifeq ($(PORT),4010)
+ROOT := data/emulated
+STATE := data/emulator
+else
+ROOT := data/emulated/port-$(PORT)
+STATE := data/emulator/port-$(PORT)
+endif
+EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE) --latency $(LATENCY)
+DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
+CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
+
+.PHONY: help demo dev test lint format bench lock clean
+.DELETE_ON_ERROR:
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+
+define SHOW_RESULTS
+import sys
+import pandas as pd
+for name, columns in {
+    "review_triage": ["review_id", "sentiment", "topics", "urgency", "needs_reply", "summary_en"],
+    "ticket_replies": ["ticket_id", "subject", "tier", "result_type", "response_text"],
+}.items():
+    path = f"{sys.argv[1]}/{name}/results"
+    print(f'pd.read_parquet("{path}")[{columns}].head()')
+    print(pd.read_parquet(path, columns=columns).head().to_string(index=False, max_colwidth=34), end="\n\n")
+print("Next: make dev starts the UI on the same data.")
+endef
+
+demo: export SCRIPT = $(SHOW_RESULTS)
+demo: $(RUNTIME) ## Run both demo pipelines against the emulator: no account, no key; PORT=4010
+	@unset BATCH_ASSETS_EMULATOR BATCH_ASSETS_LEDGER; export BATCH_ASSETS_ROOT=$(ROOT); \
+	$(EMULATOR_COMMAND) -- sh -c ' \
+	  set -e; for name in review_triage ticket_replies; do $(BIN)/batch-assets run $$name; echo; done'
+	@$(BIN)/python -c "$$SCRIPT" $(ROOT)
+
+dev: $(RUNTIME) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or with EMULATOR=1 the emulator
+	@mkdir -p .dagster; [ -e .dagster/dagster.yaml ] || cp dagster.yaml .dagster/
+	@export DAGSTER_HOME="$(CURDIR)/.dagster" PYTHONWARNINGS='ignore:Function `dev_command` is superseded'; \
+	echo "UI:  http://127.0.0.1:$(UI_PORT)  (ready in about half a minute; Ctrl-C stops everything)"; \
+	if [ -n "$$BATCH_ASSETS_EMULATOR" ]; then \
+	  echo "API: EMULATOR at $$BATCH_ASSETS_EMULATOR, as BATCH_ASSETS_EMULATOR asks for"; \
+	  exec $(DAGSTER_COMMAND); \
+	elif [ -n "$(EMULATOR)" ] || [ -z "$(CREDENTIALS)" ]; then \
+	  echo "API: EMULATOR, started by this command on port $(PORT): answers are made up and cost nothing"; \
+	  echo "     (for the real API set ANTHROPIC_API_KEY; data of the two never meet)"; \
+	  [ $(PORT) = 4010 ] || export BATCH_ASSETS_ROOT="$${BATCH_ASSETS_ROOT:-$(CURDIR)/$(ROOT)}"; \
+	  exec $(EMULATOR_COMMAND) -- $(DAGSTER_COMMAND); \
+	else \
+	  echo "API: the REAL one; batches cost money (EMULATOR=1 takes the emulator instead)"; \
+	  exec $(DAGSTER_COMMAND); \
+	fi
+
+test: lint ## Everything CI checks: format, lint, types, tests
+	$(BIN)/python -m pytest
+
+lint: $(DEV) ## Format, lint and types, changing nothing
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(DEV) ## Format the code and mend what the linter can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(DEV) ## Measure against plain scripts
+	$(BIN)/python -m benchmarks
+
+lock: $(BIN)/python ## Choose newest versions anew and write constraints.txt
+	$(BIN)/python -m venv --clear $(VENV)/lock
+	$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install uv
+	$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
+	  --no-annotate --no-header --output-file constraints.txt pyproject.toml
+
+clean: ## Remove the environment; data and history stay
+	rm -rf $(VENV)
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV) (a minute or two the first time)"
+	@$(PIP) install -c constraints.txt -e .
+	@touch $@
+
+$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing into $(VENV), with development tools (a minute or two the first time)"
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $(RUNTIME) $@
+
+$(BIN)/python:
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	  $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  echo "Making $(VENV) with $$($$python --version)"; \
+	  $$python -m venv --clear $(VENV) && exit 0; \
+	  echo "$$python cannot make an environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; \
+	done; \
+	echo "No usable Python 3.11 or newer found. Install one, or name it: make PYTHON=/path/to/python3.12" >&2; \
+	exit 1

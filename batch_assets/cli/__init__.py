@@ -1,0 +1,75 @@
+"""The command line: `batch-assets run | status | list | emulator`.
+
+Each command imports what it needs when it is called, so that `--help` and `status` answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from batch_assets import __version__
+from batch_assets.cli.emulator import emulator
+from batch_assets.cli.list_batches import list_batches
+from batch_assets.cli.run import run
+from batch_assets.cli.status import status
+from batch_assets.core.errors import BatchAssetsError
+
+_HELP = """Turns a dataset into Anthropic Message Batches and brings the answers back as Parquet.
+
+\b
+Try it without an account:
+  batch-assets emulator -- batch-assets run review_triage
+Use the real API:
+  export ANTHROPIC_API_KEY=…
+  batch-assets run review_triage
+See how it stands, from another terminal:
+  batch-assets status
+
+\b
+Environment:
+  ANTHROPIC_API_KEY      the real API's key
+  BATCH_ASSETS_EMULATOR  URL of a running emulator; takes the real API's place
+  BATCH_ASSETS_ROOT      where data lies; default data/output, with the emulator data/emulated
+  BATCH_ASSETS_LEDGER    SQLAlchemy URL of the ledger; default sqlite:///<root>/ledger.db
+"""
+
+
+class _Commands(click.Group):
+    """A group whose errors are sentences, not tracebacks."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BatchAssetsError as error:
+            raise click.ClickException(str(error)) from None
+        except Exception as error:
+            why = _database_error(error)
+            if why is None:
+                raise
+            raise click.ClickException(f"the ledger's database: {why}") from None
+
+
+def _database_error(error: Exception) -> str | None:
+    if "sqlalchemy" not in sys.modules:  # what was not imported cannot have raised it, and takes time to import
+        return None
+    from sqlalchemy.exc import OperationalError
+
+    return str(error.orig) if isinstance(error, OperationalError) else None
+
+
+@click.group(
+    "batch-assets",
+    cls=_Commands,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="batch-assets")
+def main() -> None:
+    """The entry point."""
+
+
+for _command in (run, status, list_batches, emulator):
+    main.add_command(_command)

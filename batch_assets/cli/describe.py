@@ -1,0 +1,22 @@
+"""Request files and batches in words."""
+
+from __future__ import annotations
+
+from batch_assets.cli import text
+from batch_assets.core.ledger.records import Batch, RequestFile
+
+
+def describe_file(file: RequestFile) -> str:
+    again = f", attempt {file.attempt}" if file.attempt > 1 else ""
+    return f"{file.name}: {text.number(file.requests, 'request')}, {text.size(file.bytes)}{again}"
+
+
+def describe_batch(batch: Batch, now: float) -> str:
+    """How a batch stands, with its age and its counts."""
+    if batch.state == "unreachable":
+        return "unreachable: the API answers 404"
+    done = {name: count for name, count in batch.count_map.items() if name != "processing"}
+    shown = f", {text.counts(done)}" if any(done.values()) else ""
+    if batch.state == "open":
+        return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{shown}"
+    return f"ended{shown}"

@@ -1,0 +1,118 @@
+"""`batch-assets emulator`: the local Message Batches API, alone or around another command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.settings import find_project
+
+PORT = 4010
+
+
+class EmulatorError(BatchAssetsError):
+    """The emulator cannot be started."""
+
+
+@click.command(context_settings={"ignore_unknown_options": False})
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=PORT, show_default=True, help="A root belongs to one URL: keep it the same.")
+@click.option(
+    "--state", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Default: data/emulator."
+)
+@click.option("--latency", default=2.0, show_default=True, metavar="S", help="Seconds until a batch ends.")
+@click.option("--expiry", type=float, metavar="S", help="Seconds until a batch expires; 24 hours by default.")
+@click.option(
+    "--queue-limit", type=int, metavar="N", help="Requests in process at once; more are refused with 429."
+)
+@click.option("--moving-counters", is_flag=True, help="Show counts while a batch is in progress.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...], **options: Any) -> None:
+    """Emulates the Message Batches API on this machine: no account, no key, no cost.
+
+    Its answers are made up, but follow each request's output schema and are the same for the same request.
+    With a COMMAND after `--`, it runs that with BATCH_ASSETS_EMULATOR set, stops when the command ends,
+    and takes over its exit code.
+
+    \b
+    Examples:
+      batch-assets emulator
+      batch-assets emulator --latency 60
+      batch-assets emulator -- batch-assets run review_triage
+    """
+    options |= {"host": host, "port": port, "state": state or find_project() / "data" / "emulator"}
+    if command:
+        with _running(options) as url:
+            sys.exit(_run(command, url))
+    from batch_assets.emulator import run_server
+
+    if port:
+        click.echo(f"In another terminal: export BATCH_ASSETS_EMULATOR={_url(host, port)}")
+    try:
+        run_server(**options)
+    except OSError as error:
+        raise _taken(host, port, error.strerror or str(error)) from None
+
+
+@contextmanager
+def _running(options: dict[str, Any]) -> Iterator[str]:
+    """An emulator in a process of its own, or the one that is there already."""
+    from batch_assets.emulator import Emulator
+
+    host, port = options["host"], options["port"]
+    if port and _answers(_url(host, port)):
+        click.echo(f"An emulator is running at {_url(host, port)} already: using it.")
+        yield _url(host, port)
+        return
+    server = Emulator(**options)
+    try:
+        server.start()
+    except RuntimeError:
+        last = server.errors().strip().rpartition("\n")[2]
+        raise _taken(host, port, last) from None
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def _run(command: tuple[str, ...], url: str) -> int:
+    """Runs the command, hands signals on to it, and returns its exit code as a shell would."""
+    env = {**os.environ, "BATCH_ASSETS_EMULATOR": url}
+    try:
+        process = subprocess.Popen(command, env=env)
+    except OSError as error:
+        raise EmulatorError(f"{command[0]}: {error.strerror}") from None
+    # Ctrl-C reaches the command by itself, as it does everything in the terminal's foreground.
+    signal.signal(signal.SIGINT, lambda *_: None)
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    code = process.wait()
+    return 128 - code if code < 0 else code
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _answers(url: str) -> bool:
+    """Whether an emulator, and nothing else, answers there."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/_emulator/settings", timeout=2) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def _taken(host: str, port: int, why: str) -> EmulatorError:
+    return EmulatorError(f"the emulator cannot listen on {host}:{port}: {why}. Choose another --port")

@@ -1,0 +1,71 @@
+"""`batch-assets list`: the workspace's batches, as the API lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import click
+
+from batch_assets.cli import text
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.settings import Settings
+
+if TYPE_CHECKING:
+    from batch_assets.core.ledger.records import Batch
+    from batch_assets.core.root import Root
+    from batch_assets.core.wire import BatchObject
+
+
+@click.command("list")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after the newest N; all by default.")
+def list_batches(limit: int | None) -> None:
+    """Lists all batches of the workspace from the API, newest first; ours with pipeline and file.
+
+    \b
+    Examples:
+      batch-assets list
+      batch-assets list --limit 20
+    """
+    from batch_assets.core.client import ApiError
+    from batch_assets.core.root import Root
+
+    settings = Settings.from_env()
+    base_url = settings.require_endpoint()
+    with Root(settings) as root:
+        owners = _owners(root)
+        shown = ours = 0
+        try:
+            for batch in islice(root.api.batches_back_to(None), limit):
+                shown += 1
+                ours += batch.id in owners
+                click.echo(_line(batch, owners.get(batch.id, "not of this root")))
+        except ApiError as error:
+            raise BatchAssetsError(f"{base_url} gives no list of batches: {error}") from None
+    click.echo(f"{text.number(shown, 'batch', 'batches')} at {base_url}, {ours} of this root")
+
+
+def _line(batch: BatchObject, owner: str) -> str:
+    from datetime import UTC, datetime
+
+    created = datetime.fromtimestamp(batch.created_at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return f"{batch.id}  {created}  {batch.processing_status:<11}  {text.counts(batch.request_counts)}  {owner}"
+
+
+def _owners(root: Root) -> dict[str, str]:
+    """Batch id to pipeline and request file, for every batch the ledger has submitted."""
+    from batch_assets.cli.ledger_view import has_ledger
+    from batch_assets.core.ledger import batches
+
+    if not has_ledger(root.settings):
+        return {}
+    with root.ledger.read() as tx:
+        known = batches.in_state(tx, "open", "unreachable", "ended", "collected", "paid_twice")
+    return dict(_described(known))
+
+
+def _described(known: list[Batch]) -> Iterator[tuple[str, str]]:
+    for batch in known:
+        if batch.file_id is not None:
+            yield batch.id, f"{batch.pipeline}  {batch.file_id}"

@@ -1,0 +1,181 @@
+"""How a run shows on the screen: bars in a terminal, plain lines everywhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from batch_assets.cli import text
+from batch_assets.cli.describe import describe_batch, describe_file
+from batch_assets.cli.headless import Watcher
+from batch_assets.cli.standing import Standing
+from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.requests import RequestsReport
+from batch_assets.core.results import ResultsReport
+from batch_assets.core.submit import SubmitReport
+
+# More bars than this push everything else off the screen; the stage's own bar counts all batches.
+_BATCH_BARS = 10
+_NAME = "{task.description:<12}"
+
+
+def make_console() -> Console:
+    """Standard output; no control codes unless a terminal is on the other end."""
+    console = Console(soft_wrap=True, highlight=False)
+    if not console.file.isatty() or console.is_dumb_terminal:
+        return Console(soft_wrap=True, highlight=False, force_terminal=False, no_color=True)
+    return console
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[Watcher]:
+    """A watcher that fits the console."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    progress = Progress(
+        SpinnerColumn(finished_text="[green]✓[/]"),
+        TextColumn(_NAME),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+    with progress:
+        yield Bars(progress)
+
+
+class Lines:
+    """One line for everything that happened."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._states: dict[str, str] = {}
+        self._waiting: dict[str, str] = {}
+
+    def say(self, line: str) -> None:
+        self._console.print(escape(line))
+
+    def rows_read(self, rows: int) -> None:
+        """Not worth a line."""
+
+    def built(self, report: RequestsReport) -> None:
+        self.say(f"requests: {describe_requests(report)}")
+
+    def sending(self, file: RequestFile) -> None:
+        self.say(f"batches: sending {describe_file(file)}")
+
+    def submitted(self, report: SubmitReport) -> None:
+        for problem in new_problems(report, self._waiting):
+            self.say(f"batches: {problem}")
+
+    def standing(self, standing: Standing) -> None:
+        for batch in standing.batches:
+            state = describe_batch(batch, standing.now)
+            if self._states.get(batch.id) != batch.state:
+                self.say(f"batches: {batch.id} {state}")
+            self._states[batch.id] = batch.state
+
+    def downloaded(self, batch_id: str, size: int) -> None:
+        """Not worth a line."""
+
+    def joined(self, results: ResultsReport) -> None:
+        self.say(f"results: {text.counts(results.counts)}")
+
+    def problem(self, text: str) -> None:
+        self.say(f"problem: {text}")
+
+
+class Bars:
+    """A bar for each stage, and one for each batch that is on its way."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._requests = progress.add_task("requests", total=None, note="")
+        self._batches = progress.add_task("batches", total=None, note="")
+        self._results = progress.add_task("results", total=None, note="")
+        self._bars: dict[str, TaskID] = {}
+        self._downloads: dict[str, int] = {}
+        self._waiting: dict[str, str] = {}
+
+    def rows_read(self, rows: int) -> None:
+        self._progress.update(self._requests, completed=rows, note="rows")
+
+    def built(self, report: RequestsReport) -> None:
+        self._finish(self._requests, report.rows, describe_requests(report))
+
+    def sending(self, file: RequestFile) -> None:
+        self._progress.update(self._batches, note=f"sending {describe_file(file)}")
+
+    def submitted(self, report: SubmitReport) -> None:
+        self._progress.update(self._batches, note="")
+        for problem in new_problems(report, self._waiting):
+            self.problem(problem)
+
+    def standing(self, standing: Standing) -> None:
+        files = standing.files
+        done = sum(file.state == "collected" for file in files)
+        running = sum(batch.state == "open" for batch in standing.batches)
+        note = f"{text.number(running, 'batch', 'batches')} in progress" if running else ""
+        self._progress.update(self._batches, total=len(files), completed=done, note=note)
+        alive = {batch.id: batch for batch in standing.batches}
+        for batch_id in set(self._bars) - set(alive):
+            self._progress.remove_task(self._bars.pop(batch_id))
+        for batch in alive.values():
+            self._show_batch(batch, standing.now)
+
+    def _show_batch(self, batch: Batch, now: float) -> None:
+        if batch.id not in self._bars:
+            if len(self._bars) >= _BATCH_BARS:
+                return
+            name = f"  …{batch.id[-8:]}"
+            self._bars[batch.id] = self._progress.add_task(name, total=batch.requests, note="")
+        completed = batch.requests - batch.count_map.get("processing", 0)
+        self._progress.update(self._bars[batch.id], completed=completed, note=describe_batch(batch, now))
+
+    def downloaded(self, batch_id: str, size: int) -> None:
+        self._downloads[batch_id] = size
+        total = sum(self._downloads.values())
+        self._progress.update(self._results, note=f"{text.size(total)} downloaded")
+
+    def joined(self, results: ResultsReport) -> None:
+        self._downloads.clear()
+        completed = results.rows - results.counts["pending"]
+        note = text.counts(results.counts)
+        self._progress.update(self._results, total=results.rows, completed=completed, note=note)
+
+    def problem(self, text: str) -> None:
+        self._progress.console.print(f"[yellow]problem:[/] {escape(text)}")
+
+    def _finish(self, task: TaskID, total: int, note: str) -> None:
+        self._progress.update(task, total=total, completed=total, note=note)
+
+
+def new_problems(report: SubmitReport, known: dict[str, str]) -> Iterator[str]:
+    """What keeps files from being sent, each reason once; `known` is brought up to date."""
+    for file_id, why in {**report.waiting, **report.refused}.items():
+        verb = "the API refused" if file_id in report.refused else "waiting:"
+        if file_id not in known:
+            yield f"{verb} {file_id}: {why}"
+        known[file_id] = why
+    for file_id in set(known) - {*report.waiting, *report.refused}:
+        del known[file_id]
+
+
+def describe_requests(report: RequestsReport) -> str:
+    parts = [
+        text.number(report.rows, "row"),
+        text.number(report.requests, "distinct request"),
+        f"{report.written:,} to send",
+    ]
+    if report.reused:
+        parts.append(f"{report.reused:,} settled before")
+    if report.in_flight:
+        parts.append(f"{report.in_flight:,} on their way already")
+    if report.rejected:
+        parts.append(text.number(report.rejected, "row") + " rejected")
+    return ", ".join(parts)

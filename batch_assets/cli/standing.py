@@ -1,0 +1,56 @@
+"""What a submission waits on, as the ledger has it at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from batch_assets.core.ledger import batches, submissions
+from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile, Submission
+from batch_assets.core.root import Root
+
+# The longest time between two looks at the ledger: another process may have moved things on.
+LONGEST_NAP = 30.0
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a submission waits on, at one moment.
+
+    Attributes:
+        files: the request files it waits on.
+        batches: the batches of these files that are not collected yet.
+        now: the ledger's clock.
+    """
+
+    submission: Submission
+    files: list[RequestFile]
+    batches: list[Batch]
+    now: float
+
+    @classmethod
+    def read(cls, root: Root, pipeline: str, partition: str) -> Standing:
+        with root.ledger.read() as tx:
+            submission = submissions.newest(tx, pipeline, partition)
+            assert submission is not None, "the run has built one"
+            files = submissions.waited_on(tx, submission.id)
+            wanted = {file.batch_id for file in files}
+            alive = batches.in_state(tx, "open", "unreachable", "ended", pipeline=pipeline)
+            return cls(submission, files, [batch for batch in alive if batch.id in wanted], tx.now)
+
+    @property
+    def ended(self) -> list[Batch]:
+        """Batches whose answers can be had now."""
+        return [batch for batch in self.batches if batch.state == "ended" and batch.next_poll_at <= self.now]
+
+    @property
+    def pending_files(self) -> list[RequestFile]:
+        """Files that may still bring answers without a person's help."""
+        lost = {batch.id for batch in self.batches if batch.state == "unreachable"}
+        return [file for file in self.files if file.state in HOLDING and file.batch_id not in lost]
+
+    def next_look(self) -> float:
+        """When something may have changed, by the ledger's clock."""
+        ended = self.ended
+        times = [batch.next_poll_at for batch in self.batches if batch not in ended]
+        times += [file.not_before for file in self.files if file.state == "ready" and file.not_before > self.now]
+        return min(times, default=self.now + LONGEST_NAP)

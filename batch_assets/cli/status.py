@@ -1,0 +1,125 @@
+"""`batch-assets status`: how every pipeline stands, from the ledger alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from batch_assets.cli import text
+from batch_assets.core.settings import Settings
+
+if TYPE_CHECKING:
+    from batch_assets.core.ledger import Transaction
+    from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+
+# Batches that are named one by one; of the others the number is said.
+_NAMED = 20
+
+
+@click.command()
+@click.argument("name", required=False)
+def status(name: str | None) -> None:
+    """Shows how pipelines stand: rows, request files, batches, what they wait for.
+
+    It reads the ledger only: no call to the API, no key needed. NAME limits it to one pipeline. What is
+    shown is each partition's newest submission.
+
+    \b
+    Examples:
+      batch-assets status
+      batch-assets status review_triage
+    """
+    from batch_assets.cli.ledger_view import has_ledger, nothing_here, where
+    from batch_assets.core.ledger import submissions
+    from batch_assets.core.root import Root
+
+    settings = Settings.from_env()
+    if not has_ledger(settings):
+        click.echo(nothing_here(settings))
+        return
+    with Root(settings) as root, root.ledger.read() as tx:
+        click.echo(where(settings))
+        found = submissions.all_newest(tx, name)
+        for submission in found:
+            click.echo("\n" + "\n".join(_lines(tx, submission)))
+    if not found:
+        click.echo(f"No run of {name} is recorded." if name else "No run is recorded.")
+
+
+def _lines(tx: Transaction, submission: Submission) -> Iterator[str]:
+    from batch_assets.core.ledger import batches, submissions
+
+    files = submissions.waited_on(tx, submission.id)
+    states = ("open", "unreachable", "ended", "collected", "paid_twice")
+    known = batches.in_state(tx, *states, pipeline=submission.pipeline)
+    ids = {file.id for file in files}
+    mine = [batch for batch in known if batch.file_id in ids]
+    yield text.partition_name(submission.pipeline, submission.partition)
+    yield _line("submission", f"{submission.id}, {text.ago(tx.now, submission.created_at)}")
+    rejected = f", {submission.rejected:,} rejected" if submission.rejected else ""
+    rows = text.number(submission.rows, "row") + rejected
+    yield _line("rows", f"{rows}; {text.number(submission.requests, 'distinct request')}")
+    yield _line(
+        "files", text.counts(Counter(file.state for file in files), nothing="none: nothing had to be asked")
+    )
+    yield _line("batches", text.counts(Counter(batch.state for batch in mine)))
+    yield from _running(tx, mine)
+    if submission.count_map:
+        yield _line("results", f"{text.counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
+    yield _line("waits for", _waits_for(tx, submission, files, mine))
+    for error in _errors(files, mine):
+        yield _line("error", error)
+
+
+def _line(label: str, value: str) -> str:
+    return f"  {label:<11} {value}"
+
+
+def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
+    from batch_assets.cli.describe import describe_batch
+
+    alive = [batch for batch in mine if batch.state in ("open", "unreachable", "ended")]
+    for batch in alive[:_NAMED]:
+        yield _line("", f"{batch.id}  {text.number(batch.requests, 'request')}, {describe_batch(batch, tx.now)}")
+    if len(alive) > _NAMED:
+        yield _line("", f"… and {len(alive) - _NAMED:,} more")
+
+
+def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile], mine: list[Batch]) -> str:
+    """The next thing that has to happen, and who does it."""
+    from batch_assets.core.chain import work_for
+
+    if submission.final_at is not None:
+        return f"nothing: complete since {text.duration(tx.now - submission.final_at)}"
+    again = f"the sensor, or: batch-assets run {submission.pipeline}"
+    states = Counter(file.state for file in files)
+    if submission.began_at is None and states["ready"]:
+        return f"somebody to materialize {submission.pipeline}/batches, or: batch-assets run {submission.pipeline}"
+    work = work_for(tx, submission)
+    if work is not None:
+        return f"{again} ({work.reason})"
+    if any(batch.state == "open" for batch in mine):
+        return "the API to end its batches"
+    waiting = [file for file in files if file.state == "ready" and file.not_before > tx.now]
+    if waiting:
+        seconds = min(file.not_before for file in waiting) - tx.now
+        return f"the API, which asked to send no more for {text.duration(seconds)}"
+    if states["sending"]:
+        return "an upload that is under way"
+    if states["refused"] or any(batch.state == "unreachable" for batch in mine):
+        return "a person: see the errors"
+    return again
+
+
+def _errors(files: list[RequestFile], mine: list[Batch]) -> Iterator[str]:
+    for file in files:
+        if file.error and file.state in ("ready", "unresolved", "refused"):
+            yield f"{file.name} is {file.state}: {file.error}"
+    for batch in mine:
+        if batch.state == "unreachable":
+            yield f"{batch.id}: the API answers 404. Is ANTHROPIC_API_KEY of the workspace that submitted it?"
+        elif batch.state == "paid_twice":
+            yield f"{batch.id} turned up after its requests had been sent again: they are paid twice"

@@ -1,0 +1,56 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pyarrow.parquet as pq
+
+from batch_assets.cli import text
+from batch_assets.core.results import ResultsReport
+from batch_assets.core.root import Root, results_parts
+
+_ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
+
+
+def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -> Iterator[str]:
+    """Lines: rows by result type with the reasons, tokens, cost, and where the table lies."""
+    reasons = _reasons(root, pipeline, partition)
+    yield f"{text.partition_name(pipeline, partition)}: {text.number(results.rows, 'row')}"
+    for kind in _ORDER:
+        if results.counts[kind] or kind == "succeeded":
+            yield _line(
+                kind, f"{results.counts[kind]:,}", _in_words(reasons.get(kind, Counter()), results.counts[kind])
+            )
+    yield _line("input tokens", f"{results.input_tokens:,}")
+    yield _line("output tokens", f"{results.output_tokens:,}")
+    yield _line("cost", *_cost(root, results))
+    yield f"  results in {text.place(results.uri)}"
+
+
+def _line(label: str, value: str, note: str = "") -> str:
+    return f"  {label:<14}{value:>14}  {note}".rstrip()
+
+
+def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
+    if results.cost_usd is None:
+        return "unknown", f"no price for {', '.join(sorted(results.unpriced_models))}"
+    note = "by the price list; the emulator bills nothing" if root.settings.emulator_url else "by the price list"
+    return f"${results.cost_usd:,.4f}", note
+
+
+def _in_words(reasons: Counter[str], rows: int) -> str:
+    only = next(iter(reasons), "")
+    return only if reasons[only] == rows else text.counts(reasons, nothing="")
+
+
+def _reasons(root: Root, pipeline: str, partition: str) -> dict[str, Counter[str]]:
+    """Rows by error type, for each result type."""
+    found: dict[str, Counter[str]] = {}
+    with pq.ParquetFile(root.storage.open(*results_parts(pipeline, partition))) as file:
+        for rows in file.iter_batches(columns=["result_type", "error_type"]):
+            for kind, reason in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
+                if reason is not None:
+                    found.setdefault(kind, Counter())[reason] += 1
+    return found

@@ -1,0 +1,105 @@
+"""A project of a test's own, and the real command line run in it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import batch_assets
+from batch_assets.emulator import Emulator
+
+PACKAGE = Path(batch_assets.__file__).parent
+COMMAND = [sys.executable, "-m", "batch_assets.cli"]
+BATCHES = "/v1/messages/batches"
+DEADLINE = 120.0
+
+# What a developer's own shell may hold must not reach the command.
+_FOREIGN = ("ANTHROPIC_", "BATCH_ASSETS_", "DAGSTER_", "FORCE_COLOR")
+
+
+class Project:
+    """A project folder with its own defs/, on the code under test, and an environment to run it in."""
+
+    def __init__(self, folder: Path, emulator: Emulator | None) -> None:
+        self.folder, self.emulator = folder, emulator
+        package = folder / "batch_assets"
+        (package / "defs").mkdir(parents=True)
+        for entry in PACKAGE.iterdir():
+            if entry.name not in ("defs", "__pycache__"):
+                (package / entry.name).symlink_to(entry)
+        (folder / "pyproject.toml").write_text(
+            '[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]\nroot_module = "batch_assets"\n'
+        )
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
+        self.env |= {"PYTHONPATH": str(folder), "COLUMNS": "120"}
+        self._before = 0
+        if emulator is not None:
+            self.env["BATCH_ASSETS_EMULATOR"] = emulator.url
+            self._before = len(emulator.log())
+
+    def add_pipeline(self, name: str, texts: list[str], **attributes: Any) -> None:
+        """A pipeline that asks one question a text."""
+        rows = [json.dumps({"id": number, "text": text}) for number, text in enumerate(texts)]
+        (self.folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+        content = [{"type": "text", "text": "{{ text }}"}]
+        params = {
+            "model": "claude-haiku-5-5",
+            "max_tokens": 50,
+            "messages": [{"role": "user", "content": content}],
+        }
+        fields = {"name": name, "dataset": {"path": f"{name}.jsonl", "key": "id"}, "params": params} | attributes
+        folder = self.folder / "batch_assets" / "defs" / name
+        folder.mkdir()
+        # JSON is YAML.
+        document = {"type": "batch_assets.MessageBatchComponent", "attributes": fields}
+        (folder / "defs.yaml").write_text(json.dumps(document))
+
+    def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """The command from start to end, its output in a pipe."""
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.env | dict(env or {}),
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=DEADLINE,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """The command under way, its output in pipes."""
+        return subprocess.Popen(
+            [*COMMAND, *arguments],
+            cwd=self.folder,
+            env=self.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run_in_terminal(self, *arguments: str) -> tuple[int, str]:
+        """The command with a terminal for its output: exit code and everything it wrote there."""
+        ours, theirs = pty.openpty()
+        env = self.env | {"TERM": "xterm-256color"}
+        process = subprocess.Popen([*COMMAND, *arguments], cwd=self.folder, env=env, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        received = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                received += chunk
+        except OSError:
+            pass  # how Linux says that the other end is closed
+        finally:
+            os.close(ours)
+        return process.wait(DEADLINE), received.decode()
+
+    def accepted(self) -> list[dict[str, Any]]:
+        """The batches that the API accepted since this project was made."""
+        assert self.emulator is not None
+        return self.emulator.log()[self._before :]

@@ -1,0 +1,120 @@
+"""`batch-assets run`: exit codes, what it says, and that it may be stopped and started again."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pandas as pd
+
+from .support import BATCHES, Project
+
+
+def read_results(project: Project, name: str) -> pd.DataFrame:
+    table: pd.DataFrame = pd.read_parquet(project.folder / "data" / "emulated" / name / "results")
+    return table
+
+
+def test_every_row_answered(project: Project) -> None:
+    """What fails for a passing reason and what the API asks to send later are tried again unasked."""
+    assert project.emulator is not None
+    project.add_pipeline("asked", [f"text {number}" for number in range(20)])
+    project.emulator.faults(
+        [
+            {
+                "match": {"method": "POST", "path": BATCHES, "nth": 1},
+                "action": {"status": 429, "headers": {"retry-after": "0.2"}},
+            },
+            {
+                "match": {"method": "POST", "path": BATCHES, "nth": 2},
+                "action": {"error_mix": {"overloaded_error": 0.5}},
+            },
+        ]
+    )
+    done = project.run("run", "asked")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\x1b" not in done.stdout
+    assert "requests: 20 rows, 20 distinct requests, 20 to send" in done.stdout
+    assert "waiting: " in done.stdout and "429" in done.stdout
+    assert "attempt 2" in done.stdout
+    assert done.stdout.rstrip().endswith("results in data/emulated/asked/results/results.parquet")
+    table = read_results(project, "asked")
+    assert set(table.result_type) == {"succeeded"}
+    again = (table.attempts == 2).sum()
+    assert again > 0
+    assert [batch["requests"] for batch in project.accepted()] == [20, again]
+
+
+def test_too_many_failed(project: Project) -> None:
+    project.add_pipeline("strict", ["one", "two", "three", ""])
+    done = project.run("run", "strict")
+    assert done.returncode == 3, done.stderr
+    assert "  succeeded                  3\n" in done.stdout
+    assert "  rejected                   1  empty_prompt\n" in done.stdout
+    assert read_results(project, "strict").result_type.tolist() == ["succeeded"] * 3 + ["rejected"]
+
+
+def test_refused_by_the_api(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two"])
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": "no such thing"}}
+    rule = {"match": {"method": "POST", "path": BATCHES}, "action": {"status": 400, "body": body}}
+    project.emulator.faults([rule])
+    done = project.run("run", "asked")
+    assert done.returncode == 1
+    assert "no such thing" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "no such thing" in project.run("status").stdout
+    assert set(read_results(project, "asked").result_type) == {"pending"}
+
+
+def test_a_mistake_in_a_pipeline_file(project: Project) -> None:
+    params = {"model": "claude-haiku-5-5", "max_tokens": 50, "messages": [], "stream": True}
+    project.add_pipeline("asked", ["one"], params=params)
+    done = project.run("run", "asked")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: batch_assets/defs/asked/defs.yaml")
+    assert "params.stream" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_unknown_pipeline(project: Project) -> None:
+    project.add_pipeline("asked", ["one"])
+    done = project.run("run", "asking")
+    assert done.returncode == 1
+    assert done.stderr == "Error: there is no pipeline 'asking' in this project; its pipelines: asked\n"
+
+
+def test_no_api_named(bare_project: Project) -> None:
+    done = bare_project.run("run", "asked")
+    assert done.returncode == 1
+    assert "ANTHROPIC_API_KEY" in done.stderr and "BATCH_ASSETS_EMULATOR" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not Path(bare_project.folder, "data").exists()
+
+
+def test_interrupted_then_gone_on(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two"])
+    project.emulator.settings(latency=3600)
+    first = project.start("run", "asked")
+    assert first.stdout is not None
+    assert any("in_progress" in line for line in iter(first.stdout.readline, ""))
+    first.send_signal(signal.SIGINT)
+    _, errors = first.communicate(timeout=30)
+    assert first.returncode == 130
+    assert "1 of its batches goes on" in errors
+    assert "batch-assets run asked" in errors
+    assert "Traceback" not in errors
+
+    status = project.run("status", "asked")
+    assert "the API to end its batches" in status.stdout
+    assert "2 requests, in_progress" in status.stdout
+
+    project.emulator.end_batches()
+    code, screen = project.run_in_terminal("run", "asked")
+    assert code == 0, screen
+    assert "2 on their way already" in screen
+    assert "\x1b[" in screen and "✓" in screen
+    assert [batch["requests"] for batch in project.accepted()] == [2]
+    assert set(read_results(project, "asked").result_type) == {"succeeded"}
