@@ -1,0 +1,1 @@
+"""The Dagster layer: three assets a pipeline, and one sensor that watches the ledger."""

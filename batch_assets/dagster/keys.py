@@ -1,0 +1,51 @@
+"""Keys of metadata and tags: every name this project writes into Dagster, in one place."""
+
+from __future__ import annotations
+
+# On the asset definitions.
+PIPELINE = "batch_assets/pipeline"  # metadata: the pipeline's file; see pipelines.py
+STAGE = "batch_assets/stage"  # tag: requests | batches | results
+
+# On the runs that the sensor asks for.
+SUBMISSION = "batch_assets/submission"
+ROUND = "batch_assets/round"
+MAX_RUNTIME = "dagster/max_runtime"
+MAX_RETRIES = "dagster/max_retries"
+
+# Metadata of events. Numbers are numbers, so that Dagster plots them.
+SUBMISSION_ID = "batch_assets/submission_id"
+ROWS = "batch_assets/rows"
+REJECTED = "batch_assets/rejected"
+REQUESTS = "batch_assets/requests"
+NEW = "batch_assets/new"
+REUSED = "batch_assets/reused"
+IN_FLIGHT = "batch_assets/in_flight"
+FILES = "batch_assets/files"
+BYTES = "batch_assets/bytes"
+REJECTED_ROWS = "batch_assets/rejected_rows"
+BATCHES = "batch_assets/batches"
+BATCHES_OPEN = "batch_assets/batches_open"
+BATCH_IDS = "batch_assets/batch_ids"
+SUBMITTED = "batch_assets/submitted"
+ASKED_AGAIN = "batch_assets/asked_again"
+WAITING = "batch_assets/waiting"
+REFUSED = "batch_assets/refused"
+PROBLEMS = "batch_assets/problems"
+INVALID_OUTPUTS = "batch_assets/invalid_outputs"
+INPUT_TOKENS = "batch_assets/input_tokens"
+OUTPUT_TOKENS = "batch_assets/output_tokens"
+COST_USD = "batch_assets/cost_usd"
+TABLE = "batch_assets/table"
+SAMPLE = "batch_assets/sample"
+FAILED_ROWS = "batch_assets/failed_rows"
+
+# Dagster's own, which its UI knows how to show.
+ROW_COUNT = "dagster/row_count"
+PARTITION_ROW_COUNT = "dagster/partition_row_count"
+URI = "dagster/uri"
+COLUMN_SCHEMA = "dagster/column_schema"
+
+
+def count_key(kind: str) -> str:
+    """The key of a count: of rows by result_type, of requests by the API's request_counts."""
+    return f"batch_assets/{kind}"

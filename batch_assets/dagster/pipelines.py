@@ -1,0 +1,64 @@
+"""From Dagster definitions back to pipelines: which assets belong to which pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Self
+
+import dagster as dg
+
+from batch_assets.core.config import Pipeline
+from batch_assets.dagster import keys
+
+STAGES = ("requests", "batches", "results")
+
+
+class PipelineFile(str):
+    """The name of a pipeline's file, as metadata shows it, with the pipeline in hand.
+
+    Attributes:
+        pipeline: as the core runs it. It stays in the process that loaded the definitions.
+    """
+
+    pipeline: Pipeline
+
+    def __new__(cls, pipeline: Pipeline) -> Self:
+        name = super().__new__(cls, pipeline.source)
+        name.pipeline = pipeline
+        return name
+
+
+@dataclass(frozen=True)
+class PipelineAssets:
+    """A pipeline and the keys of its assets, whatever a subclass has named them.
+
+    Attributes:
+        pipeline: as the core runs it.
+        stages: stage to asset key.
+    """
+
+    pipeline: Pipeline
+    stages: dict[str, dg.AssetKey]
+
+
+def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
+    """Every pipeline among asset specs, by name: from YAML and from Python alike."""
+    found: dict[str, PipelineAssets] = {}
+    for spec in specs:
+        file, stage = spec.metadata.get(keys.PIPELINE), spec.tags.get(keys.STAGE)
+        if isinstance(file, PipelineFile) and stage in STAGES:
+            found.setdefault(file.pipeline.name, PipelineAssets(file.pipeline, {})).stages[stage] = spec.key
+    return found
+
+
+def load_pipelines() -> dict[str, Pipeline]:
+    """Loads the project's definitions and returns its pipelines by name.
+
+    Errors:
+        ConfigError: a pipeline file is wrong.
+    """
+    from batch_assets.definitions import defs
+
+    specs = defs().resolve_all_asset_specs()
+    return {name: assets.pipeline for name, assets in sorted(pipelines_in(specs).items())}

@@ -1,0 +1,50 @@
+"""What the sensor says when there is nothing to do: the line people read on the Automation page."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from batch_assets.core.ledger import Transaction, batches, submissions
+from batch_assets.core.ledger.records import Submission
+
+
+def situation(tx: Transaction, in_force: list[Submission]) -> list[str]:
+    """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h"."""
+    open_batches = {
+        batch.file_id: batch
+        for batch in batches.in_state(tx, "open", "unreachable")
+        if batch.pipeline in {s.pipeline for s in in_force}
+    }
+    said: list[str] = []
+    total = 0
+    for submission in in_force:
+        waited = submissions.waited_on(tx, submission.id)
+        if any(file.id in open_batches for file in waited):
+            total += sum(file.batch_id is not None for file in waited)
+        said += _left(submission, Counter(file.state for file in waited))
+    if open_batches:
+        submitted = [batch.submitted_at for batch in open_batches.values() if batch.submitted_at is not None]
+        oldest = tx.now - min(submitted, default=tx.now)
+        said.insert(0, f"{len(open_batches)} of {total} batches in progress, oldest {_hours(oldest)} h")
+    return said
+
+
+def _left(submission: Submission, states: Counter[str]) -> list[str]:
+    """Files that are on no way to an answer."""
+    said = []
+    if states["ready"] and submission.began_at is None:
+        said.append(
+            f"{states['ready']} request files are ready: materialize {submission.pipeline}/batches to send them"
+        )
+    if states["refused"]:
+        said.append(
+            f"{states['refused']} request files were refused: see the last run of {submission.pipeline}/batches"
+        )
+    if states["sending"] + states["unresolved"]:
+        said.append(f"{states['sending'] + states['unresolved']} request files are on their way or in doubt")
+    return said
+
+
+def _hours(seconds: float) -> str:
+    minutes = int(seconds) // 60
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"

@@ -1,0 +1,76 @@
+"""What the reviews say as a whole: a small table and a chart, whenever review_triage/results is complete."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from batch_assets.core.root import Root, results_parts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dg.asset(
+    deps=[dg.AssetKey(["review_triage", "results"])],
+    group_name="review_triage",
+    kinds={"pandas"},
+    automation_condition=dg.AutomationCondition.eager(),
+)
+def review_summary() -> dg.MaterializeResult[Any]:
+    """Reviews by product: how many, their mood, and how many need a reply."""
+    import pandas as pd
+
+    with Root.from_env() as root:
+        with root.storage.open(*results_parts("review_triage", "")) as file:
+            reviews = pd.read_parquet(file, columns=["product", "result_type", "sentiment", "needs_reply"])
+        answered = reviews[reviews["result_type"] == "succeeded"]
+        summary = summarize(answered)
+        with root.storage.write("review_summary", "summary.parquet") as scratch:
+            summary.to_parquet(scratch)
+        uri = root.storage.uri("review_summary", "summary.parquet")
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(summary),
+            "dagster/uri": uri,
+            "reviews": len(reviews),
+            "answered": len(answered),
+            "chart": dg.MetadataValue.md(f"![Reviews by mood]({chart(answered)})"),
+            "products": dg.MetadataValue.md(_markdown(summary.head(10))),
+        }
+    )
+
+
+def summarize(answered: pd.DataFrame) -> pd.DataFrame:
+    """One row a product, the one with the most reviews to answer first."""
+    grouped = answered.groupby("product")
+    summary = grouped.agg(
+        reviews=("sentiment", "size"),
+        negative=("sentiment", lambda moods: int((moods == "negative").sum())),
+        needs_reply=("needs_reply", "sum"),
+    )
+    return summary.astype("int64").sort_values(["needs_reply", "reviews"], ascending=False).reset_index()
+
+
+def chart(answered: pd.DataFrame) -> str:
+    """A bar chart of moods as a data URI."""
+    from matplotlib.figure import Figure
+
+    moods = answered["sentiment"].value_counts()
+    figure = Figure(figsize=(6, 3), layout="constrained")
+    axes = figure.add_subplot()
+    axes.bar(moods.index.tolist(), moods.tolist(), color="#4f6bd8")
+    axes.set_ylabel("reviews")
+    image = io.BytesIO()
+    figure.savefig(image, format="png", dpi=100)
+    return "data:image/png;base64," + base64.b64encode(image.getvalue()).decode()
+
+
+def _markdown(summary: pd.DataFrame) -> str:
+    header = [str(name) for name in summary.columns]
+    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in summary.itertuples(index=False)]
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""A small pipeline, a real emulator, and one real Dagster deployment shared by the slow tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster_deployment import Deployment
+
+from batch_assets import build_message_batch_assets
+from batch_assets.emulator import Emulator
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test meets a real key or a real root."""
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "BATCH_ASSETS_LEDGER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("BATCH_ASSETS_EMULATOR", raising=False)
+
+
+@pytest.fixture
+def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """An emulator whose batches end when the test says so."""
+    with Emulator(latency=3600.0) as running:
+        monkeypatch.setenv("BATCH_ASSETS_EMULATOR", running.url)
+        yield running
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def make_assets(tmp_path: Path) -> Callable[..., list[dg.AssetsDefinition]]:
+    """Assets of a pipeline over a dataset of a few rows; one of them is rejected."""
+
+    def make(name: str = "greetings", rows: int = 4, **fields: object) -> list[dg.AssetsDefinition]:
+        dataset = tmp_path / f"{name}.csv"
+        lines = [f'{number},"hello {name} {number}"' for number in range(rows)]
+        dataset.write_text("\n".join(["id,text", *lines, '99,""']) + "\n")
+        given = {
+            "name": name,
+            "dataset": {"path": dataset.name, "key": "id"},
+            "params": {
+                "model": "claude-haiku-5-5",
+                "max_tokens": 50,
+                "messages": [{"role": "user", "content": "{{ text }}"}],
+            },
+            "folder": tmp_path,
+            "project": tmp_path,
+        }
+        return build_message_batch_assets(**(given | fields))  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Webserver, daemon and code server over this repository, with an emulator that takes a few seconds."""
+    home = tmp_path_factory.mktemp("deployment")
+    with Emulator(latency=4.0) as running, Deployment(REPOSITORY, home, running.url) as deployed:
+        yield deployed

@@ -1,0 +1,209 @@
+"""A pipeline file as a component: what loads, and what each mistake is reported as."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import dagster as dg
+import pytest
+
+from batch_assets import MessageBatchComponent, build_message_batch_assets, build_message_batch_sensor
+from batch_assets.core.errors import ConfigError
+from batch_assets.dagster.pipelines import load_pipelines, pipelines_in
+
+PIPELINE = """
+type: batch_assets.MessageBatchComponent
+attributes:
+  name: greetings
+  dataset: {path: data/greetings.csv, key: id}
+  params:
+    model: claude-haiku-5-5
+    max_tokens: 50
+    messages: [{role: user, content: "{{ text }}"}]
+"""
+
+
+class Project:
+    """A project of its own, with a pipeline file that a test may break."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.package = f"project_{abs(hash(folder))}"
+        (folder / self.package / "defs" / "greetings").mkdir(parents=True)
+        (folder / "pyproject.toml").write_text(
+            '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\n' + f'root_module = "{self.package}"\n'
+        )
+        self.write("__init__.py", "")
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / self.package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text))
+
+    def load(self, pipeline: str | None = None) -> dg.Definitions:
+        if pipeline is not None:
+            self.write("defs/greetings/defs.yaml", pipeline)
+        return dg.load_from_defs_folder(path_within_project=self.folder / self.package)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    made = Project(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield made
+    for name in [name for name in sys.modules if name.split(".")[0] == made.package]:
+        del sys.modules[name]
+
+
+def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def whole_text(error: BaseException | None) -> str:
+    """What Dagster shows of an error: it and its causes."""
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)
+
+
+def test_three_assets_in_a_chain(project: Project) -> None:
+    found = specs(project.load(PIPELINE))
+    assert set(found) == {"greetings/requests", "greetings/batches", "greetings/results"}
+    assert [dep.asset_key.to_user_string() for dep in found["greetings/batches"].deps] == ["greetings/requests"]
+    assert [dep.asset_key.to_user_string() for dep in found["greetings/results"].deps] == ["greetings/batches"]
+    assert {spec.group_name for spec in found.values()} == {"greetings"}
+    assert "{{ text }}" in (found["greetings/requests"].description or "")
+    assert found["greetings/results"].kinds == {"parquet"}
+
+
+def test_templates_and_an_inline_schema_pass_through_untouched(project: Project) -> None:
+    inline = '{type: object, properties: {answer: {type: string, description: "{{ raw }} 1_000"}}}'
+    loaded = project.load(PIPELINE + f"  output_schema: {inline}\n")
+    pipeline = pipelines_in(loaded.resolve_all_asset_specs())["greetings"].pipeline
+    assert pipeline.config.params["messages"] == [{"role": "user", "content": "{{ text }}"}]
+    assert pipeline.output is not None
+    assert pipeline.output.schema["properties"]["answer"]["description"] == "{{ raw }} 1_000"
+
+
+def test_dagster_templates_work_in_the_other_fields(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GREETINGS", "data/others.csv")
+    text = (
+        PIPELINE.replace("data/greetings.csv", "'{{ env.GREETINGS }}'")
+        + "  retry: {max_attempts: '{{ 2 + 3 }}'}\n"
+    )
+    config = pipelines_in(project.load(text).resolve_all_asset_specs())["greetings"].pipeline.config
+    assert config.dataset.path == "data/others.csv"
+    assert config.retry.max_attempts == 5
+
+
+@pytest.mark.parametrize(
+    ("break_it", "field", "problem"),
+    [
+        (lambda text: text.replace("path:", "pth:"), "dataset", "pth"),
+        (lambda text: text + "  outputschema: x.json\n", "outputschema", "not permitted"),
+        (lambda text: text.replace("name: greetings", "name: gree-tings"), "name", "letters, digits"),
+        (lambda text: text + "  max_failed: many\n", "max_failed", "valid number"),
+        (lambda text: text + "  retry: {max_attempts: 0}\n", "retry", "greater than or equal to 1"),
+        (lambda text: text.replace("{{ text }}", "{{ text "), "params.messages[0].content", "end of"),
+        (lambda text: text.replace("{{ text }}", "{% include 'no.md' %}"), "params.messages[0].content", "no.md"),
+        (lambda text: text + "  output_schema: no.json\n", "output_schema", "no.json is not beside"),
+        (lambda text: text.replace("max_tokens: 50", "stream: true"), "params.", "max_tokens"),
+        (lambda text: text.split("attributes")[0] + "attributes: {}\n", "name", "required"),
+    ],
+)
+def test_a_mistake_is_reported_with_file_and_field_when_definitions_load(
+    project: Project, break_it: Callable[[str], str], field: str, problem: str
+) -> None:
+    with pytest.raises(Exception) as caught:  # Dagster wraps it in errors of its own
+        project.load(break_it(PIPELINE))
+    text = whole_text(caught.value)
+    assert f"{project.package}/defs/greetings/defs.yaml" in text
+    assert field in text
+    assert problem in text
+
+
+def test_two_pipelines_bring_one_sensor(project: Project) -> None:
+    loaded = project.load(PIPELINE + "---" + PIPELINE.replace("name: greetings", "name: farewells"))
+    project.write("defs/third/defs.yaml", PIPELINE.replace("name: greetings", "name: third"))
+    loaded = project.load()
+    repository = loaded.get_repository_def()
+    assert [sensor.name for sensor in repository.sensor_defs] == ["message_batches_sensor"]
+    assert repository.sensor_defs[0].default_status == dg.DefaultSensorStatus.RUNNING
+    assert set(pipelines_in(loaded.resolve_all_asset_specs())) == {"greetings", "farewells", "third"}
+
+
+def test_a_subclass_changes_how_assets_present_themselves(project: Project) -> None:
+    project.write(
+        "owned.py",
+        """
+        import dagster as dg
+        from batch_assets import MessageBatchComponent
+
+        class Owned(MessageBatchComponent):
+            def get_asset_spec(self, pipeline, stage):
+                spec = super().get_asset_spec(pipeline, stage)
+                return spec.replace_attributes(key=["reviews", stage], owners=["team:reviews"])
+        """,
+    )
+    loaded = project.load(PIPELINE.replace("batch_assets.MessageBatchComponent", f"{project.package}.owned.Owned"))
+    found = specs(loaded)
+    assert [dep.asset_key.to_user_string() for dep in found["reviews/results"].deps] == ["reviews/batches"]
+    assert found["reviews/requests"].owners == ["team:reviews"]
+    assert pipelines_in(found.values())["greetings"].stages["results"] == dg.AssetKey(["reviews", "results"])
+
+
+def test_a_pipeline_in_python(project: Project, tmp_path: Path) -> None:
+    project.write(
+        "defs/python_pipeline.py",
+        """
+        from pathlib import Path
+        import dagster as dg
+        from batch_assets import build_message_batch_assets, build_message_batch_sensor
+
+        assets = build_message_batch_assets(
+            name="in_python",
+            dataset={"path": "data/greetings.csv"},
+            params={"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "{{ text }}"}]},
+            folder=Path(__file__).parent,
+        )
+        sensor = build_message_batch_sensor()
+        """,
+    )
+    loaded = project.load(PIPELINE)
+    pipeline = pipelines_in(loaded.resolve_all_asset_specs())["in_python"].pipeline
+    assert pipeline.project == tmp_path.resolve()
+    assert len(list(loaded.get_repository_def().sensor_defs)) == 1
+
+
+def test_a_mistake_in_python_names_pipeline_and_field(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"build_message_batch_assets\(name='greetings'\): params\.model: "):
+        build_message_batch_assets(name="greetings", dataset={"path": "a.csv"}, params={}, folder=tmp_path)
+
+
+def test_the_same_sensor_twice_is_one_object() -> None:
+    assert build_message_batch_sensor() is build_message_batch_sensor()
+    assert build_message_batch_sensor(pipelines=["a"]) is not build_message_batch_sensor()
+
+
+def test_the_sensor_looks_more_often_with_the_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build_message_batch_sensor().minimum_interval_seconds == 30
+    monkeypatch.setenv("BATCH_ASSETS_EMULATOR", "http://127.0.0.1:1")
+    assert build_message_batch_sensor().minimum_interval_seconds == 5
+
+
+def test_every_field_of_a_pipeline_is_explained_in_the_schema() -> None:
+    schema = MessageBatchComponent.model().model_json_schema()
+    blocks = [schema, *schema["$defs"].values()]
+    silent = [
+        name for block in blocks for name, field in block["properties"].items() if "description" not in field
+    ]
+    assert silent == []
+
+
+def test_the_projects_own_pipelines_load() -> None:
+    assert {"review_triage", "ticket_replies"} <= set(load_pipelines())

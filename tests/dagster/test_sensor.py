@@ -1,0 +1,210 @@
+"""Ticks of the sensor, one after the other, and the runs they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from sqlalchemy import text
+
+from batch_assets import build_message_batch_sensor
+from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.root import Root
+from batch_assets.emulator import Emulator
+
+MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+SUBMISSION, ROUND = "batch_assets/submission", "batch_assets/round"
+
+
+@dataclass
+class Location:
+    """A code location that ticks when it is told to."""
+
+    assets: list[dg.AssetsDefinition]
+    instance: dg.DagsterInstance
+    events: list[Any] = field(default_factory=list)
+
+    def materialize(self, *stages: str, tags: Mapping[str, str] | None = None) -> dg.ExecuteInProcessResult:
+        selection = [asset.key for asset in self.assets if not stages or asset.key.path[-1] in stages]
+        return dg.materialize(
+            self.assets, selection=selection, instance=self.instance, tags=tags, raise_on_error=False
+        )
+
+    def tick(self) -> tuple[list[dg.RunRequest], str]:
+        sensor = build_message_batch_sensor()
+        definitions = dg.Definitions(assets=self.assets, sensors=[sensor])
+        with dg.build_sensor_context(
+            instance=self.instance, repository_def=definitions.get_repository_def()
+        ) as context:
+            data = sensor.evaluate_tick(context)
+        self.events += data.asset_events
+        return list(data.run_requests or []), data.skip_message or ""
+
+    def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+        stages = [key.path[-1] for key in request.asset_selection or []]
+        return self.materialize(*stages, tags=request.tags)
+
+
+@pytest.fixture
+def location(make_assets: MakeAssets, instance: dg.DagsterInstance) -> Location:
+    return Location(make_assets(), instance)
+
+
+def ledger(statement: str) -> list[Any]:
+    with Root.from_env() as root, root.ledger.write() as tx:
+        result = tx.execute(text(statement))
+        return list(result) if result.returns_rows else []
+
+
+def look_now() -> None:
+    """Makes open batches due: a tick looks at a fresh one only now and then."""
+    ledger("update batch set next_poll_at = 0")
+
+
+def test_no_ledger_no_work(location: Location, tmp_path: Path) -> None:
+    assert location.tick() == ([], "Nothing was ever submitted.")
+    assert not (tmp_path / "root").exists()
+
+
+def test_materializing_requests_alone_spends_no_money(location: Location, emulator: Emulator) -> None:
+    location.materialize("requests")
+    requests, said = location.tick()
+    assert requests == []
+    assert "materialize greetings/batches to send them" in said
+    assert emulator.requests() == {}
+
+
+def test_a_round_is_asked_for_once_collects_and_is_closed(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    assert location.tick() == ([], "1 of 1 batches in progress, oldest 00:00 h")
+    emulator.end_batches()
+    look_now()
+    (request,), _ = location.tick()
+    assert request.run_key == f"{request.tags[SUBMISSION]}:1"
+    assert [key.path for key in request.asset_selection or []] == [["greetings", "results"]]
+    assert request.tags["dagster/max_runtime"] == "3600"
+    (observation,) = location.events
+    assert observation.asset_key.path == ["greetings", "batches"]
+    assert observation.metadata["batch_assets/succeeded"].value == 4
+    assert location.tick() == ([], "greetings: round 1 is at work")
+
+    result = location.run(request)
+    assert [event.asset_key for event in result.get_asset_materialization_events()] == [
+        dg.AssetKey(["greetings", "results"])
+    ]
+    assert [row.state for row in ledger("select state from round")] == ["closed"]
+    calls = emulator.requests()
+    assert location.tick() == ([], "No batch is open.")
+    assert emulator.requests() == calls
+    assert len(location.events) == 1
+
+
+def test_what_a_run_is_sending_is_left_to_it(location: Location, emulator: Emulator) -> None:
+    location.materialize("requests")
+    (submission,) = ledger("select id from submission")
+    with Root.from_env() as root:
+        with root.ledger.write() as tx:
+            submissions.began(tx, submission.id)
+        with leases.mark(root.ledger, submissions.sending_name(submission.id)):
+            assert location.tick()[0] == []
+    (request,), _ = location.tick()
+    assert [key.path[-1] for key in request.asset_selection or []] == ["batches", "results"]
+
+
+def test_failed_requests_are_asked_again(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    emulator.expire_batches()
+    look_now()
+    (first,), _ = location.tick()
+    assert location.run(first).get_asset_materialization_events() == []
+    (second,), _ = location.tick()
+    assert second.run_key == f"{second.tags[SUBMISSION]}:2"
+    assert [key.path[-1] for key in second.asset_selection or []] == ["batches", "results"]
+    location.run(second)
+    assert len(emulator.log()) == 2
+    assert [row.state for row in ledger("select state from round order by number")] == ["closed", "closed"]
+
+
+def test_a_failing_round_is_closed_and_followed_more_slowly(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    emulator.expire_batches()
+    look_now()
+    (first,), _ = location.tick()
+    location.run(first)
+    emulator.stop()
+    (second,), _ = location.tick()
+    assert not location.run(second).success
+    assert [row.state for row in ledger("select state from round order by number")] == ["closed", "closed"]
+    assert "the next round begins in" in location.tick()[1]
+    ledger("update round set opened_at = opened_at - 61")
+    assert len(location.tick()[0]) == 1
+
+
+def test_a_round_whose_run_never_began_is_given_up(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    emulator.end_batches()
+    look_now()
+    (lost,), _ = location.tick()
+    assert location.tick()[0] == []
+    ledger("update round set opened_at = opened_at - 121")
+    (request,), _ = location.tick()
+    assert request.run_key == f"{lost.tags[SUBMISSION]}:2"
+
+
+def test_a_round_whose_run_dagster_saw_end_is_over(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    emulator.end_batches()
+    look_now()
+    (killed,), _ = location.tick()
+    run = location.instance.create_run_for_job(
+        dg.Definitions(assets=location.assets).resolve_implicit_global_asset_job_def(),
+        status=dg.DagsterRunStatus.CANCELED,
+        tags=dict(killed.tags),
+    )
+    assert run.is_finished
+    assert len(location.tick()[0]) == 1
+
+
+def test_without_an_api_a_tick_says_what_to_set(
+    location: Location, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location.materialize()
+    look_now()
+    monkeypatch.delenv("BATCH_ASSETS_EMULATOR")
+    requests, said = location.tick()
+    assert requests == []
+    assert "ANTHROPIC_API_KEY" in said
+
+
+def test_another_endpoint_is_refused_in_words(
+    location: Location, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location.materialize()
+    look_now()
+    monkeypatch.setenv("BATCH_ASSETS_EMULATOR", "http://127.0.0.1:9")
+    assert "This root belongs to" in location.tick()[1]
+
+
+def test_an_api_that_is_away_does_not_fail_the_tick(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    look_now()
+    emulator.stop()
+    requests, said = location.tick()
+    assert requests == []
+    assert "no connection" in said
+    assert "1 of 1 batches in progress" in said
+
+
+def test_pipelines_of_other_code_locations_are_left_alone(
+    location: Location, emulator: Emulator, make_assets: MakeAssets
+) -> None:
+    location.materialize()
+    emulator.end_batches()
+    look_now()
+    other = Location(make_assets("farewells"), location.instance)
+    assert other.tick()[0] == []
+    assert len(location.tick()[0]) == 1

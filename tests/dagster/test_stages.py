@@ -1,0 +1,156 @@
+"""The three steps, run by Dagster in this process against a real emulator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from batch_assets.emulator import Emulator
+
+MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+
+
+def run(
+    assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance, *stages: str
+) -> dg.ExecuteInProcessResult:
+    selection = [asset.key for asset in assets if not stages or asset.key.path[-1] in stages]
+    return dg.materialize(assets, selection=selection, instance=instance, raise_on_error=False)
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    return {
+        event.asset_key.path[-1]: {key: value.value for key, value in event.materialization.metadata.items()}
+        for event in result.get_asset_materialization_events()
+        if event.asset_key is not None
+    }
+
+
+def observed(result: dg.ExecuteInProcessResult) -> dict[str, dict[str, Any]]:
+    return {
+        event.asset_key.path[-1]: {
+            key: value.value for key, value in event.asset_observation_data.asset_observation.metadata.items()
+        }
+        for event in result.get_asset_observation_events()
+        if event.asset_key is not None
+    }
+
+
+def failure(result: dg.ExecuteInProcessResult) -> str:
+    (event,) = result.filter_events(lambda event: event.is_step_failure)
+    data = event.step_failure_data
+    return f"{data.user_failure_data.description if data.user_failure_data else data.error}"
+
+
+def test_everything_is_green_while_batches_run(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    result = run(make_assets(), instance)
+    assert result.success
+    events = materialized(result)
+    assert set(events) == {"requests", "batches"}
+    assert events["requests"]["dagster/row_count"] == 5
+    assert events["requests"]["batch_assets/rejected"] == 1
+    assert events["requests"]["batch_assets/new"] == 4
+    assert "| 99 | empty" in events["requests"]["batch_assets/rejected_rows"].replace("\\", "")
+    assert len(events["batches"]["batch_assets/batch_ids"]) == 1
+    assert observed(result)["batches"]["batch_assets/processing"] == 4
+    assert observed(result)["results"]["batch_assets/pending"] == 4
+
+
+def test_results_are_materialized_when_they_are_complete(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    assets = make_assets()
+    run(assets, instance)
+    emulator.end_batches()
+    metadata = materialized(run(assets, instance, "results"))["results"]
+    assert metadata["batch_assets/succeeded"] == 4
+    assert metadata["batch_assets/rejected"] == 1
+    assert metadata["dagster/row_count"] == 5
+    assert metadata["batch_assets/output_tokens"] > 0
+    assert metadata["batch_assets/cost_usd"] > 0
+    assert [column.name for column in metadata["dagster/column_schema"].columns][:2] == ["id", "text"]
+    assert "| 0 | succeeded |" in metadata["batch_assets/sample"]
+    assert "| 99 | rejected |" in metadata["batch_assets/failed_rows"]
+    table = pd.read_parquet(tmp_path / "root" / "greetings" / "results")
+    assert table["result_type"].tolist() == ["succeeded"] * 4 + ["rejected"]
+
+
+def test_nothing_is_asked_twice(make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator) -> None:
+    assets = make_assets()
+    run(assets, instance)
+    emulator.end_batches()
+    run(assets, instance, "results")
+    again = run(assets, instance)
+    assert again.success
+    events = materialized(again)
+    assert events["requests"]["batch_assets/reused"] == 4
+    assert events["batches"]["batch_assets/submitted"] == 0
+    assert events["results"]["batch_assets/succeeded"] == 4
+    assert len(emulator.log()) == 1
+
+
+def test_without_an_api_batches_says_what_to_set(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
+    result = run(make_assets(), instance)
+    assert not result.success
+    assert set(materialized(result)) == {"requests"}
+    assert "ANTHROPIC_API_KEY" in failure(result)
+    assert "BATCH_ASSETS_EMULATOR" in failure(result)
+
+
+def test_an_api_that_cannot_be_reached(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BATCH_ASSETS_EMULATOR", "http://127.0.0.1:9")
+    assert "cannot be reached" in failure(run(make_assets(), instance))
+
+
+def test_a_mistake_in_the_dataset_is_reported_before_anything_is_sent(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    assets = make_assets(dataset={"path": "greetings.csv", "key": "no_such_column"})
+    result = run(assets, instance)
+    assert materialized(result) == {}
+    assert "no_such_column" in failure(result)
+    assert emulator.log() == []
+
+
+def test_batches_before_requests_says_so(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    assert "materialize greetings/requests first" in failure(run(make_assets(), instance, "batches"))
+
+
+def test_a_refused_file_fails_the_run_after_the_others_were_sent(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    refusal = {"type": "error", "error": {"type": "invalid_request_error", "message": "no such thing"}}
+    emulator.faults([{"match": {"method": "POST", "times": 1}, "action": {"status": 400, "body": refusal}}])
+    result = run(make_assets(batching={"max_requests": 2}), instance)
+    assert "no such thing" in failure(result)
+    assert len(emulator.log()) == 1
+
+
+def test_a_stage_works_on_the_partition_of_its_run(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    days = dg.StaticPartitionsDefinition(["a/b", "c"])
+    assets = [
+        asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=days)) for asset in make_assets()
+    ]
+    result = dg.materialize(assets, instance=instance, partition_key="a/b")
+    assert materialized(result)["requests"]["dagster/partition_row_count"] == 5
+    assert (tmp_path / "root" / "greetings" / "results" / "partition=a%2Fb" / "results.parquet").is_file()
+
+
+def test_no_preview_or_beta_interface_of_dagster_is_used(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, recwarn: pytest.WarningsRecorder
+) -> None:
+    run(make_assets(), instance)
+    ours = [w for w in recwarn if "batch_assets" in w.filename]
+    assert [str(w.message) for w in ours if "Warning" in w.category.__name__] == []
