@@ -17,6 +17,8 @@ PARTIAL_SECONDS = 900.0
 # Files that could not be sent or found, and results that could not be had, are tried at most this often.
 SEND_AGAIN_SECONDS = 60.0
 COLLECT_AGAIN_SECONDS = 60.0
+# A batch hidden beyond the grace period is looked for this often.
+WATCH_SECONDS = 3600.0
 
 
 @dataclass
@@ -98,6 +100,8 @@ def work_for(tx: Transaction, submission: Submission) -> Work | None:
     pause = PARTIAL_SECONDS if running > 0 else 0.0
     if ended:
         return Work(False, pause, f"{len(ended)} batches have ended")
+    if submission.began_at is not None and submission.joined_seq is None:
+        return Work(False, pause, "its table was never written")
     if any((file.collected_seq or 0) > (submission.joined_seq or 0) for file in waited):
         return Work(False, pause, "answers have come in since the last join")
     if submission.final_at is not None and submission.announced_at is None:
@@ -114,4 +118,7 @@ def _to_send(tx: Transaction, submission: Submission, waited: list[RequestFile])
     in_doubt = {file.id for _, file in files.in_doubt(tx)} & {file.id for file in waited}
     if in_doubt:
         return Work(True, SEND_AGAIN_SECONDS, f"{len(in_doubt)} request files are in doubt")
+    place = submission.pipeline, submission.partition
+    if any((file.pipeline, file.partition) == place for _, file in files.watched(tx)):
+        return Work(True, WATCH_SECONDS, "a file was sent again, and its first batch may still turn up")
     return None

@@ -39,6 +39,10 @@ class BusyError(BatchAssetsError):
     """Another process holds the lease this stage needs."""
 
 
+class MissingFileError(BatchAssetsError):
+    """A file that the ledger counts on is not under the root any more."""
+
+
 class SubmissionStoppedError(BatchAssetsError):
     """The API refused in a way that repeating cannot mend (key, billing, spend limit)."""
 

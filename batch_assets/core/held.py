@@ -5,9 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from batch_assets.core.digests import Digests, position_in
+from batch_assets.core.errors import MissingFileError
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root
+
+
+def _digests(root: Root, file: RequestFile) -> Digests:
+    try:
+        return StoredRequestFile.of(root, file).digests()
+    except FileNotFoundError:
+        raise MissingFileError(
+            f"the request file {file.id} is {file.state}, but it is gone from {root.storage.url}: without it "
+            "nobody can tell which requests are on their way. Restore it from a backup"
+        ) from None
 
 
 class HeldRequests:
@@ -15,7 +26,7 @@ class HeldRequests:
 
     def __init__(self, root: Root, files: list[RequestFile]) -> None:
         self._files = files
-        parts = [StoredRequestFile.of(root, file).digests() for file in files]
+        parts = [_digests(root, file) for file in files]
         owners = [np.full(len(part), number, dtype=np.int32) for number, part in enumerate(parts)]
         digests: Digests = np.concatenate(parts) if parts else np.empty(0, dtype="S16")
         order = np.argsort(digests, kind="stable")

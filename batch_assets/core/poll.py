@@ -49,7 +49,7 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
         return report
     root.check_endpoint()
     try:
-        seen = _seen_in_list(root, due, report) if len(due) > _pages_for(due) else {}
+        seen = _seen_in_list(root, due, report, deadline) if len(due) > _pages_for(due) else {}
         for batch in due:
             if batch.id not in seen and time.monotonic() >= deadline:
                 return report
@@ -64,7 +64,7 @@ def _pages_for(due: list[Batch]) -> int:
     return 2 + len(due) // PAGE
 
 
-def _seen_in_list(root: Root, due: list[Batch], report: PollReport) -> dict[str, BatchObject]:
+def _seen_in_list(root: Root, due: list[Batch], report: PollReport, deadline: float) -> dict[str, BatchObject]:
     """The due batches that the first pages of the list show; at most as many pages as batches are due."""
     oldest = min(batch.created_at or 0.0 for batch in due)
     wanted = {batch.id for batch in due}
@@ -75,7 +75,7 @@ def _seen_in_list(root: Root, due: list[Batch], report: PollReport) -> dict[str,
         report.calls += 1
         seen |= {batch.id: batch for batch in page.batches if batch.id in wanted}
         done = len(seen) == len(wanted) or not page.has_more or not page.batches
-        if done or page.batches[-1].created_at < oldest:
+        if done or page.batches[-1].created_at < oldest or time.monotonic() >= deadline:
             break
         after_id = page.last_id
     return seen

@@ -7,6 +7,8 @@ until its results prove it. Only when there is none for the grace period is the 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import orjson
 
 from batch_assets.core.client import ApiError
@@ -22,6 +24,8 @@ from batch_assets.core.wire import BatchObject
 _MARGIN_SECONDS = 300.0
 # A first line longer than this proves nothing: no answer is that long.
 _FIRST_LINE_BYTES = 64 << 20
+
+Doubt = tuple[Intent, RequestFile]
 
 
 def reconcile(root: Root) -> list[str]:
@@ -43,30 +47,38 @@ def reconcile(root: Root) -> list[str]:
         return []  # the list is not to be had now: the files stay in doubt
 
 
+@dataclass
+class _Strangers:
+    """Batches that the ledger does not know and that have the count of a file in doubt.
+
+    Attributes:
+        running: not ended yet: nothing but their count is known.
+        proved: ended, by the last 22 characters of the first custom_id in their results.
+        unproved: ended, but their results cannot be read now.
+    """
+
+    running: list[BatchObject] = field(default_factory=list)
+    proved: list[tuple[str, BatchObject]] = field(default_factory=list)
+    unproved: list[BatchObject] = field(default_factory=list)
+
+
 class _Reconciler:
     def __init__(self, root: Root) -> None:
         self._root = root
         self._found: list[str] = []
+        self._tails: dict[str, set[str]] = {}
 
     def run(self) -> list[str]:
         with self._root.ledger.read() as tx:
             doubtful, watched, known = files.in_doubt(tx), files.watched(tx), batches.known_ids(tx)
-        doubtful = [(intent, file) for intent, file in doubtful if not self._by_receipt(intent, file)]
-        anchors = [intent.anchor_created_at for intent, _ in doubtful]
-        anchors += [intent.anchor_created_at for intent in watched]
-        if not anchors:
+        doubtful = [doubt for doubt in doubtful if not self._by_receipt(*doubt)]
+        if not doubtful and not watched:
             return self._found
-        back_to = None if None in anchors else min(a for a in anchors if a is not None) - _MARGIN_SECONDS
-        counts = {intent.requests for intent, _ in doubtful} | {intent.requests for intent in watched}
-        strangers = [
-            batch
-            for batch in self._root.api.batches_back_to(back_to)
-            if batch.id not in known and batch.total in counts
-        ]
+        strangers = self._strangers([*doubtful, *watched], known)
+        for tail, batch in strangers.proved:
+            self._assign(tail, batch, doubtful, watched)
         for intent, file in doubtful:
             self._settle(intent, file, strangers)
-        for intent in watched:
-            self._watch(intent, strangers)
         return self._found
 
     def _by_receipt(self, intent: Intent, file: RequestFile) -> bool:
@@ -76,33 +88,24 @@ class _Reconciler:
             intent, file, seen, provisional=False, reason="its receipt names the batch"
         )
 
-    def _settle(self, intent: Intent, file: RequestFile, strangers: list[BatchObject]) -> None:
-        earliest = (intent.anchor_created_at or 0.0) - _MARGIN_SECONDS
-        candidates = [b for b in strangers if b.total == intent.requests and b.created_at >= earliest]
-        tails = {tail.decode() for tail in StoredRequestFile.of(self._root, file).tails().tolist()}
-        running, unproved = [], 0
-        for batch in candidates:
+    def _strangers(self, doubts: list[Doubt], known: set[str]) -> _Strangers:
+        anchors = [intent.anchor_created_at for intent, _ in doubts]
+        back_to = None if None in anchors else min(a for a in anchors if a is not None) - _MARGIN_SECONDS
+        counts = {intent.requests for intent, _ in doubts}
+        strangers = _Strangers()
+        for batch in self._root.api.batches_back_to(back_to):
+            if batch.id in known or batch.total not in counts:
+                continue
             if not batch.ended:
-                running.append(batch)
-                continue
-            proof = self._is_ours(batch, tails)
-            if proof is None:
-                unproved += 1
-                continue
-            strangers.remove(batch)
-            if proof:
-                self._adopt(intent, file, batch, provisional=False, reason="its results are ours")
-                return
-            self._note_foreign(batch)
-        if len(running) == 1 and not unproved:
-            reason = "the only new batch with its count"
-            if self._adopt(intent, file, running[0], provisional=True, reason=reason):
-                strangers.remove(running[0])
-        elif not running and not unproved:
-            self._send_again_after_grace(intent, file)
+                strangers.running.append(batch)
+            elif (tail := self._first_tail(batch)) is None:
+                strangers.unproved.append(batch)
+            else:
+                strangers.proved.append((tail, batch))
+        return strangers
 
-    def _is_ours(self, batch: BatchObject, tails: set[str]) -> bool | None:
-        """Whether the first line of the results carries one of the custom_ids; None when it cannot be read."""
+    def _first_tail(self, batch: BatchObject) -> str | None:
+        """The end of the first custom_id in the results; None when they cannot be read."""
         received = b""
         try:
             with self._root.api.results(batch.id) as chunks:
@@ -113,14 +116,54 @@ class _Reconciler:
             custom_id = orjson.loads(received.split(b"\n", 1)[0])["custom_id"]
         except (ApiError, orjson.JSONDecodeError, KeyError, TypeError):
             return None
-        return str(custom_id)[-DIGEST_CHARACTERS:] in tails
+        return str(custom_id)[-DIGEST_CHARACTERS:]
+
+    def _assign(self, tail: str, batch: BatchObject, doubtful: list[Doubt], watched: list[Doubt]) -> None:
+        """Gives an ended batch to the file whose request its results carry; nobody's is foreign."""
+        for intent, file in doubtful:
+            if self._may_be(intent, batch) and tail in self._tails_of(file):
+                self._adopt(intent, file, batch, provisional=False, reason="its results are ours")
+                return
+        for intent, file in watched:
+            if self._may_be(intent, batch) and tail in self._tails_of(file):
+                self._note_paid_twice(intent, file, batch)
+                return
+        with self._root.ledger.write() as tx:
+            if batches.by_id(tx, batch.id) is None:
+                batches.note_foreign(tx, batch, "its results carry none of our custom_ids")
+
+    def _may_be(self, intent: Intent, batch: BatchObject) -> bool:
+        earliest = (intent.anchor_created_at or 0.0) - _MARGIN_SECONDS
+        return batch.total == intent.requests and batch.created_at >= earliest
+
+    def _tails_of(self, file: RequestFile) -> set[str]:
+        """The ends of a file's custom_ids; none when the file is gone, which proves nothing of a batch."""
+        if file.id not in self._tails:
+            try:
+                tails = StoredRequestFile.of(self._root, file).tails().tolist()
+            except FileNotFoundError:
+                tails = []
+            self._tails[file.id] = {tail.decode() for tail in tails}
+        return self._tails[file.id]
+
+    def _settle(self, intent: Intent, file: RequestFile, strangers: _Strangers) -> None:
+        """Adopts the only running candidate, waits while there are several, else thinks of sending again."""
+        running = [batch for batch in strangers.running if self._may_be(intent, batch)]
+        unproved = [batch for batch in strangers.unproved if self._may_be(intent, batch)]
+        if len(running) == 1 and not unproved:
+            reason = "the only new batch with its count"
+            if self._adopt(intent, file, running[0], provisional=True, reason=reason):
+                strangers.running.remove(running[0])
+        elif not running and not unproved:
+            self._send_again_after_grace(intent, file)
 
     def _adopt(
         self, intent: Intent, file: RequestFile, seen: BatchObject, *, provisional: bool, reason: str
     ) -> bool:
-        stored = StoredRequestFile.of(self._root, file)
         if not provisional:
-            stored.write_receipt(seen, file.attempt, self._root.api.base_url, self._root.api.organization)
+            api = self._root.api
+            stored = StoredRequestFile.of(self._root, file)
+            stored.write_receipt(seen, file.attempt, api.base_url, api.organization)
         with self._root.ledger.write() as tx:
             if files.by_id(tx, file.id).state not in ("sending", "unresolved"):
                 return True
@@ -130,10 +173,15 @@ class _Reconciler:
         self._found.append(seen.id)
         return True
 
-    def _note_foreign(self, batch: BatchObject) -> None:
+    def _note_paid_twice(self, intent: Intent, file: RequestFile, batch: BatchObject) -> None:
+        """The file was sent again, and the first batch turned up after all: its answers are kept."""
         with self._root.ledger.write() as tx:
-            if batches.by_id(tx, batch.id) is None:
-                batches.note_foreign(tx, batch, "its results carry none of our custom_ids")
+            if batches.by_id(tx, batch.id) is not None:
+                return
+            reason = "it had been hidden beyond the grace period: these requests are paid twice"
+            batches.note_paid_twice(tx, batch, file.id, reason)
+            files.settle(tx, intent.id, "adopted")
+        self._found.append(batch.id)
 
     def _send_again_after_grace(self, intent: Intent, file: RequestFile) -> None:
         grace = self._root.settings.reconcile_grace
@@ -151,23 +199,3 @@ class _Reconciler:
             reason = f"the API shows no such batch after {grace:.0f} s: it is sent again"
             files.settle(tx, intent.id, "resent", watch_until=tx.now + files.WATCH_SECONDS)
             files.move(tx, file.id, ("sending", "unresolved"), "ready", reason, not_before=0.0)
-
-    def _watch(self, intent: Intent, strangers: list[BatchObject]) -> None:
-        """The file was sent again; the first batch may still turn up. It is never cancelled on its count."""
-        earliest = (intent.anchor_created_at or 0.0) - _MARGIN_SECONDS
-        candidates = [b for b in strangers if b.total == intent.requests and b.created_at >= earliest and b.ended]
-        if not candidates:
-            return
-        with self._root.ledger.read() as tx:
-            file = files.by_id(tx, intent.file_id)
-        tails = {tail.decode() for tail in StoredRequestFile.of(self._root, file).tails().tolist()}
-        for batch in candidates:
-            if not self._is_ours(batch, tails):
-                continue
-            strangers.remove(batch)
-            with self._root.ledger.write() as tx:
-                if batches.by_id(tx, batch.id) is None:
-                    reason = "it had been hidden beyond the grace period: these requests are paid twice"
-                    batches.note_paid_twice(tx, batch, file.id, reason)
-                    files.settle(tx, intent.id, "adopted")
-            self._found.append(batch.id)

@@ -19,10 +19,12 @@ import pyarrow as pa
 from batch_assets.core.config import Pipeline
 from batch_assets.core.dataset import Dataset
 from batch_assets.core.digests import DigestSet, custom_id, digester, pack
+from batch_assets.core.errors import BusyError
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import IndexWriter, write_rejected
 from batch_assets.core.keys import KeyCheck
 from batch_assets.core.ledger import Lease, leases, submissions
+from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.request_files import PartWriter, line
 from batch_assets.core.response_store import CANCELED, PASSING, Standing, load_standing
 from batch_assets.core.root import Root, submission_parts
@@ -33,6 +35,8 @@ from batch_assets.core.values import RowRejectedError
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
 _MEGABYTE = 1_000_000
+# A build during which a file it had set aside was sent is thrown away; this often it is tried.
+_BUILDS = 3
 
 
 @dataclass
@@ -76,7 +80,11 @@ def build_requests(
         _remove_garbage(root, pipeline.name, partition)
         dataset = Dataset(pipeline)
         _check_against_dataset(pipeline, dataset)
-        return _Build(root, pipeline, partition, dataset, lease).run(on_rows or (lambda _: None))
+        for _ in range(_BUILDS):
+            report = _Build(root, pipeline, partition, dataset, lease).run(on_rows or (lambda _: None))
+            if report is not None:
+                return report
+        raise BusyError(f"request files of {pipeline.name} were sent at each of {_BUILDS} builds: run it again")
 
 
 def new_submission_id() -> str:
@@ -124,10 +132,14 @@ class _Build:
         self._parts = 0
         self._standing: Standing
         self._held: HeldRequests
+        self._set_aside: list[RequestFile] = []
 
-    def run(self, on_rows: Callable[[int], None]) -> RequestsReport:
+    def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
+        """None when request files were sent meanwhile that this build counted as unsent."""
         with self._root.ledger.read() as tx:
-            held = submissions.holding(tx, self._pipeline.name, self._partition)
+            self._set_aside = submissions.unsent(tx, self._pipeline.name, self._partition)
+            unsent = {file.id for file in self._set_aside}
+            held = [file for file in submissions.holding(tx, self._pipeline.name) if file.id not in unsent]
         # In this order: what is collected in between is in both, never in neither.
         self._held = HeldRequests(self._root, held)
         self._standing = load_standing(self._root.storage, self._pipeline.name)
@@ -142,8 +154,10 @@ class _Build:
             self._root.storage.remove(*self._folder)
             raise
         self._write_manifest()
-        self._register()
-        return self._report
+        if self._register():
+            return self._report
+        self._root.storage.remove(*self._folder)
+        return None
 
     def _write_rows(self, files: ExitStack, on_rows: Callable[[int], None]) -> None:
         storage, report = self._root.storage, self._report
@@ -269,7 +283,7 @@ class _Build:
         content = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
         self._root.storage.write_bytes(content, *self._folder, "manifest.json")
 
-    def _register(self) -> None:
+    def _register(self) -> bool:
         report, pipeline = self._report, self._pipeline
         values = {
             "id": report.submission_id,
@@ -288,7 +302,7 @@ class _Build:
         files = [{"id": f"{report.submission_id}/{file['name']}", **place, **file} for file in self._files()]
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
-            submissions.register(tx, values, files, self._held.waited_on)
+            return submissions.register(tx, values, files, self._held.waited_on, self._set_aside)
 
 
 def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
+from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import COMPRESSION, DIGEST, MESSAGE, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger import leases, submissions
-from batch_assets.core.ledger.records import Submission
+from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.output_schema import OutputSchema
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
@@ -73,32 +75,41 @@ def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsRepo
     with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=600.0) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
+            holding = submissions.holding(tx, pipeline)
             seq = tx.last_seq()
         if submission is None:
             return None
         target = root.storage.path(*results_parts(pipeline, partition))
         report = ResultsReport(submission.id, root.storage.uri(*results_parts(pipeline, partition)))
+        root.storage.remove_leftovers(*results_parts(pipeline, partition)[:-1])
         with root.storage.scratch_file(target) as scratch:
-            join = _Join(root, submission, report)
+            join = _Join(root, submission, report, holding)
             with pq.ParquetWriter(scratch, join.schema, **COMPRESSION) as writer:
                 for table in join.tables():
                     lease.check()
                     writer.write_table(table)
             report.schema = join.schema
-            with root.ledger.write() as tx:
-                lease.confirm(tx)
-                if submissions.newest(tx, pipeline, partition) != submissions.by_id(tx, submission.id):
-                    return report  # a newer submission is in force: its own join follows
-                root.storage.publish(scratch, target)
-                report.final = submissions.joined(tx, submission.id, seq, dict(report.counts), report.ask_again)
+            with root.ledger.read() as tx:
+                in_force = submissions.newest(tx, pipeline, partition)
+            if in_force is None or in_force.id != submission.id:
+                return report  # a newer submission is in force: its own join follows
+            lease.check()
+            root.storage.publish(scratch, target)
+        with root.ledger.write() as tx:
+            lease.confirm(tx)
+            counts = dict(report.counts)
+            report.final = submissions.joined(tx, submission.id, seq, counts, report.ask_again, join.waits)
         return report
 
 
 class _Join:
     """Index rows and responses, slice by slice."""
 
-    def __init__(self, root: Root, submission: Submission, report: ResultsReport) -> None:
+    def __init__(
+        self, root: Root, submission: Submission, report: ResultsReport, holding: list[RequestFile]
+    ) -> None:
         self._root, self._submission, self._report = root, submission, report
+        self._holding, self._has_failed = holding, False
         place = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root, *place)
         self._manifest = Manifest.read(root, *place)
@@ -108,6 +119,15 @@ class _Join:
         typed = [pa.field(name, type_) for name, type_ in self._output.types.items()] if self._output else []
         self.schema = pa.schema([*self._carried, *BEFORE_OUTPUT, *typed, *AFTER_OUTPUT])
         self._standing: Standing = load_standing(root.storage, submission.pipeline)
+
+    @cached_property
+    def _held(self) -> HeldRequests:
+        return HeldRequests(self._root, self._holding)
+
+    @property
+    def waits(self) -> list[str]:
+        """Request files that hold requests which failed before, whoever asks them again."""
+        return self._held.waited_on if self._has_failed else []
 
     def tables(self) -> Iterator[pa.Table]:
         """The table, slice by slice, in the dataset's order."""
@@ -223,6 +243,14 @@ class _Join:
             columns["error_type"] = pc.if_else(why.is_valid(), "invalid_output", columns["error_type"])
             self._report.invalid_outputs += len(why) - why.null_count
 
+    def _to_ask_again(self, slice_: _Slice) -> int:
+        """Requests that failed for a passing reason and that no request file holds yet."""
+        failed = slice_.rows.column(DIGEST).filter(pa.array(slice_.passing & slice_.is_first))
+        if len(failed) == 0:
+            return 0
+        self._has_failed = True
+        return int((~self._held.contains(digest_array(failed))).sum())
+
     def _count(self, table: pa.Table, slice_: _Slice) -> None:
         report = self._report
         report.rows += len(table)
@@ -230,7 +258,7 @@ class _Join:
             report.counts[entry["values"]] += entry["counts"]
         report.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
         report.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
-        report.ask_again += int((slice_.passing & slice_.is_first).sum())
+        report.ask_again += self._to_ask_again(slice_)
         once = table.filter(pc.and_(pc.equal(table["result_type"], "succeeded"), pa.array(slice_.is_first)))
         unpriced = once.filter(once["cost_usd"].is_null())
         if len(unpriced):

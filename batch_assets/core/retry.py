@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from batch_assets.core.digests import DigestSet
 from batch_assets.core.held import HeldRequests
@@ -17,7 +18,7 @@ from batch_assets.core.ledger import batches, leases, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.request_files import PartWriter, StoredRequestFile
-from batch_assets.core.response_store import PASSING, digest_array, load_standing
+from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array, load_standing
 from batch_assets.core.root import Root, submission_parts
 
 
@@ -32,12 +33,13 @@ def plan_again(root: Root, submission: Submission) -> int:
     with leases.hold(root.ledger, f"requests:{submission.pipeline}", wait=60.0) as lease:
         with root.ledger.read() as tx:
             current = submissions.by_id(tx, submission.id)
-            held_files = submissions.holding(tx, submission.pipeline, submission.partition)
+            holding = submissions.holding(tx, submission.pipeline)
             own = [file.name for file in submissions.waited_on(tx, submission.id)]
         if current.ask_again == 0:
             return 0
-        held = HeldRequests(root, [*held_files])
+        held = HeldRequests(root, holding)
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
+        root.storage.remove_leftovers(*folder)
         taken = {*own, *root.storage.names(*folder)}
         names = (name for number in range(100_000) if (name := f"part-{number:05d}.jsonl") not in taken)
         writers: dict[int, PartWriter] = {}
@@ -55,6 +57,7 @@ def plan_again(root: Root, submission: Submission) -> int:
         with root.ledger.write() as tx:
             lease.confirm(tx)
             submissions.add_files(tx, submission.id, files)
+            submissions.add_waits(tx, submission.id, held.waited_on)
             submissions.planned_again(tx, submission.id)
         return sum(file["requests"] for file in written)
 
@@ -64,22 +67,38 @@ def _failed_lines(root: Root, submission: Submission, held: HeldRequests) -> Ite
     standing = load_standing(root.storage, submission.pipeline)
     index = RequestIndex(root, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
-    wanted: dict[int, int] = {}
+    places: list[NDArray[np.int64]] = []
+    attempts: list[NDArray[np.int32]] = []
     for rows in index.slices([DIGEST]):
-        column = rows.column(0)
-        digests = np.unique(digest_array(column.drop_null()))
+        digests = np.unique(digest_array(rows.column(0).drop_null()))
         digests = digests[~seen.contains(digests)]
         seen.add(digests)
         place, how, attempt = standing.of(digests)
-        failed = (place >= 0) & (how == PASSING) & (attempt < submission.max_attempts) & ~held.contains(digests)
-        for where, number in zip(place[failed].tolist(), attempt[failed].tolist(), strict=True):
-            wanted[where] = number
-    places = np.array(sorted(wanted), dtype=np.int64)
-    files = standing.files
-    for number in np.unique(np.searchsorted(files.starts, places, side="right") - 1).tolist():
-        for at, text in enumerate(_lines_of_batch(root, files.names[number]), int(files.starts[number])):
-            if at in wanted:
-                yield wanted[at] + 1, text
+        failed = np.flatnonzero((place >= 0) & (how == PASSING) & (attempt < submission.max_attempts))
+        free = failed[~held.contains(digests[failed])]
+        places.append(place[free])
+        attempts.append(attempt[free])
+    place = np.concatenate([np.empty(0, np.int64), *places])
+    attempt = np.concatenate([np.empty(0, np.int32), *attempts])
+    order = np.argsort(place)
+    yield from _lines_at(root, standing.files, place[order], attempt[order])
+
+
+def _lines_at(
+    root: Root, files: ResponseFiles, place: NDArray[np.int64], attempt: NDArray[np.int32]
+) -> Iterator[tuple[int, bytes]]:
+    """(next attempt, line) for sorted places."""
+    for number, name in enumerate(files.names):
+        start, end = files.starts[number : number + 2].tolist()
+        low, high = np.searchsorted(place, [start, end]).tolist()
+        if low == high:
+            continue
+        lines = enumerate(_lines_of_batch(root, name), start)
+        for wanted, tries in zip(place[low:high].tolist(), attempt[low:high].tolist(), strict=True):
+            text = next((text for at, text in lines if at == wanted), None)
+            if text is None:
+                return  # the ledger does not know the batch's request file
+            yield tries + 1, text
 
 
 def _lines_of_batch(root: Root, response_file: str) -> Iterator[bytes]:

@@ -101,6 +101,15 @@ class Storage:
         names = (entry.rstrip("/").rsplit("/", 1)[-1] for entry in self._fs.ls(folder, detail=False))
         return sorted(name for name in names if not name.startswith("."))
 
+    def remove_leftovers(self, *folder: str, name: str = "") -> None:
+        """Removes what a killed process left of a file, or of every file, that it was writing into a folder.
+
+        The caller's lease says that nobody is writing there now.
+        """
+        if self.is_local:
+            for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):
+                scratch.unlink(missing_ok=True)
+
     def remove(self, *parts: str) -> None:
         """Removes a file or folder; nothing happens when it is not there."""
         path = self.path(*parts)

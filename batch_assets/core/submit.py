@@ -23,7 +23,6 @@ from batch_assets.core.wire import BatchObject
 # Where the API asks to wait without saying how long.
 _BACK_OFF_SECONDS = 60.0
 _RATE_LIMITED = 429
-_TOO_LARGE = 413
 
 
 @dataclass
@@ -57,7 +56,8 @@ def submit_batches(
     It never sleeps for minutes: what must wait is recorded and left to a later run.
 
     Args:
-        unattended: the sensor asks, not a person. A person's run also tries refused files again.
+        unattended: the sensor asks, not a person. A person's run also tries files again that were stopped
+            by a refusal only a person can mend.
         on_file: told of each file before it is sent.
 
     Returns:
@@ -74,6 +74,8 @@ def submit_batches(
         return None
     report = SubmitReport(submission.id)
     if submission.requests == 0:
+        with root.ledger.write() as tx:
+            submissions.began(tx, submission.id)
         return report
     root.check_endpoint()
     with leases.mark(root.ledger, submissions.sending_name(submission.id)):
@@ -91,7 +93,7 @@ def _submit(
     with root.ledger.write() as tx:
         submissions.began(tx, submission.id)
         if not unattended:
-            files.give_back_refused(tx, submissions.waited_on(tx, submission.id), "asked for again")
+            files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "asked for again")
     report.planned_again = plan_again(root, submission)
     report.submitted += reconcile(root)
     for file in _sendable(root, submission):
@@ -171,6 +173,9 @@ class _Sending:
             raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
         except UnknownOutcomeError as error:
             self._in_doubt(lease, intent_id, str(error))
+        except FileNotFoundError:
+            text = f"the request file is gone: materialize {self._file.pipeline}/requests again"
+            self._give_up(lease, intent_id, "refused", text)
         else:
             self._accepted(lease, intent_id, seen)
 
@@ -203,13 +208,18 @@ class _Sending:
             self._back_to_ready(lease, intent_id, text, seconds)
             self._report.waiting[self._file.id] = text
             return
+        # A stopped file keeps its requests for later; those of a refused one are free to be built anew.
+        self._give_up(lease, intent_id, "stopped" if error.stop else "refused", text)
+        if error.stop:
+            raise self._stopped(error)
+
+    def _give_up(self, lease: Lease, intent_id: int, state: str, text: str) -> None:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, "refused")
-            files.move(tx, self._file.id, ("sending",), "refused", text, error=text)
-        if error.stop:
-            raise self._stopped(error)
-        self._report.refused[self._file.id] = text
+            files.move(tx, self._file.id, ("sending",), state, text, error=text)
+        if state == "refused":
+            self._report.refused[self._file.id] = text
 
     def _stopped(self, error: RefusedError) -> SubmissionStoppedError:
         return SubmissionStoppedError(

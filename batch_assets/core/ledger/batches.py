@@ -127,6 +127,9 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
         return False
     since = current.missing_since if current.missing_since is not None else tx.now
     gone = current.state == "open" and tx.now - since >= patience
+    if gone and current.provisional:
+        disprove(tx, before.id, f"adopted on its count, and 404 for {tx.now - since:.0f} s")
+        return False
     values: dict[str, Any] = {"missing_since": since, "next_poll_at": next_poll_at}
     if gone:
         values["state"] = "unreachable"
@@ -163,14 +166,13 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
 
 
 def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
-    """A batch adopted on its count is somebody else's: its file is in doubt again, with its first anchor."""
+    """A batch adopted on its count alone is not this file's: it is a stranger again, to be looked into like
+    any other, and its file is in doubt again, with its first anchor."""
     current = by_id(tx, batch_id)
     if current is None or current.file_id is None:
         return
-    tx.execute(
-        sa.update(batch).where(batch.c.id == batch_id).values(state="foreign", file_id=None, provisional=False)
-    )
-    tx.record("batch", batch_id, current.state, "foreign", reason)
+    tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
+    tx.record("batch", batch_id, current.state, "disproved", reason)
     files.move(tx, current.file_id, ("submitted",), "unresolved", reason, batch_id=None)
     last = files.of_file(tx, current.file_id)[-1]
     files.settle(tx, last.id, "unresolved")

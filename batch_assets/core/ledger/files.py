@@ -87,10 +87,11 @@ def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     return found
 
 
-def watched(tx: Transaction) -> list[Intent]:
+def watched(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     """Intents of files that were sent again, while the first may still turn up."""
     statement = sa.select(intent).where(intent.c.outcome == "resent", intent.c.watch_until > tx.now)
-    return to_records(Intent, tx.execute(statement))
+    found = to_records(Intent, tx.execute(statement.order_by(intent.c.id)))
+    return [(record, by_id(tx, record.file_id)) for record in found]
 
 
 def of_file(tx: Transaction, file_id: str) -> list[Intent]:
@@ -100,8 +101,8 @@ def of_file(tx: Transaction, file_id: str) -> list[Intent]:
     )
 
 
-def give_back_refused(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
-    """Makes refused files ready again, because a person asked for it."""
+def give_back_stopped(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
+    """Makes stopped files ready again, because a person asked for it."""
     for file in submission_files:
-        if file.state == "refused":
-            move(tx, file.id, ("refused",), "ready", reason, not_before=0.0)
+        if file.state == "stopped":
+            move(tx, file.id, ("stopped",), "ready", reason, not_before=0.0)

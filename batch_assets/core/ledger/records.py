@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 # File states that hold their requests: nobody else may send them.
-HOLDING = ("ready", "sending", "unresolved", "submitted")
+HOLDING = ("ready", "sending", "unresolved", "submitted", "stopped")
 
 
 @dataclass(frozen=True)

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.tables import round_
 
-# A round whose run never reports back (killed, never started) is given up after this long.
-ROUND_SECONDS = 1800.0
+# A round is held for this long unless it is closed before: longer than its run may take, which is an hour.
+ROUND_SECONDS = 3900.0
 
 
 def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
-    """(number of the newest round, whether it is open, when it was opened); (0, False, 0.0) before any."""
-    statement = (
-        sa.select(round_).where(round_.c.submission_id == submission_id).order_by(round_.c.number.desc()).limit(1)
-    )
-    row = tx.execute(statement).first()
-    if row is None:
-        return 0, False, 0.0
-    return row.number, row.state == "open" and row.until >= tx.now, row.opened_at
+    """(number of the newest round, whether it is open, when it was opened); (0, False, 0.0) before any.
+
+    A round that nobody closed stays open however old it is: only who knows the runs can say that it is over.
+    """
+    row = _newest(tx, submission_id)
+    return (row.number, row.state == "open", row.opened_at) if row is not None else (0, False, 0.0)
 
 
 def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:
-    """Opens the next round and returns its number; None while one is open."""
-    number, is_open, _ = current(tx, submission_id)
-    if is_open:
+    """Opens the next round and returns its number; None while one is open and has not run out."""
+    last = _newest(tx, submission_id)
+    if last is not None and last.state == "open" and last.until >= tx.now:
         return None
+    number = last.number + 1 if last is not None else 1
     values = {
         "submission_id": submission_id,
-        "number": number + 1,
+        "number": number,
         "state": "open",
         "reason": reason,
         "opened_at": tx.now,
         "until": tx.now + ROUND_SECONDS,
     }
     tx.execute(sa.insert(round_).values(values))
-    tx.record("round", f"{submission_id}:{number + 1}", None, "open", reason)
-    return number + 1
+    tx.record("round", f"{submission_id}:{number}", None, "open", reason)
+    return number
 
 
 def close(tx: Transaction, submission_id: str, number: int) -> None:
@@ -45,3 +46,10 @@ def close(tx: Transaction, submission_id: str, number: int) -> None:
     this = sa.and_(round_.c.submission_id == submission_id, round_.c.number == number, round_.c.state == "open")
     if tx.execute(sa.update(round_).where(this).values(state="closed")).rowcount:
         tx.record("round", f"{submission_id}:{number}", "open", "closed", "its run is over")
+
+
+def _newest(tx: Transaction, submission_id: str) -> sa.Row[Any] | None:
+    statement = (
+        sa.select(round_).where(round_.c.submission_id == submission_id).order_by(round_.c.number.desc()).limit(1)
+    )
+    return tx.execute(statement).first()

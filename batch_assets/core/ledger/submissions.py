@@ -43,22 +43,49 @@ def known_ids(tx: Transaction, pipeline: str) -> set[str]:
     return set(tx.execute(sa.select(submission.c.id).where(submission.c.pipeline == pipeline)).scalars())
 
 
-def register(tx: Transaction, values: dict[str, Any], files: list[dict[str, Any]], waits: Iterable[str]) -> None:
+def register(
+    tx: Transaction,
+    values: dict[str, Any],
+    files: list[dict[str, Any]],
+    waits: list[str],
+    set_aside: list[RequestFile],
+) -> bool:
     """Makes a submission and its files known, in one transaction with setting older unsent files aside.
 
     Args:
         values: columns of `submission`.
         files: columns of `request_file`, one entry a file the submission wrote.
         waits: ids of other request files that the submission's rows wait on.
+        set_aside: files that the submission was built without, because they had not been sent.
+
+    Returns:
+        False, and nothing is registered, when one of these files has been sent meanwhile, or one that is
+        waited on holds nothing any more: the submission would ask twice, or wait for ever.
     """
     pipeline, partition, submission_id = values["pipeline"], values["partition"], values["id"]
-    for file in unsent(tx, pipeline, partition):
+    unsent_now = {file.id for file in unsent(tx, pipeline, partition)}
+    if any(file.id not in unsent_now for file in set_aside):
+        return False
+    if any(_state(tx, file_id) not in (*HOLDING, "collected") for file_id in waits):
+        return False
+    for file in set_aside:
         tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(state="superseded"))
         tx.record("file", file.id, file.state, "superseded", f"submission {submission_id} takes its place")
     tx.execute(sa.insert(submission).values(ask_again=0, created_at=tx.now, **values))
     tx.record("submission", submission_id, None, "registered", f"{values['rows']} rows, {len(files)} new files")
     add_files(tx, submission_id, files)
-    for file_id in waits:
+    add_waits(tx, submission_id, waits)
+    return True
+
+
+def _state(tx: Transaction, file_id: str) -> str:
+    return str(tx.execute(sa.select(request_file.c.state).where(request_file.c.id == file_id)).scalar_one())
+
+
+def add_waits(tx: Transaction, submission_id: str, file_ids: Iterable[str]) -> None:
+    """Notes further request files that the submission's rows wait on."""
+    known = set(tx.execute(sa.select(wait.c.file_id).where(wait.c.submission_id == submission_id)).scalars())
+    for file_id in sorted(set(file_ids) - known):
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
 
 
@@ -87,13 +114,12 @@ def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
     return to_records(RequestFile, tx.execute(statement))
 
 
-def holding(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
-    """Files whose requests are in flight for a new submission of the partition."""
+def holding(tx: Transaction, pipeline: str) -> list[RequestFile]:
+    """Files of a pipeline whose requests are in flight."""
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline, request_file.c.state.in_(HOLDING)
     )
-    set_aside = {file.id for file in unsent(tx, pipeline, partition)}
-    return [file for file in to_records(RequestFile, tx.execute(statement)) if file.id not in set_aside]
+    return to_records(RequestFile, tx.execute(statement))
 
 
 def waited_on(tx: Transaction, submission_id: str) -> list[RequestFile]:
@@ -122,8 +148,15 @@ def began(tx: Transaction, submission_id: str) -> None:
         tx.record("submission", submission_id, "registered", "began", "a run of batches has begun")
 
 
-def joined(tx: Transaction, submission_id: str, seq: int, counts: dict[str, int], ask_again: int) -> bool:
+def joined(
+    tx: Transaction, submission_id: str, seq: int, counts: dict[str, int], ask_again: int, waits: list[str]
+) -> bool:
     """Records a join of results.
+
+    Args:
+        seq: how far the history had come when the join began.
+        ask_again: requests that failed for a passing reason and that no request file holds yet.
+        waits: request files that hold others of them, whoever wrote these.
 
     Returns:
         Whether every row has its final type.
@@ -135,6 +168,7 @@ def joined(tx: Transaction, submission_id: str, seq: int, counts: dict[str, int]
         "counts": json.dumps(counts),
         "ask_again": ask_again,
     }
+    add_waits(tx, submission_id, waits)
     before = by_id(tx, submission_id)
     values["final_at"] = (before.final_at or tx.now) if final else None
     tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))

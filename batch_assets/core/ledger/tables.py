@@ -55,7 +55,7 @@ submission = Table(
 )
 
 # States: ready -> sending -> submitted -> collected; sending -> unresolved -> submitted | ready;
-# sending -> refused | ready; ready -> superseded.
+# sending -> refused | ready; sending -> stopped -> ready, by a person; ready -> superseded.
 request_file = Table(
     "request_file",
     metadata,

@@ -1,0 +1,87 @@
+"""Fixtures of the core's tests. Nothing is mocked: a real HTTP server, real databases, real files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.emulator import Emulator
+
+from .postgres import PostgresServer, find_server
+from .support import World, as_new, environment
+
+# What a developer's own shell may hold must not reach the tests.
+_VARIABLES = (
+    "ANTHROPIC_API_KEY",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_CUSTOM_HEADERS",
+    "ANTHROPIC_LOG",
+    "ANTHROPIC_PROFILE",
+    "BATCH_ASSETS_EMULATOR",
+    "BATCH_ASSETS_LEDGER",
+    "BATCH_ASSETS_RECONCILE_GRACE",
+    "BATCH_ASSETS_ROOT",
+)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in _VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def shared_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    with Emulator(state=tmp_path_factory.mktemp("emulator")) as running:
+        yield running
+        assert running.errors() == ""
+
+
+@pytest.fixture
+def emulator(shared_emulator: Emulator) -> Emulator:
+    """The module's emulator, as at its start."""
+    return as_new(shared_emulator)
+
+
+@pytest.fixture
+def new_world(emulator: Emulator, tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Makes worlds: `new_world(ledger=…, name=…, BATCH_ASSETS_…=…)`."""
+    made: list[World] = []
+
+    def make(*, ledger: str | None = None, name: str = "output", **more: str) -> World:
+        settings = Settings.from_env(environment(emulator.url, tmp_path / name, ledger, **more))
+        made.append(World(emulator, tmp_path, Root(settings)))
+        return made[-1]
+
+    yield make
+    for world in made:
+        world.root.close()
+
+
+@pytest.fixture
+def world(new_world: Callable[..., World]) -> World:
+    """A root of its own on SQLite."""
+    return new_world()
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    found, problem = find_server()
+    if found is None:
+        pytest.skip(f"NO POSTGRESQL: {problem}")
+    with PostgresServer(found) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A new, empty ledger on each kind of database."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/a ledger.db"
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    return server.new_database()

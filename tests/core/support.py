@@ -1,0 +1,221 @@
+"""What the tests of the core share: a world of one emulator and one root, and the loop over the stages."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import orjson
+import pandas as pd
+import pyarrow as pa
+import sqlalchemy as sa
+
+from batch_assets.core.chain import CollectedResults, collect_results
+from batch_assets.core.config import Pipeline, load_pipeline
+from batch_assets.core.dataset import Dataset
+from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.poll import poll
+from batch_assets.core.requests import RequestsReport, build_requests
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.core.submit import SubmitReport, submit_batches
+from batch_assets.emulator import Emulator
+
+MODEL = "claude-haiku-5-5"
+BATCHES = "/v1/messages/batches"
+CREATE = {"method": "POST", "path": BATCHES}
+LIST = {"method": "GET", "path": BATCHES}
+RESULTS = {"method": "GET", "path": f"{BATCHES}/*/results"}
+DEADLINE = 60.0
+T = TypeVar("T")
+
+
+def params(content: Any = "{{ text }}", **more: Any) -> dict[str, Any]:
+    """The params of a pipeline that asks one question a row."""
+    return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": content}], **more}
+
+
+def make_pipeline(folder: Path, dataset: Mapping[str, Any] | str, **attributes: Any) -> Pipeline:
+    """A pipeline whose files and dataset lie in `folder`."""
+    given = {"path": dataset} if isinstance(dataset, str) else dict(dataset)
+    fields = {"name": "asked", "dataset": given, "params": params(), **attributes}
+    return load_pipeline(fields, folder=folder, source="asked/defs.yaml")
+
+
+def read(folder: Path, dataset: Mapping[str, Any] | str, columns: list[str] | None = None) -> pa.Table:
+    """The dataset's rows as one table, the row key first."""
+    found = Dataset(make_pipeline(folder, dataset))
+    names = columns or list(dict.fromkeys([found.key, *found.schema.names]))
+    batches = [rows.table for rows in found.rows(names)]
+    return pa.Table.from_batches(batches) if batches else found.schema.empty_table()
+
+
+def write_rows(path: Path, texts: Mapping[str, str]) -> Path:
+    """A JSON Lines dataset with the columns id and text."""
+    lines = [orjson.dumps({"id": key, "text": text}) for key, text in texts.items()]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def texts(count: int, word: str = "row") -> dict[str, str]:
+    """That many rows, each with a text of its own."""
+    return {f"{word}-{number}": f"the text of {word} {number}" for number in range(count)}
+
+
+def wait_for(condition: Callable[[], T | None], what: str, deadline: float = DEADLINE) -> T:
+    """Waits until the condition gives something true, and returns it."""
+    end = time.monotonic() + deadline
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited in vain for {what}"
+        time.sleep(0.02)
+    return found
+
+
+def environment(emulator_url: str, root: Path | str, ledger: str | None = None, **more: str) -> dict[str, str]:
+    """The variables that a run reads."""
+    variables = {
+        "BATCH_ASSETS_EMULATOR": emulator_url,
+        "BATCH_ASSETS_ROOT": str(root),
+        "BATCH_ASSETS_RECONCILE_GRACE": "0",
+    }
+    return variables | ({"BATCH_ASSETS_LEDGER": ledger} if ledger else {}) | more
+
+
+class World:
+    """One root against one emulator; what earlier tests left at the emulator does not show.
+
+    Attributes:
+        folder: holds the pipeline's files and datasets.
+        root: opened on `folder`/output unless said otherwise.
+    """
+
+    def __init__(self, emulator: Emulator, folder: Path, root: Root) -> None:
+        self.emulator, self.folder, self.root = emulator, folder, root
+        self._accepted = len(emulator.log())
+        self._calls = Counter(emulator.requests())
+
+    def accepted(self, *, custom_ids: bool = False) -> list[dict[str, Any]]:
+        """Every batch that the API accepted since this world began: what would be paid for."""
+        return self.emulator.log(custom_ids=custom_ids)[self._accepted :]
+
+    def asked(self) -> list[str]:
+        """The custom_ids of every request the API accepted, in order."""
+        return [custom_id for batch in self.accepted(custom_ids=True) for custom_id in batch["custom_ids"]]
+
+    def calls(self) -> Counter[str]:
+        """API calls since this world began or since `forget_calls`."""
+        return Counter(self.emulator.requests()) - self._calls
+
+    def forget_calls(self) -> None:
+        self._calls = Counter(self.emulator.requests())
+
+    def sent_body(self, batch_id: str) -> bytes:
+        """The body of a create call, byte for byte."""
+        return (self.emulator.state / "bodies" / f"{batch_id}.json").read_bytes()
+
+    def pipeline(self, rows: Mapping[str, str] | str | None = None, **attributes: Any) -> Pipeline:
+        """A pipeline over the given rows, over the dataset in the folder, or over rows written before."""
+        if isinstance(rows, Mapping):
+            write_rows(self.folder / "rows.jsonl", rows)
+            rows = None
+        dataset = attributes.pop("dataset", {"path": rows or "rows.jsonl", "key": "id"})
+        return make_pipeline(self.folder, dataset, **attributes)
+
+    def build(self, pipeline: Pipeline, partition: str = "") -> RequestsReport:
+        return build_requests(self.root, pipeline, partition)
+
+    def submit(self, pipeline: Pipeline, partition: str = "", *, unattended: bool = False) -> SubmitReport:
+        report = submit_batches(self.root, pipeline.name, partition, unattended=unattended)
+        assert report is not None
+        return report
+
+    def send(self, pipeline: Pipeline, partition: str = "") -> SubmitReport:
+        """requests and batches."""
+        self.build(pipeline, partition)
+        return self.submit(pipeline, partition)
+
+    def collect(self, pipeline: Pipeline, partition: str = "") -> CollectedResults:
+        """One look, then results."""
+        poll(self.root, now=True)
+        return collect_results(self.root, pipeline.name, partition)
+
+    def finish(self, pipeline: Pipeline, partition: str = "") -> CollectedResults:
+        """What the sensor does until every row has its final type."""
+
+        def step() -> CollectedResults | None:
+            done = self.collect(pipeline, partition)
+            assert done.results is not None
+            if done.results.final:
+                return done
+            submit_batches(self.root, pipeline.name, partition, unattended=True)
+            return None
+
+        return wait_for(step, "final results")
+
+    def run(self, pipeline: Pipeline, partition: str = "") -> pd.DataFrame:
+        """The whole chain; returns the table."""
+        self.send(pipeline, partition)
+        self.finish(pipeline, partition)
+        return self.table(pipeline)
+
+    def table(self, pipeline: Pipeline) -> pd.DataFrame:
+        """What users read."""
+        found: pd.DataFrame = pd.read_parquet(self.path(pipeline.name, "results"))
+        return found
+
+    def path(self, *parts: str) -> Path:
+        return Path(self.root.settings.root, *parts)
+
+    def submission_folder(self, pipeline: Pipeline, report: RequestsReport, partition: str = "") -> Path:
+        inner = (f"partition={partition}",) if partition else ()
+        return self.path(pipeline.name, "requests", *inner, report.submission_id)
+
+    def files(self, pipeline: Pipeline, partition: str = "") -> list[RequestFile]:
+        """The request files that the submission in force waits on."""
+        with self.root.ledger.read() as tx:
+            submission = submissions.newest(tx, pipeline.name, partition)
+            assert submission is not None
+            return submissions.waited_on(tx, submission.id)
+
+    def states(self, pipeline: Pipeline, partition: str = "") -> list[str]:
+        return [file.state for file in self.files(pipeline, partition)]
+
+    def query(self, sql: str, **values: Any) -> list[Any]:
+        """Looks into the ledger's tables, or changes them as the passing of time would."""
+        with self.root.ledger.write() as tx:
+            done = tx.execute(sa.text(sql).bindparams(**values))
+            return list(done.all()) if done.returns_rows else []
+
+    def reopened(self, **more: str) -> Root:
+        """The same root, opened anew with other variables."""
+        self.root.close()
+        env = environment(self.emulator.url, self.root.settings.root, self.root.settings.ledger_url, **more)
+        self.root = Root(Settings.from_env(env))
+        return self.root
+
+
+def as_new(emulator: Emulator) -> Emulator:
+    """An emulator as at its start: no faults, no batches, its own clock."""
+    emulator.reset_faults()
+    emulator.settings(
+        latency=0.0, cancel_delay=0.0, expiry=86400, moving_counters=False, max_body_bytes=256_000_000,
+        max_requests=100_000, queue_limit=None,
+    )  # fmt: skip
+    emulator.end_batches()
+    for batch in emulator.log():
+        call = urllib.request.Request(
+            f"{emulator.url}{BATCHES}/{batch['id']}", method="DELETE", headers={"x-api-key": "any"}
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            opener.open(call).close()
+        except urllib.error.HTTPError as error:
+            assert error.code == 404  # deleted before
+    emulator.clock(reset=True)
+    return emulator

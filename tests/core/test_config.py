@@ -1,0 +1,82 @@
+"""Mistakes in a pipeline are found when it is loaded, and named by file and field."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.core.config import load_pipeline
+from batch_assets.core.errors import ConfigError
+
+from .support import params
+
+GOOD: dict[str, Any] = {"name": "asked", "dataset": {"path": "a.csv"}, "params": params()}
+
+
+def refused(tmp_path: Path, **changes: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline({**GOOD, **changes}, folder=tmp_path, source="asked/defs.yaml")
+    assert caught.value.source == "asked/defs.yaml"
+    return caught.value
+
+
+def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tmp_path: Path) -> None:
+    assert load_pipeline(GOOD, folder=tmp_path).name == "asked"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"name": "a-b"}, "name", "letters, digits and underscores"),
+        ({"name": ""}, "name", "letters"),
+        ({"name": "../x"}, "name", "letters"),
+        ({"dataset": {}}, "dataset.path", "required"),
+        ({"dataset": {"path": "a.csv", "sep": ";"}}, "dataset.sep", "fields here: path, key, columns, types"),
+        ({"nonsense": 1}, "nonsense", "no such field"),
+        ({"batching": {"max_requests": 100_001}}, "batching.max_requests", "less than or equal to 100000"),
+        ({"batching": {"max_requests": 0}}, "batching.max_requests", "greater than or equal to 1"),
+        ({"batching": {"max_mb": 257}}, "batching.max_mb", "256"),
+        ({"batching": {"max_mb": 0}}, "batching.max_mb", "greater than 0"),
+        ({"retry": {"max_attempts": 0}}, "retry.max_attempts", "greater than or equal to 1"),
+        ({"params": {"max_tokens": 1, "messages": []}}, "params.model", "required"),
+        ({"params": params(stream=True)}, "params.stream", "a batch refuses it"),
+        ({"params": params(max_tokens=0)}, "params.max_tokens", "a batch refuses 0"),
+        ({"params": params(betas=["x"])}, "params.betas", "header"),
+        ({"params": params(speed="fast")}, "params.speed", "a batch refuses it"),
+        ({"params": params(temperature=1)}, "params.temperature", "anthropic_version: 2023-06-01"),
+        ({"params": params("{{ oops")}, "params.messages[0].content", ""),
+        (
+            {"output_schema": {"type": "object", "properties": {"attempts": {}}}},
+            "output_schema",
+            "'attempts' has the name of a results column",
+        ),
+        (
+            {"dataset": {"path": "a.csv", "key": "k", "columns": ["cost_usd"]}},
+            "dataset.columns",
+            "`cost_usd: dataset_cost_usd`",
+        ),
+        ({"dataset": {"path": "a.csv", "key": "batch_id"}}, "dataset.key", "the same name"),
+        (
+            {"dataset": {"path": "a.csv", "columns": {"a": "x", "b": "x"}}},
+            "dataset.columns",
+            "carried column 'b' and the carried column 'a'",
+        ),
+    ],
+)
+def test_a_mistake_is_named_by_its_field(tmp_path: Path, changes: dict[str, Any], field: str, said: str) -> None:
+    error = refused(tmp_path, **changes)
+    assert error.field == field
+    assert said in error.problem
+
+
+def test_sampling_params_are_allowed_with_the_version_that_takes_them(tmp_path: Path) -> None:
+    attributes = {**GOOD, "params": params(temperature=1), "anthropic_version": "2023-06-01"}
+    assert load_pipeline(attributes, folder=tmp_path).headers == {"anthropic-version": "2023-06-01"}
+
+
+def test_output_schema_and_a_format_of_ones_own_exclude_each_other(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string"}}}
+    asked = params(output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert refused(tmp_path, params=asked, output_schema=schema).field == "params.output_config.format"

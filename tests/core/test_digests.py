@@ -1,0 +1,102 @@
+"""The identity of a request, its custom_id, and packed sets of digests against Python's own."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batch_assets.core.digests import (
+    DigestSet,
+    custom_id,
+    decode,
+    digester,
+    encode,
+    pack,
+    position_in,
+    slug,
+)
+
+# Few different bytes, so that equal digests, zeros at the end and zeros in the middle are common.
+DIGEST = st.lists(st.sampled_from([0, 1, 255]), min_size=16, max_size=16).map(bytes) | st.binary(
+    min_size=16, max_size=16
+)
+DIGESTS = st.lists(DIGEST, max_size=60)
+KEYS = st.text() | st.integers() | st.floats() | st.none() | st.dates() | st.booleans()
+
+
+@given(KEYS, DIGEST)
+def test_a_custom_id_is_always_allowed_and_ends_in_the_digest(key: object, digest: bytes) -> None:
+    made = custom_id(key, digest)
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", made)
+    assert decode(made) == digest
+    assert made.endswith("-" + encode(digest))
+
+
+@given(DIGEST, DIGEST)
+def test_different_digests_have_different_encodings(first: bytes, second: bytes) -> None:
+    assert (encode(first) == encode(second)) == (first == second)
+
+
+def test_the_slug_is_the_readable_part_of_the_row_key() -> None:
+    assert slug("review 12/ä") == "review_12__"
+    assert slug("") == "row"
+    assert slug("x" * 100) == "x" * 41
+    assert slug(7) == "7"
+
+
+def test_what_is_not_ours_decodes_to_nothing() -> None:
+    for text in ("", "short", "x" * 21, "foreign id with 22 chars!", "é" * 22):
+        assert decode(text) is None
+
+
+@given(st.lists(DIGESTS, max_size=12), st.lists(DIGESTS, max_size=4), DIGESTS)
+@settings(max_examples=200)
+def test_a_digest_set_behaves_as_a_set(
+    added: list[list[bytes]], doomed: list[list[bytes]], asked: list[bytes]
+) -> None:
+    packed, expected = DigestSet(), set[bytes]()
+    for group in added:
+        packed.add(pack(group))
+        expected |= set(group)
+        assert len(packed) == len(expected)
+    for group in doomed:
+        packed.discard(pack(group))
+        expected -= set(group)
+    assert len(packed) == len(expected)
+    assert packed.contains(pack(asked)).tolist() == [digest in expected for digest in asked]
+
+
+@given(DIGESTS, DIGESTS)
+def test_positions_are_those_of_a_search(haystack: list[bytes], needles: list[bytes]) -> None:
+    ordered = sorted(set(haystack))
+    found = position_in(pack(ordered), pack(needles)).tolist()
+    assert found == [ordered.index(needle) if needle in ordered else -1 for needle in needles]
+
+
+@given(DIGESTS)
+def test_numpy_orders_packed_digests_as_bytes(digests: list[bytes]) -> None:
+    order = np.argsort(pack(digests), kind="stable")
+    assert [digests[position] for position in order] == sorted(digests)
+
+
+def _digest(headers: dict[str, str], params: bytes) -> bytes:
+    hash_ = digester(headers)
+    hash_.update(params)
+    return bytes(hash_.digest())
+
+
+def test_headers_and_every_byte_of_the_params_make_the_identity() -> None:
+    plain = _digest({}, b'{"a":1,"b":2}')
+    assert plain == _digest({}, b'{"a":1,"b":2}')
+    others = [
+        _digest({}, b'{"b":2,"a":1}'),
+        _digest({"anthropic-beta": "x"}, b'{"a":1,"b":2}'),
+        _digest({"anthropic-beta": "y"}, b'{"a":1,"b":2}'),
+        _digest({"anthropic-version": "x"}, b'{"a":1,"b":2}'),
+    ]
+    assert len({plain, *others}) == 5
+    both = {"anthropic-beta": "x", "anthropic-version": "y"}
+    assert _digest(both, b"{}") == _digest(dict(reversed(both.items())), b"{}")

@@ -1,0 +1,171 @@
+"""JSON Lines and Parquet: types, broken text, errors that name the line, memory bounded by a block."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.readers import BLOCK_BYTES
+
+from .support import World, read
+
+
+def _write(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(line + "\n" for line in lines))
+
+
+@pytest.mark.parametrize(
+    ("lines", "type_", "values"),
+    [
+        (['{"v":1}', '{"v":2}'], pa.int64(), [1, 2]),
+        (['{"v":1}', '{"v":2.5}'], pa.float64(), [1.0, 2.5]),
+        (['{"v":1}', "", '{"w":2}'], pa.int64(), [1, None]),
+        (['{"v":1}', '{"v":"x"}'], pa.string(), ["1", "x"]),
+        (['{"v":true}', '{"v":"x"}', '{"v":{"a":[1]}}'], pa.string(), ["true", "x", '{"a":[1]}']),
+        (['{"v":["a"]}', '{"v":["b","c"]}'], pa.list_(pa.string()), [["a"], ["b", "c"]]),
+        (['{"v":{"a":1}}', '{"v":null}'], pa.struct([("a", pa.int64())]), [{"a": 1}, None]),
+        (['{"v":null}', '{"v":null}'], pa.string(), [None, None]),
+        (['{"v":9223372036854775807}', '{"v":0.5}'], pa.string(), ["9223372036854775807", "0.5"]),
+    ],
+)
+def test_a_json_column_has_the_type_of_all_its_values(
+    tmp_path: Path, lines: list[str], type_: pa.DataType, values: list[object]
+) -> None:
+    _write(tmp_path / "a.jsonl", lines)
+    column = read(tmp_path, "a.jsonl")["v"]
+    assert (column.type, column.to_pylist()) == (type_, values)
+
+
+def test_one_late_text_makes_a_json_column_text(tmp_path: Path) -> None:
+    lines = [f'{{"v":{number}}}' for number in range(450_000)]
+    assert sum(map(len, lines)) > BLOCK_BYTES
+    _write(tmp_path / "a.jsonl", [*lines, '{"v":"x"}'])
+    column = read(tmp_path, "a.jsonl")["v"]
+    assert (column.type, column[0].as_py(), column[-1].as_py()) == (pa.string(), "0", "x")
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        ('{"v": }', "a.jsonl, line 4: not valid JSON"),
+        ("[1]", "a.jsonl, line 4: not a JSON object"),
+        ('"text"', "a.jsonl, line 4: not a JSON object"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number(tmp_path: Path, bad: str, said: str) -> None:
+    _write(tmp_path / "a.jsonl", ['{"v":1}', "", '{"v":2}', bad, '{"v":3}'])
+    with pytest.raises(DatasetError, match=said):
+        read(tmp_path, "a.jsonl")
+
+
+def test_a_bad_line_far_into_the_file_is_named_by_its_number(tmp_path: Path) -> None:
+    lines = ['{"v":"' + "x" * 100 + '"}'] * 60_000
+    _write(tmp_path / "a.jsonl", [*lines, "oops"])
+    with pytest.raises(DatasetError, match=r"a\.jsonl, line 60001: "):
+        read(tmp_path, "a.jsonl")
+
+
+def test_a_line_longer_than_a_block_and_a_last_line_without_an_end_are_read(tmp_path: Path) -> None:
+    long = "x" * (BLOCK_BYTES * 2 + 17)
+    (tmp_path / "a.jsonl").write_bytes(orjson.dumps({"v": long}) + b'\n{"v":"end"}')
+    assert read(tmp_path, "a.jsonl")["v"].to_pylist() == [long, "end"]
+
+
+def test_a_lone_surrogate_or_broken_utf8_rejects_its_row_and_no_other(world: World) -> None:
+    lines = [b'{"id":"a","text":"fine"}', b'{"id":"b","text":"\\ud83d"}', b'{"id":"c","text":"\xff"}']
+    lines.append('{"id":"d","text":"line\u2028separator \\ud83d\\ude00"}'.encode())
+    (world.folder / "rows.jsonl").write_bytes(b"\n".join(lines))
+    table = world.run(world.pipeline())
+    assert list(table["result_type"]) == ["succeeded", "rejected", "rejected", "succeeded"]
+    assert list(table["error_type"][1:3]) == ["invalid_unicode"] * 2
+    assert table["text"][1] == "\ufffd"
+    assert table["text"][3] == "line\u2028separator 😀"
+    assert "line\u2028separator 😀" in table["response_text"][3]
+
+
+def test_a_parquet_file_of_pandas_is_read_with_its_types(world: World) -> None:
+    frame = pd.DataFrame(
+        {
+            "id": ["a", "b", "c"],
+            "text": ["one", "two", None],
+            "kind": pd.Categorical(["x", "y", "x"]),
+            "at": pd.to_datetime(["2024-01-01", "2024-01-02", "2024-01-03"], utc=True),
+            "vector": [[1.0, 2.0], [], None],
+        }
+    )
+    frame.to_parquet(world.folder / "rows.parquet")
+    table = world.run(world.pipeline("rows.parquet"))
+    assert list(table["result_type"]) == ["succeeded", "succeeded", "rejected"]
+    pd.testing.assert_frame_equal(table[["id", "text", "at"]], frame[["id", "text", "at"]], check_dtype=False)
+    assert list(table["kind"]) == ["x", "y", "x"]
+    assert list(table["vector"][0]) == [1.0, 2.0]
+
+
+def test_broken_text_in_parquet_rejects_its_row(world: World) -> None:
+    text = pa.array([b"fine", b"bro\xffken"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"id": ["a", "b"], "text": text}), world.folder / "rows.parquet")
+    table = world.run(world.pipeline("rows.parquet"))
+    assert list(table["result_type"]) == ["succeeded", "rejected"]
+    assert table["error_type"][1] == "invalid_unicode"
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 but not really PAR1"])
+def test_a_file_that_is_not_parquet_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"a\.parquet: not a readable Parquet file"):
+        read(tmp_path, "a.parquet")
+
+
+_READING = """
+import re, sys
+from pathlib import Path
+from batch_assets.core.config import load_pipeline
+from batch_assets.core.dataset import Dataset
+import pyarrow as pa
+params = {"model": "m", "max_tokens": 1, "messages": []}
+attributes = {"name": "p", "dataset": {"path": sys.argv[2]}, "params": params}
+pipeline = load_pipeline(attributes, folder=Path(sys.argv[1]))
+def peak() -> int:
+    # Not getrusage: its peak is handed down from the process that started this one.
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+before = peak()
+rows = sum(len(rows.table) for rows in Dataset(pipeline).rows(["key", "text"]))
+print(rows, (peak() - before) // 1024)
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "rows", "bound"), [("parquet", 100, 150), ("csv", 160, 300), ("jsonl", 80, 150)]
+)
+def test_memory_follows_blocks_not_the_file(tmp_path: Path, ending: str, rows: int, bound: int) -> None:
+    """A Parquet file with one row group of 250 MB and text files of 400 and 200 MB: MB that reading adds."""
+    rows, size = rows * 1000, 2500
+    path = tmp_path / f"big.{ending}"
+    source = np.random.default_rng(7).integers(97, 123, rows + size, dtype=np.uint8).tobytes().decode()
+    texts = (source[start : start + size] for start in range(rows))
+    if ending == "parquet":
+        table = pa.table({"key": range(rows), "text": list(texts)})
+        pq.write_table(table, path, row_group_size=rows, use_dictionary=False, compression="none")
+        assert pq.ParquetFile(path).num_row_groups == 1
+        del table
+    else:
+        line = '{{"key":{},"text":"{}"}}\n' if ending == "jsonl" else '{},"{}"\n'
+        with path.open("w") as file:
+            file.write("key,text\n" if ending == "csv" else "")
+            file.writelines(line.format(*row) for row in enumerate(texts))
+    done = subprocess.run(
+        [sys.executable, "-c", _READING, str(tmp_path), path.name], capture_output=True, text=True, check=True
+    )
+    path.unlink()
+    count, growth = map(int, done.stdout.split())
+    assert count == rows
+    assert growth < bound

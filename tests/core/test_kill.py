@@ -1,0 +1,240 @@
+"""Processes killed or frozen in the middle of a submission: the next one finishes, nothing is paid twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .proxy import Proxy
+from .support import World, environment, texts, wait_for
+
+_SUBMIT = """
+import sys
+from batch_assets.core.root import Root
+from batch_assets.core.submit import submit_batches
+report = submit_batches(Root.from_env(), "asked")
+print(report.submitted, report.waiting)
+"""
+_FINISH = """
+import time
+from batch_assets.core.chain import collect_results
+from batch_assets.core.poll import poll
+from batch_assets.core.root import Root
+from batch_assets.core.submit import submit_batches
+root = Root.from_env()
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    submit_batches(root, "asked", unattended=True)
+    poll(root, now=True)
+    if collect_results(root, "asked").results.final:
+        break
+    time.sleep(0.05)
+else:
+    raise SystemExit("never final")
+"""
+LEASE_SECONDS = 1.0
+
+
+class Scene:
+    """A world behind a proxy, and child processes that work in it."""
+
+    def __init__(self, world: World, proxy: Proxy) -> None:
+        self.world, self.proxy = world, proxy
+        settings = world.root.settings
+        self._env = os.environ | environment(
+            proxy.url, settings.root, settings.ledger_url, BATCH_ASSETS_LEASE_SECONDS=str(LEASE_SECONDS)
+        )
+        self.children: list[subprocess.Popen[str]] = []
+
+    def start(self, script: str) -> subprocess.Popen[str]:
+        child = subprocess.Popen(
+            [sys.executable, "-c", script],
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.children.append(child)
+        return child
+
+    def lock_ledger(self) -> sqlite3.Connection:
+        """Keeps every writer waiting until it is closed."""
+        path = self.world.root.settings.ledger_url.removeprefix("sqlite:///")
+        database = sqlite3.connect(path, timeout=30)
+        database.execute("BEGIN IMMEDIATE")
+        return database
+
+    def freeze(self, child: subprocess.Popen[str]) -> None:
+        """Stops a process while it is not writing to the ledger: SQLite's lock would freeze with it."""
+        with contextlib.closing(self.lock_ledger()):
+            child.send_signal(signal.SIGSTOP)
+            os.waitpid(child.pid, os.WUNTRACED)
+
+    def finish_in_another_process(self) -> None:
+        child = self.start(_FINISH)
+        output = child.communicate(timeout=100)
+        assert child.returncode == 0, output
+
+    def rows(self) -> list[Any]:
+        return [tuple(row) for row in self.world.query("select state from request_file order by id")]
+
+    def check(self, count: int) -> None:
+        """Every row has its answer, and every request was accepted once."""
+        table = self.world.table(self.world.pipeline())
+        assert list(table["result_type"]) == ["succeeded"] * count
+        asked = self.world.asked()
+        assert len(asked) == len(set(asked)) == count
+
+
+@pytest.fixture
+def scene(new_world: Callable[..., World]) -> Iterator[Scene]:
+    made = new_world()
+    with Proxy(made.emulator.url) as proxy:
+        world = new_world(BATCH_ASSETS_EMULATOR=proxy.url)
+        built = Scene(world, proxy)
+        yield built
+        for child in built.children:
+            if child.poll() is None:
+                child.kill()
+            child.communicate()
+
+
+def _kill(child: subprocess.Popen[str]) -> None:
+    child.kill()
+    assert child.wait() == -signal.SIGKILL
+
+
+def test_killed_after_the_intent_before_the_server_got_anything(scene: Scene) -> None:
+    scene.world.build(scene.world.pipeline(texts(3)))
+    scene.proxy.hold("request")
+    child = scene.start(_SUBMIT)
+    assert scene.proxy.held.wait(60)
+    assert scene.rows() == [("sending",)]
+    _kill(child)
+    scene.proxy.cut()
+    scene.finish_in_another_process()
+    scene.check(3)
+
+
+def test_killed_while_waiting_for_a_server_that_goes_on_by_itself(scene: Scene) -> None:
+    """The bytes were on their way: the batch appears after the death of its process."""
+    scene.world.build(scene.world.pipeline(texts(3)))
+    scene.proxy.hold("reply")
+    child = scene.start(_SUBMIT)
+    assert scene.proxy.held.wait(60)
+    assert len(scene.world.accepted()) == 1
+    _kill(child)
+    scene.finish_in_another_process()
+    scene.check(3)
+    scene.proxy.let_go()
+
+
+def test_killed_between_the_receipt_and_the_ledger(scene: Scene) -> None:
+    pipeline = scene.world.pipeline(texts(3))
+    folder = scene.world.submission_folder(pipeline, scene.world.build(pipeline))
+    scene.proxy.hold("reply")
+    child = scene.start(_SUBMIT)
+    assert scene.proxy.held.wait(60)
+    database = scene.lock_ledger()  # the child's next transaction waits
+    scene.proxy.let_go()
+    wait_for(lambda: list(folder.glob("*.batch.json")), "the receipt")
+    _kill(child)
+    database.close()
+    scene.world.emulator.faults(
+        [{"match": {"path": "/v1/messages/batches", "method": "GET"}, "action": {"hide_from_list": 9999}}]
+    )
+    assert scene.rows() == [("sending",)]
+    scene.finish_in_another_process()
+    scene.check(3)
+
+
+def test_killed_between_two_files(scene: Scene) -> None:
+    scene.world.build(scene.world.pipeline(texts(4), batching={"max_requests": 2}))
+    scene.world.emulator.faults([{"match": {"method": "POST", "nth": 2}, "action": {"delay": 3600}}])
+    child = scene.start(_SUBMIT)
+    wait_for(lambda: scene.rows() == [("submitted",), ("sending",)], "the second intent")
+    _kill(child)
+    scene.world.emulator.reset_faults()
+    scene.finish_in_another_process()
+    scene.check(4)
+
+
+def test_frozen_before_the_reply_and_awake_after_another_took_over(scene: Scene) -> None:
+    scene.world.build(scene.world.pipeline(texts(3)))
+    scene.proxy.hold("reply")
+    frozen = scene.start(_SUBMIT)
+    assert scene.proxy.held.wait(60)
+    scene.freeze(frozen)
+    scene.finish_in_another_process()
+    before = scene.world.query("select * from history")
+    scene.proxy.let_go()
+    frozen.send_signal(signal.SIGCONT)
+    output, errors = frozen.communicate(timeout=60)
+    assert frozen.returncode == 0, errors
+    assert "another process has taken over" in output
+    assert scene.world.query("select * from history") == before
+    scene.check(3)
+
+
+def test_frozen_in_mid_upload_and_awake_after_another_sent_the_file(scene: Scene) -> None:
+    """An upload is never finished under a lease that was lost: no server accepts half a body."""
+    big = {key: text + "x" * 12_000_000 for key, text in texts(3).items()}
+    scene.world.build(scene.world.pipeline(big))
+    scene.proxy.hold("upload")
+    frozen = scene.start(_SUBMIT)
+    assert scene.proxy.held.wait(60)
+    scene.freeze(frozen)
+    scene.finish_in_another_process()
+    assert len(scene.world.accepted()) == 1
+    frozen.send_signal(signal.SIGCONT)
+    scene.proxy.let_go()
+    output, errors = frozen.communicate(timeout=60)
+    assert frozen.returncode == 0, errors
+    assert "taken over" in output
+    scene.check(3)
+
+
+def test_a_live_process_keeps_its_lease_however_long_it_takes(scene: Scene) -> None:
+    scene.world.build(scene.world.pipeline(texts(3)))
+    scene.proxy.hold("reply")
+    child = scene.start(_SUBMIT)
+    assert scene.proxy.held.wait(60)
+    started = time.time()
+
+    def renewed() -> list[Any]:
+        return scene.world.query("select 1 from lease where name like 'file:%' and until > :t", t=started + 2.5)
+
+    wait_for(renewed, "a lease renewed beyond its first end")
+    second = scene.start(_SUBMIT)
+    output, _ = second.communicate(timeout=60)
+    assert "another process is sending it" in output
+    assert scene.rows() == [("sending",)]
+    scene.proxy.let_go()
+    child.communicate(timeout=60)
+    scene.finish_in_another_process()
+    scene.check(3)
+
+
+def test_killed_in_mid_download(scene: Scene, tmp_path: Path) -> None:
+    """A response file is there whole or not at all; the next process downloads it again."""
+    scene.world.send(scene.world.pipeline(texts(3)))
+    scene.world.emulator.faults([{"match": {"path": "*/results", "times": 1}, "action": {"delay": 3600}}])
+    child = scene.start(_FINISH)
+    wait_for(lambda: scene.world.calls()["GET /v1/messages/batches/{id}/results"], "the download")
+    _kill(child)
+    assert not list(scene.world.path("asked", "responses").glob("*.parquet"))
+    scene.finish_in_another_process()
+    scene.check(3)
+    assert not [
+        path for path in scene.world.path("asked", "results").glob("*.parquet") if path.name != "results.parquet"
+    ]

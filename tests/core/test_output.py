@@ -1,0 +1,163 @@
+"""Typed columns of an output schema, and answers that do not match it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.core.errors import ConfigError
+from batch_assets.core.output_schema import OutputSchema
+
+from .support import CREATE, World, params, texts
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "label": {"type": "string", "enum": ["good", "bad"]},
+        "score": {"type": "number"},
+        "stars": {"type": "integer"},
+        "sure": {"type": "boolean"},
+        "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "where": {"type": "object", "properties": {"page": {"type": "integer"}}, "required": ["page"]},
+        "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
+        "linked": {"$ref": "#/$defs/item"},
+    },
+    "required": ["label", "score"],
+    "additionalProperties": False,
+    "$defs": {"item": {"type": "object", "properties": {"n": {"type": "number"}}}},
+}
+TYPES = {
+    "label": pa.string(),
+    "score": pa.float64(),
+    "stars": pa.int64(),
+    "sure": pa.bool_(),
+    "note": pa.string(),
+    "tags": pa.list_(pa.string()),
+    "where": pa.struct([("page", pa.int64())]),
+    "either": pa.string(),
+    "linked": pa.struct([("n", pa.float64())]),
+}
+
+
+def test_each_property_has_its_own_column_and_type(world: World) -> None:
+    pipeline = world.pipeline(texts(20), params=params(max_tokens=2000), output_schema=SCHEMA)
+    table = world.run(pipeline)
+    schema = pq.read_schema(world.path("asked", "results", "results.parquet"))
+    assert {name: schema.field(name).type for name in TYPES} == TYPES
+    assert schema.names[5 : 5 + len(TYPES)] == list(TYPES)
+    for row in table.to_dict("records"):
+        answer = orjson.loads(row["response_text"])
+        assert row["label"] == answer["label"]
+        assert row["score"] == answer["score"]
+        assert row["error_type"] is None or row["error_type"] != row["error_type"]
+
+
+def test_the_schema_is_sent_as_written(world: World) -> None:
+    """Its strings are no templates."""
+    schema = {"type": "object", "properties": {"x": {"type": "string", "description": "{{ not a template }}"}}}
+    pipeline = world.pipeline(texts(1), output_schema=schema, params=params(output_config={"effort": "low"}))
+    world.send(pipeline)
+    (batch,) = world.accepted()
+    (request,) = orjson.loads(world.sent_body(batch["id"]))["requests"]
+    assert request["params"]["output_config"] == {
+        "effort": "low",
+        "format": {"type": "json_schema", "schema": schema},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("not json", "not valid JSON"),
+        ('{"label": "good"', "not valid JSON"),
+        ("[1]", "not a JSON object"),
+        ('{"label": "good"}', "lacks the property 'score'"),
+        ('{"label": 5, "score": 1}', "'label' is not of the type string"),
+        ('{"label": "x", "score": true}', "'score' is not of the type double"),
+        ('{"label": "x", "score": 1, "stars": 1.5}', "'stars' is not of the type int64"),
+        ('{"label": "x", "score": 1, "stars": 9223372036854775808}', "'stars' is not"),
+        ('{"label": "x", "score": 1, "tags": "a"}', "'tags' is not"),
+        ('{"label": "x", "score": 1, "tags": [1]}', "'tags' is not"),
+        ('{"label": "x", "score": 1, "where": {"page": "a"}}', "'where' is not"),
+    ],
+)
+def test_an_answer_that_does_not_match_is_null_with_a_reason(text: str, said: str) -> None:
+    good = '{"label": "x", "score": 1, "stars": 2.0, "either": {"a": [1]}, "extra": 5, "tags": null}'
+    arrays, problems = OutputSchema(SCHEMA).columns([good, text, None])
+    values = dict(zip(TYPES, arrays, strict=True))
+    assert problems[0] is None
+    assert said in (problems[1] or "")
+    assert problems[2] is None
+    assert {name: array.type for name, array in values.items()} == TYPES
+    assert values["stars"].to_pylist() == [2, None, None]
+    assert values["either"].to_pylist() == ['{"a":[1]}', None, None]
+    assert all(array[1].as_py() is None for array in arrays)
+
+
+@pytest.mark.parametrize(("kind", "said"), [("max_tokens", "not valid JSON"), ("refusal", "holds no text")])
+def test_a_succeeded_answer_that_is_unusable_stays_succeeded_and_says_why(
+    world: World, kind: str, said: str
+) -> None:
+    world.emulator.faults([{"match": CREATE, "action": {"error_mix": {kind: 0.5}}}])
+    pipeline = world.pipeline(texts(20), params=params(max_tokens=2000), output_schema=SCHEMA)
+    world.send(pipeline)
+    report = world.finish(pipeline).results
+    table = world.table(pipeline)
+    assert set(table["result_type"]) == {"succeeded"}
+    odd = table[table["error_type"] == "invalid_output"]
+    assert report is not None
+    assert 0 < len(odd) < 20
+    assert report.invalid_outputs == len(odd)
+    assert odd["error_message"].str.contains(said).all()
+    assert odd["label"].isna().all()
+    assert (odd["stop_reason"] == kind).all()
+    assert table[table["error_type"].isna()]["label"].notna().all()
+    assert len(world.accepted()) == 1
+
+
+def test_a_refusal_without_a_schema_is_a_row_without_text(world: World) -> None:
+    world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"refusal": 1.0}}}])
+    table = world.run(world.pipeline(texts(2)))
+    assert table["response_text"].isna().all()
+    assert list(table["stop_reason"]) == ["refusal"] * 2
+    assert list(table["result_type"]) == ["succeeded"] * 2
+
+
+def test_the_answer_of_a_tool_call_is_kept_raw(world: World) -> None:
+    tool = {"name": "rate", "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+    asked = params(max_tokens=1000, tools=[tool], tool_choice={"type": "tool", "name": "rate"})
+    table = world.run(world.pipeline(texts(2), params=asked))
+    assert table["response_text"].isna().all()
+    for raw in table["response_json"]:
+        assert orjson.loads(raw)["content"][0]["type"] == "tool_use"
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"type": "array"}, 'must be of "type": "object"'),
+        (
+            {"type": "object", "properties": {"batch_id": {"type": "string"}}},
+            "'batch_id' has the name of a results",
+        ),
+        ("nope.json", "nope.json is not beside the pipeline file; JSON files there: broken.json"),
+        ("broken.json", "broken.json is not valid JSON"),
+        ("../outside.json", "lies outside the pipeline's folder"),
+    ],
+)
+def test_a_schema_that_cannot_be_used_is_named_at_load(world: World, schema: Any, said: str) -> None:
+    (world.folder / "broken.json").write_text("{")
+    with pytest.raises(ConfigError, match=said) as caught:
+        world.pipeline(texts(1), output_schema=schema)
+    assert caught.value.field == "output_schema"
+
+
+def test_a_property_named_as_a_carried_column_names_the_line_to_add(world: World) -> None:
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+    with pytest.raises(ConfigError, match="`text: dataset_text`"):
+        world.build(world.pipeline(texts(1), output_schema=schema))

@@ -1,0 +1,199 @@
+"""Downloads: shuffled, cut short, spoiled or gone; what was cut is never taken for whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pandas as pd
+import pytest
+
+from batch_assets.core.chain import CollectedResults
+
+from .support import RESULTS, World, params, texts
+
+
+def spoil(world: World, times: int | None = None, **action: Any) -> None:
+    """The next downloads are spoiled."""
+    match = RESULTS | ({"times": times} if times else {})
+    world.emulator.faults([{"match": match, "action": action}])
+
+
+def collect(world: World, count: int = 6, **attributes: Any) -> CollectedResults:
+    """Submits that many rows and collects once."""
+    pipeline = world.pipeline(texts(count), **attributes)
+    world.send(pipeline)
+    return world.collect(pipeline)
+
+
+def responses(world: World) -> list[pd.DataFrame]:
+    return [pd.read_parquet(path) for path in sorted(world.path("asked", "responses").glob("*"))]
+
+
+def test_answers_come_in_any_order_and_stand_in_the_datasets(world: World) -> None:
+    done = collect(world, 500)
+    assert done.problems == []
+    table = world.table(world.pipeline())
+    assert list(table["id"]) == [f"row-{number}" for number in range(500)]
+    for row in table.itertuples():
+        assert row.text in row.response_text
+    (stored,) = responses(world)
+    assert list(stored["custom_id"]) == list(table["custom_id"])
+
+
+def test_the_raw_message_is_kept_byte_for_byte(world: World) -> None:
+    collect(world, 3)
+    table = world.table(world.pipeline())
+    for row in table.itertuples():
+        message = orjson.loads(row.response_json)
+        assert message["id"] == row.message_id
+        assert message["content"][0]["text"] == row.response_text
+        assert message["usage"]["input_tokens"] == row.input_tokens
+        assert orjson.dumps(message).decode() == row.response_json
+
+
+@pytest.mark.parametrize("ending", ["abort", "reset", "content_length", "clean", "chunked"])
+@pytest.mark.parametrize("truncate", [{"fraction": 0.5}, {"fraction": 0.5, "at_line_end": True}, {"bytes": 0}])
+def test_a_download_that_was_cut_is_done_again(world: World, ending: str, truncate: dict[str, Any]) -> None:
+    spoil(world, times=1, truncate=truncate, ending=ending)
+    done = collect(world)
+    assert done.collected == []
+    assert "again" in done.problems[0]
+    assert not list(world.path("asked", "responses").glob("*.parquet"))
+    table_before = world.table(world.pipeline())
+    assert set(table_before["result_type"]) == {"pending"}
+    world.finish(world.pipeline())
+    assert list(world.table(world.pipeline())["result_type"]) == ["succeeded"] * 6
+    assert len(world.accepted()) == 1
+
+
+def test_cut_connections_never_make_an_answer_missing(world: World) -> None:
+    """A broken connection says nothing about the results: it is tried for as long as it takes."""
+    spoil(world, times=5, truncate={"fraction": 0.5}, ending="reset")
+    pipeline = world.pipeline(texts(6))
+    world.send(pipeline)
+    for _ in range(5):
+        assert world.collect(pipeline).collected == []
+    done = world.collect(pipeline)
+    assert done.results is not None
+    assert dict(done.results.counts) == {"succeeded": 6}
+
+
+@pytest.mark.parametrize("lines", [{"duplicate": 2}, {"foreign": 2}])
+def test_lines_too_many_are_told_and_change_no_answer(world: World, lines: dict[str, int]) -> None:
+    spoil(world, lines=lines)
+    pipeline = world.pipeline(texts(6))
+    world.send(pipeline)
+    for number in (1, 2):
+        assert f"download {number} of 3" in world.collect(pipeline).problems[0]
+    done = world.collect(pipeline)
+    assert done.collected[0].missing == 0
+    assert ("2 not ours" if "foreign" in lines else "2 twice") in done.problems[0]
+    table = world.table(pipeline)
+    assert list(table["result_type"]) == ["succeeded"] * 6
+    assert all(row.text in row.response_text for row in table.itertuples())
+
+
+def test_missing_lines_are_asked_again_after_three_downloads(world: World) -> None:
+    spoil(world, times=3, lines={"missing": 2})
+    pipeline = world.pipeline(texts(6))
+    world.send(pipeline)
+    for _ in range(2):
+        done = world.collect(pipeline)
+        assert done.collected == []
+        assert "2 of ours missing" in done.problems[0]
+    done = world.collect(pipeline)
+    assert (done.collected[0].missing, done.results and done.results.ask_again) == (2, 2)
+    assert sorted(world.table(pipeline)["result_type"]) == ["pending"] * 2 + ["succeeded"] * 4
+    (stored,) = responses(world)
+    assert list(stored["error_type"].dropna()) == ["missing_result"] * 2
+    world.finish(pipeline)
+    table = world.table(pipeline)
+    assert set(table["result_type"]) == {"succeeded"}
+    assert sorted(table["attempts"]) == [1, 1, 1, 1, 2, 2]
+    assert [batch["requests"] for batch in world.accepted()] == [6, 2]
+
+
+def test_a_whole_file_that_is_lost_is_asked_again(world: World) -> None:
+    spoil(world, times=3, truncate={"bytes": 0}, ending="chunked")
+    pipeline = world.pipeline(texts(4))
+    world.send(pipeline)
+    world.finish(pipeline)
+    assert [batch["requests"] for batch in world.accepted()] == [4, 4]
+
+
+def test_a_line_that_cannot_be_read_is_a_missing_result(world: World) -> None:
+    """It counts as one only after three downloads: the answer was paid for and may come whole yet."""
+    spoil(world, times=3, lines={"garbage": 1})
+    pipeline = world.pipeline(texts(4))
+    world.send(pipeline)
+    for number in (1, 2):
+        assert f"download {number} of 3" in world.collect(pipeline).problems[0]
+    world.collect(pipeline)
+    (stored,) = responses(world)
+    assert list(stored["error_type"].dropna()) == ["missing_result"]
+    world.finish(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+def test_an_unknown_result_type_is_kept_as_an_error_and_not_asked_again(world: World) -> None:
+    spoil(world, lines={"unknown_type": 1})
+    pipeline = world.pipeline(texts(4))
+    table = world.run(pipeline)
+    odd = table[table["result_type"] == "errored"]
+    assert list(odd["error_type"]) == ["unknown_result_type"]
+    assert "'postponed'" in odd["error_message"].iloc[0]
+    assert len(world.accepted()) == 1
+
+
+def test_archived_results_are_named_and_not_asked_again(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    world.emulator.archive_batches()
+    table = world.run(pipeline)
+    assert set(table["error_type"]) == {"results_archived"}
+    assert "29 days" in table["error_message"][0]
+    assert len(world.accepted()) == 1
+
+
+def test_results_that_are_not_there_yet_are_waited_for(world: World) -> None:
+    spoil(world, times=2, status=404)
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    assert "404" not in world.collect(pipeline).problems[0]
+    world.finish(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+@pytest.mark.parametrize("status", [401, 500, 302])
+def test_a_refused_download_is_told_and_done_later(world: World, status: int) -> None:
+    spoil(world, times=3, status=status)
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    assert f"HTTP {status}" in world.collect(pipeline).problems[0]
+    world.finish(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+def test_separators_inside_texts_end_no_line(world: World) -> None:
+    odd = {str(at): f"before{mark}after" for at, mark in enumerate("\u2028\u2029\x85\x0b\x0c\x1c\r\0\ufeff")}
+    table = world.run(world.pipeline(odd))
+    assert list(table["result_type"]) == ["succeeded"] * len(odd)
+    for row in table.itertuples():
+        assert odd[row.id] in row.response_text
+
+
+def test_one_broken_batch_does_not_hold_up_the_others(world: World) -> None:
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    first, _ = world.send(pipeline).submitted
+    world.emulator.faults([{"match": {"path": f"*/{first}/results"}, "action": {"status": 400}}])
+    done = world.collect(pipeline)
+    assert (len(done.collected), len(done.problems)) == (1, 1)
+    assert list(world.table(pipeline)["result_type"]) == ["pending"] * 2 + ["succeeded"] * 2
+
+
+def test_requests_that_validation_refuses_are_final(world: World) -> None:
+    table = world.run(world.pipeline(texts(2), params=params(max_tokens=10_000_000)))
+    assert list(table["error_type"]) == ["invalid_request_error"] * 2
+    assert table["error_message"].str.contains("max_tokens").all()
+    assert list(table["attempts"]) == [1, 1]

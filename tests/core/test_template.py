@@ -1,0 +1,236 @@
+"""One row -> the exact bytes of its params."""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_assets.core.errors import ConfigError
+from batch_assets.core.template import RowRejectedError, Template
+
+ANY_TEXT = st.text()  # no surrogates: what a dataset can hold
+
+
+def render(params: Any, row: dict[str, Any] | None = None, folder: Path = Path("/nowhere")) -> Any:
+    return orjson.loads(Template({"p": params}, folder, "x/defs.yaml").render(row or {}))["p"]
+
+
+def rejected(params: dict[str, Any], row: dict[str, Any], folder: Path = Path("/nowhere")) -> RowRejectedError:
+    with pytest.raises(RowRejectedError) as caught:
+        Template(params, folder, "x/defs.yaml").render(row)
+    return caught.value
+
+
+def refused(params: dict[str, Any], folder: Path = Path("/nowhere")) -> ConfigError:
+    """The error with which loading the pipeline ends."""
+    with pytest.raises(ConfigError) as caught:
+        Template(params, folder, "x/defs.yaml")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("value", "becomes"),
+    [
+        (5, 5),
+        (2.5, 2.5),
+        (True, True),
+        (None, None),
+        ("x", "x"),
+        ([1, {"a": None}], [1, {"a": None}]),
+        ({"b": 1, "a": [2]}, {"b": 1, "a": [2]}),
+        (date(2024, 1, 2), "2024-01-02"),
+        (datetime(2024, 1, 2, 3, 4, 5, tzinfo=UTC), "2024-01-02T03:04:05+00:00"),
+        (Decimal("1.50"), "1.50"),
+    ],
+)
+@pytest.mark.parametrize(
+    "source", ["{{ v }}", "{{v}}", " {{ v }}\n", "{{- v -}}", "{{ (v) }}", "{{ v if True else 0 }}"]
+)
+def test_a_whole_expression_keeps_the_type_of_its_value(source: str, value: Any, becomes: Any) -> None:
+    assert render(source, {"v": value}) == becomes
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("v={{ v }}", "v=5"),
+        ("{{ v }}{{ v }}", "55"),
+        ("{{ v }} {{ v }}", "5 5"),
+        ("a{{ n }}b", "ab"),  # null renders as nothing
+        ("{% if v == 5 %}five{% endif %}", "five"),
+        ("{# note #}{{ v }}", "5"),
+        ("{{ '}} {{' }}", "}} {{"),
+        ("{% raw %}{{ v }}{% endraw %}", "{{ v }}"),
+        ("plain } text {", "plain } text {"),
+    ],
+)
+def test_anything_else_is_text(source: str, text: str) -> None:
+    assert render(source, {"v": 5, "n": None}) == text
+
+
+@pytest.mark.parametrize("name", ["content", "text", "system"])
+@pytest.mark.parametrize(("value", "text"), [(5, "5"), (True, "True"), (Decimal("1.50"), "1.50"), ("x", "x")])
+def test_a_scalar_becomes_text_where_the_api_wants_text(name: str, value: Any, text: str) -> None:
+    assert render({name: "{{ v }}"}, {"v": value}) == {name: text}
+
+
+@pytest.mark.parametrize("value", [None, "", "  \n\t", "\u3000\xa0"])
+@pytest.mark.parametrize("source", ["{{ v }}", "{{ v }}\n", "{{ '' }}{{ v }}"])
+def test_null_and_white_space_are_an_empty_prompt(source: str, value: Any) -> None:
+    error = rejected({"messages": [{"role": "user", "content": source}]}, {"v": value})
+    assert (error.reason, "params.messages[0].content" in error.message) == ("empty_prompt", True)
+
+
+def test_empty_text_in_blocks_that_the_dataset_holds_is_an_empty_prompt() -> None:
+    block = [{"type": "text", "text": " "}]
+    assert rejected({"messages": [{"content": "{{ v }}"}]}, {"v": block}).reason == "empty_prompt"
+    assert rejected({"messages": "{{ v }}"}, {"v": [{"role": "user", "content": block}]}).reason == "empty_prompt"
+
+
+def test_yielded_lists_are_spliced_in_and_null_drops_the_entry() -> None:
+    last = {"role": "user", "content": "{{ text }}"}
+    shots = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+    row = {"shots": shots, "none": None, "one": shots[0], "text": "t"}
+    messages = ["{{ shots }}", "{{ none }}", "{{ one }}", last]
+    assert render(messages, row) == [*shots, shots[0], {"role": "user", "content": "t"}]
+    assert render([last, "{{ none }}"], row) == [{"role": "user", "content": "t"}]
+    assert rejected({"messages": ["{{ none }}"]}, row).reason == "empty_prompt"
+    assert rejected({"messages": ["{{ e }}"]}, {"e": []}).reason == "empty_prompt"
+
+
+def test_lists_of_plain_strings_stay_as_they_are() -> None:
+    assert render(["stop", "x {{ v }}", "{{ v }}"], {"v": 5}) == ["stop", "x 5", 5]
+
+
+@pytest.mark.parametrize("source", ["{{ v.nope }}", "x {{ v.nope }}", "{{ v.nope.more }}", "x {{ v[0] }}"])
+def test_an_undefined_value_rejects_the_row_naming_the_field(source: str) -> None:
+    error = rejected({"system": source}, {"v": {"a": 1}})
+    assert error.reason == "template_error"
+    assert error.message.startswith("params.system: ")
+
+
+@pytest.mark.parametrize("source", ["{{ 1 / v }}", "x {{ 1 / v }}", "{{ v + 'x' }} x", "{{ v.x() }}"])
+def test_whatever_fails_for_a_row_rejects_that_row(source: str) -> None:
+    assert rejected({"system": source}, {"v": 0}).reason == "template_error"
+
+
+def test_a_lone_surrogate_that_a_template_makes_rejects_the_row() -> None:
+    for source in ("{{ v }}", "{{ v }} x"):
+        assert rejected({"system": source}, {"v": "\ud83d"}).reason == "invalid_unicode"
+    assert rejected({"messages": "{{ v }}"}, {"v": [{"content": "\ud83d"}]}).reason == "invalid_unicode"
+
+
+def test_a_number_that_json_cannot_carry_rejects_the_row() -> None:
+    error = rejected({"max_tokens": "{{ v }}"}, {"v": 2**70})
+    assert (error.reason, "max_tokens" in error.message) == ("template_error", True)
+
+
+def test_key_order_is_the_authors_and_bytes_are_compact() -> None:
+    params = {"z": 1, "a": {"y": "{{ v }}", "b": [True, None, 1.5, "ü"]}, "model": "m"}
+    rendered = Template(params, Path("/nowhere"), "x").render({"v": 'quote " and \\ and \n'})
+    expected = '{"z":1,"a":{"y":"quote \\" and \\\\ and \\n","b":[true,null,1.5,"ü"]},"model":"m"}'
+    assert rendered == expected.encode()
+
+
+def test_objects_of_the_dataset_keep_their_order_too() -> None:
+    assert (
+        Template({"p": "{{ v }}"}, Path("/nowhere"), "x").render({"v": {"z": 1, "a": 2}}) == b'{"p":{"z":1,"a":2}}'
+    )
+
+
+@given(ANY_TEXT, ANY_TEXT)
+def test_any_text_arrives_as_it_is(first: str, second: str) -> None:
+    row = {"a": first, "b": second}
+    assert render("{{ a }}", row) == first
+    assert render("<{{ a }}|{{ b }}>", row) == f"<{first}|{second}>"
+    assert render(["{{ c }}"], {"c": [{"k": first}]}) == [{"k": first}]
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | ANY_TEXT,
+                    lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=8))  # fmt: skip
+def test_any_json_value_arrives_as_it_is(value: Any) -> None:
+    assert render("{{ v }}", {"v": value}) == value
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}"), min_size=1))
+def test_text_without_marks_is_sent_as_written(text: str) -> None:
+    assert render([text, {"k": text}]) == [text, {"k": text}]
+
+
+def test_includes_see_the_row(tmp_path: Path) -> None:
+    (tmp_path / "inner.md").write_text("[{{ name }}]")
+    (tmp_path / "system.md").write_text("Hello {% include 'inner.md' %}, {{ place }}")
+    template = Template({"system": "{% include 'system.md' %}!"}, tmp_path, "x")
+    assert template.columns == {"name", "place"}
+    assert template.where("place") == "params.system"
+    assert orjson.loads(template.render({"name": "N", "place": "P"})) == {"system": "Hello [N], P!"}
+
+
+def test_includes_see_variables_of_the_template_that_includes_them(tmp_path: Path) -> None:
+    (tmp_path / "item.md").write_text("- {{ item }} of {{ who }} ({{ name }})\n")
+    source = "{% set who = 'them' %}{% for item in items %}{% include 'item.md' %}{% endfor %}"
+    template = Template({"system": source}, tmp_path, "x")
+    assert template.columns == {"items", "name"}
+    rendered = orjson.loads(template.render({"items": ["a", "b"], "name": "n"}))["system"]
+    assert rendered == "- a of them (n)- b of them (n)"
+
+
+def test_macros_of_another_file_can_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "macros.md").write_text("{% macro shout(word) %}{{ word | upper }}!{% endmacro %}")
+    source = "{% from 'macros.md' import shout %}{{ shout(v) }}"
+    template = Template({"system": source}, tmp_path, "x")
+    assert (template.columns, template.render({"v": "hey"})) == ({"v"}, b'{"system":"HEY!"}')
+
+
+def test_a_template_that_reads_no_column_is_rendered_once(tmp_path: Path) -> None:
+    """Its file may be gone when rows are rendered: the text was folded into a constant."""
+    (tmp_path / "system.md").write_text("The {{ 'same' }} for all")
+    template = Template({"system": "{% include 'system.md' %}", "k": "{{ v }}"}, tmp_path, "x")
+    (tmp_path / "system.md").unlink()
+    assert template.render({"v": 1}) == b'{"system":"The same for all","k":1}'
+
+
+@pytest.mark.parametrize(
+    ("params", "field", "said"),
+    [
+        ({"system": "{{ a"}, "params.system", "unexpected end|expected token"),
+        ({"system": "x {% if %}"}, "params.system", "line 1"),
+        ({"messages": [{"content": "{{ a b }}"}]}, "params.messages[0].content", "expected token"),
+        ({"messages": ["{{ a | }}"]}, "params.messages[0]", ""),
+        ({"system": "{{ a | nofilter }}"}, "params.system", "nofilter"),
+        ({"system": "x {{ a | nofilter }}"}, "params.system", "nofilter"),
+        ({"system": "{{ a is notest }}"}, "params.system", "notest"),
+        ({"messages": ["{{ a | nofilter }}"]}, "params.messages[0]", "nofilter"),
+        ({"system": "x {{ 1 / 0 }}"}, "params.system", "division by zero"),
+        ({"system": "{% include 'nope.md' %}"}, "params.system", "'nope.md' is not beside"),
+        ({"system": "  "}, "params.system", "empty text"),
+        ({"system": None}, "params.system", "null where the API wants text"),
+        ({"k": {1, 2}}, "params.k", "has no JSON form"),
+        ({"system": "lone \ud83d"}, "params.system", "Unicode"),
+        ({"system": "{{ a | random }}"}, "params.system", "random"),
+    ],
+)
+def test_a_mistake_in_a_template_is_named_at_load(params: dict[str, Any], field: str, said: str) -> None:
+    error = refused(params)
+    assert (error.source, error.field) == ("x/defs.yaml", field)
+    assert any(part in error.problem for part in said.split("|"))
+
+
+def test_a_syntax_error_in_an_included_file_names_that_file(tmp_path: Path) -> None:
+    (tmp_path / "system.md").write_text("line one\n{{ a b }}")
+    assert "system.md, line 2" in refused({"system": "{% include 'system.md' %}"}, tmp_path).problem
+
+
+def test_base64_encodes_bytes_and_text() -> None:
+    assert render("{{ v | base64 }}", {"v": b"\x00\xff"}) == base64.b64encode(b"\x00\xff").decode()
+    assert render("x{{ v | base64 }}", {"v": "ü"}) == "x" + base64.b64encode("ü".encode()).decode()
+    assert rejected({"k": "{{ v }}"}, {"v": b"raw"}).reason == "template_error"
+    assert rejected({"system": "{{ v }}"}, {"v": b"raw"}).reason == "template_error"
