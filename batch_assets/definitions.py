@@ -5,11 +5,13 @@ from pathlib import Path
 
 import dagster as dg
 
+from batch_assets.dagster.pipelines import with_unique_names
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """The code location."""
-    found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    found = with_unique_names(dg.load_from_defs_folder(path_within_project=Path(__file__).parent))
     # Runs what hangs on results without a click; Dagster's own default sensor starts stopped.
     automation = dg.AutomationConditionSensorDefinition(
         "default_automation_condition_sensor",

@@ -198,7 +198,7 @@ class _Run:
 
 
 def _why_stuck(standing: Standing) -> str:
-    refused = [file for file in standing.files if file.state == "refused"]
+    refused = [file for file in standing.files if file.state in ("refused", "stopped")]
     lost = [batch.id for batch in standing.batches if batch.state == "unreachable"]
     reasons = [f"the API refused {file.id}: {file.error}" for file in refused]
     if lost:

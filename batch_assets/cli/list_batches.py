@@ -61,11 +61,11 @@ def _owners(root: Root) -> dict[str, str]:
     if not has_ledger(root.settings):
         return {}
     with root.ledger.read() as tx:
-        known = batches.in_state(tx, "open", "unreachable", "ended", "collected", "paid_twice")
+        known = batches.in_state(tx, "open", "unreachable", "ended", "collected")
     return dict(_described(known))
 
 
 def _described(known: list[Batch]) -> Iterator[tuple[str, str]]:
     for batch in known:
         if batch.file_id is not None:
-            yield batch.id, f"{batch.pipeline}  {batch.file_id}"
+            yield batch.id, f"{batch.pipeline}  {batch.file_id}" + ("  PAID TWICE" if batch.paid_twice else "")

@@ -46,7 +46,8 @@ class Standing:
     def pending_files(self) -> list[RequestFile]:
         """Files that may still bring answers without a person's help."""
         lost = {batch.id for batch in self.batches if batch.state == "unreachable"}
-        return [file for file in self.files if file.state in HOLDING and file.batch_id not in lost]
+        moving = (file for file in self.files if file.state in HOLDING and file.state != "stopped")
+        return [file for file in moving if file.batch_id not in lost]
 
     def next_look(self) -> float:
         """When something may have changed, by the ledger's clock."""

@@ -53,7 +53,7 @@ def _lines(tx: Transaction, submission: Submission) -> Iterator[str]:
     from batch_assets.core.ledger import batches, submissions
 
     files = submissions.waited_on(tx, submission.id)
-    states = ("open", "unreachable", "ended", "collected", "paid_twice")
+    states = ("open", "unreachable", "ended", "collected")
     known = batches.in_state(tx, *states, pipeline=submission.pipeline)
     ids = {file.id for file in files}
     mine = [batch for batch in known if batch.file_id in ids]
@@ -98,10 +98,11 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
     states = Counter(file.state for file in files)
     if submission.began_at is None and states["ready"]:
         return f"somebody to materialize {submission.pipeline}/batches, or: batch-assets run {submission.pipeline}"
-    work = work_for(tx, submission)
-    if work is not None:
+    work, in_states = work_for(tx, submission), {batch.state for batch in mine}
+    # While no batch has ended, a run could only write a table of rows that wait.
+    if work is not None and (work.send or "ended" in in_states or "open" not in in_states):
         return f"{again} ({work.reason})"
-    if any(batch.state == "open" for batch in mine):
+    if "open" in in_states:
         return "the API to end its batches"
     waiting = [file for file in files if file.state == "ready" and file.not_before > tx.now]
     if waiting:
@@ -109,17 +110,17 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
         return f"the API, which asked to send no more for {text.duration(seconds)}"
     if states["sending"]:
         return "an upload that is under way"
-    if states["refused"] or any(batch.state == "unreachable" for batch in mine):
+    if states["refused"] or states["stopped"] or "unreachable" in in_states:
         return "a person: see the errors"
     return again
 
 
 def _errors(files: list[RequestFile], mine: list[Batch]) -> Iterator[str]:
     for file in files:
-        if file.error and file.state in ("ready", "unresolved", "refused"):
+        if file.error and file.state in ("ready", "unresolved", "refused", "stopped"):
             yield f"{file.name} is {file.state}: {file.error}"
     for batch in mine:
         if batch.state == "unreachable":
             yield f"{batch.id}: the API answers 404. Is ANTHROPIC_API_KEY of the workspace that submitted it?"
-        elif batch.state == "paid_twice":
-            yield f"{batch.id} turned up after its requests had been sent again: they are paid twice"
+        if batch.paid_twice:
+            yield f"{batch.id} of {batch.file_id} is paid twice: it turned up after the file had been sent again"

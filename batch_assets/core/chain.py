@@ -100,7 +100,7 @@ def work_for(tx: Transaction, submission: Submission) -> Work | None:
     pause = PARTIAL_SECONDS if running > 0 else 0.0
     if ended:
         return Work(False, pause, f"{len(ended)} batches have ended")
-    if submission.began_at is not None and submission.joined_seq is None:
+    if unattended and submission.joined_seq is None:
         return Work(False, pause, "its table was never written")
     if any((file.collected_seq or 0) > (submission.joined_seq or 0) for file in waited):
         return Work(False, pause, "answers have come in since the last join")

@@ -1,4 +1,13 @@
-"""Types of CSV columns, decided over the whole file: a number only if every value prints back identically."""
+"""Types of CSV columns, decided over the whole file: a column is typed only if every value prints back.
+
+A prompt shows what the file shows: integers, floats, `True`/`False` and dates are taken as such only where
+Python prints every one of them as it was written, so that a value that comes late cannot change the prompts
+of the rows before it. A column of `10` and `2.5`, of `1.50` or of `true` stays text.
+
+ISO timestamps are the exception. A column of them, all with a zone or all without, becomes timestamps, and a
+prompt shows those as Python prints them: `2024-01-02T03:04:05` as `2024-01-02 03:04:05`, and one with a zone
+in UTC, `2024-01-02T03:04:05Z` as `2024-01-02 03:04:05+00:00`. `dataset.types: {at: string}` keeps the text.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +16,15 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_FLOAT_WITH_POINT = r"^-?(0|[1-9][0-9]*)\.(0|[0-9]*[1-9])$"
-_FLOAT_OR_INTEGER = r"^-?(0|[1-9][0-9]*)(\.[0-9]*[1-9])?$"
+_FLOAT = r"^-?(0|[1-9][0-9]*)\.(0|[0-9]*[1-9])$|^-?[1-9](\.[0-9]*[1-9])?e[+-][0-9]{2,3}$"
+_SURE_LENGTH = 16  # a point and 15 digits, which a double always holds
+_NOT_PLAIN = r"e|^-?0\.0000"  # what Python prints with an exponent
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 _ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
+# Years 1 to 9999, which is what Python's dates hold.
+_DAYS = (-719_162, 2_932_896)
+_MICROSECONDS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
 
 
 def _matches(pattern: str) -> Callable[[pa.Array], bool]:
@@ -25,43 +38,45 @@ def _casts(values: pa.Array, type_: pa.DataType) -> pa.Array | None:
         return None
 
 
-def _prints_back(type_: pa.DataType) -> Callable[[pa.Array], bool]:
-    def check(values: pa.Array) -> bool:
-        numbers = _casts(values, type_)
-        return numbers is not None and numbers.cast(pa.string()).equals(values.cast(pa.string()))
-
-    return check
+def _is_integer(values: pa.Array) -> bool:
+    numbers = _casts(values, pa.int64())
+    return numbers is not None and numbers.cast(pa.string()).equals(values.cast(pa.string()))
 
 
-def _float(pattern: str) -> Callable[[pa.Array], bool]:
-    """Plain decimals in one style whose digits a float64 holds (15 are always safe)."""
+def _is_float(values: pa.Array) -> bool:
+    """Plain decimals that are short, or that Arrow prints back, print back; Python is asked about the others."""
+    if not _matches(_FLOAT)(values):
+        return False
+    unsure = pc.greater(pc.binary_length(values), _SURE_LENGTH)
+    if pc.any(unsure).as_py():
+        printed = values.cast(pa.float64()).cast(pa.string())
+        unsure = pc.and_(unsure, pc.not_equal(printed, values.cast(pa.string())))
+    unsure = pc.or_(unsure, pc.match_substring_regex(values, _NOT_PLAIN))
+    return all(repr(float(text)) == text for text in values.filter(unsure).to_pylist())
+
+
+def _is_instant(type_: pa.DataType, pattern: str) -> Callable[[pa.Array], bool]:
     fits = _matches(pattern)
+    whole, (first, last) = (pa.int32(), _DAYS) if pa.types.is_date(type_) else (pa.int64(), _MICROSECONDS)
 
     def check(values: pa.Array) -> bool:
-        if not fits(values):
+        instants = _casts(values, type_) if fits(values) else None
+        if instants is None:
             return False
-        digits = pc.utf8_length(pc.replace_substring_regex(values, r"[^0-9]", ""))
-        return bool(pc.all(pc.less_equal(digits, 15)).as_py())
+        extremes = pc.min_max(instants.cast(whole))
+        return bool(first <= extremes["min"].as_py() and extremes["max"].as_py() <= last)
 
     return check
 
 
-def _instant(type_: pa.DataType, pattern: str) -> Callable[[pa.Array], bool]:
-    fits = _matches(pattern)
-    return lambda values: fits(values) and _casts(values, type_) is not None
-
-
-# In order of preference. "10" beside "2.5" is one style of writing floats, "10.0" beside "2.5" another;
-# mixed, the text would not print back, so it stays text.
+# In order of preference.
 CANDIDATES: list[tuple[pa.DataType, Callable[[pa.Array], bool]]] = [
-    (pa.int64(), _prints_back(pa.int64())),
-    (pa.float64(), _float(_FLOAT_WITH_POINT)),
-    (pa.float64(), _float(_FLOAT_OR_INTEGER)),
-    (pa.bool_(), _matches("^(true|false)$")),
+    (pa.int64(), _is_integer),
+    (pa.float64(), _is_float),
     (pa.bool_(), _matches("^(True|False)$")),
-    (pa.date32(), _instant(pa.date32(), _DATE)),
-    (pa.timestamp("us"), _instant(pa.timestamp("us"), _TIMESTAMP + "$")),
-    (pa.timestamp("us", "UTC"), _instant(pa.timestamp("us", "UTC"), _TIMESTAMP + _ZONE)),
+    (pa.date32(), _is_instant(pa.date32(), _DATE)),
+    (pa.timestamp("us"), _is_instant(pa.timestamp("us"), _TIMESTAMP + "$")),
+    (pa.timestamp("us", "UTC"), _is_instant(pa.timestamp("us", "UTC"), _TIMESTAMP + _ZONE)),
 ]
 
 
@@ -75,7 +90,7 @@ class ColumnType:
     def watch(self, values: pa.Array) -> None:
         """Takes the next values (strings, nulls allowed)."""
         values = values.drop_null()
-        if len(values) == 0 or not self._open:
+        if len(values) == 0:
             return
         self._seen = True
         head = values.slice(0, 100)  # most columns are settled by their first values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
@@ -13,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.readers import READERS, FileReader, agree_on_types
-from batch_assets.core.rows import Rows
+from batch_assets.core.rows import Rows, plain_type
 
 ROW_NUMBER = "row_number"
 _GLOB = frozenset("*?[")
@@ -37,17 +38,24 @@ class Dataset:
         agree_on_types(self._readers)
         self.schema = self._unified_schema()
         self.key = config.key or ROW_NUMBER
+        if all(reader.blank for reader in self._readers):
+            self.schema = _named_columns(pipeline)
         self._check_types(config.types)
         if config.key is None and ROW_NUMBER in self.schema.names:
             self._fail("key", f"the dataset has a column {ROW_NUMBER!r}: name it as the row key, or another")
         if config.key is not None:
             self.check_column(config.key, "key")
+            if pa.types.is_nested(self.key_type):
+                self._fail(
+                    "key", f"the column {self.key!r} is of the type {self.key_type}; name one of plain values"
+                )
         columns = config.columns
         if columns is None:
             columns = [name for name in self.schema.names if name != self.key]
         self.carried = dict(columns) if isinstance(columns, dict) else {name: name for name in columns}
         for name in self.carried:
             self.check_column(name, "columns")
+        pipeline.template.fit(self.schema.names)
 
     @property
     def key_type(self) -> pa.DataType:
@@ -67,7 +75,7 @@ class Dataset:
         target = pa.schema([self.schema.field(name) for name in wanted or self.schema.names[:1]])
         number = 0
         for reader in self._readers:
-            for rows in reader.rows(target):
+            for rows in self._rows_of(reader, target):
                 count = len(rows.table)
                 numbers = pa.array(range(number, number + count), pa.int64())
                 if not wanted:
@@ -77,6 +85,12 @@ class Dataset:
                     rows.table = rows.table.add_column(position, ROW_NUMBER, numbers)
                 number += count
                 yield rows
+
+    def _rows_of(self, reader: FileReader, target: pa.Schema) -> Iterator[Rows]:
+        try:
+            yield from reader.rows(target)
+        except DatasetError as error:
+            self._fail("path", str(error))
 
     def read_file(self, name: str) -> bytes:
         """A file within the dataset's folder, for the template filter `file_base64`."""
@@ -123,9 +137,12 @@ class Dataset:
 
     def _reader(self, name: str, types: dict[str, str]) -> FileReader:
         ending = _format(name)
-        if ending is not None:
+        if ending is None:
+            self._fail("path", f"{name}: the name must end in {', '.join(READERS)}")
+        try:
             return READERS[ending](self._fs, name, types)
-        self._fail("path", f"{name}: the name must end in {', '.join(READERS)}")
+        except DatasetError as error:
+            self._fail("path", str(error))
 
     def _unified_schema(self) -> pa.Schema:
         schemas = [reader.schema for reader in self._readers]
@@ -158,15 +175,23 @@ def parse_type(name: str) -> pa.DataType:
     if text.startswith("timestamp[") and "," in text:
         unit, zone = text[len("timestamp[") : -1].split(",")
         return pa.timestamp(unit.strip(), zone.strip().removeprefix("tz="))
-    if text.startswith("decimal(") and text.endswith(")"):
-        precision, scale = text[len("decimal(") : -1].split(",")
-        return pa.decimal128(int(precision), int(scale))
+    decimal = re.fullmatch(r"decimal(?:128)?\(\s*(\d+)\s*,\s*(-?\d+)\s*\)", text)
+    if decimal:
+        return pa.decimal128(int(decimal[1]), int(decimal[2]))
     try:
-        return pa.type_for_alias(text)
+        return plain_type(pa.type_for_alias(text))
     except ValueError:
         raise ValueError(
-            f"{name!r} is not an Arrow type; examples: string, int64, double, timestamp[us]"
+            f"{name!r} is not an Arrow type; examples: string, int64, double, timestamp[us], decimal(10, 2)"
         ) from None
+
+
+def _named_columns(pipeline: Pipeline) -> pa.Schema:
+    """The columns of a dataset without anything in it: those that the pipeline names, as text."""
+    config = pipeline.config.dataset
+    names = [config.key] if config.key else []
+    names += [*(config.columns or []), *config.types, *sorted(pipeline.template.columns)]
+    return pa.schema([(name, pa.string()) for name in dict.fromkeys(names) if name != ROW_NUMBER or config.key])
 
 
 def _format(name: str) -> str | None:

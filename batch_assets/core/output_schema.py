@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+_NO_ARRAY = (pa.ArrowException, ArithmeticError, TypeError, ValueError)
 _SCALARS = {
     "string": pa.string(),
     "integer": pa.int64(),
@@ -39,6 +40,7 @@ class OutputSchema:
         fitting = {name: arrow_type(definition, schema) for name, definition in properties.items()}
         self.types: dict[str, pa.DataType] = {name: type_ or pa.string() for name, type_ in fitting.items()}
         self._as_json = [name for name, type_ in fitting.items() if type_ is None]
+        self._with_numbers = [name for name, type_ in self.types.items() if _has_numbers(type_)]
         self._required = [name for name in top.get("required", []) if name in properties]
         self._struct = pa.struct([pa.field(name, type_) for name, type_ in self.types.items()])
 
@@ -58,7 +60,16 @@ class OutputSchema:
             value, problem = self._parse(text) if text is not None else (None, None)
             values.append(value)
             problems.append(problem)
-        return pa.array(values, self._struct).flatten(), problems
+        try:
+            array = pa.array(values, self._struct)
+        except _NO_ARRAY:
+            for position, value in enumerate(values):  # one answer must not take the others with it
+                try:
+                    pa.array([value], self._struct)
+                except _NO_ARRAY as error:
+                    values[position], problems[position] = None, f"the answer has no typed form: {error}"
+            array = pa.array(values, self._struct)
+        return array.flatten(), problems
 
     def _parse(self, text: str) -> tuple[dict[str, Any] | None, str | None]:
         try:
@@ -76,6 +87,9 @@ class OutputSchema:
         for name, type_ in self.types.items():
             if not _holds(type_, value.get(name)):
                 return None, f"the property {name!r} is not of the type {type_}"
+        for name in self._with_numbers:
+            if name in value:
+                value[name] = _exact(self.types[name], value[name])
         return value, None
 
 
@@ -97,6 +111,26 @@ def _holds(type_: pa.DataType, value: Any) -> bool:
     if pa.types.is_struct(type_):
         return isinstance(value, dict) and all(_holds(field.type, value.get(field.name)) for field in type_)
     return False
+
+
+def _has_numbers(type_: pa.DataType) -> bool:
+    inner = [type_.field(position).type for position in range(type_.num_fields)]
+    return pa.types.is_float64(type_) or pa.types.is_int64(type_) or any(map(_has_numbers, inner))
+
+
+def _exact(type_: pa.DataType, value: Any) -> Any:
+    """A value that fits its type, numbers in Python's matching type: pyarrow takes no 2**53 + 1 for a float."""
+    if value is None:
+        return None
+    if pa.types.is_float64(type_):
+        return float(value)
+    if pa.types.is_int64(type_):
+        return int(value)
+    if pa.types.is_list(type_):
+        return [_exact(type_.value_type, item) for item in value]
+    if pa.types.is_struct(type_):
+        return {field.name: _exact(field.type, value.get(field.name)) for field in type_}
+    return value
 
 
 def arrow_type(definition: Any, root: dict[str, Any], depth: int = 0) -> pa.DataType | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.csv_types import ColumnType
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.rows import Rows, conform, json_text, valid_text
+from batch_assets.core.rows import Rows, conform, json_text, plain_type, valid_text
 
 BLOCK_BYTES = 4 << 20
 MAX_BLOCK_BYTES = 1 << 30  # pyarrow takes blocks below 2 GiB
@@ -22,7 +23,13 @@ ROWS_AT_ONCE = 4096
 
 
 class FileReader(Protocol):
-    """A file of the dataset."""
+    """A file of the dataset.
+
+    Attributes:
+        blank: whether there is nothing in it, not even names of columns.
+    """
+
+    blank: bool
 
     @property
     def schema(self) -> pa.Schema:
@@ -35,10 +42,14 @@ class FileReader(Protocol):
 class ParquetReader:
     """A Parquet file, read through small buffers so that a huge row group costs no memory."""
 
+    blank = False
+
     def __init__(self, fs: Any, name: str, types: dict[str, str]) -> None:
         self._fs, self._name = fs, name
         with self._open() as file:
-            self.schema: pa.Schema = file.schema_arrow
+            stored = file.schema_arrow
+            _no_twins(stored.names, name)
+            self.schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in stored])
             rows = max(1, file.metadata.num_rows)
             size = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
         self._rows_at_once = max(1, min(ROWS_AT_ONCE, BLOCK_BYTES * 4 * rows // max(1, size)))
@@ -46,14 +57,20 @@ class ParquetReader:
     def _open(self) -> pq.ParquetFile:
         try:
             return pq.ParquetFile(self._fs.open(self._name, "rb"), buffer_size=1 << 16, pre_buffer=False)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise DatasetError(f"{self._name}: not a readable Parquet file: {error}") from None
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> DatasetError:
+        return DatasetError(f"{self._name}: not a readable Parquet file: {error}")
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         present = [name for name in target.names if name in self.schema.names]
-        with self._open() as file:
-            for batch in file.iter_batches(self._rows_at_once, columns=present, use_threads=False):
-                yield valid_text(conform(batch, target, self._name))
+        try:
+            with self._open() as file:
+                for batch in file.iter_batches(self._rows_at_once, columns=present, use_threads=False):
+                    yield valid_text(conform(batch, target, self._name))
+        except (pa.ArrowException, OSError) as error:
+            raise self._unreadable(error) from None
 
 
 class CsvReader:
@@ -63,12 +80,18 @@ class CsvReader:
         self._fs, self._name = fs, name
         self._delimiter = "\t" if name.lower().endswith(".tsv") else ","
         self._block = BLOCK_BYTES
+        self.blank = self._without_rows = False
         watched: dict[str, ColumnType] = {}
         while True:
             try:
                 watched = self._watch(set(types))
                 break
+            except UnicodeDecodeError as error:
+                raise DatasetError(f"{self._name}: the header is not valid UTF-8: {error}") from None
             except pa.ArrowInvalid as error:
+                if "Empty CSV file" in str(error):
+                    watched = self._watch_header()
+                    break
                 # A row longer than the block: the only way pyarrow can say it.
                 if "straddl" not in str(error) or self._block >= MAX_BLOCK_BYTES:
                     raise DatasetError(f"{self._name}: {error}") from None
@@ -91,16 +114,23 @@ class CsvReader:
                     watched[column].watch(values)
         return watched or {column: ColumnType() for column in self._header()}
 
-    def _header(self) -> list[str]:
+    def _header(self, content: bytes | None = None) -> list[str]:
         """Column names of a file with no rows."""
-        with self._reader(None) as reader:
+        with self._reader(None, content) as reader:
             names = list(reader.schema.names)
         _no_twins(names, self._name)
         return names
 
-    def _reader(self, columns: list[str] | None) -> Any:
+    def _watch_header(self) -> dict[str, ColumnType]:
+        """What pyarrow takes for an empty file: one that is, or a header that ends without a line break."""
+        content: bytes = self._fs.cat_file(self._name)
+        self._without_rows = True
+        self.blank = not content.removeprefix(b"\xef\xbb\xbf").strip()
+        return {} if self.blank else {column: ColumnType() for column in self._header(content + b"\n")}
+
+    def _reader(self, columns: list[str] | None, content: bytes | None = None) -> Any:
         return pyarrow.csv.open_csv(
-            self._fs.open(self._name, "rb"),
+            self._fs.open(self._name, "rb") if content is None else io.BytesIO(content),
             read_options=pyarrow.csv.ReadOptions(block_size=self._block, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
             convert_options=pyarrow.csv.ConvertOptions(
@@ -120,6 +150,8 @@ class CsvReader:
                     yield batch.slice(start, ROWS_AT_ONCE)
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
+        if self._without_rows:
+            return
         present = [name for name in target.names if name in self.schema.names]
         columns = present or self.schema.names[:1]
         for batch in self._text_batches(columns):
@@ -133,8 +165,10 @@ class JsonLinesReader:
         self._fs, self._name = fs, name
         self._settled = set(types)
         schema = pa.schema([])
+        self.blank = True
         self._text: set[str] = set(types)  # columns read as text first, then cast
         for _, objects, _ in self._blocks():
+            self.blank = False
             schema = self._widen(schema, objects)
         self.schema: pa.Schema = pa.schema(
             [pa.field(f.name, pa.string() if f.name in self._text else f.type) for f in schema]

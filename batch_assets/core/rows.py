@@ -45,7 +45,33 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     if pa.types.is_string(type_) and pa.types.is_nested(column.type):
         return pa.array([json_text(value) for value in column.to_pylist()], type_)
+    if _has_list_view(column.type):  # pyarrow 26 makes broken lists of them
+        return pa.array(column.to_pylist(), type_)
     return column.cast(type_)
+
+
+def _has_list_view(type_: pa.DataType) -> bool:
+    inner = [type_.field(position).type for position in range(type_.num_fields)]
+    return pa.types.is_list_view(type_) or pa.types.is_large_list_view(type_) or any(map(_has_list_view, inner))
+
+
+def plain_type(type_: pa.DataType) -> pa.DataType:
+    """The type to read a column as: views, which few of Arrow's functions take, become what they view."""
+    if pa.types.is_string_view(type_):
+        return pa.string()
+    if pa.types.is_binary_view(type_):
+        return pa.binary()
+    if pa.types.is_list(type_) or pa.types.is_list_view(type_):
+        return pa.list_(_plain_field(type_.value_field))
+    if pa.types.is_large_list(type_) or pa.types.is_large_list_view(type_):
+        return pa.large_list(_plain_field(type_.value_field))
+    if pa.types.is_struct(type_):
+        return pa.struct([_plain_field(inner) for inner in type_])
+    return type_
+
+
+def _plain_field(inner: pa.Field) -> pa.Field:
+    return inner.with_type(plain_type(inner.type))
 
 
 def json_text(value: Any) -> Any:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import jinja2.meta
 import orjson
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.values import TEXT_KEYS, RowRejectedError, as_text, checked, dump, to_base64
+from batch_assets.core.template_names import ROW, SELF, NameFinder, Names, plain_parts
+from batch_assets.core.values import TEXT_KEYS, RowRejectedError, as_text, checked, dump, printed, to_base64
 
 Row = Mapping[str, Any]
 _Part = bytes | Callable[[Row], bytes]
@@ -28,8 +28,12 @@ class Template:
     Every string is a Jinja template over the row; a string that is one whole expression keeps the
     value's own type. In lists, a value that is a list is spliced in and null drops the entry.
 
+    Columns are read by name: `{{ text }}`. A column whose name Jinja does not take (`Review Text`, `none`)
+    is read from the whole row: `{{ row['Review Text'] }}`. A column comes before a function of Jinja's and
+    before `row` itself, if it has that name.
+
     Attributes:
-        columns: the dataset columns that the templates read.
+        columns: the dataset columns that the templates read; `fit` settles them.
 
     Errors:
         ConfigError: a template that cannot be compiled, naming file and field.
@@ -39,9 +43,35 @@ class Template:
         self._source = source
         self._read_file: Callable[[str], bytes] | None = None
         self._environment = self._make_environment(folder)
-        self.columns: set[str] = set()
+        self._finder = NameFinder(self._environment)
+        self._names = Names()
         self._where: dict[str, str] = {}
         self._parts = _merge(self._compile(dict(params), "params", text=False))
+        self._offers_row = self._names.row
+        self._whole_row: list[str] | None = None
+        self.columns = self._names.columns | self._names.in_row
+
+    def fit(self, dataset: Iterable[str]) -> None:
+        """Settles `columns`, given the names of the dataset's columns in order.
+
+        Errors:
+            ConfigError: the template reads a column that Jinja cannot read by its name.
+        """
+        names, known = self._names, list(dict.fromkeys(dataset))
+        if names.itself and SELF in known:
+            problem = "in a template `self` is the template; the column of that name is `row['self']`"
+            raise ConfigError(self._source, self._where[SELF], problem)
+        columns = names.columns | (names.functions & set(known))
+        self._offers_row = names.row and ROW not in known
+        self._whole_row = None
+        if self._offers_row:
+            columns |= names.in_row
+            if names.every:
+                columns |= set(known)
+                self._whole_row = list(dict.fromkeys([*known, *sorted(names.in_row)]))
+        elif names.row:
+            columns.add(ROW)
+        self.columns = columns
 
     def render(self, row: Row) -> bytes:
         """The params of one row as JSON bytes, in the author's key order.
@@ -49,6 +79,9 @@ class Template:
         Errors:
             RowRejectedError: the row cannot become a request.
         """
+        if self._offers_row:
+            order = self._whole_row
+            row = {**row, ROW: dict(row) if order is None else {name: row[name] for name in order}}
         return b"".join([part if type(part) is bytes else part(row) for part in self._parts])  # type: ignore[operator]
 
     def where(self, column: str) -> str:
@@ -63,7 +96,7 @@ class Template:
         environment = ImmutableSandboxedEnvironment(
             undefined=jinja2.StrictUndefined,
             loader=jinja2.FileSystemLoader(folder),
-            finalize=lambda value: "" if value is None else value,
+            finalize=printed,
             auto_reload=False,
         )
         for name in _RANDOM_GLOBALS:
@@ -129,10 +162,11 @@ class Template:
             return self._constant(source, field, text)
         try:
             template = self._environment.from_string(source)
-            columns = self._columns_of(source)
+            names = self._finder.find(source)
         except jinja2.TemplateError as error:
             raise ConfigError(self._source, field, _describe(error)) from None
-        if not columns:
+        self._note(names, field)
+        if names.constant:
             try:
                 rendered = template.render()
             except RowRejectedError:
@@ -141,8 +175,7 @@ class Template:
                 raise ConfigError(self._source, field, _describe(error)) from None
             else:
                 return self._constant(rendered, field, text)
-        self._note(columns, field)
-        plain = _plain_parts(self._environment.parse(source), columns)
+        plain = plain_parts(self._environment.parse(source), names.columns)
         if plain is not None:
             return lambda row: dump(
                 as_text(_concatenate(plain, row), field) if text else _concatenate(plain, row), field
@@ -189,8 +222,9 @@ class Template:
         inner = self._expression(source, field) or ""
         name = inner.strip()
         try:
-            self._note(self._columns_of(source), field)
-            if name.isidentifier() and name in self.columns:
+            names = self._finder.find(source)
+            self._note(names, field)
+            if name.isidentifier() and name in names.columns:
                 return lambda row: row[name]
             compiled = self._environment.compile_expression(inner, undefined_to_none=False)
         except jinja2.TemplateError as error:
@@ -205,53 +239,14 @@ class Template:
                 raise RowRejectedError("template_error", f"{field}: {_describe(error)}") from None
             if isinstance(value, jinja2.Undefined):
                 raise RowRejectedError("template_error", f"{field}: {value._undefined_message}")
-            return value
+            return list(value) if isinstance(value, Iterator) else value
 
         return evaluate
 
-    def _note(self, columns: set[str], field: str) -> None:
-        self.columns |= columns
-        for column in columns:
-            self._where.setdefault(column, field)
-
-    def _columns_of(self, source: str) -> set[str]:
-        """Names that a template, and what it includes, takes from the row."""
-        columns: set[str] = set()
-        # A template that is included also sees the variables of the one that includes it.
-        waiting: list[tuple[str, str | None, frozenset[str]]] = [(source, None, frozenset())]
-        seen = set()
-        while waiting:
-            text, file, given = waiting.pop()
-            tree = self._environment.parse(text, name=file)
-            columns |= jinja2.meta.find_undeclared_variables(tree) - given
-            names = tree.find_all(jinja2.nodes.Name)
-            given |= {name.name for name in names if name.ctx in ("store", "param")}
-            for name in jinja2.meta.find_referenced_templates(tree):
-                if name is not None and (name, given) not in seen:
-                    seen.add((name, given))
-                    loader = self._environment.loader
-                    assert loader is not None
-                    waiting.append((loader.get_source(self._environment, name)[0], name, given))
-        return columns - set(self._environment.globals)
-
-
-def _plain_parts(tree: jinja2.nodes.Template, columns: set[str]) -> list[tuple[bool, str]] | None:
-    """(is a column, text or column) for a template of nothing but text and columns, which most are.
-
-    Such a template is put together here: Jinja takes ten times as long to set up a context for it.
-    """
-    parts: list[tuple[bool, str]] = []
-    for output in tree.body:
-        if not isinstance(output, jinja2.nodes.Output):
-            return None
-        for node in output.nodes:
-            if isinstance(node, jinja2.nodes.TemplateData):
-                parts.append((False, node.data))
-            elif isinstance(node, jinja2.nodes.Name) and node.name in columns:
-                parts.append((True, node.name))
-            else:
-                return None
-    return parts
+    def _note(self, names: Names, field: str) -> None:
+        self._names.add(names)
+        for name in names.all:
+            self._where.setdefault(name, field)
 
 
 def _concatenate(parts: list[tuple[bool, str]], row: Row) -> str:

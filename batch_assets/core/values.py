@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
+import jinja2
 import orjson
 
 # Where the API wants text: https://platform.claude.com/docs/en/api/messages
@@ -25,7 +27,7 @@ class RowRejectedError(Exception):
 
 
 def as_text(value: Any, field: str) -> Any:
-    """What the API takes where it wants text: a scalar becomes text, null and white space reject the row."""
+    """What the API takes where it wants text: a scalar becomes text, null and what is empty reject the row."""
     if value is None:
         raise RowRejectedError("empty_prompt", f"{field}: the value is null")
     if isinstance(value, str):
@@ -33,6 +35,8 @@ def as_text(value: Any, field: str) -> Any:
             raise RowRejectedError("empty_prompt", f"{field}: the text is empty")
         return value
     if isinstance(value, list | tuple | dict):
+        if not value:
+            raise RowRejectedError("empty_prompt", f"{field}: there is nothing in it")
         return checked(value, field)
     if isinstance(value, bytes):
         raise RowRejectedError("template_error", f"{field}: bytes are not text: use | base64")
@@ -40,14 +44,27 @@ def as_text(value: Any, field: str) -> Any:
 
 
 def checked(value: Any, field: str) -> Any:
-    """A list or object from the dataset, with the texts in it held to the same rule."""
+    """A list or object from the dataset, with what stands in it in place of text held to the same rule."""
     if isinstance(value, dict):
-        for key, sub in value.items():
-            if key in TEXT_KEYS:
-                as_text(sub, f"{field}.{key}")
-    elif isinstance(value, list | tuple):
-        for position, sub in enumerate(value):
-            checked(sub, f"{field}[{position}]")
+        return {key: as_text(sub, f"{field}.{key}") if key in TEXT_KEYS else sub for key, sub in value.items()}
+    if isinstance(value, list | tuple):
+        return [checked(sub, f"{field}[{position}]") for position, sub in enumerate(value)]
+    return value
+
+
+def printed(value: Any) -> Any:
+    """What a template prints for a value: null is nothing, and what has no text of its own is an error.
+
+    Functions and generators would print with their address in memory, another one in every process.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, str | int | float | jinja2.Undefined):
+        return value
+    if callable(value):
+        raise TypeError("a function of the template language is no value, and no column has that name")
+    if isinstance(value, Iterator):
+        raise TypeError("a filter's items are not text: add | list or | join")
     return value
 
 
@@ -58,13 +75,13 @@ def dump(value: Any, field: str) -> bytes:
         if "surrogates" in str(error):
             problem = "the text is not valid Unicode (a lone surrogate)"
             raise RowRejectedError("invalid_unicode", f"{field}: {problem}") from None
-        raise RowRejectedError("template_error", f"{field}: {error}") from None
+        raise RowRejectedError("template_error", f"{field}: {error.__cause__ or error}") from None
 
 
 def _json_form(value: Any) -> str:
     if isinstance(value, bytes):
         raise TypeError("bytes have no JSON form: use | base64")
-    return str(value)
+    return str(printed(value))
 
 
 def to_base64(value: bytes | str) -> str:

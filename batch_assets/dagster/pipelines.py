@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
 import dagster as dg
 
 from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import ConfigError
 from batch_assets.dagster import keys
 
 STAGES = ("requests", "batches", "results")
@@ -50,6 +51,29 @@ def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
         if isinstance(file, PipelineFile) and stage in STAGES:
             found.setdefault(file.pipeline.name, PipelineAssets(file.pipeline, {})).stages[stage] = spec.key
     return found
+
+
+def with_unique_names(definitions: dg.Definitions) -> dg.Definitions:
+    """The definitions as they are, if no two of their pipelines share a name: it is where their data lies.
+
+    Errors:
+        ConfigError: naming both files. Dagster itself would name the asset keys, or notice nothing.
+    """
+    found: dict[str, Pipeline] = {}
+    for pipeline in _pipelines_of(definitions):
+        other = found.setdefault(pipeline.name, pipeline)
+        if other is not pipeline:
+            raise ConfigError(pipeline.source, "name", f"{pipeline.name!r} is taken by {other.source}")
+    return definitions
+
+
+def _pipelines_of(definitions: dg.Definitions) -> Iterator[Pipeline]:
+    """Of every asset, before Dagster puts them together."""
+    for asset in definitions.assets or ():
+        for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else ():
+            file = spec.metadata.get(keys.PIPELINE)
+            if isinstance(file, PipelineFile):
+                yield file.pipeline
 
 
 def load_pipelines() -> dict[str, Pipeline]:

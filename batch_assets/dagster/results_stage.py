@@ -48,10 +48,19 @@ def materialize_results(
                 dg.AssetObservation(context.asset_key, partition=partition or None, metadata=metadata)
             )
             return
+        if rounds.is_unattended(context.run.tags) and not done.collected and _is_announced(root, report):
+            # Another run did it while this one waited for its turn: what hangs on the table need not run again.
+            context.log.info("Nothing is new: these results were materialized before.")
+            return
         yield dg.MaterializeResult(metadata={**metadata, **_samples(root, pipeline, partition, report)})
         # Only now is the event in Dagster's log: a run killed before this line is repeated.
         with root.ledger.write() as tx:
             submissions.announced(tx, report.submission_id)
+
+
+def _is_announced(root: Root, report: ResultsReport) -> bool:
+    with root.ledger.read() as tx:
+        return submissions.by_id(tx, report.submission_id).announced_at is not None
 
 
 def _look(context: dg.AssetExecutionContext, root: Root) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from itertools import takewhile
 
 import dagster as dg
 
+from batch_assets.core.ledger.rounds import ROUND_SECONDS
 from batch_assets.dagster import keys
 
 # A run that Dagster does not know this long after its round was opened was never launched: the tick died.
@@ -20,21 +22,31 @@ _READ = 10
 class RunsOfSubmission:
     """The newest runs of one submission, newest first."""
 
-    newest: list[dg.DagsterRun]
+    newest: list[dg.RunRecord]
 
     @classmethod
     def read(cls, instance: dg.DagsterInstance, submission_id: str) -> RunsOfSubmission:
         filters = dg.RunsFilter(tags={keys.SUBMISSION: submission_id})
-        return cls(list(instance.get_runs(filters, limit=_READ)))
+        return cls(list(instance.get_run_records(filters, limit=_READ)))
 
     def is_over(self, number: int, age: float) -> bool:
         """Whether a round is over although nobody closed it: its run ended early, or never began."""
-        of_round = [run for run in self.newest if run.tags.get(keys.ROUND) == str(number)]
+        of_round = [found for found in self.newest if found.dagster_run.tags.get(keys.ROUND) == str(number)]
         if not of_round:
             return age > _LAUNCH_SECONDS
-        return all(run.is_finished for run in of_round)
+        return not any(_is_at_work(found) for found in of_round)
 
     def back_off(self) -> float:
         """Seconds to leave between rounds, because the last runs failed."""
-        failed = len(list(takewhile(lambda run: run.status == dg.DagsterRunStatus.FAILURE, self.newest)))
+        runs = (found.dagster_run for found in self.newest)
+        failed = len(list(takewhile(lambda run: run.status == dg.DagsterRunStatus.FAILURE, runs)))
         return min(_FIRST_BACK_OFF * 2 ** (failed - 1), _LAST_BACK_OFF) if failed else 0.0
+
+
+def _is_at_work(found: dg.RunRecord) -> bool:
+    """Whether a run waits for its turn or works. One that is long past its time limit was killed with its host,
+    where nothing watches runs.
+    """
+    if found.dagster_run.is_finished:
+        return False
+    return found.start_time is None or time.time() - found.start_time < ROUND_SECONDS

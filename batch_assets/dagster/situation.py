@@ -36,10 +36,8 @@ def _left(submission: Submission, states: Counter[str]) -> list[str]:
         said.append(
             f"{states['ready']} request files are ready: materialize {submission.pipeline}/batches to send them"
         )
-    if states["refused"]:
-        said.append(
-            f"{states['refused']} request files were refused: see the last run of {submission.pipeline}/batches"
-        )
+    if refused := states["refused"] + states["stopped"]:
+        said.append(f"{refused} request files were refused: see the last run of {submission.pipeline}/batches")
     if states["sending"] + states["unresolved"]:
         said.append(f"{states['sending'] + states['unresolved']} request files are on their way or in doubt")
     return said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import urllib.request
@@ -57,8 +58,18 @@ def test_status_and_list_after_a_run(project: Project) -> None:
     assert "4 rows, 1 rejected; 2 distinct requests" in shown.stdout
     assert "batches     1 collected" in shown.stdout
     assert "nothing: complete since" in shown.stdout
+    assert "error" not in shown.stdout
     lost = project.run("status", "other", env={"BATCH_ASSETS_EMULATOR": ""})
     assert "set BATCH_ASSETS_ROOT=data/emulated" in lost.stdout
+
+    with sqlite3.connect(project.folder / "data" / "emulated" / "ledger.db") as ledger:
+        ledger.execute("update batch set paid_twice = 1")
+        ((file,),) = ledger.execute("select file_id from batch")
+    ledger.close()
+    (error,) = [line for line in project.run("status").stdout.splitlines() if line.startswith("  error")]
+    assert f"{ours} of {file} is paid twice" in error
+    (listed_line,) = [line for line in project.run("list").stdout.splitlines() if line.startswith(ours)]
+    assert listed_line.endswith(f"{file}  PAID TWICE")
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["status"], ["list"], ["emulator"]])

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pyarrow as pa
 import pytest
 
+from batch_assets.core import csv_types
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.readers import BLOCK_BYTES
 
-from .support import World, read
+from .support import World, make_pipeline, params, read
 
 UTC = pa.timestamp("us", "UTC")
 
@@ -25,19 +27,28 @@ UTC = pa.timestamp("us", "UTC")
         (["1e3", "2"], pa.string()),
         (["9223372036854775807", "-9223372036854775808"], pa.int64()),
         (["9223372036854775808"], pa.string()),
-        (["10", "2.5"], pa.float64()),
+        (["10", "2.5"], pa.string()),  # 10 would come back as 10.0
         (["10.0", "2.5"], pa.float64()),
-        (["10", "10.0", "2.5"], pa.string()),  # two styles: one of them would not print back
+        (["10.0", "10"], pa.string()),
         (["1.50", "2.25"], pa.string()),
         (["1234567890123456789", "2.5"], pa.string()),  # more digits than a double holds
-        (["0.1", "123456789012345.6"], pa.string()),
+        (["0.1", "123456789012345.6"], pa.float64()),
+        (["0.30000000000000004", "-0.0", "0.0001", "1e-05", "1.5e+16"], pa.float64()),
+        (["0.3000000000000001", "0.30000000000000001"], pa.string()),
+        (["0.5", "0.00001"], pa.string()),  # Python prints 1e-05
+        (["0.5", "1e5"], pa.string()),
+        (["0.5", "1e-04"], pa.string()),
+        (["0.5", "1e+999"], pa.string()),
         (["nan", "1.5"], pa.string()),
-        (["true", "false"], pa.bool_()),
+        (["true", "false"], pa.string()),  # Python prints True
         (["True", "False"], pa.bool_()),
         (["true", "False"], pa.string()),
         (["true", "1"], pa.string()),
         (["2024-02-29", "1999-12-31"], pa.date32()),
         (["2023-02-29"], pa.string()),
+        (["0000-01-01"], pa.string()),  # a year that Python does not have
+        (["0001-01-01", "9999-12-31"], pa.date32()),
+        (["9999-12-31T23:00:00-02:00"], pa.string()),
         (["2024-02-29", "29.02.2024"], pa.string()),
         (["2024-01-02T03:04:05", "2024-01-02T03:04:05.25"], pa.timestamp("us")),
         (["2024-01-02 03:04", "2024-01-02 03:04:05"], pa.timestamp("us")),
@@ -58,6 +69,27 @@ def test_a_type_is_taken_only_if_it_holds_every_value(
     assert column.type == type_
     if type_ == pa.string():
         assert column.to_pylist() == [{"": None, '""': ""}.get(value, value) for value in values]
+
+
+def test_a_prompt_shows_what_the_file_shows(tmp_path: Path) -> None:
+    columns = {
+        "a": ["10", "2.5"], "b": ["0.00001", "0.5"], "c": ["true", "false"], "d": ["1.50", "2.25"],
+        "e": ["7", "8"], "f": ["7.0", "0.1"], "g": ["True", "False"], "h": ["2024-02-29", "1999-12-31"],
+    }  # fmt: skip
+    lines = [",".join(columns), *(",".join(row) for row in zip(*columns.values(), strict=True))]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    content = ",".join(f"{{{{ {name} }}}}" for name in columns)
+    template = make_pipeline(tmp_path, "a.csv", params=params(content)).template
+    rendered = [orjson.loads(template.render(row)) for row in read(tmp_path, "a.csv").to_pylist()]
+    assert [body["messages"][0]["content"] for body in rendered] == lines[1:]
+
+
+def test_timestamps_in_a_prompt_look_as_the_module_says(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("at,in\n2024-01-02T03:04:05,2024-01-02T03:04:05Z\n")
+    (row,) = read(tmp_path, "a.csv").to_pylist()
+    for value, shown in ((row["at"], "2024-01-02 03:04:05"), (row["in"], "2024-01-02 03:04:05+00:00")):
+        assert str(value) == shown
+        assert shown in (csv_types.__doc__ or "")
 
 
 def test_one_late_text_makes_the_whole_column_text(tmp_path: Path) -> None:
@@ -90,6 +122,9 @@ def test_types_set_in_the_pipeline_win(tmp_path: Path) -> None:
         ({"flag": "int64"}, "'flag' is not int64 throughout"),
         ({"flag": "bool"}, "'flag' is not bool throughout"),  # and not: everything but true is false
         ({"flag": "number"}, "dataset.types.flag: 'number' is not an Arrow type"),
+        ({"flag": "decimal(10)"}, r"dataset.types.flag: 'decimal\(10\)' is not an Arrow type; .*decimal\(10, 2\)"),
+        ({"flag": "decimal(99, 2)"}, "dataset.types.flag: "),
+        ({"flag": "timestamp[xx, UTC]"}, "dataset.types.flag: "),
         ({"flog": "string"}, "has no column 'flog'; its columns: flag"),
     ],
 )
@@ -129,8 +164,9 @@ def test_a_row_longer_than_a_block_is_read(tmp_path: Path) -> None:
     assert table["key"].type == pa.int64()
 
 
-def test_a_header_alone_is_a_dataset_without_rows(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("a,b\n")
+@pytest.mark.parametrize("content", ["a,b\n", "a,b", "\ufeffa,b\r\n"])
+def test_a_header_alone_is_a_dataset_without_rows(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a.csv").write_text(content)
     table = read(tmp_path, "a.csv")
     assert (table.num_rows, table.schema.names) == (0, ["a", "b"])
 
@@ -138,11 +174,13 @@ def test_a_header_alone_is_a_dataset_without_rows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "a.csv: Empty CSV file"),
+        (b"n\xe4me,b\n1,2\n", "asked/defs.yaml: dataset.path: .*a.csv: the header is not valid UTF-8"),
+        (b"n\xe4me,b\n", "a.csv: the header is not valid UTF-8"),
+        (b"a,a", "a.csv: the header names 'a' twice"),
         (b"a,a\n1,2\n", "a.csv: the header names 'a' twice"),
         (b"a,a\n", "a.csv: the header names 'a' twice"),
         (b"a,b\n1,2\n1,2,3\n", "a.csv: .*3"),
-        (b"a,b\n1\n", "a.csv: .*1"),
+        (b"a,b\n1\n", "asked/defs.yaml: dataset.path: .*a.csv: .*1"),
     ],
 )
 def test_a_file_that_is_no_table_is_named(tmp_path: Path, content: bytes, said: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from batch_assets.core.dataset import Dataset
 from batch_assets.core.errors import DatasetError
 
-from .support import make_pipeline, read
+from .support import World, make_pipeline, params, read
 
 
 @pytest.fixture
@@ -80,7 +80,8 @@ def test_files_with_different_columns_become_one_table_with_nulls(tmp_path: Path
         ("1", "x", pa.string(), ["1", "x"]),
         ("1.5", "x", pa.string(), ["1.5", "x"]),
         ("10.0", "x", pa.string(), ["10.0", "x"]),
-        ("10", "2.5", pa.float64(), [10.0, 2.5]),
+        ("10", "2.5", pa.string(), ["10", "2.5"]),
+        ("10.0", "2.5", pa.float64(), [10.0, 2.5]),
         ("007", "5", pa.string(), ["007", "5"]),
         ("true", "1", pa.string(), ["true", "1"]),
         ("2024-01-01", "7", pa.string(), ["2024-01-01", "7"]),
@@ -130,6 +131,58 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path, dataset: dict[s
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match=said):
         read(tmp_path, dataset)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", b""), ("a.jsonl", b"\n \n\n"), ("a.csv", b""), ("a.csv", b"\xef\xbb\xbf"), ("a.tsv", b"\n")],
+)
+@pytest.mark.parametrize("columns", [["text", "note"], {"text": "said"}, None])
+def test_a_file_with_nothing_in_it_is_a_dataset_without_rows(
+    world: World, name: str, content: bytes, columns: Any
+) -> None:
+    (world.folder / name).write_bytes(content)
+    dataset = {"path": name, "key": "id", "columns": columns, "types": {"n": "int64"}}
+    pipeline = world.pipeline(dataset=dataset)
+    schema = Dataset(pipeline).schema
+    assert {"id", "text", "n"} <= set(schema.names)
+    assert (schema.field("text").type, schema.field("n").type) == (pa.string(), pa.int64())
+    table = world.run(pipeline)
+    assert len(table) == 0
+    assert "id" in table.columns
+    assert not world.accepted()
+
+
+def test_a_file_with_nothing_in_it_needs_no_names_either(world: World) -> None:
+    (world.folder / "rows.csv").write_bytes(b"")
+    pipeline = world.pipeline(dataset="rows.csv", params=params("the same for all"))
+    assert len(world.run(pipeline)) == 0
+    assert not world.accepted()
+
+
+def test_a_file_with_nothing_in_it_beside_others_adds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"")
+    (tmp_path / "b.jsonl").write_bytes(b"\n")
+    (tmp_path / "c.csv").write_text("v\n5\n")
+    assert read(tmp_path, "[abc].*").to_pylist() == [{"row_number": 0, "v": 5}]
+    (tmp_path / "c.csv").write_text("v\n")
+    with pytest.raises(DatasetError, match="no column 'id'"):
+        read(tmp_path, {"path": "[abc].*", "key": "id"})
+
+
+def test_rows_without_columns_are_not_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text("{}\n")
+    with pytest.raises(DatasetError, match="no column 'id'"):
+        read(tmp_path, {"path": "a.jsonl", "key": "id"})
+
+
+@pytest.mark.parametrize(("value", "type_"), [("[1]", "list"), ('{"n":1}', "struct")])
+def test_a_key_of_lists_or_objects_is_refused_by_its_type(tmp_path: Path, value: str, type_: str) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"id":{value}}}\n')
+    with pytest.raises(
+        DatasetError, match=f"asked/defs.yaml: dataset.key: the column 'id' is of the type {type_}"
+    ):
+        read(tmp_path, {"path": "a.jsonl", "key": "id"})
 
 
 def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from batch_assets.core.digests import (
     DigestSet,
     custom_id,
     decode,
+    decode_tails,
     digester,
     encode,
     pack,
@@ -33,6 +34,20 @@ def test_a_custom_id_is_always_allowed_and_ends_in_the_digest(key: object, diges
     assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", made)
     assert decode(made) == digest
     assert made.endswith("-" + encode(digest))
+
+
+@given(
+    st.lists(
+        st.binary(min_size=22, max_size=22)
+        | st.text("ABCabcxyz0189-_+/= é", min_size=22, max_size=22).map(lambda text: text.encode()[:22])
+        | DIGEST.map(lambda digest: encode(digest).encode())
+    )
+)
+def test_many_tails_are_decoded_as_each_of_them(tails: list[bytes]) -> None:
+    digests, ours = decode_tails(np.array(tails, dtype="S22"))
+    expected = [decode(tail.decode("latin-1")) for tail in tails]
+    assert ours.tolist() == [digest is not None for digest in expected]
+    assert digests.tobytes() == b"".join(digest or bytes(16) for digest in expected)
 
 
 @given(DIGEST, DIGEST)

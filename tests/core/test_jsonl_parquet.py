@@ -56,7 +56,7 @@ def test_one_late_text_makes_a_json_column_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        ('{"v": }', "a.jsonl, line 4: not valid JSON"),
+        ('{"v": }', "asked/defs.yaml: dataset.path: .*a.jsonl, line 4: not valid JSON"),
         ("[1]", "a.jsonl, line 4: not a JSON object"),
         ('"text"', "a.jsonl, line 4: not a JSON object"),
     ],
@@ -116,6 +116,45 @@ def test_broken_text_in_parquet_rejects_its_row(world: World) -> None:
     table = world.run(world.pipeline("rows.parquet"))
     assert list(table["result_type"]) == ["succeeded", "rejected"]
     assert table["error_type"][1] == "invalid_unicode"
+
+
+def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "a.parquet")
+    with pytest.raises(
+        DatasetError, match=r"asked/defs.yaml: dataset.path: .*a\.parquet: the header names 'a' twice"
+    ):
+        read(tmp_path, "a.parquet")
+
+
+def test_a_parquet_file_that_breaks_off_inside_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": ["text"] * 50}), path, compression="zstd", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[4:60] = bytes(56)
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"asked/defs.yaml: dataset.path: .*a\.parquet: not a readable Parquet"):
+        read(tmp_path, "a.parquet")
+
+
+def test_views_in_parquet_are_read_as_what_they_view(world: World) -> None:
+    columns = {
+        "id": pa.array(["a", "b"], pa.string_view()),
+        "text": pa.array(["one", "two"], pa.string_view()),
+        "raw": pa.array([b"1", None], pa.binary_view()),
+        "list": pa.array([[1], None], pa.list_view(pa.int64())),
+        "long": pa.array([["x"], []], pa.large_list_view(pa.string())),
+        "deep": pa.array([{"v": "x"}, None], pa.struct([("v", pa.string_view())])),
+    }
+    pq.write_table(pa.table(columns), world.folder / "rows.parquet")
+    found = read(world.folder, {"path": "rows.parquet", "key": "id"})
+    assert found.schema.types == [
+        pa.string(), pa.string(), pa.binary(), pa.list_(pa.int64()), pa.large_list(pa.string()),
+        pa.struct([("v", pa.string())]),
+    ]  # fmt: skip
+    assert found.to_pylist() == pa.table(columns).to_pylist()
+    table = world.run(world.pipeline("rows.parquet"))
+    assert list(table["result_type"]) == ["succeeded"] * 2
+    assert list(table["id"]) == ["a", "b"]
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 but not really PAR1"])

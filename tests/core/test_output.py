@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_assets.core import output_schema
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.output_schema import OutputSchema
 
@@ -97,6 +98,26 @@ def test_an_answer_that_does_not_match_is_null_with_a_reason(text: str, said: st
     assert values["stars"].to_pylist() == [2, None, None]
     assert values["either"].to_pylist() == ['{"a":[1]}', None, None]
     assert all(array[1].as_py() is None for array in arrays)
+
+
+def test_whole_numbers_of_any_size_are_taken_as_numbers() -> None:
+    big = 2**53 + 1
+    text = orjson.dumps({"label": "x", "score": big, "linked": {"n": -big}, "stars": 9007199254740994.0}).decode()
+    arrays, problems = OutputSchema(SCHEMA).columns(['{"label": "y", "score": 0.5}', text])
+    values = dict(zip(TYPES, arrays, strict=True))
+    assert problems == [None, None]
+    assert values["score"].to_pylist() == [0.5, float(big)]
+    assert values["linked"].to_pylist() == [None, {"n": -float(big)}]
+    assert values["stars"].to_pylist() == [None, 9007199254740994]
+
+
+def test_an_answer_that_arrow_refuses_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output_schema, "_exact", lambda type_, value: value)
+    texts = [orjson.dumps({"label": "x", "score": score}).decode() for score in (1, 2**53 + 1, 2)]
+    arrays, problems = OutputSchema(SCHEMA).columns(texts)
+    assert arrays[1].to_pylist() == [1.0, None, 2.0]
+    assert (problems[0], problems[2]) == (None, None)
+    assert "has no typed form" in (problems[1] or "")
 
 
 @pytest.mark.parametrize(("kind", "said"), [("max_tokens", "not valid JSON"), ("refusal", "holds no text")])

@@ -234,3 +234,20 @@ def test_base64_encodes_bytes_and_text() -> None:
     assert render("x{{ v | base64 }}", {"v": "ü"}) == "x" + base64.b64encode("ü".encode()).decode()
     assert rejected({"k": "{{ v }}"}, {"v": b"raw"}).reason == "template_error"
     assert rejected({"system": "{{ v }}"}, {"v": b"raw"}).reason == "template_error"
+
+
+@pytest.mark.parametrize("empty", [[], {}])
+def test_an_empty_list_where_the_api_wants_text_is_an_empty_prompt(empty: Any) -> None:
+    assert rejected({"content": "{{ v }}"}, {"v": empty}).reason == "empty_prompt"
+    assert rejected({"messages": ["{{ v }}"]}, {"v": {"content": empty}}).reason == "empty_prompt"
+
+
+@pytest.mark.parametrize("source", ["{{ v }}", ["{{ v }}"]])
+def test_scalars_inside_what_the_dataset_holds_become_text_too(source: Any) -> None:
+    block = {"type": "text", "text": 2.5, "n": 1}
+    given = [{"role": "user", "content": 5}, {"role": "user", "content": [block]}]
+    assert render(source, {"v": given}) == [
+        {"role": "user", "content": "5"},
+        {"role": "user", "content": [{"type": "text", "text": "2.5", "n": 1}]},
+    ]
+    assert given[0]["content"] == 5

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -15,6 +17,26 @@ from batch_assets.emulator import Emulator
 REPOSITORY = Path(__file__).parents[2]
 
 
+class SharedEmulator(Emulator):
+    """One server for the tests of a module; each sees only what came since it began."""
+
+    def begin(self) -> None:
+        """As at its start: it runs, without faults, and its batches end when the test says so."""
+        try:
+            _ = self.pid
+        except RuntimeError:  # the last test stopped it
+            self.start()
+        self.reset_faults()
+        self.settings(latency=3600.0)
+        self._accepted, self._calls = len(super().log()), Counter(super().requests())
+
+    def log(self, *, custom_ids: bool = False) -> list[dict[str, Any]]:
+        return super().log(custom_ids=custom_ids)[self._accepted :]
+
+    def requests(self) -> dict[str, int]:
+        return dict(Counter(super().requests()) - self._calls)
+
+
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test meets a real key or a real root."""
@@ -24,18 +46,23 @@ def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("BATCH_ASSETS_EMULATOR", raising=False)
 
 
-@pytest.fixture
-def emulator(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """An emulator whose batches end when the test says so."""
-    with Emulator(latency=3600.0) as running:
-        monkeypatch.setenv("BATCH_ASSETS_EMULATOR", running.url)
+@pytest.fixture(scope="module")
+def shared_emulator() -> Iterator[SharedEmulator]:
+    with SharedEmulator() as running:
         yield running
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "home").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as opened:
+def emulator(shared_emulator: SharedEmulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """The module's emulator, as at its start. Its batches end when the test says so."""
+    shared_emulator.begin()
+    monkeypatch.setenv("BATCH_ASSETS_EMULATOR", shared_emulator.url)
+    return shared_emulator
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as opened:
         yield opened
 
 

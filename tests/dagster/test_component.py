@@ -12,7 +12,7 @@ import pytest
 
 from batch_assets import MessageBatchComponent, build_message_batch_assets, build_message_batch_sensor
 from batch_assets.core.errors import ConfigError
-from batch_assets.dagster.pipelines import load_pipelines, pipelines_in
+from batch_assets.dagster.pipelines import load_pipelines, pipelines_in, with_unique_names
 
 PIPELINE = """
 type: batch_assets.MessageBatchComponent
@@ -135,6 +135,15 @@ def test_two_pipelines_bring_one_sensor(project: Project) -> None:
     assert [sensor.name for sensor in repository.sensor_defs] == ["message_batches_sensor"]
     assert repository.sensor_defs[0].default_status == dg.DefaultSensorStatus.RUNNING
     assert set(pipelines_in(loaded.resolve_all_asset_specs())) == {"greetings", "farewells", "third"}
+
+
+def test_two_pipelines_of_one_name_are_refused_naming_both_files(project: Project) -> None:
+    project.write("defs/second/defs.yaml", PIPELINE)
+    loaded = project.load(PIPELINE)
+    with pytest.raises(ConfigError, match="'greetings' is taken by") as caught:
+        with_unique_names(loaded)
+    assert f"{project.package}/defs/greetings/defs.yaml" in str(caught.value)
+    assert f"{project.package}/defs/second/defs.yaml" in str(caught.value)
 
 
 def test_a_subclass_changes_how_assets_present_themselves(project: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from sqlalchemy import text
 
 from batch_assets import build_message_batch_sensor
 from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.ledger.rounds import ROUND_SECONDS
 from batch_assets.core.root import Root
+from batch_assets.dagster.runs import RunsOfSubmission
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
@@ -167,6 +170,47 @@ def test_a_round_whose_run_dagster_saw_end_is_over(location: Location, emulator:
     )
     assert run.is_finished
     assert len(location.tick()[0]) == 1
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
+def test_a_round_stays_open_while_its_run_is_unfinished(
+    location: Location, emulator: Emulator, status: dg.DagsterRunStatus
+) -> None:
+    location.materialize()
+    emulator.end_batches()
+    look_now()
+    (request,), _ = location.tick()
+    assert int(request.tags["dagster/max_runtime"]) < ROUND_SECONDS
+    location.instance.create_run_for_job(
+        dg.Definitions(assets=location.assets).resolve_implicit_global_asset_job_def(),
+        status=status,
+        tags=dict(request.tags),
+    )
+    ledger("update round set opened_at = opened_at - 90000, until = until - 90000")
+    assert location.tick() == ([], "greetings: round 1 is at work")
+
+
+def test_a_run_that_outlived_its_time_limit_is_given_up() -> None:
+    now = datetime.now(UTC)
+    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED, tags={ROUND: "1"})
+    ages = {ROUND_SECONDS - 60: False, ROUND_SECONDS + 60: True}
+    for age, over in ages.items():
+        record = dg.RunRecord(1, run, now, now, start_time=now.timestamp() - age)
+        assert RunsOfSubmission([record]).is_over(1, age) is over
+
+
+def test_a_run_that_waited_its_turn_does_not_announce_twice(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    emulator.end_batches()
+    look_now()
+    (queued,), _ = location.tick()
+    by_hand = location.materialize("results")
+    assert len(by_hand.get_asset_materialization_events()) == 1
+    result = location.run(queued)
+    assert result.success
+    assert result.get_asset_materialization_events() == []
+    assert location.tick() == ([], "No batch is open.")
+    assert len(location.materialize("results").get_asset_materialization_events()) == 1
 
 
 def test_without_an_api_a_tick_says_what_to_set(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from dagster_deployment import Deployment
 
+STAGES = ("requests", "batches", "results")
 _BROWSER_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -21,7 +23,7 @@ _BROWSER_ARGUMENTS = [
 
 @pytest.mark.timeout(300)
 def test_materialize_all_is_green_and_the_sensor_brings_the_results(deployment: Deployment) -> None:
-    stages = [["review_triage", stage] for stage in ("requests", "batches", "results")]
+    stages = [["review_triage", stage] for stage in STAGES]
     run = deployment.launch(*stages)
     deployment.wait(lambda: deployment.status(run) in ("SUCCESS", "FAILURE", "CANCELED"), 60)
     assert deployment.status(run) == "SUCCESS", deployment.log()[-4000:]
@@ -60,13 +62,17 @@ def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pyte
         page = browser.new_page(viewport={"width": 1500, "height": 900})
         page.set_default_timeout(60_000)
         page.goto(group)
-        page.get_by_text("results", exact=True).first.wait_for()
+        for stage in STAGES:
+            page.get_by_text(stage, exact=True).first.wait_for()
+        assert "Materialized" not in page.inner_text("body")
         _shoot(page, screenshots, "before")
         page.get_by_role("button", name="Materialize all").first.click()
         deployment.wait(lambda: deployment.events("Materializations", "ticket_replies", "batches"), 60)
         _shoot(page, screenshots, "submitted")
         deployment.wait(lambda: deployment.events("Materializations", "ticket_replies", "results"), 60)
         page.get_by_text("Materialized").nth(2).wait_for()
+        graph = page.inner_text("body")
+        assert graph.count("Materialized") >= 3 and "Failed" not in graph, graph
         _shoot(page, screenshots, "complete")
         page.set_viewport_size({"width": 1500, "height": 2200})
         for name in (
@@ -77,6 +83,8 @@ def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pyte
         ):
             page.goto(f"{deployment.url}/assets/{name}")
             page.get_by_text("Latest materialization").first.wait_for()
+            if name == "ticket_replies/results":
+                _look_at_results(page, pd.read_parquet(deployment.root / name))
             _shoot(page, screenshots, name.replace("/", "_"))
             if name == "ticket_replies/batches":
                 page.get_by_role("button", name="Plots").click()
@@ -89,8 +97,23 @@ def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pyte
         page.get_by_text("message_batches_sensor").first.wait_for()
         _shoot(page, screenshots, "automation")
         browser.close()
+    assert len(list(screenshots.glob("*.png"))) == 10
 
 
-def _shoot(page: object, folder: Path, name: str) -> None:
-    page.wait_for_timeout(800)  # type: ignore[attr-defined]  # charts and graphs move into place
-    page.screenshot(path=str(folder / f"{name}.png"))  # type: ignore[attr-defined]
+def _look_at_results(page: Any, table: pd.DataFrame) -> None:
+    """What the page of a complete table tells a person: how many rows, and which columns."""
+    page.get_by_text("Row count").first.wait_for()
+    shown = page.inner_text("body")
+    assert f"{len(table):,}" in shown, shown
+    missing = [column for column in table.columns if column not in shown]
+    assert missing == [], shown
+
+
+def _shoot(page: Any, folder: Path, name: str) -> None:
+    """A picture of the page, which is a PNG with something on it: an empty one has a few kilobytes."""
+    page.wait_for_timeout(500)  # charts and graphs move into place
+    path = folder / f"{name}.png"
+    page.screenshot(path=str(path))
+    image = path.read_bytes()
+    assert image[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(image) > 20_000, f"{name}: {len(image)} bytes"

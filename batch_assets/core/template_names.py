@@ -1,0 +1,130 @@
+"""The names that a template takes from the row, found without rendering it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import jinja2
+import jinja2.meta
+from jinja2 import nodes
+
+ROW = "row"
+SELF = "self"
+_OF_MAPPINGS = frozenset(dir(dict))  # row.items() and the like
+
+
+@dataclass
+class Names:
+    """What one template, or several, read.
+
+    Attributes:
+        columns: names that only the row can give.
+        functions: names of Jinja's own functions, which a column of that name hides.
+        in_row: columns read as `row['name']` or `row.name`.
+        row: whether `row` is read at all.
+        every: whether `row` is read in a way that may need any column.
+        itself: whether `self` is read, which is the template itself and never a column.
+    """
+
+    columns: set[str] = field(default_factory=set)
+    functions: set[str] = field(default_factory=set)
+    in_row: set[str] = field(default_factory=set)
+    row: bool = False
+    every: bool = False
+    itself: bool = False
+
+    @property
+    def constant(self) -> bool:
+        """Whether every row gives the same."""
+        return not (self.columns or self.functions or self.row)
+
+    @property
+    def all(self) -> set[str]:
+        """Every name that is a column or, depending on the dataset, may be one."""
+        special = {name for name, used in ((ROW, self.row), (SELF, self.itself)) if used}
+        return self.columns | self.functions | self.in_row | special
+
+    def add(self, other: Names) -> None:
+        self.columns |= other.columns
+        self.functions |= other.functions
+        self.in_row |= other.in_row
+        self.row |= other.row
+        self.every |= other.every
+        self.itself |= other.itself
+
+
+class NameFinder:
+    """Finds the names in templates of one environment."""
+
+    def __init__(self, environment: jinja2.Environment) -> None:
+        self._functions = set(environment.globals)
+        # Jinja tells of a name only if it is no global.
+        self._environment = environment.overlay()
+        self._environment.globals = {}
+
+    def find(self, source: str) -> Names:
+        """Names that a template, and what it includes, takes from the row."""
+        found = Names()
+        # A template that is included also sees the variables of the one that includes it.
+        waiting: list[tuple[str, str | None, frozenset[str]]] = [(source, None, frozenset())]
+        seen = set()
+        while waiting:
+            text, file, given = waiting.pop()
+            tree = self._environment.parse(text, name=file)
+            undeclared = jinja2.meta.find_undeclared_variables(tree) - given
+            found.functions |= undeclared & self._functions
+            found.columns |= undeclared - self._functions - {ROW}
+            if ROW in undeclared:
+                found.row = True
+                in_row, every = _reads_of_row(tree)
+                found.in_row |= in_row
+                found.every |= every
+            names = list(tree.find_all(nodes.Name))
+            found.itself |= any(name.name == SELF and name.ctx == "load" for name in names)
+            given |= {name.name for name in names if name.ctx in ("store", "param")}
+            for name in jinja2.meta.find_referenced_templates(tree):
+                if name is not None and (name, given) not in seen:
+                    seen.add((name, given))
+                    loader = self._environment.loader
+                    assert loader is not None
+                    waiting.append((loader.get_source(self._environment, name)[0], name, given))
+        return found
+
+
+def _reads_of_row(tree: nodes.Template) -> tuple[set[str], bool]:
+    """(columns named by a constant, whether `row` is read in another way, which makes it every column)"""
+    columns = set()
+    plain = 0
+    for dotted in tree.find_all(nodes.Getattr):
+        if _is_row(dotted.node) and dotted.attr not in _OF_MAPPINGS:
+            columns.add(dotted.attr)
+            plain += 1
+    for item in tree.find_all(nodes.Getitem):
+        if _is_row(item.node) and isinstance(item.arg, nodes.Const) and isinstance(item.arg.value, str):
+            columns.add(item.arg.value)
+            plain += 1
+    uses = sum(name.name == ROW for name in tree.find_all(nodes.Name))
+    return (set(), True) if uses > plain else (columns, False)
+
+
+def _is_row(node: nodes.Node) -> bool:
+    return isinstance(node, nodes.Name) and node.name == ROW
+
+
+def plain_parts(tree: nodes.Template, columns: set[str]) -> list[tuple[bool, str]] | None:
+    """(is a column, text or column) for a template of nothing but text and columns, which most are.
+
+    Such a template is put together here: Jinja takes ten times as long to set up a context for it.
+    """
+    parts: list[tuple[bool, str]] = []
+    for output in tree.body:
+        if not isinstance(output, nodes.Output):
+            return None
+        for node in output.nodes:
+            if isinstance(node, nodes.TemplateData):
+                parts.append((False, node.data))
+            elif isinstance(node, nodes.Name) and node.name in columns:
+                parts.append((True, node.name))
+            else:
+                return None
+    return parts

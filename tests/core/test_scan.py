@@ -1,0 +1,51 @@
+"""Finding lines and custom_ids in large blocks, against reading line by line."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_assets.core import request_files
+from batch_assets.core.request_files import scan
+
+IDS = st.text("ab-_09", min_size=1, max_size=64) | st.text(max_size=30) | st.text("x", min_size=60, max_size=90)
+ENTRIES = st.fixed_dictionaries({"custom_id": IDS, "result": st.fixed_dictionaries({"x": st.text(max_size=40)})})
+LINES = (
+    ENTRIES.map(orjson.dumps)
+    | ENTRIES.map(lambda entry: orjson.dumps(entry, option=orjson.OPT_SORT_KEYS)[:-5])
+    | ENTRIES.map(lambda entry: orjson.dumps({"first": 1, **entry}))
+    | st.binary(max_size=90).map(lambda raw: raw.replace(b"\n", b""))
+)
+
+
+def marked(line: bytes) -> bytes:
+    """Stands for what a caller makes of a line that is not the usual one."""
+    return b"?" * 20 + b"%02d" % (len(line) % 100)
+
+
+def one_by_one(line: bytes) -> bytes:
+    quote = line.find(b'"', 14)
+    usual = line.startswith(b'{"custom_id":"') and line.endswith(b"}\n") and 14 + 22 <= quote <= 14 + 64
+    return line[quote - 22 : quote] if usual else marked(line)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
+@given(lines=st.lists(LINES, max_size=12), rest=LINES | st.just(b""))
+def test_a_scan_finds_what_a_loop_over_the_lines_finds(chunk: int, lines: list[bytes], rest: bytes) -> None:
+    content = b"".join(line + b"\n" for line in lines) + rest
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(request_files, "_CHUNK", chunk)
+        found = scan(io.BytesIO(content), marked)
+    whole = [line + b"\n" for line in lines]
+    sizes = [len(line) for line in whole]
+    assert found.ends.tolist() == np.cumsum(sizes, dtype=np.int64).tolist()
+    assert found.starts.tolist() == [end - size for end, size in zip(found.ends.tolist(), sizes, strict=True)]
+    expected: Any = np.array([one_by_one(line) for line in whole], dtype="S22")
+    assert found.tails.tolist() == expected.tolist()
+    assert found.rest == rest
