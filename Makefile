@@ -80,7 +80,7 @@ format: $(DEV) ## Format the code and mend what the linter can
 	$(BIN)/ruff check --fix
 
 bench: $(DEV) ## Measure against plain scripts
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --million
 
 lock: $(BIN)/python ## Choose newest versions anew and write constraints.txt
 	$(BIN)/python -m venv --clear $(VENV)/lock

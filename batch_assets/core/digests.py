@@ -7,6 +7,7 @@ their meaning. A set of them costs 16 bytes each: Python's own would cost over 1
 from __future__ import annotations
 
 import base64
+import binascii
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
@@ -21,6 +22,11 @@ DIGEST_CHARACTERS = 22
 # custom_id: ^[a-zA-Z0-9_-]{1,64}$; one character joins slug and digest.
 SLUG_CHARACTERS = 64 - DIGEST_CHARACTERS - 1
 _OUTSIDE = re.compile(r"[^a-zA-Z0-9_-]")
+_ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_NO_VALUE = 64
+_VALUES = np.full(256, _NO_VALUE, dtype=np.uint8)
+_VALUES[np.frombuffer(_ALPHABET, dtype=np.uint8)] = np.arange(64, dtype=np.uint8)
 
 Digests = NDArray[np.bytes_]
 
@@ -34,7 +40,8 @@ def digester(headers: Mapping[str, str]) -> Any:
 
 def encode(digest: bytes) -> str:
     """16 bytes -> the 22 characters that end a custom_id."""
-    return base64.urlsafe_b64encode(digest)[:DIGEST_CHARACTERS].decode()
+    encoded = binascii.b2a_base64(digest, newline=False)
+    return encoded[:DIGEST_CHARACTERS].translate(_TO_URL_SAFE).decode()
 
 
 def decode(custom_id: str) -> bytes | None:
@@ -43,6 +50,26 @@ def decode(custom_id: str) -> bytes | None:
     if len(tail) != DIGEST_CHARACTERS or _OUTSIDE.search(tail):
         return None
     return base64.urlsafe_b64decode(tail + "==")
+
+
+def decode_tails(tails: NDArray[np.bytes_]) -> tuple[Digests, NDArray[np.bool_]]:
+    """`decode` for the last 22 characters of many custom_ids: (digests, which of them can be ours).
+
+    The digest of one that cannot be ours is all zeros.
+    """
+    characters = np.ascontiguousarray(tails).view(np.uint8).reshape(len(tails), DIGEST_CHARACTERS)
+    values = _VALUES[characters]
+    ours = (values != _NO_VALUE).all(axis=1)
+    values[~ours] = 0
+    # Four characters of 6 bits are three bytes; the last group has two characters, whose last 4 bits count not.
+    groups = np.zeros((len(tails), 6, 4), dtype=np.uint8)
+    groups.reshape(len(tails), 24)[:, :DIGEST_CHARACTERS] = values
+    decoded = np.empty((len(tails), 6, 3), dtype=np.uint8)
+    decoded[:, :, 0] = groups[:, :, 0] << 2 | groups[:, :, 1] >> 4
+    decoded[:, :, 1] = groups[:, :, 1] << 4 | groups[:, :, 2] >> 2
+    decoded[:, :, 2] = groups[:, :, 2] << 6 | groups[:, :, 3]
+    digests = np.ascontiguousarray(decoded.reshape(len(tails), 18)[:, :DIGEST_BYTES])
+    return digests.view(f"S{DIGEST_BYTES}").reshape(len(tails)), ours
 
 
 def slug(row_key: Any) -> str:

@@ -11,6 +11,7 @@ import orjson
 from batch_assets.core.prices import Prices
 
 _MESSAGE_MARK = b'"message":'
+_BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
 # Order of the values that `parse_line` returns; the digest and what the whole batch shares come besides.
 PARSED = (
     "custom_id",
@@ -101,6 +102,12 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
 
 def _raw_message(line: bytes, entry: Any, result: Any) -> str:
     """The message's own bytes where they stand last in the line, as the API sends them; else written anew."""
+    before = len(_BEFORE_ID) + len(entry["custom_id"])
+    if line.startswith(_AFTER_ID, before) and len(entry) == len(result) == 2 and line.endswith(b"}}}\n"):
+        try:
+            return line[before + len(_AFTER_ID) - 1 : -3].decode()
+        except UnicodeDecodeError:
+            pass
     start = line.find(_MESSAGE_MARK)
     line = line.rstrip()
     if start > 0 and line.endswith(b"}}}") and list(result)[-1] == "message" and list(entry)[-1] == "result":

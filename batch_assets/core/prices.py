@@ -54,6 +54,10 @@ class Prices:
         write_1h = detail.get("ephemeral_1h_input_tokens") or 0
         write_5m = written - write_1h
         fresh, output = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
+        geo = usage.get("inference_geo")
+        multiplier = self._geo.get(geo, 1.0) if geo else 1.0
+        if not (read or written or write_1h) and entry.long_prompt is None:
+            return float((fresh * entry.usual.input + output * entry.usual.output) * multiplier)
         rates = entry.usual
         if entry.long_prompt is not None and fresh + read + written > entry.long_over:
             rates = entry.long_prompt
@@ -64,8 +68,7 @@ class Prices:
             + read * rates.read
             + output * rates.output
         )
-        geo = usage.get("inference_geo")
-        return float(total * self._geo.get(geo, 1.0)) if geo else float(total)
+        return float(total * multiplier)
 
 
 def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> _Model:

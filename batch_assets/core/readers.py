@@ -18,6 +18,7 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.rows import Rows, conform, json_text, plain_type, valid_text
 
 BLOCK_BYTES = 4 << 20
+CSV_BLOCK_BYTES = 1 << 20  # pyarrow reads many of these ahead
 MAX_BLOCK_BYTES = 1 << 30  # pyarrow takes blocks below 2 GiB
 ROWS_AT_ONCE = 4096
 
@@ -79,7 +80,7 @@ class CsvReader:
     def __init__(self, fs: Any, name: str, types: dict[str, str]) -> None:
         self._fs, self._name = fs, name
         self._delimiter = "\t" if name.lower().endswith(".tsv") else ","
-        self._block = BLOCK_BYTES
+        self._block = CSV_BLOCK_BYTES
         self.blank = self._without_rows = False
         watched: dict[str, ColumnType] = {}
         while True:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode, pack
+from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.core.storage import Storage
@@ -18,6 +19,9 @@ from batch_assets.core.wire import COUNTS, BatchObject
 _HEAD, _TAIL = b'{"requests":[', b"]}"
 _LINE_START = b'{"custom_id":"'
 _CHUNK = 1 << 20
+# A custom_id has 64 characters at most; a quote ends it.
+_WINDOW = len(_LINE_START) + 64 + 1
+_QUOTE, _NEWLINE, _BRACE = b'"\n}'
 
 
 def line(custom_id: str, params: bytes) -> bytes:
@@ -34,6 +38,75 @@ def custom_id_of(text: bytes) -> str:
     """The custom_id of a line that this project wrote."""
     end = text.index(b'"', len(_LINE_START))
     return text[len(_LINE_START) : end].decode()
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The lines of a file that begin with their custom_id.
+
+    Attributes:
+        ends: offset behind each line, its newline included. Only `\\n` ends a line: U+2028 and its like
+            stand inside strings.
+        tails: the last 22 characters of each line's custom_id; zeros where there is none.
+        rest: what follows the last newline.
+    """
+
+    ends: NDArray[np.int64]
+    tails: NDArray[np.bytes_]
+    rest: bytes
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        return np.concatenate([[0], self.ends[:-1]]) if len(self.ends) else self.ends
+
+
+def scan(file: BinaryIO, tail_of: Callable[[bytes], bytes]) -> Scan:
+    """Finds the lines of a file and their custom_ids.
+
+    Args:
+        tail_of: gives the tail of a line that is not written as this project and the API write it.
+    """
+    ends: list[NDArray[np.int64]] = []
+    tails: list[NDArray[np.bytes_]] = []
+    offset = 0
+    rest: list[bytes] = []
+    while chunk := file.read(_CHUNK):
+        last = chunk.rfind(b"\n") + 1
+        if not last:
+            rest.append(chunk)
+            continue
+        block, rest = b"".join([*rest, chunk[:last]]), [chunk[last:]]
+        found = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == _NEWLINE) + 1
+        tails.append(_tails(block, found, tail_of))
+        ends.append(found + offset)
+        offset += len(block)
+    if not ends:
+        return Scan(np.empty(0, dtype=np.int64), np.empty(0, dtype=f"S{DIGEST_CHARACTERS}"), b"".join(rest))
+    return Scan(np.concatenate(ends), np.concatenate(tails), b"".join(rest))
+
+
+def _tails(block: bytes, ends: NDArray[np.int64], tail_of: Callable[[bytes], bytes]) -> NDArray[np.bytes_]:
+    """The tails of the lines in a block that ends with a newline."""
+    starts = np.concatenate([[0], ends[:-1]])
+    padded = np.frombuffer(block + bytes(_WINDOW), dtype=np.uint8)
+    heads = np.lib.stride_tricks.sliding_window_view(padded, _WINDOW)[starts]
+    size = len(_LINE_START)
+    usual = (heads[:, :size] == np.frombuffer(_LINE_START, dtype=np.uint8)).all(axis=1)
+    usual &= padded[np.maximum(ends - 2, starts)] == _BRACE
+    quotes = heads[:, size:] == _QUOTE
+    quote = quotes.argmax(axis=1)
+    usual &= quotes.any(axis=1) & (quote >= DIGEST_CHARACTERS)
+    # Where the tail begins; at 0, and replaced below, in a line that is not the usual one.
+    first = starts + np.where(usual, size + quote - DIGEST_CHARACTERS, 0)
+    found = np.lib.stride_tricks.sliding_window_view(padded, DIGEST_CHARACTERS)[first]
+    tails: NDArray[np.bytes_] = found.view(f"S{DIGEST_CHARACTERS}").reshape(len(ends))
+    for line_ in np.flatnonzero(~usual).tolist():
+        tails[line_] = tail_of(block[starts[line_] : ends[line_]])
+    return tails
+
+
+def _own_tail(text: bytes) -> bytes:
+    return custom_id_of(text)[-DIGEST_CHARACTERS:].encode()
 
 
 class PartWriter:
@@ -125,13 +198,23 @@ class StoredRequestFile:
 
     def digests(self) -> Digests:
         """The digests of its requests, in order."""
-        found = (decode(custom_id_of(text)) for text in self.lines())
-        return pack(digest or b"\0" * 16 for digest in found)
+        return decode_tails(self.tails())[0]
 
-    def tails(self) -> np.ndarray[Any, np.dtype[np.bytes_]]:
-        """The last 22 characters of its custom_ids, in order: what results are matched by."""
-        tails = b"".join([custom_id_of(text)[-DIGEST_CHARACTERS:].encode() for text in self.lines()])
-        return np.frombuffer(tails, dtype=f"S{DIGEST_CHARACTERS}")
+    def scan(self) -> Scan:
+        """Where its lines lie, and the last 22 characters of its custom_ids: what results are matched by."""
+        with self.storage.open(*self.parts) as file:
+            return scan(file, _own_tail)
+
+    def tails(self) -> NDArray[np.bytes_]:
+        """The last 22 characters of its custom_ids, in order."""
+        return self.scan().tails
+
+    def custom_ids_at(self, starts: Iterable[int]) -> Iterator[str]:
+        """The custom_ids of the lines at these offsets."""
+        with self.storage.open(*self.parts) as file:
+            for start in starts:
+                file.seek(start)
+                yield custom_id_of(file.read(_WINDOW))
 
     def body(self, before_chunk: Callable[[], None]) -> Iterator[bytes]:
         """The HTTP body in chunks. `before_chunk` may raise: no server accepts an unfinished body."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import orjson
@@ -15,14 +16,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.client import ApiError, NotFoundError
-from batch_assets.core.digests import DIGEST_CHARACTERS, decode, position_in
+from batch_assets.core.digests import DIGEST_BYTES, DIGEST_CHARACTERS, decode_tails, position_in
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.index import COMPRESSION
 from batch_assets.core.ledger import batches, files, leases
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.messages import PARSED, load_line, parse_line
-from batch_assets.core.prices import Prices, default_prices
-from batch_assets.core.request_files import StoredRequestFile, custom_id_of
+from batch_assets.core.prices import default_prices
+from batch_assets.core.request_files import Scan, StoredRequestFile, scan
 from batch_assets.core.response_store import RESPONSE_SCHEMA
 from batch_assets.core.root import Root, response_parts
 
@@ -30,8 +31,13 @@ from batch_assets.core.root import Root, response_parts
 DOWNLOADS = 3
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
-_SCAN = 1 << 20
-_LINE_START = b'{"custom_id":"'
+# Dictionaries and statistics pay where few values repeat; elsewhere they cost time and memory.
+_REPETITIVE = [
+    name
+    for name in RESPONSE_SCHEMA.names
+    if name not in ("digest", "custom_id", "response_text", "message_id", "response_json")
+]
+_COLUMNS: dict[str, Any] = {"use_dictionary": _REPETITIVE, "write_statistics": _REPETITIVE}
 
 
 @dataclass
@@ -76,6 +82,7 @@ class _Collecting:
     def __init__(self, root: Root, batch: Batch, file: RequestFile, lease: leases.Lease) -> None:
         self._root, self._batch, self._file, self._lease = root, batch, file, lease
         self._stored = StoredRequestFile.of(root, file)
+        self._requests = self._stored.scan()
         self._report = CollectReport(batch.id, file.requests)
 
     def run(self, on_bytes: Callable[[int], None]) -> CollectReport | None:
@@ -83,7 +90,7 @@ class _Collecting:
         with self._root.storage.scratch_file(target + ".raw") as raw:
             if not self._download(raw, on_bytes):
                 return self._store(target, None, _Lines.none(self._file.requests), "results_archived")
-            lines = _Lines(raw, self._stored.tails())
+            lines = _Lines(raw, self._requests.tails)
             if lines.ours == 0 and lines.count and self._batch.provisional:
                 self._disprove()
                 return None
@@ -134,13 +141,11 @@ class _Collecting:
 
     def _store(self, target: str, raw: Path | None, lines: _Lines, absent: str) -> CollectReport:
         self._report.missing = lines.missing
-        prices = default_prices()
         with self._root.storage.scratch_file(target) as scratch:
-            ended_at = self._batch.ended_at or self._batch.created_at or 0.0
-            schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{ended_at:020.6f}".encode()})
-            with pq.ParquetWriter(scratch, schema, **COMPRESSION) as writer:
-                rows = _ResponseRows(self._batch, self._file, ended_at, absent, prices)
-                for table in rows.tables(self._stored.lines(), raw, lines):
+            schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{_ended_at(self._batch):020.6f}".encode()})
+            with pq.ParquetWriter(scratch, schema, **_COLUMNS, **COMPRESSION) as writer:
+                rows = _ResponseRows(self._batch, self._file.attempt, absent, self._stored, self._requests)
+                for table in rows.tables(raw, lines):
                     self._lease.check()
                     writer.write_batch(table.cast(schema) if table.schema != schema else table)
             self._lease.check()
@@ -150,6 +155,10 @@ class _Collecting:
             self._lease.confirm(tx)
             batches.collected(tx, self._batch.id, self._report.problem or counts)
         return self._report
+
+
+def _ended_at(batch: Batch) -> float:
+    return batch.ended_at or batch.created_at or 0.0
 
 
 class _Lines:
@@ -162,11 +171,14 @@ class _Lines:
     """
 
     def __init__(self, raw: Path, tails: NDArray[np.bytes_]) -> None:
-        ends = _line_ends(raw)
-        size = raw.stat().st_size
-        self.whole = size == 0 or (len(ends) > 0 and ends[-1] == size)
-        starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-        found = np.frombuffer(b"".join(_tails_in(raw, starts, ends)), dtype=f"S{DIGEST_CHARACTERS}")
+        with raw.open("rb", buffering=0) as file:
+            scanned = scan(cast(BinaryIO, file), _tail)
+        ends, starts, found = scanned.ends, scanned.starts, scanned.tails
+        self.whole = not scanned.rest or _is_json(scanned.rest)
+        if scanned.rest and self.whole:  # a last line that no newline ends
+            size = raw.stat().st_size
+            starts, ends = np.append(starts, size - len(scanned.rest)), np.append(ends, size)
+            found = np.append(found, np.array([_tail(scanned.rest)], dtype=found.dtype))
         order = np.argsort(tails, kind="stable")
         position = position_in(tails[order], found)
         mine = position >= 0
@@ -192,47 +204,21 @@ class _Lines:
         return lines
 
 
-def _line_ends(raw: Path) -> NDArray[np.int64]:
-    """Offsets behind every newline. Only `\\n` ends a line: U+2028 and its like stand inside strings."""
-    found: list[NDArray[np.int64]] = []
-    offset = 0
-    with raw.open("rb") as file:
-        while chunk := file.read(_SCAN):
-            found.append(np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == 10) + offset + 1)
-            offset += len(chunk)
-    ends = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
-    if len(ends) == 0 or ends[-1] != offset:
-        return np.append(ends, offset) if offset and _is_json_at(raw, ends, offset) else ends
-    return ends
-
-
-def _is_json_at(raw: Path, ends: NDArray[np.int64], size: int) -> bool:
-    """Whether the last line is whole although no newline ends it."""
-    with raw.open("rb") as file:
-        file.seek(int(ends[-1]) if len(ends) else 0)
-        try:
-            load_line(file.read())
-        except ValueError:
-            return False
+def _is_json(line: bytes) -> bool:
+    try:
+        load_line(line)
+    except ValueError:
+        return False
     return True
 
 
-def _tails_in(raw: Path, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> Iterator[bytes]:
-    """The last 22 characters of each line's custom_id; zeros where there is none."""
-    with raw.open("rb", buffering=_SCAN) as file:
-        for size in (ends - starts).tolist():
-            yield _tail(file.read(size))
-
-
 def _tail(line: bytes) -> bytes:
+    """The last 22 characters of a line's custom_id; zeros where there is none."""
     # A line that was cut or spoiled counts as absent: it is downloaded again before it is asked again.
-    if line.startswith(_LINE_START) and line.endswith((b"}\n", b"}")):
-        custom_id = line[len(_LINE_START) : line.find(b'"', len(_LINE_START))]
-    else:
-        try:
-            custom_id = str(load_line(line)["custom_id"]).encode()
-        except (ValueError, KeyError, TypeError):
-            custom_id = b""
+    try:
+        custom_id = str(load_line(line)["custom_id"]).encode()
+    except (ValueError, KeyError, TypeError):
+        custom_id = b""
     tail = custom_id[-DIGEST_CHARACTERS:]
     return tail if len(tail) == DIGEST_CHARACTERS else b"\0" * DIGEST_CHARACTERS
 
@@ -240,36 +226,33 @@ def _tail(line: bytes) -> bytes:
 class _ResponseRows:
     """Turns lines into Arrow tables of responses, in the order of the request file."""
 
-    def __init__(self, batch: Batch, file: RequestFile, ended_at: float, absent: str, prices: Prices) -> None:
-        self._batch, self._absent, self._prices = batch, absent, prices
+    def __init__(self, batch: Batch, attempt: int, absent: str, stored: StoredRequestFile, requests: Scan) -> None:
+        self._batch, self._absent, self._prices = batch, absent, default_prices()
+        self._stored, self._requests = stored, requests
         self._shared = {
             "batch_id": batch.id,
-            "attempts": file.attempt,
-            "ended_at": datetime.fromtimestamp(ended_at, UTC),
+            "attempts": attempt,
+            "ended_at": datetime.fromtimestamp(_ended_at(batch), UTC),
         }
 
-    def tables(self, requests: Iterator[bytes], raw: Path | None, lines: _Lines) -> Iterator[pa.RecordBatch]:
+    def tables(self, raw: Path | None, lines: _Lines) -> Iterator[pa.RecordBatch]:
         rows: list[tuple[Any, ...]] = []
-        digests: list[bytes | None] = []
-        size = 0
-        source: BinaryIO | None = raw.open("rb", buffering=0) if raw is not None else None
+        first = size = 0
+        source = os.open(raw, os.O_RDONLY) if raw is not None else -1
         try:
-            for request, start, end in zip(requests, lines.start.tolist(), lines.end.tolist(), strict=True):
-                custom_id = custom_id_of(request)
-                digests.append(decode(custom_id))
-                line = _read(source, start, end) if source is not None and start >= 0 else None
-                rows.append(self._row(custom_id, line))
+            for start, end in zip(lines.start.tolist(), lines.end.tolist(), strict=True):
+                rows.append(self._row(os.pread(source, end - start, start) if start >= 0 else None))
                 size += end - start
                 if len(rows) == _GROUP_ROWS or size > _GROUP_BYTES:
-                    yield self._table(digests, rows)
-                    rows, digests, size = [], [], 0
+                    yield self._table(first, rows)
+                    first, rows, size = first + len(rows), [], 0
         finally:
-            if source is not None:
-                source.close()
+            if source >= 0:
+                os.close(source)
         if rows:
-            yield self._table(digests, rows)
+            yield self._table(first, rows)
 
-    def _row(self, custom_id: str, line: bytes | None) -> tuple[Any, ...]:
+    def _row(self, line: bytes | None) -> tuple[Any, ...]:
         problem = f"the results of {self._batch.id} hold no line for it"
         if line is not None:
             try:
@@ -279,24 +262,36 @@ class _ResponseRows:
         elif self._absent == "results_archived":
             problem = f"the API has archived the results of {self._batch.id}: 29 days have passed"
         missing = [None] * len(PARSED)
-        missing[0], missing[1] = custom_id, "errored"  # type: ignore[call-overload]
+        missing[PARSED.index("result_type")] = "errored"  # type: ignore[call-overload]
         missing[PARSED.index("error_type")] = self._absent  # type: ignore[call-overload]
         missing[PARSED.index("error_message")] = problem  # type: ignore[call-overload]
         return tuple(missing)
 
-    def _table(self, digests: list[bytes | None], rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
-        parsed = dict(zip(PARSED, zip(*rows, strict=True), strict=True))
+    def _table(self, first: int, rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+        parsed: dict[str, Any] = dict(zip(PARSED, zip(*rows, strict=True), strict=True))
+        parsed["custom_id"] = self._custom_ids(first, parsed["custom_id"])
         columns = []
         for field in RESPONSE_SCHEMA:
             if field.name == "digest":
-                columns.append(pa.array(digests, field.type))
+                columns.append(_digest_column(self._requests.tails[first : first + len(rows)]))
             elif field.name in parsed:
                 columns.append(pa.array(parsed[field.name], field.type))
             else:
                 columns.append(pa.repeat(pa.scalar(self._shared[field.name], field.type), len(rows)))
         return pa.RecordBatch.from_arrays(columns, schema=RESPONSE_SCHEMA)
 
+    def _custom_ids(self, first: int, read: tuple[str | None, ...]) -> list[str | None]:
+        """The custom_ids that the lines carry; those of requests without a line are in the request file."""
+        custom_ids = list(read)
+        absent = [position for position, custom_id in enumerate(read) if custom_id is None]
+        if absent:
+            starts = self._requests.starts[first + np.array(absent)].tolist()
+            for position, custom_id in zip(absent, self._stored.custom_ids_at(starts), strict=True):
+                custom_ids[position] = custom_id
+        return custom_ids
 
-def _read(source: BinaryIO, start: int, end: int) -> bytes:
-    source.seek(start)
-    return source.read(end - start)
+
+def _digest_column(tails: NDArray[np.bytes_]) -> pa.Array:
+    digests, ours = decode_tails(tails)
+    valid = None if ours.all() else pa.py_buffer(np.packbits(ours, bitorder="little"))
+    return pa.Array.from_buffers(pa.binary(DIGEST_BYTES), len(tails), [valid, pa.py_buffer(digests)])

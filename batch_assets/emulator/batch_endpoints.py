@@ -13,7 +13,7 @@ from .body import index_body
 from .calls import Call, too_large
 from .cut import CutResponse
 from .outcomes import Judge, Mix
-from .results import altered, joined, parse_betas, result_lines
+from .results import altered, joined, parse_betas, prepared, result_lines
 from .state import BatchRecord, NewBatch
 from .wire import ApiError, json_response
 
@@ -21,6 +21,7 @@ LIST_LIMIT = 1000
 """Largest `limit` of a list call."""
 POLL_SECONDS = 10
 """`retry-after` on a batch that has not ended."""
+_SPOILING = frozenset({"lines", "truncate", "ending"})
 
 
 async def create(call: Call) -> Response:
@@ -31,6 +32,7 @@ async def create(call: Call) -> Response:
         record = await run_in_threadpool(_accept, call, path)
     finally:
         path.unlink(missing_ok=True)
+    call.service.preparation.begin(record)
     return json_response(_not_ended(_shown(call, record), "in_progress"))
 
 
@@ -144,15 +146,18 @@ async def delete(call: Call) -> Response:
 
 
 async def results(call: Call) -> Response:
-    """GET /v1/messages/batches/{id}/results: the lines, made while they are sent."""
+    """GET /v1/messages/batches/{id}/results: the lines, from the prepared file or made while they are sent."""
     record = call.service.find(call.id, call.workspace, call.action)
     progress = call.service.progress(record)
     if progress.ended_at is None or progress.archived_at is not None:
         raise ApiError(404, f"Message Batch {call.id} has no available results.")
+    headers = _download_headers(call.id)
+    file = call.service.store.results_path(call.id)
+    if progress.finished == record.requests and not call.action.keys() & _SPOILING and file.exists():
+        return StreamingResponse(prepared(file), headers=headers)
     lines = result_lines(call.service.store, record, progress)
     if "lines" in call.action:
         lines = altered(lines, call.action["lines"])
-    headers = _download_headers(call.id)
     if "truncate" in call.action or "ending" in call.action:
         return CutResponse(
             joined(lines), call.action.get("truncate", {}), call.action.get("ending", "abort"), headers

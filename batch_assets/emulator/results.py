@@ -1,11 +1,19 @@
 """The results of an ended batch: one JSON line per request, in an order of the server's own.
 
+They are a function of what is stored about the batch, so they can be made whenever they are asked for. As
+the real API has done its work before a batch ends, those of a batch with a latency are prepared in a file
+during it: a download then costs no more than reading that file.
+
 Line shapes follow the batch guide and public captures: `errored` lines nest the error twice
 (`result.error.error.type`), `canceled` and `expired` lines carry nothing else.
 """
 
+import contextlib
+import queue
 import random
+import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,6 +26,7 @@ from .state import BatchRecord, Store
 from .wire import derived_id
 
 _CHUNK = 256 * 1024
+_FILE_CHUNK = 1 << 20
 ALTERATIONS = ("missing", "duplicate", "unknown_type", "garbage", "foreign")
 """Ways in which a fault can spoil lines of a result file, in the order in which they pick their lines."""
 
@@ -121,3 +130,54 @@ def joined(lines: Iterable[bytes]) -> Iterator[bytes]:
             parts, size = [], 0
     if parts:
         yield b"".join(parts)
+
+
+def prepared(path: Path) -> Iterator[bytes]:
+    """The pieces of a file of prepared results."""
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(_FILE_CHUNK):
+            yield piece
+
+
+class Preparation:
+    """One thread that makes the results of accepted batches beforehand, in the order of their creation."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: queue.SimpleQueue[BatchRecord | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, record: BatchRecord) -> None:
+        """Prepare the results of a batch soon; without a latency they are wanted before they could be ready."""
+        if record.latency <= 0:
+            return
+        self._waiting.put(record)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, daemon=True)
+            self._thread.start()
+            self._store.before_close.append(self._stop)
+
+    def _stop(self) -> None:
+        assert self._thread is not None
+        self._stopped.set()
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (record := self._waiting.get()) is not None and not self._stopped.is_set():
+            with contextlib.suppress(OSError):  # such as a full disk: the results are then made when asked for
+                self._prepare(record)
+
+    def _prepare(self, record: BatchRecord) -> None:
+        path = self._store.incoming()
+        everything = Progress("ended", None, record.requests, "canceled", None)
+        try:
+            with path.open("wb") as file:
+                for piece in joined(result_lines(self._store, record, everything)):
+                    if self._stopped.is_set():
+                        return
+                    file.write(piece)
+            path.replace(self._store.results_path(record.id))
+        finally:
+            path.unlink(missing_ok=True)

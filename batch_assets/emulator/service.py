@@ -9,6 +9,7 @@ from .batches import EXPIRY_SECONDS, SECOND, Progress, progress_of, request_coun
 from .body import MAX_BODY_BYTES, MAX_REQUESTS
 from .clock import Clock
 from .faults import Faults
+from .results import Preparation
 from .state import BatchRecord, Store
 from .wire import ApiError
 
@@ -69,6 +70,7 @@ class Service:
         self.clock = Clock(*store.load_clock())
         self.submissions: Counter[bytes] = Counter()
         self.calls: Counter[str] = Counter()
+        self.preparation = Preparation(store)
 
     def find(self, batch_id: str, workspace: str, action: Mapping[str, Any]) -> BatchRecord:
         """The batch as this workspace sees it; ApiError 404 when it does not."""

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import threading
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -97,9 +97,13 @@ class Store:
         self._db.executescript(_SCHEMA)
         self.outcomes = lru_cache(maxsize=32)(self._read_outcomes)
         """The outcome codes of a batch's requests, one byte each, by batch id."""
+        self.before_close: list[Callable[[], None]] = []
+        """What must stop working on this state before it is closed."""
 
     def close(self) -> None:
         """Close the database; nothing is lost without it."""
+        for stop in self.before_close:
+            stop()
         self._db.close()
 
     def _query(self, sql: str, *values: Any) -> list[sqlite3.Row]:
@@ -107,7 +111,7 @@ class Store:
             return self._db.execute(sql, values).fetchall()
 
     def incoming(self) -> Path:
-        """A fresh path for a body that is being received."""
+        """A fresh path for a file on its way into the state; what is left of it is removed at the next start."""
         return self._incoming / new_id("upload")
 
     def accept(self, batch: NewBatch) -> BatchRecord:
@@ -196,6 +200,10 @@ class Store:
     def body_path(self, batch_id: str) -> Path:
         """The file with the create body of a batch, byte for byte; it outlives the batch's deletion."""
         return self._bodies / f"{batch_id}.json"
+
+    def results_path(self, batch_id: str) -> Path:
+        """The file with the prepared results of a batch; complete when it is there, and never needed."""
+        return self._bodies / f"{batch_id}.results"
 
     def read_requests(self, batch_id: str, order: list[int] | None = None) -> Iterator[tuple[int, bytes]]:
         """Position and bytes of each request of a batch, in the given order or as submitted."""

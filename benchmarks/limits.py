@@ -1,0 +1,51 @@
+"""What the project promises of its speed and memory, and whether a run kept it."""
+
+from __future__ import annotations
+
+import statistics
+
+ROWS = 100_000
+"""The number of rows for which the limits hold."""
+
+TYPED_AT_LEAST = 3.0
+BARE_AT_MOST = 1.6
+PEAK_MB_AT_MOST = 350.0
+GROWTH_AT_MOST = 1.15
+
+
+class Verdicts:
+    """Prints each measured figure beside its limit.
+
+    Args:
+        judging: whether the limits hold for this run.
+
+    Attributes:
+        missed: how many limits were missed.
+    """
+
+    def __init__(self, *, judging: bool) -> None:
+        self._judging = judging
+        self.missed = 0
+
+    def faster_than_typed(self, ratios: list[float]) -> None:
+        ratio = statistics.median(ratios)
+        measured = f"{ratio:.2f} times faster than typed_sdk ({min(ratios):.2f}-{max(ratios):.2f})"
+        self._print(measured, f"at least {TYPED_AT_LEAST:g}", ratio >= TYPED_AT_LEAST)
+
+    def slower_than_bare(self, ratios: list[float]) -> None:
+        ratio = statistics.median(ratios)
+        measured = f"{ratio:.2f} times the time of bare_loop ({min(ratios):.2f}-{max(ratios):.2f})"
+        self._print(measured, f"at most {BARE_AT_MOST:g}", ratio <= BARE_AT_MOST)
+
+    def peak(self, megabytes: float) -> None:
+        limit = f"at most {PEAK_MB_AT_MOST:.0f}"
+        self._print(f"peak memory {megabytes:.0f} MB", limit, megabytes <= PEAK_MB_AT_MOST)
+
+    def growth(self, ratio: float) -> None:
+        measured = f"{ratio:.2f} times the peak memory at {ROWS:,} rows"
+        self._print(measured, f"at most {GROWTH_AT_MOST:g}", ratio <= GROWTH_AT_MOST)
+
+    def _print(self, measured: str, limit: str, kept: bool) -> None:
+        verdict = f"limit: {limit:14}{'ok' if kept else 'MISSED'}" if self._judging else ""
+        self.missed += self._judging and not kept
+        print(f"{measured:60}{verdict}".rstrip())
