@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission
+from batch_assets.core.memory import release_memory
 from batch_assets.core.responses import CollectReport, collect_batch
 from batch_assets.core.results import ResultsReport, write_results
 from batch_assets.core.root import Root
@@ -57,6 +58,7 @@ def collect_results(
             with root.ledger.write() as tx:
                 batches.postpone(tx, batch.id, COLLECT_AGAIN_SECONDS)
             continue
+        release_memory()
         if report is not None:
             done.collected.append(report)
             done.problems += [report.problem] if report.problem else []

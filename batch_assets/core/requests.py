@@ -25,6 +25,7 @@ from batch_assets.core.index import IndexWriter, write_rejected
 from batch_assets.core.keys import KeyCheck
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.memory import release_memory
 from batch_assets.core.request_files import PartWriter, line
 from batch_assets.core.response_store import CANCELED, PASSING, Standing, load_standing
 from batch_assets.core.root import Root, submission_parts
@@ -82,6 +83,7 @@ def build_requests(
         _check_against_dataset(pipeline, dataset)
         for _ in range(_BUILDS):
             report = _Build(root, pipeline, partition, dataset, lease).run(on_rows or (lambda _: None))
+            release_memory()
             if report is not None:
                 return report
         raise BusyError(f"request files of {pipeline.name} were sent at each of {_BUILDS} builds: run it again")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.columns import TIMESTAMP
 from batch_assets.core.digests import DIGEST_BYTES, Digests, position_in
+from batch_assets.core.memory import release_memory
 from batch_assets.core.storage import Storage
 from batch_assets.core.wire import PASSING_ERRORS
 
@@ -130,6 +131,8 @@ def load_standing(storage: Storage, pipeline: str) -> Standing:
         with files.open(number) as file:
             table = file.read(columns=_STANDING_COLUMNS, use_threads=False)
         _merge(standing, int(files.starts[number]), table)
+        del table
+        release_memory()
     return standing
 
 

@@ -24,6 +24,7 @@ from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import COMPRESSION, DIGEST, MESSAGE, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.memory import release_memory
 from batch_assets.core.output_schema import OutputSchema
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
@@ -38,6 +39,8 @@ from batch_assets.core.root import Root, results_parts
 # A dataset in another order than the request files: more loads of row groups than this many times their
 # number, and the responses are first laid out in the dataset's order on disk.
 _LOADS = 3
+# Freed memory is given back after as many slices.
+_SLICES_A_RELEASE = 8
 
 
 @dataclass
@@ -85,9 +88,11 @@ def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsRepo
         with root.storage.scratch_file(target) as scratch:
             join = _Join(root, submission, report, holding)
             with pq.ParquetWriter(scratch, join.schema, **COMPRESSION) as writer:
-                for table in join.tables():
+                for number, table in enumerate(join.tables()):
                     lease.check()
                     writer.write_table(table)
+                    if number % _SLICES_A_RELEASE == 0:
+                        release_memory()
             report.schema = join.schema
             with root.ledger.read() as tx:
                 in_force = submissions.newest(tx, pipeline, partition)
