@@ -42,6 +42,7 @@ RESPONSE_SCHEMA = pa.schema(
 
 # How a request stands.
 SUCCEEDED, FAILED, PASSING, CANCELED = range(4)
+_OPEN_FILES = 16
 _STANDING_COLUMNS = ["digest", "result_type", "error_type", "attempts", "ended_at"]
 
 
@@ -63,19 +64,22 @@ class ResponseFiles:
     Attributes:
         names: of the files.
         starts: place of each file's first row, and one behind the last.
+        group_rows: for each file the rows of its row groups.
     """
 
     def __init__(self, storage: Storage, pipeline: str) -> None:
         self._storage, self._pipeline = storage, pipeline
-        ended: list[tuple[bytes, str, int]] = []
+        ended: list[tuple[bytes, str, list[int]]] = []
         for name in storage.names(pipeline, "responses"):
             if name.endswith(".parquet"):
                 with self._opened(name) as file:
                     when = (file.schema_arrow.metadata or {}).get(b"ended_at", b"")
-                    ended.append((when, name, file.metadata.num_rows))
+                    groups = range(file.num_row_groups)
+                    ended.append((when, name, [file.metadata.row_group(group).num_rows for group in groups]))
         ended.sort()
         self.names = [name for _, name, _ in ended]
-        self.starts = np.cumsum([0, *(rows for _, _, rows in ended)], dtype=np.int64)
+        self.group_rows = [rows for _, _, rows in ended]
+        self.starts = np.cumsum([0, *map(sum, self.group_rows)], dtype=np.int64)
 
     def open(self, number: int) -> pq.ParquetFile:
         return self._opened(self.names[number])
@@ -184,15 +188,17 @@ class ResponseReader:
     """
 
     def __init__(self, files: ResponseFiles, cache_bytes: int = 20 << 20) -> None:
-        self._cache_bytes = cache_bytes
-        self._open = [files.open(number) for number in range(len(files.names))]
-        self._groups = [(file, group) for file in self._open for group in range(file.num_row_groups)]
-        sizes = [file.metadata.row_group(group).num_rows for file, group in self._groups]
+        self._files, self._cache_bytes = files, cache_bytes
+        self._open: dict[int, pq.ParquetFile] = {}
+        self._groups = [
+            (number, group) for number, rows in enumerate(files.group_rows) for group in range(len(rows))
+        ]
+        sizes = [size for rows in files.group_rows for size in rows]
         self._starts = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
         self._cache: dict[int, pa.Table] = {}
 
     def close(self) -> None:
-        for file in self._open:
+        for file in self._open.values():
             file.close()
 
     def groups_of(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -220,7 +226,15 @@ class ResponseReader:
 
     def _read(self, number: int) -> pa.Table:
         file, group = self._groups[number]
-        return file.read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
+        return self._file(file).read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
+
+    def _file(self, number: int) -> pq.ParquetFile:
+        """An open file; years of batches are more files than a process may have open at once."""
+        if number not in self._open:
+            while len(self._open) >= _OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[number] = self._files.open(number)
+        return self._open[number]
 
     def _group(self, number: int) -> pa.Table:
         if number in self._cache:

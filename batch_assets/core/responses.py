@@ -86,6 +86,8 @@ class _Collecting:
         self._report = CollectReport(batch.id, file.requests)
 
     def run(self, on_bytes: Callable[[int], None]) -> CollectReport | None:
+        *folder, name = response_parts(self._file.pipeline, self._batch.id)
+        self._root.storage.remove_leftovers(*folder, name=name)
         target = self._root.storage.path(*response_parts(self._file.pipeline, self._batch.id))
         with self._root.storage.scratch_file(target + ".raw") as raw:
             if not self._download(raw, on_bytes):

@@ -228,3 +228,27 @@ def test_a_lost_request_file_of_one_pipeline_does_not_stop_another(world: World)
     assert len(world.table(other)) == 3
     with pytest.raises(MissingFileError, match=r"part-00000\.jsonl is"):
         world.build(pipeline)
+
+
+def test_more_batches_than_files_may_be_open_are_joined(world: World) -> None:
+    pipeline = world.pipeline(texts(20), batching={"max_requests": 1})
+    world.run(pipeline)
+    table = world.table(pipeline)
+    assert len(set(table["batch_id"])) == 20
+    assert [text in answer for text, answer in zip(table["text"], table["response_text"], strict=True)] == [
+        True
+    ] * 20
+
+
+def test_what_a_killed_download_left_is_removed_by_the_next(world: World) -> None:
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    ((batch_id,),) = world.query("select id from batch")
+    folder = world.path(pipeline.name, "responses")
+    folder.mkdir(parents=True)
+    left = [folder / f".{batch_id}.parquet.raw.0123.tmp", folder / f".{batch_id}.parquet.4567.tmp"]
+    others = folder / ".msgbatch_other.parquet.89ab.tmp"
+    for path in [*left, others]:
+        path.write_bytes(b"half")
+    world.finish(pipeline)
+    assert [path.name for path in folder.glob(".*")] == [others.name]
