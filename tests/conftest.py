@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 
 import pytest
@@ -20,3 +21,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         if reason.startswith(MISSING_PROGRAMS):
             report.outcome, report.longrepr = "failed", f"BATCH_ASSETS_REQUIRE_ALL is set, but {reason}"
     return report
+
+
+def pytest_configure() -> None:
+    """Processes under test must take a Ctrl-C: what a shell starts in the background ignores it, and so
+    would everything started from there."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
