@@ -122,8 +122,3 @@ class DigestSet:
             merged = np.concatenate([before, last])
             merged.sort(kind="stable")
             self._runs.append(merged)
-
-    def discard(self, digests: Digests) -> None:
-        """Takes digests out of the set."""
-        doomed = np.unique(digests)
-        self._runs = [run[position_in(doomed, run) < 0] for run in self._runs]

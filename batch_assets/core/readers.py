@@ -164,7 +164,6 @@ class JsonLinesReader:
 
     def __init__(self, fs: Any, name: str, types: dict[str, str]) -> None:
         self._fs, self._name = fs, name
-        self._settled = set(types)
         schema = pa.schema([])
         self.blank = True
         self._text: set[str] = set(types)  # columns read as text first, then cast

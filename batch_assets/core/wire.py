@@ -16,11 +16,6 @@ PASSING_ERRORS = frozenset(
 )
 
 
-def passes(result_type: str, error_type: str | None) -> bool:
-    """Whether a request that ended this way is worth asking again, unchanged and unasked."""
-    return result_type == "expired" or (result_type == "errored" and error_type in PASSING_ERRORS)
-
-
 @dataclass(frozen=True)
 class BatchObject:
     """A message batch as the API describes it. Times are seconds since 1970 by the server's clock."""

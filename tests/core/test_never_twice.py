@@ -38,6 +38,16 @@ def announce(world: World, pipeline: Pipeline) -> None:
         submissions.announced(tx, newest.id)
 
 
+def expired_once(world: World) -> Pipeline:
+    """A pipeline whose requests have all expired in their first attempt; the next one goes on and on."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4))
+    world.send(pipeline)
+    world.emulator.expire_batches()
+    world.collect(pipeline)
+    return pipeline
+
+
 def test_files_sent_while_the_next_submission_is_built_are_not_asked_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -59,11 +69,7 @@ def test_files_sent_while_the_next_submission_is_built_are_not_asked_again(
 
 
 def test_failed_requests_are_planned_once_though_the_api_is_away_when_they_should_be_sent(world: World) -> None:
-    world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(4))
-    world.send(pipeline)
-    world.emulator.expire_batches()
-    world.collect(pipeline)
+    pipeline = expired_once(world)
     world.emulator.faults([{"match": LIST, "action": {"status": 500}}])
     with pytest.raises(UnreachableError):
         world.submit(pipeline, unattended=True)
@@ -75,11 +81,7 @@ def test_failed_requests_are_planned_once_though_the_api_is_away_when_they_shoul
 
 
 def test_nothing_is_to_do_while_failed_requests_are_being_asked_again(world: World) -> None:
-    world.emulator.settings(latency=3600)
-    pipeline = world.pipeline(texts(4))
-    world.send(pipeline)
-    world.emulator.expire_batches()
-    world.collect(pipeline)
+    pipeline = expired_once(world)
     assert work(world, pipeline) is not None
     world.submit(pipeline, unattended=True)
     collect_results(world.root, pipeline.name)
