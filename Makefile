@@ -68,7 +68,7 @@ dev: $(RUNTIME) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or w
 	fi
 
 test: lint ## Everything CI checks: format, lint, types, tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(DEV) ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check

@@ -46,7 +46,8 @@ def peak_mb() -> float:
 
 def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dict[str, Any]]:
     """This project's chain, as the assets and the command line call it, without Dagster."""
-    import anthropic  # noqa: F401  the others import it before the clock starts, too
+    import anthropic  # noqa: F401  the others import both before the clock starts, too
+    import pandas as pd  # noqa: F401  pyarrow imports it when it first makes an array
 
     from batch_assets.core.chain import collect_results
     from batch_assets.core.config import load_pipeline

@@ -6,7 +6,6 @@ their meaning. A set of them costs 16 bytes each: Python's own would cost over 1
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import re
@@ -38,22 +37,8 @@ def digester(headers: Mapping[str, str]) -> Any:
     return primed
 
 
-def encode(digest: bytes) -> str:
-    """16 bytes -> the 22 characters that end a custom_id."""
-    encoded = binascii.b2a_base64(digest, newline=False)
-    return encoded[:DIGEST_CHARACTERS].translate(_TO_URL_SAFE).decode()
-
-
-def decode(custom_id: str) -> bytes | None:
-    """The digest at the end of a custom_id; None when it cannot be one of ours."""
-    tail = custom_id[-DIGEST_CHARACTERS:]
-    if len(tail) != DIGEST_CHARACTERS or _OUTSIDE.search(tail):
-        return None
-    return base64.urlsafe_b64decode(tail + "==")
-
-
 def decode_tails(tails: NDArray[np.bytes_]) -> tuple[Digests, NDArray[np.bool_]]:
-    """`decode` for the last 22 characters of many custom_ids: (digests, which of them can be ours).
+    """The digests in the last 22 characters of many custom_ids: (digests, which of them can be ours).
 
     The digest of one that cannot be ours is all zeros.
     """
@@ -77,8 +62,13 @@ def slug(row_key: Any) -> str:
     return _OUTSIDE.sub("_", str(row_key))[:SLUG_CHARACTERS] or "row"
 
 
-def custom_id(row_key: Any, digest: bytes) -> str:
-    return f"{slug(row_key)}-{encode(digest)}"
+def custom_ids(row_keys: Iterable[Any], digests: Digests) -> list[bytes]:
+    """The custom_ids of requests: a readable part, a dash, the digest as 22 characters of base64url."""
+    padded = np.zeros((len(digests), 18), dtype=np.uint8)
+    padded[:, :DIGEST_BYTES] = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, DIGEST_BYTES)
+    encoded = binascii.b2a_base64(padded.tobytes(), newline=False).translate(_TO_URL_SAFE)
+    tails = (encoded[start : start + DIGEST_CHARACTERS] for start in range(0, len(encoded), 24))
+    return [b"%b-%b" % (slug(key).encode(), tail) for key, tail in zip(row_keys, tails, strict=True)]
 
 
 def pack(digests: Iterable[bytes]) -> Digests:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.dataset import Dataset
 from batch_assets.core.digests import DIGEST_BYTES
 from batch_assets.core.output_schema import OutputSchema
+from batch_assets.core.parquet import COMPRESSION, TableWriter
 from batch_assets.core.root import Root, submission_parts
 
 # Columns of the index's own; results have none of these names.
@@ -26,7 +27,6 @@ _OWN = [
 _GROUP_ROWS = 8192
 # Results are joined this many rows at a time.
 SLICE_ROWS = 4096
-COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 
 
 class IndexWriter:
@@ -43,7 +43,7 @@ class IndexWriter:
             *(column for column, name in dataset.carried.items() if (column, name) != (dataset.key, dataset.key)),
         ]
         self.schema = pa.schema([pa.field(dataset.key, dataset.key_type), *carried, *_OWN])
-        self._writer = pq.ParquetWriter(path, self.schema, **COMPRESSION)
+        self._writer = TableWriter(path, self.schema)
         self._waiting: list[pa.RecordBatch] = []
 
     def write(
@@ -63,12 +63,14 @@ class IndexWriter:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.Table.from_batches(self._waiting))
+            self._writer.write(pa.Table.from_batches(self._waiting))
             self._waiting = []
 
     def close(self) -> None:
-        self._flush()
-        self._writer.close()
+        try:
+            self._flush()
+        finally:
+            self._writer.close()
 
 
 def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) -> None:

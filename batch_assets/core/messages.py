@@ -62,7 +62,10 @@ def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
     Errors:
         ValueError: the line is not a result line.
     """
-    entry = load_line(line)
+    try:
+        entry = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        entry = load_line(line)
     try:
         custom_id, result = entry["custom_id"], entry["result"]
         kind = result["type"]
@@ -79,20 +82,21 @@ def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
 
 def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Prices) -> tuple[Any, ...]:
     message = result["message"]
-    usage = message.get("usage") or {}
-    model = message.get("model")
-    texts = [block["text"] for block in message.get("content") or () if block.get("type") == "text"]
+    get = message.get
+    usage, model, content = get("usage") or {}, get("model"), get("content") or ()
+    texts = [block["text"] for block in content if block.get("type") == "text"]
+    tokens = usage.get
     return (
         custom_id,
         "succeeded",
         "".join(texts) if texts else None,
-        message.get("stop_reason"),
+        get("stop_reason"),
         model,
-        message.get("id"),
-        usage.get("input_tokens"),
-        usage.get("output_tokens"),
-        usage.get("cache_creation_input_tokens"),
-        usage.get("cache_read_input_tokens"),
+        get("id"),
+        tokens("input_tokens"),
+        tokens("output_tokens"),
+        tokens("cache_creation_input_tokens"),
+        tokens("cache_read_input_tokens"),
         prices.cost(model, usage) if model else None,
         None,
         None,

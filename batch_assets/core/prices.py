@@ -48,17 +48,16 @@ class Prices:
         entry = self._models.get(model) or self._models.get(_undated(model))
         if entry is None:
             return None
-        read = usage.get("cache_read_input_tokens") or 0
-        written = usage.get("cache_creation_input_tokens") or 0
-        detail = usage.get("cache_creation") or {}
-        write_1h = detail.get("ephemeral_1h_input_tokens") or 0
-        write_5m = written - write_1h
-        fresh, output = usage.get("input_tokens") or 0, usage.get("output_tokens") or 0
-        geo = usage.get("inference_geo")
+        get = usage.get
+        fresh, output = get("input_tokens") or 0, get("output_tokens") or 0
+        read, written = get("cache_read_input_tokens") or 0, get("cache_creation_input_tokens") or 0
+        geo = get("inference_geo")
         multiplier = self._geo.get(geo, 1.0) if geo else 1.0
-        if not (read or written or write_1h) and entry.long_prompt is None:
-            return float((fresh * entry.usual.input + output * entry.usual.output) * multiplier)
         rates = entry.usual
+        if not (read or written) and entry.long_prompt is None:
+            return (fresh * rates.input + output * rates.output) * multiplier
+        write_1h = (get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
+        write_5m = written - write_1h
         if entry.long_prompt is not None and fresh + read + written > entry.long_over:
             rates = entry.long_prompt
         total = (

@@ -24,9 +24,12 @@ _WINDOW = len(_LINE_START) + 64 + 1
 _QUOTE, _NEWLINE, _BRACE = b'"\n}'
 
 
-def line(custom_id: str, params: bytes) -> bytes:
-    """One line of a request file."""
-    return b'{"custom_id":"' + custom_id.encode() + b'","params":' + params + b"}\n"
+def make_lines(custom_ids: Iterable[bytes], params: Iterable[bytes]) -> list[bytes]:
+    """The lines of a request file."""
+    return [
+        b'{"custom_id":"%b","params":%b}\n' % (custom_id, body)
+        for custom_id, body in zip(custom_ids, params, strict=True)
+    ]
 
 
 def body_bytes(file_bytes: int) -> int:
@@ -136,20 +139,33 @@ class PartWriter:
         self._requests = self._bytes = 0
         self.written: list[dict[str, Any]] = []
 
-    def add(self, text: bytes) -> None:
-        """Adds one line, in a new part when it would pass a limit."""
-        if self._open is not None and (
-            self._requests == self._max_requests or body_bytes(self._bytes + len(text)) > self._max_bytes
-        ):
-            self.finish()
-        if self._open is None:
-            self._name = self._next_name()
-            self._open = self._storage.write(*self._folder, self._name)
-            self._file = self._open.__enter__().open("wb", buffering=_CHUNK)
-            self._requests = self._bytes = 0
-        self._file.write(text)
-        self._requests += 1
-        self._bytes += len(text)
+    def add(self, lines: list[bytes]) -> None:
+        """Adds lines, in a new part where one would pass a limit."""
+        ends = np.cumsum([len(text) for text in lines])
+        done, size = 0, 0
+        while done < len(lines):
+            if self._open is None:
+                self._begin()
+            room = self._max_bytes - body_bytes(self._bytes)
+            stop = min(
+                int(np.searchsorted(ends, size + room, side="right")),
+                done + self._max_requests - self._requests,
+            )
+            if stop <= done:
+                if self._requests:
+                    self.finish()
+                    continue
+                stop = done + 1
+            self._file.write(b"".join(lines[done:stop]))
+            self._requests += stop - done
+            self._bytes += int(ends[stop - 1]) - size
+            done, size = stop, int(ends[stop - 1])
+
+    def _begin(self) -> None:
+        self._name = self._next_name()
+        self._open = self._storage.write(*self._folder, self._name)
+        self._file = self._open.__enter__().open("wb", buffering=_CHUNK)
+        self._requests = self._bytes = 0
 
     def finish(self) -> None:
         """Makes the part being written visible."""

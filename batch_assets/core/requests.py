@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from batch_assets.core.config import Pipeline
 from batch_assets.core.dataset import Dataset
-from batch_assets.core.digests import DigestSet, custom_id, digester, pack
+from batch_assets.core.digests import DigestSet, custom_ids, digester, pack
 from batch_assets.core.errors import BusyError
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import IndexWriter, write_rejected
@@ -26,7 +26,7 @@ from batch_assets.core.keys import KeyCheck
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.memory import release_memory
-from batch_assets.core.request_files import PartWriter, line
+from batch_assets.core.request_files import PartWriter, make_lines
 from batch_assets.core.response_store import CANCELED, PASSING, Standing, load_standing
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.core.rows import Rows
@@ -35,6 +35,8 @@ from batch_assets.core.values import RowRejectedError
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
+# Of a batch's body at most, beside a single request's params: its custom_id and all brackets.
+_LINE_BYTES = 200
 _MEGABYTE = 1_000_000
 # A build during which a file it had set aside was sent is thrown away; this often it is tried.
 _BUILDS = 3
@@ -188,8 +190,8 @@ class _Build:
 
     def _render(self, rows: Rows, keys: list[Any]) -> tuple[list[bytes | None], dict[int, tuple[str, str]]]:
         """Renders rows and writes the requests that are new; returns digests and rejects by position."""
-        template, limit = self._pipeline.template, self._limits[1]
-        names = list(template.columns)
+        render, primed, limit = self._pipeline.template.render, self._primed, self._limits[1] - _LINE_BYTES
+        names = list(self._pipeline.template.columns)
         columns = [rows.table.column(name).to_pylist() for name in names]
         digests: list[bytes | None] = [None] * len(keys)
         rejects = {position: ("invalid_unicode", problem) for position, problem in rows.invalid.items()}
@@ -200,14 +202,14 @@ class _Build:
             if position in rejects:
                 continue
             try:
-                params = template.render(dict(zip(names, row, strict=True)))
-                if len(params) + 200 > limit:
+                params = render(dict(zip(names, row)))  # noqa: B905  as many, and this is the hot path
+                if len(params) > limit:
                     problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
                     raise RowRejectedError("request_too_large", problem)
             except RowRejectedError as error:
                 rejects[position] = (error.reason, error.message)
                 continue
-            hash_ = self._primed.copy()
+            hash_ = primed.copy()
             hash_.update(params)
             digest = digests[position] = hash_.digest()
             group.append((keys[position], digest, params))
@@ -219,14 +221,13 @@ class _Build:
         return digests, rejects
 
     def _write_new(self, group: list[tuple[Any, bytes, bytes]]) -> None:
-        """to submit = desired - answered - in flight - given up"""
+        """to submit = desired - answered - in flight - given up, for (row key, digest, params) of some rows"""
         if not group:
             return
-        first = {digest: position for position, (_, digest, _) in reversed(list(enumerate(group)))}
-        distinct = pack(first)
-        positions = np.fromiter(first.values(), dtype=np.int64, count=len(first))
+        packed = pack([digest for _, digest, _ in group])
+        distinct, first = np.unique(packed, return_index=True)
         unseen = ~self._desired.contains(distinct)
-        distinct, positions = distinct[unseen], positions[unseen]
+        distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
         held = self._held.contains(distinct)
         place, how, attempt = self._standing.of(distinct)
@@ -236,13 +237,11 @@ class _Build:
         self._report.requests += len(distinct)
         self._report.in_flight += int(held.sum())
         self._report.reused += int((~held & ~wanted).sum())
-        next_attempt = np.where(place < 0, 1, attempt + 1)
-        order = np.argsort(positions[wanted], kind="stable")
-        for position, number in zip(
-            positions[wanted][order].tolist(), next_attempt[wanted][order].tolist(), strict=True
-        ):
-            key, digest, params = group[position]
-            self._writer(number).add(line(custom_id(key, digest), params))
+        next_attempt = np.where(place < 0, 1, attempt + 1)[wanted]
+        for number in np.unique(next_attempt).tolist():
+            chosen = np.sort(first[wanted][next_attempt == number])
+            keys, _, params = zip(*(group[at] for at in chosen.tolist()), strict=True)
+            self._writer(number).add(make_lines(custom_ids(keys, packed[chosen]), params))
 
     def _writer(self, attempt: int) -> PartWriter:
         if attempt not in self._writers:

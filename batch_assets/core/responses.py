@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
-import orjson
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.client import ApiError, NotFoundError
 from batch_assets.core.digests import DIGEST_BYTES, DIGEST_CHARACTERS, decode_tails, position_in
 from batch_assets.core.errors import ResultsError
-from batch_assets.core.index import COMPRESSION
 from batch_assets.core.ledger import batches, files, leases
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.messages import PARSED, load_line, parse_line
+from batch_assets.core.parquet import TableWriter
 from batch_assets.core.prices import default_prices
 from batch_assets.core.request_files import Scan, StoredRequestFile, scan
 from batch_assets.core.response_store import RESPONSE_SCHEMA
@@ -97,7 +95,10 @@ class _Collecting:
                 self._disprove()
                 return None
             if not lines.whole or lines.missing or lines.count != self._batch.requests:
-                self._incomplete(lines)
+                self._incomplete(
+                    f"{lines.count} lines for {self._batch.requests} requests, {lines.missing} of ours missing, "
+                    f"{lines.foreign} not ours, {lines.duplicates} twice"
+                )
             return self._store(target, raw, lines, "missing_result")
 
     def _download(self, raw: Path, on_bytes: Callable[[int], None]) -> bool:
@@ -122,16 +123,12 @@ class _Collecting:
             ) from None
         return True
 
-    def _incomplete(self, lines: _Lines) -> None:
+    def _incomplete(self, what: str) -> None:
         """Counts the download; raises until the last permitted one."""
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             downloads = batches.downloaded_in_part(tx, self._batch.id)
-        problem = (
-            f"results of {self._batch.id} are incomplete: {lines.count} lines for "
-            f"{self._batch.requests} requests, {lines.missing} of ours missing, {lines.foreign} not ours, "
-            f"{lines.duplicates} twice"
-        )
+        problem = f"results of {self._batch.id} are incomplete: {what}"
         if downloads < DOWNLOADS:
             raise ResultsError(f"{problem}; download {downloads} of {DOWNLOADS}, the next run tries again")
         self._report.problem = problem
@@ -145,11 +142,14 @@ class _Collecting:
         self._report.missing = lines.missing
         with self._root.storage.scratch_file(target) as scratch:
             schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{_ended_at(self._batch):020.6f}".encode()})
-            with pq.ParquetWriter(scratch, schema, **_COLUMNS, **COMPRESSION) as writer:
+            with TableWriter(scratch, schema, **_COLUMNS) as writer:
                 rows = _ResponseRows(self._batch, self._file.attempt, absent, self._stored, self._requests)
-                for table in rows.tables(raw, lines):
+                for batch in rows.batches(raw, lines):
                     self._lease.check()
-                    writer.write_batch(table.cast(schema) if table.schema != schema else table)
+                    writer.write(pa.Table.from_batches([batch]).replace_schema_metadata(schema.metadata))
+            if rows.unreadable and self._report.problem is None:
+                self._incomplete(f"{rows.unreadable} lines cannot be read")
+            self._report.missing += rows.unreadable
             self._lease.check()
             self._root.storage.publish(scratch, target)
         counts = batches.summary(self._batch.count_map)
@@ -226,18 +226,23 @@ def _tail(line: bytes) -> bytes:
 
 
 class _ResponseRows:
-    """Turns lines into Arrow tables of responses, in the order of the request file."""
+    """Turns lines into record batches of responses, in the order of the request file.
+
+    Attributes:
+        unreadable: lines so far that name a request of ours and are no result of it.
+    """
 
     def __init__(self, batch: Batch, attempt: int, absent: str, stored: StoredRequestFile, requests: Scan) -> None:
         self._batch, self._absent, self._prices = batch, absent, default_prices()
         self._stored, self._requests = stored, requests
+        self.unreadable = 0
         self._shared = {
             "batch_id": batch.id,
             "attempts": attempt,
             "ended_at": datetime.fromtimestamp(_ended_at(batch), UTC),
         }
 
-    def tables(self, raw: Path | None, lines: _Lines) -> Iterator[pa.RecordBatch]:
+    def batches(self, raw: Path | None, lines: _Lines) -> Iterator[pa.RecordBatch]:
         rows: list[tuple[Any, ...]] = []
         first = size = 0
         source = os.open(raw, os.O_RDONLY) if raw is not None else -1
@@ -246,20 +251,21 @@ class _ResponseRows:
                 rows.append(self._row(os.pread(source, end - start, start) if start >= 0 else None))
                 size += end - start
                 if len(rows) == _GROUP_ROWS or size > _GROUP_BYTES:
-                    yield self._table(first, rows)
+                    yield self._batch_of(first, rows)
                     first, rows, size = first + len(rows), [], 0
         finally:
             if source >= 0:
                 os.close(source)
         if rows:
-            yield self._table(first, rows)
+            yield self._batch_of(first, rows)
 
     def _row(self, line: bytes | None) -> tuple[Any, ...]:
         problem = f"the results of {self._batch.id} hold no line for it"
         if line is not None:
             try:
                 return parse_line(line, self._prices)
-            except (ValueError, orjson.JSONDecodeError) as error:
+            except ValueError as error:
+                self.unreadable += 1
                 problem = f"its result line cannot be read: {error}"
         elif self._absent == "results_archived":
             problem = f"the API has archived the results of {self._batch.id}: 29 days have passed"
@@ -269,7 +275,7 @@ class _ResponseRows:
         missing[PARSED.index("error_message")] = problem  # type: ignore[call-overload]
         return tuple(missing)
 
-    def _table(self, first: int, rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    def _batch_of(self, first: int, rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
         parsed: dict[str, Any] = dict(zip(PARSED, zip(*rows, strict=True), strict=True))
         parsed["custom_id"] = self._custom_ids(first, parsed["custom_id"])
         columns = []

@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.held import HeldRequests
-from batch_assets.core.index import COMPRESSION, DIGEST, MESSAGE, REASON, Manifest, RequestIndex
+from batch_assets.core.index import DIGEST, MESSAGE, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.memory import release_memory
 from batch_assets.core.output_schema import OutputSchema
+from batch_assets.core.parquet import TableWriter
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
     PASSING,
@@ -87,10 +87,10 @@ def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsRepo
         root.storage.remove_leftovers(*results_parts(pipeline, partition)[:-1])
         with root.storage.scratch_file(target) as scratch:
             join = _Join(root, submission, report, holding)
-            with pq.ParquetWriter(scratch, join.schema, **COMPRESSION) as writer:
+            with TableWriter(scratch, join.schema) as writer:
                 for number, table in enumerate(join.tables()):
                     lease.check()
-                    writer.write_table(table)
+                    writer.write(table)
                     if number % _SLICES_A_RELEASE == 0:
                         release_memory()
             report.schema = join.schema

@@ -48,7 +48,7 @@ def plan_again(root: Root, submission: Submission) -> int:
             if attempt not in writers:
                 limits = (submission.max_requests, submission.max_bytes)
                 writers[attempt] = PartWriter(root.storage, folder, attempt, limits, names.__next__)
-            writers[attempt].add(text)
+            writers[attempt].add([text])
         for writer in writers.values():
             writer.finish()
         written = [file for writer in writers.values() for file in writer.written]

@@ -177,9 +177,7 @@ class Template:
                 return self._constant(rendered, field, text)
         plain = plain_parts(self._environment.parse(source), names.columns)
         if plain is not None:
-            return lambda row: dump(
-                as_text(_concatenate(plain, row), field) if text else _concatenate(plain, row), field
-            )
+            return _plain(plain, field, text)
 
         def render(row: Row) -> bytes:
             try:
@@ -249,13 +247,23 @@ class Template:
             self._where.setdefault(name, field)
 
 
-def _concatenate(parts: list[tuple[bool, str]], row: Row) -> str:
-    """What Jinja would make of the parts: null is nothing, everything else its text."""
-    texts = []
-    for is_column, part in parts:
-        value = row[part] if is_column else part
-        texts.append(value if type(value) is str else "" if value is None else str(value))
-    return "".join(texts)
+def _plain(parts: list[tuple[bool, str]], field: str, text: bool) -> Callable[[Row], bytes]:
+    """Text and columns, put together as Jinja would: null is nothing, everything else its text."""
+    constant = ["" if is_column else part for is_column, part in parts]
+    columns = [(position, part) for position, (is_column, part) in enumerate(parts) if is_column]
+
+    def render(row: Row) -> bytes:
+        pieces = constant.copy()
+        for position, column in columns:
+            value = row[column]
+            if type(value) is str:
+                pieces[position] = value
+            elif value is not None:
+                pieces[position] = str(value)
+        rendered = "".join(pieces)
+        return dump(as_text(rendered, field) if text else rendered, field)
+
+    return render
 
 
 def _splicing_list(entries: list[tuple[Any, bool]], field: str) -> Callable[[Row], bytes]:

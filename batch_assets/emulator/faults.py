@@ -24,7 +24,7 @@ ACTIONS = {
     "reset": "true: drop by a TCP reset instead of a close",
     "truncate": "cut the results: {fraction | bytes | lines, at_line_end: true}",
     "ending": "how cut results end: abort, reset, content_length, clean or chunked",
-    "lines": "spoil result lines: {missing, duplicate, foreign, unknown_type, garbage: count}",
+    "lines": "spoil result lines: {missing, duplicate, foreign, unknown_type, garbage, broken: count}",
     "results_url": "results_url shown, with {id} in it",
     "hide_from_list": "seconds after creation during which a batch is missing from lists",
     "not_found_for": "seconds after creation during which a batch is answered by 404",

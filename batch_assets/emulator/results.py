@@ -27,7 +27,7 @@ from .wire import derived_id
 
 _CHUNK = 256 * 1024
 _FILE_CHUNK = 1 << 20
-ALTERATIONS = ("missing", "duplicate", "unknown_type", "garbage", "foreign")
+ALTERATIONS = ("missing", "duplicate", "unknown_type", "garbage", "broken", "foreign")
 """Ways in which a fault can spoil lines of a result file, in the order in which they pick their lines."""
 
 
@@ -94,7 +94,8 @@ def altered(lines: Iterable[bytes], counts: Mapping[str, int]) -> Iterator[bytes
     """The lines with faults: `counts` says how many lines to spoil, by the names in ALTERATIONS.
 
     Missing lines are left out, duplicates repeated at the end, lines of an unknown type keep their
-    custom_id, garbage lines are cut in half, foreign lines have a custom_id nobody submitted.
+    custom_id, garbage lines are cut in half, broken ones end in braces all the same, foreign lines have
+    a custom_id nobody submitted.
     """
     budget = {name: counts.get(name, 0) for name in ALTERATIONS}
     repeated: list[bytes] = []
@@ -114,6 +115,9 @@ def altered(lines: Iterable[bytes], counts: Mapping[str, int]) -> Iterator[bytes
         elif budget["garbage"]:
             budget["garbage"] -= 1
             yield line[: len(line) // 2] + b"\n"
+        elif budget["broken"]:
+            budget["broken"] -= 1
+            yield line[: len(line) // 2] + b"}}}\n"
         else:
             yield line
     yield from repeated

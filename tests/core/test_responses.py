@@ -122,9 +122,10 @@ def test_a_whole_file_that_is_lost_is_asked_again(world: World) -> None:
     assert [batch["requests"] for batch in world.accepted()] == [4, 4]
 
 
-def test_a_line_that_cannot_be_read_is_a_missing_result(world: World) -> None:
+@pytest.mark.parametrize("how", ["garbage", "broken"])
+def test_a_line_that_cannot_be_read_is_a_missing_result(world: World, how: str) -> None:
     """It counts as one only after three downloads: the answer was paid for and may come whole yet."""
-    spoil(world, times=3, lines={"garbage": 1})
+    spoil(world, times=3, lines={how: 1})
     pipeline = world.pipeline(texts(4))
     world.send(pipeline)
     for number in (1, 2):
