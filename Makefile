@@ -4,6 +4,7 @@
 PORT = 4010
 UI_PORT = 3000
 LATENCY = 2
+KILLS =
 PYTHON =
 
 VENV := .venv
@@ -24,7 +25,7 @@ EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
-.PHONY: help demo dev test lint format bench lock clean
+.PHONY: help demo dev test lint format bench chaos lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -68,7 +69,7 @@ dev: $(RUNTIME) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or w
 	fi
 
 test: lint ## Everything CI checks: format, lint, types, tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 lint: $(DEV) ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check
@@ -81,6 +82,9 @@ format: $(DEV) ## Format the code and mend what the linter can
 
 bench: $(DEV) ## Measure against plain scripts
 	$(BIN)/python -m benchmarks --million
+
+chaos: $(DEV) ## Kill processes and spoil calls for 10 minutes, and count what was lost; KILLS=1000
+	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))
 
 lock: $(BIN)/python ## Choose newest versions anew and write constraints.txt
 	$(BIN)/python -m venv --clear $(VENV)/lock

@@ -11,14 +11,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batch_assets.component import MessageBatchComponent
     from batch_assets.dagster.assets import build_message_batch_assets
+    from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
+    from batch_assets.dagster.checks import build_message_batch_checks
     from batch_assets.dagster.sensor import build_message_batch_sensor
 
 __version__ = "0.1.0"
-__all__ = ["MessageBatchComponent", "build_message_batch_assets", "build_message_batch_sensor"]
+__all__ = [
+    "MessageBatchComponent",
+    "build_message_batch_assets",
+    "build_message_batch_cancel_jobs",
+    "build_message_batch_checks",
+    "build_message_batch_sensor",
+]
 
 _HOMES = {
     "MessageBatchComponent": "batch_assets.component",
     "build_message_batch_assets": "batch_assets.dagster.assets",
+    "build_message_batch_cancel_jobs": "batch_assets.dagster.cancel_job",
+    "build_message_batch_checks": "batch_assets.dagster.checks",
     "build_message_batch_sensor": "batch_assets.dagster.sensor",
 }
 

@@ -11,11 +11,14 @@ from batch_assets.core.config import (
     DatasetConfig,
     Pipeline,
     PipelineConfig,
+    RetentionConfig,
     RetryConfig,
     invalid,
     load_pipeline,
 )
 from batch_assets.dagster.assets import assets_of
+from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
+from batch_assets.dagster.checks import build_message_batch_checks
 from batch_assets.dagster.sensor import build_message_batch_sensor
 from batch_assets.dagster.specs import default_asset_spec
 from batch_assets.scaffold import MessageBatchScaffolder
@@ -49,6 +52,10 @@ class RetryBlock(RetryConfig, _Block):
     """How often a request that failed for a passing reason is asked."""
 
 
+class RetentionBlock(RetentionConfig, _Block):
+    """How long copies of requests and responses are kept where they are not needed; by default for ever."""
+
+
 def _described(name: str) -> str | None:
     return PipelineConfig.model_fields[name].description
 
@@ -57,8 +64,8 @@ def _described(name: str) -> str | None:
 class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
     """Asks one question of every row of a dataset, through the Anthropic Message Batches API.
 
-    Three assets come of it: `<name>/requests`, `<name>/batches` and `<name>/results`, and the sensor that
-    brings the results back. Customize it by overriding a method:
+    Three assets come of it: `<name>/requests`, `<name>/batches` and `<name>/results`, the job `<name>_cancel`,
+    and the sensor that brings the results back. Customize it by overriding a method:
 
         class OwnedComponent(MessageBatchComponent):
             def get_asset_spec(self, pipeline, stage):
@@ -69,6 +76,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
     dataset: DatasetBlock = Field(description=_described("dataset"))
     batching: BatchingBlock = Field(default=BatchingBlock(), description=_described("batching"))
     retry: RetryBlock = Field(default=RetryBlock(), description=_described("retry"))
+    retention: RetentionBlock = Field(default=RetentionBlock(), description=_described("retention"))
     # Templates over the row and data of the API's: Dagster's own templating leaves them as they are.
     params: Annotated[dict[str, Any], dg.Resolver.passthrough(description=_described("params"))]
     output_schema: Annotated[
@@ -88,9 +96,16 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
             raise invalid(_pipeline_file(context), error) from None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The pipeline's assets, and the sensor that all pipelines of the code location share."""
+        """The pipeline's assets with their check, the job that cancels it, and the sensor that all pipelines of
+        the code location share.
+        """
         assets = assets_of(self.build_pipeline(context), self.get_asset_spec)
-        return dg.Definitions(assets=assets, sensors=[build_message_batch_sensor()])
+        return dg.Definitions(
+            assets=assets,
+            asset_checks=build_message_batch_checks(assets),
+            jobs=build_message_batch_cancel_jobs(assets),
+            sensors=[build_message_batch_sensor()],
+        )
 
     def build_pipeline(self, context: dg.ComponentLoadContext) -> Pipeline:
         """The pipeline as the core runs it.

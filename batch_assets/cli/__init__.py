@@ -1,16 +1,18 @@
-"""The command line: `batch-assets run | status | list | emulator`.
+"""The command line: `batch-assets run | status | cancel | list | emulator`.
 
 Each command imports what it needs when it is called, so that `--help` and `status` answer at once.
 """
 
 from __future__ import annotations
 
+import errno
 import sys
 from typing import Any
 
 import click
 
 from batch_assets import __version__
+from batch_assets.cli.cancel import cancel
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.run import run
@@ -45,11 +47,31 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except BatchAssetsError as error:
             raise click.ClickException(str(error)) from None
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # who read our output has gone: click ends quietly
+            raise click.ClickException(_system_error(error)) from None
         except Exception as error:
             why = _database_error(error)
             if why is None:
                 raise
-            raise click.ClickException(f"the ledger's database: {why}") from None
+            raise click.ClickException(f"{_ledger_name()}: {why}") from None
+
+
+def _system_error(error: OSError) -> str:
+    """What the system refused, with the path where it names one."""
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _ledger_name() -> str:
+    """The ledger in words, without its password."""
+    from sqlalchemy import make_url
+
+    from batch_assets.core.settings import Settings
+
+    url = make_url(Settings.from_env().ledger_url)
+    named = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    return f"the ledger's database {named}"
 
 
 def _database_error(error: Exception) -> str | None:
@@ -71,5 +93,5 @@ def main() -> None:
     """The entry point."""
 
 
-for _command in (run, status, list_batches, emulator):
+for _command in (run, status, cancel, list_batches, emulator):
     main.add_command(_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from batch_assets.cli import text
+from batch_assets.core.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
 
 
@@ -13,10 +14,12 @@ def describe_file(file: RequestFile) -> str:
 
 def describe_batch(batch: Batch, now: float) -> str:
     """How a batch stands, with its age and its counts."""
+    end = results_end(batch)
+    until = f", results until {text.day(end)}" if end is not None else ""
     if batch.state == "unreachable":
-        return "unreachable: the API answers 404"
+        return f"unreachable: the API answers 404{until}"
     done = {name: count for name, count in batch.count_map.items() if name != "processing"}
     shown = f", {text.counts(done)}" if any(done.values()) else ""
     if batch.state == "open":
-        return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{shown}"
-    return f"ended{shown}"
+        return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{shown}{until}"
+    return f"ended{shown}{until}"

@@ -47,15 +47,20 @@ class RunFailedError(BatchAssetsError):
     """Rows are left without an answer and nothing is under way that could bring one."""
 
 
-def run_pipeline(root: Root, pipeline: Pipeline, partition: str, watcher: Watcher) -> ResultsReport:
+def run_pipeline(
+    root: Root, pipeline: Pipeline, partition: str, watcher: Watcher, *, retry_failed: bool = False
+) -> ResultsReport:
     """Runs a pipeline until every row of the partition has its final result.
+
+    Args:
+        retry_failed: see `build_requests`.
 
     Errors:
         RunFailedError: it cannot come to an end; what was sent is kept.
         BatchAssetsError: any other of the stages' own errors.
     """
-    watcher.built(build_requests(root, pipeline, partition, watcher.rows_read))
-    run = _Run(root, pipeline.name, partition, watcher)
+    watcher.built(build_requests(root, pipeline, partition, watcher.rows_read, retry_failed=retry_failed))
+    run = _Run(root, pipeline, partition, watcher)
     run.send(unattended=False)
     run.look(now=True)
     while not run.is_final():
@@ -77,8 +82,9 @@ class _Trouble:
 class _Run:
     """The loop's steps, and the little it remembers between them."""
 
-    def __init__(self, root: Root, pipeline: str, partition: str, watcher: Watcher) -> None:
-        self._root, self._place, self._watcher = root, (pipeline, partition), watcher
+    def __init__(self, root: Root, pipeline: Pipeline, partition: str, watcher: Watcher) -> None:
+        self._root, self._place, self._watcher = root, (pipeline.name, partition), watcher
+        self._retention = pipeline.config.retention
         self.results: ResultsReport | None = None
         self._joined_files: set[str] | None = None
         self._next_join = 0.0
@@ -131,13 +137,17 @@ class _Run:
             self._join(standing)
         if self.results is not None and self.results.final:
             return True
-        if not standing.pending_files and not standing.ended and not self._standing().submission.ask_again:
+        standing = self._standing()  # others may have sent or collected something since
+        if standing.is_stuck:
             raise RunFailedError(_why_stuck(standing))
         return False
 
     def _should_join(self, standing: Standing) -> bool:
         arrived = {file.id for file in standing.files if file.state == "collected"}
-        if self._joined_files == arrived and not standing.ended:
+        never_joined = standing.submission.joined_seq is None  # or not since it was canceled
+        # Another run's join may have made the table complete: this one has not seen it yet.
+        complete = standing.submission.final_at is not None
+        if self._joined_files == arrived and not standing.ended and not never_joined and not complete:
             return False
         running = len(standing.pending_files) > len(standing.ended)
         return not running or time.monotonic() >= self._next_join
@@ -145,15 +155,23 @@ class _Run:
     def _join(self, standing: Standing) -> None:
         started = time.monotonic()
         try:
-            done = collect_results(self._root, *self._place, on_batch=self._watcher.downloaded)
+            done = collect_results(
+                self._root,
+                *self._place,
+                on_batch=self._watcher.downloaded,
+                retention=self._retention,
+                due_only=self.results is not None,  # at first all: a person asks
+            )
         except (BusyError, LeaseLostError) as error:
             self._note("collect", [str(error)])
             return
         self._note("collect", done.problems)
         took = time.monotonic() - started
         self._next_join = started + took + min(took * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
-        self._joined_files = {file.id for file in self._standing().files if file.state == "collected"}
-        self._watcher.standing(self._standing())
+        after = self._standing()
+        arrived = {file.id for file in after.files if file.state == "collected"}
+        self._joined_files = arrived - {file.id for file in after.unjoined}
+        self._watcher.standing(after)
         if done.results is not None:
             self.results = done.results
             self._watcher.joined(done.results)

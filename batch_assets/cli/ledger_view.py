@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import sqlalchemy as sa
 
 from batch_assets.cli import text
+from batch_assets.core.rebuild import is_there
 from batch_assets.core.settings import Settings, find_project
 
 
 def has_ledger(settings: Settings) -> bool:
-    """Whether anything was ever recorded. A database server is taken at its word."""
-    url = sa.make_url(settings.ledger_url)
-    return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
+    """Whether there is a ledger to read, or one that was lost and can be rebuilt."""
+    return is_there(settings)
 
 
 def where(settings: Settings) -> str:

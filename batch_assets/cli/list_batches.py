@@ -56,12 +56,14 @@ def _line(batch: BatchObject, owner: str) -> str:
 def _owners(root: Root) -> dict[str, str]:
     """Batch id to pipeline and request file, for every batch the ledger has submitted."""
     from batch_assets.cli.ledger_view import has_ledger
+    from batch_assets.core.deadlines import UNCOLLECTED
     from batch_assets.core.ledger import batches
+    from batch_assets.core.ledger.records import STORED
 
     if not has_ledger(root.settings):
         return {}
     with root.ledger.read() as tx:
-        known = batches.in_state(tx, "open", "unreachable", "ended", "collected")
+        known = batches.in_state(tx, *UNCOLLECTED, *STORED)
     return dict(_described(known))
 
 

@@ -157,12 +157,13 @@ class Bars:
 
 def new_problems(report: SubmitReport, known: dict[str, str]) -> Iterator[str]:
     """What keeps files from being sent, each reason once; `known` is brought up to date."""
-    for file_id, why in {**report.waiting, **report.refused}.items():
-        verb = "the API refused" if file_id in report.refused else "waiting:"
+    refused = {**report.refused, **report.given_up}
+    for file_id, why in {**report.waiting, **refused}.items():
+        verb = "the API refused" if file_id in refused else "waiting:"
         if file_id not in known:
             yield f"{verb} {file_id}: {why}"
         known[file_id] = why
-    for file_id in set(known) - {*report.waiting, *report.refused}:
+    for file_id in set(known) - {*report.waiting, *refused}:
         del known[file_id]
 
 

@@ -33,7 +33,10 @@ class DefinitionsError(BatchAssetsError):
 @click.command()
 @click.argument("name")
 @click.option("--partition", metavar="KEY", default="", help="Partition to run; none by default.")
-def run(name: str, partition: str) -> None:
+@click.option(
+    "--retry-failed", is_flag=True, help="Ask again, once more, what failed for good or used up its attempts."
+)
+def run(name: str, partition: str, retry_failed: bool) -> None:
     """Runs the pipeline NAME from its dataset to its results.
 
     It works on the same ledger and files as the UI. What was answered before is not asked again, and a run
@@ -43,6 +46,7 @@ def run(name: str, partition: str) -> None:
     Examples:
       batch-assets run review_triage
       batch-assets run review_triage --partition 2026-11-20
+      batch-assets run review_triage --retry-failed
 
     \b
     Exit code:
@@ -60,9 +64,9 @@ def run(name: str, partition: str) -> None:
     pipeline = find_pipeline(name)
     try:
         with Root(settings) as root:
-            results = _run(root, pipeline, partition, console)
+            results = _run(root, pipeline, partition, retry_failed, console)
     except KeyboardInterrupt:
-        click.echo(_how_to_go_on(settings, pipeline.name, partition), err=True)
+        click.echo(_how_to_go_on(settings, pipeline.name, partition, retry_failed), err=True)
         sys.exit(_INTERRUPTED)
     if failed_share(results) > pipeline.config.max_failed:
         sys.exit(_FAILED_ROWS)
@@ -104,25 +108,30 @@ def failed_share(results: ResultsReport) -> float:
     return (results.rows - results.counts["succeeded"]) / results.rows if results.rows else 0.0
 
 
-def _run(root: Root, pipeline: Pipeline, partition: str, console: Console) -> ResultsReport:
+def _run(root: Root, pipeline: Pipeline, partition: str, retry_failed: bool, console: Console) -> ResultsReport:
     from batch_assets.cli.headless import run_pipeline
     from batch_assets.cli.progress import watching
     from batch_assets.cli.summary import summary
 
     root.check_endpoint()
     with watching(console) as watcher:
-        results = run_pipeline(root, pipeline, partition, watcher)
+        results = run_pipeline(root, pipeline, partition, watcher, retry_failed=retry_failed)
     for line in summary(root, pipeline.name, partition, results):
         console.print(line, markup=False)
     return results
 
 
-def _how_to_go_on(settings: Settings, name: str, partition: str) -> str:
-    from batch_assets.core.ledger import batches
+def _how_to_go_on(settings: Settings, name: str, partition: str, retry_failed: bool) -> str:
+    from batch_assets.core.ledger import batches, submissions
     from batch_assets.core.root import Root
 
     with Root(settings) as root, root.ledger.read() as tx:
         running = len(batches.in_state(tx, "open", pipeline=name))
+        newest = submissions.newest(tx, name, partition)
+        waited = submissions.waited_on(tx, newest.id) if newest is not None else []
     option = f" --partition {partition}" if partition else ""
+    # Requests on their way go on without it; only unsent ones would be left out.
+    if retry_failed and (not waited or any(file.state == "ready" for file in waited)):
+        option += " --retry-failed"
     state = f"{running} of its batches {'goes' if running == 1 else 'go'} on at the API. " if running else ""
     return f"\nStopped. {state}To go on, without sending anything twice: batch-assets run {name}{option}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batch_assets.core.deadlines import UNCOLLECTED
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile, Submission
 from batch_assets.core.root import Root
@@ -34,7 +35,7 @@ class Standing:
             assert submission is not None, "the run has built one"
             files = submissions.waited_on(tx, submission.id)
             wanted = {file.batch_id for file in files}
-            alive = batches.in_state(tx, "open", "unreachable", "ended", pipeline=pipeline)
+            alive = batches.in_state(tx, *UNCOLLECTED, pipeline=pipeline)
             return cls(submission, files, [batch for batch in alive if batch.id in wanted], tx.now)
 
     @property
@@ -48,6 +49,18 @@ class Standing:
         lost = {batch.id for batch in self.batches if batch.state == "unreachable"}
         moving = (file for file in self.files if file.state in HOLDING and file.state != "stopped")
         return [file for file in moving if file.batch_id not in lost]
+
+    @property
+    def unjoined(self) -> list[RequestFile]:
+        """Files whose answers came in after the last join, whoever's that was."""
+        joined = self.submission.joined_seq or 0
+        return [file for file in self.files if (file.collected_seq or 0) > joined]
+
+    @property
+    def is_stuck(self) -> bool:
+        """Rows are without an answer, and nothing is under way that could bring one."""
+        under_way = self.pending_files or self.ended or self.unjoined or self.submission.ask_again
+        return self.submission.final_at is None and not under_way
 
     def next_look(self) -> float:
         """When something may have changed, by the ledger's clock."""

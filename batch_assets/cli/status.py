@@ -21,17 +21,22 @@ _NAMED = 20
 
 @click.command()
 @click.argument("name", required=False)
-def status(name: str | None) -> None:
+@click.option("--history", is_flag=True, help="Show everything that ever happened to the pipeline NAME, in order.")
+def status(name: str | None, history: bool) -> None:
     """Shows how pipelines stand: rows, request files, batches, what they wait for.
 
     It reads the ledger only: no call to the API, no key needed. NAME limits it to one pipeline. What is
-    shown is each partition's newest submission.
+    shown is each partition's newest submission. The history is that of all submissions, request files,
+    batches and runs the sensor asked for; its lines are cut to a terminal's width, and whole in a pipe.
 
     \b
     Examples:
       batch-assets status
       batch-assets status review_triage
+      batch-assets status review_triage --history | less
     """
+    if history and name is None:
+        raise click.UsageError("--history is of one pipeline: batch-assets status NAME --history")
     from batch_assets.cli.ledger_view import has_ledger, nothing_here, where
     from batch_assets.core.ledger import submissions
     from batch_assets.core.root import Root
@@ -41,6 +46,9 @@ def status(name: str | None) -> None:
         click.echo(nothing_here(settings))
         return
     with Root(settings) as root, root.ledger.read() as tx:
+        if history and name is not None:
+            _show_history(tx, name)
+            return
         click.echo(where(settings))
         found = submissions.all_newest(tx, name)
         for submission in found:
@@ -49,12 +57,28 @@ def status(name: str | None) -> None:
         click.echo(f"No run of {name} is recorded." if name else "No run is recorded.")
 
 
+def _show_history(tx: Transaction, name: str) -> None:
+    import shutil
+    import sys
+
+    from batch_assets.cli.history import history_lines
+    from batch_assets.core.ledger.transitions import of_pipeline
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    found = of_pipeline(tx, name)
+    for line in history_lines(found, width):
+        click.echo(line)
+    if not found:
+        click.echo(f"No run of {name} is recorded.")
+
+
 def _lines(tx: Transaction, submission: Submission) -> Iterator[str]:
+    from batch_assets.core.deadlines import UNCOLLECTED
     from batch_assets.core.ledger import batches, submissions
+    from batch_assets.core.ledger.records import STORED
 
     files = submissions.waited_on(tx, submission.id)
-    states = ("open", "unreachable", "ended", "collected")
-    known = batches.in_state(tx, *states, pipeline=submission.pipeline)
+    known = batches.in_state(tx, *UNCOLLECTED, *STORED, pipeline=submission.pipeline)
     ids = {file.id for file in files}
     mine = [batch for batch in known if batch.file_id in ids]
     yield text.partition_name(submission.pipeline, submission.partition)
@@ -70,7 +94,7 @@ def _lines(tx: Transaction, submission: Submission) -> Iterator[str]:
     if submission.count_map:
         yield _line("results", f"{text.counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
     yield _line("waits for", _waits_for(tx, submission, files, mine))
-    for error in _errors(files, mine):
+    for error in [*_errors(tx, files, mine), *_deadlines(tx, mine)]:
         yield _line("error", error)
 
 
@@ -80,8 +104,9 @@ def _line(label: str, value: str) -> str:
 
 def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
     from batch_assets.cli.describe import describe_batch
+    from batch_assets.core.deadlines import UNCOLLECTED
 
-    alive = [batch for batch in mine if batch.state in ("open", "unreachable", "ended")]
+    alive = [batch for batch in mine if batch.state in UNCOLLECTED]
     for batch in alive[:_NAMED]:
         yield _line("", f"{batch.id}  {text.number(batch.requests, 'request')}, {describe_batch(batch, tx.now)}")
     if len(alive) > _NAMED:
@@ -92,8 +117,9 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
     """The next thing that has to happen, and who does it."""
     from batch_assets.core.chain import work_for
 
+    canceled = "canceled, " if submission.is_canceled else ""
     if submission.final_at is not None:
-        return f"nothing: complete since {text.duration(tx.now - submission.final_at)}"
+        return f"nothing: {canceled}complete since {text.duration(tx.now - submission.final_at)}"
     again = f"the sensor, or: batch-assets run {submission.pipeline}"
     states = Counter(file.state for file in files)
     if submission.began_at is None and states["ready"]:
@@ -103,7 +129,7 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
     if work is not None and (work.send or "ended" in in_states or "open" not in in_states):
         return f"{again} ({work.reason})"
     if "open" in in_states:
-        return "the API to end its batches"
+        return f"{canceled and 'it was canceled: '}the API to end its batches"
     waiting = [file for file in files if file.state == "ready" and file.not_before > tx.now]
     if waiting:
         seconds = min(file.not_before for file in waiting) - tx.now
@@ -115,11 +141,33 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
     return again
 
 
-def _errors(files: list[RequestFile], mine: list[Batch]) -> Iterator[str]:
-    for file in files:
-        if file.error and file.state in ("ready", "unresolved", "refused", "stopped"):
-            yield f"{file.name} is {file.state}: {file.error}"
+def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
+    """Batches whose answers are soon lost."""
+    from batch_assets.core.deadlines import SOON_SECONDS, UNCOLLECTED, results_end
+
     for batch in mine:
+        end = results_end(batch)
+        if batch.state not in UNCOLLECTED or end is None or end - tx.now >= SOON_SECONDS:
+            continue
+        left = f"in {text.duration(end - tx.now)}" if end > tx.now else "already"
+        yield f"{batch.id}: its results end {left}, and they are not collected"
+
+
+def _errors(tx: Transaction, files: list[RequestFile], mine: list[Batch]) -> Iterator[str]:
+    from batch_assets.core.ledger import batches
+
+    shown = ("ready", "unresolved", "refused", "stopped", "too_large")
+    said = Counter((file.state, file.error) for file in files if file.error and file.state in shown)
+    for (state, error), count in said.items():
+        name = next(file.name for file in files if (file.state, file.error) == (state, error))
+        yield f"{name}{f' and {count - 1} more are' if count > 1 else ' is'} {state}: {error}"
+    for batch in mine:
+        if batch.state == "ended" and batch.missing_since is not None:
+            failing, again = tx.now - batch.missing_since, max(0.0, batch.next_poll_at - tx.now)
+            yield (
+                f"{batches.why_failed(tx, batch.id)}. It has failed for {text.duration(failing)} and is tried "
+                f"again in {text.duration(again)}"
+            )
         if batch.state == "unreachable":
             yield f"{batch.id}: the API answers 404. Is ANTHROPIC_API_KEY of the workspace that submitted it?"
         if batch.paid_twice:

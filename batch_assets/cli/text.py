@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -24,6 +25,11 @@ def duration(seconds: float) -> str:
 
 def ago(now: float, then: float | None) -> str:
     return f"{duration(now - then)} ago" if then is not None else "never"
+
+
+def day(then: float) -> str:
+    """2026-11-20, in UTC."""
+    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d")
 
 
 def number(count: int, what: str, many: str | None = None) -> str:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from batch_assets.core.cancel import has_batches_to_cancel
+from batch_assets.core.config import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission
+from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.memory import release_memory
 from batch_assets.core.responses import CollectReport, collect_batch
 from batch_assets.core.results import ResultsReport, write_results
+from batch_assets.core.retention import apply_retention
 from batch_assets.core.root import Root
 
 # While batches still run, the table is refreshed at most this often.
@@ -18,6 +22,8 @@ PARTIAL_SECONDS = 900.0
 # Files that could not be sent or found, and results that could not be had, are tried at most this often.
 SEND_AGAIN_SECONDS = 60.0
 COLLECT_AGAIN_SECONDS = 60.0
+# Results that have failed for long are tried more and more rarely, down to once in this long.
+COLLECT_LAST_SECONDS = 3600.0
 # A batch hidden beyond the grace period is looked for this often.
 WATCH_SECONDS = 3600.0
 
@@ -36,18 +42,24 @@ def collect_results(
     pipeline: str,
     partition: str = "",
     on_batch: Callable[[str, int], None] | None = None,
+    retention: RetentionConfig = KEEP_EVERYTHING,
+    *,
+    due_only: bool = False,
 ) -> CollectedResults:
-    """Collects every ended batch of a pipeline, then joins a partition's table anew.
+    """Collects every ended batch of a pipeline, joins a partition's table anew, and removes what is due.
 
     Args:
         on_batch: told (batch id, bytes downloaded so far).
+        retention: of the pipeline; by default everything is kept.
+        due_only: leave results that were not to be had for later, when it is their time again.
 
     Returns:
         What was collected; batches whose results were not to be had are named as problems.
     """
-    done = CollectedResults(None)
+    done = CollectedResults(None, problems=reopen_lost(root, pipeline))
     with root.ledger.read() as tx:
         ended = batches.in_state(tx, "ended", pipeline=pipeline)
+        ended = [batch for batch in ended if not due_only or batch.next_poll_at <= tx.now]
     if ended:
         root.check_endpoint()
     for batch in ended:
@@ -56,13 +68,14 @@ def collect_results(
         except ResultsError as error:
             done.problems.append(str(error))
             with root.ledger.write() as tx:
-                batches.postpone(tx, batch.id, COLLECT_AGAIN_SECONDS)
+                batches.download_failed(tx, batch.id, str(error), COLLECT_AGAIN_SECONDS, COLLECT_LAST_SECONDS)
             continue
         release_memory()
         if report is not None:
             done.collected.append(report)
             done.problems += [report.problem] if report.problem else []
     done.results = write_results(root, pipeline, partition)
+    done.problems += apply_retention(root, pipeline, retention)
     return done
 
 
@@ -108,19 +121,21 @@ def work_for(tx: Transaction, submission: Submission) -> Work | None:
         return Work(False, pause, "answers have come in since the last join")
     if submission.final_at is not None and submission.announced_at is None:
         return Work(False, 0.0, "the complete results are not announced yet")
+    place = submission.pipeline, submission.partition
+    if unattended and any((file.pipeline, file.partition) == place for _, file in files.watched(tx)):
+        return Work(True, WATCH_SECONDS, "the batch of an upload that got no answer may still turn up")
     return None
 
 
 def _to_send(tx: Transaction, submission: Submission, waited: list[RequestFile]) -> Work | None:
+    if submission.is_canceled and has_batches_to_cancel(tx, submission):
+        return Work(True, SEND_AGAIN_SECONDS, "batches of it run on although it was canceled")
     if submission.ask_again:
         return Work(True, 0.0, f"{submission.ask_again} failed requests are asked again")
-    ready = [file for file in waited if file.state == "ready" and file.not_before <= tx.now]
+    ready = [file for file in waited if file.state in ("ready", "too_large") and file.not_before <= tx.now]
     if ready:
         return Work(True, SEND_AGAIN_SECONDS, f"{len(ready)} request files are left to send")
     in_doubt = {file.id for _, file in files.in_doubt(tx)} & {file.id for file in waited}
     if in_doubt:
         return Work(True, SEND_AGAIN_SECONDS, f"{len(in_doubt)} request files are in doubt")
-    place = submission.pipeline, submission.partition
-    if any((file.pipeline, file.partition) == place for _, file in files.watched(tx)):
-        return Work(True, WATCH_SECONDS, "a file was sent again, and its first batch may still turn up")
     return None

@@ -6,9 +6,12 @@ The SDK repeats a POST whose reply was lost, which would pay for a batch twice, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +24,26 @@ if TYPE_CHECKING:
     import anthropic
 
 BATCHES = "/v1/messages/batches"
+RATE_LIMITED = 429
 PAGE = 1000  # the most batches that one list call returns
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 CREATE_SECONDS = 600.0  # from the last byte of the upload to the answer
+_READ_RETRIES = 2
+_SDK_WAIT = 5.0  # seconds that the SDK may sleep before it repeats a read
 _DOWNLOAD_CHUNK = 1 << 20
+# A page of 1,000 batches has less than one; results are streamed and have no bound.
+_ANSWER_BYTES = 64 << 20
+# What the API asks to wait is believed within these bounds, seconds: neither a storm nor a wait for ever.
+SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
+# Shorter words than this in the place of a key are none, and may stand in any text.
+_KEY_LENGTH = 8
 
 # Texts and codes of refusals that only a person can mend; repeating would be refused again.
 _STOP_STATUS = (401, 402, 403)
+# So does whoever is not the API answer; a 404 for the collection of batches says the same.
+_ELSEWHERE = (301, 302, 303, 307, 308, 405)
+_WHERE = ". Is ANTHROPIC_BASE_URL right?"
 _STOP_TEXTS = ("credit balance is too low", "spend limit", "usage limits")
 _STOP_CODES = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "organization_on_hold")
 
@@ -56,7 +71,7 @@ class RefusedError(ApiError):
         status: HTTP status.
         type: the API's error type, "" where the body had none.
         stop: only a person can mend it (key, billing, spend limit).
-        retry_after: seconds the API asked to wait, None where it did not.
+        retry_after: seconds the API asked to wait, from 1 to an hour; None where it did not ask.
     """
 
     def __init__(self, status: int, type_: str, message: str, stop: bool, retry_after: float | None) -> None:
@@ -99,15 +114,33 @@ class ApiClient:
         direct = {self.base_url: None} if self._emulated else {}
         return anthropic.Anthropic(
             base_url=self.base_url,
-            max_retries=2,
+            max_retries=_READ_RETRIES,
             timeout=anthropic.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
-            http_client=anthropic.DefaultHttpxClient(follow_redirects=False, mounts=direct),
+            http_client=anthropic.DefaultHttpxClient(
+                follow_redirects=False, mounts=direct, event_hooks={"response": [_leave_waiting_to_us]}
+            ),
             **options,
         )
 
     def close(self) -> None:
         if "_sdk" in self.__dict__:
             self._sdk.close()
+
+    def _within(self, seconds: float | None) -> anthropic.Anthropic:
+        """The SDK with all tries of one read within that many seconds."""
+        if seconds is None:
+            return self._sdk
+        import anthropic
+
+        each = min(max(seconds / (_READ_RETRIES + 1), SHORTEST_WAIT), READ_SECONDS)
+        return self._sdk.with_options(timeout=anthropic.Timeout(each, connect=min(each, CONNECT_SECONDS)))
+
+    def _hide(self, text: str) -> str:
+        """The text without the key: a gateway may repeat in an error what it was sent."""
+        for secret in (self._sdk.api_key, self._sdk.auth_token):
+            if secret and len(secret) >= _KEY_LENGTH:
+                text = text.replace(secret, "[key]")
+        return text
 
     def create(self, body: Iterable[bytes], length: int, headers: Mapping[str, str]) -> BatchObject:
         """Submits a batch, once.
@@ -126,34 +159,69 @@ class ApiClient:
         sdk = self._sdk.with_options(max_retries=0, timeout=timeout)
         guarded = _Body(body)
         try:
-            with _translated(guarded):
+            with _translated(self._hide, guarded):
                 response = sdk.post(
                     BATCHES,
                     cast_to=_raw_response(),
+                    stream=True,
                     content=guarded,
                     options={"headers": {**headers, "Content-Length": str(length)}},
                 )
         except NotFoundError as error:
-            raise RefusedError(404, "not_found_error", str(error), False, None) from None
+            raise _no_endpoint(error) from None
         return self._batch(response, "create")
 
-    def retrieve(self, batch_id: str) -> BatchObject:
-        """One batch as it stands. Errors: NotFoundError, RefusedError, UnknownOutcomeError, NotSentError."""
-        with _translated():
-            response = self._sdk.get(f"{BATCHES}/{batch_id}", cast_to=_raw_response())
+    def retrieve(self, batch_id: str, *, seconds: float | None = None) -> BatchObject:
+        """One batch as it stands.
+
+        Args:
+            seconds: in which the call is to be over, its repetitions included.
+
+        Errors:
+            NotFoundError, RefusedError, UnknownOutcomeError, NotSentError.
+        """
+        with _translated(self._hide):
+            response = self._within(seconds).get(f"{BATCHES}/{batch_id}", cast_to=_raw_response(), stream=True)
         return self._batch(response, "retrieve")
 
-    def page(self, limit: int = PAGE, after_id: str | None = None) -> Page:
-        """One page of the workspace's batches. Errors: as retrieve."""
+    def cancel(self, batch_id: str) -> BatchObject:
+        """Asks the API to end a batch; requests that are being answered may still be. Repeated freely.
+
+        Returns:
+            The batch as it stands now, in general `canceling`.
+
+        Errors:
+            As retrieve; RefusedError also for a batch that has ended.
+        """
+        with _translated(self._hide):
+            response = self._sdk.post(f"{BATCHES}/{batch_id}/cancel", cast_to=_raw_response(), stream=True)
+        return self._batch(response, "cancel")
+
+    def delete(self, batch_id: str) -> None:
+        """Removes an ended batch and its results from the API for good. Errors: as retrieve."""
+        with _translated(self._hide):
+            self._json(self._sdk.delete(f"{BATCHES}/{batch_id}", cast_to=_raw_response()), "delete")
+
+    def page(self, limit: int = PAGE, after_id: str | None = None, *, seconds: float | None = None) -> Page:
+        """One page of the workspace's batches. `seconds` and errors: as retrieve."""
         params: dict[str, Any] = {"limit": limit} | ({"after_id": after_id} if after_id else {})
-        with _translated():
-            response = self._sdk.get(BATCHES, cast_to=_raw_response(), options={"params": params})
+        try:
+            with _translated(self._hide):
+                response = self._within(seconds).get(
+                    BATCHES, cast_to=_raw_response(), stream=True, options={"params": params}
+                )
+        except NotFoundError as error:
+            raise _no_endpoint(error) from None
         body = self._json(response, "list")
         try:
             batches = [BatchObject.parse(entry) for entry in body["data"]]
-            return Page(batches, bool(body["has_more"]), body.get("last_id"))
+            page = Page(batches, bool(body["has_more"]), body.get("last_id"))
         except (KeyError, TypeError, ValueError) as error:
             raise UnknownOutcomeError(f"list: the answer is not a list of batches: {error}") from None
+        if page.has_more and page.last_id in (None, after_id):
+            # Taken for the end of the list, it would let a batch that stands further on be sent again.
+            raise UnknownOutcomeError("list: there is more, but the answer does not say where")
+        return page
 
     def newest(self) -> BatchObject | None:
         """The workspace's newest batch, None when it has none. Errors: as retrieve."""
@@ -169,7 +237,7 @@ class ApiClient:
                 if created_at is not None and batch.created_at < created_at:
                     return
                 yield batch
-            if not page.has_more or page.last_id is None:
+            if not page.has_more:
                 return
             after_id = page.last_id
 
@@ -179,7 +247,7 @@ class ApiClient:
 
         Errors: as retrieve, when opening and while reading; a break in the middle is UnknownOutcomeError.
         """
-        with _translated():
+        with _translated(self._hide):
             response: Any = self._sdk.get(
                 f"{BATCHES}/{batch_id}/results",
                 cast_to=_raw_response(),
@@ -187,7 +255,7 @@ class ApiClient:
                 options={"headers": {"Accept": "application/x-jsonl"}},
             )
         try:
-            with _translated():
+            with _translated(self._hide):
                 yield response.iter_bytes(_DOWNLOAD_CHUNK)
         finally:
             response.close()
@@ -202,11 +270,24 @@ class ApiClient:
     def _json(self, response: Any, call: str) -> Any:
         self.organization = response.headers.get("anthropic-organization-id") or self.organization
         if not self._emulated:
-            self.poll_floor = _number(response.headers.get("retry-after")) or 0.0
+            self.poll_floor = _wait(response.headers) or 0.0
         try:
-            return orjson.loads(response.content)
+            return orjson.loads(self._whole(response, call))
         except orjson.JSONDecodeError:
             raise UnknownOutcomeError(f"{call}: the answer is not JSON (HTTP {response.status_code})") from None
+
+    def _whole(self, response: Any, call: str) -> bytes:
+        """The answer's body, which is trusted to be small only when it is."""
+        content = bytearray()
+        try:
+            with _translated(self._hide):
+                for chunk in response.iter_bytes():
+                    content += chunk
+                    if len(content) > _ANSWER_BYTES:
+                        raise UnknownOutcomeError(f"{call}: the answer is larger than {_ANSWER_BYTES >> 20} MiB")
+        finally:
+            response.close()
+        return bytes(content)
 
 
 class _Body:
@@ -231,7 +312,7 @@ def _raw_response() -> Any:
 
 
 @contextmanager
-def _translated(body: _Body | None = None) -> Iterator[None]:
+def _translated(hide: Callable[[str], str], body: _Body | None = None) -> Iterator[None]:
     """The SDK's and the transport's errors as ours, keys left out of every text."""
     import anthropic
     import httpx2
@@ -239,7 +320,7 @@ def _translated(body: _Body | None = None) -> Iterator[None]:
     try:
         yield
     except anthropic.APIStatusError as error:
-        raise _status_error(error) from None
+        raise _status_error(error, hide) from None
     except anthropic.APIConnectionError as error:
         if body is not None and body.failure is not None:
             raise body.failure from None
@@ -251,24 +332,54 @@ def _translated(body: _Body | None = None) -> Iterator[None]:
         raise UnknownOutcomeError(f"the answer broke off: {type(error).__name__} {error}".strip()) from None
 
 
-def _status_error(error: anthropic.APIStatusError) -> ApiError:
-    status, type_ = error.status_code, str(error.type or "")
-    message = error.api_message or f"{error.response.reason_phrase or 'no text'}"
+def _status_error(error: anthropic.APIStatusError, hide: Callable[[str], str]) -> ApiError:
+    status, type_ = error.status_code, hide(str(error.type or ""))
+    message = hide(error.api_message or f"{error.response.reason_phrase or 'no text'}")
     if status == 404:
         return NotFoundError(message)
     if status in (408, 409) or status >= 500:
         return UnknownOutcomeError(f"HTTP {status} {type_}: {message}")
     lowered = message.lower()
+    if status in _ELSEWHERE:
+        message += _WHERE
     stop = (
-        status in _STOP_STATUS
+        status in (*_STOP_STATUS, *_ELSEWHERE)
         or error.error_code in _STOP_CODES
         or (status in (400, 429) and any(text in lowered for text in _STOP_TEXTS))
     )
-    return RefusedError(status, type_, message, stop, _number(error.response.headers.get("retry-after")))
+    return RefusedError(status, type_, message, stop, _wait(error.response.headers))
 
 
-def _number(text: str | None) -> float | None:
+def _no_endpoint(error: NotFoundError) -> RefusedError:
+    """404 for the collection of batches itself: the base URL is not the API's."""
+    return RefusedError(404, "not_found_error", f"{error}{_WHERE}", True, None)
+
+
+def _leave_waiting_to_us(response: Any) -> None:
+    """Keeps the SDK from sleeping as long as `retry-after` says: who has to wait comes again later."""
+    if response.status_code == RATE_LIMITED or (_wait(response.headers) or 0.0) > _SDK_WAIT:
+        response.headers["x-should-retry"] = "false"
+
+
+def _wait(headers: Mapping[str, str]) -> float | None:
+    """Seconds that `retry-after` asks to wait, given as a number or as a date; None where it says neither."""
+    text = headers.get("retry-after")
+    if not text:
+        return None
     try:
-        return float(text) if text else None
+        seconds = float(text)
+    except ValueError:
+        until = _date(text)
+        if until is None:
+            return None
+        # By the server's own clock, where it tells the time.
+        seconds = (until - (_date(headers.get("date")) or datetime.now(UTC))).total_seconds()
+    return None if math.isnan(seconds) else min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text or "")
     except ValueError:
         return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -71,6 +71,20 @@ class RetryConfig(_Block):
     max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts a request, the first one included.")
 
 
+class RetentionConfig(_Block):
+    """How long copies of requests and responses are kept where they are not needed; by default for ever."""
+
+    batches_days: float | None = Field(
+        default=None, ge=0, description="Delete a batch at the API so many days after it was collected."
+    )
+    request_files_days: float | None = Field(
+        default=None, ge=0, description="Remove the request files of submissions that are so many days old."
+    )
+
+
+KEEP_EVERYTHING = RetentionConfig()
+
+
 class PipelineConfig(_Block):
     """The attributes of a pipeline file, field by field."""
 
@@ -84,6 +98,9 @@ class PipelineConfig(_Block):
     )
     batching: BatchingConfig = Field(default=BatchingConfig(), description="How requests are cut into batches.")
     retry: RetryConfig = Field(default=RetryConfig(), description="How often a failed request is asked.")
+    retention: RetentionConfig = Field(
+        default=KEEP_EVERYTHING, description="How long batches and request files are kept: for ever."
+    )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may fail.")
     betas: list[str] = Field(default=[], description="Beta features, sent as the anthropic-beta header.")
     anthropic_version: str | None = Field(default=None, description="Pins the anthropic-version header.")

@@ -43,6 +43,14 @@ class MissingFileError(BatchAssetsError):
     """A file that the ledger counts on is not under the root any more."""
 
 
+class StorageError(BatchAssetsError):
+    """A file or folder cannot be written: the disk is full, or it may not be written to. Names the path."""
+
+
+class DamagedFileError(BatchAssetsError):
+    """A file under the root does not hold what this project wrote there. Names the file."""
+
+
 class SubmissionStoppedError(BatchAssetsError):
     """The API refused in a way that repeating cannot mend (key, billing, spend limit)."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,11 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.dataset import Dataset
 from batch_assets.core.digests import DIGEST_BYTES
+from batch_assets.core.documents import read_object
 from batch_assets.core.output_schema import OutputSchema
 from batch_assets.core.parquet import COMPRESSION, TableWriter
 from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.storage import Storage
 
 # Columns of the index's own; results have none of these names.
 DIGEST, REASON, MESSAGE = "batch_assets.digest", "batch_assets.reason", "batch_assets.message"
@@ -81,6 +82,22 @@ def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) ->
     pq.write_table(table, path, **COMPRESSION)
 
 
+# What every version has written into a manifest.
+MANIFEST: dict[str, tuple[type, ...]] = {
+    "pipeline": (str,),
+    "partition": (str,),
+    "submission": (str,),
+    "key": (str,),
+    "headers": (dict,),
+    "output_schema": (dict, type(None)),
+    "max_attempts": (int,),
+    "rows": (int,),
+    "rejected": (int,),
+    "requests": (int,),
+    "files": (list,),
+}
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What a submission was made of: results need nothing else of the pipeline.
@@ -103,15 +120,15 @@ class Manifest:
     @classmethod
     def read(cls, root: Root, pipeline: str, partition: str, submission_id: str) -> Manifest:
         folder = submission_parts(pipeline, partition, submission_id)
-        return cls(json.loads(root.storage.read_bytes(*folder, "manifest.json")))
+        return cls(read_object(root.storage, (*folder, "manifest.json"), MANIFEST))
 
 
 class RequestIndex:
     """A submission's index, read in slices."""
 
-    def __init__(self, root: Root, pipeline: str, partition: str, submission_id: str) -> None:
+    def __init__(self, storage: Storage, pipeline: str, partition: str, submission_id: str) -> None:
         folder = submission_parts(pipeline, partition, submission_id)
-        self._storage, self._parts = root.storage, (*folder, "index.parquet")
+        self._storage, self._parts = storage, (*folder, "index.parquet")
         with self._open() as file:
             self.rows: int = file.metadata.num_rows
             self.schema: pa.Schema = file.schema_arrow.remove_metadata()

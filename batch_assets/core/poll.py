@@ -5,7 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from batch_assets.core.client import PAGE, ApiError, NotFoundError, RefusedError
+from batch_assets.core.client import (
+    PAGE,
+    RATE_LIMITED,
+    ApiError,
+    NotFoundError,
+    RefusedError,
+    UnknownOutcomeError,
+)
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.root import Root
@@ -53,7 +60,7 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
         for batch in due:
             if batch.id not in seen and time.monotonic() >= deadline:
                 return report
-            _look(root, batch, seen.get(batch.id), report)
+            _look(root, batch, seen.get(batch.id), report, deadline)
     except ApiError as error:
         report.problems.append(str(error))
     return report
@@ -71,7 +78,7 @@ def _seen_in_list(root: Root, due: list[Batch], report: PollReport, deadline: fl
     seen: dict[str, BatchObject] = {}
     after_id = None
     for _ in range(len(due) - 1):
-        page = root.api.page(after_id=after_id)
+        page = root.api.page(after_id=after_id, seconds=deadline - time.monotonic())
         report.calls += 1
         seen |= {batch.id: batch for batch in page.batches if batch.id in wanted}
         done = len(seen) == len(wanted) or not page.has_more or not page.batches
@@ -81,20 +88,23 @@ def _seen_in_list(root: Root, due: list[Batch], report: PollReport, deadline: fl
     return seen
 
 
-def _look(root: Root, batch: Batch, seen: BatchObject | None, report: PollReport) -> None:
+def _look(root: Root, batch: Batch, seen: BatchObject | None, report: PollReport, deadline: float) -> None:
     floor = 0.0
     if seen is None:
         try:
             report.calls += 1
-            seen = root.api.retrieve(batch.id)
+            seen = root.api.retrieve(batch.id, seconds=deadline - time.monotonic())
             floor = root.api.poll_floor
         except NotFoundError:
             _missing(root, batch, report)
             return
         except RefusedError as error:
+            if error.stop or error.status == RATE_LIMITED:
+                raise  # so would the API answer for every other batch
             report.problems.append(f"{batch.id}: {error}")
-            if error.stop:
-                raise
+            return
+        except UnknownOutcomeError as error:
+            report.problems.append(f"{batch.id}: {error}")
             return
     with root.ledger.write() as tx:
         age = max(0.0, tx.now - (batch.submitted_at or tx.now))

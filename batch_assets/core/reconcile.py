@@ -9,19 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import orjson
-
 from batch_assets.core.client import ApiError
 from batch_assets.core.digests import DIGEST_CHARACTERS
-from batch_assets.core.errors import BusyError
-from batch_assets.core.ledger import batches, files, leases
+from batch_assets.core.errors import BusyError, LeaseLostError
+from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Intent, RequestFile
+from batch_assets.core.messages import load_line
+from batch_assets.core.remains import built_at
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.wire import BatchObject
 
 # The list may show a batch a little before the anchor: several clocks make it.
 _MARGIN_SECONDS = 300.0
+# Our own clock may be wrong by this much.
+_CLOCK_SECONDS = 86400.0
 # A first line longer than this proves nothing: no answer is that long.
 _FIRST_LINE_BYTES = 64 << 20
 
@@ -39,10 +41,10 @@ def reconcile(root: Root) -> list[str]:
     if not doubtful and not watched:
         return []
     try:
-        with leases.hold(root.ledger, "reconcile"):
-            return _Reconciler(root).run()
-    except BusyError:
-        return []  # somebody else is at it
+        with leases.hold(root.ledger, "reconcile") as lease:
+            return _Reconciler(root, lease).run()
+    except (BusyError, LeaseLostError):
+        return []  # somebody else is at it, with a newer list
     except ApiError:
         return []  # the list is not to be had now: the files stay in doubt
 
@@ -62,9 +64,20 @@ class _Strangers:
     unproved: list[BatchObject] = field(default_factory=list)
 
 
+def _earliest(intent: Intent) -> float:
+    """No batch created before can be the intent's, by the server's clock.
+
+    Without an anchor (an empty list, a rebuilt ledger) the submission's own name says when it was built: by
+    our clock, so with a day's margin. It rules out a workspace's old batches, whose results are archived.
+    """
+    if intent.anchor_created_at is not None:
+        return intent.anchor_created_at - _MARGIN_SECONDS
+    return (built_at(intent.file_id) or 0.0) - _CLOCK_SECONDS
+
+
 class _Reconciler:
-    def __init__(self, root: Root) -> None:
-        self._root = root
+    def __init__(self, root: Root, lease: Lease) -> None:
+        self._root, self._lease = root, lease
         self._found: list[str] = []
         self._tails: dict[str, set[str]] = {}
 
@@ -77,24 +90,23 @@ class _Reconciler:
         strangers = self._strangers([*doubtful, *watched], known)
         for tail, batch in strangers.proved:
             self._assign(tail, batch, doubtful, watched)
-        for intent, file in doubtful:
-            self._settle(intent, file, strangers)
+        self._settle_all(doubtful, strangers)
         return self._found
 
     def _by_receipt(self, intent: Intent, file: RequestFile) -> bool:
         """A killed process may have left the receipt: then nothing is in doubt."""
-        seen = StoredRequestFile.of(self._root, file).receipt()
-        return seen is not None and self._adopt(
-            intent, file, seen, provisional=False, reason="its receipt names the batch"
+        stored = StoredRequestFile.of(self._root, file)
+        stored.remove_leftovers()
+        receipt = stored.receipt()
+        return receipt is not None and self._adopt(
+            intent, file, receipt.batch, provisional=False, reason="its receipt names the batch"
         )
 
     def _strangers(self, doubts: list[Doubt], known: set[str]) -> _Strangers:
-        anchors = [intent.anchor_created_at for intent, _ in doubts]
-        back_to = None if None in anchors else min(a for a in anchors if a is not None) - _MARGIN_SECONDS
-        counts = {intent.requests for intent, _ in doubts}
+        back_to = min(_earliest(intent) for intent, _ in doubts)
         strangers = _Strangers()
         for batch in self._root.api.batches_back_to(back_to):
-            if batch.id in known or batch.total not in counts:
+            if batch.id in known or not any(self._may_be(intent, batch) for intent, _ in doubts):
                 continue
             if not batch.ended:
                 strangers.running.append(batch)
@@ -113,8 +125,8 @@ class _Reconciler:
                     received += chunk
                     if b"\n" in received or len(received) > _FIRST_LINE_BYTES:
                         break
-            custom_id = orjson.loads(received.split(b"\n", 1)[0])["custom_id"]
-        except (ApiError, orjson.JSONDecodeError, KeyError, TypeError):
+            custom_id = load_line(received.split(b"\n", 1)[0])["custom_id"]
+        except (ApiError, ValueError, KeyError, TypeError):
             return None
         return str(custom_id)[-DIGEST_CHARACTERS:]
 
@@ -129,12 +141,12 @@ class _Reconciler:
                 self._note_paid_twice(intent, file, batch)
                 return
         with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
             if batches.by_id(tx, batch.id) is None:
                 batches.note_foreign(tx, batch, "its results carry none of our custom_ids")
 
     def _may_be(self, intent: Intent, batch: BatchObject) -> bool:
-        earliest = (intent.anchor_created_at or 0.0) - _MARGIN_SECONDS
-        return batch.total == intent.requests and batch.created_at >= earliest
+        return batch.total == intent.requests and batch.created_at >= _earliest(intent)
 
     def _tails_of(self, file: RequestFile) -> set[str]:
         """The ends of a file's custom_ids; none when the file is gone, which proves nothing of a batch."""
@@ -146,16 +158,40 @@ class _Reconciler:
             self._tails[file.id] = {tail.decode() for tail in tails}
         return self._tails[file.id]
 
-    def _settle(self, intent: Intent, file: RequestFile, strangers: _Strangers) -> None:
-        """Adopts the only running candidate, waits while there are several, else thinks of sending again."""
+    def _settle_all(self, doubtful: list[Doubt], strangers: _Strangers) -> None:
+        with self._root.ledger.read() as tx:
+            left = [
+                (intent, file)
+                for intent, file in doubtful
+                if files.by_id(tx, file.id).state in ("sending", "unresolved")
+            ]
+        for intent, file in left:
+            rivals = sum(other.requests == intent.requests for other, _ in left)
+            self._settle(intent, file, strangers, alone=rivals == 1)
+
+    def _settle(self, intent: Intent, file: RequestFile, strangers: _Strangers, *, alone: bool) -> None:
+        """Adopts the only running candidate, waits while there are several, else thinks of sending again.
+
+        A rebuilt ledger may have several files of one count in doubt: then a running batch is nobody's until
+        its results tell whose it is, and none of these files is sent again before.
+        """
         running = [batch for batch in strangers.running if self._may_be(intent, batch)]
         unproved = [batch for batch in strangers.unproved if self._may_be(intent, batch)]
-        if len(running) == 1 and not unproved:
+        if len(running) == 1 and not unproved and alone:
             reason = "the only new batch with its count"
             if self._adopt(intent, file, running[0], provisional=True, reason=reason):
                 strangers.running.remove(running[0])
         elif not running and not unproved:
             self._send_again_after_grace(intent, file)
+        else:
+            self._say_what_it_waits_for(file, [*running, *unproved])
+
+    def _say_what_it_waits_for(self, file: RequestFile, candidates: list[BatchObject]) -> None:
+        names = ", ".join(batch.id for batch in candidates)
+        text = f"its reply was lost, and it may be {names}: it waits until the results of that can be read"
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            files.explain(tx, file.id, text)
 
     def _adopt(
         self, intent: Intent, file: RequestFile, seen: BatchObject, *, provisional: bool, reason: str
@@ -165,6 +201,7 @@ class _Reconciler:
             stored = StoredRequestFile.of(self._root, file)
             stored.write_receipt(seen, file.attempt, api.base_url, api.organization)
         with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
             if files.by_id(tx, file.id).state not in ("sending", "unresolved"):
                 return True
             if leases.is_held(tx, files.lease_name(file.id)) or batches.by_id(tx, seen.id) is not None:
@@ -176,6 +213,7 @@ class _Reconciler:
     def _note_paid_twice(self, intent: Intent, file: RequestFile, batch: BatchObject) -> None:
         """The file was sent again, and the first batch turned up after all: its answers are kept."""
         with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
             if batches.by_id(tx, batch.id) is not None:
                 return
             reason = "it had been hidden beyond the grace period: these requests are paid twice"
@@ -186,16 +224,23 @@ class _Reconciler:
     def _send_again_after_grace(self, intent: Intent, file: RequestFile) -> None:
         grace = self._root.settings.reconcile_grace
         with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
             current = files.by_id(tx, file.id)
             if current.state not in ("sending", "unresolved") or leases.is_held(tx, files.lease_name(file.id)):
                 return
-            # A killed upload has no last byte on record: the lease outlived the last chunk at most.
-            last_byte_at = intent.last_byte_at or intent.started_at + leases.LEASE_SECONDS
+            last_byte_at = intent.last_byte_at
+            if last_byte_at is None:
+                # A killed upload has no last byte on record: its lease ran on until after it.
+                last_byte_at = leases.ended_at(tx, files.lease_name(file.id)) or tx.now
+                files.settle(tx, intent.id, "unresolved", last_byte_at=last_byte_at)
             if tx.now < last_byte_at + grace:
                 if current.state == "sending":
                     files.move(tx, file.id, ("sending",), "unresolved", "its process is gone")
-                    files.settle(tx, intent.id, "unresolved")
                 return
-            reason = f"the API shows no such batch after {grace:.0f} s: it is sent again"
+            why = f"the API shows no such batch after {grace:.0f} s"
             files.settle(tx, intent.id, "resent", watch_until=tx.now + files.WATCH_SECONDS)
-            files.move(tx, file.id, ("sending", "unresolved"), "ready", reason, not_before=0.0)
+            if submissions.is_wanted(tx, file):
+                after, why = "ready", f"{why}: it is sent again"
+            else:
+                after, why = "superseded", f"{why}, and no submission in force waits on it"
+            files.move(tx, file.id, ("sending", "unresolved"), after, why, not_before=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -11,10 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails
+from batch_assets.core.documents import read_object
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root, submission_parts
-from batch_assets.core.storage import Storage
+from batch_assets.core.storage import Storage, writing
 from batch_assets.core.wire import COUNTS, BatchObject
+
+PARTS = "part-*.jsonl"
+"""The names of request files."""
 
 _HEAD, _TAIL = b'{"requests":[', b"]}"
 _LINE_START = b'{"custom_id":"'
@@ -156,13 +161,15 @@ class PartWriter:
                     self.finish()
                     continue
                 stop = done + 1
-            self._file.write(b"".join(lines[done:stop]))
+            with writing(self._target):
+                self._file.write(b"".join(lines[done:stop]))
             self._requests += stop - done
             self._bytes += int(ends[stop - 1]) - size
             done, size = stop, int(ends[stop - 1])
 
     def _begin(self) -> None:
         self._name = self._next_name()
+        self._target = self._storage.path(*self._folder, self._name)
         self._open = self._storage.write(*self._folder, self._name)
         self._file = self._open.__enter__().open("wb", buffering=_CHUNK)
         self._requests = self._bytes = 0
@@ -171,7 +178,8 @@ class PartWriter:
         """Makes the part being written visible."""
         if self._open is None:
             return
-        self._file.close()
+        with writing(self._target):
+            self._file.close()
         self._open.__exit__(None, None, None)
         self._open = None
         self.written.append(
@@ -186,9 +194,37 @@ class PartWriter:
     def abandon(self) -> None:
         """Drops the part being written."""
         if self._open is not None:
-            self._file.close()
+            with suppress(OSError):  # a full disk does not take the rest either
+                self._file.close()
             self._open.__exit__(RuntimeError, RuntimeError("abandoned"), None)
             self._open = None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """Which batch a request file became.
+
+    Attributes:
+        batch: as it stood when it was created.
+        base_url: the endpoint it was submitted to.
+        organization: whose key it was, None where the API did not say.
+    """
+
+    batch: BatchObject
+    attempt: int
+    base_url: str
+    organization: str | None
+
+
+_RECEIPT: dict[str, tuple[type, ...]] = {
+    "batch_id": (str,),
+    "requests": (int,),
+    "attempt": (int,),
+    "created_at": (int, float),
+    "expires_at": (int, float, type(None)),
+    "base_url": (str,),
+    "organization": (str, type(None)),
+}
 
 
 @dataclass(frozen=True)
@@ -250,6 +286,11 @@ class StoredRequestFile:
     def receipt_parts(self) -> tuple[str, ...]:
         return (*self.parts[:-1], self.parts[-1].removesuffix(".jsonl") + ".batch.json")
 
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process left of a receipt. The caller knows that nobody is sending the file."""
+        *folder, name = self.receipt_parts()
+        self.storage.remove_leftovers(*folder, name=name)
+
     def write_receipt(self, batch: BatchObject, attempt: int, base_url: str, organization: str | None) -> None:
         """Writes beside the file which batch it became: the ledger can be rebuilt from it."""
         receipt = {
@@ -264,12 +305,16 @@ class StoredRequestFile:
         content = json.dumps(receipt, indent=2).encode() + b"\n"
         self.storage.write_bytes(content, *self.receipt_parts())
 
-    def receipt(self) -> BatchObject | None:
-        """The batch that a receipt names, as it stood when it was created; None without a receipt."""
+    def receipt(self) -> Receipt | None:
+        """What the receipt says; None without one.
+
+        Errors:
+            DamagedFileError: it is no receipt.
+        """
         if not self.storage.exists(*self.receipt_parts()):
             return None
-        receipt = json.loads(self.storage.read_bytes(*self.receipt_parts()))
-        return BatchObject(
+        receipt = read_object(self.storage, self.receipt_parts(), _RECEIPT)
+        batch = BatchObject(
             id=receipt["batch_id"],
             processing_status="in_progress",
             request_counts={**dict.fromkeys(COUNTS, 0), "processing": receipt["requests"]},
@@ -278,3 +323,4 @@ class StoredRequestFile:
             ended_at=None,
             archived_at=None,
         )
+        return Receipt(batch, receipt["attempt"], receipt["base_url"], receipt["organization"])

@@ -25,9 +25,10 @@ from batch_assets.core.index import IndexWriter, write_rejected
 from batch_assets.core.keys import KeyCheck
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.memory import release_memory
-from batch_assets.core.request_files import PartWriter, make_lines
-from batch_assets.core.response_store import CANCELED, PASSING, Standing, load_standing
+from batch_assets.core.request_files import PARTS, PartWriter, make_lines
+from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, Standing, load_standing
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.core.rows import Rows
 from batch_assets.core.values import RowRejectedError
@@ -67,11 +68,18 @@ class RequestsReport:
 
 
 def build_requests(
-    root: Root, pipeline: Pipeline, partition: str = "", on_rows: Callable[[int], None] | None = None
+    root: Root,
+    pipeline: Pipeline,
+    partition: str = "",
+    on_rows: Callable[[int], None] | None = None,
+    *,
+    retry_failed: bool = False,
 ) -> RequestsReport:
     """Reads the dataset and writes a submission: what need not be asked again is left out.
 
     Args:
+        retry_failed: ask again, once more than before, what was given up: requests that failed for a lasting
+            reason, used up their attempts, or whose results the API has archived.
         on_rows: told how many rows were read so far.
 
     Errors:
@@ -81,10 +89,12 @@ def build_requests(
     """
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=60.0) as lease:
         _remove_garbage(root, pipeline.name, partition)
+        reopen_lost(root, pipeline.name)
         dataset = Dataset(pipeline)
         _check_against_dataset(pipeline, dataset)
         for _ in range(_BUILDS):
-            report = _Build(root, pipeline, partition, dataset, lease).run(on_rows or (lambda _: None))
+            build = _Build(root, pipeline, partition, dataset, lease, retry_failed)
+            report = build.run(on_rows or (lambda _: None))
             release_memory()
             if report is not None:
                 return report
@@ -107,23 +117,33 @@ def _check_against_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
 
 
 def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
-    """Removes what killed runs left: folders that were never finished. The lease says nobody is at it."""
+    """Removes what killed runs left unfinished, files and folders. The lease says nobody is at it."""
     folder = submission_parts(pipeline, partition, "")
     with root.ledger.read() as tx:
         known = submissions.known_ids(tx, pipeline)
     for name in root.storage.names(*folder):
-        if name.startswith("partition=") or name in known:
+        if name.startswith("partition="):
             continue
-        if not root.storage.exists(*folder, name, "manifest.json"):
+        if name in known:  # failed requests were about to be asked again
+            root.storage.remove_leftovers(*folder, name, name=PARTS)
+        elif not root.storage.exists(*folder, name, "manifest.json"):
             root.storage.remove(*folder, name)
 
 
 class _Build:
     """One run of the stage."""
 
-    def __init__(self, root: Root, pipeline: Pipeline, partition: str, dataset: Dataset, lease: Lease) -> None:
+    def __init__(
+        self,
+        root: Root,
+        pipeline: Pipeline,
+        partition: str,
+        dataset: Dataset,
+        lease: Lease,
+        retry_failed: bool,
+    ) -> None:
         self._root, self._pipeline, self._partition = root, pipeline, partition
-        self._dataset, self._lease = dataset, lease
+        self._dataset, self._lease, self._retry_failed = dataset, lease, retry_failed
         self._report = RequestsReport(new_submission_id())
         self._folder = submission_parts(pipeline.name, partition, self._report.submission_id)
         self._limits = (
@@ -134,6 +154,7 @@ class _Build:
         self._desired = DigestSet()
         self._writers: dict[int, PartWriter] = {}
         self._parts = 0
+        self._created_at = 0.0
         self._standing: Standing
         self._held: HeldRequests
         self._set_aside: list[RequestFile] = []
@@ -141,6 +162,7 @@ class _Build:
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
         """None when request files were sent meanwhile that this build counted as unsent."""
         with self._root.ledger.read() as tx:
+            self._created_at = tx.now
             self._set_aside = submissions.unsent(tx, self._pipeline.name, self._partition)
             unsent = {file.id for file in self._set_aside}
             held = [file for file in submissions.holding(tx, self._pipeline.name) if file.id not in unsent]
@@ -233,6 +255,8 @@ class _Build:
         place, how, attempt = self._standing.of(distinct)
         spent = attempt >= self._pipeline.config.retry.max_attempts
         again = (how == CANCELED) | ((how == PASSING) & ~spent)
+        if self._retry_failed:
+            again = how != SUCCEEDED
         wanted = ~held & ((place < 0) | again)
         self._report.requests += len(distinct)
         self._report.in_flight += int(held.sum())
@@ -269,6 +293,7 @@ class _Build:
             "pipeline": pipeline.name,
             "partition": self._partition,
             "submission": report.submission_id,
+            "created_at": self._created_at,
             "dataset": self._dataset.path,
             "key": self._dataset.key,
             "carried": self._dataset.carried,
@@ -276,6 +301,8 @@ class _Build:
             "headers": pipeline.headers,
             "output_schema": pipeline.output.schema if pipeline.output else None,
             "max_attempts": pipeline.config.retry.max_attempts,
+            "max_requests": self._limits[0],
+            "max_bytes": self._limits[1],
             "rows": report.rows,
             "rejected": report.rejected,
             "requests": report.requests,

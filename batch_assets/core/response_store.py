@@ -187,7 +187,7 @@ class ResponseReader:
         cache_bytes: of decoded row groups to keep.
     """
 
-    def __init__(self, files: ResponseFiles, cache_bytes: int = 20 << 20) -> None:
+    def __init__(self, files: ResponseFiles, cache_bytes: int = 12 << 20) -> None:
         self._files, self._cache_bytes = files, cache_bytes
         self._open: dict[int, pq.ParquetFile] = {}
         self._groups = [

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch_assets.core.client import ApiError, NotFoundError
+from batch_assets.core.client import ApiError, NotFoundError, RefusedError
 from batch_assets.core.digests import DIGEST_BYTES, DIGEST_CHARACTERS, decode_tails, position_in
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import batches, files, leases
@@ -27,8 +27,12 @@ from batch_assets.core.root import Root, response_parts
 
 # Incomplete results are downloaded this often before what is missing is given a reason instead.
 DOWNLOADS = 3
+# Of requests whose results are lost as many are named; the others are counted.
+_NAMED = 3
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
+# A line is held in memory as a whole. An answer of a million tokens is a tenth of this.
+_LINE_BYTES = 64 << 20
 # Dictionaries and statistics pay where few values repeat; elsewhere they cost time and memory.
 _REPETITIVE = [
     name
@@ -89,14 +93,15 @@ class _Collecting:
         target = self._root.storage.path(*response_parts(self._file.pipeline, self._batch.id))
         with self._root.storage.scratch_file(target + ".raw") as raw:
             if not self._download(raw, on_bytes):
+                self._report.problem = self._archived()
                 return self._store(target, None, _Lines.none(self._file.requests), "results_archived")
             lines = _Lines(raw, self._requests.tails)
             if lines.ours == 0 and lines.count and self._batch.provisional:
                 self._disprove()
                 return None
-            if not lines.whole or lines.missing or lines.count != self._batch.requests:
+            if not lines.whole or lines.missing or lines.count != self._file.requests:
                 self._incomplete(
-                    f"{lines.count} lines for {self._batch.requests} requests, {lines.missing} of ours missing, "
+                    f"{lines.count} lines for {self._file.requests} requests, {lines.missing} of ours missing, "
                     f"{lines.foreign} not ours, {lines.duplicates} twice"
                 )
             return self._store(target, raw, lines, "missing_result")
@@ -105,23 +110,45 @@ class _Collecting:
         """False when the API has archived the results: they are gone for good."""
         try:
             with self._root.api.results(self._batch.id) as chunks, raw.open("wb") as out:
+                unended = 0
                 for chunk in chunks:
                     self._lease.check()
+                    unended = len(chunk) - 1 - last if (last := chunk.rfind(b"\n")) >= 0 else unended + len(chunk)
+                    if unended > _LINE_BYTES:
+                        raise ResultsError(
+                            f"results of {self._batch.id}: a line is longer than {_LINE_BYTES >> 20} MiB, "
+                            "which no answer is; the next run downloads them again"
+                        )
                     out.write(chunk)
                     self._report.bytes += len(chunk)
                     on_bytes(self._report.bytes)
-        except NotFoundError as error:
-            try:
-                if self._root.api.retrieve(self._batch.id).archived_at is not None:
-                    return False
-            except ApiError:
-                pass
-            raise ResultsError(f"results of {self._batch.id}: {error}") from None
+        except (NotFoundError, RefusedError) as error:
+            if self._is_archived():
+                return False
+            raise ResultsError(
+                f"results of {self._batch.id}: {error}. Is ANTHROPIC_API_KEY of the workspace that submitted it? "
+                "A later run downloads them again"
+            ) from None
         except ApiError as error:
             raise ResultsError(
                 f"results of {self._batch.id}: {error}; the next run downloads them again"
             ) from None
         return True
+
+    def _is_archived(self) -> bool:
+        try:
+            return self._root.api.retrieve(self._batch.id).archived_at is not None
+        except ApiError:
+            return False
+
+    def _archived(self) -> str:
+        """What is lost, with the first rows by name."""
+        named = list(self._stored.custom_ids_at(self._requests.starts[:_NAMED].tolist()))
+        more = self._file.requests - len(named)
+        return (
+            f"{_archived_text(self._batch.id)}. Errored with results_archived, and not asked again by themselves: "
+            f"{', '.join(named)}{f' and {more} more' if more else ''}"
+        )
 
     def _incomplete(self, what: str) -> None:
         """Counts the download; raises until the last permitted one."""
@@ -152,11 +179,17 @@ class _Collecting:
             self._report.missing += rows.unreadable
             self._lease.check()
             self._root.storage.publish(scratch, target)
+        if raw is not None:
+            raw.unlink()  # before it is recorded: afterwards nobody looks for what a killed process left of it
         counts = batches.summary(self._batch.count_map)
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             batches.collected(tx, self._batch.id, self._report.problem or counts)
         return self._report
+
+
+def _archived_text(batch_id: str) -> str:
+    return f"the API has archived the results of {batch_id}: 29 days have passed"
 
 
 def _ended_at(batch: Batch) -> float:
@@ -268,7 +301,7 @@ class _ResponseRows:
                 self.unreadable += 1
                 problem = f"its result line cannot be read: {error}"
         elif self._absent == "results_archived":
-            problem = f"the API has archived the results of {self._batch.id}: 29 days have passed"
+            problem = _archived_text(self._batch.id)
         missing = [None] * len(PARSED)
         missing[PARSED.index("result_type")] = "errored"  # type: ignore[call-overload]
         missing[PARSED.index("error_type")] = self._absent  # type: ignore[call-overload]

@@ -29,6 +29,7 @@ from batch_assets.core.parquet import TableWriter
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
     PASSING,
+    SUCCEEDED,
     ResponseReader,
     Standing,
     digest_array,
@@ -40,7 +41,7 @@ from batch_assets.core.root import Root, results_parts
 # number, and the responses are first laid out in the dataset's order on disk.
 _LOADS = 3
 # Freed memory is given back after as many slices.
-_SLICES_A_RELEASE = 8
+_SLICES_A_RELEASE = 2
 
 
 @dataclass
@@ -98,10 +99,17 @@ def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsRepo
                 in_force = submissions.newest(tx, pipeline, partition)
             if in_force is None or in_force.id != submission.id:
                 return report  # a newer submission is in force: its own join follows
+            if in_force.is_canceled != submission.is_canceled:
+                return report  # canceled meanwhile: the next join says so of rows that nobody will ask
             lease.check()
             root.storage.publish(scratch, target)
         with root.ledger.write() as tx:
-            lease.confirm(tx)
+            if not lease.is_ours(tx):
+                # Frozen on the way, this process may just have put an old table over a newer one.
+                submissions.join_anew(tx, submission.id)
+                return report
+            if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
+                return report
             counts = dict(report.counts)
             report.final = submissions.joined(tx, submission.id, seq, counts, report.ask_again, join.waits)
         return report
@@ -114,9 +122,9 @@ class _Join:
         self, root: Root, submission: Submission, report: ResultsReport, holding: list[RequestFile]
     ) -> None:
         self._root, self._submission, self._report = root, submission, report
-        self._holding, self._has_failed = holding, False
+        self._holding = holding
         place = (submission.pipeline, submission.partition, submission.id)
-        self._index = RequestIndex(root, *place)
+        self._index = RequestIndex(root.storage, *place)
         self._manifest = Manifest.read(root, *place)
         self._output: OutputSchema | None = self._manifest.output
         own = {DIGEST, REASON, MESSAGE}
@@ -132,7 +140,7 @@ class _Join:
     @property
     def waits(self) -> list[str]:
         """Request files that hold requests which failed before, whoever asks them again."""
-        return self._held.waited_on if self._has_failed else []
+        return self._held.waited_on if "_held" in self.__dict__ else []
 
     def tables(self) -> Iterator[pa.Table]:
         """The table, slice by slice, in the dataset's order."""
@@ -204,16 +212,34 @@ class _Join:
         for rows in self._index.slices():
             position = self._position(rows.column(DIGEST))
             place, how, attempt = self._standing.at(position)
-            passing = (place >= 0) & (how == PASSING) & (attempt < self._submission.max_attempts)
             first = np.where(position >= 0, firsts[position], -1) if len(firsts) else position
-            yield _Slice(rows, place, passing, first, start)
+            held = self._on_their_way(rows.column(DIGEST), place, how)
+            again = (place >= 0) & (how == PASSING) & (attempt < self._submission.max_attempts) & ~held
+            # What was never asked is asked by somebody, unless it was canceled.
+            waiting = held | again | ((place < 0) & (not self._submission.is_canceled))
+            yield _Slice(rows, place, waiting, again, first, start)
             start += len(rows)
+
+    def _on_their_way(
+        self, digests: pa.Array, place: NDArray[np.int64], how: NDArray[np.int32]
+    ) -> NDArray[np.bool_]:
+        """Which rows without success have their request in a file that will bring an answer.
+
+        The request files are read for this only where something failed or was canceled.
+        """
+        unanswered: NDArray[np.bool_] = (place >= 0) & (how != SUCCEEDED)
+        if self._submission.is_canceled:
+            unanswered |= (place < 0) & digests.is_valid().to_numpy(zero_copy_only=False)
+        if unanswered.any():
+            unanswered[unanswered] = self._held.contains(digest_array(digests.filter(pa.array(unanswered))))
+        return unanswered
 
     def _table(self, slice_: _Slice, responses: pa.Table, shared: _SharedKeys) -> pa.Table:
         rejected = slice_.rows.column(REASON).is_valid()
-        absent = pa.array(slice_.place < 0)
-        waiting = pc.or_(absent, pa.array(slice_.passing))
-        kind = pc.if_else(waiting, "pending", responses["result_type"])
+        waiting = pa.array(slice_.waiting)
+        unsent = pa.array((slice_.place < 0) & ~slice_.waiting)
+        kind = pc.if_else(unsent, "canceled", responses["result_type"])
+        kind = pc.if_else(waiting, "pending", kind)
         kind = pc.if_else(rejected, "rejected", kind)
         is_first = pa.array(slice_.is_first)
         columns: dict[str, Any] = {name: responses[name] for name in responses.column_names}
@@ -222,7 +248,8 @@ class _Join:
             columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
         columns["shared_with"] = shared.of(slice_)
         columns["error_type"] = pc.if_else(rejected, slice_.rows.column(REASON), columns["error_type"])
-        columns["error_message"] = pc.if_else(rejected, slice_.rows.column(MESSAGE), columns["error_message"])
+        message = pc.if_else(unsent, "it was canceled before it was sent", columns["error_message"])
+        columns["error_message"] = pc.if_else(rejected, slice_.rows.column(MESSAGE), message)
         for carried in self._carried:
             columns[carried.name] = slice_.rows.column(carried.name)
         if self._output is not None:
@@ -248,14 +275,6 @@ class _Join:
             columns["error_type"] = pc.if_else(why.is_valid(), "invalid_output", columns["error_type"])
             self._report.invalid_outputs += len(why) - why.null_count
 
-    def _to_ask_again(self, slice_: _Slice) -> int:
-        """Requests that failed for a passing reason and that no request file holds yet."""
-        failed = slice_.rows.column(DIGEST).filter(pa.array(slice_.passing & slice_.is_first))
-        if len(failed) == 0:
-            return 0
-        self._has_failed = True
-        return int((~self._held.contains(digest_array(failed))).sum())
-
     def _count(self, table: pa.Table, slice_: _Slice) -> None:
         report = self._report
         report.rows += len(table)
@@ -263,7 +282,7 @@ class _Join:
             report.counts[entry["values"]] += entry["counts"]
         report.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
         report.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
-        report.ask_again += self._to_ask_again(slice_)
+        report.ask_again += int((slice_.again & slice_.is_first).sum())
         once = table.filter(pc.and_(pc.equal(table["result_type"], "succeeded"), pa.array(slice_.is_first)))
         unpriced = once.filter(once["cost_usd"].is_null())
         if len(unpriced):
@@ -275,11 +294,20 @@ class _Join:
 
 @dataclass(frozen=True)
 class _Slice:
-    """Some rows of the index with what was found for them."""
+    """Some rows of the index with what was found for them.
+
+    Attributes:
+        place: of the response in force; -1 for none.
+        waiting: rows whose answer is to come.
+        again: of these, the ones whose request failed for a passing reason and that no request file holds yet.
+        first: number of the first row that has the response; -1 for none.
+        start: number of the slice's first row.
+    """
 
     rows: pa.RecordBatch
     place: NDArray[np.int64]
-    passing: NDArray[np.bool_]
+    waiting: NDArray[np.bool_]
+    again: NDArray[np.bool_]
     first: NDArray[np.int64]
     start: int
 

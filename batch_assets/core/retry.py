@@ -6,7 +6,6 @@ Neither dataset nor template is read: a half-edited prompt is never bought unatt
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,9 @@ from batch_assets.core.index import DIGEST, RequestIndex
 from batch_assets.core.ledger import batches, leases, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.request_files import PartWriter, StoredRequestFile
+from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
 from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array, load_standing
-from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.root import Root, refused_file, submission_parts
 
 
 def plan_again(root: Root, submission: Submission) -> int:
@@ -39,7 +38,7 @@ def plan_again(root: Root, submission: Submission) -> int:
             return 0
         held = HeldRequests(root, holding)
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
-        root.storage.remove_leftovers(*folder)
+        root.storage.remove_leftovers(*folder, name=PARTS)  # a receipt may be on its way
         taken = {*own, *root.storage.names(*folder)}
         names = (name for number in range(100_000) if (name := f"part-{number:05d}.jsonl") not in taken)
         writers: dict[int, PartWriter] = {}
@@ -58,14 +57,15 @@ def plan_again(root: Root, submission: Submission) -> int:
             lease.confirm(tx)
             submissions.add_files(tx, submission.id, files)
             submissions.add_waits(tx, submission.id, held.waited_on)
-            submissions.planned_again(tx, submission.id)
+            if not submissions.let_go(tx, held.waited_on):  # otherwise the next run plans again
+                submissions.planned_again(tx, submission.id)
         return sum(file["requests"] for file in written)
 
 
 def _failed_lines(root: Root, submission: Submission, held: HeldRequests) -> Iterator[tuple[int, bytes]]:
     """(next attempt, line) of every request to ask again. Responses stand in the order of their request file."""
     standing = load_standing(root.storage, submission.pipeline)
-    index = RequestIndex(root, submission.pipeline, submission.partition, submission.id)
+    index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
     places: list[NDArray[np.int64]] = []
     attempts: list[NDArray[np.int32]] = []
@@ -97,14 +97,17 @@ def _lines_at(
         for wanted, tries in zip(place[low:high].tolist(), attempt[low:high].tolist(), strict=True):
             text = next((text for at, text in lines if at == wanted), None)
             if text is None:
-                return  # the ledger does not know the batch's request file
+                break  # the ledger does not know the batch
             yield tries + 1, text
 
 
 def _lines_of_batch(root: Root, response_file: str) -> Iterator[bytes]:
     with root.ledger.read() as tx:
-        batch = batches.by_id(tx, response_file.removesuffix(".parquet"))
-        if batch is None or batch.file_id is None:
+        file_id = refused_file(response_file)
+        if file_id is None:
+            batch = batches.by_id(tx, response_file.removesuffix(".parquet"))
+            file_id = batch.file_id if batch is not None else None
+        if file_id is None:
             return
-        file: Any = ledger_files.by_id(tx, batch.file_id)
+        file = ledger_files.by_id(tx, file_id)
     yield from StoredRequestFile.of(root, file).lines()

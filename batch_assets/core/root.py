@@ -10,6 +10,9 @@ from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.settings import Settings
 from batch_assets.core.storage import Storage, partition_folder
 
+# Before the name of a response file that no batch brought.
+_REFUSED = "refused."
+
 
 class Root:
     """Everything a stage works with. Opening it talks to nobody but the ledger."""
@@ -25,7 +28,10 @@ class Root:
 
     @cached_property
     def ledger(self) -> Ledger:
-        return Ledger(self.settings.ledger_url)
+        """The ledger. One that was lost is made again from what lies under the root."""
+        from batch_assets.core.rebuild import find_lost  # reads files of submissions, which know their root
+
+        return Ledger(self.settings.ledger_url, lambda: find_lost(self.storage))
 
     @cached_property
     def api(self) -> ApiClient:
@@ -59,6 +65,19 @@ def submission_parts(pipeline: str, partition: str, submission_id: str) -> tuple
 def results_parts(pipeline: str, partition: str) -> tuple[str, ...]:
     """Where the table that users read lies under the root."""
     return pipeline, "results", partition_folder(partition), "results.parquet"
+
+
+def refusal_parts(pipeline: str, file_id: str) -> tuple[str, ...]:
+    """Where the refusal of a request file's only request lies under the root, among the responses."""
+    return response_parts(pipeline, _REFUSED + file_id.removesuffix(".jsonl").replace("/", "."))
+
+
+def refused_file(response_name: str) -> str | None:
+    """The id of the request file whose refusal a response file holds; None for the answers of a batch."""
+    if not response_name.startswith(_REFUSED):
+        return None
+    submission_id, part = response_name.removeprefix(_REFUSED).removesuffix(".parquet").split(".")
+    return f"{submission_id}/{part}.jsonl"
 
 
 def response_parts(pipeline: str, batch_id: str) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
 
@@ -82,6 +83,8 @@ class Settings:
                 )
             folder = Path(root.removeprefix("file://")).resolve()
             root, ledger = str(folder), f"sqlite:///{folder}/ledger.db"
+        for name in ("BATCH_ASSETS_EMULATOR", "ANTHROPIC_BASE_URL"):
+            _check_base_url(name, env.get(name) or "")
         return cls(
             root=root,
             ledger_url=ledger,
@@ -111,6 +114,16 @@ def _base_url(env: Mapping[str, str]) -> str | None:
     if configured:
         return configured.rstrip("/")
     return REAL_BASE_URL if _has_credentials(env) else None
+
+
+def _check_base_url(name: str, url: str) -> None:
+    """A base URL stands in the ledger, in receipts and in errors: it must hold nothing secret."""
+    parts = urlsplit(url)
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise SettingsError(
+            f"{name} holds a user, a password or a query, which would be written down with the batches. Give the "
+            "URL without them, and credentials by ANTHROPIC_API_KEY or ANTHROPIC_CUSTOM_HEADERS"
+        )
 
 
 def _has_credentials(env: Mapping[str, str]) -> bool:

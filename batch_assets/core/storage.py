@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -14,6 +15,54 @@ from urllib.parse import quote
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from batch_assets.core.errors import StorageError
+
+# File systems take names of 255 bytes; our own file names are ASCII.
+_SCRATCH_NAME = 200
+# What keeps a file from being written, and what helps.
+_FULL = "Free some space and run again"
+_FORBIDDEN = "Make it writable for the user that runs this, and run again"
+_REMEDIES = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: "Raise the limit on file sizes and run again",
+    errno.EROFS: _FORBIDDEN,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EIO: "Look after the disk and run again",
+    errno.ENOTDIR: "A file stands where a folder should be: move it away and run again",
+    errno.EISDIR: "A folder stands where the file should be: move it away and run again",
+    errno.ENAMETOOLONG: "The file system takes no name that long: choose a shorter one",
+}
+
+_WHILE_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+
+
+@contextmanager
+def writing(target: str | Path) -> Iterator[None]:
+    """Says which path could not be written and what to do, where the system's own error names none.
+
+    Errors:
+        StorageError: in place of an OSError of the disk; one that names a file elsewhere is left as it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0)
+        if remedy is None or not _is_of(error, Path(target)):
+            raise
+        why = os.strerror(error.errno or 0)
+        raise StorageError(f"{target} cannot be written: {why}. {remedy}; nothing is lost") from error
+
+
+def _is_of(error: OSError, target: Path) -> bool:
+    """Whether an error is about the target, a folder on the way to it, or a scratch file beside it."""
+    if error.filename is not None:
+        path = Path(str(error.filename))
+        return path.parent == target.parent or target.is_relative_to(path)
+    # A write names no file. Arrow's own errors name it in their text alone.
+    return error.errno in _WHILE_WRITING or str(target.parent) in str(error)
 
 
 def partition_folder(partition: str) -> str:
@@ -55,16 +104,16 @@ class Storage:
     @contextmanager
     def scratch_file(self, target: str) -> Iterator[Path]:
         """Yields a path for a file on its way to `target`, removed afterwards if it is still there."""
-        if self.is_local:
-            folder = Path(target).parent
-            folder.mkdir(parents=True, exist_ok=True)
-        else:
-            folder = Path(tempfile.gettempdir())
-        scratch = folder / f".{Path(target).name}.{secrets.token_hex(6)}.tmp"
-        try:
-            yield scratch
-        finally:
-            scratch.unlink(missing_ok=True)
+        folder = Path(target).parent if self.is_local else Path(tempfile.gettempdir())
+        # However long the name is, that of the scratch file is one that file systems take.
+        scratch = folder / f".{Path(target).name[:_SCRATCH_NAME]}.{secrets.token_hex(6)}.tmp"
+        with writing(target):
+            if self.is_local:
+                folder.mkdir(parents=True, exist_ok=True)
+            try:
+                yield scratch
+            finally:
+                scratch.unlink(missing_ok=True)
 
     def publish(self, scratch: Path, target: str) -> None:
         """Makes a finished scratch file visible under its final name, durably."""
@@ -81,9 +130,9 @@ class Storage:
         with self.write(*parts) as scratch:
             scratch.write_bytes(content)
 
-    def read_bytes(self, *parts: str) -> bytes:
-        """A small file's content; FileNotFoundError when it is not there."""
-        return cast(bytes, self._fs.cat_file(self.path(*parts)))
+    def read_bytes(self, *parts: str, most: int | None = None) -> bytes:
+        """A file's content, its first `most` bytes; FileNotFoundError when it is not there."""
+        return cast(bytes, self._fs.cat_file(self.path(*parts), end=most))
 
     def open(self, *parts: str) -> BinaryIO:
         """Opens a file for reading, seekable; FileNotFoundError when it is not there."""
@@ -105,6 +154,9 @@ class Storage:
         """Removes what a killed process left of a file, or of every file, that it was writing into a folder.
 
         The caller's lease says that nobody is writing there now.
+
+        Args:
+            name: of the file, or a pattern of names; all files when empty.
         """
         if self.is_local:
             for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):

@@ -6,23 +6,28 @@ What is not certain to have failed is never sent again here: it is reconciled.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from batch_assets.core.client import NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.cancel import finish_canceling
+from batch_assets.core.client import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.errors import LeaseLostError, SubmissionStoppedError, UnreachableError
-from batch_assets.core.ledger import Lease, batches, files, leases, submissions
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.reconcile import reconcile
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.retry import plan_again
 from batch_assets.core.root import Root
+from batch_assets.core.split import give_up, split
 from batch_assets.core.wire import BatchObject
 
 # Where the API asks to wait without saying how long.
 _BACK_OFF_SECONDS = 60.0
-_RATE_LIMITED = 429
+_BAD_REQUEST, _TOO_LARGE = 400, 413
+# What the API says of a body that was cut or changed on its way: every line was written as valid JSON.
+_GARBLED = "not valid json"
 
 
 @dataclass
@@ -34,6 +39,7 @@ class SubmitReport:
         planned_again: failed requests that were written into new request files.
         waiting: files left for later -> why.
         refused: files the API refused -> its text.
+        given_up: files of one request that is too large for the API -> its text; the row is errored.
     """
 
     submission_id: str
@@ -41,6 +47,7 @@ class SubmitReport:
     planned_again: int = 0
     waiting: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    given_up: dict[str, str] = field(default_factory=dict)
 
 
 def submit_batches(
@@ -53,7 +60,8 @@ def submit_batches(
 ) -> SubmitReport | None:
     """Submits what the newest submission of a partition waits on and nobody has sent.
 
-    It never sleeps for minutes: what must wait is recorded and left to a later run.
+    It never sleeps for minutes: what must wait is recorded and left to a later run. Of a canceled submission
+    nothing is sent: only what the cancel did not reach is canceled as well.
 
     Args:
         unattended: the sensor asks, not a person. A person's run also tries files again that were stopped
@@ -78,6 +86,10 @@ def submit_batches(
             submissions.began(tx, submission.id)
         return report
     root.check_endpoint()
+    if submission.is_canceled:
+        report.submitted += reconcile(root)
+        report.waiting |= finish_canceling(root, submission)
+        return report
     with leases.mark(root.ledger, submissions.sending_name(submission.id)):
         _submit(root, submission, report, unattended, on_file)
     return report
@@ -96,10 +108,12 @@ def _submit(
             files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "asked for again")
     report.planned_again = plan_again(root, submission)
     report.submitted += reconcile(root)
-    for file in _sendable(root, submission):
+    left = deque(_sendable(root, submission))
+    while left:
+        file = left.popleft()
         if on_file is not None:
             on_file(file)
-        _Sending(root, submission, file, report).run()
+        left.extendleft(reversed(_Sending(root, submission, file, report).run()))
     if any(file.state == "unresolved" for file in _waited_on(root, submission)):
         report.submitted += reconcile(root)
     for file in _waited_on(root, submission):
@@ -113,7 +127,7 @@ def _waited_on(root: Root, submission: Submission) -> list[RequestFile]:
 
 
 def _sendable(root: Root, submission: Submission) -> list[RequestFile]:
-    return [file for file in _waited_on(root, submission) if file.state == "ready"]
+    return [file for file in _waited_on(root, submission) if file.state in ("ready", "too_large")]
 
 
 class _Sending:
@@ -123,70 +137,109 @@ class _Sending:
         self._root, self._submission, self._file, self._report = root, submission, file, report
         self._stored = StoredRequestFile.of(root, file)
 
-    def run(self) -> None:
+    def run(self) -> list[RequestFile]:
+        """Sends it, once more at once where its body was garbled on the way.
+
+        Returns:
+            The files to send in its place, because it is too large.
+        """
         lease = leases.try_take(self._root.ledger, files.lease_name(self._file.id))
         if lease is None:
             self._report.waiting[self._file.id] = "another process is sending it"
-            return
+            return []
         try:
-            intent_id = self._intend(lease)
-            if intent_id is not None:
-                self._send(lease, intent_id)
+            send = self._file.state == "ready"
+            while send:
+                intent_id = self._intend(lease)
+                send = intent_id is not None and self._send(lease, intent_id)
+            return self._relieve(lease)
         except LeaseLostError as error:
             self._report.waiting[self._file.id] = str(error)
+            return []
         finally:
             lease.release()
 
+    def _relieve(self, lease: Lease) -> list[RequestFile]:
+        """Cuts the file in two if it is too large; a single request that is has its answer."""
+        with self._root.ledger.read() as tx:
+            file = files.by_id(tx, self._file.id)
+        if file.state != "too_large":
+            return []
+        if file.requests > 1:
+            return split(self._root, file, lease)
+        give_up(self._root, file, lease)
+        self._report.given_up[file.id] = file.error or ""
+        return []
+
     def _intend(self, lease: Lease) -> int | None:
         """Writes the intent, unless the file has to wait."""
+        with self._root.ledger.read() as tx:
+            if self._has_to_wait(tx):
+                return None
         try:
             anchor = self._root.api.newest()
         except RefusedError as error:
-            raise self._stopped(error) from None
+            if error.status == RATE_LIMITED and not error.stop:
+                self._put_off(lease, None, error)
+                return None
+            raise self._stop(lease, None, error) from None
         except (NotSentError, UnknownOutcomeError) as error:
             raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
-            file = files.by_id(tx, self._file.id)
-            if file.state != "ready":
+            if self._has_to_wait(tx):
                 return None
-            why = None
-            if file.not_before > tx.now:
-                why = f"the API asked to wait {file.not_before - tx.now:.0f} s more: {file.error}"
-            elif (twin := files.twin_in_doubt(tx, file)) is not None:
-                why = f"{twin.file_id}, of as many requests, is in doubt"
-            if why is not None:
-                self._report.waiting[file.id] = why
-                return None
-            return files.intend(tx, file, anchor.id if anchor else None, anchor.created_at if anchor else None)
+            found = (anchor.id, anchor.created_at) if anchor is not None else (None, None)
+            return files.intend(tx, files.by_id(tx, self._file.id), *found)
 
-    def _send(self, lease: Lease, intent_id: int) -> None:
+    def _has_to_wait(self, tx: Transaction) -> bool:
+        file = files.by_id(tx, self._file.id)
+        if file.state != "ready" or submissions.by_id(tx, self._submission.id).is_canceled:
+            return True
+        if file.not_before > tx.now:
+            why = f"the API asked to wait {file.not_before - tx.now:.0f} s more: {file.error}"
+        elif (twin := files.twin_in_doubt(tx, file)) is not None:
+            why = f"{twin.file_id}, of as many requests, is in doubt"
+        else:
+            return False
+        self._report.waiting[file.id] = why
+        return True
+
+    def _send(self, lease: Lease, intent_id: int) -> bool:
+        """Whether to send the file once more at once."""
         try:
             seen = self._root.api.create(
                 self._stored.body(lease.check), self._file.bytes, self._submission.header_map
             )
         except RefusedError as error:
-            self._refused(lease, intent_id, error)
+            return self._refused(lease, intent_id, error)
         except NotSentError as error:
-            self._back_to_ready(lease, intent_id, str(error), 0.0)
+            with self._root.ledger.write() as tx:
+                self._back_to_ready(tx, lease, intent_id, str(error), 0.0)
             raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
         except UnknownOutcomeError as error:
             self._in_doubt(lease, intent_id, str(error))
         except FileNotFoundError:
             text = f"the request file is gone: materialize {self._file.pipeline}/requests again"
-            self._give_up(lease, intent_id, "refused", text)
+            self._move(lease, intent_id, "refused", text)
         else:
             self._accepted(lease, intent_id, seen)
+        return False
 
     def _accepted(self, lease: Lease, intent_id: int, seen: BatchObject) -> None:
-        api = self._root.api
-        self._stored.write_receipt(seen, self._file.attempt, api.base_url, api.organization)
+        api, problem = self._root.api, None
+        try:
+            self._stored.write_receipt(seen, self._file.attempt, api.base_url, api.organization)
+        except Exception as error:  # a full disk, an object store away: the ledger may still take the id
+            problem = error
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, "accepted", last_byte_at=tx.now)
             batches.accept(tx, self._file.id, intent_id, seen, provisional=False, reason="the API accepted it")
         self._report.submitted.append(seen.id)
+        if problem is not None:
+            raise problem
 
     def _in_doubt(self, lease: Lease, intent_id: int, text: str) -> None:
         with self._root.ledger.write() as tx:
@@ -194,35 +247,62 @@ class _Sending:
             files.settle(tx, intent_id, "unresolved", last_byte_at=tx.now)
             files.move(tx, self._file.id, ("sending",), "unresolved", text, error=text)
 
-    def _back_to_ready(self, lease: Lease, intent_id: int, text: str, seconds: float) -> None:
-        with self._root.ledger.write() as tx:
-            lease.confirm(tx)
+    def _back_to_ready(
+        self, tx: Transaction, lease: Lease, intent_id: int | None, text: str, not_before: float
+    ) -> None:
+        lease.confirm(tx)
+        if intent_id is not None:
             files.settle(tx, intent_id, "not_sent")
-            not_before = tx.now + seconds
-            files.move(tx, self._file.id, ("sending",), "ready", text, error=text, not_before=not_before)
+        files.move(tx, self._file.id, ("ready", "sending"), "ready", text, error=text, not_before=not_before)
 
-    def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> None:
+    def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
+        """Lets this file and those behind it wait: an upload each would only be told the same."""
+        seconds = error.retry_after if error.retry_after is not None else _BACK_OFF_SECONDS
+        with self._root.ledger.write() as tx:
+            until = tx.now + seconds
+            self._back_to_ready(tx, lease, intent_id, str(error), until)
+            files.put_off(tx, submissions.waited_on(tx, self._submission.id), until, str(error))
+        self._report.waiting[self._file.id] = str(error)
+
+    def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
+        """Whether to send the file once more at once."""
         text = str(error)
-        if error.status == _RATE_LIMITED and not error.stop:
-            seconds = error.retry_after if error.retry_after is not None else _BACK_OFF_SECONDS
-            self._back_to_ready(lease, intent_id, text, seconds)
-            self._report.waiting[self._file.id] = text
-            return
-        # A stopped file keeps its requests for later; those of a refused one are free to be built anew.
-        self._give_up(lease, intent_id, "stopped" if error.stop else "refused", text)
         if error.stop:
-            raise self._stopped(error)
+            raise self._stop(lease, intent_id, error)
+        if error.status == RATE_LIMITED:
+            self._put_off(lease, intent_id, error)
+        elif error.status == _TOO_LARGE:
+            self._move(lease, intent_id, "too_large", text)
+        elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
+            self._move(lease, intent_id, "ready", f"{text}; sent once more", outcome="garbled")
+            return True
+        else:
+            self._move(lease, intent_id, "refused", text)
+        return False
 
-    def _give_up(self, lease: Lease, intent_id: int, state: str, text: str) -> None:
+    def _was_garbled(self) -> bool:
+        with self._root.ledger.read() as tx:
+            return any(intent.outcome == "garbled" for intent in files.of_file(tx, self._file.id))
+
+    def _move(self, lease: Lease, intent_id: int, state: str, text: str, outcome: str = "refused") -> None:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
-            files.settle(tx, intent_id, "refused")
+            files.settle(tx, intent_id, outcome)
             files.move(tx, self._file.id, ("sending",), state, text, error=text)
         if state == "refused":
+            # Its requests are free to be built anew; those of a stopped or too large file are kept.
             self._report.refused[self._file.id] = text
 
-    def _stopped(self, error: RefusedError) -> SubmissionStoppedError:
+    def _stop(self, lease: Lease, intent_id: int | None, error: RefusedError) -> SubmissionStoppedError:
+        """Stops this file and those behind it, so that nobody asks again before a person has mended it."""
+        text = str(error)
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            if intent_id is not None:
+                files.settle(tx, intent_id, "refused")
+            files.move(tx, self._file.id, ("ready", "sending"), "stopped", text, error=text)
+            files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
         return SubmissionStoppedError(
-            f"{self._root.api.base_url} refused: {error}. The request files are kept: mend it and materialize "
+            f"{self._root.api.base_url} refused: {text}. The request files are kept: mend it and materialize "
             f"{self._file.pipeline}/batches again."
         )

@@ -8,9 +8,9 @@ from typing import Any
 
 import jinja2
 import orjson
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.template_limits import LimitedEnvironment
 from batch_assets.core.template_names import ROW, SELF, NameFinder, Names, plain_parts
 from batch_assets.core.values import TEXT_KEYS, RowRejectedError, as_text, checked, dump, printed, to_base64
 
@@ -79,6 +79,7 @@ class Template:
         Errors:
             RowRejectedError: the row cannot become a request.
         """
+        self._environment.begin()
         if self._offers_row:
             order = self._whole_row
             row = {**row, ROW: dict(row) if order is None else {name: row[name] for name in order}}
@@ -92,8 +93,8 @@ class Template:
         """Gives the filter `file_base64` its files: `reader` takes a path within the dataset's folder."""
         self._read_file = reader
 
-    def _make_environment(self, folder: Path) -> ImmutableSandboxedEnvironment:
-        environment = ImmutableSandboxedEnvironment(
+    def _make_environment(self, folder: Path) -> LimitedEnvironment:
+        environment = LimitedEnvironment(
             undefined=jinja2.StrictUndefined,
             loader=jinja2.FileSystemLoader(folder),
             finalize=printed,

@@ -6,7 +6,14 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.config import BatchingConfig, DatasetConfig, Pipeline, RetryConfig, load_pipeline
+from batch_assets.core.config import (
+    BatchingConfig,
+    DatasetConfig,
+    Pipeline,
+    RetentionConfig,
+    RetryConfig,
+    load_pipeline,
+)
 from batch_assets.core.settings import find_project
 from batch_assets.dagster import keys
 from batch_assets.dagster.batches_stage import materialize_batches
@@ -31,6 +38,7 @@ def build_message_batch_assets(
     output_schema: str | Mapping[str, Any] | None = None,
     batching: Mapping[str, Any] | BatchingConfig | None = None,
     retry: Mapping[str, Any] | RetryConfig | None = None,
+    retention: Mapping[str, Any] | RetentionConfig | None = None,
     max_failed: float | None = None,
     betas: Sequence[str] | None = None,
     anthropic_version: str | None = None,
@@ -38,7 +46,8 @@ def build_message_batch_assets(
     """The assets `<name>/requests`, `<name>/batches` and `<name>/results`.
 
     The arguments are the fields of a pipeline file. Add `build_message_batch_sensor()` to the definitions
-    as well: it brings the results back.
+    as well: it brings the results back. `build_message_batch_cancel_jobs` and `build_message_batch_checks` make
+    of the assets a job that cancels, and a check that no answers are lost.
 
     Args:
         folder: where templates, prompts and schema files are looked up.
@@ -54,6 +63,7 @@ def build_message_batch_assets(
         "output_schema": dict(output_schema) if isinstance(output_schema, Mapping) else output_schema,
         "batching": batching,
         "retry": retry,
+        "retention": retention,
         "max_failed": max_failed,
         "betas": list(betas) if betas is not None else None,
         "anthropic_version": anthropic_version,

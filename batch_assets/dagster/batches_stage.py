@@ -34,6 +34,8 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
             )
         for file_id, why in report.waiting.items():
             context.log.warning(f"{file_id} waits: {why}")
+        for file_id, why in report.given_up.items():
+            context.log.warning(f"the row of {file_id} is errored, its request is too large by itself: {why}")
         batches = batches_of(root, report.submission_id)
         # Counts go into observations, like the sensor's: they change while this materialization stays.
         context.log_event(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
+from batch_assets.core.deadlines import UNCOLLECTED
 from batch_assets.core.ledger import Transaction, batches, submissions
-from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.records import STORED, Batch
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
 
@@ -24,7 +25,7 @@ def batches_in(tx: Transaction, submission_id: str) -> list[Batch]:
     """The same, inside a transaction."""
     submission = submissions.by_id(tx, submission_id)
     waited = {file.id for file in submissions.waited_on(tx, submission_id)}
-    of_pipeline = batches.in_state(tx, *_OPEN, "ended", "collected", pipeline=submission.pipeline)
+    of_pipeline = batches.in_state(tx, *UNCOLLECTED, *STORED, pipeline=submission.pipeline)
     return [batch for batch in of_pipeline if batch.file_id in waited]
 
 

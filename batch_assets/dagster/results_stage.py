@@ -33,9 +33,11 @@ def materialize_results(
     """
     partition = partition_of(context)
     with explained(), Root.from_env() as root, rounds.closing(root, context.run.tags, when_done=True):
-        if not rounds.is_unattended(context.run.tags):
+        unattended = rounds.is_unattended(context.run.tags)
+        if not unattended:
             _look(context, root)
-        done = collect_results(root, pipeline.name, partition)
+        retention = pipeline.config.retention
+        done = collect_results(root, pipeline.name, partition, retention=retention, due_only=unattended)
         _log(context, done)
         report = done.results
         if report is None:

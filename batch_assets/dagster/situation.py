@@ -6,6 +6,13 @@ from collections import Counter
 
 from batch_assets.core.ledger import Transaction, batches, submissions
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.rebuild import is_there
+from batch_assets.core.settings import Settings
+
+
+def has_ledger(settings: Settings) -> bool:
+    """Whether there is a ledger to read, or one that was lost and can be rebuilt."""
+    return is_there(settings)
 
 
 def situation(tx: Transaction, in_force: list[Submission]) -> list[str]:

@@ -7,10 +7,8 @@ is transactional, and a round that comes to nothing runs out.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import dagster as dg
-import sqlalchemy as sa
 
 from batch_assets.core.chain import Work, work_for
 from batch_assets.core.errors import BatchAssetsError
@@ -19,11 +17,12 @@ from batch_assets.core.ledger.records import Submission
 from batch_assets.core.poll import PollReport, poll
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
+from batch_assets.dagster.checks import DeadlineCheck
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 from batch_assets.dagster.progress import batches_in, counts_of
 from batch_assets.dagster.rounds import tags_for
 from batch_assets.dagster.runs import RunsOfSubmission
-from batch_assets.dagster.situation import situation
+from batch_assets.dagster.situation import has_ledger, situation
 
 # Dagster gives a tick 60 seconds; one that takes longer would go on beside the next.
 _POLL_SECONDS = 30.0
@@ -36,18 +35,12 @@ def watch(context: dg.SensorEvaluationContext, names: Sequence[str] | None) -> d
     """
     try:
         settings = Settings.from_env()
-        if not _has_ledger(settings):
+        if not has_ledger(settings):
             return dg.SensorResult(skip_reason="Nothing was ever submitted.")
         with Root(settings) as root:
             return _Tick(context, root, _pipelines_of(context, names)).run()
     except BatchAssetsError as error:
         return dg.SensorResult(skip_reason=str(error))
-
-
-def _has_ledger(settings: Settings) -> bool:
-    """Whether there is a ledger to read; a file is not made for the sake of looking into it."""
-    url = sa.make_url(settings.ledger_url)
-    return url.get_backend_name() != "sqlite" or Path(url.database or "").is_file()
 
 
 def _pipelines_of(context: dg.SensorEvaluationContext, names: Sequence[str] | None) -> dict[str, PipelineAssets]:
@@ -70,7 +63,11 @@ class _Tick:
         with self._root.ledger.read() as tx:
             in_force = [s for s in submissions.all_newest(tx) if s.pipeline in self._pipelines]
             work = {s.id: found for s in in_force if (found := work_for(tx, s)) is not None}
-            observations = list(self._observations(tx, in_force, polled))
+            deadlines = self._deadline_check()
+            events: list[dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
+                *self._observations(tx, in_force, polled),
+                *deadlines.evaluate(tx, self._pipelines),
+            ]
             said = [*polled.problems, *situation(tx, in_force)]
         if work:
             self._root.check_endpoint()
@@ -79,9 +76,15 @@ class _Tick:
         said += [found for found in asked if isinstance(found, str)]
         return dg.SensorResult(
             run_requests=requests,
-            asset_events=observations,
+            asset_events=events,
+            cursor=deadlines.cursor,
             skip_reason=None if requests else "; ".join(said) or "No batch is open.",
         )
+
+    def _deadline_check(self) -> DeadlineCheck:
+        repository = self._context.repository_def
+        present = repository.asset_checks_defs_by_key if repository is not None else ()
+        return DeadlineCheck(present, self._context.cursor)
 
     def _observations(
         self, tx: Transaction, in_force: list[Submission], polled: PollReport

@@ -94,7 +94,7 @@ def altered(lines: Iterable[bytes], counts: Mapping[str, int]) -> Iterator[bytes
     """The lines with faults: `counts` says how many lines to spoil, by the names in ALTERATIONS.
 
     Missing lines are left out, duplicates repeated at the end, lines of an unknown type keep their
-    custom_id, garbage lines are cut in half, broken ones end in braces all the same, foreign lines have
+    custom_id, garbage lines are cut in half, broken ones end in a brace all the same, foreign lines have
     a custom_id nobody submitted.
     """
     budget = {name: counts.get(name, 0) for name in ALTERATIONS}
@@ -117,7 +117,7 @@ def altered(lines: Iterable[bytes], counts: Mapping[str, int]) -> Iterator[bytes
             yield line[: len(line) // 2] + b"\n"
         elif budget["broken"]:
             budget["broken"] -= 1
-            yield line[: len(line) // 2] + b"}}}\n"
+            yield line[: len(line) // 2] + b"}\n"
         else:
             yield line
     yield from repeated

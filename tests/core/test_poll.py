@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 import urllib.request
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from batch_assets.core.client import READ_SECONDS
 from batch_assets.core.poll import poll
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
@@ -174,6 +180,116 @@ def test_a_refused_look_at_one_batch_does_not_hide_the_others(world: World) -> N
     report = poll(world.root, now=True)
     assert report.changed == {"asked": [second]}
     assert len(report.problems) == 1
+
+
+def test_a_look_that_fails_at_one_batch_does_not_hide_the_others(world: World) -> None:
+    first, second = _open(world, 2)
+    world.emulator.end_batches()
+    world.emulator.faults([{"match": {"path": f"{BATCHES}/{first}"}, "action": {"status": 500}}])
+    report = poll(world.root, now=True)
+    assert report.changed == {"asked": [second]}
+    assert first in report.problems[0]
+
+
+def test_an_api_that_asks_to_slow_down_is_left_alone(world: World) -> None:
+    _open(world, 2)
+    world.emulator.faults([{"match": RETRIEVE, "action": {"status": 429}}])
+    assert "HTTP 429" in poll(world.root, now=True).problems[0]
+    assert world.calls()[ONE] == 1, "neither we nor the SDK ask again at once"
+
+
+@pytest.mark.parametrize("batches", [1, 3])
+def test_an_api_that_does_not_answer_takes_no_longer_than_the_budget(world: World, batches: int) -> None:
+    """One try of a read may take 30 s, with its repetitions 90 s: longer than a sensor's tick may."""
+    _open(world, batches)
+    world.emulator.faults([{"match": {"method": "GET"}, "action": {"delay": 600}}])
+    started = time.monotonic()
+    assert poll(world.root, now=True, budget=3).problems
+    assert time.monotonic() - started < READ_SECONDS
+    assert _states(world) == ["open"] * batches
+
+
+def _batch_object(batch_id: str, **odd: Any) -> dict[str, Any]:
+    return {
+        "id": batch_id,
+        "type": "message_batch",
+        "processing_status": "in_progress",
+        "request_counts": {"processing": 1, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0},
+        "created_at": "2026-11-01T10:00:00Z",
+        "expires_at": "2026-11-02T10:00:00Z",
+        "ended_at": None,
+        "results_url": None,
+    } | odd
+
+
+@pytest.mark.parametrize(
+    ("odd", "state", "requests"),
+    [
+        ({"novel": {"deep": [1]}}, "open", 1),
+        ({"processing_status": "postponed"}, "open", 1),
+        ({"processing_status": "postponed_until_further_notice"}, "open", 1),
+        ({"processing_status": None}, "open", 1),
+        ({"processing_status": "postponed", "ended_at": "2026-11-01T11:00:00Z"}, "ended", 1),
+        ({"processing_status": "in_progress", "ended_at": "2026-11-01T11:00:00Z"}, "open", 1),
+        ({"request_counts": None}, "open", 1),
+        ({"request_counts": {}}, "open", 1),
+        ({"request_counts": {"processing": None}}, "open", 1),
+        ({"request_counts": {"postponed": 1}}, "open", 1),
+        ({"created_at": "2026-11-01T10:00:00"}, "open", 1),
+    ],
+    ids=str,
+)
+def test_an_odd_batch_object_is_read_for_what_it_says(
+    world: World, odd: dict[str, Any], state: str, requests: int
+) -> None:
+    (batch_id,) = _open(world, 1)
+    body = _batch_object(batch_id, **odd)
+    world.emulator.faults([{"match": {**RETRIEVE, "times": 1}, "action": {"status": 200, "body": body}}])
+    assert poll(world.root, now=True).problems == []
+    assert world.query("select state, requests from batch") == [(state, requests)]
+    world.emulator.end_batches()
+    world.finish(world.pipeline())
+    assert set(world.table(world.pipeline())["result_type"]) == {"succeeded"}
+    assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize("skew", [-3600, 3600])
+def test_a_clock_that_is_an_hour_off_changes_nothing(world: World, skew: int) -> None:
+    world.emulator.clock(skew=skew)
+    _open(world, 3)
+    assert poll(world.root, now=True).problems == []
+    world.query("update batch set next_poll_at = 0")
+    world.forget_calls()
+    poll(world.root)
+    assert (world.calls()[PAGE], world.calls()[ONE]) == (1, 0)
+    world.emulator.end_batches()
+    world.finish(world.pipeline())
+    assert len(world.accepted()) == 3
+
+
+_POLL = """
+from batch_assets.core.poll import poll
+from batch_assets.core.root import Root
+with Root.from_env() as root:
+    print(poll(root, now=True).changed)
+"""
+
+
+def test_two_looks_at_once_write_every_change_once(world: World) -> None:
+    """A tick that outlives its limit goes on beside the next one, in another process."""
+    submitted = _open(world, 5)
+    world.emulator.end_batches()
+    hold = [{"match": {"method": "GET", "path": BATCHES}, "action": {"delay": 3}}]
+    world.emulator.faults(hold)
+    env = os.environ | environment(world.emulator.url, world.root.settings.root, world.root.settings.ledger_url)
+    command = [sys.executable, "-c", _POLL]
+    looks = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [look.communicate(timeout=100)[0] for look in looks]
+    assert [look.returncode for look in looks] == [0, 0]
+    assert sum(text.count(batch_id) for text in said for batch_id in submitted) == 5
+    assert _states(world) == ["ended"] * 5
+    ended = world.query("select entity from history where kind = 'batch' and to_state = 'ended'")
+    assert sorted(row[0] for row in ended) == sorted(submitted)
 
 
 def test_a_spent_budget_ends_the_look(world: World) -> None:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from typing import Any
 
 import orjson
 import pandas as pd
 import pytest
 
-from batch_assets.core.chain import CollectedResults
+from batch_assets.core.chain import CollectedResults, collect_results
+from batch_assets.core.errors import SubmissionStoppedError
+from batch_assets.core.poll import poll
 
-from .support import RESULTS, World, params, texts
+from .support import BATCHES, CREATE, LIST, RESULTS, World, params, texts
+
+RETRIEVE = {"method": "GET", "path": f"{BATCHES}/msgbatch_{'?' * 24}"}
 
 
 def spoil(world: World, times: int | None = None, **action: Any) -> None:
@@ -65,6 +71,125 @@ def test_a_download_that_was_cut_is_done_again(world: World, ending: str, trunca
     world.finish(world.pipeline())
     assert list(world.table(world.pipeline())["result_type"]) == ["succeeded"] * 6
     assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize("ending", ["abort", "reset", "content_length"])
+def test_a_connection_that_breaks_at_any_tenth_leaves_nothing_behind(world: World, ending: str) -> None:
+    pipeline = world.pipeline(texts(5))
+    world.send(pipeline)
+    world.emulator.faults(
+        [
+            {
+                "match": {**RESULTS, "nth": tenth + 1},
+                "action": {"truncate": {"fraction": tenth / 10}, "ending": ending},
+            }
+            for tenth in range(10)
+        ]
+    )
+    for _ in range(10):
+        assert world.collect(pipeline).collected == []
+    assert not list(world.path("asked", "responses").glob("*"))
+    done = world.collect(pipeline)
+    assert done.results is not None
+    assert dict(done.results.counts) == {"succeeded": 5}
+    assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize("ending", ["clean", "chunked"])
+def test_a_download_that_ends_well_after_any_line_is_not_whole(world: World, ending: str) -> None:
+    """Two such downloads at each line end: a third would be believed."""
+    rows = 4
+    for lines in range(rows):
+        world.emulator.reset_faults()
+        spoil(world, times=2, truncate={"lines": lines}, ending=ending)
+        pipeline = world.pipeline(texts(rows, f"cut after {lines}"))
+        world.send(pipeline)
+        for number in (1, 2):
+            (problem,) = world.collect(pipeline).problems
+            assert f"{lines} lines for {rows} requests" in problem
+            assert f"download {number} of 3" in problem
+        assert world.collect(pipeline).problems == []
+        assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+    assert len(world.accepted()) == rows
+
+
+def test_results_that_keep_failing_are_tried_more_and_more_rarely_and_never_given_up(world: World) -> None:
+    spoil(world, truncate={"fraction": 0.5}, ending="reset")
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    waits = []
+    for failing_for in (0, 50, 100, 1000, 10_000, 2_000_000):
+        world.query("update batch set missing_since = missing_since - :more, next_poll_at = 0", more=failing_for)
+        (problem,) = (
+            collect_results(world.root, pipeline.name, due_only=True).problems
+            if waits
+            else (world.collect(pipeline).problems)
+        )
+        assert "broke off" in problem
+        (row,) = world.query("select next_poll_at - (select max(at) from history), state from batch")
+        assert row[1] == "ended"
+        waits.append(round(row[0], -1))
+    assert waits == [60, 60, 150, 1150, 3600, 3600]
+    world.forget_calls()
+    collect_results(world.root, pipeline.name, due_only=True)
+    assert world.calls().total() == 0, "it is not their time"
+    world.emulator.reset_faults()
+    world.collect(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+
+
+def test_odd_lines_are_read_for_what_they_are(world: World) -> None:
+    """Lone surrogates, separators, keys that are not known, keys in another order, spaces between them."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    world.emulator.end_batches()
+    first, second, third = world.asked()
+
+    def message(text: str) -> str:
+        content = '[{"type":"text","text":"' + text + '"},{"type":"novel"}]'
+        return '"message":{"id":"m","content":' + content + ',"usage":{"novel":{}}}'
+
+    lines = [
+        f'{{"custom_id":"{first}","result":{{"type":"succeeded",' + message("lone \\ud83d \u2028 end") + "}}",
+        '{"novel":1,"result":{' + message("second") + f',"type":"succeeded","novel":[]}},"custom_id":"{second}"}}',
+        f'{{ "custom_id" : "{third}", "result" : {{"type": "errored", "error": {{"type": "api_error"}}}} }}'
+        + "\r",
+    ]
+    spoil(world, times=1, status=200, body="\n".join(lines) + "\n")
+    assert world.collect(pipeline).problems == []
+    table = world.table(pipeline).set_index("custom_id")
+    assert table["response_text"][first] == "lone \ufffd \u2028 end"
+    assert table["response_text"][second] == "second"
+    assert table["result_type"][third] == "pending"  # an api_error is asked again
+    (stored,) = responses(world)
+    assert list(stored["error_type"].dropna()) == ["api_error"]
+
+
+def test_the_key_follows_neither_a_results_url_nor_a_redirect(world: World) -> None:
+    """To another host, which must not hear of it: not from any call."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.setblocking(False)
+        elsewhere = f"http://127.0.0.1:{other.getsockname()[1]}/results"
+        redirect = {"status": 307, "headers": {"location": elsewhere}}
+        world.emulator.faults(
+            [
+                {"match": {"path": f"{BATCHES}*"}, "action": {"results_url": elsewhere}},
+                *({"match": {**call, "nth": 2}, "action": redirect} for call in (CREATE, LIST, RESULTS, RETRIEVE)),
+            ]
+        )
+        pipeline = world.pipeline(texts(2), batching={"max_requests": 1})
+        world.build(pipeline)
+        for _ in range(3):
+            with suppress(SubmissionStoppedError):
+                world.submit(pipeline)
+        world.finish(pipeline)
+        assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+        met = [rule["hits"] for rule in world.emulator.control("faults")]
+        assert met[1:] == [1, 1, 1, 1]
+        with pytest.raises(BlockingIOError):
+            other.accept()
+    assert len(world.accepted()) == 2
 
 
 def test_cut_connections_never_make_an_answer_missing(world: World) -> None:
@@ -151,8 +276,15 @@ def test_archived_results_are_named_and_not_asked_again(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
     world.emulator.archive_batches()
+    poll(world.root, now=True)
+    (problem,) = collect_results(world.root, pipeline.name).problems
+    ((batch_id,),) = world.query("select id from batch")
     table = world.run(pipeline)
+    assert batch_id in problem
+    assert all(custom_id in problem for custom_id in table["custom_id"])
+    assert set(table["result_type"]) == {"errored"}
     assert set(table["error_type"]) == {"results_archived"}
+    assert batch_id in table["error_message"][0]
     assert "29 days" in table["error_message"][0]
     assert len(world.accepted()) == 1
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
-from batch_assets.core.errors import SubmissionStoppedError
+from batch_assets.core.errors import BatchAssetsError, SettingsError, SubmissionStoppedError
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
 
-from .support import CREATE, RESULTS, World, texts
+from .support import BATCHES, CREATE, RESULTS, World, texts
 
 KEY = "sk-ant-api03-RECOGNISE-ME-4711"
 _RUN = """
@@ -38,6 +42,44 @@ print("final", final)
 """
 
 
+def _error(message: str, **more: object) -> dict[str, object]:
+    return {"type": "error", "error": {"type": "invalid_request_error", "message": message, **more}}
+
+
+# Whatever can go wrong with a call, once; gateways are known to repeat in an error what they were sent.
+_CREATES: list[dict[str, object]] = [
+    {"status": 401, "body": _error(f"invalid x-api-key {KEY}")},
+    {"status": 403, "body": f"<html>{KEY} may not do that</html>"},
+    {"status": 429, "headers": {"retry-after": "0"}, "body": _error(f"Bearer {KEY} is too fast")},
+    {"status": 429, "body": _error(f"{KEY} spent", details={"error_code": "enforced_spend_limit_reached"})},
+    {"status": 400, "body": _error("Your credit balance is too low")},
+    {"status": 400, "body": _error(f"The request body is not valid JSON: {KEY}")},
+    {"status": 413, "body": f"<html>{KEY} is too large</html>", "early": True},
+    {"status": 404, "body": _error(f"no such place: {KEY}")},
+    {"status": 405, "body": ""},
+    {"status": 307, "headers": {"location": "http://127.0.0.1:9/elsewhere"}},
+    {"drop": "before_body"},
+    {"drop": "before_commit", "reset": True},
+    {"drop": "after_commit"},
+    *({"status": status, "body": f"oops {KEY}"} for status in (408, 409, 500, 504, 529)),
+    {"status": 200, "body": f"garbage {KEY}"},
+    {"status": 200, "body": ""},
+]
+_READS: list[dict[str, object]] = [
+    {"status": 403, "body": _error(f"{KEY} may not")},
+    {"status": 500, "body": KEY},
+    {"status": 200, "body": f"garbage {KEY}"},
+    {"status": 404, "body": _error(KEY)},
+]
+_DOWNLOADS: list[dict[str, object]] = [
+    {"truncate": {"fraction": 0.5}, "ending": "reset"},
+    {"status": 401, "body": _error(f"{KEY} may not")},
+    {"status": 404, "body": _error(KEY)},
+    {"lines": {"garbage": 1}},
+    {"results_url": f"http://127.0.0.1:9/{KEY}"},
+]
+
+
 def test_the_key_is_written_nowhere(new_world: Callable[..., World], tmp_path: Path) -> None:
     plain = new_world()
     env = {
@@ -47,20 +89,12 @@ def test_the_key_is_written_nowhere(new_world: Callable[..., World], tmp_path: P
         "BATCH_ASSETS_RECONCILE_GRACE": "0",
     }
     world = new_world(name="keyed", BATCH_ASSETS_EMULATOR="", **env)
-    world.build(world.pipeline(texts(6), batching={"max_requests": 2}))
-    error = {"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}}
-    world.emulator.faults(
-        [
-            {"match": {**CREATE, "nth": 1}, "action": {"status": 401, "body": error}},
-            {"match": {**CREATE, "nth": 2}, "action": {"status": 429, "headers": {"retry-after": "0"}}},
-            {"match": {**CREATE, "nth": 3}, "action": {"drop": "after_commit"}},
-            {"match": {**CREATE, "nth": 4}, "action": {"status": 500, "body": "<html>oops</html>"}},
-            {"match": {"method": "GET", "nth": [2, 9]}, "action": {"status": 403}},
-            {"match": {"method": "GET", "nth": [5, 11]}, "action": {"status": 200, "body": "garbage"}},
-            {"match": {**RESULTS, "nth": 1}, "action": {"truncate": {"fraction": 0.5}, "ending": "reset"}},
-            {"match": {**RESULTS, "nth": 2}, "action": {"status": 401, "body": error}},
-        ]
-    )
+    world.build(world.pipeline(texts(6), batching={"max_requests": 3}))
+    singly = {"method": "GET", "path": f"{BATCHES}*"}
+    faults = [{"match": {**CREATE, "nth": nth}, "action": action} for nth, action in enumerate(_CREATES, 1)]
+    faults += [{"match": {**singly, "nth": 5 * nth}, "action": action} for nth, action in enumerate(_READS, 1)]
+    faults += [{"match": {**RESULTS, "nth": nth}, "action": action} for nth, action in enumerate(_DOWNLOADS, 1)]
+    world.emulator.faults(faults)
     settings = world.root.settings
     child_env = os.environ | env | {"BATCH_ASSETS_ROOT": settings.root, "BATCH_ASSETS_LEDGER": settings.ledger_url}
     child_env.pop("BATCH_ASSETS_EMULATOR", None)
@@ -68,14 +102,49 @@ def test_the_key_is_written_nowhere(new_world: Callable[..., World], tmp_path: P
         [sys.executable, "-c", _RUN], env=child_env, capture_output=True, text=True, timeout=120, cwd=tmp_path
     )
     assert "final True" in done.stdout, done.stdout[-2000:]
+    assert [rule["match"] for rule in world.emulator.control("faults") if not rule["hits"]] == []
     assert "Traceback" in done.stderr  # calls did fail
     assert "HTTP Request" in done.stderr or "Sending HTTP Request" in done.stderr  # the SDK did log
     secret = KEY.encode()
-    assert secret not in (done.stdout + done.stderr).encode()
+    assert [line for line in (done.stdout + done.stderr).splitlines() if KEY in line] == []
     files = [path for path in tmp_path.rglob("*") if path.is_file() and "emulator" not in path.parts]
     assert len(files) > 10
     for path in files:
         assert secret not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("ANTHROPIC_BASE_URL", f"https://user:{KEY}@gateway.example"),
+        ("ANTHROPIC_BASE_URL", f"https://{KEY}@gateway.example/v1"),
+        ("ANTHROPIC_BASE_URL", f"https://gateway.example?key={KEY}"),
+        ("BATCH_ASSETS_EMULATOR", f"http://user:{KEY}@127.0.0.1:8010"),
+    ],
+)
+def test_a_base_url_with_a_secret_in_it_is_refused_without_repeating_it(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=name) as caught:
+        Settings.from_env({name: value})
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql+psycopg2://user:{KEY}@127.0.0.1:9/ledger",
+        f"postgresql+psycopg2://user:{KEY}@127.0.0.1:port/ledger",
+        f"postgresql+nonesuch://user:{KEY}@127.0.0.1/ledger",
+        f"nonesuch://user:{KEY}@127.0.0.1/ledger",
+        f"user:{KEY}@127.0.0.1",
+    ],
+)
+def test_the_password_of_a_ledger_stands_in_no_error(url: str, tmp_path: Path) -> None:
+    root = Root(Settings.from_env({"BATCH_ASSETS_ROOT": str(tmp_path), "BATCH_ASSETS_LEDGER": url}))
+    with pytest.raises((BatchAssetsError, SQLAlchemyError)) as caught:
+        _ = root.ledger
+    said = "".join(traceback.format_exception(caught.value))
+    assert KEY not in said
+    assert KEY not in repr(caught.value)
 
 
 def test_an_emulator_is_never_sent_the_real_key(

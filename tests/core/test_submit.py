@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from typing import Any
 
 import orjson
@@ -76,7 +78,7 @@ def test_the_queue_limit_of_the_api_leaves_files_for_later(world: World) -> None
     assert [batch["requests"] for batch in world.accepted()] == [6, 6, 6]
 
 
-@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@pytest.mark.parametrize("status", [400, 410, 422])
 def test_the_requests_of_a_refused_file_are_built_anew_and_asked_once(world: World, status: int) -> None:
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     refuse(world, status, "requests.0: wrong")
@@ -95,40 +97,130 @@ def test_the_requests_of_a_refused_file_are_built_anew_and_asked_once(world: Wor
 
 def test_a_refusal_that_is_no_json_is_understood(world: World) -> None:
     pipeline = world.pipeline(texts(1))
-    html = "<html>413 Payload Too Large</html>"
+    html = "<html>422 Unprocessable</html>"
     world.emulator.faults(
-        [{"match": {**CREATE, "times": 1}, "action": {"status": 413, "body": html, "early": True}}]
+        [{"match": {**CREATE, "times": 1}, "action": {"status": 422, "body": html, "early": True}}]
     )
     report = world.send(pipeline)
-    assert "HTTP 413" in next(iter(report.refused.values()))
+    assert "HTTP 422" in next(iter(report.refused.values()))
 
 
+def not_json(times: int) -> list[dict[str, Any]]:
+    """So many create calls find their body cut or changed on the way."""
+    message = "The request body is not valid JSON: unexpected end of data: line 1 column 9 (char 8)"
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    return [{"match": {**CREATE, "times": times}, "action": {"status": 400, "body": body}}]
+
+
+def test_a_body_that_was_garbled_on_its_way_is_sent_once_more_at_once(world: World) -> None:
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    world.emulator.faults(not_json(1))
+    report = world.send(pipeline)
+    assert (len(report.submitted), report.refused) == (2, {})
+    assert world.calls()["POST /v1/messages/batches"] == 3
+    world.finish(pipeline)
+    assert len(world.asked()) == 4
+
+
+def test_a_body_that_is_garbled_again_is_refused_with_the_text(world: World) -> None:
+    pipeline = world.pipeline(texts(2))
+    world.emulator.faults(not_json(9))
+    (said,) = world.send(pipeline).refused.values()
+    assert "not valid JSON" in said
+    assert world.states(pipeline) == ["refused"]
+    world.submit(pipeline)
+    assert world.calls()["POST /v1/messages/batches"] == 2
+
+
+SPENT = {
+    "type": "rate_limit_error",
+    "message": "You have reached your limit",
+    "details": {"error_code": "enforced_spend_limit_reached"},
+}
+
+
+@pytest.mark.parametrize("call", [CREATE, LIST], ids=["create", "list"])
 @pytest.mark.parametrize(
-    ("status", "text"),
+    ("status", "error"),
     [
         (401, "invalid x-api-key"),
         (403, "not allowed"),
         (402, "billing"),
         (400, "Your credit balance is too low to access the Anthropic API."),
         (429, "You have reached your specified spend limit"),
+        (429, SPENT),
+        (404, "Not Found"),
+        (405, "Method Not Allowed"),
+        (308, "Permanent Redirect"),
     ],
 )
 def test_what_only_a_person_can_mend_stops_the_run_and_a_rerun_resumes(
-    world: World, status: int, text: str
+    world: World, status: int, error: Any, call: dict[str, str]
 ) -> None:
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
-    body = {"type": "error", "error": {"type": "some_error", "message": text}}
-    world.emulator.faults([{"match": {**CREATE, "nth": 2}, "action": {"status": status, "body": body}}])
+    error = error if isinstance(error, dict) else {"type": "some_error", "message": error}
+    body = {"type": "error", "error": error}
+    # The SDK asks for a list again by itself, at most twice.
+    nth = 2 if call is CREATE else [2, 3, 4]
+    world.emulator.faults([{"match": {**call, "nth": nth}, "action": {"status": status, "body": body}}])
     world.build(pipeline)
-    with pytest.raises(SubmissionStoppedError, match=text) as caught:
+    with pytest.raises(SubmissionStoppedError, match=error["message"]) as caught:
         world.submit(pipeline)
     assert "asked/batches again" in str(caught.value)
-    assert world.states(pipeline) == ["submitted", "stopped", "ready"]
-    world.submit(pipeline, unattended=True)
-    assert world.states(pipeline) == ["submitted", "stopped", "submitted"], "no retry storm"
+    assert ("ANTHROPIC_BASE_URL" in str(caught.value)) == (status in (404, 405, 308))
+    assert world.states(pipeline) == ["submitted", "stopped", "stopped"]
+    world.emulator.reset_faults()
+    world.forget_calls()
+    for _ in range(3):
+        world.submit(pipeline, unattended=True)
+    assert world.calls().total() == 0, "no retry storm"
     world.submit(pipeline)
     world.finish(pipeline)
     assert [batch["requests"] for batch in world.accepted()] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("retry_after", "least", "most"),
+    [
+        ("120", 100, 120),
+        ("1.5", 0, 1.5),
+        (None, 50, 60),
+        ("soon", 50, 60),
+        ("nan", 50, 60),
+        ("1e9", 3500, 3600),
+        ("inf", 3500, 3600),
+        ("-5", 0, 1),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3500, 3600),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 1),
+    ],
+)
+def test_the_time_to_wait_is_believed_within_bounds(
+    world: World, retry_after: str | None, least: float, most: float
+) -> None:
+    pipeline = world.pipeline(texts(2), batching={"max_requests": 1})
+    refuse(world, 429, headers={"retry-after": retry_after} if retry_after else {})
+    world.send(pipeline)
+    found = world.query("select not_before - (select max(at) from history) from request_file")
+    assert [least <= round(wait, 2) <= most for (wait,) in found] == [True, True], found
+    assert world.calls()["POST /v1/messages/batches"] == 1, "one upload is told for all"
+
+
+def test_the_time_to_wait_may_be_a_date(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=120), usegmt=True)
+    refuse(world, 429, headers={"retry-after": until})
+    world.send(pipeline)
+    ((wait,),) = world.query("select not_before - (select max(at) from history) from request_file")
+    assert 100 < wait <= 122, "a date has whole seconds"
+
+
+def test_a_list_that_is_put_off_lets_the_files_wait(world: World) -> None:
+    pipeline = world.pipeline(texts(2), batching={"max_requests": 1})
+    world.emulator.faults([{"match": LIST, "action": {"status": 429, "headers": {"retry-after": "100"}}}])
+    assert len(world.send(pipeline).waiting) == 2
+    world.forget_calls()
+    world.submit(pipeline, unattended=True)
+    assert world.calls().total() == 0
 
 
 def test_no_connection_is_said_and_nothing_is_in_doubt(new_world: Callable[..., World]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,14 @@ def test_accepted_batches_survive(tmp_path: Path, crash: bool) -> None:
         emulator.end_batches()
         assert len(list(client.messages.batches.results(kept.id))) == 10
         assert emulator.errors() == ""
+
+
+def test_it_is_reached_from_this_machine_alone_unless_told_otherwise() -> None:
+    """Another address of this machine stands for all others: a server bound to every address answers there."""
+    for host, reachable in (("127.0.0.1", False), ("0.0.0.0", True)):
+        with Emulator(**({"host": host} if reachable else {})) as emulator, socket.socket() as caller:
+            port = int(emulator.url.rsplit(":", 1)[1])
+            assert (caller.connect_ex(("127.0.0.2", port)) == 0) == reachable
 
 
 def test_a_crash_in_an_upload_accepts_nothing(tmp_path: Path) -> None:

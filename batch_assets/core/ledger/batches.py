@@ -10,8 +10,8 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import files
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.records import Batch, to_record, to_records
-from batch_assets.core.ledger.tables import batch, request_file
+from batch_assets.core.ledger.records import STORED, Batch, to_record, to_records
+from batch_assets.core.ledger.tables import batch, history, request_file
 from batch_assets.core.wire import BatchObject
 
 
@@ -23,6 +23,12 @@ def by_id(tx: Transaction, batch_id: str) -> Batch | None:
 def known_ids(tx: Transaction) -> set[str]:
     """Every batch id the ledger has an opinion about, foreign ones too."""
     return set(tx.execute(sa.select(batch.c.id)).scalars())
+
+
+def of_file(tx: Transaction, file_id: str) -> list[Batch]:
+    """The batches that a request file became: more than one when it had to be sent again."""
+    statement = sa.select(batch).where(batch.c.file_id == file_id).order_by(batch.c.created_at, batch.c.id)
+    return to_records(Batch, tx.execute(statement))
 
 
 def in_state(tx: Transaction, *states: str, pipeline: str | None = None) -> list[Batch]:
@@ -54,7 +60,12 @@ def accept(
     file = files.by_id(tx, file_id)
     files.move(tx, file_id, ("sending", "unresolved"), "submitted", reason, batch_id=seen.id, error=None)
     files.settle(tx, intent_id, "adopted" if provisional else "accepted")
-    _insert(tx, seen, file_id=file_id, pipeline=file.pipeline, provisional=provisional, reason=reason)
+    found: dict[str, Any] = {
+        "file_id": file_id,
+        "pipeline": file.pipeline,
+        "requests": seen.total or file.requests,
+    }
+    _insert(tx, seen, provisional=provisional, reason=reason, **found)
 
 
 def note_foreign(tx: Transaction, seen: BatchObject, reason: str) -> None:
@@ -94,8 +105,13 @@ def _seen(seen: BatchObject) -> dict[str, Any]:
     }
 
 
-def observe(tx: Transaction, before: Batch, seen: BatchObject, next_poll_at: float) -> bool:
+def observe(
+    tx: Transaction, before: Batch, seen: BatchObject, next_poll_at: float, reason: str | None = None
+) -> bool:
     """Takes over what the API says of an open batch.
+
+    Args:
+        reason: of a transition, for the history; by default what the API says.
 
     Returns:
         Whether anything a person would look at changed.
@@ -106,11 +122,19 @@ def observe(tx: Transaction, before: Batch, seen: BatchObject, next_poll_at: flo
     state = "ended" if seen.ended else "open"
     due = tx.now if seen.ended else next_poll_at
     values = {**_seen(seen), "state": state, "next_poll_at": due, "missing_since": None}
+    if seen.total == 0:  # the API left the counts out: a batch has one request at least
+        values |= {"requests": current.requests, "counts": current.counts}
     tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
-    if state != current.state:
-        tx.record("batch", before.id, current.state, state, f"the API says {seen.processing_status}")
+    told = _told(current.state, current.processing_status), _told(state, seen.processing_status)
+    if told[0] != told[1]:
+        tx.record("batch", before.id, *told, reason or f"the API says {seen.processing_status}")
     changed = (current.processing_status, current.counts) != (seen.processing_status, values["counts"])
     return changed or state != current.state
+
+
+def _told(state: str, processing_status: str) -> str:
+    """What the history calls an open batch."""
+    return "canceling" if (state, processing_status) == ("open", "canceling") else state
 
 
 def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float) -> bool:
@@ -149,12 +173,43 @@ def postpone(tx: Transaction, batch_id: str, seconds: float) -> None:
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(next_poll_at=tx.now + seconds))
 
 
+def download_failed(tx: Transaction, batch_id: str, why: str, shortest: float, longest: float) -> None:
+    """An ended batch's results were not to be had: no run is started for them before some time has passed.
+
+    As long again as they have failed so far, which doubles the time from failure to failure. There is no
+    last one: answers are paid for, and the API keeps them for 29 days.
+
+    Args:
+        shortest, longest: bounds of that time, seconds.
+    """
+    current = by_id(tx, batch_id)
+    if current is None or current.state != "ended":
+        return
+    since = current.missing_since if current.missing_since is not None else tx.now
+    wait = min(max(tx.now - since, shortest), longest)
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(missing_since=since))
+    postpone(tx, batch_id, wait)
+    tx.record("batch", batch_id, "ended", "ended", why)
+
+
+def why_failed(tx: Transaction, batch_id: str) -> str:
+    """Why the results of an ended batch were not to be had at the last attempt."""
+    statement = (
+        sa.select(history.c.reason)
+        .where(history.c.kind == "batch", history.c.entity == batch_id, history.c.from_state == "ended")
+        .order_by(history.c.seq.desc())
+        .limit(1)
+    )
+    return str(tx.execute(statement).scalar() or "")
+
+
 def collected(tx: Transaction, batch_id: str, reason: str) -> None:
     """The batch's answers are in the response store."""
     current = by_id(tx, batch_id)
-    if current is None or current.state == "collected":
+    if current is None or current.state in STORED:
         return
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(state="collected", provisional=False))
+    values = {"state": "collected", "provisional": False, "next_poll_at": tx.now}
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
     seq = tx.record("batch", batch_id, current.state, "collected", reason)
     if current.file_id is None:
         return
@@ -165,6 +220,50 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
         tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(collected_seq=seq))
 
 
+def move(tx: Transaction, batch_id: str, before: tuple[str, ...], after: str, reason: str) -> bool:
+    """One transition of a stored batch; False when somebody else has moved it on."""
+    current = by_id(tx, batch_id)
+    if current is None or current.state not in before:
+        return False
+    if current.state != after:
+        tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(state=after))
+        tx.record("batch", batch_id, current.state, after, reason)
+    return True
+
+
+def not_before(tx: Transaction, batch_id: str, then: float) -> None:
+    """A stored batch that could not be deleted is left alone until then."""
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(next_poll_at=then))
+
+
+def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batch]:
+    """Batches of a pipeline that are still at the API though they were collected before a time, and due.
+
+    The history says when: its first entry counts.
+    """
+    done = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id, history.c.to_state == "collected")
+    collected_at = sa.select(sa.func.min(history.c.at)).where(done).scalar_subquery()
+    statement = (
+        sa.select(batch)
+        .where(batch.c.pipeline == pipeline, batch.c.state.in_(("collected", "deleting")))
+        .where(batch.c.next_poll_at <= tx.now, collected_at <= before)
+        .order_by(batch.c.created_at, batch.c.id)
+    )
+    return to_records(Batch, tx.execute(statement))
+
+
+def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
+    """The answers of a collected batch are gone from the response store: they are to be collected again."""
+    current = by_id(tx, batch_id)
+    if current is None or current.state != "collected" or current.file_id is None:
+        return
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(state="ended", next_poll_at=tx.now))
+    tx.record("batch", batch_id, "collected", "ended", reason)
+    file = files.by_id(tx, current.file_id)
+    if file.state == "collected" and file.batch_id == batch_id:
+        files.move(tx, file.id, ("collected",), "submitted", reason)
+
+
 def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
     """A batch adopted on its count alone is not this file's: it is a stranger again, to be looked into like
     any other, and its file is in doubt again, with its first anchor."""
@@ -173,7 +272,8 @@ def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
         return
     tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
     tx.record("batch", batch_id, current.state, "disproved", reason)
-    files.move(tx, current.file_id, ("submitted",), "unresolved", reason, batch_id=None)
+    # The batch is no longer known as the file's: what the history says of it stands with the file.
+    files.move(tx, current.file_id, ("submitted",), "unresolved", f"{batch_id}: {reason}", batch_id=None)
     last = files.of_file(tx, current.file_id)[-1]
     files.settle(tx, last.id, "unresolved")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError
 from batch_assets.core.ledger import tables
+from batch_assets.core.storage import writing
 
 _CREATE_LOCK = 7263001  # any number, the same for everyone
 
@@ -67,17 +68,30 @@ class Ledger:
 
     Args:
         url: SQLAlchemy URL; sqlite:///… or postgresql+psycopg2://….
+        fill: asked when the ledger is new, for what fills it in the transaction that makes its tables, if
+            anything does: a process that is killed meanwhile leaves a ledger that is still new.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, fill: Callable[[], Callable[[Transaction], None] | None] | None = None) -> None:
         self._engine = _open(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
+        try:
+            is_new = not sa.inspect(self._engine).has_table(tables.endpoint.name)
+            self._create(fill() if fill is not None and is_new else None)
+        except BaseException:
+            self.close()
+            raise
+
+    def _create(self, fill: Callable[[Transaction], None] | None) -> None:
         with self._begin(write=True) as connection:
             if not self._is_sqlite:  # two processes may open a new ledger at once
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
             tables.metadata.create_all(connection)
-            if connection.execute(sa.select(tables.endpoint.c.id)).first() is None:
-                connection.execute(sa.insert(tables.endpoint).values(id=1))
+            if connection.execute(sa.select(tables.endpoint.c.id)).first() is not None:
+                return
+            connection.execute(sa.insert(tables.endpoint).values(id=1))
+            if fill is not None:
+                fill(Transaction(connection, self._now(connection)))
 
     def close(self) -> None:
         self._engine.dispose()
@@ -114,7 +128,7 @@ class Ledger:
 def _open(url: str) -> Engine:
     try:
         parsed = sa.make_url(url)
-    except sa.exc.ArgumentError:
+    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is none
         # The text may hold a password, so it is not repeated.
         raise BatchAssetsError(
             "BATCH_ASSETS_LEDGER is not a SQLAlchemy URL, such as sqlite:////data/ledger.db"
@@ -129,8 +143,9 @@ def _open(url: str) -> Engine:
 
 def _open_sqlite(url: sa.URL) -> Engine:
     path = Path(url.database or "")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     engine = sa.create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from batch_assets.core.errors import LeaseLostError
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
-from batch_assets.core.ledger.tables import intent, lease, request_file
+from batch_assets.core.ledger.tables import intent, lease, request_file, wait
 
 # An intent whose first POST was followed by another may still turn up as a batch for this long.
 WATCH_SECONDS = 25 * 3600.0
@@ -35,6 +35,54 @@ def move(tx: Transaction, file_id: str, before: tuple[str, ...], after: str, rea
         raise LeaseLostError(f"request file {file_id} is {file.state}, expected {' or '.join(before)}")
     tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(state=after, **values))
     tx.record("file", file_id, file.state, after, reason)
+
+
+def part_names(name: str) -> tuple[str, str]:
+    """Names of the two parts that take the place of a file which was too large."""
+    stem = name.removesuffix(".jsonl")
+    return f"{stem}-1.jsonl", f"{stem}-2.jsonl"
+
+
+def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> list[RequestFile]:
+    """Two parts take the place of a file that is too large: whoever waited on it waits on them.
+
+    Args:
+        parts: name, requests and bytes of each.
+
+    Returns:
+        The parts.
+    """
+    names = " and ".join(part["name"] for part in parts)
+    move(tx, file.id, ("too_large",), "superseded", f"{names} take its place")
+    waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
+    ids = [f"{file.submission_id}/{part['name']}" for part in parts]
+    shared = {
+        "submission_id": file.submission_id,
+        "pipeline": file.pipeline,
+        "partition": file.partition,
+        "attempt": file.attempt,
+    }
+    for file_id, part in zip(ids, parts, strict=True):
+        tx.execute(sa.insert(request_file).values(id=file_id, state="ready", not_before=0.0, **shared, **part))
+        tx.record("file", file_id, None, "ready", f"{part['requests']} requests of {file.name}")
+        for submission_id in waiting:
+            tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
+    return [by_id(tx, file_id) for file_id in ids]
+
+
+def in_place_of(tx: Transaction, file_id: str) -> list[str]:
+    """The file itself, or the parts that took its place while nobody looked."""
+    *folder, name = file_id.split("/")
+    parts = ["/".join([*folder, part]) for part in part_names(name)]
+    known = tx.execute(sa.select(request_file.c.id).where(request_file.c.id.in_(parts))).first()
+    return [file_id] if known is None else [found for part in parts for found in in_place_of(tx, part)]
+
+
+def given_up(tx: Transaction, file_id: str, reason: str) -> None:
+    """A file of one request that is too large: its refusal is in the response store, as its answer."""
+    move(tx, file_id, ("too_large",), "collected", reason)
+    values = {"collected_seq": tx.last_seq()}
+    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(values))
 
 
 def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
@@ -99,6 +147,27 @@ def of_file(tx: Transaction, file_id: str) -> list[Intent]:
     return to_records(
         Intent, tx.execute(sa.select(intent).where(intent.c.file_id == file_id).order_by(intent.c.id))
     )
+
+
+def explain(tx: Transaction, file_id: str, text: str) -> None:
+    """Says what a file in doubt waits for."""
+    unresolved = sa.and_(request_file.c.id == file_id, request_file.c.state == "unresolved")
+    tx.execute(sa.update(request_file).where(unresolved).values(error=text))
+
+
+def put_off(tx: Transaction, submission_files: list[RequestFile], until: float, why: str) -> None:
+    """Lets the files that are ready wait until then at least."""
+    for file in submission_files:
+        if file.state == "ready" and file.not_before < until:
+            later = sa.update(request_file).where(request_file.c.id == file.id)
+            tx.execute(later.values(not_before=until, error=why))
+
+
+def stop_ready(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
+    """Stops the files that are ready: they would be refused for the same reason."""
+    for file in submission_files:
+        if file.state == "ready":
+            move(tx, file.id, ("ready",), "stopped", reason, error=reason)
 
 
 def give_back_stopped(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:

@@ -39,9 +39,13 @@ class Lease:
 
     def confirm(self, tx: Transaction) -> None:
         """Raises LeaseLostError unless the ledger says, inside this transaction, that the lease is ours."""
-        row = tx.execute(sa.select(lease).where(lease.c.name == self.name)).first()
-        if row is None or row.owner != self._owner or row.until < tx.now:
+        if not self.is_ours(tx):
             raise LeaseLostError(f"another process has taken over {self.name}")
+
+    def is_ours(self, tx: Transaction) -> bool:
+        """Whether the ledger says, inside this transaction, that the lease is ours."""
+        row = tx.execute(sa.select(lease).where(lease.c.name == self.name)).first()
+        return row is not None and row.owner == self._owner and row.until >= tx.now
 
     def release(self) -> None:
         self._stop.set()
@@ -120,3 +124,8 @@ def is_held(tx: Transaction, name: str) -> bool:
     """Whether somebody holds the lease now."""
     row = tx.execute(sa.select(lease.c.until).where(lease.c.name == name)).first()
     return row is not None and row.until >= tx.now
+
+
+def ended_at(tx: Transaction, name: str) -> float | None:
+    """When a lease that nobody holds ran out; None when it was released."""
+    return tx.execute(sa.select(lease.c.until).where(lease.c.name == name)).scalar()

@@ -9,7 +9,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 # File states that hold their requests: nobody else may send them.
-HOLDING = ("ready", "sending", "unresolved", "submitted", "stopped")
+HOLDING = ("ready", "sending", "unresolved", "submitted", "stopped", "too_large")
+# Batch states whose answers are in the response store; a deleted batch is gone at the API.
+STORED = ("collected", "deleting", "deleted")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Submission:
     def count_map(self) -> dict[str, int]:
         """Rows by result_type at the last join."""
         return dict(json.loads(self.counts)) if self.counts else {}
+
+    @property
+    def is_canceled(self) -> bool:
+        """A person canceled it: it has no attempts left, so nothing of it is sent or asked again."""
+        return self.max_attempts == 0
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.files import in_place_of
 from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission, to_record, to_records
-from batch_assets.core.ledger.tables import intent, request_file, submission, wait
+from batch_assets.core.ledger.tables import history, intent, request_file, submission, wait
+
+# What the history says of a request file that was removed from the root. Its state stays what it was.
+REMOVED = "removed"
 
 
 def newest(tx: Transaction, pipeline: str, partition: str) -> Submission | None:
@@ -66,7 +70,7 @@ def register(
     unsent_now = {file.id for file in unsent(tx, pipeline, partition)}
     if any(file.id not in unsent_now for file in set_aside):
         return False
-    if any(_state(tx, file_id) not in (*HOLDING, "collected") for file_id in waits):
+    if let_go(tx, waits):
         return False
     for file in set_aside:
         tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(state="superseded"))
@@ -82,10 +86,19 @@ def _state(tx: Transaction, file_id: str) -> str:
     return str(tx.execute(sa.select(request_file.c.state).where(request_file.c.id == file_id)).scalar_one())
 
 
+def let_go(tx: Transaction, file_ids: Iterable[str]) -> list[str]:
+    """Those of some files, or of the parts in their place, that hold nothing any more and brought no answer:
+    set aside, canceled or refused. Who waits on them waits for ever.
+    """
+    found = [part for file_id in file_ids for part in in_place_of(tx, file_id)]
+    return [file_id for file_id in found if _state(tx, file_id) not in (*HOLDING, "collected")]
+
+
 def add_waits(tx: Transaction, submission_id: str, file_ids: Iterable[str]) -> None:
     """Notes further request files that the submission's rows wait on."""
     known = set(tx.execute(sa.select(wait.c.file_id).where(wait.c.submission_id == submission_id)).scalars())
-    for file_id in sorted(set(file_ids) - known):
+    wanted = {found for file_id in file_ids for found in in_place_of(tx, file_id)}
+    for file_id in sorted(wanted - known):
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
 
 
@@ -114,10 +127,42 @@ def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
     return to_records(RequestFile, tx.execute(statement))
 
 
+def is_wanted(tx: Transaction, file: RequestFile) -> bool:
+    """Whether a submission in force waits on a request file."""
+    in_force = [found.id for found in all_newest(tx, file.pipeline)]
+    waiting = sa.select(wait.c.file_id).where(wait.c.submission_id.in_(in_force), wait.c.file_id == file.id)
+    return tx.execute(waiting).first() is not None
+
+
 def holding(tx: Transaction, pipeline: str) -> list[RequestFile]:
     """Files of a pipeline whose requests are in flight."""
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline, request_file.c.state.in_(HOLDING)
+    )
+    return to_records(RequestFile, tx.execute(statement))
+
+
+def old_files(tx: Transaction, pipeline: str, before: float) -> list[RequestFile]:
+    """Request files of submissions from before a time that nothing in force waits on and nobody removed yet.
+
+    A submission in force waits on its files until it is final.
+    """
+    unfinished = [s.id for s in all_newest(tx, pipeline) if s.final_at is None]
+    wanted = sa.select(wait.c.file_id).where(wait.c.submission_id.in_(unfinished))
+    removed = sa.and_(
+        history.c.kind == "file", history.c.entity == request_file.c.id, history.c.to_state == REMOVED
+    )
+    statement = (
+        sa.select(request_file)
+        .join(submission, submission.c.id == request_file.c.submission_id)
+        .where(
+            request_file.c.pipeline == pipeline,
+            submission.c.created_at <= before,
+            request_file.c.state.not_in(HOLDING),
+            request_file.c.id.not_in(wanted),
+            ~sa.exists().where(removed),
+        )
+        .order_by(request_file.c.id)
     )
     return to_records(RequestFile, tx.execute(statement))
 
@@ -168,13 +213,42 @@ def joined(
         "counts": json.dumps(counts),
         "ask_again": ask_again,
     }
+    if gone := let_go(tx, waits):  # since the join began: what they held is looked for anew
+        values["ask_again"] = ask_again + len(gone)
     add_waits(tx, submission_id, waits)
     before = by_id(tx, submission_id)
     values["final_at"] = (before.final_at or tx.now) if final else None
+    if not final:  # requests of complete results may be asked again: what comes of it is to be announced
+        values["announced_at"] = None
     tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
     if final and before.final_at is None:
-        tx.record("submission", submission_id, "began", "final", json.dumps(counts))
+        state = "canceled" if before.is_canceled else "began"
+        tx.record("submission", submission_id, state, "final", json.dumps(counts))
     return final
+
+
+def join_anew(tx: Transaction, submission_id: str) -> None:
+    """Has the table joined once more, whatever is recorded of earlier joins."""
+    tx.execute(
+        sa.update(submission).where(submission.c.id == submission_id).values(joined_seq=None, final_at=None)
+    )
+
+
+def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
+    """From here on nothing of a submission is sent or asked again, and its table is to be joined anew."""
+    before = by_id(tx, submission_id)
+    if before.is_canceled:
+        return
+    values = {"max_attempts": 0, "ask_again": 0, "joined_seq": None}
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
+    state = "began" if before.began_at is not None else "registered"
+    tx.record("submission", submission_id, state, "canceled", reason)
+
+
+def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]:
+    """Ids of the request files that other partitions wait on: those of canceled submissions do not count."""
+    others = [s.id for s in all_newest(tx, pipeline) if s.partition != partition and not s.is_canceled]
+    return set(tx.execute(sa.select(wait.c.file_id).where(wait.c.submission_id.in_(others))).scalars())
 
 
 def planned_again(tx: Transaction, submission_id: str) -> None:

@@ -41,7 +41,7 @@ submission = Table(
     Column("requests", Integer, nullable=False),  # distinct ones that its rows want
     Column("written", Integer, nullable=False),  # of these, the ones its own files hold
     Column("headers", Text, nullable=False),  # JSON: headers that are part of the requests' identity
-    Column("max_attempts", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),  # 0: canceled, a pipeline has 1 at least
     Column("max_requests", Integer, nullable=False),
     Column("max_bytes", Integer, nullable=False),
     Column("began_at", Float),  # a run of `batches` has begun: from here on it may be sent unattended
@@ -55,7 +55,9 @@ submission = Table(
 )
 
 # States: ready -> sending -> submitted -> collected; sending -> unresolved -> submitted | ready;
-# sending -> refused | ready; sending -> stopped -> ready, by a person; ready -> superseded.
+# sending -> refused | ready; ready | sending -> stopped -> ready, by a person; ready -> superseded;
+# sending -> too_large -> superseded, by its two parts, or -> collected, with the refusal as its answer;
+# ready | stopped | too_large -> canceled.
 request_file = Table(
     "request_file",
     metadata,
@@ -85,7 +87,7 @@ wait = Table(
 )
 
 # One POST of a request file, written down before it begins.
-# outcome: open | accepted | refused | not_sent | unresolved | resent | adopted
+# outcome: open | accepted | refused | garbled | not_sent | unresolved | resent | adopted
 intent = Table(
     "intent",
     metadata,
@@ -103,7 +105,7 @@ intent = Table(
     Index("intent_by_outcome", "outcome"),
 )
 
-# state: open | ended | collected | unreachable | foreign
+# state: open | ended | collected | deleting | deleted | unreachable | foreign
 batch = Table(
     "batch",
     metadata,
@@ -120,7 +122,7 @@ batch = Table(
     Column("expires_at", Float),
     Column("ended_at", Float),
     Column("submitted_at", Float),  # our clock
-    Column("missing_since", Float),  # first 404 in a row
+    Column("missing_since", Float),  # first 404 in a row; once ended, first failed download in a row
     Column("next_poll_at", Float, nullable=False, default=0.0),
     Column("downloads", Integer, nullable=False, default=0),  # incomplete ones so far
     Index("batch_by_state", "state"),

@@ -1,0 +1,74 @@
+"""`batch-assets cancel`: ends a pipeline's batches, or one batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from batch_assets.cli import text
+from batch_assets.core.settings import Settings
+
+if TYPE_CHECKING:
+    from batch_assets.core.cancel import CancelReport
+
+
+@click.command()
+@click.argument("target", metavar="NAME|BATCH_ID")
+@click.option("--partition", metavar="KEY", help="Of a pipeline only this partition; all by default.")
+def cancel(target: str, partition: str | None) -> None:
+    """Cancels the pipeline NAME, or one batch.
+
+    Its batches are ended at the API, and request files that were not sent yet are not sent any more. Answers
+    that arrived before are kept; all other rows become `canceled`, and the next run of the pipeline asks for
+    just those. It may be repeated freely.
+
+    \b
+    Examples:
+      batch-assets cancel review_triage
+      batch-assets cancel review_triage --partition 2026-11-20
+      batch-assets cancel msgbatch_013Zva2CMHLNnXjNJJKqJ2EF
+
+    \b
+    Exit code:
+      0    everything that is known to be at the API is canceled
+      1    the API did not take it, or there is no such pipeline or batch; why stands on standard error
+    """
+    from batch_assets.cli.ledger_view import has_ledger, nothing_here
+    from batch_assets.core.cancel import cancel
+    from batch_assets.core.root import Root
+
+    settings = Settings.from_env()
+    if not has_ledger(settings):
+        raise click.ClickException(nothing_here(settings))
+    with Root(settings) as root:
+        report = cancel(root, target, partition)
+    for line in cancel_lines(report):
+        click.echo(line)
+    for problem in report.problems:
+        click.echo(f"problem: {problem}", err=True)
+    sys.exit(1 if report.problems else 0)
+
+
+def cancel_lines(report: CancelReport) -> Iterator[str]:
+    """What a cancel did, in words; problems left out."""
+    for batch_id in report.canceled:
+        yield f"{batch_id}: the API ends it; what is answered by then is kept"
+    for batch_id in report.ended:
+        yield f"{batch_id}: it had ended; its answers are kept"
+    for file_id in report.unsent:
+        yield f"{file_id}: it is not sent any more"
+    for file_id, what in report.in_doubt.items():
+        yield f"{file_id}: {what}"
+    for name in report.shared:
+        yield f"{name}: left as it is, another partition waits on it"
+    if not (report.canceled or report.unsent or report.in_doubt or report.problems):
+        yield "Nothing had to be canceled."
+        return
+    yield (
+        f"{text.number(len(report.canceled), 'batch', 'batches')} canceled, "
+        f"{text.number(len(report.unsent), 'request file')} not sent. The results stage brings in what was "
+        "answered, the sensor by itself."
+    )

@@ -1,0 +1,200 @@
+"""Canceling: open batches are ended at the API, and what lies unsent is not sent any more.
+
+The ledger notes it on the submission before the first call goes out. What the calls do not reach (the API was
+away, an upload was under way or in doubt) is canceled by later runs, a person's or the sensor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from batch_assets.core.client import ApiError, NotFoundError, NotSentError, RefusedError
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+from batch_assets.core.root import Root
+from batch_assets.core.wire import BatchObject
+
+# Every batch id of the API begins with it.
+_BATCH_ID = "msgbatch_"
+_REASON = "canceled by a person"
+
+
+class UnknownTargetError(BatchAssetsError):
+    """The ledger knows nothing of that name that could be canceled."""
+
+
+@dataclass
+class CancelReport:
+    """What a cancel did.
+
+    Attributes:
+        canceled: batches that the API is ending now.
+        ended: batches that had ended before; their answers are collected as always.
+        unsent: request files that are not sent any more.
+        in_doubt: request files that may be at the API, or are being sent -> what will become of them.
+        shared: batches and request files left as they are, because another partition waits on them.
+        problems: what went wrong, for people; a later run tries again.
+    """
+
+    canceled: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    unsent: list[str] = field(default_factory=list)
+    in_doubt: dict[str, str] = field(default_factory=dict)
+    shared: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def cancel(root: Root, target: str, partition: str | None = None) -> CancelReport:
+    """Cancels a pipeline or one batch. Repeating it changes nothing.
+
+    Answers that arrived before are kept. Requests that the API cancels, and those that were never sent, are
+    `canceled` in the table, and asked by the next submission only.
+
+    Args:
+        target: name of a pipeline, or id of a batch.
+        partition: of a pipeline the one partition to cancel; None for all.
+
+    Errors:
+        UnknownTargetError: neither a pipeline nor a batch of this root; says what to do.
+        SettingsError, EndpointMismatchError: nothing was changed.
+    """
+    with root.ledger.read() as tx:
+        batch = batches.by_id(tx, target)
+        known = {submission.pipeline for submission in submissions.all_newest(tx)}
+    if batch is not None and batch.state != "foreign":
+        if partition is not None:
+            raise UnknownTargetError(f"{target} is one batch: leave the partition out")
+        root.check_endpoint()
+        report = CancelReport()
+        _cancel_batches(root, [batch], report)
+        return report
+    if target not in known:
+        raise UnknownTargetError(_unknown(root, target, known))
+    return _cancel_pipeline(root, target, partition)
+
+
+def _unknown(root: Root, target: str, known: Iterable[str]) -> str:
+    if target.startswith(_BATCH_ID):
+        return (
+            f"the ledger of {root.storage.url} has no batch {target}. `batch-assets list` shows the workspace's "
+            "batches and which of them are this root's; for one of another root set BATCH_ASSETS_ROOT to that; "
+            "any other is canceled where it was submitted, or in the Console"
+        )
+    names = ", ".join(sorted(known)) or "none"
+    return f"nothing was submitted for a pipeline {target!r} in {root.storage.url}; pipelines there: {names}"
+
+
+def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> CancelReport:
+    with root.ledger.read() as tx:
+        in_force = submissions.all_newest(tx, pipeline)
+    chosen = [s for s in in_force if partition in (None, s.partition)]
+    if not chosen:
+        names = ", ".join(sorted(s.partition or "(none)" for s in in_force))
+        raise UnknownTargetError(f"{pipeline} has no partition {partition!r}; partitions submitted: {names}")
+    root.check_endpoint()
+    with root.ledger.write() as tx:
+        for submission in chosen:
+            if submissions.by_id(tx, submission.id).final_at is None:
+                submissions.cancel(tx, submission.id, _REASON)
+    report = CancelReport()
+    for submission in chosen:
+        _finish(root, submission, report)
+    return report
+
+
+def finish_canceling(root: Root, submission: Submission) -> dict[str, str]:
+    """Cancels what has turned up of a canceled submission since.
+
+    Returns:
+        What is still under way or in doubt, or could not be canceled -> why.
+    """
+    report = CancelReport()
+    _finish(root, submission, report)
+    return report.in_doubt | {f"cancel of {submission.id}": problem for problem in report.problems}
+
+
+def has_batches_to_cancel(tx: Transaction, submission: Submission) -> bool:
+    """Whether a batch of a canceled submission runs at the API that was not asked to end."""
+    found, _ = _open_batches(tx, submission)
+    return any(batch.state == "open" and batch.processing_status == "in_progress" for batch in found)
+
+
+def _finish(root: Root, submission: Submission, report: CancelReport) -> None:
+    with root.ledger.write() as tx:
+        mine, shared = _holding_files(tx, submission)
+        report.shared += [file.id for file in shared if file.state != "submitted"]
+        for file in mine:
+            if file.state in ("ready", "stopped", "too_large"):
+                files.move(tx, file.id, (file.state,), "canceled", _REASON)
+                report.unsent.append(file.id)
+            elif file.state in ("sending", "unresolved"):
+                report.in_doubt[file.id] = _doubt(tx, file)
+        to_end, left = _open_batches(tx, submission)
+        report.shared += [batch.id for batch in left]
+    _cancel_batches(root, to_end, report)
+
+
+def _doubt(tx: Transaction, file: RequestFile) -> str:
+    if leases.is_held(tx, files.lease_name(file.id)):
+        return "it is being sent just now: the sensor cancels its batch, or a second cancel"
+    return "in doubt: it is canceled by the sensor, or by a second cancel, once it is found at the API"
+
+
+def _holding_files(tx: Transaction, submission: Submission) -> tuple[list[RequestFile], list[RequestFile]]:
+    """Files in flight that a partition's rows wait on or that were written for it: (its own, shared ones)."""
+    waited = {file.id for file in submissions.waited_on(tx, submission.id)}
+    others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
+    held = submissions.holding(tx, submission.pipeline)
+    found = [file for file in held if file.partition == submission.partition or file.id in waited]
+    return [f for f in found if f.id not in others], [f for f in found if f.id in others]
+
+
+def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch], list[Batch]]:
+    """The same of batches that have not ended, those of files that were sent again included."""
+    waited = {file.id for file in submissions.waited_on(tx, submission.id)}
+    others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
+    found = [
+        batch
+        for batch in batches.in_state(tx, "open", "unreachable", pipeline=submission.pipeline)
+        if batch.file_id is not None
+        and (batch.file_id in waited or files.by_id(tx, batch.file_id).partition == submission.partition)
+    ]
+    return [b for b in found if b.file_id not in others], [b for b in found if b.file_id in others]
+
+
+def _cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None:
+    for batch in found:
+        if batch.state not in ("open", "unreachable"):
+            report.ended.append(batch.id)
+            continue
+        try:
+            seen = _cancel_batch(root, batch)
+        except NotFoundError:
+            report.problems.append(
+                f"{batch.id}: {root.api.base_url} answers 404. Is ANTHROPIC_API_KEY of the workspace that "
+                "submitted it? Set that one and cancel again"
+            )
+            continue
+        except NotSentError as error:
+            report.problems.append(f"{batch.id} and all after it: {root.api.base_url} cannot be reached: {error}")
+            return
+        except ApiError as error:
+            report.problems.append(f"{batch.id}: {error}")
+            continue
+        with root.ledger.write() as tx:
+            batches.observe(tx, batch, seen, tx.now + root.settings.first_poll, _REASON)
+        # Another process of ours may have been quicker: canceled it is all the same.
+        had_ended = seen.ended and not seen.request_counts["canceled"]
+        (report.ended if had_ended else report.canceled).append(batch.id)
+
+
+def _cancel_batch(root: Root, batch: Batch) -> BatchObject:
+    try:
+        return root.api.cancel(batch.id)
+    except RefusedError as refused:
+        seen = root.api.retrieve(batch.id)
+        if not seen.ended:
+            raise refused from None
+        return seen

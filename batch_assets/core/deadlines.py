@@ -1,0 +1,33 @@
+"""Until when answers can be had: the API keeps the results of a batch for 29 days after its creation.
+
+Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
+"""
+
+from __future__ import annotations
+
+from batch_assets.core.ledger import Transaction, batches
+from batch_assets.core.ledger.records import Batch
+
+_KEPT_SECONDS = 29 * 86400.0
+# A person is warned when less time than this is left.
+SOON_SECONDS = 3 * 86400.0
+# States of batches whose answers are not in the response store.
+UNCOLLECTED = ("open", "unreachable", "ended")
+
+
+def results_end(batch: Batch) -> float | None:
+    """When a batch's results cease to be available, seconds since 1970; None where its creation is not known."""
+    return batch.created_at + _KEPT_SECONDS if batch.created_at is not None else None
+
+
+def ending_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
+    """A pipeline's uncollected batches near the end of their results, with the seconds left, the fewest first.
+
+    Below zero they have ended.
+    """
+    found = [
+        (batch, end - tx.now)
+        for batch in batches.in_state(tx, *UNCOLLECTED, pipeline=pipeline)
+        if (end := results_end(batch)) is not None and end - tx.now < SOON_SECONDS
+    ]
+    return sorted(found, key=lambda entry: entry[1])

@@ -1,0 +1,113 @@
+"""Rows of a lost ledger, written anew from what lies under the root. Every one says so in the history."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.connection import Transaction, bind_endpoint
+from batch_assets.core.ledger.tables import batch, intent, request_file, submission
+from batch_assets.core.wire import COUNTS, BatchObject
+
+_REBUILT = "the ledger was lost, this is rebuilt: "
+
+
+def endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
+    """Ties the root to its API endpoint again."""
+    bind_endpoint(tx, base_url, organization)
+    tx.record("endpoint", base_url, None, "bound", f"{_REBUILT}the receipts name it")
+
+
+def add_submission(tx: Transaction, values: dict[str, Any], why: str) -> None:
+    """A submission. Args: values: columns of `submission`; why: what says so."""
+    tx.execute(sa.insert(submission).values(ask_again=0, **values))
+    tx.record("submission", values["id"], None, "registered", _REBUILT + why)
+
+
+def add_file(tx: Transaction, values: dict[str, Any], why: str) -> None:
+    """A request file; one in doubt gets an intent, so that it goes the way of all files in doubt.
+
+    Args:
+        values: columns of `request_file`.
+        why: what says that it is in this state.
+    """
+    tx.execute(sa.insert(request_file).values(not_before=0.0, **values))
+    seq = tx.record("file", values["id"], None, values["state"], _REBUILT + why)
+    if values["state"] == "collected":
+        _name(tx, values["id"], collected_seq=seq)
+    if values["state"] == "unresolved":
+        posted = {name: values[name] for name in ("requests", "bytes")}
+        tx.execute(
+            sa.insert(intent).values(
+                file_id=values["id"], started_at=tx.now, last_byte_at=tx.now, outcome="unresolved", **posted
+            )
+        )
+
+
+def add_open(tx: Transaction, file_id: str, pipeline: str, seen: BatchObject, why: str) -> None:
+    """A batch of which nothing is known but that it was created: the next look tells."""
+    values = {
+        "state": "open",
+        "processing_status": seen.processing_status,
+        "created_at": seen.created_at,
+        "submitted_at": seen.created_at,
+        "expires_at": seen.expires_at,
+        "next_poll_at": tx.now,
+    }
+    _insert(tx, seen.id, file_id, pipeline, seen.request_counts, values, why)
+    _name(tx, file_id, batch_id=seen.id)
+
+
+def add_collected(
+    tx: Transaction,
+    batch_id: str,
+    file_id: str | None,
+    pipeline: str,
+    counts: dict[str, int],
+    why: str,
+    *,
+    ended_at: float,
+    created_at: float | None = None,
+    expires_at: float | None = None,
+    paid_twice: bool = False,
+) -> None:
+    """A batch whose answers are stored.
+
+    Args:
+        file_id: whose requests they answer, None where that file is gone.
+        ended_at: 0.0 where nothing says it.
+        paid_twice: the file became another batch as well.
+    """
+    values: dict[str, Any] = {
+        "state": "collected",
+        "processing_status": "ended",
+        "paid_twice": paid_twice,
+        "created_at": created_at,
+        "submitted_at": created_at,
+        "expires_at": expires_at,
+        "ended_at": ended_at or None,
+    }
+    seq = _insert(tx, batch_id, file_id, pipeline, counts, values, why)
+    if file_id is not None and not paid_twice:
+        _name(tx, file_id, batch_id=batch_id, collected_seq=seq)
+
+
+def _insert(
+    tx: Transaction,
+    batch_id: str,
+    file_id: str | None,
+    pipeline: str,
+    counts: dict[str, int],
+    values: dict[str, Any],
+    why: str,
+) -> int:
+    every = {name: counts.get(name, 0) for name in COUNTS}
+    row = {"id": batch_id, "file_id": file_id, "pipeline": pipeline, "counts": json.dumps(every)}
+    tx.execute(sa.insert(batch).values(requests=sum(every.values()), **row, **values))
+    return tx.record("batch", batch_id, None, values["state"], _REBUILT + why)
+
+
+def _name(tx: Transaction, file_id: str, **values: Any) -> None:
+    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(values))

@@ -1,0 +1,54 @@
+"""The history of a pipeline: every transition, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.tables import batch, history, request_file, round_, submission
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One line of the history.
+
+    Attributes:
+        at: seconds since 1970 by the ledger's clock.
+        process: host and process id of who did it.
+        kind: submission, file, batch or round.
+        entity: its id; of a round `<submission>:<number>`.
+        before: its state until then; None when it came into being.
+    """
+
+    seq: int
+    at: float
+    process: str
+    kind: str
+    entity: str
+    before: str | None
+    after: str
+    reason: str
+
+
+def of_pipeline(tx: Transaction, pipeline: str) -> list[Transition]:
+    """Every transition of a pipeline's submissions, request files, batches and rounds, oldest first."""
+    ids = sa.select(submission.c.id).where(submission.c.pipeline == pipeline)
+    rounds = (
+        sa.select(round_.c.submission_id + ":" + sa.cast(round_.c.number, sa.String))
+        .join(submission, submission.c.id == round_.c.submission_id)
+        .where(submission.c.pipeline == pipeline)
+    )
+    entities = {
+        "submission": ids,
+        "file": sa.select(request_file.c.id).where(request_file.c.pipeline == pipeline),
+        "batch": sa.select(batch.c.id).where(batch.c.pipeline == pipeline),
+        "round": rounds,
+    }
+    ours = [sa.and_(history.c.kind == kind, history.c.entity.in_(found)) for kind, found in entities.items()]
+    rows = tx.execute(sa.select(history).where(sa.or_(*ours)).order_by(history.c.seq))
+    return [
+        Transition(row.seq, row.at, row.process, row.kind, row.entity, row.from_state, row.to_state, row.reason)
+        for row in rows
+    ]

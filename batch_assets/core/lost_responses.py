@@ -1,0 +1,35 @@
+"""Response files that somebody deleted: the API still has the answers for 29 days, so they are downloaded again.
+
+Left alone their rows would wait for ever, and the next submission would ask and pay for them anew.
+"""
+
+from __future__ import annotations
+
+from batch_assets.core.ledger import batches, files
+from batch_assets.core.request_files import StoredRequestFile
+from batch_assets.core.root import Root, response_parts
+
+
+def reopen_lost(root: Root, pipeline: str) -> list[str]:
+    """Makes batches due for collection again whose response files are gone.
+
+    Where the request file is gone as well, the answers cannot be matched: that is old data cleared away.
+
+    Returns:
+        What was found missing, for people.
+    """
+    with root.ledger.read() as tx:
+        collected = [batch for batch in batches.in_state(tx, "collected", pipeline=pipeline) if batch.file_id]
+        owners = {batch.id: files.by_id(tx, batch.file_id) for batch in collected if batch.file_id}
+    # In this order: what is recorded as collected was published before.
+    stored = set(root.storage.names(pipeline, "responses"))
+    problems = []
+    for batch in collected:
+        *_, name = parts = response_parts(pipeline, batch.id)
+        if name in stored or not root.storage.exists(*StoredRequestFile.of(root, owners[batch.id]).parts):
+            continue
+        where = root.storage.uri(*parts)
+        with root.ledger.write() as tx:
+            batches.reopen(tx, batch.id, f"{where} is gone")
+        problems.append(f"{where} is gone: the answers are downloaded again")
+    return problems

@@ -1,0 +1,218 @@
+"""What lies under a root, read without a ledger: submissions, their request files and receipts, responses."""
+
+from __future__ import annotations
+
+import calendar
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails
+from batch_assets.core.documents import damaged, read_object
+from batch_assets.core.index import DIGEST, MANIFEST, SLICE_ROWS, RequestIndex
+from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes
+from batch_assets.core.response_store import RESPONSE_SCHEMA, digest_array
+from batch_assets.core.root import response_parts, results_parts, submission_parts
+from batch_assets.core.storage import Storage
+from batch_assets.core.wire import COUNTS
+
+_PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
+_ID_TIME = "%Y%m%dT%H%M%S"
+_PARTITION = "partition="
+_PART = re.compile(r"(part-\d{5,}(?:-[12])*)\.(?:jsonl|batch\.json)")
+_LISTED = {"name": str, "requests": int, "bytes": int, "attempt": int}
+_ANSWERED = ["digest", "result_type", "attempts"]
+
+
+def built_at(submission_id: str) -> float | None:
+    """When a submission was built, by our clock; None for an id that does not say."""
+    try:
+        return float(calendar.timegm(time.strptime(submission_id.partition("-")[0], _ID_TIME)))
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class FoundSubmission:
+    """A submission's folder with a manifest: it was built to its end.
+
+    Attributes:
+        manifest: as it was checked.
+        parts: its request files, those included that retries added, in order.
+    """
+
+    id: str
+    pipeline: str
+    partition: str
+    manifest: dict[str, Any]
+    parts: list[FoundPart]
+
+    @property
+    def created_at(self) -> float:
+        """When it was built, by the ledger's clock; its id says it to the second."""
+        said = self.manifest.get("created_at")
+        return float(said) if isinstance(said, int | float) else built_at(self.id) or 0.0
+
+
+@dataclass(frozen=True)
+class FoundPart:
+    """A request file, or what is left of it.
+
+    Attributes:
+        listed: its entry in the manifest; None where a retry added it.
+        is_there: the file itself is.
+    """
+
+    name: str
+    stored: StoredRequestFile
+    listed: dict[str, Any] | None
+    receipt: Receipt | None
+    is_there: bool
+
+    def contents(self) -> tuple[Digests, int]:
+        """(digests of its requests, bytes of the HTTP body it becomes).
+
+        Errors:
+            DamagedFileError: it is not as long as the manifest says.
+        """
+        scanned = self.stored.scan()
+        digests = decode_tails(scanned.tails)[0]
+        if scanned.rest or (self.listed is not None and self.listed["requests"] != len(digests)):
+            name = self.stored.storage.uri(*self.stored.parts)
+            raise damaged(name, f"it has {len(digests)} whole lines, and another number was written")
+        return digests, body_bytes(int(scanned.ends[-1]) if len(scanned.ends) else 0)
+
+
+@dataclass(frozen=True)
+class FoundResponses:
+    """A file of the response store.
+
+    Attributes:
+        digests: of the answered requests, in the order of their request file.
+        counts: request_counts as the API would give them.
+        ended_at: when the batch ended, 0.0 where the file does not say.
+    """
+
+    batch_id: str
+    digests: Digests
+    attempt: int
+    counts: dict[str, int]
+    ended_at: float
+
+
+def pipelines_of(storage: Storage) -> Iterator[str]:
+    """Folders under the root that can be a pipeline's."""
+    return (name for name in storage.names() if _PIPELINE.fullmatch(name))
+
+
+def holds_submissions(storage: Storage) -> bool:
+    """Whether anything was ever built under this root."""
+    return any(True for pipeline in pipelines_of(storage) for _ in _submission_folders(storage, pipeline))
+
+
+def _submission_folders(storage: Storage, pipeline: str) -> Iterator[tuple[str, str]]:
+    """(partition, submission id) of every folder that was finished."""
+    for name in storage.names(pipeline, "requests"):
+        partition = unquote(name.removeprefix(_PARTITION)) if name.startswith(_PARTITION) else ""
+        inner = storage.names(*submission_parts(pipeline, partition, "")) if partition else [name]
+        for submission_id in inner:
+            if storage.exists(*submission_parts(pipeline, partition, submission_id), "manifest.json"):
+                yield partition, submission_id
+
+
+def submissions_of(storage: Storage, pipeline: str) -> list[FoundSubmission]:
+    """A pipeline's submissions, oldest first.
+
+    Errors:
+        DamagedFileError: a manifest or receipt is not as it was written, or lies where it was not written.
+    """
+    found = [_submission(storage, pipeline, *place) for place in _submission_folders(storage, pipeline)]
+    return sorted(found, key=lambda submission: (submission.created_at, submission.id))
+
+
+def _submission(storage: Storage, pipeline: str, partition: str, submission_id: str) -> FoundSubmission:
+    folder = submission_parts(pipeline, partition, submission_id)
+    name = storage.uri(*folder, "manifest.json")
+    manifest = read_object(storage, (*folder, "manifest.json"), MANIFEST)
+    said = manifest["pipeline"], manifest["partition"], manifest["submission"]
+    if said != (pipeline, partition, submission_id):
+        raise damaged(name, f"it is the manifest of {'/'.join(filter(None, said))}, which lies elsewhere")
+    for entry in manifest["files"]:
+        if not isinstance(entry, dict) or any(type(entry.get(key)) is not kind for key, kind in _LISTED.items()):
+            raise damaged(name, "an entry of 'files' is none")
+    listed = {entry["name"]: entry for entry in manifest["files"]}
+    lying = set(storage.names(*folder))
+    later = {f"{match[1]}.jsonl" for other in lying if (match := _PART.fullmatch(other))}
+    parts = []
+    for part in sorted(listed.keys() | later, key=lambda part: part.removesuffix(".jsonl")):
+        if not _PART.fullmatch(part):
+            raise damaged(name, f"{part!r} in 'files' is no name of a request file")
+        stored = StoredRequestFile(storage, (*folder, part))
+        parts.append(FoundPart(part, stored, listed.get(part), stored.receipt(), part in lying))
+    return FoundSubmission(submission_id, pipeline, partition, manifest, parts)
+
+
+def responses_of(storage: Storage, pipeline: str) -> dict[str, FoundResponses]:
+    """A pipeline's response files by batch id.
+
+    Errors:
+        DamagedFileError: a file that is no response file.
+    """
+    names = [name for name in storage.names(pipeline, "responses") if name.endswith(".parquet")]
+    found = (_responses(storage, pipeline, name.removesuffix(".parquet")) for name in names)
+    return {responses.batch_id: responses for responses in found}
+
+
+def _responses(storage: Storage, pipeline: str, batch_id: str) -> FoundResponses:
+    parts = response_parts(pipeline, batch_id)
+    try:
+        with pq.ParquetFile(storage.open(*parts), pre_buffer=False) as file:
+            for name in _ANSWERED:
+                if not file.schema_arrow.field(name).equals(RESPONSE_SCHEMA.field(name)):
+                    raise ValueError(f"the column {name} is of another type")
+            said = (file.schema_arrow.metadata or {}).get(b"ended_at", b"0")
+            table = file.read(columns=_ANSWERED, use_threads=False)
+        ended_at = float(said)
+    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+        what = f"it is no response file ({error}). Or remove it: its batch is then downloaded again"
+        raise damaged(storage.uri(*parts), what) from None
+    types = Counter(table["result_type"].to_pylist())
+    counts = {name: types[name] for name in COUNTS}
+    attempt = int(table["attempts"][0].as_py()) if len(table) else 1
+    return FoundResponses(batch_id, digest_array(table["digest"]), attempt, counts, ended_at)
+
+
+def table_is_complete(storage: Storage, pipeline: str, partition: str, submission_id: str) -> bool:
+    """Whether the table that users read is that of the submission, with every row's final result."""
+    parts = results_parts(pipeline, partition)
+    if not storage.exists(*parts):
+        return False
+    index = RequestIndex(storage, pipeline, partition, submission_id)
+    wanted, answered = blake2b(), blake2b()
+    for rows in index.slices([DIGEST]):
+        wanted.update(digest_array(rows.column(0).drop_null()).tobytes())
+    try:
+        with pq.ParquetFile(storage.open(*parts), pre_buffer=False) as file:
+            if file.metadata.num_rows != index.rows:
+                return False
+            for rows in file.iter_batches(SLICE_ROWS, columns=["custom_id", "result_type"], use_threads=False):
+                if "pending" in rows.column("result_type").to_pylist():
+                    return False
+                custom_ids = rows.column("custom_id").drop_null().to_pylist()
+                tails = np.array(
+                    [text[-DIGEST_CHARACTERS:].encode() for text in custom_ids], f"S{DIGEST_CHARACTERS}"
+                )
+                if len(tails):
+                    answered.update(decode_tails(tails)[0].tobytes())
+    except (pa.ArrowException, OSError, KeyError, ValueError):
+        return False  # it is written anew
+    return wanted.digest() == answered.digest()

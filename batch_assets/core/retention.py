@@ -1,0 +1,154 @@
+"""Removing copies that are not needed any more: batches at the API, request files here. By default nothing.
+
+Never before the answers are safe, and never a receipt, index, manifest or response. Every step may be killed
+and repeated; what cannot be removed now is a problem in words and is tried again later.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batch_assets.core.client import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.config import RetentionConfig
+from batch_assets.core.errors import BatchAssetsError, BusyError
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger.records import STORED, Batch, RequestFile
+from batch_assets.core.request_files import StoredRequestFile
+from batch_assets.core.response_store import PASSING, load_standing
+from batch_assets.core.root import Root, response_parts
+
+_DAY = 86400.0
+# A batch that could not be deleted is tried again after this long.
+_AGAIN_SECONDS = 3600.0
+
+
+def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> list[str]:
+    """Deletes what is due of a pipeline, of all its partitions.
+
+    Returns:
+        What went wrong, for people.
+    """
+    if retention.batches_days is None and retention.request_files_days is None:
+        return []
+    problems: list[str] = []
+    try:
+        # Nobody reads request files for a new submission or a retry meanwhile.
+        with leases.hold(root.ledger, f"requests:{pipeline}") as lease:
+            if retention.batches_days is not None:
+                problems += _delete_batches(root, pipeline, retention.batches_days * _DAY, lease)
+            if retention.request_files_days is not None:
+                _remove_request_files(root, pipeline, retention.request_files_days * _DAY, lease)
+    except BusyError:
+        return problems  # the next run does it
+    except (BatchAssetsError, ApiError, OSError) as error:
+        problems.append(f"retention: {error}")
+    return problems
+
+
+def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list[str]:
+    with root.ledger.read() as tx:
+        due = batches.collected_before(tx, pipeline, tx.now - age)
+    if not due:
+        return []
+    root.check_endpoint()
+    problems = []
+    for batch in due:
+        lease.check()
+        problem = _not_stored(root, batch) or _delete(root, batch)
+        if problem is not None:
+            problems.append(f"{batch.id} is not deleted at the API: {problem}")
+            with root.ledger.write() as tx:
+                batches.not_before(tx, batch.id, tx.now + _AGAIN_SECONDS)
+    return problems
+
+
+def _not_stored(root: Root, batch: Batch) -> str | None:
+    """Why the batch's answers are not safe here, None when they are. They are read to the last row."""
+    assert batch.pipeline is not None and batch.file_id is not None, "it was collected"
+    with root.ledger.read() as tx:
+        wanted = files.by_id(tx, batch.file_id).requests
+    parts = response_parts(batch.pipeline, batch.id)
+    place = root.storage.uri(*parts)
+    try:
+        with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as file:
+            rows = sum(len(rows) for rows in file.iter_batches(4096, use_threads=False))
+    except (OSError, pa.ArrowException) as error:
+        return f"its answers cannot be read from {place}: {error}"
+    return f"{place} holds {rows} answers to {wanted} requests" if rows != wanted else None
+
+
+def _delete(root: Root, batch: Batch) -> str | None:
+    """Deletes a batch; why not, None when it is done.
+
+    A first 404 may mean a key of another workspace. After a try whose outcome is unknown it means done.
+
+    Errors:
+        NotSentError: the API cannot be reached.
+    """
+    reason = "retention.batches_days have passed, its answers are stored"
+    with root.ledger.write() as tx:
+        if not batches.move(tx, batch.id, ("collected", "deleting"), "deleting", reason):
+            return None
+    try:
+        root.api.delete(batch.id)
+    except UnknownOutcomeError as error:
+        return f"{error}; it is tried again"
+    except NotFoundError as error:
+        if batch.state == "deleting":
+            _deleted(root, batch, "the API does not know it any more")
+            return None
+        return _kept(root, batch, f"404: {error}. Is ANTHROPIC_API_KEY of the workspace that submitted it?")
+    except NotSentError as error:
+        _kept(root, batch, str(error))
+        raise
+    except RefusedError as error:
+        return _kept(root, batch, str(error))
+    _deleted(root, batch, "the API has deleted it")
+    return None
+
+
+def _deleted(root: Root, batch: Batch, reason: str) -> None:
+    with root.ledger.write() as tx:
+        batches.move(tx, batch.id, ("deleting",), "deleted", reason)
+
+
+def _kept(root: Root, batch: Batch, reason: str) -> str:
+    """Nothing was deleted: the batch stands as before, unless an earlier try may have come through."""
+    if batch.state == "collected":
+        with root.ledger.write() as tx:
+            batches.move(tx, batch.id, ("deleting",), "collected", reason)
+    return reason
+
+
+def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -> None:
+    with root.ledger.read() as tx:
+        candidates = [file for file in submissions.old_files(tx, pipeline, tx.now - age) if _is_over(tx, file)]
+    if not candidates:
+        return
+    needed = _files_to_ask_again_from(root, pipeline)
+    for file in candidates:
+        lease.check()
+        if file.id in needed:
+            continue
+        root.storage.remove(*StoredRequestFile.of(root, file).parts)
+        with root.ledger.write() as tx:
+            tx.record("file", file.id, file.state, submissions.REMOVED, "retention.request_files_days")
+
+
+def _is_over(tx: Transaction, file: RequestFile) -> bool:
+    """Whether nothing is under way that the file could be needed for."""
+    watched = {watched.id for _, watched in files.watched(tx)}
+    return file.id not in watched and all(batch.state in STORED for batch in batches.of_file(tx, file.id))
+
+
+def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
+    """Request files with requests whose last word is a passing failure: a retry copies their lines."""
+    standing = load_standing(root.storage, pipeline)
+    passing = standing.place[standing.state >> 16 == PASSING]
+    numbers = np.unique(np.searchsorted(standing.files.starts, passing, side="right") - 1)
+    names = [standing.files.names[number].removesuffix(".parquet") for number in numbers.tolist()]
+    with root.ledger.read() as tx:
+        found = [batches.by_id(tx, name) for name in names]
+    return {batch.file_id for batch in found if batch is not None and batch.file_id is not None}

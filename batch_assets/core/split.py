@@ -1,0 +1,91 @@
+"""Request files that the API calls too large: cut in two, down to the request that is too large by itself.
+
+In the state `too_large` the file holds its requests until the parts do, so a process may be killed at any
+point: the parts are named after the file, and who does it again writes the same ones.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+import numpy as np
+import pyarrow as pa
+
+from batch_assets.core.ledger import Lease, files
+from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.parquet import TableWriter
+from batch_assets.core.request_files import StoredRequestFile, body_bytes
+from batch_assets.core.response_store import RESPONSE_SCHEMA
+from batch_assets.core.root import Root, refusal_parts, submission_parts
+
+_CHUNK = 1 << 20
+
+
+def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
+    """Puts two files of about half the bytes in the place of one, in one transaction.
+
+    Args:
+        file: in the state `too_large`, of more than one request.
+        lease: of the file.
+
+    Returns:
+        The parts, ready to be sent.
+    """
+    stored = StoredRequestFile.of(root, file)
+    ends = stored.scan().ends
+    # At a line end, as near to the middle as it gets, with a request on either side of it.
+    at = int(np.abs(ends[:-1] - ends[-1] / 2).argmin())
+    pieces = [(0, int(ends[at]), at + 1), (int(ends[at]), int(ends[-1]), len(ends) - at - 1)]
+    folder = submission_parts(file.pipeline, file.partition, file.submission_id)
+    parts = []
+    for name, (start, end, requests) in zip(files.part_names(file.name), pieces, strict=True):
+        with root.storage.write(*folder, name) as scratch, root.storage.open(*stored.parts) as source:
+            with scratch.open("wb") as target:
+                _copy(source, target, start, end, lease)
+            lease.check()
+        parts.append({"name": name, "requests": requests, "bytes": body_bytes(end - start)})
+    with root.ledger.write() as tx:
+        lease.confirm(tx)
+        return files.replace(tx, file, parts)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int, lease: Lease) -> None:
+    source.seek(start)
+    while start < end:
+        chunk = source.read(min(_CHUNK, end - start))
+        lease.check()
+        target.write(chunk)
+        start += len(chunk)
+
+
+def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
+    """Records the API's refusal of a single request as its answer: the same bytes would be refused again.
+
+    Args:
+        file: in the state `too_large`, of one request.
+        lease: of the file.
+    """
+    stored = StoredRequestFile.of(root, file)
+    target = root.storage.path(*refusal_parts(file.pipeline, file.id))
+    with root.ledger.read() as tx:
+        now = tx.now
+    row: dict[str, Any] = {
+        **dict.fromkeys(RESPONSE_SCHEMA.names),
+        "digest": stored.digests().tobytes(),
+        "custom_id": next(stored.custom_ids_at([0])),
+        "result_type": "errored",
+        "error_type": "request_too_large",
+        "error_message": file.error,
+        "attempts": file.attempt,
+        "ended_at": datetime.fromtimestamp(now, UTC),
+    }
+    schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{now:020.6f}".encode()})
+    with root.storage.scratch_file(target) as scratch:
+        with TableWriter(scratch, schema) as writer:
+            writer.write(pa.Table.from_pylist([row], schema=schema))
+        lease.check()
+        root.storage.publish(scratch, target)
+    with root.ledger.write() as tx:
+        lease.confirm(tx)
+        files.given_up(tx, file.id, "its request is too large by itself")

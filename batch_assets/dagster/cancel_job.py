@@ -1,0 +1,65 @@
+"""`<name>_cancel`: the job that cancels a pipeline from the UI."""
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from batch_assets.core.cancel import CancelReport, cancel
+from batch_assets.core.root import Root
+from batch_assets.dagster.failures import explained
+from batch_assets.dagster.pipelines import pipelines_in
+
+
+class CancelConfig(dg.Config):
+    """What to cancel of the pipeline; left alone, all of it."""
+
+    partition: str | None = None
+    batch_id: str | None = None
+
+
+def build_message_batch_cancel_jobs(assets: Iterable[dg.AssetsDefinition]) -> list[dg.JobDefinition]:
+    """A job `<name>_cancel` for every pipeline among assets.
+
+    It ends the pipeline's open batches at the API and sends nothing more of it. What was answered by then is
+    kept; the next run of the pipeline asks for the rest. Its config may name one partition, or one batch.
+
+    Args:
+        assets: as `build_message_batch_assets` returns them.
+    """
+    specs = (spec for asset in assets for spec in asset.specs)
+    return [_job(name) for name in pipelines_in(specs)]
+
+
+def _job(name: str) -> dg.JobDefinition:
+    @dg.op(name=f"{name}__cancel", description=f"Ends the batches of {name} at the API.")
+    def cancel_batches(context: dg.OpExecutionContext, config: CancelConfig) -> None:
+        with explained(), Root.from_env() as root:
+            report = cancel(root, config.batch_id or name, config.partition)
+        _log(context, report)
+
+    @dg.job(
+        name=f"{name}_cancel",
+        description=(
+            f"Cancels {name}: ends its open batches and sends nothing more of it. Answers that arrived before are "
+            "kept; materialize requests and batches to ask for the rest."
+        ),
+    )
+    def cancel_job() -> None:
+        cancel_batches()
+
+    return cancel_job
+
+
+def _log(context: dg.OpExecutionContext, report: CancelReport) -> None:
+    for batch_id in report.canceled:
+        context.log.info(f"{batch_id}: the API ends it")
+    for batch_id in report.ended:
+        context.log.info(f"{batch_id}: it had ended; its answers are kept")
+    for file_id in report.unsent:
+        context.log.info(f"{file_id}: it is not sent any more")
+    for file_id, what in report.in_doubt.items():
+        context.log.warning(f"{file_id}: {what}")
+    for entity in report.shared:
+        context.log.warning(f"{entity}: left as it is, another partition waits on it")
+    if report.problems:
+        raise dg.Failure(description="; ".join(report.problems), allow_retries=True)

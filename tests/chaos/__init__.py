@@ -1,0 +1,1 @@
+"""The kill campaign: real processes, a real server, real kills, judged from outside."""

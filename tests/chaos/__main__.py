@@ -1,0 +1,40 @@
+"""`python -m tests.chaos`: kills, faults and crashes, and one table of what they cost. 0 is the only good number.
+
+Exits with 1 when a row was lost, a request paid twice or a batch orphaned, or a trial went wrong otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.campaign import BENCHES, run_campaign
+from tests.chaos.table import as_markdown, as_text
+
+
+def main() -> int:
+    """Runs the campaign and prints its table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    help_ = "of the process, by position and at random times; default: what fits into 10 minutes"
+    parser.add_argument("--kills", type=int, help=help_)
+    parser.add_argument("--seed", type=int, default=1, help="of what is chosen at random")
+    parser.add_argument("--benches", type=int, default=BENCHES, help="trials at a time")
+    parser.add_argument("--no-dagster", action="store_true", help="leave out daemon, code server and run worker")
+    parser.add_argument("--markdown", action="store_true", help="print the table for a page")
+    parser.add_argument("--folder", type=Path, help="where the trials' files lie; default a temporary folder")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="chaos-", dir=given.folder) as folder:
+        lines = run_campaign(
+            Path(folder), kills=given.kills, seed=given.seed, benches=given.benches, dagster=not given.no_dagster
+        )
+    bad = [what for line in lines for what in line.bad]
+    for what in bad:
+        print(what, file=sys.stderr)
+    print((as_markdown if given.markdown else as_text)(lines))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

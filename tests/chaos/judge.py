@@ -1,0 +1,101 @@
+"""The judge: an observer outside the program, with the emulator's log, the files and the ledger as they lie."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+
+from batch_assets.emulator import Emulator, text_digest
+
+_DIGEST_CHARACTERS = 22
+
+Accepted = Mapping[str, list[str]]
+"""Batch id -> the custom_ids it was accepted with."""
+
+
+@dataclass
+class Verdict:
+    """What a trial has done to the data.
+
+    Attributes:
+        lost: rows that do not stand in the results exactly once with their own answer.
+        twice: requests that the API accepted again although nothing asked for it.
+        orphaned: accepted batches of ours that the ledger does not know.
+        problems: what else is wrong, in words.
+    """
+
+    lost: int = 0
+    twice: int = 0
+    orphaned: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.twice or self.orphaned or self.problems)
+
+    def __str__(self) -> str:
+        counts = f"{self.lost} rows lost, {self.twice} requests paid twice, {self.orphaned} orphaned batches"
+        return "; ".join([counts, *self.problems])
+
+
+def accepted_by(emulator: Emulator, workspace: str, since: int = 0) -> dict[str, list[str]]:
+    """What a workspace's batches were accepted with, from the emulator's own log and the bodies it keeps."""
+    ids = [entry["id"] for entry in emulator.log()[since:] if entry["workspace"] == workspace]
+    return {batch_id: _custom_ids(emulator.state / "bodies" / f"{batch_id}.json") for batch_id in ids}
+
+
+def _custom_ids(body: Path) -> list[str]:
+    return [request["custom_id"] for request in orjson.loads(body.read_bytes())["requests"]]
+
+
+def judge(
+    root: Path, pipeline: str, rows: Mapping[str, str], accepted: Accepted, ask_again: Collection[str] = ()
+) -> Verdict:
+    """Compares what lies under a root with what the API accepted.
+
+    Args:
+        rows: the dataset, row key -> text.
+        accepted: every batch of ours, whoever sent it.
+        ask_again: digests, as in custom_ids, that may be accepted once more, because they failed in passing.
+    """
+    verdict = Verdict()
+    verdict.lost = rows_lost(root / pipeline / "results" / "results.parquet", rows)
+    asked = Counter(custom_id[-_DIGEST_CHARACTERS:] for ids in accepted.values() for custom_id in ids)
+    verdict.twice = sum(max(0, times - 1 - (digest in ask_again)) for digest, times in asked.items())
+    verdict.orphaned = len(set(accepted) - _known_batches(root / "ledger.db"))
+    leftovers = sorted(str(path.relative_to(root)) for path in root.rglob("*.tmp"))
+    if leftovers:
+        verdict.problems.append(f"left over: {', '.join(leftovers)}")
+    return verdict
+
+
+def rows_lost(results: Path, rows: Mapping[str, str]) -> int:
+    """Rows of the dataset that are not in a table exactly once with their own answer, and rows too many."""
+    if not results.exists():
+        return len(rows)
+    found: Counter[str] = Counter()
+    right: set[str] = set()
+    for row in pq.read_table(results, columns=["id", "result_type", "response_text"]).to_pylist():
+        found[row["id"]] += 1
+        # The emulator's answer names the text that it answers.
+        own = f"to text {text_digest(rows.get(row['id'], ''))}:"
+        if row["result_type"] == "succeeded" and own in row["response_text"]:
+            right.add(row["id"])
+    return sum(found[key] != 1 or key not in right for key in rows) + len(found.keys() - rows.keys())
+
+
+def same_table(first: Path, second: Path) -> bool:
+    """Whether two tables hold the same rows in the same order."""
+    return first.exists() and second.exists() and pq.read_table(first).equals(pq.read_table(second))
+
+
+def _known_batches(ledger: Path) -> set[str]:
+    with closing(sqlite3.connect(ledger)) as database:
+        return {row[0] for row in database.execute("select id from batch where file_id is not null")}

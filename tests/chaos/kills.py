@@ -1,0 +1,66 @@
+"""Kills of the process: at every I/O boundary of every stage, and at random times."""
+
+from __future__ import annotations
+
+import random
+
+from tests.chaos.bench import Bench
+from tests.chaos.judge import Verdict
+
+STAGES = {
+    "requests": "kill -9 in requests",
+    "batches": "kill -9 in batches",
+    "retry": "kill -9 in batches, asking again",
+    "collection": "kill -9 in collection",
+    "results": "kill -9 in results",
+}
+"""Stages, and what their kills are called."""
+RANDOM = "kill -9 at a random time"
+# In one root at most, then it may finish.
+_KILLS_IN_A_ROW = 6
+
+
+def positions(bench: Bench, stage: str) -> tuple[str, ...]:
+    """What stands at each kill position of a stage, from a run that nobody kills."""
+    with bench.trial(bench.prepared(stage)) as trial:
+        end = trial.run(stage, count=True)
+    if end.failed:
+        raise RuntimeError(f"{stage} fails without a fault:\n{end.log}")
+    return end.points
+
+
+def kill_at(bench: Bench, stage: str, position: int) -> tuple[Verdict, str, int]:
+    """Kills a stage at a position, then finishes in a new process.
+
+    Returns:
+        The verdict, where it was killed, and 1, or 0 when the stage ended before it came to the position.
+    """
+    with bench.trial(bench.prepared(stage)) as trial:
+        end = trial.run(stage, kill_at=position)
+        # A person starts anew from the dataset, the sensor goes on with what is there.
+        verdict = trial.finish(from_dataset=stage == "requests" or position % 2 == 0)
+        if end.failed:
+            verdict.problems.append(f"it failed:\n{end.log}")
+        return verdict, f"position {position}, {end.killed_at}", int(end.killed)
+
+
+def kill_at_random(bench: Bench, seed: int, most: int = _KILLS_IN_A_ROW) -> tuple[Verdict, str, int]:
+    """Kills the whole chain over and over in one root, each time somewhere else, until it has come through.
+
+    Returns:
+        The verdict, when it was killed, and how often.
+    """
+    chosen = random.Random(seed)
+    times: list[str] = []
+    longest = bench.chain_seconds
+    with bench.trial(bench.prepared("requests")) as trial:
+        while len(times) < most:
+            after = chosen.uniform(0.001, longest)
+            end = trial.run("chain", kill_after=after)
+            if not end.killed:
+                break
+            times.append(f"{after:.3f} s")
+        verdict = trial.finish(from_dataset=chosen.random() < 0.5 or len(times) == most)
+        if end.failed:
+            verdict.problems.append(f"it failed:\n{end.log}")
+        return verdict, f"seed {seed}, after {', '.join(times)}", len(times)

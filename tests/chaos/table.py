@@ -1,0 +1,58 @@
+"""What the campaign shows: one line for each kind of fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from tests.chaos.judge import Verdict
+
+COLUMNS = ("fault", "times tried", "rows lost", "requests paid twice", "orphaned batches")
+
+
+@dataclass
+class Line:
+    """One kind of fault.
+
+    Attributes:
+        passed_by: trials that ended before the fault could strike: not counted as tried.
+        bad: what was wrong, with the place of the fault.
+    """
+
+    fault: str
+    tried: int = 0
+    lost: int = 0
+    twice: int = 0
+    orphaned: int = 0
+    passed_by: int = 0
+    bad: list[str] = field(default_factory=list)
+
+    def add(self, verdict: Verdict, where: str, faults: int) -> None:
+        """Counts a trial in which that many faults struck."""
+        self.tried += faults
+        self.passed_by += faults == 0
+        self.lost += verdict.lost
+        self.twice += verdict.twice
+        self.orphaned += verdict.orphaned
+        if not verdict.good:
+            self.bad.append(f"{self.fault}: {where}: {verdict}")
+
+    def cells(self) -> tuple[str, ...]:
+        return (self.fault, *(f"{number:,}" for number in (self.tried, self.lost, self.twice, self.orphaned)))
+
+
+def as_text(lines: Iterable[Line]) -> str:
+    """The table for a terminal."""
+    rows = [COLUMNS, *(line.cells() for line in lines)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
+    shown = [
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return "\n".join([shown[0], "-" * len(shown[0]), *shown[1:]])
+
+
+def as_markdown(lines: Iterable[Line]) -> str:
+    """The table for a page."""
+    rows = [COLUMNS, ("---", *["---:"] * (len(COLUMNS) - 1)), *(line.cells() for line in lines)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

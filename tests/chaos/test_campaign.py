@@ -1,0 +1,155 @@
+"""The part of the kill campaign that fits here; `make chaos` runs all of it."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.emulator import text_digest
+from tests.chaos import api_faults, kills
+from tests.chaos.bench import Bench
+from tests.chaos.judge import Verdict, rows_lost
+from tests.chaos.table import Line, as_markdown, as_text
+from tests.core.support import CREATE, texts
+
+POSITIONS = 4
+"""Of each stage: one in each part of it."""
+
+
+@pytest.fixture(scope="module")
+def positions(bench: Bench) -> dict[str, tuple[str, ...]]:
+    """What stands at each kill position of each stage."""
+    return {stage: kills.positions(bench, stage) for stage in kills.STAGES}
+
+
+@pytest.mark.parametrize("stage", kills.STAGES)
+def test_killed_at_positions_all_over_a_stage(
+    bench: Bench, positions: dict[str, tuple[str, ...]], stage: str
+) -> None:
+    count = len(positions[stage])
+    assert count > 30
+    chosen = random.Random()
+    parts = [count * part // POSITIONS for part in range(POSITIONS + 1)]
+    killed = 0
+    for first, last in pairwise(parts):
+        verdict, where, kill = kills.kill_at(bench, stage, chosen.randint(first + 1, last))
+        assert verdict.good, f"{where}: {verdict}"
+        killed += kill
+    assert killed >= POSITIONS - 1  # a stage may end a little earlier than when it was counted
+
+
+def test_every_commit_rename_send_and_parquet_file_is_a_position(positions: dict[str, tuple[str, ...]]) -> None:
+    seen = {stage: set(names) for stage, names in positions.items()}
+    for stage, names in seen.items():
+        assert {"before commit", "after commit", "before execute"} <= names, stage
+        assert ("after replace" in names) and ("before fsync" in names), stage
+    for stage in ("batches", "retry", "collection"):
+        assert {"before socket.send", "after socket.send", "before socket.recv"} <= seen[stage], stage
+    for stage in ("requests", "collection", "results"):
+        assert {"before ParquetWriter", "after ParquetWriter.close"} <= seen[stage], stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "begins", "ends"),
+    [
+        ("batches", "after socket.send", "before replace"),  # a receipt
+        ("retry", "before fsync", "before replace"),  # a request file of the next attempt
+        ("collection", "after replace", "after commit"),  # a download whose answers are stored
+    ],
+)
+def test_nothing_is_left_over_of_a_file_that_was_being_written(
+    bench: Bench, positions: dict[str, tuple[str, ...]], stage: str, begins: str, ends: str
+) -> None:
+    names = positions[stage]
+    position = names.index(ends, names.index(begins)) + 1
+    for shift in sorted(range(-5, 6), key=abs):  # what the network delivers at once differs from run to run
+        with bench.trial(bench.prepared(stage)) as trial:
+            if trial.run(stage, kill_at=position + shift).killed_at == ends:
+                assert list(trial.root.rglob("*.tmp")) or stage == "collection"
+                assert trial.finish(from_dataset=True).problems == []
+                return
+    pytest.fail(f"never killed {ends}")
+
+
+def test_killed_at_random_times(bench: Bench) -> None:
+    chosen = random.Random()
+    killed = 0
+    while killed < 4:
+        verdict, where, kill = kills.kill_at_random(bench, chosen.getrandbits(32), most=3)
+        assert verdict.good, f"{where}: {verdict}"
+        killed += kill
+
+
+@pytest.mark.parametrize("fault", sorted({case.fault for case in api_faults.cases()}))
+def test_one_place_of_each_fault_of_the_api(bench: Bench, fault: str) -> None:
+    case = random.choice([case for case in api_faults.cases() if case.fault == fault])
+    verdict, where, struck = api_faults.run_case(bench, case)
+    assert struck, where
+    assert verdict.good, f"{where}: {verdict}"
+
+
+def test_the_judge_sees_a_request_paid_twice_and_an_orphan(bench: Bench) -> None:
+    """A batch that comes in behind the ledger's back, with requests that are paid already."""
+    with bench.trial(bench.prepared("requests")) as trial:
+        assert trial.finish(from_dataset=True).good
+        (batch, *_) = trial.accepted()
+        body = (bench.emulator.state / "bodies" / f"{batch}.json").read_bytes()
+        api_faults.post(bench.emulator.url, trial.key, body)
+        verdict = trial.finish(from_dataset=True)
+        assert (verdict.lost, verdict.twice, verdict.orphaned) == (0, 2, 1)
+
+
+def test_the_judge_sees_a_create_that_is_simply_repeated(bench: Bench) -> None:
+    """With no ledger to remember the first, the second is sent: what the campaign is there to find."""
+    with bench.trial(bench.prepared("batches")) as trial:
+        kept = (trial.root / "ledger.db").read_bytes()
+        bench.emulator.faults([{"match": {**CREATE, "nth": 1}, "action": {"drop": "after_commit"}}])
+        trial.run("batches")
+        bench.emulator.reset_faults()
+        for path in trial.root.glob("*/requests/*/*.batch.json"):
+            path.unlink()
+        for path in trial.root.glob("ledger.db*"):
+            path.unlink()
+        (trial.root / "ledger.db").write_bytes(kept)
+        verdict = trial.finish(from_dataset=False)
+        assert verdict.twice > 0
+        assert verdict.orphaned > 0
+
+
+def _row(key: str, text: str, **other: Any) -> dict[str, Any]:
+    own = f"An emulated reply to text {text_digest(text)}: {text}"
+    return {"id": key, "result_type": "succeeded", "response_text": own} | other
+
+
+@pytest.mark.parametrize(
+    ("rows", "lost"),
+    [
+        ([_row("row-0", "the text of row 0"), _row("row-1", "the text of row 1")], 0),
+        ([_row("row-0", "the text of row 0")], 1),
+        ([_row("row-0", "the text of row 0"), _row("row-1", "the text of row 0")], 1),
+        ([_row("row-0", "the text of row 0"), _row("row-1", "", result_type="pending", response_text=None)], 1),
+        ([_row("row-0", "the text of row 0"), *[_row("row-1", "the text of row 1")] * 2], 1),
+        ([_row("row-0", "the text of row 0"), _row("row-1", "the text of row 1"), _row("row-9", "")], 1),
+    ],
+)
+def test_what_counts_as_a_lost_row(tmp_path: Path, rows: list[dict[str, Any]], lost: int) -> None:
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")
+    assert rows_lost(tmp_path / "results.parquet", texts(2)) == lost
+    assert rows_lost(tmp_path / "nothing.parquet", texts(2)) == 2
+
+
+def test_the_table_shows_what_went_wrong() -> None:
+    line = Line("kill -9 in batches")
+    line.add(Verdict(), "position 1", 1)
+    line.add(Verdict(), "position 999", 0)  # never came to it
+    assert (line.tried, line.passed_by, line.bad) == (1, 1, [])
+    line.add(Verdict(lost=3, twice=2, orphaned=1), "position 7", 1)
+    assert line.bad == ["kill -9 in batches: position 7: 3 rows lost, 2 requests paid twice, 1 orphaned batches"]
+    assert as_markdown([line]).splitlines()[-1] == "| kill -9 in batches | 2 | 3 | 2 | 1 |"
+    assert as_text([line]).splitlines()[-1].split() == ["kill", "-9", "in", "batches", "2", "3", "2", "1"]

@@ -1,0 +1,104 @@
+"""What the processes under test do: one stage, or everything that is left until the last row is final."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from batch_assets.core.chain import collect_results
+from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
+from batch_assets.core.ledger import batches
+from batch_assets.core.poll import poll
+from batch_assets.core.requests import build_requests
+from batch_assets.core.responses import collect_batch
+from batch_assets.core.results import write_results
+from batch_assets.core.root import Root
+from batch_assets.core.submit import submit_batches
+from tests.core.support import make_pipeline
+
+NAME = "asked"
+# Where the first end of a trial is kept, beside its root, to be compared with the table after the rerun.
+FIRST_TABLE = "first.parquet"
+_DEADLINE = 90.0
+
+
+def pipeline_in(folder: Path, max_requests: int) -> Pipeline:
+    """The pipeline over the dataset that lies in a folder."""
+    dataset = {"path": "rows.jsonl", "key": "id"}
+    return make_pipeline(folder, dataset, name=NAME, batching={"max_requests": max_requests})
+
+
+def requests(root: Root, pipeline: Pipeline) -> None:
+    build_requests(root, pipeline)
+
+
+def submit(root: Root, pipeline: Pipeline) -> None:
+    submit_batches(root, pipeline.name)
+
+
+def collection(root: Root, pipeline: Pipeline) -> None:
+    poll(root, now=True)
+    with root.ledger.read() as tx:
+        ended = batches.in_state(tx, "ended", pipeline=pipeline.name)
+    for batch in ended:
+        collect_batch(root, batch)
+
+
+def results(root: Root, pipeline: Pipeline) -> None:
+    write_results(root, pipeline.name)
+
+
+def chain(root: Root, pipeline: Pipeline) -> None:
+    """Everything from the dataset on, as a person asks for it."""
+    build_requests(root, pipeline)
+    unattended(root, pipeline, by_person=True)
+
+
+def unattended(root: Root, pipeline: Pipeline, *, by_person: bool = False) -> None:
+    """What the sensor asks for, until every row has its final type."""
+    end = time.monotonic() + _DEADLINE
+    while True:
+        trouble: object = "rows are pending"
+        try:
+            submit_batches(root, pipeline.name, unattended=not by_person)
+            poll(root, now=True)
+            done = collect_results(root, pipeline.name)
+            with root.ledger.read() as tx:
+                under_way = batches.in_state(tx, "open", "ended", pipeline=pipeline.name)
+            if done.results is not None and done.results.final and not under_way:
+                return
+            trouble = done.problems or trouble
+        except (BusyError, LeaseLostError, UnreachableError) as error:
+            trouble = error  # the next run does it
+        if time.monotonic() > end:
+            raise TimeoutError(f"not final after {_DEADLINE:.0f} s: {trouble}")
+        time.sleep(0.02)
+
+
+def _and_again(work: Callable[[Root, Pipeline], None]) -> Callable[[Root, Pipeline], None]:
+    """Then keeps the table, and runs everything once more, which must change nothing."""
+
+    def run(root: Root, pipeline: Pipeline) -> None:
+        work(root, pipeline)
+        table = root.storage.path(pipeline.name, "results", "results.parquet")
+        shutil.copyfile(table, Path(root.settings.root).parent / FIRST_TABLE)
+        chain(root, pipeline)
+
+    return run
+
+
+TASKS: dict[str, Callable[[Root, Pipeline], Any]] = {
+    "requests": requests,
+    "batches": submit,
+    "collection": collection,
+    "results": results,
+    "retry": submit,
+    "chain": chain,
+    "unattended": unattended,
+    "finish": _and_again(unattended),
+    "finish from the dataset": _and_again(chain),
+}

@@ -1,0 +1,159 @@
+"""`batch-assets cancel`, `run --retry-failed` and `status --history`, as a person types them."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import pandas as pd
+import pytest
+
+from .support import BATCHES, DEADLINE, Project
+
+CREATE = {"method": "POST", "path": BATCHES}
+
+
+@pytest.fixture(autouse=True)
+def quick_cancel(project: Project) -> None:
+    assert project.emulator is not None
+    project.emulator.settings(cancel_delay=0.0)
+
+
+@contextmanager
+def running(project: Project, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`batch-assets run asked` once its batch runs at the API."""
+    assert project.emulator is not None
+    project.emulator.settings(latency=3600.0)
+    process = project.start("run", "asked", *options)
+    try:
+        before, end = len(project.accepted()), time.monotonic() + DEADLINE
+        while len(project.accepted()) == before or "1 open" not in project.run("status", "asked").stdout:
+            assert process.poll() is None
+            assert time.monotonic() < end, "no batch"
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def ledger(project: Project, statement: str) -> None:
+    with closing(sqlite3.connect(project.folder / "data" / "emulated" / "ledger.db")) as opened, opened:
+        opened.execute(statement)
+
+
+def table(project: Project) -> pd.DataFrame:
+    return pd.read_parquet(project.folder / "data" / "emulated" / "asked" / "results")
+
+
+def test_cancel_a_run_that_goes_on_in_another_terminal_then_ask_again(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two"])
+    with running(project) as process:
+        (batch,) = project.accepted()
+        done = project.run("cancel", "asked")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"{batch['id']}: the API ends it" in done.stdout
+        assert "1 batch canceled, 0 request files not sent" in done.stdout
+        out, _ = process.communicate(timeout=DEADLINE)
+        assert process.returncode == 3, "rows are without an answer"
+        assert "canceled" in out
+    assert "nothing: canceled, complete since" in project.run("status", "asked").stdout
+    again = project.run("cancel", "asked")
+    assert (again.returncode, again.stdout) == (0, "Nothing had to be canceled.\n")
+
+    project.emulator.settings(latency=0.0)
+    assert project.run("run", "asked").returncode == 0
+    assert list(table(project)["attempts"]) == [2, 2]
+    assert len(project.accepted()) == 2
+
+
+def test_cancel_says_what_to_do_about_what_it_does_not_know(project: Project) -> None:
+    nothing = project.run("cancel", "asked")
+    assert nothing.returncode == 1
+    assert "Nothing was run yet" in nothing.stderr
+    project.add_pipeline("asked", ["one"])
+    assert project.run("run", "asked").returncode == 0
+    unknown = project.run("cancel", "msgbatch_elsewhere")
+    assert unknown.returncode == 1
+    assert unknown.stderr.startswith("Error: the ledger of ")
+    assert "`batch-assets list` shows" in unknown.stderr
+    assert "pipelines there: asked" in project.run("cancel", "other").stderr
+
+
+def test_the_api_not_taking_a_cancel_ends_it_with_1(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one"])
+    with running(project):
+        cancel = {"method": "POST", "path": f"{BATCHES}/*/cancel"}
+        project.emulator.faults([{"match": cancel, "action": {"status": 403}}])
+        done = project.run("cancel", "asked")
+        assert done.returncode == 1
+        assert "problem: msgbatch_" in done.stderr
+
+
+def test_retry_failed_asks_for_what_was_given_up_once_more(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two"])
+    project.emulator.faults(
+        [{"match": {**CREATE, "times": 1}, "action": {"error_mix": {"permission_error": 1.0}}}]
+    )
+    assert project.run("run", "asked").returncode == 3
+    assert project.run("run", "asked").returncode == 3, "nothing is asked again unasked"
+    assert len(project.accepted()) == 1
+    done = project.run("run", "asked", "--retry-failed")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(table(project)["attempts"]) == [2, 2]
+
+
+def test_the_history_is_whole_in_a_pipe_and_fits_a_terminal(project: Project) -> None:
+    project.add_pipeline("asked", ["one"])
+    project.add_pipeline("other", ["two"])
+    assert project.run("run", "asked").returncode == 0
+    assert project.run("run", "other").returncode == 0
+    done = project.run("status", "asked", "--history")
+    lines = done.stdout.splitlines()
+    parsed = [
+        re.fullmatch(r"(\S+ \S+Z)  (\w+) +(\S+) +(\S+) -> (\w+) +(.+)  \[(\S+:\d+)\]", line) for line in lines
+    ]
+    assert all(parsed), lines
+    found = [match.groups() for match in parsed if match]
+    assert [what[1:2] + what[3:5] for what in found] == [
+        ("submission", "-", "registered"),
+        ("file", "-", "ready"),
+        ("submission", "registered", "began"),
+        ("file", "ready", "sending"),
+        ("file", "sending", "submitted"),
+        ("batch", "-", "open"),
+        ("batch", "open", "ended"),
+        ("batch", "ended", "collected"),
+        ("file", "submitted", "collected"),
+        ("submission", "began", "final"),
+    ]
+    assert [what[0] for what in found] == sorted(what[0] for what in found)
+    assert {what[2] for what in found if what[1] == "batch"} == {project.accepted()[0]["id"]}
+
+    code, shown = project.run_in_terminal("status", "asked", "--history")
+    assert code == 0
+    short = shown.replace("\r", "").splitlines()
+    assert len(short) == len(lines)
+    assert max(map(len, short)) <= 120
+    assert any("/part-00000.jsonl" in line for line in short)
+    assert "--history is of one pipeline" in project.run("status", "--history").stderr
+
+
+def test_status_says_until_when_results_can_be_had(project: Project) -> None:
+    project.add_pipeline("asked", ["one"])
+    with running(project):
+        shown = project.run("status", "asked").stdout
+        assert re.search(r"in_progress, sent .* ago, results until \d{4}-\d\d-\d\d\n", shown)
+        assert "its results end" not in shown
+    (batch,) = project.accepted()
+    ledger(project, "update batch set created_at = created_at - 86400 * 27 - 600")
+    assert f"{batch['id']}: its results end in 47 h " in project.run("status", "asked").stdout
+    ledger(project, "update batch set created_at = created_at - 86400 * 2")
+    assert f"{batch['id']}: its results end already" in project.run("status", "asked").stdout

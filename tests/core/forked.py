@@ -1,0 +1,187 @@
+"""Children that cost a fork, not a start: a process with everything imported runs functions in them.
+
+`ForkServer` starts that process. Children of one call begin together, and one that is told to die at its n-th
+I/O boundary is killed there as by `kill -9`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import sqlalchemy as sa
+
+_PROJECT = Path(__file__).resolve().parents[2]
+# From here this module is found under the name that it has now.
+_IMPORTED_FROM = Path(__file__).resolve().parents[__name__.count(".")]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a child.
+
+    Attributes:
+        value: what its function returned, None when it did not get that far.
+        error: the traceback of what it raised, "" otherwise.
+        error_type: the name of that exception's class.
+        killed: it died at the boundary that was asked for.
+    """
+
+    value: Any
+    error: str
+    error_type: str
+    killed: bool
+
+
+class ForkServer:
+    """Use as a context manager.
+
+    Args:
+        modules: imported beforehand, besides what the functions' own modules import.
+        env: variables added to this process's own.
+    """
+
+    def __init__(self, *modules: str, env: Mapping[str, str] | None = None) -> None:
+        path = os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH", "")]))
+        self._modules, self._env = modules, os.environ | {"PYTHONPATH": path} | dict(env or {})
+        self._process: subprocess.Popen[bytes]
+
+    def __enter__(self) -> ForkServer:
+        # Standard error is the test's own: what a child says there is shown when the test fails.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__, *self._modules],
+            cwd=_IMPORTED_FROM,
+            env=self._env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        if error is not None:  # children may be at work still
+            self._process.terminate()
+        self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+    def run(self, *works: tuple[str, Mapping[str, Any]], die_at: int | None = None) -> list[Outcome]:
+        """Runs functions at once, one child each, and waits for all.
+
+        Args:
+            works: ("module:function", keyword arguments that JSON can carry).
+            die_at: each child is killed at this I/O boundary, counted from 1, if it comes that far.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"works": [[name, dict(arguments)] for name, arguments in works], "die_at": die_at}
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        assert line, "the fork server is gone"
+        return [Outcome(**entry) for entry in json.loads(line)]
+
+
+def _serve(modules: list[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what children print is no reply
+    for line in sys.stdin.buffer:
+        order = json.loads(line)
+        replies.write(json.dumps(_run_all(order["works"], order["die_at"])).encode() + b"\n")
+        replies.flush()
+
+
+def _run_all(works: list[tuple[str, dict[str, Any]]], die_at: int | None) -> list[dict[str, Any]]:
+    functions = [_function(name) for name, _ in works]
+    ready_out, ready_in = os.pipe()
+    go_out, go_in = os.pipe()
+    children: list[tuple[int, BinaryIO]] = []
+    for function, (_, arguments) in zip(functions, works, strict=True):
+        reply_out, reply_in = os.pipe()
+        process = os.fork()
+        if process == 0:
+            os.close(go_in)
+            os.write(ready_in, b".")
+            os.read(go_out, 1)  # ends when the server closes its end
+            _child(function, arguments, die_at, reply_in)
+        os.close(reply_in)
+        children.append((process, os.fdopen(reply_out, "rb")))
+    for _ in works:
+        os.read(ready_out, 1)
+    for descriptor in (go_in, go_out, ready_in, ready_out):
+        os.close(descriptor)
+    return [_outcome(process, reply) for process, reply in children]
+
+
+def _function(name: str) -> Any:
+    module, _, function = name.partition(":")
+    return getattr(importlib.import_module(module), function)
+
+
+def _child(function: Any, arguments: dict[str, Any], die_at: int | None, reply: int) -> None:
+    said: dict[str, Any] = {"value": None, "error": "", "error_type": ""}
+    try:
+        if die_at is not None:
+            _die_at(die_at)
+        said["value"] = function(**arguments)
+    except BaseException as error:
+        said |= {"error": traceback.format_exc(), "error_type": type(error).__name__}
+    with os.fdopen(reply, "wb") as out:
+        out.write(json.dumps(said).encode())
+    os._exit(0)
+
+
+def _outcome(process: int, reply: BinaryIO) -> dict[str, Any]:
+    with reply:
+        said = reply.read()
+    _, status = os.waitpid(process, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    if killed:
+        return {"value": None, "error": "", "error_type": "", "killed": True}
+    assert status == 0, f"a child ended with status {status}"
+    return {**json.loads(said), "killed": False}
+
+
+def _die_at(number: int) -> None:
+    """Kills this process at its n-th I/O boundary: a file opened or renamed, a transaction begun or committed.
+
+    Between a call of the API and what is done about its outcome lies always such a boundary.
+    """
+    left = number
+
+    def boundary(*_: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "os.rename" or (event == "open" and _is_data(arguments[0])):
+            boundary()
+
+    sys.addaudithook(audit)
+    sa.event.listen(sa.engine.Engine, "begin", boundary)
+    sa.event.listen(sa.engine.Engine, "commit", boundary)
+
+
+def _is_data(path: Any) -> bool:
+    return isinstance(path, str) and path.endswith((".jsonl", ".json", ".parquet", ".tmp"))
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1:])

@@ -1,0 +1,270 @@
+"""Many processes at one root, all begun at the same moment: each row answered, nothing paid twice."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from batch_assets.cli.headless import run_pipeline
+from batch_assets.core.chain import Work, collect_results, work_for
+from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import BusyError
+from batch_assets.core.ledger import rounds, submissions
+from batch_assets.core.poll import poll
+from batch_assets.core.requests import build_requests
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.core.submit import submit_batches
+
+from .forked import ForkServer
+from .observer import Asked, Observer
+from .support import CREATE, World, environment, make_pipeline, params, write_rows
+
+LOST = {"match": {**CREATE, "nth": [2, 5]}, "action": {"drop": "after_commit"}}
+SLOWER = {"match": {**CREATE, "nth": [1]}, "action": {"status": 429, "headers": {"retry-after": "0"}}}
+FAILING = {"match": CREATE, "action": {"error_mix": {"overloaded_error": 0.3, "expired": 0.2, "first": 1}}}
+PROMPT = "{{ text }}"
+# What a child waits for comes long before, or never.
+DEADLINE = 120.0
+POLL_SECONDS = 0.05
+
+
+class _Quiet:
+    """A watcher who wants to know nothing."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+def pipeline_of(folder: str, name: str, partition: str) -> Pipeline:
+    dataset = {"path": f"{name}-{partition}.jsonl", "key": "id"}
+    return make_pipeline(Path(folder), dataset, name=name, params=params(PROMPT), batching={"max_requests": 3})
+
+
+def like_cli(env: dict[str, str], folder: str, name: str, partition: str) -> dict[str, int]:
+    """`batch-assets run`, as it is."""
+    with Root(Settings.from_env(env)) as root:
+        return dict(run_pipeline(root, pipeline_of(folder, name, partition), partition, _Quiet()).counts)
+
+
+def like_ui(env: dict[str, str], folder: str, name: str, partition: str) -> dict[str, int]:
+    """Somebody materializes the three assets, and comes back until the table is complete."""
+    with Root(Settings.from_env(env)) as root:
+        _build(root, pipeline_of(folder, name, partition), partition)
+        unattended = False
+        end = time.monotonic() + DEADLINE
+        while time.monotonic() < end:
+            submit_batches(root, name, partition, unattended=unattended)
+            unattended = True
+            poll(root, now=True)
+            done = collect_results(root, name, partition).results
+            assert done is not None
+            if done.final:
+                return dict(done.counts)
+            time.sleep(POLL_SECONDS)
+        raise AssertionError(f"never final: {done.counts}")
+
+
+def _build(root: Root, pipeline: Pipeline, partition: str) -> None:
+    """BusyError says that it can be run again: files were sent during each of its builds."""
+    for _ in range(10):
+        try:
+            build_requests(root, pipeline, partition)
+            return
+        except BusyError:
+            continue
+    raise AssertionError("busy all the time")
+
+
+def like_sensor(env: dict[str, str], names: list[str]) -> int:
+    """Ticks of a sensor that runs what it asks for, until every table is complete; how many rounds it opened."""
+    opened = 0
+    end = time.monotonic() + DEADLINE
+    with Root(Settings.from_env(env)) as root:
+        while time.monotonic() < end:
+            poll(root, now=True)
+            with root.ledger.read() as tx:
+                in_force = [s for s in submissions.all_newest(tx) if s.pipeline in names]
+                work = {s.id: found for s in in_force if (found := work_for(tx, s)) is not None}
+            if not work and all(s.announced_at is not None for s in in_force):
+                return opened
+            for submission in in_force:
+                if submission.id in work:
+                    opened += _round(root, submission, work[submission.id])
+            time.sleep(POLL_SECONDS)
+    raise AssertionError(f"never done: {work}")
+
+
+def _round(root: Root, submission: Any, work: Work) -> bool:
+    with root.ledger.write() as tx:
+        number = rounds.open_next(tx, submission.id, work.reason)
+    if number is None:
+        return False
+    if work.send:
+        submit_batches(root, submission.pipeline, submission.partition, unattended=True)
+    done = collect_results(root, submission.pipeline, submission.partition).results
+    with root.ledger.write() as tx:
+        if done is not None and done.final:
+            submissions.announced(tx, done.submission_id)
+        rounds.close(tx, submission.id, number)
+    return True
+
+
+def tick(env: dict[str, str], folder: str, names: list[str]) -> list[str]:
+    """One tick of the sensor itself; the run keys it asks for."""
+    import dagster as dg
+
+    from batch_assets import build_message_batch_assets, build_message_batch_sensor
+
+    os.environ.update(env)
+    assets: list[Any] = []
+    for name in names:
+        assets += build_message_batch_assets(
+            name=name,
+            dataset={"path": f"{name}-.jsonl", "key": "id"},
+            params=params(PROMPT),
+            folder=folder,
+            project=folder,
+        )
+    sensor = build_message_batch_sensor()
+    repository = dg.Definitions(assets=assets, sensors=[sensor]).get_repository_def()
+    with (
+        dg.DagsterInstance.ephemeral() as instance,
+        dg.build_sensor_context(instance=instance, repository_def=repository) as context,
+    ):
+        return [str(request.run_key) for request in sensor.evaluate_tick(context).run_requests or []]
+
+
+class Scene:
+    """A world, its children, and what the datasets hold."""
+
+    def __init__(self, world: World, children: ForkServer) -> None:
+        self.world, self._children = world, children
+        settings = world.root.settings
+        self.env = environment(
+            world.emulator.url, settings.root, settings.ledger_url, BATCH_ASSETS_RECONCILE_GRACE="900"
+        )
+        self.rows: dict[tuple[str, str], dict[str, str]] = {}
+
+    def dataset(self, name: str, partition: str, numbers: range) -> dict[str, str]:
+        """Rows whose texts the pipeline's partitions share; what to call a child with."""
+        self.rows[name, partition] = {f"row-{number}": f"text {number} of {name}" for number in numbers}
+        write_rows(self.world.folder / f"{name}-{partition}.jsonl", self.rows[name, partition])
+        return {"name": name, "partition": partition}
+
+    def run(self, *works: tuple[Callable[..., Any], dict[str, Any]]) -> list[Any]:
+        """Runs the functions at once, each in a process; none may raise."""
+        orders = [(f"{__name__}:{function.__name__}", {"env": self.env, **given}) for function, given in works]
+        outcomes = self._children.run(*orders)
+        assert not any(outcome.error for outcome in outcomes), "\n".join(outcome.error for outcome in outcomes)
+        return [outcome.value for outcome in outcomes]
+
+    def check(self) -> None:
+        """Nothing is lost, nothing is paid twice, and running all of it again changes nothing."""
+        observer = Observer(self.world)
+        observer.watch_moves()
+        observer.check_ledger()
+        paid = observer.paid()
+        observer.check_paid(paid)
+        tables = {place: self._table(*place) for place in self.rows}
+        for place, table in tables.items():
+            observer.check_complete(table, Asked(self.rows[place], PROMPT), paid)
+            assert set(table["result_type"]) == {"succeeded"}
+        assert self.world.query("select name from lease") == []
+        accepted = len(self.world.accepted())
+        folder = str(self.world.folder)
+        for name, partition in self.rows:
+            like_ui(self.env, folder, name, partition)
+            assert self._table(name, partition).equals(tables[name, partition])
+        assert len(self.world.accepted()) == accepted
+
+    def _table(self, name: str, partition: str) -> pd.DataFrame:
+        inner = (f"partition={partition}",) if partition else ()
+        found: pd.DataFrame = pd.read_parquet(self.world.path(name, "results", *inner, "results.parquet"))
+        return found
+
+    def opened_rounds(self) -> dict[str, int]:
+        """Rounds by submission; never two of one at once."""
+        at_work: dict[str, int] = {}
+        opened: dict[str, int] = {}
+        rows = self.world.query("select entity, to_state from history where kind = 'round' order by seq")
+        for entity, state in rows:
+            submission_id = entity.rpartition(":")[0]
+            at_work[submission_id] = at_work.get(submission_id, 0) + (1 if state == "open" else -1)
+            opened[submission_id] = opened.get(submission_id, 0) + (state == "open")
+            assert 0 <= at_work[submission_id] <= 1
+        return opened
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[ForkServer]:
+    with ForkServer(__name__, "anthropic", "httpx2", "dagster", "batch_assets.dagster.sensor") as server:
+        yield server
+
+
+@pytest.fixture
+def scene(new_world: Callable[..., World], children: ForkServer, ledger_url: str) -> Scene:
+    world = new_world(ledger=ledger_url)
+    world.emulator.settings(latency=0.2)
+    return Scene(world, children)
+
+
+def test_the_command_line_and_the_ui_run_one_pipeline_at_once(scene: Scene) -> None:
+    scene.world.emulator.faults([SLOWER, FAILING])
+    given = {"folder": str(scene.world.folder), **scene.dataset("asked", "", range(8))}
+    counts = scene.run((like_cli, given), (like_ui, given))
+    assert counts == [{"succeeded": 8}] * 2
+    scene.check()
+
+
+def test_two_sensors_ask_for_one_round_at_a_time(scene: Scene) -> None:
+    scene.world.emulator.faults([FAILING])
+    folder = str(scene.world.folder)
+    places = [scene.dataset(name, "", range(8)) for name in ("first", "second", "third")]
+    for place in places:
+        pipeline = pipeline_of(folder, **place)
+        build_requests(scene.world.root, pipeline)
+        submit_batches(scene.world.root, pipeline.name)
+    given = {"names": [place["name"] for place in places]}
+    opened = scene.run((like_sensor, given), (like_sensor, given))
+    found = scene.opened_rounds()
+    assert sum(found.values()) == sum(opened)
+    assert len(found) == 3
+    scene.check()
+
+
+def test_ticks_of_the_sensor_at_the_same_moment_ask_for_each_run_once(world: World, children: ForkServer) -> None:
+    scene = Scene(world, children)
+    folder = str(scene.world.folder)
+    places = [scene.dataset(name, "", range(4)) for name in ("first", "second")]
+    for place in places:
+        pipeline = pipeline_of(folder, **place)
+        build_requests(scene.world.root, pipeline)
+        submit_batches(scene.world.root, pipeline.name)
+    scene.world.emulator.end_batches()
+    scene.world.query("update batch set next_poll_at = 0")
+    given = {"folder": folder, "names": [place["name"] for place in places]}
+    asked = scene.run(*[(tick, given)] * 4)
+    keys = [key for found in asked for key in found]
+    assert len(keys) == len(set(keys)) == 2
+    assert set(scene.opened_rounds().values()) == {1}
+
+
+def test_eight_processes_at_one_ledger(scene: Scene) -> None:
+    scene.world.emulator.faults([LOST, SLOWER, FAILING])
+    places = [
+        scene.dataset("first", "A", range(6)),
+        scene.dataset("first", "B", range(3, 9)),
+        scene.dataset("second", "A", range(6)),
+        scene.dataset("second", "B", range(3, 9)),
+    ]
+    works = [({"folder": str(scene.world.folder), **place}) for place in places]
+    counts = scene.run(*[(function, given) for given in works for function in (like_ui, like_cli)])
+    assert counts == [{"succeeded": 6}] * 8
+    scene.check()

@@ -1,0 +1,191 @@
+"""Full disks, roots that cannot be written, leftovers: said in a sentence, and the next run goes on."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from batch_assets.core.errors import StorageError
+from batch_assets.core.parquet import TableWriter
+from batch_assets.core.storage import Storage
+from batch_assets.core.submit import submit_batches
+
+from .support import World, environment, texts
+
+# The stages, each file limited in size: a write beyond it fails as on a full disk, and is as short before.
+_STAGES = """
+import resource, sys, threading, time
+from pathlib import Path
+import sqlalchemy as sa
+from batch_assets.core.chain import collect_results
+from batch_assets.core.errors import StorageError
+from batch_assets.core.poll import poll
+from batch_assets.core.requests import build_requests
+from batch_assets.core.root import Root
+from batch_assets.core.submit import submit_batches
+from tests.core.support import make_pipeline
+limit = int(sys.argv[1])
+pipeline = make_pipeline(Path(sys.argv[2]), {"path": "rows.jsonl", "key": "id"}, batching={"max_requests": 900})
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+stage = "requests"
+try:
+    with Root.from_env() as root:
+        build_requests(root, pipeline)
+        stage = "batches"
+        submit_batches(root, "asked")
+        stage = "results"
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            poll(root, now=True)
+            if collect_results(root, "asked").results.final:
+                stage = "done"
+                break
+except StorageError as error:
+    print(stage, "StorageError", error)
+except sa.exc.OperationalError as error:
+    print(stage, "ledger", error.orig)
+else:
+    print(stage, "no error")
+print([thread.name for thread in threading.enumerate() if thread.name.startswith("parquet")])
+"""
+# Drops what lets root write everywhere, then runs the command line.
+_UNPRIVILEGED = """
+import ctypes, sys
+libc = ctypes.CDLL(None, use_errno=True)
+header = (ctypes.c_uint32 * 2)(0x20080522, 0)
+assert libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
+from batch_assets.core.root import Root
+from batch_assets.cli import main
+main(sys.argv[1:])
+"""
+
+
+def run_limited(world: World, limit: int) -> str:
+    settings = world.root.settings
+    env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
+    done = subprocess.run(
+        [sys.executable, "-c", _STAGES, str(limit), str(world.folder)],
+        env=env | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Exception ignored" not in done.stderr
+    first, threads = done.stdout.splitlines()
+    assert threads == "[]", "no thread is left over"
+    return first
+
+
+def long_rows(count: int) -> dict[str, str]:
+    return {f"row-{at}": f"the text of row {at}: " + os.urandom(300).hex() for at in range(count)}
+
+
+@pytest.mark.parametrize("limit", [20, 60_000, 110_000, 450_000])
+def test_a_disk_that_is_full_after_so_many_bytes(world: World, limit: int) -> None:
+    rows = long_rows(1000)
+    pipeline = world.pipeline(rows, batching={"max_requests": 900})
+    if limit > 100_000:  # the ledger is there before, or the disk is full when it is made
+        _ = world.root.ledger
+    world.root.close()
+    said = run_limited(world, limit)
+    if "StorageError" in said:
+        assert str(world.path()) in said
+        assert "cannot be written: File too large. Raise the limit" in said
+    for path in world.path().rglob("*"):
+        assert path.name.startswith(".") is False, f"{path} was left behind"
+    world.reopened()
+    world.build(pipeline)
+    world.query("update lease set until = 0")
+    world.submit(pipeline)
+    world.finish(pipeline)
+    table = world.table(pipeline)
+    assert list(table["result_type"]) == ["succeeded"] * 1000
+    assert list(table["id"]) == list(rows)
+    assert set(Counter(world.asked()).values()) == {1}, said
+
+
+def test_a_receipt_that_cannot_be_written_does_not_lose_the_batch(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    report = world.build(pipeline)
+    receipt = world.submission_folder(pipeline, report) / "part-00000.batch.json"
+    receipt.mkdir()
+    with pytest.raises(StorageError, match=f"{receipt} cannot be written: Is a directory. A folder stands where"):
+        submit_batches(world.root, pipeline.name)
+    (batch,) = world.accepted()
+    assert world.query("select batch_id, state from request_file") == [(batch["id"], "submitted")]
+    world.finish(pipeline)
+    assert len(world.accepted()) == 1
+
+
+def read_only(world: World, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    before = folder.stat().st_mode
+    folder.chmod(0o555)
+    settings = world.root.settings
+    env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
+    try:
+        return subprocess.run(
+            [sys.executable, "-c", _UNPRIVILEGED, *command], env=env, capture_output=True, text=True, timeout=120
+        )
+    finally:
+        folder.chmod(before)
+
+
+def test_a_root_that_cannot_be_made_is_said_in_a_sentence(world: World) -> None:
+    done = read_only(world, world.folder, "run", "review_triage")
+    assert done.returncode == 1
+    path = world.path("ledger.db")
+    assert done.stderr == (
+        f"Error: {path} cannot be written: Permission denied. Make it writable for the user that runs this, "
+        "and run again; nothing is lost\n"
+    )
+
+
+def test_a_root_that_became_read_only_is_said_in_a_sentence(world: World) -> None:
+    world.build(world.pipeline(texts(1)))
+    world.root.close()
+    done = read_only(world, world.path(), "run", "review_triage")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(world.path()) in done.stderr
+
+
+def test_leftovers_are_not_seen_and_go_with_the_next_run(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    world.emulator.settings(latency=3600)
+    world.send(pipeline)
+    folders = [path for path in [world.path(), *world.path().rglob("*")] if path.is_dir()]
+    ((batch_id,),) = world.query("select id from batch")
+    (world.path("asked", "responses")).mkdir()
+    (world.path("asked", "results")).mkdir(exist_ok=True)
+    mine = [
+        world.path("asked", "responses", f".{batch_id}.parquet.0123456789ab.tmp"),
+        world.path("asked", "results", ".results.parquet.0123456789ab.tmp"),
+    ]
+    others = [folder / ".part-00000.jsonl.0123456789ab.tmp" for folder in folders]
+    for path in [*mine, *others]:
+        path.write_bytes(b"half")
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
+    assert not [path for path in mine if path.exists()]
+    world.build(world.pipeline(texts(4)))
+    assert world.files(pipeline)[-1].requests == 1
+
+
+def test_a_failing_write_on_the_writers_thread_comes_out(tmp_path: Path) -> None:
+    storage = Storage(str(tmp_path))
+    schema = pa.schema([("a", pa.string())])
+    with pytest.raises(ValueError, match="schema"), storage.write("a.parquet") as scratch:  # noqa: SIM117
+        with TableWriter(scratch, schema) as writer:
+            writer.write(pa.table({"b": ["x"]}))
+            writer.write(pa.table({"a": ["x"]}))
+    assert list(tmp_path.iterdir()) == []
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("parquet")]

@@ -1,0 +1,447 @@
+"""Any order of runs, crashes, edits, faults and waiting: nothing is lost, nothing is paid twice.
+
+A campaign longer than the suite's: BATCH_ASSETS_MACHINE_EXAMPLES=2000 pytest tests/core/test_state_machine.py
+(BATCH_ASSETS_MACHINE_STEPS for the steps of each). A failure prints the steps, and a line that repeats them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from batch_assets.core.cancel import cancel
+from batch_assets.core.chain import collect_results, work_for
+from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
+from batch_assets.core.ledger import submissions
+from batch_assets.core.poll import poll
+from batch_assets.core.requests import build_requests
+from batch_assets.core.results import write_results
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.core.submit import submit_batches
+from batch_assets.emulator import Emulator
+
+from .forked import ForkServer
+from .observer import STRANGER, Asked, Observer, call, newest_submissions
+from .support import BATCHES, CREATE, LIST, World, as_new, environment, make_pipeline, params, write_rows
+
+EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 15)
+STEPS = int(os.environ.get("BATCH_ASSETS_MACHINE_STEPS") or 30)
+PARTITIONS = ("A", "B")
+PROMPTS = ("{{ text }}", "Again, please: {{ text }}")
+TEXTS = ("one", "two", "three", "four", "")
+KEYS = ("k0", "k1", "k2", "k3")
+GRACE = 900.0
+# After so long no lease of a dead process stands any more, and nothing that had to wait must wait.
+LONG = 1000.0
+_LASTING = {"x-should-retry": "false"}  # the SDK would try again by itself, after a second
+_CREDIT = {
+    "type": "error",
+    "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"},
+}
+FAULTS: dict[str, dict[str, Any]] = {
+    "the reply is lost": {"match": {**CREATE, "times": 1}, "action": {"drop": "after_commit"}},
+    "two replies are lost": {"match": {**CREATE, "times": 2}, "action": {"drop": "after_commit"}},
+    "nothing arrives": {"match": {**CREATE, "times": 1}, "action": {"drop": "before_commit"}},
+    "an error instead of acceptance": {"match": {**CREATE, "times": 1}, "action": {"status": 500}},
+    "too many requests": {
+        "match": {**CREATE, "times": 1},
+        "action": {"status": 429, "headers": {"retry-after": "40"}},
+    },
+    "no credit": {"match": {**CREATE, "times": 1}, "action": {"status": 400, "body": _CREDIT}},
+    "refused": {"match": {**CREATE, "times": 1}, "action": {"status": 400}},
+    "no list": {"match": {**LIST, "times": 2}, "action": {"status": 500, "headers": _LASTING}},
+    "no look": {
+        "match": {"method": "GET", "path": f"{BATCHES}/*", "times": 2},
+        "action": {"status": 500, "headers": _LASTING},
+    },
+    "fresh batches are unknown": {
+        "match": {"method": "GET", "path": f"{BATCHES}/*"},
+        "action": {"not_found_for": 100},
+    },
+    "hidden for a while": {"match": LIST, "action": {"hide_from_list": 600}},
+    "hidden for long": {"match": LIST, "action": {"hide_from_list": 3000}},
+    "some fail": {
+        "match": {**CREATE, "times": 2},
+        "action": {"error_mix": {"overloaded_error": 0.3, "expired": 0.3}},
+    },
+    "all fail": {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"api_error": 1.0}}},
+    "some cannot be mended": {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"download_error": 0.4}}},
+}
+SPOILED: dict[str, dict[str, Any]] = {
+    "cut": {"truncate": {"fraction": 0.6}, "ending": "reset"},
+    "cut at a line end": {"truncate": {"lines": 1}, "ending": "clean"},
+    "twice": {"lines": {"duplicate": 1}},
+    "missing": {"lines": {"missing": 1}},
+    "garbage": {"lines": {"garbage": 1}},
+    "foreign": {"lines": {"foreign": 1}},
+}
+# Columns of the ledger's own clock, which the passing of time leaves behind.
+_TIMES = {
+    "request_file": ("not_before",),
+    "intent": ("started_at", "last_byte_at", "watch_until"),
+    "batch": ("submitted_at", "missing_since", "next_poll_at"),
+    "lease": ("until",),
+    "round": ("opened_at", "until"),
+    "submission": ("created_at", "began_at", "joined_at", "final_at", "announced_at"),
+}
+
+
+class Aborted(BaseException):
+    """Raised from a callback: the stage ends there, its cleaning up still runs."""
+
+
+def pipeline_over(folder: Path, partition: str, prompt: str) -> Pipeline:
+    """The one pipeline there is, over a partition's rows."""
+    dataset = {"path": f"rows-{partition}.jsonl", "key": "id"}
+    return make_pipeline(folder, dataset, params=params(prompt), batching={"max_requests": 2})
+
+
+def stage(env: dict[str, str], folder: str, name: str, partition: str, prompt: str) -> None:
+    """A stage in a process of its own."""
+    with Root(Settings.from_env(env)) as root:
+        if name == "build":
+            build_requests(root, pipeline_over(Path(folder), partition, prompt), partition)
+        elif name == "submit":
+            submit_batches(root, "asked", partition)
+        elif name == "sensor":
+            tick(root, [partition])
+        else:
+            poll(root, now=True)
+            collect_results(root, "asked", partition)
+
+
+def tick(root: Root, partitions: list[str]) -> bool:
+    """One look of the sensor, and the runs it asks for; whether there were any."""
+    poll(root, now=True)
+    busy = False
+    for partition in partitions:
+        with root.ledger.read() as tx:
+            submission = submissions.newest(tx, "asked", partition)
+            work = work_for(tx, submission) if submission is not None else None
+        if work is None:
+            continue
+        busy = True
+        try:
+            if work.send:
+                submit_batches(root, "asked", partition, unattended=True)
+        except (SubmissionStoppedError, UnreachableError):
+            continue  # the run fails before it comes to `results`
+        done = collect_results(root, "asked", partition).results
+        if done is not None and done.final:
+            with root.ledger.write() as tx:
+                submissions.announced(tx, done.submission_id)
+    return busy
+
+
+class Machine(RuleBasedStateMachine):
+    """One pipeline of two partitions that share requests."""
+
+    emulator: Emulator
+    children: ForkServer
+    scratch: Path
+
+    def __init__(self) -> None:
+        super().__init__()
+        as_new(self.emulator)
+        self.emulator.settings(latency=3600, cancel_delay=30)
+        self.folder = Path(tempfile.mkdtemp(dir=self.scratch))
+        self.env = environment(self.emulator.url, self.folder / "output", BATCH_ASSETS_RECONCILE_GRACE=str(GRACE))
+        self.world = World(self.emulator, self.folder, Root(Settings.from_env(self.env)))
+        self.root = self.world.root
+        self.observer = Observer(self.world)
+        self.rows: dict[str, dict[str, str]] = {name: {} for name in PARTITIONS}
+        self.prompt = PROMPTS[0]
+        self.asked: dict[str, Asked] = {}
+
+    @initialize()
+    def begin(self) -> None:
+        self.rows = {"A": {"k0": "one", "k1": "two", "k2": "three"}, "B": {"k0": "two", "k1": "three"}}
+        for partition in PARTITIONS:
+            self.write(partition)
+
+    def write(self, partition: str) -> None:
+        write_rows(self.folder / f"rows-{partition}.jsonl", self.rows[partition])
+
+    def registered(self) -> None:
+        """Remembers what new submissions were built from."""
+        for partition, submission_id in newest_submissions(self.world, "asked").items():
+            self.asked.setdefault(submission_id, Asked(dict(self.rows[partition]), self.prompt))
+
+    def current(self, partition: str) -> Asked | None:
+        submission_id = newest_submissions(self.world, "asked").get(partition)
+        return self.asked[submission_id] if submission_id is not None else None
+
+    # What people do.
+
+    @rule(partition=st.sampled_from(PARTITIONS), key=st.sampled_from(KEYS), text=st.sampled_from(TEXTS))
+    def edit_row(self, partition: str, key: str, text: str) -> None:
+        self.rows[partition][key] = text
+        self.write(partition)
+
+    @rule(partition=st.sampled_from(PARTITIONS), key=st.sampled_from(KEYS))
+    def remove_row(self, partition: str, key: str) -> None:
+        self.rows[partition].pop(key, None)
+        self.write(partition)
+
+    @rule(prompt=st.sampled_from(PROMPTS))
+    def edit_prompt(self, prompt: str) -> None:
+        self.prompt = prompt
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def build(self, partition: str) -> None:
+        build_requests(self.root, pipeline_over(self.folder, partition, self.prompt), partition)
+        self.registered()
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def submit(self, partition: str) -> None:
+        with contextlib.suppress(SubmissionStoppedError, UnreachableError):
+            submit_batches(self.root, "asked", partition)
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def build_and_submit(self, partition: str) -> None:
+        self.build(partition)
+        self.submit(partition)
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def cancel(self, partition: str) -> None:
+        if self.current(partition) is not None:
+            cancel(self.root, "asked", partition)
+
+    @rule(end=st.sampled_from(["end", "expire"]))
+    def everybody_asks(self, end: str) -> None:
+        """Both partitions, up to the first answers or failures."""
+        for partition in PARTITIONS:
+            self.build_and_submit(partition)
+        self.emulator.control(end, {})
+        for partition in PARTITIONS:
+            self.collect(partition)
+
+    # What runs by itself.
+
+    @rule()
+    def sensor(self) -> None:
+        tick(self.root, list(PARTITIONS))
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def collect(self, partition: str) -> None:
+        poll(self.root, now=True)
+        done = collect_results(self.root, "asked", partition).results
+        asked = self.current(partition)
+        assert (done is None) == (asked is None)
+        if done is not None and asked is not None:
+            table = self.table(partition)
+            self.observer.check_table(table, asked)
+            assert done.final == ("pending" not in set(table["result_type"]))
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def join(self, partition: str) -> None:
+        write_results(self.root, "asked", partition)
+
+    # What stops half way.
+
+    @rule(
+        partition=st.sampled_from(PARTITIONS),
+        name=st.sampled_from(["build", "submit", "sensor", "collect"]),
+        boundary=st.integers(1, 60),
+    )
+    def killed(self, partition: str, name: str, boundary: int) -> None:
+        arguments = {
+            "env": self.env,
+            "folder": str(self.folder),
+            "name": name,
+            "partition": partition,
+            "prompt": self.prompt,
+        }
+        (outcome,) = self.children.run((f"{__name__}:stage", arguments), die_at=boundary)
+        assert not outcome.error or outcome.error_type in ("SubmissionStoppedError", "UnreachableError"), (
+            outcome.error
+        )
+        self.registered()
+        # Others would wait for these leases in real time.
+        self.world.query("delete from lease where name like 'requests:%' or name like 'results:%'")
+
+    @rule(
+        partition=st.sampled_from(PARTITIONS), after=st.integers(0, 2), name=st.sampled_from(["build", "submit"])
+    )
+    def aborted(self, partition: str, after: int, name: str) -> None:
+        left = after
+
+        def hook(_: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Aborted
+
+        try:
+            if name == "build":
+                build_requests(self.root, pipeline_over(self.folder, partition, self.prompt), partition, hook)
+            else:
+                submit_batches(self.root, "asked", partition, on_file=hook)
+        except (Aborted, SubmissionStoppedError, UnreachableError):
+            pass
+        self.registered()
+
+    @rule(partition=st.sampled_from(PARTITIONS))
+    def aborted_download(self, partition: str) -> None:
+        def hook(_batch: str, _size: int) -> None:
+            raise Aborted
+
+        with contextlib.suppress(Aborted):
+            collect_results(self.root, "asked", partition, on_batch=hook)
+
+    # What the world does.
+
+    @rule(seconds=st.sampled_from([50.0, 70.0, LONG, 2000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.emulator.clock(advance=seconds)
+        for table, columns in _TIMES.items():
+            changes = ", ".join(f"{column} = {column} - {seconds}" for column in columns)
+            self.world.query(f"update {table} set {changes}")
+
+    @rule()
+    def batches_end(self) -> None:
+        self.emulator.end_batches()
+
+    @rule(data=st.data())
+    def one_batch(self, data: st.DataObject) -> None:
+        ids = [batch["id"] for batch in self.world.accepted()]
+        if ids:
+            batch_id = data.draw(st.sampled_from(ids))
+            step = data.draw(st.sampled_from(["end", "expire", "cancel"]))
+            if step == "cancel":
+                call(self.world, f"{BATCHES}/{batch_id}/cancel", "POST")
+            else:
+                self.emulator.control(step, {"ids": [batch_id]})
+
+    @rule(name=st.sampled_from(sorted(FAULTS)))
+    def fault(self, name: str) -> None:
+        self.emulator.faults([FAULTS[name]])
+        if name == "hidden for long":
+            self.observer.hidden = True
+
+    @rule()
+    def faults_end(self) -> None:
+        self.emulator.reset_faults()
+
+    @rule(name=st.sampled_from(sorted(SPOILED)), times=st.integers(1, 4), data=st.data())
+    def spoil(self, name: str, times: int, data: st.DataObject) -> None:
+        """The results of a batch that is known to be ours."""
+        ids = self.world.query(
+            "select id from batch where file_id is not null and not provisional order by submitted_at"
+        )
+        if ids:
+            (batch_id,) = data.draw(st.sampled_from(ids))
+            match = {"path": f"{BATCHES}/{batch_id}/results", "times": times}
+            self.emulator.faults([{"match": match, "action": SPOILED[name]}])
+            self.observer.spoiled.add(batch_id)
+
+    @rule(count=st.integers(1, 2))
+    def stranger(self, count: int) -> None:
+        requests = [{"custom_id": f"{STRANGER}{at}", "params": params(f"theirs {at}")} for at in range(count)]
+        with contextlib.suppress(OSError):  # a fault that was meant for us
+            call(self.world, BATCHES, "POST", {"requests": requests})
+
+    # What must hold.
+
+    @invariant()
+    def ledger_holds(self) -> None:
+        self.observer.watch_moves()
+        self.observer.check_ledger()
+
+    def table(self, partition: str) -> Any:
+        return pd.read_parquet(self.world.path("asked", "results", f"partition={partition}", "results.parquet"))
+
+    def settle(self) -> None:
+        """Attended runs, then what the sensor does, until nothing is left to do."""
+        for _ in range(2):
+            for partition in PARTITIONS:
+                self.submit(partition)
+                collect_results(self.root, "asked", partition)
+            self.batches_end()
+            for _ in range(12):
+                self.time_passes(LONG)
+                busy = tick(self.root, list(PARTITIONS))
+                self.ledger_holds()
+                self.batches_end()
+                if not busy:
+                    break
+            else:
+                watched = self.world.query("select count(*) from intent where outcome = 'resent'")
+                assert watched != [(0,)], "the sensor finds something to do for ever"
+
+    def teardown(self) -> None:
+        try:
+            if sys.exc_info()[0] is None:  # a step that failed has said enough
+                self.judge()
+        finally:
+            self.root.close()
+            shutil.rmtree(self.folder)
+
+    def judge(self) -> None:
+        self.emulator.reset_faults()
+        self.time_passes(2000.0)
+        self.settle()
+        for partition in PARTITIONS:
+            if (asked := self.current(partition)) is not None:
+                self.observer.check_table(self.table(partition), asked)
+        for partition in PARTITIONS:
+            self.build(partition)
+        self.settle()
+        paid = self.observer.paid()
+        self.observer.check_paid(paid)
+        tables = {partition: self.table(partition) for partition in PARTITIONS}
+        for partition, table in tables.items():
+            self.observer.check_complete(table, Asked(self.rows[partition], self.prompt), paid)
+        accepted = len(self.world.accepted())
+        for partition in PARTITIONS:
+            self.build(partition)
+            self.submit(partition)
+            self.collect(partition)
+            assert self.table(partition).equals(tables[partition]), "a rerun changes the table"
+        assert len(self.world.accepted()) == accepted, "a rerun sends something"
+        states = self.world.query("select distinct state from request_file")
+        assert set(states) <= {("collected",), ("superseded",), ("canceled",), ("refused",), ("ready",)}, states
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[type[Machine]]:
+    memory = Path("/dev/shm")
+    scratch = tmp_path_factory.mktemp("machine") if not os.access(memory, os.W_OK) else None
+    made = scratch or Path(tempfile.mkdtemp(prefix="batch-assets-machine-", dir=memory))
+    try:
+        with (
+            Emulator(state=made / "emulator") as emulator,
+            ForkServer(__name__, "anthropic", "httpx2") as children,
+        ):
+            yield type("Case", (Machine,), {"emulator": emulator, "children": children, "scratch": made})
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.mark.timeout(0)
+def test_any_order_of_runs_crashes_edits_and_faults(machine: type[Machine]) -> None:
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            print_blob=True,
+            report_multiple_bugs=False,
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+        ),
+    )
