@@ -39,6 +39,12 @@ Environment:
 """
 
 
+_DAMAGED = (
+    "If the file is damaged, restore it from a backup, or move it and its -wal and -shm away: it is made again from "
+    "the files under the root"
+)
+
+
 class _Commands(click.Group):
     """A group whose errors are sentences, not tracebacks."""
 
@@ -65,11 +71,10 @@ def _system_error(error: OSError) -> str:
 
 def _ledger_name() -> str:
     """The ledger in words, without its password."""
-    from sqlalchemy import make_url
-
+    from batch_assets.core.ledger.connection import parse_url
     from batch_assets.core.settings import Settings
 
-    url = make_url(Settings.from_env().ledger_url)
+    url = parse_url(Settings.from_env().ledger_url)
     named = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
     return f"the ledger's database {named}"
 
@@ -77,9 +82,12 @@ def _ledger_name() -> str:
 def _database_error(error: Exception) -> str | None:
     if "sqlalchemy" not in sys.modules:  # what was not imported cannot have raised it, and takes time to import
         return None
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import DatabaseError, OperationalError
 
-    return str(error.orig) if isinstance(error, OperationalError) else None
+    if isinstance(error, OperationalError):
+        return str(error.orig)
+    # The class itself is what SQLite raises for a damaged file; its subclasses are errors of ours.
+    return f"{error.orig}. {_DAMAGED}" if type(error) is DatabaseError else None
 
 
 @click.group(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 
-import sqlalchemy as sa
-
 from batch_assets.cli import text
+from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.rebuild import is_there
 from batch_assets.core.settings import Settings, find_project
 
@@ -18,7 +17,7 @@ def has_ledger(settings: Settings) -> bool:
 
 def where(settings: Settings) -> str:
     """Root and ledger in words, without the ledger's password."""
-    url = sa.make_url(settings.ledger_url)
+    url = parse_url(settings.ledger_url)
     if url.get_backend_name() == "sqlite":
         return f"root {text.place(settings.root)}, ledger {text.place(url.database or '')}"
     return f"root {text.place(settings.root)}, ledger {url.render_as_string(hide_password=True)}"

@@ -131,6 +131,8 @@ def _finish(root: Root, submission: Submission, report: CancelReport) -> None:
                 report.unsent.append(file.id)
             elif file.state in ("sending", "unresolved"):
                 report.in_doubt[file.id] = _doubt(tx, file)
+            elif any(batch.provisional for batch in batches.of_file(tx, file.id)):
+                report.in_doubt[file.id] = "it may be a batch of somebody else, which is left to run"
         to_end, left = _open_batches(tx, submission)
         report.shared += [batch.id for batch in left]
     _cancel_batches(root, to_end, report)
@@ -139,7 +141,7 @@ def _finish(root: Root, submission: Submission, report: CancelReport) -> None:
 def _doubt(tx: Transaction, file: RequestFile) -> str:
     if leases.is_held(tx, files.lease_name(file.id)):
         return "it is being sent just now: the sensor cancels its batch, or a second cancel"
-    return "in doubt: it is canceled by the sensor, or by a second cancel, once it is found at the API"
+    return "in doubt: a batch found by its count alone may be somebody else's, and is left to run"
 
 
 def _holding_files(tx: Transaction, submission: Submission) -> tuple[list[RequestFile], list[RequestFile]]:
@@ -158,7 +160,9 @@ def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch],
     found = [
         batch
         for batch in batches.in_state(tx, "open", "unreachable", pipeline=submission.pipeline)
+        # One taken on its count alone may be somebody else's: it is left to run until its results tell.
         if batch.file_id is not None
+        and not batch.provisional
         and (batch.file_id in waited or files.by_id(tx, batch.file_id).partition == submission.partition)
     ]
     return [b for b in found if b.file_id not in others], [b for b in found if b.file_id in others]

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from unicodedata import category
 
 import orjson
 
@@ -36,6 +37,8 @@ _DOWNLOAD_CHUNK = 1 << 20
 _ANSWER_BYTES = 64 << 20
 # What the API asks to wait is believed within these bounds, seconds: neither a storm nor a wait for ever.
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
+# Of a longer text from elsewhere the beginning and the end are kept.
+_TEXT_LENGTH, _TEXT_END = 2000, 400
 # Shorter words than this in the place of a key are none, and may stand in any text.
 _KEY_LENGTH = 8
 
@@ -49,7 +52,14 @@ _STOP_CODES = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "
 
 
 class ApiError(Exception):
-    """Base of what a call can end in. The text is for people and holds no secret."""
+    """Base of what a call can end in. The text is for people and holds no secret.
+
+    Whatever the other side said in it, every ledger takes it: it is of bounded length, control characters and
+    lone surrogates are replaced.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(_writable(text))
 
 
 class NotSentError(ApiError):
@@ -75,8 +85,14 @@ class RefusedError(ApiError):
     """
 
     def __init__(self, status: int, type_: str, message: str, stop: bool, retry_after: float | None) -> None:
-        self.status, self.type, self.stop, self.retry_after = status, type_, stop, retry_after
+        self.status, self.type, self.stop, self.retry_after = status, _writable(type_), stop, retry_after
         super().__init__(f"HTTP {status} {type_}: {message}" if type_ else f"HTTP {status}: {message}")
+
+
+def _writable(text: str) -> str:
+    if len(text) > _TEXT_LENGTH:
+        text = f"{text[: _TEXT_LENGTH - _TEXT_END]} … {text[-_TEXT_END:]}"
+    return "".join("\ufffd" if category(one) in ("Cc", "Cs") and one not in "\n\t" else one for one in text)
 
 
 @dataclass(frozen=True)

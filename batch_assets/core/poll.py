@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from batch_assets.core import workspace
 from batch_assets.core.client import (
     PAGE,
     RATE_LIMITED,
@@ -113,17 +114,11 @@ def _look(root: Root, batch: Batch, seen: BatchObject | None, report: PollReport
 
 
 def _missing(root: Root, batch: Batch, report: PollReport) -> None:
+    is_gone = batch.provisional and workspace.is_ours(root, workspace.anchor_of(root, batch.file_id))
     with root.ledger.write() as tx:
-        gone = batches.missing(tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5)
+        gone = batches.missing(tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone)
     if gone or batch.state == "unreachable":
-        report.problems.append(
-            f"{batch.id}: {root.api.base_url} answers 404. Is ANTHROPIC_API_KEY of the workspace that submitted "
-            f"it{_whose(root)}? Nothing is submitted again; it goes on by itself when the right key is back."
-        )
-
-
-def _whose(root: Root) -> str:
-    return f" (organization {root.api.organization})" if root.api.organization else ""
+        report.problems.append(f"{batch.id}: 404. {workspace.question(root)}.")
 
 
 def _interval(root: Root, age: float) -> float:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sqlalchemy as sa
 
 from batch_assets.core.digests import Digests, DigestSet, position_in
 from batch_assets.core.documents import damaged
 from batch_assets.core.errors import EndpointMismatchError
 from batch_assets.core.index import DIGEST, RequestIndex
 from batch_assets.core.ledger import Transaction, restore, submissions
+from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.remains import (
     FoundPart,
     FoundResponses,
@@ -90,7 +90,7 @@ def is_there(settings: Settings) -> bool:
 
     A file is not made for the sake of looking into it.
     """
-    url = sa.make_url(settings.ledger_url)
+    url = parse_url(settings.ledger_url)
     if url.get_backend_name() != "sqlite" or Path(url.database or "").is_file():
         return True
     return holds_submissions(Storage(settings.root))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from batch_assets.core import workspace
 from batch_assets.core.client import ApiError
 from batch_assets.core.digests import DIGEST_CHARACTERS
 from batch_assets.core.errors import BusyError, LeaseLostError
@@ -80,6 +81,7 @@ class _Reconciler:
         self._root, self._lease = root, lease
         self._found: list[str] = []
         self._tails: dict[str, set[str]] = {}
+        self._listed: set[str | None] = set()
 
     def run(self) -> list[str]:
         with self._root.ledger.read() as tx:
@@ -89,7 +91,7 @@ class _Reconciler:
             return self._found
         strangers = self._strangers([*doubtful, *watched], known)
         for tail, batch in strangers.proved:
-            self._assign(tail, batch, doubtful, watched)
+            self._assign(tail, batch, watched)
         self._settle_all(doubtful, strangers)
         return self._found
 
@@ -106,6 +108,7 @@ class _Reconciler:
         back_to = min(_earliest(intent) for intent, _ in doubts)
         strangers = _Strangers()
         for batch in self._root.api.batches_back_to(back_to):
+            self._listed.add(batch.id)
             if batch.id in known or not any(self._may_be(intent, batch) for intent, _ in doubts):
                 continue
             if not batch.ended:
@@ -130,15 +133,17 @@ class _Reconciler:
             return None
         return str(custom_id)[-DIGEST_CHARACTERS:]
 
-    def _assign(self, tail: str, batch: BatchObject, doubtful: list[Doubt], watched: list[Doubt]) -> None:
+    def _assign(self, tail: str, batch: BatchObject, watched: list[Doubt]) -> None:
         """Gives an ended batch to the file whose request its results carry; nobody's is foreign."""
-        for intent, file in doubtful:
+        with self._root.ledger.read() as tx:
+            claimants = files.claimants(tx, batch.total)
+        for intent, file in claimants:
             if self._may_be(intent, batch) and tail in self._tails_of(file):
                 self._adopt(intent, file, batch, provisional=False, reason="its results are ours")
                 return
         for intent, file in watched:
             if self._may_be(intent, batch) and tail in self._tails_of(file):
-                self._note_paid_twice(intent, file, batch)
+                self._note_late(intent, file, batch)
                 return
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
@@ -189,6 +194,9 @@ class _Reconciler:
     def _say_what_it_waits_for(self, file: RequestFile, candidates: list[BatchObject]) -> None:
         names = ", ".join(batch.id for batch in candidates)
         text = f"its reply was lost, and it may be {names}: it waits until the results of that can be read"
+        self._explain(file, text)
+
+    def _explain(self, file: RequestFile, text: str) -> None:
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             files.explain(tx, file.id, text)
@@ -202,27 +210,38 @@ class _Reconciler:
             stored.write_receipt(seen, file.attempt, api.base_url, api.organization)
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
-            if files.by_id(tx, file.id).state not in ("sending", "unresolved"):
+            current = files.by_id(tx, file.id)
+            if leases.is_held(tx, files.lease_name(file.id)):
+                return False  # its sender is at it, and knows better
+            if provisional and current.state not in ("sending", "unresolved"):
                 return True
-            if leases.is_held(tx, files.lease_name(file.id)) or batches.by_id(tx, seen.id) is not None:
+            if provisional and (batches.by_id(tx, seen.id) or files.twin_in_doubt(tx, current)):
                 return False
+            known = batches.by_id(tx, seen.id)
+            if known is not None and known.file_id == file.id and not known.provisional:
+                return True
             batches.accept(tx, file.id, intent.id, seen, provisional=provisional, reason=reason)
         self._found.append(seen.id)
         return True
 
-    def _note_paid_twice(self, intent: Intent, file: RequestFile, batch: BatchObject) -> None:
-        """The file was sent again, and the first batch turned up after all: its answers are kept."""
+    def _note_late(self, intent: Intent, file: RequestFile, batch: BatchObject) -> None:
+        """The file was to be sent again, and the first batch turned up after all: its answers are kept."""
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             if batches.by_id(tx, batch.id) is not None:
                 return
-            reason = "it had been hidden beyond the grace period: these requests are paid twice"
-            batches.note_paid_twice(tx, batch, file.id, reason)
+            twice = files.was_sent_again(tx, intent)
+            reason = "it had been hidden beyond the grace period"
+            reason += ": these requests are paid twice" if twice else ", and its file was not sent again"
+            batches.note_late(tx, batch, file.id, reason, paid_twice=twice)
             files.settle(tx, intent.id, "adopted")
         self._found.append(batch.id)
 
     def _send_again_after_grace(self, intent: Intent, file: RequestFile) -> None:
         grace = self._root.settings.reconcile_grace
+        if intent.anchor_id not in self._listed and not workspace.is_ours(self._root, intent.anchor_id):
+            self._explain(file, workspace.question(self._root))
+            return
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             current = files.by_id(tx, file.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.columns import TIMESTAMP
 from batch_assets.core.digests import DIGEST_BYTES, Digests, position_in
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.memory import release_memory
 from batch_assets.core.storage import Storage
 from batch_assets.core.wire import PASSING_ERRORS
@@ -65,6 +67,9 @@ class ResponseFiles:
         names: of the files.
         starts: place of each file's first row, and one behind the last.
         group_rows: for each file the rows of its row groups.
+
+    Errors:
+        DamagedFileError: a file is no response file, here and in every method that reads.
     """
 
     def __init__(self, storage: Storage, pipeline: str) -> None:
@@ -72,7 +77,7 @@ class ResponseFiles:
         ended: list[tuple[bytes, str, list[int]]] = []
         for name in storage.names(pipeline, "responses"):
             if name.endswith(".parquet"):
-                with self._opened(name) as file:
+                with self._reading(name), self._opened(name) as file:
                     when = (file.schema_arrow.metadata or {}).get(b"ended_at", b"")
                     groups = range(file.num_row_groups)
                     ended.append((when, name, [file.metadata.row_group(group).num_rows for group in groups]))
@@ -82,10 +87,38 @@ class ResponseFiles:
         self.starts = np.cumsum([0, *map(sum, self.group_rows)], dtype=np.int64)
 
     def open(self, number: int) -> pq.ParquetFile:
-        return self._opened(self.names[number])
+        with self._reading(self.names[number]):
+            return self._opened(self.names[number])
+
+    def read(self, number: int, columns: list[str]) -> pa.Table:
+        """Columns of a whole file."""
+        with self.open(number) as file, self._reading(self.names[number]):
+            return file.read(columns=columns, use_threads=False)
+
+    def read_group(self, number: int, file: pq.ParquetFile, group: int) -> pa.Table:
+        """A row group of the open file of that number."""
+        with self._reading(self.names[number]):
+            return file.read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
+
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's; of what does not unpack Arrow says only that
+            place = self._storage.uri(self._pipeline, "responses", name)
+            raise DamagedFileError(
+                f"{place} is damaged: {error}. Restore it from a backup, or remove it: its batch is then "
+                "downloaded again while the API has it, 29 days from its creation"
+            ) from None
 
     def _opened(self, name: str) -> pq.ParquetFile:
-        return pq.ParquetFile(self._storage.open(self._pipeline, "responses", name), pre_buffer=False)
+        file = pq.ParquetFile(self._storage.open(self._pipeline, "responses", name), pre_buffer=False)
+        if missing := [column for column in RESPONSE_SCHEMA.names if column not in file.schema_arrow.names]:
+            file.close()
+            raise pa.ArrowInvalid(f"it has no column {missing[0]}")
+        return file
 
 
 @dataclass
@@ -132,8 +165,7 @@ def load_standing(storage: Storage, pipeline: str) -> Standing:
     files = ResponseFiles(storage, pipeline)
     standing = Standing(files, np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
     for number in range(len(files.names)):
-        with files.open(number) as file:
-            table = file.read(columns=_STANDING_COLUMNS, use_threads=False)
+        table = files.read(number, _STANDING_COLUMNS)
         _merge(standing, int(files.starts[number]), table)
         del table
         release_memory()
@@ -226,7 +258,7 @@ class ResponseReader:
 
     def _read(self, number: int) -> pa.Table:
         file, group = self._groups[number]
-        return self._file(file).read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
+        return self._files.read_group(file, self._file(file), group)
 
     def _file(self, number: int) -> pq.ParquetFile:
         """An open file; years of batches are more files than a process may have open at once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.client import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
@@ -66,16 +67,22 @@ def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list
 
 def _not_stored(root: Root, batch: Batch) -> str | None:
     """Why the batch's answers are not safe here, None when they are. They are read to the last row."""
-    assert batch.pipeline is not None and batch.file_id is not None, "it was collected"
+    if batch.pipeline is None or batch.file_id is None:
+        return "the ledger does not know which requests it answers"
     with root.ledger.read() as tx:
         wanted = files.by_id(tx, batch.file_id).requests
     parts = response_parts(batch.pipeline, batch.id)
     place = root.storage.uri(*parts)
     try:
         with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as file:
-            rows = sum(len(rows) for rows in file.iter_batches(4096, use_threads=False))
+            rows = missing = 0
+            for group in file.iter_batches(4096, use_threads=False):
+                rows += len(group)
+                missing += pc.sum(pc.equal(group.column("error_type"), "missing_result")).as_py() or 0
     except (OSError, pa.ArrowException) as error:
         return f"its answers cannot be read from {place}: {error}"
+    if missing:
+        return f"{missing} of its answers were in no download, and the API may have them"
     return f"{place} holds {rows} answers to {wanted} requests" if rows != wanted else None
 
 

@@ -54,9 +54,11 @@ class BatchObject:
             created_at = timestamp(body["created_at"])
             if created_at is None or not body["id"] or not isinstance(body["id"], str):
                 raise ValueError("id or created_at is missing")
+            if not body["id"].isprintable() or "/" in body["id"]:  # it names a file and a path of the API
+                raise ValueError(f"{body['id']!r} is no id of a batch")
             return cls(
                 id=body["id"],
-                processing_status=str(body.get("processing_status"))[:_STATUS_LENGTH],
+                processing_status=str(body.get("processing_status"))[:_STATUS_LENGTH].replace("\0", ""),
                 request_counts={**dict.fromkeys(COUNTS, 0), **{name: int(n or 0) for name, n in counts.items()}},
                 created_at=created_at,
                 expires_at=timestamp(body.get("expires_at")),

@@ -13,7 +13,7 @@ from batch_assets.core.submit import SubmitReport, submit_batches
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import partition_of
-from batch_assets.dagster.progress import batches_of, counts_of
+from batch_assets.dagster.progress import batches_of, counts_of, paid_twice_of
 
 
 def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[Any]:
@@ -58,6 +58,7 @@ def _metadata(report: SubmitReport, batches: list[Batch]) -> dict[str, Any]:
         keys.SUBMITTED: len(report.submitted),
         keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch in batches]),
         keys.ASKED_AGAIN: report.planned_again,
+        **paid_twice_of(batches),
     }
     if report.waiting:
         metadata[keys.WAITING] = dg.MetadataValue.json(report.waiting)

@@ -38,4 +38,11 @@ def counts_of(found: list[Batch]) -> dict[str, int]:
         keys.BATCHES: len(found),
         keys.BATCHES_OPEN: sum(batch.state in _OPEN for batch in found),
         **{keys.count_key(name): total[name] for name in _COUNTS},
+        **paid_twice_of(found),
     }
+
+
+def paid_twice_of(found: list[Batch]) -> dict[str, int]:
+    """The number of batches that turned up after their request file was sent again, if there are any."""
+    number = sum(batch.paid_twice for batch in found)
+    return {keys.PAID_TWICE: number} if number else {}

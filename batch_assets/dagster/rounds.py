@@ -13,11 +13,19 @@ from batch_assets.dagster import keys
 _MAX_RUNTIME_SECONDS = 3600
 
 
-def tags_for(submission_id: str, number: int) -> dict[str, str]:
-    """The tags of a run that the sensor asks for."""
+def name_of(number: int, opened_at: float) -> str:
+    """What tells a submission's rounds apart in Dagster.
+
+    In a ledger that was made again the numbers begin at 1 again, but Dagster still knows the runs of before.
+    """
+    return f"{number}:{int(opened_at)}"
+
+
+def tags_for(submission_id: str, name: str) -> dict[str, str]:
+    """The tags of a run that the sensor asks for, for the round of that name."""
     return {
         keys.SUBMISSION: submission_id,
-        keys.ROUND: str(number),
+        keys.ROUND: name,
         keys.MAX_RUNTIME: str(_MAX_RUNTIME_SECONDS),
         keys.MAX_RETRIES: "0",  # the next round is the retry
     }
@@ -43,4 +51,6 @@ def closing(root: Root, tags: Mapping[str, str], *, when_done: bool) -> Iterator
 def _close(root: Root, tags: Mapping[str, str]) -> None:
     if is_unattended(tags):
         with root.ledger.write() as tx:
-            rounds.close(tx, tags[keys.SUBMISSION], int(tags[keys.ROUND]))
+            number, _, opened_at = rounds.current(tx, tags[keys.SUBMISSION])
+            if name_of(number, opened_at) == tags[keys.ROUND]:
+                rounds.close(tx, tags[keys.SUBMISSION], number)

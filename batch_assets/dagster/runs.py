@@ -29,9 +29,14 @@ class RunsOfSubmission:
         filters = dg.RunsFilter(tags={keys.SUBMISSION: submission_id})
         return cls(list(instance.get_run_records(filters, limit=_READ)))
 
-    def is_over(self, number: int, age: float) -> bool:
-        """Whether a round is over although nobody closed it: its run ended early, or never began."""
-        of_round = [found for found in self.newest if found.dagster_run.tags.get(keys.ROUND) == str(number)]
+    def is_over(self, name: str, age: float) -> bool:
+        """Whether a round is over although nobody closed it: its run ended early, or never began.
+
+        Args:
+            name: of the round, see rounds.name_of.
+            age: seconds since it was opened.
+        """
+        of_round = [found for found in self.newest if found.dagster_run.tags.get(keys.ROUND) == name]
         if not of_round:
             return age > _LAUNCH_SECONDS
         return not any(_is_at_work(found) for found in of_round)

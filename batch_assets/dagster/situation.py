@@ -29,6 +29,7 @@ def situation(tx: Transaction, in_force: list[Submission]) -> list[str]:
         if any(file.id in open_batches for file in waited):
             total += sum(file.batch_id is not None for file in waited)
         said += _left(submission, Counter(file.state for file in waited))
+        said += _paid_twice(submission, submissions.paid_twice(tx, submission.id))
     if open_batches:
         submitted = [batch.submitted_at for batch in open_batches.values() if batch.submitted_at is not None]
         oldest = tx.now - min(submitted, default=tx.now)
@@ -48,6 +49,13 @@ def _left(submission: Submission, states: Counter[str]) -> list[str]:
     if states["sending"] + states["unresolved"]:
         said.append(f"{states['sending'] + states['unresolved']} request files are on their way or in doubt")
     return said
+
+
+def _paid_twice(submission: Submission, ids: list[str]) -> list[str]:
+    if not ids:
+        return []
+    are = "batch is" if len(ids) == 1 else "batches are"
+    return [f"{len(ids)} {are} paid twice, see batch-assets status {submission.pipeline}: {', '.join(ids)}"]
 
 
 def _hours(seconds: float) -> str:

@@ -20,7 +20,7 @@ from batch_assets.core.settings import Settings
 from batch_assets.dagster.checks import DeadlineCheck
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 from batch_assets.dagster.progress import batches_in, counts_of
-from batch_assets.dagster.rounds import tags_for
+from batch_assets.dagster.rounds import name_of, tags_for
 from batch_assets.dagster.runs import RunsOfSubmission
 from batch_assets.dagster.situation import has_ledger, situation
 
@@ -108,22 +108,23 @@ class _Tick:
         with self._root.ledger.write() as tx:
             number, is_open, opened_at = rounds.current(tx, submission.id)
             age = tx.now - opened_at
-            if is_open and not runs.is_over(number, age):
+            if is_open and not runs.is_over(name_of(number, opened_at), age):
                 return f"{submission.pipeline}: round {number} is at work"
             if age < (pause := max(work.pause, runs.back_off())):
                 return f"{submission.pipeline}: {work.reason}, the next round begins in {pause - age:.0f} s"
             rounds.close(tx, submission.id, number)
             opened = rounds.open_next(tx, submission.id, work.reason)
+            opened_at = tx.now
         assert opened is not None  # the last one was closed in the same transaction
-        return self._request(submission, work, opened)
+        self._context.log.info(f"{submission.pipeline}: round {opened}: {work.reason}")
+        return self._request(submission, work, name_of(opened, opened_at))
 
-    def _request(self, submission: Submission, work: Work, number: int) -> dg.RunRequest:
+    def _request(self, submission: Submission, work: Work, name: str) -> dg.RunRequest:
         stages = self._pipelines[submission.pipeline].stages
         wanted = ["batches", "results"] if work.send else ["results"]
-        self._context.log.info(f"{submission.pipeline}: round {number}: {work.reason}")
         return dg.RunRequest(
-            run_key=f"{submission.id}:{number}",
+            run_key=f"{submission.id}:{name}",
             asset_selection=[stages[stage] for stage in wanted],
             partition_key=submission.partition or None,
-            tags=tags_for(submission.id, number),
+            tags=tags_for(submission.id, name),
         )

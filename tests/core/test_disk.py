@@ -189,3 +189,20 @@ def test_a_failing_write_on_the_writers_thread_comes_out(tmp_path: Path) -> None
             writer.write(pa.table({"a": ["x"]}))
     assert list(tmp_path.iterdir()) == []
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("parquet")]
+
+
+@pytest.mark.parametrize("what", ["responses", "results"])
+def test_a_table_that_cannot_be_put_in_place_is_written_by_the_next_run(world: World, what: str) -> None:
+    pipeline = world.pipeline(texts(3))
+    (batch_id,) = world.send(pipeline).submitted
+    name = f"{batch_id}.parquet" if what == "responses" else "results.parquet"
+    blocked = world.path("asked", what, name)
+    (blocked / "in the way").mkdir(parents=True)
+    with pytest.raises(StorageError, match=f"{name} cannot be written: .* run again"):
+        world.collect(pipeline)
+    (blocked / "in the way").rmdir()
+    blocked.rmdir()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
+    assert len(world.asked()) == 3
+    assert not list(world.path().rglob("*.tmp"))

@@ -32,6 +32,11 @@ def collect(world: World, count: int = 6, **attributes: Any) -> CollectedResults
     return world.collect(pipeline)
 
 
+def an_hour_later(world: World) -> None:
+    """What failed has failed for long enough to be given up."""
+    world.query("update batch set missing_since = missing_since - 4000")
+
+
 def responses(world: World) -> list[pd.DataFrame]:
     return [pd.read_parquet(path) for path in sorted(world.path("asked", "responses").glob("*"))]
 
@@ -97,7 +102,7 @@ def test_a_connection_that_breaks_at_any_tenth_leaves_nothing_behind(world: Worl
 
 @pytest.mark.parametrize("ending", ["clean", "chunked"])
 def test_a_download_that_ends_well_after_any_line_is_not_whole(world: World, ending: str) -> None:
-    """Two such downloads at each line end: a third would be believed."""
+    """Two such downloads at each line end: a third, an hour later, would be believed."""
     rows = 4
     for lines in range(rows):
         world.emulator.reset_faults()
@@ -219,7 +224,7 @@ def test_lines_too_many_are_told_and_change_no_answer(world: World, lines: dict[
     assert all(row.text in row.response_text for row in table.itertuples())
 
 
-def test_missing_lines_are_asked_again_after_three_downloads(world: World) -> None:
+def test_missing_lines_are_asked_again_after_three_downloads_and_an_hour(world: World) -> None:
     spoil(world, times=3, lines={"missing": 2})
     pipeline = world.pipeline(texts(6))
     world.send(pipeline)
@@ -227,6 +232,7 @@ def test_missing_lines_are_asked_again_after_three_downloads(world: World) -> No
         done = world.collect(pipeline)
         assert done.collected == []
         assert "2 of ours missing" in done.problems[0]
+    an_hour_later(world)
     done = world.collect(pipeline)
     assert (done.collected[0].missing, done.results and done.results.ask_again) == (2, 2)
     assert sorted(world.table(pipeline)["result_type"]) == ["pending"] * 2 + ["succeeded"] * 4
@@ -243,18 +249,21 @@ def test_a_whole_file_that_is_lost_is_asked_again(world: World) -> None:
     spoil(world, times=3, truncate={"bytes": 0}, ending="chunked")
     pipeline = world.pipeline(texts(4))
     world.send(pipeline)
+    world.collect(pipeline)
+    an_hour_later(world)
     world.finish(pipeline)
     assert [batch["requests"] for batch in world.accepted()] == [4, 4]
 
 
 @pytest.mark.parametrize("how", ["garbage", "broken"])
 def test_a_line_that_cannot_be_read_is_a_missing_result(world: World, how: str) -> None:
-    """It counts as one only after three downloads: the answer was paid for and may come whole yet."""
+    """It counts as one only after three downloads and an hour: the answer is paid for and may come whole yet."""
     spoil(world, times=3, lines={how: 1})
     pipeline = world.pipeline(texts(4))
     world.send(pipeline)
     for number in (1, 2):
         assert f"download {number} of 3" in world.collect(pipeline).problems[0]
+    an_hour_later(world)
     world.collect(pipeline)
     (stored,) = responses(world)
     assert list(stored["error_type"].dropna()) == ["missing_result"]

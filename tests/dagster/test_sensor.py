@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,6 +17,7 @@ from batch_assets import build_message_batch_sensor
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.rounds import ROUND_SECONDS
 from batch_assets.core.root import Root
+from batch_assets.dagster.rounds import name_of
 from batch_assets.dagster.runs import RunsOfSubmission
 from batch_assets.emulator import Emulator
 
@@ -87,7 +89,8 @@ def test_a_round_is_asked_for_once_collects_and_is_closed(location: Location, em
     emulator.end_batches()
     look_now()
     (request,), _ = location.tick()
-    assert request.run_key == f"{request.tags[SUBMISSION]}:1"
+    assert request.run_key == f"{request.tags[SUBMISSION]}:{request.tags[ROUND]}"
+    assert request.tags[ROUND].startswith("1:")
     assert [key.path for key in request.asset_selection or []] == [["greetings", "results"]]
     assert request.tags["dagster/max_runtime"] == "3600"
     (observation,) = location.events
@@ -125,7 +128,7 @@ def test_failed_requests_are_asked_again(location: Location, emulator: Emulator)
     (first,), _ = location.tick()
     assert location.run(first).get_asset_materialization_events() == []
     (second,), _ = location.tick()
-    assert second.run_key == f"{second.tags[SUBMISSION]}:2"
+    assert str(second.run_key).startswith(f"{second.tags[SUBMISSION]}:2:")
     assert [key.path[-1] for key in second.asset_selection or []] == ["batches", "results"]
     location.run(second)
     assert len(emulator.log()) == 2
@@ -155,7 +158,7 @@ def test_a_round_whose_run_never_began_is_given_up(location: Location, emulator:
     assert location.tick()[0] == []
     ledger("update round set opened_at = opened_at - 121")
     (request,), _ = location.tick()
-    assert request.run_key == f"{lost.tags[SUBMISSION]}:2"
+    assert str(request.run_key).startswith(f"{lost.tags[SUBMISSION]}:2:")
 
 
 def test_a_round_whose_run_dagster_saw_end_is_over(location: Location, emulator: Emulator) -> None:
@@ -181,22 +184,62 @@ def test_a_round_stays_open_while_its_run_is_unfinished(
     look_now()
     (request,), _ = location.tick()
     assert int(request.tags["dagster/max_runtime"]) < ROUND_SECONDS
+    ledger("update round set opened_at = opened_at - 90000, until = until - 90000")
+    ((opened_at,),) = ledger("select opened_at from round")
     location.instance.create_run_for_job(
         dg.Definitions(assets=location.assets).resolve_implicit_global_asset_job_def(),
         status=status,
-        tags=dict(request.tags),
+        tags={**request.tags, ROUND: name_of(1, opened_at)},
     )
-    ledger("update round set opened_at = opened_at - 90000, until = until - 90000")
     assert location.tick() == ([], "greetings: round 1 is at work")
+
+
+def test_rounds_after_the_ledger_was_made_again_are_new_to_dagster(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    emulator.end_batches()
+    look_now()
+    (before,), _ = location.tick()
+    location.instance.create_run_for_job(
+        dg.Definitions(assets=location.assets).resolve_implicit_global_asset_job_def(),
+        status=dg.DagsterRunStatus.FAILURE,
+        tags=dict(before.tags),
+    )
+    # The ledger that is made again knows no rounds; the next is opened in another second than the old one.
+    ledger("delete from round")
+    while time.time() < int(before.tags[ROUND].split(":")[1]) + 1:
+        time.sleep(0.05)
+    (after,), _ = location.tick()
+    assert after.tags[ROUND].startswith("1:")
+    assert after.run_key != before.run_key
+    # Neither is it over because the run of before is, nor does that one close it.
+    assert location.tick() == ([], "greetings: round 1 is at work")
+    assert location.run(before).success
+    assert [row.state for row in ledger("select state from round")] == ["open"]
+    assert location.run(after).success
+    assert [row.state for row in ledger("select state from round")] == ["closed"]
+
+
+def test_a_batch_that_is_paid_twice_is_said(location: Location, emulator: Emulator) -> None:
+    location.materialize()
+    assert "paid twice" not in location.tick()[1]
+    (batch,) = ledger("select id from batch")
+    ledger("update batch set paid_twice = 1")
+    said = location.tick()[1]
+    assert f"1 batch is paid twice, see batch-assets status greetings: {batch.id}" in said
+    result = location.materialize("batches")
+    (event,) = result.get_asset_materialization_events()
+    assert event.step_materialization_data.materialization.metadata["batch_assets/paid_twice"].value == 1
+    (observed, *_) = [event for event in result.all_events if event.is_asset_observation]
+    assert observed.asset_observation_data.asset_observation.metadata["batch_assets/paid_twice"].value == 1
 
 
 def test_a_run_that_outlived_its_time_limit_is_given_up() -> None:
     now = datetime.now(UTC)
-    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED, tags={ROUND: "1"})
+    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED, tags={ROUND: "1:1700000000"})
     ages = {ROUND_SECONDS - 60: False, ROUND_SECONDS + 60: True}
     for age, over in ages.items():
         record = dg.RunRecord(1, run, now, now, start_time=now.timestamp() - age)
-        assert RunsOfSubmission([record]).is_over(1, age) is over
+        assert RunsOfSubmission([record]).is_over("1:1700000000", age) is over
 
 
 def test_a_run_that_waited_its_turn_does_not_announce_twice(location: Location, emulator: Emulator) -> None:

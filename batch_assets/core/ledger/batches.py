@@ -56,9 +56,16 @@ def ended_for(tx: Transaction, pipeline: str, partition: str, waited: list[str])
 def accept(
     tx: Transaction, file_id: str, intent_id: int, seen: BatchObject, *, provisional: bool, reason: str
 ) -> None:
-    """The file became this batch."""
+    """The file became this batch.
+
+    Args:
+        provisional: its count alone says so. Otherwise it is proved, by a reply, a receipt or its results, and
+            whatever was believed of the batch or of the file on a count alone gives way.
+    """
+    if not provisional:
+        _give_way(tx, file_id, seen.id)
     file = files.by_id(tx, file_id)
-    files.move(tx, file_id, ("sending", "unresolved"), "submitted", reason, batch_id=seen.id, error=None)
+    files.move(tx, file_id, ("ready", "sending", "unresolved"), "submitted", reason, batch_id=seen.id, error=None)
     files.settle(tx, intent_id, "adopted" if provisional else "accepted")
     found: dict[str, Any] = {
         "file_id": file_id,
@@ -68,13 +75,25 @@ def accept(
     _insert(tx, seen, provisional=provisional, reason=reason, **found)
 
 
+def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
+    known = by_id(tx, batch_id)
+    if known is not None and known.provisional:
+        disprove(tx, batch_id, f"it is proved to be {file_id}")
+    elif known is not None and known.state == "foreign":
+        tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
+        tx.record("batch", batch_id, "foreign", "disproved", f"it is proved to be {file_id}")
+    for other in of_file(tx, file_id):
+        if other.provisional and other.state in ("open", "ended", "unreachable"):
+            disprove(tx, other.id, f"{file_id} is proved to be {batch_id}")
+
+
 def note_foreign(tx: Transaction, seen: BatchObject, reason: str) -> None:
     """Remembers a batch that is somebody else's, so that it is looked into once only."""
     _insert(tx, seen, file_id=None, pipeline=None, reason=reason, state="foreign")
 
 
-def note_paid_twice(tx: Transaction, seen: BatchObject, file_id: str, reason: str) -> None:
-    """Remembers a batch of ours that turned up after its file had been sent again."""
+def note_late(tx: Transaction, seen: BatchObject, file_id: str, reason: str, *, paid_twice: bool) -> None:
+    """Remembers a batch of ours that turned up after its file had been sent again, or set aside."""
     file = files.by_id(tx, file_id)
     _insert(
         tx,
@@ -82,7 +101,7 @@ def note_paid_twice(tx: Transaction, seen: BatchObject, file_id: str, reason: st
         file_id=file_id,
         pipeline=file.pipeline,
         provisional=False,
-        paid_twice=True,
+        paid_twice=paid_twice,
         reason=reason,
     )
 
@@ -137,11 +156,12 @@ def _told(state: str, processing_status: str) -> str:
     return "canceling" if (state, processing_status) == ("open", "canceling") else state
 
 
-def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float) -> bool:
+def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float, *, is_gone: bool) -> bool:
     """The API answered 404 for a batch it accepted. Fresh ones are often not there yet.
 
     Args:
         patience: seconds of 404 after which the batch counts as unreachable.
+        is_gone: the key is of the right workspace, so that a batch adopted on its count was deleted.
 
     Returns:
         Whether it has become unreachable just now.
@@ -150,8 +170,9 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
     if current is None or current.state not in ("open", "unreachable"):
         return False
     since = current.missing_since if current.missing_since is not None else tx.now
-    gone = current.state == "open" and tx.now - since >= patience
-    if gone and current.provisional:
+    late = tx.now - since >= patience
+    gone = current.state == "open" and late
+    if late and current.provisional and is_gone:
         disprove(tx, before.id, f"adopted on its count, and 404 for {tx.now - since:.0f} s")
         return False
     values: dict[str, Any] = {"missing_since": since, "next_poll_at": next_poll_at}
@@ -162,10 +183,12 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
     return gone
 
 
-def downloaded_in_part(tx: Transaction, batch_id: str) -> int:
-    """Counts an incomplete download and returns how many there were."""
+def downloaded_in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
+    """Counts an incomplete download: (how many there were, seconds since the first that failed)."""
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
-    return int(tx.execute(sa.select(batch.c.downloads).where(batch.c.id == batch_id)).scalar_one())
+    statement = sa.select(batch.c.downloads, batch.c.missing_since).where(batch.c.id == batch_id)
+    downloads, since = tx.execute(statement).one()
+    return int(downloads), max(0.0, tx.now - since) if since is not None else 0.0
 
 
 def postpone(tx: Transaction, batch_id: str, seconds: float) -> None:
@@ -239,14 +262,15 @@ def not_before(tx: Transaction, batch_id: str, then: float) -> None:
 def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batch]:
     """Batches of a pipeline that are still at the API though they were collected before a time, and due.
 
-    The history says when: its first entry counts.
+    The history says when: its first entry counts. Left out are those whose requests are not known: a rebuilt
+    ledger cannot tell whether all of their answers are here.
     """
     done = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id, history.c.to_state == "collected")
     collected_at = sa.select(sa.func.min(history.c.at)).where(done).scalar_subquery()
     statement = (
         sa.select(batch)
         .where(batch.c.pipeline == pipeline, batch.c.state.in_(("collected", "deleting")))
-        .where(batch.c.next_poll_at <= tx.now, collected_at <= before)
+        .where(batch.c.next_poll_at <= tx.now, collected_at <= before, batch.c.file_id.is_not(None))
         .order_by(batch.c.created_at, batch.c.id)
     )
     return to_records(Batch, tx.execute(statement))
@@ -257,7 +281,8 @@ def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.state != "collected" or current.file_id is None:
         return
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(state="ended", next_poll_at=tx.now))
+    values = {"state": "ended", "next_poll_at": tx.now, "missing_since": None, "downloads": 0}
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
     tx.record("batch", batch_id, "collected", "ended", reason)
     file = files.by_id(tx, current.file_id)
     if file.state == "collected" and file.batch_id == batch_id:

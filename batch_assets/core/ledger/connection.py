@@ -16,11 +16,12 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError
+from batch_assets.core.errors import EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import tables
 from batch_assets.core.storage import writing
 
 _CREATE_LOCK = 7263001  # any number, the same for everyone
+_EXAMPLE = "sqlite:////data/ledger.db"
 
 
 @cache
@@ -125,14 +126,35 @@ class Ledger:
                 yield connection
 
 
-def _open(url: str) -> Engine:
+def parse_url(url: str) -> sa.URL:
+    """The URL of a ledger in its parts.
+
+    Errors:
+        SettingsError: it is no URL, or one of SQLite that names no file. It may hold a password, so it is not
+            repeated.
+    """
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is none
-        # The text may hold a password, so it is not repeated.
-        raise BatchAssetsError(
-            "BATCH_ASSETS_LEDGER is not a SQLAlchemy URL, such as sqlite:////data/ledger.db"
+        raise SettingsError(f"BATCH_ASSETS_LEDGER is not a SQLAlchemy URL, such as {_EXAMPLE}") from None
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise SettingsError(f"BATCH_ASSETS_LEDGER names no file: give its path, such as {_EXAMPLE}")
+    return parsed
+
+
+def _open(url: str) -> Engine:
+    parsed = parse_url(url)
+    try:
+        return _engine(parsed)
+    except (sa.exc.NoSuchModuleError, ImportError) as error:
+        missing = f" ({error.name} is not installed)" if isinstance(error, ImportError) and error.name else ""
+        raise SettingsError(
+            f"BATCH_ASSETS_LEDGER begins with {parsed.drivername}://, for which there is no driver here{missing}. "
+            f"Give a URL such as {_EXAMPLE} or postgresql+psycopg2://user@host/name, or install the driver"
         ) from None
+
+
+def _engine(parsed: sa.URL) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed)
     options: dict[str, Any] = {}

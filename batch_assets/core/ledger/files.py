@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from batch_assets.core.errors import LeaseLostError
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
-from batch_assets.core.ledger.tables import intent, lease, request_file, wait
+from batch_assets.core.ledger.tables import batch, intent, lease, request_file, wait
 
 # An intent whose first POST was followed by another may still turn up as a batch for this long.
 WATCH_SECONDS = 25 * 3600.0
@@ -140,6 +140,30 @@ def watched(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     statement = sa.select(intent).where(intent.c.outcome == "resent", intent.c.watch_until > tx.now)
     found = to_records(Intent, tx.execute(statement.order_by(intent.c.id)))
     return [(record, by_id(tx, record.file_id)) for record in found]
+
+
+def claimants(tx: Transaction, requests: int) -> list[tuple[Intent, RequestFile]]:
+    """Files of that many requests that were sent, and whose batch is not known for sure: (last intent, file)."""
+    unsure = sa.select(batch.c.file_id).where(batch.c.provisional, batch.c.file_id.is_not(None))
+    sent = sa.select(intent.c.file_id)
+    statement = (
+        sa.select(request_file)
+        .where(request_file.c.requests == requests, request_file.c.id.in_(sent))
+        .where(
+            sa.or_(
+                request_file.c.state.in_(("ready", "sending", "unresolved")),
+                sa.and_(request_file.c.state == "submitted", request_file.c.id.in_(unsure)),
+            )
+        )
+        .order_by(request_file.c.id)
+    )
+    return [(of_file(tx, file.id)[-1], file) for file in to_records(RequestFile, tx.execute(statement))]
+
+
+def was_sent_again(tx: Transaction, given: Intent) -> bool:
+    """Whether another POST of the intent's file followed."""
+    later = sa.select(intent.c.id).where(intent.c.file_id == given.file_id, intent.c.id > given.id)
+    return tx.execute(later).first() is not None
 
 
 def of_file(tx: Transaction, file_id: str) -> list[Intent]:

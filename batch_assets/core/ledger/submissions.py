@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.files import in_place_of
 from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission, to_record, to_records
-from batch_assets.core.ledger.tables import history, intent, request_file, submission, wait
+from batch_assets.core.ledger.tables import batch, history, intent, request_file, submission, wait
 
 # What the history says of a request file that was removed from the root. Its state stays what it was.
 REMOVED = "removed"
@@ -176,6 +176,17 @@ def waited_on(tx: Transaction, submission_id: str) -> list[RequestFile]:
         .order_by(request_file.c.submission_id, request_file.c.name)
     )
     return to_records(RequestFile, tx.execute(statement))
+
+
+def paid_twice(tx: Transaction, submission_id: str) -> list[str]:
+    """Ids of the batches of a submission's files that turned up after the file had been sent again."""
+    statement = (
+        sa.select(batch.c.id)
+        .join(wait, wait.c.file_id == batch.c.file_id)
+        .where(wait.c.submission_id == submission_id, batch.c.paid_twice.is_(True))
+        .order_by(batch.c.created_at, batch.c.id)
+    )
+    return list(tx.execute(statement).scalars())
 
 
 def sending_name(submission_id: str) -> str:

@@ -1,0 +1,148 @@
+"""Texts, names and files as nobody would choose them: the ledger takes them, and errors stay sentences."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.core.client import ApiError
+from batch_assets.core.errors import BusyError, DamagedFileError, SettingsError
+from batch_assets.core.ledger import Ledger, leases
+from batch_assets.core.wire import BatchObject
+
+from .support import BATCHES, World, texts
+
+CREATE = {"method": "POST", "path": BATCHES}
+
+
+def test_a_long_partition_key_is_one_for_every_ledger(ledger_url: str, new_world: Callable[..., World]) -> None:
+    world = new_world(ledger=ledger_url)
+    pipeline, partition = world.pipeline(texts(3)), "p" * 200
+    world.send(pipeline, partition)
+    done = world.finish(pipeline, partition)
+    assert done.results is not None and done.results.counts == {"succeeded": 3}
+
+
+def test_long_names_of_leases_are_told_apart(ledger_url: str) -> None:
+    ledger, name = Ledger(ledger_url), "n" * 300
+    try:
+        with leases.hold(ledger, name + "a") as lease, leases.hold(ledger, name + "b"):
+            assert leases.try_take(ledger, name + "a") is None
+            with pytest.raises(BusyError, match=name + "a"), leases.hold(ledger, name + "a"):
+                pass
+            lease._renew()
+            with ledger.read() as tx:
+                assert lease.is_ours(tx)
+                assert leases.is_held(tx, name + "a")
+                assert not leases.is_held(tx, name + "c")
+                assert (leases.ended_at(tx, name + "a") or 0.0) > tx.now
+        with leases.mark(ledger, name), ledger.read() as tx:
+            assert leases.is_held(tx, name)
+        with ledger.read() as tx:
+            assert leases.ended_at(tx, name) is None
+    finally:
+        ledger.close()
+
+
+@pytest.mark.parametrize("bad", ["\\u0000", "\\ud800", "\\u001b[31m"])
+@pytest.mark.parametrize("status", [400, 500])
+def test_any_text_of_a_refusal_is_one_for_every_ledger(
+    ledger_url: str, new_world: Callable[..., World], bad: str, status: int
+) -> None:
+    world = new_world(ledger=ledger_url)
+    message = f"before {bad} after " + "x" * 5000 + " the end"
+    body = f'{{"type": "error", "error": {{"type": "invalid_{bad}", "message": "{message}"}}}}'
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"status": status, "body": body}}])
+    pipeline = world.pipeline(texts(1))
+    world.send(pipeline)
+    said = next(row.reason for row in world.query("select reason from history") if "before" in row.reason)
+    assert "before \ufffd" in said and said.endswith("the end")
+    assert len(said) < 2500
+
+
+def test_an_error_keeps_what_people_read() -> None:
+    assert str(ApiError("HTTP 400: Ünïcode 漢字 😀\nin\ttwo lines")) == "HTTP 400: Ünïcode 漢字 😀\nin\ttwo lines"
+
+
+@pytest.mark.parametrize("batch_id", ["../../x", "a\0b", "a\ud800", "a\nb"])
+def test_an_id_that_names_no_file_is_no_batch(batch_id: str) -> None:
+    with pytest.raises(ValueError, match="no id of a batch"):
+        BatchObject.parse({"id": batch_id, "created_at": "2026-11-20T00:00:00Z"})
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def _garble(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[4:-2000] = bytes(len(content[4:-2000]))  # the footer stays as it is
+    path.write_bytes(content)
+
+
+def _strip(path: Path) -> None:
+    pq.write_table(pa.table({"digest": pa.array([b"1"])}), path)
+
+
+@pytest.mark.parametrize("damage", [_cut, _garble, _strip])
+def test_a_damaged_response_file_is_named_and_replaced(world: World, damage: Callable[[Path], None]) -> None:
+    pipeline = world.pipeline(texts(40))
+    world.run(pipeline)
+    (stored,) = world.path(pipeline.name, "responses").glob("*.parquet")
+    damage(stored)
+    with pytest.raises(DamagedFileError, match="is then downloaded again") as caught:
+        world.build(pipeline)
+    assert str(stored) in str(caught.value)
+    stored.unlink()  # as the error says
+    world.build(pipeline)
+    world.submit(pipeline)
+    done = world.finish(pipeline)
+    assert done.results is not None and done.results.counts == {"succeeded": 40}
+    assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite://",
+        "sqlite:///:memory:",
+        "nothing://user:pass-word@host/name",
+        "postgresql+nothing://user:pass-word@host/name",
+        "oracle://user:pass-word@host",
+    ],
+)
+def test_a_ledger_that_cannot_be_opened_is_a_sentence(url: str) -> None:
+    with pytest.raises(SettingsError, match="BATCH_ASSETS_LEDGER") as caught:
+        Ledger(url)
+    assert "pass-word" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seconds", ["abc", "0", "-1", "nan", "inf"])
+def test_lease_seconds_that_are_none_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    monkeypatch.setenv("BATCH_ASSETS_LEASE_SECONDS", seconds)
+    ledger = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    try:
+        with pytest.raises(SettingsError, match="BATCH_ASSETS_LEASE_SECONDS"):
+            leases.try_take(ledger, "a")
+    finally:
+        ledger.close()
+
+
+def test_a_lease_ages_while_the_machine_is_suspended() -> None:
+    """In a time namespace the clock that goes on stands apart from the one that stops."""
+    apart = ["unshare", "--time", "--boottime", "1000000"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+        pytest.skip("no time namespaces here")
+    code = "from batch_assets.core.ledger.leases import _clock; print(_clock())"
+    done = subprocess.run([*apart, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > time.monotonic() + 900_000
