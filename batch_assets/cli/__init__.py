@@ -40,8 +40,8 @@ Environment:
 
 
 _DAMAGED = (
-    "If the file is damaged, restore it from a backup, or move it and its -wal and -shm away: it is made again from "
-    "the files under the root"
+    "If the file is damaged, restore it from a backup, or move it and its -wal and -shm away: it is made "
+    "again from the files under the root"
 )
 
 

@@ -176,7 +176,9 @@ class _Collecting:
         """A batch that nothing but its count made ours, and that its owner has deleted."""
         anchor = workspace.anchor_of(self._root, self._file.id)
         try:
-            if not self._batch.provisional or not workspace.is_ours(self._root, anchor):
+            if not self._batch.provisional or workspace.is_there(self._root, self._batch.id):
+                return False
+            if not workspace.is_ours(self._root, anchor):
                 return False
         except ApiError:
             return False

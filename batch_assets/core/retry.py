@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.digests import DigestSet
+from batch_assets.core.errors import MissingFileError
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, RequestIndex
 from batch_assets.core.ledger import batches, leases, submissions
@@ -110,4 +111,10 @@ def _lines_of_batch(root: Root, response_file: str) -> Iterator[bytes]:
         if file_id is None:
             return
         file = ledger_files.by_id(tx, file_id)
-    yield from StoredRequestFile.of(root, file).lines()
+    try:
+        yield from StoredRequestFile.of(root, file).lines()
+    except FileNotFoundError:
+        raise MissingFileError(
+            f"the request file {file.id} is gone from {root.storage.url}, and with it the text of requests that "
+            f"failed and are to be asked again. Restore it from a backup, or materialize {file.pipeline}/requests"
+        ) from None

@@ -24,7 +24,7 @@ def is_ours(root: Root, anchor_id: str | None) -> bool:
     with root.ledger.read() as tx:
         known = batches.in_state(tx, "open", "ended", "collected")
     own = [batch.id for batch in reversed(known) if batch.file_id is not None and not batch.provisional]
-    return any(_is_there(root, batch_id) for batch_id in [anchor_id, *own[:_OTHERS]])
+    return any(is_there(root, batch_id) for batch_id in [anchor_id, *own[:_OTHERS]])
 
 
 def anchor_of(root: Root, file_id: str | None) -> str | None:
@@ -45,7 +45,8 @@ def question(root: Root) -> str:
     )
 
 
-def _is_there(root: Root, batch_id: str) -> bool:
+def is_there(root: Root, batch_id: str) -> bool:
+    """Whether the API knows a batch. Errors: ApiError, not to be known now."""
     try:
         root.api.retrieve(batch_id)
     except NotFoundError:

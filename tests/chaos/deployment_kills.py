@@ -201,7 +201,7 @@ def run_deployment_kills(folder: Path, times: int = TIMES, seed: int = 1) -> Ite
     ):
         struck = {}
         for kind, name in plan:
-            run = services.launch_pipeline(name)
+            run = _launched(services, partial(services.launch_pipeline, name))
             # Before a run of batches has begun, nothing may be sent without a person.
             services.wait(partial(_accepted, emulator, name), 300)
             struck[name] = kinds[kind](services, run, chosen)
@@ -211,6 +211,12 @@ def run_deployment_kills(folder: Path, times: int = TIMES, seed: int = 1) -> Ite
         verdicts = _judged_twice(services, emulator, names)
     for kind, name in plan:
         yield f"kill -9 of the {kind}", (verdicts[name], *struck[name])
+
+
+def _launched(services: Services, launch: Callable[[], str]) -> str:
+    """A run, as soon as the webserver has found the code server again."""
+    run: str = services.wait(lambda: _quietly(launch), 120)
+    return run
 
 
 def _kill_worker(services: Services, run: str, chosen: random.Random) -> Struck:
@@ -260,7 +266,8 @@ def _judged_twice(services: Services, emulator: Emulator, names: list[str]) -> d
     """Judges, has everything materialized once more, and judges again: nothing may have changed."""
     before: dict[str, Accepted] = {name: _accepted(emulator, name) for name in names}
     tables = {name: pq.read_table(services.table(name)) for name in names}
-    run = services.launch(*[[name, stage] for name in names for stage in _STAGES])
+    everything = [[name, stage] for name in names for stage in _STAGES]
+    run = _launched(services, lambda: services.launch(*everything))
     services.wait(lambda: services.status(run) in ("SUCCESS", "FAILURE", "CANCELED"), 240)
     verdicts = {}
     for name in names:

@@ -146,3 +146,8 @@ def test_a_lease_ages_while_the_machine_is_suspended() -> None:
     code = "from batch_assets.core.ledger.leases import _clock; print(_clock())"
     done = subprocess.run([*apart, sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) > time.monotonic() + 900_000
+
+
+def test_a_status_is_one_for_every_ledger() -> None:
+    seen = BatchObject.parse({"id": "a", "created_at": "2026-11-20T00:00:00Z", "processing_status": "new\0one"})
+    assert seen.processing_status == "newone"

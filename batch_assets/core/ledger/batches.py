@@ -187,8 +187,8 @@ def downloaded_in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
     """Counts an incomplete download: (how many there were, seconds since the first that failed)."""
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
     statement = sa.select(batch.c.downloads, batch.c.missing_since).where(batch.c.id == batch_id)
-    downloads, since = tx.execute(statement).one()
-    return int(downloads), max(0.0, tx.now - since) if since is not None else 0.0
+    row = tx.execute(statement).one()
+    return int(row.downloads), max(0.0, tx.now - row.missing_since) if row.missing_since is not None else 0.0
 
 
 def postpone(tx: Transaction, batch_id: str, seconds: float) -> None:
