@@ -118,7 +118,7 @@ def test_killed_after_the_intent_before_the_server_got_anything(scene: Scene) ->
     scene.world.build(scene.world.pipeline(texts(3)))
     scene.proxy.hold("request")
     child = scene.start(_SUBMIT)
-    assert scene.proxy.held.wait(60)
+    assert scene.proxy.held.wait(120)
     assert scene.rows() == [("sending",)]
     _kill(child)
     scene.proxy.cut()
@@ -131,7 +131,7 @@ def test_killed_while_waiting_for_a_server_that_goes_on_by_itself(scene: Scene) 
     scene.world.build(scene.world.pipeline(texts(3)))
     scene.proxy.hold("reply")
     child = scene.start(_SUBMIT)
-    assert scene.proxy.held.wait(60)
+    assert scene.proxy.held.wait(120)
     assert len(scene.world.accepted()) == 1
     _kill(child)
     scene.finish_in_another_process()
@@ -144,7 +144,7 @@ def test_killed_between_the_receipt_and_the_ledger(scene: Scene) -> None:
     folder = scene.world.submission_folder(pipeline, scene.world.build(pipeline))
     scene.proxy.hold("reply")
     child = scene.start(_SUBMIT)
-    assert scene.proxy.held.wait(60)
+    assert scene.proxy.held.wait(120)
     database = scene.lock_ledger()  # the child's next transaction waits
     scene.proxy.let_go()
     wait_for(lambda: list(folder.glob("*.batch.json")), "the receipt")
@@ -173,7 +173,7 @@ def test_frozen_before_the_reply_and_awake_after_another_took_over(scene: Scene)
     scene.world.build(scene.world.pipeline(texts(3)))
     scene.proxy.hold("reply")
     frozen = scene.start(_SUBMIT)
-    assert scene.proxy.held.wait(60)
+    assert scene.proxy.held.wait(120)
     scene.freeze(frozen)
     scene.finish_in_another_process()
     before = scene.world.query("select * from history")
@@ -192,7 +192,7 @@ def test_frozen_in_mid_upload_and_awake_after_another_sent_the_file(scene: Scene
     scene.world.build(scene.world.pipeline(big))
     scene.proxy.hold("upload")
     frozen = scene.start(_SUBMIT)
-    assert scene.proxy.held.wait(60)
+    assert scene.proxy.held.wait(120)
     scene.freeze(frozen)
     scene.finish_in_another_process()
     assert len(scene.world.accepted()) == 1
@@ -208,7 +208,7 @@ def test_a_live_process_keeps_its_lease_however_long_it_takes(scene: Scene) -> N
     scene.world.build(scene.world.pipeline(texts(3)))
     scene.proxy.hold("reply")
     child = scene.start(_SUBMIT)
-    assert scene.proxy.held.wait(60)
+    assert scene.proxy.held.wait(120)
     started = time.time()
 
     def renewed() -> list[Any]:

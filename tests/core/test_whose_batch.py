@@ -93,7 +93,7 @@ def test_a_file_being_sent_keeps_its_batch_from_one_in_doubt(new_world: Callable
         failed: list[BaseException] = []
         sender = threading.Thread(target=_submit, args=(world, failed))
         sender.start()
-        assert proxy.held.wait(60)
+        assert proxy.held.wait(120)
         with Root(world.root.settings) as other:
             assert collect_results(other, pipeline.name).collected == []  # theirs is disproved
             assert reconcile(other) == []
