@@ -38,7 +38,7 @@ from .forked import ForkServer
 from .observer import STRANGER, Asked, Observer, call, newest_submissions
 from .support import BATCHES, CREATE, LIST, World, as_new, environment, make_pipeline, params, write_rows
 
-EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 15)
+EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 10)
 STEPS = int(os.environ.get("BATCH_ASSETS_MACHINE_STEPS") or 30)
 PARTITIONS = ("A", "B")
 PROMPTS = ("{{ text }}", "Again, please: {{ text }}")
