@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 
 from batch_assets.core.ledger import Ledger, tables
+
+from .forked import ForkServer
 
 _PROCESSES, _STEPS = 4, 25
 _HAMMER = """
@@ -122,4 +128,37 @@ def test_each_file_is_claimed_by_exactly_one(ledger_url: str) -> None:
     assert claimed == Counter(map(str, range(number)))
     with ledger.read() as tx:
         assert tx.execute(sa.select(sa.func.count()).select_from(tables.intent)).scalar() == number
+    ledger.close()
+
+
+def use(url: str) -> None:
+    """What any process does first."""
+    ledger = Ledger(url)
+    with ledger.write() as tx:
+        tx.record("work", "any", None, "done", "")
+    ledger.close()
+
+
+def test_a_new_ledger_waits_for_whoever_is_making_it(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    maker = sqlite3.connect(path, isolation_level=None)
+    maker.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor() as pool:
+        opening = pool.submit(use, f"sqlite:///{path}")
+        with pytest.raises(TimeoutError):
+            opening.result(timeout=0.5)
+        maker.execute("COMMIT")
+        opening.result()
+    maker.close()
+
+
+def test_opening_a_ledger_leaves_the_locks_of_another_thread(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    ledger = Ledger(url)
+    with ForkServer(__name__) as children, ledger.read() as tx:
+        tx.last_seq()
+        Ledger(url).close()
+        # Another process that closes the ledger removes the log of a database that nobody else has open.
+        assert children.run((f"{__name__}:use", {"url": url}))[0].error == ""
+        assert (tmp_path / "ledger.db-wal").exists()
     ledger.close()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,6 +24,8 @@ from batch_assets.core.storage import writing
 
 _CREATE_LOCK = 7263001  # any number, the same for everyone
 _EXAMPLE = "sqlite:////data/ledger.db"
+_BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.02
+_touching = threading.Lock()
 
 
 @cache
@@ -167,15 +171,15 @@ def _open_sqlite(url: sa.URL) -> Engine:
     path = Path(url.database or "")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    engine = sa.create_engine(url, connect_args={"timeout": 30.0, "check_same_thread": False})
+        _touch(path)
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # transactions begin where we say, below
         cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout=30000")
-        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
+        _use_wal(cursor)
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
@@ -186,6 +190,35 @@ def _open_sqlite(url: sa.URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _touch(path: Path) -> None:
+    """Makes the file, readable by nobody else, if there is none.
+
+    A ledger that is there is not opened: closing it would drop the locks that SQLite holds on it for another
+    thread (sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    with _touching:
+        if not path.exists():
+            with suppress(FileExistsError):  # another process was quicker
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """Sets the journal mode, which the file keeps.
+
+    SQLite does not wait for other connections here, whatever the busy timeout: processes that open a new ledger
+    at once would fail.
+    """
+    end = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+                raise
+        time.sleep(_BUSY_PAUSE_SECONDS)
 
 
 def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
