@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -50,14 +51,15 @@ class Points:
     """Counts the kill positions of this process, and kills it at one of them.
 
     Args:
-        kill_at: number of the position, from 1; None to only count.
+        kill_at: number of the position, from 1; or two names: the first position of the second name that comes
+            after one of the first; None to only count.
         last_words: a file that gets the position's name just before the end.
 
     Attributes:
         names: what stands at each position passed so far.
     """
 
-    def __init__(self, kill_at: int | None, last_words: Path) -> None:
+    def __init__(self, kill_at: int | Sequence[str] | None, last_words: Path) -> None:
         self.names: list[str] = []
         self._kill_at, self._last_words = kill_at, last_words
         self._writing: set[int] = set()  # threads inside a transaction that writes
@@ -86,10 +88,16 @@ class Points:
         if name is None or not (before or name in _ALSO_AFTER):
             return
         self.names.append(f"{'before' if before else 'after'} {name}")
-        if len(self.names) == self._kill_at:
+        if self._is_due():
             sys.setprofile(None)
             self._last_words.write_text(self.names[-1])
             os.kill(os.getpid(), signal.SIGKILL)
+
+    def _is_due(self) -> bool:
+        if self._kill_at is None or isinstance(self._kill_at, int):
+            return len(self.names) == self._kill_at
+        begins, ends = self._kill_at
+        return self.names[-1] == ends and begins in self.names
 
     def _c_function(self, frame: FrameType, event: str, arg: Any) -> str | None:
         name: str = arg.__qualname__

@@ -64,17 +64,13 @@ def test_every_commit_rename_send_and_parquet_file_is_a_position(positions: dict
     ],
 )
 def test_nothing_is_left_over_of_a_file_that_was_being_written(
-    bench: Bench, positions: dict[str, tuple[str, ...]], stage: str, begins: str, ends: str
+    bench: Bench, stage: str, begins: str, ends: str
 ) -> None:
-    names = positions[stage]
-    position = names.index(ends, names.index(begins)) + 1
-    for shift in sorted(range(-5, 6), key=abs):  # what the network delivers at once differs from run to run
-        with bench.trial(bench.prepared(stage)) as trial:
-            if trial.run(stage, kill_at=position + shift).killed_at == ends:
-                assert list(trial.root.rglob("*.tmp")) or stage == "collection"
-                assert trial.finish(from_dataset=True).problems == []
-                return
-    pytest.fail(f"never killed {ends}")
+    with bench.trial(bench.prepared(stage)) as trial:
+        end = trial.run(stage, kill_at=(begins, ends))
+        assert end.killed_at == ends, end.log
+        assert list(trial.root.rglob("*.tmp")) or stage == "collection"
+        assert trial.finish(from_dataset=True).problems == []
 
 
 def test_killed_at_random_times(bench: Bench) -> None:

@@ -37,7 +37,7 @@ class Order:
         folder: of the trial; the root is in it, and what the child leaves to read.
         dataset: folder of the dataset.
         env: variables that the child sees besides the zygote's own.
-        kill_at: number of the kill position; None: at none of them.
+        kill_at: the kill position, as `Points` takes it; None: at none of them.
         count: report the positions passed.
         kill_after: seconds after which it is killed, wherever it is; None: never.
     """
@@ -47,7 +47,7 @@ class Order:
     dataset: str
     max_requests: int
     env: dict[str, str] = field(default_factory=dict)
-    kill_at: int | None = None
+    kill_at: int | tuple[str, str] | None = None
     count: bool = False
     kill_after: float | None = None
 
