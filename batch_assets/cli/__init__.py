@@ -39,12 +39,6 @@ Environment:
 """
 
 
-_DAMAGED = (
-    "If the file is damaged, restore it from a backup, or move it and its -wal and -shm away: it is made "
-    "again from the files under the root"
-)
-
-
 class _Commands(click.Group):
     """A group whose errors are sentences, not tracebacks."""
 
@@ -84,10 +78,8 @@ def _database_error(error: Exception) -> str | None:
         return None
     from sqlalchemy.exc import DatabaseError, OperationalError
 
-    if isinstance(error, OperationalError):
-        return str(error.orig)
-    # The class itself is what SQLite raises for a damaged file; its subclasses are errors of ours.
-    return f"{error.orig}. {_DAMAGED}" if type(error) is DatabaseError else None
+    # The class itself is what drivers raise where they have no name for it; other subclasses are errors of ours.
+    return str(error.orig) if isinstance(error, OperationalError) or type(error) is DatabaseError else None
 
 
 @click.group(

@@ -25,6 +25,9 @@ def cancel(target: str, partition: str | None) -> None:
     that arrived before are kept; all other rows become `canceled`, and the next run of the pipeline asks for
     just those. It may be repeated freely.
 
+    One batch given by its id that was deleted at the API before its answers were collected is given up: its
+    rows become `canceled` as well. That needs a key which is proved to be of the workspace that submitted it.
+
     \b
     Examples:
       batch-assets cancel review_triage
@@ -58,13 +61,15 @@ def cancel_lines(report: CancelReport) -> Iterator[str]:
         yield f"{batch_id}: the API ends it; what is answered by then is kept"
     for batch_id in report.ended:
         yield f"{batch_id}: it had ended; its answers are kept"
+    for batch_id in report.given_up:
+        yield f"{batch_id}: it was deleted at the API; its requests are given up, and the next run asks them again"
     for file_id in report.unsent:
         yield f"{file_id}: it is not sent any more"
     for file_id, what in report.in_doubt.items():
         yield f"{file_id}: {what}"
     for name in report.shared:
         yield f"{name}: left as it is, another partition waits on it"
-    if not (report.canceled or report.unsent or report.in_doubt or report.problems):
+    if not (report.canceled or report.unsent or report.in_doubt or report.given_up or report.problems):
         yield "Nothing had to be canceled."
         return
     yield (

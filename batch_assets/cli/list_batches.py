@@ -28,7 +28,7 @@ def list_batches(limit: int | None) -> None:
       batch-assets list
       batch-assets list --limit 20
     """
-    from batch_assets.core.client import ApiError
+    from batch_assets.core.api_errors import ApiError
     from batch_assets.core.root import Root
 
     settings = Settings.from_env()

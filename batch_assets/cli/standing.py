@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batch_assets.core.deadlines import UNCOLLECTED
-from batch_assets.core.ledger import batches, submissions
+from batch_assets.core.ledger import batches, standstills, submissions
 from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile, Submission
+from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.root import Root
 
 # The longest time between two looks at the ledger: another process may have moved things on.
-LONGEST_NAP = 30.0
+LONGEST_NAP = 5.0
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,14 @@ class Standing:
         files: the request files it waits on.
         batches: the batches of these files that are not collected yet.
         now: the ledger's clock.
+        standstill: what keeps its failed requests from being asked again, None where nothing does.
     """
 
     submission: Submission
     files: list[RequestFile]
     batches: list[Batch]
     now: float
+    standstill: Standstill | None
 
     @classmethod
     def read(cls, root: Root, pipeline: str, partition: str) -> Standing:
@@ -36,7 +39,9 @@ class Standing:
             files = submissions.waited_on(tx, submission.id)
             wanted = {file.batch_id for file in files}
             alive = batches.in_state(tx, *UNCOLLECTED, pipeline=pipeline)
-            return cls(submission, files, [batch for batch in alive if batch.id in wanted], tx.now)
+            mine = [batch for batch in alive if batch.id in wanted]
+            standstill = standstills.current(tx, submission.id) if submission.ask_again else None
+            return cls(submission, files, mine, tx.now, standstill)
 
     @property
     def ended(self) -> list[Batch]:
@@ -59,7 +64,8 @@ class Standing:
     @property
     def is_stuck(self) -> bool:
         """Rows are without an answer, and nothing is under way that could bring one."""
-        under_way = self.pending_files or self.ended or self.unjoined or self.submission.ask_again
+        again = self.submission.ask_again and self.standstill is None
+        under_way = self.pending_files or self.ended or self.unjoined or again
         return self.submission.final_at is None and not under_way
 
     def next_look(self) -> float:

@@ -94,7 +94,7 @@ def _lines(tx: Transaction, submission: Submission) -> Iterator[str]:
     if submission.count_map:
         yield _line("results", f"{text.counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
     yield _line("waits for", _waits_for(tx, submission, files, mine))
-    for error in [*_errors(tx, files, mine), *_deadlines(tx, mine)]:
+    for error in [*_errors(tx, files, mine), *_standstill(tx, submission), *_deadlines(tx, mine)]:
         yield _line("error", error)
 
 
@@ -136,9 +136,20 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
         return f"the API, which asked to send no more for {text.duration(seconds)}"
     if states["sending"]:
         return "an upload that is under way"
-    if states["refused"] or states["stopped"] or "unreachable" in in_states:
+    if states["refused"] or states["stopped"] or "unreachable" in in_states or submission.ask_again:
         return "a person: see the errors"
     return again
+
+
+def _standstill(tx: Transaction, submission: Submission) -> Iterator[str]:
+    """What keeps failed requests from being asked again."""
+    from batch_assets.core.chain import next_try
+    from batch_assets.core.ledger import standstills
+
+    found = standstills.current(tx, submission.id) if submission.ask_again else None
+    if found is not None:
+        again = text.duration(next_try(found) - tx.now)
+        yield f"{found.why}. Asking again failed {text.ago(tx.now, found.last)}, the next try is in {again}"
 
 
 def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
@@ -154,7 +165,8 @@ def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
 
 
 def _errors(tx: Transaction, files: list[RequestFile], mine: list[Batch]) -> Iterator[str]:
-    from batch_assets.core.ledger import batches
+    from batch_assets.core.ledger import downloads
+    from batch_assets.core.workspace import unreachable
 
     shown = ("ready", "unresolved", "refused", "stopped", "too_large")
     said = Counter((file.state, file.error) for file in files if file.error and file.state in shown)
@@ -165,10 +177,10 @@ def _errors(tx: Transaction, files: list[RequestFile], mine: list[Batch]) -> Ite
         if batch.state == "ended" and batch.missing_since is not None:
             failing, again = tx.now - batch.missing_since, max(0.0, batch.next_poll_at - tx.now)
             yield (
-                f"{batches.why_failed(tx, batch.id)}. It has failed for {text.duration(failing)} and is tried "
+                f"{downloads.why_failed(tx, batch.id)}. It has failed for {text.duration(failing)} and is tried "
                 f"again in {text.duration(again)}"
             )
         if batch.state == "unreachable":
-            yield f"{batch.id}: the API answers 404. Is ANTHROPIC_API_KEY of the workspace that submitted it?"
+            yield unreachable(batch.id)
         if batch.paid_twice:
             yield f"{batch.id} of {batch.file_id} is paid twice: it turned up after the file had been sent again"

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from batch_assets.core.client import ApiError, NotFoundError, NotSentError, RefusedError
-from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core import lost_batches, workspace
+from batch_assets.core.api_errors import ApiError, NotFoundError, NotSentError, RefusedError
+from batch_assets.core.errors import BatchAssetsError, ResultsError
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.root import Root
@@ -36,6 +37,7 @@ class CancelReport:
         in_doubt: request files that may be at the API, or are being sent -> what will become of them.
         shared: batches and request files left as they are, because another partition waits on them.
         problems: what went wrong, for people; a later run tries again.
+        given_up: batches that somebody deleted at the API: their requests are canceled.
     """
 
     canceled: list[str] = field(default_factory=list)
@@ -44,13 +46,15 @@ class CancelReport:
     in_doubt: dict[str, str] = field(default_factory=dict)
     shared: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    given_up: list[str] = field(default_factory=list)
 
 
 def cancel(root: Root, target: str, partition: str | None = None) -> CancelReport:
     """Cancels a pipeline or one batch. Repeating it changes nothing.
 
     Answers that arrived before are kept. Requests that the API cancels, and those that were never sent, are
-    `canceled` in the table, and asked by the next submission only.
+    `canceled` in the table, and asked by the next submission only. So are those of a batch given by its id
+    that was deleted at the API before it was collected, once the key is proved to be of its workspace.
 
     Args:
         target: name of a pipeline, or id of a batch.
@@ -68,7 +72,8 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
             raise UnknownTargetError(f"{target} is one batch: leave the partition out")
         root.check_endpoint()
         report = CancelReport()
-        _cancel_batches(root, [batch], report)
+        if not (lost_batches.may_be_lost(batch) and _is_given_up(root, batch, report)):
+            _cancel_batches(root, [batch], report)
         return report
     if target not in known:
         raise UnknownTargetError(_unknown(root, target, known))
@@ -168,6 +173,21 @@ def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch],
     return [b for b in found if b.file_id not in others], [b for b in found if b.file_id in others]
 
 
+def _is_given_up(root: Root, batch: Batch, report: CancelReport) -> bool:
+    """Gives a batch up that the API does not have, or says why not; False when the API has it after all."""
+    try:
+        if workspace.is_there(root, batch.id):
+            return False
+        problem = lost_batches.give_up(root, batch)
+    except (ApiError, ResultsError) as error:
+        problem = f"{batch.id}: {error}"
+    if problem is None:
+        report.given_up.append(batch.id)
+    else:
+        report.problems.append(problem)
+    return True
+
+
 def _cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None:
     for batch in found:
         if batch.state not in ("open", "unreachable"):
@@ -177,8 +197,8 @@ def _cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> Non
             seen = _cancel_batch(root, batch)
         except NotFoundError:
             report.problems.append(
-                f"{batch.id}: {root.api.base_url} answers 404. Is ANTHROPIC_API_KEY of the workspace that "
-                "submitted it? Set that one and cancel again"
+                f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} Set that one and cancel "
+                f"again. {workspace.if_deleted(batch.id)}"
             )
             continue
         except NotSentError as error:

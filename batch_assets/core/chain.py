@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from batch_assets.core.cancel import has_batches_to_cancel
 from batch_assets.core.config import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import ResultsError
-from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger import Transaction, batches, downloads, files, leases, standstills, submissions
 from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission
+from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.memory import release_memory
 from batch_assets.core.responses import CollectReport, collect_batch
@@ -22,6 +23,8 @@ PARTIAL_SECONDS = 900.0
 # Files that could not be sent or found, and results that could not be had, are tried at most this often.
 SEND_AGAIN_SECONDS = 60.0
 COLLECT_AGAIN_SECONDS = 60.0
+# So is what a lost request file keeps from being asked again, more and more rarely, down to once in this long.
+STANDSTILL_LAST_SECONDS = 3600.0
 # Results that have failed for long are tried more and more rarely, down to once in this long.
 COLLECT_LAST_SECONDS = 3600.0
 # A batch hidden beyond the grace period is looked for this often.
@@ -68,7 +71,7 @@ def collect_results(
         except ResultsError as error:
             done.problems.append(str(error))
             with root.ledger.write() as tx:
-                batches.download_failed(tx, batch.id, str(error), COLLECT_AGAIN_SECONDS, COLLECT_LAST_SECONDS)
+                downloads.failed(tx, batch.id, str(error), COLLECT_AGAIN_SECONDS, COLLECT_LAST_SECONDS)
             continue
         release_memory()
         if report is not None:
@@ -127,10 +130,20 @@ def work_for(tx: Transaction, submission: Submission) -> Work | None:
     return None
 
 
+def next_try(standstill: Standstill) -> float:
+    """When failed requests that a lost file keeps from being asked again are tried unattended."""
+    return standstill.next_try(SEND_AGAIN_SECONDS, STANDSTILL_LAST_SECONDS)
+
+
+def _stands_still(tx: Transaction, submission: Submission) -> bool:
+    standstill = standstills.current(tx, submission.id)
+    return standstill is not None and tx.now < next_try(standstill)
+
+
 def _to_send(tx: Transaction, submission: Submission, waited: list[RequestFile]) -> Work | None:
     if submission.is_canceled and has_batches_to_cancel(tx, submission):
         return Work(True, SEND_AGAIN_SECONDS, "batches of it run on although it was canceled")
-    if submission.ask_again:
+    if submission.ask_again and not _stands_still(tx, submission):
         return Work(True, 0.0, f"{submission.ask_again} failed requests are asked again")
     ready = [file for file in waited if file.state in ("ready", "too_large") and file.not_before <= tx.now]
     if ready:

@@ -6,18 +6,24 @@ The SDK repeats a POST whose reply was lost, which would pay for a batch twice, 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
-from unicodedata import category
 
 import orjson
 
+from batch_assets.core.api_errors import (
+    RATE_LIMITED,
+    SHORTEST_WAIT,
+    GuardedBody,
+    NotFoundError,
+    UnknownOutcomeError,
+    asked_wait,
+    no_endpoint,
+    translated,
+)
 from batch_assets.core.settings import Settings
 from batch_assets.core.wire import BatchObject
 
@@ -25,7 +31,6 @@ if TYPE_CHECKING:
     import anthropic
 
 BATCHES = "/v1/messages/batches"
-RATE_LIMITED = 429
 PAGE = 1000  # the most batches that one list call returns
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
@@ -35,64 +40,8 @@ _SDK_WAIT = 5.0  # seconds that the SDK may sleep before it repeats a read
 _DOWNLOAD_CHUNK = 1 << 20
 # A page of 1,000 batches has less than one; results are streamed and have no bound.
 _ANSWER_BYTES = 64 << 20
-# What the API asks to wait is believed within these bounds, seconds: neither a storm nor a wait for ever.
-SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
-# Of a longer text from elsewhere the beginning and the end are kept.
-_TEXT_LENGTH, _TEXT_END = 2000, 400
 # Shorter words than this in the place of a key are none, and may stand in any text.
 _KEY_LENGTH = 8
-
-# Texts and codes of refusals that only a person can mend; repeating would be refused again.
-_STOP_STATUS = (401, 402, 403)
-# So does whoever is not the API answer; a 404 for the collection of batches says the same.
-_ELSEWHERE = (301, 302, 303, 307, 308, 405)
-_WHERE = ". Is ANTHROPIC_BASE_URL right?"
-_STOP_TEXTS = ("credit balance is too low", "spend limit", "usage limits")
-_STOP_CODES = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "organization_on_hold")
-
-
-class ApiError(Exception):
-    """Base of what a call can end in. The text is for people and holds no secret.
-
-    Whatever the other side said in it, every ledger takes it: it is of bounded length, control characters and
-    lone surrogates are replaced.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(_writable(text))
-
-
-class NotSentError(ApiError):
-    """No connection came about: nothing was sent."""
-
-
-class UnknownOutcomeError(ApiError):
-    """The request may or may not have been carried out."""
-
-
-class NotFoundError(ApiError):
-    """404: unknown, not there yet, or another workspace's."""
-
-
-class RefusedError(ApiError):
-    """The API said no: the request was not carried out.
-
-    Attributes:
-        status: HTTP status.
-        type: the API's error type, "" where the body had none.
-        stop: only a person can mend it (key, billing, spend limit).
-        retry_after: seconds the API asked to wait, from 1 to an hour; None where it did not ask.
-    """
-
-    def __init__(self, status: int, type_: str, message: str, stop: bool, retry_after: float | None) -> None:
-        self.status, self.type, self.stop, self.retry_after = status, _writable(type_), stop, retry_after
-        super().__init__(f"HTTP {status} {type_}: {message}" if type_ else f"HTTP {status}: {message}")
-
-
-def _writable(text: str) -> str:
-    if len(text) > _TEXT_LENGTH:
-        text = f"{text[: _TEXT_LENGTH - _TEXT_END]} … {text[-_TEXT_END:]}"
-    return "".join("\ufffd" if category(one) in ("Cc", "Cs") and one not in "\n\t" else one for one in text)
 
 
 @dataclass(frozen=True)
@@ -173,9 +122,9 @@ class ApiClient:
 
         timeout = anthropic.Timeout(CREATE_SECONDS, connect=CONNECT_SECONDS)
         sdk = self._sdk.with_options(max_retries=0, timeout=timeout)
-        guarded = _Body(body)
+        guarded = GuardedBody(body)
         try:
-            with _translated(self._hide, guarded):
+            with translated(self._hide, guarded):
                 response = sdk.post(
                     BATCHES,
                     cast_to=_raw_response(),
@@ -184,7 +133,7 @@ class ApiClient:
                     options={"headers": {**headers, "Content-Length": str(length)}},
                 )
         except NotFoundError as error:
-            raise _no_endpoint(error) from None
+            raise no_endpoint(error) from None
         return self._batch(response, "create")
 
     def retrieve(self, batch_id: str, *, seconds: float | None = None) -> BatchObject:
@@ -196,7 +145,7 @@ class ApiClient:
         Errors:
             NotFoundError, RefusedError, UnknownOutcomeError, NotSentError.
         """
-        with _translated(self._hide):
+        with translated(self._hide):
             response = self._within(seconds).get(f"{BATCHES}/{batch_id}", cast_to=_raw_response(), stream=True)
         return self._batch(response, "retrieve")
 
@@ -209,25 +158,25 @@ class ApiClient:
         Errors:
             As retrieve; RefusedError also for a batch that has ended.
         """
-        with _translated(self._hide):
+        with translated(self._hide):
             response = self._sdk.post(f"{BATCHES}/{batch_id}/cancel", cast_to=_raw_response(), stream=True)
         return self._batch(response, "cancel")
 
     def delete(self, batch_id: str) -> None:
         """Removes an ended batch and its results from the API for good. Errors: as retrieve."""
-        with _translated(self._hide):
+        with translated(self._hide):
             self._json(self._sdk.delete(f"{BATCHES}/{batch_id}", cast_to=_raw_response()), "delete")
 
     def page(self, limit: int = PAGE, after_id: str | None = None, *, seconds: float | None = None) -> Page:
         """One page of the workspace's batches. `seconds` and errors: as retrieve."""
         params: dict[str, Any] = {"limit": limit} | ({"after_id": after_id} if after_id else {})
         try:
-            with _translated(self._hide):
+            with translated(self._hide):
                 response = self._within(seconds).get(
                     BATCHES, cast_to=_raw_response(), stream=True, options={"params": params}
                 )
         except NotFoundError as error:
-            raise _no_endpoint(error) from None
+            raise no_endpoint(error) from None
         body = self._json(response, "list")
         try:
             batches = [BatchObject.parse(entry) for entry in body["data"]]
@@ -263,7 +212,7 @@ class ApiClient:
 
         Errors: as retrieve, when opening and while reading; a break in the middle is UnknownOutcomeError.
         """
-        with _translated(self._hide):
+        with translated(self._hide):
             response: Any = self._sdk.get(
                 f"{BATCHES}/{batch_id}/results",
                 cast_to=_raw_response(),
@@ -271,7 +220,7 @@ class ApiClient:
                 options={"headers": {"Accept": "application/x-jsonl"}},
             )
         try:
-            with _translated(self._hide):
+            with translated(self._hide):
                 yield response.iter_bytes(_DOWNLOAD_CHUNK)
         finally:
             response.close()
@@ -286,7 +235,7 @@ class ApiClient:
     def _json(self, response: Any, call: str) -> Any:
         self.organization = response.headers.get("anthropic-organization-id") or self.organization
         if not self._emulated:
-            self.poll_floor = _wait(response.headers) or 0.0
+            self.poll_floor = asked_wait(response.headers) or 0.0
         try:
             return orjson.loads(self._whole(response, call))
         except orjson.JSONDecodeError:
@@ -296,7 +245,7 @@ class ApiClient:
         """The answer's body, which is trusted to be small only when it is."""
         content = bytearray()
         try:
-            with _translated(self._hide):
+            with translated(self._hide):
                 for chunk in response.iter_bytes():
                     content += chunk
                     if len(content) > _ANSWER_BYTES:
@@ -306,96 +255,13 @@ class ApiClient:
         return bytes(content)
 
 
-class _Body:
-    """A request body that remembers its own failure: the SDK reports every failure as a connection error."""
-
-    def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = chunks
-        self.failure: Exception | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            yield from self._chunks
-        except Exception as error:
-            self.failure = error
-            raise
-
-
 def _raw_response() -> Any:
     import httpx2
 
     return httpx2.Response
 
 
-@contextmanager
-def _translated(hide: Callable[[str], str], body: _Body | None = None) -> Iterator[None]:
-    """The SDK's and the transport's errors as ours, keys left out of every text."""
-    import anthropic
-    import httpx2
-
-    try:
-        yield
-    except anthropic.APIStatusError as error:
-        raise _status_error(error, hide) from None
-    except anthropic.APIConnectionError as error:
-        if body is not None and body.failure is not None:
-            raise body.failure from None
-        cause = error.__cause__
-        if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout):
-            raise NotSentError(f"no connection: {cause or type(cause).__name__}") from None
-        raise UnknownOutcomeError(f"no answer: {type(cause or error).__name__} {cause or error}".strip()) from None
-    except httpx2.HTTPError as error:
-        raise UnknownOutcomeError(f"the answer broke off: {type(error).__name__} {error}".strip()) from None
-
-
-def _status_error(error: anthropic.APIStatusError, hide: Callable[[str], str]) -> ApiError:
-    status, type_ = error.status_code, hide(str(error.type or ""))
-    message = hide(error.api_message or f"{error.response.reason_phrase or 'no text'}")
-    if status == 404:
-        return NotFoundError(message)
-    if status in (408, 409) or status >= 500:
-        return UnknownOutcomeError(f"HTTP {status} {type_}: {message}")
-    lowered = message.lower()
-    if status in _ELSEWHERE:
-        message += _WHERE
-    stop = (
-        status in (*_STOP_STATUS, *_ELSEWHERE)
-        or error.error_code in _STOP_CODES
-        or (status in (400, 429) and any(text in lowered for text in _STOP_TEXTS))
-    )
-    return RefusedError(status, type_, message, stop, _wait(error.response.headers))
-
-
-def _no_endpoint(error: NotFoundError) -> RefusedError:
-    """404 for the collection of batches itself: the base URL is not the API's."""
-    return RefusedError(404, "not_found_error", f"{error}{_WHERE}", True, None)
-
-
 def _leave_waiting_to_us(response: Any) -> None:
     """Keeps the SDK from sleeping as long as `retry-after` says: who has to wait comes again later."""
-    if response.status_code == RATE_LIMITED or (_wait(response.headers) or 0.0) > _SDK_WAIT:
+    if response.status_code == RATE_LIMITED or (asked_wait(response.headers) or 0.0) > _SDK_WAIT:
         response.headers["x-should-retry"] = "false"
-
-
-def _wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `retry-after` asks to wait, given as a number or as a date; None where it says neither."""
-    text = headers.get("retry-after")
-    if not text:
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        until = _date(text)
-        if until is None:
-            return None
-        # By the server's own clock, where it tells the time.
-        seconds = (until - (_date(headers.get("date")) or datetime.now(UTC))).total_seconds()
-    return None if math.isnan(seconds) else min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
-
-
-def _date(text: str | None) -> datetime | None:
-    try:
-        found = parsedate_to_datetime(text or "")
-    except ValueError:
-        return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)

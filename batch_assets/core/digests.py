@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -112,3 +112,29 @@ class DigestSet:
             merged = np.concatenate([before, last])
             merged.sort(kind="stable")
             self._runs.append(merged)
+
+
+class DigestOwners:
+    """Whose a digest is, of several that have some: 20 bytes each.
+
+    Args:
+        owned: the digests of each owner. Of several with the same digest it is the first one's.
+
+    Attributes:
+        asked: which owners had a digest that was asked for.
+    """
+
+    def __init__(self, owned: Sequence[Digests]) -> None:
+        owners = [np.full(len(part), number, dtype=np.int32) for number, part in enumerate(owned)]
+        digests: Digests = np.concatenate(owned) if owned else np.empty(0, dtype=f"S{DIGEST_BYTES}")
+        order = np.argsort(digests, kind="stable")
+        self._digests = digests[order]
+        self._owners = np.concatenate(owners)[order] if owners else np.empty(0, dtype=np.int32)
+        self.asked = np.zeros(len(owned), dtype=bool)
+
+    def contains(self, digests: Digests) -> NDArray[np.bool_]:
+        """Which of the digests have an owner."""
+        position = position_in(self._digests, digests)
+        found = position >= 0
+        self.asked[self._owners[position[found]]] = True
+        return found

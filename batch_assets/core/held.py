@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from batch_assets.core.digests import Digests, position_in
+from batch_assets.core.digests import DigestOwners, Digests
 from batch_assets.core.errors import MissingFileError
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.request_files import StoredRequestFile
@@ -26,22 +27,13 @@ class HeldRequests:
 
     def __init__(self, root: Root, files: list[RequestFile]) -> None:
         self._files = files
-        parts = [_digests(root, file) for file in files]
-        owners = [np.full(len(part), number, dtype=np.int32) for number, part in enumerate(parts)]
-        digests: Digests = np.concatenate(parts) if parts else np.empty(0, dtype="S16")
-        order = np.argsort(digests, kind="stable")
-        self._digests = digests[order]
-        self._owners = np.concatenate(owners)[order] if owners else np.empty(0, dtype=np.int32)
-        self._used = np.zeros(len(files), dtype=bool)
+        self._owners = DigestOwners([_digests(root, file) for file in files])
 
-    def contains(self, digests: Digests) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def contains(self, digests: Digests) -> NDArray[np.bool_]:
         """Which digests are in flight; the files that hold them count as waited on from then on."""
-        position = position_in(self._digests, digests)
-        found = position >= 0
-        self._used[self._owners[position[found]]] = True
-        return found
+        return self._owners.contains(digests)
 
     @property
     def waited_on(self) -> list[str]:
         """Ids of the files that hold something that was asked for."""
-        return [file.id for file, used in zip(self._files, self._used, strict=True) if used]
+        return [file.id for file, asked in zip(self._files, self._owners.asked, strict=True) if asked]

@@ -6,6 +6,7 @@ Left alone their rows would wait for ever, and the next submission would ask and
 from __future__ import annotations
 
 from batch_assets.core.ledger import batches, files
+from batch_assets.core.ledger.records import Batch
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root, response_parts
 
@@ -20,16 +21,18 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
     """
     with root.ledger.read() as tx:
         collected = [batch for batch in batches.in_state(tx, "collected", pipeline=pipeline) if batch.file_id]
-        owners = {batch.id: files.by_id(tx, batch.file_id) for batch in collected if batch.file_id}
     # In this order: what is recorded as collected was published before.
     stored = set(root.storage.names(pipeline, "responses"))
-    problems = []
-    for batch in collected:
-        *_, name = parts = response_parts(pipeline, batch.id)
-        if name in stored or not root.storage.exists(*StoredRequestFile.of(root, owners[batch.id]).parts):
-            continue
-        where = root.storage.uri(*parts)
-        with root.ledger.write() as tx:
-            batches.reopen(tx, batch.id, f"{where} is gone")
-        problems.append(f"{where} is gone: the answers are downloaded again")
-    return problems
+    lost = [batch for batch in collected if response_parts(pipeline, batch.id)[-1] not in stored]
+    return [problem for batch in lost if (problem := _reopen(root, pipeline, batch)) is not None]
+
+
+def _reopen(root: Root, pipeline: str, batch: Batch) -> str | None:
+    with root.ledger.read() as tx:
+        owner = files.by_id(tx, batch.file_id or "")
+    if not root.storage.exists(*StoredRequestFile.of(root, owner).parts):
+        return None
+    where = root.storage.uri(*response_parts(pipeline, batch.id))
+    with root.ledger.write() as tx:
+        batches.reopen(tx, batch.id, f"{where} is gone")
+    return f"{where} is gone: the answers are downloaded again"

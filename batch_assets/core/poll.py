@@ -6,14 +6,9 @@ import time
 from dataclasses import dataclass, field
 
 from batch_assets.core import workspace
-from batch_assets.core.client import (
-    PAGE,
-    RATE_LIMITED,
-    ApiError,
-    NotFoundError,
-    RefusedError,
-    UnknownOutcomeError,
-)
+from batch_assets.core.api_errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError, UnknownOutcomeError
+from batch_assets.core.client import PAGE
+from batch_assets.core.deadlines import results_end
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.root import Root
@@ -114,11 +109,21 @@ def _look(root: Root, batch: Batch, seen: BatchObject | None, report: PollReport
 
 
 def _missing(root: Root, batch: Batch, report: PollReport) -> None:
-    is_gone = batch.provisional and workspace.is_ours(root, workspace.anchor_of(root, batch.file_id))
+    end = results_end(batch)
+    with root.ledger.read() as tx:
+        late = batch.missing_since is not None and tx.now - batch.missing_since >= UNREACHABLE_AFTER_SECONDS
+        is_over = late and end is not None and tx.now >= end
+    if is_over and not batch.provisional:
+        with root.ledger.write() as tx:
+            batches.end_unseen(tx, batch.id, "29 days have passed, and the API answers 404")
+        report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
+        return
+    # Whose workspace it is takes calls, and matters only then.
+    is_gone = late and batch.provisional and workspace.is_ours(root, workspace.last_intent(root, batch.file_id))
     with root.ledger.write() as tx:
         gone = batches.missing(tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone)
     if gone or batch.state == "unreachable":
-        report.problems.append(f"{batch.id}: 404. {workspace.question(root)}.")
+        report.problems.append(workspace.unreachable(batch.id))
 
 
 def _interval(root: Root, age: float) -> float:

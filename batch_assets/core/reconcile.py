@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batch_assets.core import workspace
-from batch_assets.core.client import ApiError
+from batch_assets.core.api_errors import ApiError
 from batch_assets.core.digests import DIGEST_CHARACTERS
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
@@ -239,7 +239,7 @@ class _Reconciler:
 
     def _send_again_after_grace(self, intent: Intent, file: RequestFile) -> None:
         grace = self._root.settings.reconcile_grace
-        if intent.anchor_id not in self._listed and not workspace.is_ours(self._root, intent.anchor_id):
+        if intent.anchor_id not in self._listed and not workspace.is_ours(self._root, intent):
             self._explain(file, workspace.question(self._root))
             return
         with self._root.ledger.write() as tx:

@@ -20,7 +20,7 @@ from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails
 from batch_assets.core.documents import damaged, read_object
 from batch_assets.core.index import DIGEST, MANIFEST, SLICE_ROWS, RequestIndex
 from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes
-from batch_assets.core.response_store import RESPONSE_SCHEMA, digest_array
+from batch_assets.core.response_store import digest_array, ended_at_of, open_responses, reading_responses
 from batch_assets.core.root import response_parts, results_parts, submission_parts
 from batch_assets.core.storage import Storage
 from batch_assets.core.wire import COUNTS
@@ -173,18 +173,10 @@ def responses_of(storage: Storage, pipeline: str) -> dict[str, FoundResponses]:
 
 
 def _responses(storage: Storage, pipeline: str, batch_id: str) -> FoundResponses:
-    parts = response_parts(pipeline, batch_id)
-    try:
-        with pq.ParquetFile(storage.open(*parts), pre_buffer=False) as file:
-            for name in _ANSWERED:
-                if not file.schema_arrow.field(name).equals(RESPONSE_SCHEMA.field(name)):
-                    raise ValueError(f"the column {name} is of another type")
-            said = (file.schema_arrow.metadata or {}).get(b"ended_at", b"0")
-            table = file.read(columns=_ANSWERED, use_threads=False)
-        ended_at = float(said)
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        what = f"it is no response file ({error}). Or remove it: its batch is then downloaded again"
-        raise damaged(storage.uri(*parts), what) from None
+    *_, name = response_parts(pipeline, batch_id)
+    with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
+        table = file.read(columns=_ANSWERED, use_threads=False)
+        ended_at = ended_at_of(file)
     types = Counter(table["result_type"].to_pylist())
     counts = {name: types[name] for name in COUNTS}
     attempt = int(table["attempts"][0].as_py()) if len(table) else 1

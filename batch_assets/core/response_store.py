@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +60,48 @@ def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
     return packed[array.offset : array.offset + len(array)]
 
 
+@contextmanager
+def reading_responses(storage: Storage, pipeline: str, name: str) -> Iterator[None]:
+    """Says which response file does not unpack, in the block that reads it, and what to do.
+
+    Errors:
+        DamagedFileError: in place of Arrow's own; errors of the disk are left as they are.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's; of what does not unpack Arrow says only that
+        raise DamagedFileError(
+            f"{storage.uri(pipeline, 'responses', name)} is damaged: {error}. Restore it from a backup, or remove "
+            "it: its batch is then downloaded again while the API has it, 29 days from its creation"
+        ) from None
+
+
+def open_responses(storage: Storage, pipeline: str, name: str) -> pq.ParquetFile:
+    """Opens a response file.
+
+    Errors:
+        FileNotFoundError: it is not there.
+        DamagedFileError: it is no response file.
+    """
+    with reading_responses(storage, pipeline, name):
+        file = pq.ParquetFile(storage.open(pipeline, "responses", name), pre_buffer=False)
+        for field in RESPONSE_SCHEMA:
+            if field.name not in file.schema_arrow.names or file.schema_arrow.field(field.name).type != field.type:
+                file.close()
+                raise pa.ArrowInvalid(f"it has no column {field.name} of type {field.type}")
+        return file
+
+
+def ended_at_of(file: pq.ParquetFile) -> float:
+    """When the batch of a response file ended, seconds since 1970; 0.0 where the file does not say."""
+    try:
+        return float((file.schema_arrow.metadata or {}).get(b"ended_at", 0.0))
+    except ValueError:
+        return 0.0
+
+
 class ResponseFiles:
     """The response files of a pipeline, earliest ended first. A row's place is its number over all of them.
 
@@ -74,51 +116,33 @@ class ResponseFiles:
 
     def __init__(self, storage: Storage, pipeline: str) -> None:
         self._storage, self._pipeline = storage, pipeline
-        ended: list[tuple[bytes, str, list[int]]] = []
+        ended: list[tuple[float, str, list[int]]] = []
         for name in storage.names(pipeline, "responses"):
             if name.endswith(".parquet"):
-                with self._reading(name), self._opened(name) as file:
-                    when = (file.schema_arrow.metadata or {}).get(b"ended_at", b"")
+                with open_responses(storage, pipeline, name) as file:
                     groups = range(file.num_row_groups)
-                    ended.append((when, name, [file.metadata.row_group(group).num_rows for group in groups]))
+                    rows = [file.metadata.row_group(group).num_rows for group in groups]
+                    ended.append((ended_at_of(file), name, rows))
         ended.sort()
         self.names = [name for _, name, _ in ended]
         self.group_rows = [rows for _, _, rows in ended]
         self.starts = np.cumsum([0, *map(sum, self.group_rows)], dtype=np.int64)
 
     def open(self, number: int) -> pq.ParquetFile:
-        with self._reading(self.names[number]):
-            return self._opened(self.names[number])
+        return open_responses(self._storage, self._pipeline, self.names[number])
 
     def read(self, number: int, columns: list[str]) -> pa.Table:
         """Columns of a whole file."""
-        with self.open(number) as file, self._reading(self.names[number]):
+        with self.open(number) as file, self._reading(number):
             return file.read(columns=columns, use_threads=False)
 
     def read_group(self, number: int, file: pq.ParquetFile, group: int) -> pa.Table:
         """A row group of the open file of that number."""
-        with self._reading(self.names[number]):
+        with self._reading(number):
             return file.read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
 
-    @contextmanager
-    def _reading(self, name: str) -> Iterator[None]:
-        try:
-            yield
-        except (pa.ArrowException, OSError) as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's; of what does not unpack Arrow says only that
-            place = self._storage.uri(self._pipeline, "responses", name)
-            raise DamagedFileError(
-                f"{place} is damaged: {error}. Restore it from a backup, or remove it: its batch is then "
-                "downloaded again while the API has it, 29 days from its creation"
-            ) from None
-
-    def _opened(self, name: str) -> pq.ParquetFile:
-        file = pq.ParquetFile(self._storage.open(self._pipeline, "responses", name), pre_buffer=False)
-        if missing := [column for column in RESPONSE_SCHEMA.names if column not in file.schema_arrow.names]:
-            file.close()
-            raise pa.ArrowInvalid(f"it has no column {missing[0]}")
-        return file
+    def _reading(self, number: int) -> AbstractContextManager[None]:
+        return reading_responses(self._storage, self._pipeline, self.names[number])
 
 
 @dataclass

@@ -11,14 +11,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batch_assets.core.client import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.api_errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.config import RetentionConfig
 from batch_assets.core.errors import BatchAssetsError, BusyError
-from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
-from batch_assets.core.ledger.records import STORED, Batch, RequestFile
+from batch_assets.core.ledger import Lease, batches, files, leases, submissions
+from batch_assets.core.ledger.records import STORED, Batch
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.response_store import PASSING, load_standing
 from batch_assets.core.root import Root, response_parts
+from batch_assets.core.workspace import WHOSE_KEY
 
 _DAY = 86400.0
 # A batch that could not be deleted is tried again after this long.
@@ -106,7 +107,7 @@ def _delete(root: Root, batch: Batch) -> str | None:
         if batch.state == "deleting":
             _deleted(root, batch, "the API does not know it any more")
             return None
-        return _kept(root, batch, f"404: {error}. Is ANTHROPIC_API_KEY of the workspace that submitted it?")
+        return _kept(root, batch, f"404: {error}. {WHOSE_KEY}")
     except NotSentError as error:
         _kept(root, batch, str(error))
         raise
@@ -131,7 +132,10 @@ def _kept(root: Root, batch: Batch, reason: str) -> str:
 
 def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -> None:
     with root.ledger.read() as tx:
-        candidates = [file for file in submissions.old_files(tx, pipeline, tx.now - age) if _is_over(tx, file)]
+        # What nothing is under way for that could need it.
+        watched = {file.id for _, file in files.watched(tx)}
+        old = [file for file in submissions.old_files(tx, pipeline, tx.now - age) if file.id not in watched]
+        candidates = [file for file in old if all(b.state in STORED for b in batches.of_file(tx, file.id))]
     if not candidates:
         return
     needed = _files_to_ask_again_from(root, pipeline)
@@ -142,12 +146,6 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
         root.storage.remove(*StoredRequestFile.of(root, file).parts)
         with root.ledger.write() as tx:
             tx.record("file", file.id, file.state, submissions.REMOVED, "retention.request_files_days")
-
-
-def _is_over(tx: Transaction, file: RequestFile) -> bool:
-    """Whether nothing is under way that the file could be needed for."""
-    watched = {watched.id for _, watched in files.watched(tx)}
-    return file.id not in watched and all(batch.state in STORED for batch in batches.of_file(tx, file.id))
 
 
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:

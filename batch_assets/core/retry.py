@@ -14,7 +14,7 @@ from batch_assets.core.digests import DigestSet
 from batch_assets.core.errors import MissingFileError
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, RequestIndex
-from batch_assets.core.ledger import batches, leases, submissions
+from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
@@ -27,6 +27,11 @@ def plan_again(root: Root, submission: Submission) -> int:
 
     Returns:
         How many requests were written.
+
+    Errors:
+        MissingFileError: nobody can tell which of them are on their way, or what their text was; nothing is
+            written.
+        BusyError: another run is at the pipeline's requests.
     """
     if submission.ask_again == 0:
         return 0
@@ -43,14 +48,21 @@ def plan_again(root: Root, submission: Submission) -> int:
         taken = {*own, *root.storage.names(*folder)}
         names = (name for number in range(100_000) if (name := f"part-{number:05d}.jsonl") not in taken)
         writers: dict[int, PartWriter] = {}
-        for attempt, text in _failed_lines(root, submission, held):
-            lease.check()
-            if attempt not in writers:
-                limits = (submission.max_requests, submission.max_bytes)
-                writers[attempt] = PartWriter(root.storage, folder, attempt, limits, names.__next__)
-            writers[attempt].add([text])
-        for writer in writers.values():
-            writer.finish()
+        try:
+            for attempt, text in _failed_lines(root, submission, held):
+                lease.check()
+                if attempt not in writers:
+                    limits = (submission.max_requests, submission.max_bytes)
+                    writers[attempt] = PartWriter(root.storage, folder, attempt, limits, names.__next__)
+                writers[attempt].add([text])
+            for writer in writers.values():
+                writer.finish()
+        except MissingFileError:  # tried again and again, it would leave parts that nobody knows each time
+            for writer in writers.values():
+                writer.abandon()
+                for part in writer.written:
+                    root.storage.remove(*folder, part["name"])
+            raise
         written = [file for writer in writers.values() for file in writer.written]
         place = {"pipeline": submission.pipeline, "partition": submission.partition}
         files = [{"id": f"{submission.id}/{file['name']}", **place, **file} for file in written]
@@ -60,6 +72,7 @@ def plan_again(root: Root, submission: Submission) -> int:
             submissions.add_waits(tx, submission.id, held.waited_on)
             if not submissions.let_go(tx, held.waited_on):  # otherwise the next run plans again
                 submissions.planned_again(tx, submission.id)
+                standstills.end(tx, submission.id)
         return sum(file["requests"] for file in written)
 
 

@@ -10,10 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from batch_assets.core.api_errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.cancel import finish_canceling
-from batch_assets.core.client import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
-from batch_assets.core.errors import LeaseLostError, SubmissionStoppedError, UnreachableError
-from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
+from batch_assets.core.errors import LeaseLostError, MissingFileError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.reconcile import reconcile
@@ -37,7 +37,7 @@ class SubmitReport:
     Attributes:
         submitted: ids of the batches that were submitted or found again in this run.
         planned_again: failed requests that were written into new request files.
-        waiting: files left for later -> why.
+        waiting: files left for later -> why; so is "asking again" where a lost file keeps failed requests.
         refused: files the API refused -> its text.
         given_up: files of one request that is too large for the API -> its text; the row is errored.
     """
@@ -106,7 +106,12 @@ def _submit(
         submissions.began(tx, submission.id)
         if not unattended:
             files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "asked for again")
-    report.planned_again = plan_again(root, submission)
+    try:
+        report.planned_again = plan_again(root, submission)
+    except MissingFileError as error:  # what else there is to send and to collect does not wait for a person
+        report.waiting["asking again"] = str(error)
+        with root.ledger.write() as tx:
+            standstills.note(tx, submission.id, str(error))
     report.submitted += reconcile(root)
     left = deque(_sendable(root, submission))
     while left:

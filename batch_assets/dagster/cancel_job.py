@@ -55,6 +55,8 @@ def _log(context: dg.OpExecutionContext, report: CancelReport) -> None:
         context.log.info(f"{batch_id}: the API ends it")
     for batch_id in report.ended:
         context.log.info(f"{batch_id}: it had ended; its answers are kept")
+    for batch_id in report.given_up:
+        context.log.info(f"{batch_id}: it was deleted at the API; its requests are given up")
     for file_id in report.unsent:
         context.log.info(f"{file_id}: it is not sent any more")
     for file_id, what in report.in_doubt.items():

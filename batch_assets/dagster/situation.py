@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from batch_assets.core.ledger import Transaction, batches, submissions
+from batch_assets.core.ledger import Transaction, batches, standstills, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.rebuild import is_there
 from batch_assets.core.settings import Settings
+from batch_assets.core.workspace import unreachable
 
 
 def has_ledger(settings: Settings) -> bool:
@@ -17,18 +18,16 @@ def has_ledger(settings: Settings) -> bool:
 
 def situation(tx: Transaction, in_force: list[Submission]) -> list[str]:
     """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h"."""
-    open_batches = {
-        batch.file_id: batch
-        for batch in batches.in_state(tx, "open", "unreachable")
-        if batch.pipeline in {s.pipeline for s in in_force}
-    }
-    said: list[str] = []
+    ours = {s.pipeline for s in in_force}
+    open_batches = {b.file_id: b for b in batches.in_state(tx, "open") if b.pipeline in ours}
+    said = [unreachable(b.id) for b in batches.in_state(tx, "unreachable") if b.pipeline in ours]
     total = 0
     for submission in in_force:
         waited = submissions.waited_on(tx, submission.id)
         if any(file.id in open_batches for file in waited):
             total += sum(file.batch_id is not None for file in waited)
         said += _left(submission, Counter(file.state for file in waited))
+        said += _standstill(tx, submission)
         said += _paid_twice(submission, submissions.paid_twice(tx, submission.id))
     if open_batches:
         submitted = [batch.submitted_at for batch in open_batches.values() if batch.submitted_at is not None]
@@ -49,6 +48,12 @@ def _left(submission: Submission, states: Counter[str]) -> list[str]:
     if states["sending"] + states["unresolved"]:
         said.append(f"{states['sending'] + states['unresolved']} request files are on their way or in doubt")
     return said
+
+
+def _standstill(tx: Transaction, submission: Submission) -> list[str]:
+    """What keeps failed requests from being asked again."""
+    found = standstills.current(tx, submission.id) if submission.ask_again else None
+    return [f"{submission.pipeline}: {found.why}"] if found is not None else []
 
 
 def _paid_twice(submission: Submission, ids: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from batch_assets.core.ledger.records import Submission
 from batch_assets.core.poll import PollReport, poll
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.dagster.checks import DeadlineCheck
+from batch_assets.dagster.deadline_check import DeadlineCheck
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 from batch_assets.dagster.progress import batches_in, counts_of
 from batch_assets.dagster.rounds import name_of, tags_for
@@ -68,7 +68,7 @@ class _Tick:
                 *self._observations(tx, in_force, polled),
                 *deadlines.evaluate(tx, self._pipelines),
             ]
-            said = [*polled.problems, *situation(tx, in_force)]
+            said = list(dict.fromkeys([*polled.problems, *situation(tx, in_force)]))
         if work:
             self._root.check_endpoint()
         asked = [self._round(s, work[s.id]) for s in in_force if s.id in work]

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.core.client import ApiError
+from batch_assets.core.api_errors import ApiError
 from batch_assets.core.errors import BusyError, DamagedFileError, SettingsError
 from batch_assets.core.ledger import Ledger, leases
 from batch_assets.core.wire import BatchObject

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from batch_assets.core import client
-from batch_assets.core.client import UnknownOutcomeError
+from batch_assets.core.api_errors import UnknownOutcomeError
 from batch_assets.core.documents import read_object
 from batch_assets.core.errors import BatchAssetsError, ConfigError, DamagedFileError
 from batch_assets.core.storage import Storage
 from batch_assets.core.template import RowRejectedError, Template
+from tests.forked import ForkServer
 
 from .support import CREATE, LIST, World, environment, make_pipeline, texts
 
@@ -40,18 +40,13 @@ with Root.from_env() as root:
 
 @pytest.mark.parametrize(("umask", "file", "folder"), [("022", "0o644", "0o755"), ("077", "0o600", "0o700")])
 def test_files_have_the_users_umask_and_the_ledger_is_the_users_alone(
-    world: World, umask: str, file: str, folder: str
+    world: World, python: ForkServer, umask: str, file: str, folder: str
 ) -> None:
     world.pipeline(texts(2))
     settings = world.root.settings
     env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
-    done = subprocess.run(
-        [sys.executable, "-c", _RUN, umask, str(world.folder)],
-        env=env | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    env |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = python.python("-c", _RUN, umask, str(world.folder), env=env, timeout=120)
     assert done.returncode == 0, done.stderr
     seen = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
     ledger = {name: mode for name, _, mode in seen if name.startswith("ledger.db")}

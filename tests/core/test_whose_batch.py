@@ -150,3 +150,27 @@ def test_a_key_of_another_workspace_sends_nothing_again(waiting: World) -> None:
     poll(waiting.root, now=True)
     finish(waiting)
     assert set(waiting.table(pipeline)["batch_id"]) == {batch_id}
+
+
+def test_so_it_is_where_the_lost_file_had_met_an_empty_workspace(waiting: World) -> None:
+    """There is no anchor then: what was submitted after it tells whose list it is."""
+    attributes = {"batching": {"max_requests": 2}}
+    pipeline = waiting.pipeline(texts(3), **attributes)
+    waiting.emulator.faults([NEVER_ARRIVED])
+    waiting.send(pipeline)
+    assert waiting.states(pipeline) == ["unresolved", "submitted"]
+    waiting.emulator.faults(
+        [
+            {"match": {"method": "GET", "path": f"{BATCHES}/*"}, "action": {"status": 404}},
+            {"match": LIST, "action": {"hide_from_list": 99999}},
+        ]
+    )
+    grace_is_over(waiting)
+    for missing in (0, 400):
+        waiting.query("update batch set missing_since = missing_since - :more", more=missing)
+        poll(waiting.root, now=True)
+        assert "ANTHROPIC_API_KEY" in str(waiting.submit(pipeline, unattended=True).waiting)
+    assert len(waiting.accepted()) == 1
+    waiting.emulator.reset_faults()
+    waiting.submit(pipeline, unattended=True)
+    finish(waiting, **attributes)

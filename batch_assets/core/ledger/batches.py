@@ -183,47 +183,14 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
     return gone
 
 
-def downloaded_in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
-    """Counts an incomplete download: (how many there were, seconds since the first that failed)."""
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
-    statement = sa.select(batch.c.downloads, batch.c.missing_since).where(batch.c.id == batch_id)
-    row = tx.execute(statement).one()
-    return int(row.downloads), max(0.0, tx.now - row.missing_since) if row.missing_since is not None else 0.0
-
-
-def postpone(tx: Transaction, batch_id: str, seconds: float) -> None:
-    """An ended batch's results were not to be had: no run is started for them before that time has passed."""
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(next_poll_at=tx.now + seconds))
-
-
-def download_failed(tx: Transaction, batch_id: str, why: str, shortest: float, longest: float) -> None:
-    """An ended batch's results were not to be had: no run is started for them before some time has passed.
-
-    As long again as they have failed so far, which doubles the time from failure to failure. There is no
-    last one: answers are paid for, and the API keeps them for 29 days.
-
-    Args:
-        shortest, longest: bounds of that time, seconds.
-    """
+def end_unseen(tx: Transaction, batch_id: str, reason: str) -> None:
+    """The API does not know an open batch, and would not have its results any more: that is for collecting it."""
     current = by_id(tx, batch_id)
-    if current is None or current.state != "ended":
+    if current is None or current.state not in ("open", "unreachable"):
         return
-    since = current.missing_since if current.missing_since is not None else tx.now
-    wait = min(max(tx.now - since, shortest), longest)
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(missing_since=since))
-    postpone(tx, batch_id, wait)
-    tx.record("batch", batch_id, "ended", "ended", why)
-
-
-def why_failed(tx: Transaction, batch_id: str) -> str:
-    """Why the results of an ended batch were not to be had at the last attempt."""
-    statement = (
-        sa.select(history.c.reason)
-        .where(history.c.kind == "batch", history.c.entity == batch_id, history.c.from_state == "ended")
-        .order_by(history.c.seq.desc())
-        .limit(1)
-    )
-    return str(tx.execute(statement).scalar() or "")
+    values = {"state": "ended", "next_poll_at": tx.now, "missing_since": None}
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
+    tx.record("batch", batch_id, current.state, "ended", reason)
 
 
 def collected(tx: Transaction, batch_id: str, reason: str) -> None:

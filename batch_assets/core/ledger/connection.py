@@ -18,13 +18,15 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-from batch_assets.core.errors import EndpointMismatchError, SettingsError
+from batch_assets.core.errors import DamagedFileError, EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import tables
 from batch_assets.core.storage import writing
 
 _CREATE_LOCK = 7263001  # any number, the same for everyone
 _EXAMPLE = "sqlite:////data/ledger.db"
 _BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.02
+# Of SQLite's codes the low byte says what went wrong.
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _touching = threading.Lock()
 
 
@@ -75,13 +77,17 @@ class Ledger:
         url: SQLAlchemy URL; sqlite:///… or postgresql+psycopg2://….
         fill: asked when the ledger is new, for what fills it in the transaction that makes its tables, if
             anything does: a process that is killed meanwhile leaves a ledger that is still new.
+
+    Errors:
+        DamagedFileError: SQLite's file is no database, or not a whole one; so in every transaction.
     """
 
     def __init__(self, url: str, fill: Callable[[], Callable[[Transaction], None] | None] | None = None) -> None:
         self._engine = _open(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         try:
-            is_new = not sa.inspect(self._engine).has_table(tables.endpoint.name)
+            with self._undamaged():
+                is_new = not sa.inspect(self._engine).has_table(tables.endpoint.name)
             self._create(fill() if fill is not None and is_new else None)
         except BaseException:
             self.close()
@@ -122,12 +128,26 @@ class Ledger:
 
     @contextmanager
     def _begin(self, write: bool) -> Iterator[Connection]:
-        with self._engine.connect() as connection:
+        with self._undamaged(), self._engine.connect() as connection:
             connection = connection.execution_options(ledger_write=write)
             if not write and not self._is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
             with connection.begin():
                 yield connection
+
+    @contextmanager
+    def _undamaged(self) -> Iterator[None]:
+        """Says which file it is, and what to do, where SQLite finds that it is no database or not a whole one."""
+        try:
+            yield
+        except sa.exc.DatabaseError as error:
+            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
+                raise
+            raise DamagedFileError(
+                f"the ledger {self._engine.url.database} is damaged: {error.orig}. Restore it from a backup, or "
+                "move it away, and with it the files beside it that end in -wal and -shm: it is then made again "
+                "from the files under the root"
+            ) from None
 
 
 def parse_url(url: str) -> sa.URL:

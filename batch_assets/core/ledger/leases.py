@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 import sqlalchemy as sa
 
-from batch_assets.core.errors import BusyError, LeaseLostError, SettingsError
+from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError, SettingsError
 from batch_assets.core.ledger.connection import Ledger, Transaction, process_name
 from batch_assets.core.ledger.tables import lease
 
@@ -55,6 +56,25 @@ class Lease:
         row = tx.execute(sa.select(lease).where(lease.c.name == self._stored)).first()
         return row is not None and row.owner == self._owner and row.until >= tx.now
 
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Releases it.
+
+        Errors:
+            LeaseLostError: a file was gone because another has taken over: who does so after a process was
+                frozen removes what that was writing.
+        """
+        try:
+            if isinstance(error, FileNotFoundError):
+                with self._ledger.read() as tx:
+                    self.confirm(tx)
+        finally:
+            self.release()
+
     def release(self) -> None:
         self._stop.set()
         self._thread.join()
@@ -78,7 +98,7 @@ class Lease:
                 self._renew()
             except LeaseLostError:
                 return
-            except sa.exc.SQLAlchemyError:
+            except (sa.exc.SQLAlchemyError, DamagedFileError):
                 continue  # the database is away: `check` speaks up when that lasts too long
 
 
@@ -152,10 +172,8 @@ def hold(ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float | None 
         if time.monotonic() >= deadline:
             raise BusyError(f"another run is busy with {name}; this one can be repeated when it is done")
         time.sleep(0.1)
-    try:
+    with taken:
         yield taken
-    finally:
-        taken.release()
 
 
 @contextmanager

@@ -1,0 +1,47 @@
+"""Downloads of an ended batch's results that did not bring them all."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.batches import by_id
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.tables import batch, history
+
+
+def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
+    """Counts an incomplete download: (how many there were, seconds since the first that failed)."""
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
+    statement = sa.select(batch.c.downloads, batch.c.missing_since).where(batch.c.id == batch_id)
+    row = tx.execute(statement).one()
+    return int(row.downloads), max(0.0, tx.now - row.missing_since) if row.missing_since is not None else 0.0
+
+
+def failed(tx: Transaction, batch_id: str, why: str, shortest: float, longest: float) -> None:
+    """An ended batch's results were not to be had: no run is started for them before some time has passed.
+
+    As long again as they have failed so far, which doubles the time from failure to failure. There is no
+    last one: answers are paid for, and the API keeps them for 29 days.
+
+    Args:
+        shortest, longest: bounds of that time, seconds.
+    """
+    current = by_id(tx, batch_id)
+    if current is None or current.state != "ended":
+        return
+    since = current.missing_since if current.missing_since is not None else tx.now
+    wait = min(max(tx.now - since, shortest), longest)
+    values = {"missing_since": since, "next_poll_at": tx.now + wait}
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
+    tx.record("batch", batch_id, "ended", "ended", why)
+
+
+def why_failed(tx: Transaction, batch_id: str) -> str:
+    """Why the results of an ended batch were not to be had at the last attempt."""
+    statement = (
+        sa.select(history.c.reason)
+        .where(history.c.kind == "batch", history.c.entity == batch_id, history.c.from_state == "ended")
+        .order_by(history.c.seq.desc())
+        .limit(1)
+    )
+    return str(tx.execute(statement).scalar() or "")

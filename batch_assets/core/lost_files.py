@@ -1,0 +1,203 @@
+"""What became of the request files of a lost ledger, as far as manifests, receipts and responses tell."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from batch_assets.core.digests import DigestOwners, Digests, DigestSet
+from batch_assets.core.index import DIGEST, RequestIndex
+from batch_assets.core.remains import (
+    FoundPart,
+    FoundResponses,
+    FoundSubmission,
+    responses_of,
+    submissions_of,
+    table_is_complete,
+)
+from batch_assets.core.response_store import FAILED, SUCCEEDED, Standing, digest_array, load_standing
+from batch_assets.core.root import refusal_parts
+from batch_assets.core.storage import Storage
+
+_IN_DOUBT = "the ledger was lost, and no receipt says whether this was sent"
+
+
+@dataclass
+class LostFile:
+    """A request file with what its remains say of it.
+
+    Attributes:
+        state: as in the ledger.
+        why: what says so.
+    """
+
+    submission: FoundSubmission
+    part: FoundPart
+    digests: Digests
+    requests: int
+    bytes: int
+    attempt: int
+    state: str
+    why: str
+    responses: FoundResponses | None = None
+
+    @property
+    def id(self) -> str:
+        return f"{self.submission.id}/{self.part.name}"
+
+
+@dataclass
+class LostPipeline:
+    """What is known of a pipeline.
+
+    Attributes:
+        files: in the order in which they were written.
+        spare: responses to requests of no file here, or to such that another batch answered as well.
+        waits: for each submission in force the files its rows wait on, its own included.
+        complete: submissions in force whose table is there and has every row's final result.
+    """
+
+    submissions: list[FoundSubmission]
+    files: list[LostFile] = field(default_factory=list)
+    spare: list[tuple[FoundResponses, LostFile | None]] = field(default_factory=list)
+    waits: dict[str, set[str]] = field(default_factory=dict)
+    complete: set[str] = field(default_factory=set)
+
+
+def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
+    """What is known of a pipeline's submissions and of each of their request files.
+
+    Errors:
+        DamagedFileError: a file of the root is not as it was written.
+    """
+    found = LostPipeline(submissions_of(storage, pipeline))
+    if not found.submissions:
+        return found
+    responses = responses_of(storage, pipeline)
+    claimed = {
+        part.receipt.batch.id
+        for submission in found.submissions
+        for part in submission.parts
+        if part.receipt is not None
+    }
+    for submission in found.submissions:
+        found.files += [_file(submission, part, responses) for part in submission.parts]
+    for file in found.files:
+        refusal = responses.get(refusal_parts(pipeline, file.id)[-1].removesuffix(".parquet"))
+        if refusal is not None and file.state == "unresolved":
+            claimed.add(refusal.batch_id)
+            file.state, file.why = "collected", "the stored response is the refusal of its only request"
+    _claim(found, {id_: responses[id_] for id_ in responses.keys() - claimed})
+    if any(file.state == "unresolved" for file in found.files):
+        _set_aside(found, load_standing(storage, pipeline), responses.values())
+    for submission in {s.partition: s for s in found.submissions}.values():
+        own = {file.id for file in found.files if file.submission is submission}
+        found.waits[submission.id] = own | _others(storage, submission, found.files)
+        if table_is_complete(storage, pipeline, submission.partition, submission.id):
+            found.complete.add(submission.id)
+    return found
+
+
+def _file(submission: FoundSubmission, part: FoundPart, responses: dict[str, FoundResponses]) -> LostFile:
+    """What its receipt says of a request file."""
+    nothing: Digests = np.empty(0, dtype="S16")
+    listed = part.listed or {"requests": 0, "bytes": 0, "attempt": 0}
+    numbers = listed["requests"], listed["bytes"], listed["attempt"]
+    if part.receipt is None:
+        if not part.is_there:
+            why = f"the request file is gone: materialize {submission.pipeline}/requests again"
+            return LostFile(submission, part, nothing, *numbers, "refused", why)
+        digests, size = part.contents()
+        return LostFile(submission, part, digests, len(digests), size, listed["attempt"], "unresolved", _IN_DOUBT)
+    batch = part.receipt.batch
+    requests, attempt = batch.total, part.receipt.attempt
+    answers = responses.get(batch.id)
+    why = f"its receipt names {batch.id}"
+    if answers is not None and len(answers.digests) == requests:
+        why = f"{why}, whose responses are stored"
+        return LostFile(
+            submission, part, answers.digests, requests, listed["bytes"], attempt, "collected", why, answers
+        )
+    digests, size = part.contents() if part.is_there else (nothing, listed["bytes"])
+    return LostFile(submission, part, digests, requests, size, attempt, "submitted", why)
+
+
+def _claim(found: LostPipeline, unclaimed: dict[str, FoundResponses]) -> None:
+    """Responses whose batch no receipt names belong to the file with the same requests in the same order."""
+    by_content: dict[bytes, list[LostFile]] = defaultdict(list)
+    for file in found.files:
+        by_content[file.digests.tobytes()].append(file)
+    for responses in sorted(unclaimed.values(), key=lambda responses: responses.ended_at):
+        files = by_content[responses.digests.tobytes()]
+        free = [f for f in files if f.state == "unresolved" and f.attempt in (0, responses.attempt)]
+        if not free:
+            found.spare.append((responses, files[-1] if files else None))
+            continue
+        file = free[-1]
+        file.state, file.attempt, file.responses = "collected", responses.attempt, responses
+        file.why = f"the stored responses of {responses.batch_id} are to its requests"
+
+
+def _set_aside(found: LostPipeline, standing: Standing, answered: Iterable[FoundResponses]) -> None:
+    """Tells files in doubt from those that were given up unsent.
+
+    No request is ever in two files that were sent or may still be. So a file without receipt or responses
+    that shares a request with one that was sent, was answered or was written later, in no earlier attempt,
+    was set aside, or never registered: nobody may send it.
+    """
+    taken: dict[int, DigestSet] = defaultdict(DigestSet)
+    for responses in answered:
+        taken[responses.attempt].add(responses.digests)
+    for file in found.files:
+        if file.state in ("submitted", "collected"):
+            taken[file.attempt].add(file.digests)
+    in_doubt = [file for file in found.files if file.state == "unresolved"]
+    by_id = {file.id: file for file in found.files}
+    for file in in_doubt:
+        if file.attempt == 0:  # no manifest lists what retries added, and the halves of files that were cut
+            whole = by_id.get(_cut_from(file.id) or "")
+            file.attempt = whole.attempt if whole is not None else _next_attempt(standing, file.digests)
+    for file in reversed(in_doubt):
+        whole_id = _cut_from(file.id)
+        if whole_id in by_id and not all(f"{whole_id[:-6]}-{half}.jsonl" in by_id for half in "12"):
+            file.state, file.why = "superseded", "its other half was never written"
+            continue
+        _, how, _ = standing.of(file.digests)
+        known = standing.position(file.digests) >= 0
+        over = file.attempt > file.submission.manifest["max_attempts"] and file.part.listed is None
+        settled = bool((known & ((how == SUCCEEDED) | (how == FAILED))).any())
+        others = (digests for tries, digests in taken.items() if tries >= file.attempt)
+        if over or settled or any(digests.contains(file.digests).any() for digests in others):
+            file.state = "superseded"
+            file.why = "its requests were answered, or lie in a file that was sent or written later"
+        else:
+            taken[file.attempt].add(file.digests)
+
+
+def _cut_from(file_id: str) -> str | None:
+    """The file that the API found too large and whose half this is, None for one that was not cut."""
+    stem = file_id.removesuffix(".jsonl")
+    return f"{stem[:-2]}.jsonl" if stem.endswith(("-1", "-2")) else None
+
+
+def _next_attempt(standing: Standing, digests: Digests) -> int:
+    _, _, attempt = standing.of(digests)
+    return int(attempt.max(initial=0)) + 1
+
+
+def _others(storage: Storage, submission: FoundSubmission, files: list[LostFile]) -> set[str]:
+    """Files of other submissions that a submission's rows wait on, or that brought their answers."""
+    others = [
+        file
+        for state in ("unresolved", "submitted", "collected")  # what is on its way comes before what was answered
+        for file in files
+        if file.state == state and len(file.digests)
+    ]
+    owners = DigestOwners([file.digests for file in others])
+    index = RequestIndex(storage, submission.pipeline, submission.partition, submission.id)
+    for rows in index.slices([DIGEST]):
+        owners.contains(digest_array(rows.column(0).drop_null()))
+    return {file.id for file, asked in zip(others, owners.asked.tolist(), strict=True) if asked}
