@@ -69,7 +69,7 @@ dev: $(RUNTIME) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or w
 	fi
 
 test: lint ## Everything CI checks: format, lint, types, tests
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(DEV) ## Format, lint and types, changing nothing
 	$(BIN)/ruff format --check
@@ -82,6 +82,8 @@ format: $(DEV) ## Format the code and mend what the linter can
 
 bench: $(DEV) ## Measure against plain scripts
 	$(BIN)/python -m benchmarks --million
+	$(BIN)/python -m benchmarks.structured
+	$(BIN)/python -m benchmarks.templates
 
 chaos: $(DEV) ## Kill processes and spoil calls for 10 minutes, and count what was lost; KILLS=1000
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))

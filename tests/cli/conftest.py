@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.emulator import Emulator
+from tests.forked import ForkServer
 
 from .support import Project
 
@@ -28,11 +29,11 @@ def emulator(shared_emulator: Emulator) -> Emulator:
 
 
 @pytest.fixture
-def project(tmp_path: Path, emulator: Emulator) -> Project:
-    return Project(tmp_path, emulator)
+def project(tmp_path: Path, emulator: Emulator, python: ForkServer) -> Project:
+    return Project(tmp_path, emulator, python)
 
 
 @pytest.fixture
-def bare_project(tmp_path: Path) -> Project:
+def bare_project(tmp_path: Path, python: ForkServer) -> Project:
     """A project that no API was named to."""
-    return Project(tmp_path, None)
+    return Project(tmp_path, None, python)

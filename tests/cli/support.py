@@ -13,9 +13,11 @@ from typing import Any
 
 import batch_assets
 from batch_assets.emulator import Emulator
+from tests.child import Child
+from tests.forked import ForkServer
 
 PACKAGE = Path(batch_assets.__file__).parent
-COMMAND = [sys.executable, "-m", "batch_assets.cli"]
+COMMAND = ["-m", "batch_assets.cli"]
 BATCHES = "/v1/messages/batches"
 DEADLINE = 120.0
 
@@ -26,8 +28,8 @@ _FOREIGN = ("ANTHROPIC_", "BATCH_ASSETS_", "DAGSTER_", "FORCE_COLOR")
 class Project:
     """A project folder with its own defs/, on the code under test, and an environment to run it in."""
 
-    def __init__(self, folder: Path, emulator: Emulator | None) -> None:
-        self.folder, self.emulator = folder, emulator
+    def __init__(self, folder: Path, emulator: Emulator | None, python: ForkServer) -> None:
+        self.folder, self.emulator, self._python = folder, emulator, python
         package = folder / "batch_assets"
         (package / "defs").mkdir(parents=True)
         for entry in PACKAGE.iterdir():
@@ -62,32 +64,30 @@ class Project:
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """The command from start to end, its output in a pipe."""
+        env = self.env | dict(env or {})
+        return self._python.python(*COMMAND, *arguments, cwd=self.folder, env=env, timeout=DEADLINE)
+
+    def run_anew(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The same in an interpreter that has to import everything, as it does for a user."""
         return subprocess.run(
-            [*COMMAND, *arguments],
+            [sys.executable, *COMMAND, *arguments],
             cwd=self.folder,
-            env=self.env | dict(env or {}),
+            env=self.env,
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
             timeout=DEADLINE,
         )
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str) -> Child:
         """The command under way, its output in pipes."""
-        return subprocess.Popen(
-            [*COMMAND, *arguments],
-            cwd=self.folder,
-            env=self.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        return self._python.start(*COMMAND, *arguments, cwd=self.folder, env=self.env)
 
     def run_in_terminal(self, *arguments: str) -> tuple[int, str]:
         """The command with a terminal for its output: exit code and everything it wrote there."""
         ours, theirs = pty.openpty()
         env = self.env | {"TERM": "xterm-256color"}
-        process = subprocess.Popen([*COMMAND, *arguments], cwd=self.folder, env=env, stdout=theirs, stderr=theirs)
+        process = self._python.start(*COMMAND, *arguments, cwd=self.folder, env=env, terminal=theirs)
         os.close(theirs)
         received = b""
         try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
 import pandas as pd
 import pytest
+
+from tests.child import Child
 
 from .support import BATCHES, DEADLINE, Project
 
@@ -24,7 +25,7 @@ def quick_cancel(project: Project) -> None:
 
 
 @contextmanager
-def running(project: Project, *options: str) -> Iterator[subprocess.Popen[str]]:
+def running(project: Project, *options: str) -> Iterator[Child]:
     """`batch-assets run asked` once its batch runs at the API."""
     assert project.emulator is not None
     project.emulator.settings(latency=3600.0)
@@ -91,7 +92,7 @@ def test_the_api_not_taking_a_cancel_ends_it_with_1(project: Project) -> None:
     with running(project):
         cancel = {"method": "POST", "path": f"{BATCHES}/*/cancel"}
         project.emulator.faults([{"match": cancel, "action": {"status": 403}}])
-        done = project.run("cancel", "asked")
+        done = project.run_anew("cancel", "asked")
         assert done.returncode == 1
         assert "problem: msgbatch_" in done.stderr
 

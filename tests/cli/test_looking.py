@@ -45,7 +45,7 @@ def test_status_and_list_after_a_run(project: Project) -> None:
     assert project.run("run", "asked", "--partition", "2026-11-20").returncode == 0
     ours = project.accepted()[-1]["id"]
 
-    listed = {line.split()[0]: line for line in project.run("list").stdout.splitlines()}
+    listed = {line.split()[0]: line for line in project.run_anew("list").stdout.splitlines()}
     assert "2 succeeded" in listed[ours]
     assert "  asked  " in listed[ours] and listed[ours].endswith("/part-00000.jsonl")
     assert listed[foreign].endswith("not of this root")
@@ -66,7 +66,7 @@ def test_status_and_list_after_a_run(project: Project) -> None:
         ledger.execute("update batch set paid_twice = 1")
         ((file,),) = ledger.execute("select file_id from batch")
     ledger.close()
-    (error,) = [line for line in project.run("status").stdout.splitlines() if line.startswith("  error")]
+    (error,) = [line for line in project.run_anew("status").stdout.splitlines() if line.startswith("  error")]
     assert f"{ours} of {file} is paid twice" in error
     (listed_line,) = [line for line in project.run("list").stdout.splitlines() if line.startswith(ours)]
     assert listed_line.endswith(f"{file}  PAID TWICE")

@@ -30,10 +30,11 @@ def assert_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None
 )
 def test_a_variable_that_is_wrong(project: Project, name: str, value: str) -> None:
     project.add_pipeline("asked", ["one"])
-    assert_sentence(project.run("run", "asked", env={name: value}), name)
-    if name == "BATCH_ASSETS_LEDGER":
-        for command in ("status", "list"):
-            assert_sentence(project.run(command, env={name: value}), name)
+    commands = [["status"], ["list"]] if name == "BATCH_ASSETS_LEDGER" else []
+    if value in ("sqlite://", "abc"):  # it has to load the pipelines first, which takes longer
+        commands.append(["run", "asked"])
+    for command in commands:
+        assert_sentence(project.run(*command, env={name: value}), name)
     assert project.accepted() == []
 
 

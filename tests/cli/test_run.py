@@ -31,7 +31,7 @@ def test_every_row_answered(project: Project) -> None:
             },
         ]
     )
-    done = project.run("run", "asked")
+    done = project.run_anew("run", "asked")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     assert "requests: 20 rows, 20 distinct requests, 20 to send" in done.stdout

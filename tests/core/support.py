@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -32,7 +31,7 @@ BATCHES = "/v1/messages/batches"
 CREATE = {"method": "POST", "path": BATCHES}
 LIST = {"method": "GET", "path": BATCHES}
 RESULTS = {"method": "GET", "path": f"{BATCHES}/*/results"}
-DEADLINE = 60.0
+DEADLINE = 180.0
 T = TypeVar("T")
 
 
@@ -127,8 +126,8 @@ class World:
         dataset = attributes.pop("dataset", {"path": rows or "rows.jsonl", "key": "id"})
         return make_pipeline(self.folder, dataset, **attributes)
 
-    def build(self, pipeline: Pipeline, partition: str = "") -> RequestsReport:
-        return build_requests(self.root, pipeline, partition)
+    def build(self, pipeline: Pipeline, partition: str = "", **more: Any) -> RequestsReport:
+        return build_requests(self.root, pipeline, partition, **more)
 
     def submit(self, pipeline: Pipeline, partition: str = "", *, unattended: bool = False) -> SubmitReport:
         report = submit_batches(self.root, pipeline.name, partition, unattended=unattended)
@@ -208,14 +207,12 @@ def as_new(emulator: Emulator) -> Emulator:
         max_requests=100_000, queue_limit=None,
     )  # fmt: skip
     emulator.end_batches()
-    for batch in emulator.log():
-        call = urllib.request.Request(
-            f"{emulator.url}{BATCHES}/{batch['id']}", method="DELETE", headers={"x-api-key": "any"}
-        )
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            opener.open(call).close()
-        except urllib.error.HTTPError as error:
-            assert error.code == 404  # deleted before
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    headers = {"x-api-key": "any"}
+    with opener.open(urllib.request.Request(f"{emulator.url}{BATCHES}?limit=1000", headers=headers)) as shown:
+        batches = orjson.loads(shown.read())["data"]
+    for batch in batches:
+        url = f"{emulator.url}{BATCHES}/{batch['id']}"
+        opener.open(urllib.request.Request(url, method="DELETE", headers=headers)).close()
     emulator.clock(reset=True)
     return emulator

@@ -21,8 +21,8 @@ from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.submit import submit_batches
+from tests.forked import ForkServer
 
-from .forked import ForkServer
 from .observer import Asked, Observer
 from .support import CREATE, World, environment, make_pipeline, params, write_rows
 
@@ -32,7 +32,7 @@ FAILING = {"match": CREATE, "action": {"error_mix": {"overloaded_error": 0.3, "e
 PROMPT = "{{ text }}"
 # What a child waits for comes long before, or never.
 DEADLINE = 120.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.3
 
 
 class _Quiet:

@@ -70,7 +70,7 @@ def test_the_slug_is_the_readable_part_of_the_row_key() -> None:
 
 
 @given(st.lists(DIGESTS, max_size=12), DIGESTS)
-@settings(max_examples=200)
+@settings(max_examples=100)
 def test_a_digest_set_behaves_as_a_set(added: list[list[bytes]], asked: list[bytes]) -> None:
     packed, expected = DigestSet(), set[bytes]()
     for group in added:

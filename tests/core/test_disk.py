@@ -16,6 +16,7 @@ from batch_assets.core.errors import StorageError
 from batch_assets.core.parquet import TableWriter
 from batch_assets.core.storage import Storage
 from batch_assets.core.submit import submit_batches
+from tests.forked import ForkServer
 
 from .support import World, environment, texts
 
@@ -67,16 +68,11 @@ main(sys.argv[1:])
 """
 
 
-def run_limited(world: World, limit: int) -> str:
+def run_limited(world: World, limit: int, python: ForkServer) -> str:
     settings = world.root.settings
     env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
-    done = subprocess.run(
-        [sys.executable, "-c", _STAGES, str(limit), str(world.folder)],
-        env=env | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    env |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = python.python("-c", _STAGES, str(limit), str(world.folder), env=env, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Exception ignored" not in done.stderr
     first, threads = done.stdout.splitlines()
@@ -89,13 +85,13 @@ def long_rows(count: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("limit", [20, 60_000, 110_000, 450_000])
-def test_a_disk_that_is_full_after_so_many_bytes(world: World, limit: int) -> None:
+def test_a_disk_that_is_full_after_so_many_bytes(world: World, python: ForkServer, limit: int) -> None:
     rows = long_rows(1000)
     pipeline = world.pipeline(rows, batching={"max_requests": 900})
     if limit > 100_000:  # the ledger is there before, or the disk is full when it is made
         _ = world.root.ledger
     world.root.close()
-    said = run_limited(world, limit)
+    said = run_limited(world, limit, python)
     if "StorageError" in said:
         assert str(world.path()) in said
         assert "cannot be written: File too large. Raise the limit" in said
@@ -125,21 +121,19 @@ def test_a_receipt_that_cannot_be_written_does_not_lose_the_batch(world: World) 
     assert len(world.accepted()) == 1
 
 
-def read_only(world: World, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def read_only(world: World, python: ForkServer, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     before = folder.stat().st_mode
     folder.chmod(0o555)
     settings = world.root.settings
     env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
     try:
-        return subprocess.run(
-            [sys.executable, "-c", _UNPRIVILEGED, *command], env=env, capture_output=True, text=True, timeout=120
-        )
+        return python.python("-c", _UNPRIVILEGED, *command, env=env, timeout=120)
     finally:
         folder.chmod(before)
 
 
-def test_a_root_that_cannot_be_made_is_said_in_a_sentence(world: World) -> None:
-    done = read_only(world, world.folder, "run", "review_triage")
+def test_a_root_that_cannot_be_made_is_said_in_a_sentence(world: World, python: ForkServer) -> None:
+    done = read_only(world, python, world.folder, "run", "review_triage")
     assert done.returncode == 1
     path = world.path("ledger.db")
     assert done.stderr == (
@@ -148,10 +142,10 @@ def test_a_root_that_cannot_be_made_is_said_in_a_sentence(world: World) -> None:
     )
 
 
-def test_a_root_that_became_read_only_is_said_in_a_sentence(world: World) -> None:
+def test_a_root_that_became_read_only_is_said_in_a_sentence(world: World, python: ForkServer) -> None:
     world.build(world.pipeline(texts(1)))
     world.root.close()
-    done = read_only(world, world.path(), "run", "review_triage")
+    done = read_only(world, python, world.path(), "run", "review_triage")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(world.path()) in done.stderr

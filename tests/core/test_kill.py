@@ -6,14 +6,15 @@ import contextlib
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.child import Child
+from tests.forked import ForkServer
 
 from .proxy import Proxy
 from .support import World, environment, texts, wait_for
@@ -48,22 +49,16 @@ LEASE_SECONDS = 1.0
 class Scene:
     """A world behind a proxy, and child processes that work in it."""
 
-    def __init__(self, world: World, proxy: Proxy) -> None:
-        self.world, self.proxy = world, proxy
+    def __init__(self, world: World, proxy: Proxy, python: ForkServer) -> None:
+        self.world, self.proxy, self._python = world, proxy, python
         settings = world.root.settings
         self._env = os.environ | environment(
             proxy.url, settings.root, settings.ledger_url, BATCH_ASSETS_LEASE_SECONDS=str(LEASE_SECONDS)
         )
-        self.children: list[subprocess.Popen[str]] = []
+        self.children: list[Child] = []
 
-    def start(self, script: str) -> subprocess.Popen[str]:
-        child = subprocess.Popen(
-            [sys.executable, "-c", script],
-            env=self._env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, script: str) -> Child:
+        child = self._python.start("-c", script, env=self._env)
         self.children.append(child)
         return child
 
@@ -74,15 +69,15 @@ class Scene:
         database.execute("BEGIN IMMEDIATE")
         return database
 
-    def freeze(self, child: subprocess.Popen[str]) -> None:
+    def freeze(self, child: Child) -> None:
         """Stops a process while it is not writing to the ledger: SQLite's lock would freeze with it."""
         with contextlib.closing(self.lock_ledger()):
             child.send_signal(signal.SIGSTOP)
-            os.waitpid(child.pid, os.WUNTRACED)
+            wait_for(lambda: "\nState:\tT" in Path(f"/proc/{child.pid}/status").read_text(), "the standstill")
 
     def finish_in_another_process(self) -> None:
         child = self.start(_FINISH)
-        output = child.communicate(timeout=100)
+        output = child.communicate(timeout=120)
         assert child.returncode == 0, output
 
     def rows(self) -> list[Any]:
@@ -97,19 +92,18 @@ class Scene:
 
 
 @pytest.fixture
-def scene(new_world: Callable[..., World]) -> Iterator[Scene]:
+def scene(new_world: Callable[..., World], python: ForkServer) -> Iterator[Scene]:
     made = new_world()
     with Proxy(made.emulator.url) as proxy:
         world = new_world(BATCH_ASSETS_EMULATOR=proxy.url)
-        built = Scene(world, proxy)
+        built = Scene(world, proxy, python)
         yield built
         for child in built.children:
-            if child.poll() is None:
-                child.kill()
+            child.kill()
             child.communicate()
 
 
-def _kill(child: subprocess.Popen[str]) -> None:
+def _kill(child: Child) -> None:
     child.kill()
     assert child.wait() == -signal.SIGKILL
 
@@ -179,7 +173,7 @@ def test_frozen_before_the_reply_and_awake_after_another_took_over(scene: Scene)
     before = scene.world.query("select * from history")
     scene.proxy.let_go()
     frozen.send_signal(signal.SIGCONT)
-    output, errors = frozen.communicate(timeout=60)
+    output, errors = frozen.communicate(timeout=120)
     assert frozen.returncode == 0, errors
     assert "another process has taken over" in output
     assert scene.world.query("select * from history") == before
@@ -198,7 +192,7 @@ def test_frozen_in_mid_upload_and_awake_after_another_sent_the_file(scene: Scene
     assert len(scene.world.accepted()) == 1
     frozen.send_signal(signal.SIGCONT)
     scene.proxy.let_go()
-    output, errors = frozen.communicate(timeout=60)
+    output, errors = frozen.communicate(timeout=120)
     assert frozen.returncode == 0, errors
     assert "taken over" in output
     scene.check(3)
@@ -216,11 +210,11 @@ def test_a_live_process_keeps_its_lease_however_long_it_takes(scene: Scene) -> N
 
     wait_for(renewed, "a lease renewed beyond its first end")
     second = scene.start(_SUBMIT)
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(timeout=120)
     assert "another process is sending it" in output
     assert scene.rows() == [("sending",)]
     scene.proxy.let_go()
-    child.communicate(timeout=60)
+    child.communicate(timeout=120)
     scene.finish_in_another_process()
     scene.check(3)
 

@@ -88,7 +88,7 @@ def test_a_lease_is_renewed_while_its_holder_lives(ledger: Ledger) -> None:
             with ledger.read() as tx:
                 return tx.now > first and leases.is_held(tx, "a")
 
-        wait_for(renewed, "a renewal", deadline=20)
+        wait_for(renewed, "a renewal")
         lease.check()
 
 

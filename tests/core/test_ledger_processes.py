@@ -2,90 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import sqlite3
-import subprocess
-import sys
-from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
-from batch_assets.core.ledger import Ledger, tables
-
-from .forked import ForkServer
-
-_PROCESSES, _STEPS = 4, 25
-_HAMMER = """
-import random, sys
-import sqlalchemy as sa
 from batch_assets.core.errors import LeaseLostError
 from batch_assets.core.ledger import Ledger, files, leases, tables
-url, steps = sys.argv[1], int(sys.argv[2])
-sys.stdin.readline()  # all begin together
-ledger = Ledger(url)  # the tables too are made by whoever comes first
-done = 0
-while done < steps:
-    lease = leases.try_take(ledger, f"work:{random.randrange(2)}", seconds=5.0)
-    if lease is None:
-        continue
-    with ledger.write() as tx:
-        lease.confirm(tx)
-        count = tx.execute(sa.select(tables.endpoint.c.recorded_at)).scalar() or 0.0
-        tx.execute(sa.update(tables.endpoint).values(recorded_at=count + 1))
-        tx.record("work", lease.name, "free", "taken", "")
-    with ledger.write() as tx:
-        lease.confirm(tx)
-        tx.record("work", lease.name, "taken", "free", "")
-    lease.release()
-    done += 1
-ledger.close()
-"""
-_CLAIM = """
-import sys
-import sqlalchemy as sa
-from batch_assets.core.errors import LeaseLostError
-from batch_assets.core.ledger import Ledger, files, tables
-ledger = Ledger(sys.argv[1])
-sys.stdin.readline()
-for number in range(int(sys.argv[2])):
-    try:
+from tests.forked import ForkServer
+
+_PROCESSES, _STEPS, _FILES = 4, 25, 60
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[ForkServer]:
+    with ForkServer(__name__) as server:
+        yield server
+
+
+def hammer(url: str) -> None:
+    """Takes leases and works under them; the tables too are made by whoever comes first."""
+    ledger = Ledger(url)
+    done = 0
+    while done < _STEPS:
+        lease = leases.try_take(ledger, f"work:{random.randrange(2)}", seconds=30.0)
+        if lease is None:
+            continue
         with ledger.write() as tx:
+            lease.confirm(tx)
+            count = tx.execute(sa.select(tables.endpoint.c.recorded_at)).scalar() or 0.0
+            tx.execute(sa.update(tables.endpoint).values(recorded_at=count + 1))
+            tx.record("work", lease.name, "free", "taken", "")
+        with ledger.write() as tx:
+            lease.confirm(tx)
+            tx.record("work", lease.name, "taken", "free", "")
+        lease.release()
+        done += 1
+    ledger.close()
+
+
+def claim(url: str) -> list[int]:
+    """Intends to send every file that is not on its way."""
+    ledger = Ledger(url)
+    claimed = []
+    for number in range(_FILES):
+        with contextlib.suppress(LeaseLostError), ledger.write() as tx:
             files.intend(tx, files.by_id(tx, f"s/{number}"), None, None)
-        print(number)
-    except LeaseLostError:
-        pass
-ledger.close()
-"""
+            claimed.append(number)
+    ledger.close()
+    return claimed
 
 
-def _run(script: str, url: str, steps: int) -> list[str]:
-    """Runs the script in several processes at once and returns what each printed."""
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, url, str(steps)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(_PROCESSES)
-    ]
-    outputs = []
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    for child in children:
-        output, errors = child.communicate(timeout=120)
-        assert child.returncode == 0, errors
-        outputs.append(output)
-    return outputs
+def use(url: str) -> None:
+    """What any process does first."""
+    ledger = Ledger(url)
+    with ledger.write() as tx:
+        tx.record("work", "any", None, "done", "")
+    ledger.close()
 
 
-def test_leases_and_transitions_of_many_processes_stand_one_after_the_other(ledger_url: str) -> None:
-    _run(_HAMMER, ledger_url, _STEPS)
+def _run(children: ForkServer, work: Callable[[str], Any], url: str, processes: int = _PROCESSES) -> list[Any]:
+    """Does the work in several processes at once and returns what each found."""
+    outcomes = children.run(*[(f"{__name__}:{work.__name__}", {"url": url})] * processes)
+    assert not any(outcome.error for outcome in outcomes), "\n".join(outcome.error for outcome in outcomes)
+    return [outcome.value for outcome in outcomes]
+
+
+def test_leases_and_transitions_of_many_processes_stand_one_after_the_other(
+    ledger_url: str, children: ForkServer
+) -> None:
+    _run(children, hammer, ledger_url)
     ledger = Ledger(ledger_url)
     with ledger.read() as tx:
         count = tx.execute(sa.select(tables.endpoint.c.recorded_at)).scalar()
@@ -103,9 +95,8 @@ def test_leases_and_transitions_of_many_processes_stand_one_after_the_other(ledg
         assert [row.process for row in taken] == [row.process for row in freed]
 
 
-def test_each_file_is_claimed_by_exactly_one(ledger_url: str) -> None:
+def test_each_file_is_claimed_by_exactly_one(ledger_url: str, children: ForkServer) -> None:
     ledger = Ledger(ledger_url)
-    number = 60
     values = dict.fromkeys(
         ("rows", "rejected", "requests", "written", "max_attempts", "max_requests", "max_bytes"), 1
     )
@@ -113,7 +104,7 @@ def test_each_file_is_claimed_by_exactly_one(ledger_url: str) -> None:
         own = {"pipeline": "p", "partition": ""}
         submission = {"id": "s", "created_at": tx.now, "headers": "{}", "ask_again": 0}
         tx.execute(sa.insert(tables.submission).values(**submission, **own, **values))
-        for at in range(number):
+        for at in range(_FILES):
             file = {
                 "id": f"s/{at}",
                 "submission_id": "s",
@@ -123,19 +114,10 @@ def test_each_file_is_claimed_by_exactly_one(ledger_url: str) -> None:
                 "attempt": 1,
             }
             tx.execute(sa.insert(tables.request_file).values(**file, **own, state="ready", not_before=0.0))
-    outputs = _run(_CLAIM, ledger_url, number)
-    claimed = Counter(line for output in outputs for line in output.split())
-    assert claimed == Counter(map(str, range(number)))
+    claimed = [number for one in _run(children, claim, ledger_url) for number in one]
+    assert sorted(claimed) == list(range(_FILES))
     with ledger.read() as tx:
-        assert tx.execute(sa.select(sa.func.count()).select_from(tables.intent)).scalar() == number
-    ledger.close()
-
-
-def use(url: str) -> None:
-    """What any process does first."""
-    ledger = Ledger(url)
-    with ledger.write() as tx:
-        tx.record("work", "any", None, "done", "")
+        assert tx.execute(sa.select(sa.func.count()).select_from(tables.intent)).scalar() == _FILES
     ledger.close()
 
 
@@ -152,13 +134,13 @@ def test_a_new_ledger_waits_for_whoever_is_making_it(tmp_path: Path) -> None:
     maker.close()
 
 
-def test_opening_a_ledger_leaves_the_locks_of_another_thread(tmp_path: Path) -> None:
+def test_opening_a_ledger_leaves_the_locks_of_another_thread(tmp_path: Path, children: ForkServer) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     ledger = Ledger(url)
-    with ForkServer(__name__) as children, ledger.read() as tx:
+    with ledger.read() as tx:
         tx.last_seq()
         Ledger(url).close()
         # Another process that closes the ledger removes the log of a database that nobody else has open.
-        assert children.run((f"{__name__}:use", {"url": url}))[0].error == ""
+        _run(children, use, url, processes=1)
         assert (tmp_path / "ledger.db-wal").exists()
     ledger.close()

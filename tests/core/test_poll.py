@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from batch_assets.core.client import READ_SECONDS
 from batch_assets.core.poll import poll
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
+from tests.forked import ForkServer
 
 from .support import BATCHES, World, environment, texts
 
@@ -275,16 +274,15 @@ with Root.from_env() as root:
 """
 
 
-def test_two_looks_at_once_write_every_change_once(world: World) -> None:
+def test_two_looks_at_once_write_every_change_once(world: World, python: ForkServer) -> None:
     """A tick that outlives its limit goes on beside the next one, in another process."""
     submitted = _open(world, 5)
     world.emulator.end_batches()
-    hold = [{"match": {"method": "GET", "path": BATCHES}, "action": {"delay": 3}}]
+    hold = [{"match": {"method": "GET", "path": BATCHES}, "action": {"delay": 1}}]
     world.emulator.faults(hold)
     env = os.environ | environment(world.emulator.url, world.root.settings.root, world.root.settings.ledger_url)
-    command = [sys.executable, "-c", _POLL]
-    looks = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [look.communicate(timeout=100)[0] for look in looks]
+    looks = [python.start("-c", _POLL, env=env) for _ in range(2)]
+    said = [look.communicate(timeout=250)[0] for look in looks]
     assert [look.returncode for look in looks] == [0, 0]
     assert sum(text.count(batch_id) for text in said for batch_id in submitted) == 5
     assert _states(world) == ["ended"] * 5

@@ -33,12 +33,12 @@ from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.submit import submit_batches
 from batch_assets.emulator import Emulator
+from tests.forked import ForkServer
 
-from .forked import ForkServer
 from .observer import STRANGER, Asked, Observer, call, newest_submissions
 from .support import BATCHES, CREATE, LIST, World, as_new, environment, make_pipeline, params, write_rows
 
-EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 10)
+EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 6)
 STEPS = int(os.environ.get("BATCH_ASSETS_MACHINE_STEPS") or 30)
 PARTITIONS = ("A", "B")
 PROMPTS = ("{{ text }}", "Again, please: {{ text }}")

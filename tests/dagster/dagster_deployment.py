@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_READY_SECONDS = 90.0
+_READY_SECONDS = 240.0
 _LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "batch_assets"}
 
 _LAUNCH = """
@@ -114,7 +114,7 @@ class Deployment:
         body = json.dumps({"query": text, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"content-type": "application/json"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=20) as response:
+        with opener.open(request, timeout=120) as response:
             answer = json.load(response)
         assert "errors" not in answer, answer["errors"]
         return answer["data"]

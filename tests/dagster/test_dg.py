@@ -7,22 +7,29 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from batch_assets.emulator import Emulator
+from tests.forked import ForkServer
 
 REPOSITORY = Path(__file__).parents[2]
+_DG = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main()"
 
 
-def dg_command(project: Path, *arguments: str) -> str:
+@pytest.fixture
+def dg(python: ForkServer) -> Callable[..., str]:
     """Runs `dg` in a project and returns what it prints."""
-    program = Path(sys.executable).with_name("dg")
-    done = subprocess.run([program, *arguments], cwd=project, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+
+    def run(project: Path, *arguments: str) -> str:
+        done = python.python("-c", _DG, *arguments, cwd=project, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +48,25 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_check_defs() -> None:
-    assert "All definitions loaded successfully." in dg_command(REPOSITORY, "check", "defs")
+    """The program itself, in an interpreter of its own."""
+    program = Path(sys.executable).with_name("dg")
+    done = subprocess.run([program, "check", "defs"], cwd=REPOSITORY, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "All definitions loaded successfully." in done.stdout
 
 
-def test_list_defs_and_components() -> None:
-    listed = json.loads(dg_command(REPOSITORY, "list", "defs", "--json"))
+def test_list_defs_and_components(dg: Callable[..., str]) -> None:
+    listed = json.loads(dg(REPOSITORY, "list", "defs", "--json"))
     assert "review_triage/results" in {asset["asset_key"] for asset in listed["assets"]}
     assert "message_batches_sensor" in {sensor["name"] for sensor in listed["sensors"]}
-    components = json.loads(dg_command(REPOSITORY, "list", "components", "--json"))
+    components = json.loads(dg(REPOSITORY, "list", "components", "--json"))
     assert "batch_assets.MessageBatchComponent" in {component["key"] for component in components["items"]}
 
 
-def test_a_scaffolded_pipeline_runs_as_it_stands(project: Path, tmp_path: Path) -> None:
-    dg_command(project, "scaffold", "defs", "batch_assets.MessageBatchComponent", "shop/first-steps")
+def test_a_scaffolded_pipeline_runs_as_it_stands(
+    project: Path, tmp_path: Path, dg: Callable[..., str], python: ForkServer
+) -> None:
+    dg(project, "scaffold", "defs", "batch_assets.MessageBatchComponent", "shop/first-steps")
     with Emulator(latency=0.0) as emulator:
         env = os.environ | {
             "BATCH_ASSETS_EMULATOR": emulator.url,
@@ -61,10 +74,8 @@ def test_a_scaffolded_pipeline_runs_as_it_stands(project: Path, tmp_path: Path) 
             "DAGSTER_HOME": str(tmp_path),
         }
         selection = ["--select", "first_steps/requests,first_steps/batches,first_steps/results"]
-        command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "scaffolded.definitions"]
-        done = subprocess.run(
-            [*command, *selection], cwd=project, env=env, capture_output=True, text=True, timeout=120
-        )
+        command = ["-m", "dagster", "asset", "materialize", "-m", "scaffolded.definitions"]
+        done = python.python(*command, *selection, cwd=project, env=env, timeout=240)
         assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_parquet(tmp_path / "root" / "first_steps" / "results")
     assert table["result_type"].tolist() == ["succeeded"] * 3

@@ -286,6 +286,21 @@ def test_an_api_that_is_away_does_not_fail_the_tick(location: Location, emulator
     assert "1 of 1 batches in progress" in said
 
 
+def test_a_damaged_ledger_is_said_by_the_tick(location: Location, emulator: Emulator, tmp_path: Path) -> None:
+    location.materialize()
+    path = tmp_path / "root" / "ledger.db"
+    path.write_bytes(b"no database " * 500)
+    for suffix in ("-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    requests, said = location.tick()
+    assert requests == []
+    assert f"the ledger {path} is damaged" in said
+    path.unlink()  # as it says
+    (request,), _ = location.tick()
+    assert [key.path[-1] for key in request.asset_selection or []] == ["results"]
+    assert len(emulator.log()) == 1
+
+
 def test_pipelines_of_other_code_locations_are_left_alone(
     location: Location, emulator: Emulator, make_assets: MakeAssets
 ) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from dagster_deployment import Deployment
 
+PATIENCE = 240.0  # seconds; each run is a process that imports Dagster, on a machine that does much else
 STAGES = ("requests", "batches", "results")
 _BROWSER_ARGUMENTS = [
     "--no-sandbox",
@@ -21,16 +22,18 @@ _BROWSER_ARGUMENTS = [
 ]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_materialize_all_is_green_and_the_sensor_brings_the_results(deployment: Deployment) -> None:
     stages = [["review_triage", stage] for stage in STAGES]
     run = deployment.launch(*stages)
-    deployment.wait(lambda: deployment.status(run) in ("SUCCESS", "FAILURE", "CANCELED"), 60)
+    deployment.wait(lambda: deployment.status(run) in ("SUCCESS", "FAILURE", "CANCELED"), PATIENCE)
     assert deployment.status(run) == "SUCCESS", deployment.log()[-4000:]
     by_hand = [event["runId"] for event in deployment.events("Materializations", "review_triage", "results")]
     assert run not in by_hand
 
-    (result,) = deployment.wait(lambda: deployment.events("Materializations", "review_triage", "results"), 60)
+    (result,) = deployment.wait(
+        lambda: deployment.events("Materializations", "review_triage", "results"), PATIENCE
+    )
     assert result["dagster/row_count"] == 240
     assert result["batch_assets/succeeded"] == 238
     assert result["batch_assets/rejected"] == 2
@@ -40,18 +43,18 @@ def test_materialize_all_is_green_and_the_sensor_brings_the_results(deployment: 
     (seen, *_) = deployment.events("Observations", "review_triage", "batches")
     assert seen["batch_assets/succeeded"] == 229
 
-    (summary,) = deployment.wait(lambda: deployment.events("Materializations", "review_summary"), 60)
+    (summary,) = deployment.wait(lambda: deployment.events("Materializations", "review_summary"), PATIENCE)
     assert summary["chart"].startswith("![Reviews by mood](data:image/png;base64,")
     table = pd.read_parquet(deployment.root / "review_triage" / "results")
     assert len(table) == 240
     products = pd.read_parquet(deployment.root / "review_summary" / "summary.parquet")
     assert products["reviews"].sum() == 238
     ended = ("SUCCESS", "FAILURE", "CANCELED")
-    deployment.wait(lambda: all(other["status"] in ended for other in deployment.runs()), 60)
+    deployment.wait(lambda: all(other["status"] in ended for other in deployment.runs()), PATIENCE)
     assert {other["status"] for other in deployment.runs()} == {"SUCCESS"}, deployment.log()[-4000:]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> None:
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
@@ -62,16 +65,16 @@ def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pyte
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=_BROWSER_ARGUMENTS)
         page = browser.new_page(viewport={"width": 1500, "height": 900})
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE * 1000)
         page.goto(group)
         for stage in STAGES:
             page.get_by_text(stage, exact=True).first.wait_for()
         assert "Materialized" not in page.inner_text("body")
         _shoot(page, screenshots, "before")
         page.get_by_role("button", name="Materialize all").first.click()
-        deployment.wait(lambda: deployment.events("Materializations", "ticket_replies", "batches"), 60)
+        deployment.wait(lambda: deployment.events("Materializations", "ticket_replies", "batches"), PATIENCE)
         _shoot(page, screenshots, "submitted")
-        deployment.wait(lambda: deployment.events("Materializations", "ticket_replies", "results"), 60)
+        deployment.wait(lambda: deployment.events("Materializations", "ticket_replies", "results"), PATIENCE)
         page.get_by_text("Materialized").nth(2).wait_for()
         graph = page.inner_text("body")
         assert graph.count("Materialized") >= 3 and "Failed" not in graph, graph

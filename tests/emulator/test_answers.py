@@ -109,7 +109,7 @@ def combined(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 schemas = st.recursive(leaves, combined, max_leaves=12)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=60)
 @given(schemas, st.integers(0, 2**64 - 1))
 def test_instances_of_generated_schemas(schema: Any, seed: int) -> None:
     jsonschema.Draft202012Validator.check_schema(schema)

@@ -1,14 +1,17 @@
-"""Children that cost a fork, not a start: a process with everything imported runs functions in them.
+"""Children that cost a fork, not a start: a process with everything imported is copied for each.
 
-`ForkServer` starts that process. Children of one call begin together, and one that is told to die at its n-th
-I/O boundary is killed there as by `kill -9`.
+`ForkServer` starts that process. `run` has functions run in children that begin together, and one that is told
+to die at its n-th I/O boundary is killed there as by `kill -9`. `start` and `python` run what a new interpreter
+would be told to run by its arguments, in an environment and a folder of its own.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -21,9 +24,12 @@ from typing import Any, BinaryIO
 
 import sqlalchemy as sa
 
-_PROJECT = Path(__file__).resolve().parents[2]
-# From here this module is found under the name that it has now.
-_IMPORTED_FROM = Path(__file__).resolve().parents[__name__.count(".")]
+from tests.child import Child
+
+_TESTS = Path(__file__).resolve().parent
+_PROJECT = _TESTS.parent
+# Where modules are found that this process's own PYTHONPATH does not name.
+_INSTALLED = [path for path in sys.path if path not in (str(_PROJECT), str(_TESTS))]
 
 
 @dataclass(frozen=True)
@@ -52,15 +58,15 @@ class ForkServer:
     """
 
     def __init__(self, *modules: str, env: Mapping[str, str] | None = None) -> None:
-        path = os.pathsep.join(filter(None, [str(_PROJECT), os.environ.get("PYTHONPATH", "")]))
+        path = os.pathsep.join(filter(None, [str(_PROJECT), str(_TESTS), os.environ.get("PYTHONPATH", "")]))
         self._modules, self._env = modules, os.environ | {"PYTHONPATH": path} | dict(env or {})
         self._process: subprocess.Popen[bytes]
 
     def __enter__(self) -> ForkServer:
         # Standard error is the test's own: what a child says there is shown when the test fails.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, *self._modules],
-            cwd=_IMPORTED_FROM,
+            [sys.executable, "-m", "tests.forked", *self._modules],
+            cwd=_PROJECT,
             env=self._env,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -85,25 +91,112 @@ class ForkServer:
             works: ("module:function", keyword arguments that JSON can carry).
             die_at: each child is killed at this I/O boundary, counted from 1, if it comes that far.
         """
+        order = {"works": [[name, dict(arguments)] for name, arguments in works], "die_at": die_at}
+        return [Outcome(**entry) for entry in self._ask(order)]
+
+    def start(
+        self,
+        *arguments: str,
+        cwd: Path | str | None = None,
+        env: Mapping[str, str] | None = None,
+        terminal: int | None = None,
+    ) -> Child:
+        """Starts a child that does what `python ARGUMENTS` does.
+
+        Args:
+            arguments: `-c CODE …` or `-m MODULE …`.
+            cwd: its folder; this process's own by default.
+            env: its environment; this process's own by default.
+            terminal: its standard output and error; pipes by default.
+        """
+        return Child(self._ask, list(arguments), str(cwd or Path.cwd()), dict(env or os.environ), terminal)
+
+    def python(
+        self,
+        *arguments: str,
+        timeout: float,
+        cwd: Path | str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Does what `subprocess.run([sys.executable, *arguments], …)` does, the output in pipes."""
+        child = self.start(*arguments, cwd=cwd, env=env)
+        try:
+            output, errors = child.communicate(timeout)
+        except BaseException:
+            child.kill()
+            child.communicate()
+            raise
+        return subprocess.CompletedProcess(list(arguments), child.returncode, output, errors)
+
+    def _ask(self, order: Mapping[str, Any]) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"works": [[name, dict(arguments)] for name, arguments in works], "die_at": die_at}
         self._process.stdin.write(json.dumps(order).encode() + b"\n")
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         assert line, "the fork server is gone"
-        return [Outcome(**entry) for entry in json.loads(line)]
+        return json.loads(line)
 
 
-def _serve(modules: list[str]) -> None:
+def _serve(modules: list[str]) -> dict[str, Any] | None:
+    """Obeys until standard input ends; in a child that is to be an interpreter it returns the order."""
     for module in modules:
         importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what children print is no reply
     for line in sys.stdin.buffer:
         order = json.loads(line)
-        replies.write(json.dumps(_run_all(order["works"], order["die_at"])).encode() + b"\n")
-        replies.flush()
+        if "works" in order:
+            replies.write(json.dumps(_run_all(order["works"], order["die_at"])).encode() + b"\n")
+            replies.flush()
+        elif not _watched(order, replies):
+            return dict(order)
+    return None
+
+
+def _watched(order: dict[str, Any], replies: BinaryIO) -> bool:
+    """Forks a process that forks the child and tells how it ended. False in the child."""
+    watcher = os.fork()
+    if watcher != 0:
+        os.waitpid(watcher, 0)
+        return True
+    out, err, ended = (os.open(path, os.O_WRONLY | os.O_NOCTTY) for path in order["paths"])
+    if os.fork() != 0:  # the server has not to wait for what comes now
+        os._exit(0)
+    child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for descriptor in (out, err, ended, replies.fileno()):
+            os.close(descriptor)
+        return False
+    replies.write(json.dumps({"pid": child}).encode() + b"\n")
+    replies.flush()
+    os.close(out)
+    os.close(err)
+    os.write(ended, str(os.waitpid(child, 0)[1]).encode())
+    os._exit(0)
+
+
+def _interpret(order: dict[str, Any]) -> None:
+    """What an interpreter does with its arguments. What it leaves to its end happens at this process's end."""
+    kind, what, *_ = order["arguments"]
+    os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
+    ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[:] = ["" if kind == "-c" else order["cwd"], *filter(None, ours), *_INSTALLED]
+    sys.argv = order["arguments"][1:] if kind == "-m" else ["-c", *order["arguments"][2:]]
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout = os.fdopen(1, "w", closefd=False)
+    sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1, errors="backslashreplace")
+    if kind == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
 
 
 def _run_all(works: list[tuple[str, dict[str, Any]]], die_at: int | None) -> list[dict[str, Any]]:
@@ -184,4 +277,6 @@ def _is_data(path: Any) -> bool:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1:])
+    told = _serve(sys.argv[1:])
+    if told is not None:
+        _interpret(told)
