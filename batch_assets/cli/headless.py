@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from batch_assets.cli.standing import LONGEST_NAP, Standing
 from batch_assets.core.chain import PARTIAL_SECONDS, SEND_AGAIN_SECONDS, collect_results, work_for
@@ -20,6 +20,7 @@ from batch_assets.core.requests import RequestsReport, build_requests
 from batch_assets.core.results import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.submit import SubmitReport, submit_batches
+from batch_assets.core.workspace import unreachable
 
 _SHORTEST_NAP = 0.05
 # Joining a large table anew for every batch that ends would cost more than the batches: at most about a
@@ -48,18 +49,26 @@ class RunFailedError(BatchAssetsError):
 
 
 def run_pipeline(
-    root: Root, pipeline: Pipeline, partition: str, watcher: Watcher, *, retry_failed: bool = False
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    watcher: Watcher,
+    *,
+    retry_failed: bool = False,
+    table: Any = None,
 ) -> ResultsReport:
     """Runs a pipeline until every row of the partition has its final result.
 
     Args:
-        retry_failed: see `build_requests`.
+        retry_failed, table: see `build_requests`.
 
     Errors:
         RunFailedError: it cannot come to an end; what was sent is kept.
         BatchAssetsError: any other of the stages' own errors.
     """
-    watcher.built(build_requests(root, pipeline, partition, watcher.rows_read, retry_failed=retry_failed))
+    watcher.built(
+        build_requests(root, pipeline, partition, watcher.rows_read, retry_failed=retry_failed, table=table)
+    )
     run = _Run(root, pipeline, partition, watcher)
     run.send(unattended=False)
     run.look(now=True)
@@ -179,6 +188,8 @@ class _Run:
     def nap(self) -> None:
         """Sleeps until something may have changed."""
         standing = self._standing()
+        if standing.is_stuck:
+            return  # nothing will: that is to be said at once
         seconds = standing.next_look() - standing.now
         if standing.ended:
             seconds = min(seconds, max(0.0, self._next_join - time.monotonic()))
@@ -217,11 +228,9 @@ class _Run:
 
 def _why_stuck(standing: Standing) -> str:
     refused = [file for file in standing.files if file.state in ("refused", "stopped")]
-    lost = [batch.id for batch in standing.batches if batch.state == "unreachable"]
     reasons = [f"the API refused {file.id}: {file.error}" for file in refused]
-    if lost:
-        reasons.append(
-            f"the API answers 404 for {', '.join(lost)}: is the key of the workspace that submitted them?"
-        )
+    reasons += [unreachable(batch.id) for batch in standing.batches if batch.state == "unreachable"]
+    if standing.standstill is not None:
+        reasons.append(standing.standstill.why)
     why = "; ".join(reasons) or "rows wait for answers that no request file holds"
     return f"{why}. Mend it and run again: nothing that was submitted is sent twice"

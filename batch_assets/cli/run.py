@@ -112,12 +112,17 @@ def _run(root: Root, pipeline: Pipeline, partition: str, retry_failed: bool, con
     from batch_assets.cli.headless import run_pipeline
     from batch_assets.cli.progress import watching
     from batch_assets.cli.summary import summary
+    from batch_assets.core.sink import write_sink
+    from batch_assets.dagster.pipelines import load_dataset_table
 
     root.check_endpoint()
+    table = load_dataset_table(pipeline, partition)
     with watching(console) as watcher:
-        results = run_pipeline(root, pipeline, partition, watcher, retry_failed=retry_failed)
+        results = run_pipeline(root, pipeline, partition, watcher, retry_failed=retry_failed, table=table)
     for line in summary(root, pipeline.name, partition, results):
         console.print(line, markup=False)
+    if (written := write_sink(root, pipeline, partition)) is not None:
+        console.print(f"  table {written.table}: {written.rows:,} rows inserted or updated", markup=False)
     return results
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,8 @@ import pyarrow as pa
 
 from batch_assets.core.errors import DatasetError
 
+ROWS_AT_ONCE = 4096
+
 
 @dataclass
 class Rows:
@@ -17,12 +20,13 @@ class Rows:
 
     Attributes:
         table: the columns asked for, the row key among them.
-        invalid: row position in `table` -> why its text is not valid Unicode. Such text stands in the
-            table with U+FFFD in place of what is broken.
+        rejects: row position in `table` -> (reason, message) of rows that cannot become a request whatever the
+            template: text that is not valid Unicode, which stands in the table with U+FFFD in place of what is
+            broken, or content that is too large to be read, which is null there.
     """
 
     table: pa.RecordBatch
-    invalid: dict[int, str] = field(default_factory=dict)
+    rejects: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
 def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBatch:
@@ -51,8 +55,27 @@ def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def _has_list_view(type_: pa.DataType) -> bool:
-    inner = [type_.field(position).type for position in range(type_.num_fields)]
-    return pa.types.is_list_view(type_) or pa.types.is_large_list_view(type_) or any(map(_has_list_view, inner))
+    return _holds(type_, lambda inner: pa.types.is_list_view(inner) or pa.types.is_large_list_view(inner))
+
+
+def _holds(type_: pa.DataType, is_it: Callable[[pa.DataType], bool]) -> bool:
+    """Whether a type, or one nested in it, is of a kind."""
+    inner = (type_.field(position).type for position in range(type_.num_fields))
+    return is_it(type_) or any(_holds(one, is_it) for one in inner)
+
+
+def is_storable(type_: pa.DataType) -> bool:
+    """Whether Parquet has the type: objects that never hold anything it has not."""
+    return not _holds(type_, lambda inner: pa.types.is_struct(inner) and inner.num_fields == 0)
+
+
+def python_values(column: pa.Array) -> list[Any]:
+    """A column as templates see it: a map is an object, like a struct."""
+    if _holds(column.type, pa.types.is_map):
+        values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
+    else:
+        values = column.to_pylist()
+    return values
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
@@ -65,6 +88,8 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
         return pa.list_(_plain_field(type_.value_field))
     if pa.types.is_large_list(type_) or pa.types.is_large_list_view(type_):
         return pa.large_list(_plain_field(type_.value_field))
+    if pa.types.is_map(type_):
+        return pa.map_(_plain_field(type_.key_field), _plain_field(type_.item_field), type_.keys_sorted)
     if pa.types.is_struct(type_):
         return pa.struct([_plain_field(inner) for inner in type_])
     return type_
@@ -79,6 +104,27 @@ def json_text(value: Any) -> Any:
     return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
 
 
+def text_array(values: Sequence[str | None]) -> pa.Array:
+    """A text column; lone surrogates in it become bytes that `valid_text` finds."""
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:
+        encoded = [None if value is None else value.encode("utf-8", "surrogatepass") for value in values]
+        return pa.array(encoded, pa.binary()).view(pa.string())
+
+
+def invalid_text(problem: str) -> tuple[str, str]:
+    """The rejection of a row for text that is not valid Unicode."""
+    return "invalid_unicode", problem
+
+
+def no_twins(names: Sequence[str], place: str) -> None:
+    """Raises a DatasetError when two columns have one name."""
+    twins = sorted({name for name in names if names.count(name) > 1})
+    if twins:
+        raise DatasetError(f"{place}: the header names {twins[0]!r} twice: every column needs a name of its own")
+
+
 def valid_text(batch: pa.RecordBatch) -> Rows:
     """Finds text that is not valid UTF-8 and mends it for the table; its rows are named."""
     rows = Rows(batch)
@@ -90,19 +136,19 @@ def valid_text(batch: pa.RecordBatch) -> Rows:
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            column = _mend(name, column, rows.invalid)
+            column = _mend(name, column, rows.rejects)
         columns.append(column)
     rows.table = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
     return rows
 
 
-def _mend(name: str, column: pa.Array, invalid: dict[int, str]) -> pa.Array:
+def _mend(name: str, column: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.Array:
     binary = column.view(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())
     values: list[str | None] = []
     for row, value in enumerate(binary.to_pylist()):
         try:
             values.append(value if value is None else value.decode())
         except UnicodeDecodeError as error:
-            invalid.setdefault(row, f"column {name!r} is not valid Unicode at byte {error.start}")
+            rejects.setdefault(row, invalid_text(f"column {name!r} is not valid Unicode at byte {error.start}"))
             values.append(value.decode(errors="replace"))
     return pa.array(values, column.type)

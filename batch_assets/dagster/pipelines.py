@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import dagster as dg
 
 from batch_assets.core.config import Pipeline
-from batch_assets.core.errors import ConfigError
+from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.dagster import keys
 
 STAGES = ("requests", "batches", "results")
@@ -53,6 +53,12 @@ def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
     return found
 
 
+def upstream_key(pipeline: Pipeline) -> dg.AssetKey | None:
+    """The asset whose table is the dataset, None for a dataset that is none."""
+    asset = pipeline.config.dataset.asset
+    return dg.AssetKey.from_user_string(asset) if asset is not None else None
+
+
 def with_unique_names(definitions: dg.Definitions) -> dg.Definitions:
     """The definitions as they are, if no two of their pipelines share a name: it is where their data lies.
 
@@ -74,6 +80,34 @@ def _pipelines_of(definitions: dg.Definitions) -> Iterator[Pipeline]:
             file = spec.metadata.get(keys.PIPELINE)
             if isinstance(file, PipelineFile):
                 yield file.pipeline
+
+
+def load_dataset_table(pipeline: Pipeline, partition: str) -> Any:
+    """The table of the asset that is a pipeline's dataset, as its IO manager loads it; None for other datasets.
+
+    Errors:
+        DatasetError: there is no Dagster instance to load it from, or it was never materialized.
+    """
+    key = upstream_key(pipeline)
+    if key is None:
+        return None
+    from batch_assets.definitions import defs
+
+    where = f"{pipeline.source}: dataset.asset"
+    try:
+        instance = dg.DagsterInstance.get()
+    except dg.DagsterError:
+        raise DatasetError(
+            f"{where}: set DAGSTER_HOME to the instance that holds {key.to_user_string()}, or run it in the UI"
+        ) from None
+    try:
+        with instance:
+            return defs().load_asset_value(key, instance=instance, partition_key=partition or None)
+    except Exception as error:  # whatever an IO manager raises
+        why = f"{type(error).__name__}: {error}"
+        raise DatasetError(
+            f"{where}: the table of {key.to_user_string()} cannot be loaded ({why}). Is it materialized?"
+        ) from error
 
 
 def load_pipelines() -> dict[str, Pipeline]:

@@ -18,11 +18,17 @@ from batch_assets.dagster.partitions import partition_of, row_count_key
 _SHOWN = 5
 
 
-def materialize_requests(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[Any]:
-    """Reads the dataset and writes the request files; nothing is sent."""
+def materialize_requests(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, table: Any = None
+) -> dg.MaterializeResult[Any]:
+    """Reads the dataset and writes the request files; nothing is sent.
+
+    Args:
+        table: the value of the asset that the dataset is, if it is one.
+    """
     partition = partition_of(context)
     with explained(), Root.from_env() as root:
-        report = build_requests(root, pipeline, partition)
+        report = build_requests(root, pipeline, partition, table=table)
         context.log.info(
             f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
             f"{report.written} to send, {report.reused} answered before, {report.in_flight} in flight"

@@ -1,0 +1,212 @@
+"""CSV and TSV files: nothing is guessed from a sample, nothing that does not fit is passed over."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv
+
+from batch_assets.core.csv_scan import find_bad_row
+from batch_assets.core.csv_types import ColumnType
+from batch_assets.core.data_file import DataFile
+from batch_assets.core.dataset_config import CsvConfig, DatasetConfig
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.rows import ROWS_AT_ONCE, Rows, conform, no_twins, valid_text
+from batch_assets.core.transcode import as_utf8
+
+BLOCK_BYTES = 1 << 20  # pyarrow reads many of these ahead
+# A row longer than this is first suspected of a quote that is never closed.
+_LONG_ROW_BYTES = 64 << 20
+_MAX_BLOCK_BYTES = 1 << 30  # pyarrow takes blocks below 2 GiB
+_TAIL_BYTES = 1 << 16
+
+
+class CsvReader:
+    """A CSV or TSV file. A first pass over all of it decides the types; empty fields are null.
+
+    Errors:
+        DatasetError: it is no table, naming the file and, where it is one, the line.
+    """
+
+    def __init__(self, file: DataFile, config: DatasetConfig) -> None:
+        self._file, self._name = file, file.name
+        self._options = config.csv or CsvConfig()
+        self._delimiter = self._options.delimiter or ("\t" if file.plain_name.endswith(".tsv") else ",")
+        self._block = BLOCK_BYTES
+        self.blank = self._without_rows = False
+        watched: dict[str, ColumnType] = {}
+        while True:
+            try:
+                watched = self._watch(set(config.types))
+                break
+            except UnicodeDecodeError as error:
+                said = f"the header is not valid UTF-8: {error}; {self._remedy()}"
+                raise DatasetError(f"{self._name}: {said}") from None
+            except pa.ArrowInvalid as error:
+                if "Empty CSV file" in str(error):
+                    watched = self._watch_header()
+                    break
+                # A row longer than the block: the only way pyarrow can say it.
+                is_long = "straddl" in str(error)
+                if not is_long or self._block >= _MAX_BLOCK_BYTES:
+                    raise self._no_table(error) from None
+                if self._block >= _LONG_ROW_BYTES and (problem := self._bad_row()):
+                    raise DatasetError(f"{self._name}, {problem}") from None
+                self._block *= 4
+        self.watched = watched
+        self.schema: pa.Schema = pa.schema([(column, watcher.type) for column, watcher in watched.items()])
+
+    def agree(self, seen: dict[str, ColumnType]) -> None:
+        """Takes the types that hold the same columns of other files as well."""
+        self.schema = pa.schema([(column, seen[column].type) for column in self.watched])
+
+    def rows(self, target: pa.Schema) -> Iterator[Rows]:
+        """Its rows with the columns and types of `target`; a column it lacks is null."""
+        if self._without_rows:
+            return
+        present = [name for name in target.names if name in self.schema.names]
+        columns = present or self.schema.names[:1]
+        try:
+            with self._open() as file, self._reader(file, columns) as reader:
+                for batch in _slices(reader):
+                    yield valid_text(conform(batch, target, self._name))
+        except pa.ArrowInvalid as error:  # it was another file when its types were decided
+            raise self._no_table(error) from None
+
+    def _open(self) -> BinaryIO:
+        return as_utf8(self._file.open(), self._options.encoding, self._name)
+
+    def _watch(self, settled: set[str]) -> dict[str, ColumnType]:
+        watched: dict[str, ColumnType] = {}
+        last: pa.RecordBatch | None = None
+        with self._open() as file:
+            tail = _Tail(file)
+            with self._reader(tail, None) as reader:
+                names = list(reader.schema.names)
+                no_twins(names, self._name)
+                watched = {column: ColumnType() for column in names}
+                for batch in _slices(reader):
+                    last = batch
+                    for column, values in zip(names, batch.columns, strict=True):
+                        if column not in settled:
+                            watched[column].watch(values)
+        if last is not None:
+            self._check_end(last, tail.content)
+        return watched
+
+    def _check_end(self, last: pa.RecordBatch, tail: bytes) -> None:
+        """A quote that is never closed makes one field of all rows behind it, and pyarrow is content with that."""
+        if self._options.quote is None:
+            return
+        value = last.column(last.num_columns - 1)[len(last) - 1].cast(pa.binary()).as_py()
+        if _may_be_open(value, tail, self._options.quote.encode()) and (problem := self._bad_row()):
+            raise DatasetError(f"{self._name}, {problem}")
+
+    def _watch_header(self) -> dict[str, ColumnType]:
+        """What pyarrow takes for an empty file: one that is, or a header that ends without a line break."""
+        with self._open() as file:
+            content = file.read()
+        self._without_rows = True
+        if self._options.header is not None:
+            return {column: ColumnType() for column in self._options.header}
+        self.blank = not content.removeprefix(b"\xef\xbb\xbf").strip()
+        if self.blank:
+            return {}
+        with self._reader(io.BytesIO(content + b"\n"), None) as reader:
+            names = list(reader.schema.names)
+        no_twins(names, self._name)
+        return {column: ColumnType() for column in names}
+
+    def _reader(self, file: Any, columns: list[str] | None) -> Any:
+        return pyarrow.csv.open_csv(
+            file,
+            read_options=pyarrow.csv.ReadOptions(
+                block_size=self._block, use_threads=False, column_names=self._options.header
+            ),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=self._delimiter,
+                quote_char=self._options.quote or False,
+                escape_char=self._options.escape or False,
+                newlines_in_values=True,
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                check_utf8=False,  # broken text is a matter of its row, not of the file
+                default_column_type=pa.string(),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+                include_columns=columns,
+            ),
+        )
+
+    def _bad_row(self) -> str | None:
+        options = self._options
+        names = len(options.header) if options.header is not None else None
+        with self._open() as file:
+            return find_bad_row(file, self._delimiter, options.quote, options.escape, names)
+
+    def _no_table(self, error: object) -> DatasetError:
+        if (problem := self._bad_row()) is None:
+            return DatasetError(f"{self._name}: {error}")
+        remedy = f"; {self._remedy()}" if "\\x00" in problem else ""  # UTF-16 has one in every other byte
+        return DatasetError(f"{self._name}, {problem}{remedy}")
+
+    def _remedy(self) -> str:
+        with self._open() as file:
+            is_utf16 = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        return f"name its encoding, such as dataset.csv: {{encoding: {'utf-16' if is_utf16 else 'latin-1'}}}"
+
+
+class _Tail(io.RawIOBase):
+    """A file that remembers its last bytes.
+
+    Attributes:
+        content: the last bytes read.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.content = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        block: bytes = self._file.read(size)
+        self.content = (self.content + block[-_TAIL_BYTES:])[-_TAIL_BYTES:]
+        return block
+
+
+def _may_be_open(value: bytes | None, tail: bytes, quote: bytes) -> bool:
+    """Whether the file's last value may come of a quote that is never closed: it would hold the file's end.
+
+    Args:
+        tail: the last bytes of the file, one more than the value has unless that is very long.
+    """
+    if value is None:
+        return False
+    if quote in value or len(value) >= len(tail):
+        return tail[-1:] == value[-1:]
+    is_empty_text = value == b"" and tail.endswith(quote + quote)
+    return tail.endswith(quote + value) and not is_empty_text
+
+
+def _slices(batches: Any) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        for start in range(0, len(batch), ROWS_AT_ONCE):
+            yield batch.slice(start, ROWS_AT_ONCE)
+
+
+def agree_on_types(readers: Sequence[Any]) -> None:
+    """Decides the types of CSV columns over all files: what is a number in one may be text in the next."""
+    files = [reader for reader in readers if isinstance(reader, CsvReader)]
+    seen: dict[str, ColumnType] = {}
+    for file in files:
+        for column, watcher in file.watched.items():
+            seen.setdefault(column, ColumnType()).join(watcher)
+    for file in files:
+        file.agree(seen)

@@ -1,0 +1,82 @@
+"""One file of the dataset, opened as the bytes its format defines: decompressed on the way."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+
+from batch_assets.core.errors import DatasetError
+
+# Endings that may follow that of a text format, and what Arrow calls them.
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A file of the dataset.
+
+    Attributes:
+        fs: the fsspec file system it lies on.
+        name: as that file system spells it.
+    """
+
+    fs: Any
+    name: str
+
+    @property
+    def is_compressed(self) -> bool:
+        return self._compression is not None
+
+    @property
+    def plain_name(self) -> str:
+        """The name in lower case without the ending of a compression: it ends as its format does."""
+        lower = self.name.lower()
+        return lower.removesuffix(self._compression) if self._compression else lower
+
+    @property
+    def _compression(self) -> str | None:
+        return next((ending for ending in COMPRESSIONS if self.name.lower().endswith(ending)), None)
+
+    def open(self) -> BinaryIO:
+        """Opens it for reading.
+
+        Errors:
+            DatasetError: from a read, when what is compressed is damaged or cut short.
+        """
+        file = self.fs.open(self.name, "rb")
+        if self._compression is None:
+            return cast(BinaryIO, file)
+        return cast(BinaryIO, _Decompressed(file, COMPRESSIONS[self._compression], self.name))
+
+
+class _Decompressed(io.RawIOBase):
+    """What a compressed file holds, block by block."""
+
+    def __init__(self, file: Any, codec: str, name: str) -> None:
+        self._file, self._codec, self._name = file, codec, name
+        self._stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec)
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to so many bytes, all of them by default; none at the end."""
+        try:
+            block: bytes = self._stream.read(None if size < 0 else size)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged(str(error)) from None
+        if not block and self._file.tell() == 0:
+            raise self._damaged("the file is empty")
+        return block
+
+    def _damaged(self, why: str) -> DatasetError:
+        return DatasetError(f"{self._name}: not a whole {self._codec} file, it is damaged or cut short: {why}")
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+            self._file.close()
+        super().close()

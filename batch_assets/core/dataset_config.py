@@ -1,0 +1,142 @@
+"""The `dataset` block of a pipeline file: where the rows are and how they are read."""
+
+from __future__ import annotations
+
+import re
+from textwrap import shorten
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from batch_assets.core.config_block import ConfigBlock
+from batch_assets.core.transcode import check_encoding
+
+# Row keys where the pipeline names none: rows are counted from 0, documents have their path.
+ROW_NUMBER = "row_number"
+DOCUMENT_KEY = "path"
+_SHOWN_QUERY = 60
+KINDS = ("path", "files", "sql", "asset")
+"""The fields that say where the rows are."""
+
+
+class CsvConfig(ConfigBlock):
+    """How CSV and TSV files are written, where it is not in the usual way."""
+
+    delimiter: str | None = Field(
+        default=None, description="The character between fields. Default: a comma, in .tsv files a tab."
+    )
+    encoding: str = Field(
+        default="utf-8", description="Python's name of the encoding, for example latin-1, cp1252 or utf-16."
+    )
+    quote: str | None = Field(default='"', description="The character around fields; none for none.")
+    escape: str | None = Field(
+        default=None,
+        description="The character that makes the next one part of the field, for example a backslash.",
+    )
+    header: list[str] | None = Field(
+        default=None, description="Names of the columns, for files whose first line is a row."
+    )
+
+    @field_validator("delimiter", "quote", "escape", mode="before")
+    @classmethod
+    def _is_one_character(cls, text: Any) -> Any:
+        if text in (None, "none"):
+            return None
+        character = "\t" if text == "\\t" else text
+        if not isinstance(character, str) or len(character) != 1 or not character.isascii() or character in "\r\n":
+            raise ValueError(f"{text!r}: give one ASCII character, and no line break")
+        return character
+
+    @field_validator("encoding")
+    @classmethod
+    def _is_an_encoding(cls, encoding: str) -> str:
+        return check_encoding(encoding)
+
+    @field_validator("header")
+    @classmethod
+    def _names_columns(cls, header: list[str] | None) -> list[str] | None:
+        if header is not None and (not header or not all(header) or len(set(header)) < len(header)):
+            raise ValueError("give every column a name, each another one")
+        return header
+
+    @model_validator(mode="after")
+    def _are_different(self) -> CsvConfig:
+        marks = [mark for mark in (self.delimiter, self.quote, self.escape) if mark is not None]
+        if len(set(marks)) < len(marks):
+            raise ValueError("delimiter, quote and escape must be different characters")
+        return self
+
+
+class DatasetConfig(ConfigBlock):
+    """The input table: one of path, files, sql and asset says where its rows are."""
+
+    path: str | None = Field(
+        default=None,
+        description="CSV, TSV, JSON Lines (also .gz, .zst, .bz2) or Parquet: a file, folder, glob or fsspec URL.",
+    )
+    files: str | None = Field(
+        default=None,
+        description="Documents, each a row with the columns path, name and bytes: a folder, glob or fsspec URL.",
+    )
+    sql: str | None = Field(
+        default=None, description="A query, or the name of a .sql file beside the pipeline. Needs url_env."
+    )
+    url_env: str | None = Field(
+        default=None, description="Environment variable that holds the SQLAlchemy URL of the query's database."
+    )
+    asset: str | None = Field(
+        default=None, description="Key of the Dagster asset whose table it is; slashes between its parts."
+    )
+    csv: CsvConfig | None = Field(default=None, description="How the CSV files of path are written.")
+    key: str | None = Field(
+        default=None, description="Column that names a row, unique. Default: row_number, from 0; of files, path."
+    )
+    columns: list[str] | dict[str, str] | None = Field(
+        default=None,
+        description="Columns carried into results, or a map {column: new name}. Default: all but bytes of files.",
+    )
+    types: dict[str, str] = Field(default={}, description="Arrow types by column, for example {zip: string}.")
+
+    @field_validator("url_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError(
+                "this is no name of an environment variable. Put the URL into one, such as WAREHOUSE_URL, "
+                "and give its name: URLs hold passwords"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> DatasetConfig:
+        given = [name for name in KINDS if getattr(self, name) is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "none"
+            raise ValueError(f"give exactly one of path, files, sql and asset; here are {said}")
+        if self.sql is not None and self.url_env is None:
+            raise ValueError("sql needs url_env, the environment variable that holds the database's URL")
+        for name, kind in (("url_env", "sql"), ("csv", "path")):
+            if getattr(self, name) is not None and given != [kind]:
+                raise ValueError(f"{name} goes with {kind}, not with {given[0]}")
+        return self
+
+    @property
+    def kind(self) -> str:
+        """The field that says where the rows are."""
+        return next(name for name in KINDS if getattr(self, name) is not None)
+
+    @property
+    def default_key(self) -> str:
+        """The row key where none is named."""
+        return DOCUMENT_KEY if self.files is not None else ROW_NUMBER
+
+    @property
+    def query_file(self) -> str | None:
+        """The name of the file that holds the query, if one does."""
+        return self.sql if self.sql is not None and re.fullmatch(r"\S+\.sql", self.sql) else None
+
+    @property
+    def place(self) -> str:
+        """Where the rows are, in a few words."""
+        found = self.path or self.files or self.query_file or (self.asset and f"the asset {self.asset}")
+        return found or shorten(self.sql or "", _SHOWN_QUERY, placeholder=" …")

@@ -1,0 +1,83 @@
+"""A dataset of documents: every file is a row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from batch_assets.core.config import MAX_MB, Pipeline
+from batch_assets.core.dataset_config import DOCUMENT_KEY
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.located_files import LocatedFiles
+from batch_assets.core.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
+
+PATH, NAME, BYTES = DOCUMENT_KEY, "name", "bytes"
+# Contents held at once; a single file may be larger.
+_BYTES_AT_ONCE = 16 << 20
+# What no batch could hold is not read.
+_MAX_BYTES = int(MAX_MB * 1_000_000)
+
+
+class DocumentFiles:
+    """`dataset: {files: …}`: one row a file in path order, with its path, its name and its bytes.
+
+    Errors:
+        DatasetError: no such folder, or no file in it.
+    """
+
+    field = "files"
+    columns: list[str] | None = [PATH, NAME]  # noqa: RUF012  never changed
+    blank = False
+    schema = pa.schema([(PATH, pa.string()), (NAME, pa.string()), (BYTES, pa.binary())])
+
+    def __init__(self, path: str, pipeline: Pipeline) -> None:
+        self._located = LocatedFiles(path, pipeline.project)
+        self._sizes = self._located.sizes()
+        if not self._sizes:
+            raise DatasetError(f"there is no file {path}")
+
+    def rows(self, target: pa.Schema) -> Iterator[Rows]:
+        """The files in slices; contents are read only when they are asked for."""
+        wants_bytes = BYTES in target.names
+        names: list[str] = []
+        size = 0
+        for name, bytes_ in self._sizes.items():
+            if len(names) == ROWS_AT_ONCE or (wants_bytes and names and size + bytes_ > _BYTES_AT_ONCE):
+                yield self._slice(names, target)
+                names, size = [], 0
+            names.append(name)
+            size += bytes_ if bytes_ <= _MAX_BYTES else 0
+        yield self._slice(names, target)
+
+    def _slice(self, names: list[str], target: pa.Schema) -> Rows:
+        columns = {
+            PATH: text_array([self._located.relative(name) for name in names]),
+            NAME: text_array([name.rsplit("/", 1)[-1] for name in names]),
+        }
+        rejects: dict[int, tuple[str, str]] = {}
+        if BYTES in target.names:
+            contents: list[bytes | None] = []
+            for position, name in enumerate(names):
+                if self._sizes[name] > _MAX_BYTES:
+                    problem = f"the file has {self._sizes[name]} bytes; a batch holds {_MAX_BYTES}"
+                    rejects[position] = "request_too_large", problem
+                contents.append(None if position in rejects else self._content(name))
+            columns[BYTES] = pa.array(contents, pa.binary())
+        rows = valid_text(conform(pa.RecordBatch.from_pydict(columns), target, self._located.path))
+        rows.rejects = rejects | rows.rejects
+        return rows
+
+    def _content(self, name: str) -> bytes:
+        try:
+            content: bytes = self._located.fs.cat_file(name)
+        except OSError as error:
+            raise DatasetError(f"{name} cannot be read: {error.strerror or error}") from None
+        return content
+
+    def read_file(self, name: str) -> bytes:
+        """A file within the documents' folder."""
+        return self._located.read(name)
+
+    def close(self) -> None:
+        """Holds nothing."""

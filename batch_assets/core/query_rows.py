@@ -1,0 +1,148 @@
+"""A dataset of the rows of a query, on any database that SQLAlchemy reaches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pyarrow as pa
+import sqlalchemy as sa
+
+from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.rows import Rows, conform, valid_text
+from batch_assets.core.spool import Spool
+
+_ROWS_AT_ONCE = 500
+_SHOWN = 500
+_EXAMPLE = "postgresql+psycopg2://user:password@host/name"
+# Databases that are a file.
+_FILES = ("sqlite", "duckdb")
+# What brings the driver, by the first part of a URL.
+_PACKAGES = {
+    "bigquery": "sqlalchemy-bigquery",
+    "duckdb": "'batch-assets[duckdb]'",
+    "mssql": "pyodbc",
+    "mysql": "pymysql",
+    "postgresql": "'batch-assets[postgres]'",
+    "redshift": "sqlalchemy-redshift",
+    "snowflake": "snowflake-sqlalchemy",
+}
+
+
+class QueryRows:
+    """`dataset: {sql: …, url_env: …}`: the query is run once, and its rows are laid down on disk for as long as
+    they are read: what is sent and what stands in the index come from the same rows.
+
+    Lists and JSON of the database become text with their JSON.
+
+    Errors:
+        DatasetError: the variable is not set, the driver is missing, the database refuses, two columns have one
+            name. It never holds the URL or a part of it that may be secret.
+    """
+
+    field = "sql"
+    columns: list[str] | None = None
+    blank = False
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        config = pipeline.config.dataset
+        self._place = config.place
+        self._spool = _run(pipeline.query, _url(config.url_env or "", pipeline.project), config.url_env or "")
+        self.schema = self._spool.schema
+
+    def rows(self, target: pa.Schema) -> Iterator[Rows]:
+        """The rows in the order of the query."""
+        for batch in self._spool.batches(target.names):
+            yield valid_text(conform(batch, target, self._place))
+
+    def read_file(self, name: str) -> bytes:
+        """A query has no folder."""
+        raise ValueError(
+            f"{name!r}: the rows of a query name no files: file_base64 works with dataset.path and files"
+        )
+
+    def close(self) -> None:
+        self._spool.close()
+
+
+def _url(variable: str, project: Path) -> sa.URL:
+    given = os.environ.get(variable)
+    if not given:
+        raise DatasetError(
+            f"the environment variable {variable} of dataset.url_env is not set: set it to the SQLAlchemy URL of "
+            f"the database, such as {_EXAMPLE}"
+        )
+    try:
+        url = sa.make_url(given)
+    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is none
+        raise DatasetError(
+            f"the environment variable {variable} holds no SQLAlchemy URL, such as {_EXAMPLE}"
+        ) from None
+    if url.get_backend_name() in _FILES and url.database and url.database != ":memory:":
+        path = project / url.database  # not where the process happens to be
+        if not path.is_file():  # it would be made, empty
+            raise DatasetError(f"the environment variable {variable} names a file that does not exist: {path}")
+        return url.set(database=str(path))
+    return url
+
+
+def _run(query: str, url: sa.URL, variable: str) -> Spool:
+    try:
+        engine = sa.create_engine(url, poolclass=sa.NullPool)
+    except (sa.exc.NoSuchModuleError, ImportError):
+        name = url.get_backend_name()
+        remedy = f"pip install {_PACKAGES[name]}" if name in _PACKAGES else "install the package that brings one"
+        raise DatasetError(
+            f"the environment variable {variable} names a database {url.drivername}://, for which there is no "
+            f"driver here: {remedy}"
+        ) from None
+    except (sa.exc.SQLAlchemyError, TypeError, ValueError) as error:
+        raise DatasetError(f"the environment variable {variable} cannot be used: {_shown(error, url)}") from None
+    try:
+        with engine.connect() as connection:
+            streaming = connection.execution_options(stream_results=True, no_parameters=True)
+            return _spooled(streaming.exec_driver_sql(query))
+    except sa.exc.SQLAlchemyError as error:
+        raise DatasetError(f"the database of {variable} refused: {_shown(error, url)}") from None
+    except (ValueError, OverflowError) as error:  # of the driver: a date of the year 10000
+        problem = f"the query returns a value that Python does not hold: {_shown(error, url)}"
+        raise DatasetError(f"{problem}; cast it to text in the query") from None
+    finally:
+        engine.dispose()
+
+
+def _spooled(result: sa.CursorResult[tuple[object, ...]]) -> Spool:
+    if not result.returns_rows:
+        raise DatasetError("the statement returns no rows: give a query")
+    names = list(result.keys())
+    _check_names(names)
+    spool = Spool(names)
+    try:
+        for rows in result.yield_per(_ROWS_AT_ONCE).partitions():
+            spool.add(rows)
+    except BaseException:
+        spool.close()
+        raise
+    return spool
+
+
+def _check_names(names: list[str]) -> None:
+    for position, name in enumerate(names, 1):
+        if not name:
+            raise DatasetError(f"column {position} of the query has no name: add `as name` behind it")
+        if names.count(name) > 1:
+            raise DatasetError(
+                f"the query has two columns {name!r}: give one of them another name, `as other_name`"
+            )
+
+
+def _shown(error: Exception, url: sa.URL) -> str:
+    """What the database says, without what may be secret in its URL."""
+    text = " ".join(str(getattr(error, "orig", None) or error).split())
+    secrets = [url.password, *(value for values in url.normalized_query.values() for value in values)]
+    for secret in (str(secret) for secret in secrets if secret):
+        text = text.replace(secret, "***").replace(quote(secret), "***")
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

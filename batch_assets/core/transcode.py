@@ -1,0 +1,85 @@
+"""Text in any encoding, read as UTF-8 block by block."""
+
+from __future__ import annotations
+
+import codecs
+import io
+from typing import BinaryIO, cast
+
+from batch_assets.core.errors import DatasetError
+
+# Left as they are: what is broken in them rejects a row, not the file.
+_UTF8 = ("utf-8", "utf-8-sig")
+_SHOWN_BYTES = 20
+
+
+def check_encoding(name: str) -> str:
+    """The name as Python spells it.
+
+    Errors:
+        ValueError: Python knows no such encoding of text.
+    """
+    try:
+        found = codecs.lookup(name)
+        if found.incrementaldecoder is None or found.incrementaldecoder().decode("a".encode(name), True) != "a":
+            raise LookupError
+    except (LookupError, UnicodeError):
+        raise ValueError(
+            f"{name!r} is not an encoding of text that Python knows; examples: utf-8, latin-1, cp1252, utf-16"
+        ) from None
+    return found.name
+
+
+def as_utf8(file: BinaryIO, encoding: str, name: str) -> BinaryIO:
+    """The file as UTF-8; itself when it is that already."""
+    encoding = check_encoding(encoding)
+    return file if encoding in _UTF8 else cast(BinaryIO, _Transcoded(file, encoding, name))
+
+
+class _Transcoded(io.RawIOBase):
+    """A file in another encoding, as UTF-8.
+
+    Errors:
+        DatasetError: from a read, naming the file and the line that cannot be decoded.
+    """
+
+    def __init__(self, file: BinaryIO, encoding: str, name: str) -> None:
+        self._file, self._encoding, self._name = file, encoding, name
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._ready = b""
+        self._lines = 0
+        self._ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to so many bytes, all of them by default; none at the end."""
+        if size < 0:
+            return b"".join(iter(lambda: self.read(1 << 20), b""))
+        while not self._ready and not self._ended:
+            block = self._file.read(size)
+            self._ended = not block
+            self._ready = self._decode(block).encode()
+        taken, self._ready = self._ready[:size], self._ready[size:]
+        return taken
+
+    def _decode(self, block: bytes) -> str:
+        try:
+            text = self._decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            before = error.object[: error.start].decode(self._encoding, "replace")
+            line = self._lines + before.count("\n") + 1
+            start = before.rsplit("\n", 1)[-1][-_SHOWN_BYTES:]
+            broken = error.object[error.start : error.end].hex(" ")
+            raise DatasetError(
+                f"{self._name}, line {line}: not {self._encoding}, as dataset.csv.encoding says: "
+                f"the bytes {broken} after {start!r}"
+            ) from None
+        self._lines += text.count("\n")
+        return text
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
