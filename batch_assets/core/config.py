@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from batch_assets.core.answers import Answers
+from batch_assets.core.batch_rules import OLD_VERSION, refused, refused_value, sampling
 from batch_assets.core.columns import name_clash
+from batch_assets.core.config_block import ConfigBlock
+from batch_assets.core.dataset_config import DatasetConfig
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.forced_tool import ForcedTool, forced_tool, strict_schemas
 from batch_assets.core.output_schema import OutputSchema
+from batch_assets.core.params_check import check_params
+from batch_assets.core.schema_rules import SchemaError, check_schema
+from batch_assets.core.schema_source import load_schema
 from batch_assets.core.template import Template
 
 # Limits of the API: 100,000 requests or 256 MB a batch, whichever is reached first.
@@ -23,55 +31,21 @@ from batch_assets.core.template import Template
 MAX_REQUESTS = 100_000
 MAX_MB = 256.0
 
-# Message params that a batch refuses, one line each time. Same source, and the migration guide for the
-# sampling params, which API version 2026-10-21 (the SDK's default) refuses.
-_REFUSED = {
-    "stream": "batches answer as a whole, not as a stream",
-    "speed": "fast mode is not available in batches",
-    "fallbacks": "server-side fallbacks are not available in batches",
-    "store": "threads are not available in batches",
-    "previous_thread_event_id": "threads are not available in batches",
-    "betas": "put it beside `params`, it is sent as a header",
-    "extra_headers": "not part of the API's body",
-    "extra_query": "not part of the API's body",
-    "extra_body": "not part of the API's body",
-    "timeout": "not part of the API's body",
-}
-_SAMPLING = ("temperature", "top_p", "top_k")
-_OLD_VERSION = "2023-06-01"
 
-
-class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DatasetConfig(_Block):
-    """The input table."""
-
-    path: str = Field(description="CSV, TSV, JSON Lines or Parquet: a file, folder, glob or fsspec URL.")
-    key: str | None = Field(
-        default=None, description="Column that names a row, unique. Default: row_number, from 0."
-    )
-    columns: list[str] | dict[str, str] | None = Field(
-        default=None, description="Columns carried into results, or a map {column: new name}. Default: all."
-    )
-    types: dict[str, str] = Field(default={}, description="Arrow types by column, for example {zip: string}.")
-
-
-class BatchingConfig(_Block):
+class BatchingConfig(ConfigBlock):
     """How requests are cut into batches."""
 
     max_requests: int = Field(default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Requests in one batch.")
     max_mb: float = Field(default=250.0, gt=0, le=MAX_MB, description="Megabytes (10^6 bytes) in one batch.")
 
 
-class RetryConfig(_Block):
+class RetryConfig(ConfigBlock):
     """How often a request that failed for a passing reason is asked."""
 
     max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts a request, the first one included.")
 
 
-class RetentionConfig(_Block):
+class RetentionConfig(ConfigBlock):
     """How long copies of requests and responses are kept where they are not needed; by default for ever."""
 
     batches_days: float | None = Field(
@@ -82,10 +56,36 @@ class RetentionConfig(_Block):
     )
 
 
+class SinkConfig(ConfigBlock):
+    """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
+
+    url_env: str | None = Field(
+        default=None, description="Environment variable that holds the SQLAlchemy URL of the database."
+    )
+    url: str | None = Field(
+        default=None, description="The URL itself, where it holds no password: duckdb:///answers.duckdb."
+    )
+    table: str | None = Field(
+        default=None, description="Name of the table, also schema.table. Default: the pipeline's name."
+    )
+
+    @model_validator(mode="after")
+    def _one_url(self) -> SinkConfig:
+        if (self.url is None) == (self.url_env is None):
+            raise ValueError("give url_env, the environment variable that holds the URL, or url")
+        if self.url is not None and re.search(r"://[^/@]*:[^/@]+@", self.url):
+            raise ValueError(
+                "the URL holds a password: put it into an environment variable and name that in url_env"
+            )
+        if self.url_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.url_env):
+            raise ValueError("url_env takes the name of an environment variable; its value is the URL")
+        return self
+
+
 KEEP_EVERYTHING = RetentionConfig()
 
 
-class PipelineConfig(_Block):
+class PipelineConfig(ConfigBlock):
     """The attributes of a pipeline file, field by field."""
 
     name: str = Field(description="Asset keys are name/requests, name/batches, name/results.")
@@ -94,16 +94,26 @@ class PipelineConfig(_Block):
         description="The Messages API body; every string is a Jinja template over the row."
     )
     output_schema: str | dict[str, Any] | None = Field(
-        default=None, description="JSON Schema, a file beside the pipeline or inline: typed columns."
+        default=None,
+        description="JSON Schema, a file beside the pipeline, inline or module:PydanticModel: typed columns.",
     )
     batching: BatchingConfig = Field(default=BatchingConfig(), description="How requests are cut into batches.")
     retry: RetryConfig = Field(default=RetryConfig(), description="How often a failed request is asked.")
     retention: RetentionConfig = Field(
         default=KEEP_EVERYTHING, description="How long batches and request files are kept: for ever."
     )
+    sink: SinkConfig | None = Field(
+        default=None, description="A table of a database that gets a copy of complete results."
+    )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may fail.")
+    max_invalid: float = Field(
+        default=0.01, ge=0, le=1, description="Share of answers that may not match the output schema."
+    )
     betas: list[str] = Field(default=[], description="Beta features, sent as the anthropic-beta header.")
     anthropic_version: str | None = Field(default=None, description="Pins the anthropic-version header.")
+    allow_unknown_params: bool = Field(
+        default=False, description="Lets params through that the installed SDK does not know yet."
+    )
 
     @field_validator("name")
     @classmethod
@@ -111,6 +121,14 @@ class PipelineConfig(_Block):
         if not re.fullmatch(r"[A-Za-z0-9_]{1,100}", name):
             raise ValueError("use letters, digits and underscores only, at most 100")
         return name
+
+    @field_validator("anthropic_version", mode="before")
+    @classmethod
+    def _version_is_a_date(cls, version: Any) -> Any:
+        text = version.isoformat() if isinstance(version, date) else version  # YAML makes a date of it
+        if isinstance(text, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(f"a version of the API is a date like {OLD_VERSION}")
+        return text
 
 
 @dataclass(frozen=True)
@@ -134,23 +152,69 @@ class Pipeline:
         return self.config.name
 
     @cached_property
+    def query(self) -> str:
+        """The query of `dataset.sql`."""
+        name = self.config.dataset.query_file
+        query = self.config.dataset.sql or ""
+        if name is not None:
+            path = (self.folder / name).resolve()
+            if not path.is_relative_to(self.folder):
+                raise self.error("dataset.sql", f"{name} lies outside the pipeline's folder")
+            if not path.is_file():
+                found = ", ".join(sorted(p.name for p in self.folder.glob("*.sql"))) or "none"
+                raise self.error(
+                    "dataset.sql", f"{name} is not beside the pipeline file; SQL files there: {found}"
+                )
+            try:
+                query = path.read_text("utf-8-sig")
+            except ValueError as error:
+                raise self.error("dataset.sql", f"{name} is not UTF-8: {error}") from None
+        query = query.strip().rstrip(";").rstrip()
+        if not query:
+            raise self.error("dataset.sql", "the query is empty")
+        return query
+
+    @cached_property
     def output(self) -> OutputSchema | None:
-        """The output schema, None for plain text."""
-        schema = self.config.output_schema
-        if schema is None:
-            return None
-        if isinstance(schema, str):
-            schema = _read_schema(self, schema)
+        """What answers look like: the output schema, or that of the tool they all call. None for plain text."""
+        given = self.config.output_schema
+        if given is None:
+            return OutputSchema(self.tool.schema) if self.tool else None
         try:
-            return OutputSchema(schema)
+            schema = load_schema(given, self.folder, self.project)
+            output = OutputSchema(schema)
+            check_schema(schema)
         except ValueError as error:
-            raise self.error("output_schema", str(error)) from None
+            place = f"{given}: " if isinstance(given, str) and isinstance(error, SchemaError) else ""
+            raise self.error("output_schema", f"{place}{error}") from None
+        return output
+
+    @cached_property
+    def tool(self) -> ForcedTool | None:
+        """The tool that every answer calls and whose input gives the typed columns."""
+        found = forced_tool(self.config.params) if self.config.output_schema is None else None
+        if found is not None:
+            try:
+                OutputSchema(found.schema)
+            except ValueError:
+                return None  # a tool without input of its own: its calls are listed
+        return found
+
+    @property
+    def has_tool_calls(self) -> bool:
+        """Whether results list the tools that a response called."""
+        return self.tool is None and "tools" in self.config.params
+
+    @cached_property
+    def answers(self) -> Answers:
+        """The columns of results that hang on what is asked."""
+        return Answers(self.output, self.tool.name if self.tool else None, self.has_tool_calls)
 
     @cached_property
     def template(self) -> Template:
         """The compiled params, with the output schema as the API's structured output."""
         params = dict(self.config.params)
-        if self.output is not None:
+        if self.output is not None and self.tool is None:
             output_config = dict(params.get("output_config") or {})
             # A fragment, because the schema's strings are data: nothing in it is a template.
             fragment = orjson.Fragment(orjson.dumps(self.output.schema))
@@ -170,7 +234,13 @@ class Pipeline:
 
     def check_columns(self, key: str, carried: dict[str, str]) -> None:
         """Raises a ConfigError when two columns of results would have one name."""
-        clash = name_clash(key, carried, self.output.names if self.output else [])
+        clash = name_clash(
+            key,
+            carried,
+            self.output.names if self.output else [],
+            typed_by=self.tool.field if self.tool else "output_schema",
+            tool_calls=self.has_tool_calls,
+        )
         if clash is not None:
             raise self.error(*clash)
 
@@ -200,7 +270,17 @@ def load_pipeline(
     pipeline = Pipeline(config, folder.resolve(), (project or folder).resolve(), source)
     _check_params(pipeline)
     _check_names(pipeline)
-    _ = pipeline.template
+    if config.dataset.sql is not None:
+        _ = pipeline.query
+    outline, version = pipeline.template.outline(), pipeline.config.anthropic_version
+    problem = check_params(
+        outline,
+        betas=bool(pipeline.config.betas),
+        also=sampling(version),
+        allow_unknown=pipeline.config.allow_unknown_params,
+    )
+    if problem := problem or refused_value(outline, version):
+        raise pipeline.error(*problem)
     return pipeline
 
 
@@ -221,28 +301,29 @@ def _known_fields(location: tuple[int | str, ...]) -> str:
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        kinds = [kind for kind in get_args(annotation) or (annotation,) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+        if inner is None:
             break
-        model = annotation
+        model = inner
     return ", ".join(model.model_fields)
 
 
 def _check_params(pipeline: Pipeline) -> None:
-    params = pipeline.config.params
-    for name in ("model", "max_tokens", "messages"):
-        if name not in params:
-            raise pipeline.error(f"params.{name}", "this field is required by the Messages API")
-    for name, why in _REFUSED.items():
-        if name in params:
-            raise pipeline.error(f"params.{name}", f"a batch refuses it: {why}")
-    if params["max_tokens"] == 0:
-        raise pipeline.error("params.max_tokens", "a batch refuses 0: give at least 1")
-    if pipeline.config.anthropic_version != _OLD_VERSION:
-        for name in _SAMPLING:
-            if name in params:
-                remedy = f"remove it, or add anthropic_version: {_OLD_VERSION}"
-                raise pipeline.error(f"params.{name}", f"the API's default version refuses it: {remedy}")
-    if pipeline.output is not None and (params.get("output_config") or {}).get("format"):
+    params, version = pipeline.config.params, pipeline.config.anthropic_version
+    if problem := refused(params, version):
+        raise pipeline.error(*problem)
+    for field, schema in strict_schemas(params):
+        try:
+            check_schema(schema)
+        except SchemaError as error:
+            raise pipeline.error(field, str(error)) from None
+    output_config = params.get("output_config") or {}
+    if pipeline.output is None or pipeline.tool is not None:
+        return
+    if not isinstance(output_config, Mapping):
+        raise pipeline.error("params.output_config", "write its fields out: output_schema adds `format` to them")
+    if output_config.get("format"):
         raise pipeline.error("params.output_config.format", "remove it: output_schema sets it")
 
 
@@ -250,20 +331,4 @@ def _check_names(pipeline: Pipeline) -> None:
     """What can be said of column names without the dataset: the rest is said before anything is sent."""
     columns = pipeline.config.dataset.columns or {}
     carried = columns if isinstance(columns, dict) else {name: name for name in columns}
-    pipeline.check_columns(pipeline.config.dataset.key or "row_number", carried)
-
-
-def _read_schema(pipeline: Pipeline, name: str) -> dict[str, Any]:
-    path = (pipeline.folder / name).resolve()
-    if not path.is_relative_to(pipeline.folder):
-        raise pipeline.error("output_schema", f"{name} lies outside the pipeline's folder")
-    if not path.is_file():
-        found = ", ".join(sorted(p.name for p in pipeline.folder.glob("*.json"))) or "none"
-        raise pipeline.error("output_schema", f"{name} is not beside the pipeline file; JSON files there: {found}")
-    try:
-        schema = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise pipeline.error("output_schema", f"{name} is not valid JSON: {error}") from None
-    if not isinstance(schema, dict):
-        raise pipeline.error("output_schema", f"{name} must hold a JSON object")
-    return schema
+    pipeline.check_columns(pipeline.config.dataset.key or pipeline.config.dataset.default_key, carried)

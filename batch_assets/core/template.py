@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import orjson
 
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.template_limits import LimitedEnvironment
-from batch_assets.core.template_names import ROW, SELF, NameFinder, Names, plain_parts
-from batch_assets.core.values import TEXT_KEYS, RowRejectedError, as_text, checked, dump, printed, to_base64
+from batch_assets.core.outline import Spliced, Unknown
+from batch_assets.core.template_names import ROW, SELF, Names
+from batch_assets.core.template_strings import CompiledString, Row, StringCompiler, TemplateProblemError
+from batch_assets.core.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
 
-Row = Mapping[str, Any]
 _Part = bytes | Callable[[Row], bytes]
-
-# A template must give the same bytes for the same row, or the row would be asked again at every run.
-_RANDOM_GLOBALS = ("lipsum",)
-_RANDOM_FILTERS = ("random",)
+# What a list holds: the parts of an entry, or an expression over the row and the entry's field.
+_Entry = list[_Part] | tuple[Callable[[Row], Any], str]
+# (value, field) -> the value as the API takes it there
+_Check = Callable[[Any, str], Any]
 
 
 class Template:
@@ -29,8 +28,9 @@ class Template:
     value's own type. In lists, a value that is a list is spliced in and null drops the entry.
 
     Columns are read by name: `{{ text }}`. A column whose name Jinja does not take (`Review Text`, `none`)
-    is read from the whole row: `{{ row['Review Text'] }}`. A column comes before a function of Jinja's and
-    before `row` itself, if it has that name.
+    is read from the whole row: `{{ row['Review Text'] }}`. A column comes before a function of Jinja's, before
+    `load`, and before `row` itself, if it has that name. `{{ load('examples.yaml') }}` is the data in a JSON,
+    JSON Lines or YAML file of the pipeline's folder.
 
     Attributes:
         columns: the dataset columns that the templates read; `fit` settles them.
@@ -40,13 +40,13 @@ class Template:
     """
 
     def __init__(self, params: Mapping[str, Any], folder: Path, source: str) -> None:
-        self._source = source
-        self._read_file: Callable[[str], bytes] | None = None
-        self._environment = self._make_environment(folder)
-        self._finder = NameFinder(self._environment)
+        self._params, self._source = dict(params), source
+        self._compiler = StringCompiler(folder)
+        self._strings: dict[str, CompiledString] = {}
         self._names = Names()
         self._where: dict[str, str] = {}
-        self._parts = _merge(self._compile(dict(params), "params", text=False))
+        self._known: frozenset[str] = frozenset()
+        self._parts = self._assemble()
         self._offers_row = self._names.row
         self._whole_row: list[str] | None = None
         self.columns = self._names.columns | self._names.in_row
@@ -61,17 +61,19 @@ class Template:
         if names.itself and SELF in known:
             problem = "in a template `self` is the template; the column of that name is `row['self']`"
             raise ConfigError(self._source, self._where[SELF], problem)
-        columns = names.columns | (names.functions & set(known))
+        self._known = frozenset(known)
+        columns = names.columns | (names.functions & self._known)
         self._offers_row = names.row and ROW not in known
         self._whole_row = None
         if self._offers_row:
             columns |= names.in_row
             if names.every:
-                columns |= set(known)
+                columns |= self._known
                 self._whole_row = list(dict.fromkeys([*known, *sorted(names.in_row)]))
         elif names.row:
             columns.add(ROW)
         self.columns = columns
+        self._parts = self._assemble()
 
     def render(self, row: Row) -> bytes:
         """The params of one row as JSON bytes, in the author's key order.
@@ -79,11 +81,16 @@ class Template:
         Errors:
             RowRejectedError: the row cannot become a request.
         """
-        self._environment.begin()
+        self._compiler.begin()
         if self._offers_row:
             order = self._whole_row
             row = {**row, ROW: dict(row) if order is None else {name: row[name] for name in order}}
         return b"".join([part if type(part) is bytes else part(row) for part in self._parts])  # type: ignore[operator]
+
+    def outline(self) -> dict[str, Any]:
+        """The params as far as they are known without a row: what is not stands there as `Unknown`."""
+        outline: dict[str, Any] = self._outline(self._params, "params")
+        return outline
 
     def where(self, column: str) -> str:
         """The first field whose template reads the column."""
@@ -91,35 +98,25 @@ class Template:
 
     def read_files_with(self, reader: Callable[[str], bytes]) -> None:
         """Gives the filter `file_base64` its files: `reader` takes a path within the dataset's folder."""
-        self._read_file = reader
+        self._compiler.read_files_with(reader)
+        self._parts = self._assemble()
 
-    def _make_environment(self, folder: Path) -> LimitedEnvironment:
-        environment = LimitedEnvironment(
-            undefined=jinja2.StrictUndefined,
-            loader=jinja2.FileSystemLoader(folder),
-            finalize=printed,
-            auto_reload=False,
-        )
-        for name in _RANDOM_GLOBALS:
-            environment.globals.pop(name, None)
-        for name in _RANDOM_FILTERS:
-            environment.filters.pop(name, None)
-        environment.filters["base64"] = to_base64
-        environment.filters["file_base64"] = self._file_base64
-        return environment
+    def _assemble(self) -> list[_Part]:
+        return _merge(self._compile(self._params, "params", text=False, data=False))
 
-    def _file_base64(self, path: str) -> str:
-        if self._read_file is None:
-            raise RowRejectedError("template_error", "file_base64 has no dataset folder to read from")
-        return to_base64(self._read_file(path))
+    def _compile(self, value: Any, field: str, text: bool, data: bool) -> list[_Part]:
+        """The parts of a value.
 
-    def _compile(self, value: Any, field: str, text: bool) -> list[_Part]:
+        Args:
+            text: the API wants text here.
+            data: this is part of somebody's JSON, in which the API has no wishes.
+        """
         if isinstance(value, str):
-            return [self._compile_string(value, field, text)]
+            return [self._compile_string(value, field, text, data)]
         if isinstance(value, Mapping):
-            return self._compile_object(value, field)
-        if isinstance(value, list):
-            return self._compile_list(value, field)
+            return self._compile_object(value, field, data)
+        if isinstance(value, list | tuple):
+            return self._compile_list(value, field, data)
         if value is None and text:
             raise ConfigError(self._source, field, "null where the API wants text")
         try:
@@ -128,127 +125,114 @@ class Template:
             problem = f"a {type(value).__name__} has no JSON form: put it in quotes"
             raise ConfigError(self._source, field, problem) from None
 
-    def _compile_object(self, value: Mapping[str, Any], field: str) -> list[_Part]:
+    def _compile_object(self, value: Mapping[str, Any], field: str, data: bool) -> list[_Part]:
         parts: list[_Part] = [b"{"]
         for position, (key, sub) in enumerate(value.items()):
             parts.append((b"," if position else b"") + orjson.dumps(str(key)) + b":")
-            parts += self._compile(sub, f"{field}.{key}", text=key in TEXT_KEYS)
+            text = key in TEXT_KEYS and not data
+            parts += self._compile(sub, f"{field}.{key}", text, data or key in DATA_KEYS)
         return [*parts, b"}"]
 
-    def _compile_list(self, value: list[Any], field: str) -> list[_Part]:
-        names = [f"{field}[{position}]" for position in range(len(value))]
-        if not any(
-            isinstance(entry, str) and self._expression(entry, name) is not None
-            for entry, name in zip(value, names, strict=True)
-        ):
-            parts: list[_Part] = [b"["]
-            for position, (entry, name) in enumerate(zip(value, names, strict=True)):
-                parts += [b","] if position else []
-                parts += self._compile(entry, name, text=False)
-            return [*parts, b"]"]
-        entries = [
-            (self._compile_expression(entry, name), True)
-            if isinstance(entry, str) and self._expression(entry, name) is not None
-            else (_merge(self._compile(entry, name, text=False)), False)
-            for entry, name in zip(value, names, strict=True)
-        ]
-        return [_splicing_list(entries, field)]
-
-    def _compile_string(self, source: str, field: str, text: bool) -> _Part:
-        if self._expression(source, field) is not None:
-            evaluate = self._compile_expression(source, field)
-            check = as_text if text else checked
-            return lambda row: dump(check(evaluate(row), field), field)
-        if not any(mark in source for mark in ("{{", "{%", "{#")):
-            return self._constant(source, field, text)
-        try:
-            template = self._environment.from_string(source)
-            names = self._finder.find(source)
-        except jinja2.TemplateError as error:
-            raise ConfigError(self._source, field, _describe(error)) from None
-        self._note(names, field)
-        if names.constant:
+    def _compile_list(self, value: Collection[Any], field: str, data: bool) -> list[_Part]:
+        """A list: an expression's list is spliced in, null drops the entry. The parts of a list that is as long
+        for every row become parts of what surrounds it.
+        """
+        entries: list[_Entry] = []
+        check = _as_it_is if data else checked
+        for position, entry in enumerate(value):
+            place = f"{field}[{position}]"
+            string = self._string(entry, place) if isinstance(entry, str) else None
+            if string is None or not string.whole:
+                entries.append(self._compile(entry, place, text=False, data=data))
+                continue
+            constant = self._constant(string, place)
+            if constant is None:
+                entries.append((string.evaluate, place))
+                continue
             try:
-                rendered = template.render()
-            except RowRejectedError:
-                pass  # it reads a file of the dataset's folder, which is not known yet
-            except Exception as error:  # whatever fails without a row fails for every row
-                raise ConfigError(self._source, field, _describe(error)) from None
-            else:
-                return self._constant(rendered, field, text)
-        plain = plain_parts(self._environment.parse(source), names.columns)
-        if plain is not None:
-            return _plain(plain, field, text)
+                entries += [[item] for item in _items(constant[0], place, check)]
+            except RowRejectedError as error:
+                raise self._refused(error) from None
+        if value and not entries:
+            raise ConfigError(self._source, field, "nothing is left of the list")
+        parts: list[_Part] = [b"["]
+        for known in entries:
+            if isinstance(known, tuple):
+                ready = [entry if isinstance(entry, tuple) else _merge(entry) for entry in entries]
+                return [_splicing_list(ready, field, check)]
+            parts += [b",", *known] if len(parts) > 1 else known
+        return [*parts, b"]"]
 
-        def render(row: Row) -> bytes:
+    def _compile_string(self, source: str, field: str, text: bool, data: bool) -> _Part:
+        string = self._string(source, field)
+        check = as_text if text else _as_it_is if data or not string.whole else checked
+        constant = self._constant(string, field)
+        if constant is not None:
             try:
-                rendered = template.render(row)
-            except RowRejectedError:
-                raise
-            except Exception as error:  # whatever a template does to a row is that row's fault
-                raise RowRejectedError("template_error", f"{field}: {_describe(error)}") from None
-            return dump(as_text(rendered, field) if text else rendered, field)
+                return dump(check(constant[0], field), field)
+            except RowRejectedError as error:
+                raise self._refused(error) from None
+        if string.plain is not None:
+            return _plain(string.plain, field, check)
+        evaluate = string.evaluate
+        return lambda row: dump(check(evaluate(row), field), field)
 
-        return render
+    def _refused(self, error: RowRejectedError) -> ConfigError:
+        """What is wrong with every row is wrong with the pipeline."""
+        field, _, problem = error.message.partition(": ")
+        return ConfigError(self._source, field, problem)
 
-    def _constant(self, value: str, field: str, text: bool) -> bytes:
-        if text and not value.strip():
-            raise ConfigError(self._source, field, "empty text: the API refuses it")
-        try:
-            return orjson.dumps(value)
-        except TypeError:
-            problem = "the text is not valid Unicode (a lone surrogate)"
-            raise ConfigError(self._source, field, problem) from None
+    def _string(self, source: str, field: str) -> CompiledString:
+        string = self._strings.get(field)
+        if string is None:
+            try:
+                string = self._strings[field] = self._compiler.compile(source, field)
+            except TemplateProblemError as error:
+                raise ConfigError(self._source, field, str(error)) from None
+            self._names.add(string.names)
+            for name in string.names.all:
+                self._where.setdefault(name, field)
+        return string
 
-    def _expression(self, source: str, field: str) -> str | None:
-        """The expression inside a string that is one whole `{{ expression }}`, else None."""
-        stripped = source.strip()
-        if not (stripped.startswith("{{") and stripped.endswith("}}")):
+    def _constant(self, string: CompiledString, field: str) -> tuple[Any] | None:
+        """The string's value, if every row gives the same."""
+        if string.names.functions & self._known:
             return None
         try:
-            body = self._environment.parse(stripped).body
-        except jinja2.TemplateError as error:
-            raise ConfigError(self._source, field, _describe(error)) from None
-        if len(body) != 1 or not isinstance(body[0], jinja2.nodes.Output) or len(body[0].nodes) != 1:
+            constant = self._compiler.constant(string)
+            if constant is not None and string.names.may_be_columns:
+                dump(constant[0], field)
+            return constant
+        except RowRejectedError:
             return None
-        if isinstance(body[0].nodes[0], jinja2.nodes.TemplateData):
-            return None
-        inner = stripped[2:-2]
-        inner = inner[1:] if inner[:1] in ("-", "+") else inner
-        return inner[:-1] if inner[-1:] in ("-", "+") else inner
+        except TemplateProblemError as error:
+            raise ConfigError(self._source, field, str(error)) from None
 
-    def _compile_expression(self, source: str, field: str) -> Callable[[Row], Any]:
-        inner = self._expression(source, field) or ""
-        name = inner.strip()
-        try:
-            names = self._finder.find(source)
-            self._note(names, field)
-            if name.isidentifier() and name in names.columns:
-                return lambda row: row[name]
-            compiled = self._environment.compile_expression(inner, undefined_to_none=False)
-        except jinja2.TemplateError as error:
-            raise ConfigError(self._source, field, _describe(error)) from None
-
-        def evaluate(row: Row) -> Any:
-            try:
-                value = compiled(row)
-            except RowRejectedError:
-                raise
-            except Exception as error:  # as in render above
-                raise RowRejectedError("template_error", f"{field}: {_describe(error)}") from None
-            if isinstance(value, jinja2.Undefined):
-                raise RowRejectedError("template_error", f"{field}: {value._undefined_message}")
-            return list(value) if isinstance(value, Iterator) else value
-
-        return evaluate
-
-    def _note(self, names: Names, field: str) -> None:
-        self._names.add(names)
-        for name in names.all:
-            self._where.setdefault(name, field)
+    def _outline(self, value: Any, field: str) -> Any:
+        if isinstance(value, Mapping):
+            return {str(key): self._outline(sub, f"{field}.{key}") for key, sub in value.items()}
+        if isinstance(value, list | tuple):
+            outlined = []
+            for position, entry in enumerate(value):
+                known = self._outline(entry, f"{field}[{position}]")
+                if isinstance(entry, str) and (known is None or isinstance(known, list | tuple)):
+                    known = Spliced(known or [])
+                outlined.append(known)
+            return outlined
+        if not isinstance(value, str):
+            return value
+        string = self._string(value, field)
+        constant = self._constant(string, field)
+        if constant is None:
+            return Unknown.VALUE if string.whole else Unknown.TEXT
+        return constant[0]
 
 
-def _plain(parts: list[tuple[bool, str]], field: str, text: bool) -> Callable[[Row], bytes]:
+def _as_it_is(value: Any, field: str) -> Any:
+    return value
+
+
+def _plain(parts: list[tuple[bool, str]], field: str, check: _Check) -> Callable[[Row], bytes]:
     """Text and columns, put together as Jinja would: null is nothing, everything else its text."""
     constant = ["" if is_column else part for is_column, part in parts]
     columns = [(position, part) for position, (is_column, part) in enumerate(parts) if is_column]
@@ -261,25 +245,32 @@ def _plain(parts: list[tuple[bool, str]], field: str, text: bool) -> Callable[[R
                 pieces[position] = value
             elif value is not None:
                 pieces[position] = str(value)
-        rendered = "".join(pieces)
-        return dump(as_text(rendered, field) if text else rendered, field)
+        return dump(check("".join(pieces), field), field)
 
     return render
 
 
-def _splicing_list(entries: list[tuple[Any, bool]], field: str) -> Callable[[Row], bytes]:
-    """A list of which some entries are expressions: lists are spliced in, null drops the entry."""
+def _items(value: Any, field: str, check: _Check) -> list[bytes]:
+    """What an expression in a list adds to it."""
+    if value is None:
+        return []
+    if not isinstance(value, list | tuple):
+        return [dump(check(value, field), field)]
+    places = [f"{field}[{position}]" for position in range(len(value))]
+    return [dump(check(item, place), place) for item, place in zip(value, places, strict=True)]
+
+
+def _splicing_list(entries: list[_Entry], field: str, check: _Check) -> Callable[[Row], bytes]:
+    """A list of which some entries are expressions over the row."""
 
     def render(row: Row) -> bytes:
         items: list[bytes] = []
-        for entry, is_expression in entries:
-            if not is_expression:
-                items.append(b"".join([part if type(part) is bytes else part(row) for part in entry]))
-                continue
-            value = entry(row)
-            if value is not None:
-                values = value if isinstance(value, list | tuple) else [value]
-                items += [dump(checked(item, field), field) for item in values]
+        for entry in entries:
+            if isinstance(entry, list):
+                items.append(b"".join([part if type(part) is bytes else part(row) for part in entry]))  # type: ignore[operator]
+            else:
+                evaluate, place = entry
+                items += _items(evaluate(row), place, check)
         if not items:
             raise RowRejectedError("empty_prompt", f"{field}: nothing is left of the list")
         return b"[" + b",".join(items) + b"]"
@@ -295,12 +286,3 @@ def _merge(parts: list[_Part]) -> list[_Part]:
         else:
             merged.append(part)
     return merged
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, jinja2.TemplateNotFound):
-        return f"the file {error.name!r} is not beside the pipeline file"
-    if isinstance(error, jinja2.TemplateSyntaxError):
-        where = f"{error.name}, line {error.lineno}" if error.name else f"line {error.lineno}"
-        return f"{error.message} ({where})"
-    return str(error) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import jinja2
@@ -10,6 +11,7 @@ from jinja2 import nodes
 
 ROW = "row"
 SELF = "self"
+LOAD = "load"
 _OF_MAPPINGS = frozenset(dir(dict))  # row.items() and the like
 
 
@@ -24,6 +26,7 @@ class Names:
         row: whether `row` is read at all.
         every: whether `row` is read in a way that may need any column.
         itself: whether `self` is read, which is the template itself and never a column.
+        loads: files that are loaded by a name that is written down.
     """
 
     columns: set[str] = field(default_factory=set)
@@ -32,11 +35,12 @@ class Names:
     row: bool = False
     every: bool = False
     itself: bool = False
+    loads: set[str] = field(default_factory=set)
 
     @property
-    def constant(self) -> bool:
-        """Whether every row gives the same."""
-        return not (self.columns or self.functions or self.row)
+    def may_be_columns(self) -> bool:
+        """Whether functions are read in a way that may be meant for columns of their names."""
+        return bool(self.functions) and not self.loads
 
     @property
     def all(self) -> set[str]:
@@ -57,13 +61,18 @@ class NameFinder:
     """Finds the names in templates of one environment."""
 
     def __init__(self, environment: jinja2.Environment) -> None:
+        self._compiler = environment
         self._functions = set(environment.globals)
         # Jinja tells of a name only if it is no global.
         self._environment = environment.overlay()
         self._environment.globals = {}
 
     def find(self, source: str) -> Names:
-        """Names that a template, and what it includes, takes from the row."""
+        """Names that a template, and what it includes, takes from the row. What it includes is compiled, too.
+
+        Errors:
+            jinja2.TemplateError: a file is not there, or is no template.
+        """
         found = Names()
         # A template that is included also sees the variables of the one that includes it.
         waiting: list[tuple[str, str | None, frozenset[str]]] = [(source, None, frozenset())]
@@ -82,13 +91,41 @@ class NameFinder:
             names = list(tree.find_all(nodes.Name))
             found.itself |= any(name.name == SELF and name.ctx == "load" for name in names)
             given |= {name.name for name in names if name.ctx in ("store", "param")}
-            for name in jinja2.meta.find_referenced_templates(tree):
-                if name is not None and (name, given) not in seen:
-                    seen.add((name, given))
-                    loader = self._environment.loader
-                    assert loader is not None
-                    waiting.append((loader.get_source(self._environment, name)[0], name, given))
+            if LOAD in undeclared:
+                found.loads |= set(_loaded_files(tree))
+            for name, optional in _included_files(tree):
+                if (name, given) in seen:
+                    continue
+                seen.add((name, given))
+                try:
+                    self._compiler.get_template(name)
+                except jinja2.TemplateNotFound as error:
+                    if optional and error.name == name:
+                        continue
+                    raise
+                loader = self._environment.loader
+                assert loader is not None
+                waiting.append((loader.get_source(self._environment, name)[0], name, given))
         return found
+
+
+def _included_files(tree: nodes.Template) -> Iterator[tuple[str, bool]]:
+    """(name, whether the template does without it) of each file that it names; others depend on the row."""
+    for node in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
+        assert isinstance(node, nodes.Include | nodes.Extends | nodes.Import | nodes.FromImport)
+        several = isinstance(node.template, nodes.List | nodes.Tuple)
+        optional = several or (isinstance(node, nodes.Include) and node.ignore_missing)
+        for named in node.template.iter_child_nodes() if several else [node.template]:
+            if isinstance(named, nodes.Const) and isinstance(named.value, str):
+                yield named.value, optional
+
+
+def _loaded_files(tree: nodes.Template) -> Iterator[str]:
+    for call in tree.find_all(nodes.Call):
+        if isinstance(call.node, nodes.Name) and call.node.name == LOAD and call.args:
+            named = call.args[0]
+            if isinstance(named, nodes.Const) and isinstance(named.value, str):
+                yield named.value
 
 
 def _reads_of_row(tree: nodes.Template) -> tuple[set[str], bool]:

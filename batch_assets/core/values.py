@@ -11,6 +11,8 @@ import orjson
 
 # Where the API wants text: https://platform.claude.com/docs/en/api/messages
 TEXT_KEYS = frozenset({"content", "text", "system"})
+# Where the API takes any JSON: what is called text below these is the author's own.
+DATA_KEYS = frozenset({"input", "input_examples", "input_schema", "schema"})
 
 
 class RowRejectedError(Exception):
@@ -40,7 +42,10 @@ def as_text(value: Any, field: str) -> Any:
         return checked(value, field)
     if isinstance(value, bytes):
         raise RowRejectedError("template_error", f"{field}: bytes are not text: use | base64")
-    return str(value)
+    try:
+        return str(printed(value))
+    except TypeError as error:
+        raise RowRejectedError("template_error", f"{field}: {error}") from None
 
 
 def checked(value: Any, field: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from batch_assets.core.errors import ConfigError
 from .support import params
 
 GOOD: dict[str, Any] = {"name": "asked", "dataset": {"path": "a.csv"}, "params": params()}
+
+
+def _csv(**options: Any) -> dict[str, Any]:
+    return {"dataset": {"path": "a.csv", "csv": options}}
 
 
 def refused(tmp_path: Path, **changes: Any) -> ConfigError:
@@ -32,8 +37,20 @@ def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tm
         ({"name": "a-b"}, "name", "letters, digits and underscores"),
         ({"name": ""}, "name", "letters"),
         ({"name": "../x"}, "name", "letters"),
-        ({"dataset": {}}, "dataset.path", "required"),
-        ({"dataset": {"path": "a.csv", "sep": ";"}}, "dataset.sep", "fields here: path, key, columns, types"),
+        ({"dataset": {}}, "dataset", "exactly one of path, files and sql; here are none"),
+        ({"dataset": {"path": "a.csv", "files": "b"}}, "dataset", "here are path and files"),
+        ({"dataset": {"path": "a.csv", "sep": ";"}}, "dataset.sep", "fields here: path, files, sql, url_env"),
+        ({"dataset": {"path": "a.csv", "url_env": "X"}}, "dataset", "url_env goes with sql, not with path"),
+        ({"dataset": {"files": "docs", "csv": {}}}, "dataset", "csv goes with path, not with files"),
+        (_csv(sep=";"), "dataset.csv.sep", "fields here: delimiter, encoding"),
+        (_csv(delimiter="||"), "dataset.csv.delimiter", "one ASCII character"),
+        (_csv(delimiter="§"), "dataset.csv.delimiter", "one ASCII character"),
+        (_csv(quote="\n"), "dataset.csv.quote", "no line break"),
+        (_csv(escape='"'), "dataset.csv", "must be different characters"),
+        (_csv(encoding="latin-99"), "dataset.csv.encoding", "latin-1, cp1252"),
+        (_csv(encoding="rot13"), "dataset.csv.encoding", "'rot13' is not"),
+        (_csv(header=["a", "a"]), "dataset.csv.header", "each another one"),
+        (_csv(header=[]), "dataset.csv.header", "every column a name"),
         ({"nonsense": 1}, "nonsense", "no such field"),
         ({"batching": {"max_requests": 100_001}}, "batching.max_requests", "less than or equal to 100000"),
         ({"batching": {"max_requests": 0}}, "batching.max_requests", "greater than or equal to 1"),
@@ -48,7 +65,13 @@ def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tm
         ({"params": params(temperature=1)}, "params.temperature", "anthropic_version: 2023-06-01"),
         ({"params": params("{{ oops")}, "params.messages[0].content", ""),
         (
-            {"output_schema": {"type": "object", "properties": {"attempts": {}}}},
+            {
+                "output_schema": {
+                    "type": "object",
+                    "properties": {"attempts": {"type": "integer"}},
+                    "additionalProperties": False,
+                }
+            },
             "output_schema",
             "'attempts' has the name of a results column",
         ),
@@ -76,7 +99,25 @@ def test_sampling_params_are_allowed_with_the_version_that_takes_them(tmp_path: 
     assert load_pipeline(attributes, folder=tmp_path).headers == {"anthropic-version": "2023-06-01"}
 
 
+def test_an_api_version_is_a_date_also_where_yaml_makes_one_of_it(tmp_path: Path) -> None:
+    loaded = load_pipeline({**GOOD, "anthropic_version": date(2026, 10, 21)}, folder=tmp_path)
+    assert loaded.headers == {"anthropic-version": "2026-10-21"}
+    error = refused(tmp_path, anthropic_version="latest")
+    assert (error.field, "a date like 2023-06-01" in error.problem) == ("anthropic_version", True)
+
+
+def test_output_schema_needs_an_output_config_that_is_written_out(tmp_path: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"x": {"type": "string"}},
+        "required": ["x"],
+        "additionalProperties": False,
+    }
+    error = refused(tmp_path, params=params(output_config="{{ c }}"), output_schema=schema)
+    assert error.field == "params.output_config"
+
+
 def test_output_schema_and_a_format_of_ones_own_exclude_each_other(tmp_path: Path) -> None:
-    schema = {"type": "object", "properties": {"x": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
     asked = params(output_config={"format": {"type": "json_schema", "schema": schema}})
     assert refused(tmp_path, params=asked, output_schema=schema).field == "params.output_config.format"

@@ -98,11 +98,12 @@ def test_empty_text_in_blocks_that_the_dataset_holds_is_an_empty_prompt() -> Non
 def test_yielded_lists_are_spliced_in_and_null_drops_the_entry() -> None:
     last = {"role": "user", "content": "{{ text }}"}
     shots = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
-    row = {"shots": shots, "none": None, "one": shots[0], "text": "t"}
-    messages = ["{{ shots }}", "{{ none }}", "{{ one }}", last]
+    row = {"shots": shots, "no": None, "one": shots[0], "text": "t"}
+    messages = ["{{ shots }}", "{{ no }}", "{{ one }}", last]
     assert render(messages, row) == [*shots, shots[0], {"role": "user", "content": "t"}]
-    assert render([last, "{{ none }}"], row) == [{"role": "user", "content": "t"}]
-    assert rejected({"messages": ["{{ none }}"]}, row).reason == "empty_prompt"
+    assert render([last, "{{ no }}", "{{ none }}"], row) == [{"role": "user", "content": "t"}]
+    assert rejected({"messages": ["{{ no }}"]}, row).reason == "empty_prompt"
+    assert refused({"messages": ["{{ none }}"]}).field == "params.messages"
     assert rejected({"messages": ["{{ e }}"]}, {"e": []}).reason == "empty_prompt"
 
 
@@ -211,7 +212,10 @@ def test_a_template_that_reads_no_column_is_rendered_once(tmp_path: Path) -> Non
         ({"messages": ["{{ a | nofilter }}"]}, "params.messages[0]", "nofilter"),
         ({"system": "x {{ 1 / 0 }}"}, "params.system", "division by zero"),
         ({"system": "{% include 'nope.md' %}"}, "params.system", "'nope.md' is not beside"),
-        ({"system": "  "}, "params.system", "empty text"),
+        ({"system": "  "}, "params.system", "the text is empty"),
+        ({"system": "{{ none }}"}, "params.system", "the value is null"),
+        ({"system": "{{ 'x'.upper }}"}, "params.system", "a function of the template language"),
+        ({"messages": ["{{ [{'content': ''}] }}"]}, "params.messages[0][0].content", "the text is empty"),
         ({"system": None}, "params.system", "null where the API wants text"),
         ({"k": {1, 2}}, "params.k", "has no JSON form"),
         ({"system": "lone \ud83d"}, "params.system", "Unicode"),

@@ -35,6 +35,8 @@ def test_a_column_comes_before_a_function_of_its_name(name: str, source: str) ->
     source = source.replace("NAME", name)
     assert render(source, {name: "X", "other": "o"}) == ("a X" if source.startswith("a") else "X")
     assert template(source, [name, "other"]).columns == {name}
+    assert render("{{ NAME is string }}".replace("NAME", name), {name: "X"}) is True
+    assert render("{{ NAME is string }}".replace("NAME", name), {"other": "o"}) is False
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -81,7 +81,8 @@ def photos(world: World) -> World:
 
 
 def test_files_are_read_from_the_datasets_folder_and_from_nowhere_else(photos: World) -> None:
-    image = {"type": "image", "source": {"type": "base64", "data": "{{ photo | file_base64 }}"}}
+    source = {"type": "base64", "media_type": "image/png", "data": "{{ photo | file_base64 }}"}
+    image = {"type": "image", "source": source}
     asked = params([image, {"type": "text", "text": "logo: {{ 'logo.bin' | file_base64 }}"}])
     pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=asked)
     report = photos.build(pipeline)

@@ -1,0 +1,111 @@
+"""Files that a template reads when it is compiled: those in the pipeline's folder, and no others."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import orjson
+import yaml
+
+
+class PipelineFileError(Exception):
+    """A file beside the pipeline file is missing, cannot be read, or holds something else than its name says."""
+
+
+class PipelineFiles(jinja2.BaseLoader):
+    """Templates to include, and data for `load('examples.yaml')`.
+
+    Errors:
+        PipelineFileError, naming the file, for data; `jinja2.TemplateError` for templates.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._loaded: dict[str, Any] = {}
+
+    def get_source(
+        self, environment: jinja2.Environment, template: str
+    ) -> tuple[str, str | None, Callable[[], bool] | None]:
+        """Jinja's hook: the text of a template."""
+        path = self._find(template)
+        if path is None:
+            raise jinja2.TemplateNotFound(template)
+        try:
+            return path.read_text("utf-8"), template, None
+        except (OSError, UnicodeDecodeError) as error:
+            raise jinja2.TemplateError(f"{template} cannot be read: {_reason(error)}") from None
+
+    def data(self, name: str) -> Any:
+        """The data in a JSON, JSON Lines or YAML file, read once."""
+        if name not in self._loaded:
+            self._loaded[name] = self._read(name)
+        return self._loaded[name]
+
+    def _read(self, name: str) -> Any:
+        if not isinstance(name, str):
+            raise PipelineFileError(f"load takes the name of a file, not {name!r}")
+        parse = _PARSERS.get(Path(name).suffix.lower())
+        if parse is None:
+            raise PipelineFileError(f"load cannot read {name!r}: its name must end in {', '.join(_PARSERS)}")
+        path = self._find(name)
+        if path is None:
+            raise PipelineFileError(not_beside(name))
+        try:
+            return parse(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise PipelineFileError(f"{name} cannot be read: {_reason(error)}") from None
+
+    def _find(self, name: str) -> Path | None:
+        """The file of that name; None for one that lies outside the folder, be it by a symbolic link."""
+        folder = self._folder.resolve()
+        if "\\" in name or "\0" in name or Path(name).is_absolute():
+            return None
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
+
+
+def not_beside(name: object) -> str:
+    """What to say of a file that is not there, or that a template may not read."""
+    return f"the file {name!r} is not beside the pipeline file"
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is not UTF-8 at byte {error.start}"
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
+def _json_lines(content: bytes) -> list[Any]:
+    values = []
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if line.strip():
+            try:
+                values.append(orjson.loads(line))
+            except orjson.JSONDecodeError as error:
+                raise ValueError(f"line {number} is not JSON: {error}") from None
+    return values
+
+
+class _Yaml(yaml.SafeLoader):
+    """YAML in which only `true` and `false` are true and false: examples answer with yes and no."""
+
+
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in some if tag != "tag:yaml.org,2002:bool"]
+    for first, some in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+_PARSERS: dict[str, Callable[[bytes], Any]] = {
+    ".json": orjson.loads,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".yaml": functools.partial(yaml.load, Loader=_Yaml),
+    ".yml": functools.partial(yaml.load, Loader=_Yaml),
+}

@@ -1,0 +1,188 @@
+"""One string of the params -> what gives its value for a row, or the value itself if every row gives the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from jinja2 import nodes
+
+from batch_assets.core.media_types import media_type
+from batch_assets.core.pipeline_files import PipelineFileError, PipelineFiles, not_beside
+from batch_assets.core.template_limits import LimitedEnvironment
+from batch_assets.core.template_names import NameFinder, Names, plain_parts
+from batch_assets.core.values import RowRejectedError, printed, to_base64
+
+Row = Mapping[str, Any]
+
+# A template must give the same bytes for the same row, or the row would be asked again at every run.
+_RANDOM_GLOBALS = ("lipsum",)
+_RANDOM_FILTERS = ("random",)
+_MARKS = ("{{", "{%", "{#")
+
+
+class TemplateProblemError(Exception):
+    """A string that cannot be compiled; its text says why."""
+
+
+class _NoDatasetError(RowRejectedError):
+    """A template reads a file of the dataset's folder, which nobody has named yet."""
+
+
+@dataclass(frozen=True)
+class CompiledString:
+    """One string of the params.
+
+    Attributes:
+        names: what it reads.
+        whole: whether it is one whole expression, which keeps the type of its value.
+        evaluate: its value for a row; raises RowRejectedError.
+        column: the column whose value it is, where it is nothing else.
+        plain: its text and columns, where it is nothing else.
+    """
+
+    names: Names
+    whole: bool
+    evaluate: Callable[[Row], Any]
+    column: str | None = None
+    plain: list[tuple[bool, str]] | None = None
+
+
+class StringCompiler:
+    """Compiles the strings of one pipeline's params. Errors: TemplateProblemError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._read_file: Callable[[str], bytes] | None = None
+        self._files = PipelineFiles(folder)
+        self._environment = self._make_environment()
+        self._finder = NameFinder(self._environment)
+
+    def begin(self) -> None:
+        """A new row begins, or what stands for one."""
+        self._environment.begin()
+
+    def read_files_with(self, reader: Callable[[str], bytes]) -> None:
+        """Gives the filter `file_base64` its files."""
+        self._read_file = reader
+
+    def constant(self, string: CompiledString) -> tuple[Any] | None:
+        """Its value, if it reads nothing that a row could give; None while that cannot be said.
+
+        Errors:
+            TemplateProblemError: it fails for every row.
+        """
+        if string.names.columns or string.names.row:
+            return None
+        self.begin()
+        try:
+            return (string.evaluate({}),)
+        except _NoDatasetError:
+            return None
+        except RowRejectedError as error:
+            if string.names.may_be_columns:
+                return None
+            raise TemplateProblemError(error.message.partition(": ")[2]) from None
+
+    def compile(self, source: str, field: str) -> CompiledString:
+        """Compiles one string; `field` is where it stands."""
+        if not any(mark in source for mark in _MARKS):
+            return CompiledString(Names(), False, lambda _: source)
+        try:
+            inner = self._expression(source)
+            names = self._finder.find(source)
+            for file in names.loads:
+                self._files.data(file)
+            if inner is None:
+                return self._compile_text(source, names, field)
+            column = inner.strip()
+            if column.isidentifier() and column in names.columns:
+                return CompiledString(names, True, lambda row: row[column], column)
+            return self._compile_expression(inner, names, field)
+        except (jinja2.TemplateError, PipelineFileError, RecursionError) as error:
+            raise TemplateProblemError(describe(error)) from None
+
+    def _make_environment(self) -> LimitedEnvironment:
+        environment = LimitedEnvironment(
+            undefined=jinja2.StrictUndefined, loader=self._files, finalize=printed, auto_reload=False
+        )
+        for name in _RANDOM_GLOBALS:
+            environment.globals.pop(name, None)
+        for name in _RANDOM_FILTERS:
+            environment.filters.pop(name, None)
+        environment.globals["load"] = self._files.data
+        environment.filters["base64"] = to_base64
+        environment.filters["file_base64"] = self._file_base64
+        environment.filters["media_type"] = media_type
+        return environment
+
+    def _file_base64(self, path: str) -> str:
+        if self._read_file is None:
+            raise _NoDatasetError("template_error", "file_base64 has no dataset folder to read from")
+        return to_base64(self._read_file(path))
+
+    def _expression(self, source: str) -> str | None:
+        """The expression inside a string that is one whole `{{ expression }}`, else None."""
+        stripped = source.strip()
+        if not (stripped.startswith("{{") and stripped.endswith("}}")):
+            return None
+        body = self._environment.parse(stripped).body
+        if len(body) != 1 or not isinstance(body[0], nodes.Output) or len(body[0].nodes) != 1:
+            return None
+        if isinstance(body[0].nodes[0], nodes.TemplateData):
+            return None
+        inner = stripped[2:-2]
+        inner = inner[1:] if inner[:1] in ("-", "+") else inner
+        return inner[:-1] if inner[-1:] in ("-", "+") else inner
+
+    def _compile_text(self, source: str, names: Names, field: str) -> CompiledString:
+        template = self._environment.from_string(source)
+        plain = plain_parts(self._environment.parse(source), names.columns)
+        return CompiledString(names, False, _guarded(template.render, field), plain=plain)
+
+    def _compile_expression(self, inner: str, names: Names, field: str) -> CompiledString:
+        guarded = _guarded(self._environment.compile_expression(inner, undefined_to_none=False), field)
+
+        def evaluate(row: Row) -> Any:
+            value = guarded(row)
+            if isinstance(value, jinja2.Undefined):
+                raise RowRejectedError("template_error", f"{field}: {value._undefined_message}")
+            return list(value) if isinstance(value, Iterator) else value
+
+        return CompiledString(names, True, evaluate)
+
+
+def _guarded(function: Callable[[Row], Any], field: str) -> Callable[[Row], Any]:
+    """Whatever a template does to a row is that row's fault."""
+
+    def call(row: Row) -> Any:
+        try:
+            return function(row)
+        except RowRejectedError:
+            raise
+        except Exception as error:
+            raise RowRejectedError("template_error", f"{field}: {describe(error)}") from None
+
+    return call
+
+
+def describe(error: Exception) -> str:
+    """What went wrong in a template, and in which file and line."""
+    if isinstance(error, jinja2.TemplateNotFound):
+        return not_beside(error.name)
+    if isinstance(error, jinja2.TemplateSyntaxError):
+        return f"{error.message} ({_place(error.name, error.lineno)})"
+    said = str(error) or type(error).__name__
+    place = None
+    trace = error.__traceback__
+    while trace is not None:
+        if "__jinja_exception__" in trace.tb_frame.f_globals:  # so Jinja marks the lines of templates
+            place = _place(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        trace = trace.tb_next
+    return f"{said} ({place})" if place else said
+
+
+def _place(file: str | None, line: int) -> str:
+    return f"line {line}" if file is None or file.startswith("<") else f"{file}, line {line}"
