@@ -9,6 +9,7 @@ ROWS = 100_000
 
 TYPED_AT_LEAST = 3.0
 BARE_AT_MOST = 1.6
+COLUMNS_AT_LEAST = 5.0
 PEAK_MB_AT_MOST = 350.0
 GROWTH_AT_MOST = 1.15
 
@@ -36,6 +37,11 @@ class Verdicts:
         ratio = statistics.median(ratios)
         measured = f"{ratio:.2f} times the time of bare_loop ({min(ratios):.2f}-{max(ratios):.2f})"
         self._print(measured, f"at most {BARE_AT_MOST:g}", ratio <= BARE_AT_MOST)
+
+    def faster_columns(self, name: str, ratios: list[float]) -> None:
+        ratio = statistics.median(ratios)
+        measured = f"{name}: {ratio:.2f} times faster than the reference ({min(ratios):.2f}-{max(ratios):.2f})"
+        self._print(measured, f"at least {COLUMNS_AT_LEAST:g}", ratio >= COLUMNS_AT_LEAST)
 
     def peak(self, megabytes: float) -> None:
         limit = f"at most {PEAK_MB_AT_MOST:.0f}"

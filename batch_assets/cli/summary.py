@@ -23,6 +23,10 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
             yield _line(
                 kind, f"{results.counts[kind]:,}", _in_words(reasons.get(kind, Counter()), results.counts[kind])
             )
+    if results.refused:
+        yield _line("refused", f"{results.refused:,}", "answers that the model refused to give")
+    if results.truncated:
+        yield _line("truncated", f"{results.truncated:,}", "answers that were cut off: raise max_tokens")
     yield _line("input tokens", f"{results.input_tokens:,}")
     yield _line("output tokens", f"{results.output_tokens:,}")
     yield _line("cost", *_cost(root, results))

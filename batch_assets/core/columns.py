@@ -30,6 +30,11 @@ AFTER_OUTPUT = [
     pa.field("ended_at", TIMESTAMP),
     pa.field("response_json", pa.string()),
 ]
+# Behind the typed columns, where the params have tools and none of them is forced: the tools that a response
+# called, null where it called none. `input` is JSON.
+TOOL_CALLS = pa.field(
+    "tool_calls", pa.list_(pa.struct([("id", pa.string()), ("name", pa.string()), ("input", pa.string())]))
+)
 RESULT_NAMES = [field.name for field in (*BEFORE_OUTPUT, *AFTER_OUTPUT)]
 # Of rows that share a request, these stand on the first one only, so that sums over the table are right.
 COUNTED_ONCE = (
@@ -41,21 +46,31 @@ COUNTED_ONCE = (
 )
 
 
-def name_clash(key: str, carried: dict[str, str], typed: list[str]) -> tuple[str, str] | None:
+def name_clash(
+    key: str,
+    carried: dict[str, str],
+    typed: list[str],
+    *,
+    typed_by: str = "output_schema",
+    tool_calls: bool = False,
+) -> tuple[str, str] | None:
     """Looks for two columns of results with one name.
 
     Args:
         key: the row key.
         carried: dataset column to its name in results, the row key left out or in.
         typed: properties of the output schema.
+        typed_by: the field of the pipeline file that holds that schema.
+        tool_calls: whether the table has the column TOOL_CALLS.
 
     Returns:
         (field of the pipeline file, what clashes and the line of YAML that mends it), None when all is well.
     """
+    own = [*RESULT_NAMES, *([TOOL_CALLS.name] if tool_calls else [])]
     for name in typed:
-        if name in RESULT_NAMES or name == key:
-            return "output_schema", f"the property {name!r} has the name of a results column: rename it"
-    taken = {**dict.fromkeys(RESULT_NAMES, "results column"), **dict.fromkeys(typed, "output schema's property")}
+        if name in own or name == key:
+            return typed_by, f"the property {name!r} has the name of a results column: rename it"
+    taken = {**dict.fromkeys(own, "results column"), **dict.fromkeys(typed, "output schema's property")}
     if key in taken:
         return "dataset.key", f"the row key {key!r} and the {taken[key]} {key!r} have the same name"
     taken[key] = "row key"

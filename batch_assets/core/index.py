@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_assets.core.answers import Answers
 from batch_assets.core.dataset import Dataset
 from batch_assets.core.digests import DIGEST_BYTES
 from batch_assets.core.documents import read_object
@@ -113,9 +114,10 @@ class Manifest:
         return str(self.content["key"])
 
     @property
-    def output(self) -> OutputSchema | None:
+    def answers(self) -> Answers:
         schema = self.content["output_schema"]
-        return OutputSchema(schema) if schema is not None else None
+        output = OutputSchema(schema) if schema is not None else None
+        return Answers(output, self.content.get("output_tool"), bool(self.content.get("tool_calls")))
 
     @classmethod
     def read(cls, root: Root, pipeline: str, partition: str, submission_id: str) -> Manifest:

@@ -32,7 +32,7 @@ def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
 
 
 def _description(pipeline: Pipeline, stage: str) -> str:
-    text = _DESCRIPTIONS[stage].format(dataset=pipeline.config.dataset.path, name=pipeline.name)
+    text = _DESCRIPTIONS[stage].format(dataset=pipeline.config.dataset.place, name=pipeline.name)
     if stage != "requests":
         return text
     params = yaml.dump(pipeline.config.params, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
@@ -56,17 +56,16 @@ def known_columns(pipeline: Pipeline) -> dg.TableSchema:
     dataset = pipeline.config.dataset
     carried = dataset.columns or []
     names = list(carried.values()) if isinstance(carried, dict) else carried
-    key = dataset.key or "row_number"
+    key = dataset.key or dataset.default_key
     columns = [
         dg.TableColumn(name, dataset.types.get(name, "from the dataset"))
         for name in (key, *(name for name in names if name != key))
     ]
     columns += [dg.TableColumn(field.name, str(field.type)) for field in BEFORE_OUTPUT]
-    if pipeline.output is not None:
-        properties = pipeline.output.schema.get("properties", {})
-        columns += [
-            dg.TableColumn(name, str(type_), description=properties.get(name, {}).get("description"))
-            for name, type_ in pipeline.output.types.items()
-        ]
+    described = pipeline.output.descriptions if pipeline.output else {}
+    columns += [
+        dg.TableColumn(field.name, str(field.type), description=described.get(field.name))
+        for field in pipeline.answers.fields
+    ]
     columns += [dg.TableColumn(field.name, str(field.type)) for field in AFTER_OUTPUT]
     return dg.TableSchema(columns)

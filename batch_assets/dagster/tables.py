@@ -25,7 +25,8 @@ def table_schema(schema: pa.Schema) -> dg.TableSchema:
 
 def sample_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMetadataValue:
     """The first answered rows: the key and the answer."""
-    answer = list(pipeline.output.names) if pipeline.output else ["response_text"]
+    typed = [field.name for field in pipeline.answers.fields]
+    answer = typed if pipeline.output else ["response_text", *typed]
     return _first(root, pipeline, partition, ("succeeded",), answer)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.core import output_schema
+from batch_assets.cli.summary import summary
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.output_schema import OutputSchema
 
@@ -24,16 +24,21 @@ SCHEMA: dict[str, Any] = {
         "sure": {"type": "boolean"},
         "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
         "tags": {"type": "array", "items": {"type": "string"}},
-        "where": {"type": "object", "properties": {"page": {"type": "integer"}}, "required": ["page"]},
+        "where": {
+            "type": "object",
+            "properties": {"page": {"type": "integer"}},
+            "required": ["page"],
+            "additionalProperties": False,
+        },
         "either": {"anyOf": [{"type": "string"}, {"type": "integer"}]},
         "linked": {"$ref": "#/$defs/item"},
     },
     "required": ["label", "score"],
     "additionalProperties": False,
-    "$defs": {"item": {"type": "object", "properties": {"n": {"type": "number"}}}},
+    "$defs": {"item": {"type": "object", "properties": {"n": {"type": "number"}}, "additionalProperties": False}},
 }
 TYPES = {
-    "label": pa.string(),
+    "label": pa.dictionary(pa.int32(), pa.string()),
     "score": pa.float64(),
     "stars": pa.int64(),
     "sure": pa.bool_(),
@@ -60,7 +65,11 @@ def test_each_property_has_its_own_column_and_type(world: World) -> None:
 
 def test_the_schema_is_sent_as_written(world: World) -> None:
     """Its strings are no templates."""
-    schema = {"type": "object", "properties": {"x": {"type": "string", "description": "{{ not a template }}"}}}
+    schema = {
+        "type": "object",
+        "properties": {"x": {"type": "string", "description": "{{ not a template }}"}},
+        "additionalProperties": False,
+    }
     pipeline = world.pipeline(texts(1), output_schema=schema, params=params(output_config={"effort": "low"}))
     world.send(pipeline)
     (batch,) = world.accepted()
@@ -74,36 +83,48 @@ def test_the_schema_is_sent_as_written(world: World) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("not json", "not valid JSON"),
-        ('{"label": "good"', "not valid JSON"),
-        ("[1]", "not a JSON object"),
-        ('{"label": "good"}', "lacks the property 'score'"),
-        ('{"label": 5, "score": 1}', "'label' is not of the type string"),
-        ('{"label": "x", "score": true}', "'score' is not of the type double"),
-        ('{"label": "x", "score": 1, "stars": 1.5}', "'stars' is not of the type int64"),
-        ('{"label": "x", "score": 1, "stars": 9223372036854775808}', "'stars' is not"),
-        ('{"label": "x", "score": 1, "tags": "a"}', "'tags' is not"),
-        ('{"label": "x", "score": 1, "tags": [1]}', "'tags' is not"),
-        ('{"label": "x", "score": 1, "where": {"page": "a"}}', "'where' is not"),
+        ("not json", "the answer is not valid JSON: "),
+        ('{"label": "good"', "the answer is not valid JSON: "),
+        ("", "the answer is not valid JSON: "),
+        ("[1]", "the answer is not a JSON object"),
+        ('{"label": "good"}', "the answer lacks the property 'score'"),
+        (
+            '{"label": 5, "score": 1}',
+            "unexpected value 5 of the property 'label'; expected is one of 'good', 'b",
+        ),
+        ('{"label": "x", "score": 1}', "unexpected value 'x' of the property 'label'; expected"),
+        ('{"label": "bad", "score": true}', "the property 'score' is true, not a number"),
+        ('{"label": null, "score": 1}', "unexpected value null of the property 'label'; expected"),
+        ('{"label": "bad", "score": 1, "stars": 1.5}', "the property 'stars' is 1.5, not a whole number"),
+        ('{"label": "bad", "score": 1, "stars": 9223372036854775808}', "the property 'stars' is 92233720368"),
+        ('{"label": "bad", "score": 1, "tags": "a"}', "the property 'tags' is 'a', not a list"),
+        ('{"label": "bad", "score": 1, "tags": ["a", 1]}', "the property 'tags[1]' is 1, not a text"),
+        ('{"label": "bad", "score": 1, "tags": [null]}', "the property 'tags[0]' is null, not a text"),
+        ('{"label": "bad", "score": 1, "where": {"page": "a"}}', "the property 'where.page' is 'a', not a whole"),
+        ('{"label": "bad", "score": 1, "where": {}}', "the answer lacks the property 'where.page'"),
+        ('{"label": "bad", "score": 1, "where": []}', "the property 'where' is a list, not an object"),
+        ('{"label": "bad", "score": 1, "either": true}', "the property 'either' is true, not of a type that the"),
     ],
 )
 def test_an_answer_that_does_not_match_is_null_with_a_reason(text: str, said: str) -> None:
-    good = '{"label": "x", "score": 1, "stars": 2.0, "either": {"a": [1]}, "extra": 5, "tags": null}'
-    arrays, problems = OutputSchema(SCHEMA).columns([good, text, None])
+    good = '{"label": "good", "score": 1, "stars": 2.0, "either": "a", "extra": 5, "tags": null}'
+    arrays, problems = OutputSchema(SCHEMA).columns(pa.array([good, text, None]))
     values = dict(zip(TYPES, arrays, strict=True))
     assert problems[0] is None
-    assert said in (problems[1] or "")
+    assert (problems[1] or "").startswith(said)
     assert problems[2] is None
     assert {name: array.type for name, array in values.items()} == TYPES
     assert values["stars"].to_pylist() == [2, None, None]
-    assert values["either"].to_pylist() == ['{"a":[1]}', None, None]
+    assert values["either"].to_pylist() == ['"a"', None, None]
     assert all(array[1].as_py() is None for array in arrays)
 
 
 def test_whole_numbers_of_any_size_are_taken_as_numbers() -> None:
     big = 2**53 + 1
-    text = orjson.dumps({"label": "x", "score": big, "linked": {"n": -big}, "stars": 9007199254740994.0}).decode()
-    arrays, problems = OutputSchema(SCHEMA).columns(['{"label": "y", "score": 0.5}', text])
+    first = {"label": "good", "score": 0.5}
+    second = {"label": "bad", "score": big, "linked": {"n": -big}, "stars": 9007199254740994.0}
+    texts = [orjson.dumps(answer).decode() for answer in (first, second)]
+    arrays, problems = OutputSchema(SCHEMA).columns(pa.array(texts))
     values = dict(zip(TYPES, arrays, strict=True))
     assert problems == [None, None]
     assert values["score"].to_pylist() == [0.5, float(big)]
@@ -111,16 +132,10 @@ def test_whole_numbers_of_any_size_are_taken_as_numbers() -> None:
     assert values["stars"].to_pylist() == [None, 9007199254740994]
 
 
-def test_an_answer_that_arrow_refuses_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output_schema, "_exact", lambda type_, value: value)
-    texts = [orjson.dumps({"label": "x", "score": score}).decode() for score in (1, 2**53 + 1, 2)]
-    arrays, problems = OutputSchema(SCHEMA).columns(texts)
-    assert arrays[1].to_pylist() == [1.0, None, 2.0]
-    assert (problems[0], problems[2]) == (None, None)
-    assert "has no typed form" in (problems[1] or "")
-
-
-@pytest.mark.parametrize(("kind", "said"), [("max_tokens", "not valid JSON"), ("refusal", "holds no text")])
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [("max_tokens", "cut off at max_tokens: the answer is not valid JSON"), ("refusal", "the model refused")],
+)
 def test_a_succeeded_answer_that_is_unusable_stays_succeeded_and_says_why(
     world: World, kind: str, said: str
 ) -> None:
@@ -134,7 +149,8 @@ def test_a_succeeded_answer_that_is_unusable_stays_succeeded_and_says_why(
     assert report is not None
     assert 0 < len(odd) < 20
     assert report.invalid_outputs == len(odd)
-    assert odd["error_message"].str.contains(said).all()
+    assert (report.refused, report.truncated) == ((len(odd), 0) if kind == "refusal" else (0, len(odd)))
+    assert odd["error_message"].str.startswith(said).all()
     assert odd["label"].isna().all()
     assert (odd["stop_reason"] == kind).all()
     assert table[table["error_type"].isna()]["label"].notna().all()
@@ -143,19 +159,18 @@ def test_a_succeeded_answer_that_is_unusable_stays_succeeded_and_says_why(
 
 def test_a_refusal_without_a_schema_is_a_row_without_text(world: World) -> None:
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"refusal": 1.0}}}])
-    table = world.run(world.pipeline(texts(2)))
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    report = world.finish(pipeline).results
+    assert report is not None
+    assert (report.refused, report.truncated, report.invalid_outputs) == (2, 0, 0)
+    said = list(summary(world.root, "asked", "", report))
+    assert [line.split()[:2] for line in said if "refused" in line] == [["refused", "2"]]
+    assert not any("truncated" in line for line in said)
+    table = world.table(pipeline)
     assert table["response_text"].isna().all()
     assert list(table["stop_reason"]) == ["refusal"] * 2
     assert list(table["result_type"]) == ["succeeded"] * 2
-
-
-def test_the_answer_of_a_tool_call_is_kept_raw(world: World) -> None:
-    tool = {"name": "rate", "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
-    asked = params(max_tokens=1000, tools=[tool], tool_choice={"type": "tool", "name": "rate"})
-    table = world.run(world.pipeline(texts(2), params=asked))
-    assert table["response_text"].isna().all()
-    for raw in table["response_json"]:
-        assert orjson.loads(raw)["content"][0]["type"] == "tool_use"
 
 
 @pytest.mark.parametrize(
@@ -163,7 +178,7 @@ def test_the_answer_of_a_tool_call_is_kept_raw(world: World) -> None:
     [
         ({"type": "array"}, 'must be of "type": "object"'),
         (
-            {"type": "object", "properties": {"batch_id": {"type": "string"}}},
+            {"type": "object", "properties": {"batch_id": {"type": "string"}}, "additionalProperties": False},
             "'batch_id' has the name of a results",
         ),
         ("nope.json", "nope.json is not beside the pipeline file; JSON files there: broken.json"),
@@ -179,6 +194,6 @@ def test_a_schema_that_cannot_be_used_is_named_at_load(world: World, schema: Any
 
 
 def test_a_property_named_as_a_carried_column_names_the_line_to_add(world: World) -> None:
-    schema = {"type": "object", "properties": {"text": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"text": {"type": "string"}}, "additionalProperties": False}
     with pytest.raises(ConfigError, match="`text: dataset_text`"):
         world.build(world.pipeline(texts(1), output_schema=schema))

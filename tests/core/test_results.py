@@ -72,7 +72,12 @@ def test_rows_wait_as_pending_and_the_table_is_there_from_the_first_look(world: 
 
 
 def test_results_need_neither_dataset_nor_pipeline_file(world: World) -> None:
-    schema = {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}
+    schema = {
+        "type": "object",
+        "properties": {"x": {"type": "integer"}},
+        "required": ["x"],
+        "additionalProperties": False,
+    }
     (world.folder / "schema.json").write_text(pd.io.json.ujson_dumps(schema))
     (world.folder / "system.md").write_text("Be brief.")
     asked = params(system="{% include 'system.md' %}")

@@ -82,7 +82,8 @@ def test_three_assets_in_a_chain(project: Project) -> None:
 
 
 def test_templates_and_an_inline_schema_pass_through_untouched(project: Project) -> None:
-    inline = '{type: object, properties: {answer: {type: string, description: "{{ raw }} 1_000"}}}'
+    answer = '{type: string, description: "{{ raw }} 1_000"}'
+    inline = f"{{type: object, additionalProperties: false, properties: {{answer: {answer}}}}}"
     loaded = project.load(PIPELINE + f"  output_schema: {inline}\n")
     pipeline = pipelines_in(loaded.resolve_all_asset_specs())["greetings"].pipeline
     assert pipeline.config.params["messages"] == [{"role": "user", "content": "{{ text }}"}]

@@ -62,6 +62,18 @@ def test_everything_is_green_while_batches_run(
     assert observed(result)["results"]["batch_assets/pending"] == 4
 
 
+@pytest.mark.parametrize(("kind", "key"), [("refusal", "refused_answers"), ("max_tokens", "truncated_answers")])
+def test_answers_that_were_refused_or_cut_off_are_counted(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, kind: str, key: str
+) -> None:
+    emulator.settings(latency=0.0)
+    create = {"method": "POST", "path": "/v1/messages/batches"}
+    emulator.faults([{"match": create, "action": {"error_mix": {kind: 1.0}}}])
+    metadata = materialized(run(make_assets(), instance))["results"]
+    counted = {name: value for name, value in metadata.items() if name.endswith("_answers")}
+    assert counted == {f"batch_assets/{key}": 4}
+
+
 def test_results_are_materialized_when_they_are_complete(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:

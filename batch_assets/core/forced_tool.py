@@ -1,0 +1,60 @@
+"""Tools in the params: the one whose calls are the answers, and those whose schema the API holds the model to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_MARKS = ("{{", "{%", "{#")
+_TEXTS = frozenset({"description", "title", "$comment"})
+
+
+@dataclass(frozen=True)
+class ForcedTool:
+    """The tool that every answer calls.
+
+    Attributes:
+        name: of the tool.
+        field: of the pipeline file that holds its schema.
+        schema: of its input.
+    """
+
+    name: str
+    field: str
+    schema: dict[str, Any]
+
+
+def forced_tool(params: Mapping[str, Any]) -> ForcedTool | None:
+    """The tool that `tool_choice` names, where both are written out in the params: no templates over the row."""
+    choice = params.get("tool_choice")
+    if not isinstance(choice, Mapping) or choice.get("type") != "tool":
+        return None
+    for field, tool in _tools(params):
+        schema = tool.get("input_schema")
+        if tool.get("name") == choice.get("name") and isinstance(schema, dict) and _is_literal(schema):
+            return ForcedTool(str(tool["name"]), f"{field}.input_schema", schema)
+    return None
+
+
+def strict_schemas(params: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(field, schema) of the tools with `strict: true`, whose input the API makes match."""
+    for field, tool in _tools(params):
+        if tool.get("strict") is True and isinstance(tool.get("input_schema"), dict):
+            yield f"{field}.input_schema", tool["input_schema"]
+
+
+def _tools(params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    tools = params.get("tools")
+    for number, tool in enumerate(tools if isinstance(tools, list) else ()):
+        if isinstance(tool, Mapping):
+            yield f"params.tools[{number}]", tool
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether the row cannot change what a schema demands; its descriptions may be templates."""
+    if isinstance(value, str):
+        return not any(mark in value for mark in _MARKS)
+    if isinstance(value, dict):
+        return all((key in _TEXTS and isinstance(part, str)) or _is_literal(part) for key, part in value.items())
+    return all(map(_is_literal, value)) if isinstance(value, list) else True
