@@ -8,14 +8,15 @@ from pydantic import BaseModel, Field, ValidationError
 
 from batch_assets.core.config import (
     BatchingConfig,
-    DatasetConfig,
     Pipeline,
     PipelineConfig,
     RetentionConfig,
     RetryConfig,
+    SinkConfig,
     invalid,
     load_pipeline,
 )
+from batch_assets.core.dataset_config import CsvConfig, DatasetConfig
 from batch_assets.dagster.assets import assets_of
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
 from batch_assets.dagster.checks import build_message_batch_checks
@@ -40,8 +41,14 @@ class _Block(dg.Model, dg.Resolvable):
         return derived
 
 
+class CsvBlock(CsvConfig, _Block):
+    """How CSV and TSV files are written, where it is not in the usual way."""
+
+
 class DatasetBlock(DatasetConfig, _Block):
-    """The input table."""
+    """The input table: one of path, files and sql says where its rows are."""
+
+    csv: CsvBlock | None = Field(default=None, description=DatasetConfig.model_fields["csv"].description)
 
 
 class BatchingBlock(BatchingConfig, _Block):
@@ -54,6 +61,10 @@ class RetryBlock(RetryConfig, _Block):
 
 class RetentionBlock(RetentionConfig, _Block):
     """How long copies of requests and responses are kept where they are not needed; by default for ever."""
+
+
+class SinkBlock(SinkConfig, _Block):
+    """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
 
 
 def _described(name: str) -> str | None:
@@ -77,6 +88,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
     batching: BatchingBlock = Field(default=BatchingBlock(), description=_described("batching"))
     retry: RetryBlock = Field(default=RetryBlock(), description=_described("retry"))
     retention: RetentionBlock = Field(default=RetentionBlock(), description=_described("retention"))
+    sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     # Templates over the row and data of the API's: Dagster's own templating leaves them as they are.
     params: Annotated[dict[str, Any], dg.Resolver.passthrough(description=_described("params"))]
     output_schema: Annotated[
@@ -96,7 +108,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
             raise invalid(_pipeline_file(context), error) from None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The pipeline's assets with their check, the job that cancels it, and the sensor that all pipelines of
+        """The pipeline's assets with their checks, the job that cancels it, and the sensor that all pipelines of
         the code location share.
         """
         assets = assets_of(self.build_pipeline(context), self.get_asset_spec)

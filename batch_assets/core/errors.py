@@ -61,3 +61,7 @@ class UnreachableError(BatchAssetsError):
 
 class ResultsError(BatchAssetsError):
     """A batch's results could not be collected now."""
+
+
+class SinkError(BatchAssetsError):
+    """The database that gets a copy of the results cannot be reached or refuses them."""

@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batch_assets.core.answers import REFUSED, TRUNCATED
 from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, MESSAGE, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.memory import release_memory
-from batch_assets.core.output_schema import OutputSchema
 from batch_assets.core.parquet import TableWriter
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
@@ -36,6 +36,7 @@ from batch_assets.core.response_store import (
     load_standing,
 )
 from batch_assets.core.root import Root, results_parts
+from batch_assets.core.table_metadata import results_metadata
 
 # A dataset in another order than the request files: more loads of row groups than this many times their
 # number, and the responses are first laid out in the dataset's order on disk.
@@ -52,6 +53,8 @@ class ResultsReport:
         counts: rows by result_type.
         requests: distinct requests with a succeeded response.
         tokens and cost: sums over the table; cost is None when any succeeded row's is unknown.
+        invalid_outputs: rows whose answer does not match the schema.
+        refused, truncated: rows whose answer the model refused to give; whose answer was cut off.
         final: every row has its final type.
         uri: where the table lies.
     """
@@ -65,6 +68,8 @@ class ResultsReport:
     cost_usd: float | None = 0.0
     unpriced_models: set[str] = field(default_factory=set)
     invalid_outputs: int = 0
+    refused: int = 0
+    truncated: int = 0
     ask_again: int = 0
     final: bool = False
     schema: pa.Schema | None = None
@@ -126,11 +131,11 @@ class _Join:
         place = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root.storage, *place)
         self._manifest = Manifest.read(root, *place)
-        self._output: OutputSchema | None = self._manifest.output
+        self._answers = self._manifest.answers
         own = {DIGEST, REASON, MESSAGE}
         self._carried = [f for f in self._index.schema if f.name not in own]
-        typed = [pa.field(name, type_) for name, type_ in self._output.types.items()] if self._output else []
-        self.schema = pa.schema([*self._carried, *BEFORE_OUTPUT, *typed, *AFTER_OUTPUT])
+        columns = [*self._carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]
+        self.schema = pa.schema(columns, results_metadata(self._manifest))
         self._standing: Standing = load_standing(root.storage, submission.pipeline)
 
     @cached_property
@@ -252,34 +257,20 @@ class _Join:
         columns["error_message"] = pc.if_else(rejected, slice_.rows.column(MESSAGE), message)
         for carried in self._carried:
             columns[carried.name] = slice_.rows.column(carried.name)
-        if self._output is not None:
-            self._add_output(columns, self._output)
+        self._report.invalid_outputs += self._answers.add(columns)
         table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
         self._count(table, slice_)
         return table
-
-    def _add_output(self, columns: dict[str, Any], output: OutputSchema) -> None:
-        """Typed columns; an answer that does not match stays succeeded and says why."""
-        succeeded = pc.equal(columns["result_type"], "succeeded")
-        texts = pc.if_else(succeeded, columns["response_text"], pa.scalar(None, pa.string())).to_pylist()
-        arrays, problems = output.columns(texts)
-        columns.update(zip(output.names, arrays, strict=True))
-        without_text = [
-            "the answer holds no text" if done and text is None else None
-            for done, text in zip(succeeded.to_pylist(), texts, strict=True)
-        ]
-        reasons = [problem or other for problem, other in zip(problems, without_text, strict=True)]
-        if any(reasons):
-            why = pa.array(reasons, pa.string())
-            columns["error_message"] = pc.if_else(why.is_valid(), why, columns["error_message"])
-            columns["error_type"] = pc.if_else(why.is_valid(), "invalid_output", columns["error_type"])
-            self._report.invalid_outputs += len(why) - why.null_count
 
     def _count(self, table: pa.Table, slice_: _Slice) -> None:
         report = self._report
         report.rows += len(table)
         for entry in table["result_type"].value_counts().to_pylist():
             report.counts[entry["values"]] += entry["counts"]
+        answered = table["stop_reason"].filter(pc.equal(table["result_type"], "succeeded"))
+        for entry in answered.value_counts().to_pylist():
+            report.refused += entry["counts"] * (entry["values"] == REFUSED)
+            report.truncated += entry["counts"] * (entry["values"] in TRUNCATED)
         report.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
         report.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
         report.ask_again += int((slice_.again & slice_.is_first).sum())

@@ -1,128 +1,24 @@
-"""The asset check of a pipeline's results: no answers are about to be lost."""
+"""`build_message_batch_checks`: what is checked of a pipeline's results."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
-from typing import Any, Self
+from collections.abc import Iterable
 
 import dagster as dg
 
-from batch_assets.core.deadlines import ending_soon
-from batch_assets.core.ledger import Transaction
-from batch_assets.core.ledger.records import Batch
-from batch_assets.core.root import Root
-from batch_assets.core.settings import Settings
-from batch_assets.dagster import keys
-from batch_assets.dagster.failures import explained
-from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
-from batch_assets.dagster.situation import has_ledger
-
-_NAME = "results_are_collected_in_time"
-_HOUR = 3600.0
+from batch_assets.dagster.deadline_check import deadline_check
+from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.results_checks import results_checks
 
 
 def build_message_batch_checks(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
-    """A check of `<name>/results` for every pipeline among assets: no answers are about to be lost.
+    """The checks of `<name>/results` for every pipeline among assets.
 
-    The API keeps the results of a batch for 29 days. The check warns, naming the batches, when one that is not
-    collected has less than three days left. The sensor evaluates it once a day while it warns.
+    They run when the table is complete, behind the asset. `failed_rows_are_few` is blocking: with
+    `AutomationCondition.eager() & AutomationCondition.all_deps_blocking_checks_passed()` what hangs on the table
+    does not go on when it fails. The sensor itself evaluates `results_are_collected_in_time`.
 
     Args:
         assets: as `build_message_batch_assets` returns them.
     """
     specs = (spec for asset in assets for spec in asset.specs)
-    return [_check(found) for found in pipelines_in(specs).values() if "results" in found.stages]
-
-
-def _check(of: PipelineAssets) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
-        asset=of.stages["results"],
-        name=_NAME,
-        description="No uncollected batch is within three days of the end of its results, 29 days after creation.",
-    )
-    def results_are_collected_in_time() -> dg.AssetCheckResult:
-        settings = Settings.from_env()
-        if not has_ledger(settings):
-            return dg.AssetCheckResult(passed=True)
-        with explained(), Root(settings) as root, root.ledger.read() as tx:
-            found = ending_soon(tx, of.pipeline.name)
-        return dg.AssetCheckResult(
-            passed=not found,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=_in_words(of, found),
-            metadata=_metadata(found),
-        )
-
-    return _LastingCheck.like(results_are_collected_in_time)
-
-
-class _LastingCheck(dg.AssetChecksDefinition):
-    """Stays a check: Dagster copies those of a component as assets, and warns of itself when it makes checks of
-    them again.
-    """
-
-    @classmethod
-    def like(cls, check: dg.AssetsDefinition) -> Self:
-        attributes = check.get_attributes_dict()
-        del attributes["execution_type"]  # a beta parameter; its default is what a check has
-        return cls(**attributes)
-
-    def with_attributes(self, **changes: Any) -> Self:
-        return self.like(super().with_attributes(**changes))
-
-
-class DeadlineCheck:
-    """The check as the sensor evaluates it: `results` is not materialized while batches run.
-
-    Args:
-        present: the checks of the code location.
-        cursor: what the sensor's last tick left, None at the first.
-    """
-
-    def __init__(self, present: Iterable[dg.AssetCheckKey], cursor: str | None) -> None:
-        self._present = set(present)
-        self._told: dict[str, str] = json.loads(cursor) if cursor else {}
-
-    def evaluate(
-        self, tx: Transaction, pipelines: Mapping[str, PipelineAssets]
-    ) -> Iterator[dg.AssetCheckEvaluation]:
-        """One evaluation a day and for each change while there is something to warn of, and one at its end."""
-        today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
-        for name, of in pipelines.items():
-            results = of.stages.get("results")
-            if results is None or dg.AssetCheckKey(results, _NAME) not in self._present:
-                continue
-            found = ending_soon(tx, name)
-            said = ",".join([today, *sorted(batch.id for batch, _ in found)]) if found else ""
-            if said == self._told.get(name, ""):
-                continue
-            self._told[name] = said
-            yield dg.AssetCheckEvaluation(
-                asset_key=results,
-                check_name=_NAME,
-                passed=not found,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=_in_words(of, found),
-                metadata=_metadata(found),
-            )
-
-    @property
-    def cursor(self) -> str:
-        """For the next tick: what was told of each pipeline."""
-        return json.dumps({name: said for name, said in self._told.items() if said})
-
-
-def _in_words(of: PipelineAssets, found: list[tuple[Batch, float]]) -> str | None:
-    if not found:
-        return None
-    said = "; ".join(f"{batch.id} ({batch.state}): {_left(seconds)}" for batch, seconds in found)
-    results = of.stages["results"].to_user_string()
-    return f"Results that are not collected are soon lost: {said}. Materialize {results}; does the sensor run?"
-
-
-def _left(seconds: float) -> str:
-    return f"{seconds / _HOUR:.0f} h left" if seconds > 0 else "its time is over"
-
-
-def _metadata(found: list[tuple[Batch, float]]) -> dict[str, dg.MetadataValue]:
-    return {keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch, _ in found])} if found else {}
+    pipelines = [found for found in pipelines_in(specs).values() if "results" in found.stages]
+    return [check for found in pipelines for check in (results_checks(found), deadline_check(found))]

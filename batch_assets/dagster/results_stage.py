@@ -14,6 +14,7 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.poll import poll
 from batch_assets.core.results import ResultsReport
 from batch_assets.core.root import Root
+from batch_assets.core.sink import write_sink
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import partition_of, row_count_key
@@ -54,7 +55,11 @@ def materialize_results(
             # Another run did it while this one waited for its turn: what hangs on the table need not run again.
             context.log.info("Nothing is new: these results were materialized before.")
             return
-        yield dg.MaterializeResult(metadata={**metadata, **_samples(root, pipeline, partition, report)})
+        metadata |= _samples(root, pipeline, partition, report)
+        if (written := write_sink(root, pipeline, partition)) is not None:
+            context.log.info(f"Table {written.table}: {written.rows} rows inserted or updated.")
+            metadata[keys.SINK] = written.table
+        yield dg.MaterializeResult(metadata=metadata)
         # Only now is the event in Dagster's log: a run killed before this line is repeated.
         with root.ledger.write() as tx:
             submissions.announced(tx, report.submission_id)
@@ -99,6 +104,10 @@ def _metadata(done: CollectedResults, report: ResultsReport, partition: str) -> 
         keys.URI: report.uri,
         keys.TABLE: dg.MetadataValue.path(report.uri),
     }
+    if report.refused:
+        metadata[keys.REFUSED_ANSWERS] = report.refused
+    if report.truncated:
+        metadata[keys.TRUNCATED_ANSWERS] = report.truncated
     if report.cost_usd is not None:
         metadata[keys.COST_USD] = report.cost_usd
     if done.problems:

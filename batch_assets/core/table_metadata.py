@@ -1,0 +1,32 @@
+"""What the file of results says of itself: key-value metadata of the Parquet file."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.metadata import version
+
+import orjson
+
+from batch_assets.core.index import Manifest
+
+_PREFIX = "batch_assets."
+ROW_KEY = _PREFIX + "row_key"
+SUBMISSION = _PREFIX + "submission"
+
+
+def results_metadata(manifest: Manifest) -> dict[str, str]:
+    """Where the rows come from.
+
+    Returns:
+        `batch_assets.pipeline`, `.partition`, `.submission`, `.row_key`, `.template_digest` (SHA-256 over params,
+        output schema and headers as the pipeline file had them: equal digests mean that every row was asked the
+        same way) and `.version`.
+    """
+    content = manifest.content
+    asked = [content.get("params"), content["output_schema"], content["headers"]]
+    said = {
+        ROW_KEY: manifest.key,
+        _PREFIX + "template_digest": hashlib.sha256(orjson.dumps(asked)).hexdigest(),
+        _PREFIX + "version": version("batch-assets"),
+    }
+    return {_PREFIX + name: str(content[name]) for name in ("pipeline", "partition", "submission")} | said

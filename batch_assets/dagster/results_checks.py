@@ -1,0 +1,164 @@
+"""The checks of a table of results: it is whole, and its answers are of use."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+
+from batch_assets.core.config import Pipeline
+from batch_assets.core.examination import Examination, examine
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.dagster.failures import explained
+from batch_assets.dagster.lasting_check import LastingCheck
+from batch_assets.dagster.partitions import partition_of, partitions_with_results
+from batch_assets.dagster.pipelines import PipelineAssets
+from batch_assets.dagster.situation import has_ledger
+
+_SHOWN = 10
+Judge = Callable[[Pipeline, Examination], tuple[bool, str, dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class _Check:
+    """One check.
+
+    Attributes:
+        judge: says whether it passed, why, and the figures.
+        typed: only for pipelines whose answers become typed columns.
+    """
+
+    name: str
+    description: str
+    judge: Judge
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR
+    blocking: bool = False
+    typed: bool = False
+
+
+def _every_row_once(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+    good = not found.misplaced and found.rows == found.expected_rows
+    why = f"{found.rows:,} rows of {found.expected_rows:,} in the dataset"
+    return good, "; ".join([why, *found.misplaced]), {"rows": found.rows, "expected_rows": found.expected_rows}
+
+
+def _few_failed(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+    most = pipeline.config.max_failed
+    share = _share(found.failed, found.rows)
+    kinds = {kind: count for kind, count in found.counts.items() if kind not in ("succeeded", "pending")}
+    why = f"{found.failed:,} of {found.rows:,} rows failed ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
+    return share <= most, why, {"failed": found.failed, "share": share, "max_failed": most}
+
+
+def _few_invalid(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+    most = pipeline.config.max_invalid
+    count = found.invalid.total()
+    share = _share(count, found.counts["succeeded"])
+    said = f"{count:,} of {found.counts['succeeded']:,} answers do not match the output schema"
+    why = f"{said} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.invalid)}"
+    figures = {"invalid": count, "share": share, "max_invalid": most} | dict(found.stopped)
+    return share <= most, why, figures
+
+
+def _none_pending(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+    pending = found.counts["pending"]
+    why = f"{pending:,} rows are pending, and {found.on_their_way} request files will bring answers"
+    return not pending or found.on_their_way > 0, why, {"pending": pending}
+
+
+def _columns_match(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+    why = "; ".join(found.columns) or "every column has its name and type"
+    remedy = f". Materialize {pipeline.name}/requests and what follows: answers are not asked again"
+    return not found.columns, why + (remedy if found.columns else ""), {"differences": len(found.columns)}
+
+
+def _values_expected(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+    count = found.unexpected.total()
+    why = f"{count:,} answers hold a value that its enum does not have{_listed(found.unexpected)}"
+    return not count, why, {"unexpected": count}
+
+
+_WARN = dg.AssetCheckSeverity.WARN
+_CHECKS = (
+    _Check(
+        "every_row_once", "Every row of the dataset is in the table exactly once, in its order.", _every_row_once
+    ),
+    _Check("failed_rows_are_few", "Not more rows failed than max_failed allows.", _few_failed, blocking=True),
+    _Check("no_row_is_left_pending", "No row waits for an answer that nothing will bring.", _none_pending),
+    _Check("columns_match", "The columns are those that the pipeline says.", _columns_match, _WARN),
+    _Check(
+        "invalid_outputs_are_few",
+        "Not more answers than max_invalid allows do not match the output schema.",
+        _few_invalid,
+        _WARN,
+        typed=True,
+    ),
+    _Check(
+        "enum_values_are_expected",
+        "No answer holds a value that its enum lacks.",
+        _values_expected,
+        _WARN,
+        typed=True,
+    ),
+)
+
+
+def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
+    """The checks of one pipeline's results: one step that reads the table once."""
+    results = of.stages["results"]
+    checks = [check for check in _CHECKS if of.pipeline.output is not None or not check.typed]
+    specs = [
+        dg.AssetCheckSpec(check.name, asset=results, description=check.description, blocking=check.blocking)
+        for check in checks
+    ]
+
+    @dg.multi_asset_check(name="__".join([*results.path, "checks"]), specs=specs, can_subset=True)
+    def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        wanted = {key.name for key in context.selected_asset_check_keys}
+        with explained():
+            found = _examine(context, of.pipeline)
+        for check in checks:
+            if check.name in wanted:
+                yield _result(check, of, found)
+
+    return LastingCheck.like(examine_results)
+
+
+def _examine(context: dg.AssetCheckExecutionContext, pipeline: Pipeline) -> dict[str, Examination]:
+    """By partition, "" where there are none."""
+    settings = Settings.from_env()
+    if not has_ledger(settings):
+        return {}
+    with Root(settings) as root:
+        names = (
+            [partition_of(context)] if context.has_partition_key else partitions_with_results(root, pipeline.name)
+        )
+        return {name: found for name in names if (found := examine(root, pipeline, name)) is not None}
+
+
+def _result(check: _Check, of: PipelineAssets, found: dict[str, Examination]) -> dg.AssetCheckResult:
+    judged = {name: check.judge(of.pipeline, one) for name, one in found.items()}
+    failed = {name: why for name, (good, why, _) in judged.items() if not good}
+    shown = failed or {name: why for name, (_, why, _) in judged.items()}
+    lines = [f"{name}: {why}" if name else why for name, why in list(shown.items())[:_SHOWN]]
+    figures = next(iter(judged.values()))[2] if len(judged) == 1 else {}
+    return dg.AssetCheckResult(
+        check_name=check.name,
+        asset_key=of.stages["results"],
+        passed=not failed,
+        severity=check.severity,
+        description="\n".join(lines) or "There is no table yet.",
+        metadata=figures,
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _listed(reasons: Counter[str] | dict[str, int]) -> str:
+    """The commonest reasons, with how often."""
+    said = [f"{count:,} {reason}" for reason, count in Counter(reasons).most_common(_SHOWN)]
+    return ": " + ", ".join(said) if said else ""

@@ -1,0 +1,170 @@
+"""The checks of results, run by Dagster: on a whole table, and on tables that are not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets import build_message_batch_checks
+from batch_assets.emulator import Emulator
+
+MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+CREATE = {"method": "POST", "path": "/v1/messages/batches"}
+SCHEMA = {
+    "type": "object",
+    "properties": {"mood": {"type": "string", "enum": ["glad", "sad"]}, "why": {"type": "string"}},
+    "required": ["mood", "why"],
+    "additionalProperties": False,
+}
+ALWAYS = ["columns_match", "every_row_once", "failed_rows_are_few", "no_row_is_left_pending"]
+TYPED = ["enum_values_are_expected", "invalid_outputs_are_few"]
+
+
+@pytest.fixture
+def quick(emulator: Emulator) -> Emulator:
+    emulator.settings(latency=0.0)
+    return emulator
+
+
+def run(assets: list[Any], instance: dg.DagsterInstance, *more: Any) -> dg.ExecuteInProcessResult:
+    checks = [check for check in build_message_batch_checks(assets) if "deadline" not in check.node_def.name]
+    return dg.materialize([*assets, *checks, *more], instance=instance, raise_on_error=False)
+
+
+def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {
+        found.check_name: found
+        for found in result.get_asset_check_evaluations()
+        if "in_time" not in found.check_name
+    }
+
+
+def checked(assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
+    """The checks alone, as the button "Execute" runs them."""
+    found = dg.Definitions(assets=assets, asset_checks=build_message_batch_checks(assets))
+    job = dg.define_asset_job("checks", selection=dg.AssetSelection.checks_for_assets(assets[-1]))
+    found = dg.Definitions.merge(found, dg.Definitions(jobs=[job]))
+    result = found.resolve_job_def("checks").execute_in_process(instance=instance, raise_on_error=False)
+    return evaluations(result)
+
+
+def change(tmp_path: Path, how: Callable[[pa.Table], pa.Table]) -> None:
+    """Somebody spoils the table."""
+    path = tmp_path / "root" / "greetings" / "results" / "results.parquet"
+    pq.write_table(how(pq.read_table(path)), path)
+
+
+def test_a_whole_table_passes_them_all(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
+) -> None:
+    result = run(make_assets(output_schema=SCHEMA, max_failed=0.2), instance)
+    found = evaluations(result)
+    assert sorted(found) == sorted(ALWAYS + TYPED)
+    assert all(one.passed for one in found.values()), {name: one.description for name, one in found.items()}
+    assert found["failed_rows_are_few"].description == (
+        "1 of 5 rows failed (20.00%; max_failed is 20.00%): 1 rejected"
+    )
+    assert {name for name, one in found.items() if one.blocking} == {"failed_rows_are_few"}
+    assert sorted(evaluations(run(make_assets("others"), instance))) == ALWAYS
+
+
+def test_too_many_failed_rows_keep_what_comes_after_from_running(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
+) -> None:
+    quick.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
+    assets = make_assets(max_failed=0.5)
+    ran = []
+
+    @dg.asset(deps=[assets[-1].key])
+    def report() -> None:
+        ran.append(1)
+
+    result = run(assets, instance, report)
+    (failed,) = [one for one in evaluations(result).values() if not one.passed]
+    assert (failed.check_name, failed.severity) == ("failed_rows_are_few", dg.AssetCheckSeverity.ERROR)
+    assert str(failed.description).endswith("max_failed is 50.00%): 4 errored, 1 rejected")
+    assert not ran
+    assert not result.success
+    assert instance.get_latest_materialization_event(assets[-1].key) is not None
+
+
+def test_refused_answers_are_invalid_outputs(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
+) -> None:
+    quick.faults([{"match": CREATE, "action": {"error_mix": {"refusal": 1.0}}}])
+    result = run(make_assets(output_schema=SCHEMA, max_failed=1, max_invalid=0.5), instance)
+    found = evaluations(result)["invalid_outputs_are_few"]
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert str(found.description).startswith("4 of 4 answers do not match the output schema (100.00%")
+    assert found.metadata["refusal"].value == 4
+    assert result.success
+
+
+def test_a_table_that_lost_a_row_or_has_one_twice(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    assets = make_assets()
+    run(assets, instance)
+    for keep, said in (
+        ([0, 1, 3, 4], "4 rows of 5 in the dataset; row 2 should be 2 and is 3"),
+        (
+            [0, 1, 1, 3, 4],
+            "5 rows of 5 in the dataset; row 2 should be 2 and is 1",
+        ),
+    ):
+        whole = pq.read_table(tmp_path / "root" / "greetings" / "results" / "results.parquet")
+        change(tmp_path, lambda table, keep=keep: table.take(pa.array(keep)))  # type: ignore[misc]
+        found = checked(assets, instance)["every_row_once"]
+        assert not found.passed
+        assert str(found.description).startswith(said)
+        change(tmp_path, lambda _, whole=whole: whole)  # type: ignore[misc]
+    assert checked(assets, instance)["every_row_once"].passed
+
+
+def test_columns_pending_rows_and_values_that_nobody_expects(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    assets = make_assets(output_schema=SCHEMA, max_failed=1)
+    run(assets, instance)
+
+    def spoil(table: pa.Table) -> pa.Table:
+        def replace(name: str, value: str) -> pa.Table:
+            column = table.column(name).to_pylist()
+            column[0] = value
+            position = table.schema.get_field_index(name)
+            return table.set_column(
+                position, table.schema.field(name), pa.array(column, table.schema.field(name).type)
+            )
+
+        table = replace("error_type", "invalid_output")
+        table = replace("error_message", "unexpected value 'cross' of mood")
+        rows = table.column("result_type").to_pylist()
+        rows[1] = "pending"
+        table = table.set_column(table.schema.get_field_index("result_type"), "result_type", pa.array(rows))
+        return table.rename_columns(["cause" if name == "why" else name for name in table.column_names])
+
+    change(tmp_path, spoil)
+    found = checked(assets, instance)
+    said = {name: str(one.description) for name, one in found.items() if not one.passed}
+    assert sorted(said) == [
+        "columns_match",
+        "enum_values_are_expected",
+        "invalid_outputs_are_few",
+        "no_row_is_left_pending",
+    ]
+    assert said["columns_match"].startswith(
+        "why is missing; cause is not expected. Materialize greetings/requests"
+    )
+    assert "1 unexpected value 'cross' of mood" in said["enum_values_are_expected"]
+    assert said["no_row_is_left_pending"] == "1 rows are pending, and 0 request files will bring answers"
+
+
+def test_before_there_is_a_table(make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator) -> None:
+    found = checked(make_assets(), instance)
+    assert {str(one.description) for one in found.values()} == {"There is no table yet."}
