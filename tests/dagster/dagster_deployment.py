@@ -46,6 +46,10 @@ query Asset($key: AssetKeyInput!) {
 }
 """
 _RUNS = "{ runsOrError(limit: 50) { ... on Runs { results { runId status tags { key value } } } } }"
+_CHECKS = """
+query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode { assetChecksOrError {
+  ... on AssetChecks { checks { name executionForLatestMaterialization { status } } } } } } }
+"""
 _LOCATIONS = """
 { workspaceOrError { ... on Workspace { locationEntries {
   loadStatus locationOrLoadError { __typename ... on PythonError { message } }
@@ -152,6 +156,12 @@ class Deployment:
             }
             for event in asset.get(f"asset{kind}", [])
         ]
+
+    def checks(self, *key: str) -> dict[str, str]:
+        """How the checks of an asset went for its newest materialization: name to status."""
+        found = self.query(_CHECKS, key={"path": list(key)})["assetNodeOrError"]["assetChecksOrError"]["checks"]
+        runs = {check["name"]: check["executionForLatestMaterialization"] for check in found}
+        return {name: run["status"] for name, run in runs.items() if run is not None}
 
     def wait(self, condition: Callable[[], Any], seconds: float) -> Any:
         """Asks until the condition holds; fails with the end of the log."""

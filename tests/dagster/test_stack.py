@@ -49,6 +49,9 @@ def test_materialize_all_is_green_and_the_sensor_brings_the_results(deployment: 
     assert len(table) == 240
     products = pd.read_parquet(deployment.root / "review_summary" / "summary.parquet")
     assert products["reviews"].sum() == 238
+    checks = deployment.checks("review_triage", "results")
+    assert set(checks) >= {"every_row_once", "failed_rows_are_few", "enum_values_are_expected"}
+    assert set(checks.values()) == {"SUCCEEDED"}
     ended = ("SUCCESS", "FAILURE", "CANCELED")
     deployment.wait(lambda: all(other["status"] in ended for other in deployment.runs()), PATIENCE)
     assert {other["status"] for other in deployment.runs()} == {"SUCCESS"}, deployment.log()[-4000:]
@@ -94,6 +97,10 @@ def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pyte
             if name == "ticket_replies/batches":
                 page.get_by_role("button", name="Plots").click()
                 _shoot(page, screenshots, "plots")
+        page.goto(f"{deployment.url}/assets/ticket_replies/results?view=checks")
+        page.get_by_text("failed_rows_are_few").first.wait_for()
+        _shoot(page, screenshots, "checks")
+        page.goto(f"{deployment.url}/assets/review_summary")
         page.get_by_text("[Show Markdown]").first.click()
         page.get_by_role("img", name="Reviews by mood").wait_for()
         _shoot(page, screenshots, "chart")
@@ -102,7 +109,7 @@ def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pyte
         page.get_by_text("message_batches_sensor").first.wait_for()
         _shoot(page, screenshots, "automation")
         browser.close()
-    assert len(list(screenshots.glob("*.png"))) == 10
+    assert len(list(screenshots.glob("*.png"))) == 11
 
 
 def _look_at_results(page: Any, table: pd.DataFrame) -> None:
