@@ -78,6 +78,7 @@ def collect_results(
             done.collected.append(report)
             done.problems += [report.problem] if report.problem else []
     done.results = write_results(root, pipeline, partition)
+    done.problems += done.results.problems if done.results is not None else []
     done.problems += apply_retention(root, pipeline, retention)
     return done
 

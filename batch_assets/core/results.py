@@ -56,6 +56,7 @@ class ResultsReport:
         invalid_outputs: rows whose answer does not match the schema.
         refused, truncated: rows whose answer the model refused to give; whose answer was cut off.
         final: every row has its final type.
+        problems: why rows are pending that may not be.
         uri: where the table lies.
     """
 
@@ -73,6 +74,7 @@ class ResultsReport:
     ask_again: int = 0
     final: bool = False
     schema: pa.Schema | None = None
+    problems: list[str] = field(default_factory=list)
 
 
 def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsReport | None:
@@ -140,7 +142,9 @@ class _Join:
 
     @cached_property
     def _held(self) -> HeldRequests:
-        return HeldRequests(self._root, self._holding)
+        held = HeldRequests(self._root, self._holding, may_be_gone=True)
+        self._report.problems += held.problems
+        return held
 
     @property
     def waits(self) -> list[str]:

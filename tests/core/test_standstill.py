@@ -132,3 +132,23 @@ def test_a_run_that_nothing_else_is_under_way_for_ends_with_what_to_do(world: Wo
         run_pipeline(world.root, pipeline, "", watcher)  # type: ignore[arg-type]
     assert watcher.counts[-1] == {"pending": 2, "succeeded": 2}
     assert len(world.accepted()) == 2
+
+
+def test_a_lost_file_that_is_in_flight_does_not_keep_answers_from_the_table(world: World) -> None:
+    """Nobody can tell which of the failed requests it holds: they are pending until its batch ends."""
+    world.emulator.settings(latency=3600)
+    world.emulator.faults([EXPIRED])
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 2}, retry={"max_attempts": 1})
+    first, second, _ = world.send(pipeline).submitted
+    kept = (folder(world, pipeline) / "part-00002.jsonl").rename(world.folder / "kept.jsonl")
+    world.emulator.end_batches(first)
+    world.emulator.end_batches(second)
+    done = world.collect(pipeline)
+    assert done.results is not None and dict(done.results.counts) == {"pending": 4, "succeeded": 2}
+    (problem,) = done.problems
+    assert "part-00002.jsonl is submitted, but it is gone" in problem
+    kept.rename(folder(world, pipeline) / "part-00002.jsonl")
+    done = world.collect(pipeline)
+    assert done.results is not None
+    assert dict(done.results.counts) == {"expired": 2, "pending": 2, "succeeded": 2}
+    assert done.problems == []
