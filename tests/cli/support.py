@@ -64,8 +64,14 @@ class Project:
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """The command from start to end, its output in a pipe."""
+        return self.run_python(*COMMAND, *arguments, env=env)
+
+    def run_python(
+        self, *arguments: str, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Python in the project, from start to end."""
         env = self.env | dict(env or {})
-        return self._python.python(*COMMAND, *arguments, cwd=self.folder, env=env, timeout=DEADLINE)
+        return self._python.python(*arguments, cwd=self.folder, env=env, timeout=DEADLINE)
 
     def run_anew(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """The same in an interpreter that has to import everything, as it does for a user."""
