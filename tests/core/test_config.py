@@ -37,7 +37,7 @@ def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tm
         ({"name": "a-b"}, "name", "letters, digits and underscores"),
         ({"name": ""}, "name", "letters"),
         ({"name": "../x"}, "name", "letters"),
-        ({"dataset": {}}, "dataset", "exactly one of path, files and sql; here are none"),
+        ({"dataset": {}}, "dataset", "exactly one of path, files, sql and asset; here are none"),
         ({"dataset": {"path": "a.csv", "files": "b"}}, "dataset", "here are path and files"),
         ({"dataset": {"path": "a.csv", "sep": ";"}}, "dataset.sep", "fields here: path, files, sql, url_env"),
         ({"dataset": {"path": "a.csv", "url_env": "X"}}, "dataset", "url_env goes with sql, not with path"),
