@@ -23,11 +23,19 @@ def main() -> int:
     parser.add_argument("--benches", type=int, default=BENCHES, help="trials at a time")
     parser.add_argument("--no-dagster", action="store_true", help="leave out daemon, code server and run worker")
     parser.add_argument("--markdown", action="store_true", help="print the table for a page")
-    parser.add_argument("--folder", type=Path, help="where the trials' files lie; default a temporary folder")
+    parser.add_argument("--folder", type=Path, help="where the trials' files lie; default in memory, or TMPDIR")
+    parser.add_argument("--faults-only", action="store_true", help="no kills, only the other faults")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chaos-", dir=given.folder) as folder:
+    memory = Path("/dev/shm")  # a killed process loses nothing that it has written, synced to a disk or not
+    with tempfile.TemporaryDirectory(
+        prefix="chaos-", dir=given.folder or (memory if memory.is_dir() else None)
+    ) as folder:
         lines = run_campaign(
-            Path(folder), kills=given.kills, seed=given.seed, benches=given.benches, dagster=not given.no_dagster
+            Path(folder),
+            kills=0 if given.faults_only else given.kills,
+            seed=given.seed,
+            benches=given.benches,
+            dagster=not (given.no_dagster or given.faults_only),
         )
     bad = [what for line in lines for what in line.bad]
     for what in bad:

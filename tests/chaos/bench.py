@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -16,78 +17,20 @@ import pyarrow.parquet as pq
 
 from batch_assets.emulator import Emulator
 from tests.chaos import work
-from tests.chaos.judge import Accepted, Verdict, accepted_by, judge, same_table
-from tests.chaos.zygote import End, Order, Zygote
+from tests.chaos.trial import Prepared, Trial
+from tests.chaos.zygote import Zygote
 from tests.core.support import CREATE, texts, write_rows
+
+Rules = Sequence[Mapping[str, Any]]
 
 # An API key for each trial gives it a workspace of its own; all of them go to the emulator in one argument.
 _KEYS = 4000
 _SETTLED_SECONDS = 60.0
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A root that has come as far as the beginning of a stage.
-
-    Attributes:
-        key: of the workspace that its batches are in; None as long as it has none.
-        accepted: what the API had accepted by then.
-        ask_again: digests that may be asked once more.
-    """
-
-    folder: Path
-    rows: dict[str, str]
-    max_requests: int
-    key: str | None = None
-    accepted: Accepted = field(default_factory=dict)
-    ask_again: frozenset[str] = frozenset()
-
-
-class Trial:
-    """A root of its own, a workspace of its own, and child processes that work in them."""
-
-    def __init__(self, bench: Bench, prepared: Prepared, folder: Path, key: str, grace: float) -> None:
-        self._bench, self._prepared, self.folder, self.key = bench, prepared, folder, key
-        self.root = folder / "root"
-        self._since = len(bench.emulator.log())
-        self._env = {
-            "ANTHROPIC_BASE_URL": bench.emulator.url,
-            "ANTHROPIC_API_KEY": key,
-            "BATCH_ASSETS_RECONCILE_GRACE": str(grace),
-        }
-
-    def order(self, task: str, **options: Any) -> Order:
-        """Work in this trial's root."""
-        dataset, most = str(self._prepared.folder), self._prepared.max_requests
-        return Order(task, str(self.folder), dataset, most, self._env, **options)
-
-    def run(self, task: str, **options: Any) -> End:
-        """Runs a child process to its end, and waits for what it left under way at the server."""
-        end = self._bench.zygote.run(self.order(task, **options))
-        if end.killed:
-            self._bench.settle()
-        return end
-
-    def accepted(self) -> dict[str, list[str]]:
-        """What the API accepted in this trial."""
-        return accepted_by(self._bench.emulator, self.key, self._since)
-
-    def finish(self, *, from_dataset: bool, foreign: Sequence[str] = ()) -> Verdict:
-        """Goes on in a new process to the last row, does everything once more, and judges.
-
-        Args:
-            foreign: ids of batches that somebody else submitted to the workspace.
-        """
-        end = self.run("finish from the dataset" if from_dataset else "finish")
-        accepted = {batch: ids for batch, ids in self.accepted().items() if batch not in foreign}
-        prepared = self._prepared
-        known = {**prepared.accepted, **accepted}
-        verdict = judge(self.root, work.NAME, prepared.rows, known, prepared.ask_again)
-        if end.failed:
-            verdict.problems.append(f"it could not be finished:\n{end.log}")
-        elif not same_table(self.folder / work.FIRST_TABLE, self.root / work.NAME / "results" / "results.parquet"):
-            verdict.problems.append("a rerun changed the table")
-        return verdict
+LONG_ROWS = "requests, with two long rows"
+MANY_ROWS = "requests, with many rows"
+LARGE_ROWS = "requests, with many large rows"
+"""Stages to prepare: nothing but a dataset, of requests that differ in size, of 30 in each file, of 900 in each
+file and as large as the ledger."""
 
 
 class Bench:
@@ -102,14 +45,13 @@ class Bench:
         self._folder = folder
         keys = {f"k{number}": f"k{number}" for number in range(_KEYS)}
         self.emulator = Emulator(state=folder / "emulator", latency=latency, workspaces=keys)
-        self.zygote = Zygote()
         self._numbers = count()
         self._prepared: dict[str, Prepared] = {}
 
     def __enter__(self) -> Bench:
         with ExitStack() as stack:
             stack.enter_context(self.emulator)
-            stack.enter_context(self.zygote)
+            self.zygote = stack.enter_context(Zygote(self.emulator.url))
             self._opened = stack.pop_all()
         return self
 
@@ -141,6 +83,40 @@ class Bench:
         finally:
             shutil.rmtree(folder)
 
+    @contextmanager
+    def faults(self, rules: Rules) -> Iterator[Callable[[], int]]:
+        """Puts rules in force for the block. Gives a function that says how many calls the first has struck."""
+        self.emulator.faults(rules)
+        struck = 0
+
+        def so_far() -> int:
+            now = self.emulator.control("faults")
+            return now[0]["hits"] if now else struck
+
+        try:
+            yield so_far
+        finally:
+            struck = so_far()
+            self.emulator.reset_faults()
+
+    @contextmanager
+    def settings(self, **values: Any) -> Iterator[None]:
+        """Other settings of the emulator for the block."""
+        before = self.emulator.settings()
+        self.emulator.settings(**values)
+        try:
+            yield
+        finally:
+            self.emulator.settings(**{name: before[name] for name in values})
+
+    def calls(self) -> Counter[str]:
+        """API calls so far, by method and path template."""
+        return Counter(self.emulator.requests())
+
+    def other_key(self) -> str:
+        """A key of a workspace of its own."""
+        return f"k{next(self._numbers)}"
+
     def settle(self) -> None:
         """Waits until the server has dealt with everything that was sent to it before.
 
@@ -167,6 +143,9 @@ class Bench:
     def _prepare(self, stage: str) -> Prepared:
         before = {
             "requests": (),
+            LONG_ROWS: (),
+            MANY_ROWS: (),
+            LARGE_ROWS: (),
             "batches": ("requests",),
             "collection": ("requests", "batches"),
             "results": ("requests", "batches", "collection"),
@@ -174,7 +153,13 @@ class Bench:
         }[stage]
         # Results of a stage that downloads are more than one read of a socket.
         rows, most = (texts(240), 120) if stage == "collection" else (texts(5), 2)
-        folder = self._folder / f"before-{stage}"
+        if stage == LONG_ROWS:
+            rows |= {key: f"{rows[key]} {'long ' * 200}" for key in ("row-1", "row-4")}
+        elif stage == MANY_ROWS:
+            rows, most = texts(60), 30
+        elif stage == LARGE_ROWS:
+            rows, most = {key: f"{text} {os.urandom(300).hex()}" for key, text in texts(1000).items()}, 900
+        folder = self._folder / f"before-{len(self._prepared)}"
         folder.mkdir()
         write_rows(folder / "rows.jsonl", rows)
         start = Prepared(folder, rows, most)

@@ -10,9 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.chaos import api_faults, kills
+from tests.chaos import kills
 from tests.chaos.bench import Bench
 from tests.chaos.deployment_kills import run_deployment_kills
+from tests.chaos.faults import Case, cases, run_case
 from tests.chaos.judge import Verdict
 from tests.chaos.table import Line
 
@@ -68,7 +69,7 @@ def run_campaign(folder: Path, *, kills: int | None, seed: int, benches: int, da
     Args:
         folder: empty; what the trials leave.
         kills: of the process, by position and at random times, however long it takes; None: at every position
-            and `RANDOM_KILLS` at random times, as far as `MINUTES` go.
+            and `RANDOM_KILLS` at random times, as far as `MINUTES` go; the other faults are tried all and first.
         benches: trials at a time.
         dagster: kill daemon, code server and run worker too.
 
@@ -123,9 +124,17 @@ class _Trials:
             self._planned.set()
 
     def _plan(self, bench: Bench) -> None:
-        for fault in (*kills.STAGES.values(), kills.RANDOM, *(case.fault for case in api_faults.cases())):
+        kinds = () if self._wanted == 0 else (*kills.STAGES.values(), kills.RANDOM)
+        for fault in (*kinds, *(case.fault for case in cases())):
             self._counting.expect(fault)
-        self._faults.extend((case.fault, _fault(case)) for case in api_faults.cases())
+        self._faults.extend((case.fault, _fault(case)) for case in cases())
+        if self._wanted == 0:
+            self._at_random = 0
+        else:
+            self._plan_kills(bench)
+        self._planned.set()
+
+    def _plan_kills(self, bench: Bench) -> None:
         counted = {stage: len(kills.positions(bench, stage)) for stage in kills.STAGES}
         self._counting.say(f"kill positions: {counted}")
         places = [(stage, position) for stage, count in counted.items() for position in range(1, count + 1)]
@@ -134,14 +143,13 @@ class _Trials:
             self._at_random = max(min(RANDOM_KILLS, self._wanted // 2), self._wanted - len(places))
             places = places[: self._wanted - self._at_random]
         self._positions.extend((kills.STAGES[stage], _kill_at(stage, at)) for stage, at in places)
-        self._planned.set()
 
     def _next_jobs(self) -> Iterator[Job]:
         while not self._failed and time.monotonic() < self._deadline:
             try:
                 if self._faults:
                     yield self._faults.popleft()
-                elif self._counting.tried(kills.RANDOM) < self._at_random:
+                elif self._at_random and self._counting.tried(kills.RANDOM) < self._at_random:
                     yield kills.RANDOM, _kill_at_random(self._chosen.getrandbits(32))
                 else:
                     yield self._positions.popleft()
@@ -150,8 +158,8 @@ class _Trials:
                     return
 
 
-def _fault(case: api_faults.Case) -> Callable[[Bench], Outcome]:
-    return lambda bench: api_faults.run_case(bench, case)
+def _fault(case: Case) -> Callable[[Bench], Outcome]:
+    return lambda bench: run_case(bench, case)
 
 
 def _kill_at(stage: str, position: int) -> Callable[[Bench], Outcome]:

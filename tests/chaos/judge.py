@@ -18,6 +18,7 @@ _DIGEST_CHARACTERS = 22
 
 Accepted = Mapping[str, list[str]]
 """Batch id -> the custom_ids it was accepted with."""
+NOTHING: Mapping[str, str] = {}
 
 
 @dataclass
@@ -56,7 +57,14 @@ def _custom_ids(body: Path) -> list[str]:
 
 
 def judge(
-    root: Path, pipeline: str, rows: Mapping[str, str], accepted: Accepted, ask_again: Collection[str] = ()
+    root: Path,
+    pipeline: str,
+    rows: Mapping[str, str],
+    accepted: Accepted,
+    *,
+    ask_again: Collection[str] = (),
+    ends: Mapping[str, str] = NOTHING,
+    reported: bool = False,
 ) -> Verdict:
     """Compares what lies under a root with what the API accepted.
 
@@ -64,29 +72,49 @@ def judge(
         rows: the dataset, row key -> text.
         accepted: every batch of ours, whoever sent it.
         ask_again: digests, as in custom_ids, that may be accepted once more, because they failed in passing.
+        ends: as `rows_lost`.
+        reported: the fault may cost a batch that is paid twice, if the ledger says so of it.
     """
     verdict = Verdict()
-    verdict.lost = rows_lost(root / pipeline / "results" / "results.parquet", rows)
-    asked = Counter(custom_id[-_DIGEST_CHARACTERS:] for ids in accepted.values() for custom_id in ids)
+    verdict.lost = rows_lost(root / pipeline / "results" / "results.parquet", rows, ends)
+    told = _batches(root / "ledger.db", "paid_twice") if reported else set()
+    asked, asked_again = _digests(accepted, told, without=True), _digests(accepted, told)
     verdict.twice = sum(max(0, times - 1 - (digest in ask_again)) for digest, times in asked.items())
-    verdict.orphaned = len(set(accepted) - _known_batches(root / "ledger.db"))
+    if untrue := asked_again.keys() - asked.keys():
+        verdict.problems.append(f"{len(untrue)} requests are reported as paid twice, and were accepted once")
+    verdict.orphaned = len(set(accepted) - _batches(root / "ledger.db", "file_id is not null"))
     leftovers = sorted(str(path.relative_to(root)) for path in root.rglob("*.tmp"))
     if leftovers:
         verdict.problems.append(f"left over: {', '.join(leftovers)}")
     return verdict
 
 
-def rows_lost(results: Path, rows: Mapping[str, str]) -> int:
-    """Rows of the dataset that are not in a table exactly once with their own answer, and rows too many."""
+def _digests(accepted: Accepted, batches: Collection[str], *, without: bool = False) -> Counter[str]:
+    """How often each digest was accepted in these batches, or in all others."""
+    chosen = (ids for batch, ids in accepted.items() if (batch in batches) != without)
+    return Counter(custom_id[-_DIGEST_CHARACTERS:] for ids in chosen for custom_id in ids)
+
+
+def rows_lost(results: Path, rows: Mapping[str, str], ends: Mapping[str, str] = NOTHING) -> int:
+    """Rows of the dataset that are not in a table exactly once as they should be, and rows too many.
+
+    A row should have its own answer.
+
+    Args:
+        ends: for the rows that should not, how they must have ended: their result_type, or with an error
+            result_type/error_type.
+    """
     if not results.exists():
         return len(rows)
     found: Counter[str] = Counter()
     right: set[str] = set()
-    for row in pq.read_table(results, columns=["id", "result_type", "response_text"]).to_pylist():
+    columns = ["id", "result_type", "response_text", "error_type"]
+    for row in pq.read_table(results, columns=columns).to_pylist():
         found[row["id"]] += 1
         # The emulator's answer names the text that it answers.
         own = f"to text {text_digest(rows.get(row['id'], ''))}:"
-        if row["result_type"] == "succeeded" and own in row["response_text"]:
+        end = f"{row['result_type']}/{row['error_type']}" if row["error_type"] else row["result_type"]
+        if end == ends.get(row["id"], "succeeded") and (end != "succeeded" or own in row["response_text"]):
             right.add(row["id"])
     return sum(found[key] != 1 or key not in right for key in rows) + len(found.keys() - rows.keys())
 
@@ -96,6 +124,6 @@ def same_table(first: Path, second: Path) -> bool:
     return first.exists() and second.exists() and pq.read_table(first).equals(pq.read_table(second))
 
 
-def _known_batches(ledger: Path) -> set[str]:
+def _batches(ledger: Path, which: str) -> set[str]:
     with closing(sqlite3.connect(ledger)) as database:
-        return {row[0] for row in database.execute("select id from batch where file_id is not null")}
+        return {row[0] for row in database.execute(f"select id from batch where {which}")}

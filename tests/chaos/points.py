@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
@@ -45,23 +46,26 @@ _CODES = {
     pq.ParquetWriter.close.__code__: "ParquetWriter.close",
 }
 _BEFORE = ("call", "c_call")
+_LOOK_SECONDS = 0.005
 
 
 class Points:
-    """Counts the kill positions of this process, and kills it at one of them.
+    """Counts the kill positions of this process, and kills or holds it at one of them.
 
     Args:
         kill_at: number of the position, from 1; or two names: the first position of the second name that comes
             after one of the first; None to only count.
         last_words: a file that gets the position's name just before the end.
+        go_on: a file. The process is not killed but waits until this exists: its parent freezes it meanwhile.
+            It does so at the next position where it holds no lock on the ledger, which would freeze with it.
 
     Attributes:
         names: what stands at each position passed so far.
     """
 
-    def __init__(self, kill_at: int | Sequence[str] | None, last_words: Path) -> None:
+    def __init__(self, kill_at: int | Sequence[str] | None, last_words: Path, go_on: Path | None = None) -> None:
         self.names: list[str] = []
-        self._kill_at, self._last_words = kill_at, last_words
+        self._kill_at, self._last_words, self._go_on = kill_at, last_words, go_on
         self._writing: set[int] = set()  # threads inside a transaction that writes
         self._statement: dict[int, bool] = {}  # threads inside an execute: whether it counts
 
@@ -89,13 +93,24 @@ class Points:
             return
         self.names.append(f"{'before' if before else 'after'} {name}")
         if self._is_due():
+            self._kill_at = None
             sys.setprofile(None)
             self._last_words.write_text(self.names[-1])
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self._go_on is None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            else:
+                while not self._go_on.exists():
+                    time.sleep(_LOOK_SECONDS)
 
     def _is_due(self) -> bool:
-        if self._kill_at is None or isinstance(self._kill_at, int):
-            return len(self.names) == self._kill_at
+        if self._go_on is not None and self._writing:
+            return False
+        if self._kill_at is None:
+            return False
+        if isinstance(self._kill_at, int):
+            return len(self.names) == self._kill_at or (
+                self._go_on is not None and len(self.names) > self._kill_at
+            )
         begins, ends = self._kill_at
         return self.names[-1] == ends and begins in self.names
 

@@ -12,14 +12,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.emulator import text_digest
-from tests.chaos import api_faults, kills
+from tests.chaos import kills
 from tests.chaos.bench import Bench
+from tests.chaos.faults import GROUPS, cases, run_case
+from tests.chaos.faults.case import post
 from tests.chaos.judge import Verdict, rows_lost
 from tests.chaos.table import Line, as_markdown, as_text
 from tests.core.support import CREATE, texts
 
-POSITIONS = 4
+POSITIONS = 3
 """Of each stage: one in each part of it."""
+GROUPS_TRIED = 5
+"""Of the groups of faults, others in every run."""
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +80,24 @@ def test_nothing_is_left_over_of_a_file_that_was_being_written(
 def test_killed_at_random_times(bench: Bench) -> None:
     chosen = random.Random()
     killed = 0
-    while killed < 4:
+    while killed < 3:
         verdict, where, kill = kills.kill_at_random(bench, chosen.getrandbits(32), most=3)
         assert verdict.good, f"{where}: {verdict}"
         killed += kill
 
 
-@pytest.mark.parametrize("fault", sorted({case.fault for case in api_faults.cases()}))
-def test_one_place_of_each_fault_of_the_api(bench: Bench, fault: str) -> None:
-    case = random.choice([case for case in api_faults.cases() if case.fault == fault])
-    verdict, where, struck = api_faults.run_case(bench, case)
-    assert struck, where
-    assert verdict.good, f"{where}: {verdict}"
+@pytest.mark.parametrize("number", range(GROUPS_TRIED))
+def test_one_place_of_a_fault_of_some_groups(bench: Bench, number: int) -> None:
+    case = random.choice(list(random.choice(list(GROUPS.values()))()))
+    verdict, where, struck = run_case(bench, case)
+    assert struck, f"{case.fault}: {where}"
+    assert verdict.good, f"{case.fault}: {where}: {verdict}"
+
+
+def test_every_fault_has_a_line_of_its_own_and_every_place_a_name_of_its_own() -> None:
+    found = [(case.fault, case.where) for case in cases()]
+    assert len(found) == len(set(found))
+    assert not any("|" in fault for fault, _ in found)
 
 
 def test_the_judge_sees_a_request_paid_twice_and_an_orphan(bench: Bench) -> None:
@@ -96,7 +106,7 @@ def test_the_judge_sees_a_request_paid_twice_and_an_orphan(bench: Bench) -> None
         assert trial.finish(from_dataset=True).good
         (batch, *_) = trial.accepted()
         body = (bench.emulator.state / "bodies" / f"{batch}.json").read_bytes()
-        api_faults.post(bench.emulator.url, trial.key, body)
+        post(bench, trial, body)
         verdict = trial.finish(from_dataset=True)
         assert (verdict.lost, verdict.twice, verdict.orphaned) == (0, 2, 1)
 
@@ -120,7 +130,7 @@ def test_the_judge_sees_a_create_that_is_simply_repeated(bench: Bench) -> None:
 
 def _row(key: str, text: str, **other: Any) -> dict[str, Any]:
     own = f"An emulated reply to text {text_digest(text)}: {text}"
-    return {"id": key, "result_type": "succeeded", "response_text": own} | other
+    return {"id": key, "result_type": "succeeded", "response_text": own, "error_type": None} | other
 
 
 @pytest.mark.parametrize(
@@ -138,6 +148,21 @@ def test_what_counts_as_a_lost_row(tmp_path: Path, rows: list[dict[str, Any]], l
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")
     assert rows_lost(tmp_path / "results.parquet", texts(2)) == lost
     assert rows_lost(tmp_path / "nothing.parquet", texts(2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("end", "lost"),
+    [
+        ({"result_type": "canceled"}, 0),
+        ({"result_type": "canceled", "error_type": "odd"}, 1),
+        ({"result_type": "expired"}, 1),
+        ({}, 1),
+    ],
+)
+def test_a_row_that_should_end_otherwise_must_end_so(tmp_path: Path, end: dict[str, str], lost: int) -> None:
+    rows = [_row("row-0", "the text of row 0"), _row("row-1", "the text of row 1", **end)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")
+    assert rows_lost(tmp_path / "results.parquet", texts(2), {"row-1": "canceled"}) == lost
 
 
 def test_the_table_shows_what_went_wrong() -> None:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results
-from batch_assets.core.config import Pipeline
+from batch_assets.core.config import KEEP_EVERYTHING, Pipeline, RetentionConfig
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import batches
 from batch_assets.core.poll import poll
@@ -24,6 +25,9 @@ NAME = "asked"
 # Where the first end of a trial is kept, beside its root, to be compared with the table after the rerun.
 FIRST_TABLE = "first.parquet"
 _DEADLINE = 90.0
+# A look that gets no answer is over in about this many seconds.
+_LOOK_SECONDS = 3.0
+_AT_ONCE = RetentionConfig(batches_days=0, request_files_days=0)
 
 
 def pipeline_in(folder: Path, max_requests: int) -> Pipeline:
@@ -52,13 +56,45 @@ def results(root: Root, pipeline: Pipeline) -> None:
     write_results(root, pipeline.name)
 
 
-def chain(root: Root, pipeline: Pipeline) -> None:
-    """Everything from the dataset on, as a person asks for it."""
-    build_requests(root, pipeline)
+def look(root: Root, pipeline: Pipeline) -> None:
+    """What a sensor's tick asks of the API, which has little time for it."""
+    for problem in poll(root, now=True, budget=_LOOK_SECONDS).problems:
+        print(problem)
+
+
+def tick(root: Root, pipeline: Pipeline) -> None:
+    """What the sensor asks for, once."""
+    submit_batches(root, pipeline.name, unattended=True)
+    look(root, pipeline)
+    for problem in collect_results(root, pipeline.name).problems:
+        print(problem)
+
+
+def cancel_all(root: Root, pipeline: Pipeline) -> None:
+    """A person cancels the pipeline."""
+    print(cancel(root, pipeline.name))
+
+
+def as_a_person(root: Root, pipeline: Pipeline) -> None:
+    """Everything that is left, as a person asks for it."""
     unattended(root, pipeline, by_person=True)
 
 
-def unattended(root: Root, pipeline: Pipeline, *, by_person: bool = False) -> None:
+def chain(root: Root, pipeline: Pipeline) -> None:
+    """Everything from the dataset on, as a person asks for it."""
+    build_requests(root, pipeline)
+    as_a_person(root, pipeline)
+
+
+def clearing(root: Root, pipeline: Pipeline) -> None:
+    """The chain of a pipeline that keeps nothing it does not need: no batch at the API, no request file."""
+    build_requests(root, pipeline)
+    unattended(root, pipeline, by_person=True, retention=_AT_ONCE)
+
+
+def unattended(
+    root: Root, pipeline: Pipeline, *, by_person: bool = False, retention: RetentionConfig = KEEP_EVERYTHING
+) -> None:
     """What the sensor asks for, until every row has its final type."""
     end = time.monotonic() + _DEADLINE
     while True:
@@ -66,7 +102,7 @@ def unattended(root: Root, pipeline: Pipeline, *, by_person: bool = False) -> No
         try:
             submit_batches(root, pipeline.name, unattended=not by_person)
             poll(root, now=True)
-            done = collect_results(root, pipeline.name)
+            done = collect_results(root, pipeline.name, retention=retention)
             with root.ledger.read() as tx:
                 under_way = batches.in_state(tx, "open", "ended", pipeline=pipeline.name)
             if done.results is not None and done.results.final and not under_way:
@@ -97,8 +133,13 @@ TASKS: dict[str, Callable[[Root, Pipeline], Any]] = {
     "collection": collection,
     "results": results,
     "retry": submit,
+    "look": look,
+    "tick": tick,
+    "cancel": cancel_all,
     "chain": chain,
+    "clearing": clearing,
     "unattended": unattended,
     "finish": _and_again(unattended),
+    "finish by a person": _and_again(as_a_person),
     "finish from the dataset": _and_again(chain),
 }

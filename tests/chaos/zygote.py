@@ -1,7 +1,8 @@
 """A process that has imported everything once and forks a child for each piece of work.
 
 A fresh interpreter needs seconds to import what a stage uses, a fork milliseconds; the child is a process of
-its own all the same. Orders and answers are lines of JSON on standard input and output.
+its own all the same. So that it need not import and compute anew what every process comes to, the zygote has gone
+through all stages itself. Orders and answers are lines of JSON on standard input and output.
 """
 
 from __future__ import annotations
@@ -9,23 +10,31 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
+import time
 import traceback
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from itertools import count
 from pathlib import Path
-
-import anthropic
+from typing import Any
 
 from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
 from tests.chaos import work
 from tests.chaos.points import Points
+from tests.core.support import texts, write_rows
 
 # Leases must run out soon, and a slow machine must still renew them in time.
 LEASE_SECONDS = 0.5
 _LOG_SHOWN = 1500  # characters
-_LOG, _REPORT, _LAST_WORDS = "child.log", "child.json", "killed-at.txt"
+_LOG, _REPORT, _LAST_WORDS, _GO_ON = "child.log", "child.json", "killed-at.txt", "go-on"
+_LOOK_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -38,8 +47,10 @@ class Order:
         dataset: folder of the dataset.
         env: variables that the child sees besides the zygote's own.
         kill_at: the kill position, as `Points` takes it; None: at none of them.
+        freeze: it is held at that position instead of killed.
         count: report the positions passed.
         kill_after: seconds after which it is killed, wherever it is; None: never.
+        largest_file: bytes beyond which it can write no file, as on a full disk; None: any.
     """
 
     task: str
@@ -48,8 +59,10 @@ class Order:
     max_requests: int
     env: dict[str, str] = field(default_factory=dict)
     kill_at: int | tuple[str, str] | None = None
+    freeze: bool = False
     count: bool = False
     kill_after: float | None = None
+    largest_file: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,21 +83,77 @@ class End:
     points: tuple[str, ...] = ()
 
 
+class Child:
+    """A child process under way."""
+
+    def __init__(self, zygote: Zygote, order: Order, own: Path) -> None:
+        self._zygote, self._order, self._own = zygote, order, own
+        self.pid = int(zygote.ask(fork=asdict(order), own=str(own))["pid"])
+
+    def wait(self) -> End:
+        """Waits for its end."""
+        status = int(self._zygote.ask(wait=self.pid, kill_after=self._order.kill_after)["status"])
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        points = json.loads((self._own / _REPORT).read_text()) if self._order.count and status == 0 else ()
+        log = (self._own / _LOG).read_text()[-_LOG_SHOWN:] if (self._own / _LOG).exists() else ""
+        return End(killed, not killed and status != 0, log, self._last_words(), tuple(points))
+
+    def kill(self) -> None:
+        """Its number is its own until `wait` was called."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def freeze(self) -> str:
+        """Waits until it is held at its position, and freezes it there.
+
+        Returns:
+            The position's name; "" when the child ended before it came to it.
+        """
+        last_words = self._own / _LAST_WORDS
+        while not (last_words.exists() and last_words.read_text()):
+            if self._zygote.ask(look=self.pid)["ended"]:
+                return ""
+            time.sleep(_LOOK_SECONDS)
+        # Not while its leases are renewed: SQLite's lock would freeze with it.
+        with closing(sqlite3.connect(Path(self._order.folder) / "root" / "ledger.db", timeout=30)) as ledger:
+            ledger.execute("BEGIN IMMEDIATE")
+            os.kill(self.pid, signal.SIGSTOP)
+            self._zygote.ask(stopped=self.pid)
+        return self._last_words()
+
+    def wake(self) -> None:
+        """Lets it go on from where it was frozen."""
+        (self._own / _GO_ON).touch()
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _last_words(self) -> str:
+        path = self._own / _LAST_WORDS
+        return path.read_text() if path.exists() else ""
+
+
 class Zygote:
-    """The process, as its parent sees it. A context manager; one order at a time."""
+    """The process, as its parent sees it. A context manager; for one thread.
+
+    Args:
+        url: of the emulator that it goes through all stages with.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
 
     def __enter__(self) -> Zygote:
         env = {name: value for name, value in os.environ.items() if not name.startswith("ANTHROPIC_")}
         env = {name: value for name, value in env.items() if not name.startswith("BATCH_ASSETS_")}
-        env |= {"BATCH_ASSETS_LEASE_SECONDS": str(LEASE_SECONDS), "NO_PROXY": "127.0.0.1"}
+        env |= {"NO_PROXY": "127.0.0.1"}
+        self._numbers = count()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.zygote"],
+            [sys.executable, "-m", "tests.chaos.zygote", self._url],
             env=env,
             cwd=Path(__file__).parents[2],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._answer()  # it is ready: its own calls meet no fault
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -93,78 +162,112 @@ class Zygote:
         self._process.wait()
         self._process.stdout.close()
 
-    def run(self, order: Order) -> End:
-        """Forks a child and waits for its end."""
-        folder = Path(order.folder)
-        status = self._status(order)
-        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-        points = json.loads((folder / _REPORT).read_text()) if order.count and status == 0 else ()
-        last_words = folder / _LAST_WORDS
-        killed_at = last_words.read_text() if last_words.exists() else ""
-        last_words.unlink(missing_ok=True)
-        log = (folder / _LOG).read_text()[-_LOG_SHOWN:] if (folder / _LOG).exists() else ""
-        return End(killed, not killed and status != 0, log, killed_at, tuple(points))
+    def start(self, order: Order) -> Child:
+        """Forks a child."""
+        own = Path(order.folder) / f"process-{next(self._numbers)}"
+        own.mkdir()
+        return Child(self, order, own)
 
-    def _status(self, order: Order) -> int:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(json.dumps(asdict(order)), file=self._process.stdin, flush=True)
+    def ask(self, **order: Any) -> dict[str, Any]:
+        """Sends an order; returns the answer."""
+        assert self._process.stdin is not None
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError("the zygote is gone")
-        return int(json.loads(answer)["status"])
+        found: dict[str, Any] = json.loads(answer)
+        return found
 
 
-def main() -> None:
+def main(url: str) -> None:
     """Takes orders until standard input ends."""
-    # What the core imports at the first call to the API.
-    anthropic.Anthropic(api_key="none", http_client=anthropic.DefaultHttpxClient()).close()
+    _warm_up(url)
+    os.environ["BATCH_ASSETS_LEASE_SECONDS"] = str(LEASE_SECONDS)
     gc.collect()
     gc.freeze()
+    print(json.dumps({}), flush=True)
     for line in sys.stdin:
-        print(json.dumps({"status": _fork(Order(**json.loads(line)))}), flush=True)
+        print(json.dumps(_obey(json.loads(line))), flush=True)
 
 
-def _fork(order: Order) -> int:
-    """The child's wait status."""
+def _warm_up(url: str) -> None:
+    """Goes through all stages once. Nothing of it is left open, no thread runs on."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {"BATCH_ASSETS_ROOT": f"{folder}/root", "BATCH_ASSETS_EMULATOR": url}
+        env["BATCH_ASSETS_RECONCILE_GRACE"] = "0"
+        write_rows(Path(folder, "rows.jsonl"), texts(5))
+        with Root(Settings.from_env(env)) as root:
+            work.TASKS["finish from the dataset"](root, work.pipeline_in(Path(folder), 2))
+
+
+def _obey(order: dict[str, Any]) -> dict[str, Any]:
+    if "fork" in order:
+        return {"pid": _fork(Order(**order["fork"]), Path(order["own"]))}
+    if "look" in order:
+        found = os.waitid(os.P_PID, order["look"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return {"ended": found is not None}
+    if "stopped" in order:
+        os.waitid(os.P_PID, order["stopped"], os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        return {}
+    return {"status": _wait(order["wait"], order["kill_after"])}
+
+
+def _fork(order: Order, own: Path) -> int:
     child = os.fork()
     if child == 0:
-        _be_child(order)
-    if order.kill_after is not None:
+        _be_child(order, own)
+    return child
+
+
+def _wait(child: int, kill_after: float | None) -> int:
+    """The child's wait status."""
+    if kill_after is not None:
         signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
-        signal.setitimer(signal.ITIMER_REAL, order.kill_after)
+        signal.setitimer(signal.ITIMER_REAL, kill_after)
     # Its end is seen before it is reaped: the alarm never meets another process of that number.
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     signal.setitimer(signal.ITIMER_REAL, 0)
     return os.waitpid(child, 0)[1]
 
 
-def _be_child(order: Order) -> None:
+def _be_child(order: Order, own: Path) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    folder = Path(order.folder)
     code = 1
     try:
-        log = os.open(folder / _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        log = os.open(own / _LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         nothing = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
-        os.environ.update(order.env, BATCH_ASSETS_ROOT=str(folder / "root"))
+        os.environ.update(order.env, BATCH_ASSETS_ROOT=str(Path(order.folder) / "root"))
         pipeline = work.pipeline_in(Path(order.dataset), order.max_requests)
-        points = Points(order.kill_at, folder / _LAST_WORDS)
+        points = Points(order.kill_at, own / _LAST_WORDS, own / _GO_ON if order.freeze else None)
         if order.kill_at is not None or order.count:
             points.install()
+        _limit_files(order.largest_file)
         with Root.from_env() as root:
             work.TASKS[order.task](root, pipeline)
+        _limit_files(None)
         points.remove()
         if order.count:
-            (folder / _REPORT).write_text(json.dumps(points.names))
+            (own / _REPORT).write_text(json.dumps(points.names))
         code = 0
     except BaseException:
         sys.setprofile(None)
+        _limit_files(None)
         traceback.print_exc()
     finally:
         sys.stderr.flush()
         os._exit(code)
 
 
+def _limit_files(size: int | None) -> None:
+    most = resource.RLIM_INFINITY if size is None else size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
+
+
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -63,6 +63,14 @@ def test_a_lease_is_released_when_its_block_fails(ledger: Ledger) -> None:
         pass
 
 
+def test_a_file_that_is_gone_because_another_took_over_is_a_lost_lease(ledger: Ledger) -> None:
+    with pytest.raises(FileNotFoundError), leases.hold(ledger, "a"):
+        raise FileNotFoundError
+    with pytest.raises(LeaseLostError, match="taken over a"), leases.hold(ledger, "a", seconds=3600):
+        _expire(ledger, "a")
+        raise FileNotFoundError
+
+
 def test_an_expired_lease_goes_to_the_next_and_its_first_holder_may_record_nothing(ledger: Ledger) -> None:
     first = leases.try_take(ledger, "a")
     assert first is not None

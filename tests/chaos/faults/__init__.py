@@ -1,0 +1,43 @@
+"""The faults of the campaign besides kills, in groups, each at several places, through the same judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from tests.chaos.faults import (
+    create,
+    disk,
+    endings,
+    freezes,
+    ledger,
+    looks,
+    reconciling,
+    refusals,
+    results,
+    together,
+    workspace,
+)
+from tests.chaos.faults.case import Case, run_case
+
+__all__ = ["GROUPS", "Case", "cases", "run_case"]
+
+GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
+    "create": create.cases,
+    "refusals": refusals.cases,
+    "reconciling": reconciling.cases,
+    "workspace": workspace.cases,
+    "looks": looks.cases,
+    "results": results.cases,
+    "endings": endings.cases,
+    "freezes": freezes.cases,
+    "together": together.cases,
+    "ledger": ledger.cases,
+    "disk": disk.cases,
+}
+"""Groups of faults by name."""
+
+
+def cases() -> Iterator[Case]:
+    """All of them."""
+    for group in GROUPS.values():
+        yield from group()

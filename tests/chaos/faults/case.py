@@ -1,0 +1,126 @@
+"""What a fault of the campaign is: a line of the table, a place, and a trial that it strikes."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from tests.chaos.bench import Bench, Rules
+from tests.chaos.judge import Verdict
+from tests.chaos.trial import Trial
+from tests.core.support import BATCHES, params
+
+RETRIEVE = {"method": "GET", "path": f"{BATCHES}/msgbatch_{'?' * 24}"}
+# Both ways of looking at batches.
+LOOKS = {"method": "GET", "path": f"{BATCHES}*"}
+
+Tried = tuple[Verdict, int]
+"""The verdict, and how often the fault struck."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault at one place.
+
+    Attributes:
+        fault: the line of the table.
+        where: its place, in words.
+        trial: makes the trial.
+    """
+
+    fault: str
+    where: str
+    trial: Callable[[Bench], Tried]
+
+
+def run_case(bench: Bench, case: Case) -> tuple[Verdict, str, int]:
+    """Runs a trial: (verdict, the fault's place, how often it struck)."""
+    verdict, struck = case.trial(bench)
+    return verdict, case.where, struck
+
+
+def rule(call: Mapping[str, Any], action: Mapping[str, Any], **which: Any) -> dict[str, Any]:
+    """A rule of the emulator: what is to go wrong with which calls."""
+    return {"match": {**call, **which}, "action": action}
+
+
+def error(kind: str, message: str, **more: Any) -> dict[str, Any]:
+    """The body of an error as the API words it."""
+    return {"type": "error", "error": {"type": kind, "message": message, **more}}
+
+
+def through(rules: Rules, stage: str = "requests", grace: float = 0.0, **judged: Any) -> Callable[[Bench], Tried]:
+    """A trial that goes from a stage to the end while rules are in force; the first one's hits count.
+
+    Args:
+        judged: as `Trial.verdict`.
+    """
+
+    def trial(bench: Bench) -> Tried:
+        with bench.trial(bench.prepared(stage), grace) as trial, bench.faults(rules) as struck:
+            verdict = trial.finish(from_dataset=stage == "requests", **judged)
+            return verdict, struck()
+
+    return trial
+
+
+def key_of(custom_id: str) -> str:
+    """The row key of a request of the campaign's datasets."""
+    return custom_id[:-23]
+
+
+def digest_of(custom_id: str) -> str:
+    return custom_id[-22:]
+
+
+def submit_as_somebody_else(bench: Bench, trial: Trial, count: int) -> None:
+    """A batch of that many requests in the trial's workspace that is none of ours."""
+    requests = [{"custom_id": f"theirs-{number}", "params": params("theirs")} for number in range(count)]
+    trial.foreign.append(post(bench, trial, json.dumps({"requests": requests}).encode()))
+
+
+def post(bench: Bench, trial: Trial, body: bytes) -> str:
+    """Submits a batch behind the ledger's back; returns its id."""
+    # The API takes the path with a slash too, and rules that match creates do not.
+    return str(orjson.loads(call(f"{bench.emulator.url}{BATCHES}/", trial.key, body))["id"])
+
+
+def result_lines(bench: Bench, trial: Trial, batch_id: str) -> list[dict[str, Any]]:
+    """A batch's result lines as anybody with the key gets them now, without those that are no JSON."""
+    content = call(f"{bench.emulator.url}{BATCHES}/{batch_id}/results", trial.key)
+    lines = []
+    for line in content.split(b"\n"):
+        with suppress(orjson.JSONDecodeError):
+            lines.append(orjson.loads(line))
+    return lines
+
+
+def failed_in(bench: Bench, trial: Trial) -> set[str]:
+    """The digests of the trial's requests that did not succeed once."""
+    return {
+        digest_of(line["custom_id"])
+        for batch_id in ended(bench, trial)
+        for line in result_lines(bench, trial, batch_id)
+        if line["result"]["type"] != "succeeded"
+    }
+
+
+def ended(bench: Bench, trial: Trial) -> list[str]:
+    """Ends the trial's batches now; returns their ids."""
+    ids = list(trial.batches())
+    bench.emulator.end_batches(*ids)
+    return ids
+
+
+def call(url: str, key: str, body: bytes | None = None) -> bytes:
+    """A call of somebody else with that key; with a body it is a POST."""
+    headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(urllib.request.Request(url, body, headers)) as response:
+        return bytes(response.read())

@@ -1,0 +1,46 @@
+"""A process that is frozen past its lease while another takes over, and then wakes up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from tests.chaos.bench import Bench
+from tests.chaos.faults.case import Case, Tried, ended
+
+# Kill positions, as `kills.positions` tells them. In `batches` those of the first upload stand closest.
+_POSITIONS = {
+    "requests": (20, 60, 90),
+    "batches": (4, 34, 35, 37, 38, 40, 41, 42, 43, 44, 47, 51, 64, 82, 89, 90, 132, 138),
+    "retry": (30, 44, 90),
+    "collection": (10, 40, 70, 100),
+    "results": (10, 30),
+}
+# An upload of a process that was frozen may have come through: it is looked for this long, seconds.
+_GRACE = 0.5
+
+
+def cases() -> Iterator[Case]:
+    for stage, positions in _POSITIONS.items():
+        fault = "frozen past its lease in mid-upload" if stage == "batches" else "frozen past its lease elsewhere"
+        for at in positions:
+            where = f"{stage}, position {at}"
+            yield Case(f"{fault}, while another takes over", where, partial(_frozen, stage=stage, at=at))
+
+
+def _frozen(bench: Bench, stage: str, at: int) -> Tried:
+    """Awake again, it must find out that it has no say any more.
+
+    Frozen between its last look at the lease and the last bytes of a body, just before it sends them, it does so
+    when it wakes up, and no client can keep a server from taking them: that must be reported as paid twice.
+    """
+    with bench.trial(bench.prepared(stage), _GRACE) as trial:
+        frozen = trial.start(stage, kill_at=at, freeze=True)
+        place = frozen.freeze()
+        if place:
+            trial.finish(from_dataset=stage == "requests")
+            frozen.wake()
+        trial.expect_given_up(frozen.wait())
+        ended(bench, trial)
+        reported = place == "before socket.send"
+        return trial.finish(from_dataset=stage == "requests", reported=reported), int(bool(place))

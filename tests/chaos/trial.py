@@ -1,0 +1,158 @@
+"""A trial: a root, a workspace, the processes that work in them, and what the judge says of the outcome."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.chaos import work
+from tests.chaos.judge import Accepted, Verdict, accepted_by, judge, same_table
+from tests.chaos.zygote import Child, End, Order
+
+if TYPE_CHECKING:
+    from tests.chaos.bench import Bench
+
+# What a process may end with when another has taken over.
+_OTHERS_AT_IT = ("batch_assets.core.errors.BusyError", "batch_assets.core.errors.LeaseLostError")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A root that has come as far as the beginning of a stage.
+
+    Attributes:
+        key: of the workspace that its batches are in; None as long as it has none.
+        accepted: what the API had accepted by then.
+        ask_again: digests that may be asked once more.
+    """
+
+    folder: Path
+    rows: dict[str, str]
+    max_requests: int
+    key: str | None = None
+    accepted: Accepted = field(default_factory=dict)
+    ask_again: frozenset[str] = frozenset()
+
+
+class Trial:
+    """A root of its own, a workspace of its own, and child processes that work in them.
+
+    Attributes:
+        key: of its workspace.
+        rows: its dataset, row key -> text.
+        foreign: ids of batches that somebody else submitted to the workspace.
+        problems: what went wrong besides lost rows and the like; every verdict holds them.
+    """
+
+    def __init__(self, bench: Bench, prepared: Prepared, folder: Path, key: str, grace: float) -> None:
+        self._bench, self._prepared, self.folder, self.key = bench, prepared, folder, key
+        self.rows = prepared.rows
+        self.foreign: list[str] = []
+        self.problems: list[str] = []
+        self.root = folder / "root"
+        self._since = len(bench.emulator.log())
+        self._env = {
+            "ANTHROPIC_BASE_URL": bench.emulator.url,
+            "ANTHROPIC_API_KEY": key,
+            "BATCH_ASSETS_RECONCILE_GRACE": str(grace),
+        }
+
+    def start(self, task: str, *, key: str | None = None, **options: Any) -> Child:
+        """Starts a child process at work in this root.
+
+        Args:
+            key: an API key other than the trial's.
+        """
+        dataset, most = str(self._prepared.folder), self._prepared.max_requests
+        env = self._env | ({"ANTHROPIC_API_KEY": key} if key else {})
+        return self._bench.zygote.start(Order(task, str(self.folder), dataset, most, env, **options))
+
+    def run(self, task: str, *, key: str | None = None, **options: Any) -> End:
+        """Runs a child process to its end, and waits for what it left under way at the server."""
+        end = self.start(task, key=key, **options).wait()
+        if end.killed:
+            self._bench.settle()
+        return end
+
+    def accepted(self) -> dict[str, list[str]]:
+        """What the API accepted in this trial, of whomever."""
+        return accepted_by(self._bench.emulator, self.key, self._since)
+
+    def batches(self) -> Accepted:
+        """The same, and what it had accepted for the prepared root; without other people's."""
+        accepted = {batch: ids for batch, ids in self.accepted().items() if batch not in self.foreign}
+        return {**self._prepared.accepted, **accepted}
+
+    def ledger(self, statement: str) -> list[Any]:
+        """Looks into the ledger, or changes it as the passing of time would."""
+        with closing(sqlite3.connect(self.root / "ledger.db", timeout=30)) as database, database:
+            return database.execute(statement).fetchall()
+
+    def lose_ledger(self) -> None:
+        """Somebody deletes it."""
+        for path in self.root.glob("ledger.db*"):
+            path.unlink()
+
+    def finish(self, *, from_dataset: bool, by_person: bool = False, **judged: Any) -> Verdict:
+        """Goes on in a new process to the last row, does everything once more, and judges.
+
+        Args:
+            from_dataset: by building requests first; otherwise from the ledger alone.
+            by_person: from the ledger, but what only a person may send is sent too.
+            judged: as `verdict`.
+        """
+        unattended = "finish by a person" if by_person else "finish"
+        end = self.run("finish from the dataset" if from_dataset else unattended)
+        if end.failed:
+            self.problems.append(f"it could not be finished:\n{end.log}")
+        elif not same_table(self.folder / work.FIRST_TABLE, self.table):
+            self.problems.append("a rerun changed the table")
+        return self.verdict(**judged)
+
+    def verdict(
+        self,
+        *,
+        ask_again: Callable[[], Collection[str]] = frozenset,
+        ends: Mapping[str, str] | None = None,
+        reported: bool = False,
+    ) -> Verdict:
+        """Judges what is there now.
+
+        Args:
+            ask_again: gives them as `judge` takes them, besides those of the prepared root.
+            ends, reported: as `judge`.
+        """
+        verdict = judge(
+            self.root,
+            work.NAME,
+            self.rows,
+            self.batches(),
+            ask_again=self._prepared.ask_again | set(ask_again()),
+            ends=ends or {},
+            reported=reported,
+        )
+        self.problems += [problem for problem in verdict.problems if problem not in self.problems]
+        verdict.problems = self.problems
+        return verdict
+
+    def expect(self, holds: bool, what: str) -> None:
+        """Notes a problem unless something holds."""
+        if not holds:
+            self.problems.append(what)
+
+    def expect_given_up(self, end: End) -> None:
+        """Notes how a process failed, unless it was because another was at it, which is no fault of its own."""
+        self.expect(not end.failed or end.log.splitlines()[-1].startswith(_OTHERS_AT_IT), f"it failed:\n{end.log}")
+
+    def expect_success(self, end: End) -> None:
+        """Notes how a process failed that should not have."""
+        self.expect(not (end.failed or end.killed), f"it failed:\n{end.log}")
+
+    @property
+    def table(self) -> Path:
+        """What users read."""
+        return self.root / work.NAME / "results" / "results.parquet"
