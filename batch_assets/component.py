@@ -91,6 +91,9 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     # Templates over the row and data of the API's: Dagster's own templating leaves them as they are.
     params: Annotated[dict[str, Any], dg.Resolver.passthrough(description=_described("params"))]
+    betas: Annotated[list[str], dg.Resolver.passthrough(description=_described("betas"))] = Field(
+        default=[], description=_described("betas")
+    )
     output_schema: Annotated[
         str | dict[str, Any] | None, dg.Resolver.passthrough(description=_described("output_schema"))
     ] = None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from batch_assets.core.answers import Answers
 from batch_assets.core.batch_rules import OLD_VERSION, refused, refused_value, sampling
+from batch_assets.core.betas import Betas
 from batch_assets.core.columns import name_clash
 from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.dataset_config import DatasetConfig
@@ -109,7 +110,10 @@ class PipelineConfig(ConfigBlock):
     max_invalid: float = Field(
         default=0.01, ge=0, le=1, description="Share of answers that may not match the output schema."
     )
-    betas: list[str] = Field(default=[], description="Beta features, sent as the anthropic-beta header.")
+    betas: list[str] = Field(
+        default=[],
+        description="Beta features, sent as the anthropic-beta header; each may be a Jinja template over the row.",
+    )
     anthropic_version: str | None = Field(default=None, description="Pins the anthropic-version header.")
     allow_unknown_params: bool = Field(
         default=False, description="Lets params through that the installed SDK does not know yet."
@@ -222,15 +226,42 @@ class Pipeline:
             params["output_config"] = output_config
         return Template(params, self.folder, self.source)
 
+    @cached_property
+    def betas(self) -> Betas:
+        """The compiled betas."""
+        return Betas(self.config.betas, self.folder, self.source)
+
     @property
     def headers(self) -> dict[str, str]:
-        """Request headers that change what a request means, and so are part of its identity."""
+        """Headers of every request that change what it means, and so are part of its identity."""
+        return self.headers_with(self.betas.constant)
+
+    def headers_with(self, betas: str | None) -> dict[str, str]:
+        """The same headers of a request that asks for these betas; None for none."""
         headers = {}
-        if self.config.betas:
-            headers["anthropic-beta"] = ",".join(self.config.betas)
+        if betas is not None:
+            headers["anthropic-beta"] = betas
         if self.config.anthropic_version:
             headers["anthropic-version"] = self.config.anthropic_version
         return headers
+
+    def fit(self, columns: list[str]) -> None:
+        """Settles `reads`, given the names of the dataset's columns in order.
+
+        Errors:
+            ConfigError: a template reads a column that Jinja cannot read by its name.
+        """
+        self.template.fit(columns)
+        self.betas.fit(columns)
+
+    @property
+    def reads(self) -> set[str]:
+        """The dataset columns that the templates read."""
+        return self.template.columns | self.betas.columns
+
+    def where(self, column: str) -> str:
+        """The first field whose template reads the column."""
+        return (self.template if column in self.template.columns else self.betas).where(column)
 
     def check_columns(self, key: str, carried: dict[str, str]) -> None:
         """Raises a ConfigError when two columns of results would have one name."""
@@ -270,6 +301,7 @@ def load_pipeline(
     pipeline = Pipeline(config, folder.resolve(), (project or folder).resolve(), source)
     _check_params(pipeline)
     _check_names(pipeline)
+    _ = pipeline.betas
     if config.dataset.sql is not None:
         _ = pipeline.query
     outline, version = pipeline.template.outline(), pipeline.config.anthropic_version

@@ -78,7 +78,7 @@ class Dataset:
         self.carried = dict(columns) if isinstance(columns, dict) else {name: name for name in columns}
         for name in self.carried:
             self.check_column(name, "columns")
-        pipeline.template.fit(self.schema.names)
+        pipeline.fit(self.schema.names)
 
     def close(self) -> None:
         """Frees what it holds on disk."""
@@ -159,5 +159,5 @@ def _named_columns(pipeline: Pipeline) -> pa.Schema:
     """The columns of a dataset without anything in it: those that the pipeline names, as text."""
     config = pipeline.config.dataset
     names = [config.key] if config.key else []
-    names += [*(config.columns or []), *config.types, *sorted(pipeline.template.columns)]
+    names += [*(config.columns or []), *config.types, *sorted(pipeline.reads)]
     return pa.schema([(name, pa.string()) for name in dict.fromkeys(names) if name != ROW_NUMBER or config.key])

@@ -83,6 +83,8 @@ def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) ->
     pq.write_table(table, path, **COMPRESSION)
 
 
+# In a manifest: the headers of the requests that its rows want, where they depend on the row.
+HEADER_SETS = "header_sets"
 # What every version has written into a manifest.
 MANIFEST: dict[str, tuple[type, ...]] = {
     "pipeline": (str,),

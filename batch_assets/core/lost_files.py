@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from batch_assets.core.digests import DigestOwners, Digests, DigestSet
-from batch_assets.core.index import DIGEST, RequestIndex
+from batch_assets.core.index import DIGEST, HEADER_SETS, RequestIndex
 from batch_assets.core.remains import (
     FoundPart,
     FoundResponses,
@@ -47,6 +47,15 @@ class LostFile:
     @property
     def id(self) -> str:
         return f"{self.submission.id}/{self.part.name}"
+
+    def headers(self) -> dict[str, str] | None:
+        """Those of its requests; None where they are those of its submission, or nobody can send it any more.
+
+        Errors:
+            DamagedFileError: its first line is not as it was written.
+        """
+        sets = self.submission.manifest.get(HEADER_SETS)
+        return self.part.headers(sets) if sets and self.part.is_there else None
 
 
 @dataclass

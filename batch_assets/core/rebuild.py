@@ -153,6 +153,7 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "attempt": max(1, file.attempt),
         "state": file.state,
         "error": file.why if file.state in ("unresolved", "refused") else None,
+        "headers": json.dumps(headers) if (headers := file.headers()) is not None else None,
     }
     restore.add_file(tx, values, file.why)
     batch = file.part.receipt.batch if file.part.receipt is not None else None

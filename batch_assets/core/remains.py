@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -16,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails
+from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
 from batch_assets.core.documents import damaged, read_object
-from batch_assets.core.index import DIGEST, MANIFEST, SLICE_ROWS, RequestIndex
-from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes
+from batch_assets.core.index import DIGEST, HEADER_SETS, MANIFEST, SLICE_ROWS, RequestIndex
+from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
 from batch_assets.core.response_store import digest_array, ended_at_of, open_responses, reading_responses
 from batch_assets.core.root import response_parts, results_parts, submission_parts
 from batch_assets.core.storage import Storage
@@ -91,6 +92,24 @@ class FoundPart:
             raise damaged(name, f"it has {len(digests)} whole lines, and another number was written")
         return digests, body_bytes(int(scanned.ends[-1]) if len(scanned.ends) else 0)
 
+    def headers(self, sets: list[dict[str, str]]) -> dict[str, str]:
+        """That of several header sets which its requests have: a digest is taken over it.
+
+        Errors:
+            DamagedFileError: none of them.
+        """
+        text = next(self.stored.lines(), b"")
+        with suppress(ValueError):  # it is no line of ours
+            tail = np.array([custom_id_of(text)[-DIGEST_CHARACTERS:].encode()], f"S{DIGEST_CHARACTERS}")
+            digest, params = decode_tails(tail)[0].tobytes(), params_of(text)
+            for headers in sets:
+                hash_ = digester(headers)
+                hash_.update(params)
+                if hash_.digest() == digest:
+                    return headers
+        name = self.stored.storage.uri(*self.stored.parts)
+        raise damaged(name, f"its first request has none of the {HEADER_SETS} in the manifest")
+
 
 @dataclass(frozen=True)
 class FoundResponses:
@@ -149,6 +168,8 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
     for entry in manifest["files"]:
         if not isinstance(entry, dict) or any(type(entry.get(key)) is not kind for key, kind in _LISTED.items()):
             raise damaged(name, "an entry of 'files' is none")
+    if not _is_header_sets(manifest.get(HEADER_SETS, [])):
+        raise damaged(name, f"{HEADER_SETS!r} is no list of headers")
     listed = {entry["name"]: entry for entry in manifest["files"]}
     lying = set(storage.names(*folder))
     later = {f"{match[1]}.jsonl" for other in lying if (match := _PART.fullmatch(other))}
@@ -159,6 +180,12 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
         stored = StoredRequestFile(storage, (*folder, part))
         parts.append(FoundPart(part, stored, listed.get(part), stored.receipt(), part in lying))
     return FoundSubmission(submission_id, pipeline, partition, manifest, parts)
+
+
+def _is_header_sets(said: Any) -> bool:
+    if not isinstance(said, list) or not all(isinstance(headers, dict) for headers in said):
+        return False
+    return all(isinstance(value, str) for headers in said for value in headers.values())
 
 
 def responses_of(storage: Storage, pipeline: str) -> dict[str, FoundResponses]:

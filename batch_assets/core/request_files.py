@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -22,7 +22,7 @@ PARTS = "part-*.jsonl"
 """The names of request files."""
 
 _HEAD, _TAIL = b'{"requests":[', b"]}"
-_LINE_START = b'{"custom_id":"'
+_LINE_START, _LINE_MIDDLE, _LINE_END = b'{"custom_id":"', b'","params":', b"}\n"
 _CHUNK = 1 << 20
 # A custom_id has 64 characters at most; a quote ends it.
 _WINDOW = len(_LINE_START) + 64 + 1
@@ -35,6 +35,11 @@ def make_lines(custom_ids: Iterable[bytes], params: Iterable[bytes]) -> list[byt
         b'{"custom_id":"%b","params":%b}\n' % (custom_id, body)
         for custom_id, body in zip(custom_ids, params, strict=True)
     ]
+
+
+def params_of(text: bytes) -> bytes:
+    """The params of a line that this project wrote, as they are sent."""
+    return text[text.index(_LINE_MIDDLE) + len(_LINE_MIDDLE) :].removesuffix(_LINE_END)
 
 
 def body_bytes(file_bytes: int) -> int:
@@ -123,9 +128,11 @@ class PartWriter:
     Args:
         limits: (requests, bytes of the HTTP body) at most in one file.
         next_name: gives the name of the next part.
+        headers: of these requests, where they are not those of the whole submission.
 
     Attributes:
-        written: one entry a finished file: name, requests, bytes of the HTTP body, attempt.
+        written: one entry a finished file: name, requests, bytes of the HTTP body, attempt, and headers if
+            they were given.
     """
 
     def __init__(
@@ -135,10 +142,12 @@ class PartWriter:
         attempt: int,
         limits: tuple[int, int],
         next_name: Callable[[], str],
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self._storage, self._folder, self._attempt = storage, folder, attempt
         self._max_requests, self._max_bytes = limits
         self._next_name = next_name
+        self._own: dict[str, Any] = {"headers": dict(headers)} if headers is not None else {}
         self._open: Any = None
         self._file: BinaryIO
         self._requests = self._bytes = 0
@@ -188,6 +197,7 @@ class PartWriter:
                 "requests": self._requests,
                 "bytes": body_bytes(self._bytes),
                 "attempt": self._attempt,
+                **self._own,
             }
         )
 

@@ -18,10 +18,11 @@ import pyarrow as pa
 
 from batch_assets.core.config import Pipeline
 from batch_assets.core.dataset import Dataset
-from batch_assets.core.digests import DigestSet, custom_ids, digester, pack
+from batch_assets.core.digests import DigestSet, custom_ids, pack
 from batch_assets.core.errors import BusyError
+from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.held import HeldRequests
-from batch_assets.core.index import IndexWriter, write_rejected
+from batch_assets.core.index import HEADER_SETS, IndexWriter, write_rejected
 from batch_assets.core.keys import KeyCheck
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import RequestFile
@@ -30,7 +31,7 @@ from batch_assets.core.memory import release_memory
 from batch_assets.core.request_files import PARTS, PartWriter, make_lines
 from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, Standing, load_standing
 from batch_assets.core.root import Root, submission_parts
-from batch_assets.core.rows import Rows
+from batch_assets.core.rows import Rows, python_values
 from batch_assets.core.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
@@ -74,6 +75,7 @@ def build_requests(
     on_rows: Callable[[int], None] | None = None,
     *,
     retry_failed: bool = False,
+    table: Any = None,
 ) -> RequestsReport:
     """Reads the dataset and writes a submission: what need not be asked again is left out.
 
@@ -81,6 +83,7 @@ def build_requests(
         retry_failed: ask again, once more than before, what was given up: requests that failed for a lasting
             reason, used up their attempts, or whose results the API has archived.
         on_rows: told how many rows were read so far.
+        table: the value of `dataset.asset`, where the pipeline has one.
 
     Errors:
         DatasetError: the dataset cannot be used; nothing is registered.
@@ -90,14 +93,14 @@ def build_requests(
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=60.0) as lease:
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)
-        dataset = Dataset(pipeline)
-        _check_against_dataset(pipeline, dataset)
-        for _ in range(_BUILDS):
-            build = _Build(root, pipeline, partition, dataset, lease, retry_failed)
-            report = build.run(on_rows or (lambda _: None))
-            release_memory()
-            if report is not None:
-                return report
+        with Dataset(pipeline, table) as dataset:
+            _check_against_dataset(pipeline, dataset)
+            for _ in range(_BUILDS):
+                build = _Build(root, pipeline, partition, dataset, lease, retry_failed)
+                report = build.run(on_rows or (lambda _: None))
+                release_memory()
+                if report is not None:
+                    return report
         raise BusyError(f"request files of {pipeline.name} were sent at each of {_BUILDS} builds: run it again")
 
 
@@ -109,11 +112,11 @@ def new_submission_id() -> str:
 def _check_against_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
     pipeline.check_columns(dataset.key, dataset.carried)
     known = {*dataset.schema.names, dataset.key}
-    unknown = sorted(pipeline.template.columns - known)
+    unknown = sorted(pipeline.reads - known)
     if unknown:
         columns = ", ".join(sorted(known))
-        problem = f"the template reads {unknown[0]!r}, no column of {dataset.path}; its columns: {columns}"
-        raise pipeline.error(pipeline.template.where(unknown[0]), problem)
+        problem = f"the template reads {unknown[0]!r}, no column of {dataset.place}; its columns: {columns}"
+        raise pipeline.error(pipeline.where(unknown[0]), problem)
 
 
 def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
@@ -150,9 +153,9 @@ class _Build:
             pipeline.config.batching.max_requests,
             int(pipeline.config.batching.max_mb * _MEGABYTE),
         )
-        self._primed = digester(pipeline.headers)
+        self._headers = HeaderSets(pipeline)
         self._desired = DigestSet()
-        self._writers: dict[int, PartWriter] = {}
+        self._writers: dict[tuple[int, int], PartWriter] = {}
         self._parts = 0
         self._created_at = 0.0
         self._standing: Standing
@@ -195,7 +198,7 @@ class _Build:
         rejected: list[pa.RecordBatch] = []
         template = self._pipeline.template
         template.read_files_with(self._dataset.read_file)
-        names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *template.columns]))
+        names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._pipeline.reads]))
         for rows in self._dataset.rows(names):
             self._lease.check()
             row_keys = rows.table.column(self._dataset.key).to_pylist()
@@ -212,29 +215,33 @@ class _Build:
 
     def _render(self, rows: Rows, keys: list[Any]) -> tuple[list[bytes | None], dict[int, tuple[str, str]]]:
         """Renders rows and writes the requests that are new; returns digests and rejects by position."""
-        render, primed, limit = self._pipeline.template.render, self._primed, self._limits[1] - _LINE_BYTES
-        names = list(self._pipeline.template.columns)
-        columns = [rows.table.column(name).to_pylist() for name in names]
+        render, limit = self._pipeline.template.render, self._limits[1] - _LINE_BYTES
+        primed, by_row, number = self._headers.primed, self._headers.by_row, 0
+        names = list(self._pipeline.reads)
+        columns = [python_values(rows.table.column(name)) for name in names]
         digests: list[bytes | None] = [None] * len(keys)
-        rejects = {position: ("invalid_unicode", problem) for position, problem in rows.invalid.items()}
-        group: list[tuple[Any, bytes, bytes]] = []
+        rejects = dict(rows.rejects)
+        group: list[tuple[Any, bytes, bytes, int]] = []
         size = 0
         values = zip(*columns, strict=True) if columns else iter([()] * len(keys))
         for position, row in enumerate(values):
             if position in rejects:
                 continue
             try:
-                params = render(dict(zip(names, row)))  # noqa: B905  as many, and this is the hot path
+                named = dict(zip(names, row))  # noqa: B905  as many, and this is the hot path
+                params = render(named)
                 if len(params) > limit:
                     problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
                     raise RowRejectedError("request_too_large", problem)
+                if by_row:
+                    number = self._headers.number_of(named)
             except RowRejectedError as error:
                 rejects[position] = (error.reason, error.message)
                 continue
-            hash_ = primed.copy()
+            hash_ = primed[number].copy()
             hash_.update(params)
             digest = digests[position] = hash_.digest()
-            group.append((keys[position], digest, params))
+            group.append((keys[position], digest, params, number))
             size += len(params)
             if len(group) == _GROUP_ROWS or size > _GROUP_BYTES:
                 self._write_new(group)
@@ -242,11 +249,15 @@ class _Build:
         self._write_new(group)
         return digests, rejects
 
-    def _write_new(self, group: list[tuple[Any, bytes, bytes]]) -> None:
-        """to submit = desired - answered - in flight - given up, for (row key, digest, params) of some rows"""
+    def _write_new(self, group: list[tuple[Any, bytes, bytes, int]]) -> None:
+        """to submit = desired - answered - in flight - given up, for some rows.
+
+        Args:
+            group: (row key, digest, params, number of the header set) of each.
+        """
         if not group:
             return
-        packed = pack([digest for _, digest, _ in group])
+        packed = pack([digest for _, digest, _, _ in group])
         distinct, first = np.unique(packed, return_index=True)
         unseen = ~self._desired.contains(distinct)
         distinct, first = distinct[unseen], first[unseen]
@@ -261,18 +272,25 @@ class _Build:
         self._report.requests += len(distinct)
         self._report.in_flight += int(held.sum())
         self._report.reused += int((~held & ~wanted).sum())
-        next_attempt = np.where(place < 0, 1, attempt + 1)[wanted]
-        for number in np.unique(next_attempt).tolist():
-            chosen = np.sort(first[wanted][next_attempt == number])
-            keys, _, params = zip(*(group[at] for at in chosen.tolist()), strict=True)
-            self._writer(number).add(make_lines(custom_ids(keys, packed[chosen]), params))
+        first = first[wanted]
+        # One number for both, by which requests are told apart: next attempt and header set.
+        kind = np.where(place < 0, 1, attempt + 1)[wanted] * MAX_HEADER_SETS
+        if self._headers.by_row:
+            kind += np.array([group[at][3] for at in first.tolist()], dtype=kind.dtype)
+        for number in np.unique(kind).tolist():
+            chosen = np.sort(first[kind == number])
+            keys, _, params, _ = zip(*(group[at] for at in chosen.tolist()), strict=True)
+            writer = self._writer(*divmod(number, MAX_HEADER_SETS))
+            writer.add(make_lines(custom_ids(keys, packed[chosen]), params))
 
-    def _writer(self, attempt: int) -> PartWriter:
-        if attempt not in self._writers:
-            self._writers[attempt] = PartWriter(
-                self._root.storage, self._folder, attempt, self._limits, self._next_part
+    def _writer(self, attempt: int, number: int) -> PartWriter:
+        """What takes requests of an attempt and a header set."""
+        if (attempt, number) not in self._writers:
+            headers = self._headers.sets[number] if self._headers.by_row else None
+            self._writers[attempt, number] = PartWriter(
+                self._root.storage, self._folder, attempt, self._limits, self._next_part, headers
             )
-        return self._writers[attempt]
+        return self._writers[attempt, number]
 
     def _next_part(self) -> str:
         self._lease.check()
@@ -294,12 +312,15 @@ class _Build:
             "partition": self._partition,
             "submission": report.submission_id,
             "created_at": self._created_at,
-            "dataset": self._dataset.path,
+            "dataset": self._dataset.place,
             "key": self._dataset.key,
             "carried": self._dataset.carried,
             "params": pipeline.config.params,
             "headers": pipeline.headers,
+            **self._by_row(),
             "output_schema": pipeline.output.schema if pipeline.output else None,
+            "output_tool": pipeline.tool.name if pipeline.tool else None,
+            "tool_calls": pipeline.has_tool_calls,
             "max_attempts": pipeline.config.retry.max_attempts,
             "max_requests": self._limits[0],
             "max_bytes": self._limits[1],
@@ -310,6 +331,12 @@ class _Build:
         }
         content = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
         self._root.storage.write_bytes(content, *self._folder, "manifest.json")
+
+    def _by_row(self) -> dict[str, Any]:
+        """What the manifest says more where the betas depend on the row."""
+        if not self._headers.by_row:
+            return {}
+        return {"betas": self._pipeline.config.betas, HEADER_SETS: self._headers.sets}
 
     def _register(self) -> bool:
         report, pipeline = self._report, self._pipeline

@@ -5,6 +5,7 @@ Neither dataset nor template is read: a half-edited prompt is never bought unatt
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +17,7 @@ from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, RequestIndex
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
-from batch_assets.core.ledger.records import Submission
+from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
 from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array, load_standing
 from batch_assets.core.root import Root, refused_file, submission_parts
@@ -47,14 +48,17 @@ def plan_again(root: Root, submission: Submission) -> int:
         root.storage.remove_leftovers(*folder, name=PARTS)  # a receipt may be on its way
         taken = {*own, *root.storage.names(*folder)}
         names = (name for number in range(100_000) if (name := f"part-{number:05d}.jsonl") not in taken)
-        writers: dict[int, PartWriter] = {}
+        writers: dict[tuple[int, str | None], PartWriter] = {}
         try:
-            for attempt, text in _failed_lines(root, submission, held):
+            for attempt, headers, text in _failed_lines(root, submission, held):
                 lease.check()
-                if attempt not in writers:
+                if (attempt, headers) not in writers:
                     limits = (submission.max_requests, submission.max_bytes)
-                    writers[attempt] = PartWriter(root.storage, folder, attempt, limits, names.__next__)
-                writers[attempt].add([text])
+                    their = json.loads(headers) if headers is not None else None
+                    writers[attempt, headers] = PartWriter(
+                        root.storage, folder, attempt, limits, names.__next__, their
+                    )
+                writers[attempt, headers].add([text])
             for writer in writers.values():
                 writer.finish()
         except MissingFileError:  # tried again and again, it would leave parts that nobody knows each time
@@ -76,8 +80,13 @@ def plan_again(root: Root, submission: Submission) -> int:
         return sum(file["requests"] for file in written)
 
 
-def _failed_lines(root: Root, submission: Submission, held: HeldRequests) -> Iterator[tuple[int, bytes]]:
-    """(next attempt, line) of every request to ask again. Responses stand in the order of their request file."""
+def _failed_lines(
+    root: Root, submission: Submission, held: HeldRequests
+) -> Iterator[tuple[int, str | None, bytes]]:
+    """(next attempt, headers, line) of every request to ask again.
+
+    Responses stand in the order of their request file. Headers are JSON, None for those of the submission.
+    """
     standing = load_standing(root.storage, submission.pipeline)
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
@@ -95,35 +104,44 @@ def _failed_lines(root: Root, submission: Submission, held: HeldRequests) -> Ite
     place = np.concatenate([np.empty(0, np.int64), *places])
     attempt = np.concatenate([np.empty(0, np.int32), *attempts])
     order = np.argsort(place)
-    yield from _lines_at(root, standing.files, place[order], attempt[order])
+    yield from _lines_at(root, submission, standing.files, place[order], attempt[order])
 
 
 def _lines_at(
-    root: Root, files: ResponseFiles, place: NDArray[np.int64], attempt: NDArray[np.int32]
-) -> Iterator[tuple[int, bytes]]:
-    """(next attempt, line) for sorted places."""
+    root: Root, submission: Submission, files: ResponseFiles, place: NDArray[np.int64], attempt: NDArray[np.int32]
+) -> Iterator[tuple[int, str | None, bytes]]:
+    """(next attempt, headers, line) for sorted places."""
     for number, name in enumerate(files.names):
         start, end = files.starts[number : number + 2].tolist()
         low, high = np.searchsorted(place, [start, end]).tolist()
         if low == high:
             continue
-        lines = enumerate(_lines_of_batch(root, name), start)
+        file, headers = _file_of(root, submission, name)
+        if file is None:
+            continue  # the ledger does not know the batch
+        lines = enumerate(_lines_of(root, file), start)
         for wanted, tries in zip(place[low:high].tolist(), attempt[low:high].tolist(), strict=True):
             text = next((text for at, text in lines if at == wanted), None)
             if text is None:
-                break  # the ledger does not know the batch
-            yield tries + 1, text
+                break  # the file is shorter than it was
+            yield tries + 1, headers, text
 
 
-def _lines_of_batch(root: Root, response_file: str) -> Iterator[bytes]:
+def _file_of(root: Root, submission: Submission, response_file: str) -> tuple[RequestFile | None, str | None]:
+    """The request file that responses are to, and its headers where they are not the submission's."""
     with root.ledger.read() as tx:
         file_id = refused_file(response_file)
         if file_id is None:
             batch = batches.by_id(tx, response_file.removesuffix(".parquet"))
             file_id = batch.file_id if batch is not None else None
         if file_id is None:
-            return
+            return None, None
         file = ledger_files.by_id(tx, file_id)
+        headers = ledger_files.headers_of(tx, file)
+    return file, None if headers == json.loads(submission.headers) else json.dumps(headers, sort_keys=True)
+
+
+def _lines_of(root: Root, file: RequestFile) -> Iterator[bytes]:
     try:
         yield from StoredRequestFile.of(root, file).lines()
     except FileNotFoundError:

@@ -213,10 +213,10 @@ class _Sending:
 
     def _send(self, lease: Lease, intent_id: int) -> bool:
         """Whether to send the file once more at once."""
+        with self._root.ledger.read() as tx:
+            headers = files.headers_of(tx, self._file)
         try:
-            seen = self._root.api.create(
-                self._stored.body(lease.check), self._file.bytes, self._submission.header_map
-            )
+            seen = self._root.api.create(self._stored.body(lease.check), self._file.bytes, headers)
         except RefusedError as error:
             return self._refused(lease, intent_id, error)
         except NotSentError as error:

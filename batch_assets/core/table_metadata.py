@@ -19,11 +19,13 @@ def results_metadata(manifest: Manifest) -> dict[str, str]:
 
     Returns:
         `batch_assets.pipeline`, `.partition`, `.submission`, `.row_key`, `.template_digest` (SHA-256 over params,
-        output schema and headers as the pipeline file had them: equal digests mean that every row was asked the
-        same way) and `.version`.
+        output schema, headers and betas as the pipeline file had them: equal digests mean that every row was
+        asked the same way) and `.version`.
     """
     content = manifest.content
     asked = [content.get("params"), content["output_schema"], content["headers"]]
+    if "betas" in content:  # they depend on the row
+        asked.append(content["betas"])
     said = {
         ROW_KEY: manifest.key,
         _PREFIX + "template_digest": hashlib.sha256(orjson.dumps(asked)).hexdigest(),

@@ -22,7 +22,7 @@ _Check = Callable[[Any, str], Any]
 
 
 class Template:
-    """The compiled params of a pipeline.
+    """The compiled params of a pipeline, or another field of it that is rendered for each row.
 
     Every string is a Jinja template over the row; a string that is one whole expression keeps the
     value's own type. In lists, a value that is a list is spliced in and null drops the entry.
@@ -32,6 +32,12 @@ class Template:
     `load`, and before `row` itself, if it has that name. `{{ load('examples.yaml') }}` is the data in a JSON,
     JSON Lines or YAML file of the pipeline's folder.
 
+    Args:
+        params: the params; of another field its list, which may come out empty.
+        folder: where files that templates name are looked up.
+        source: the pipeline file, for errors.
+        field: the field's name, for errors.
+
     Attributes:
         columns: the dataset columns that the templates read; `fit` settles them.
 
@@ -39,8 +45,10 @@ class Template:
         ConfigError: a template that cannot be compiled, naming file and field.
     """
 
-    def __init__(self, params: Mapping[str, Any], folder: Path, source: str) -> None:
-        self._params, self._source = dict(params), source
+    def __init__(
+        self, params: Mapping[str, Any] | list[str], folder: Path, source: str, field: str = "params"
+    ) -> None:
+        self._params, self._source, self._field = params, source, field
         self._compiler = StringCompiler(folder)
         self._strings: dict[str, CompiledString] = {}
         self._names = Names()
@@ -89,8 +97,14 @@ class Template:
 
     def outline(self) -> dict[str, Any]:
         """The params as far as they are known without a row: what is not stands there as `Unknown`."""
-        outline: dict[str, Any] = self._outline(self._params, "params")
+        outline: dict[str, Any] = self._outline(self._params, self._field)
         return outline
+
+    @property
+    def constant(self) -> bytes | None:
+        """What every row gives; None where that depends on the row."""
+        parts = [part for part in self._parts if isinstance(part, bytes)]
+        return b"".join(parts) if len(parts) == len(self._parts) else None
 
     def where(self, column: str) -> str:
         """The first field whose template reads the column."""
@@ -102,7 +116,7 @@ class Template:
         self._parts = self._assemble()
 
     def _assemble(self) -> list[_Part]:
-        return _merge(self._compile(self._params, "params", text=False, data=False))
+        return _merge(self._compile(self._params, self._field, text=False, data=False))
 
     def _compile(self, value: Any, field: str, text: bool, data: bool) -> list[_Part]:
         """The parts of a value.
@@ -153,13 +167,14 @@ class Template:
                 entries += [[item] for item in _items(constant[0], place, check)]
             except RowRejectedError as error:
                 raise self._refused(error) from None
-        if value and not entries:
+        may_be_empty = field == self._field
+        if value and not entries and not may_be_empty:
             raise ConfigError(self._source, field, "nothing is left of the list")
         parts: list[_Part] = [b"["]
         for known in entries:
             if isinstance(known, tuple):
                 ready = [entry if isinstance(entry, tuple) else _merge(entry) for entry in entries]
-                return [_splicing_list(ready, field, check)]
+                return [_splicing_list(ready, field, check, may_be_empty)]
             parts += [b",", *known] if len(parts) > 1 else known
         return [*parts, b"]"]
 
@@ -260,7 +275,7 @@ def _items(value: Any, field: str, check: _Check) -> list[bytes]:
     return [dump(check(item, place), place) for item, place in zip(value, places, strict=True)]
 
 
-def _splicing_list(entries: list[_Entry], field: str, check: _Check) -> Callable[[Row], bytes]:
+def _splicing_list(entries: list[_Entry], field: str, check: _Check, may_be_empty: bool) -> Callable[[Row], bytes]:
     """A list of which some entries are expressions over the row."""
 
     def render(row: Row) -> bytes:
@@ -271,7 +286,7 @@ def _splicing_list(entries: list[_Entry], field: str, check: _Check) -> Callable
             else:
                 evaluate, place = entry
                 items += _items(evaluate(row), place, check)
-        if not items:
+        if not items and not may_be_empty:
             raise RowRejectedError("empty_prompt", f"{field}: nothing is left of the list")
         return b"[" + b",".join(items) + b"]"
 

@@ -24,6 +24,11 @@ _RANDOM_FILTERS = ("random",)
 _MARKS = ("{{", "{%", "{#")
 
 
+def is_template(source: str) -> bool:
+    """Whether a string holds anything but text."""
+    return any(mark in source for mark in _MARKS)
+
+
 class TemplateProblemError(Exception):
     """A string that cannot be compiled; its text says why."""
 
@@ -88,7 +93,7 @@ class StringCompiler:
 
     def compile(self, source: str, field: str) -> CompiledString:
         """Compiles one string; `field` is where it stands."""
-        if not any(mark in source for mark in _MARKS):
+        if not is_template(source):
             return CompiledString(Names(), False, lambda _: source)
         try:
             inner = self._expression(source)

@@ -91,6 +91,15 @@ def test_templates_and_an_inline_schema_pass_through_untouched(project: Project)
     assert pipeline.output.schema["properties"]["answer"]["description"] == "{{ raw }} 1_000"
 
 
+def test_betas_are_templates_over_the_row(project: Project) -> None:
+    beta = "{{ 'output-300k-2026-03-24' if text | length > 100000 else none }}"
+    loaded = project.load(PIPELINE + f'  betas: [one, "{beta}"]\n')
+    pipeline = pipelines_in(loaded.resolve_all_asset_specs())["greetings"].pipeline
+    assert pipeline.config.betas == ["one", beta]
+    assert pipeline.betas.by_row
+    assert pipeline.reads == {"text"}
+
+
 def test_dagster_templates_work_in_the_other_fields(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GREETINGS", "data/others.csv")
     text = (
@@ -112,6 +121,8 @@ def test_dagster_templates_work_in_the_other_fields(project: Project, monkeypatc
         (lambda text: text + "  retry: {max_attempts: 0}\n", "retry", "greater than or equal to 1"),
         (lambda text: text.replace("{{ text }}", "{{ text "), "params.messages[0].content", "end of"),
         (lambda text: text.replace("{{ text }}", "{% include 'no.md' %}"), "params.messages[0].content", "no.md"),
+        (lambda text: text + "  betas: [one, '{{ text ']\n", "betas[1]", "end of"),
+        (lambda text: text + "  betas: one\n", "betas", "valid list"),
         (lambda text: text + "  output_schema: no.json\n", "output_schema", "no.json is not beside"),
         (lambda text: text.replace("max_tokens: 50", "stream: true"), "params.", "max_tokens"),
         (lambda text: text.split("attributes")[0] + "attributes: {}\n", "name", "required"),

@@ -98,6 +98,7 @@ class Ledger:
             if not self._is_sqlite:  # two processes may open a new ledger at once
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
             tables.metadata.create_all(connection)
+            _add_columns(connection)
             if connection.execute(sa.select(tables.endpoint.c.id)).first() is not None:
                 return
             connection.execute(sa.insert(tables.endpoint).values(id=1))
@@ -239,6 +240,13 @@ def _use_wal(cursor: sqlite3.Cursor) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
         time.sleep(_BUSY_PAUSE_SECONDS)
+
+
+def _add_columns(connection: Connection) -> None:
+    """Adds what later versions of the tables have and a ledger made before them has not."""
+    name, added = tables.request_file.name, tables.request_file.c.headers
+    if added.name not in {column["name"] for column in sa.inspect(connection).get_columns(name)}:
+        connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {added.name} {added.type}")
 
 
 def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:

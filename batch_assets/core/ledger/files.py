@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import sqlalchemy as sa
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from batch_assets.core.errors import LeaseLostError
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
-from batch_assets.core.ledger.tables import batch, intent, lease, request_file, wait
+from batch_assets.core.ledger.tables import batch, intent, lease, request_file, submission, wait
 
 # An intent whose first POST was followed by another may still turn up as a batch for this long.
 WATCH_SECONDS = 25 * 3600.0
@@ -22,6 +23,14 @@ def lease_name(file_id: str) -> str:
 
 def by_id(tx: Transaction, file_id: str) -> RequestFile:
     return to_record(RequestFile, tx.execute(sa.select(request_file).where(request_file.c.id == file_id)).one())
+
+
+def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
+    """The headers of a file's requests that are part of their identity: what it is sent with."""
+    if file.headers is not None:
+        return dict(json.loads(file.headers))
+    of_all = sa.select(submission.c.headers).where(submission.c.id == file.submission_id)
+    return dict(json.loads(tx.execute(of_all).scalar_one()))
 
 
 def move(tx: Transaction, file_id: str, before: tuple[str, ...], after: str, reason: str, **values: Any) -> None:
@@ -61,6 +70,7 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
         "pipeline": file.pipeline,
         "partition": file.partition,
         "attempt": file.attempt,
+        "headers": file.headers,
     }
     for file_id, part in zip(ids, parts, strict=True):
         tx.execute(sa.insert(request_file).values(id=file_id, state="ready", not_before=0.0, **shared, **part))

@@ -38,10 +38,6 @@ class Submission:
     announced_at: float | None
 
     @property
-    def header_map(self) -> dict[str, str]:
-        return dict(json.loads(self.headers))
-
-    @property
     def count_map(self) -> dict[str, int]:
         """Rows by result_type at the last join."""
         return dict(json.loads(self.counts)) if self.counts else {}
@@ -67,6 +63,7 @@ class RequestFile:
     error: str | None
     batch_id: str | None
     collected_seq: int | None
+    headers: str | None
 
 
 @dataclass(frozen=True)

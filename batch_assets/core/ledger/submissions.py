@@ -58,7 +58,7 @@ def register(
 
     Args:
         values: columns of `submission`.
-        files: columns of `request_file`, one entry a file the submission wrote.
+        files: one entry a file the submission wrote, as for `add_files`.
         waits: ids of other request files that the submission's rows wait on.
         set_aside: files that the submission was built without, because they had not been sent.
 
@@ -103,11 +103,15 @@ def add_waits(tx: Transaction, submission_id: str, file_ids: Iterable[str]) -> N
 
 
 def add_files(tx: Transaction, submission_id: str, files: list[dict[str, Any]]) -> None:
-    """Adds request files, ready to be sent, that the submission waits on."""
+    """Adds request files, ready to be sent, that the submission waits on.
+
+    Args:
+        files: columns of `request_file`; `headers` as a dictionary, and only where they are not the submission's.
+    """
     for file in files:
-        tx.execute(
-            sa.insert(request_file).values(submission_id=submission_id, state="ready", not_before=0.0, **file)
-        )
+        own = {"headers": json.dumps(file["headers"])} if "headers" in file else {}
+        values = {"submission_id": submission_id, "state": "ready", "not_before": 0.0, **file, **own}
+        tx.execute(sa.insert(request_file).values(values))
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file["id"]))
         tx.record("file", file["id"], None, "ready", f"{file['requests']} requests, attempt {file['attempt']}")
 

@@ -40,7 +40,7 @@ submission = Table(
     Column("rejected", Integer, nullable=False),
     Column("requests", Integer, nullable=False),  # distinct ones that its rows want
     Column("written", Integer, nullable=False),  # of these, the ones its own files hold
-    Column("headers", Text, nullable=False),  # JSON: headers that are part of the requests' identity
+    Column("headers", Text, nullable=False),  # JSON: headers of all its requests that are part of their identity
     Column("max_attempts", Integer, nullable=False),  # 0: canceled, a pipeline has 1 at least
     Column("max_requests", Integer, nullable=False),
     Column("max_bytes", Integer, nullable=False),
@@ -74,6 +74,7 @@ request_file = Table(
     Column("error", Text),  # the API's or the network's last words
     Column("batch_id", String(80)),
     Column("collected_seq", Integer),
+    Column("headers", Text),  # JSON: those of its requests; NULL: those of its submission
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
 )
