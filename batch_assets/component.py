@@ -16,7 +16,7 @@ from batch_assets.core.config import (
     invalid,
     load_pipeline,
 )
-from batch_assets.core.dataset_config import CsvConfig, DatasetConfig
+from batch_assets.core.datasets.dataset_config import CsvConfig, DatasetConfig
 from batch_assets.dagster.assets import assets_of
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
 from batch_assets.dagster.checks import build_message_batch_checks

@@ -13,19 +13,19 @@ from typing import Any, get_args
 import orjson
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from batch_assets.core.answers import Answers
-from batch_assets.core.batch_rules import OLD_VERSION, refused, refused_value, sampling
-from batch_assets.core.betas import Betas
 from batch_assets.core.columns import name_clash
 from batch_assets.core.config_block import ConfigBlock
-from batch_assets.core.dataset_config import DatasetConfig
+from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.forced_tool import ForcedTool, forced_tool, strict_schemas
-from batch_assets.core.output_schema import OutputSchema
-from batch_assets.core.params_check import check_params
-from batch_assets.core.schema_rules import SchemaError, check_schema
-from batch_assets.core.schema_source import load_schema
-from batch_assets.core.template import Template
+from batch_assets.core.output.answers import Answers
+from batch_assets.core.output.forced_tool import ForcedTool, forced_tool, strict_schemas
+from batch_assets.core.output.output_schema import OutputSchema
+from batch_assets.core.output.schema_rules import SchemaError, check_schema
+from batch_assets.core.output.schema_source import load_schema
+from batch_assets.core.templates.batch_rules import OLD_VERSION, refused, refused_value, sampling
+from batch_assets.core.templates.betas import Betas
+from batch_assets.core.templates.params_check import check_params
+from batch_assets.core.templates.template import Template
 
 # Limits of the API: 100,000 requests or 256 MB a batch, whichever is reached first.
 # https://platform.claude.com/docs/en/build-with-claude/batch-processing

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.answers import REFUSED, TRUNCATED
 from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.config import Pipeline
 from batch_assets.core.index import DIGEST, MESSAGE, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import HOLDING
+from batch_assets.core.output.answers import REFUSED, TRUNCATED
 from batch_assets.core.root import Root, results_parts
 from batch_assets.core.table_metadata import SUBMISSION
 

@@ -10,11 +10,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.answers import Answers
-from batch_assets.core.dataset import Dataset
+from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.digests import DIGEST_BYTES
 from batch_assets.core.documents import read_object
-from batch_assets.core.output_schema import OutputSchema
+from batch_assets.core.output.answers import Answers
+from batch_assets.core.output.output_schema import OutputSchema
 from batch_assets.core.parquet import COMPRESSION, TableWriter
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.core.storage import Storage

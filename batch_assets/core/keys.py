@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.dataset import Dataset
-from batch_assets.core.dataset_config import ROW_NUMBER
+from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.datasets.dataset_config import ROW_NUMBER
 from batch_assets.core.errors import DatasetError
 
 _SHOWN = 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -10,7 +11,7 @@ import orjson
 
 from batch_assets.core.prices import Prices
 
-_MESSAGE_MARK = b'"message":'
+_MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
 _BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
 # Order of the values that `parse_line` returns; the digest and what the whole batch shares come besides.
 PARSED = (
@@ -31,6 +32,10 @@ PARSED = (
 )
 _NOTHING = (None,) * 8
 _KNOWN_TYPES = ("errored", "canceled", "expired")
+# Whole numbers of fewer digits fit into the 64 bits that orjson keeps.
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+# Python makes whole numbers of no more digits.
+_MOST_DIGITS = 4000
 
 
 def load_line(line: bytes) -> Any:
@@ -42,8 +47,38 @@ def load_line(line: bytes) -> Any:
     try:
         return orjson.loads(line)
     except orjson.JSONDecodeError:
-        text = orjson.dumps(_mended(json.loads(line)))
-        return orjson.loads(text)
+        return _load_slowly(line)
+
+
+def load_exactly(line: bytes) -> Any:
+    """Like `load_line`, with every digit of whole numbers beyond 64 bits, of which orjson makes floats."""
+    return _load_slowly(line) if _LONG_NUMBER.search(line) else load_line(line)
+
+
+def dump(value: Any) -> str:
+    """The JSON of a loaded value, in the compact form in which the API writes it."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # whole numbers beyond 64 bits; and what is deeper than orjson writes, which reads deeper
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _load_slowly(line: bytes) -> Any:
+    try:
+        return _mended(
+            json.loads(line, parse_constant=lambda _: None, parse_int=_whole_number, parse_float=_fraction)
+        )
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _whole_number(digits: str) -> int | None:
+    return int(digits) if len(digits) <= _MOST_DIGITS else None
+
+
+def _fraction(digits: str) -> float | None:
+    number = float(digits)
+    return number if math.isfinite(number) else None
 
 
 def _mended(value: Any) -> Any:
@@ -71,7 +106,7 @@ def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
         kind = result["type"]
         if kind == "succeeded":
             return _succeeded(line, entry, custom_id, result, prices)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a result line: {error!r}") from None
     if kind not in _KNOWN_TYPES:
         problem = f"the API sent the result type {kind!r}, which this version does not know"
@@ -112,16 +147,15 @@ def _raw_message(line: bytes, entry: Any, result: Any) -> str:
             return line[before + len(_AFTER_ID) - 1 : -3].decode()
         except UnicodeDecodeError:
             pass
-    start = line.find(_MESSAGE_MARK)
-    line = line.rstrip()
-    if start > 0 and line.endswith(b"}}}") and list(result)[-1] == "message" and list(entry)[-1] == "result":
-        raw = line[start + len(_MESSAGE_MARK) : -2]
-        if raw.startswith(b"{"):
-            try:
+    mark, line = _MESSAGE_MARK.search(line), line.rstrip()
+    if mark is not None and line.endswith(b"}}}"):
+        raw = line[mark.end() : -2]
+        try:
+            if load_line(raw) == result["message"]:  # not another object of that name, nor more than it
                 return raw.decode()
-            except UnicodeDecodeError:
-                pass
-    return orjson.dumps(result["message"]).decode()
+        except ValueError:
+            pass
+    return dump(load_exactly(line)["result"]["message"])
 
 
 def _error(result: Any) -> tuple[str, str | None]:

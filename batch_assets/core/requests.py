@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.config import Pipeline
-from batch_assets.core.dataset import Dataset
+from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.datasets.rows import Rows, python_values
 from batch_assets.core.digests import DigestSet, custom_ids, pack
 from batch_assets.core.errors import BusyError
 from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
@@ -31,8 +32,7 @@ from batch_assets.core.memory import release_memory
 from batch_assets.core.request_files import PARTS, PartWriter, make_lines
 from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, Standing, load_standing
 from batch_assets.core.root import Root, submission_parts
-from batch_assets.core.rows import Rows, python_values
-from batch_assets.core.values import RowRejectedError
+from batch_assets.core.templates.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
 _GROUP_ROWS = 4096

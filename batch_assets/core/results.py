@@ -18,13 +18,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batch_assets.core.answers import REFUSED, TRUNCATED
 from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, MESSAGE, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.memory import release_memory
+from batch_assets.core.output.answers import REFUSED, TRUNCATED
 from batch_assets.core.parquet import TableWriter
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (

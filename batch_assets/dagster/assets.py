@@ -14,7 +14,7 @@ from batch_assets.core.config import (
     SinkConfig,
     load_pipeline,
 )
-from batch_assets.core.dataset_config import DatasetConfig
+from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.settings import find_project
 from batch_assets.dagster import keys
 from batch_assets.dagster.batches_stage import materialize_batches

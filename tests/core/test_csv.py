@@ -9,9 +9,9 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from batch_assets.core import csv_types
+from batch_assets.core.datasets import csv_types
+from batch_assets.core.datasets.readers import BLOCK_BYTES
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.readers import BLOCK_BYTES
 
 from .support import World, make_pipeline, params, read
 

@@ -13,8 +13,8 @@ import fsspec
 import orjson
 import pytest
 
-from batch_assets.core import document_files
-from batch_assets.core.dataset import Dataset
+from batch_assets.core.datasets import document_files
+from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.errors import DatasetError
 
 from .support import World, make_pipeline, params, read
@@ -151,7 +151,7 @@ _READING = """
 import re, sys
 from pathlib import Path
 from batch_assets.core.config import load_pipeline
-from batch_assets.core.dataset import Dataset
+from batch_assets.core.datasets.dataset import Dataset
 message = {"role": "user", "content": "{{ path }}"}
 params = {"model": "m", "max_tokens": 1, "messages": [message]}
 pipeline = load_pipeline({"name": "p", "dataset": {"files": "docs"}, "params": params}, folder=Path(sys.argv[1]))

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_assets.core.datasets.readers import BLOCK_BYTES
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.readers import BLOCK_BYTES
 
 from .support import World, read
 
@@ -168,7 +168,7 @@ _READING = """
 import re, sys
 from pathlib import Path
 from batch_assets.core.config import load_pipeline
-from batch_assets.core.dataset import Dataset
+from batch_assets.core.datasets.dataset import Dataset
 import pyarrow as pa
 params = {"model": "m", "max_tokens": 1, "messages": []}
 attributes = {"name": "p", "dataset": {"path": sys.argv[2]}, "params": params}

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.columns import TIMESTAMP
-from batch_assets.core.output_schema import OutputSchema
+from batch_assets.core.output.output_schema import OutputSchema
 
 from .support import World, params, texts
 

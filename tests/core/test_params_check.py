@@ -172,7 +172,7 @@ _IN_A_NEW_PROCESS = """
 import sys
 from pathlib import Path
 from batch_assets.core.config import load_pipeline
-from batch_assets.core.sdk_types import request_type, sdk_module
+from batch_assets.core.templates.sdk_types import request_type, sdk_module
 
 params = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "{{ a }}"}]}
 load_pipeline({"name": "a", "dataset": {"path": "a.csv"}, "params": params}, folder=Path("."))
@@ -193,6 +193,6 @@ def test_the_sdks_types_come_without_the_sdk_unless_it_is_there_anyway() -> None
         "False",
         "anthropic.lib.streaming._messages",
         "True",
-        " ".join(f"{sdk}.{name}" for sdk in ("batch_assets.core.sdk_types_only", "anthropic") for name in modules),
+        " ".join(f"{sdk}.{name}" for sdk in ("batch_assets.core.templates.sdk_types_only", "anthropic") for name in modules),
         "True",
     ]

@@ -16,10 +16,10 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.core.config import Pipeline, load_pipeline
-from batch_assets.core.dataset import Dataset
+from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.datasets.rows import valid_text
+from batch_assets.core.datasets.spool import Spool
 from batch_assets.core.errors import ConfigError, DatasetError
-from batch_assets.core.rows import valid_text
-from batch_assets.core.spool import Spool
 
 from .postgres import PostgresServer
 from .support import World, make_pipeline, params, read

@@ -11,7 +11,7 @@ import pytest
 
 from batch_assets.core.config import load_pipeline
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.schema_rules import SchemaError, check_schema
+from batch_assets.core.output.schema_rules import SchemaError, check_schema
 from batch_assets.emulator.schema_instance import schema_problem
 
 from .support import World, params, texts

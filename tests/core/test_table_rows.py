@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from batch_assets.core.dataset import Dataset
+from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.errors import ConfigError, DatasetError
 
 from .support import World, make_pipeline, params

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.output_shapes import Shape
+from batch_assets.core.output.output_shapes import Shape
 
 _SHOWN_CHARACTERS = 60
 _SHOWN_VALUES = 12

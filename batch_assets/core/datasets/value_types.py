@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from batch_assets.core.datasets.rows import text_array
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.rows import text_array
 
 _TEXT, _DECIMAL, _BYTES = "text", "decimal", "bytes"
 _TYPES: dict[str, pa.DataType] = {

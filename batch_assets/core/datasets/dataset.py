@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 import pyarrow as pa
 
 from batch_assets.core.config import Pipeline
-from batch_assets.core.dataset_config import ROW_NUMBER
-from batch_assets.core.document_files import DocumentFiles
+from batch_assets.core.datasets.dataset_config import ROW_NUMBER
+from batch_assets.core.datasets.document_files import DocumentFiles
+from batch_assets.core.datasets.query_rows import QueryRows
+from batch_assets.core.datasets.rows import Rows, plain_type
+from batch_assets.core.datasets.sources import Source
+from batch_assets.core.datasets.table_files import TableFiles
+from batch_assets.core.datasets.table_rows import TableRows
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.query_rows import QueryRows
-from batch_assets.core.rows import Rows, plain_type
-from batch_assets.core.sources import Source
-from batch_assets.core.table_files import TableFiles
-from batch_assets.core.table_rows import TableRows
 
 
 class Dataset:

@@ -11,11 +11,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.csv_reader import CsvReader
-from batch_assets.core.data_file import COMPRESSIONS, DataFile
-from batch_assets.core.dataset_config import DatasetConfig
-from batch_assets.core.errors import DatasetError
-from batch_assets.core.rows import (
+from batch_assets.core.datasets.csv_reader import CsvReader
+from batch_assets.core.datasets.data_file import COMPRESSIONS, DataFile
+from batch_assets.core.datasets.dataset_config import DatasetConfig
+from batch_assets.core.datasets.rows import (
     ROWS_AT_ONCE,
     Rows,
     conform,
@@ -26,8 +25,12 @@ from batch_assets.core.rows import (
     plain_type,
     valid_text,
 )
+from batch_assets.core.errors import DatasetError
 
 BLOCK_BYTES = 4 << 20
+# Whole numbers of fewer digits fit into the 64 bits that orjson keeps.
+_LONG_NUMBER = b"0" * 19
+_DIGITS_AS_ZEROS = bytes(ord("0" if chr(byte) in "0123456789" else " ") for byte in range(256))
 
 
 class FileReader(Protocol):
@@ -108,7 +111,10 @@ class JsonLinesReader:
                 fields.setdefault(name, pa.field(name, pa.string()))
                 continue
             try:
-                seen = pa.field(name, pa.array([entry.get(name) for entry in objects]).type)
+                values = [entry.get(name) for entry in objects]
+                seen = pa.field(name, pa.array(values).type)
+                if pa.types.is_floating(seen.type) and any(type(value) is bool for value in values):
+                    raise pa.ArrowInvalid("true and false are no numbers, which Arrow takes them for")
                 before = fields.get(name, seen)
                 fields[name] = pa.unify_schemas(
                     [pa.schema([before]), pa.schema([seen])], promote_options="permissive"
@@ -144,7 +150,7 @@ class JsonLinesReader:
             if not line:
                 continue
             try:
-                entry = orjson.loads(line)
+                entry = _exact(orjson.loads(line), line)
             except orjson.JSONDecodeError as error:
                 entry = self._second_look(line, number + offset, error)
                 broken[len(objects)] = invalid_text("the line holds text that is not valid Unicode")
@@ -175,6 +181,14 @@ class JsonLinesReader:
                 fields.append(pa.field(field.name, own.type))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
             yield Rows(conform(batch, target, self._name), broken)
+
+
+def _exact(entry: Any, line: bytes) -> Any:
+    """A line as orjson has read it, or with every digit: of whole numbers beyond 64 bits orjson makes floats."""
+    may_be_one = isinstance(entry, dict) and any(
+        isinstance(value, float | list | dict) for value in entry.values()
+    )
+    return json.loads(line) if may_be_one and _LONG_NUMBER in line.translate(_DIGITS_AS_ZEROS) else entry
 
 
 def _without_surrogates(value: Any) -> Any:

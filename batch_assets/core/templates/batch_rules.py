@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from batch_assets.core.outline import entries
+from batch_assets.core.templates.outline import entries
 
 OLD_VERSION = "2023-06-01"
 """The API version that still takes the sampling params."""

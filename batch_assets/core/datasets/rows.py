@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -101,7 +102,12 @@ def _plain_field(inner: pa.Field) -> pa.Field:
 
 def json_text(value: Any) -> Any:
     """A value for a text column: text as it is, anything else as its JSON."""
-    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+    if value is None or isinstance(value, str):
+        return value
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:  # whole numbers beyond 64 bits
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def text_array(values: Sequence[str | None]) -> pa.Array:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from batch_assets.core.datasets.rows import Rows, conform, plain_type, valid_text
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.rows import Rows, conform, plain_type, valid_text
 
 _ROWS_AT_ONCE = 4096
 _TAKEN = "a table of pandas, polars or pyarrow, or a list of dicts"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_assets.core.columns import TOOL_CALLS
-from batch_assets.core.messages import load_line
-from batch_assets.core.output_schema import OutputSchema
+from batch_assets.core.messages import dump, load_exactly
+from batch_assets.core.output.output_schema import OutputSchema
 
 # Why a model stopped before its answer was whole.
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
@@ -89,9 +87,9 @@ def _because(problem: str, stop_reason: str | None) -> str:
 
 def _calls(message: str) -> list[dict[str, str]]:
     """The calls of tools in a raw message. What server tools were given and found stays in the message."""
-    content = load_line(message.encode()).get("content") or []
+    content = load_exactly(message.encode()).get("content") or []
     return [
-        {"id": block.get("id"), "name": block.get("name"), "input": _json(block.get("input"))}
+        {"id": block.get("id"), "name": block.get("name"), "input": dump(block.get("input"))}
         for block in content
         if block.get("type") == "tool_use"
     ]
@@ -100,13 +98,6 @@ def _calls(message: str) -> list[dict[str, str]]:
 def _input(calls: list[dict[str, str]], tool: str) -> str | None:
     """The input of the first call of a tool, as JSON."""
     return next((call["input"] for call in calls if call["name"] == tool), None)
-
-
-def _json(value: Any) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except TypeError:  # deeper than orjson writes, which reads deeper
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def _whole(texts: Any) -> pa.StringArray:

@@ -11,9 +11,9 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.config import Pipeline
+from batch_assets.core.datasets.rows import Rows, conform, valid_text
+from batch_assets.core.datasets.spool import Spool
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.rows import Rows, conform, valid_text
-from batch_assets.core.spool import Spool
 
 _ROWS_AT_ONCE = 500
 _SHOWN = 500

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.outline import Spliced, Unknown
-from batch_assets.core.template_names import ROW, SELF, Names
-from batch_assets.core.template_strings import CompiledString, Row, StringCompiler, TemplateProblemError
-from batch_assets.core.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
+from batch_assets.core.templates.outline import Spliced, Unknown
+from batch_assets.core.templates.template_names import ROW, SELF, Names
+from batch_assets.core.templates.template_strings import CompiledString, Row, StringCompiler, TemplateProblemError
+from batch_assets.core.templates.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
 
 _Part = bytes | Callable[[Row], bytes]
 # What a list holds: the parts of an entry, or an expression over the row and the entry's field.

@@ -1,0 +1,1 @@
+"""The dataset of a pipeline: where its rows come from, and what types they have."""

@@ -1,0 +1,1 @@
+"""One row -> the params of one request, and what is checked of them before."""

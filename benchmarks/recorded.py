@@ -1,0 +1,141 @@
+"""`python -m benchmarks.recorded FILE`: whether result lines of the real API get into the table without loss.
+
+FILE holds result lines as the API gave them, such as the download of a batch of your own. As many requests are
+sent to an emulator of its own, which then answers with these lines over HTTP, each byte as it is but for the
+custom_id. The columns of each row must say what its line says: the raw message byte for byte, text, calls of
+tools, tokens, reasons, and the cost, computed anew, of every model that has a price.
+
+Exits with 1 when anything differs, and says where.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import batch_assets.core
+from batch_assets.core.config import load_pipeline
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.emulator import Emulator
+from benchmarks.comparison import Findings
+from benchmarks.fidelity import attributes, finish, open_root, send
+from benchmarks.plain_rows import Row
+
+_PRICES = Path(batch_assets.core.__path__[0]) / "prices.yaml"
+_CUSTOM_ID = re.compile(rb'("custom_id"\s*:\s*)"[^"]*"')
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_RESULTS = {"method": "GET", "path": "/v1/messages/batches/*/results"}
+# With a tool in the request, the table lists calls of tools.
+_TOOLS = [{"name": "any", "input_schema": {"type": "object"}}]
+_TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+def replay(emulator: Emulator, folder: Path, content: bytes) -> Findings:
+    """Answers as many requests with the lines and compares.
+
+    Args:
+        emulator: without latency.
+        folder: empty; dataset and root are made in it.
+        content: result lines, no more than one batch has. A custom_id may come twice: each line gets another.
+    """
+    lines = [line for line in content.split(b"\n") if line.strip()]
+    rows = [json.dumps({"id": number, "text": f"request {number}"}) for number in range(len(lines))]
+    (folder / "rows.jsonl").write_text("\n".join(rows))
+    pipeline = load_pipeline(
+        attributes({"path": "rows.jsonl", "key": "id"}, "{{ text }}", tools=_TOOLS), folder=folder
+    )
+    with open_root(emulator, folder) as root:
+        send(root, pipeline)
+        custom_ids = emulator.log(custom_ids=True)[-1]["custom_ids"]
+        sent = [
+            _CUSTOM_ID.sub(rb'\1"%b"' % custom_id.encode(), line, count=1)
+            for custom_id, line in zip(custom_ids, lines, strict=True)
+        ]
+        body = (b"\n".join(sent) + content[len(content.rstrip()) :]).decode()  # early recordings end without one
+        emulator.faults([{"match": _RESULTS, "action": {"status": 200, "body": body}}])
+        table = finish(root)
+        emulator.reset_faults()
+    findings = Findings()
+    prices = yaml.safe_load(_PRICES.read_text("utf-8"))
+    for number, (line, found) in enumerate(zip(sent, table.to_pylist(), strict=True), 1):
+        _compare(findings, f"line {number}", line, found, prices)
+    return findings
+
+
+def _compare(findings: Findings, where: str, line: bytes, found: Row, prices: dict[str, Any]) -> None:
+    """Holds a row against the line that was its answer."""
+    entry = json.loads(line)
+    result = entry["result"]
+    findings.figures[result["type"]] += 1
+    findings.equal(f"{where}, custom_id", found["custom_id"], entry["custom_id"])
+    findings.equal(f"{where}, result_type", found["result_type"], result["type"])
+    if result["type"] != "succeeded":
+        error = result.get("error", {}).get("error", {})
+        for name in ("type", "message"):
+            findings.equal(f"{where}, error_{name}", found[f"error_{name}"], error.get(name))
+        return
+    message = result["message"]
+    usage, raw = message["usage"], found["response_json"] or ""
+    findings.equal(f"{where}, response_json", json.loads(raw or "null"), message)
+    findings.equal(f"{where}, the message's bytes", raw.encode() in line, True)
+    blocks: dict[str, list[dict[str, Any]]] = {}
+    for block in message["content"]:
+        findings.figures[f"blocks, {block['type']}"] += 1
+        blocks.setdefault(block["type"], []).append(block)
+    texts = [_SURROGATES.sub("\ufffd", block["text"]) for block in blocks.get("text", [])]
+    findings.equal(f"{where}, response_text", found["response_text"], "".join(texts) if texts else None)
+    called = [(block["id"], block["name"], block["input"]) for block in blocks.get("tool_use", [])]
+    calls = [(call["id"], call["name"], json.loads(call["input"])) for call in found["tool_calls"] or []]
+    findings.equal(f"{where}, tool_calls", calls, called)
+    for column, name in {"stop_reason": "stop_reason", "response_model": "model", "message_id": "id"}.items():
+        findings.equal(f"{where}, {column}", found[column], message[name])
+    for name in _TOKENS:
+        findings.equal(f"{where}, {name}", found[name], usage.get(name))
+    cost = _cost(message["model"], usage, prices)
+    findings.figures["priced" if cost is not None else f"no price, {message['model']}"] += 1
+    same = found["cost_usd"] == cost or (cost and abs((found["cost_usd"] or 0.0) - cost) < cost * 1e-9)
+    if not same:
+        findings.differ(f"{where}, cost_usd", found["cost_usd"], cost)
+
+
+def _cost(model: str, usage: dict[str, Any], prices: dict[str, Any]) -> float | None:
+    """USD by the table of prices; None for a model that has none."""
+    entry = prices["models"].get(model) or prices["models"].get(re.sub(r"-\d{8}$", "", model))
+    if entry is None:
+        return None
+    fresh, output, written, read = (usage.get(name) or 0 for name in _TOKENS)
+    long_prompt = entry.get("long_prompt")
+    rates = long_prompt if long_prompt and fresh + written + read > long_prompt["over"] else entry
+    hour = (usage.get("cache_creation") or {}).get("ephemeral_1h_input_tokens") or 0
+    writes = (written - hour) * prices["cache_write_5m_multiplier"] + hour * prices["cache_write_1h_multiplier"]
+    total = (fresh + writes) * rates["input"] + output * rates["output"] + read * rates["cache_read"]
+    geo = prices["geo_multipliers"].get(usage.get("inference_geo"), 1.0)
+    return float(total * geo * prices["batch_multiplier"] / 1_000_000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.recorded",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="result lines of the API")
+    try:
+        content = parser.parse_args().file.read_bytes()
+        with tempfile.TemporaryDirectory() as folder, Emulator() as emulator:
+            findings = replay(emulator, Path(folder), content)
+    except (BatchAssetsError, OSError) as error:
+        sys.exit(str(error))
+    findings.print()
+    sys.exit(1 if findings.mismatches else 0)
+
+
+if __name__ == "__main__":
+    main()
