@@ -6,16 +6,8 @@ from typing import Annotated, Any, Self
 import dagster as dg
 from pydantic import BaseModel, Field, ValidationError
 
-from batch_assets.core.config import (
-    BatchingConfig,
-    Pipeline,
-    PipelineConfig,
-    RetentionConfig,
-    RetryConfig,
-    SinkConfig,
-    invalid,
-    load_pipeline,
-)
+from batch_assets.core.config import Pipeline, PipelineConfig, invalid, load_pipeline
+from batch_assets.core.config_blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
 from batch_assets.core.datasets.dataset_config import CsvConfig, DatasetConfig
 from batch_assets.dagster.assets import assets_of
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batch_assets.core.cancel import has_batches_to_cancel
-from batch_assets.core.config import KEEP_EVERYTHING, RetentionConfig
+from batch_assets.core.config_blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import Transaction, batches, downloads, files, leases, standstills, submissions
 from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission

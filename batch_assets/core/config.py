@@ -11,10 +11,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from batch_assets.core.columns import name_clash
 from batch_assets.core.config_block import ConfigBlock
+from batch_assets.core.config_blocks import (
+    KEEP_EVERYTHING,
+    BatchingConfig,
+    RetentionConfig,
+    RetryConfig,
+    SinkConfig,
+)
 from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.output.answers import Answers
@@ -26,64 +33,6 @@ from batch_assets.core.templates.batch_rules import OLD_VERSION, refused, refuse
 from batch_assets.core.templates.betas import Betas
 from batch_assets.core.templates.params_check import check_params
 from batch_assets.core.templates.template import Template
-
-# Limits of the API: 100,000 requests or 256 MB a batch, whichever is reached first.
-# https://platform.claude.com/docs/en/build-with-claude/batch-processing
-MAX_REQUESTS = 100_000
-MAX_MB = 256.0
-
-
-class BatchingConfig(ConfigBlock):
-    """How requests are cut into batches."""
-
-    max_requests: int = Field(default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Requests in one batch.")
-    max_mb: float = Field(default=250.0, gt=0, le=MAX_MB, description="Megabytes (10^6 bytes) in one batch.")
-
-
-class RetryConfig(ConfigBlock):
-    """How often a request that failed for a passing reason is asked."""
-
-    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts a request, the first one included.")
-
-
-class RetentionConfig(ConfigBlock):
-    """How long copies of requests and responses are kept where they are not needed; by default for ever."""
-
-    batches_days: float | None = Field(
-        default=None, ge=0, description="Delete a batch at the API so many days after it was collected."
-    )
-    request_files_days: float | None = Field(
-        default=None, ge=0, description="Remove the request files of submissions that are so many days old."
-    )
-
-
-class SinkConfig(ConfigBlock):
-    """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
-
-    url_env: str | None = Field(
-        default=None, description="Environment variable that holds the SQLAlchemy URL of the database."
-    )
-    url: str | None = Field(
-        default=None, description="The URL itself, where it holds no password: duckdb:///answers.duckdb."
-    )
-    table: str | None = Field(
-        default=None, description="Name of the table, also schema.table. Default: the pipeline's name."
-    )
-
-    @model_validator(mode="after")
-    def _one_url(self) -> SinkConfig:
-        if (self.url is None) == (self.url_env is None):
-            raise ValueError("give url_env, the environment variable that holds the URL, or url")
-        if self.url is not None and re.search(r"://[^/@]*:[^/@]+@", self.url):
-            raise ValueError(
-                "the URL holds a password: put it into an environment variable and name that in url_env"
-            )
-        if self.url_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.url_env):
-            raise ValueError("url_env takes the name of an environment variable; its value is the URL")
-        return self
-
-
-KEEP_EVERYTHING = RetentionConfig()
 
 
 class PipelineConfig(ConfigBlock):

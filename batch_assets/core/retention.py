@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.api_errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
-from batch_assets.core.config import RetentionConfig
+from batch_assets.core.config_blocks import RetentionConfig
 from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import STORED, Batch

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from batch_assets.core.config import Pipeline, SinkConfig
+from batch_assets.core.config import Pipeline
+from batch_assets.core.config_blocks import SinkConfig
 from batch_assets.core.errors import SinkError
 from batch_assets.core.ledger import leases
 from batch_assets.core.root import Root, results_parts

@@ -6,14 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.config import (
-    BatchingConfig,
-    Pipeline,
-    RetentionConfig,
-    RetryConfig,
-    SinkConfig,
-    load_pipeline,
-)
+from batch_assets.core.config import Pipeline, load_pipeline
+from batch_assets.core.config_blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
 from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.settings import find_project
 from batch_assets.dagster import keys

@@ -10,7 +10,8 @@ from typing import Any
 
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results
-from batch_assets.core.config import KEEP_EVERYTHING, Pipeline, RetentionConfig
+from batch_assets.core.config import Pipeline
+from batch_assets.core.config_blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import batches
 from batch_assets.core.poll import poll

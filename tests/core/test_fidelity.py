@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from batch_assets.core.messages import parse_line
@@ -34,6 +34,7 @@ FOUND_HARD = [
     *('"', '""', "'", "\\", "\\n", ",", "a\rb", "a\r\nb", "a\nb", "{{ text }}", "{% raw %}", "null", "0", "1.50"),
     *('"}}', '","params":{', "NaN", "true", "2024-01-02", "=1+1", "\x1c", "é", "e\u0301"),
 ]
+ALL_KEYS = [f"{number} {text}" for number, text in enumerate(FOUND_HARD)]
 KEYS = st.one_of(st.sampled_from([text for text in FOUND_HARD if text]), st.text(min_size=1, max_size=60))
 TEXTS = st.one_of(st.sampled_from(FOUND_HARD), st.text(max_size=200))
 LONE = st.tuples(st.text(max_size=3), st.integers(0xD800, 0xDFFF).map(chr), st.text(max_size=3)).map("".join)
@@ -74,12 +75,21 @@ def shown(text: str, *, in_bytes: bool, kind: Callable[[str], str] = str) -> str
 FORMATS = {"csv": write_csv, "jsonl": write_json, "parquet": write_parquet}
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Each example is a run of the chain: one that fails is not made smaller.
+@settings(
+    max_examples=20,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     keys=st.lists(KEYS, min_size=1, max_size=8, unique=True),
     texts=st.lists(st.one_of(TEXTS, TEXTS, LONE), min_size=8, max_size=8),
     ending=st.sampled_from(sorted(FORMATS)),
 )
+@example(keys=ALL_KEYS, texts=FOUND_HARD, ending="csv")
+@example(keys=ALL_KEYS, texts=FOUND_HARD, ending="jsonl")
+@example(keys=ALL_KEYS, texts=FOUND_HARD, ending="parquet")
 def test_any_text_arrives_and_any_answer_comes_back(
     emulator: Emulator, keys: list[str], texts: list[str], ending: str
 ) -> None:

@@ -193,6 +193,10 @@ def test_the_sdks_types_come_without_the_sdk_unless_it_is_there_anyway() -> None
         "False",
         "anthropic.lib.streaming._messages",
         "True",
-        " ".join(f"{sdk}.{name}" for sdk in ("batch_assets.core.templates.sdk_types_only", "anthropic") for name in modules),
+        " ".join(
+            f"{sdk}.{name}"
+            for sdk in ("batch_assets.core.templates.sdk_types_only", "anthropic")
+            for name in modules
+        ),
         "True",
     ]

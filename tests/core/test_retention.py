@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from batch_assets.core.chain import CollectedResults, collect_results
-from batch_assets.core.config import Pipeline, RetentionConfig
+from batch_assets.core.config import Pipeline
+from batch_assets.core.config_blocks import RetentionConfig
 from batch_assets.core.ledger import transitions
 from batch_assets.core.poll import poll
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batch_assets.core.config import MAX_MB, Pipeline
+from batch_assets.core.config import Pipeline
+from batch_assets.core.config_blocks import MAX_MB
 from batch_assets.core.datasets.dataset_config import DOCUMENT_KEY
 from batch_assets.core.datasets.located_files import LocatedFiles
 from batch_assets.core.datasets.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
