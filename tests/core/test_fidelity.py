@@ -30,6 +30,7 @@ from .support import read
 
 PROJECT = Path(__file__).parents[2]
 FOUND_HARD = [
+    "a\x85b\u2028c\u2029d\x1ce\x0bf",  # alone, each of these is white space
     *("", " ", "\t\r\n", "\0", "\x1b[31m", "\x85", "\u2028", "\u2029", "\ufeff", "\u202eabc", "שלום", "👩‍👧", "𝄞"),
     *('"', '""', "'", "\\", "\\n", ",", "a\rb", "a\r\nb", "a\nb", "{{ text }}", "{% raw %}", "null", "0", "1.50"),
     *('"}}', '","params":{', "NaN", "true", "2024-01-02", "=1+1", "\x1c", "é", "e\u0301"),
