@@ -35,8 +35,9 @@ from batch_assets.core.submit import submit_batches
 from batch_assets.emulator import Emulator
 from tests.forked import ForkServer
 
+from .machine_faults import FAULTS, SPOILED
 from .observer import STRANGER, Asked, Observer, call, newest_submissions
-from .support import BATCHES, CREATE, LIST, World, as_new, environment, make_pipeline, params, write_rows
+from .support import BATCHES, World, as_new, environment, make_pipeline, params, write_rows
 
 EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 6)
 STEPS = int(os.environ.get("BATCH_ASSETS_MACHINE_STEPS") or 30)
@@ -47,48 +48,6 @@ KEYS = ("k0", "k1", "k2", "k3")
 GRACE = 900.0
 # After so long no lease of a dead process stands any more, and nothing that had to wait must wait.
 LONG = 1000.0
-_LASTING = {"x-should-retry": "false"}  # the SDK would try again by itself, after a second
-_CREDIT = {
-    "type": "error",
-    "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"},
-}
-FAULTS: dict[str, dict[str, Any]] = {
-    "the reply is lost": {"match": {**CREATE, "times": 1}, "action": {"drop": "after_commit"}},
-    "two replies are lost": {"match": {**CREATE, "times": 2}, "action": {"drop": "after_commit"}},
-    "nothing arrives": {"match": {**CREATE, "times": 1}, "action": {"drop": "before_commit"}},
-    "an error instead of acceptance": {"match": {**CREATE, "times": 1}, "action": {"status": 500}},
-    "too many requests": {
-        "match": {**CREATE, "times": 1},
-        "action": {"status": 429, "headers": {"retry-after": "40"}},
-    },
-    "no credit": {"match": {**CREATE, "times": 1}, "action": {"status": 400, "body": _CREDIT}},
-    "refused": {"match": {**CREATE, "times": 1}, "action": {"status": 400}},
-    "no list": {"match": {**LIST, "times": 2}, "action": {"status": 500, "headers": _LASTING}},
-    "no look": {
-        "match": {"method": "GET", "path": f"{BATCHES}/*", "times": 2},
-        "action": {"status": 500, "headers": _LASTING},
-    },
-    "fresh batches are unknown": {
-        "match": {"method": "GET", "path": f"{BATCHES}/*"},
-        "action": {"not_found_for": 100},
-    },
-    "hidden for a while": {"match": LIST, "action": {"hide_from_list": 600}},
-    "hidden for long": {"match": LIST, "action": {"hide_from_list": 3000}},
-    "some fail": {
-        "match": {**CREATE, "times": 2},
-        "action": {"error_mix": {"overloaded_error": 0.3, "expired": 0.3}},
-    },
-    "all fail": {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"api_error": 1.0}}},
-    "some cannot be mended": {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"download_error": 0.4}}},
-}
-SPOILED: dict[str, dict[str, Any]] = {
-    "cut": {"truncate": {"fraction": 0.6}, "ending": "reset"},
-    "cut at a line end": {"truncate": {"lines": 1}, "ending": "clean"},
-    "twice": {"lines": {"duplicate": 1}},
-    "missing": {"lines": {"missing": 1}},
-    "garbage": {"lines": {"garbage": 1}},
-    "foreign": {"lines": {"foreign": 1}},
-}
 # Columns of the ledger's own clock, which the passing of time leaves behind.
 _TIMES = {
     "request_file": ("not_before",),
