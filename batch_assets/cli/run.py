@@ -121,8 +121,10 @@ def _run(root: Root, pipeline: Pipeline, partition: str, retry_failed: bool, con
         results = run_pipeline(root, pipeline, partition, watcher, retry_failed=retry_failed, table=table)
     for line in summary(root, pipeline.name, partition, results):
         console.print(line, markup=False)
-    if (written := write_sink(root, pipeline, partition)) is not None:
+    if (written := write_sink(root, pipeline, partition, results.submission_id)) is not None:
         console.print(f"  table {written.table}: {written.rows:,} rows inserted or updated", markup=False)
+    elif pipeline.config.sink is not None:
+        console.print("  the sink was left alone: a newer submission is in force, and its run writes it")
     return results
 
 

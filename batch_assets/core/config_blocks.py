@@ -55,10 +55,14 @@ class SinkConfig(ConfigBlock):
     def _one_url(self) -> SinkConfig:
         if (self.url is None) == (self.url_env is None):
             raise ValueError("give url_env, the environment variable that holds the URL, or url")
-        if self.url is not None and re.search(r"://[^/@]*:[^/@]+@", self.url):
-            raise ValueError(
-                "the URL holds a password: put it into an environment variable and name that in url_env"
-            )
+        if self.url is not None:
+            from batch_assets.core.database import holds_secret, parse_url  # SQLAlchemy: only where it is needed
+
+            url = parse_url(self.url)
+            if holds_secret(url):
+                raise ValueError(
+                    "the URL holds a password: put it into an environment variable and name that in url_env"
+                )
         if self.url_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.url_env):
             raise ValueError("url_env takes the name of an environment variable; its value is the URL")
         return self

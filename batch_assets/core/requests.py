@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from batch_assets.core.columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.datasets.rows import Rows, python_values
@@ -32,6 +33,7 @@ from batch_assets.core.memory import release_memory
 from batch_assets.core.request_files import PARTS, PartWriter, make_lines
 from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, Standing, load_standing
 from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.sink import check_sink
 from batch_assets.core.templates.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
@@ -88,6 +90,7 @@ def build_requests(
     Errors:
         DatasetError: the dataset cannot be used; nothing is registered.
         ConfigError: the pipeline does not fit the dataset's columns.
+        SinkError: the results will have no place in the pipeline's sink.
         BusyError: another run is reading this pipeline's dataset.
     """
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=60.0) as lease:
@@ -95,6 +98,7 @@ def build_requests(
         reopen_lost(root, pipeline.name)
         with Dataset(pipeline, table) as dataset:
             _check_against_dataset(pipeline, dataset)
+            check_sink(root, pipeline, _results_columns(pipeline, dataset), partition)
             for _ in range(_BUILDS):
                 build = _Build(root, pipeline, partition, dataset, lease, retry_failed)
                 report = build.run(on_rows or (lambda _: None))
@@ -117,6 +121,12 @@ def _check_against_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
         columns = ", ".join(sorted(known))
         problem = f"the template reads {unknown[0]!r}, no column of {dataset.place}; its columns: {columns}"
         raise pipeline.error(pipeline.where(unknown[0]), problem)
+
+
+def _results_columns(pipeline: Pipeline, dataset: Dataset) -> list[str]:
+    typed = pipeline.output.names if pipeline.output else []
+    tools = [TOOL_CALLS.name] if pipeline.has_tool_calls else []
+    return list(dict.fromkeys([dataset.key, *dataset.carried.values(), *RESULT_NAMES, *typed, *tools]))
 
 
 def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:

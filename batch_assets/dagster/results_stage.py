@@ -56,9 +56,11 @@ def materialize_results(
             context.log.info("Nothing is new: these results were materialized before.")
             return
         metadata |= _samples(root, pipeline, partition, report)
-        if (written := write_sink(root, pipeline, partition)) is not None:
+        if (written := write_sink(root, pipeline, partition, report.submission_id)) is not None:
             context.log.info(f"Table {written.table}: {written.rows} rows inserted or updated.")
             metadata[keys.SINK] = written.table
+        elif pipeline.config.sink is not None:
+            context.log.info("The sink was left alone: a newer submission is in force, and its run writes it.")
         yield dg.MaterializeResult(metadata=metadata)
         # Only now is the event in Dagster's log: a run killed before this line is repeated.
         with root.ledger.write() as tx:

@@ -216,6 +216,15 @@ def test_text_that_is_not_valid_unicode_is_found_behind_the_spool() -> None:
     assert "\ufffd" in rows.table.column(0).to_pylist()[1]
 
 
+def test_a_file_is_read_by_the_uri_of_sqlite(
+    tmp_path: Path, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///file:{warehouse}?mode=ro&uri=true")
+    assert read(tmp_path, _query("select 1 as a"))["a"].to_pylist() == [1]
+    with pytest.raises(DatasetError, match="readonly database"):
+        read(tmp_path, _query("create table t (a int)"))
+
+
 def test_duckdb_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAREHOUSE_URL", "duckdb:///facts.duckdb")
     with pytest.raises(DatasetError, match=r"WAREHOUSE_URL names a file that does not exist: .*/facts\.duckdb"):
@@ -273,6 +282,7 @@ def test_a_variable_that_is_not_set_is_named_and_no_file_is_made(
         ("nonesuch://user:{}@127.0.0.1/x", "a database nonesuch://, for which there is no driver here: install"),
         ("mysql+pymysql://user:{}@127.0.0.1/x", "no driver here: pip install pymysql"),
         ("user:{}@127.0.0.1", "holds no SQLAlchemy URL, such as"),
+        ("postgresql+psycopg2://user:a@{}@127.0.0.1:1/x", "holds a URL with an @ in .*: write it as %40"),
     ],
 )
 def test_no_error_holds_the_url_or_its_password(

@@ -5,31 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.config import Pipeline
+from batch_assets.core.database import EXAMPLE, driver_hint, file_of, in_project, parse_url, said
 from batch_assets.core.datasets.rows import Rows, conform, valid_text
 from batch_assets.core.datasets.spool import Spool
 from batch_assets.core.errors import DatasetError
 
 _ROWS_AT_ONCE = 500
-_SHOWN = 500
-_EXAMPLE = "postgresql+psycopg2://user:password@host/name"
-# Databases that are a file.
-_FILES = ("sqlite", "duckdb")
-# What brings the driver, by the first part of a URL.
-_PACKAGES = {
-    "bigquery": "sqlalchemy-bigquery",
-    "duckdb": "'batch-assets[duckdb]'",
-    "mssql": "pyodbc",
-    "mysql": "pymysql",
-    "postgresql": "'batch-assets[postgres]'",
-    "redshift": "sqlalchemy-redshift",
-    "snowflake": "snowflake-sqlalchemy",
-}
 
 
 class QueryRows:
@@ -73,19 +59,15 @@ def _url(variable: str, project: Path) -> sa.URL:
     if not given:
         raise DatasetError(
             f"the environment variable {variable} of dataset.url_env is not set: set it to the SQLAlchemy URL of "
-            f"the database, such as {_EXAMPLE}"
+            f"the database, such as {EXAMPLE}"
         )
     try:
-        url = sa.make_url(given)
-    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is none
-        raise DatasetError(
-            f"the environment variable {variable} holds no SQLAlchemy URL, such as {_EXAMPLE}"
-        ) from None
-    if url.get_backend_name() in _FILES and url.database and url.database != ":memory:":
-        path = project / url.database  # not where the process happens to be
-        if not path.is_file():  # it would be made, empty
-            raise DatasetError(f"the environment variable {variable} names a file that does not exist: {path}")
-        return url.set(database=str(path))
+        url = in_project(parse_url(given), project)
+    except ValueError as error:
+        raise DatasetError(f"the environment variable {variable} holds {error}") from None
+    path = file_of(url)
+    if path is not None and not Path(path).is_file():  # it would be made, empty
+        raise DatasetError(f"the environment variable {variable} names a file that does not exist: {path}")
     return url
 
 
@@ -93,22 +75,20 @@ def _run(query: str, url: sa.URL, variable: str) -> Spool:
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool)
     except (sa.exc.NoSuchModuleError, ImportError):
-        name = url.get_backend_name()
-        remedy = f"pip install {_PACKAGES[name]}" if name in _PACKAGES else "install the package that brings one"
         raise DatasetError(
             f"the environment variable {variable} names a database {url.drivername}://, for which there is no "
-            f"driver here: {remedy}"
+            f"driver here: {driver_hint(url)}"
         ) from None
     except (sa.exc.SQLAlchemyError, TypeError, ValueError) as error:
-        raise DatasetError(f"the environment variable {variable} cannot be used: {_shown(error, url)}") from None
+        raise DatasetError(f"the environment variable {variable} cannot be used: {said(error, url)}") from None
     try:
         with engine.connect() as connection:
             streaming = connection.execution_options(stream_results=True, no_parameters=True)
             return _spooled(streaming.exec_driver_sql(query))
     except sa.exc.SQLAlchemyError as error:
-        raise DatasetError(f"the database of {variable} refused: {_shown(error, url)}") from None
+        raise DatasetError(f"the database of {variable} refused: {said(error, url)}") from None
     except (ValueError, OverflowError) as error:  # of the driver: a date of the year 10000
-        problem = f"the query returns a value that Python does not hold: {_shown(error, url)}"
+        problem = f"the query returns a value that Python does not hold: {said(error, url)}"
         raise DatasetError(f"{problem}; cast it to text in the query") from None
     finally:
         engine.dispose()
@@ -137,12 +117,3 @@ def _check_names(names: list[str]) -> None:
             raise DatasetError(
                 f"the query has two columns {name!r}: give one of them another name, `as other_name`"
             )
-
-
-def _shown(error: Exception, url: sa.URL) -> str:
-    """What the database says, without what may be secret in its URL."""
-    text = " ".join(str(getattr(error, "orig", None) or error).split())
-    secrets = [url.password, *(value for values in url.normalized_query.values() for value in values)]
-    for secret in (str(secret) for secret in secrets if secret):
-        text = text.replace(secret, "***").replace(quote(secret), "***")
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"

@@ -1,0 +1,1 @@
+"""Complete results -> a table of a database."""
