@@ -35,6 +35,9 @@ AFTER_OUTPUT = [
 TOOL_CALLS = pa.field(
     "tool_calls", pa.list_(pa.struct([("id", pa.string()), ("name", pa.string()), ("input", pa.string())]))
 )
+# Who reads a folder of partitions gets this column from the folders' names: a column of the tables with this name
+# cannot be merged with it. Whether there will be partitions is not known when a pipeline is loaded.
+PARTITION = "partition"
 RESULT_NAMES = [field.name for field in (*BEFORE_OUTPUT, *AFTER_OUTPUT)]
 # Of rows that share a request, these stand on the first one only, so that sums over the table are right.
 COUNTED_ONCE = (
@@ -66,7 +69,7 @@ def name_clash(
     Returns:
         (field of the pipeline file, what clashes and the line of YAML that mends it), None when all is well.
     """
-    own = [*RESULT_NAMES, *([TOOL_CALLS.name] if tool_calls else [])]
+    own = [*RESULT_NAMES, PARTITION, *([TOOL_CALLS.name] if tool_calls else [])]
     for name in typed:
         if name in own or name == key:
             return typed_by, f"the property {name!r} has the name of a results column: rename it"

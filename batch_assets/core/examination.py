@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.index import DIGEST, MESSAGE, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import HOLDING
@@ -69,7 +71,14 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
     if not root.storage.exists(*parts):
         return None
     found = Examination()
-    with pq.ParquetFile(root.storage.open(*parts)) as table:
+    try:
+        opened = pq.ParquetFile(root.storage.open(*parts))
+    except pa.ArrowException as error:
+        raise DamagedFileError(
+            f"{root.storage.uri(*parts)} is damaged: {error}. "
+            f"Materialize {pipeline.name}/results: it is written anew"
+        ) from None
+    with opened as table:
         schema = table.schema_arrow
         place = pipeline.name, partition, _submission(root, schema, pipeline.name, partition)
         index, manifest = RequestIndex(root.storage, *place), Manifest.read(root, *place)
@@ -116,10 +125,17 @@ def _compare_keys(found: Examination, table: pq.ParquetFile, index: RequestIndex
     present = _values(batch.column(0) for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[key]))
     for number in range(max(found.rows, found.expected_rows)):
         one, other = next(wanted, None), next(present, None)
-        if one != other:
+        if not _same(one, other):
             found.misplaced.append(f"row {number} should be {one!r} and is {other!r}")
             if len(found.misplaced) == _EXAMPLES:
                 return
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two row keys are one: NaN, which differs from itself, is the same key as NaN."""
+    if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
+        return math.isnan(other)
+    return one == other
 
 
 def _values(columns: Iterator[pa.Array]) -> Iterator[object]:

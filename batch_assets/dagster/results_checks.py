@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.examination import Examination, examine
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
@@ -52,14 +53,22 @@ def _few_failed(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict
     return share <= most, why, {"failed": found.failed, "share": share, "max_failed": most}
 
 
+def _whole(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+    most = pipeline.config.max_invalid
+    count = found.stopped.total()
+    share = _share(count, found.counts["succeeded"])
+    said = f"{count:,} of {found.counts['succeeded']:,} answers were refused or cut off"
+    why = f"{said} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.stopped)}"
+    return share <= most, why, {"stopped": count, "share": share, "max_invalid": most} | dict(found.stopped)
+
+
 def _few_invalid(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
     most = pipeline.config.max_invalid
     count = found.invalid.total()
     share = _share(count, found.counts["succeeded"])
     said = f"{count:,} of {found.counts['succeeded']:,} answers do not match the output schema"
     why = f"{said} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.invalid)}"
-    figures = {"invalid": count, "share": share, "max_invalid": most} | dict(found.stopped)
-    return share <= most, why, figures
+    return share <= most, why, {"invalid": count, "share": share, "max_invalid": most}
 
 
 def _none_pending(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
@@ -87,6 +96,12 @@ _CHECKS = (
     ),
     _Check("failed_rows_are_few", "Not more rows failed than max_failed allows.", _few_failed, blocking=True),
     _Check("no_row_is_left_pending", "No row waits for an answer that nothing will bring.", _none_pending),
+    _Check(
+        "answers_are_whole",
+        "Not more answers than max_invalid allows were refused or cut off before their end.",
+        _whole,
+        _WARN,
+    ),
     _Check("columns_match", "The columns are those that the pipeline says.", _columns_match, _WARN),
     _Check(
         "invalid_outputs_are_few",
@@ -117,40 +132,58 @@ def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name="__".join([*results.path, "checks"]), specs=specs, can_subset=True)
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
+        own = partition_of(context)
         with explained():
-            found = _examine(context, of.pipeline)
+            found = _examine(of.pipeline, own)
         for check in checks:
             if check.name in wanted:
-                yield _result(check, of, found)
+                yield _result(check, of, own, found)
 
     return LastingCheck.like(examine_results)
 
 
-def _examine(context: dg.AssetCheckExecutionContext, pipeline: Pipeline) -> dict[str, Examination]:
-    """By partition, "" where there are none."""
+def _examine(pipeline: Pipeline, own: str) -> dict[str, Examination | BatchAssetsError]:
+    """Every partition that has a table, the step's own first; "" where there are none.
+
+    Dagster keeps one status of a check for all partitions: judged by its own partition alone, a run would hide
+    that another partition failed.
+    """
     settings = Settings.from_env()
     if not has_ledger(settings):
         return {}
+    found: dict[str, Examination | BatchAssetsError | None] = {}
     with Root(settings) as root:
-        names = (
-            [partition_of(context)] if context.has_partition_key else partitions_with_results(root, pipeline.name)
-        )
-        return {name: found for name in names if (found := examine(root, pipeline, name)) is not None}
+        for name in dict.fromkeys([own, *partitions_with_results(root, pipeline.name)]):
+            try:
+                found[name] = examine(root, pipeline, name)
+            except BatchAssetsError as error:
+                if name == own:
+                    raise
+                found[name] = error
+    return {name: one for name, one in found.items() if one is not None}
 
 
-def _result(check: _Check, of: PipelineAssets, found: dict[str, Examination]) -> dg.AssetCheckResult:
-    judged = {name: check.judge(of.pipeline, one) for name, one in found.items()}
+def _result(
+    check: _Check, of: PipelineAssets, own: str, found: dict[str, Examination | BatchAssetsError]
+) -> dg.AssetCheckResult:
+    judged = {
+        name: (False, str(one), {}) if isinstance(one, BatchAssetsError) else check.judge(of.pipeline, one)
+        for name, one in found.items()
+    }
     failed = {name: why for name, (good, why, _) in judged.items() if not good}
     shown = failed or {name: why for name, (_, why, _) in judged.items()}
     lines = [f"{name}: {why}" if name else why for name, why in list(shown.items())[:_SHOWN]]
-    figures = next(iter(judged.values()))[2] if len(judged) == 1 else {}
+    if len(shown) > _SHOWN:
+        lines.append(f"and {len(shown) - _SHOWN:,} more partitions")
+    # The run of a partition is not stopped by what another one lacks: a warning makes the status `failed` too.
+    others_only = own != "" and own not in failed
     return dg.AssetCheckResult(
         check_name=check.name,
         asset_key=of.stages["results"],
         passed=not failed,
-        severity=check.severity,
+        severity=_WARN if others_only else check.severity,
         description="\n".join(lines) or "There is no table yet.",
-        metadata=figures,
+        metadata=judged[own][2] if own in judged else {},
     )
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.datasets.table_rows import TableRows
 from batch_assets.core.errors import ConfigError, DatasetError
 
 from .support import World, make_pipeline, params
@@ -57,12 +58,40 @@ def test_an_unnamed_index_is_left_out_and_categories_are_text(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    "frame",
+    [
+        pl.DataFrame({"kind": ["x", None, "y"]}, schema={"kind": pl.Categorical}),
+        pl.DataFrame({"kind": ["x", None, "y"]}, schema={"kind": pl.Enum(["y", "x"])}),
+        pl.DataFrame({"kind": [["x"], None, ["y", None]]}, schema={"kind": pl.List(pl.Categorical)}),
+        pl.DataFrame({"kind": [["x"], None, ["y"]]}, schema={"kind": pl.Array(pl.Categorical, 1)}),
+        pl.DataFrame({"kind": [{"of": "x"}, None]}, schema={"kind": pl.Struct({"of": pl.Categorical})}),
+    ],
+    ids=["categories", "enum", "lists of categories", "arrays of categories", "structs of categories"],
+)
+def test_categories_of_polars_are_text(tmp_path: Path, frame: pl.DataFrame) -> None:
+    assert rows_of(frame, tmp_path) == frame.to_dicts()
+    assert "view" not in str(TableRows(frame, "it").schema)  # which results could not be made of
+
+
+def test_list_views_are_lists(tmp_path: Path) -> None:
+    values = [[1], None, [2, 3]]
+    assert rows_of(pa.table({"found": pa.array(values, pa.list_view(pa.int64()))}), tmp_path) == [
+        {"found": value} for value in values
+    ]
+
+
+@pytest.mark.parametrize(
     ("value", "said"),
     [
         (7, "the asset raw/reviews is a int: it must give a table of pandas, polars or pyarrow"),
         (None, "is a NoneType"),
         (pd.DataFrame({"a": [1, "x"]}), "the asset raw/reviews has no form as a table: .*column a"),
         (pa.table([["x"], ["y"]], names=["a", "a"]), "two columns 'a'"),
+        (pl.DataFrame({"a": [object()]}), "raw/reviews: column 'a' holds objects of Python .*such as String"),
+        (
+            pa.table({"a": pa.DictionaryArray.from_arrays([0], pa.array([{"of": 1}]))}),
+            "raw/reviews: column 'a' has a type that cannot be read, dictionary<values=struct<of",
+        ),
         (pd.DataFrame({"other": [1]}), "has no column 'id'; its columns: other"),
     ],
 )

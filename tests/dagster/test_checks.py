@@ -22,7 +22,7 @@ SCHEMA = {
     "required": ["mood", "why"],
     "additionalProperties": False,
 }
-ALWAYS = ["columns_match", "every_row_once", "failed_rows_are_few", "no_row_is_left_pending"]
+ALWAYS = ["answers_are_whole", "columns_match", "every_row_once", "failed_rows_are_few", "no_row_is_left_pending"]
 TYPED = ["enum_values_are_expected", "invalid_outputs_are_few"]
 
 
@@ -32,9 +32,13 @@ def quick(emulator: Emulator) -> Emulator:
     return emulator
 
 
-def run(assets: list[Any], instance: dg.DagsterInstance, *more: Any) -> dg.ExecuteInProcessResult:
+def run(
+    assets: list[Any], instance: dg.DagsterInstance, *more: Any, partition_key: str | None = None
+) -> dg.ExecuteInProcessResult:
     checks = [check for check in build_message_batch_checks(assets) if "deadline" not in check.node_def.name]
-    return dg.materialize([*assets, *checks, *more], instance=instance, raise_on_error=False)
+    return dg.materialize(
+        [*assets, *checks, *more], instance=instance, partition_key=partition_key, raise_on_error=False
+    )
 
 
 def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
@@ -102,8 +106,59 @@ def test_refused_answers_are_invalid_outputs(
     found = evaluations(result)["invalid_outputs_are_few"]
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert str(found.description).startswith("4 of 4 answers do not match the output schema (100.00%")
-    assert found.metadata["refusal"].value == 4
     assert result.success
+
+
+def test_answers_that_were_refused_or_cut_off_are_seen_without_a_schema(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
+) -> None:
+    quick.faults([{"match": CREATE, "action": {"error_mix": {"refusal": 1.0}}}])
+    result = run(make_assets(max_failed=1, max_invalid=0.5), instance)
+    found = evaluations(result)["answers_are_whole"]
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert found.description == (
+        "4 of 4 answers were refused or cut off (100.00%; max_invalid is 50.00%): 4 refusal"
+    )
+    assert (found.metadata["stopped"].value, found.metadata["refusal"].value) == (4, 4)
+    assert result.success
+
+
+def test_a_partition_that_is_well_does_not_hide_one_that_failed(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    days = dg.StaticPartitionsDefinition(["bad", "good"])
+    assets = [
+        asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=days))
+        for asset in make_assets(max_failed=0.5)
+    ]
+
+    def few_failed(partition: str) -> tuple[bool, dg.AssetCheckEvaluation]:
+        result = run(assets, instance, partition_key=partition)
+        return result.success, evaluations(result)["failed_rows_are_few"]
+
+    quick.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
+    success, found = few_failed("bad")
+    assert (success, found.passed, found.severity) == (False, False, dg.AssetCheckSeverity.ERROR)
+    quick.reset_faults()
+    (tmp_path / "greetings.csv").write_text("id,text\n1,other\n")
+    success, found = few_failed("good")
+    assert (success, found.passed, found.severity) == (True, False, dg.AssetCheckSeverity.WARN)
+    assert str(found.description).startswith("bad: 5 of 5 rows failed")
+    assert "good" not in str(found.description)
+    assert found.metadata["failed"].value == 0
+
+    table = tmp_path / "root" / "greetings" / "results" / "partition=bad" / "results.parquet"
+    table.write_bytes(b"spoiled")
+    success, found = few_failed("good")
+    assert (success, found.passed) == (True, False)
+    assert "results.parquet is damaged" in str(found.description)
+    success, found = few_failed("bad")  # now with the dataset that is well
+    assert (success, found.passed, str(found.description)) == (
+        True,
+        True,
+        "bad: 0 of 1 rows failed (0.00%; max_failed is 50.00%)\n"
+        "good: 0 of 1 rows failed (0.00%; max_failed is 50.00%)",
+    )
 
 
 def test_a_table_that_lost_a_row_or_has_one_twice(

@@ -50,12 +50,13 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     if pa.types.is_string(type_) and pa.types.is_nested(column.type):
         return pa.array([json_text(value) for value in column.to_pylist()], type_)
-    if _has_list_view(column.type):  # pyarrow 26 makes broken lists of them
+    if has_list_view(column.type):  # pyarrow 26 makes broken lists of them
         return pa.array(column.to_pylist(), type_)
     return column.cast(type_)
 
 
-def _has_list_view(type_: pa.DataType) -> bool:
+def has_list_view(type_: pa.DataType) -> bool:
+    """Whether a type, or one nested in it, is a list view, which `cast` does not read rightly."""
     return _holds(type_, lambda inner: pa.types.is_list_view(inner) or pa.types.is_large_list_view(inner))
 
 
@@ -85,10 +86,14 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_binary_view(type_):
         return pa.binary()
+    if pa.types.is_dictionary(type_):
+        return pa.dictionary(type_.index_type, plain_type(type_.value_type), type_.ordered)
     if pa.types.is_list(type_) or pa.types.is_list_view(type_):
         return pa.list_(_plain_field(type_.value_field))
     if pa.types.is_large_list(type_) or pa.types.is_large_list_view(type_):
         return pa.large_list(_plain_field(type_.value_field))
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_plain_field(type_.value_field), type_.list_size)
     if pa.types.is_map(type_):
         return pa.map_(_plain_field(type_.key_field), _plain_field(type_.item_field), type_.keys_sorted)
     if pa.types.is_struct(type_):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.rows import Rows, conform, plain_type, valid_text
+from batch_assets.core.datasets.rows import Rows, conform, has_list_view, plain_type, valid_text
 from batch_assets.core.errors import DatasetError
 
 _ROWS_AT_ONCE = 4096
@@ -22,7 +22,7 @@ class TableRows:
         place: where it comes from, for people.
 
     Errors:
-        DatasetError: it is no table, two columns have one name, or a column mixes types.
+        DatasetError: it is no table, two columns have one name, a column mixes types or holds objects of Python.
     """
 
     field = "asset"
@@ -34,7 +34,8 @@ class TableRows:
         twice = {name for name in table.column_names if table.column_names.count(name) > 1}
         if twice:
             raise DatasetError(f"{place} has two columns {min(twice)!r}")
-        self._table = table.cast(pa.schema([column.with_type(_read_as(column.type)) for column in table.schema]))
+        columns = [_as_read(table.column(name), f"{place}: column {name!r}") for name in table.column_names]
+        self._table = pa.table(columns, names=table.column_names)
         self.schema: pa.Schema = self._table.schema
         self.blank = not table.column_names
 
@@ -55,6 +56,8 @@ class TableRows:
 def _arrow(value: Any, place: str) -> pa.Table:
     if hasattr(value, "collect") and hasattr(value, "collect_schema"):  # a lazy frame of polars
         value = value.collect()
+    if hasattr(value, "collect_schema"):  # a frame of polars
+        _no_objects(value.schema, place)
     try:
         if hasattr(value, "reset_index"):  # a frame of pandas
             named = any(name is not None for name in value.index.names)
@@ -66,6 +69,26 @@ def _arrow(value: Any, place: str) -> pa.Table:
     except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
         raise DatasetError(f"{place} has no form as a table: {error}") from None
     raise DatasetError(f"{place} is a {type(value).__name__}: it must give {_TAKEN}")
+
+
+def _no_objects(schema: Mapping[str, Any], place: str) -> None:
+    """Refuses what polars gives as the addresses of objects in memory."""
+    for name, dtype in schema.items():
+        if str(dtype) == "Object":
+            raise DatasetError(
+                f"{place}: column {name!r} holds objects of Python (polars calls the type Object): give it a type "
+                "of data, such as String, or leave it out"
+            )
+
+
+def _as_read(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+    try:
+        if has_list_view(column.type):
+            column = pa.chunked_array([pa.array(column.to_pylist(), plain_type(column.type))])
+        # In two steps: Arrow takes nothing out of a dictionary of views, and categories of polars are such.
+        return column.cast(plain_type(column.type)).cast(_read_as(column.type))
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise DatasetError(f"{where} has a type that cannot be read, {column.type}: {error}") from None
 
 
 def _read_as(type_: pa.DataType) -> pa.DataType:
