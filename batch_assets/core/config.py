@@ -25,13 +25,14 @@ from batch_assets.core.config_blocks import (
 from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.output.answers import Answers
-from batch_assets.core.output.forced_tool import ForcedTool, forced_tool, strict_schemas
+from batch_assets.core.output.forced_tool import ForcedTool, forced_tool, has_schema, strict_schemas
 from batch_assets.core.output.output_schema import OutputSchema
 from batch_assets.core.output.schema_rules import SchemaError, check_schema
 from batch_assets.core.output.schema_source import load_schema
 from batch_assets.core.templates.batch_rules import OLD_VERSION, refused, refused_value, sampling
 from batch_assets.core.templates.betas import Betas
 from batch_assets.core.templates.params_check import check_params
+from batch_assets.core.templates.row_values import row_checks
 from batch_assets.core.templates.template import Template
 
 
@@ -57,7 +58,10 @@ class PipelineConfig(ConfigBlock):
     )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may fail.")
     max_invalid: float = Field(
-        default=0.01, ge=0, le=1, description="Share of answers that may not match the output schema."
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of answers that may be refused, cut off, or not match the output schema.",
     )
     betas: list[str] = Field(
         default=[],
@@ -254,14 +258,13 @@ def load_pipeline(
     if config.dataset.sql is not None:
         _ = pipeline.query
     outline, version = pipeline.template.outline(), pipeline.config.anthropic_version
-    problem = check_params(
-        outline,
-        betas=bool(pipeline.config.betas),
-        also=sampling(version),
-        allow_unknown=pipeline.config.allow_unknown_params,
-    )
+    betas, also, allow_unknown = bool(config.betas), sampling(version), config.allow_unknown_params
+    problem = check_params(outline, betas=betas, also=also, allow_unknown=allow_unknown)
     if problem := problem or refused_value(outline, version):
-        raise pipeline.error(*problem)
+        field, said = problem
+        raise pipeline.error(pipeline.template.place(field), said)
+    checks = row_checks(outline, betas=betas, also=also, allow_unknown=allow_unknown)
+    pipeline.template.check_rows_with(checks)
     return pipeline
 
 
@@ -300,6 +303,9 @@ def _check_params(pipeline: Pipeline) -> None:
         except SchemaError as error:
             raise pipeline.error(field, str(error)) from None
     output_config = params.get("output_config") or {}
+    if pipeline.config.output_schema is None and has_schema(output_config):
+        remedy = "write it under `output_schema`, beside `params`: it is checked there and gives typed columns"
+        raise pipeline.error("params.output_config.format", f"the schema does not go here: {remedy}")
     if pipeline.output is None or pipeline.tool is not None:
         return
     if not isinstance(output_config, Mapping):

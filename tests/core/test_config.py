@@ -62,7 +62,8 @@ def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tm
         ({"params": params(max_tokens=0)}, "params.max_tokens", "a batch refuses 0"),
         ({"params": params(betas=["x"])}, "params.betas", "header"),
         ({"params": params(speed="fast")}, "params.speed", "a batch refuses it"),
-        ({"params": params(temperature=1)}, "params.temperature", "anthropic_version: 2023-06-01"),
+        ({"params": params(temperature=1, model="claude-haiku-4-5")}, "params.temperature", ": 2023-06-01"),
+        ({"params": params(temperature=1)}, "params.temperature", "claude-haiku-5-5 refuses it, under every"),
         ({"params": params("{{ oops")}, "params.messages[0].content", ""),
         (
             {
@@ -79,6 +80,11 @@ def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tm
             {"dataset": {"path": "a.csv", "key": "k", "columns": ["cost_usd"]}},
             "dataset.columns",
             "`cost_usd: dataset_cost_usd`",
+        ),
+        (
+            {"dataset": {"path": "a.csv", "key": "k", "columns": ["partition"]}},
+            "dataset.columns",
+            "`partition: dataset_partition`",
         ),
         ({"dataset": {"path": "a.csv", "key": "batch_id"}}, "dataset.key", "the same name"),
         (
@@ -121,3 +127,15 @@ def test_output_schema_and_a_format_of_ones_own_exclude_each_other(tmp_path: Pat
     schema = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
     asked = params(output_config={"format": {"type": "json_schema", "schema": schema}})
     assert refused(tmp_path, params=asked, output_schema=schema).field == "params.output_config.format"
+
+
+def test_a_schema_in_the_params_is_sent_to_where_it_is_checked_and_typed(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
+    asked = params(output_config={"format": {"type": "json_schema", "schema": schema}})
+    error = refused(tmp_path, params=asked)
+    assert (error.field, "`output_schema`, beside `params`" in error.problem) == (
+        "params.output_config.format",
+        True,
+    )
+    for by_row in ("{{ form }}", {"type": "json_schema", "schema": "{{ schema }}"}):
+        load_pipeline({**GOOD, "params": params(output_config={"format": by_row})}, folder=tmp_path)

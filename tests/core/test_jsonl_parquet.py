@@ -170,7 +170,7 @@ from pathlib import Path
 from batch_assets.core.config import load_pipeline
 from batch_assets.core.datasets.dataset import Dataset
 import pyarrow as pa
-params = {"model": "m", "max_tokens": 1, "messages": []}
+params = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
 attributes = {"name": "p", "dataset": {"path": sys.argv[2]}, "params": params}
 pipeline = load_pipeline(attributes, folder=Path(sys.argv[1]))
 def peak() -> int:

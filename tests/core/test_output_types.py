@@ -53,6 +53,8 @@ def schema_of(**properties: Any) -> dict[str, Any]:
         ({"enum": [True]}, pa.bool_()),
         ({"enum": ["a", 1]}, TEXT),
         ({"type": ["integer", "null"]}, pa.int64()),
+        ({"type": ["integer", "number"]}, pa.float64()),
+        ({"anyOf": [{"type": "integer"}, {"type": "number"}, {"type": "null"}]}, pa.float64()),
         ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, pa.int64()),
         ({"oneOf": [{"type": "null"}, {"$ref": "#/$defs/point"}]}, pa.struct([("x", pa.float64())])),
         ({"type": "array", "items": {"enum": ["a", "b"]}}, pa.list_(LABELS)),

@@ -63,6 +63,8 @@ CONTENT = "params.messages[0].content"
         (params(messages="a"), "params.messages", "'a' where a list is wanted"),
         (params(messages=["a {{ b }}"]), "params.messages[0]", "leave nothing but one {{ expression }}"),
         (params(max_tokens="100"), "params.max_tokens", "'100' where a whole number is wanted"),
+        (params(max_tokens="100"), "params.max_tokens", "is wanted: leave the quotes out"),
+        (params(max_tokens=100.0), "params.max_tokens", "100.0 where a whole number is wanted: write 100"),
         (params(max_tokens=1.5), "params.max_tokens", "1.5 where a whole number is wanted"),
         (params(max_tokens=True), "params.max_tokens", "true where a whole number is wanted"),
         (params(max_tokens="{{ 2 }}0"), "params.max_tokens", "'20' where a whole number is wanted"),
@@ -138,6 +140,12 @@ def test_the_switch_lets_through_what_the_sdk_does_not_know_and_nothing_else(tmp
     assert missing == (f"{CONTENT}[0].text", "this field is required here")
 
 
+def test_a_plain_slip_of_the_pen_is_not_taken_for_something_new(tmp_path: Path) -> None:
+    for given in (params(sytem="a"), message([{"type": "imgae", "source": {}}])):
+        said = refused(tmp_path, given)[1]
+        assert ("did you mean" in said, "newer than the installed SDK" in said) == (True, False)
+
+
 def test_an_api_version_takes_and_refuses_its_own(tmp_path: Path) -> None:
     quoting = message([{"type": "text", "text": "a", "citations": [{"type": "char_location"}]}])
     document = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "a"}}
@@ -154,18 +162,88 @@ def test_an_api_version_takes_and_refuses_its_own(tmp_path: Path) -> None:
     load(tmp_path, quoting, anthropic_version="2023-06-01")
     assert refused(tmp_path, params(max_tokens=-1))[0] == "params.max_tokens"
     for version in (None, "2026-10-21", "2027-01-01"):
-        field, said = refused(tmp_path, params(top_p=0.5), anthropic_version=version)
-        assert (field, "anthropic_version: 2023-06-01" in said) == ("params.top_p", True)
-    load(tmp_path, params(top_p=0.5), anthropic_version="2023-06-01")
+        for model in ("claude-sonnet-4-6", "{{ model }}", "claude-of-next-year"):
+            field, said = refused(tmp_path, params(top_p=0.5, model=model), anthropic_version=version)
+            assert (field, "anthropic_version: 2023-06-01" in said) == ("params.top_p", True)
+    load(tmp_path, params(top_p=0.5, model="claude-sonnet-4-6"), anthropic_version="2023-06-01")
+
+
+@pytest.mark.parametrize("model", ["claude-haiku-5-5", "claude-opus-4-7", "claude-sonnet-5"])
+def test_a_model_that_takes_no_sampling_is_not_given_a_version_as_remedy(tmp_path: Path, model: str) -> None:
+    for version in (None, "2023-06-01"):
+        for given in ({"temperature": 0.5}, {"top_p": 0.9}, {"top_k": 5}):
+            field, said = refused(tmp_path, params(model=model, **given), anthropic_version=version)
+            assert field == f"params.{next(iter(given))}"
+            assert said == f"{model} refuses it, under every version of the API: remove it"
+    for given in ({"temperature": 1}, {"top_p": 1}, {"temperature": "{{ t }}"}):
+        load(tmp_path, params(model=model, **given), anthropic_version="2023-06-01")
+
+
+BEGUN = [{"role": "user", "content": "{{ a }}"}, {"role": "assistant", "content": "{"}]
+BEGUN_IN_BLOCKS = [BEGUN[0], {"role": "assistant", "content": [{"type": "text", "text": "{{ a }}"}]}]
+ENABLED = {"type": "enabled", "budget_tokens": 1024}
+ANY = {"tools": [TOOL], "tool_choice": {"type": "any"}}
+NOTE = {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "note"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "refusing", "taking", "field"),
+    [
+        ({"messages": BEGUN}, ["claude-sonnet-4-6", "claude-haiku-5-5"],
+         ["claude-haiku-4-5", "claude-haiku-4-5-20251001", "claude-opus-9", "{{ a }}"], "params.messages[1]"),
+        ({"messages": BEGUN_IN_BLOCKS}, ["claude-opus-4-6"], ["claude-opus-4-5"], "params.messages[1]"),
+        ({"thinking": ENABLED, "max_tokens": 2000}, ["claude-opus-4-7", "claude-fable-5-2"],
+         ["claude-sonnet-4-6", "claude-opus-4-20250514"], "params.thinking.type"),
+        ({"thinking": {"type": "disabled"}}, ["claude-sonnet-5-5"], ["claude-haiku-5-5", "claude-sonnet-5"],
+         "params.thinking.type"),
+        (ANY, ["claude-sonnet-5-5", "claude-opus-5-5"], ["claude-haiku-5-5"], "params.tool_choice.type"),
+        (NOTE, ["claude-sonnet-5-5", "claude-opus-5-5"], ["claude-opus-5"], "params.tool_choice.type"),
+    ],
+)  # fmt: skip
+def test_what_single_models_refuse(
+    tmp_path: Path, given: dict[str, Any], refusing: list[str], taking: list[str], field: str
+) -> None:
+    for model in refusing:
+        found = refused(tmp_path, params(**{**given, "model": model}))
+        assert (found[0], found[1].startswith(f"{model} refuses ")) == (field, True)
+    for model in taking:
+        load(tmp_path, params(**{**given, "model": model}))
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "said"),
+    [
+        (params(messages=[]), "params.messages", "at least one message"),
+        (params(tools=[TOOL], tool_choice={"type": "tool", "name": "nte"}), "params.tool_choice.name",
+         "there is no tool 'nte'; tools there: note"),
+        (params(tool_choice={"type": "tool", "name": "a"}), "params.tool_choice.name", "there are no tools"),
+        (params(tool_choice={"type": "any"}), "params.tool_choice", "without tools"),
+    ],
+)  # fmt: skip
+def test_what_no_model_takes(tmp_path: Path, given: dict[str, Any], field: str, said: str) -> None:
+    found = refused(tmp_path, given)
+    assert (found[0], said in found[1]) == (field, True)
+
+
+def test_tools_that_only_a_row_names_may_be_the_one_that_is_called(tmp_path: Path) -> None:
+    choice = {"type": "tool", "name": "late"}
+    for tools in ("{{ tools }}", [TOOL, "{{ more }}"], [{**TOOL, "name": "{{ name }}"}]):
+        load(tmp_path, params(tools=tools, tool_choice=choice))
+    turn = {"type": "tool_use", "id": "a", "name": "note", "input": {}}
+    load(tmp_path, params(messages=[BEGUN[0], {"role": "assistant", "content": [turn]}]))
 
 
 def test_examples_from_a_file_are_checked_too(tmp_path: Path) -> None:
     (tmp_path / "shots.yaml").write_text("- {role: user, content: a}\n- {role: asistant, content: b}\n")
     field, said = refused(tmp_path, params(messages=["{{ load('shots.yaml') }}"]))
-    assert (field, "did you mean `assistant`?" in said) == ("params.messages[0][1].role", True)
+    assert (field, "did you mean `assistant`?" in said) == ("params.messages[0][1].role (shots.yaml)", True)
     (tmp_path / "shots.yaml").write_text("- {role: user, content: true}\n")
     field, said = refused(tmp_path, params(messages=["{{ load('shots.yaml') }}"]))
-    assert (field, "put it in quotes" in said) == ("params.messages[0][0].content", True)
+    assert (field, "put it in quotes" in said) == ("params.messages[0][0].content (shots.yaml)", True)
+    (tmp_path / "shots.yaml").write_text("- {role: user, content: [{type: text, text: }]}\n")
+    for messages in (["{{ load('shots.yaml') }}"], "{{ load('shots.yaml') }}"):
+        field, said = refused(tmp_path, params(messages=messages))
+        assert (field.endswith(".content[0].text (shots.yaml)"), "null" in said) == (True, True)
 
 
 _IN_A_NEW_PROCESS = """

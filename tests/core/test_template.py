@@ -171,7 +171,7 @@ def test_includes_see_the_row(tmp_path: Path) -> None:
     (tmp_path / "system.md").write_text("Hello {% include 'inner.md' %}, {{ place }}")
     template = Template({"system": "{% include 'system.md' %}!"}, tmp_path, "x")
     assert template.columns == {"name", "place"}
-    assert template.where("place") == "params.system"
+    assert template.where("place") == "params.system (system.md, line 1)"
     assert orjson.loads(template.render({"name": "N", "place": "P"})) == {"system": "Hello [N], P!"}
 
 

@@ -109,6 +109,20 @@ def test_a_template_fits_one_dataset_after_another() -> None:
     assert made.columns == {"a b"}
 
 
+def test_what_an_included_file_reads_is_named_with_file_and_line(tmp_path: Path) -> None:
+    (tmp_path / "outer.md").write_text("a\n{% for x in xs %}{{ x }}{% endfor %}\n{% include 'inner.md' %}")
+    (tmp_path / "inner.md").write_text("b\n\n{{ deep }} {{ row['A b'] }}\n{{ row.c }} {{ deep }}")
+    template = Template({"system": "{{ own }}{% include 'outer.md' %}"}, tmp_path, "x")
+    places = {name: template.where(name) for name in sorted(template.columns)}
+    assert places == {
+        "A b": "params.system (inner.md, line 3)",
+        "c": "params.system (inner.md, line 4)",
+        "deep": "params.system (inner.md, line 3)",
+        "own": "params.system",
+        "xs": "params.system (outer.md, line 2)",
+    }
+
+
 def test_included_files_read_the_row_too(tmp_path: Path) -> None:
     (tmp_path / "inner.md").write_text("{{ row['Review Text'] }} {{ range }}")
     assert render("{% include 'inner.md' %}!", {"Review Text": "t", "range": "r", "x": 1}, tmp_path) == "t r!"

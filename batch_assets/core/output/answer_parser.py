@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import operator
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
+from batch_assets.core.messages import dump
 from batch_assets.core.output.output_shapes import Shape
 
 _SHOWN_CHARACTERS = 60
@@ -16,6 +21,22 @@ _SHOWN_VALUES = 12
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 # https://www.rfc-editor.org/rfc/rfc3339#section-5.6, which is what `date-time` means in JSON Schema
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+# A number of fewer digits is exact as a float, and of fewer yet as the 64 bits that orjson keeps.
+_MANY_DIGITS = re.compile(r"[0-9.]{16}|[0-9][eE][0-9+]")
+_FLOATS_SKIP = 2**53
+_FITS = (-(2**63), 2**63)
+# Python makes whole numbers of no more digits.
+_MOST_DIGITS = 4000
+_KEEPS: dict[str, Callable[[Any, Any], bool]] = {
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "exclusiveMinimum": operator.gt,
+    "exclusiveMaximum": operator.lt,
+    "minLength": operator.ge,
+    "maxLength": operator.le,
+    "minItems": operator.ge,
+    "maxItems": operator.le,
+}
 _NAMES = {
     "string": "a text",
     "integer": "a whole number",
@@ -48,21 +69,47 @@ def parse(text: str, shape: Shape) -> dict[str, Any]:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise MismatchError(f"the answer is not valid JSON: {error}") from None
+    if _MANY_DIGITS.search(text):
+        value = _load_exactly(text)
     if not isinstance(value, dict):
         raise MismatchError("the answer is not a JSON object")
     taken = _object(shape, value, "")
     for name, part in shape.fields.items():
         if part.raw is None and value.get(name) is not None:
             try:
-                taken[name] = orjson.dumps(value[name]).decode()
-            except TypeError:  # deeper than orjson writes, which reads deeper
+                taken[name] = dump(value[name])
+            except RecursionError:  # deeper than Python writes; orjson reads deeper
                 raise MismatchError(f"the property {name!r} is nested too deeply") from None
     return taken
+
+
+def _load_exactly(text: str) -> Any:
+    """JSON with every digit of its whole numbers, of which floats keep 53 bits."""
+    try:
+        return json.loads(text, parse_int=_whole, parse_float=_number)
+    except RecursionError:
+        raise MismatchError("the answer is nested too deeply") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise MismatchError(f"the answer holds a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _number(digits: str) -> int | float:
+    number = float(digits)
+    if number.is_integer() and abs(number) >= _FLOATS_SKIP:
+        exact = Decimal(digits)
+        return int(exact) if exact == exact.to_integral_value() else number
+    return number
 
 
 def _take(shape: Shape, value: Any, path: str) -> Any:
     if value is None and shape.nullable:
         return None
+    if shape.limits and (broken := _broken(shape, value)) is not None:
+        raise MismatchError(f"the property {path!r} is {_shown(value)}, {broken}")
     if shape.kind == "enum":
         return _member(shape, value, path)
     if shape.kind == "any":
@@ -79,10 +126,29 @@ def _take(shape: Shape, value: Any, path: str) -> Any:
                 continue
     elif (taken := _scalar(shape.kind, value)) is not None:
         return taken
-    raise MismatchError(f"the property {path!r} is {_shown(value)}, not {_NAMES[shape.kind]}")
+    is_large = shape.kind == "integer" and type(value) in (int, float) and _is_whole(value)
+    problem = "more than the 64 bits of a column hold" if is_large else f"not {_NAMES[shape.kind]}"
+    raise MismatchError(f"the property {path!r} is {_shown(value)}, {problem}")
+
+
+def _broken(shape: Shape, value: Any) -> str | None:
+    """The limit of its kind that a value breaks; values of other kinds break none."""
+    number = type(value) in (int, float) and shape.kind in ("integer", "number")
+    size = value if number else None
+    if (shape.kind == "string" and isinstance(value, str)) or (shape.kind == "array" and isinstance(value, list)):
+        size = len(value)
+    if size is None:
+        return None
+    for word, limit in shape.limits.items():
+        if not _KEEPS[word](size, limit):
+            of_parts = "" if number else f"of {size} {'characters' if shape.kind == 'string' else 'items'}, "
+            return f"{of_parts}which breaks {word} {limit}"
+    return None
 
 
 def _object(shape: Shape, value: dict[str, Any], prefix: str) -> dict[str, Any]:
+    if shape.closed and (more := next((name for name in value if name not in shape.fields), None)) is not None:
+        raise MismatchError(f"the schema has no property {prefix + more!r}")
     taken: dict[str, Any] = {}
     for name, part in shape.fields.items():
         path = prefix + name
@@ -103,13 +169,24 @@ def _scalar(kind: str, value: Any) -> Any:
     if kind == "boolean":
         return value if isinstance(value, bool) else None
     if kind == "number":
-        return float(value) if number else None
+        return _float(value) if number else None
     if kind == "integer":
-        whole = number and float(value).is_integer() and -(2**63) <= value < 2**63
-        return int(value) if whole else None
+        return int(value) if number and _is_whole(value) and _FITS[0] <= value < _FITS[1] else None
     if isinstance(value, str) and kind in ("date", "date-time"):
         return _day(value) if kind == "date" else _moment(value)
     return None
+
+
+def _is_whole(value: int | float) -> bool:
+    """Whole numbers that floats may not hold are no floats here: see `_number`."""
+    return isinstance(value, int) or (value.is_integer() and abs(value) < _FLOATS_SKIP)
+
+
+def _float(value: int | float) -> float | None:
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _day(text: str) -> str | None:
@@ -159,5 +236,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, list | dict):
         text = "a list" if isinstance(value, list) else "an object"
     else:
-        text = repr(value) if isinstance(value, str) else orjson.dumps(value).decode()
+        text = repr(value) if isinstance(value, str) else dump(value)
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"

@@ -48,6 +48,8 @@ class AnswerReader:
             return None
         if any(b"\\" in orjson.dumps(name) for name in _names(shape)):
             return None  # the count of keys takes them as they stand in the text
+        if _has_limits(shape):
+            return None
         return cls(shape)
 
     def read(self, texts: pa.StringArray) -> pa.StructArray | None:
@@ -146,6 +148,11 @@ def _joined(texts: pa.StringArray, separator: str) -> bytes:
 def _be_sure(certain: bool) -> None:
     if not certain:
         raise _DoubtError
+
+
+def _has_limits(shape: Shape) -> bool:
+    inner = [*shape.fields.values(), *([shape.items] if shape.items else ())]
+    return bool(shape.limits) or any(map(_has_limits, inner))
 
 
 def _names(shape: Shape) -> set[str]:

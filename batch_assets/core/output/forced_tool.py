@@ -1,4 +1,4 @@
-"""Tools in the params: the one whose calls are the answers, and those whose schema the API holds the model to."""
+"""Schemas in the params: of the tool whose calls are the answers, and those that the API holds the model to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_MARKS = ("{{", "{%", "{#")
+from batch_assets.core.templates.template_strings import is_template
+
 _TEXTS = frozenset({"description", "title", "$comment"})
 
 
@@ -44,6 +45,13 @@ def strict_schemas(params: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, A
             yield f"{field}.input_schema", tool["input_schema"]
 
 
+def has_schema(output_config: Any) -> bool:
+    """Whether the params hold an output schema that is the same for every row: it belongs into `output_schema`."""
+    form = output_config.get("format") if isinstance(output_config, Mapping) else None
+    schema = form.get("schema") if isinstance(form, Mapping) else None
+    return isinstance(schema, dict) and _is_literal(schema)
+
+
 def _tools(params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     tools = params.get("tools")
     for number, tool in enumerate(tools if isinstance(tools, list) else ()):
@@ -54,7 +62,7 @@ def _tools(params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 def _is_literal(value: Any) -> bool:
     """Whether the row cannot change what a schema demands; its descriptions may be templates."""
     if isinstance(value, str):
-        return not any(mark in value for mark in _MARKS)
+        return not is_template(value)
     if isinstance(value, dict):
         return all((key in _TEXTS and isinstance(part, str)) or _is_literal(part) for key, part in value.items())
     return all(map(_is_literal, value)) if isinstance(value, list) else True

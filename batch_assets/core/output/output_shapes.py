@@ -21,6 +21,13 @@ _FORMATS = {"date": pa.date32(), "date-time": TIMESTAMP}
 # Of a schema's words the ones that say nothing of the value.
 _ABOUT = frozenset({"$schema", "$id", "$defs", "definitions", "title", "description", "default", "examples"})
 _BIG = 2**63
+# The words that an answer is held to. Structured output and strict tools cannot have them: see schema_rules.
+LIMITS = {
+    "integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+    "string": ("minLength", "maxLength"),
+    "array": ("minItems", "maxItems"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,9 @@ class Shape:
         values: members of an enum, null left out.
         items: of an array.
         fields, required: properties of an object, in the schema's order, and which of them must be there.
+        closed: whether an object has no other properties.
         options: of a union.
+        limits: what the schema demands of a value besides, by its words: see `LIMITS`.
         raw: the Arrow type as JSON gives it: texts where `type` has a dictionary, a date or a timestamp.
         type: the Arrow type of the column; None, as `raw` is, where none holds every value.
     """
@@ -44,7 +53,9 @@ class Shape:
     items: Shape | None = None
     fields: dict[str, Shape] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
+    closed: bool = False
     options: tuple[Shape, ...] = ()
+    limits: dict[str, Any] = field(default_factory=dict)
     raw: Any = None
     type: Any = None
 
@@ -139,6 +150,7 @@ class _Reader:
             return Shape(
                 "array",
                 items=items,
+                limits=_limits(definition, kind),
                 raw=pa.list_(items.raw) if typed else None,
                 type=pa.list_(items.type) if typed else None,
             )
@@ -147,7 +159,9 @@ class _Reader:
         if kind == "string" and definition.get("format") in _FORMATS:
             return Shape(definition["format"], raw=pa.string(), type=_FORMATS[definition["format"]])
         if isinstance(kind, str) and kind in _SCALARS:
-            return Shape(kind, nullable=kind == "null", raw=_SCALARS[kind], type=_SCALARS[kind])
+            of_kind = _SCALARS[kind]
+            limits = _limits(definition, kind)
+            return Shape(kind, nullable=kind == "null", limits=limits, raw=of_kind, type=of_kind)
         return ANY
 
     def _object(self, definition: dict[str, Any], seen: frozenset[str]) -> Shape:
@@ -158,10 +172,21 @@ class _Reader:
         return Shape(
             "object",
             fields=fields,
+            closed=definition.get("additionalProperties") is False,
             required=frozenset(name for name in (required or ()) if name in fields),
             raw=pa.struct([pa.field(name, part.raw) for name, part in fields.items()]) if typed else None,
             type=pa.struct([pa.field(name, part.type) for name, part in fields.items()]) if typed else None,
         )
+
+
+def _limits(definition: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The limits of a value. At least one item is no limit: the API itself sees to it."""
+    found = {word: definition[word] for word in LIMITS.get(kind, ()) if word in definition}
+    return {
+        word: limit
+        for word, limit in found.items()
+        if _is_a("number", limit) and not (word == "minItems" and limit <= 1)
+    }
 
 
 def _enum(members: list[Any], kind: Any) -> Shape:
@@ -205,6 +230,8 @@ def _union(options: list[Shape]) -> Shape:
         return replace(others[0], nullable=nullable)
     if all(option.kind == "enum" and option.raw == pa.string() for option in others):
         return _texts(tuple(value for option in others for value in option.values), nullable)
+    if all(option.kind in ("integer", "number") and not option.limits for option in others):
+        return Shape("number", nullable=nullable, raw=pa.float64(), type=pa.float64())
     return Shape("union", nullable=nullable, options=tuple(others))
 
 

@@ -6,6 +6,7 @@ the SDK rewrites before it sends a schema: anthropic/lib/_parse/_transform.py.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,13 @@ _REFUSED = {
     "unevaluatedProperties": 'write "additionalProperties": false',
     "unevaluatedItems": "remove it",
 }
+# What the API takes, and what tells of a value only.
+_TAKEN = (
+    *("type", "properties", "required", "additionalProperties", "items", "minItems", "pattern", "format", "enum"),
+    *("const", "anyOf", "allOf", "$ref", "$defs", "definitions", "$schema", "$id", "$comment", "title"),
+    *("description", "default", "examples"),
+)
+_LIKE_ENOUGH = 0.8
 _NOT_IN_PATTERNS = (
     (re.compile(r"\(\?(=|!|<=|<!)"), "lookaround"),
     (re.compile(r"(?<!\\)(?:\\\\)*\\(?:[1-9]|k<)"), "references back"),
@@ -80,6 +88,7 @@ class _Check:
         for word, remedy in _REFUSED.items():
             if word in part:
                 raise _problem(path, f"the API does not take `{word}`: {remedy}")
+        _check_words(part, path)
         for word in ("$defs", "definitions"):
             for name, inner in _object(part, word, path):
                 self._once(f"#{_pointer(path)}/{word}/{name}", inner, _join(path, f"{word}.{name}"))
@@ -96,6 +105,8 @@ class _Check:
             raise _problem(path, 'it needs a "type" (or an enum, const, anyOf or $ref)')
         if "object" in named or "properties" in part:
             self._properties(part, path)
+        if "array" in named and "items" not in part:
+            raise _problem(path, 'an array needs "items": the schema of what is in it')
         if "items" in part:
             if isinstance(part["items"], list):
                 raise _problem(path, "the API does not take a list of `items`: write one schema for all")
@@ -154,6 +165,19 @@ class _Check:
             if isinstance(inner, dict) and ("anyOf" in inner or isinstance(inner.get("type"), list)):
                 self.unions += 1
             self.at(inner, _join(path, f"properties.{name}"))
+
+
+def _check_words(part: dict[str, Any], path: str) -> None:
+    """Names words that are none of JSON Schema's, and plainly meant for one; others pass, as notes do."""
+    if "nullable" in part:
+        raise _problem(path, 'JSON Schema has no `nullable`: write "type": [..., "null"]')
+    for word in part:
+        known = [*_TAKEN, *_REFUSED]
+        if word not in known:
+            alike = {one.lower(): one for one in known}
+            close = difflib.get_close_matches(str(word).lower(), alike, n=1, cutoff=_LIKE_ENOUGH)
+            if close:
+                raise _problem(path, f"JSON Schema has no `{word}`: did you mean `{alike[close[0]]}`?")
 
 
 def _check_text(part: dict[str, Any], path: str) -> None:

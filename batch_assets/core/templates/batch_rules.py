@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from batch_assets.core.templates.model_rules import Problem, refused_by_model, takes_no_sampling
 from batch_assets.core.templates.outline import entries
 
 OLD_VERSION = "2023-06-01"
-"""The API version that still takes the sampling params."""
+"""The API version under which older models still take the sampling params."""
 
 REFUSED = {
     "stream": "a batch refuses it: batches answer as a whole, not as a stream",
@@ -37,9 +38,8 @@ Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
 _REQUIRED = ("model", "max_tokens", "messages")
 # The migration guide of API version 2026-10-21, the SDK's default.
 _SAMPLING = ("temperature", "top_p", "top_k")
-
-Problem = tuple[str, str]
-"""(field, what is wrong and what to do)"""
+# What the old version takes of them for every model, for it changes nothing.
+_DEFAULTS: dict[str, tuple[Any, ...]] = {"temperature": (None, 1), "top_p": (None, 1), "top_k": (None,)}
 
 
 def refused(params: Mapping[str, Any], version: str | None) -> Problem | None:
@@ -55,11 +55,23 @@ def refused(params: Mapping[str, Any], version: str | None) -> Problem | None:
         if name in params:
             return f"params.{name}", why
     for name in _SAMPLING:
-        if name in params and version != OLD_VERSION:
-            remedy = f"remove it, or pin the version that takes it: anthropic_version: {OLD_VERSION}"
-            which = f"version {version}" if version else "the API's default version"
-            return f"params.{name}", f"{which} refuses it: {remedy}"
+        if name in params and (problem := _refused_sampling(name, params, version)) is not None:
+            return f"params.{name}", problem
     return None
+
+
+def _refused_sampling(name: str, params: Mapping[str, Any], version: str | None) -> str | None:
+    model, value = params["model"], params[name]
+    if takes_no_sampling(model):
+        may_be_default = isinstance(value, str) or value in _DEFAULTS.get(name, ())  # a text is a template
+        if version == OLD_VERSION and may_be_default:
+            return None
+        return f"{model} refuses it, under every version of the API: remove it"
+    if version == OLD_VERSION:
+        return None
+    remedy = f"remove it, or pin the version under which older models take it: anthropic_version: {OLD_VERSION}"
+    which = f"version {version}" if version else "the API's default version"
+    return f"{which} refuses it: {remedy} (models from 4.7 on take it under none)"
 
 
 def sampling(version: str | None) -> tuple[str, ...]:
@@ -76,6 +88,10 @@ def refused_value(outline: Mapping[str, Any], version: str | None) -> Problem | 
     max_tokens = outline["max_tokens"]
     if type(max_tokens) is int and max_tokens < 1:
         return "params.max_tokens", f"a batch refuses {max_tokens}: give at least 1"
+    if outline["messages"] == []:
+        return "params.messages", "the API refuses an empty list: give at least one message"
+    if problem := _refused_choice(outline) or refused_by_model(outline):
+        return problem
     if version == OLD_VERSION:
         return None
     for field, role, block in _blocks(outline["messages"]):
@@ -84,6 +100,23 @@ def refused_value(outline: Mapping[str, Any], version: str | None) -> Problem | 
         if role == "user" and block.get("type") == "text" and block.get("citations") not in (None, []):
             return f"{field}.citations", "the API refuses citations in a user message: remove them"
     return None
+
+
+def _refused_choice(outline: Mapping[str, Any]) -> Problem | None:
+    """A tool that is to be called and is not there. MCP servers and sets of tools bring names of their own."""
+    choice, tools = outline.get("tool_choice"), outline.get("tools", [])
+    if not isinstance(choice, dict) or not isinstance(tools, list) or "mcp_servers" in outline:
+        return None
+    names = [tool.get("name") if isinstance(tool, dict) else None for _, tool in entries(tools, "")]
+    if choice.get("type") == "any" and not names:
+        return "params.tool_choice", "the API refuses it without tools: remove it, or add `tools`"
+    wanted = choice.get("name")
+    if choice.get("type") != "tool" or not isinstance(wanted, str):
+        return None
+    if wanted in names or not all(isinstance(name, str) for name in names):
+        return None
+    known = f"tools there: {', '.join(map(str, names))}" if names else "there are no tools"
+    return "params.tool_choice.name", f"there is no tool {wanted!r}; {known}"
 
 
 def _blocks(messages: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:

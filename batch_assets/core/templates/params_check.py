@@ -6,6 +6,7 @@ Nothing of the API is modelled here. What is known of it is read from the types 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cache
@@ -15,13 +16,15 @@ from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_ar
 import orjson
 from typing_extensions import ReadOnly, get_type_hints, is_typeddict
 
-from batch_assets.core.templates.batch_rules import REFUSED, Problem
+from batch_assets.core.templates.batch_rules import REFUSED
+from batch_assets.core.templates.model_rules import Problem
 from batch_assets.core.templates.outline import Unknown, entries
 from batch_assets.core.templates.sdk_types import request_type, sdk_version
 
 # What tells the members of a union apart: blocks, tools and sources by type, messages by role.
 _TELLING = ("type", "role")
 _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object"}
+_MEANT = ": did you mean "
 _MOST_NAMES = 24
 _MOST_PLACES = 6
 
@@ -38,20 +41,20 @@ def check_params(
         allow_unknown: fields and types that the SDK does not know are let through.
     """
     known = {name: value for name, value in outline.items() if name not in also}
-    problem = _Check(allow_unknown).object(known, request_type(beta=betas), "params")
+    problem = Check(allow_unknown).object(known, request_type(beta=betas), "params")
     if problem is None:
         return None
     field, said, unknown = problem
     if unknown and not betas and _is_beta(known, field):
         said = "no such thing without a beta feature: name that beta in `betas`, beside `params`"
-    elif unknown:
+    elif unknown and _MEANT not in said:
         said += f" Is it newer than the installed SDK (anthropic {sdk_version()})? Then allow_unknown_params: true"
     return field, said
 
 
 def _is_beta(params: Mapping[str, Any], field: str) -> bool:
     """Whether the types of the beta features know what the others do not know there."""
-    problem = _Check(allow_unknown=False).object(params, request_type(beta=True), "params")
+    problem = Check(allow_unknown=False).object(params, request_type(beta=True), "params")
     return problem is None or problem[0] != field or not problem[2]
 
 
@@ -59,18 +62,32 @@ _Found = tuple[str, str, bool]
 """(field, what is wrong, whether the SDK may just not know it yet)"""
 
 
-class _Check:
-    """Looks for the first thing that does not fit a type. A method returns None when there is none."""
+class Check:
+    """Looks for the first thing that does not fit a type. A method returns None when there is none.
 
-    def __init__(self, allow_unknown: bool) -> None:
-        self._allow_unknown = allow_unknown
+    Args:
+        allow_unknown: as `check_params` has it.
+        hints: say what to write instead in the pipeline file.
+
+    Attributes:
+        of_rows: field -> the types of which one takes what rows give there.
+    """
+
+    def __init__(self, allow_unknown: bool, *, hints: bool = True) -> None:
+        self._allow_unknown, self._hints = allow_unknown, hints
+        self.of_rows: dict[str, list[Any]] = {}
 
     def value(self, value: Any, type_: Any, field: str) -> _Found | None:
-        if value is Unknown.VALUE or isinstance(value, orjson.Fragment):
+        """A value against a type."""
+        if value is Unknown.VALUE:
+            self.of_rows.setdefault(field, []).append(type_)
             return None
-        fitting = [member for member in _members(type_) if _fits(value, member)]
+        if isinstance(value, orjson.Fragment):
+            return None
+        fitting = [member for member in members(type_) if _fits(value, member)]
         if not fitting:
-            return field, f"{_described(value)} where {_wanted(type_)} is wanted{_hint(value)}", False
+            hint = _hint(value, type_) if self._hints else ""
+            return field, f"{_described(value)} where {_wanted(type_)} is wanted{hint}", False
         if isinstance(value, dict):
             return self._any_object(value, fitting, field)
         if isinstance(value, list):
@@ -100,32 +117,33 @@ class _Check:
                     return problem
         return None
 
-    def _any_object(self, value: dict[str, Any], members: list[Any], field: str) -> _Found | None:
+    def _any_object(self, value: dict[str, Any], among: list[Any], field: str) -> _Found | None:
         """An object against the members of a union that are objects."""
         for name in _TELLING:
-            choices = {id(member): _telling(member, name) for member in members}
+            choices = {id(member): _telling(member, name) for member in among}
             if not any(choices.values()):
                 continue
             if name not in value:
-                free = [member for member in members if not _requires(member, name)]
+                free = [member for member in among if not _requires(member, name)]
                 if not free:
                     known = sorted({choice for some in choices.values() for choice in some})
                     said = f"this field is required here: {_listed(known)}"
                     return f"{field}.{name}", said, False
-                members = free
+                among = free
                 continue
             given = value[name]
             if isinstance(given, Unknown):
                 continue
-            told = [member for member in members if given in choices[id(member)]]
-            open_ = [member for member in members if not choices[id(member)]]
+            told = [member for member in among if given in choices[id(member)]]
+            open_ = [member for member in among if not choices[id(member)]]
             if not told and not open_:
                 known = sorted({choice for some in choices.values() for choice in some})
                 if not isinstance(given, str):
-                    return f"{field}.{name}", f"{_described(given)} where text is wanted{_hint(given)}", False
+                    hint = _hint(given, str) if self._hints else ""
+                    return f"{field}.{name}", f"{_described(given)} where text is wanted{hint}", False
                 return self._unknown(f"{field}.{name}", f"there is no {given!r} here{_nearest(given, known)}")
-            members = told or open_
-        return _deepest([self._one_object(value, member, field) for member in members])
+            among = told or open_
+        return _deepest([self._one_object(value, member, field) for member in among])
 
     def _one_object(self, value: dict[str, Any], member: Any, field: str) -> _Found | None:
         if is_typeddict(member):
@@ -165,11 +183,11 @@ def _bare(type_: Any) -> Any:
 
 
 @cache
-def _members(type_: Any) -> tuple[Any, ...]:
+def members(type_: Any) -> tuple[Any, ...]:
     """What a value may be: the members of a union, or the type itself."""
     type_ = _bare(type_)
     if get_origin(type_) in (Union, UnionType):
-        return tuple(member for inner in get_args(type_) for member in _members(inner))
+        return tuple(member for inner in get_args(type_) for member in members(inner))
     return (type_,)
 
 
@@ -202,7 +220,7 @@ def _telling(member: Any, name: str) -> tuple[Any, ...]:
     """What a field may be, in a TypedDict where it can be one of a few words only."""
     if not is_typeddict(member) or name not in _fields(member):
         return ()
-    return tuple(choice for inner in _members(_fields(member)[name][1]) for choice in _choices(inner))
+    return tuple(choice for inner in members(_fields(member)[name][1]) for choice in _choices(inner))
 
 
 def _requires(member: Any, name: str) -> bool:
@@ -249,20 +267,40 @@ def _described(value: Any) -> str:
     return f"{text[:40] + '…' if len(text) > 40 else text!r}" if isinstance(value, str) else text
 
 
-def _hint(value: Any) -> str:
+def _hint(value: Any, type_: Any) -> str:
+    """What to write instead of a value that a type does not take."""
     if value is Unknown.TEXT:
         return ": leave nothing but one {{ expression }} to give it a value of another kind"
-    if isinstance(value, bool):
+    kinds = members(type_)
+    takes_text = any(kind is str or get_origin(kind) is Literal for kind in kinds)
+    if isinstance(value, bool) and takes_text:
         return ": where a word was meant, put it in quotes (to YAML yes, no, on and off are true and false)"
-    if isinstance(value, int | float | date):
+    if isinstance(value, int | float | date) and takes_text:
         return ": where text was meant, put it in quotes"
+    if isinstance(value, float) and value.is_integer() and int in kinds:
+        return f": write {int(value)}"
+    if isinstance(value, str) and _is_number(value) and not {int, float}.isdisjoint(kinds):
+        return ": leave the quotes out"
     return ": leave the field out" if value is None else ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
+def has_parts(type_: Any) -> bool:
+    """Whether a member of a union is one of lists or objects."""
+    origin = get_origin(type_) or type_
+    return is_typeddict(type_) or (isinstance(origin, type) and issubclass(origin, Iterable) and origin is not str)
 
 
 def _wanted(type_: Any) -> str:
     """The kinds of value that a type takes, for people."""
     names: list[str] = []
-    for member in _members(type_):
+    for member in members(type_):
         origin = get_origin(member)
         if origin is Literal:
             names += [repr(choice) for choice in get_args(member)] if len(get_args(member)) < 4 else ["text"]
@@ -279,7 +317,7 @@ def _nearest(name: str, known: list[Any]) -> str:
     words = sorted({str(word) for word in known})
     close = difflib.get_close_matches(name, words, n=3, cutoff=0.6)
     if close:
-        return f": did you mean {' or '.join(map(_quoted, close))}?"
+        return f"{_MEANT}{' or '.join(map(_quoted, close))}?"
     return f"; known here: {_listed(words)}."
 
 
@@ -315,5 +353,5 @@ def _places() -> dict[str, list[str]]:
         for name, (_, hint) in _fields(type_).items():
             if named and named not in found.setdefault(name, []):
                 found[name].append(str(named))
-            waiting += [(member, "") for member in _members(hint)]
+            waiting += [(member, "") for member in members(hint)]
     return found

@@ -15,10 +15,12 @@ from batch_assets.core.templates.template_strings import CompiledString, Row, St
 from batch_assets.core.templates.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
 
 _Part = bytes | Callable[[Row], bytes]
-# What a list holds: the parts of an entry, or an expression over the row and the entry's field.
-_Entry = list[_Part] | tuple[Callable[[Row], Any], str]
 # (value, field) -> the value as the API takes it there
 _Check = Callable[[Any, str], Any]
+# What a list holds: the parts of an entry, or an expression over the row, the entry's field and its check.
+_Entry = list[_Part] | tuple[Callable[[Row], Any], str, _Check]
+# Without entries it asks for nothing; other lists are prompts, or what a prompt needs.
+_MAY_BE_EMPTY = ".stop_sequences"
 
 
 class Template:
@@ -54,6 +56,7 @@ class Template:
         self._names = Names()
         self._where: dict[str, str] = {}
         self._known: frozenset[str] = frozenset()
+        self._checks: Mapping[str, _Check] = {}
         self._parts = self._assemble()
         self._offers_row = self._names.row
         self._whole_row: list[str] | None = None
@@ -107,8 +110,20 @@ class Template:
         return b"".join(parts) if len(parts) == len(self._parts) else None
 
     def where(self, column: str) -> str:
-        """The first field whose template reads the column."""
+        """The first field whose template reads the column; with file and line if a file that it includes does."""
         return self._where[column]
+
+    def place(self, field: str) -> str:
+        """A field as errors name it: with the file, if its value is loaded from one."""
+        for start, string in self._strings.items():
+            if string.names.loads and (field == start or field.startswith((f"{start}[", f"{start}."))):
+                return f"{field} ({', '.join(sorted(string.names.loads))})"
+        return field
+
+    def check_rows_with(self, checks: Mapping[str, _Check]) -> None:
+        """Gives the checks of what rows give, by field: see `row_checks`."""
+        self._checks = checks
+        self._parts = self._assemble()
 
     def read_files_with(self, reader: Callable[[str], bytes]) -> None:
         """Gives the filter `file_base64` its files: `reader` takes a path within the dataset's folder."""
@@ -161,20 +176,20 @@ class Template:
                 continue
             constant = self._constant(string, place)
             if constant is None:
-                entries.append((string.evaluate, place))
+                entries.append((string.evaluate, place, self._checked(check, place)))
                 continue
             try:
                 entries += [[item] for item in _items(constant[0], place, check)]
             except RowRejectedError as error:
                 raise self._refused(error) from None
-        may_be_empty = field == self._field
+        may_be_empty = field == self._field or (field.endswith(_MAY_BE_EMPTY) and not data)
         if value and not entries and not may_be_empty:
             raise ConfigError(self._source, field, "nothing is left of the list")
         parts: list[_Part] = [b"["]
         for known in entries:
             if isinstance(known, tuple):
                 ready = [entry if isinstance(entry, tuple) else _merge(entry) for entry in entries]
-                return [_splicing_list(ready, field, check, may_be_empty)]
+                return [_splicing_list(ready, field, may_be_empty)]
             parts += [b",", *known] if len(parts) > 1 else known
         return [*parts, b"]"]
 
@@ -189,13 +204,20 @@ class Template:
                 raise self._refused(error) from None
         if string.plain is not None:
             return _plain(string.plain, field, check)
-        evaluate = string.evaluate
-        return lambda row: dump(check(evaluate(row), field), field)
+        evaluate, whole = string.evaluate, self._checked(check, field)
+        return lambda row: dump(whole(evaluate(row), field), field)
+
+    def _checked(self, check: _Check, field: str) -> _Check:
+        """The check of a field, and then that of what a row gives there."""
+        more = self._checks.get(field)
+        if more is None:
+            return check
+        return lambda value, place: more(check(value, place), place)
 
     def _refused(self, error: RowRejectedError) -> ConfigError:
         """What is wrong with every row is wrong with the pipeline."""
         field, _, problem = error.message.partition(": ")
-        return ConfigError(self._source, field, problem)
+        return ConfigError(self._source, self.place(field), problem)
 
     def _string(self, source: str, field: str) -> CompiledString:
         string = self._strings.get(field)
@@ -206,7 +228,8 @@ class Template:
                 raise ConfigError(self._source, field, str(error)) from None
             self._names.add(string.names)
             for name in string.names.all:
-                self._where.setdefault(name, field)
+                place = string.names.places.get(name)
+                self._where.setdefault(name, f"{field} ({place})" if place else field)
         return string
 
     def _constant(self, string: CompiledString, field: str) -> tuple[Any] | None:
@@ -275,7 +298,7 @@ def _items(value: Any, field: str, check: _Check) -> list[bytes]:
     return [dump(check(item, place), place) for item, place in zip(value, places, strict=True)]
 
 
-def _splicing_list(entries: list[_Entry], field: str, check: _Check, may_be_empty: bool) -> Callable[[Row], bytes]:
+def _splicing_list(entries: list[_Entry], field: str, may_be_empty: bool) -> Callable[[Row], bytes]:
     """A list of which some entries are expressions over the row."""
 
     def render(row: Row) -> bytes:
@@ -284,7 +307,7 @@ def _splicing_list(entries: list[_Entry], field: str, check: _Check, may_be_empt
             if isinstance(entry, list):
                 items.append(b"".join([part if type(part) is bytes else part(row) for part in entry]))  # type: ignore[operator]
             else:
-                evaluate, place = entry
+                evaluate, place, check = entry
                 items += _items(evaluate(row), place, check)
         if not items and not may_be_empty:
             raise RowRejectedError("empty_prompt", f"{field}: nothing is left of the list")

@@ -27,6 +27,7 @@ class Names:
         every: whether `row` is read in a way that may need any column.
         itself: whether `self` is read, which is the template itself and never a column.
         loads: files that are loaded by a name that is written down.
+        places: file and line of names that a template reads in a file which it includes.
     """
 
     columns: set[str] = field(default_factory=set)
@@ -36,6 +37,7 @@ class Names:
     every: bool = False
     itself: bool = False
     loads: set[str] = field(default_factory=set)
+    places: dict[str, str] = field(default_factory=dict)
 
     @property
     def may_be_columns(self) -> bool:
@@ -81,6 +83,9 @@ class NameFinder:
             text, file, given = waiting.pop()
             tree = self._environment.parse(text, name=file)
             undeclared = jinja2.meta.find_undeclared_variables(tree) - given
+            if file is not None:
+                for name, line in _lines(tree).items():
+                    found.places.setdefault(name, f"{file}, line {line}")
             found.functions |= undeclared & self._functions
             found.columns |= undeclared - self._functions - {ROW}
             if ROW in undeclared:
@@ -142,6 +147,22 @@ def _reads_of_row(tree: nodes.Template) -> tuple[set[str], bool]:
             plain += 1
     uses = sum(name.name == ROW for name in tree.find_all(nodes.Name))
     return (set(), True) if uses > plain else (columns, False)
+
+
+def _lines(tree: nodes.Template) -> dict[str, int]:
+    """The line of each name that a template reads, be it a column or `row.column`."""
+    lines: dict[str, int] = {}
+    for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Getitem)):
+        name = None
+        if isinstance(node, nodes.Name):
+            name = node.name if node.ctx == "load" else None
+        elif isinstance(node, nodes.Getattr) and _is_row(node.node):
+            name = node.attr
+        elif isinstance(node, nodes.Getitem) and _is_row(node.node) and isinstance(node.arg, nodes.Const):
+            name = node.arg.value
+        if isinstance(name, str):
+            lines[name] = min(node.lineno, lines.get(name, node.lineno))
+    return lines
 
 
 def _is_row(node: nodes.Node) -> bool:

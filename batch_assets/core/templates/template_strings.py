@@ -123,7 +123,9 @@ class StringCompiler:
         environment.filters["media_type"] = media_type
         return environment
 
-    def _file_base64(self, path: str) -> str:
+    def _file_base64(self, path: Any) -> str:
+        if not isinstance(path, str):
+            raise TypeError(f"file_base64 takes the path of a file, not {'null' if path is None else path}")
         if self._read_file is None:
             raise _NoDatasetError("template_error", "file_base64 has no dataset folder to read from")
         return to_base64(self._read_file(path))

@@ -1,0 +1,87 @@
+"""Answers that are held to more than types, and numbers that no float holds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from batch_assets.core.output.output_schema import OutputSchema
+
+from .test_output_types import schema_of
+
+TEXT = {"type": "string"}
+ITEMS = {"type": "array", "items": TEXT}
+
+
+def one(schema: dict[str, Any], text: str) -> tuple[list[Any], str | None]:
+    """(values, why it does not match) of one answer"""
+    columns, problems = OutputSchema(schema).columns(pa.array([text]))
+    return [column[0].as_py() for column in columns], problems[0]
+
+
+@pytest.mark.parametrize(
+    ("definition", "good", "bad", "said"),
+    [
+        ({"type": "integer", "minimum": 1}, [1, 2], 0, "is 0, which breaks minimum 1"),
+        ({"type": "integer", "maximum": 5}, [5, 5.0], 99, "is 99, which breaks maximum 5"),
+        ({"type": "number", "exclusiveMinimum": 0.5}, [0.6], 0.5, "is 0.5, which breaks exclusiveMinimum 0.5"),
+        ({"type": ["number", "null"], "exclusiveMaximum": 1}, [0.9, None], 1, "is 1, which breaks exclusiveMax"),
+        ({**TEXT, "minLength": 2}, ["ab", "éé"], "a", "is 'a', of 1 characters, which breaks minLength 2"),
+        ({**TEXT, "maxLength": 2}, ["ab"], "abc", "is 'abc', of 3 characters, which breaks maxLength 2"),
+        ({**ITEMS, "minItems": 2}, [["a", "b"]], ["a"], "is a list, of 1 items, which breaks minItems 2"),
+        ({**ITEMS, "maxItems": 1}, [[], ["a"]], ["a", "b"], "is a list, of 2 items, which breaks maxItems 1"),
+        ({"type": "array", "items": {"type": "integer", "maximum": 5}}, [[5]], [6], "'v[0]' is 6, which breaks"),
+        (schema_of(w={"type": "integer", "maximum": 5}), [{"w": 1}], {"w": 6}, "'v.w' is 6, which breaks maximum"),
+        (schema_of(w=TEXT), [{"w": "a"}], {"w": "a", "x": 1}, "the schema has no property 'v.x'"),
+        ({"type": "integer", "maximum": True}, [6], "a", "is 'a', not a whole number"),
+    ],
+)  # fmt: skip
+def test_limits_of_a_schema(definition: dict[str, Any], good: list[Any], bad: Any, said: str) -> None:
+    schema = schema_of(v=definition)
+    for value in good:
+        assert one(schema, json.dumps({"v": value})) == ([value], None)
+    # beside others, which are read all at once where that is possible
+    answers = [json.dumps({"v": value}) for value in (good[0], bad, good[0])]
+    (column,), problems = OutputSchema(schema).columns(pa.array(answers))
+    assert [problem is not None and said in problem for problem in problems] == [False, True, False]
+    assert column.to_pylist() == [good[0], None, good[0]]
+
+
+def test_what_the_schema_does_not_close_may_hold_more() -> None:
+    schema = {"type": "object", "properties": {"a": TEXT}}
+    assert one(schema, '{"a": "x", "extra": 1}') == (["x"], None)
+    problem = one({**schema, "additionalProperties": False}, '{"a": "x", "extra": 1}')[1]
+    assert problem == "the schema has no property 'extra'"
+
+
+@pytest.mark.parametrize(
+    "text", ["9007199254740993", "9007199254740993.0", "9.007199254740993e15", "9007199254740993E0"]
+)
+def test_whole_numbers_keep_every_digit(text: str) -> None:
+    assert one(schema_of(v={"type": "integer"}), f'{{"v":{text}}}') == ([9007199254740993], None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("99999999999999999999", "is 99999999999999999999, more than the 64 bits of a column hold"),
+        ("1e20", "is 100000000000000000000, more than the 64 bits"),
+        ("9007199254740993.5", "not a whole number"),
+    ],
+)
+def test_whole_numbers_that_have_no_place(text: str, said: str) -> None:
+    problem = one(schema_of(v={"type": "integer"}), f'{{"v":{text}}}')[1]
+    assert problem is not None
+    assert said in problem
+
+
+def test_columns_that_hold_json_keep_every_digit() -> None:
+    long = "12345678901234567890123"
+    schema = schema_of(v={"type": "number"}, w={"type": ["string", "object"]})
+    assert one(schema, f'{{"v":{long},"w":{{"x":[{long}, 1.5]}}}}') == (
+        [float(long), f'{{"x":[{long},1.5]}}'],
+        None,
+    )
