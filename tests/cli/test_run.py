@@ -45,6 +45,16 @@ def test_every_row_answered(project: Project) -> None:
     assert [batch["requests"] for batch in project.accepted()] == [20, again]
 
 
+def test_results_in_a_database_as_well(project: Project) -> None:
+    project.add_pipeline("asked", ["one", "two"], sink={"url": "sqlite:///warehouse.db"})
+    done = project.run("run", "asked")
+    assert done.returncode == 0, done.stderr
+    assert "  table asked: 2 rows inserted or updated\n" in done.stdout
+    url = f"sqlite:///{project.folder}/warehouse.db"
+    stored = pd.read_sql("select id, response_text from asked order by id", url)
+    assert stored.equals(read_results(project, "asked")[["id", "response_text"]].astype(stored.dtypes))
+
+
 def test_too_many_failed(project: Project) -> None:
     project.add_pipeline("strict", ["one", "two", "three", ""])
     done = project.run("run", "strict")

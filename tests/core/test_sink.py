@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,13 @@ from batch_assets.core.config import Pipeline
 from batch_assets.core.database import file_of, in_project
 from batch_assets.core.errors import ConfigError, SinkError
 from batch_assets.core.ledger import submissions
+from batch_assets.core.root import results_parts
 from batch_assets.core.sink import SinkReport, write_sink
+from batch_assets.core.sinks.table import SinkTable
+from batch_assets.core.sinks.target import Target
 
-from .support import World, environment, make_pipeline, params, texts
+from .postgres import PostgresServer
+from .support import World, environment, make_pipeline, params, texts, wait_for
 
 NAME = "asked"
 VARIABLE = "WAREHOUSE_URL"
@@ -362,6 +367,27 @@ def test_partitions_written_at_once_wait_for_each_other(world: World, tmp_path: 
     said = [writer.communicate(timeout=120) for writer in writers]
     assert [out.split() for out, _ in said] == [["300"] * 3] * 2, said
     assert query(url, "select count(*) as n from asked") == [{"n": 600}]
+
+
+def test_two_roots_that_make_one_table_wait_for_each_other(
+    world: World, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease belongs to a root, so here only the database can put the two in order."""
+    url = postgres_server.new_database()
+    monkeypatch.setenv(VARIABLE, url)
+    pipeline = done(world, texts(4))
+    assert pipeline.config.sink is not None
+    target = Target(pipeline, pipeline.config.sink)
+    with pq.ParquetFile(world.root.storage.open(*results_parts(pipeline.name, ""))) as file:
+        rows = file.read()
+    with ThreadPoolExecutor() as threads:
+        with target.transaction() as connection:
+            SinkTable(connection, target, rows.schema, ["id"]).put(rows.slice(0, 2))
+            other = threads.submit(write, world, pipeline)
+            waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+            wait_for(lambda: other.done() or query(url, waiting), "the other root")
+        assert other.result(60) == SinkReport(pipeline.name, 4)
+    assert query(url, f"select count(*) as n from {pipeline.name}") == [{"n": 4}]
 
 
 @pytest.mark.parametrize(

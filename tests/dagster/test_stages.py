@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.emulator import Emulator
 
@@ -72,6 +73,37 @@ def test_answers_that_were_refused_or_cut_off_are_counted(
     metadata = materialized(run(make_assets(), instance))["results"]
     counted = {name: value for name, value in metadata.items() if name.endswith("_answers")}
     assert counted == {f"batch_assets/{key}": 4}
+
+
+def test_complete_results_go_into_the_sink(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path}/warehouse.db"
+    assets = make_assets(sink={"url": url, "table": "answers"})
+    assert "batch_assets/sink" not in observed(run(assets, instance))["results"]
+    emulator.end_batches()
+    metadata = materialized(run(assets, instance, "results"))["results"]
+    assert metadata["batch_assets/sink"] == "answers"
+    stored = pd.read_sql("select id, result_type from answers order by id", url)
+    assert stored["result_type"].tolist() == ["succeeded"] * 4 + ["rejected"]
+
+
+def test_a_sink_that_refuses_fails_the_run_and_the_next_one_mends_it(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(latency=0.0)
+    engine = sa.create_engine(f"sqlite:///{tmp_path}/warehouse.db")
+    assets = make_assets(sink={"url": str(engine.url), "table": "answers"})
+    run(assets, instance, "requests", "batches")
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table answers (remark text)"))
+    result = run(assets, instance, "results")
+    assert "answers" in failure(result) and "The results are complete in Parquet" in failure(result)
+    assert len(pd.read_parquet(tmp_path / "root" / "greetings" / "results")) == 5
+    with engine.begin() as connection:
+        connection.execute(sa.text("drop table answers"))
+    assert materialized(run(assets, instance, "results"))["results"]["batch_assets/sink"] == "answers"
+    engine.dispose()
 
 
 def test_results_are_materialized_when_they_are_complete(

@@ -57,6 +57,9 @@ class SinkTable:
             ),
             schema=target.schema,
         )
+        if kind == "postgresql":
+            # IF NOT EXISTS fails there when two transactions make the table at once, of two roots for example.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(target.name))))
         connection.execute(sa.schema.CreateTable(wanted, if_not_exists=True))
         present = _present(connection, wanted, schema)
         _add(connection, wanted, [column for column in wanted.columns if folded(column.name, kind) not in present])
