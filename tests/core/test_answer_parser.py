@@ -37,6 +37,9 @@ def one(schema: dict[str, Any], text: str) -> tuple[list[Any], str | None]:
         (schema_of(w={"type": "integer", "maximum": 5}), [{"w": 1}], {"w": 6}, "'v.w' is 6, which breaks maximum"),
         (schema_of(w=TEXT), [{"w": "a"}], {"w": "a", "x": 1}, "the schema has no property 'v.x'"),
         ({"type": "integer", "maximum": True}, [6], "a", "is 'a', not a whole number"),
+        ({"type": "integer"}, [6], {}, "is an object, not a whole number"),
+        ({**ITEMS}, [["a"]], {"0": "a"}, "is an object, not a list"),
+        (schema_of(w=TEXT), [{"w": "a"}], ["a"], "is a list, not an object"),
     ],
 )  # fmt: skip
 def test_limits_of_a_schema(definition: dict[str, Any], good: list[Any], bad: Any, said: str) -> None:
