@@ -25,7 +25,7 @@ EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
-.PHONY: help demo dev test lint format bench chaos lock clean
+.PHONY: help demo dev test lint format bench chaos screenshots lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -84,9 +84,13 @@ bench: $(DEV) ## Measure against plain scripts
 	$(BIN)/python -m benchmarks --million
 	$(BIN)/python -m benchmarks.structured
 	$(BIN)/python -m benchmarks.templates
+	$(BIN)/python -m benchmarks.loading
 
 chaos: $(DEV) ## Kill processes and spoil calls for 10 minutes, and count what was lost; KILLS=1000
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))
+
+screenshots: $(DEV) ## Take the pictures in docs/images anew, with Chromium
+	$(BIN)/python -m tests.screenshots
 
 lock: $(BIN)/python ## Choose newest versions anew and write constraints.txt
 	$(BIN)/python -m venv --clear $(VENV)/lock

@@ -10,26 +10,41 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batch_assets.component import MessageBatchComponent
+    from batch_assets.core.hooks import RowRejected
     from batch_assets.dagster.assets import build_message_batch_assets
     from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
     from batch_assets.dagster.checks import build_message_batch_checks
+    from batch_assets.dagster.dataset_sensor import build_message_batch_watch_sensors
+    from batch_assets.dagster.jobs import build_message_batch_jobs
+    from batch_assets.dagster.partition_sensor import build_message_batch_partitions_sensors
+    from batch_assets.dagster.schedule import build_message_batch_schedules
     from batch_assets.dagster.sensor import build_message_batch_sensor
 
 __version__ = "0.1.0"
 __all__ = [
     "MessageBatchComponent",
+    "RowRejected",
     "build_message_batch_assets",
     "build_message_batch_cancel_jobs",
     "build_message_batch_checks",
+    "build_message_batch_jobs",
+    "build_message_batch_partitions_sensors",
+    "build_message_batch_schedules",
     "build_message_batch_sensor",
+    "build_message_batch_watch_sensors",
 ]
 
 _HOMES = {
     "MessageBatchComponent": "batch_assets.component",
+    "RowRejected": "batch_assets.core.hooks",
     "build_message_batch_assets": "batch_assets.dagster.assets",
     "build_message_batch_cancel_jobs": "batch_assets.dagster.cancel_job",
     "build_message_batch_checks": "batch_assets.dagster.checks",
+    "build_message_batch_jobs": "batch_assets.dagster.jobs",
+    "build_message_batch_partitions_sensors": "batch_assets.dagster.partition_sensor",
+    "build_message_batch_schedules": "batch_assets.dagster.schedule",
     "build_message_batch_sensor": "batch_assets.dagster.sensor",
+    "build_message_batch_watch_sensors": "batch_assets.dagster.dataset_sensor",
 }
 
 

@@ -1,17 +1,27 @@
 """`MessageBatchComponent`: one YAML file -> the definitions of one pipeline."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import dagster as dg
+import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 
-from batch_assets.core.config import Pipeline, PipelineConfig, invalid, load_pipeline
+from batch_assets.core.automation_config import ScheduleConfig
+from batch_assets.core.config import Pipeline, PipelineConfig
 from batch_assets.core.config_blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
 from batch_assets.core.datasets.dataset_config import CsvConfig, DatasetConfig
+from batch_assets.core.hooks import Hooks
+from batch_assets.core.load import invalid, load_pipeline
+from batch_assets.core.notify_config import EmailConfig, NotifyConfig, SlackConfig, WebhookConfig
+from batch_assets.core.partition_config import PartitionsConfig, TimeConfig
 from batch_assets.dagster.assets import assets_of
-from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
 from batch_assets.dagster.checks import build_message_batch_checks
+from batch_assets.dagster.dataset_sensor import build_message_batch_watch_sensors
+from batch_assets.dagster.jobs import build_message_batch_jobs
+from batch_assets.dagster.partition_sensor import build_message_batch_partitions_sensors
+from batch_assets.dagster.schedule import build_message_batch_schedules
 from batch_assets.dagster.sensor import build_message_batch_sensor
 from batch_assets.dagster.specs import default_asset_spec
 from batch_assets.scaffold import MessageBatchScaffolder
@@ -22,8 +32,17 @@ class _Block(dg.Model, dg.Resolvable):
     the bounds of a number to the text of a Dagster template in its place as well.
     """
 
+    _derived: ClassVar[type[BaseModel]]
+
     @classmethod
     def model(cls) -> type[BaseModel]:
+        """The schema of a block; asked for once for every field of every pipeline, it is derived once."""
+        if "_derived" not in cls.__dict__:
+            cls._derived = cls._derive()
+        return cls._derived
+
+    @classmethod
+    def _derive(cls) -> type[BaseModel]:
         derived = super().model()
         for name, field in derived.model_fields.items():
             if field.description is None and name in cls.model_fields:
@@ -43,6 +62,33 @@ class DatasetBlock(DatasetConfig, _Block):
     csv: CsvBlock | None = Field(default=None, description=DatasetConfig.model_fields["csv"].description)
 
 
+class TimeBlock(TimeConfig, _Block):
+    """Which hours, days, weeks or months there are."""
+
+
+def _partitions(name: str) -> str | None:
+    return PartitionsConfig.model_fields[name].description
+
+
+class PartitionsBlock(PartitionsConfig, _Block):
+    """Which partitions there are: one of hourly to dynamic, and the column that rows are told apart by."""
+
+    hourly: TimeBlock | None = Field(default=None, description=_partitions("hourly"))
+    daily: TimeBlock | None = Field(default=None, description=_partitions("daily"))
+    weekly: TimeBlock | None = Field(default=None, description=_partitions("weekly"))
+    monthly: TimeBlock | None = Field(default=None, description=_partitions("monthly"))
+
+
+class ScheduleBlock(ScheduleConfig, _Block):
+    """When a pipeline is run."""
+
+
+def _schedule(context: dg.ResolutionContext, given: str | BaseModel) -> Any:
+    if isinstance(given, str):
+        return context.resolve_value(given)
+    return ScheduleBlock.resolve_from_model(context.at_path("schedule"), given)
+
+
 class BatchingBlock(BatchingConfig, _Block):
     """How requests are cut into batches."""
 
@@ -53,6 +99,30 @@ class RetryBlock(RetryConfig, _Block):
 
 class RetentionBlock(RetentionConfig, _Block):
     """How long copies of requests and responses are kept where they are not needed; by default for ever."""
+
+
+class WebhookBlock(WebhookConfig, _Block):
+    """An HTTP endpoint that gets a signed JSON message."""
+
+
+class SlackBlock(SlackConfig, _Block):
+    """A channel of Slack, written to by a bot."""
+
+
+class EmailBlock(EmailConfig, _Block):
+    """A message by e-mail, through an SMTP server."""
+
+
+def _notify(name: str) -> str | None:
+    return NotifyConfig.model_fields[name].description
+
+
+class NotifyBlock(NotifyConfig, _Block):
+    """Who is told, one of webhook, slack and email, and of what."""
+
+    webhook: WebhookBlock | None = Field(default=None, description=_notify("webhook"))
+    slack: SlackBlock | None = Field(default=None, description=_notify("slack"))
+    email: EmailBlock | None = Field(default=None, description=_notify("email"))
 
 
 class SinkBlock(SinkConfig, _Block):
@@ -67,20 +137,32 @@ def _described(name: str) -> str | None:
 class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
     """Asks one question of every row of a dataset, through the Anthropic Message Batches API.
 
-    Three assets come of it: `<name>/requests`, `<name>/batches` and `<name>/results`, the job `<name>_cancel`,
-    and the sensor that brings the results back. Customize it by overriding a method:
+    Three assets come of it: `<name>/requests`, `<name>/batches` and `<name>/results`, the jobs `<name>_cancel`,
+    `<name>_retry_failed` and `<name>_refresh`, and the sensor that brings the results back. Customize it by
+    overriding a method, `get_asset_spec`, `render_request` or `parse_message`:
 
         class OwnedComponent(MessageBatchComponent):
             def get_asset_spec(self, pipeline, stage):
                 return super().get_asset_spec(pipeline, stage).replace_attributes(owners=["team:reviews"])
     """
 
+    output_columns: ClassVar[pa.Schema | None] = None
+    """The columns that `parse_message` makes; without it `output_schema` says them."""
+
     # PipelineConfig's fields: here are only those that Dagster needs to know more about.
     dataset: DatasetBlock = Field(description=_described("dataset"))
+    partitions: PartitionsBlock | None = Field(default=None, description=_described("partitions"))
+    schedule: Annotated[
+        ScheduleBlock | None,
+        dg.Resolver(
+            _schedule, model_field_type=str | ScheduleBlock.model() | None, description=_described("schedule")
+        ),
+    ] = Field(default=None, description=_described("schedule"))
     batching: BatchingBlock = Field(default=BatchingBlock(), description=_described("batching"))
     retry: RetryBlock = Field(default=RetryBlock(), description=_described("retry"))
     retention: RetentionBlock = Field(default=RetentionBlock(), description=_described("retention"))
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
+    notify: list[NotifyBlock] = Field(default=[], description=_described("notify"))  # type: ignore[assignment]
     # Templates over the row and data of the API's: Dagster's own templating leaves them as they are.
     params: Annotated[dict[str, Any], dg.Resolver.passthrough(description=_described("params"))]
     betas: Annotated[list[str], dg.Resolver.passthrough(description=_described("betas"))] = Field(
@@ -103,15 +185,20 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
             raise invalid(_pipeline_file(context), error) from None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The pipeline's assets with their checks, the job that cancels it, and the sensor that all pipelines of
-        the code location share.
+        """The pipeline's assets with their checks and jobs, and the sensor that all pipelines of the code location
+        share.
         """
         assets = assets_of(self.build_pipeline(context), self.get_asset_spec)
         return dg.Definitions(
             assets=assets,
             asset_checks=build_message_batch_checks(assets),
-            jobs=build_message_batch_cancel_jobs(assets),
-            sensors=[build_message_batch_sensor()],
+            jobs=build_message_batch_jobs(assets),
+            schedules=build_message_batch_schedules(assets),
+            sensors=[
+                build_message_batch_sensor(),
+                *build_message_batch_partitions_sensors(assets),
+                *build_message_batch_watch_sensors(assets),
+            ],
         )
 
     def build_pipeline(self, context: dg.ComponentLoadContext) -> Pipeline:
@@ -125,6 +212,16 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
             folder=_folder(context),
             project=context.project_root,
             source=_pipeline_file(context),
+            hooks=self._hooks(),
+        )
+
+    def _hooks(self) -> Hooks:
+        """What a subclass overrides; what it leaves as it is costs nothing."""
+        own = type(self)
+        renders = own.render_request is not MessageBatchComponent.render_request
+        parses = own.parse_message is not MessageBatchComponent.parse_message
+        return Hooks(
+            self.render_request if renders else None, self.parse_message if parses else None, own.output_columns
         )
 
     def get_asset_spec(self, pipeline: Pipeline, stage: str) -> dg.AssetSpec:
@@ -134,6 +231,39 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
             stage: requests, batches or results.
         """
         return default_asset_spec(pipeline, stage)
+
+    def render_request(
+        self, pipeline: Pipeline, row: dict[str, Any], params: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """The params to send for one row: override it to change them, or to leave rows out.
+
+        Equal bytes are one request: what it returns should depend on the row alone, not on the time or on chance.
+
+        Args:
+            row: every column of the dataset.
+            params: as the templates of the pipeline file render them; they may be changed in place and returned.
+
+        Returns:
+            None to reject the row; raising `RowRejected` does so with a message. Whatever else it raises rejects
+            the row as well.
+        """
+        return params
+
+    def parse_message(self, message: dict[str, Any]) -> Mapping[str, Any]:
+        """The typed columns of one answer: override it where answers are not JSON.
+
+        The columns are declared by `output_columns` or by `output_schema`, which is not sent then. It is called
+        whenever the table is written, for every answer of it: after a change materialize results, nothing is
+        asked again.
+
+        Args:
+            message: as the API sent it, with `content`, `stop_reason` and `usage`.
+
+        Returns:
+            Values by column. Whatever it raises makes the answer an `invalid_output`; ValueError with its own
+            message.
+        """
+        raise NotImplementedError
 
 
 def _folder(context: dg.ComponentLoadContext) -> Path:

@@ -38,6 +38,7 @@ _PACKAGES = (
 # Begun first, so that no worker is left with one of them at the end.
 _LONGEST = (
     "dagster/test_stack.py",
+    "dagster/test_deploy.py",
     "core/test_state_machine.py",
     "core/test_concurrency.py",
     "chaos/test_campaign.py",

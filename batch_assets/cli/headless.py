@@ -7,17 +7,19 @@ point and started again, and the sensor may work on the same pipeline meanwhile.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from batch_assets.cli.standing import LONGEST_NAP, Standing
+from batch_assets.core.asked import NOTHING_AGAIN, AskAgain, RequestsReport
 from batch_assets.core.chain import PARTIAL_SECONDS, SEND_AGAIN_SECONDS, collect_results, work_for
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import BatchAssetsError, BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.partitions import rows_left_out
 from batch_assets.core.poll import poll
-from batch_assets.core.requests import RequestsReport, build_requests
-from batch_assets.core.results import ResultsReport
+from batch_assets.core.requests import build_requests
+from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.submit import SubmitReport, submit_batches
 from batch_assets.core.workspace import unreachable
@@ -54,21 +56,22 @@ def run_pipeline(
     partition: str,
     watcher: Watcher,
     *,
-    retry_failed: bool = False,
+    again: AskAgain = NOTHING_AGAIN,
     table: Any = None,
 ) -> ResultsReport:
-    """Runs a pipeline until every row of the partition has its final result.
+    """Runs a pipeline until every row of the partition has its final result, or the limit leaves nothing to do.
 
     Args:
-        retry_failed, table: see `build_requests`.
+        again, table: see `build_requests`.
 
     Errors:
         RunFailedError: it cannot come to an end; what was sent is kept.
         BatchAssetsError: any other of the stages' own errors.
     """
-    watcher.built(
-        build_requests(root, pipeline, partition, watcher.rows_read, retry_failed=retry_failed, table=table)
-    )
+    report = build_requests(root, pipeline, partition, watcher.rows_read, table=table, **asdict(again))
+    watcher.built(report)
+    if report.without_partition:
+        watcher.problem(rows_left_out(pipeline, report.without_partition))
     run = _Run(root, pipeline, partition, watcher)
     run.send(unattended=False)
     run.look(now=True)
@@ -93,7 +96,7 @@ class _Run:
 
     def __init__(self, root: Root, pipeline: Pipeline, partition: str, watcher: Watcher) -> None:
         self._root, self._place, self._watcher = root, (pipeline.name, partition), watcher
-        self._retention = pipeline.config.retention
+        self._retention, self._own_answers = pipeline.config.retention, pipeline.own_answers
         self.results: ResultsReport | None = None
         self._joined_files: set[str] | None = None
         self._next_join = 0.0
@@ -136,7 +139,8 @@ class _Run:
             self._watcher.standing(self._standing())
 
     def is_final(self) -> bool:
-        """Collects and joins what has come in; whether every row has its final result.
+        """Collects and joins what has come in; whether every row has its final result, or as many as the limit
+        allows.
 
         Errors:
             RunFailedError: nothing is under way any more.
@@ -148,7 +152,11 @@ class _Run:
             return True
         standing = self._standing()  # others may have sent or collected something since
         if standing.is_stuck:
-            raise RunFailedError(_why_stuck(standing))
+            reasons = _why_stuck(standing)
+            if self.results is not None and standing.submission.left_out and not reasons:
+                return True
+            why = "; ".join(reasons) or "rows wait for answers that no request file holds"
+            raise RunFailedError(f"{why}. Mend it and run again: nothing that was submitted is sent twice")
         return False
 
     def _should_join(self, standing: Standing) -> bool:
@@ -170,6 +178,7 @@ class _Run:
                 on_batch=self._watcher.downloaded,
                 retention=self._retention,
                 due_only=self.results is not None,  # at first all: a person asks
+                answers=self._own_answers,
             )
         except (BusyError, LeaseLostError) as error:
             self._note("collect", [str(error)])
@@ -226,11 +235,10 @@ class _Run:
         return self._root.settings.first_poll
 
 
-def _why_stuck(standing: Standing) -> str:
+def _why_stuck(standing: Standing) -> list[str]:
     refused = [file for file in standing.files if file.state in ("refused", "stopped")]
     reasons = [f"the API refused {file.id}: {file.error}" for file in refused]
     reasons += [unreachable(batch.id) for batch in standing.batches if batch.state == "unreachable"]
     if standing.standstill is not None:
         reasons.append(standing.standstill.why)
-    why = "; ".join(reasons) or "rows wait for answers that no request file holds"
-    return f"{why}. Mend it and run again: nothing that was submitted is sent twice"
+    return reasons

@@ -13,9 +13,9 @@ from batch_assets.cli import text
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
 from batch_assets.cli.standing import Standing
+from batch_assets.core.asked import RequestsReport
 from batch_assets.core.ledger.records import Batch, RequestFile
-from batch_assets.core.requests import RequestsReport
-from batch_assets.core.results import ResultsReport
+from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.submit import SubmitReport
 
 # More bars than this push everything else off the screen; the stage's own bar counts all batches.
@@ -177,6 +177,8 @@ def describe_requests(report: RequestsReport) -> str:
         parts.append(f"{report.reused:,} settled before")
     if report.in_flight:
         parts.append(f"{report.in_flight:,} on their way already")
+    if report.left_out:
+        parts.append(f"{report.left_out:,} left out by the limit")
     if report.rejected:
         parts.append(text.number(report.rejected, "row") + " rejected")
     return ", ".join(parts)

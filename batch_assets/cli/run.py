@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -14,9 +15,11 @@ from batch_assets.core.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from batch_assets.core.asked import AskAgain
     from batch_assets.core.config import Pipeline
-    from batch_assets.core.results import ResultsReport
+    from batch_assets.core.results_report import ResultsReport
     from batch_assets.core.root import Root
+    from batch_assets.dagster.pipelines import PipelineAssets
 
 _FAILED_ROWS = 3
 _INTERRUPTED = 128 + signal.SIGINT
@@ -32,57 +35,75 @@ class DefinitionsError(BatchAssetsError):
 
 @click.command()
 @click.argument("name")
-@click.option("--partition", metavar="KEY", default="", help="Partition to run; none by default.")
+@click.option("--partition", metavar="KEY", default="", help="Partition to run, for a pipeline with partitions.")
 @click.option(
     "--retry-failed", is_flag=True, help="Ask again, once more, what failed for good or used up its attempts."
 )
-def run(name: str, partition: str, retry_failed: bool) -> None:
+@click.option("--refresh", is_flag=True, help="Ask again what is answered, too; it says the cost and asks first.")
+@click.option("--yes", is_flag=True, help="Refresh without being asked.")
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), help="Ask only the first N requests of those still to ask."
+)
+def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool, limit: int | None) -> None:
     """Runs the pipeline NAME from its dataset to its results.
 
     It works on the same ledger and files as the UI. What was answered before is not asked again, and a run
     that was stopped goes on where it stood when it is started again.
+
+    With --limit the other rows are pending, and a run without it asks for them. With --refresh the table
+    stays as it was until every row has its new answer; a row whose request fails for good keeps the old one.
 
     \b
     Examples:
       batch-assets run review_triage
       batch-assets run review_triage --partition 2026-11-20
       batch-assets run review_triage --retry-failed
+      batch-assets run review_triage --limit 10
+      batch-assets run review_triage --refresh --yes
 
     \b
     Exit code:
-      0    every row has its result, and no more than max_failed of them without an answer
+      0    every row has its result, or those of the limit have, and no more than max_failed of them without
+           an answer
       3    every row has its result, but more rows than max_failed are without an answer
       1    the run itself failed; why stands on standard error
       130  Ctrl-C; the batches go on
     """
     from batch_assets.cli.progress import make_console
+    from batch_assets.core.asked import AskAgain
     from batch_assets.core.root import Root
+    from batch_assets.dagster.notifications import notify
+    from batch_assets.dagster.partitions import check_partition
 
     console = make_console()
     settings = Settings.from_env()
     settings.require_endpoint()
-    pipeline = find_pipeline(name)
+    found = find_pipeline(name)
+    check_partition(name, found.partitions, partition)
+    pipeline = found.pipeline
     try:
         with Root(settings) as root:
-            results = _run(root, pipeline, partition, retry_failed, console)
+            results = _run(root, pipeline, partition, AskAgain(retry_failed, refresh, limit), yes, console)
+            for problem in notify(root, {name: found}, announced_only=False):
+                console.print(f"  {problem}", markup=False)
     except KeyboardInterrupt:
-        click.echo(_how_to_go_on(settings, pipeline.name, partition, retry_failed), err=True)
+        click.echo(_how_to_go_on(settings, pipeline.name, partition, retry_failed, refresh), err=True)
         sys.exit(_INTERRUPTED)
     if failed_share(results) > pipeline.config.max_failed:
         sys.exit(_FAILED_ROWS)
 
 
-def find_pipeline(name: str) -> Pipeline:
+def find_pipeline(name: str) -> PipelineAssets:
     """The project's pipeline of that name.
 
     Errors:
         UnknownPipelineError: naming those that there are.
         DefinitionsError: one of the project's files is wrong.
     """
-    from batch_assets.dagster.pipelines import load_pipelines
+    from batch_assets.dagster.pipelines import load_pipeline_assets
 
     try:
-        pipelines = load_pipelines()
+        pipelines = load_pipeline_assets()
     except Exception as error:  # whatever a project's own Python files raise when they are loaded
         raise DefinitionsError(_why_not_loaded(error)) from error
     if name not in pipelines:
@@ -104,11 +125,15 @@ def _why_not_loaded(error: BaseException) -> str:
 
 
 def failed_share(results: ResultsReport) -> float:
-    """Rows without an answer, the rejected ones among them, as a share of all rows."""
-    return (results.rows - results.counts["succeeded"]) / results.rows if results.rows else 0.0
+    """Rows without an answer, the rejected ones among them, as a share of all rows that do not wait."""
+    rows = results.rows - results.counts["pending"]
+    return (rows - results.counts["succeeded"]) / rows if rows else 0.0
 
 
-def _run(root: Root, pipeline: Pipeline, partition: str, retry_failed: bool, console: Console) -> ResultsReport:
+def _run(
+    root: Root, pipeline: Pipeline, partition: str, again: AskAgain, yes: bool, console: Console
+) -> ResultsReport:
+    from batch_assets.cli.confirm import confirm_cost
     from batch_assets.cli.headless import run_pipeline
     from batch_assets.cli.progress import watching
     from batch_assets.cli.summary import summary
@@ -117,28 +142,44 @@ def _run(root: Root, pipeline: Pipeline, partition: str, retry_failed: bool, con
 
     root.check_endpoint()
     table = load_dataset_table(pipeline, partition)
+    if again.refresh:
+        confirm_cost(root, pipeline, partition, again, table=table, yes=yes)
     with watching(console) as watcher:
-        results = run_pipeline(root, pipeline, partition, watcher, retry_failed=retry_failed, table=table)
+        results = run_pipeline(root, pipeline, partition, watcher, again=again, table=table)
     for line in summary(root, pipeline.name, partition, results):
         console.print(line, markup=False)
-    if (written := write_sink(root, pipeline, partition, results.submission_id)) is not None:
+    if not results.final:
+        console.print(f"  {_beyond_the_limit(root, results)}", markup=False)
+    elif (written := write_sink(root, pipeline, partition, results.submission_id)) is not None:
         console.print(f"  table {written.table}: {written.rows:,} rows inserted or updated", markup=False)
     elif pipeline.config.sink is not None:
         console.print("  the sink was left alone: a newer submission is in force, and its run writes it")
     return results
 
 
-def _how_to_go_on(settings: Settings, name: str, partition: str, retry_failed: bool) -> str:
+def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
+    from batch_assets.core.ledger import submissions
+
+    with root.ledger.read() as tx:
+        asked = submissions.by_id(tx, results.submission_id).written
+    said = f"{asked:,} of {asked + results.left_out:,} asked; run without --limit for the rest"
+    return f"{said}. Until then the table stays as it was" if results.held_back else said
+
+
+def _how_to_go_on(settings: Settings, name: str, partition: str, retry_failed: bool, refresh: bool) -> str:
     from batch_assets.core.ledger import batches, submissions
+    from batch_assets.core.refresh import is_going_on
     from batch_assets.core.root import Root
 
     with Root(settings) as root, root.ledger.read() as tx:
         running = len(batches.in_state(tx, "open", pipeline=name))
         newest = submissions.newest(tx, name, partition)
         waited = submissions.waited_on(tx, newest.id) if newest is not None else []
-    option = f" --partition {partition}" if partition else ""
+    option = f" --partition {shlex.quote(partition)}" if partition else ""
     # Requests on their way go on without it; only unsent ones would be left out.
     if retry_failed and (not waited or any(file.state == "ready" for file in waited)):
         option += " --retry-failed"
+    if refresh and (newest is None or not is_going_on(newest)):
+        option += " --refresh"
     state = f"{running} of its batches {'goes' if running == 1 else 'go'} on at the API. " if running else ""
     return f"\nStopped. {state}To go on, without sending anything twice: batch-assets run {name}{option}"

@@ -1,4 +1,4 @@
-"""`batch-assets status`: how every pipeline stands, from the ledger alone."""
+"""`batch-assets status`: how every pipeline stands, without a call to the API."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ from batch_assets.core.settings import Settings
 if TYPE_CHECKING:
     from batch_assets.core.ledger import Transaction
     from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+    from batch_assets.core.root import Root
 
 # Batches that are named one by one; of the others the number is said.
 _NAMED = 20
+# With more partitions than this, what they cost is shown only of the ones that were asked for by name.
+_COSTED = 50
 
 
 @click.command()
@@ -25,9 +28,10 @@ _NAMED = 20
 def status(name: str | None, history: bool) -> None:
     """Shows how pipelines stand: rows, request files, batches, what they wait for.
 
-    It reads the ledger only: no call to the API, no key needed. NAME limits it to one pipeline. What is
-    shown is each partition's newest submission. The history is that of all submissions, request files,
-    batches and runs the sensor asked for; its lines are cut to a terminal's width, and whole in a pipe.
+    It reads the ledger and what lies under the root: no call to the API, no key needed. NAME limits it to one
+    pipeline. What is shown is each partition's newest submission, in a terminal with bars. The history is that
+    of all submissions, request files, batches and runs the sensor asked for; its lines are cut to a terminal's
+    width, and whole in a pipe.
 
     \b
     Examples:
@@ -52,7 +56,8 @@ def status(name: str | None, history: bool) -> None:
         click.echo(where(settings))
         found = submissions.all_newest(tx, name)
         for submission in found:
-            click.echo("\n" + "\n".join(_lines(tx, submission)))
+            with_cost = name is not None or len(found) <= _COSTED
+            click.echo("\n" + "\n".join(_lines(tx, submission, root if with_cost else None)))
     if not found:
         click.echo(f"No run of {name} is recorded." if name else "No run is recorded.")
 
@@ -72,27 +77,29 @@ def _show_history(tx: Transaction, name: str) -> None:
         click.echo(f"No run of {name} is recorded.")
 
 
-def _lines(tx: Transaction, submission: Submission) -> Iterator[str]:
-    from batch_assets.core.deadlines import UNCOLLECTED
+def _lines(tx: Transaction, submission: Submission, root: Root | None) -> Iterator[str]:
+    """Everything about a submission. Args: root: to read the cost from its table; None to leave it out."""
+    from batch_assets.cli.headway import batches_in_words, cost_in_words, headway
     from batch_assets.core.ledger import batches, submissions
-    from batch_assets.core.ledger.records import STORED
 
     files = submissions.waited_on(tx, submission.id)
-    known = batches.in_state(tx, *UNCOLLECTED, *STORED, pipeline=submission.pipeline)
-    ids = {file.id for file in files}
-    mine = [batch for batch in known if batch.file_id in ids]
+    mine = batches.waited_on(tx, submission.id)
     yield text.partition_name(submission.pipeline, submission.partition)
     yield _line("submission", f"{submission.id}, {text.ago(tx.now, submission.created_at)}")
     rejected = f", {submission.rejected:,} rejected" if submission.rejected else ""
     rows = text.number(submission.rows, "row") + rejected
     yield _line("rows", f"{rows}; {text.number(submission.requests, 'distinct request')}")
+    for label, value in headway(submission, files, mine):
+        yield _line(label, value)
     yield _line(
         "files", text.counts(Counter(file.state for file in files), nothing="none: nothing had to be asked")
     )
-    yield _line("batches", text.counts(Counter(batch.state for batch in mine)))
+    yield _line("batches", batches_in_words(mine, text.counts(Counter(batch.state for batch in mine)), tx.now))
     yield from _running(tx, mine)
     if submission.count_map:
         yield _line("results", f"{text.counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
+    if root is not None and (cost := cost_in_words(root, submission)) is not None:
+        yield _line("cost", cost)
     yield _line("waits for", _waits_for(tx, submission, files, mine))
     for error in [*_errors(tx, files, mine), *_standstill(tx, submission), *_deadlines(tx, mine)]:
         yield _line("error", error)
@@ -138,6 +145,8 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
         return "an upload that is under way"
     if states["refused"] or states["stopped"] or "unreachable" in in_states or submission.ask_again:
         return "a person: see the errors"
+    if submission.left_out:
+        return f"a person: {text.number(submission.left_out, 'request')} left out by a limit. Run it without one"
     return again
 
 

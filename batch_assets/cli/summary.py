@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 
 from batch_assets.cli import text
-from batch_assets.core.results import ResultsReport
+from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root, results_parts
 
 _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
@@ -27,6 +27,8 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
         yield _line("refused", f"{results.refused:,}", "answers that the model refused to give")
     if results.truncated:
         yield _line("truncated", f"{results.truncated:,}", "answers that were cut off: raise max_tokens")
+    if results.kept:
+        yield _line("kept", f"{results.kept:,}", "older answers: the requests of the refresh failed")
     yield _line("input tokens", f"{results.input_tokens:,}")
     yield _line("output tokens", f"{results.output_tokens:,}")
     yield _line("cost", *_cost(root, results))

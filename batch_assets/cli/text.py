@@ -32,6 +32,11 @@ def day(then: float) -> str:
     return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d")
 
 
+def moment(then: float) -> str:
+    """2026-11-20 14:05 UTC."""
+    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
 def number(count: int, what: str, many: str | None = None) -> str:
     """1,234 rows, 1 row; `many` where the plural is not the word and an s."""
     return f"{count:,} {what if count == 1 else many or what + 's'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -9,14 +10,17 @@ from batch_assets.core.cancel import has_batches_to_cancel
 from batch_assets.core.config_blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import Transaction, batches, downloads, files, leases, standstills, submissions
-from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission
+from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.memory import release_memory
+from batch_assets.core.output.answers import Answers
 from batch_assets.core.responses import CollectReport, collect_batch
-from batch_assets.core.results import ResultsReport, write_results
+from batch_assets.core.results import write_results
+from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.retention import apply_retention
 from batch_assets.core.root import Root
+from batch_assets.core.transfers import Progress, Transfers
 
 # While batches still run, the table is refreshed at most this often.
 PARTIAL_SECONDS = 900.0
@@ -48,12 +52,14 @@ def collect_results(
     retention: RetentionConfig = KEEP_EVERYTHING,
     *,
     due_only: bool = False,
+    answers: Answers | None = None,
 ) -> CollectedResults:
     """Collects every ended batch of a pipeline, joins a partition's table anew, and removes what is due.
 
     Args:
         on_batch: told (batch id, bytes downloaded so far).
         retention: of the pipeline; by default everything is kept.
+        answers: of a pipeline whose own code makes columns of them, see `Pipeline.own_answers`.
         due_only: leave results that were not to be had for later, when it is their time again.
 
     Returns:
@@ -63,28 +69,46 @@ def collect_results(
     with root.ledger.read() as tx:
         ended = batches.in_state(tx, "ended", pipeline=pipeline)
         ended = [batch for batch in ended if not due_only or batch.next_poll_at <= tx.now]
+    ended.sort(key=lambda batch: batch.file_id or "")
     if ended:
         root.check_endpoint()
-    for batch in ended:
-        try:
-            report = collect_batch(root, batch, _told(on_batch, batch.id))
-        except ResultsError as error:
-            done.problems.append(str(error))
-            with root.ledger.write() as tx:
-                downloads.failed(tx, batch.id, str(error), COLLECT_AGAIN_SECONDS, COLLECT_LAST_SECONDS)
-            continue
-        release_memory()
-        if report is not None:
-            done.collected.append(report)
-            done.problems += [report.problem] if report.problem else []
-    done.results = write_results(root, pipeline, partition)
+    _collect(root, ended, done, on_batch)
+    done.results = write_results(root, pipeline, partition, answers=answers)
     done.problems += done.results.problems if done.results is not None else []
     done.problems += apply_retention(root, pipeline, retention)
     return done
 
 
-def _told(on_batch: Callable[[str, int], None] | None, batch_id: str) -> Callable[[int], None] | None:
-    return (lambda count: on_batch(batch_id, count)) if on_batch is not None else None
+def _collect(
+    root: Root, ended: list[Batch], done: CollectedResults, on_batch: Callable[[str, int], None] | None
+) -> None:
+    """Downloads several batches at a time. Their lines are parsed one batch at a time: that takes the memory, and
+    no two threads of Python would do it sooner.
+    """
+    parsing = threading.Lock()
+    found: dict[str, CollectReport | ResultsError | None] = {}
+
+    def collect(batch: Batch, progress: Progress) -> tuple[Batch, ...]:
+        try:
+            found[batch.id] = collect_batch(root, batch, progress, parsing)
+        except ResultsError as error:
+            found[batch.id] = error
+            with root.ledger.write() as tx:
+                downloads.failed(tx, batch.id, str(error), COLLECT_AGAIN_SECONDS, COLLECT_LAST_SECONDS)
+        release_memory()
+        return ()
+
+    def progress(batch: Batch, size: int) -> None:
+        if on_batch is not None:
+            on_batch(batch.id, size)
+
+    Transfers(root.settings.transfers, collect, progress=progress, breaks_off=True).run(ended)
+    for report in [found[batch.id] for batch in ended]:
+        if isinstance(report, ResultsError):
+            done.problems.append(str(report))
+        elif report is not None:
+            done.collected.append(report)
+            done.problems += [report.problem] if report.problem else []
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ The SDK repeats a POST whose reply was lost, which would pay for a batch twice, 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -68,9 +68,18 @@ class ApiClient:
         self._has_key = settings.emulator_url is None and settings.has_credentials
         self.organization: str | None = None
         self.poll_floor = 0.0
+        self._opening = threading.Lock()
+        self._opened: anthropic.Anthropic | None = None
 
-    @cached_property
+    @property
     def _sdk(self) -> anthropic.Anthropic:
+        """One for all threads, so that they share its connections."""
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._open()
+            return self._opened
+
+    def _open(self) -> anthropic.Anthropic:
         import anthropic  # takes over a second: only what talks to the API pays for it
 
         # The emulator gets no real key; a gateway without credentials of ours gets a word in its place.
@@ -88,8 +97,8 @@ class ApiClient:
         )
 
     def close(self) -> None:
-        if "_sdk" in self.__dict__:
-            self._sdk.close()
+        if self._opened is not None:
+            self._opened.close()
 
     def _within(self, seconds: float | None) -> anthropic.Anthropic:
         """The SDK with all tries of one read within that many seconds."""

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import orjson
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
+from batch_assets.core.automation_config import ScheduleConfig
 from batch_assets.core.columns import name_clash
 from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.config_blocks import (
@@ -24,15 +24,17 @@ from batch_assets.core.config_blocks import (
 )
 from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.hooks import NO_HOOKS, Hooks
+from batch_assets.core.notify_config import NotifyConfig, one_entry_a_target
 from batch_assets.core.output.answers import Answers
-from batch_assets.core.output.forced_tool import ForcedTool, forced_tool, has_schema, strict_schemas
+from batch_assets.core.output.forced_tool import ForcedTool, forced_tool
 from batch_assets.core.output.output_schema import OutputSchema
+from batch_assets.core.output.parsed_answers import ArrowColumns
 from batch_assets.core.output.schema_rules import SchemaError, check_schema
 from batch_assets.core.output.schema_source import load_schema
-from batch_assets.core.templates.batch_rules import OLD_VERSION, refused, refused_value, sampling
+from batch_assets.core.partition_config import Partitions, PartitionsConfig
+from batch_assets.core.templates.batch_rules import OLD_VERSION
 from batch_assets.core.templates.betas import Betas
-from batch_assets.core.templates.params_check import check_params
-from batch_assets.core.templates.row_values import row_checks
 from batch_assets.core.templates.template import Template
 
 
@@ -41,6 +43,15 @@ class PipelineConfig(ConfigBlock):
 
     name: str = Field(description="Asset keys are name/requests, name/batches, name/results.")
     dataset: DatasetConfig = Field(description="The input table.")
+    partitions: PartitionsConfig | None = Field(
+        default=None, description="Partitions of the assets, and which rows belong to each; none by default."
+    )
+    schedule: ScheduleConfig | None = Field(
+        default=None, description="When it is run: a cron text such as 0 2 * * *, or {cron, timezone}."
+    )
+    watch: bool = Field(
+        default=False, description="Run it when files of dataset.path or dataset.files are new or have changed."
+    )
     params: dict[str, Any] = Field(
         description="The Messages API body; every string is a Jinja template over the row."
     )
@@ -55,6 +66,9 @@ class PipelineConfig(ConfigBlock):
     )
     sink: SinkConfig | None = Field(
         default=None, description="A table of a database that gets a copy of complete results."
+    )
+    notify: list[NotifyConfig] = Field(
+        default=[], description="Who is told when results are complete, too many rows failed, or time runs out."
     )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may fail.")
     max_invalid: float = Field(
@@ -79,6 +93,16 @@ class PipelineConfig(ConfigBlock):
             raise ValueError("use letters, digits and underscores only, at most 100")
         return name
 
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _cron_alone(cls, schedule: Any) -> Any:
+        return {"cron": schedule} if isinstance(schedule, str) else schedule
+
+    @field_validator("notify")
+    @classmethod
+    def _one_entry_a_target(cls, entries: list[NotifyConfig]) -> list[NotifyConfig]:
+        return one_entry_a_target(entries)
+
     @field_validator("anthropic_version", mode="before")
     @classmethod
     def _version_is_a_date(cls, version: Any) -> Any:
@@ -97,16 +121,25 @@ class Pipeline:
         folder: where templates, prompts and schema files are looked up: the pipeline file's folder.
         project: what a relative dataset path is relative to.
         source: the pipeline file as the user would open it, for errors.
+        given_partitions: partitions that are declared elsewhere than in the fields.
+        hooks: its own code.
     """
 
     config: PipelineConfig
     folder: Path
     project: Path
     source: str
+    given_partitions: Partitions | None = None
+    hooks: Hooks = NO_HOOKS
 
     @property
     def name(self) -> str:
         return self.config.name
+
+    @property
+    def partitions(self) -> Partitions | None:
+        """The partitions, None for a pipeline without."""
+        return self.given_partitions or self.config.partitions
 
     @cached_property
     def query(self) -> str:
@@ -132,24 +165,47 @@ class Pipeline:
         return query
 
     @cached_property
-    def output(self) -> OutputSchema | None:
-        """What answers look like: the output schema, or that of the tool they all call. None for plain text."""
+    def output(self) -> OutputSchema | ArrowColumns | None:
+        """The typed columns: those of the output schema, of the tool that all answers call, or that parse_message
+        makes. None for plain text.
+        """
         given = self.config.output_schema
+        if self.hooks.output_columns is not None:
+            return self._output_columns(self.hooks.output_columns)
         if given is None:
             return OutputSchema(self.tool.schema) if self.tool else None
         try:
             schema = load_schema(given, self.folder, self.project)
             output = OutputSchema(schema)
-            check_schema(schema)
+            if self.hooks.parse_message is None:
+                check_schema(schema)
         except ValueError as error:
             place = f"{given}: " if isinstance(given, str) and isinstance(error, SchemaError) else ""
             raise self.error("output_schema", f"{place}{error}") from None
         return output
 
+    def _output_columns(self, schema: Any) -> ArrowColumns:
+        if self.hooks.parse_message is None:
+            raise self.error("output_columns", "these are the columns that parse_message makes, and there is none")
+        if self.config.output_schema is not None:
+            raise self.error("output_columns", "output_schema says what the columns are: leave one of the two out")
+        try:
+            return ArrowColumns(schema)
+        except ValueError as error:
+            raise self.error("output_columns", str(error)) from None
+
+    @property
+    def sent_schema(self) -> dict[str, Any] | None:
+        """The JSON Schema that answers are held to: none where parse_message reads them."""
+        output = self.output
+        return output.schema if isinstance(output, OutputSchema) and self.hooks.parse_message is None else None
+
     @cached_property
     def tool(self) -> ForcedTool | None:
         """The tool that every answer calls and whose input gives the typed columns."""
-        found = forced_tool(self.config.params) if self.config.output_schema is None else None
+        if self.config.output_schema is not None or self.hooks.parse_message is not None:
+            return None
+        found = forced_tool(self.config.params)
         if found is not None:
             try:
                 OutputSchema(found.schema)
@@ -165,16 +221,22 @@ class Pipeline:
     @cached_property
     def answers(self) -> Answers:
         """The columns of results that hang on what is asked."""
-        return Answers(self.output, self.tool.name if self.tool else None, self.has_tool_calls)
+        tool = self.tool.name if self.tool else None
+        return Answers(self.output, tool, self.has_tool_calls, self.hooks.parse_message)
+
+    @property
+    def own_answers(self) -> Answers | None:
+        """The same where the pipeline's own code makes them: no file can say it. None where it does not."""
+        return self.answers if self.hooks.parse_message is not None else None
 
     @cached_property
     def template(self) -> Template:
         """The compiled params, with the output schema as the API's structured output."""
         params = dict(self.config.params)
-        if self.output is not None and self.tool is None:
+        if self.sent_schema is not None and self.tool is None:
             output_config = dict(params.get("output_config") or {})
             # A fragment, because the schema's strings are data: nothing in it is a template.
-            fragment = orjson.Fragment(orjson.dumps(self.output.schema))
+            fragment = orjson.Fragment(orjson.dumps(self.sent_schema))
             output_config["format"] = {"type": "json_schema", "schema": fragment}
             params["output_config"] = output_config
         return Template(params, self.folder, self.source)
@@ -222,100 +284,18 @@ class Pipeline:
             key,
             carried,
             self.output.names if self.output else [],
-            typed_by=self.tool.field if self.tool else "output_schema",
+            typed_by=self._typed_by,
             tool_calls=self.has_tool_calls,
         )
         if clash is not None:
             raise self.error(*clash)
 
+    @property
+    def _typed_by(self) -> str:
+        """The field that says what the typed columns are."""
+        if self.tool is not None:
+            return self.tool.field
+        return "output_schema" if self.hooks.output_columns is None else "output_columns"
+
     def error(self, field: str, problem: str) -> ConfigError:
         return ConfigError(self.source, field, problem)
-
-
-def load_pipeline(
-    attributes: Mapping[str, Any], *, folder: Path, project: Path | None = None, source: str | None = None
-) -> Pipeline:
-    """Validates a pipeline, compiles its template and reads its schema.
-
-    Args:
-        attributes: the fields of `PipelineConfig`, as YAML gives them.
-        folder: where included files and the schema file lie.
-        project: what a relative dataset path is relative to; default `folder`.
-        source: how errors name the pipeline file; default the folder's defs.yaml.
-
-    Errors:
-        ConfigError: any mistake that shows without reading the dataset, naming file and field.
-    """
-    source = source or str(folder / "defs.yaml")
-    try:
-        config = PipelineConfig.model_validate(dict(attributes))
-    except ValidationError as error:
-        raise invalid(source, error) from None
-    pipeline = Pipeline(config, folder.resolve(), (project or folder).resolve(), source)
-    _check_params(pipeline)
-    _check_names(pipeline)
-    _ = pipeline.betas
-    if config.dataset.sql is not None:
-        _ = pipeline.query
-    outline, version = pipeline.template.outline(), pipeline.config.anthropic_version
-    betas, also, allow_unknown = bool(config.betas), sampling(version), config.allow_unknown_params
-    problem = check_params(outline, betas=betas, also=also, allow_unknown=allow_unknown)
-    if problem := problem or refused_value(outline, version):
-        field, said = problem
-        raise pipeline.error(pipeline.template.place(field), said)
-    checks = row_checks(outline, betas=betas, also=also, allow_unknown=allow_unknown)
-    pipeline.template.check_rows_with(checks)
-    return pipeline
-
-
-def invalid(source: str, error: ValidationError) -> ConfigError:
-    """The first thing that pydantic found wrong with a pipeline's fields, as an error for people."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    problem = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        problem = f"there is no such field; fields here: {_known_fields(first['loc'])}"
-    elif first["type"] == "missing":
-        problem = "this field is required"
-    return ConfigError(source, field, problem)
-
-
-def _known_fields(location: tuple[int | str, ...]) -> str:
-    model: type[BaseModel] = PipelineConfig
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        kinds = [kind for kind in get_args(annotation) or (annotation,) if isinstance(kind, type)]
-        inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
-        if inner is None:
-            break
-        model = inner
-    return ", ".join(model.model_fields)
-
-
-def _check_params(pipeline: Pipeline) -> None:
-    params, version = pipeline.config.params, pipeline.config.anthropic_version
-    if problem := refused(params, version):
-        raise pipeline.error(*problem)
-    for field, schema in strict_schemas(params):
-        try:
-            check_schema(schema)
-        except SchemaError as error:
-            raise pipeline.error(field, str(error)) from None
-    output_config = params.get("output_config") or {}
-    if pipeline.config.output_schema is None and has_schema(output_config):
-        remedy = "write it under `output_schema`, beside `params`: it is checked there and gives typed columns"
-        raise pipeline.error("params.output_config.format", f"the schema does not go here: {remedy}")
-    if pipeline.output is None or pipeline.tool is not None:
-        return
-    if not isinstance(output_config, Mapping):
-        raise pipeline.error("params.output_config", "write its fields out: output_schema adds `format` to them")
-    if output_config.get("format"):
-        raise pipeline.error("params.output_config.format", "remove it: output_schema sets it")
-
-
-def _check_names(pipeline: Pipeline) -> None:
-    """What can be said of column names without the dataset: the rest is said before anything is sent."""
-    columns = pipeline.config.dataset.columns or {}
-    carried = columns if isinstance(columns, dict) else {name: name for name in columns}
-    pipeline.check_columns(pipeline.config.dataset.key or pipeline.config.dataset.default_key, carried)

@@ -1,4 +1,5 @@
-"""Until when answers can be had: the API keeps the results of a batch for 29 days after its creation.
+"""Until when answers can be had: the API ends a batch 24 hours after its creation, what is not answered by then
+expires, and it keeps the results for 29 days after creation.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
 """
@@ -11,6 +12,8 @@ from batch_assets.core.ledger.records import Batch
 _KEPT_SECONDS = 29 * 86400.0
 # A person is warned when less time than this is left.
 SOON_SECONDS = 3 * 86400.0
+# So is one when a batch has less time than this left to be answered.
+EXPIRY_SOON_SECONDS = 2 * 3600.0
 # States of batches whose answers are not in the response store.
 UNCOLLECTED = ("open", "unreachable", "ended")
 
@@ -29,5 +32,19 @@ def ending_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
         (batch, end - tx.now)
         for batch in batches.in_state(tx, *UNCOLLECTED, pipeline=pipeline)
         if (end := results_end(batch)) is not None and end - tx.now < SOON_SECONDS
+    ]
+    return sorted(found, key=lambda entry: entry[1])
+
+
+def expiring_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
+    """A pipeline's batches at work that are near the end of their 24 hours, with the seconds left, the fewest
+    first.
+
+    Those whose time is over are left out: they end by themselves.
+    """
+    found = [
+        (batch, left)
+        for batch in batches.in_state(tx, "open", pipeline=pipeline)
+        if batch.expires_at is not None and 0 < (left := batch.expires_at - tx.now) < EXPIRY_SOON_SECONDS
     ]
     return sorted(found, key=lambda entry: entry[1])

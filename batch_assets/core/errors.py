@@ -51,6 +51,10 @@ class DamagedFileError(BatchAssetsError):
     """A file under the root does not hold what this project wrote there. Names the file."""
 
 
+class LedgerVersionError(BatchAssetsError):
+    """A later version of this package has changed the ledger's tables."""
+
+
 class SubmissionStoppedError(BatchAssetsError):
     """The API refused in a way that repeating cannot mend (key, billing, spend limit)."""
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.index import DIGEST, MESSAGE, REASON, Manifest, RequestIndex
+from batch_assets.core.index import OWN, Manifest, RequestIndex
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import HOLDING
 from batch_assets.core.output.answers import REFUSED, TRUNCATED
@@ -145,7 +145,7 @@ def _values(columns: Iterator[pa.Array]) -> Iterator[object]:
 
 def _expected(index: RequestIndex, pipeline: Pipeline) -> pa.Schema:
     """The columns as the pipeline is now: those of the dataset as they were indexed, then its own."""
-    carried = [field for field in index.schema if field.name not in (DIGEST, REASON, MESSAGE)]
+    carried = [field for field in index.schema if field.name not in OWN]
     return pa.schema([*carried, *BEFORE_OUTPUT, *pipeline.answers.fields, *AFTER_OUTPUT])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,9 @@ from batch_assets.core.storage import Storage
 
 # Columns of the index's own; results have none of these names.
 DIGEST, REASON, MESSAGE = "batch_assets.digest", "batch_assets.reason", "batch_assets.message"
+# Only where a limit left requests out: true in the first row that wants such a request, if in no other.
+LEFT_OUT = "batch_assets.left_out"
+OWN = (DIGEST, REASON, MESSAGE, LEFT_OUT)
 _OWN = [
     pa.field(DIGEST, pa.binary(DIGEST_BYTES)),
     pa.field(REASON, pa.string()),
@@ -32,9 +35,13 @@ SLICE_ROWS = 4096
 
 
 class IndexWriter:
-    """Writes index.parquet, a row group at a time."""
+    """Writes index.parquet, a row group at a time.
 
-    def __init__(self, path: Path, dataset: Dataset) -> None:
+    Args:
+        limited: a limit may leave requests out.
+    """
+
+    def __init__(self, path: Path, dataset: Dataset, *, limited: bool = False) -> None:
         carried = [
             pa.field(name, dataset.schema.field(column).type if column != dataset.key else dataset.key_type)
             for column, name in dataset.carried.items()
@@ -44,12 +51,18 @@ class IndexWriter:
             dataset.key,
             *(column for column, name in dataset.carried.items() if (column, name) != (dataset.key, dataset.key)),
         ]
-        self.schema = pa.schema([pa.field(dataset.key, dataset.key_type), *carried, *_OWN])
+        self._limited = limited
+        marks = [pa.field(LEFT_OUT, pa.bool_())] if limited else []
+        self.schema = pa.schema([pa.field(dataset.key, dataset.key_type), *carried, *_OWN, *marks])
         self._writer = TableWriter(path, self.schema)
         self._waiting: list[pa.RecordBatch] = []
 
     def write(
-        self, table: pa.RecordBatch, digests: list[bytes | None], rejects: dict[int, tuple[str, str]]
+        self,
+        table: pa.RecordBatch,
+        digests: list[bytes | None],
+        rejects: dict[int, tuple[str, str]],
+        left_out: Set[bytes] = frozenset(),
     ) -> None:
         """Adds rows: `rejects` maps a row's position to (reason, message)."""
         count = len(table)
@@ -58,6 +71,8 @@ class IndexWriter:
             pa.array([rejects[i][0] if i in rejects else None for i in range(count)], pa.string()),
             pa.array([rejects[i][1] if i in rejects else None for i in range(count)], pa.string()),
         ]
+        if self._limited:
+            own.append(pa.array([digest in left_out for digest in digests], pa.bool_()))
         columns = [table.column(name) for name in self._columns]
         self._waiting.append(pa.RecordBatch.from_arrays([*columns, *own], schema=self.schema))
         if sum(map(len, self._waiting)) >= _GROUP_ROWS:
@@ -85,6 +100,12 @@ def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) ->
 
 # In a manifest: the headers of the requests that its rows want, where they depend on the row.
 HEADER_SETS = "header_sets"
+# Of a pipeline whose own code changes its requests: the name of that function.
+HOOK = "render_request"
+# Of a refresh: what tells it from others, and the request files that were in flight when it was built.
+FRESH_AFTER, WAITS = "fresh_after", "waits"
+# Distinct requests that a limit left out.
+REQUESTS_LEFT_OUT = "left_out"
 # What every version has written into a manifest.
 MANIFEST: dict[str, tuple[type, ...]] = {
     "pipeline": (str,),
@@ -136,6 +157,11 @@ class RequestIndex:
         with self._open() as file:
             self.rows: int = file.metadata.num_rows
             self.schema: pa.Schema = file.schema_arrow.remove_metadata()
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether rows say that a limit left their request out."""
+        return LEFT_OUT in self.schema.names
 
     def _open(self) -> pq.ParquetFile:
         return pq.ParquetFile(self._storage.open(*self._parts), buffer_size=1 << 16, pre_buffer=False)

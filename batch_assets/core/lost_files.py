@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from batch_assets.core.digests import DigestOwners, Digests, DigestSet
-from batch_assets.core.index import DIGEST, HEADER_SETS, RequestIndex
+from batch_assets.core.index import DIGEST, HEADER_SETS, WAITS, RequestIndex
 from batch_assets.core.remains import (
     FoundPart,
     FoundResponses,
@@ -18,8 +18,15 @@ from batch_assets.core.remains import (
     submissions_of,
     table_is_complete,
 )
-from batch_assets.core.response_store import FAILED, SUCCEEDED, Standing, digest_array, load_standing
-from batch_assets.core.root import refusal_parts
+from batch_assets.core.response_store import (
+    FAILED,
+    SUCCEEDED,
+    Refreshes,
+    Standing,
+    digest_array,
+    load_standing,
+)
+from batch_assets.core.root import refusal_parts, response_parts
 from batch_assets.core.storage import Storage
 
 _IN_DOUBT = "the ledger was lost, and no receipt says whether this was sent"
@@ -65,7 +72,7 @@ class LostPipeline:
     Attributes:
         files: in the order in which they were written.
         spare: responses to requests of no file here, or to such that another batch answered as well.
-        waits: for each submission in force the files its rows wait on, its own included.
+        waits: for each submission in force, and each refresh, the files its rows wait on, its own included.
         complete: submissions in force whose table is there and has every row's final result.
     """
 
@@ -100,14 +107,34 @@ def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
             claimed.add(refusal.batch_id)
             file.state, file.why = "collected", "the stored response is the refusal of its only request"
     _claim(found, {id_: responses[id_] for id_ in responses.keys() - claimed})
+    for submission in found.submissions:
+        if submission.fresh_after is not None:
+            found.waits[submission.id] = _own(found, submission) | _in_flight(found, submission)
     if any(file.state == "unresolved" for file in found.files):
-        _set_aside(found, load_standing(storage, pipeline), responses.values())
+        _set_aside(storage, found, responses)
     for submission in {s.partition: s for s in found.submissions}.values():
-        own = {file.id for file in found.files if file.submission is submission}
-        found.waits[submission.id] = own | _others(storage, submission, found.files)
-        if table_is_complete(storage, pipeline, submission.partition, submission.id):
+        waits = found.waits.setdefault(submission.id, _own(found, submission))
+        waits |= _others(storage, submission, found.files)
+        if table_is_complete(storage, submission):
             found.complete.add(submission.id)
     return found
+
+
+def _own(found: LostPipeline, submission: FoundSubmission) -> set[str]:
+    return {file.id for file in found.files if file.submission is submission}
+
+
+def _in_flight(found: LostPipeline, submission: FoundSubmission) -> set[str]:
+    """What was in flight when a refresh was built, or the parts that took its place."""
+    waits = set(submission.manifest.get(WAITS, ()))
+    return {file.id for file in found.files if waits & {file.id, *_wholes(file.id)}}
+
+
+def _wholes(file_id: str) -> Iterator[str]:
+    """The files that a file was cut from, the last cut first."""
+    while (whole := _cut_from(file_id)) is not None:
+        yield whole
+        file_id = whole
 
 
 def _file(submission: FoundSubmission, part: FoundPart, responses: dict[str, FoundResponses]) -> LostFile:
@@ -150,40 +177,66 @@ def _claim(found: LostPipeline, unclaimed: dict[str, FoundResponses]) -> None:
         file.why = f"the stored responses of {responses.batch_id} are to its requests"
 
 
-def _set_aside(found: LostPipeline, standing: Standing, answered: Iterable[FoundResponses]) -> None:
+def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[str, FoundResponses]) -> None:
     """Tells files in doubt from those that were given up unsent.
 
-    No request is ever in two files that were sent or may still be. So a file without receipt or responses
-    that shares a request with one that was sent, was answered or was written later, in no earlier attempt,
-    was set aside, or never registered: nobody may send it.
+    No request is ever in two files that were sent or may still be, but by a refresh. So a file without receipt
+    or responses that shares a request with one that was sent, was answered or was written later, in no earlier
+    refresh or attempt, was set aside, or never registered: nobody may send it.
     """
-    taken: dict[int, DigestSet] = defaultdict(DigestSet)
-    for responses in answered:
-        taken[responses.attempt].add(responses.digests)
+    pipeline, refreshes = found.submissions[0].pipeline, _refreshes(found)
+    of_responses: Refreshes = {}
+    for file in found.files:
+        of_responses[refusal_parts(pipeline, file.id)[-1]] = refreshes[file.id]
+        if file.responses is not None:
+            of_responses[response_parts(pipeline, file.responses.batch_id)[-1]] = refreshes[file.id]
+    standings: dict[float, Standing] = {}
+
+    def standing_for(refresh: float) -> Standing:
+        if refresh not in standings:
+            standings[refresh] = load_standing(storage, pipeline, of_responses, refresh or None)
+        return standings[refresh]
+
+    taken: dict[tuple[float, int], DigestSet] = defaultdict(DigestSet)
+    for responses in answered.values():
+        name = response_parts(pipeline, responses.batch_id)[-1]
+        taken[of_responses.get(name, 0.0), responses.attempt].add(responses.digests)
     for file in found.files:
         if file.state in ("submitted", "collected"):
-            taken[file.attempt].add(file.digests)
+            taken[refreshes[file.id], file.attempt].add(file.digests)
     in_doubt = [file for file in found.files if file.state == "unresolved"]
     by_id = {file.id: file for file in found.files}
     for file in in_doubt:
         if file.attempt == 0:  # no manifest lists what retries added, and the halves of files that were cut
             whole = by_id.get(_cut_from(file.id) or "")
+            standing = standing_for(refreshes[file.id])
             file.attempt = whole.attempt if whole is not None else _next_attempt(standing, file.digests)
     for file in reversed(in_doubt):
         whole_id = _cut_from(file.id)
         if whole_id in by_id and not all(f"{whole_id[:-6]}-{half}.jsonl" in by_id for half in "12"):
             file.state, file.why = "superseded", "its other half was never written"
             continue
+        standing, written = standing_for(refreshes[file.id]), (refreshes[file.id], file.attempt)
         _, how, _ = standing.of(file.digests)
         known = standing.position(file.digests) >= 0
         over = file.attempt > file.submission.manifest["max_attempts"] and file.part.listed is None
         settled = bool((known & ((how == SUCCEEDED) | (how == FAILED))).any())
-        others = (digests for tries, digests in taken.items() if tries >= file.attempt)
+        others = (digests for when, digests in taken.items() if when >= written)
         if over or settled or any(digests.contains(file.digests).any() for digests in others):
             file.state = "superseded"
             file.why = "its requests were answered, or lie in a file that was sent or written later"
         else:
-            taken[file.attempt].add(file.digests)
+            taken[written].add(file.digests)
+
+
+def _refreshes(found: LostPipeline) -> dict[str, float]:
+    """For each file the `fresh_after` of the newest refresh that wrote it or waited on it, 0.0 for none."""
+    refreshes = {file.id: 0.0 for file in found.files}
+    for submission in found.submissions:
+        if submission.fresh_after is not None:
+            for file_id in found.waits[submission.id]:
+                refreshes[file_id] = max(refreshes[file_id], submission.fresh_after)
+    return refreshes
 
 
 def _cut_from(file_id: str) -> str | None:
@@ -198,10 +251,14 @@ def _next_attempt(standing: Standing, digests: Digests) -> int:
 
 
 def _others(storage: Storage, submission: FoundSubmission, files: list[LostFile]) -> set[str]:
-    """Files of other submissions that a submission's rows wait on, or that brought their answers."""
+    """Files of other submissions that a submission's rows wait on, or that brought their answers.
+
+    What brought answers before a refresh brought none for it.
+    """
+    states = ["unresolved", "submitted"]  # what is on its way comes before what was answered
     others = [
         file
-        for state in ("unresolved", "submitted", "collected")  # what is on its way comes before what was answered
+        for state in (states if submission.fresh_after is not None else [*states, "collected"])
         for file in files
         if file.state == state and len(file.digests)
     ]

@@ -33,11 +33,25 @@ class _Model:
 
 
 class Prices:
-    """A price table. A model that is not in it costs null, never 0."""
+    """A price table. A model that is not in it costs null, never 0.
+
+    Attributes:
+        batch_multiplier: what a batch costs of the price of the same calls made live.
+    """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
+        self.batch_multiplier: float = table["batch_multiplier"]
         self._geo: dict[str, float] = dict(table["geo_multipliers"])
         self._models = {name: _model(entry, table) for name, entry in table["models"].items()}
+
+    @property
+    def models(self) -> list[str]:
+        """The models that have a price."""
+        return list(self._models)
+
+    def knows(self, model: str) -> bool:
+        """Whether a model has a price, also by the name that ends in its date."""
+        return model in self._models or _undated(model) in self._models
 
     def cost(self, model: str, usage: Mapping[str, Any]) -> float | None:
         """The cost of one succeeded message in USD, None for a model that is not in the table.

@@ -15,6 +15,7 @@ from typing import Any
 
 from batch_assets.core.documents import damaged
 from batch_assets.core.errors import EndpointMismatchError
+from batch_assets.core.index import REQUESTS_LEFT_OUT
 from batch_assets.core.ledger import Transaction, restore, submissions
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.lost_files import LostFile, LostPipeline, find_pipeline
@@ -138,6 +139,8 @@ def _values(tx: Transaction, found: FoundSubmission) -> dict[str, Any]:
         "headers": json.dumps(manifest["headers"]),
         "max_requests": manifest.get("max_requests", _MAX_REQUESTS),
         "max_bytes": manifest.get("max_bytes", _MAX_BYTES),
+        "fresh_after": found.fresh_after,
+        "left_out": manifest.get(REQUESTS_LEFT_OUT, 0),
     }
 
 

@@ -19,11 +19,21 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
 from batch_assets.core.documents import damaged, read_object
-from batch_assets.core.index import DIGEST, HEADER_SETS, MANIFEST, SLICE_ROWS, RequestIndex
+from batch_assets.core.index import (
+    DIGEST,
+    FRESH_AFTER,
+    HEADER_SETS,
+    MANIFEST,
+    REQUESTS_LEFT_OUT,
+    SLICE_ROWS,
+    WAITS,
+    RequestIndex,
+)
 from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
 from batch_assets.core.response_store import digest_array, ended_at_of, open_responses, reading_responses
 from batch_assets.core.root import response_parts, results_parts, submission_parts
 from batch_assets.core.storage import Storage
+from batch_assets.core.table_metadata import SUBMISSION
 from batch_assets.core.wire import COUNTS
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -31,6 +41,7 @@ _ID_TIME = "%Y%m%dT%H%M%S"
 _PARTITION = "partition="
 _PART = re.compile(r"(part-\d{5,}(?:-[12])*)\.(?:jsonl|batch\.json)")
 _LISTED = {"name": str, "requests": int, "bytes": int, "attempt": int}
+_UNUSUAL: dict[str, tuple[type, ...]] = {FRESH_AFTER: (int, float), WAITS: (list,), REQUESTS_LEFT_OUT: (int,)}
 _ANSWERED = ["digest", "result_type", "attempts"]
 
 
@@ -56,6 +67,11 @@ class FoundSubmission:
     partition: str
     manifest: dict[str, Any]
     parts: list[FoundPart]
+
+    @property
+    def fresh_after(self) -> float | None:
+        """What tells a refresh from others; None for a submission that is none."""
+        return float(said) if (said := self.manifest.get(FRESH_AFTER)) is not None else None
 
     @property
     def created_at(self) -> float:
@@ -170,6 +186,9 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
             raise damaged(name, "an entry of 'files' is none")
     if not _is_header_sets(manifest.get(HEADER_SETS, [])):
         raise damaged(name, f"{HEADER_SETS!r} is no list of headers")
+    for key, kinds in _UNUSUAL.items():
+        if key in manifest and not isinstance(manifest[key], kinds):
+            raise damaged(name, f"{key!r} is {manifest[key]!r}")
     listed = {entry["name"]: entry for entry in manifest["files"]}
     lying = set(storage.names(*folder))
     later = {f"{match[1]}.jsonl" for other in lying if (match := _PART.fullmatch(other))}
@@ -210,12 +229,13 @@ def _responses(storage: Storage, pipeline: str, batch_id: str) -> FoundResponses
     return FoundResponses(batch_id, digest_array(table["digest"]), attempt, counts, ended_at)
 
 
-def table_is_complete(storage: Storage, pipeline: str, partition: str, submission_id: str) -> bool:
+def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:
     """Whether the table that users read is that of the submission, with every row's final result."""
+    pipeline, partition = submission.pipeline, submission.partition
     parts = results_parts(pipeline, partition)
     if not storage.exists(*parts):
         return False
-    index = RequestIndex(storage, pipeline, partition, submission_id)
+    index = RequestIndex(storage, pipeline, partition, submission.id)
     wanted, answered = blake2b(), blake2b()
     for rows in index.slices([DIGEST]):
         wanted.update(digest_array(rows.column(0).drop_null()).tobytes())
@@ -223,6 +243,9 @@ def table_is_complete(storage: Storage, pipeline: str, partition: str, submissio
         with pq.ParquetFile(storage.open(*parts), pre_buffer=False) as file:
             if file.metadata.num_rows != index.rows:
                 return False
+            said = (file.schema_arrow.metadata or {}).get(SUBMISSION.encode())
+            if submission.fresh_after is not None and said != submission.id.encode():
+                return False  # the table from before the refresh has the same rows
             for rows in file.iter_batches(SLICE_ROWS, columns=["custom_id", "result_type"], use_threads=False):
                 if "pending" in rows.column("result_type").to_pylist():
                     return False

@@ -122,6 +122,12 @@ def _own_tail(text: bytes) -> bytes:
     return custom_id_of(text)[-DIGEST_CHARACTERS:].encode()
 
 
+# Files of equal counts do not go up at the same time. So of as many in a row no two that are full have the same:
+# each holds one request fewer than the one before. Where that would cost too much of a file it is left.
+_IN_A_ROW = 4
+_FEWEST_REQUESTS, _FEWEST_LINES = 1000, 50
+
+
 class PartWriter:
     """Cuts lines into request files within the limits of one batch.
 
@@ -151,19 +157,23 @@ class PartWriter:
         self._open: Any = None
         self._file: BinaryIO
         self._requests = self._bytes = 0
+        self._lines = self._all_bytes = 0
         self.written: list[dict[str, Any]] = []
 
     def add(self, lines: list[bytes]) -> None:
         """Adds lines, in a new part where one would pass a limit."""
         ends = np.cumsum([len(text) for text in lines])
+        self._lines += len(lines)
+        self._all_bytes += int(ends[-1]) if len(lines) else 0
         done, size = 0, 0
         while done < len(lines):
             if self._open is None:
                 self._begin()
-            room = self._max_bytes - body_bytes(self._bytes)
+            max_requests, max_bytes = self._limits()
+            room = max_bytes - body_bytes(self._bytes)
             stop = min(
                 int(np.searchsorted(ends, size + room, side="right")),
-                done + self._max_requests - self._requests,
+                done + max_requests - self._requests,
             )
             if stop <= done:
                 if self._requests:
@@ -175,6 +185,15 @@ class PartWriter:
             self._requests += stop - done
             self._bytes += int(ends[stop - 1]) - size
             done, size = stop, int(ends[stop - 1])
+
+    def _limits(self) -> tuple[int, int]:
+        """Those of the file being written."""
+        fewer, line_bytes = len(self.written) % _IN_A_ROW, self._all_bytes // self._lines
+        if self._max_requests < _FEWEST_REQUESTS:
+            return self._max_requests, self._max_bytes
+        if line_bytes * _FEWEST_LINES > self._max_bytes:
+            return self._max_requests - fewer, self._max_bytes
+        return self._max_requests - fewer, self._max_bytes - fewer * line_bytes
 
     def _begin(self) -> None:
         self._name = self._next_name()

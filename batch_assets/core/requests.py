@@ -5,35 +5,31 @@ What is written is desired - answered - in flight - given up; every row stands i
 
 from __future__ import annotations
 
-import json
-import secrets
-import time
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
+from batch_assets.core.asked import AskAgain, RequestsReport
 from batch_assets.core.columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.datasets.rows import Rows, python_values
-from batch_assets.core.digests import DigestSet, custom_ids, pack
-from batch_assets.core.errors import BusyError
-from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
-from batch_assets.core.held import HeldRequests
-from batch_assets.core.index import HEADER_SETS, IndexWriter, write_rejected
+from batch_assets.core.digests import Digests, pack
+from batch_assets.core.errors import BusyError, DatasetError
+from batch_assets.core.header_sets import HeaderSets
+from batch_assets.core.hooks import RequestHook
 from batch_assets.core.keys import KeyCheck
 from batch_assets.core.ledger import Lease, leases, submissions
-from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.memory import release_memory
-from batch_assets.core.request_files import PARTS, PartWriter, make_lines
-from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, Standing, load_standing
+from batch_assets.core.new_submission import NewSubmission, Rejects, Rendered
+from batch_assets.core.notices import note_targets
+from batch_assets.core.request_files import PARTS
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.core.sink import check_sink
+from batch_assets.core.standing import StandingOfPipeline, kinds_of
 from batch_assets.core.templates.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
@@ -41,33 +37,10 @@ _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
 # Of a batch's body at most, beside a single request's params: its custom_id and all brackets.
 _LINE_BYTES = 200
-_MEGABYTE = 1_000_000
 # A build during which a file it had set aside was sent is thrown away; this often it is tried.
 _BUILDS = 3
 
-
-@dataclass
-class RequestsReport:
-    """What one run of the stage did.
-
-    Attributes:
-        requests: distinct requests that the rows want.
-        written: of these, the ones that are to be submitted.
-        reused: of these, answered or given up before.
-        in_flight: of these, in request files that are on their way already.
-        files: names of the request files written.
-        bytes: of the HTTP bodies they become.
-    """
-
-    submission_id: str
-    rows: int = 0
-    rejected: int = 0
-    requests: int = 0
-    written: int = 0
-    reused: int = 0
-    in_flight: int = 0
-    files: list[str] = field(default_factory=list)
-    bytes: int = 0
+OnRequests = Callable[[Digests, Sequence[bytes]], None]
 
 
 def build_requests(
@@ -77,14 +50,15 @@ def build_requests(
     on_rows: Callable[[int], None] | None = None,
     *,
     retry_failed: bool = False,
+    refresh: bool = False,
+    limit: int | None = None,
     table: Any = None,
 ) -> RequestsReport:
     """Reads the dataset and writes a submission: what need not be asked again is left out.
 
     Args:
-        retry_failed: ask again, once more than before, what was given up: requests that failed for a lasting
-            reason, used up their attempts, or whose results the API has archived.
         on_rows: told how many rows were read so far.
+        retry_failed, refresh, limit: see `AskAgain`.
         table: the value of `dataset.asset`, where the pipeline has one.
 
     Errors:
@@ -93,24 +67,56 @@ def build_requests(
         SinkError: the results will have no place in the pipeline's sink.
         BusyError: another run is reading this pipeline's dataset.
     """
+    again = AskAgain(retry_failed, refresh, limit)
+    if pipeline.config.notify:
+        note_targets(root, [pipeline])
+    with _reading(root, pipeline, partition, table) as (dataset, lease):
+        check_sink(root, pipeline, _results_columns(pipeline, dataset), partition)
+        for _ in range(_BUILDS):
+            report = _Build(root, pipeline, partition, dataset, lease, again).run(on_rows or _tell_nobody)
+            release_memory()
+            if report is not None:
+                return report
+    raise BusyError(f"request files of {pipeline.name} were sent at each of {_BUILDS} builds: run it again")
+
+
+def count_requests(
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    on_requests: OnRequests,
+    again: AskAgain,
+    *,
+    table: Any = None,
+) -> RequestsReport:
+    """Finds out what `build_requests` would write, and writes and registers nothing.
+
+    Args:
+        on_requests: told the requests that would be submitted: their digests, and the params of each.
+        table: the value of `dataset.asset`, where the pipeline has one.
+
+    Errors:
+        As of `build_requests`.
+    """
+    with _reading(root, pipeline, partition, table) as (dataset, lease):
+        return _Build(root, pipeline, partition, dataset, lease, again, on_requests).count()
+
+
+@contextmanager
+def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iterator[tuple[Dataset, Lease]]:
+    """The dataset, and the lease that says that nobody else is at the pipeline's requests."""
+    if pipeline.partitions is not None and not partition:
+        raise DatasetError(f"{pipeline.source}: partitions: this pipeline has partitions: say which one is to run")
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=60.0) as lease:
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)
-        with Dataset(pipeline, table) as dataset:
+        with Dataset(pipeline, table, partition) as dataset:
             _check_against_dataset(pipeline, dataset)
-            check_sink(root, pipeline, _results_columns(pipeline, dataset), partition)
-            for _ in range(_BUILDS):
-                build = _Build(root, pipeline, partition, dataset, lease, retry_failed)
-                report = build.run(on_rows or (lambda _: None))
-                release_memory()
-                if report is not None:
-                    return report
-        raise BusyError(f"request files of {pipeline.name} were sent at each of {_BUILDS} builds: run it again")
+            yield dataset, lease
 
 
-def new_submission_id() -> str:
-    """Sortable by time, and unlike any other."""
-    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + secrets.token_hex(4)
+def _tell_nobody(rows: int) -> None:
+    """Who reads rows and has nobody to tell."""
 
 
 def _check_against_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
@@ -144,7 +150,11 @@ def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
 
 
 class _Build:
-    """One run of the stage."""
+    """One run of the stage.
+
+    Args:
+        on_requests: told what would be submitted, and nothing is written; None to write it.
+    """
 
     def __init__(
         self,
@@ -153,84 +163,69 @@ class _Build:
         partition: str,
         dataset: Dataset,
         lease: Lease,
-        retry_failed: bool,
+        again: AskAgain,
+        on_requests: OnRequests | None = None,
     ) -> None:
-        self._root, self._pipeline, self._partition = root, pipeline, partition
-        self._dataset, self._lease, self._retry_failed = dataset, lease, retry_failed
-        self._report = RequestsReport(new_submission_id())
-        self._folder = submission_parts(pipeline.name, partition, self._report.submission_id)
-        self._limits = (
-            pipeline.config.batching.max_requests,
-            int(pipeline.config.batching.max_mb * _MEGABYTE),
-        )
+        self._pipeline, self._dataset, self._lease = pipeline, dataset, lease
+        self._again, self._on_requests = again, on_requests
         self._headers = HeaderSets(pipeline)
-        self._desired = DigestSet()
-        self._writers: dict[tuple[int, int], PartWriter] = {}
-        self._parts = 0
-        self._created_at = 0.0
-        self._standing: Standing
-        self._held: HeldRequests
-        self._set_aside: list[RequestFile] = []
+        self._submission = NewSubmission(root, pipeline, partition, dataset, lease, self._headers)
+        self._standing = StandingOfPipeline(root, pipeline, partition, again)
+        self._submission.report.is_refresh = self._standing.fresh_after is not None
+        # What a row must give, and what makes a request of it.
+        self._reads, self._render_row = list(pipeline.reads), pipeline.template.render
+        if (hook := pipeline.hooks.render_request) is not None:
+            self._reads = list(dict.fromkeys([dataset.key, *dataset.schema.names, *pipeline.reads]))
+            self._render_row = RequestHook(pipeline, hook, pipeline.template.columns).render
 
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
         """None when request files were sent meanwhile that this build counted as unsent."""
-        with self._root.ledger.read() as tx:
-            self._created_at = tx.now
-            self._set_aside = submissions.unsent(tx, self._pipeline.name, self._partition)
-            unsent = {file.id for file in self._set_aside}
-            held = [file for file in submissions.holding(tx, self._pipeline.name) if file.id not in unsent]
-        # In this order: what is collected in between is in both, never in neither.
-        self._held = HeldRequests(self._root, held)
-        self._standing = load_standing(self._root.storage, self._pipeline.name)
-        try:
-            with ExitStack() as files:
-                self._write_rows(files, on_rows)
-            for writer in self._writers.values():
-                writer.finish()
-        except BaseException:
-            for writer in self._writers.values():
-                writer.abandon()
-            self._root.storage.remove(*self._folder)
-            raise
-        self._write_manifest()
-        if self._register():
-            return self._report
-        self._root.storage.remove(*self._folder)
+        submission = self._submission
+        submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
+        submission.write_manifest(self._standing)
+        if submission.register(self._standing):
+            return submission.report
+        submission.remove()
         return None
 
-    def _write_rows(self, files: ExitStack, on_rows: Callable[[int], None]) -> None:
-        storage, report = self._root.storage, self._report
-        index_path = files.enter_context(storage.write(*self._folder, "index.parquet"))
-        rejected_path = files.enter_context(storage.write(*self._folder, "rejected.parquet"))
-        index = IndexWriter(index_path, self._dataset)
-        files.callback(index.close)
+    def count(self) -> RequestsReport:
+        """The same without writing anything."""
+        for _ in self._read_rows(_tell_nobody):
+            pass
+        return self._submission.report
+
+    def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[Rendered]:
+        """Reads, renders and looks up the dataset's rows, group by group."""
+        report = self._submission.report
         keys = KeyCheck(self._dataset)
-        rejected: list[pa.RecordBatch] = []
         template = self._pipeline.template
         template.read_files_with(self._dataset.read_file)
-        names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._pipeline.reads]))
+        names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._reads]))
         for rows in self._dataset.rows(names):
             self._lease.check()
             row_keys = rows.table.column(self._dataset.key).to_pylist()
             keys.watch(row_keys)
-            digests, rejects = self._render(rows, row_keys)
-            index.write(rows.table, digests, rejects)
-            if rejects:
-                rejected.append(_rejected_rows(rows.table.column(self._dataset.key), rejects))
+            digests, rejects, left_out = self._render(rows, row_keys)
+            yield rows.table, digests, rejects, left_out
             report.rows += len(row_keys)
             report.rejected += len(rejects)
             on_rows(report.rows)
         keys.finish()
-        write_rejected(rejected_path, index.schema, rejected)
+        report.without_partition = self._dataset.without_partition
 
-    def _render(self, rows: Rows, keys: list[Any]) -> tuple[list[bytes | None], dict[int, tuple[str, str]]]:
-        """Renders rows and writes the requests that are new; returns digests and rejects by position."""
-        render, limit = self._pipeline.template.render, self._limits[1] - _LINE_BYTES
+    def _render(self, rows: Rows, keys: list[Any]) -> tuple[list[bytes | None], Rejects, set[bytes]]:
+        """Renders rows and writes the requests that are new.
+
+        Returns:
+            Digests and rejects by position, and the digests that a limit left out.
+        """
+        render, limit = self._render_row, self._submission.limits[1] - _LINE_BYTES
         primed, by_row, number = self._headers.primed, self._headers.by_row, 0
-        names = list(self._pipeline.reads)
+        names = self._reads
         columns = [python_values(rows.table.column(name)) for name in names]
         digests: list[bytes | None] = [None] * len(keys)
         rejects = dict(rows.rejects)
+        left_out: set[bytes] = set()
         group: list[tuple[Any, bytes, bytes, int]] = []
         size = 0
         values = zip(*columns, strict=True) if columns else iter([()] * len(keys))
@@ -254,125 +249,31 @@ class _Build:
             group.append((keys[position], digest, params, number))
             size += len(params)
             if len(group) == _GROUP_ROWS or size > _GROUP_BYTES:
-                self._write_new(group)
+                left_out.update(self._write_new(group))
                 group, size = [], 0
-        self._write_new(group)
-        return digests, rejects
+        left_out.update(self._write_new(group))
+        return digests, rejects, left_out
 
-    def _write_new(self, group: list[tuple[Any, bytes, bytes, int]]) -> None:
+    def _write_new(self, group: list[tuple[Any, bytes, bytes, int]]) -> list[bytes]:
         """to submit = desired - answered - in flight - given up, for some rows.
 
         Args:
             group: (row key, digest, params, number of the header set) of each.
+
+        Returns:
+            The digests of requests beyond the limit.
         """
         if not group:
-            return
+            return []
         packed = pack([digest for _, digest, _, _ in group])
-        distinct, first = np.unique(packed, return_index=True)
-        unseen = ~self._desired.contains(distinct)
-        distinct, first = distinct[unseen], first[unseen]
-        self._desired.add(distinct)
-        held = self._held.contains(distinct)
-        place, how, attempt = self._standing.of(distinct)
-        spent = attempt >= self._pipeline.config.retry.max_attempts
-        again = (how == CANCELED) | ((how == PASSING) & ~spent)
-        if self._retry_failed:
-            again = how != SUCCEEDED
-        wanted = ~held & ((place < 0) | again)
-        self._report.requests += len(distinct)
-        self._report.in_flight += int(held.sum())
-        self._report.reused += int((~held & ~wanted).sum())
-        first = first[wanted]
-        # One number for both, by which requests are told apart: next attempt and header set.
-        kind = np.where(place < 0, 1, attempt + 1)[wanted] * MAX_HEADER_SETS
-        if self._headers.by_row:
-            kind += np.array([group[at][3] for at in first.tolist()], dtype=kind.dtype)
-        for number in np.unique(kind).tolist():
-            chosen = np.sort(first[kind == number])
-            keys, _, params, _ = zip(*(group[at] for at in chosen.tolist()), strict=True)
-            writer = self._writer(*divmod(number, MAX_HEADER_SETS))
-            writer.add(make_lines(custom_ids(keys, packed[chosen]), params))
-
-    def _writer(self, attempt: int, number: int) -> PartWriter:
-        """What takes requests of an attempt and a header set."""
-        if (attempt, number) not in self._writers:
-            headers = self._headers.sets[number] if self._headers.by_row else None
-            self._writers[attempt, number] = PartWriter(
-                self._root.storage, self._folder, attempt, self._limits, self._next_part, headers
-            )
-        return self._writers[attempt, number]
-
-    def _next_part(self) -> str:
-        self._lease.check()
-        self._parts += 1
-        return f"part-{self._parts - 1:05d}.jsonl"
-
-    def _files(self) -> list[dict[str, Any]]:
-        written = [file for writer in self._writers.values() for file in writer.written]
-        return sorted(written, key=lambda file: str(file["name"]))
-
-    def _write_manifest(self) -> None:
-        report, pipeline = self._report, self._pipeline
-        files = self._files()
-        report.files = [file["name"] for file in files]
-        report.bytes = sum(file["bytes"] for file in files)
-        report.written = sum(file["requests"] for file in files)
-        manifest = {
-            "pipeline": pipeline.name,
-            "partition": self._partition,
-            "submission": report.submission_id,
-            "created_at": self._created_at,
-            "dataset": self._dataset.place,
-            "key": self._dataset.key,
-            "carried": self._dataset.carried,
-            "params": pipeline.config.params,
-            "headers": pipeline.headers,
-            **self._by_row(),
-            "output_schema": pipeline.output.schema if pipeline.output else None,
-            "output_tool": pipeline.tool.name if pipeline.tool else None,
-            "tool_calls": pipeline.has_tool_calls,
-            "max_attempts": pipeline.config.retry.max_attempts,
-            "max_requests": self._limits[0],
-            "max_bytes": self._limits[1],
-            "rows": report.rows,
-            "rejected": report.rejected,
-            "requests": report.requests,
-            "files": files,
-        }
-        content = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
-        self._root.storage.write_bytes(content, *self._folder, "manifest.json")
-
-    def _by_row(self) -> dict[str, Any]:
-        """What the manifest says more where the betas depend on the row."""
-        if not self._headers.by_row:
-            return {}
-        return {"betas": self._pipeline.config.betas, HEADER_SETS: self._headers.sets}
-
-    def _register(self) -> bool:
-        report, pipeline = self._report, self._pipeline
-        values = {
-            "id": report.submission_id,
-            "pipeline": pipeline.name,
-            "partition": self._partition,
-            "rows": report.rows,
-            "rejected": report.rejected,
-            "requests": report.requests,
-            "written": report.written,
-            "headers": json.dumps(pipeline.headers),
-            "max_attempts": pipeline.config.retry.max_attempts,
-            "max_requests": self._limits[0],
-            "max_bytes": self._limits[1],
-        }
-        place = {"pipeline": pipeline.name, "partition": self._partition}
-        files = [{"id": f"{report.submission_id}/{file['name']}", **place, **file} for file in self._files()]
-        with self._root.ledger.write() as tx:
-            self._lease.confirm(tx)
-            return submissions.register(tx, values, files, self._held.waited_on, self._set_aside)
-
-
-def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:
-    positions = sorted(rejects)
-    reasons = pa.array([rejects[position][0] for position in positions], pa.string())
-    messages = pa.array([rejects[position][1] for position in positions], pa.string())
-    taken = keys.take(pa.array(positions, pa.int64()))
-    return pa.RecordBatch.from_arrays([taken, reasons, messages], names=["key", "reason", "message"])
+        chosen, attempts, beyond = self._standing.choose(packed, self._submission.report)
+        by_row = self._headers.by_row
+        kinds = kinds_of(attempts, [group[at][3] for at in chosen.tolist()] if by_row else None)
+        for kind in np.unique(kinds).tolist():
+            places = chosen[kinds == kind]
+            keys, _, params, _ = zip(*(group[at] for at in places.tolist()), strict=True)
+            if self._on_requests is not None:
+                self._on_requests(packed[places], params)
+            else:
+                self._submission.add(kind, keys, packed[places], params)
+        return [group[at][1] for at in beyond.tolist()]

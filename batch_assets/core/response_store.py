@@ -42,6 +42,9 @@ RESPONSE_SCHEMA = pa.schema(
     ]
 )
 
+# Name of a response file -> `fresh_after` of the newest refresh that it is of. The others are of none.
+Refreshes = dict[str, float]
+
 # How a request stands.
 SUCCEEDED, FAILED, PASSING, CANCELED = range(4)
 _OPEN_FILES = 16
@@ -180,35 +183,53 @@ class Standing:
         return self.at(self.position(digests))
 
 
-def load_standing(storage: Storage, pipeline: str) -> Standing:
+def load_standing(
+    storage: Storage, pipeline: str, refreshes: Refreshes, fresh_after: float | None = None
+) -> Standing:
     """Reads how every request of a pipeline stands.
 
-    A succeeded response stands before any other; of several succeeded, the earliest ended; else the last
-    attempt.
+    A succeeded response stands before any other; of several succeeded, that of the newest refresh, then the
+    earliest ended; else the last attempt. Attempts count anew with every refresh.
+
+    Args:
+        refreshes: see `refreshes_of`.
+        fresh_after: of a refresh: only what it and later ones brought counts.
     """
     files = ResponseFiles(storage, pipeline)
+    of_files = np.array([refreshes.get(name, 0.0) for name in files.names], np.float64)
     standing = Standing(files, np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
     for number in range(len(files.names)):
+        if fresh_after is not None and of_files[number] < fresh_after:
+            continue
         table = files.read(number, _STANDING_COLUMNS)
-        _merge(standing, int(files.starts[number]), table)
+        _merge(standing, number, table, of_files)
         del table
         release_memory()
     return standing
 
 
-def _merge(standing: Standing, start: int, table: pa.Table) -> None:
+def _merge(standing: Standing, number: int, table: pa.Table, refreshes: NDArray[np.float64]) -> None:
+    """Adds the responses of a file. Args: refreshes: by the number of the file."""
+    starts = standing.files.starts
     digests = digest_array(table["digest"])
     order = np.argsort(digests, kind="stable")
     digests = digests[order]
-    place = (start + order).astype(np.int32)
+    place = (starts[number] + order).astype(np.int32)
     state = (_how(table)[order] << 16) | table["attempts"].to_numpy()[order].astype(np.int32)
     position = position_in(standing.digests, digests)
     known = np.flatnonzero(position >= 0)
     if len(known):
         at = position[known]
         before, now = standing.state[at], state[known]
-        # Files come earliest ended first, so a later success never replaces one.
-        better = (before >> 16 != SUCCEEDED) & ((now >> 16 == SUCCEEDED) | (now & 0xFFFF >= before & 0xFFFF))
+        newer = np.zeros(len(known), dtype=bool)
+        if refreshes.any():
+            newer = refreshes[number] > refreshes[np.searchsorted(starts, standing.place[at], side="right") - 1]
+        # Files come earliest ended first, so a later success of the same refresh never replaces one.
+        better = np.where(
+            before >> 16 == SUCCEEDED,
+            (now >> 16 == SUCCEEDED) & newer,
+            (now >> 16 == SUCCEEDED) | newer | (now & 0xFFFF >= before & 0xFFFF),
+        )
         standing.place[at[better]] = place[known[better]]
         standing.state[at[better]] = now[better]
     new = position < 0

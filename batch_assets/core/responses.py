@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,17 @@ class CollectReport:
     problem: str | None = None
 
 
-def collect_batch(root: Root, batch: Batch, on_bytes: Callable[[int], None] | None = None) -> CollectReport | None:
+def collect_batch(
+    root: Root,
+    batch: Batch,
+    on_bytes: Callable[[int], None] | None = None,
+    storing: AbstractContextManager[object] | None = None,
+) -> CollectReport | None:
     """Downloads an ended batch's results and stores them as Parquet, in the order of its request file.
 
     Args:
         on_bytes: told how many bytes were downloaded so far.
+        storing: held from the end of the download on, where what follows is done one batch at a time.
 
     Returns:
         None when somebody else is at it or has done it.
@@ -66,7 +72,9 @@ def collect_batch(root: Root, batch: Batch, on_bytes: Callable[[int], None] | No
         ResultsError: not to be had now, incomplete, or the request file is gone; a later run tries again.
     """
     with _collecting(root, batch, "ended") as collecting:
-        return collecting.run(on_bytes or (lambda _: None)) if collecting is not None else None
+        if collecting is None:
+            return None
+        return collecting.run(on_bytes or (lambda _: None), storing or nullcontext())
 
 
 def store_canceled(root: Root, batch: Batch, why: str) -> bool:
@@ -118,25 +126,33 @@ class _Collecting:
             ) from None
         self._report = CollectReport(batch.id, file.requests)
 
-    def run(self, on_bytes: Callable[[int], None]) -> CollectReport | None:
+    def run(
+        self, on_bytes: Callable[[int], None], storing: AbstractContextManager[object]
+    ) -> CollectReport | None:
         target = self._target()
         with self._root.storage.scratch_file(target + ".raw") as raw:
-            if (gone := self._download(raw, on_bytes)) is not None:
-                self._report.problem = self._archived(gone)
-                return self._store(target, None, ResultLines.none(self._file.requests, gone), ARCHIVED)
-            lines = ResultLines(raw, self._requests.tails)
-            if lines.ours == 0 and lines.count and self._batch.provisional:
-                self._disprove("its results carry none of our custom_ids")
-                return None
-            if lines.ours and self._batch.provisional:
-                self._write_receipt()
-            if not lines.whole or lines.missing or lines.count != self._file.requests:
-                self._incomplete(
-                    f"{lines.count} lines for {self._file.requests} requests, {lines.missing} of ours missing, "
-                    f"{lines.foreign} not ours, {lines.duplicates} twice",
-                    lost=lines.missing > 0,
-                )
-            return self._store(target, raw, lines, MISSING)
+            gone = self._download(raw, on_bytes)
+            with storing:
+                return self._take(target, raw, gone)
+
+    def _take(self, target: str, raw: Path, gone: str | None) -> CollectReport | None:
+        """Stores what was downloaded once it is sure whose it is and that it is whole; or why there is nothing."""
+        if gone is not None:
+            self._report.problem = self._archived(gone)
+            return self._store(target, None, ResultLines.none(self._file.requests, gone), ARCHIVED)
+        lines = ResultLines(raw, self._requests.tails)
+        if lines.ours == 0 and lines.count and self._batch.provisional:
+            self._disprove("its results carry none of our custom_ids")
+            return None
+        if lines.ours and self._batch.provisional:
+            self._write_receipt()
+        if not lines.whole or lines.missing or lines.count != self._file.requests:
+            self._incomplete(
+                f"{lines.count} lines for {self._file.requests} requests, {lines.missing} of ours missing, "
+                f"{lines.foreign} not ours, {lines.duplicates} twice",
+                lost=lines.missing > 0,
+            )
+        return self._store(target, raw, lines, MISSING)
 
     def cancel(self, why: str) -> None:
         """Every request's answer is that it was canceled."""

@@ -1,84 +1,36 @@
 """The third stage, second half: request index + responses in force -> the table that users read.
 
 Results are a function of the submission and the response store, never of the dataset or the YAML as they
-are now. Rows stand in the dataset's order; memory follows slices of it, not the whole.
+are now; where a pipeline's own code makes columns of answers, of that code as well. Rows stand in the dataset's
+order; memory follows slices of it, not the whole.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
-
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
+import pyarrow.parquet as pq
 
-from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
-from batch_assets.core.held import HeldRequests
-from batch_assets.core.index import DIGEST, MESSAGE, REASON, Manifest, RequestIndex
+from batch_assets.core.join import Join
 from batch_assets.core.ledger import leases, submissions
-from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.records import Submission
 from batch_assets.core.memory import release_memory
-from batch_assets.core.output.answers import REFUSED, TRUNCATED
+from batch_assets.core.output.answers import Answers
 from batch_assets.core.parquet import TableWriter
-from batch_assets.core.reorder import Reordered
-from batch_assets.core.response_store import (
-    PASSING,
-    SUCCEEDED,
-    ResponseReader,
-    Standing,
-    digest_array,
-    load_standing,
-)
+from batch_assets.core.refresh import refreshes_of
+from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root, results_parts
-from batch_assets.core.table_metadata import results_metadata
 
-# A dataset in another order than the request files: more loads of row groups than this many times their
-# number, and the responses are first laid out in the dataset's order on disk.
-_LOADS = 3
 # Freed memory is given back after as many slices.
 _SLICES_A_RELEASE = 2
 
 
-@dataclass
-class ResultsReport:
-    """What the table holds.
-
-    Attributes:
-        counts: rows by result_type.
-        requests: distinct requests with a succeeded response.
-        tokens and cost: sums over the table; cost is None when any succeeded row's is unknown.
-        invalid_outputs: rows whose answer does not match the schema.
-        refused, truncated: rows whose answer the model refused to give; whose answer was cut off.
-        final: every row has its final type.
-        problems: why rows are pending that may not be.
-        uri: where the table lies.
-    """
-
-    submission_id: str
-    uri: str
-    rows: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float | None = 0.0
-    unpriced_models: set[str] = field(default_factory=set)
-    invalid_outputs: int = 0
-    refused: int = 0
-    truncated: int = 0
-    ask_again: int = 0
-    final: bool = False
-    schema: pa.Schema | None = None
-    problems: list[str] = field(default_factory=list)
-
-
-def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsReport | None:
+def write_results(
+    root: Root, pipeline: str, partition: str = "", *, answers: Answers | None = None
+) -> ResultsReport | None:
     """Joins the newest submission's index with the responses in force and replaces the table.
+
+    Args:
+        answers: of a pipeline whose own code makes columns of answers; otherwise the submission says how.
 
     Returns:
         None when nothing was ever written for the partition.
@@ -87,14 +39,16 @@ def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsRepo
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
             holding = submissions.holding(tx, pipeline)
+            refreshes = refreshes_of(tx, pipeline)
             seq = tx.last_seq()
         if submission is None:
             return None
         target = root.storage.path(*results_parts(pipeline, partition))
-        report = ResultsReport(submission.id, root.storage.uri(*results_parts(pipeline, partition)))
+        uri = root.storage.uri(*results_parts(pipeline, partition))
+        report = ResultsReport(submission.id, uri, left_out=submission.left_out)
         root.storage.remove_leftovers(*results_parts(pipeline, partition)[:-1])
         with root.storage.scratch_file(target) as scratch:
-            join = _Join(root, submission, report, holding)
+            join = Join(root, submission, report, holding, refreshes, answers)
             with TableWriter(scratch, join.schema) as writer:
                 for number, table in enumerate(join.tables()):
                     lease.check()
@@ -109,7 +63,10 @@ def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsRepo
             if in_force.is_canceled != submission.is_canceled:
                 return report  # canceled meanwhile: the next join says so of rows that nobody will ask
             lease.check()
-            root.storage.publish(scratch, target)
+            waits = submission.fresh_after is not None and report.counts["pending"] > 0
+            report.held_back = waits and _is_complete(root, submission)
+            if not report.held_back:
+                root.storage.publish(scratch, target)
         with root.ledger.write() as tx:
             if not lease.is_ours(tx):
                 # Frozen on the way, this process may just have put an old table over a newer one.
@@ -122,207 +79,14 @@ def write_results(root: Root, pipeline: str, partition: str = "") -> ResultsRepo
         return report
 
 
-class _Join:
-    """Index rows and responses, slice by slice."""
-
-    def __init__(
-        self, root: Root, submission: Submission, report: ResultsReport, holding: list[RequestFile]
-    ) -> None:
-        self._root, self._submission, self._report = root, submission, report
-        self._holding = holding
-        place = (submission.pipeline, submission.partition, submission.id)
-        self._index = RequestIndex(root.storage, *place)
-        self._manifest = Manifest.read(root, *place)
-        self._answers = self._manifest.answers
-        own = {DIGEST, REASON, MESSAGE}
-        self._carried = [f for f in self._index.schema if f.name not in own]
-        columns = [*self._carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]
-        self.schema = pa.schema(columns, results_metadata(self._manifest))
-        self._standing: Standing = load_standing(root.storage, submission.pipeline)
-
-    @cached_property
-    def _held(self) -> HeldRequests:
-        held = HeldRequests(self._root, self._holding, may_be_gone=True)
-        self._report.problems += held.problems
-        return held
-
-    @property
-    def waits(self) -> list[str]:
-        """Request files that hold requests which failed before, whoever asks them again."""
-        return self._held.waited_on if "_held" in self.__dict__ else []
-
-    def tables(self) -> Iterator[pa.Table]:
-        """The table, slice by slice, in the dataset's order."""
-        reader = ResponseReader(self._standing.files)
-        try:
-            firsts, shared = self._shared_rows()
-            with ExitStack() as spill:
-                source: ResponseReader | Reordered = reader
-                if self._is_scattered(reader):
-                    source = spill.enter_context(Reordered(reader, self._places()))
-                for slice_ in self._slices(firsts):
-                    yield self._table(slice_, source.take(slice_.place), shared)
-        finally:
-            reader.close()
-
-    def _positions(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """(number of the first row, positions in the standing) slice by slice; -1 for rows without response."""
-        start = 0
-        for rows in self._index.slices([DIGEST]):
-            yield start, self._position(rows.column(0))
-            start += len(rows)
-
-    def _position(self, digests: pa.Array) -> NDArray[np.int64]:
-        if digests.null_count == 0:
-            return self._standing.position(digest_array(digests))
-        position = np.full(len(digests), -1, dtype=np.int64)
-        valid = digests.is_valid().to_numpy(zero_copy_only=False)
-        position[valid] = self._standing.position(digest_array(digests.drop_null()))
-        return position
-
-    def _shared_rows(self) -> tuple[NDArray[np.int32], _SharedKeys]:
-        """For each response the first row that has it; and the row keys of those that others share."""
-        firsts = np.full(len(self._standing.digests), -1, dtype=np.int32)
-        sharing: list[NDArray[np.int32]] = []
-        for start, position in self._positions():
-            found = np.flatnonzero(position >= 0)
-            distinct, first = np.unique(position[found], return_index=True)
-            unseen = firsts[distinct] < 0
-            firsts[distinct[unseen]] = start + found[first[unseen]]
-            owner = firsts[position[found]]
-            sharing.append(np.unique(owner[owner != start + found]))
-        wanted = np.unique(np.concatenate(sharing)) if sharing else np.empty(0, dtype=np.int32)
-        keys: list[pa.Array] = []
-        start = 0
-        for rows in self._index.slices([self._manifest.key]) if len(wanted) else ():
-            inside = wanted[(wanted >= start) & (wanted < start + len(rows))] - start
-            keys.append(rows.column(0).take(pa.array(inside)).cast(pa.string()))
-            start += len(rows)
-        return firsts, _SharedKeys(wanted, pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
-
-    def _is_scattered(self, reader: ResponseReader) -> bool:
-        """Whether reading in the dataset's order would load row groups over and over."""
-        loads, groups = 0, set[int]()
-        for _, position in self._positions():
-            some = reader.groups_of(self._standing.at(position)[0])
-            touched = np.unique(some[some >= 0]).tolist()
-            loads += len(touched)
-            groups.update(touched)
-        return loads > _LOADS * len(groups)
-
-    def _places(self) -> NDArray[np.int32]:
-        places = np.full(self._index.rows, -1, dtype=np.int32)
-        for start, position in self._positions():
-            places[start : start + len(position)] = self._standing.at(position)[0]
-        return places
-
-    def _slices(self, firsts: NDArray[np.int32]) -> Iterator[_Slice]:
-        start = 0
-        for rows in self._index.slices():
-            position = self._position(rows.column(DIGEST))
-            place, how, attempt = self._standing.at(position)
-            first = np.where(position >= 0, firsts[position], -1) if len(firsts) else position
-            held = self._on_their_way(rows.column(DIGEST), place, how)
-            again = (place >= 0) & (how == PASSING) & (attempt < self._submission.max_attempts) & ~held
-            # What was never asked is asked by somebody, unless it was canceled.
-            waiting = held | again | ((place < 0) & (not self._submission.is_canceled))
-            yield _Slice(rows, place, waiting, again, first, start)
-            start += len(rows)
-
-    def _on_their_way(
-        self, digests: pa.Array, place: NDArray[np.int64], how: NDArray[np.int32]
-    ) -> NDArray[np.bool_]:
-        """Which rows without success have their request in a file that will bring an answer.
-
-        The request files are read for this only where something failed or was canceled.
-        """
-        unanswered: NDArray[np.bool_] = (place >= 0) & (how != SUCCEEDED)
-        if self._submission.is_canceled:
-            unanswered |= (place < 0) & digests.is_valid().to_numpy(zero_copy_only=False)
-        if unanswered.any():
-            unanswered[unanswered] = self._held.contains(digest_array(digests.filter(pa.array(unanswered))))
-        return unanswered
-
-    def _table(self, slice_: _Slice, responses: pa.Table, shared: _SharedKeys) -> pa.Table:
-        rejected = slice_.rows.column(REASON).is_valid()
-        waiting = pa.array(slice_.waiting)
-        unsent = pa.array((slice_.place < 0) & ~slice_.waiting)
-        kind = pc.if_else(unsent, "canceled", responses["result_type"])
-        kind = pc.if_else(waiting, "pending", kind)
-        kind = pc.if_else(rejected, "rejected", kind)
-        is_first = pa.array(slice_.is_first)
-        columns: dict[str, Any] = {name: responses[name] for name in responses.column_names}
-        columns["result_type"] = kind
-        for name in COUNTED_ONCE:
-            columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
-        columns["shared_with"] = shared.of(slice_)
-        columns["error_type"] = pc.if_else(rejected, slice_.rows.column(REASON), columns["error_type"])
-        message = pc.if_else(unsent, "it was canceled before it was sent", columns["error_message"])
-        columns["error_message"] = pc.if_else(rejected, slice_.rows.column(MESSAGE), message)
-        for carried in self._carried:
-            columns[carried.name] = slice_.rows.column(carried.name)
-        self._report.invalid_outputs += self._answers.add(columns)
-        table = pa.table([columns[name] for name in self.schema.names], schema=self.schema)
-        self._count(table, slice_)
-        return table
-
-    def _count(self, table: pa.Table, slice_: _Slice) -> None:
-        report = self._report
-        report.rows += len(table)
-        for entry in table["result_type"].value_counts().to_pylist():
-            report.counts[entry["values"]] += entry["counts"]
-        answered = table["stop_reason"].filter(pc.equal(table["result_type"], "succeeded"))
-        for entry in answered.value_counts().to_pylist():
-            report.refused += entry["counts"] * (entry["values"] == REFUSED)
-            report.truncated += entry["counts"] * (entry["values"] in TRUNCATED)
-        report.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
-        report.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
-        report.ask_again += int((slice_.again & slice_.is_first).sum())
-        once = table.filter(pc.and_(pc.equal(table["result_type"], "succeeded"), pa.array(slice_.is_first)))
-        unpriced = once.filter(once["cost_usd"].is_null())
-        if len(unpriced):
-            report.unpriced_models |= {name for name in unpriced["response_model"].unique().to_pylist() if name}
-            report.cost_usd = None
-        if report.cost_usd is not None:
-            report.cost_usd += pc.sum(once["cost_usd"]).as_py() or 0.0
-
-
-@dataclass(frozen=True)
-class _Slice:
-    """Some rows of the index with what was found for them.
-
-    Attributes:
-        place: of the response in force; -1 for none.
-        waiting: rows whose answer is to come.
-        again: of these, the ones whose request failed for a passing reason and that no request file holds yet.
-        first: number of the first row that has the response; -1 for none.
-        start: number of the slice's first row.
-    """
-
-    rows: pa.RecordBatch
-    place: NDArray[np.int64]
-    waiting: NDArray[np.bool_]
-    again: NDArray[np.bool_]
-    first: NDArray[np.int64]
-    start: int
-
-    @property
-    def is_first(self) -> NDArray[np.bool_]:
-        numbers = self.start + np.arange(len(self.first), dtype=np.int64)
-        mask: NDArray[np.bool_] = (self.first < 0) | (self.first == numbers)
-        return mask
-
-
-@dataclass(frozen=True)
-class _SharedKeys:
-    """Row keys of first rows, by row number."""
-
-    numbers: NDArray[np.int32]
-    keys: pa.Array
-
-    def of(self, slice_: _Slice) -> pa.Array:
-        """For each row the key of the first row that shares its request, null for that one itself."""
-        if len(self.numbers) == 0:
-            return pa.nulls(len(slice_.first), pa.string())
-        position = np.searchsorted(self.numbers, slice_.first)
-        return self.keys.take(pa.array(position, mask=slice_.is_first))
+def _is_complete(root: Root, submission: Submission) -> bool:
+    """Whether the table that users read now has no row that waits."""
+    parts = results_parts(submission.pipeline, submission.partition)
+    if not root.storage.exists(*parts):
+        return False
+    try:
+        with pq.ParquetFile(root.storage.open(*parts)) as table:
+            slices = table.iter_batches(columns=["result_type"], use_threads=False)
+            return not any("pending" in rows.column(0).unique().to_pylist() for rows in slices)
+    except (pa.ArrowException, OSError, KeyError):
+        return False  # it is written anew

@@ -16,6 +16,7 @@ from batch_assets.core.config_blocks import RetentionConfig
 from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import STORED, Batch
+from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.response_store import PASSING, load_standing
 from batch_assets.core.root import Root, response_parts
@@ -150,7 +151,9 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
 
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
     """Request files with requests whose last word is a passing failure: a retry copies their lines."""
-    standing = load_standing(root.storage, pipeline)
+    with root.ledger.read() as tx:
+        refreshes = refreshes_of(tx, pipeline)
+    standing = load_standing(root.storage, pipeline, refreshes)
     passing = standing.place[standing.state >> 16 == PASSING]
     numbers = np.unique(np.searchsorted(standing.files.starts, passing, side="right") - 1)
     names = [standing.files.names[number].removesuffix(".parquet") for number in numbers.tolist()]

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from batch_assets.core.digests import DigestSet
 from batch_assets.core.errors import MissingFileError
 from batch_assets.core.held import HeldRequests
-from batch_assets.core.index import DIGEST, RequestIndex
+from batch_assets.core.index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
 from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array, load_standing
 from batch_assets.core.root import Root, refused_file, submission_parts
@@ -87,15 +88,20 @@ def _failed_lines(
 
     Responses stand in the order of their request file. Headers are JSON, None for those of the submission.
     """
-    standing = load_standing(root.storage, submission.pipeline)
+    with root.ledger.read() as tx:
+        refreshes = refreshes_of(tx, submission.pipeline)
+    standing = load_standing(root.storage, submission.pipeline, refreshes, submission.fresh_after)
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
     places: list[NDArray[np.int64]] = []
     attempts: list[NDArray[np.int32]] = []
-    for rows in index.slices([DIGEST]):
+    for rows in index.slices([DIGEST, LEFT_OUT] if index.is_limited else [DIGEST]):
         digests = np.unique(digest_array(rows.column(0).drop_null()))
         digests = digests[~seen.contains(digests)]
         seen.add(digests)
+        if index.is_limited:
+            left_out = digest_array(rows.column(0).filter(rows.column(1)))
+            digests = digests[~np.isin(digests, left_out)]
         place, how, attempt = standing.of(digests)
         failed = np.flatnonzero((place >= 0) & (how == PASSING) & (attempt < submission.max_attempts))
         free = failed[~held.contains(digests[failed])]

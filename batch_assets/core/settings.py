@@ -20,6 +20,7 @@ CREDENTIALS = (
     "ANTHROPIC_IDENTITY_TOKEN_FILE",
 )
 REAL_BASE_URL = "https://api.anthropic.com"
+_MOST_TRANSFERS = 16
 
 
 def find_project(start: Path | None = None) -> Path:
@@ -52,6 +53,8 @@ class Settings:
         has_credentials: the environment names credentials for the API. They are never read here.
         reconcile_grace: seconds after the last byte of an upload whose outcome is unknown before it
             may be sent again.
+        transfers: uploads or downloads at a time.
+        ui_url: where people open Dagster's UI, for links in messages; None for no links.
     """
 
     root: str
@@ -60,10 +63,13 @@ class Settings:
     base_url: str | None
     has_credentials: bool
     reconcile_grace: float
+    transfers: int = 4
+    ui_url: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None, project: Path | None = None) -> Settings:
-        """Reads BATCH_ASSETS_ROOT, _LEDGER, _EMULATOR, _RECONCILE_GRACE and the SDK's own variables.
+        """Reads BATCH_ASSETS_ROOT, _LEDGER, _EMULATOR, _RECONCILE_GRACE, _TRANSFERS, _UI_URL and the SDK's own
+        variables.
 
         Errors:
             SettingsError: a value that cannot be used, naming the variable.
@@ -92,6 +98,8 @@ class Settings:
             base_url=emulator.rstrip("/") if emulator else _base_url(env),
             has_credentials=_has_credentials(env),
             reconcile_grace=_seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
+            transfers=_transfers(env),
+            ui_url=_ui_url(env),
         )
 
     @property
@@ -126,6 +134,18 @@ def _check_base_url(name: str, url: str) -> None:
         )
 
 
+def _ui_url(env: Mapping[str, str]) -> str | None:
+    """It stands in messages, so that it must hold nothing secret either."""
+    url = (env.get("BATCH_ASSETS_UI_URL") or "").rstrip("/")
+    parts = urlsplit(url)
+    if url and (parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment):
+        raise SettingsError(
+            "BATCH_ASSETS_UI_URL takes the address of Dagster's UI, such as https://dagster.example.com, without "
+            "a user, a password or a query"
+        )
+    return url or None
+
+
 def _has_credentials(env: Mapping[str, str]) -> bool:
     return any(env.get(name) for name in CREDENTIALS)
 
@@ -141,3 +161,13 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     if value < 0:
         raise SettingsError(f"{name} is {text!r}: give a number of seconds, 0 or more")
     return value
+
+
+def _transfers(env: Mapping[str, str]) -> int:
+    text = env.get("BATCH_ASSETS_TRANSFERS") or str(Settings.transfers)
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_TRANSFERS:
+        raise SettingsError(
+            f"BATCH_ASSETS_TRANSFERS is {text!r}: give the number of uploads or downloads at a time, "
+            f"1 to {_MOST_TRANSFERS}"
+        )
+    return int(text)

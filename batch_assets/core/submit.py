@@ -6,7 +6,6 @@ What is not certain to have failed is never sent again here: it is reconciled.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -21,6 +20,7 @@ from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.retry import plan_again
 from batch_assets.core.root import Root
 from batch_assets.core.split import give_up, split
+from batch_assets.core.transfers import Progress, Transfers
 from batch_assets.core.wire import BatchObject
 
 # Where the API asks to wait without saying how long.
@@ -113,17 +113,38 @@ def _submit(
         with root.ledger.write() as tx:
             standstills.note(tx, submission.id, str(error))
     report.submitted += reconcile(root)
-    left = deque(_sendable(root, submission))
-    while left:
-        file = left.popleft()
-        if on_file is not None:
-            on_file(file)
-        left.extendleft(reversed(_Sending(root, submission, file, report).run()))
+    _send(root, submission, report, on_file)
     if any(file.state == "unresolved" for file in _waited_on(root, submission)):
         report.submitted += reconcile(root)
     for file in _waited_on(root, submission):
         if file.state in ("sending", "unresolved"):
             report.waiting[file.id] = file.error or "another process is sending it"
+
+
+def _send(
+    root: Root, submission: Submission, report: SubmitReport, on_file: Callable[[RequestFile], None] | None
+) -> None:
+    """Sends what is ready, several files at a time: never two of as many requests, so that none that are lost
+    look alike.
+    """
+    reports: dict[str, SubmitReport] = {}
+
+    def send(file: RequestFile, progress: Progress) -> list[RequestFile]:
+        own = reports[file.id] = SubmitReport(submission.id)
+        return _Sending(root, submission, file, own).run(progress)
+
+    sending = Transfers(
+        root.settings.transfers,
+        send,
+        before=on_file or (lambda _: None),
+        apart=lambda file: file.requests,
+    )
+    sending.run(_sendable(root, submission))
+    for _, own in sorted(reports.items()):
+        report.submitted += own.submitted
+        report.waiting |= own.waiting
+        report.refused |= own.refused
+        report.given_up |= own.given_up
 
 
 def _waited_on(root: Root, submission: Submission) -> list[RequestFile]:
@@ -142,8 +163,11 @@ class _Sending:
         self._root, self._submission, self._file, self._report = root, submission, file, report
         self._stored = StoredRequestFile.of(root, file)
 
-    def run(self) -> list[RequestFile]:
+    def run(self, progress: Progress) -> list[RequestFile]:
         """Sends it, once more at once where its body was garbled on the way.
+
+        Args:
+            progress: told before each chunk; it may raise, and the body stays unfinished.
 
         Returns:
             The files to send in its place, because it is too large.
@@ -156,7 +180,7 @@ class _Sending:
             send = self._file.state == "ready"
             while send:
                 intent_id = self._intend(lease)
-                send = intent_id is not None and self._send(lease, intent_id)
+                send = intent_id is not None and self._send(lease, intent_id, progress)
             return self._relieve(lease)
         except LeaseLostError as error:
             self._report.waiting[self._file.id] = str(error)
@@ -211,12 +235,17 @@ class _Sending:
         self._report.waiting[file.id] = why
         return True
 
-    def _send(self, lease: Lease, intent_id: int) -> bool:
+    def _send(self, lease: Lease, intent_id: int, progress: Progress) -> bool:
         """Whether to send the file once more at once."""
+
+        def before_chunk() -> None:
+            lease.check()
+            progress(0)  # how far it is is shown to nobody
+
         with self._root.ledger.read() as tx:
             headers = files.headers_of(tx, self._file)
         try:
-            seen = self._root.api.create(self._stored.body(lease.check), self._file.bytes, headers)
+            seen = self._root.api.create(self._stored.body(before_chunk), self._file.bytes, headers)
         except RefusedError as error:
             return self._refused(lease, intent_id, error)
         except NotSentError as error:

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 import orjson
 
-from batch_assets.core.index import Manifest
+from batch_assets.core.index import HOOK, Manifest
 
 _PREFIX = "batch_assets."
 ROW_KEY = _PREFIX + "row_key"
@@ -20,12 +20,14 @@ def results_metadata(manifest: Manifest) -> dict[str, str]:
     Returns:
         `batch_assets.pipeline`, `.partition`, `.submission`, `.row_key`, `.template_digest` (SHA-256 over params,
         output schema, headers and betas as the pipeline file had them: equal digests mean that every row was
-        asked the same way) and `.version`.
+        asked the same way, `render_request` excepted, of which it has the name only) and `.version`.
     """
     content = manifest.content
     asked = [content.get("params"), content["output_schema"], content["headers"]]
     if "betas" in content:  # they depend on the row
         asked.append(content["betas"])
+    if HOOK in content:
+        asked.append(content[HOOK])
     said = {
         ROW_KEY: manifest.key,
         _PREFIX + "template_digest": hashlib.sha256(orjson.dumps(asked)).hexdigest(),

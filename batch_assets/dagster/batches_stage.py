@@ -7,18 +7,22 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.config import Pipeline
+from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.submit import SubmitReport, submit_batches
 from batch_assets.dagster import keys, rounds
+from batch_assets.dagster.batch_table import batch_table
+from batch_assets.dagster.console import console_link
 from batch_assets.dagster.failures import explained
-from batch_assets.dagster.partitions import partition_of
-from batch_assets.dagster.progress import batches_of, counts_of, paid_twice_of
+from batch_assets.dagster.progress import observation, paid_twice_of
 
 
-def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult[Any]:
+def materialize_batches(
+    context: dg.AssetExecutionContext, pipeline: Pipeline, partition: str
+) -> dg.MaterializeResult[Any]:
     """Submits what is ready. It does not wait for the answers."""
-    partition, tags = partition_of(context), context.run.tags
+    tags = context.run.tags
     # `results` closes the round; when this step fails, that one does not come about.
     with explained(), Root.from_env() as root, rounds.closing(root, tags, when_done=False):
 
@@ -36,12 +40,13 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
             context.log.warning(f"{file_id} waits: {why}")
         for file_id, why in report.given_up.items():
             context.log.warning(f"the row of {file_id} is errored, its request is too large by itself: {why}")
-        batches = batches_of(root, report.submission_id)
+        with root.ledger.read() as tx:
+            submission = submissions.by_id(tx, report.submission_id)
+            found = batches.waited_on(tx, report.submission_id)
+            now = tx.now
         # Counts go into observations, like the sensor's: they change while this materialization stays.
-        context.log_event(
-            dg.AssetObservation(context.asset_key, partition=partition or None, metadata=counts_of(batches))
-        )
-        metadata = _metadata(report, batches)
+        context.log_event(observation(context.asset_key, submission, found, now))
+        metadata = _metadata(root, report, found, now)
         if report.refused:
             raise dg.Failure(
                 description="The API refused request files: "
@@ -52,13 +57,15 @@ def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -
     return dg.MaterializeResult(metadata=metadata)
 
 
-def _metadata(report: SubmitReport, batches: list[Batch]) -> dict[str, Any]:
+def _metadata(root: Root, report: SubmitReport, found: list[Batch], now: float) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         keys.SUBMISSION_ID: report.submission_id,
         keys.SUBMITTED: len(report.submitted),
-        keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch in batches]),
+        keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch in found]),
+        keys.BATCH_TABLE: batch_table(found, now),
         keys.ASKED_AGAIN: report.planned_again,
-        **paid_twice_of(batches),
+        **paid_twice_of(found),
+        **console_link(root.settings, found),
     }
     if report.waiting:
         metadata[keys.WAITING] = dg.MetadataValue.json(report.waiting)

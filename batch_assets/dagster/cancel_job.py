@@ -9,6 +9,8 @@ from batch_assets.core.root import Root
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipelines import pipelines_in
 
+_SUFFIX = "_cancel"
+
 
 class CancelConfig(dg.Config):
     """What to cancel of the pipeline; left alone, all of it."""
@@ -31,23 +33,26 @@ def build_message_batch_cancel_jobs(assets: Iterable[dg.AssetsDefinition]) -> li
 
 
 def _job(name: str) -> dg.JobDefinition:
-    @dg.op(name=f"{name}__cancel", description=f"Ends the batches of {name} at the API.")
-    def cancel_batches(context: dg.OpExecutionContext, config: CancelConfig) -> None:
-        with explained(), Root.from_env() as root:
-            report = cancel(root, config.batch_id or name, config.partition)
-        _log(context, report)
-
     @dg.job(
-        name=f"{name}_cancel",
+        name=name + _SUFFIX,
         description=(
             f"Cancels {name}: ends its open batches and sends nothing more of it. Answers that arrived before are "
             "kept; materialize requests and batches to ask for the rest."
         ),
     )
     def cancel_job() -> None:
-        cancel_batches()
+        _cancel_batches()
 
     return cancel_job
+
+
+# One for all jobs: to make an op takes a millisecond, at every load of every pipeline.
+@dg.op(name="cancel_batches", description="Ends the pipeline's batches at the API.")
+def _cancel_batches(context: dg.OpExecutionContext, config: CancelConfig) -> None:
+    pipeline = context.job_name.removesuffix(_SUFFIX)
+    with explained(), Root.from_env() as root:
+        report = cancel(root, config.batch_id or pipeline, config.partition)
+    _log(context, report)
 
 
 def _log(context: dg.OpExecutionContext, report: CancelReport) -> None:

@@ -1,6 +1,5 @@
 """The asset check of a pipeline's results: no answers are about to be lost."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 
@@ -53,12 +52,11 @@ class DeadlineCheck:
 
     Args:
         present: the checks of the code location.
-        cursor: what the sensor's last tick left, None at the first.
+        told: what was last said of each pipeline; it is brought up to date.
     """
 
-    def __init__(self, present: Iterable[dg.AssetCheckKey], cursor: str | None) -> None:
-        self._present = set(present)
-        self._told: dict[str, str] = json.loads(cursor) if cursor else {}
+    def __init__(self, present: Iterable[dg.AssetCheckKey], told: dict[str, str]) -> None:
+        self._present, self._told = set(present), told
 
     def evaluate(
         self, tx: Transaction, pipelines: Mapping[str, PipelineAssets]
@@ -73,7 +71,10 @@ class DeadlineCheck:
             said = ",".join([today, *sorted(batch.id for batch, _ in found)]) if found else ""
             if said == self._told.get(name, ""):
                 continue
-            self._told[name] = said
+            if said:
+                self._told[name] = said
+            else:
+                del self._told[name]
             yield dg.AssetCheckEvaluation(
                 asset_key=results,
                 check_name=_NAME,
@@ -82,11 +83,6 @@ class DeadlineCheck:
                 description=_in_words(of, found),
                 metadata=_metadata(found),
             )
-
-    @property
-    def cursor(self) -> str:
-        """For the next tick: what was told of each pipeline."""
-        return json.dumps({name: said for name, said in self._told.items() if said})
 
 
 def _in_words(of: PipelineAssets, found: list[tuple[Batch, float]]) -> str | None:

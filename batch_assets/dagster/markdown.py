@@ -1,7 +1,8 @@
-"""Markdown tables for metadata."""
+"""Markdown for metadata and descriptions: tables, and blocks of text as it is."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,11 +11,21 @@ import dagster as dg
 _CELL = 120
 
 
-def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> dg.MarkdownMetadataValue:
-    """Rows as a Markdown table; long values are cut."""
+def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], note: str = "") -> dg.MarkdownMetadataValue:
+    """Rows as a Markdown table; long values are cut.
+
+    Args:
+        note: Markdown that follows the table.
+    """
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(name)) for name in columns) + " |" for row in rows]
-    return dg.MetadataValue.md("\n".join(lines))
+    return dg.MetadataValue.md("\n".join([*lines, *(["", note] if note else [])]))
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Text in a code block that nothing in it can end."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}{fence}"
 
 
 def _cell(value: Any) -> str:

@@ -1,20 +1,226 @@
-"""The one word the core has for partitions: a key, "" for none."""
+"""Partitions between Dagster and the core, whose one word for them is a key, "" for none."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 from urllib.parse import unquote
 
 import dagster as dg
 
+from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.partition_config import KEY_FORMATS, PartitionsConfig, Window
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
 
 _FOLDER = "partition="
+_SHOWN = 3
+_TIME_DEFINITIONS: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] = {
+    "hourly": dg.HourlyPartitionsDefinition,
+    "daily": dg.DailyPartitionsDefinition,
+    "weekly": dg.WeeklyPartitionsDefinition,
+    "monthly": dg.MonthlyPartitionsDefinition,
+}
+Event = dg.MaterializeResult[Any] | dg.AssetMaterialization
 
 
-def partition_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> str:
-    """The partition a step works on."""
-    return context.partition_key if context.has_partition_key else ""
+class PartitionError(BatchAssetsError):
+    """There is no such partition, or none was named. Says which there are."""
+
+
+class GivenPartitions:
+    """A partitions definition of Dagster's, as the core needs to know it.
+
+    Attributes:
+        definition: as it was given.
+    """
+
+    column = None
+
+    def __init__(self, definition: dg.PartitionsDefinition[Any]) -> None:
+        self.definition = definition
+
+    @property
+    def is_time(self) -> bool:
+        return isinstance(self.definition, dg.TimeWindowPartitionsDefinition)
+
+    @property
+    def timezone(self) -> str:
+        definition = self.definition
+        return definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
+
+    def window(self, key: str) -> Window:
+        """See Partitions.window."""
+        assert isinstance(self.definition, dg.TimeWindowPartitionsDefinition)
+        window = self.definition.time_window_for_partition_key(key)
+        return Window(window.start, window.end)
+
+
+def partitions_definition(pipeline: Pipeline) -> dg.PartitionsDefinition[Any] | None:
+    """Dagster's definition of a pipeline's partitions; None for a pipeline without."""
+    partitions = pipeline.partitions
+    if isinstance(partitions, GivenPartitions):
+        return partitions.definition
+    if not isinstance(partitions, PartitionsConfig):
+        return None
+    if partitions.static is not None:
+        return dg.StaticPartitionsDefinition(partitions.static)
+    if not partitions.is_time:
+        return dg.DynamicPartitionsDefinition(name=pipeline.name)
+    times, written = partitions.times, KEY_FORMATS[partitions.kind]
+    end = times.moment(times.end).strftime(written) if times.end is not None else None
+    return _TIME_DEFINITIONS[partitions.kind](
+        start_date=times.moment(times.start).strftime(written), end_date=end, timezone=times.timezone
+    )
+
+
+def partitions_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[str]:
+    """The partitions a step works on: of a backfill several, [""] without any."""
+    if context.has_partition_key:
+        return [str(context.partition_key)]
+    if context.has_partition_key_range:
+        return [str(key) for key in context.partition_keys]
+    return [""]
+
+
+def one_partition(context: dg.AssetExecutionContext) -> str:
+    """The partition of a step that can work on one only.
+
+    Errors:
+        dg.Failure: the run is of several.
+    """
+    partitions = partitions_of(context)
+    if len(partitions) > 1:
+        raise dg.Failure(
+            description=(
+                f"This run is of {len(partitions)} partitions, {partitions[0]} to {partitions[-1]}, and "
+                f"{context.asset_key.to_user_string()} reads the table of one at a time: launch a run for each "
+                "partition, as a backfill does by itself."
+            ),
+            allow_retries=False,
+        )
+    return partitions[0]
+
+
+def all_partitions(
+    context: dg.AssetExecutionContext, materialize: Callable[[str], dg.MaterializeResult[Any]]
+) -> Iterator[Event]:
+    """Materializes every partition of the run: each whatever becomes of the others, and what follows in the run
+    only when all of them are.
+
+    Errors:
+        dg.Failure: of every partition that failed, after the others were logged as materialized.
+    """
+    partitions = partitions_of(context)
+    if len(partitions) == 1:
+        yield materialize(partitions[0])
+        return
+    done: dict[str, dg.MaterializeResult[Any]] = {}
+    failed: dict[str, dg.Failure] = {}
+    for partition in partitions:
+        context.log.info(f"partition {partition}")
+        try:
+            done[partition] = materialize(partition)
+        except dg.Failure as failure:
+            context.log.error(f"partition {partition}: {failure.description}")
+            failed[partition] = failure
+    if failed:
+        for partition, result in done.items():
+            yield _materialization(context, partition, result)
+        raise _failure(failed, len(partitions))
+    for partition, result in done.items():
+        context.add_asset_metadata(result.metadata or {}, context.asset_key, partition)
+    yield dg.MaterializeResult(asset_key=context.asset_key)
+
+
+def complete_partitions(
+    context: dg.AssetExecutionContext, materialize: Callable[[str], Iterable[dg.MaterializeResult[Any]]]
+) -> Iterator[Event]:
+    """Materializes those partitions of the run that are complete. Of several, each is logged by itself, and what
+    hangs on them is not for this run: automation conditions see them, and other runs.
+
+    Errors:
+        dg.Failure: of every partition that failed.
+    """
+    partitions = partitions_of(context)
+    if len(partitions) == 1:
+        yield from materialize(partitions[0])
+        return
+    failed: dict[str, dg.Failure] = {}
+    for partition in partitions:
+        context.log.info(f"partition {partition}")
+        try:
+            for result in materialize(partition):
+                yield _materialization(context, partition, result)
+        except dg.Failure as failure:
+            context.log.error(f"partition {partition}: {failure.description}")
+            failed[partition] = failure
+    if failed:
+        raise _failure(failed, len(partitions))
+
+
+def _materialization(
+    context: dg.AssetExecutionContext, partition: str, result: dg.MaterializeResult[Any]
+) -> dg.AssetMaterialization:
+    return dg.AssetMaterialization(context.asset_key, partition=partition, metadata=result.metadata)
+
+
+def _failure(failed: dict[str, dg.Failure], count: int) -> dg.Failure:
+    shown = [f"{partition}: {failure.description}" for partition, failure in list(failed.items())[:_SHOWN]]
+    if len(failed) > _SHOWN:
+        shown.append(f"and {len(failed) - _SHOWN} more, which the log names")
+    return dg.Failure(
+        description=f"{len(failed)} of {count} partitions failed. " + "\n".join(shown),
+        allow_retries=any(failure.allow_retries for failure in failed.values()),
+    )
+
+
+def is_partition(definition: dg.PartitionsDefinition[Any], key: str) -> bool:
+    """Whether it is a key of a definition that is not dynamic."""
+    if isinstance(definition, dg.MultiPartitionsDefinition):  # its own question is not for text
+        return key in definition.get_partition_keys()
+    return definition.has_partition_key(key)
+
+
+def check_partition(name: str, definition: dg.PartitionsDefinition[Any] | None, key: str) -> None:
+    """Whether a pipeline can be run for a partition; new keys of dynamic partitions are.
+
+    Args:
+        name: of the pipeline.
+        key: "" for none.
+
+    Errors:
+        PartitionError: naming some of those that there are.
+    """
+    if definition is None:
+        if key:
+            raise PartitionError(f"{name} has no partitions: leave --partition out")
+        return
+    if isinstance(definition, dg.DynamicPartitionsDefinition):
+        if not key:
+            raise PartitionError(f"{name} has dynamic partitions: name one with --partition KEY")
+        return
+    if key and is_partition(definition, key):
+        return
+    said = _known(definition, key)
+    if not key:
+        raise PartitionError(f"{name} has partitions: name one with --partition KEY. {said}")
+    raise PartitionError(f"{name} has no partition {key!r}. {said}")
+
+
+def _known(definition: dg.PartitionsDefinition[Any], key: str) -> str:
+    """Some of the keys; of those like the one that is not there, the nearest."""
+    if isinstance(definition, dg.TimeWindowPartitionsDefinition):
+        first, last = definition.get_first_partition_key(), definition.get_last_partition_key()
+        if first is None:
+            return "There are none yet: the first one has not ended"
+        return f"There are {first} to {last}: each comes when its time is over"
+    there = [str(found) for found in definition.get_partition_keys()]
+    near = difflib.get_close_matches(key, there, n=_SHOWN) or there[: 2 * _SHOWN]
+    more = f" and {len(there) - len(near)} more" if len(there) > len(near) else ""
+    return f"There are {', '.join(near)}{more}"
 
 
 def partitions_with_results(root: Root, pipeline: str) -> list[str]:

@@ -37,10 +37,12 @@ class PipelineAssets:
     Attributes:
         pipeline: as the core runs it.
         stages: stage to asset key.
+        partitions: of the assets, wherever they were declared.
     """
 
     pipeline: Pipeline
     stages: dict[str, dg.AssetKey]
+    partitions: dg.PartitionsDefinition[Any] | None = None
 
 
 def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
@@ -49,7 +51,8 @@ def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
     for spec in specs:
         file, stage = spec.metadata.get(keys.PIPELINE), spec.tags.get(keys.STAGE)
         if isinstance(file, PipelineFile) and stage in STAGES:
-            found.setdefault(file.pipeline.name, PipelineAssets(file.pipeline, {})).stages[stage] = spec.key
+            new = PipelineAssets(file.pipeline, {}, spec.partitions_def)
+            found.setdefault(file.pipeline.name, new).stages[stage] = spec.key
     return found
 
 
@@ -102,7 +105,11 @@ def load_dataset_table(pipeline: Pipeline, partition: str) -> Any:
         ) from None
     try:
         with instance:
-            return defs().load_asset_value(key, instance=instance, partition_key=partition or None)
+            definitions = defs()
+            upstream = definitions.resolve_asset_graph().get(key)
+            return definitions.load_asset_value(
+                key, instance=instance, partition_key=partition if upstream.is_partitioned else None
+            )
     except Exception as error:  # whatever an IO manager raises
         why = f"{type(error).__name__}: {error}"
         raise DatasetError(
@@ -110,7 +117,7 @@ def load_dataset_table(pipeline: Pipeline, partition: str) -> Any:
         ) from error
 
 
-def load_pipelines() -> dict[str, Pipeline]:
+def load_pipeline_assets() -> dict[str, PipelineAssets]:
     """Loads the project's definitions and returns its pipelines by name.
 
     Errors:
@@ -118,5 +125,9 @@ def load_pipelines() -> dict[str, Pipeline]:
     """
     from batch_assets.definitions import defs
 
-    specs = defs().resolve_all_asset_specs()
-    return {name: assets.pipeline for name, assets in sorted(pipelines_in(specs).items())}
+    return dict(sorted(pipelines_in(defs().resolve_all_asset_specs()).items()))
+
+
+def load_pipelines() -> dict[str, Pipeline]:
+    """The same, as the core runs them."""
+    return {name: assets.pipeline for name, assets in load_pipeline_assets().items()}

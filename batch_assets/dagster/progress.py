@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from batch_assets.core.deadlines import UNCOLLECTED
-from batch_assets.core.ledger import Transaction, batches, submissions
-from batch_assets.core.ledger.records import STORED, Batch
-from batch_assets.core.root import Root
+import dagster as dg
+
+from batch_assets.core.ledger import Transaction, batches
+from batch_assets.core.ledger.records import Batch, Submission
+from batch_assets.core.wire import COUNTS
 from batch_assets.dagster import keys
+from batch_assets.dagster.batch_table import batch_table
+from batch_assets.dagster.cursor import Told
+from batch_assets.dagster.pipelines import PipelineAssets
 
-# What the API calls the counts of a batch, in the order it names them.
-_COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
 _OPEN = ("open", "unreachable")
-
-
-def batches_of(root: Root, submission_id: str) -> list[Batch]:
-    """The batches a submission's rows wait on or have waited on."""
-    with root.ledger.read() as tx:
-        return batches_in(tx, submission_id)
-
-
-def batches_in(tx: Transaction, submission_id: str) -> list[Batch]:
-    """The same, inside a transaction."""
-    submission = submissions.by_id(tx, submission_id)
-    waited = {file.id for file in submissions.waited_on(tx, submission_id)}
-    of_pipeline = batches.in_state(tx, *UNCOLLECTED, *STORED, pipeline=submission.pipeline)
-    return [batch for batch in of_pipeline if batch.file_id in waited]
+# Between two observations of a submission's batches: a plot shows about 100 points, which then are a day. The
+# emulator ends batches in seconds.
+_PAUSE_SECONDS, _PAUSE_EMULATED = 900.0, 2.0
+# A submission that became complete between two ticks still gets its last observation.
+_RECENT_SECONDS = 900.0
 
 
 def counts_of(found: list[Batch]) -> dict[str, int]:
@@ -37,7 +32,7 @@ def counts_of(found: list[Batch]) -> dict[str, int]:
     return {
         keys.BATCHES: len(found),
         keys.BATCHES_OPEN: sum(batch.state in _OPEN for batch in found),
-        **{keys.count_key(name): total[name] for name in _COUNTS},
+        **{keys.count_key(name): total[name] for name in COUNTS},
         **paid_twice_of(found),
     }
 
@@ -46,3 +41,55 @@ def paid_twice_of(found: list[Batch]) -> dict[str, int]:
     """The number of batches that turned up after their request file was sent again, if there are any."""
     number = sum(batch.paid_twice for batch in found)
     return {keys.PAID_TWICE: number} if number else {}
+
+
+def observation(key: dg.AssetKey, submission: Submission, found: list[Batch], now: float) -> dg.AssetObservation:
+    """An observation of `<name>/batches`: the numbers, and the batches one by one."""
+    metadata: dict[str, Any] = {
+        keys.SUBMISSION_ID: submission.id,
+        **counts_of(found),
+        keys.BATCH_TABLE: batch_table(found, now),
+    }
+    return dg.AssetObservation(key, partition=submission.partition or None, metadata=metadata)
+
+
+class Progress:
+    """The observations that the sensor makes: when numbers have changed, but only now and then, and when the last
+    batch has ended in any case. The first is that of the run which submitted them.
+
+    All numbers are the ledger's, so that they are right after a restart, a resume, and in a rebuilt ledger.
+
+    Args:
+        told: the last observations, by submission; it is brought up to date.
+        emulated: the API is the emulator.
+    """
+
+    def __init__(self, told: dict[str, Told], *, emulated: bool) -> None:
+        self._told = told
+        self._pause = _PAUSE_EMULATED if emulated else _PAUSE_SECONDS
+
+    def observe(
+        self, tx: Transaction, in_force: list[Submission], pipelines: Mapping[str, PipelineAssets]
+    ) -> Iterator[dg.AssetObservation]:
+        """What there is to tell of the submissions in force."""
+        since = tx.now - _RECENT_SECONDS
+        watched = [submission for submission in in_force if (submission.final_at or tx.now) > since]
+        for gone in set(self._told) - {submission.id for submission in watched}:
+            del self._told[gone]
+        for submission in watched:
+            found = batches.waited_on(tx, submission.id)
+            counts = counts_of(found)
+            if self._is_news(self._told.get(submission.id), counts, tx.now):
+                self._told[submission.id] = Told(tx.now, list(counts.values()))
+                yield observation(pipelines[submission.pipeline].stages["batches"], submission, found, tx.now)
+
+    def _is_news(self, last: Told | None, counts: dict[str, int], now: float) -> bool:
+        if last is None:
+            return counts[keys.BATCHES_OPEN] < counts[keys.BATCHES] or _done(counts) > 0
+        is_over = counts[keys.BATCHES_OPEN] == 0
+        return list(counts.values()) != last.counts and (is_over or now - last.at >= self._pause)
+
+
+def _done(counts: dict[str, int]) -> int:
+    """Requests whose outcome is known."""
+    return sum(counts[keys.count_key(name)] for name in COUNTS if name != "processing")

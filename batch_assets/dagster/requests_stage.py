@@ -2,40 +2,81 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
 
+from batch_assets.core.asked import RequestsReport
 from batch_assets.core.config import Pipeline
-from batch_assets.core.requests import RequestsReport, build_requests
+from batch_assets.core.cost_estimate import estimate_cost
+from batch_assets.core.partitions import rows_left_out
+from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.dagster import keys, markdown
 from batch_assets.dagster.failures import explained
-from batch_assets.dagster.partitions import partition_of, row_count_key
+from batch_assets.dagster.partitions import row_count_key
+from batch_assets.dagster.requests_config import RequestsConfig
 
 _SHOWN = 5
 
 
 def materialize_requests(
-    context: dg.AssetExecutionContext, pipeline: Pipeline, table: Any = None
+    context: dg.AssetExecutionContext,
+    pipeline: Pipeline,
+    partition: str,
+    config: RequestsConfig,
+    table: Any = None,
 ) -> dg.MaterializeResult[Any]:
     """Reads the dataset and writes the request files; nothing is sent.
 
     Args:
         table: the value of the asset that the dataset is, if it is one.
     """
-    partition = partition_of(context)
     with explained(), Root.from_env() as root:
-        report = build_requests(root, pipeline, partition, table=table)
+        report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
             f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
             f"{report.written} to send, {report.reused} answered before, {report.in_flight} in flight"
         )
+        if report.left_out:
+            context.log.warning(
+                f"{report.left_out} more requests are left out by the limit: run it without one to ask for them"
+            )
+        if report.without_partition:
+            context.log.warning(rows_left_out(pipeline, report.without_partition))
         metadata = _metadata(root, pipeline, partition, report)
     metadata[row_count_key(partition)] = report.rows
     return dg.MaterializeResult(metadata=metadata)
+
+
+def say_costs(
+    context: dg.AssetExecutionContext,
+    pipeline: Pipeline,
+    partitions: list[str],
+    config: RequestsConfig,
+    table: Any = None,
+) -> None:
+    """Says in the log, and in an observation of the asset, what a refresh would cost; nothing is sent."""
+    with explained(), Root.from_env() as root:
+        for partition in partitions:
+            estimate = estimate_cost(root, pipeline, partition, config.ask_again, table=table)
+            metadata: dict[str, Any] = {
+                keys.ESTIMATED_REQUESTS: estimate.requests,
+                keys.ESTIMATED_COST: estimate.in_words,
+            }
+            if estimate.cost_usd is not None:
+                metadata[keys.ESTIMATED_COST_USD] = estimate.cost_usd
+            context.log_event(
+                dg.AssetObservation(context.asset_key, partition=partition or None, metadata=metadata)
+            )
+            where = f"{pipeline.name} [{partition}]" if partition else pipeline.name
+            context.log.warning(
+                f"Nothing was sent. To refresh {where}: {estimate.in_words}. Launch the job again with "
+                "`confirm: true` in the config to send it."
+            )
 
 
 def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsReport) -> dict[str, Any]:
@@ -53,6 +94,10 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
         keys.URI: root.storage.uri(*folder),
         keys.TABLE: dg.MetadataValue.path(root.storage.uri(*folder, "index.parquet")),
     }
+    if report.left_out:
+        metadata[keys.LEFT_OUT] = report.left_out
+    if pipeline.partitions is not None and pipeline.partitions.column is not None:
+        metadata[keys.WITHOUT_PARTITION] = report.without_partition
     if report.rejected:
         with pq.ParquetFile(root.storage.open(*folder, "rejected.parquet")) as file:
             rows = list(islice((row for batch in file.iter_batches(_SHOWN) for row in batch.to_pylist()), _SHOWN))

@@ -14,7 +14,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.lasting_check import LastingCheck
-from batch_assets.dagster.partitions import partition_of, partitions_with_results
+from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
 from batch_assets.dagster.situation import has_ledger
 
@@ -132,7 +132,7 @@ def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
     @dg.multi_asset_check(name="__".join([*results.path, "checks"]), specs=specs, can_subset=True)
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
-        own = partition_of(context)
+        own = partitions_of(context)
         with explained():
             found = _examine(of.pipeline, own)
         for check in checks:
@@ -142,8 +142,8 @@ def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
     return LastingCheck.like(examine_results)
 
 
-def _examine(pipeline: Pipeline, own: str) -> dict[str, Examination | BatchAssetsError]:
-    """Every partition that has a table, the step's own first; "" where there are none.
+def _examine(pipeline: Pipeline, own: list[str]) -> dict[str, Examination | BatchAssetsError]:
+    """Every partition that has a table, the step's own ones first; "" where there are none.
 
     Dagster keeps one status of a check for all partitions: judged by its own partition alone, a run would hide
     that another partition failed.
@@ -153,18 +153,18 @@ def _examine(pipeline: Pipeline, own: str) -> dict[str, Examination | BatchAsset
         return {}
     found: dict[str, Examination | BatchAssetsError | None] = {}
     with Root(settings) as root:
-        for name in dict.fromkeys([own, *partitions_with_results(root, pipeline.name)]):
+        for name in dict.fromkeys([*own, *partitions_with_results(root, pipeline.name)]):
             try:
                 found[name] = examine(root, pipeline, name)
             except BatchAssetsError as error:
-                if name == own:
+                if [name] == own:
                     raise
                 found[name] = error
     return {name: one for name, one in found.items() if one is not None}
 
 
 def _result(
-    check: _Check, of: PipelineAssets, own: str, found: dict[str, Examination | BatchAssetsError]
+    check: _Check, of: PipelineAssets, own: list[str], found: dict[str, Examination | BatchAssetsError]
 ) -> dg.AssetCheckResult:
     judged = {
         name: (False, str(one), {}) if isinstance(one, BatchAssetsError) else check.judge(of.pipeline, one)
@@ -176,14 +176,14 @@ def _result(
     if len(shown) > _SHOWN:
         lines.append(f"and {len(shown) - _SHOWN:,} more partitions")
     # The run of a partition is not stopped by what another one lacks: a warning makes the status `failed` too.
-    others_only = own != "" and own not in failed
+    others_only = own != [""] and failed.keys().isdisjoint(own)
     return dg.AssetCheckResult(
         check_name=check.name,
         asset_key=of.stages["results"],
         passed=not failed,
         severity=_WARN if others_only else check.severity,
         description="\n".join(lines) or "There is no table yet.",
-        metadata=judged[own][2] if own in judged else {},
+        metadata=judged[own[0]][2] if len(own) == 1 and own[0] in judged else {},
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 
 from batch_assets.core.ledger import Transaction, batches, standstills, submissions
-from batch_assets.core.ledger.records import Submission
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.rebuild import is_there
+from batch_assets.core.requests_done import requests_done
 from batch_assets.core.settings import Settings
 from batch_assets.core.workspace import unreachable
 
@@ -17,23 +18,39 @@ def has_ledger(settings: Settings) -> bool:
 
 
 def situation(tx: Transaction, in_force: list[Submission]) -> list[str]:
-    """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h"."""
+    """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h, next look in 2 min"."""
     ours = {s.pipeline for s in in_force}
     open_batches = {b.file_id: b for b in batches.in_state(tx, "open") if b.pipeline in ours}
-    said = [unreachable(b.id) for b in batches.in_state(tx, "unreachable") if b.pipeline in ours]
-    total = 0
+    lost = [batch for batch in batches.in_state(tx, "unreachable") if batch.pipeline in ours]
+    said = [unreachable(batch.id) for batch in lost]
+    in_progress: dict[str, RequestFile] = {}
     for submission in in_force:
         waited = submissions.waited_on(tx, submission.id)
         if any(file.id in open_batches for file in waited):
-            total += sum(file.batch_id is not None for file in waited)
+            in_progress |= {file.id: file for file in waited}
         said += _left(submission, Counter(file.state for file in waited))
         said += _standstill(tx, submission)
         said += _paid_twice(submission, submissions.paid_twice(tx, submission.id))
     if open_batches:
-        submitted = [batch.submitted_at for batch in open_batches.values() if batch.submitted_at is not None]
-        oldest = tx.now - min(submitted, default=tx.now)
-        said.insert(0, f"{len(open_batches)} of {total} batches in progress, oldest {_hours(oldest)} h")
+        said.insert(0, _in_progress(list(open_batches.values()), lost, list(in_progress.values()), tx.now))
     return said
+
+
+def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFile], now: float) -> str:
+    """How far the submissions are that have an open batch.
+
+    Args:
+        running, lost: the batches that are open; that are out of reach.
+        files: all that these submissions wait on.
+    """
+    total = sum(file.batch_id is not None for file in files)
+    oldest = now - min((batch.submitted_at for batch in running if batch.submitted_at is not None), default=now)
+    said = [f"{len(running)} of {total} batches in progress", f"oldest {_hours(oldest)} h"]
+    done, asked = requests_done(files, [*running, *lost])
+    if done:
+        said.append(f"{100 * done // asked} % of requests done")
+    next_look = min(batch.next_poll_at for batch in running) - now
+    return ", ".join([*said, f"next look in {_soon(next_look)}"])
 
 
 def _left(submission: Submission, states: Counter[str]) -> list[str]:
@@ -47,6 +64,11 @@ def _left(submission: Submission, states: Counter[str]) -> list[str]:
         said.append(f"{refused} request files were refused: see the last run of {submission.pipeline}/batches")
     if states["sending"] + states["unresolved"]:
         said.append(f"{states['sending'] + states['unresolved']} request files are on their way or in doubt")
+    if submission.left_out and submission.final_at is None and not submission.is_canceled:
+        said.append(
+            f"{submission.pipeline} is limited: {submission.left_out} requests were left out, materialize "
+            f"{submission.pipeline}/requests without a limit to ask them"
+        )
     return said
 
 
@@ -61,6 +83,10 @@ def _paid_twice(submission: Submission, ids: list[str]) -> list[str]:
         return []
     are = "batch is" if len(ids) == 1 else "batches are"
     return [f"{len(ids)} {are} paid twice, see batch-assets status {submission.pipeline}: {', '.join(ids)}"]
+
+
+def _soon(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
 def _hours(seconds: float) -> str:

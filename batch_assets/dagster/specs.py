@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import dagster as dg
-import yaml
+from typing import Any
 
-from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT
+import dagster as dg
+
 from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import SettingsError
+from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
+from batch_assets.dagster.columns import known_columns
+from batch_assets.dagster.prompt import prompt_as_markdown
 
 _KINDS = {"requests": {"jsonl"}, "batches": {"anthropic"}, "results": {"parquet"}}
 _DESCRIPTIONS = {
@@ -27,7 +31,7 @@ def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
         group_name=pipeline.name,
         kinds=_KINDS[stage],
         description=_description(pipeline, stage),
-        metadata={keys.COLUMN_SCHEMA: known_columns(pipeline)} if stage == "results" else {},
+        metadata=_table_metadata(pipeline) if stage == "results" else {},
     )
 
 
@@ -35,37 +39,28 @@ def _description(pipeline: Pipeline, stage: str) -> str:
     text = _DESCRIPTIONS[stage].format(dataset=pipeline.config.dataset.place, name=pipeline.name)
     if stage != "requests":
         return text
-    params = yaml.dump(pipeline.config.params, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    return f"{text}\n\nDeclared in `{pipeline.source}`:\n\n```yaml\n{params}```"
+    if (partitions := pipeline.config.partitions) is not None:
+        text += f" Partitions: {partitions.in_words}."
+    return f"{text}\n\n{prompt_as_markdown(pipeline)}"
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes text of several lines as a block, the way people do."""
+def _table_metadata(pipeline: Pipeline) -> dict[str, Any]:
+    """What is known of the table of results before there is one."""
+    metadata: dict[str, Any] = {keys.COLUMN_SCHEMA: known_columns(pipeline)}
+    if (uri := _results_uri(pipeline)) is not None:
+        metadata[keys.URI] = uri
+    sink = pipeline.config.sink
+    if sink is not None:
+        metadata[keys.TABLE_NAME] = sink.table or pipeline.name
+    return metadata
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _text)
-
-
-def known_columns(pipeline: Pipeline) -> dg.TableSchema:
-    """The columns of results as far as they are known without the dataset."""
-    dataset = pipeline.config.dataset
-    carried = dataset.columns or []
-    names = list(carried.values()) if isinstance(carried, dict) else carried
-    key = dataset.key or dataset.default_key
-    columns = [
-        dg.TableColumn(name, dataset.types.get(name, "from the dataset"))
-        for name in (key, *(name for name in names if name != key))
-    ]
-    columns += [dg.TableColumn(field.name, str(field.type)) for field in BEFORE_OUTPUT]
-    described = pipeline.output.descriptions if pipeline.output else {}
-    columns += [
-        dg.TableColumn(field.name, str(field.type), description=described.get(field.name))
-        for field in pipeline.answers.fields
-    ]
-    columns += [dg.TableColumn(field.name, str(field.type)) for field in AFTER_OUTPUT]
-    return dg.TableSchema(columns)
+def _results_uri(pipeline: Pipeline) -> str | None:
+    """Where the results lie by the environment that the definitions are loaded in; None where it does not say,
+    or where the root holds what may be a secret.
+    """
+    try:
+        root = Settings.from_env(project=pipeline.project).root
+    except SettingsError:
+        return None
+    return None if "@" in root or "?" in root else f"{root.rstrip('/')}/{pipeline.name}/results"

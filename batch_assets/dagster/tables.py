@@ -1,4 +1,4 @@
-"""What metadata shows of a results table: its columns and a few of its rows."""
+"""A few rows of a results table, as metadata shows them."""
 
 from __future__ import annotations
 
@@ -8,45 +8,52 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.config import Pipeline
 from batch_assets.core.root import Root, results_parts
 from batch_assets.dagster import markdown
 
-_SHOWN = 5
-_READ = 1024
-
-
-def table_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema as Dagster shows it."""
-    return dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in schema])
+_SHOWN = 10
+_READ = 8192
+_FAILED = ("errored", "expired", "canceled", "rejected")
 
 
 def sample_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMetadataValue:
     """The first answered rows: the key and the answer."""
     typed = [field.name for field in pipeline.answers.fields]
     answer = typed if pipeline.output else ["response_text", *typed]
-    return _first(root, pipeline, partition, ("succeeded",), answer)
+    return markdown.table(*_first(root, pipeline, partition, ("succeeded",), answer))
 
 
 def failed_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMetadataValue:
-    """The first rows without an answer: the key and why."""
-    kinds = ("errored", "expired", "canceled", "rejected")
-    return _first(root, pipeline, partition, kinds, ["error_type", "error_message"])
+    """The first rows without an answer: the key and why, and how to ask them again."""
+    shown = _first(root, pipeline, partition, _FAILED, ["error_type", "error_message"])
+    return markdown.table(*shown, note=_how_to_ask_again(pipeline.name, partition))
 
 
 def _first(
     root: Root, pipeline: Pipeline, partition: str, kinds: tuple[str, ...], names: list[str]
-) -> dg.MarkdownMetadataValue:
+) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows. The table is read no further than it has to be."""
     with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
         # The schema may have been another one when the submission was written.
         present = set(file.schema_arrow.names)
         shown = [file.schema_arrow.names[0], "result_type", *(name for name in names if name in present)]
-        rows = (row for row in _rows(file, shown) if row["result_type"] in kinds)
-        return markdown.table(shown, islice(rows, _SHOWN))
+        return shown, list(islice(_rows(file, shown, kinds), _SHOWN))
 
 
-def _rows(file: pq.ParquetFile, names: list[str]) -> Iterator[dict[str, Any]]:
+def _rows(file: pq.ParquetFile, names: list[str], kinds: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for batch in file.iter_batches(_READ, columns=names):
-        yield from batch.to_pylist()
+        found = pc.is_in(batch["result_type"], pa.array(kinds))
+        yield from batch.filter(found).slice(0, _SHOWN).to_pylist()
+
+
+def _how_to_ask_again(name: str, partition: str) -> str:
+    of = f" for the partition `{partition}`" if partition else ""
+    option = f" --partition '{partition}'" if partition else ""
+    return (
+        f"To ask them again: launch the job `{name}_retry_failed`{of}, or `batch-assets run {name}{option} "
+        f"--retry-failed`. Rejected rows were never sent: mend the dataset, then materialize `{name}/requests`."
+    )

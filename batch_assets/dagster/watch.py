@@ -6,20 +6,23 @@ is transactional, and a round that comes to nothing runs out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import dagster as dg
 
 from batch_assets.core.chain import Work, work_for
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.ledger import Transaction, rounds, submissions
+from batch_assets.core.ledger import rounds, submissions
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.poll import PollReport, poll
+from batch_assets.core.poll import poll
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
+from batch_assets.dagster.cursor import SensorCursor
 from batch_assets.dagster.deadline_check import DeadlineCheck
+from batch_assets.dagster.notifications import notify
+from batch_assets.dagster.partitions import is_partition
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
-from batch_assets.dagster.progress import batches_in, counts_of
+from batch_assets.dagster.progress import Progress
 from batch_assets.dagster.rounds import name_of, tags_for
 from batch_assets.dagster.runs import RunsOfSubmission
 from batch_assets.dagster.situation import has_ledger, situation
@@ -63,10 +66,11 @@ class _Tick:
         with self._root.ledger.read() as tx:
             in_force = [s for s in submissions.all_newest(tx) if s.pipeline in self._pipelines]
             work = {s.id: found for s in in_force if (found := work_for(tx, s)) is not None}
-            deadlines = self._deadline_check()
+            cursor = SensorCursor.read(self._context.cursor)
+            progress = Progress(cursor.observed, emulated=self._root.settings.emulator_url is not None)
             events: list[dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
-                *self._observations(tx, in_force, polled),
-                *deadlines.evaluate(tx, self._pipelines),
+                *progress.observe(tx, in_force, self._pipelines),
+                *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
             said = list(dict.fromkeys([*polled.problems, *situation(tx, in_force)]))
         if work:
@@ -74,36 +78,28 @@ class _Tick:
         asked = [self._round(s, work[s.id]) for s in in_force if s.id in work]
         requests = [found for found in asked if isinstance(found, dg.RunRequest)]
         said += [found for found in asked if isinstance(found, str)]
+        unsent = notify(self._root, self._pipelines)
+        for problem in unsent if requests else ():  # else it stands in the message
+            self._context.log.warning(problem)
+        said += unsent
         return dg.SensorResult(
             run_requests=requests,
             asset_events=events,
-            cursor=deadlines.cursor,
+            cursor=cursor.write(),
             skip_reason=None if requests else "; ".join(said) or "No batch is open.",
         )
 
-    def _deadline_check(self) -> DeadlineCheck:
+    def _deadline_check(self, cursor: SensorCursor) -> DeadlineCheck:
         repository = self._context.repository_def
         present = repository.asset_checks_defs_by_key if repository is not None else ()
-        return DeadlineCheck(present, self._context.cursor)
-
-    def _observations(
-        self, tx: Transaction, in_force: list[Submission], polled: PollReport
-    ) -> Iterator[dg.AssetObservation]:
-        """How far the batches are, of every partition where something changed."""
-        for submission in in_force:
-            changed = set(polled.changed.get(submission.pipeline, ()))
-            if not changed:
-                continue
-            found = batches_in(tx, submission.id)
-            if any(batch.id in changed for batch in found):
-                yield dg.AssetObservation(
-                    self._pipelines[submission.pipeline].stages["batches"],
-                    partition=submission.partition or None,
-                    metadata=counts_of(found),
-                )
+        return DeadlineCheck(present, cursor.warned)
 
     def _round(self, submission: Submission, work: Work) -> dg.RunRequest | str:
-        """Opens a round, or says why not: the last one is not over, or it is too early for another."""
+        """Opens a round, or says why not: the last one is not over, it is too early for another, or the partition
+        is none any more.
+        """
+        if (unknown := self._unknown_partition(submission)) is not None:
+            return unknown
         runs = RunsOfSubmission.read(self._context.instance, submission.id)
         with self._root.ledger.write() as tx:
             number, is_open, opened_at = rounds.current(tx, submission.id)
@@ -118,6 +114,24 @@ class _Tick:
         assert opened is not None  # the last one was closed in the same transaction
         self._context.log.info(f"{submission.pipeline}: round {opened}: {work.reason}")
         return self._request(submission, work, name_of(opened, opened_at))
+
+    def _unknown_partition(self, submission: Submission) -> str | None:
+        """Why no run can be asked for: it would fail the tick, and with it the runs of every other pipeline.
+
+        Keys of dynamic partitions that were run outside of Dagster are added.
+        """
+        name, key = submission.pipeline, submission.partition
+        definition, instance = self._pipelines[name].partitions, self._context.instance
+        if definition is None:
+            return f"{name}: {key!r} was sent as a partition, and it has none now" if key else None
+        if not key:
+            return f"{name}: batches were sent before it had partitions; without `partitions` they are collected"
+        if isinstance(definition, dg.DynamicPartitionsDefinition) and definition.name:
+            instance.add_dynamic_partitions(definition.name, [key])
+            return None
+        if is_partition(definition, key):
+            return None
+        return f"{name}: {key!r} was sent as a partition, and is none of its partitions now"
 
     def _request(self, submission: Submission, work: Work, name: str) -> dg.RunRequest:
         stages = self._pipelines[submission.pipeline].stages

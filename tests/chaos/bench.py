@@ -67,11 +67,12 @@ class Bench:
             return time.monotonic() - began
 
     @contextmanager
-    def trial(self, prepared: Prepared, grace: float = 0.0) -> Iterator[Trial]:
+    def trial(self, prepared: Prepared, grace: float = 0.0, *, one_by_one: bool = False) -> Iterator[Trial]:
         """A trial that begins where the prepared root stands; its files are removed after it.
 
         Args:
             grace: seconds for which a batch may be hidden. 0 is safe where the server has settled.
+            one_by_one: no two files go up at the same time, so that calls come in the order of the files.
         """
         number = next(self._numbers)
         folder = self._folder / f"trial-{number}"
@@ -79,7 +80,8 @@ class Bench:
         if (prepared.folder / "root").exists():
             shutil.copytree(prepared.folder / "root", folder / "root")
         try:
-            yield Trial(self, prepared, folder, prepared.key or f"k{number}", grace)
+            key = prepared.key or f"k{number}"
+            yield Trial(self, prepared, folder, key, grace, one_by_one=one_by_one)
         finally:
             shutil.rmtree(folder)
 

@@ -48,7 +48,9 @@ class Trial:
         problems: what went wrong besides lost rows and the like; every verdict holds them.
     """
 
-    def __init__(self, bench: Bench, prepared: Prepared, folder: Path, key: str, grace: float) -> None:
+    def __init__(
+        self, bench: Bench, prepared: Prepared, folder: Path, key: str, grace: float, *, one_by_one: bool = False
+    ) -> None:
         self._bench, self._prepared, self.folder, self.key = bench, prepared, folder, key
         self.rows = prepared.rows
         self.foreign: list[str] = []
@@ -59,7 +61,7 @@ class Trial:
             "ANTHROPIC_BASE_URL": bench.emulator.url,
             "ANTHROPIC_API_KEY": key,
             "BATCH_ASSETS_RECONCILE_GRACE": str(grace),
-        }
+        } | ({"BATCH_ASSETS_TRANSFERS": "1"} if one_by_one else {})
 
     def start(self, task: str, *, key: str | None = None, **options: Any) -> Child:
         """Starts a child process at work in this root.

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import sqlite3
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import batch_assets
+from batch_assets.emulator import Emulator
+from tests.core.support import wait_for
 
-from .support import BATCHES, Project
+from .support import BATCHES, DEADLINE, Project
 
 
 def submit_elsewhere(url: str) -> str:
@@ -23,6 +30,15 @@ def submit_elsewhere(url: str) -> str:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(urllib.request.Request(url + BATCHES, body, headers)) as response:
         return str(json.load(response)["id"])
+
+
+def forget_first_cost(folder: Path) -> None:
+    """Makes the first row of a table look as if prices.yaml had not had its model."""
+    path = folder / "results.parquet"
+    table = pq.ParquetFile(path).read()
+    costs = [None, *table["cost_usd"].to_pylist()[1:]]
+    place = table.schema.get_field_index("cost_usd")
+    pq.write_table(table.set_column(place, "cost_usd", pa.array(costs, pa.float64())), path)
 
 
 def test_status_needs_neither_dagster_nor_api(bare_project: Project) -> None:
@@ -41,8 +57,9 @@ def test_status_needs_neither_dagster_nor_api(bare_project: Project) -> None:
 def test_status_and_list_after_a_run(project: Project) -> None:
     assert project.emulator is not None
     foreign = submit_elsewhere(project.emulator.url)
-    project.add_pipeline("asked", ["one", "two", "two", ""], max_failed=0.25)
-    assert project.run("run", "asked", "--partition", "2026-11-20").returncode == 0
+    parts = {"dataset": {"path": "{partition}.jsonl", "key": "id"}, "partitions": {"static": ["asked"]}}
+    project.add_pipeline("asked", ["one", "two", "two", ""], max_failed=0.25, **parts)
+    assert project.run("run", "asked", "--partition", "asked").returncode == 0
     ours = project.accepted()[-1]["id"]
 
     listed = {line.split()[0]: line for line in project.run_anew("list").stdout.splitlines()}
@@ -54,9 +71,13 @@ def test_status_and_list_after_a_run(project: Project) -> None:
     without_api = {"BATCH_ASSETS_EMULATOR": "", "BATCH_ASSETS_ROOT": "data/emulated"}
     shown = project.run("status", env=without_api)
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert "asked [2026-11-20]" in shown.stdout
+    assert "asked [asked]" in shown.stdout
     assert "4 rows, 1 rejected; 2 distinct requests" in shown.stdout
+    assert "done        4 of 4 rows, 100 %" in shown.stdout
     assert "batches     1 collected" in shown.stdout
+    table = pq.read_table(project.folder / "data" / "emulated" / "asked" / "results")
+    cost = sum(cost for cost in table["cost_usd"].to_pylist() if cost is not None)
+    assert f"cost        ${cost:,.4f} by the price list\n" in shown.stdout
     assert "nothing: complete since" in shown.stdout
     assert "error" not in shown.stdout
     lost = project.run("status", "other", env={"BATCH_ASSETS_EMULATOR": ""})
@@ -66,10 +87,43 @@ def test_status_and_list_after_a_run(project: Project) -> None:
         ledger.execute("update batch set paid_twice = 1")
         ((file,),) = ledger.execute("select file_id from batch")
     ledger.close()
-    (error,) = [line for line in project.run_anew("status").stdout.splitlines() if line.startswith("  error")]
+    forget_first_cost(project.folder / "data" / "emulated" / "asked" / "results" / "partition=asked")
+    lines = project.run_anew("status").stdout.splitlines()
+    (error,) = [line for line in lines if line.startswith("  error")]
     assert f"{ours} of {file} is paid twice" in error
+    (cost_line,) = [line for line in lines if line.startswith("  cost")]
+    assert re.search(r" unknown: no price for claude-haiku-5-5, \$0\.\d{4} for the others$", cost_line)
     (listed_line,) = [line for line in project.run("list").stdout.splitlines() if line.startswith(ours)]
     assert listed_line.endswith(f"{file}  PAID TWICE")
+
+
+def test_status_while_batches_run(project: Project, emulator: Emulator) -> None:
+    """Rows, requests, the oldest batch, the next look and the deadline; bars in a terminal."""
+    emulator.settings(latency=3600.0)
+    project.add_pipeline("asked", ["one", "two", "three", "four", ""], batching={"max_requests": 2})
+    running = project.start("run", "asked")
+    try:
+        first, _ = wait_for(lambda: project.accepted()[1:] and project.accepted(), "two batches")
+        emulator.end_batches(first["id"])
+        shown = wait_for(
+            lambda: found if "1 open" in (found := project.run("status", "asked").stdout) else None, "its end"
+        )
+    finally:
+        running.send_signal(signal.SIGINT)
+        running.communicate(DEADLINE)
+    lines = {line[2:13].strip(): line[14:] for line in shown.splitlines() if line.startswith("  ")}
+    assert lines["answered"] == "2 of 4 requests, 50 %"
+    assert re.fullmatch(
+        r"(?:1 \w+, )?1 open(?:, 1 \w+)?; oldest \d+ s, next look in \d+ s, "
+        r"ended by \d{4}-\d\d-\d\d \d\d:\d\d UTC at the latest",
+        lines["batches"],
+    )
+    code, terminal = project.run_in_terminal("status", "asked")
+    assert code == 0
+    assert "━" * 12 + "\x1b[0m\x1b[2m" + "╌" * 12 + "\x1b[0m  2 of 4 requests, 50 %" in terminal
+    emulator.end_batches()
+    assert project.run("run", "asked").returncode == 3
+    assert "answered" not in project.run("status", "asked").stdout
 
 
 @pytest.mark.parametrize("command", [[], ["run"], ["status"], ["list"], ["emulator"]])

@@ -1,4 +1,4 @@
-"""A TCP proxy before the emulator that holds a create call back where a test wants it."""
+"""A TCP proxy before the emulator that holds create calls back where a test wants it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class Proxy:
     """Use as a context manager; `url` takes the emulator's place.
 
     `hold("request")` keeps the next POST from the server, `hold("upload")` all of it but the first bytes,
-    `hold("reply")` lets it through and keeps its reply from the client. `held` is set when that has
-    happened; then `let_go()` or `cut()` ends it. All other calls pass.
+    `hold("reply")` lets it through and keeps its reply from the client; `hold("reply", 3)` those of the next
+    three. `held` is set when that has happened to all of them; then `let_go()` or `cut()` ends it. All other
+    calls pass.
     """
 
     def __init__(self, target: str) -> None:
@@ -24,6 +25,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._mode: str | None = None
+        self._calls = 0
+        self._counting = threading.Lock()
         self.held = threading.Event()
         self._go = threading.Event()
         self._is_cut = False
@@ -38,8 +41,8 @@ class Proxy:
         self._go.set()
         self._listener.close()
 
-    def hold(self, what: str) -> None:
-        self._mode = what
+    def hold(self, what: str, calls: int = 1) -> None:
+        self._mode, self._calls = what, calls
         self.held.clear()
         self._go.clear()
         self._is_cut = False
@@ -92,7 +95,10 @@ class Proxy:
 
     def _wait(self) -> bool:
         """Waits for the test; whether to go on."""
-        self._mode = None
-        self.held.set()
+        with self._counting:
+            self._calls -= 1
+            if self._calls <= 0:
+                self._mode = None
+                self.held.set()
         self._go.wait()
         return not self._is_cut

@@ -14,13 +14,16 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
+from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import CollectedResults, collect_results
-from batch_assets.core.config import Pipeline, load_pipeline
+from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.hooks import NO_HOOKS, Hooks
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.load import load_pipeline
 from batch_assets.core.poll import poll
-from batch_assets.core.requests import RequestsReport, build_requests
+from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.submit import SubmitReport, submit_batches
@@ -40,11 +43,13 @@ def params(content: Any = "{{ text }}", **more: Any) -> dict[str, Any]:
     return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": content}], **more}
 
 
-def make_pipeline(folder: Path, dataset: Mapping[str, Any] | str, **attributes: Any) -> Pipeline:
+def make_pipeline(
+    folder: Path, dataset: Mapping[str, Any] | str, *, hooks: Hooks = NO_HOOKS, **attributes: Any
+) -> Pipeline:
     """A pipeline whose files and dataset lie in `folder`."""
     given = {"path": dataset} if isinstance(dataset, str) else dict(dataset)
     fields = {"name": "asked", "dataset": given, "params": params(), **attributes}
-    return load_pipeline(fields, folder=folder, source="asked/defs.yaml")
+    return load_pipeline(fields, folder=folder, source="asked/defs.yaml", hooks=hooks)
 
 
 def read(folder: Path, dataset: Mapping[str, Any] | str, columns: list[str] | None = None) -> pa.Table:
@@ -142,7 +147,7 @@ class World:
     def collect(self, pipeline: Pipeline, partition: str = "") -> CollectedResults:
         """One look, then results."""
         poll(self.root, now=True)
-        return collect_results(self.root, pipeline.name, partition)
+        return collect_results(self.root, pipeline.name, partition, answers=pipeline.own_answers)
 
     def finish(self, pipeline: Pipeline, partition: str = "") -> CollectedResults:
         """What the sensor does until every row has its final type."""

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from batch_assets.cli.headless import run_pipeline
+from batch_assets.core.asked import AskAgain
 from batch_assets.core.chain import Work, collect_results, work_for
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import BusyError
@@ -50,7 +51,8 @@ def pipeline_of(folder: str, name: str, partition: str) -> Pipeline:
 def like_cli(env: dict[str, str], folder: str, name: str, partition: str) -> dict[str, int]:
     """`batch-assets run`, as it is."""
     with Root(Settings.from_env(env)) as root:
-        return dict(run_pipeline(root, pipeline_of(folder, name, partition), partition, _Quiet()).counts)
+        pipeline = pipeline_of(folder, name, partition)
+        return dict(run_pipeline(root, pipeline, partition, _Quiet(), again=AskAgain()).counts)
 
 
 def like_ui(env: dict[str, str], folder: str, name: str, partition: str) -> dict[str, int]:

@@ -150,7 +150,7 @@ def test_contents_are_read_in_slices_bounded_by_bytes(folder: Path, monkeypatch:
 _READING = """
 import re, sys
 from pathlib import Path
-from batch_assets.core.config import load_pipeline
+from batch_assets.core.load import load_pipeline
 from batch_assets.core.datasets.dataset import Dataset
 message = {"role": "user", "content": "{{ path }}"}
 params = {"model": "m", "max_tokens": 1, "messages": [message]}

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pytest
 
 from batch_assets.cli.headless import run_pipeline
-from batch_assets.core import results as results_module
 from batch_assets.core import retry
+from batch_assets.core.asked import AskAgain
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.config import Pipeline
+from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
 from batch_assets.core.poll import poll
 from batch_assets.core.submit import submit_batches
@@ -40,7 +41,7 @@ def test_a_run_goes_on_when_the_sensor_asks_again_before_it_can(world: World) ->
         submitted=lambda _: world.collect(pipeline),
         joined=lambda _: submit_batches(world.root, pipeline.name, unattended=True),
     )
-    assert run_pipeline(world.root, pipeline, "", sensor).counts == {"succeeded": 3}
+    assert run_pipeline(world.root, pipeline, "", sensor, again=AskAgain()).counts == {"succeeded": 3}
     assert [batch["requests"] for batch in world.accepted()] == [3, 3]
 
 
@@ -87,7 +88,7 @@ def test_a_file_that_is_set_aside_during_a_join_is_not_waited_on_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = asked_again_by_another(world)
-    tables = results_module._Join.tables
+    tables = Join.tables
 
     def set_aside_meanwhile(join: Any) -> Iterator[pa.Table]:
         yield from tables(join)
@@ -95,7 +96,7 @@ def test_a_file_that_is_set_aside_during_a_join_is_not_waited_on_for_ever(
         write_rows(world.folder / "A.jsonl", texts(1, "other"))
         world.build(a, "A")
 
-    monkeypatch.setattr(results_module._Join, "tables", set_aside_meanwhile)
+    monkeypatch.setattr(Join, "tables", set_aside_meanwhile)
     world.collect(b, "B")
     assert sensor_goes_on(world, b, "B") == 2
 

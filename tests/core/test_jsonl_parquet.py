@@ -167,7 +167,7 @@ def test_a_file_that_is_not_parquet_is_named(tmp_path: Path, content: bytes) -> 
 _READING = """
 import re, sys
 from pathlib import Path
-from batch_assets.core.config import load_pipeline
+from batch_assets.core.load import load_pipeline
 from batch_assets.core.datasets.dataset import Dataset
 import pyarrow as pa
 params = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core import requests as requests_module
 from batch_assets.core.chain import Work, collect_results, work_for
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import MissingFileError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
+from batch_assets.core.new_submission import NewSubmission
 from batch_assets.core.poll import poll
 
 from .support import BATCHES, CREATE, LIST, World, params, texts, wait_for
@@ -54,13 +54,13 @@ def test_files_sent_while_the_next_submission_is_built_are_not_asked_again(
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(20), batching={"max_requests": 10})
     world.build(pipeline)
-    register = requests_module._Build._register
+    register = NewSubmission.register
 
-    def sent_just_before(build: Any) -> bool:
+    def sent_just_before(*arguments: Any) -> bool:
         world.submit(pipeline)
-        return register(build)
+        return register(*arguments)
 
-    monkeypatch.setattr(requests_module._Build, "_register", sent_just_before)
+    monkeypatch.setattr(NewSubmission, "register", sent_just_before)
     world.build(pipeline)
     monkeypatch.undo()
     world.submit(pipeline)

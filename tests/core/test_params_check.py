@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core.config import Pipeline, load_pipeline
+from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.load import load_pipeline
 
 from .support import params
 
@@ -249,7 +250,7 @@ def test_examples_from_a_file_are_checked_too(tmp_path: Path) -> None:
 _IN_A_NEW_PROCESS = """
 import sys
 from pathlib import Path
-from batch_assets.core.config import load_pipeline
+from batch_assets.core.load import load_pipeline
 from batch_assets.core.templates.sdk_types import request_type, sdk_module
 
 params = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "{{ a }}"}]}

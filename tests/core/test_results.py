@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.core import reorder, results
+from batch_assets.core import join, reorder
 from batch_assets.core.index import SLICE_ROWS
 from batch_assets.core.response_store import RESPONSE_SCHEMA, ResponseFiles, ResponseReader
 from batch_assets.core.storage import Storage
@@ -134,7 +134,7 @@ def spilled_slices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return inner(self, place)
 
     monkeypatch.setattr(reorder.Reordered, "take", take)
-    assert results.Reordered is reorder.Reordered
+    assert join.Reordered is reorder.Reordered
     return spilled
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core.config import load_pipeline
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.load import load_pipeline
 from batch_assets.core.output.schema_rules import SchemaError, check_schema
 from batch_assets.emulator.schema_instance import schema_problem
 

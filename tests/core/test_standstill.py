@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from batch_assets.cli.headless import RunFailedError, run_pipeline
+from batch_assets.core.asked import AskAgain
 from batch_assets.core.chain import Work, work_for
 from batch_assets.core.config import Pipeline
 from batch_assets.core.ledger import standstills, submissions
-from batch_assets.core.results import ResultsReport
+from batch_assets.core.results_report import ResultsReport
 
 from .support import CREATE, World, texts
 
@@ -129,7 +130,7 @@ def test_a_run_that_nothing_else_is_under_way_for_ends_with_what_to_do(world: Wo
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     watcher = _Losing(world, pipeline)
     with pytest.raises(RunFailedError, match=r"part-00000\.jsonl is gone .*Restore it"):
-        run_pipeline(world.root, pipeline, "", watcher)  # type: ignore[arg-type]
+        run_pipeline(world.root, pipeline, "", watcher, again=AskAgain())  # type: ignore[arg-type]
     assert watcher.counts[-1] == {"pending": 2, "succeeded": 2}
     assert len(world.accepted()) == 2
 

@@ -48,7 +48,7 @@ def tick(found: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None
 
 
 def cancel(found: dg.Definitions, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
-    run_config = {"ops": {"greetings__cancel": {"config": config}}}
+    run_config = {"ops": {"cancel_batches": {"config": config}}}
     job = found.resolve_job_def("greetings_cancel")
     return job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
 
@@ -147,10 +147,13 @@ def test_the_sensor_evaluates_the_check_when_its_outcome_changes(
     (warning,) = second.asset_events
     assert (warning.check_name, warning.passed, warning.severity) == (CHECK, False, dg.AssetCheckSeverity.WARN)
     assert tick(found, instance, second.cursor).asset_events == []
-    a_day_ago = json.dumps({"greetings": json.loads(second.cursor)["greetings"].replace("20", "19", 1)})
+    told = json.loads(second.cursor)
+    told["warned"]["greetings"] = told["warned"]["greetings"].replace("20", "19", 1)
+    a_day_ago = json.dumps(told)
     assert len(tick(found, instance, a_day_ago).asset_events) == 1
     ledger("update batch set state = 'collected'")
-    (over,) = tick(found, instance, second.cursor).asset_events
+    events = tick(found, instance, second.cursor).asset_events
+    (over,) = [event for event in events if isinstance(event, dg.AssetCheckEvaluation)]
     assert over.passed
     without = dg.Definitions(assets=assets, sensors=[build_message_batch_sensor()])
     ledger("update batch set state = 'open'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from batch_assets import MessageBatchComponent, build_message_batch_assets, buil
 from batch_assets.core.errors import ConfigError
 from batch_assets.dagster.pipelines import load_pipelines, pipelines_in, with_unique_names
 
+DOCS = Path(__file__).parents[2] / "docs"
 PIPELINE = """
 type: batch_assets.MessageBatchComponent
 attributes:
@@ -178,6 +180,18 @@ def test_a_subclass_changes_how_assets_present_themselves(project: Project) -> N
     assert pipelines_in(found.values())["greetings"].stages["results"] == dg.AssetKey(["reviews", "results"])
 
 
+def test_owners_tags_and_group_come_by_post_processing_as_documented(project: Project) -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "metadata.md").read_text("utf-8"), re.DOTALL)
+    loaded = project.load(block)
+    found = specs(loaded)
+    assert set(found) == {f"review_triage/{stage}" for stage in ("requests", "batches", "results")}
+    for spec in found.values():
+        assert spec.owners == ["team:reviews", "ada@example.com"]
+        assert (spec.tags["domain"], spec.group_name) == ("reviews", "customer_voice")
+    # What the sensor and the command line find them by is still there.
+    assert set(pipelines_in(found.values())["review_triage"].stages) == {"requests", "batches", "results"}
+
+
 def test_a_pipeline_in_python(project: Project, tmp_path: Path) -> None:
     project.write(
         "defs/python_pipeline.py",
@@ -228,3 +242,23 @@ def test_every_field_of_a_pipeline_is_explained_in_the_schema() -> None:
 
 def test_the_projects_own_pipelines_load() -> None:
     assert {"review_triage", "ticket_replies"} <= set(load_pipelines())
+
+
+def test_partitions_of_the_pipeline_file(project: Project) -> None:
+    text = PIPELINE + "  partitions: {daily: {start: 2026-01-01, timezone: Europe/Berlin}, column: submitted_at}\n"
+    loaded = project.load(text + "---" + PIPELINE.replace("name: greetings", "name: by_language"))
+    found = specs(loaded)
+    daily = dg.DailyPartitionsDefinition("2026-01-01", timezone="Europe/Berlin")
+    assert [found[f"greetings/{stage}"].partitions_def for stage in ("requests", "batches", "results")] == [
+        daily
+    ] * 3
+    assert found["by_language/results"].partitions_def is None
+    by_language = PIPELINE.replace("name: greetings", "name: by_language") + "  partitions: {column: language}\n"
+    repository = project.load(by_language).get_repository_def()
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "message_batches_sensor",
+        "by_language_partitions_sensor",
+    }
+    with pytest.raises(Exception) as caught:
+        project.load(PIPELINE + "  partitions: {daily: {start: 2026-01-01}}\n")
+    assert "put {partition} into dataset.path" in whole_text(caught.value)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 
+from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.load import load_pipeline
 from batch_assets.emulator import Emulator
 from tests.forked import ForkServer
 
@@ -61,6 +66,19 @@ def test_list_defs_and_components(dg: Callable[..., str]) -> None:
     assert "message_batches_sensor" in {sensor["name"] for sensor in listed["sensors"]}
     components = json.loads(dg(REPOSITORY, "list", "components", "--json"))
     assert "batch_assets.MessageBatchComponent" in {component["key"] for component in components["items"]}
+    shown = dg(REPOSITORY, "utils", "inspect-component", "batch_assets.MessageBatchComponent")
+    _, scaffolding, component = re.split(r"^(?:Scaffold params|Component) schema:$", shown, flags=re.MULTILINE)
+    assert set(json.loads(scaffolding)["properties"]) == {"model", "dataset"}
+    assert _silent_fields(json.loads(scaffolding)) == []
+    assert _silent_fields(json.loads(component)) == []
+
+
+def _silent_fields(schema: dict[str, Any]) -> list[str]:
+    """Fields of a schema, and of those within it, that nothing is said of."""
+    blocks = [schema, *schema.get("$defs", {}).values()]
+    fields = [(name, field) for block in blocks for name, field in block["properties"].items()]
+    assert fields
+    return [name for name, field in fields if not field.get("description")]
 
 
 def test_a_scaffolded_pipeline_runs_as_it_stands(
@@ -79,3 +97,37 @@ def test_a_scaffolded_pipeline_runs_as_it_stands(
         assert done.returncode == 0, done.stderr[-3000:]
     table = pd.read_parquet(tmp_path / "root" / "first_steps" / "results")
     assert table["result_type"].tolist() == ["succeeded"] * 3
+
+
+def test_a_pipeline_scaffolded_from_a_dataset_loads_and_runs(
+    project: Path, tmp_path: Path, dg: Callable[..., str], python: ForkServer
+) -> None:
+    (project / "data").mkdir(exist_ok=True)
+    (project / "data" / "letters.csv").write_text(
+        "branch,letter_id,Full Text,author\n"
+        "x,7,The parcel came two days late.,Ann\n"
+        "x,8,Ten years and not one seam has opened.,Bo\n"
+    )
+    asked = {"model": "claude-of-tomorrow", "dataset": "data/letters.csv"}
+    arguments = ["scaffold", "defs", "batch_assets.MessageBatchComponent"]
+    dg(project, *arguments, "2026", "--json-params", json.dumps(asked))
+    folder = project / "scaffolded" / "defs" / "2026"
+    assert sorted(path.name for path in folder.iterdir()) == ["defs.yaml", "system.md"]
+    found = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
+    assert found["name"] == "2026"
+    assert found["dataset"] == {"path": "data/letters.csv", "key": "letter_id"}
+    assert found["params"]["model"] == "claude-of-tomorrow"
+    assert found["params"]["messages"][0]["content"] == "{{ row['Full Text'] }}"
+    pipeline = load_pipeline(found, folder=folder, project=project)
+    with Dataset(pipeline) as opened:
+        (rows,) = opened.rows(["letter_id", "Full Text"])
+    assert b"Ten years and not one seam" in pipeline.template.render(rows.table.to_pylist()[1])
+    for options, said in (
+        (["--dataset", "data/none.csv"], "data/none.csv"),
+        (["--model", "claude haiku"], "no name of a model"),
+    ):
+        done = python.python("-c", _DG, *arguments, "wrong", *options, cwd=project, timeout=240)
+        assert done.returncode == 1
+        assert f"{said}" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not folder.with_name("wrong").exists()

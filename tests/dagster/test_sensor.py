@@ -32,6 +32,7 @@ class Location:
     assets: list[dg.AssetsDefinition]
     instance: dg.DagsterInstance
     events: list[Any] = field(default_factory=list)
+    cursor: str | None = None
 
     def materialize(self, *stages: str, tags: Mapping[str, str] | None = None) -> dg.ExecuteInProcessResult:
         selection = [asset.key for asset in self.assets if not stages or asset.key.path[-1] in stages]
@@ -43,10 +44,11 @@ class Location:
         sensor = build_message_batch_sensor()
         definitions = dg.Definitions(assets=self.assets, sensors=[sensor])
         with dg.build_sensor_context(
-            instance=self.instance, repository_def=definitions.get_repository_def()
+            instance=self.instance, repository_def=definitions.get_repository_def(), cursor=self.cursor
         ) as context:
             data = sensor.evaluate_tick(context)
         self.events += data.asset_events
+        self.cursor = data.cursor or self.cursor
         return list(data.run_requests or []), data.skip_message or ""
 
     def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
@@ -85,7 +87,7 @@ def test_materializing_requests_alone_spends_no_money(location: Location, emulat
 
 def test_a_round_is_asked_for_once_collects_and_is_closed(location: Location, emulator: Emulator) -> None:
     location.materialize()
-    assert location.tick() == ([], "1 of 1 batches in progress, oldest 00:00 h")
+    assert location.tick() == ([], "1 of 1 batches in progress, oldest 00:00 h, next look in 1 s")
     emulator.end_batches()
     look_now()
     (request,), _ = location.tick()

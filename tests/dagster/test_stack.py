@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+from browser import TALL, find_chromium, open_page, shoot
 from dagster_deployment import Deployment
 
 PATIENCE = 240.0  # seconds; each run is a process that imports Dagster, on a machine that does much else
 STAGES = ("requests", "batches", "results")
-_BROWSER_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 @pytest.mark.timeout(900)
@@ -59,73 +51,96 @@ def test_materialize_all_is_green_and_the_sensor_brings_the_results(deployment: 
 
 @pytest.mark.timeout(900)
 def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> None:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
+    if find_chromium() is None:
         pytest.skip("NO BROWSER: install chromium to run the test that clicks through the UI")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="NO BROWSER: playwright is not installed")
-    screenshots = tmp_path_factory.mktemp("screenshots")
-    group = f"{deployment.url}/locations/batch_assets/asset-groups/ticket_replies"
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_BROWSER_ARGUMENTS)
-        page = browser.new_page(viewport={"width": 1500, "height": 900})
-        page.set_default_timeout(PATIENCE * 1000)
-        page.goto(group)
+    pytest.importorskip("playwright.sync_api", reason="NO BROWSER: playwright is not installed")
+    look = _Looker(deployment, tmp_path_factory.mktemp("screenshots"))
+    with open_page(PATIENCE) as page:
+        look.click_materialize_all(page)
+        look.at_the_sensor(page)
+        look.at_a_complete_graph(page)
+        page.set_viewport_size(TALL)
+        look.at_requests(page)
+        look.at_batches(page)
+        look.at_results(page)
+        look.at_the_summary(page)
+    assert len(list(look.screenshots.glob("*.png"))) == 9
+
+
+class _Looker:
+    """What a person looks for on each page of ticket_replies, with a picture of it."""
+
+    def __init__(self, deployment: Deployment, screenshots: Path) -> None:
+        self.deployment, self.screenshots = deployment, screenshots
+
+    def click_materialize_all(self, page: Any) -> None:
+        page.goto(f"{self.deployment.url}/locations/batch_assets/asset-groups/ticket_replies")
         for stage in STAGES:
             page.get_by_text(stage, exact=True).first.wait_for()
         assert "Materialized" not in page.inner_text("body")
-        _shoot(page, screenshots, "before")
+        self._shoot(page, "before")
         page.get_by_role("button", name="Materialize all").first.click()
-        deployment.wait(lambda: deployment.events("Materializations", "ticket_replies", "batches"), PATIENCE)
-        _shoot(page, screenshots, "submitted")
-        deployment.wait(lambda: deployment.events("Materializations", "ticket_replies", "results"), PATIENCE)
+        self._wait_for("Materializations", "batches")
+        self._shoot(page, "submitted")
+
+    def at_the_sensor(self, page: Any) -> None:
+        """What the newest tick said, behind the tag of its result."""
+        page.goto(f"{self.deployment.url}/locations/batch_assets/sensors/message_batches_sensor")
+        page.get_by_text("0 runs requested").nth(2).click()
+        page.get_by_text("Skip reason").first.wait_for()
+        self._shoot(page, "sensor")
+
+    def at_a_complete_graph(self, page: Any) -> None:
+        self._wait_for("Materializations", "results")
+        page.goto(f"{self.deployment.url}/locations/batch_assets/asset-groups/ticket_replies")
         page.get_by_text("Materialized").nth(2).wait_for()
         graph = page.inner_text("body")
         assert graph.count("Materialized") >= 3 and "Failed" not in graph, graph
-        _shoot(page, screenshots, "complete")
-        page.set_viewport_size({"width": 1500, "height": 2200})
-        for name in (
-            "ticket_replies/requests",
-            "ticket_replies/batches",
-            "ticket_replies/results",
-            "review_summary",
-        ):
-            page.goto(f"{deployment.url}/assets/{name}")
-            page.get_by_text("Latest materialization").first.wait_for()
-            if name == "ticket_replies/results":
-                _look_at_results(page, pd.read_parquet(deployment.root / name))
-            _shoot(page, screenshots, name.replace("/", "_"))
-            if name == "ticket_replies/batches":
-                page.get_by_role("button", name="Plots").click()
-                _shoot(page, screenshots, "plots")
-        page.goto(f"{deployment.url}/assets/ticket_replies/results?view=checks")
-        page.get_by_text("failed_rows_are_few").first.wait_for()
-        _shoot(page, screenshots, "checks")
-        page.goto(f"{deployment.url}/assets/review_summary")
+        self._shoot(page, "complete")
+
+    def at_requests(self, page: Any) -> None:
+        shown = self._open(page, "ticket_replies/requests")
+        assert "claude-haiku-5-5" in shown, shown  # the params, in the description
+        self._shoot(page, "requests")
+
+    def at_batches(self, page: Any) -> None:
+        self._open(page, "ticket_replies/batches")
+        page.get_by_role("button", name="Plots").click()
+        page.get_by_text("batch_assets/succeeded").first.wait_for()
+        page.locator("canvas").first.wait_for()
+        self._shoot(page, "plots")
+
+    def at_results(self, page: Any) -> None:
+        """How many rows, which columns, some of the rows, and the checks."""
+        table = pd.read_parquet(self.deployment.root / "ticket_replies" / "results")
+        page.goto(f"{self.deployment.url}/assets/ticket_replies/results")
+        page.get_by_text("Row count").first.wait_for()
+        shown = page.inner_text("body")
+        assert f"{len(table):,}" in shown, shown
+        missing = [column for column in table.columns if column not in shown]
+        assert missing == [], shown
+        self._shoot(page, "results")
+        sample = page.get_by_role("row").filter(has_text="batch_assets/sample")
+        sample.get_by_text("[Show Markdown]").click()
+        page.get_by_text(str(table["ticket_id"][0])).first.wait_for()
+        page.goto(f"{self.deployment.url}/assets/ticket_replies/results?view=checks")
+        page.get_by_text("failed_rows_are_few").first.click()
+        page.get_by_text("0 of 60 rows failed").first.wait_for()
+        self._shoot(page, "checks")
+
+    def at_the_summary(self, page: Any) -> None:
+        self._open(page, "review_summary")
         page.get_by_text("[Show Markdown]").first.click()
         page.get_by_role("img", name="Reviews by mood").wait_for()
-        _shoot(page, screenshots, "chart")
-        page.set_viewport_size({"width": 1500, "height": 900})
-        page.goto(f"{deployment.url}/automation")
-        page.get_by_text("message_batches_sensor").first.wait_for()
-        _shoot(page, screenshots, "automation")
-        browser.close()
-    assert len(list(screenshots.glob("*.png"))) == 11
+        self._shoot(page, "chart")
 
+    def _open(self, page: Any, asset: str) -> str:
+        page.goto(f"{self.deployment.url}/assets/{asset}")
+        page.get_by_text("Latest materialization").first.wait_for()
+        return str(page.inner_text("body"))
 
-def _look_at_results(page: Any, table: pd.DataFrame) -> None:
-    """What the page of a complete table tells a person: how many rows, and which columns."""
-    page.get_by_text("Row count").first.wait_for()
-    shown = page.inner_text("body")
-    assert f"{len(table):,}" in shown, shown
-    missing = [column for column in table.columns if column not in shown]
-    assert missing == [], shown
+    def _wait_for(self, kind: str, stage: str) -> None:
+        self.deployment.wait(lambda: self.deployment.events(kind, "ticket_replies", stage), PATIENCE)
 
-
-def _shoot(page: Any, folder: Path, name: str) -> None:
-    """A picture of the page, which is a PNG with something on it: an empty one has a few kilobytes."""
-    page.wait_for_timeout(500)  # charts and graphs move into place
-    path = folder / f"{name}.png"
-    page.screenshot(path=str(path))
-    image = path.read_bytes()
-    assert image[:8] == b"\x89PNG\r\n\x1a\n"
-    assert len(image) > 20_000, f"{name}: {len(image)} bytes"
+    def _shoot(self, page: Any, name: str) -> None:
+        shoot(page, self.screenshots / f"{name}.png")

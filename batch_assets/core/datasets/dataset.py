@@ -17,6 +17,7 @@ from batch_assets.core.datasets.sources import Source
 from batch_assets.core.datasets.table_files import TableFiles
 from batch_assets.core.datasets.table_rows import TableRows
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.partitions import PartitionRows, filled
 
 
 class Dataset:
@@ -24,36 +25,42 @@ class Dataset:
 
     Args:
         table: the value of `dataset.asset`, where that is where the rows come from.
+        partition: only the rows of this one; "" for all.
 
     Attributes:
         place: where its rows come from, for people.
+        source: the pipeline file and the partition, for errors.
 
     Errors:
         DatasetError: no such file, an unknown format, an unreadable file, a query that fails, a missing column;
             it names what is wrong and what there is.
     """
 
-    def __init__(self, pipeline: Pipeline, table: Any = None) -> None:
+    def __init__(self, pipeline: Pipeline, table: Any = None, partition: str = "") -> None:
         config = pipeline.config.dataset
-        self.source = pipeline.source
+        self.source = f"{pipeline.source}: partition {partition}" if partition else pipeline.source
         self.place = config.place
-        self._rows_from = self._open(pipeline, table)
+        self._picks: PartitionRows | None = None
+        self._rows_from = self._open(pipeline, table, partition)
         try:
             self._settle(pipeline)
+            self._pick(pipeline, partition)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, pipeline: Pipeline, table: Any) -> Source:
+    def _open(self, pipeline: Pipeline, table: Any, partition: str) -> Source:
         config = pipeline.config.dataset
         try:
             if config.path is not None:
-                return TableFiles(config.path, pipeline)
+                self.place = filled(config.path, partition)
+                return TableFiles(self.place, pipeline)
             if config.files is not None:
-                return DocumentFiles(config.files, pipeline)
+                self.place = filled(config.files, partition)
+                return DocumentFiles(self.place, pipeline)
             if config.asset is not None:
                 return TableRows(table, self.place)
-            return QueryRows(pipeline)
+            return QueryRows(pipeline, partition)
         except DatasetError as error:
             self._fail(config.kind, str(error))
 
@@ -80,6 +87,24 @@ class Dataset:
             self.check_column(name, "columns")
         pipeline.fit(self.schema.names)
 
+    def _pick(self, pipeline: Pipeline, partition: str) -> None:
+        column = pipeline.partitions.column if pipeline.partitions is not None else None
+        if pipeline.partitions is None or column is None or not partition:
+            return
+        if column not in self.schema.names and self._rows_from.blank:
+            self.schema = self.schema.append(pa.field(column, pa.string()))
+        self.check_column(column, "columns", field="partitions.column")
+        try:
+            self._picks = PartitionRows(pipeline.partitions, partition, self.schema.field(column).type)
+        except ValueError as error:
+            raise DatasetError(f"{self.source}: partitions.column: {column!r}: {error}") from None
+        self._column = column
+
+    @property
+    def without_partition(self) -> int:
+        """Rows read so far that belong to no partition, whatever its key."""
+        return self._picks.without if self._picks is not None else 0
+
     def close(self) -> None:
         """Frees what it holds on disk."""
         self._rows_from.close()
@@ -94,29 +119,44 @@ class Dataset:
     def key_type(self) -> pa.DataType:
         return pa.int64() if self.key == ROW_NUMBER else self.schema.field(self.key).type
 
-    def check_column(self, name: str, where: str) -> None:
-        """Raises a DatasetError that names the column, the field that wants it and the columns there are."""
-        if name not in self.schema.names and name != self.key:
-            self._fail(where, f"{self.place} has no column {name!r}; its columns: {', '.join(self.schema.names)}")
-        if where == "key" and name not in self.schema.names:
-            self._fail(where, f"{self.place} has no column {name!r}; its columns: {', '.join(self.schema.names)}")
+    def check_column(self, name: str, where: str, *, field: str | None = None) -> None:
+        """Raises a DatasetError that names the column, the field that wants it and the columns there are.
+
+        Args:
+            where: the field, within `dataset`.
+            field: another field of the pipeline file that names the column.
+        """
+        if name in self.schema.names or (name == self.key and where != "key" and field is None):
+            return
+        problem = f"{self.place} has no column {name!r}; its columns: {', '.join(self.schema.names)}"
+        if field is not None:
+            raise DatasetError(f"{self.source}: {field}: {problem}")
+        self._fail(where, problem)
 
     def rows(self, columns: list[str]) -> Iterator[Rows]:
-        """The rows in order, with the columns asked for in the order asked for."""
+        """The rows in order, with the columns asked for in the order asked for. Of a partition by a column only
+        its own; their numbers are those in the whole dataset.
+        """
         wanted = [name for name in columns if name != ROW_NUMBER or ROW_NUMBER in self.schema.names]
+        picks = self._picks
+        read = wanted if picks is None else list(dict.fromkeys([*wanted, self._column]))
+        if picks is not None:
+            picks.without = 0
         # A file is read by a column of it even where its rows are only to be counted.
-        target = pa.schema([self.schema.field(name) for name in wanted or self.schema.names[:1]])
+        target = pa.schema([self.schema.field(name) for name in read or self.schema.names[:1]])
         number = 0
         try:
             for rows in self._rows_from.rows(target):
                 count = len(rows.table)
-                numbers = pa.array(range(number, number + count), pa.int64())
-                if not wanted:
-                    rows = Rows(pa.RecordBatch.from_arrays([numbers], names=[ROW_NUMBER]))
-                elif len(wanted) < len(columns):
-                    position = columns.index(ROW_NUMBER)
-                    rows.table = rows.table.add_column(position, ROW_NUMBER, numbers)
+                if len(wanted) < len(columns):
+                    numbers = pa.array(range(number, number + count), pa.int64())
+                    rows.table = rows.table.append_column(ROW_NUMBER, numbers)
                 number += count
+                if picks is not None:
+                    rows = _filtered(rows, picks.mask(rows.table.column(self._column)))
+                    if not len(rows.table):
+                        continue
+                rows.table = rows.table.select(columns)
                 yield rows
         except DatasetError as error:
             self._fail(self._rows_from.field, str(error))
@@ -136,6 +176,13 @@ class Dataset:
 
     def _fail(self, where: str, problem: str) -> NoReturn:
         raise DatasetError(f"{self.source}: dataset.{where}: {problem}") from None
+
+
+def _filtered(rows: Rows, mask: pa.Array) -> Rows:
+    """The rows where the mask is true."""
+    places = {old: new for new, old in enumerate(pa.compute.indices_nonzero(mask).to_pylist())}
+    rejects = {places[old]: why for old, why in rows.rejects.items() if old in places}
+    return Rows(rows.table.filter(mask), rejects)
 
 
 def parse_type(name: str) -> pa.DataType:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from batch_assets.core.errors import DatasetError
 
-_GLOB = frozenset("*?[")
+GLOB = frozenset("*?[")
+"""What makes a part of a path a pattern."""
 _SHOWN_NEIGHBOURS = 20
+# What file systems of fsspec know of a file that changes with it: local ones, S3, Google's, Azure's.
+_SIGNS = ("size", "mtime", "LastModified", "ETag", "updated", "last_modified", "etag")
 
 
 class LocatedFiles:
@@ -30,13 +35,14 @@ class LocatedFiles:
         self.path = path
         url = path if "://" in path else str(project / path)
         self.fs, self._root = fsspec.core.url_to_fs(url)
+        self.fs.invalidate_cache()  # or a process sees what lay there when it looked first
         self._is_file = bool(self.fs.isfile(self._root))
         self.is_folder = not self._is_file and bool(self.fs.isdir(self._root))
         self.folder: str = self._root.rstrip("/") if self.is_folder else self._fixed_folder()
 
     def _fixed_folder(self) -> str:
         parts = self._root.split("/")[:-1]
-        fixed = next((at for at, part in enumerate(parts) if _GLOB & set(part)), len(parts))
+        fixed = next((at for at, part in enumerate(parts) if GLOB & set(part)), len(parts))
         return "/".join(parts[: len(parts) if self._is_file else fixed])
 
     def sizes(self) -> dict[str, int]:
@@ -45,16 +51,32 @@ class LocatedFiles:
         Errors:
             DatasetError: there is neither file nor folder, nor is it a glob.
         """
+        return {name: int(info.get("size") or 0) for name, info in self.found().items()}
+
+    def fingerprint(self) -> str:
+        """Another text when a file was added, changed or removed, by names, sizes and times alone.
+
+        Errors:
+            DatasetError: see `sizes`.
+        """
+        return fingerprint_of(self.found())
+
+    def found(self) -> dict[str, dict[str, Any]]:
+        """Name -> what fsspec knows of it, of every file, in path order, without hidden ones.
+
+        Errors:
+            DatasetError: see `sizes`.
+        """
         if self._is_file:
-            return {self._root: int(self.fs.size(self._root) or 0)}
+            return {self._root: self.fs.info(self._root)}
         if self.is_folder:
             found = self.fs.find(self._root, detail=True)
-        elif _GLOB & set(self._root):
+        elif GLOB & set(self._root):
             found = self.fs.glob(self._root, detail=True)
         else:
             raise DatasetError(f"there is no file or folder {self.path}{self._neighbours()}")
         return {
-            name: int(found[name].get("size") or 0)
+            name: found[name]
             for name in sorted(found)
             if found[name]["type"] == "file" and not self._is_hidden(name)
         }
@@ -95,3 +117,9 @@ class LocatedFiles:
             raise ValueError(f"there is no file {name!r} in the dataset's folder")
         content: bytes = self.fs.cat_file(path)
         return content
+
+
+def fingerprint_of(files: dict[str, dict[str, Any]]) -> str:
+    """A text for files, by what fsspec knows of each, in any order."""
+    states = [(name, [str(files[name].get(what)) for what in _SIGNS]) for name in sorted(files)]
+    return hashlib.sha256(repr(states).encode()).hexdigest()

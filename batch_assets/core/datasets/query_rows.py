@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.config import Pipeline
 from batch_assets.core.database import EXAMPLE, driver_hint, file_of, in_project, parse_url, said
+from batch_assets.core.datasets.query_parameters import parameters_in, with_partition
 from batch_assets.core.datasets.rows import Rows, conform, valid_text
 from batch_assets.core.datasets.spool import Spool
 from batch_assets.core.errors import DatasetError
@@ -24,6 +26,9 @@ class QueryRows:
 
     Lists and JSON of the database become text with their JSON.
 
+    Args:
+        partition: what the query's parameters stand for.
+
     Errors:
         DatasetError: the variable is not set, the driver is missing, the database refuses, two columns have one
             name. It never holds the URL or a part of it that may be secret.
@@ -33,10 +38,11 @@ class QueryRows:
     columns: list[str] | None = None
     blank = False
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, partition: str = "") -> None:
         config = pipeline.config.dataset
         self._place = config.place
-        self._spool = _run(pipeline.query, _url(config.url_env or "", pipeline.project), config.url_env or "")
+        url = _url(config.url_env or "", pipeline.project)
+        self._spool = _run(_statement(pipeline, partition, url), url, config.url_env or "")
         self.schema = self._spool.schema
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
@@ -71,7 +77,19 @@ def _url(variable: str, project: Path) -> sa.URL:
     return url
 
 
-def _run(query: str, url: sa.URL, variable: str) -> Spool:
+def _statement(pipeline: Pipeline, partition: str, url: sa.URL) -> str | sa.TextClause:
+    """The query as the driver gets it: word by word where no partition is to be bound."""
+    if pipeline.partitions is None or not parameters_in(pipeline.query):
+        return pipeline.query
+    if not partition:
+        raise DatasetError("the query is of partitions: say which one")
+    try:
+        return with_partition(pipeline.query, pipeline.partitions, partition, url.get_backend_name())
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
+
+
+def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
     try:
         engine = sa.create_engine(url, poolclass=sa.NullPool)
     except (sa.exc.NoSuchModuleError, ImportError):
@@ -83,8 +101,10 @@ def _run(query: str, url: sa.URL, variable: str) -> Spool:
         raise DatasetError(f"the environment variable {variable} cannot be used: {said(error, url)}") from None
     try:
         with engine.connect() as connection:
-            streaming = connection.execution_options(stream_results=True, no_parameters=True)
-            return _spooled(streaming.exec_driver_sql(query))
+            streaming = connection.execution_options(stream_results=True)
+            if isinstance(query, sa.TextClause):
+                return _spooled(streaming.execute(query))
+            return _spooled(streaming.execution_options(no_parameters=True).exec_driver_sql(query))
     except sa.exc.SQLAlchemyError as error:
         raise DatasetError(f"the database of {variable} refused: {said(error, url)}") from None
     except (ValueError, OverflowError) as error:  # of the driver: a date of the year 10000
@@ -94,7 +114,7 @@ def _run(query: str, url: sa.URL, variable: str) -> Spool:
         engine.dispose()
 
 
-def _spooled(result: sa.CursorResult[tuple[object, ...]]) -> Spool:
+def _spooled(result: sa.CursorResult[Any]) -> Spool:
     if not result.returns_rows:
         raise DatasetError("the statement returns no rows: give a query")
     names = list(result.keys())

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger import files
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import STORED, Batch, to_record, to_records
-from batch_assets.core.ledger.tables import batch, history, request_file
+from batch_assets.core.ledger.tables import batch, history, request_file, wait
 from batch_assets.core.wire import BatchObject
 
 
@@ -35,6 +35,17 @@ def in_state(tx: Transaction, *states: str, pipeline: str | None = None) -> list
     statement = sa.select(batch).where(batch.c.state.in_(states)).order_by(batch.c.created_at, batch.c.id)
     if pipeline is not None:
         statement = statement.where(batch.c.pipeline == pipeline)
+    return to_records(Batch, tx.execute(statement))
+
+
+def waited_on(tx: Transaction, submission_id: str) -> list[Batch]:
+    """The batches of the request files that a submission's rows wait on or have waited on, earliest first."""
+    statement = (
+        sa.select(batch)
+        .join(wait, wait.c.file_id == batch.c.file_id)
+        .where(wait.c.submission_id == submission_id)
+        .order_by(batch.c.created_at, batch.c.id)
+    )
     return to_records(Batch, tx.execute(statement))
 
 

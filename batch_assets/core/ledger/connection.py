@@ -19,12 +19,14 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from batch_assets.core.errors import DamagedFileError, EndpointMismatchError, SettingsError
-from batch_assets.core.ledger import tables
+from batch_assets.core.ledger import migrations, tables
 from batch_assets.core.storage import writing
 
-_CREATE_LOCK = 7263001  # any number, the same for everyone
+_TABLES_LOCK = 7263001  # any number, the same for everyone
 _EXAMPLE = "sqlite:////data/ledger.db"
 _BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.02
+# Every transfer and the heartbeat of its lease may want a connection at once.
+_MORE_CONNECTIONS = 40
 # Of SQLite's codes the low byte says what went wrong.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _touching = threading.Lock()
@@ -71,7 +73,8 @@ class Transaction:
 
 
 class Ledger:
-    """A connection pool to the ledger. Its tables are made when they are not there.
+    """A connection pool to the ledger. Its tables are made when they are not there, and brought up to date when
+    an earlier version made them.
 
     Args:
         url: SQLAlchemy URL; sqlite:///… or postgresql+psycopg2://….
@@ -80,30 +83,34 @@ class Ledger:
 
     Errors:
         DamagedFileError: SQLite's file is no database, or not a whole one; so in every transaction.
+        LedgerVersionError: a later version of this package has changed the tables.
     """
 
     def __init__(self, url: str, fill: Callable[[], Callable[[Transaction], None] | None] | None = None) -> None:
         self._engine = _open(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         try:
-            with self._undamaged():
-                is_new = not sa.inspect(self._engine).has_table(tables.endpoint.name)
-            self._create(fill() if fill is not None and is_new else None)
+            with self._begin(write=False) as connection:
+                found = migrations.version_of(connection)
+            if found != migrations.HEAD:
+                self._bring_up_to_date(fill() if fill is not None and found is None else None)
         except BaseException:
             self.close()
             raise
 
-    def _create(self, fill: Callable[[Transaction], None] | None) -> None:
+    def _bring_up_to_date(self, fill: Callable[[Transaction], None] | None) -> None:
         with self._begin(write=True) as connection:
-            if not self._is_sqlite:  # two processes may open a new ledger at once
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_CREATE_LOCK)))
-            tables.metadata.create_all(connection)
-            _add_columns(connection)
-            if connection.execute(sa.select(tables.endpoint.c.id)).first() is not None:
-                return
-            connection.execute(sa.insert(tables.endpoint).values(id=1))
-            if fill is not None:
-                fill(Transaction(connection, self._now(connection)))
+            if not self._is_sqlite:
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TABLES_LOCK)))
+            found = migrations.version_of(connection)  # another process may have been quicker
+            if found is None:
+                migrations.create(connection)
+                connection.execute(sa.insert(tables.endpoint).values(id=1))
+                if fill is not None:
+                    fill(Transaction(connection, self._now(connection)))
+            elif found != migrations.HEAD:
+                self._lock_out_writers(connection)
+                migrations.upgrade(connection, found)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -112,8 +119,7 @@ class Ledger:
     def write(self) -> Iterator[Transaction]:
         """A transaction that no other writer interleaves with: all of it happens, or nothing."""
         with self._begin(write=True) as connection:
-            if not self._is_sqlite:
-                connection.execute(sa.select(tables.endpoint.c.id).with_for_update())
+            self._lock_out_writers(connection)
             yield Transaction(connection, self._now(connection))
 
     @contextmanager
@@ -121,6 +127,11 @@ class Ledger:
         """A consistent view."""
         with self._begin(write=False) as connection:
             yield Transaction(connection, self._now(connection))
+
+    def _lock_out_writers(self, connection: Connection) -> None:
+        """SQLite has done so when the transaction began."""
+        if not self._is_sqlite:
+            connection.execute(sa.select(tables.endpoint.c.id).with_for_update())
 
     def _now(self, connection: Connection) -> float:
         if self._is_sqlite:
@@ -185,7 +196,7 @@ def _engine(parsed: sa.URL) -> Engine:
     options: dict[str, Any] = {}
     if parsed.get_backend_name() == "postgresql":
         options["isolation_level"] = "READ COMMITTED"
-    return sa.create_engine(parsed, pool_pre_ping=True, **options)
+    return sa.create_engine(parsed, pool_pre_ping=True, max_overflow=_MORE_CONNECTIONS, **options)
 
 
 def _open_sqlite(url: sa.URL) -> Engine:
@@ -193,7 +204,8 @@ def _open_sqlite(url: sa.URL) -> Engine:
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         _touch(path)
-    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False})
+    options = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
+    engine = sa.create_engine(url, connect_args=options, max_overflow=_MORE_CONNECTIONS)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
@@ -240,13 +252,6 @@ def _use_wal(cursor: sqlite3.Cursor) -> None:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
         time.sleep(_BUSY_PAUSE_SECONDS)
-
-
-def _add_columns(connection: Connection) -> None:
-    """Adds what later versions of the tables have and a ledger made before them has not."""
-    name, added = tables.request_file.name, tables.request_file.c.headers
-    if added.name not in {column["name"] for column in sa.inspect(connection).get_columns(name)}:
-        connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {added.name} {added.type}")
 
 
 def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:

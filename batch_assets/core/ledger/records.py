@@ -36,6 +36,8 @@ class Submission:
     ask_again: int
     final_at: float | None
     announced_at: float | None
+    fresh_after: float | None
+    left_out: int
 
     @property
     def count_map(self) -> dict[str, int]:
@@ -105,7 +107,23 @@ class Batch:
         return dict(json.loads(self.counts))
 
 
-Record = TypeVar("Record", Submission, RequestFile, Intent, Batch)
+@dataclass(frozen=True)
+class Notice:
+    id: str
+    pipeline: str
+    submission_id: str
+    kind: str
+    target: str
+    content: str
+    state: str
+    created_at: float
+    attempts: int
+    next_try_at: float
+    sent_at: float | None
+    error: str | None
+
+
+Record = TypeVar("Record", Submission, RequestFile, Intent, Batch, Notice)
 
 
 def to_record(cls: type[Record], row: sa.Row[Any]) -> Record:

@@ -182,6 +182,34 @@ def waited_on(tx: Transaction, submission_id: str) -> list[RequestFile]:
     return to_records(RequestFile, tx.execute(statement))
 
 
+def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | None, float]]:
+    """(file id, batch id, `fresh_after`) of the request files that refreshes wrote or wait on.
+
+    A file comes once for each refresh and each batch that it became.
+    """
+    of_refresh = sa.and_(submission.c.pipeline == pipeline, submission.c.fresh_after.is_not(None))
+    own = (
+        sa.select(request_file.c.id.label("file_id"), submission.c.fresh_after)
+        .join(submission, submission.c.id == request_file.c.submission_id)
+        .where(of_refresh)
+    )
+    others = (
+        sa.select(wait.c.file_id, submission.c.fresh_after)
+        .join(submission, submission.c.id == wait.c.submission_id)
+        .where(of_refresh)
+    )
+    files = sa.union(own, others).subquery()
+    statement = sa.select(files, batch.c.id.label("batch_id")).outerjoin(batch, batch.c.file_id == files.c.file_id)
+    return [(row.file_id, row.batch_id, row.fresh_after) for row in tx.execute(statement)]
+
+
+def last_refresh(tx: Transaction, pipeline: str) -> float | None:
+    """The newest `fresh_after` of a pipeline, None before any refresh."""
+    statement = sa.select(sa.func.max(submission.c.fresh_after)).where(submission.c.pipeline == pipeline)
+    found = tx.execute(statement).scalar_one()
+    return float(found) if found is not None else None
+
+
 def paid_twice(tx: Transaction, submission_id: str) -> list[str]:
     """Ids of the batches of a submission's files that turned up after the file had been sent again."""
     statement = (

@@ -51,6 +51,8 @@ submission = Table(
     Column("ask_again", Integer, nullable=False, default=0),  # requests whose failure may be mended
     Column("final_at", Float),  # every row has its final type
     Column("announced_at", Float),  # the materialization of results was logged
+    Column("fresh_after", Float),  # a refresh: answers to requests from before it do not count
+    Column("left_out", Integer, nullable=False, server_default="0"),  # distinct requests that a limit left out
     Index("submission_by_partition", "pipeline", "partition", "seq"),
 )
 
@@ -148,6 +150,34 @@ round_ = Table(
     Column("reason", Text, nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("until", Float, nullable=False),
+)
+
+# Who is told of what becomes of a pipeline's submissions: of what happens from then on.
+notice_target = Table(
+    "notice_target",
+    metadata,
+    Column("pipeline", String(100), primary_key=True),
+    Column("target", String(200), primary_key=True),
+    Column("since", Float, nullable=False),
+)
+
+# What a target is told. States: waiting -> sent | refused | given_up | dropped, with its target.
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", String(32), primary_key=True),  # a digest of submission, kind, day and target: the same for ever
+    Column("pipeline", String(100), nullable=False),
+    Column("submission_id", ForeignKey("submission.id"), nullable=False),
+    Column("kind", String(16), nullable=False),  # complete | failed | expires | uncollected
+    Column("target", String(200), nullable=False),
+    Column("content", Text, nullable=False),  # JSON: the message
+    Column("state", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try_at", Float, nullable=False),
+    Column("sent_at", Float),
+    Column("error", Text),  # of the last try
+    Index("notice_by_state", "pipeline", "state"),
 )
 
 # Append-only: nothing in here is ever changed.

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from batch_assets.core.columns import TOOL_CALLS
 from batch_assets.core.messages import dump, load_exactly
 from batch_assets.core.output.output_schema import OutputSchema
+from batch_assets.core.output.parsed_answers import ArrowColumns, ParseMessage, parsed_columns
 
 # Why a model stopped before its answer was whole.
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
@@ -27,13 +28,20 @@ class Answers:
         output: the typed columns.
         tool: the tool whose input they hold; None for the text of the answer.
         tool_calls: whether calls of tools have a column.
+        parse: makes the typed columns of whole messages, in the place of the answer's JSON.
 
     Attributes:
         fields: of the table, in order.
     """
 
-    def __init__(self, output: OutputSchema | None, tool: str | None, tool_calls: bool) -> None:
-        self._output, self._tool = output, tool
+    def __init__(
+        self,
+        output: OutputSchema | ArrowColumns | None,
+        tool: str | None,
+        tool_calls: bool,
+        parse: ParseMessage | None = None,
+    ) -> None:
+        self._output, self._tool, self._parse = output, tool, parse
         typed = [pa.field(name, type_) for name, type_ in output.types.items()] if output else []
         self.fields = [*typed, *([TOOL_CALLS] if tool_calls else [])]
 
@@ -59,24 +67,32 @@ class Answers:
             columns[TOOL_CALLS.name] = pa.array([some or None for some in calls], TOOL_CALLS.type)
             if self._tool is not None:
                 texts = pa.array([_input(some, self._tool) for some in calls], pa.string())
-        return self._add_typed(columns, _whole(texts), succeeded) if self._output else 0
-
-    def _add_typed(self, columns: dict[str, Any], texts: pa.StringArray, succeeded: Any) -> int:
-        assert self._output is not None
-        arrays, problems = self._output.columns(texts)
+        if self._output is None:
+            return 0
+        if self._parse is not None:
+            messages = pc.if_else(succeeded, columns["response_json"], no_text).to_pylist()
+            arrays, problems = parsed_columns(messages, self._parse, self._output)
+        else:
+            assert isinstance(self._output, OutputSchema)
+            arrays, problems = self._output.columns(_whole(texts))
+            unanswered = pc.and_(succeeded, pc.is_null(texts))
+            for number in pc.indices_nonzero(unanswered).to_pylist():
+                called = f"does not call the tool {self._tool!r}" if self._tool is not None else "holds no text"
+                problems[number] = f"the answer {called}"
         columns.update(zip(self._output.names, arrays, strict=True))
-        unanswered = pc.and_(succeeded, pc.is_null(texts))
-        for number in pc.indices_nonzero(unanswered).to_pylist():
-            called = f"does not call the tool {self._tool!r}" if self._tool is not None else "holds no text"
-            problems[number] = f"the answer {called}"
-        reasons = [
-            _because(problem, columns["stop_reason"][number].as_py()) if problem else None
-            for number, problem in enumerate(problems)
-        ]
-        why = pa.array(reasons, pa.string())
-        columns["error_message"] = pc.if_else(why.is_valid(), why, columns["error_message"])
-        columns["error_type"] = pc.if_else(why.is_valid(), "invalid_output", columns["error_type"])
-        return len(reasons) - reasons.count(None)
+        return _say_why(columns, problems)
+
+
+def _say_why(columns: dict[str, Any], problems: list[str | None]) -> int:
+    """Puts into the columns why answers do not match; returns how many do not."""
+    reasons = [
+        _because(problem, columns["stop_reason"][number].as_py()) if problem else None
+        for number, problem in enumerate(problems)
+    ]
+    why = pa.array(reasons, pa.string())
+    columns["error_message"] = pc.if_else(why.is_valid(), why, columns["error_message"])
+    columns["error_type"] = pc.if_else(why.is_valid(), "invalid_output", columns["error_type"])
+    return len(reasons) - reasons.count(None)
 
 
 def _because(problem: str, stop_reason: str | None) -> str:

@@ -10,7 +10,8 @@ import orjson
 
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.templates.template import Template
-from batch_assets.core.templates.template_strings import Row, is_template
+from batch_assets.core.templates.template_names import is_template
+from batch_assets.core.templates.template_strings import Row
 from batch_assets.core.templates.values import RowRejectedError
 
 _FIELD = "betas"

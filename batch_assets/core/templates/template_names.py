@@ -13,6 +13,12 @@ ROW = "row"
 SELF = "self"
 LOAD = "load"
 _OF_MAPPINGS = frozenset(dir(dict))  # row.items() and the like
+_MARKS = ("{{", "{%", "{#")
+
+
+def is_template(source: str) -> bool:
+    """Whether a string holds anything but text."""
+    return any(mark in source for mark in _MARKS)
 
 
 @dataclass
@@ -110,7 +116,9 @@ class NameFinder:
                     raise
                 loader = self._environment.loader
                 assert loader is not None
-                waiting.append((loader.get_source(self._environment, name)[0], name, given))
+                inner = loader.get_source(self._environment, name)[0]
+                if is_template(inner):
+                    waiting.append((inner, name, given))
         return found
 
 

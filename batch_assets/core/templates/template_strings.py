@@ -13,7 +13,7 @@ from jinja2 import nodes
 from batch_assets.core.templates.media_types import media_type
 from batch_assets.core.templates.pipeline_files import PipelineFileError, PipelineFiles, not_beside
 from batch_assets.core.templates.template_limits import LimitedEnvironment
-from batch_assets.core.templates.template_names import NameFinder, Names, plain_parts
+from batch_assets.core.templates.template_names import NameFinder, Names, is_template, plain_parts
 from batch_assets.core.templates.values import RowRejectedError, printed, to_base64
 
 Row = Mapping[str, Any]
@@ -21,12 +21,6 @@ Row = Mapping[str, Any]
 # A template must give the same bytes for the same row, or the row would be asked again at every run.
 _RANDOM_GLOBALS = ("lipsum",)
 _RANDOM_FILTERS = ("random",)
-_MARKS = ("{{", "{%", "{#")
-
-
-def is_template(source: str) -> bool:
-    """Whether a string holds anything but text."""
-    return any(mark in source for mark in _MARKS)
 
 
 class TemplateProblemError(Exception):
@@ -145,9 +139,15 @@ class StringCompiler:
         return inner[:-1] if inner[-1:] in ("-", "+") else inner
 
     def _compile_text(self, source: str, names: Names, field: str) -> CompiledString:
-        template = self._environment.from_string(source)
         plain = plain_parts(self._environment.parse(source), names.columns)
-        return CompiledString(names, False, _guarded(template.render, field), plain=plain)
+        if plain is None:
+            render = self._environment.from_string(source).render
+        else:  # what is put together without Jinja is hardly ever rendered by it, and has no mistakes to find
+
+            def render(row: Row) -> str:
+                return self._environment.from_string(source).render(row)
+
+        return CompiledString(names, False, _guarded(render, field), plain=plain)
 
     def _compile_expression(self, inner: str, names: Names, field: str) -> CompiledString:
         guarded = _guarded(self._environment.compile_expression(inner, undefined_to_none=False), field)

@@ -55,15 +55,19 @@ def error(kind: str, message: str, **more: Any) -> dict[str, Any]:
     return {"type": "error", "error": {"type": kind, "message": message, **more}}
 
 
-def through(rules: Rules, stage: str = "requests", grace: float = 0.0, **judged: Any) -> Callable[[Bench], Tried]:
+def through(
+    rules: Rules, stage: str = "requests", grace: float = 0.0, *, one_by_one: bool = False, **judged: Any
+) -> Callable[[Bench], Tried]:
     """A trial that goes from a stage to the end while rules are in force; the first one's hits count.
 
     Args:
+        one_by_one: no two files go up at the same time, so that calls come in the order of the files.
         judged: as `Trial.verdict`.
     """
 
     def trial(bench: Bench) -> Tried:
-        with bench.trial(bench.prepared(stage), grace) as trial, bench.faults(rules) as struck:
+        prepared = bench.prepared(stage)
+        with bench.trial(prepared, grace, one_by_one=one_by_one) as trial, bench.faults(rules) as struck:
             verdict = trial.finish(from_dataset=stage == "requests", **judged)
             return verdict, struck()
 

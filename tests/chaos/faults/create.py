@@ -68,7 +68,8 @@ def _too_large() -> Iterator[Case]:
         yield Case(fault, f"{limit} bytes are allowed", partial(_limited, most_bytes=limit))
     for nth in (1, 2):  # the third file holds one request, which would then be too large by itself
         early = {"status": 413, "body": "<html>413 Payload Too Large</html>", "early": True}
-        yield Case(fault, f"create {nth}, answered by the edge", through([rule(CREATE, early, nth=nth)]))
+        struck = through([rule(CREATE, early, nth=nth)], one_by_one=True)
+        yield Case(fault, f"create {nth}, answered by the edge", struck)
     for kill_at in (40, 47, 54, 62):
         yield Case(
             "create: 413, and a kill while it is cut",
@@ -102,7 +103,7 @@ def _garbled() -> Iterator[Case]:
 
 def _refused_for_good(bench: Bench, rules: list[dict[str, object]]) -> Tried:
     """The file is refused the second time, and its requests are built anew by the next run from the dataset."""
-    with bench.trial(bench.prepared("batches")) as trial:
+    with bench.trial(bench.prepared("batches"), one_by_one=True) as trial:
         before = bench.calls()
         with bench.faults(rules) as struck:
             trial.run("batches")

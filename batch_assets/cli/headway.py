@@ -1,0 +1,81 @@
+"""How far a submission is, as `status` shows it: bars in a terminal, numbers everywhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from batch_assets.cli import text
+
+if TYPE_CHECKING:
+    from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+    from batch_assets.core.root import Root
+
+_WIDTH = 24
+_DONE, _LEFT = "━", "╌"
+
+
+def headway(submission: Submission, files: list[RequestFile], batches: list[Batch]) -> Iterator[tuple[str, str]]:
+    """(label, value) for rows that have their result and, until all have it, for requests with an outcome.
+
+    Args:
+        files, batches: what the submission's rows wait on.
+    """
+    from batch_assets.core.requests_done import requests_done
+
+    counts = submission.count_map
+    rows = submission.rows - counts.get("pending", 0) if counts else submission.rejected
+    yield "done", _bar(rows, submission.rows, "row")
+    done, asked = requests_done(files, batches)
+    if submission.final_at is None and asked:
+        yield "answered", _bar(done, asked, "request")
+
+
+def batches_in_words(batches: list[Batch], states: str, now: float) -> str:
+    """The states, and of those that are open the oldest, when they are looked at next and until when they end.
+
+    Args:
+        states: the numbers of batches by state, in words.
+    """
+    running = [batch for batch in batches if batch.state == "open"]
+    if not running:
+        return states
+    oldest = now - min(batch.submitted_at or now for batch in running)
+    next_look = min(batch.next_poll_at for batch in running) - now
+    said = [f"oldest {text.duration(oldest)}", f"next look in {text.duration(max(1.0, next_look))}"]
+    ends = [batch.expires_at for batch in running if batch.expires_at is not None]
+    if ends:
+        said.append(f"ended by {text.moment(max(ends))} at the latest")
+    return f"{states}; {', '.join(said)}"
+
+
+def cost_in_words(root: Root, submission: Submission) -> str | None:
+    """What the answers cost so far, None before the first are in."""
+    from batch_assets.core.table_cost import table_cost
+
+    if submission.joined_at is None:
+        return None
+    found = table_cost(root, submission.pipeline, submission.partition)
+    if found is None:
+        return None
+    emulated = "; the emulator bills nothing" if root.settings.emulator_url else ""
+    if found.unpriced_models:
+        models = ", ".join(sorted(found.unpriced_models))
+        known = f", ${found.usd:,.4f} for the others" if found.usd else ""
+        return f"unknown: no price for {models}{known}"
+    return f"${found.usd:,.4f} by the price list{emulated}"
+
+
+def _bar(done: int, total: int, what: str) -> str:
+    """`━━━━╌╌╌╌  1 of 2 rows, 50 %`, in a pipe without the bar. It is full only when all are done."""
+    percent = 100 * done // total if total else 100
+    said = f"{done:,} of {text.number(total, what)}, {percent} %"
+    if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
+        return said
+    full = _WIDTH * done // total if total else _WIDTH
+    bar = click.style(_DONE * full, fg="green") + click.style(_LEFT * (_WIDTH - full), dim=True)
+    return f"{bar}  {said}"

@@ -1,0 +1,72 @@
+"""What a submission itself had sent, and how long that took, from the ledger's times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.tables import batch, history, request_file
+
+
+@dataclass(frozen=True)
+class OwnBatches:
+    """The batches of the request files that a submission wrote, retries among them.
+
+    Times are seconds, of the batch that took longest; None where no batch has both ends of it. In a rebuilt
+    ledger the first and the last are not known.
+
+    Attributes:
+        ids: of the batches.
+        bytes: of their request files.
+        queue: from the registration of a request file until the API had accepted it.
+        processing: from a batch's creation to its end, by the API's clock.
+        collection: from a batch's end until its answers were in the response store.
+    """
+
+    ids: frozenset[str]
+    bytes: int
+    queue: float | None
+    processing: float | None
+    collection: float | None
+
+
+def own_batches(tx: Transaction, submission_id: str) -> OwnBatches:
+    """The batches that a submission's own request files became."""
+    registered = _first("file", request_file.c.id, None, "ready")
+    collected = _first("batch", batch.c.id, "ended", "collected")
+    statement = (
+        sa.select(
+            batch.c.id,
+            request_file.c.bytes,
+            (batch.c.submitted_at - registered).label("queue"),
+            (batch.c.ended_at - batch.c.created_at).label("processing"),
+            (collected - batch.c.ended_at).label("collection"),
+        )
+        .join(request_file, request_file.c.id == batch.c.file_id)
+        .where(request_file.c.submission_id == submission_id)
+    )
+    rows = tx.execute(statement).all()
+    return OwnBatches(
+        ids=frozenset(row.id for row in rows),
+        bytes=sum(row.bytes for row in rows),
+        queue=_longest([row.queue for row in rows]),
+        processing=_longest([row.processing for row in rows]),
+        collection=_longest([row.collection for row in rows]),
+    )
+
+
+def _first(kind: str, entity: sa.ColumnElement[str], before: str | None, after: str) -> sa.ScalarSelect[float]:
+    """When something first made a transition."""
+    came_from = history.c.from_state.is_(None) if before is None else history.c.from_state == before
+    return (
+        sa.select(sa.func.min(history.c.at))
+        .where(history.c.kind == kind, history.c.entity == entity, came_from, history.c.to_state == after)
+        .scalar_subquery()
+    )
+
+
+def _longest(times: list[float | None]) -> float | None:
+    """Two clocks may disagree by a little: never below zero."""
+    return max((max(0.0, time) for time in times if time is not None), default=None)

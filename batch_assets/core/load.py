@@ -1,0 +1,128 @@
+"""Loading a pipeline: every mistake that shows without reading the dataset is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from batch_assets.core.automation_config import watch_problem
+from batch_assets.core.config import Pipeline, PipelineConfig
+from batch_assets.core.errors import ConfigError
+from batch_assets.core.hooks import NO_HOOKS, Hooks
+from batch_assets.core.output.forced_tool import has_schema, strict_schemas
+from batch_assets.core.output.schema_rules import SchemaError, check_schema
+from batch_assets.core.partition_config import Partitions
+from batch_assets.core.partitions import partitions_problem
+from batch_assets.core.templates.batch_rules import refused, refused_value, sampling
+from batch_assets.core.templates.params_check import check_params
+from batch_assets.core.templates.row_values import row_checks
+
+
+def load_pipeline(
+    attributes: Mapping[str, Any],
+    *,
+    folder: Path,
+    project: Path | None = None,
+    source: str | None = None,
+    partitions: Partitions | None = None,
+    hooks: Hooks = NO_HOOKS,
+) -> Pipeline:
+    """Validates a pipeline, compiles its template and reads its schema.
+
+    Args:
+        attributes: the fields of `PipelineConfig`, as YAML gives them.
+        folder: where included files and the schema file lie.
+        project: what a relative dataset path is relative to; default `folder`.
+        source: how errors name the pipeline file; default the folder's defs.yaml.
+        partitions: in the place of the field `partitions`.
+        hooks: the pipeline's own code.
+
+    Errors:
+        ConfigError: any mistake that shows without reading the dataset, naming file and field.
+    """
+    source = source or str(folder / "defs.yaml")
+    try:
+        config = PipelineConfig.model_validate(dict(attributes))
+    except ValidationError as error:
+        raise invalid(source, error) from None
+    pipeline = Pipeline(config, folder.resolve(), (project or folder).resolve(), source, partitions, hooks)
+    _check_params(pipeline)
+    _check_names(pipeline)
+    _ = pipeline.betas
+    if config.dataset.sql is not None:
+        _ = pipeline.query
+    if problem := partitions_problem(pipeline):
+        raise pipeline.error(*problem)
+    if reason := watch_problem(pipeline):
+        raise pipeline.error("watch", reason)
+    outline, version = pipeline.template.outline(), pipeline.config.anthropic_version
+    betas, also, allow_unknown = bool(config.betas), sampling(version), config.allow_unknown_params
+    problem = check_params(outline, betas=betas, also=also, allow_unknown=allow_unknown)
+    if problem := problem or refused_value(outline, version):
+        field, said = problem
+        raise pipeline.error(pipeline.template.place(field), said)
+    checks = row_checks(outline, betas=betas, also=also, allow_unknown=allow_unknown)
+    pipeline.template.check_rows_with(checks)
+    return pipeline
+
+
+def invalid(source: str, error: ValidationError) -> ConfigError:
+    """The first thing that pydantic found wrong with a pipeline's fields, as an error for people."""
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    problem = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        problem = f"there is no such field; fields here: {_known_fields(first['loc'])}"
+    elif first["type"] == "missing":
+        problem = "this field is required"
+    return ConfigError(source, field, problem)
+
+
+def _known_fields(location: tuple[int | str, ...]) -> str:
+    model: type[BaseModel] = PipelineConfig
+    for part in location[:-1]:
+        if isinstance(part, int):  # an entry of a list
+            continue
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        kinds = [kind for kind in get_args(annotation) or (annotation,) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+        if inner is None:
+            break
+        model = inner
+    return ", ".join(model.model_fields)
+
+
+def _check_params(pipeline: Pipeline) -> None:
+    params, version = pipeline.config.params, pipeline.config.anthropic_version
+    if problem := refused(params, version):
+        raise pipeline.error(*problem)
+    for field, schema in strict_schemas(params):
+        try:
+            check_schema(schema)
+        except SchemaError as error:
+            raise pipeline.error(field, str(error)) from None
+    output_config = params.get("output_config") or {}
+    parses = pipeline.hooks.parse_message is not None
+    if pipeline.config.output_schema is None and not parses and has_schema(output_config):
+        remedy = "write it under `output_schema`, beside `params`: it is checked there and gives typed columns"
+        raise pipeline.error("params.output_config.format", f"the schema does not go here: {remedy}")
+    if parses and pipeline.output is None:
+        remedy = "declare them by output_schema, which is not sent then, or by output_columns, a pyarrow schema"
+        raise pipeline.error("parse_message", f"nothing says what columns it makes: {remedy}")
+    if pipeline.sent_schema is None or pipeline.tool is not None:
+        return
+    if not isinstance(output_config, Mapping):
+        raise pipeline.error("params.output_config", "write its fields out: output_schema adds `format` to them")
+    if output_config.get("format"):
+        raise pipeline.error("params.output_config.format", "remove it: output_schema sets it")
+
+
+def _check_names(pipeline: Pipeline) -> None:
+    """What can be said of column names without the dataset: the rest is said before anything is sent."""
+    columns = pipeline.config.dataset.columns or {}
+    carried = columns if isinstance(columns, dict) else {name: name for name in columns}
+    pipeline.check_columns(pipeline.config.dataset.key or pipeline.config.dataset.default_key, carried)

@@ -1,0 +1,208 @@
+"""A submission that is being written: request files, index, manifest, and the transaction that makes it known."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import pyarrow as pa
+
+from batch_assets.core.asked import RequestsReport
+from batch_assets.core.config import Pipeline
+from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.digests import Digests, custom_ids
+from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
+from batch_assets.core.hooks import name_of
+from batch_assets.core.index import (
+    FRESH_AFTER,
+    HEADER_SETS,
+    HOOK,
+    REQUESTS_LEFT_OUT,
+    WAITS,
+    IndexWriter,
+    write_rejected,
+)
+from batch_assets.core.ledger import Lease, submissions
+from batch_assets.core.request_files import PartWriter, make_lines
+from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.standing import StandingOfPipeline
+
+_MEGABYTE = 1_000_000
+
+Rejects = dict[int, tuple[str, str]]
+# The rows of a group, the digest of each, rejects by position, and the digests that a limit left out.
+Rendered = tuple[pa.RecordBatch, list[bytes | None], Rejects, set[bytes]]
+
+
+class NewSubmission:
+    """What one build writes into a folder of its own. Nobody knows of it until it is registered.
+
+    Attributes:
+        report: what is written so far; its counts of requests are the caller's.
+        limits: requests and bytes of one batch's body.
+    """
+
+    def __init__(
+        self, root: Root, pipeline: Pipeline, partition: str, dataset: Dataset, lease: Lease, headers: HeaderSets
+    ) -> None:
+        self._root, self._pipeline, self._partition = root, pipeline, partition
+        self._dataset, self._lease, self._headers = dataset, lease, headers
+        self.report = RequestsReport(new_submission_id())
+        self.limits = (
+            pipeline.config.batching.max_requests,
+            int(pipeline.config.batching.max_mb * _MEGABYTE),
+        )
+        self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
+        self._writers: dict[tuple[int, int], PartWriter] = {}
+        self._parts = 0
+
+    def write(self, rendered: Iterable[Rendered], *, limited: bool) -> None:
+        """Writes the index while rows are rendered, and with them the request files; nothing stays of a failure.
+
+        Args:
+            limited: a limit may leave requests out.
+        """
+        try:
+            with ExitStack() as files:
+                self._write_index(files, rendered, limited)
+            for writer in self._writers.values():
+                writer.finish()
+        except BaseException:
+            for writer in self._writers.values():
+                writer.abandon()
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Removes what was written."""
+        self._root.storage.remove(*self._folder)
+
+    def _write_index(self, files: ExitStack, rendered: Iterable[Rendered], limited: bool) -> None:
+        storage = self._root.storage
+        index_path = files.enter_context(storage.write(*self._folder, "index.parquet"))
+        rejected_path = files.enter_context(storage.write(*self._folder, "rejected.parquet"))
+        index = IndexWriter(index_path, self._dataset, limited=limited)
+        files.callback(index.close)
+        rejected: list[pa.RecordBatch] = []
+        for rows, digests, rejects, left_out in rendered:
+            index.write(rows, digests, rejects, left_out)
+            if rejects:
+                rejected.append(_rejected_rows(rows.column(self._dataset.key), rejects))
+        write_rejected(rejected_path, index.schema, rejected)
+
+    def add(self, kind: int, keys: Sequence[Any], digests: Digests, params: Sequence[bytes]) -> None:
+        """Adds requests to request files of their kind.
+
+        Args:
+            kind: attempt and number of the header set, see `kinds_of`.
+            keys: the row key that gives each custom_id its slug.
+        """
+        self._writer(*divmod(kind, MAX_HEADER_SETS)).add(make_lines(custom_ids(keys, digests), params))
+
+    def _writer(self, attempt: int, number: int) -> PartWriter:
+        """What takes requests of an attempt and a header set."""
+        if (attempt, number) not in self._writers:
+            headers = self._headers.sets[number] if self._headers.by_row else None
+            self._writers[attempt, number] = PartWriter(
+                self._root.storage, self._folder, attempt, self.limits, self._next_part, headers
+            )
+        return self._writers[attempt, number]
+
+    def _next_part(self) -> str:
+        self._lease.check()
+        self._parts += 1
+        return f"part-{self._parts - 1:05d}.jsonl"
+
+    def _files(self) -> list[dict[str, Any]]:
+        written = [file for writer in self._writers.values() for file in writer.written]
+        return sorted(written, key=lambda file: str(file["name"]))
+
+    def write_manifest(self, standing: StandingOfPipeline) -> None:
+        """Writes down what is written, and of what: the submission is complete from here on."""
+        report, pipeline = self.report, self._pipeline
+        files = self._files()
+        report.files = [file["name"] for file in files]
+        report.bytes = sum(file["bytes"] for file in files)
+        manifest = {
+            "pipeline": pipeline.name,
+            "partition": self._partition,
+            "submission": report.submission_id,
+            "created_at": standing.created_at,
+            "dataset": self._dataset.place,
+            "key": self._dataset.key,
+            "carried": self._dataset.carried,
+            "params": pipeline.config.params,
+            "headers": pipeline.headers,
+            **self._by_row(),
+            **self._unusual(standing),
+            "output_schema": pipeline.sent_schema,
+            "output_tool": pipeline.tool.name if pipeline.tool else None,
+            "tool_calls": pipeline.has_tool_calls,
+            "max_attempts": pipeline.config.retry.max_attempts,
+            "max_requests": self.limits[0],
+            "max_bytes": self.limits[1],
+            "rows": report.rows,
+            "rejected": report.rejected,
+            "requests": report.requests,
+            "files": files,
+        }
+        content = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
+        self._root.storage.write_bytes(content, *self._folder, "manifest.json")
+
+    def _by_row(self) -> dict[str, Any]:
+        """What the manifest says more where the betas depend on the row."""
+        if not self._headers.by_row:
+            return {}
+        return {"betas": self._pipeline.config.betas, HEADER_SETS: self._headers.sets}
+
+    def _unusual(self, standing: StandingOfPipeline) -> dict[str, Any]:
+        """What the manifest says more of a hook and of a refresh, and where a limit left requests out."""
+        said: dict[str, Any] = {}
+        if (hook := self._pipeline.hooks.render_request) is not None:
+            said[HOOK] = name_of(hook)
+        if standing.fresh_after is not None:
+            said |= {FRESH_AFTER: standing.fresh_after, WAITS: standing.waited_on}
+        if self.report.left_out:
+            said[REQUESTS_LEFT_OUT] = self.report.left_out
+        return said
+
+    def register(self, standing: StandingOfPipeline) -> bool:
+        """Makes it known to the ledger, unless request files were sent meanwhile that counted as unsent."""
+        report, pipeline = self.report, self._pipeline
+        values = {
+            "id": report.submission_id,
+            "pipeline": pipeline.name,
+            "partition": self._partition,
+            "rows": report.rows,
+            "rejected": report.rejected,
+            "requests": report.requests,
+            "written": report.written,
+            "headers": json.dumps(pipeline.headers),
+            "max_attempts": pipeline.config.retry.max_attempts,
+            "max_requests": self.limits[0],
+            "max_bytes": self.limits[1],
+            "fresh_after": standing.fresh_after,
+            "left_out": report.left_out,
+        }
+        place = {"pipeline": pipeline.name, "partition": self._partition}
+        files = [{"id": f"{report.submission_id}/{file['name']}", **place, **file} for file in self._files()]
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            return submissions.register(tx, values, files, standing.waited_on, standing.set_aside)
+
+
+def new_submission_id() -> str:
+    """Sortable by time, and unlike any other."""
+    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + secrets.token_hex(4)
+
+
+def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:
+    positions = sorted(rejects)
+    reasons = pa.array([rejects[position][0] for position in positions], pa.string())
+    messages = pa.array([rejects[position][1] for position in positions], pa.string())
+    taken = keys.take(pa.array(positions, pa.int64()))
+    return pa.RecordBatch.from_arrays([taken, reasons, messages], names=["key", "reason", "message"])

@@ -1,0 +1,1 @@
+"""Messages about a pipeline: what they say, and the ways they go."""

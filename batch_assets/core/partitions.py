@@ -1,0 +1,245 @@
+"""What makes partitions differ: a key in the dataset's path, in its query, or in a column of its rows."""
+
+from __future__ import annotations
+
+import glob
+import re
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_assets.core.datasets.located_files import LocatedFiles
+from batch_assets.core.datasets.query_parameters import parameters_in
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.partition_config import Partitions, key_problem
+
+if TYPE_CHECKING:
+    from batch_assets.core.config import Pipeline
+    from batch_assets.core.datasets.dataset import Dataset
+
+PLACEHOLDER = "{partition}"
+MAX_KEYS = 10_000
+"""As many values of a column may become partitions."""
+_INSTANT = pa.timestamp("us", "UTC")
+_MICROSECONDS = 1_000_000
+_SHOWN = 3
+
+
+def partitions_problem(pipeline: Pipeline) -> tuple[str, str] | None:
+    """What is wrong between dataset and partitions: the field and what to do; None when all is well."""
+    dataset, partitions = pipeline.config.dataset, pipeline.partitions
+    kind = dataset.kind
+    by_path = kind in ("path", "files") and PLACEHOLDER in (dataset.path or dataset.files or "")
+    parameters = parameters_in(pipeline.query) if kind == "sql" else set()
+    if partitions is None:
+        if by_path:
+            return f"dataset.{kind}", f"{PLACEHOLDER} needs the field `partitions`, which says what keys there are"
+        if parameters:
+            names = " and ".join(f":{name}" for name in sorted(parameters))
+            return "dataset.sql", f"{names} needs the field `partitions`, which says what keys there are"
+        return None
+    windows = sorted(parameters - {"partition"})
+    if windows and not partitions.is_time:
+        return "dataset.sql", f":{windows[0]} is of partitions of time only; :partition is the key"
+    if not (by_path or parameters or partitions.column or kind == "asset"):
+        remedy = {
+            "sql": "read :partition, :partition_start or :partition_end in the query",
+        }.get(kind, f"put {PLACEHOLDER} into dataset.{kind}")
+        return "partitions", (
+            f"every partition would read the same rows: {remedy}, or name the column that says which partition a "
+            "row belongs to (`column`)"
+        )
+    return None
+
+
+def filled(path: str, key: str) -> str:
+    """The path of a partition's file or folder.
+
+    Errors:
+        DatasetError: the key would lead somewhere else.
+    """
+    if PLACEHOLDER not in path:
+        return path
+    if not key:
+        raise DatasetError(f"{path} is of partitions: say which one")
+    parts = re.split(r"[/\\]", key)
+    if "::" in key or "\0" in key or not all(part.strip(".") for part in parts):
+        raise DatasetError(f"the partition {key!r} has no file: as part of {path} it would lead out of its folder")
+    return path.replace(PLACEHOLDER, glob.escape(key))
+
+
+@dataclass
+class PartitionRows:
+    """Picks the rows of a partition by the value of a column.
+
+    Args:
+        type_: of the column.
+
+    Attributes:
+        without: rows seen that belong to no partition at all: the value is null, empty or, for partitions of time,
+            no date.
+
+    Errors:
+        ValueError: the column's type or the key does not fit the partitions.
+    """
+
+    partitions: Partitions
+    key: str
+    type_: pa.DataType
+    without: int = 0
+    _first: int = field(init=False, default=0)
+    _end: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        if self.partitions.is_time:
+            if not (_is_dated(self.type_) or _is_text(self.type_)):
+                raise ValueError(
+                    f"it is of the type {self.type_}, and partitions of time need dates, timestamps or text like "
+                    "2026-01-31T13:00:00"
+                )
+            window = self.partitions.window(self.key)
+            self._first, self._end = _microseconds(window.start), _microseconds(window.end)
+        else:
+            check_has_text(self.type_)
+
+    def mask(self, column: pa.Array) -> pa.Array:
+        """Whether each row belongs to the partition; never null."""
+        if not self.partitions.is_time:
+            texts = _texts(column)
+            self.without += sum(text in (None, "") for text in texts)
+            return pa.array([text == self.key for text in texts], pa.bool_())
+        instants = _instants(column, self.partitions.timezone)
+        self.without += instants.null_count
+        inside = pc.and_(pc.greater_equal(instants, self._first), pc.less(instants, self._end))
+        return pc.fill_null(inside, False)
+
+
+def check_has_text(type_: pa.DataType) -> None:
+    """Raises a ValueError for a column whose values are no partition keys."""
+    if pa.types.is_nested(type_) or _is_bytes(type_):
+        raise ValueError(f"it is of the type {type_}; partitions need plain values")
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_))
+
+
+def _is_dated(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(type_) or pa.types.is_date(type_))
+
+
+def _is_bytes(type_: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_)
+    )
+
+
+def _texts(column: pa.Array) -> list[str | None]:
+    """Values as a prompt shows them."""
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    texts = [None if value is None else str(value) for value in encoded.dictionary.to_pylist()]
+    return [None if at is None else texts[at] for at in encoded.indices.to_pylist()]
+
+
+def _instants(column: pa.Array, zone: str) -> pa.Array:
+    """Microseconds since 1970 in UTC; null for what is no date. Without a zone a value is in the partitions'."""
+    if _is_text(column.type):
+        read = {text: _instant(text, ZoneInfo(zone)) for text in column.unique().to_pylist()}
+        return pa.array([read[text] for text in column.to_pylist()], pa.int64())
+    if pa.types.is_date(column.type) or column.type.tz is None:
+        local = column.cast(pa.timestamp("us"), safe=False)
+        # An hour that comes twice counts as the first of the two, as in Dagster's keys.
+        column = pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="latest")
+    return column.cast(_INSTANT, safe=False).cast(pa.int64())
+
+
+def _instant(text: str | None, zone: ZoneInfo) -> int | None:
+    try:
+        found = datetime.fromisoformat(text.strip() if text else "")
+        return _microseconds(found if found.tzinfo is not None else found.replace(tzinfo=zone))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _microseconds(moment: datetime) -> int:
+    delta = moment.astimezone(UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (delta.days * 86_400 + delta.seconds) * _MICROSECONDS + delta.microseconds
+
+
+@dataclass(frozen=True)
+class PartitionKeys:
+    """What a column holds.
+
+    Attributes:
+        keys: its values, in the order in which they first come up.
+        unusable: for the first values that can be no key, why.
+    """
+
+    keys: list[str]
+    unusable: list[str]
+
+
+def partition_keys_of(dataset: Dataset, column: str, *, seconds: float | None = None) -> PartitionKeys:
+    """Every value of a column once, read as a stream. Null and empty text are no partitions.
+
+    Args:
+        seconds: give up after so long.
+
+    Errors:
+        DatasetError: there is no such column, it has more than MAX_KEYS values, or it takes too long.
+    """
+    dataset.check_column(column, "columns", field="partitions.column")
+    found: dict[str, str | None] = {}
+    end = time.monotonic() + seconds if seconds is not None else None
+    for texts in _text_slices(dataset, column):
+        for text in texts:
+            if text and text not in found:
+                found[text] = key_problem(text)
+        if len(found) > MAX_KEYS:
+            raise DatasetError(
+                f"{dataset.source}: partitions.column: {column!r} has more than {MAX_KEYS:,} values, too many for "
+                "partitions: name a column with fewer"
+            )
+        if end is not None and time.monotonic() > end:
+            raise DatasetError(
+                f"{dataset.source}: partitions.column: the values of {column!r} could not be read within "
+                f"{seconds:g} s: name the keys in `static`, or add them to Dagster by hand with `dynamic: true`"
+            )
+    unusable = [problem for problem in found.values() if problem is not None]
+    return PartitionKeys([text for text, problem in found.items() if problem is None], unusable[:_SHOWN])
+
+
+def rows_left_out(pipeline: Pipeline, count: int) -> str:
+    """What is to be said of rows that belong to no partition."""
+    assert pipeline.partitions is not None
+    what = "no date" if pipeline.partitions.is_time else "empty"
+    return (
+        f"Rows of the dataset that belong to no partition, and are asked in none: {count:,}. Their "
+        f"{pipeline.partitions.column!r} is null or {what}"
+    )
+
+
+def dataset_fingerprint(pipeline: Pipeline) -> str:
+    """Another text when the files of the dataset, or the column that makes its partitions, are others.
+
+    Errors:
+        DatasetError: there is no such file.
+    """
+    dataset, partitions = pipeline.config.dataset, pipeline.partitions
+    located = LocatedFiles(dataset.path or dataset.files or "", pipeline.project)
+    try:
+        return f"{partitions.column if partitions else None}:{located.fingerprint()}"
+    except DatasetError as error:
+        raise DatasetError(f"{pipeline.source}: dataset.{dataset.kind}: {error}") from None
+
+
+def _text_slices(dataset: Dataset, column: str) -> Iterator[Iterable[str | None]]:
+    for rows in dataset.rows([column]):
+        values: Any = rows.table.column(0)
+        yield dict.fromkeys(_texts(values))

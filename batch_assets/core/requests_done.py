@@ -1,0 +1,22 @@
+"""How many of a submission's requests have an outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile
+
+
+def requests_done(files: Iterable[RequestFile], batches: Iterable[Batch]) -> tuple[int, int]:
+    """Requests whose outcome the API has told, and all of them. It may tell of a batch only once that has ended.
+
+    Args:
+        files: request files; those that were set aside, refused or canceled do not count.
+        batches: theirs; those that are not open may be left out.
+    """
+    running = [batch for batch in batches if batch.state in ("open", "unreachable")]
+    processing = {batch.file_id: batch.count_map.get("processing", 0) for batch in running}
+    asked = [file for file in files if file.state in (*HOLDING, "collected")]
+    sent = [file for file in asked if file.state in ("submitted", "collected")]
+    done = sum(file.requests - processing.get(file.id, 0) for file in sent)
+    return done, sum(file.requests for file in asked)

@@ -1,0 +1,89 @@
+"""to submit = desired - answered - in flight - given up: how requests stand when a submission is built."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from batch_assets.core.asked import AskAgain, RequestsReport
+from batch_assets.core.config import Pipeline
+from batch_assets.core.digests import Digests, DigestSet
+from batch_assets.core.header_sets import MAX_HEADER_SETS
+from batch_assets.core.held import HeldRequests
+from batch_assets.core.ledger import submissions
+from batch_assets.core.refresh import fresh_after_for, refreshes_of
+from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, load_standing
+from batch_assets.core.root import Root
+
+
+class StandingOfPipeline:
+    """What is answered, given up or in flight of a pipeline's requests, and which were seen to be desired.
+
+    Attributes:
+        created_at: when it was read, by the ledger's clock.
+        fresh_after: of the submission that is built, where it is a refresh.
+        set_aside: request files that count as unsent: the submission takes their place.
+    """
+
+    def __init__(self, root: Root, pipeline: Pipeline, partition: str, again: AskAgain) -> None:
+        self._again, self._max_attempts = again, pipeline.config.retry.max_attempts
+        with root.ledger.read() as tx:
+            self.created_at = tx.now
+            self.set_aside = submissions.unsent(tx, pipeline.name, partition)
+            unsent = {file.id for file in self.set_aside}
+            held = [file for file in submissions.holding(tx, pipeline.name) if file.id not in unsent]
+            refreshes = refreshes_of(tx, pipeline.name)
+            self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
+        # In this order: what is collected in between is in both, never in neither.
+        self._held = HeldRequests(root, held)
+        self._standing = load_standing(root.storage, pipeline.name, refreshes, self.fresh_after)
+        self._desired = DigestSet()
+
+    @property
+    def waited_on(self) -> list[str]:
+        """Ids of other request files that hold what was desired."""
+        return self._held.waited_on
+
+    def choose(
+        self, digests: Digests, report: RequestsReport
+    ) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.intp]]:
+        """Finds those of some desired requests that are to be submitted, and counts all in the report.
+
+        Args:
+            digests: one or several for each request.
+
+        Returns:
+            The places of those to submit, the attempt of each, and the places of those beyond the limit.
+        """
+        distinct, first = np.unique(digests, return_index=True)
+        unseen = ~self._desired.contains(distinct)
+        distinct, first = distinct[unseen], first[unseen]
+        self._desired.add(distinct)
+        held = self._held.contains(distinct)
+        place, how, attempt = self._standing.of(distinct)
+        again = (how == CANCELED) | ((how == PASSING) & (attempt < self._max_attempts))
+        if self._again.retry_failed:
+            again = how != SUCCEEDED
+        wanted = ~held & ((place < 0) | again)
+        report.requests += len(distinct)
+        report.in_flight += int(held.sum())
+        report.reused += int((~held & ~wanted).sum())
+        chosen = np.flatnonzero(wanted)
+        chosen = chosen[np.argsort(first[chosen])]
+        room = self._room(len(chosen), report)
+        attempts = np.where(place < 0, 1, attempt + 1)[chosen[:room]]
+        return first[chosen[:room]], attempts, first[chosen[room:]]
+
+    def _room(self, wanted: int, report: RequestsReport) -> int:
+        """How many more requests the limit allows."""
+        limit = self._again.limit
+        room = wanted if limit is None else min(wanted, limit - report.written)
+        report.written += room
+        report.left_out += wanted - room
+        return room
+
+
+def kinds_of(attempts: NDArray[np.int32], header_sets: list[int] | None) -> NDArray[np.int32]:
+    """One number for both by which requests are told apart: attempt, and number of the header set."""
+    kinds = attempts * MAX_HEADER_SETS
+    return kinds if header_sets is None else kinds + np.array(header_sets, dtype=kinds.dtype)

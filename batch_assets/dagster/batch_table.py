@@ -1,0 +1,45 @@
+"""Batches one by one, as a Markdown table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from batch_assets.core.deadlines import UNCOLLECTED, results_end
+from batch_assets.core.ledger.batches import summary
+from batch_assets.core.ledger.records import Batch
+from batch_assets.dagster import markdown
+
+# Batches that are not collected come first; of a hundred the others are of little interest.
+_SHOWN = 50
+_COLUMNS = ["batch", "state", "requests", "counts", "created", "ends by", "results until"]
+
+
+def batch_table(found: list[Batch], now: float) -> dg.MarkdownMetadataValue:
+    """Id, state, counts and deadlines of batches: those that are not collected first, then the newest.
+
+    Times are UTC. `ends by` is when the API expires what is unanswered, for open batches; `results until` when it
+    drops the answers, for those that are not collected.
+    """
+    newest = sorted(found, key=lambda batch: (batch.state not in UNCOLLECTED, -(batch.created_at or now)))
+    rows = [_row(batch) for batch in newest[:_SHOWN]]
+    left = len(found) - len(rows)
+    return markdown.table(_COLUMNS, rows, note=f"… and {left:,} more batches." if left else "")
+
+
+def _row(batch: Batch) -> dict[str, str]:
+    is_open = batch.state in ("open", "unreachable")
+    return {
+        "batch": batch.id,
+        "state": batch.processing_status if batch.state == "open" else batch.state,
+        "requests": f"{batch.requests:,}",
+        "counts": summary(batch.count_map),
+        "created": _time(batch.created_at),
+        "ends by": _time(batch.expires_at) if is_open else "",
+        "results until": _time(results_end(batch)) if batch.state in UNCOLLECTED else "",
+    }
+
+
+def _time(seconds: float | None) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M") if seconds is not None else ""

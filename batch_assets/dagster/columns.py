@@ -1,0 +1,83 @@
+"""The columns of results as Dagster shows them: with descriptions, and before the first run already."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pyarrow as pa
+
+from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT
+from batch_assets.core.config import Pipeline
+
+# What docs/results.md says of each column.
+DESCRIPTIONS = {
+    "custom_id": (
+        "The id that was sent: the first row key in letters the API takes, and the digest of the request."
+    ),
+    "result_type": "`succeeded`, `errored`, `expired`, `canceled`, `rejected` (never sent) or `pending`.",
+    "response_text": "The text blocks of the answer, joined.",
+    "tool_calls": (
+        "Only where `params` has tools and none is forced: `id`, `name` and `input` (JSON) of every call."
+    ),
+    "stop_reason": "`end_turn`, `max_tokens`, `refusal`, `tool_use`, … as the API says it.",
+    "response_model": "The model that answered.",
+    "message_id": "The API's id of the message.",
+    "input_tokens": "Tokens of the prompt that were not cached.",
+    "output_tokens": "Tokens of the answer, thinking among them.",
+    "cache_creation_input_tokens": "Tokens written into the prompt cache.",
+    "cache_read_input_tokens": "Tokens read from the prompt cache.",
+    "cost_usd": "By the batch prices in `prices.yaml`; null for a model that is not in it.",
+    "shared_with": (
+        "Rows that ask the same share one request: the key of the first of them, null on that one itself."
+    ),
+    "error_type": (
+        "The API's error type; the reason of a rejected row; `invalid_output` for an answer that does not match."
+    ),
+    "error_message": "What was wrong, in words.",
+    "batch_id": "The batch that the response came from.",
+    "attempts": "How often the request was submitted; a refresh counts anew.",
+    "ended_at": "When that batch ended.",
+    "response_json": "The raw message: thinking, citations, server tools and everything else.",
+}
+_ALWAYS = dg.TableColumnConstraints(nullable=False)
+_KEY = dg.TableColumnConstraints(nullable=False, unique=True)
+
+
+def known_columns(pipeline: Pipeline) -> dg.TableSchema:
+    """The columns of results as far as they are known without the dataset."""
+    dataset = pipeline.config.dataset
+    carried = dataset.columns or []
+    names = list(carried.values()) if isinstance(carried, dict) else carried
+    key = dataset.key or dataset.default_key
+    first = [(name, dataset.types.get(name, "from the dataset")) for name in dict.fromkeys([key, *names])]
+    own = [*BEFORE_OUTPUT, *pipeline.answers.fields, *AFTER_OUTPUT]
+    return _table_schema(pipeline, [*first, *((field.name, _type_name(field.type)) for field in own)])
+
+
+def columns_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableSchema:
+    """The columns of a table of results that is there; the first is the row key."""
+    return _table_schema(pipeline, [(field.name, _type_name(field.type)) for field in schema])
+
+
+def _type_name(type_: pa.DataType) -> str:
+    """As Arrow prints it, but for enums: `dictionary<values=string, indices=int32, …>` tells nobody anything."""
+    if pa.types.is_dictionary(type_):
+        return f"enum of {type_.value_type}"
+    if pa.types.is_list(type_):
+        return f"list<{_type_name(type_.value_type)}>"
+    if pa.types.is_struct(type_):
+        return f"struct<{', '.join(f'{field.name}: {_type_name(field.type)}' for field in type_)}>"
+    return str(type_)
+
+
+def _table_schema(pipeline: Pipeline, columns: list[tuple[str, str]]) -> dg.TableSchema:
+    described = {**DESCRIPTIONS, **(pipeline.output.descriptions if pipeline.output else {})}
+    key = columns[0][0]
+    return dg.TableSchema(
+        [dg.TableColumn(name, type_, described.get(name), _constraints(name, key)) for name, type_ in columns]
+    )
+
+
+def _constraints(name: str, key: str) -> dg.TableColumnConstraints | None:
+    if name == key:
+        return _KEY
+    return _ALWAYS if name == "result_type" else None

@@ -1,0 +1,80 @@
+"""`<name>_partitions_sensor`: adds a partition for every new value of a pipeline's column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import dagster as dg
+
+from batch_assets.core.config import Pipeline
+from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.partition_config import PartitionsConfig
+from batch_assets.core.partitions import dataset_fingerprint, partition_keys_of
+from batch_assets.dagster.pipelines import pipelines_in
+
+_INTERVAL = 60
+# Dagster ends the evaluation of a sensor after 60 s.
+_SECONDS = 40.0
+_SHOWN = 5
+
+
+def build_message_batch_partitions_sensors(assets: Iterable[dg.AssetsDefinition]) -> list[dg.SensorDefinition]:
+    """A sensor `<name>_partitions_sensor` for every pipeline among assets whose partitions are the values of a
+    column of files. It adds new ones and starts no run: that is for a person, a schedule or a condition.
+
+    It looks at names, sizes and times of the files, and reads the column when one has changed. A query or an asset
+    is not watched: add the keys of those by hand or in a sensor of your own.
+
+    Args:
+        assets: as `build_message_batch_assets` returns them.
+    """
+    specs = (spec for asset in assets for spec in asset.specs)
+    return [
+        _sensor(found.pipeline, found.pipeline.config.partitions, found.partitions)
+        for found in pipelines_in(specs).values()
+        if found.pipeline.config.partitions is not None
+        and found.pipeline.config.partitions.by_value
+        and found.pipeline.config.dataset.kind in ("path", "files")
+        and isinstance(found.partitions, dg.DynamicPartitionsDefinition)
+    ]
+
+
+def _sensor(
+    pipeline: Pipeline, partitions: PartitionsConfig, definition: dg.DynamicPartitionsDefinition
+) -> dg.SensorDefinition:
+    column = partitions.column or ""
+
+    def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        try:
+            # Taken before the files are read: what is written meanwhile is seen at the next look.
+            fingerprint = dataset_fingerprint(pipeline)
+            if fingerprint == context.cursor:
+                return dg.SkipReason(f"No file of {pipeline.config.dataset.place} has changed.")
+            with Dataset(pipeline) as dataset:
+                found = partition_keys_of(dataset, column, seconds=_SECONDS)
+        except BatchAssetsError as error:
+            return dg.SkipReason(str(error))
+        known = set(context.instance.get_dynamic_partitions(definition.name or ""))
+        new = [key for key in found.keys if key not in known]
+        return dg.SensorResult(
+            skip_reason=_said(column, len(found.keys), new, found.unusable),
+            dynamic_partitions_requests=[definition.build_add_request(new)] if new else [],
+            cursor=fingerprint,
+        )
+
+    return dg.SensorDefinition(
+        name=f"{pipeline.name}_partitions_sensor",
+        evaluation_fn=look,
+        minimum_interval_seconds=_INTERVAL,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Adds a partition for every new value of {column} in {pipeline.config.dataset.place}.",
+    )
+
+
+def _said(column: str, count: int, new: list[str], unusable: list[str]) -> str:
+    words = f"The column {column} has {count:,} values"
+    if new:
+        more = f" and {len(new) - _SHOWN:,} more" if len(new) > _SHOWN else ""
+        words += f"; new partitions: {', '.join(new[:_SHOWN])}{more}"
+    return ". ".join([words, *(f"Left out: {problem}" for problem in unusable)])

@@ -1,0 +1,103 @@
+"""What a pipeline asks, as Markdown: its prompt and the other params, with the files they include."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jinja2
+import yaml
+
+from batch_assets.core.config import Pipeline
+from batch_assets.core.templates.pipeline_files import PipelineFiles
+from batch_assets.dagster.markdown import fenced
+
+_INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(['"])(?P<name>.+?)\1[^%]*%\}""")
+# Characters; a text of more is cut, and says so.
+_TEXT, _VALUE, _PARAMS = 4000, 1000, 6000
+
+
+def prompt_as_markdown(pipeline: Pipeline) -> str:
+    """The system prompt as text, then the other params as YAML, then the files that these include."""
+    params = dict(pipeline.config.params)
+    files = _Files(pipeline)
+    parts = [f"Declared in `{pipeline.source}`."]
+    system = params.get("system")
+    if isinstance(system, str):
+        del params["system"]
+        parts += ["**System prompt**", _block(files.expanded(system), "markdown", _TEXT)]
+    cut = yaml.dump(_short(params), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    parts += ["**Params**", _block(cut, "yaml", _PARAMS)]
+    for name in dict.fromkeys(name for value in _strings(params) for name in _included(value)):
+        if text := files.text(name):
+            parts += [f"**File `{name}`**", _block(text, "markdown", _TEXT)]
+    return "\n\n".join(parts)
+
+
+class _Files:
+    """The files beside the pipeline file, as its templates include them."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._environment = jinja2.Environment(loader=PipelineFiles(pipeline.folder))
+
+    def text(self, name: str, within: tuple[str, ...] = ()) -> str | None:
+        """A file with what it includes in its place; None for one that is not there or includes itself."""
+        loader = self._environment.loader
+        if loader is None or name in within:
+            return None
+        try:
+            source = loader.get_source(self._environment, name)[0]
+        except jinja2.TemplateError:
+            return None  # an include that may be missing
+        return self.expanded(source.rstrip("\n"), (*within, name))
+
+    def expanded(self, template: str, within: tuple[str, ...] = ()) -> str:
+        """A template with the text of files in the place of their includes."""
+
+        def text_of(found: re.Match[str]) -> str:
+            text = self.text(found["name"], within)
+            return found[0] if text is None else text
+
+        return _INCLUDE.sub(text_of, template)
+
+
+def _block(text: str, language: str, most: int) -> str:
+    if len(text) <= most:
+        return fenced(text, language)
+    return f"{fenced(text[:most], language)}\n\n*… and {len(text) - most:,} more characters.*"
+
+
+def _short(value: Any) -> Any:
+    """Params with their long strings cut: a document may stand in them."""
+    if isinstance(value, dict):
+        return {name: _short(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_short(inner) for inner in value]
+    if isinstance(value, str) and len(value) > _VALUE:
+        return f"{value[:_VALUE]}… and {len(value) - _VALUE:,} more characters"
+    return value
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
+
+
+def _included(text: str) -> Iterator[str]:
+    return (found["name"] for found in _INCLUDE.finditer(text))
+
+
+class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
+    """Writes text of several lines as a block, the way people do."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)

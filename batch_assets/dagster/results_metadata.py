@@ -1,0 +1,118 @@
+"""What a materialization of `<name>/results`, or an observation before it, says of the table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from batch_assets.core.chain import CollectedResults
+from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
+from batch_assets.core.ledger.records import Submission
+from batch_assets.core.prices import default_prices
+from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.root import Root
+from batch_assets.dagster import keys, markdown
+from batch_assets.dagster.console import console_link
+from batch_assets.dagster.partitions import row_count_key
+
+_KINDS = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
+_ERRORS_SHOWN = 20
+
+
+def results_metadata(root: Root, done: CollectedResults, report: ResultsReport, partition: str) -> dict[str, Any]:
+    """Numbers are numbers, so that Dagster plots them; what is not known is left out, and never 0."""
+    with root.ledger.read() as tx:
+        submission = submissions.by_id(tx, report.submission_id)
+        own = own_batches(tx, report.submission_id)
+    metadata: dict[str, Any] = {
+        keys.SUBMISSION_ID: report.submission_id,
+        row_count_key(partition): report.rows,
+        **{keys.count_key(kind): report.counts[kind] for kind in _KINDS},
+        **_requests(submission, report, own),
+        **_tokens(report),
+        keys.INVALID_OUTPUTS: report.invalid_outputs,
+        **_cost(report, own),
+        **_seconds(own),
+        keys.URI: report.uri,
+        keys.TABLE: dg.MetadataValue.path(report.uri),
+        **console_link(root.settings, own.ids),
+    }
+    if report.left_out:
+        metadata[keys.LEFT_OUT] = report.left_out
+    if report.kept:
+        metadata[keys.KEPT] = report.kept
+    if report.refused:
+        metadata[keys.REFUSED_ANSWERS] = report.refused
+    if report.truncated:
+        metadata[keys.TRUNCATED_ANSWERS] = report.truncated
+    if report.tally.errors:
+        metadata[keys.ERRORS] = _errors(report)
+    if done.problems:
+        metadata[keys.PROBLEMS] = dg.MetadataValue.json(done.problems)
+    return metadata
+
+
+def cost_unknown(report: ResultsReport) -> str | None:
+    """Why the table's cost is not known; None when it is."""
+    if report.cost_usd is not None:
+        return None
+    models = ", ".join(sorted(report.unpriced_models)) or "an answer that names no model"
+    return f"The cost is not known: no price for {models}."
+
+
+def _requests(submission: Submission, report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
+    counted = report.tally.requests
+    new = sum(count for batch_id, count in counted.items() if batch_id in own.ids)
+    found = {
+        keys.REQUESTS: submission.requests,
+        keys.NEW: new,
+        keys.REUSED: counted.total() - new,
+        keys.BYTES: own.bytes,
+    }
+    return found | ({keys.ATTEMPTS: max(report.tally.attempts)} if report.tally.attempts else {})
+
+
+def _tokens(report: ResultsReport) -> dict[str, int]:
+    return {
+        keys.INPUT_TOKENS: report.input_tokens,
+        keys.OUTPUT_TOKENS: report.output_tokens,
+        keys.CACHE_CREATION_INPUT_TOKENS: report.tally.cache_creation_input_tokens,
+        keys.CACHE_READ_INPUT_TOKENS: report.tally.cache_read_input_tokens,
+    }
+
+
+def _cost(report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
+    answered = set(report.tally.requests)
+    found: dict[str, float | None] = {
+        keys.COST_USD: report.cost_usd,
+        keys.NEW_COST_USD: report.tally.cost_of(answered & own.ids),
+        keys.REUSED_COST_USD: report.tally.cost_of(answered - own.ids),
+    }
+    if report.cost_usd is not None:
+        found[keys.LIVE_COST_USD] = report.cost_usd / default_prices().batch_multiplier
+    known = {key: value for key, value in found.items() if value is not None}
+    why = cost_unknown(report)
+    return known | ({keys.COST_UNKNOWN: why} if why else {})
+
+
+def _seconds(own: OwnBatches) -> dict[str, float]:
+    found = {
+        keys.QUEUE_SECONDS: own.queue,
+        keys.PROCESSING_SECONDS: own.processing,
+        keys.COLLECTION_SECONDS: own.collection,
+    }
+    return {key: round(seconds, 3) for key, seconds in found.items() if seconds is not None}
+
+
+def _errors(report: ResultsReport) -> dg.MarkdownMetadataValue:
+    """Rows by what went wrong, the commonest first."""
+    common = report.tally.errors.most_common()
+    rows = [
+        {"result_type": kind, "error_type": error, "rows": f"{count:,}"}
+        for (kind, error), count in common[:_ERRORS_SHOWN]
+    ]
+    left = sum(count for _, count in common[_ERRORS_SHOWN:])
+    note = f"… and {left:,} more rows with other errors." if left else ""
+    return markdown.table(["result_type", "error_type", "rows"], rows, note=note)

@@ -1,0 +1,108 @@
+"""What a new pipeline needs to know of a dataset: which column names a row, and which holds the text."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pyarrow as pa
+from jinja2.defaults import DEFAULT_NAMESPACE
+
+from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.load import load_pipeline
+
+# Rows that are looked at. A key that is not unique behind them is said by the first run.
+_ROWS = 100_000
+# Names that mean something else in a template.
+_TAKEN = re.compile("and|or|not|in|is|if|else|elif|for|none|true|false|None|True|False|loop|row|load|self")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a new pipeline reads.
+
+    Attributes:
+        key: the row key; None to count rows.
+        text: what it asks about.
+    """
+
+    key: str | None
+    text: str
+
+    @property
+    def expression(self) -> str:
+        """How a template reads the text."""
+        plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.text) and not _TAKEN.fullmatch(self.text)
+        return self.text if plain and self.text not in DEFAULT_NAMESPACE else f"row[{self.text!r}]"
+
+
+def located(dataset: str, project: Path) -> str:
+    """A dataset as a pipeline file names it: from the project's folder where it lies within, else absolute."""
+    if "://" in dataset:
+        return dataset
+    path = Path(dataset)
+    if not path.is_absolute() and not (project / path).exists() and path.exists():
+        path = path.resolve()
+    if path.is_absolute() and path.is_relative_to(project.resolve()):
+        path = path.relative_to(project.resolve())
+    return path.as_posix()
+
+
+def columns_of(dataset: str, project: Path) -> Columns:
+    """Reads the dataset's first rows and chooses.
+
+    Errors:
+        ClickException: it cannot be read, or has no column to ask about.
+    """
+    attributes = {"name": "new", "dataset": {"path": dataset}, "params": _ANY}
+    try:
+        pipeline = load_pipeline(attributes, folder=project, source="--dataset")
+        with Dataset(pipeline) as opened:
+            names = opened.schema.names
+            table = _first_rows(opened, names)
+    except BatchAssetsError as error:
+        raise click.ClickException(str(error)) from None
+    if not names:
+        raise click.ClickException(f"--dataset: {dataset} has no columns")
+    key = _key(table)
+    return Columns(key, _text(table, [name for name in names if name != key] or names))
+
+
+_ANY: dict[str, Any] = {"model": "any", "max_tokens": 1, "messages": [{"role": "user", "content": "any"}]}
+
+
+def _first_rows(opened: Dataset, names: list[str]) -> pa.Table:
+    batches, count = [], 0
+    for rows in opened.rows(names):
+        batches.append(rows.table)
+        count += len(rows.table)
+        if count >= _ROWS:
+            break
+    return pa.Table.from_batches(batches, opened.schema)
+
+
+def _key(table: pa.Table) -> str | None:
+    """A column of ids by its name, else the first; None where it does not name every row."""
+    ids = [name for name in table.column_names if name.lower() == "id"]
+    ids += [name for name in table.column_names if re.search(r"(_id|[a-z]I[dD]|[ -]id)$", name, re.ASCII)]
+    for name in [*ids, table.column_names[0]]:
+        column = table[name]
+        if pa.types.is_nested(column.type) or column.null_count:
+            continue
+        if len(column.unique()) == len(column):
+            return str(name)
+    return None
+
+
+def _text(table: pa.Table, names: list[str]) -> str:
+    """The column of texts that are the longest on average, else the first one."""
+    texts = [name for name in names if pa.types.is_string(table[name].type)]
+    texts += [name for name in names if pa.types.is_large_string(table[name].type)]
+    if not texts:
+        return names[0]
+    lengths = {name: pa.compute.mean(pa.compute.utf8_length(table[name])).as_py() or 0.0 for name in texts}
+    return max(texts, key=lengths.__getitem__)

@@ -1,0 +1,26 @@
+"""Messages about a pipeline that no sensor watches."""
+
+from __future__ import annotations
+
+from tests.receivers import receiver
+
+from .support import Project
+
+
+def test_run_tells_what_is_to_be_told_at_its_end(project: Project) -> None:
+    webhook = {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}
+    project.add_pipeline("asked", ["one", "two"], notify=[{"webhook": webhook}])
+    with receiver() as hook:
+        env = {"HOOK_URL": hook.url, "HOOK_SECRET": "any"}
+        hook.answers = [(503, b"")]
+        first = project.run("run", "asked", env=env)
+        assert (first.returncode, first.stderr) == (0, "")
+        said = "asked: the message `complete` to webhook HOOK_URL waits: HTTP 503, next try in 1 min"
+        assert said in first.stdout
+        again = project.run("run", "asked", env=env)
+        assert (again.returncode, again.stderr) == (0, "")
+    # The second run's submission took the first one's place, and has a message of its own.
+    assert [(message.json["event"], message.json["counts"]) for message in hook.received] == [
+        ("complete", {"succeeded": 2})
+    ] * 2
+    assert len({message.json["submission"] for message in hook.received}) == 2

@@ -1,0 +1,105 @@
+"""`batch-assets run` with --refresh and --limit: the cost first, and an end that is none of the rows' fault."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+
+import pandas as pd
+import pytest
+
+from .support import BATCHES, Project
+
+CREATE = {"method": "POST", "path": BATCHES}
+# What a shell on a terminal is to the command: its standard input.
+ON_TERMINAL = """
+import os, sys
+os.dup2(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY), 0)
+sys.stdin = os.fdopen(0, closefd=False)
+from batch_assets.cli import main
+main(sys.argv[2:])
+"""
+
+
+def answer(project: Project, said: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command with a person at its terminal who types this."""
+    ours, theirs = pty.openpty()
+    try:
+        os.write(ours, said.encode() + b"\n")
+        return project.run_python("-c", ON_TERMINAL, os.ttyname(theirs), *arguments)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def results(project: Project) -> pd.DataFrame:
+    table: pd.DataFrame = pd.read_parquet(project.folder / "data" / "emulated" / "asked" / "results")
+    return table
+
+
+def test_the_cost_is_said_and_nobody_spends_it_unasked(project: Project) -> None:
+    project.add_pipeline("asked", ["one", "two", "three"])
+    assert project.run("run", "asked").returncode == 0
+
+    nobody = project.run("run", "asked", "--refresh")
+    assert nobody.returncode == 1
+    assert "refresh: 3 requests, less than $0.0001" in nobody.stdout
+    assert "nothing was sent" in nobody.stderr and "--yes" in nobody.stderr
+    no = answer(project, "n", "run", "asked", "--refresh")
+    assert (no.returncode, len(project.accepted())) == (1, 1)
+    assert "Ask again? [y/N]" in no.stdout
+
+    yes = answer(project, "y", "run", "asked", "--refresh")
+    assert yes.returncode == 0, yes.stderr
+    assert project.run("run", "asked", "--refresh", "--yes").returncode == 0
+    assert [batch["requests"] for batch in project.accepted()] == [3, 3, 3]
+    assert set(results(project)["batch_id"]) == {project.accepted()[2]["id"]}
+
+
+def test_rows_whose_refresh_fails_are_told(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two"])
+    project.run("run", "asked")
+    project.emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
+    done = project.run("run", "asked", "--refresh", "--yes")
+    assert done.returncode == 0, done.stderr
+    assert "kept" in done.stdout and "older answers" in done.stdout
+    assert set(results(project)["result_type"]) == {"succeeded"}
+
+
+def test_a_limit_ends_with_a_sentence(project: Project) -> None:
+    project.add_pipeline("asked", [f"text {number}" for number in range(5)])
+    first = project.run("run", "asked", "--limit", "2")
+    assert first.returncode == 0, first.stderr
+    assert "3 left out by the limit" in first.stdout
+    assert first.stdout.rstrip().endswith("2 of 5 asked; run without --limit for the rest")
+    assert list(results(project)["result_type"]) == ["succeeded"] * 2 + ["pending"] * 3
+    assert "3 requests left out by a limit" in project.run("status", "asked").stdout
+    rest = project.run("run", "asked")
+    assert rest.returncode == 0, rest.stderr
+    assert "asked;" not in rest.stdout
+    assert [batch["requests"] for batch in project.accepted()] == [2, 3]
+
+
+def test_failures_within_the_limit_count(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two", "three"])
+    project.emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
+    assert project.run("run", "asked", "--limit", "1").returncode == 3
+
+
+def test_a_limited_run_that_was_refused_is_stuck_all_the_same(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two", "three"])
+    project.emulator.faults([{"match": CREATE, "action": {"status": 400}}])
+    done = project.run("run", "asked", "--limit", "1")
+    assert done.returncode == 1
+    assert "the API refused" in done.stderr
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "many"])
+def test_a_limit_is_a_number_of_requests(bare_project: Project, limit: str) -> None:
+    done = bare_project.run("run", "asked", "--limit", limit)
+    assert done.returncode == 2
+    assert "--limit" in done.stderr

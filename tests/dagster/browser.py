@@ -1,0 +1,58 @@
+"""A real browser for the UI: the system's Chromium, driven by Playwright."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+WIDE = {"width": 1500, "height": 900}
+TALL = {"width": 1500, "height": 2200}
+
+
+def find_chromium() -> str | None:
+    """The path of the system's Chromium or Chrome."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name)) is not None), None)
+
+
+@contextmanager
+def open_page(patience: float) -> Iterator[Any]:
+    """A page of a browser of its own.
+
+    Args:
+        patience: seconds that it waits for what is asked of it.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=_ARGUMENTS)
+        try:
+            page = browser.new_page(viewport=WIDE)
+            page.set_default_timeout(patience * 1000)
+            yield page
+        finally:
+            browser.close()
+
+
+def shoot(page: Any, path: Path, clip: dict[str, int] | None = None) -> None:
+    """A picture of the page as a PNG with something on it: an empty one has a few kilobytes.
+
+    Args:
+        clip: x, y, width and height of the part that is wanted.
+    """
+    page.wait_for_timeout(500)  # charts and graphs move into place
+    page.screenshot(path=str(path), **({"clip": clip} if clip else {}))
+    image = path.read_bytes()
+    assert image[:8] == b"\x89PNG\r\n\x1a\n"
+    assert len(image) > 20_000, f"{path.name}: {len(image)} bytes"

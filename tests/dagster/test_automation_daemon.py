@@ -1,0 +1,201 @@
+"""One deployment whose runs are started by a schedule, by files, by conditions and over HTTP, as documented."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from browser import find_chromium, open_page
+from dagster_deployment import Deployment
+
+from batch_assets.emulator import Emulator
+from tests.documentation import blocks
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 300.0  # seconds; each run is a process that imports Dagster, on a machine that does much else
+DEFINITIONS = """
+from pathlib import Path
+
+import dagster as dg
+
+
+@dg.definitions
+def defs():
+    found = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    conditions = dg.AutomationConditionSensorDefinition(
+        "default_automation_condition_sensor",
+        target=dg.AssetSelection.all(),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=5,
+    )
+    return dg.Definitions.merge(found, dg.Definitions(sensors=[conditions], executor=dg.in_process_executor))
+"""
+DOWNSTREAM = """
+import dagster as dg
+
+eager = dg.AutomationCondition.eager()
+
+
+@dg.asset(deps=[dg.AssetKey(["half_rejected", "results"])], automation_condition=eager)
+def eager_report() -> None: ...
+
+
+@dg.asset(
+    deps=[dg.AssetKey(["half_rejected", "results"])],
+    automation_condition=eager & dg.AutomationCondition.all_deps_blocking_checks_passed(),
+)
+def guarded_report() -> None: ...
+
+"""
+_SCHEDULE = (
+    "query($selector: ScheduleSelector!) {scheduleOrError(scheduleSelector: $selector) {... on Schedule {id}}}"
+)
+_STOP = """mutation($id: String!) {stopRunningSchedule(id: $id) {
+  ... on ScheduleStateResult {scheduleState {status}} ... on PythonError {message}
+}}"""
+PIPELINE = """
+type: batch_assets.MessageBatchComponent
+attributes:
+  name: {name}
+  dataset: {{path: {path}, key: id}}
+  params: {{model: claude-haiku-5-5, max_tokens: 50, messages: [{{role: user, content: "{{{{ text }}}}"}}]}}
+"""
+
+
+def write_project(folder: Path) -> None:
+    """A project as the documentation has it, with a pipeline for each way to start one."""
+    package = folder / "automated"
+    for name, path, fields in (
+        ("review_triage", "reviews.csv", ""),
+        ("half_rejected", "half.csv", '  schedule: "* * * * *"\n'),
+        ("incoming", "incoming/{partition}.csv", "  watch: true\n  partitions: {dynamic: true}\n"),
+    ):
+        (package / "defs" / name).mkdir(parents=True)
+        text = PIPELINE.format(name=name, path=f'"{path}"') + fields
+        (package / "defs" / name / "defs.yaml").write_text(text)
+    (package / "__init__.py").touch()
+    (package / "definitions.py").write_text(DEFINITIONS)
+    (package / "defs" / "downstream.py").write_text(DOWNSTREAM)
+    (folder / "reviews.csv").write_text("id,text\n1,good\n2,bad\n")
+    (folder / "half.csv").write_text('id,text\n1,good\n2,""\n')
+    (folder / "pyproject.toml").write_text(
+        '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "automated"\n'
+        'code_location_name = "batch_assets"\n'
+    )
+    (folder / "workspace.yaml").write_text(
+        "load_from: [{python_module: {module_name: automated.definitions, location_name: batch_assets}}]\n"
+    )
+    shutil.copy(REPOSITORY / "dagster.yaml", folder)
+
+
+@pytest.fixture(scope="module")
+def automated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    folder = tmp_path_factory.mktemp("automated")
+    write_project(folder)
+    home = tmp_path_factory.mktemp("automated_home")
+    with Emulator() as running, Deployment(folder, home, running.url) as deployed:
+        yield deployed
+
+
+def documented(language: str, part: str) -> str:
+    (found,) = [
+        block.text
+        for block in blocks(language)
+        if block.place.startswith("docs/automation.md") and part in block.text
+    ]
+    return found
+
+
+def run(deployment: Deployment, folder: Path, command: list[str], text: str) -> str:
+    """Runs what the page shows, against this deployment."""
+    text = text.replace("http://127.0.0.1:3000", deployment.url)
+    text = text.replace("port_number=3000", f"port_number={deployment.port}")
+    done = subprocess.run(
+        [*command, text],
+        cwd=folder,
+        env={**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def materialized(deployment: Deployment, *key: str) -> list[dict[str, Any]]:
+    return deployment.events("Materializations", *key)
+
+
+def judgement(deployment: Deployment) -> str | None:
+    return deployment.checks("half_rejected", "results").get("failed_rows_are_few")
+
+
+def stop(deployment: Deployment, schedule: str) -> None:
+    """As a click in the UI: it ran once, and stays off although its pipeline's file has it on."""
+    selector = {
+        "repositoryName": "__repository__",
+        "repositoryLocationName": "batch_assets",
+        "scheduleName": schedule,
+    }
+    found = deployment.query(_SCHEDULE, selector=selector)["scheduleOrError"]
+    stopped = deployment.query(_STOP, id=found["id"])["stopRunningSchedule"]
+    assert stopped["scheduleState"]["status"] == "STOPPED"
+
+
+@pytest.mark.timeout(900)
+def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) -> None:
+    folder = automated.project
+    # A file that arrives while the daemon runs, and is moved into place by a careful program.
+    (folder / "incoming").mkdir()
+    (folder / "incoming" / "2026-01-31.csv").write_text("id,text\n1,new\n")
+    # From outside, by curl and by the client; the third way waits for the results.
+    (tmp_path / "launch.json").write_text(documented("json", "launchRun"))
+    answer = run(automated, tmp_path, ["bash", "-ec"], documented("sh", "curl"))
+    assert '"__typename":"LaunchRunSuccess"' in answer.replace(" ", ""), answer
+    run(automated, tmp_path, [sys.executable, "-c"], documented("python", "DagsterGraphQLClient"))
+    run(automated, tmp_path, [sys.executable, "-c"], documented("python", "urllib"))
+    assert set(pd.read_parquet(automated.root / "review_triage" / "results")["result_type"]) == {"succeeded"}
+
+    # The file's partition was found, added and run.
+    automated.wait(lambda: materialized(automated, "incoming", "results"), PATIENCE)
+    (table,) = (automated.root / "incoming" / "results").iterdir()
+    assert table.name == "partition=2026-01-31"
+
+    # The schedule ran the pipeline whose table fails its check: what is guarded did not run, the other did.
+    automated.wait(lambda: materialized(automated, "half_rejected", "requests"), PATIENCE)
+    stop(automated, "half_rejected_schedule")
+    automated.wait(lambda: materialized(automated, "eager_report"), PATIENCE)
+    # A second tick before the stop may have begun to check anew.
+    judged = automated.wait(
+        lambda: judgement(automated) not in (None, "IN_PROGRESS") and judgement(automated), PATIENCE
+    )
+    assert judged == "FAILED"
+    assert "half_rejected_schedule" in {
+        tag["value"]
+        for found in automated.runs()
+        for tag in found["tags"]
+        if tag["key"] == "dagster/schedule_name"
+    }
+    assert materialized(automated, "guarded_report") == []
+
+
+@pytest.mark.timeout(600)
+def test_a_failed_check_says_why_in_the_browser(automated: Deployment) -> None:
+    if find_chromium() is None:
+        pytest.skip("NO BROWSER: install chromium to run the test that clicks through the UI")
+    pytest.importorskip("playwright.sync_api", reason="NO BROWSER: playwright is not installed")
+    if judgement(automated) is None:
+        automated.launch(*([["half_rejected", stage] for stage in ("requests", "batches", "results")]))
+    automated.wait(lambda: judgement(automated) == "FAILED", PATIENCE)
+    with open_page(PATIENCE) as page:
+        page.goto(f"{automated.url}/assets/half_rejected/results?view=checks")
+        page.get_by_text("failed_rows_are_few").first.click()
+        page.get_by_text("1 of 2 rows failed (50.00%; max_failed is 1.00%): 1 rejected").first.wait_for()
+        assert "blocking asset check" in page.inner_text("body")

@@ -1,0 +1,145 @@
+"""What docs/customizing.md shows, as it stands there: it loads, runs, and does what the page says."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from batch_assets.cli.headless import run_pipeline
+from batch_assets.cli.progress import make_console, watching
+from batch_assets.core.asked import AskAgain
+from batch_assets.core.errors import ConfigError
+from batch_assets.core.root import Root
+from batch_assets.dagster.partitions import partitions_definition
+from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.emulator import Emulator
+
+PAGE = (Path(__file__).parents[2] / "docs" / "customizing.md").read_text("utf-8")
+MODULE, IN_PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+MOODS, TWO = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+ROWS = """\
+id,text,language,tier,consent
+1,<mood>good</mood><score>7</score>,en,gold,yes
+2,<mood>bad</mood>,en,silver,yes
+3,nothing to see,en,silver,yes
+4,Ich habe nichts erlaubt,de,gold,no
+"""
+
+
+class MyProject:
+    """The project that the page speaks of."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.write("pyproject.toml", '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\n')
+        with (folder / "pyproject.toml").open("a") as file:
+            file.write('root_module = "my_project"\n')
+        self.write("my_project/__init__.py", "")
+        self.write("my_project/moods.py", MODULE)
+        self.write("data/moods.csv", ROWS)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def load(self, pipelines: str) -> dg.Definitions:
+        self.write("my_project/defs/first/defs.yaml", pipelines)
+        return dg.load_from_defs_folder(path_within_project=self.folder / "my_project")
+
+
+@pytest.fixture
+def my_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MyProject]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield MyProject(tmp_path)
+    for name in [name for name in sys.modules if name.split(".")[0] == "my_project"]:
+        del sys.modules[name]
+
+
+def _assets(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
+    return [asset for asset in definitions.assets or [] if isinstance(asset, dg.AssetsDefinition)]
+
+
+def _results(tmp_path: Path, name: str) -> pd.DataFrame:
+    found: pd.DataFrame = pd.read_parquet(tmp_path / "root" / name / "results").set_index("id")
+    return found
+
+
+def test_the_subclass_runs_in_dagster_and_on_the_command_line(
+    my_project: MyProject, emulator: Emulator, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    emulator.settings(latency=0.0)
+    definitions = my_project.load(MOODS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", dg.BetaWarning)
+        warnings.simplefilter("error", dg.PreviewWarning)
+        assert dg.materialize(_assets(definitions), instance=instance).success
+    specs = {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+    assert set(specs) == {f"moods/review_moods/{stage}" for stage in ("requests", "batches", "results")}
+    assert {tuple(spec.owners) for spec in specs.values()} == {("team:reviews",)}
+    described = {column.name: column for column in specs["moods/review_moods/results"].metadata[
+        "dagster/column_schema"
+    ].columns}  # fmt: skip
+    assert (described["mood"].type, described["mood"].description) == ("string", "good or bad")
+    table = _results(tmp_path, "review_moods")
+    assert table["mood"].fillna("").tolist() == ["good", "bad", "", ""]
+    assert table["score"].fillna(-1).tolist() == [7, -1, -1, -1]
+    assert table.loc[3, "error_message"] == "parse_message: there is no mood in the answer"
+    assert table.loc[4, ["result_type", "error_type", "error_message"]].tolist() == [
+        "rejected", "render_request", "the customer did not agree",
+    ]  # fmt: skip
+    assert table["response_model"].tolist()[:3] == ["claude-opus-5-5", "claude-haiku-5-5", "claude-haiku-5-5"]
+    # The command line makes the same requests of the same rows, so nothing is left to ask.
+    sent = len(emulator.log())
+    pipeline = pipelines_in(specs.values())["review_moods"].pipeline
+    with Root.from_env() as root, watching(make_console()) as watcher:
+        results = run_pipeline(root, pipeline, "", watcher, again=AskAgain())
+    assert (results.final, results.invalid_outputs, len(emulator.log())) == (True, 1, sent)
+    assert _results(tmp_path, "review_moods")["mood"].fillna("").tolist() == ["good", "bad", "", ""]
+
+
+def test_a_pipeline_in_python_has_the_same_hooks(
+    my_project: MyProject, emulator: Emulator, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    emulator.settings(latency=0.0)
+    my_project.write("first_words.py", IN_PYTHON)
+    import first_words  # type: ignore[import-not-found]
+
+    sys.modules.pop("first_words")
+    assert dg.materialize(first_words.assets, instance=instance).success
+    table = _results(tmp_path, "first_words")
+    assert table["result_type"].tolist() == ["succeeded"] * 3 + ["rejected"]
+    assert [word.split()[0] for word in table["response_text"][:3]] == table["word"][:3].tolist()
+    assert first_words.defs.resolve_job_def("first_words_refresh")
+
+
+def test_a_subclass_without_columns_is_told_so(my_project: MyProject) -> None:
+    my_project.write("my_project/moods.py", MODULE.replace("output_columns", "_columns"))
+    with pytest.raises(Exception) as caught:  # Dagster wraps it in errors of its own
+        my_project.load(MOODS)
+    error: BaseException | None = caught.value
+    while error is not None and not isinstance(error, ConfigError):
+        error = error.__cause__ or error.__context__
+    assert "my_project/defs/first/defs.yaml: parse_message: nothing says what columns it makes" in str(error)
+
+
+def test_two_pipelines_in_one_file_have_their_own_partitions_and_one_sensor(my_project: MyProject) -> None:
+    loaded = my_project.load(TWO)
+    found = pipelines_in(loaded.resolve_all_asset_specs())
+    assert set(found) == {"reviews_by_day", "reviews_by_language"}
+    assert found["reviews_by_day"].partitions == dg.DailyPartitionsDefinition("2026-01-01")
+    assert found["reviews_by_language"].partitions == dg.StaticPartitionsDefinition(["de", "en"])
+    assert partitions_definition(found["reviews_by_day"].pipeline) == found["reviews_by_day"].partitions
+    sensors = [sensor.name for sensor in loaded.get_repository_def().sensor_defs]
+    assert sensors.count("message_batches_sensor") == 1
+    schedules = {schedule.name: schedule.cron_schedule for schedule in loaded.get_repository_def().schedule_defs}
+    assert schedules == {"reviews_by_day_schedule": "0 2 * * *", "reviews_by_language_schedule": "0 6 * * 1"}
+    jobs = {job.name for job in loaded.get_repository_def().get_all_jobs()}
+    assert {"reviews_by_day_refresh", "reviews_by_language_refresh"} <= jobs

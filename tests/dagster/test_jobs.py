@@ -1,0 +1,195 @@
+"""The jobs that ask again, and the limit of the Launchpad, run by Dagster in this process."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+from sqlalchemy import text
+
+from batch_assets import build_message_batch_jobs, build_message_batch_sensor
+from batch_assets.core.root import Root
+from batch_assets.emulator import Emulator
+
+MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+CREATE = {"method": "POST", "path": "/v1/messages/batches"}
+
+
+def definitions(assets: list[dg.AssetsDefinition]) -> dg.Definitions:
+    return dg.Definitions(
+        assets=assets,
+        jobs=build_message_batch_jobs(assets),
+        sensors=[build_message_batch_sensor()],
+        executor=dg.in_process_executor,
+    )
+
+
+def run_job(
+    found: dg.Definitions, instance: dg.DagsterInstance, name: str, *, partition: str | None = None, **config: Any
+) -> dg.ExecuteInProcessResult:
+    """Launches a job as it is, or with another config of requests."""
+    run_config = {"ops": {"greetings__requests": {"config": config}}} if config else None
+    return found.resolve_job_def(name).execute_in_process(
+        instance=instance, run_config=run_config, partition_key=partition
+    )
+
+
+def materialize(
+    assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance, *, partition: str | None = None, **config: Any
+) -> dg.ExecuteInProcessResult:
+    run_config = {"ops": {"greetings__requests": {"config": config}}}
+    return dg.materialize(assets, instance=instance, run_config=run_config, partition_key=partition)
+
+
+def tick(found: dg.Definitions, instance: dg.DagsterInstance) -> Any:
+    with Root.from_env() as root, root.ledger.write() as tx:
+        tx.execute(text("update batch set next_poll_at = 0"))
+    with dg.build_sensor_context(instance=instance, repository_def=found.get_repository_def()) as context:
+        return build_message_batch_sensor().evaluate_tick(context)
+
+
+def run_what_the_sensor_asks(
+    found: dg.Definitions, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance
+) -> dg.ExecuteInProcessResult:
+    (request,) = tick(found, instance).run_requests
+    return dg.materialize(
+        assets,
+        selection=request.asset_selection,
+        instance=instance,
+        tags=request.tags,
+        partition_key=request.partition_key,
+    )
+
+
+def stages(result: dg.ExecuteInProcessResult) -> list[str]:
+    """The stages that were materialized."""
+    found = [event.asset_key for event in result.get_asset_materialization_events()]
+    return [key.path[-1] for key in found if key is not None]
+
+
+def metadata(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, Any]:
+    """Of the stage's observation."""
+    (event,) = [
+        event.asset_observation_data.asset_observation
+        for event in result.get_asset_observation_events()
+        if event.asset_key is not None and event.asset_key.path[-1] == stage
+    ]
+    return {key: value.value for key, value in event.metadata.items()}
+
+
+def table(tmp_path: Path) -> pd.DataFrame:
+    return pd.read_parquet(tmp_path / "root" / "greetings" / "results")
+
+
+def test_a_refresh_says_its_cost_first_and_is_sent_when_it_is_confirmed(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(latency=0.0)
+    assets = make_assets()
+    found = definitions(assets)
+    assert stages(materialize(assets, instance)) == ["requests", "batches", "results"]
+    paid = table(tmp_path)["cost_usd"].sum()
+
+    said = run_job(found, instance, "greetings_refresh")
+    assert said.success
+    assert stages(said) == []
+    known = metadata(said, "requests")
+    assert known["batch_assets/estimated_requests"] == 4
+    assert known["batch_assets/estimated_cost_usd"] == pytest.approx(paid)
+    assert known["batch_assets/estimated_cost"].startswith("4 requests, less than $0.0001")
+    assert len(emulator.log()) == 1
+    assert table(tmp_path)["batch_id"].dropna().nunique() == 1
+
+    emulator.settings(latency=3600.0)
+    begun = run_job(found, instance, "greetings_refresh", refresh=True, confirm=True)
+    assert stages(begun) == ["requests", "batches"]
+    assert [batch["requests"] for batch in emulator.log()] == [4, 4]
+    assert metadata(begun, "results")["batch_assets/pending"] == 4
+    assert set(table(tmp_path)["result_type"]) == {"succeeded", "rejected"}, "the old table is whole"
+    emulator.end_batches()
+    assert stages(run_what_the_sensor_asks(found, assets, instance)) == ["results"]
+    assert set(table(tmp_path)["batch_id"].dropna()) == {emulator.log()[1]["id"]}
+
+
+def test_failed_rows_are_asked_again_by_a_click(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(latency=0.0)
+    emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
+    assets = make_assets()
+    found = definitions(assets)
+    materialize(assets, instance)
+    assert set(table(tmp_path)["result_type"]) == {"errored", "rejected"}
+    emulator.reset_faults()
+    assert stages(run_job(found, instance, "greetings_retry_failed")) == ["requests", "batches", "results"]
+    assert set(table(tmp_path)["result_type"]) == {"succeeded", "rejected"}
+    assert [batch["requests"] for batch in emulator.log()] == [4, 4]
+
+
+def test_a_limit_leaves_rows_pending_and_the_sensor_says_so_and_rests(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.settings(latency=0.0)
+    assets = make_assets()
+    found = definitions(assets)
+    limited = materialize(assets, instance, limit=1)
+    assert stages(limited) == ["requests", "batches"], "nothing is logged as complete"
+    known = metadata(limited, "results")
+    assert (known["batch_assets/pending"], known["batch_assets/left_out"]) == (3, 3)
+    assert list(table(tmp_path)["result_type"]) == ["succeeded", *["pending"] * 3, "rejected"]
+    for _ in range(2):
+        rests = tick(found, instance)
+        assert rests.run_requests == []
+        assert "greetings is limited: 3 requests were left out" in rests.skip_message
+    assert stages(materialize(assets, instance)) == ["requests", "batches", "results"]
+    assert [batch["requests"] for batch in emulator.log()] == [1, 3]
+    assert "limited" not in tick(found, instance).skip_message
+
+
+def test_a_limit_of_nothing_is_refused(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
+    with pytest.raises(Exception, match="greater than or equal to 1"):
+        materialize(make_assets(), instance, limit=0)
+
+
+def test_jobs_of_partitions_take_the_one_that_is_chosen(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    """And the sensor's runs say whose they are."""
+    emulator.settings(latency=0.0)
+    (tmp_path / "parts").mkdir()
+    for key in ("de", "en"):
+        (tmp_path / "parts" / f"{key}.csv").write_text(f"id,text\n1,hello {key}\n")
+    assets = make_assets(
+        dataset={"path": "parts/{partition}.csv", "key": "id"}, partitions={"static": ["de", "en"]}
+    )
+    found = definitions(assets)
+    for key in ("de", "en"):
+        materialize(assets, instance, partition=key)
+    said = run_job(found, instance, "greetings_refresh", partition="en")
+    assert metadata(said, "requests")["batch_assets/estimated_requests"] == 1
+    emulator.settings(latency=3600.0)
+    run_job(found, instance, "greetings_refresh", partition="en", refresh=True, confirm=True)
+    assert [batch["requests"] for batch in emulator.log()] == [1, 1, 1]
+    emulator.end_batches()
+    (request,) = tick(found, instance).run_requests
+    assert request.partition_key == "en"
+    job = found.get_repository_def().get_implicit_job_def_for_assets(request.asset_selection)
+    assert job is not None
+    resolved = request.with_resolved_tags_and_config(job, [], None)  # as the daemon does
+    assert resolved.tags["dagster/partition"] == "en"
+    assert resolved.tags["batch_assets/submission"].startswith("20")
+
+
+def test_loading_and_launching_raises_no_warning_of_dagster(make_assets: MakeAssets) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        repository = definitions(make_assets()).get_repository_def()
+    names = {"greetings_cancel", "greetings_retry_failed", "greetings_refresh"}
+    assert all(repository.has_job(name) for name in names)
+    for name in names:
+        assert repository.get_job(name).description

@@ -1,0 +1,374 @@
+"""Partitioned pipelines in Dagster: one definition for three assets, several partitions in one run, the sensor."""
+
+import datetime as dt
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from batch_assets import (
+    build_message_batch_checks,
+    build_message_batch_partitions_sensors,
+    build_message_batch_sensor,
+)
+from batch_assets.core.errors import ConfigError
+from batch_assets.core.partition_config import PartitionsConfig
+from batch_assets.core.requests import build_requests
+from batch_assets.core.root import Root
+from batch_assets.core.submit import submit_batches
+from batch_assets.dagster.partitions import PartitionError, check_partition, partitions_definition
+from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.emulator import Emulator
+
+MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+DAYS = {"daily": {"start": "2026-01-01", "end": "2026-01-05"}}
+START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+@pytest.fixture
+def quick(emulator: Emulator) -> Emulator:
+    emulator.settings(latency=0.0)
+    return emulator
+
+
+def write_days(folder: Path, *days: str, text: str = "") -> dict[str, Any]:
+    """A dataset with a file a day, one row each, and the fields of a pipeline over it."""
+    for day in days:
+        (folder / f"{day}.csv").write_text(f"id,text\n{day},{text or f'of {day}'}\n")
+    return {"dataset": {"path": "{partition}.csv", "key": "id", "types": {"id": "string"}}, "partitions": DAYS}
+
+
+def run_range(
+    assets: list[Any], instance: dg.DagsterInstance, first: str, last: str, *stages: str
+) -> dg.ExecuteInProcessResult:
+    """A run of several partitions, as a backfill launches it."""
+    selection = [asset for asset in assets if not stages or asset.key.path[-1] in stages]
+    return dg.materialize(
+        assets, selection=selection, instance=instance, tags={START: first, END: last}, raise_on_error=False
+    )
+
+
+def materialized(instance: dg.DagsterInstance, stage: str, name: str = "greetings") -> dict[str | None, Any]:
+    """Metadata of the newest materialization of each partition."""
+    records = instance.fetch_materializations(dg.AssetKey([name, stage]), limit=100).records
+    found: dict[str | None, Any] = {}
+    for record in records:
+        assert record.asset_materialization is not None
+        values = {key: value.value for key, value in record.asset_materialization.metadata.items()}
+        found.setdefault(record.partition_key, values)
+    return found
+
+
+def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    """What each step that failed says."""
+    events = result.filter_events(lambda event: event.is_step_failure)
+    return {
+        str(event.step_key): event.step_failure_data.user_failure_data.description or ""
+        for event in events
+        if event.step_failure_data.user_failure_data is not None
+    }
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"])
+@pytest.mark.parametrize("kind", ["hourly", "daily", "weekly", "monthly"])
+def test_windows_are_those_of_dagster(make_assets: MakeAssets, kind: str, zone: str) -> None:
+    times = {"start": "2025-10-20", "end": "2026-12-20" if kind != "hourly" else "2025-11-05", "timezone": zone}
+    assets = make_assets(dataset={"path": "{partition}.csv"}, partitions={kind: times})
+    (found,) = pipelines_in(assets[0].specs).values()
+    config, definition = found.pipeline.config.partitions, found.partitions
+    assert config is not None and isinstance(definition, dg.TimeWindowPartitionsDefinition)
+    keys = definition.get_partition_keys(current_time=dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
+    assert len(keys) > 12
+    for key in keys:
+        window = definition.time_window_for_partition_key(key)
+        ours = config.window(key)
+        assert (ours.start.timestamp(), ours.end.timestamp()) == (window.start.timestamp(), window.end.timestamp())
+
+
+def test_three_assets_share_the_definition_and_load_without_a_warning(make_assets: MakeAssets) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assets = make_assets(dataset={"path": "{partition}.csv"}, partitions=DAYS)
+        definitions = dg.Definitions(assets=assets, asset_checks=build_message_batch_checks(assets))
+        definitions.resolve_asset_graph()
+    first, *others = [asset.partitions_def for asset in assets]
+    assert all(other is first for other in others)
+    assert first is not None
+    assert first.get_partition_keys() == ["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"]
+    (spec,) = assets[0].specs
+    assert "Partitions: daily from 2026-01-01 to 2026-01-05, UTC." in (spec.description or "")
+    assert [asset.backfill_policy for asset in assets] == [dg.BackfillPolicy.single_run()] * 3
+    (unpartitioned, *_) = make_assets()
+    assert (unpartitioned.partitions_def, unpartitioned.backfill_policy) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("partitions", "expected"),
+    [
+        ({"static": ["a", "b"]}, dg.StaticPartitionsDefinition(["a", "b"])),
+        ({"dynamic": True}, dg.DynamicPartitionsDefinition(name="greetings")),
+        ({"column": "id"}, dg.DynamicPartitionsDefinition(name="greetings")),
+        (dg.StaticPartitionsDefinition(["x"]), dg.StaticPartitionsDefinition(["x"])),
+        (PartitionsConfig(static=["c"]), dg.StaticPartitionsDefinition(["c"])),
+    ],
+)
+def test_every_kind_has_its_definition(make_assets: MakeAssets, partitions: Any, expected: Any) -> None:
+    assets = make_assets(dataset={"path": "{partition}.csv"}, partitions=partitions)
+    assert [asset.partitions_def for asset in assets] == [expected] * 3
+
+
+def test_a_definition_of_dagsters_needs_a_dataset_that_differs(make_assets: MakeAssets) -> None:
+    with pytest.raises(ConfigError, match="every partition would read the same rows"):
+        make_assets(partitions=dg.StaticPartitionsDefinition(["x"]))
+
+
+def test_a_definition_of_dagsters_gives_windows_to_a_query(make_assets: MakeAssets) -> None:
+    weekly = dg.WeeklyPartitionsDefinition("2026-01-01", day_offset=1, timezone="Europe/Berlin")
+    assets = make_assets(dataset={"sql": "select :partition_start as s", "url_env": "U"}, partitions=weekly)
+    (found,) = pipelines_in(assets[0].specs).values()
+    assert partitions_definition(found.pipeline) is weekly
+    assert found.pipeline.partitions is not None
+    window = found.pipeline.partitions.window("2026-01-05")
+    assert (window.start.isoformat(), window.end.isoformat()[:10]) == ("2026-01-05T00:00:00+01:00", "2026-01-12")
+
+
+def test_several_partitions_in_one_run(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    days = ["2026-01-01", "2026-01-02", "2026-01-03"]
+    assets = make_assets(**write_days(tmp_path, *days, text="the same"))
+    checks = build_message_batch_checks(assets)
+    result = dg.materialize(
+        [*assets, *checks], instance=instance, tags={START: days[0], END: days[1]}, raise_on_error=False
+    )
+    assert result.success, failures(result)
+    for stage in ("requests", "batches", "results"):
+        assert sorted(map(str, materialized(instance, stage))) == days[:2]
+    found = materialized(instance, "requests")
+    assert [found[day]["batch_assets/new"] for day in days[:2]] == [1, 0]
+    assert [found[day]["batch_assets/in_flight"] for day in days[:2]] == [0, 1]
+    assert [found[day]["dagster/partition_row_count"] for day in days[:2]] == [1, 1]
+    assert len({found[day]["batch_assets/submission_id"] for day in days[:2]}) == 2
+    assert {found[day]["batch_assets/submission_id"] for day in days[:2]} == {
+        metadata["batch_assets/submission_id"] for metadata in materialized(instance, "results").values()
+    }
+    assert all(evaluation.passed for evaluation in result.get_asset_check_evaluations())
+    # What was asked in one partition is paid once, here in one run and in the next.
+    assert dg.materialize(assets, instance=instance, partition_key=days[2]).success
+    assert [batch["requests"] for batch in quick.log()] == [1]
+    table = pd.read_parquet(tmp_path / "root" / "greetings" / "results")
+    assert sorted(table["partition"]) == days
+    assert set(table["result_type"]) == {"succeeded"}
+
+
+def test_a_missing_file_fails_its_own_partition_only(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-03"))
+    result = run_range(assets, instance, "2026-01-01", "2026-01-03")
+    (said,) = failures(result).values()
+    assert said.startswith("1 of 3 partitions failed. 2026-01-02: ")
+    assert "there is no file or folder 2026-01-02.csv" in said
+    assert sorted(map(str, materialized(instance, "requests"))) == ["2026-01-01", "2026-01-03"]
+    assert materialized(instance, "batches") == {}
+    assert quick.log() == []
+    alone = dg.materialize(assets, instance=instance, partition_key="2026-01-02", raise_on_error=False)
+    assert "partition 2026-01-02: dataset.path: there is no file" in failures(alone)["greetings__requests"]
+    # A stage whose input is there goes on for those that have it.
+    said = failures(run_range(assets, instance, "2026-01-01", "2026-01-03", "batches"))["greetings__batches"]
+    assert "1 of 3 partitions failed. 2026-01-02: Nothing to submit yet" in said
+    assert sorted(map(str, materialized(instance, "batches"))) == ["2026-01-01", "2026-01-03"]
+    assert len(quick.log()) == 2
+
+
+def test_only_complete_partitions_have_results(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-02"))
+    assert dg.materialize(assets, instance=instance, partition_key="2026-01-02").success
+    emulator.end_batches()
+    result = run_range(assets, instance, "2026-01-01", "2026-01-02")
+    assert result.success
+    assert sorted(map(str, materialized(instance, "batches"))) == ["2026-01-01", "2026-01-02"]
+    assert list(materialized(instance, "results")) == ["2026-01-02"]
+    emulator.end_batches()
+    assert run_range(assets, instance, "2026-01-01", "2026-01-02", "results").success
+    assert sorted(map(str, materialized(instance, "results"))) == ["2026-01-01", "2026-01-02"]
+
+
+def test_the_partition_of_an_asset_is_the_dataset(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    assets = make_assets(dataset={"asset": "reviews", "key": "id"}, partitions=DAYS)
+
+    @dg.asset(partitions_def=assets[0].partitions_def)
+    def reviews(context: dg.AssetExecutionContext) -> pd.DataFrame:
+        return pd.DataFrame({"id": [1], "text": [f"of {context.partition_key}"]})
+
+    for day in ("2026-01-01", "2026-01-02"):
+        assert dg.materialize([reviews, *assets], instance=instance, partition_key=day).success
+    table = pd.read_parquet(tmp_path / "root" / "greetings" / "results")
+    assert dict(zip(table["partition"], table["text"], strict=True)) == {
+        "2026-01-01": "of 2026-01-01",
+        "2026-01-02": "of 2026-01-02",
+    }
+    assert [asset.backfill_policy for asset in assets] == [None] * 3
+    several = dg.materialize(
+        [reviews, *assets], selection=[assets[0]], instance=instance, raise_on_error=False,
+        tags={START: "2026-01-01", END: "2026-01-02"},
+    )  # fmt: skip
+    assert "reads the table of one at a time" in failures(several)["greetings__requests"]
+
+
+def test_a_column_picks_from_the_table_of_an_asset_without_partitions(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
+) -> None:
+    @dg.asset
+    def reviews() -> pd.DataFrame:
+        return pd.DataFrame({"id": [1, 2, 3], "text": ["a", "b", "c"], "language": ["de", "en", None]})
+
+    assets = make_assets(
+        dataset={"asset": "reviews", "key": "id"}, partitions={"static": ["de", "en"], "column": "language"}
+    )
+    assert dg.materialize([reviews], instance=instance).success
+    result = dg.materialize([reviews, *assets], selection=assets, instance=instance, partition_key="en")
+    assert result.success
+    metadata = materialized(instance, "requests")["en"]
+    assert (metadata["dagster/partition_row_count"], metadata["batch_assets/without_partition"]) == (1, 1)
+
+
+def test_the_sensor_adds_new_values_and_reads_nothing_twice(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assets = make_assets(dataset={"path": "*.jsonl"}, partitions={"column": "text"})
+    (sensor,) = build_message_batch_partitions_sensors(assets)
+    assert (sensor.name, sensor.default_status) == ("greetings_partitions_sensor", dg.DefaultSensorStatus.RUNNING)
+    dg.Definitions(assets=assets, sensors=[sensor]).get_repository_def()
+
+    def look(cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
+        context = dg.build_sensor_context(instance=instance, cursor=cursor)
+        found = sensor(context)
+        assert isinstance(found, dg.SensorResult | dg.SkipReason)
+        return found
+
+    early = look()
+    assert isinstance(early, dg.SkipReason)
+    assert "dataset.path: " in str(early.skip_message)
+    (tmp_path / "a.jsonl").write_text('{"text": "de"}\n{"text": "en"}\n{"text": null}\n')
+    first = look()
+    assert isinstance(first, dg.SensorResult)
+    (request,) = first.dynamic_partitions_requests or []
+    assert (request.partitions_def_name, request.partition_keys) == ("greetings", ["de", "en"])
+    assert "new partitions: de, en" in str(first.skip_reason)
+    instance.add_dynamic_partitions("greetings", ["de", "en"])
+    # As long as no file changes, none is opened: this one could not be.
+    (tmp_path / "a.jsonl").chmod(0)
+    again = look(first.cursor)
+    assert isinstance(again, dg.SkipReason)
+    assert "No file of *.jsonl has changed" in str(again.skip_message)
+    (tmp_path / "a.jsonl").chmod(0o644)
+    (tmp_path / "b.jsonl").write_text('{"text": "fr"}\n{"text": "de"}\n{"text": "x...y"}\n')
+    second = look(first.cursor)
+    assert isinstance(second, dg.SensorResult)
+    assert [request.partition_keys for request in second.dynamic_partitions_requests or []] == [["fr"]]
+    assert "Left out: the key 'x...y'" in str(second.skip_reason)
+
+
+def test_only_pipelines_by_value_of_files_have_that_sensor(make_assets: MakeAssets) -> None:
+    for dataset, partitions in (
+        ({"path": "a.csv"}, {"static": ["a"], "column": "id"}),
+        ({"path": "{partition}.csv"}, {"dynamic": True}),
+        ({"asset": "raw"}, {"column": "id"}),
+    ):
+        assert build_message_batch_partitions_sensors(make_assets(dataset=dataset, partitions=partitions)) == []
+
+
+@pytest.mark.parametrize(
+    ("partitions", "requested", "said"),
+    [
+        ({"column": "lang"}, ["de"], ""),
+        (
+            {"static": ["en"], "column": "lang"},
+            [],
+            "'de' was sent as a partition, and is none of its partitions now",
+        ),
+        (None, [], "'de' was sent as a partition, and it has none now"),
+    ],
+)
+def test_a_key_that_dagster_does_not_know_does_not_fail_the_tick(
+    make_assets: MakeAssets,
+    instance: dg.DagsterInstance,
+    quick: Emulator,
+    tmp_path: Path,
+    partitions: dict[str, Any] | None,
+    requested: list[str],
+    said: str,
+) -> None:
+    (tmp_path / "rows.csv").write_text("id,text,lang\n1,hello,de\n")
+    assets = make_assets(dataset={"path": "rows.csv", "key": "id"}, partitions=partitions)
+    (found,) = pipelines_in(assets[0].specs).values()
+    with Root.from_env() as root:  # as the command line does
+        build_requests(root, found.pipeline, "de")
+        submit_batches(root, "greetings", "de")
+    sensor = build_message_batch_sensor()
+    repository = dg.Definitions(assets=assets, sensors=[sensor]).get_repository_def()
+    with (
+        dg.partition_loading_context(dynamic_partitions_store=instance),  # as the daemon does
+        dg.build_sensor_context(instance=instance, repository_def=repository) as context,
+    ):
+        data = sensor.evaluate_tick(context)
+    assert [request.partition_key for request in data.run_requests or []] == requested
+    assert said in (data.skip_message or "")
+    assert instance.get_dynamic_partitions("greetings") == requested
+
+
+def test_partitions_of_two_dimensions(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    colors, sizes = dg.StaticPartitionsDefinition(["red", "blue"]), dg.StaticPartitionsDefinition(["s", "m"])
+    both = dg.MultiPartitionsDefinition({"color": colors, "size": sizes})
+    (tmp_path / "red|s.csv").write_text("id,text\n1,of red s\n")
+    assets = make_assets(dataset={"path": "{partition}.csv", "key": "id"}, partitions=both)
+    key = dg.MultiPartitionKey({"color": "red", "size": "s"})
+    assert dg.materialize(assets, instance=instance, partition_key=key).success
+    assert list(materialized(instance, "results")) == ["red|s"]
+    check_partition("asked", both, "red|s")
+    with pytest.raises(PartitionError, match=r"no partition 'green\|s'"):
+        check_partition("asked", both, "green|s")
+
+
+@pytest.mark.parametrize(
+    ("definition", "key", "problem"),
+    [
+        (None, "2026-01-01", "has no partitions: leave --partition out"),
+        (dg.DynamicPartitionsDefinition(name="x"), "", "has dynamic partitions: name one with --partition KEY"),
+        (dg.StaticPartitionsDefinition(["de", "en"]), "", "name one with --partition KEY. There are de, en"),
+        (
+            dg.StaticPartitionsDefinition(["german", "english"]),
+            "germn",
+            "no partition 'germn'. There are german and 1",
+        ),
+        (
+            dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05"),
+            "2026-01-05",
+            "2026-01-01 to 2026-01-04",
+        ),
+        (dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05"), "Monday", "no partition 'Monday'"),
+        (dg.DailyPartitionsDefinition("2999-01-01"), "2999-01-01", "There are none yet"),
+    ],
+)
+def test_a_key_that_is_none_is_refused_with_some_that_are(definition: Any, key: str, problem: str) -> None:
+    with pytest.raises(PartitionError, match="asked") as caught:
+        check_partition("asked", definition, key)
+    assert problem in str(caught.value)
+
+
+def test_keys_that_there_are_pass() -> None:
+    check_partition("asked", None, "")
+    check_partition("asked", dg.DynamicPartitionsDefinition(name="x"), "new")
+    check_partition("asked", dg.StaticPartitionsDefinition(["de"]), "de")
+    check_partition("asked", dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05"), "2026-01-04")

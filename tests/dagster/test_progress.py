@@ -1,0 +1,167 @@
+"""How far batches are: the sensor's observations and its message, after a restart and in a rebuilt ledger too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from sqlalchemy import text
+
+from batch_assets.core.ledger import submissions
+from batch_assets.core.poll import poll
+from batch_assets.core.root import Root
+from batch_assets.dagster import keys
+from batch_assets.dagster.cursor import SensorCursor, Told
+from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.progress import Progress
+from batch_assets.dagster.situation import situation
+from batch_assets.emulator import Emulator
+
+MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+COUNTS = ("batches", "batches_open", "processing", "succeeded")
+
+
+class Watched:
+    """A pipeline of three batches of two requests each, submitted, and what the sensor would tell of it.
+
+    Attributes:
+        cursor: what it has told.
+    """
+
+    def __init__(self, assets: list[dg.AssetsDefinition], emulator: Emulator) -> None:
+        self.assets, self.emulator = assets, emulator
+        self.cursor = SensorCursor()
+        self.batches = [batch["id"] for batch in emulator.log()]
+
+    def tell(self, *, emulated: bool = False) -> list[dict[str, Any]]:
+        """The observations of one tick, after a look at every batch."""
+        pipelines = pipelines_in(spec for asset in self.assets for spec in asset.specs)
+        with Root.from_env() as root:
+            poll(root, now=True)
+            with root.ledger.read() as tx:
+                in_force = submissions.all_newest(tx)
+                found = list(Progress(self.cursor.observed, emulated=emulated).observe(tx, in_force, pipelines))
+        # As it goes through Dagster from one tick to the next.
+        self.cursor = SensorCursor.read(self.cursor.write())
+        assert {event.asset_key.path[-1] for event in found} <= {"batches"}
+        return [{key: value.value for key, value in event.metadata.items()} for event in found]
+
+    def counts(self) -> list[list[int]]:
+        return [[event[keys.count_key(name)] for name in COUNTS] for event in self.tell()]
+
+    def later(self, seconds: float) -> None:
+        """As if the last observation were so much older."""
+        self.cursor.observed = {
+            name: Told(told.at - seconds, told.counts) for name, told in self.cursor.observed.items()
+        }
+
+    def said(self) -> str:
+        with Root.from_env() as root, root.ledger.read() as tx:
+            return "; ".join(situation(tx, submissions.all_newest(tx)))
+
+
+@pytest.fixture
+def watched(make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator) -> Iterator[Watched]:
+    assets = make_assets(rows=6, batching={"max_requests": 2})
+    dg.materialize(assets, instance=instance)
+    yield Watched(assets, emulator)
+
+
+def ledger(statement: str) -> None:
+    with Root.from_env() as root, root.ledger.write() as tx:
+        tx.execute(text(statement))
+
+
+def test_changes_are_told_now_and_then_and_the_end_always(watched: Watched) -> None:
+    assert watched.counts() == []  # the run that submitted them has told it
+    watched.emulator.end_batches(watched.batches[0])
+    assert watched.counts() == [[3, 2, 4, 2]]
+    watched.emulator.end_batches(watched.batches[1])
+    assert watched.counts() == []
+    watched.later(890)
+    assert watched.counts() == []
+    watched.later(20)
+    (event,) = watched.tell()
+    assert [event[keys.count_key(name)] for name in COUNTS] == [3, 1, 2, 4]
+    assert f"| {watched.batches[2]} | in_progress | 2 | 2 processing |" in event[keys.BATCH_TABLE].replace(
+        "\\", ""
+    )
+    watched.emulator.end_batches()
+    assert watched.counts() == [[3, 0, 0, 6]]
+    watched.later(1000)
+    assert watched.counts() == []  # nothing has changed
+
+
+def test_with_the_emulator_the_pause_is_as_short_as_its_batches(watched: Watched) -> None:
+    watched.emulator.end_batches(watched.batches[0])
+    assert len(watched.tell(emulated=True)) == 1
+    watched.emulator.end_batches(watched.batches[1])
+    watched.later(2)
+    assert len(watched.tell(emulated=True)) == 1
+
+
+def test_a_restarted_daemon_tells_the_right_numbers_once(watched: Watched, instance: dg.DagsterInstance) -> None:
+    watched.emulator.end_batches(watched.batches[0])
+    assert watched.counts() == [[3, 2, 4, 2]]
+    watched.cursor = SensorCursor()
+    assert watched.counts() == [[3, 2, 4, 2]]
+    assert watched.counts() == []
+    # Collected and joined between two ticks: the end is told all the same, and once.
+    watched.emulator.end_batches()
+    with Root.from_env() as root:
+        poll(root, now=True)
+    results = [asset for asset in watched.assets if asset.key.path[-1] == "results"]
+    assert dg.materialize(watched.assets, selection=[results[0].key], instance=instance).success
+    watched.cursor = SensorCursor()
+    assert watched.counts() == [[3, 0, 0, 6]]
+    assert watched.counts() == []
+    # Of what was complete long ago a new daemon tells nothing.
+    watched.cursor = SensorCursor()
+    ledger("update submission set final_at = final_at - 1000")
+    assert watched.counts() == []
+
+
+def test_a_rebuilt_ledger_tells_the_right_numbers(
+    watched: Watched, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    watched.emulator.end_batches(watched.batches[0])
+    with Root.from_env() as root:
+        poll(root, now=True)
+    keys_of = {asset.key.path[-1]: asset.key for asset in watched.assets}
+    dg.materialize(watched.assets, selection=[keys_of["results"]], instance=instance)
+    watched.emulator.end_batches(watched.batches[1])
+    assert watched.counts() == [[3, 1, 2, 4]]
+    for file in (tmp_path / "root").glob("ledger.db*"):
+        file.unlink()
+    assert watched.counts() == []  # they are what they were
+    watched.cursor = SensorCursor()
+    assert watched.counts() == [[3, 1, 2, 4]]
+    assert watched.said().startswith(
+        "1 of 3 batches in progress, oldest 00:00 h, 66 % of requests done, next look"
+    )
+
+
+def test_the_message_says_how_far_it_is_and_when_the_next_look_is(watched: Watched) -> None:
+    ledger("update batch set submitted_at = submitted_at - 11530, next_poll_at = next_poll_at + 125")
+    assert watched.said() == "3 of 3 batches in progress, oldest 03:12 h, next look in 2 min"
+    watched.emulator.end_batches(watched.batches[0])
+    with Root.from_env() as root:
+        poll(root, now=True)
+    assert watched.said().startswith(
+        "2 of 3 batches in progress, oldest 03:12 h, 33 % of requests done, next look in"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "no JSON", "[]", '{"greetings": "2026-11-20"}', '{"observed": {"a": 1}}']
+)
+def test_a_cursor_that_cannot_be_read_is_begun_anew(text: str | None) -> None:
+    assert SensorCursor.read(text) == SensorCursor()
+
+
+def test_a_cursor_is_read_as_it_was_written() -> None:
+    cursor = SensorCursor({"greetings": "2026-11-20,msgbatch_1"}, {"20261120T1": Told(1.5, [3, 1, 2])})
+    assert SensorCursor.read(cursor.write()) == cursor
