@@ -6,7 +6,16 @@ from typing import Annotated, Any, ClassVar, Self
 
 import dagster as dg
 import pyarrow as pa
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 
 from batch_assets.core.automation_config import ScheduleConfig
 from batch_assets.core.config import Pipeline, PipelineConfig
@@ -51,6 +60,17 @@ class _Block(dg.Model, dg.Resolvable):
         derived.model_rebuild(force=True)
         return derived
 
+    @classmethod
+    def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
+        """As Dagster does it, but what is wrong is placed by the whole path of the field."""
+        try:
+            made: Self = super().resolve_from_model(context, model)
+        except ValidationError as error:
+            outer = tuple(context.path[1:])  # without `attributes`
+            inside = [{**found, "loc": (*outer, *found["loc"])} for found in error.errors()]
+            raise ValidationError.from_exception_data(error.title, inside) from None  # type: ignore[arg-type]
+        return made
+
 
 class CsvBlock(CsvConfig, _Block):
     """How CSV and TSV files are written, where it is not in the usual way."""
@@ -66,6 +86,19 @@ class TimeBlock(TimeConfig, _Block):
     """Which hours, days, weeks or months there are."""
 
 
+def _keys(context: dg.ResolutionContext, given: Any) -> Any:
+    """Only what is a template is read as one: Dagster's turn the key "2024" into a number."""
+    if not isinstance(given, list | tuple):
+        return given
+    return [
+        context.at_path(place).resolve_value(key) if _is_templated(key) else key for place, key in enumerate(given)
+    ]
+
+
+def _is_templated(given: Any) -> bool:
+    return any(mark in str(given) for mark in ("{{", "{%"))
+
+
 def _partitions(name: str) -> str | None:
     return PartitionsConfig.model_fields[name].description
 
@@ -77,6 +110,10 @@ class PartitionsBlock(PartitionsConfig, _Block):
     daily: TimeBlock | None = Field(default=None, description=_partitions("daily"))
     weekly: TimeBlock | None = Field(default=None, description=_partitions("weekly"))
     monthly: TimeBlock | None = Field(default=None, description=_partitions("monthly"))
+    static: Annotated[
+        list[str] | None,
+        dg.Resolver(_keys, model_field_type=list[str | StrictInt] | None, description=_partitions("static")),
+    ] = Field(default=None, description=_partitions("static"))
 
 
 class ScheduleBlock(ScheduleConfig, _Block):
@@ -86,7 +123,7 @@ class ScheduleBlock(ScheduleConfig, _Block):
 def _schedule(context: dg.ResolutionContext, given: str | BaseModel) -> Any:
     if isinstance(given, str):
         return context.resolve_value(given)
-    return ScheduleBlock.resolve_from_model(context.at_path("schedule"), given)
+    return ScheduleBlock.resolve_from_model(context, given)
 
 
 class BatchingBlock(BatchingConfig, _Block):
@@ -129,6 +166,24 @@ class SinkBlock(SinkConfig, _Block):
     """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
 
 
+class _Given(BaseModel):
+    """What Dagster checks before any of our code knows the file: it is kept, with what was found wrong."""
+
+    _given: Any = PrivateAttr(default=None)
+    _found: ValidationError | None = PrivateAttr(default=None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            made = check(given)
+        except ValidationError as error:
+            made = cls.model_construct()
+            made._found = error
+        made._given = given
+        return made
+
+
 def _described(name: str) -> str | None:
     return PipelineConfig.model_fields[name].description
 
@@ -146,6 +201,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
                 return super().get_asset_spec(pipeline, stage).replace_attributes(owners=["team:reviews"])
     """
 
+    _given_model: ClassVar[type[BaseModel]]
     output_columns: ClassVar[pa.Schema | None] = None
     """The columns that `parse_message` makes; without it `output_schema` says them."""
 
@@ -180,9 +236,48 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
             ConfigError: a value of the wrong kind, naming the file and the field.
         """
         try:
+            if isinstance(attributes, _Given) and attributes._found is not None:
+                raise attributes._found
             return super().load(attributes, context)
+        except Exception as error:  # Dagster's own, with the reason somewhere within
+            errors = cls._mistakes(attributes) or _within(error)
+            if not errors:
+                raise
+            raise invalid(_pipeline_file(context), errors) from None
+
+    @classmethod
+    def get_model_cls(cls) -> type[BaseModel]:
+        """The schema of the attributes; a mistake in them is raised by `load`, which knows the file."""
+        if "_given_model" not in cls.__dict__:
+            derived = cls.model()
+            cls._given_model = type(derived.__name__, (_Given, derived), {"__module__": __name__})
+        return cls._given_model
+
+    @classmethod
+    def _mistakes(cls, attributes: BaseModel | None) -> list[ErrorDetails]:
+        """What is wrong with the attributes as they stand in the file. Dagster's own schema takes a text in the
+        place of anything, so its errors name both.
+        """
+        if not isinstance(attributes, _Given):
+            return []
+        try:
+            cls.model_validate(attributes._given)
         except ValidationError as error:
-            raise invalid(_pipeline_file(context), error) from None
+            return [found for found in error.errors() if cls._is_meant(found)]
+        return []
+
+    @classmethod
+    def _is_meant(cls, error: ErrorDetails) -> bool:
+        """Whether it is neither of a template that is not filled in yet, nor of a field that a subclass reads in a
+        way of its own.
+        """
+        if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
+            return error["loc"][0] not in cls.model().model_fields
+        if error["type"] != "missing" and _is_templated(error["input"]):
+            return False
+        name = str(error["loc"][0]) if error["loc"] else ""
+        ours, own = MessageBatchComponent.model_fields.get(name), cls.model_fields.get(name)
+        return ours is not None and own is not None and own.annotation == ours.annotation
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The pipeline's assets with their checks and jobs, and the sensor that all pipelines of the code location
@@ -264,6 +359,16 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
             message.
         """
         raise NotImplementedError
+
+
+def _within(error: BaseException | None) -> list[ErrorDetails]:
+    """What pydantic found wrong, of an error that Dagster has put into one of its own."""
+    while error is not None:
+        if isinstance(error, ValidationError):
+            found = error.errors()
+            return [one for one in found if one["loc"][-1:] != ("str",)] or found
+        error = error.__cause__ or error.__context__
+    return []
 
 
 def _folder(context: dg.ComponentLoadContext) -> Path:

@@ -53,7 +53,7 @@ class ForkServer:
     """Use as a context manager.
 
     Args:
-        modules: imported beforehand, besides what the functions' own modules import.
+        modules: imported beforehand; of any other module, each child imports its own.
         env: variables added to this process's own.
     """
 
@@ -200,18 +200,15 @@ def _interpret(order: dict[str, Any]) -> None:
 
 
 def _run_all(works: list[tuple[str, dict[str, Any]]], die_at: int | None) -> list[dict[str, Any]]:
-    functions = [_function(name) for name, _ in works]
     ready_out, ready_in = os.pipe()
     go_out, go_in = os.pipe()
     children: list[tuple[int, BinaryIO]] = []
-    for function, (_, arguments) in zip(functions, works, strict=True):
+    for name, arguments in works:
         reply_out, reply_in = os.pipe()
         process = os.fork()
         if process == 0:
             os.close(go_in)
-            os.write(ready_in, b".")
-            os.read(go_out, 1)  # ends when the server closes its end
-            _child(function, arguments, die_at, reply_in)
+            _child(name, arguments, die_at, ready_in, go_out, reply_in)
         os.close(reply_in)
         children.append((process, os.fdopen(reply_out, "rb")))
     for _ in works:
@@ -226,9 +223,15 @@ def _function(name: str) -> Any:
     return getattr(importlib.import_module(module), function)
 
 
-def _child(function: Any, arguments: dict[str, Any], die_at: int | None, reply: int) -> None:
+def _child(name: str, arguments: dict[str, Any], die_at: int | None, ready: int, go: int, reply: int) -> None:
     said: dict[str, Any] = {"value": None, "error": "", "error_type": ""}
     try:
+        # Here and not in the server: its next child may be an interpreter with our code from elsewhere.
+        try:
+            function = _function(name)
+        finally:
+            os.write(ready, b".")
+        os.read(go, 1)  # ends when the server closes its end
         if die_at is not None:
             _die_at(die_at)
         said["value"] = function(**arguments)

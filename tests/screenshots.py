@@ -25,7 +25,7 @@ _BATCHING = "\n  batching: {max_requests: 20}\n"
 _SECONDS_A_BATCH = 6.0
 _PATIENCE = 300.0
 # Of the tall pages: between the navigation and the definition, whose paths are those of this run.
-_PLOTS = {"x": 250, "y": 0, "width": 860, "height": 1880}
+_PLOTS = {"x": 250, "y": 440, "width": 860, "height": 1440}
 _COLUMNS = {"x": 250, "y": 0, "width": 860, "height": 2200}
 
 

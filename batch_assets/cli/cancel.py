@@ -69,7 +69,10 @@ def cancel_lines(report: CancelReport) -> Iterator[str]:
         yield f"{file_id}: {what}"
     for name in report.shared:
         yield f"{name}: left as it is, another partition waits on it"
-    if not (report.canceled or report.unsent or report.in_doubt or report.given_up or report.problems):
+    for submission_id in report.submissions:
+        yield f"{submission_id}: nothing more of this submission is asked"
+    found = report.canceled or report.unsent or report.in_doubt or report.given_up or report.submissions
+    if not (found or report.problems):
         yield "Nothing had to be canceled."
         return
     yield (

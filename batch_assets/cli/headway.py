@@ -55,6 +55,7 @@ def batches_in_words(batches: list[Batch], states: str, now: float) -> str:
 
 def cost_in_words(root: Root, submission: Submission) -> str | None:
     """What the answers cost so far, None before the first are in."""
+    from batch_assets.core.prices import dollars
     from batch_assets.core.table_cost import table_cost
 
     if submission.joined_at is None:
@@ -65,9 +66,9 @@ def cost_in_words(root: Root, submission: Submission) -> str | None:
     emulated = "; the emulator bills nothing" if root.settings.emulator_url else ""
     if found.unpriced_models:
         models = ", ".join(sorted(found.unpriced_models))
-        known = f", ${found.usd:,.4f} for the others" if found.usd else ""
+        known = f", {dollars(found.usd)} for the others" if found.usd else ""
         return f"unknown: no price for {models}{known}"
-    return f"${found.usd:,.4f} by the price list{emulated}"
+    return f"{dollars(found.usd)} by the price list{emulated}"
 
 
 def _bar(done: int, total: int, what: str) -> str:

@@ -176,9 +176,11 @@ def describe_requests(report: RequestsReport) -> str:
     if report.reused:
         parts.append(f"{report.reused:,} settled before")
     if report.in_flight:
-        parts.append(f"{report.in_flight:,} on their way already")
+        parts.append(f"{report.in_flight:,} in flight")
     if report.left_out:
         parts.append(f"{report.left_out:,} left out by the limit")
     if report.rejected:
         parts.append(text.number(report.rejected, "row") + " rejected")
+    if report.is_refresh:
+        parts.append("part of a refresh")
     return ", ".join(parts)

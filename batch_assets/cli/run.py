@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from batch_assets.cli import text
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.settings import Settings
 
@@ -42,7 +43,10 @@ class DefinitionsError(BatchAssetsError):
 @click.option("--refresh", is_flag=True, help="Ask again what is answered, too; it says the cost and asks first.")
 @click.option("--yes", is_flag=True, help="Refresh without being asked.")
 @click.option(
-    "--limit", metavar="N", type=click.IntRange(min=1), help="Ask only the first N requests of those still to ask."
+    "--limit",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Ask only the first N requests of those still to ask, of the partition that is run.",
 )
 def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool, limit: int | None) -> None:
     """Runs the pipeline NAME from its dataset to its results.
@@ -50,8 +54,10 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     It works on the same ledger and files as the UI. What was answered before is not asked again, and a run
     that was stopped goes on where it stood when it is started again.
 
-    With --limit the other rows are pending, and a run without it asks for them. With --refresh the table
-    stays as it was until every row has its new answer; a row whose request fails for good keeps the old one.
+    With --limit the other rows are pending, and a run without it asks for them; those that failed for good
+    stay as they are. With --refresh the table stays as it was until every row has its new answer; a row whose
+    request fails for good keeps the old one. A refresh with --limit goes on with the next --refresh; a run
+    without keeps the answers that came in, and ends it.
 
     \b
     Examples:
@@ -71,6 +77,7 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     """
     from batch_assets.cli.progress import make_console
     from batch_assets.core.asked import AskAgain
+    from batch_assets.core.ledger import submissions
     from batch_assets.core.root import Root
     from batch_assets.dagster.notifications import notify
     from batch_assets.dagster.partitions import check_partition
@@ -80,14 +87,17 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     settings.require_endpoint()
     found = find_pipeline(name)
     check_partition(name, found.partitions, partition)
-    pipeline = found.pipeline
+    pipeline, again = found.pipeline, AskAgain(retry_failed, refresh, limit)
+    before: set[str] | None = None
     try:
         with Root(settings) as root:
-            results = _run(root, pipeline, partition, AskAgain(retry_failed, refresh, limit), yes, console)
+            with root.ledger.read() as tx:
+                before = submissions.known_ids(tx, pipeline.name)
+            results = _run(root, pipeline, partition, again, yes, console)
             for problem in notify(root, {name: found}, announced_only=False):
                 console.print(f"  {problem}", markup=False)
     except KeyboardInterrupt:
-        click.echo(_how_to_go_on(settings, pipeline.name, partition, retry_failed, refresh), err=True)
+        click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
         sys.exit(_INTERRUPTED)
     if failed_share(results) > pipeline.config.max_failed:
         sys.exit(_FAILED_ROWS)
@@ -161,12 +171,20 @@ def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
     from batch_assets.core.ledger import submissions
 
     with root.ledger.read() as tx:
-        asked = submissions.by_id(tx, results.submission_id).written
-    said = f"{asked:,} of {asked + results.left_out:,} asked; run without --limit for the rest"
-    return f"{said}. Until then the table stays as it was" if results.held_back else said
+        submission = submissions.by_id(tx, results.submission_id)
+    said = f"{submission.written:,} of {submission.written + results.left_out:,} asked"
+    if submission.fresh_after is None:
+        return f"{said}; run without --limit for the rest"
+    table = ". Until then the table stays as it was" if results.held_back else ""
+    return f"{said}; --refresh goes on with the rest, a run without it keeps these and ends the refresh{table}"
 
 
-def _how_to_go_on(settings: Settings, name: str, partition: str, retry_failed: bool, refresh: bool) -> str:
+def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain, before: set[str] | None) -> str:
+    """The command that does what is left of an interrupted one.
+
+    Args:
+        before: ids of the submissions that it found; None when it did not come that far.
+    """
     from batch_assets.core.ledger import batches, submissions
     from batch_assets.core.refresh import is_going_on
     from batch_assets.core.root import Root
@@ -174,12 +192,23 @@ def _how_to_go_on(settings: Settings, name: str, partition: str, retry_failed: b
     with Root(settings) as root, root.ledger.read() as tx:
         running = len(batches.in_state(tx, "open", pipeline=name))
         newest = submissions.newest(tx, name, partition)
-        waited = submissions.waited_on(tx, newest.id) if newest is not None else []
-    option = f" --partition {shlex.quote(partition)}" if partition else ""
-    # Requests on their way go on without it; only unsent ones would be left out.
-    if retry_failed and (not waited or any(file.state == "ready" for file in waited)):
+        built = newest if newest is not None and before is not None and newest.id not in before else None
+        waited = submissions.waited_on(tx, built.id) if built is not None else []
+        unsent = sum(file.requests for file in submissions.unsent(tx, name, partition))
+    option, beyond = f" --partition {shlex.quote(partition)}" if partition else "", ""
+    # Requests in flight go on without it; only unsent ones would be left out.
+    if again.retry_failed and (built is None or any(file.state == "ready" for file in waited)):
         option += " --retry-failed"
-    if refresh and (newest is None or not is_going_on(newest)):
+    # One that a limit cut short goes on only when a refresh is asked for.
+    if again.refresh and (built is None or built.left_out or not is_going_on(built)):
         option += " --refresh"
+    if again.limit is not None and built is None:
+        option += f" --limit {again.limit}"
+    elif built is not None and built.left_out:
+        # The limit is of what is still to ask: what is in flight by now counts no more.
+        option += f" --limit {unsent}" if unsent else ""
+        beyond = (
+            "" if unsent else f"\nIt asks the {text.number(built.left_out, 'request')} beyond the limit as well."
+        )
     state = f"{running} of its batches {'goes' if running == 1 else 'go'} on at the API. " if running else ""
-    return f"\nStopped. {state}To go on, without sending anything twice: batch-assets run {name}{option}"
+    return f"\nStopped. {state}To go on, without sending anything twice: batch-assets run {name}{option}{beyond}"

@@ -146,7 +146,10 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
     if states["refused"] or states["stopped"] or "unreachable" in in_states or submission.ask_again:
         return "a person: see the errors"
     if submission.left_out:
-        return f"a person: {text.number(submission.left_out, 'request')} left out by a limit. Run it without one"
+        said = f"a person: {text.number(submission.left_out, 'request')} left out by a limit. "
+        if submission.fresh_after is None:
+            return said + "Run it without one"
+        return said + "--refresh goes on with them, a run without it ends the refresh"
     return again
 
 

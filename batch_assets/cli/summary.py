@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 
 from batch_assets.cli import text
+from batch_assets.core.prices import dollars
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root, results_parts
 
@@ -16,7 +17,8 @@ _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 
 def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -> Iterator[str]:
     """Lines: rows by result type with the reasons, tokens, cost, and where the table lies."""
-    reasons = _reasons(root, pipeline, partition)
+    # The table of a refresh that is held back is the one before: its reasons are not of these counts.
+    reasons = {} if results.held_back else _reasons(root, pipeline, partition)
     yield f"{text.partition_name(pipeline, partition)}: {text.number(results.rows, 'row')}"
     for kind in _ORDER:
         if results.counts[kind] or kind == "succeeded":
@@ -43,7 +45,7 @@ def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
     if results.cost_usd is None:
         return "unknown", f"no price for {', '.join(sorted(results.unpriced_models))}"
     note = "by the price list; the emulator bills nothing" if root.settings.emulator_url else "by the price list"
-    return f"${results.cost_usd:,.4f}", note
+    return dollars(results.cost_usd), note
 
 
 def _in_words(reasons: Counter[str], rows: int) -> str:

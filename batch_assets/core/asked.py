@@ -12,14 +12,14 @@ class RequestsReport:
     Attributes:
         requests: distinct requests that the rows want.
         written: of these, the ones that are to be submitted.
-        reused: of these, answered or given up before.
-        in_flight: of these, in request files that are on their way already.
+        reused: of these, answered or given up before, and left as they are.
+        in_flight: of these, in request files that are in flight.
         left_out: of these, to be submitted as well, but beyond the limit.
         without_partition: rows of the dataset that belong to no partition, so to no submission: their value in
-            `partitions.column` is null or no date.
+            `partitions.column` is null, no date, or none that there is a partition for.
         files: names of the request files written.
         bytes: of the HTTP bodies they become.
-        is_refresh: answers from before the refresh did not count.
+        is_refresh: it begins a refresh or goes on with one: answers from before that did not count.
     """
 
     submission_id: str
@@ -43,8 +43,9 @@ class AskAgain:
     Attributes:
         retry_failed: once more than before what was given up: requests that failed for a lasting reason, used up
             their attempts, or whose results the API has archived.
-        refresh: what is answered, too. A refresh that has begun goes on in any case, see `fresh_after_for`.
-        limit: only so many of the requests that are to be submitted, the first ones; all if None.
+        refresh: what is answered, too. A refresh that has begun goes on without it, see `fresh_after_for`.
+        limit: only so many of the requests that are to be submitted, the first ones; all if None. It counts in
+            each partition.
     """
 
     retry_failed: bool = False

@@ -38,6 +38,7 @@ class CancelReport:
         shared: batches and request files left as they are, because another partition waits on them.
         problems: what went wrong, for people; a later run tries again.
         given_up: batches that somebody deleted at the API: their requests are canceled.
+        submissions: those that were not complete: nothing more of them is asked.
     """
 
     canceled: list[str] = field(default_factory=list)
@@ -47,6 +48,7 @@ class CancelReport:
     shared: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
+    submissions: list[str] = field(default_factory=list)
 
 
 def cancel(root: Root, target: str, partition: str | None = None) -> CancelReport:
@@ -99,11 +101,13 @@ def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> Cancel
         names = ", ".join(sorted(s.partition or "(none)" for s in in_force))
         raise UnknownTargetError(f"{pipeline} has no partition {partition!r}; partitions submitted: {names}")
     root.check_endpoint()
+    report = CancelReport()
     with root.ledger.write() as tx:
         for submission in chosen:
-            if submissions.by_id(tx, submission.id).final_at is None:
+            now = submissions.by_id(tx, submission.id)
+            if now.final_at is None and not now.is_canceled:
                 submissions.cancel(tx, submission.id, _REASON)
-    report = CancelReport()
+                report.submissions.append(submission.id)
     for submission in chosen:
         _finish(root, submission, report)
     return report

@@ -144,7 +144,8 @@ def work_for(tx: Transaction, submission: Submission) -> Work | None:
     if ended:
         return Work(False, pause, f"{len(ended)} batches have ended")
     if unattended and submission.joined_seq is None:
-        return Work(False, pause, "its table was never written")
+        missing = "not written since it was canceled" if submission.is_canceled else "never written"
+        return Work(False, pause, f"its table was {missing}")
     if any((file.collected_seq or 0) > (submission.joined_seq or 0) for file in waited):
         return Work(False, pause, "answers have come in since the last join")
     if submission.final_at is not None and submission.announced_at is None:

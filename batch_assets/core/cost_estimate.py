@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from batch_assets.core.asked import AskAgain, RequestsReport
 from batch_assets.core.config import Pipeline
 from batch_assets.core.digests import Digests
-from batch_assets.core.prices import default_prices
+from batch_assets.core.prices import default_prices, dollars
 from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.requests import count_requests
 from batch_assets.core.response_store import SUCCEEDED, Standing, load_standing
@@ -27,8 +27,6 @@ from batch_assets.core.root import Root
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 # Where no answer says better: about as many bytes of JSON are a token of English text.
 _BYTES_A_TOKEN = 4.0
-# USD; less than this would read as nothing.
-_LEAST = 0.0001
 
 
 @dataclass
@@ -69,7 +67,8 @@ class CostEstimate:
         count = "1 request" if self.requests == 1 else f"{self.requests:,} requests"
         cost = "cost unknown"
         if self.cost_usd is not None:
-            cost = f"about ${self.cost_usd:,.4f}" if self.cost_usd >= _LEAST else f"less than ${_LEAST}"
+            said = dollars(self.cost_usd)
+            cost = said if said.startswith("less") else f"about {said}"
         tokens = f"{self.input_tokens:,} input and {self.output_tokens:,} output tokens"
         return "; ".join([f"{count}, {cost} ({tokens})", *self.notes])
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from textwrap import shorten
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,6 +20,9 @@ from batch_assets.core.partitions import partitions_problem
 from batch_assets.core.templates.batch_rules import refused, refused_value, sampling
 from batch_assets.core.templates.params_check import check_params
 from batch_assets.core.templates.row_values import row_checks
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 
 def load_pipeline(
@@ -47,7 +51,7 @@ def load_pipeline(
     try:
         config = PipelineConfig.model_validate(dict(attributes))
     except ValidationError as error:
-        raise invalid(source, error) from None
+        raise invalid(source, error.errors()) from None
     pipeline = Pipeline(config, folder.resolve(), (project or folder).resolve(), source, partitions, hooks)
     _check_params(pipeline)
     _check_names(pipeline)
@@ -69,16 +73,41 @@ def load_pipeline(
     return pipeline
 
 
-def invalid(source: str, error: ValidationError) -> ConfigError:
+def invalid(source: str, errors: Sequence[ErrorDetails]) -> ConfigError:
     """The first thing that pydantic found wrong with a pipeline's fields, as an error for people."""
-    first = error.errors()[0]
-    field = ".".join(str(part) for part in first["loc"])
-    problem = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        problem = f"there is no such field; fields here: {_known_fields(first['loc'])}"
-    elif first["type"] == "missing":
-        problem = "this field is required"
-    return ConfigError(source, field, problem)
+    first = errors[0]
+    return ConfigError(source, ".".join(str(part) for part in first["loc"]), _in_words(first))
+
+
+def _in_words(error: ErrorDetails) -> str:
+    kind, location, given = error["type"], error["loc"], error["input"]
+    if kind == "extra_forbidden":
+        return f"there is no such field; fields here: {_known_fields(location)}"
+    if kind == "missing":
+        return "this field is required"
+    if kind == "model_type":
+        return f"give a map of its fields, not {_shown(given)}; fields here: {_known_fields((*location, ''))}"
+    if kind == "dict_type":
+        return f"give a map, not {_shown(given)}"
+    if kind == "list_type":
+        return f"give a list, as in [one, two], not {_shown(given)}"
+    if kind == "string_type":
+        quotes = "" if isinstance(given, Mapping | list) or given is None else "; put it in quotes if it is one"
+        return f"give a text, not {_shown(given)}{quotes}"
+    if kind == "literal_error":
+        return f"give one of {error['ctx']['expected']}, not {_shown(given)}"
+    return error["msg"].removeprefix("Value error, ")
+
+
+def _shown(given: object) -> str:
+    """What stands in the file, as YAML reads it."""
+    if given is None:
+        return "nothing"
+    if isinstance(given, bool):
+        return "true (which yes and on are, too)" if given else "false (which no and off are, too)"
+    if isinstance(given, Mapping):
+        return "a map"
+    return "a list" if isinstance(given, list | tuple) else shorten(str(given), 60)
 
 
 def _known_fields(location: tuple[int | str, ...]) -> str:

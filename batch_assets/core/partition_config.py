@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from batch_assets.core.config_block import ConfigBlock
 
@@ -19,6 +19,14 @@ KINDS = (*TIME_KINDS, "static", "dynamic")
 # Keys of Dagster's time partitions; of an hour that comes twice, the second has its offset behind it.
 KEY_FORMATS = {"hourly": "%Y-%m-%d-%H:%M", "daily": "%Y-%m-%d", "weekly": "%Y-%m-%d", "monthly": "%Y-%m-%d"}
 _EXAMPLES = {"hourly": "2026-01-31-13:00", "daily": "2026-01-31", "weekly": "2026-02-01", "monthly": "2026-02-01"}
+_BEGIN = {
+    "hourly": "an hour begins",
+    "daily": "a day begins",
+    "weekly": "a week begins, on Sunday",
+    "monthly": "a month begins",
+}
+# Of a month: long enough to end in the next one.
+_LENGTHS = {"hourly": {"hours": 1}, "daily": {"days": 1}, "weekly": {"days": 7}, "monthly": {"days": 31}}
 # Of a folder's name, percent-encoded, on every file system: 255 bytes with `partition=` before it.
 _LONGEST = 240
 # What Dagster takes in no key.
@@ -100,6 +108,16 @@ class TimeConfig(ConfigBlock):
         """Start or end, by the wall clock of the timezone."""
         return datetime.fromisoformat(text)
 
+    @property
+    def since(self) -> datetime:
+        """The first moment that belongs to a partition."""
+        return self.moment(self.start).replace(tzinfo=ZoneInfo(self.timezone))
+
+    @property
+    def until(self) -> datetime | None:
+        """The first moment that belongs to none any more."""
+        return None if self.end is None else self.moment(self.end).replace(tzinfo=ZoneInfo(self.timezone))
+
     @field_validator("timezone")
     @classmethod
     def _is_a_zone(cls, name: str) -> str:
@@ -124,6 +142,27 @@ class PartitionsConfig(ConfigBlock):
             "added when it first shows."
         ),
     )
+
+    @field_validator("static", mode="before")
+    @classmethod
+    def _are_texts(cls, keys: Any) -> Any:
+        if not isinstance(keys, list | tuple):
+            return keys
+        # YAML makes numbers of years; of what it makes true or false, nobody knows what was written.
+        return [str(key) if isinstance(key, int) and not isinstance(key, bool) else key for key in keys]
+
+    @field_validator(*TIME_KINDS)
+    @classmethod
+    def _are_whole(cls, times: TimeConfig | None, info: ValidationInfo) -> TimeConfig | None:
+        """A start within a month would begin with the next one, and say so nowhere."""
+        if times is None or info.field_name is None:
+            return times
+        for name, text in (("start", times.start), ("end", times.end)):
+            if text is not None and (problem := _off_boundary(info.field_name, times.moment(text))):
+                raise ValueError(f"`{name}` {text} {problem}")
+        if times.end is not None and times.moment(times.end) <= times.moment(times.start):
+            raise ValueError(f"`end` {times.end} must be after `start` {times.start}: there would be no partition")
+        return times
 
     @field_validator("static")
     @classmethod
@@ -206,6 +245,24 @@ class PartitionsConfig(ConfigBlock):
                 continue
             return found.replace(tzinfo=zone) if found.tzinfo is None else found.astimezone(zone)
         raise ValueError(f"{key!r} is no key of a {self.kind} partition; they look like {_EXAMPLES[self.kind]}")
+
+
+def _off_boundary(kind: str, moment: datetime) -> str | None:
+    """Why no partition of that kind begins at a moment, naming those before and after it; None if one does."""
+    before = moment.replace(minute=0, second=0, microsecond=0)
+    if kind != "hourly":
+        before = before.replace(hour=0)
+    if kind == "weekly":
+        before -= timedelta(days=before.isoweekday() % 7)
+    if kind == "monthly":
+        before = before.replace(day=1)
+    if before == moment:
+        return None
+    after = before + timedelta(**_LENGTHS[kind])
+    if kind == "monthly":
+        after = after.replace(day=1)
+    near = [found.isoformat(timespec="minutes").removesuffix("T00:00") for found in (before, after)]
+    return f"is not where {_BEGIN[kind]}: give {near[0]} or {near[1]}"
 
 
 def key_problem(key: str) -> str | None:

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from batch_assets.core.datasets.located_files import LocatedFiles
 from batch_assets.core.datasets.query_parameters import parameters_in
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.partition_config import Partitions, key_problem
+from batch_assets.core.partition_config import PartitionsConfig, Window, key_problem
 
 if TYPE_CHECKING:
     from batch_assets.core.config import Pipeline
@@ -47,6 +47,11 @@ def partitions_problem(pipeline: Pipeline) -> tuple[str, str] | None:
     windows = sorted(parameters - {"partition"})
     if windows and not partitions.is_time:
         return "dataset.sql", f":{windows[0]} is of partitions of time only; :partition is the key"
+    if by_path and pipeline.config.partitions is not None and pipeline.config.partitions.by_value:
+        return "partitions", (
+            f"{PLACEHOLDER} stands in dataset.{kind}, and `column` alone reads whole files: use `dynamic: true` "
+            "beside `column`"
+        )
     if not (by_path or parameters or partitions.column or kind == "asset"):
         remedy = {
             "sql": "read :partition, :partition_start or :partition_end in the query",
@@ -82,19 +87,18 @@ class PartitionRows:
         type_: of the column.
 
     Attributes:
-        without: rows seen that belong to no partition at all: the value is null, empty or, for partitions of time,
-            no date.
+        without: rows seen that belong to no partition at all: the value is null, empty, none of the `static` keys
+            or, for partitions of time, no date or one before their start or from their end on.
 
     Errors:
         ValueError: the column's type or the key does not fit the partitions.
     """
 
-    partitions: Partitions
+    partitions: PartitionsConfig
     key: str
     type_: pa.DataType
     without: int = 0
-    _first: int = field(init=False, default=0)
-    _end: int = field(init=False, default=0)
+    _window: Window = field(init=False)
 
     def __post_init__(self) -> None:
         if self.partitions.is_time:
@@ -103,8 +107,7 @@ class PartitionRows:
                     f"it is of the type {self.type_}, and partitions of time need dates, timestamps or text like "
                     "2026-01-31T13:00:00"
                 )
-            window = self.partitions.window(self.key)
-            self._first, self._end = _microseconds(window.start), _microseconds(window.end)
+            self._window = self.partitions.window(self.key)
         else:
             check_has_text(self.type_)
 
@@ -112,12 +115,14 @@ class PartitionRows:
         """Whether each row belongs to the partition; never null."""
         if not self.partitions.is_time:
             texts = _texts(column)
-            self.without += sum(text in (None, "") for text in texts)
+            static = self.partitions.static
+            known = None if static is None else frozenset(static)
+            self.without += sum(not text or (known is not None and text not in known) for text in texts)
             return pa.array([text == self.key for text in texts], pa.bool_())
         instants = _instants(column, self.partitions.timezone)
-        self.without += instants.null_count
-        inside = pc.and_(pc.greater_equal(instants, self._first), pc.less(instants, self._end))
-        return pc.fill_null(inside, False)
+        times = self.partitions.times
+        self.without += len(instants) - (pc.sum(_within(instants, times.since, times.until)).as_py() or 0)
+        return _within(instants, self._window.start, self._window.end)
 
 
 def check_has_text(type_: pa.DataType) -> None:
@@ -157,6 +162,14 @@ def _instants(column: pa.Array, zone: str) -> pa.Array:
         # An hour that comes twice counts as the first of the two, as in Dagster's keys.
         column = pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="latest")
     return column.cast(_INSTANT, safe=False).cast(pa.int64())
+
+
+def _within(instants: pa.Array, first: datetime, end: datetime | None) -> pa.Array:
+    """Whether each is from `first` on and before `end`; never null."""
+    inside = pc.greater_equal(instants, _microseconds(first))
+    if end is not None:
+        inside = pc.and_(inside, pc.less(instants, _microseconds(end)))
+    return pc.fill_null(inside, False)
 
 
 def _instant(text: str | None, zone: ZoneInfo) -> int | None:
@@ -217,11 +230,18 @@ def partition_keys_of(dataset: Dataset, column: str, *, seconds: float | None = 
 
 def rows_left_out(pipeline: Pipeline, count: int) -> str:
     """What is to be said of rows that belong to no partition."""
-    assert pipeline.partitions is not None
-    what = "no date" if pipeline.partitions.is_time else "empty"
+    partitions = pipeline.config.partitions
+    assert partitions is not None
+    what = "null or empty"
+    if partitions.static is not None:
+        what = "null, empty, or none of the keys in partitions.static"
+    elif partitions.is_time:
+        times = partitions.times
+        outside = f"before {times.start}" + (f", or from {times.end} on" if times.end else "")
+        what = f"null, no date, {'' if times.end else 'or '}{outside}"
     return (
         f"Rows of the dataset that belong to no partition, and are asked in none: {count:,}. Their "
-        f"{pipeline.partitions.column!r} is null or {what}"
+        f"{partitions.column!r} is {what}"
     )
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 
 _MILLION = 1_000_000
+# USD; less than this would read as nothing.
+_LEAST = 0.0001
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,11 @@ def _rates(entry: Mapping[str, Any], table: Mapping[str, Any]) -> _Rates:
 def _undated(model: str) -> str:
     """claude-haiku-4-5-20251001 -> claude-haiku-4-5"""
     return re.sub(r"-\d{8}$", "", model)
+
+
+def dollars(usd: float) -> str:
+    """An amount for people, USD: "$0.0078", and of what would read as nothing "less than $0.0001"."""
+    return f"less than ${_LEAST}" if 0 < usd < _LEAST else f"${usd:,.4f}"
 
 
 @cache

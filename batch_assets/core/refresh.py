@@ -28,13 +28,15 @@ def fresh_after_for(tx: Transaction, pipeline: str, partition: str, *, refresh: 
     """The `fresh_after` of the submission that is being built; None when it is no refresh.
 
     A refresh that a run of `batches` has begun to send goes on, whoever builds the next submission, until every
-    row has its answer or a person cancels it: what it has been answered so far is not paid for again.
+    row has its answer or a person cancels it: what it has been answered so far is not paid for again. One that a
+    limit cut short was agreed to for so many requests: it goes on only when a person asks for a refresh again. Any
+    other run keeps what it brought, and ends it.
 
     Args:
         refresh: a person asks for one.
     """
     before = submissions.newest(tx, pipeline, partition)
-    if before is not None and is_going_on(before):
+    if before is not None and is_going_on(before) and (refresh or not before.left_out):
         return before.fresh_after
     if not refresh:
         return None

@@ -53,7 +53,8 @@ class StandingOfPipeline:
             digests: one or several for each request.
 
         Returns:
-            The places of those to submit, the attempt of each, and the places of those beyond the limit.
+            The places of those to submit, the attempt of each, and the places of those that the limit leaves out.
+            What was given up and is beyond the limit is none of these: it stays as it is.
         """
         distinct, first = np.unique(digests, return_index=True)
         unseen = ~self._desired.contains(distinct)
@@ -62,25 +63,20 @@ class StandingOfPipeline:
         held = self._held.contains(distinct)
         place, how, attempt = self._standing.of(distinct)
         again = (how == CANCELED) | ((how == PASSING) & (attempt < self._max_attempts))
-        if self._again.retry_failed:
-            again = how != SUCCEEDED
-        wanted = ~held & ((place < 0) | again)
-        report.requests += len(distinct)
-        report.in_flight += int(held.sum())
-        report.reused += int((~held & ~wanted).sum())
+        unsettled = ~held & ((place < 0) | again)
+        wanted = ~held & ((place < 0) | (how != SUCCEEDED)) if self._again.retry_failed else unsettled
         chosen = np.flatnonzero(wanted)
         chosen = chosen[np.argsort(first[chosen])]
-        room = self._room(len(chosen), report)
-        attempts = np.where(place < 0, 1, attempt + 1)[chosen[:room]]
-        return first[chosen[:room]], attempts, first[chosen[room:]]
-
-    def _room(self, wanted: int, report: RequestsReport) -> int:
-        """How many more requests the limit allows."""
         limit = self._again.limit
-        room = wanted if limit is None else min(wanted, limit - report.written)
-        report.written += room
-        report.left_out += wanted - room
-        return room
+        room = len(chosen) if limit is None else min(len(chosen), limit - report.written)
+        chosen, beyond = chosen[:room], chosen[room:]
+        left_out = beyond[unsettled[beyond]]
+        report.requests += len(distinct)
+        report.in_flight += int(held.sum())
+        report.written += len(chosen)
+        report.left_out += len(left_out)
+        report.reused += int((~held).sum()) - len(chosen) - len(left_out)
+        return first[chosen], np.where(place < 0, 1, attempt + 1)[chosen], first[left_out]
 
 
 def kinds_of(attempts: NDArray[np.int32], header_sets: list[int] | None) -> NDArray[np.int32]:

@@ -23,7 +23,6 @@ from batch_assets.dagster.partitions import (
     Event,
     GivenPartitions,
     all_partitions,
-    complete_partitions,
     one_partition,
     partitions_definition,
     partitions_of,
@@ -136,7 +135,7 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
 
     @dg.multi_asset(**_arguments(pipeline, specs["results"]))
     def results(context: dg.AssetExecutionContext) -> Iterator[Event]:
-        yield from complete_partitions(context, lambda key: materialize_results(context, pipeline, key))
+        yield from materialize_results(context, pipeline)
 
     return [requests, batches, results]
 

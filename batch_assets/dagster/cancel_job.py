@@ -68,5 +68,7 @@ def _log(context: dg.OpExecutionContext, report: CancelReport) -> None:
         context.log.warning(f"{file_id}: {what}")
     for entity in report.shared:
         context.log.warning(f"{entity}: left as it is, another partition waits on it")
+    for submission_id in report.submissions:
+        context.log.info(f"{submission_id}: nothing more of this submission is asked")
     if report.problems:
         raise dg.Failure(description="; ".join(report.problems), allow_retries=True)

@@ -21,7 +21,8 @@ _RETRY_FAILED = (
 _REFRESH = (
     "Asks every row of {name} again, answered or not. As it is, it sends nothing and only says how many requests "
     "that would be and about what they would cost. Set `confirm: true` in the Launchpad to send them. The table "
-    "stays as it is until every row has its new answer; a row whose new request fails for good keeps the old one."
+    "stays as it is until every row has its new answer; a row whose new request fails for good keeps the old one. "
+    "It asks in each partition: refresh several in one backfill, or requests that they share are paid in each."
 )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import dagster as dg
@@ -23,6 +23,7 @@ _TIME_DEFINITIONS: dict[str, Callable[..., dg.TimeWindowPartitionsDefinition]] =
     "weekly": dg.WeeklyPartitionsDefinition,
     "monthly": dg.MonthlyPartitionsDefinition,
 }
+T = TypeVar("T")
 Event = dg.MaterializeResult[Any] | dg.AssetMaterialization
 
 
@@ -113,58 +114,54 @@ def all_partitions(
     Errors:
         dg.Failure: of every partition that failed, after the others were logged as materialized.
     """
-    partitions = partitions_of(context)
-    if len(partitions) == 1:
-        yield materialize(partitions[0])
-        return
-    done: dict[str, dg.MaterializeResult[Any]] = {}
-    failed: dict[str, dg.Failure] = {}
-    for partition in partitions:
-        context.log.info(f"partition {partition}")
-        try:
-            done[partition] = materialize(partition)
-        except dg.Failure as failure:
-            context.log.error(f"partition {partition}: {failure.description}")
-            failed[partition] = failure
-    if failed:
-        for partition, result in done.items():
-            yield _materialization(context, partition, result)
-        raise _failure(failed, len(partitions))
-    for partition, result in done.items():
-        context.add_asset_metadata(result.metadata or {}, context.asset_key, partition)
-    yield dg.MaterializeResult(asset_key=context.asset_key)
+    done, failure = each_partition(context, materialize)
+    metadata = {partition: result.metadata or {} for partition, result in done.items()}
+    if failure is not None:
+        for partition, found in metadata.items():
+            yield dg.AssetMaterialization(context.asset_key, partition=partition, metadata=found)
+        raise failure
+    yield materialized(context, metadata)
 
 
-def complete_partitions(
-    context: dg.AssetExecutionContext, materialize: Callable[[str], Iterable[dg.MaterializeResult[Any]]]
-) -> Iterator[Event]:
-    """Materializes those partitions of the run that are complete. Of several, each is logged by itself, and what
-    hangs on them is not for this run: automation conditions see them, and other runs.
+def each_partition(
+    context: dg.AssetExecutionContext, work: Callable[[str], T]
+) -> tuple[dict[str, T], dg.Failure | None]:
+    """What comes of every partition of the run, each whatever becomes of the others, and of those that failed one
+    failure that names them.
 
     Errors:
-        dg.Failure: of every partition that failed.
+        dg.Failure: of a run of one partition, or of none.
     """
     partitions = partitions_of(context)
     if len(partitions) == 1:
-        yield from materialize(partitions[0])
-        return
+        return {partitions[0]: work(partitions[0])}, None
+    done: dict[str, T] = {}
     failed: dict[str, dg.Failure] = {}
     for partition in partitions:
         context.log.info(f"partition {partition}")
         try:
-            for result in materialize(partition):
-                yield _materialization(context, partition, result)
+            done[partition] = work(partition)
         except dg.Failure as failure:
             context.log.error(f"partition {partition}: {failure.description}")
             failed[partition] = failure
-    if failed:
-        raise _failure(failed, len(partitions))
+    return done, _failure(failed, len(partitions)) if failed else None
 
 
-def _materialization(
-    context: dg.AssetExecutionContext, partition: str, result: dg.MaterializeResult[Any]
-) -> dg.AssetMaterialization:
-    return dg.AssetMaterialization(context.asset_key, partition=partition, metadata=result.metadata)
+def materialized(
+    context: dg.AssetExecutionContext, metadata: Mapping[str, Mapping[str, Any]]
+) -> dg.MaterializeResult[Any]:
+    """What a step yields when every partition of its run is materialized: Dagster logs an event for each, and what
+    follows in the run, such as checks, goes on.
+
+    Args:
+        metadata: of every partition of the run, by its key.
+    """
+    if len(metadata) == 1:
+        (found,) = metadata.values()
+        return dg.MaterializeResult(metadata=found)
+    for partition, found in metadata.items():
+        context.add_asset_metadata(found, context.asset_key, partition)
+    return dg.MaterializeResult(asset_key=context.asset_key)
 
 
 def _failure(failed: dict[str, dg.Failure], count: int) -> dg.Failure:

@@ -13,8 +13,10 @@ class RequestsConfig(dg.Config):
         default=None,
         ge=1,
         description=(
-            "Ask only so many of the requests still to ask, the first ones. The other rows are pending until a "
-            "run without a limit asks for them."
+            "Ask only so many of the requests still to ask, the first ones, in each partition. The other rows are "
+            "pending until a run without a limit asks for them; those that failed for good stay as they are. A "
+            "refresh with a limit goes on only with the next refresh: any other run keeps what came in, and ends "
+            "it."
         ),
     )
     retry_failed: bool = Field(

@@ -13,6 +13,7 @@ from batch_assets.core.asked import RequestsReport
 from batch_assets.core.config import Pipeline
 from batch_assets.core.cost_estimate import estimate_cost
 from batch_assets.core.partitions import rows_left_out
+from batch_assets.core.prices import dollars
 from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.dagster import keys, markdown
@@ -39,11 +40,13 @@ def materialize_requests(
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
             f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
-            f"{report.written} to send, {report.reused} answered before, {report.in_flight} in flight"
+            f"{report.written} to send, {report.reused} settled before, {report.in_flight} in flight"
+            f"{'; part of a refresh' if report.is_refresh else ''}"
         )
         if report.left_out:
+            how = "refresh it again" if report.is_refresh else "run it without one"
             context.log.warning(
-                f"{report.left_out} more requests are left out by the limit: run it without one to ask for them"
+                f"{report.left_out} more requests are left out by the limit: {how} to ask for them"
             )
         if report.without_partition:
             context.log.warning(rows_left_out(pipeline, report.without_partition))
@@ -60,6 +63,7 @@ def say_costs(
     table: Any = None,
 ) -> None:
     """Says in the log, and in an observation of the asset, what a refresh would cost; nothing is sent."""
+    requests, costs = 0, list[float | None]()
     with explained(), Root.from_env() as root:
         for partition in partitions:
             estimate = estimate_cost(root, pipeline, partition, config.ask_again, table=table)
@@ -72,11 +76,22 @@ def say_costs(
             context.log_event(
                 dg.AssetObservation(context.asset_key, partition=partition or None, metadata=metadata)
             )
+            requests += estimate.requests
+            costs.append(estimate.cost_usd)
             where = f"{pipeline.name} [{partition}]" if partition else pipeline.name
             context.log.warning(
                 f"Nothing was sent. To refresh {where}: {estimate.in_words}. Launch the job again with "
                 "`confirm: true` in the config to send it."
             )
+    if len(partitions) > 1:
+        known = [cost for cost in costs if cost is not None]
+        cost = f"about {dollars(sum(known))}" if known else "cost unknown"
+        if 0 < len(known) < len(costs):
+            cost += f" for {len(known)} of them, unknown for the others"
+        context.log.warning(
+            f"All {len(partitions)} partitions: {requests:,} requests, {cost}. "
+            "Requests that partitions share are counted in each, and asked once."
+        )
 
 
 def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsReport) -> dict[str, Any]:

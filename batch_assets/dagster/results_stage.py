@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -18,7 +19,7 @@ from batch_assets.core.sink import write_sink
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.columns import columns_of
 from batch_assets.dagster.failures import explained
-from batch_assets.dagster.partitions import partitions_of
+from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
 from batch_assets.dagster.results_metadata import cost_unknown, results_metadata
 from batch_assets.dagster.tables import failed_rows, sample_rows
 
@@ -26,53 +27,96 @@ from batch_assets.dagster.tables import failed_rows, sample_rows
 _LOOK_SECONDS = 20.0
 
 
-def materialize_results(
-    context: dg.AssetExecutionContext, pipeline: Pipeline, partition: str
-) -> Iterator[dg.MaterializeResult[Any]]:
-    """Collects what has ended and refreshes the table; yields only when the table is complete.
+@dataclass(frozen=True)
+class _Complete:
+    """A table that is complete, and whose materialization is not in Dagster's log yet."""
 
-    Downstream assets hang on the materialization, so it comes once and on the whole. Before that an
+    submission_id: str
+    metadata: dict[str, Any]
+
+
+def materialize_results(
+    context: dg.AssetExecutionContext, pipeline: Pipeline
+) -> Iterator[dg.MaterializeResult[Any]]:
+    """Collects what has ended and refreshes the tables; yields only when all tables of the run are complete.
+
+    Downstream assets and checks hang on the materialization, so it comes once and on the whole. Before that an
     observation says how far it is, and the run stays green.
+
+    Checks run in a run that has the output of their asset, and that stands for all partitions of the run. So of
+    several of which only some are complete none is materialized here: the sensor asks for a run of each.
+
+    Errors:
+        dg.Failure: of every partition that failed.
     """
     with explained(), Root.from_env() as root, rounds.closing(root, context.run.tags, when_done=True):
-        unattended = rounds.is_unattended(context.run.tags)
-        if not unattended and partition == partitions_of(context)[0]:  # a look is at the batches of all
+        if not rounds.is_unattended(context.run.tags):
             _look(context, root)
-        retention = pipeline.config.retention
-        own = pipeline.own_answers
+        found, failure = each_partition(context, lambda key: _table(context, root, pipeline, key))
+        done = {partition: table for partition, table in found.items() if table is not None}
+        if failure is not None or len(done) < len(found):
+            _leave_to_the_sensor(context, done)
+        else:
+            yield materialized(context, {partition: table.metadata for partition, table in done.items()})
+            # Only now is the event in Dagster's log: a run killed before this line is repeated.
+            with root.ledger.write() as tx:
+                for table in done.values():
+                    submissions.announced(tx, table.submission_id)
+        if failure is not None:
+            raise failure
+
+
+def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str) -> _Complete | None:
+    """Joins a partition's table anew; None when there is nothing to materialize, which the log says."""
+    with explained():
+        unattended = rounds.is_unattended(context.run.tags)
         done = collect_results(
-            root, pipeline.name, partition, retention=retention, due_only=unattended, answers=own
+            root,
+            pipeline.name,
+            partition,
+            retention=pipeline.config.retention,
+            due_only=unattended,
+            answers=pipeline.own_answers,
         )
         _log(context, done)
         report = done.results
         if report is None:
             context.log.info(f"Nothing was submitted yet: materialize {pipeline.name}/requests first.")
-            return
+            return None
         metadata = results_metadata(root, done, report, partition)
         if not report.final:
             context.log.info(f"Not complete yet: {_in_words(report)}. The sensor goes on when more has ended.")
             if report.left_out:
-                context.log.info(f"{report.left_out} requests were left out: a run without limit asks them.")
+                context.log.info(f"{report.left_out} requests were left out by a limit.")
             if report.held_back:
                 context.log.info("The table stays as it was until the refresh is complete.")
-            context.log_event(
-                dg.AssetObservation(context.asset_key, partition=partition or None, metadata=metadata)
-            )
-            return
-        if rounds.is_unattended(context.run.tags) and not done.collected and _is_announced(root, report):
+            _observe(context, partition, metadata)
+            return None
+        if unattended and not done.collected and _is_announced(root, report):
             # Another run did it while this one waited for its turn: what hangs on the table need not run again.
             context.log.info("Nothing is new: these results were materialized before.")
-            return
+            return None
         metadata |= _samples(root, pipeline, partition, report)
         if (written := write_sink(root, pipeline, partition, report.submission_id)) is not None:
             context.log.info(f"Table {written.table}: {written.rows} rows inserted or updated.")
             metadata[keys.SINK] = metadata[keys.TABLE_NAME] = written.table
         elif pipeline.config.sink is not None:
             context.log.info("The sink was left alone: a newer submission is in force, and its run writes it.")
-        yield dg.MaterializeResult(metadata=metadata)
-        # Only now is the event in Dagster's log: a run killed before this line is repeated.
-        with root.ledger.write() as tx:
-            submissions.announced(tx, report.submission_id)
+        return _Complete(report.submission_id, metadata)
+
+
+def _leave_to_the_sensor(context: dg.AssetExecutionContext, done: dict[str, _Complete]) -> None:
+    for partition, table in done.items():
+        _observe(context, partition, table.metadata)
+    if done:
+        context.log.info(
+            f"{len(done)} of {len(partitions_of(context))} partitions are complete. The sensor asks for a run of "
+            "each that was not materialized yet, so that its checks run with it."
+        )
+
+
+def _observe(context: dg.AssetExecutionContext, partition: str, metadata: dict[str, Any]) -> None:
+    context.log_event(dg.AssetObservation(context.asset_key, partition=partition or None, metadata=metadata))
 
 
 def _is_announced(root: Root, report: ResultsReport) -> bool:

@@ -63,11 +63,12 @@ def _left(submission: Submission, states: Counter[str]) -> list[str]:
     if refused := states["refused"] + states["stopped"]:
         said.append(f"{refused} request files were refused: see the last run of {submission.pipeline}/batches")
     if states["sending"] + states["unresolved"]:
-        said.append(f"{states['sending'] + states['unresolved']} request files are on their way or in doubt")
+        said.append(f"{states['sending'] + states['unresolved']} request files are being sent or in doubt")
     if submission.left_out and submission.final_at is None and not submission.is_canceled:
+        how = "without a limit" if submission.fresh_after is None else "with `refresh` and `confirm`"
         said.append(
             f"{submission.pipeline} is limited: {submission.left_out} requests were left out, materialize "
-            f"{submission.pipeline}/requests without a limit to ask them"
+            f"{submission.pipeline}/requests {how} to ask them"
         )
     return said
 

@@ -3,10 +3,39 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import pytest
 
 from .support import Project
+
+HOOK = {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}
+LETTER = {"to": ["a@b.c"], "sender": "us@b.c", "url_env": "SMTP_URL"}
+# What a pipeline file holds -> the field that is named, and what is to be done.
+MISTAKES: list[tuple[dict[str, Any], str, str]] = [
+    ({"partitions": "daily"}, "partitions", "give a map of its fields, not daily; fields here: hourly, daily"),
+    ({"partitions": {"daily": "2026-01-01"}}, "partitions.daily", "give a map of its fields, not 2026-01-01"),
+    ({"partitions": {"daily": {"start": "soon"}}}, "partitions.daily.start", "'soon' is no date like"),
+    ({"partitions": {"daily": {"start": "{{ 'so' }}on"}}}, "partitions.daily.start", "'soon' is no date like"),
+    ({"partitions": {"dayly": {"start": "2026-01-01"}}}, "partitions.dayly", "there is no such field"),
+    ({"partitions": {"static": ["de", False]}}, "partitions.static.1", "false (which no and off are, too)"),
+    ({"partitions": {"static": "de"}}, "partitions.static", "give a list, as in [one, two], not de"),
+    ({"partitions": {"dynamic": False}}, "partitions", "give exactly one of"),
+    ({"notify": {"webhook": HOOK}}, "notify", "give a list, as in [one, two], not a map"),
+    ({"notify": "me"}, "notify", "give a list"),
+    (
+        {"notify": [{"webhook": HOOK, "events": ["done"]}]},
+        "notify.0.events.0",
+        "'complete', 'failed' or 'deadline'",
+    ),
+    ({"notify": [{"email": LETTER | {"to": "a@b.c"}}]}, "notify.0.email.to", "give a list"),
+    ({"schedule": {"crn": "0 2 * * *"}}, "schedule.cron", "this field is required"),
+    ({"dataset": {"pth": "a.csv"}}, "dataset.pth", "there is no such field; fields here: path, files"),
+    ({"retry": 3}, "retry", "give a map of its fields, not 3; fields here: max_attempts"),
+    ({"retry": {"max_attempts": "{{ 0 }}"}}, "retry.max_attempts", "greater than or equal to 1"),
+    ({"batching": {"max_mb": "much"}}, "batching.max_mb", "valid number"),
+    ({"outputschema": "a.json"}, "outputschema", "there is no such field; fields here: name, dataset"),
+]
 
 
 def assert_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
@@ -35,6 +64,16 @@ def test_a_variable_that_is_wrong(project: Project, name: str, value: str) -> No
         commands.append(["run", "asked"])
     for command in commands:
         assert_sentence(project.run(*command, env={name: value}), name)
+    assert project.accepted() == []
+
+
+@pytest.mark.parametrize(("attributes", "field", "problem"), MISTAKES)
+def test_a_field_that_is_wrong(project: Project, attributes: dict[str, Any], field: str, problem: str) -> None:
+    project.add_pipeline("asked", ["one"], **attributes)
+    done = project.run("run", "asked")
+    assert_sentence(done, f"batch_assets/defs/asked/defs.yaml: {field}: ", problem)
+    for name in ("BlockModel", "validation error", "Input should be a valid string", "pydantic"):
+        assert name not in done.stderr
     assert project.accepted() == []
 
 

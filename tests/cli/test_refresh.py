@@ -9,6 +9,12 @@ import subprocess
 import pandas as pd
 import pytest
 
+from batch_assets.cli.run import how_to_go_on
+from batch_assets.core.asked import AskAgain
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from tests.core.support import World, environment, texts
+
 from .support import BATCHES, Project
 
 CREATE = {"method": "POST", "path": BATCHES}
@@ -80,6 +86,63 @@ def test_a_limit_ends_with_a_sentence(project: Project) -> None:
     assert rest.returncode == 0, rest.stderr
     assert "asked;" not in rest.stdout
     assert [batch["requests"] for batch in project.accepted()] == [2, 3]
+
+
+def test_a_limited_refresh_is_of_so_many_requests_and_no_run_asks_more_unasked(project: Project) -> None:
+    project.add_pipeline("asked", [f"text {number}" for number in range(3)])
+    project.run("run", "asked")
+    limited = project.run("run", "asked", "--refresh", "--limit", "1", "--yes")
+    assert limited.returncode == 0, limited.stderr
+    assert "2 left out by the limit, part of a refresh" in limited.stdout
+    said = "1 of 3 asked; --refresh goes on with the rest, a run without it keeps these and ends the refresh"
+    assert said in limited.stdout
+    assert "--refresh goes on with them" in project.run("status", "asked").stdout
+    plain = project.run("run", "asked")
+    assert plain.returncode == 0, plain.stderr
+    assert "0 to send, 3 settled before\n" in plain.stdout
+    first, second = [batch["id"] for batch in project.accepted()]
+    assert list(results(project)["batch_id"]) == [second, first, first]
+
+
+def test_a_limited_run_that_is_canceled(project: Project) -> None:
+    project.add_pipeline("asked", ["one", "two"])
+    project.run("run", "asked", "--limit", "1")
+    done = project.run("cancel", "asked")
+    assert "nothing more of this submission is asked" in done.stdout
+    assert "Nothing had to be canceled" not in done.stdout
+    assert "its table was not written since it was canceled" in project.run("status", "asked").stdout
+
+
+def test_the_command_to_go_on_with_asks_what_was_agreed_to(project: Project) -> None:
+    assert project.emulator is not None
+    project.emulator.settings(latency=3600.0)
+    settings = Settings.from_env(environment(project.emulator.url, project.folder / "output"))
+    with Root(settings) as root:
+        world = World(project.emulator, project.folder, root)
+        pipeline = world.pipeline(texts(5))
+
+        def interrupted(before: set[str] | None, again: AskAgain) -> str:
+            return how_to_go_on(settings, "asked", "", again, before).partition("batch-assets run asked")[2]
+
+        limited = AskAgain(limit=2)
+        for nothing_built in (set[str](), None):
+            assert interrupted(nothing_built, limited) == " --limit 2"
+        first = world.build(pipeline, limit=2).submission_id
+        assert interrupted(set(), limited) == " --limit 2"
+        world.submit(pipeline)
+        assert interrupted(set(), limited) == "\nIt asks the 3 requests beyond the limit as well."
+        more = AskAgain(retry_failed=True, limit=3)
+        assert interrupted({first}, more) == " --retry-failed --limit 3", "it was stopped before it built anything"
+        world.emulator.end_batches()
+        world.emulator.settings(latency=0.0)
+        world.run(pipeline)
+
+        world.emulator.settings(latency=3600.0)
+        refresh = AskAgain(refresh=True, limit=4)
+        world.build(pipeline, refresh=True, limit=4)
+        assert interrupted(set(), refresh) == " --refresh --limit 4"
+        world.submit(pipeline)
+        assert interrupted(set(), refresh) == " --refresh\nIt asks the 1 request beyond the limit as well."
 
 
 def test_failures_within_the_limit_count(project: Project) -> None:

@@ -103,18 +103,33 @@ def test_no_api_named(bare_project: Project) -> None:
     assert not Path(bare_project.folder, "data").exists()
 
 
-def test_interrupted_then_gone_on(project: Project) -> None:
+def test_reasons_are_of_the_counts_beside_them(project: Project) -> None:
+    """While a refresh is held back the table is the old one, and the counts are of the new answers."""
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two"])
+    create = {"method": "POST", "path": BATCHES}
+    project.emulator.faults([{"match": create, "action": {"error_mix": {"permission_error": 1.0}}}])
+    assert "permission_error" in project.run("run", "asked").stdout
+    project.emulator.reset_faults()
+    project.emulator.faults([{"match": create, "action": {"error_mix": {"billing_error": 1.0}}}])
+    held_back = project.run("run", "asked", "--refresh", "--limit", "1", "--yes")
+    assert "the table stays as it was" in held_back.stdout, held_back.stderr
+    (line,) = [line for line in held_back.stdout.splitlines() if line.startswith("  errored")]
+    assert line.split() == ["errored", "1"]
+
+
+def test_interrupted_then_gone_on(project: Project) -> None:
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["one", "two", "three"])
     project.emulator.settings(latency=3600)
-    first = project.start("run", "asked")
+    first = project.start("run", "asked", "--limit", "2")
     assert first.stdout is not None
     assert any("in_progress" in line for line in iter(first.stdout.readline, ""))
     first.send_signal(signal.SIGINT)
     _, errors = first.communicate(timeout=30)
     assert first.returncode == 130
     assert "1 of its batches goes on" in errors
-    assert "batch-assets run asked" in errors
+    assert "batch-assets run asked\nIt asks the 1 request beyond the limit as well." in errors
     assert "Traceback" not in errors
 
     status = project.run("status", "asked")
@@ -122,9 +137,10 @@ def test_interrupted_then_gone_on(project: Project) -> None:
     assert "2 requests, in_progress" in status.stdout
 
     project.emulator.end_batches()
+    project.emulator.settings(latency=0.0)
     code, screen = project.run_in_terminal("run", "asked")
     assert code == 0, screen
-    assert "2 on their way already" in screen
+    assert "2 in flight" in screen
     assert "\x1b[" in screen and "✓" in screen
-    assert [batch["requests"] for batch in project.accepted()] == [2]
+    assert [batch["requests"] for batch in project.accepted()] == [2, 1]
     assert set(read_results(project, "asked").result_type) == {"succeeded"}

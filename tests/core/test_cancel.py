@@ -70,7 +70,8 @@ def test_answers_are_kept_and_the_next_run_asks_for_the_rest(
     world.emulator.end_batches(first)
 
     report = cancel(world.root, pipeline.name)
-    assert report == CancelReport([second], [first], [world.files(pipeline)[2].id])
+    unsent = world.files(pipeline)[2]
+    assert report == CancelReport([second], [first], [unsent.id], submissions=[unsent.submission_id])
     assert world.states(pipeline) == ["submitted", "submitted", "canceled"]
     let_the_sensor_work(world, pipeline)
     assert len(world.accepted()) == 2, "nothing was sent unattended"
@@ -112,7 +113,8 @@ def test_a_table_that_waited_for_a_retry_is_joined_anew_though_nothing_runs(worl
     world.send(pipeline)
     world.emulator.expire_batches()
     world.collect(pipeline)
-    assert cancel(world.root, pipeline.name) == CancelReport()
+    (file,) = world.files(pipeline)
+    assert cancel(world.root, pipeline.name) == CancelReport(submissions=[file.submission_id])
     let_the_sensor_work(world, pipeline)
     assert types(world, pipeline) == ["expired"] * 2
     assert len(world.accepted()) == 1

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from batch_assets.core.chain import work_for
 from batch_assets.core.config import Pipeline
 from batch_assets.core.ledger import submissions
@@ -114,32 +118,74 @@ def test_what_was_asked_within_it_is_retried(world: World) -> None:
     assert next(iter(world.table(pipeline)["attempts"])) == 2
 
 
-def test_what_was_given_up_and_is_left_out_waits_in_every_row_that_shares_it(world: World) -> None:
+def test_what_was_given_up_and_is_beyond_it_stays_as_it_is(world: World) -> None:
+    """Only what has no outcome yet is left out: a run without a limit asks that."""
     rows = {"a": "one", "b": "two", "c": "two"}
     pipeline = world.pipeline(rows)
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
     world.run(pipeline)
     world.emulator.reset_faults()
+    pipeline = world.pipeline(rows | {"new": "a new text"})
+    report = world.build(pipeline, limit=1, retry_failed=True)
+    assert (report.written, report.left_out, report.reused) == (1, 1, 1)
+    world.submit(pipeline)
+    settle(world, pipeline)
+    assert types(world, pipeline) == ["succeeded", "errored", "errored", "pending"]
     assert send(world, pipeline, 1, retry_failed=True) == (1, 1)
     settle(world, pipeline)
-    assert types(world, pipeline) == ["succeeded", "pending", "pending"]
     world.run(pipeline)
-    assert types(world, pipeline) == ["succeeded", "errored", "errored"]
+    assert types(world, pipeline) == ["succeeded"] * 4
+    assert [batch["requests"] for batch in world.accepted()] == [2, 1, 1, 1]
 
 
-def test_a_limited_refresh_goes_on_with_the_next_run(world: World) -> None:
+@pytest.mark.parametrize("more", [{}, {"limit": 1}, {"retry_failed": True}])
+def test_an_ordinary_run_asks_no_more_of_a_limited_refresh_and_ends_it(world: World, more: dict[str, Any]) -> None:
+    """Somebody agreed to so many requests, and to no others."""
     pipeline = world.pipeline(texts(3))
     world.run(pipeline)
     assert send(world, pipeline, 1, refresh=True) == (1, 2)
     done = settle(world, pipeline)
     assert (done.held_back, done.counts["pending"]) == (True, 2)
     assert types(world, pipeline) == ["succeeded"] * 3
-    report = world.build(pipeline)
-    assert (report.written, report.is_refresh) == (2, True)
+    report = world.build(pipeline, **more)
+    assert (report.written, report.reused, report.left_out, report.is_refresh) == (0, 3, 0, False)
     world.submit(pipeline)
+    assert settle(world, pipeline).final
+    first, second = [batch["id"] for batch in world.accepted()]
+    assert list(world.table(pipeline)["batch_id"]) == [second, first, first]
+    assert send(world, pipeline, 1, refresh=True) == (1, 2), "another one asks all anew"
+
+
+def test_a_limited_refresh_that_is_in_flight_brings_its_answers_though_it_was_ended(world: World) -> None:
+    pipeline = world.pipeline(texts(2))
+    world.run(pipeline)
+    world.emulator.settings(latency=3600)
+    send(world, pipeline, 1, refresh=True)
+    report = world.build(pipeline)
+    assert (report.written, report.reused, report.in_flight) == (0, 1, 1)
+    world.submit(pipeline)
+    done = world.collect(pipeline).results
+    assert done is not None and done.final
+    world.emulator.end_batches()
+    settle(world, pipeline)
+    first, second = [batch["id"] for batch in world.accepted()]
+    assert list(world.table(pipeline)["batch_id"]) == [second, first]
+
+
+def test_a_limited_refresh_goes_on_with_the_next_one(world: World) -> None:
+    pipeline = world.pipeline(texts(4))
+    world.run(pipeline)
+    send(world, pipeline, 1, refresh=True)
+    settle(world, pipeline)
+    assert send(world, pipeline, 1, refresh=True) == (1, 2)
+    settle(world, pipeline)
+    report = world.build(pipeline, refresh=True)
+    assert (report.written, report.reused, report.is_refresh) == (2, 2, True)
+    world.submit(pipeline)
+    assert world.build(pipeline).is_refresh, "all of it was agreed to by now"
     world.finish(pipeline)
     order = [batch["id"] for batch in world.accepted()]
-    assert list(world.table(pipeline)["batch_id"]) == [order[1], order[2], order[2]]
+    assert list(world.table(pipeline)["batch_id"]) == [order[1], order[2], order[3], order[3]]
 
 
 def test_canceled_there_is_nothing_to_wait_for(world: World) -> None:
@@ -148,7 +194,14 @@ def test_canceled_there_is_nothing_to_wait_for(world: World) -> None:
     pipeline = world.pipeline(texts(2))
     send(world, pipeline, 1)
     settle(world, pipeline)
-    cancel(world.root, pipeline.name)
+    report = cancel(world.root, pipeline.name)
+    submission = in_force(world, pipeline)
+    assert report.submissions == [submission.id]
+    assert cancel(world.root, pipeline.name).submissions == []
+    with world.root.ledger.read() as tx:
+        work = work_for(tx, submission)
+    assert work is not None
+    assert work.reason == "its table was not written since it was canceled"
     assert settle(world, pipeline).final
     assert types(world, pipeline) == ["succeeded", "canceled"]
 

@@ -130,7 +130,9 @@ def test_a_webhook_is_told_once_and_can_verify_it(world: World, hook: Receiver) 
     }
     first, second, third = told["message"].splitlines()
     assert first == "asked [2026-11-20]: results are complete"
-    assert re.fullmatch(r"4 rows: 3 succeeded, 1 rejected; cost under \$0\.0001 \(by the price list; .*\)", second)
+    assert re.fullmatch(
+        r"4 rows: 3 succeeded, 1 rejected; cost less than \$0\.0001 \(by the price list; .*\)", second
+    )
     assert third == link
     assert re.fullmatch(r"[0-9a-f]{32}", told["id"])
     assert message.path == PATH
@@ -495,7 +497,7 @@ def test_a_message_comes_by_e_mail(
     assert letter["To"] == "ada@example.com, bob@example.com"
     assert letter["Date"]
     assert re.fullmatch(r"<[0-9a-f]{32}@batch-assets>", letter["Message-ID"])
-    assert "2 rows: 2 succeeded; cost under $0.0001" in letter.get_content()
+    assert "2 rows: 2 succeeded; cost less than $0.0001" in letter.get_content()
     assert logins == ([] if scheme == "smtp" else [(b"us", b"p@ss/word")])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import datetime as dt
 import json
 import sqlite3
@@ -10,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import pandas as pd
-import polars as pl
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from batch_assets.core import partitions as partitions_module
 from batch_assets.core.config import Pipeline
@@ -24,6 +23,7 @@ from batch_assets.core.datasets.query_parameters import parameters_in
 from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.partition_config import PartitionsConfig
 from batch_assets.core.partitions import dataset_fingerprint, partition_keys_of, rows_left_out
+from tests.documentation import page
 
 from .postgres import PostgresServer
 from .support import World, make_pipeline, params, texts, write_rows
@@ -45,6 +45,23 @@ def keys_in(folder: Path, dataset: Mapping[str, Any], partitions: Mapping[str, A
     return [row[0] for row in rows_of(make_pipeline(folder, dataset, partitions=partitions), key)]
 
 
+def shown(language: str) -> list[str]:
+    """The blocks of code on the page about partitions."""
+    return [block.text for block in page("docs/partitions.md").blocks() if block.language == language]
+
+
+def values_of(code: str) -> list[Any]:
+    """Runs code; what the expressions that stand by themselves are."""
+    names: dict[str, Any] = {}
+    found = []
+    for statement in ast.parse(code).body:
+        if isinstance(statement, ast.Expr):
+            found.append(eval(compile(ast.Expression(statement.value), "page", "eval"), names))
+        else:
+            exec(compile(ast.Module([statement], []), "page", "exec"), names)
+    return found
+
+
 # What the pipeline file says
 
 
@@ -58,6 +75,36 @@ def keys_in(folder: Path, dataset: Mapping[str, Any], partitions: Mapping[str, A
         ({"daily": {"start": "2026-01-01T00:00Z"}}, "partitions.daily.start", "leave it out"),
         ({"daily": {"start": "2026-01-01", "timezone": "Berlin"}}, "partitions.daily.timezone", "Europe/Berlin"),
         ({"daily": {"start": "2026-01-01", "begin": 1}}, "partitions.daily.begin", "start, end, timezone"),
+        (
+            {"monthly": {"start": "2026-01-15"}},
+            "partitions.monthly",
+            "`start` 2026-01-15 is not where a month begins: give 2026-01-01 or 2026-02-01",
+        ),
+        (
+            {"monthly": {"start": "2026-01-01", "end": "2026-12-31"}},
+            "partitions.monthly",
+            "`end` 2026-12-31 is not where a month begins: give 2026-12-01 or 2027-01-01",
+        ),
+        (
+            {"weekly": {"start": "2026-01-01"}},
+            "partitions.weekly",
+            "`start` 2026-01-01 is not where a week begins, on Sunday: give 2025-12-28 or 2026-01-04",
+        ),
+        (
+            {"hourly": {"start": "2026-01-01T05:30"}},
+            "partitions.hourly",
+            "`start` 2026-01-01T05:30 is not where an hour begins: give 2026-01-01T05:00 or 2026-01-01T06:00",
+        ),
+        (
+            {"daily": {"start": "2026-01-31T13:00"}},
+            "partitions.daily",
+            "`start` 2026-01-31T13:00 is not where a day begins: give 2026-01-31 or 2026-02-01",
+        ),
+        (
+            {"daily": {"start": "2026-01-05", "end": "2026-01-05"}},
+            "partitions.daily",
+            "`end` 2026-01-05 must be after `start` 2026-01-05: there would be no partition",
+        ),
         ({"static": []}, "partitions.static", "at least one"),
         ({"static": ["a", "b", "a"]}, "partitions.static", "'a' is there twice"),
         ({"static": [""]}, "partitions.static", "empty"),
@@ -80,6 +127,10 @@ def test_what_cannot_be_meant_is_refused_at_load(
     [
         ({"path": "{partition}.csv"}, None, "dataset.path", "needs the field `partitions`"),
         ({"files": "{partition}/*.pdf"}, None, "dataset.files", "needs the field `partitions`"),
+        (
+            {"path": "{partition}.csv"}, {"column": "id"}, "partitions",
+            "`column` alone reads whole files: use `dynamic: true` beside `column`",
+        ),
         ({"sql": "select :partition", "url_env": "U"}, None, "dataset.sql", ":partition needs the field"),
         ({"sql": "select 1", "url_env": "U"}, DAILY, "partitions", "read :partition, :partition_start or"),
         (
@@ -181,9 +232,12 @@ def test_parameters_on_sqlite_are_text(tmp_path: Path, monkeypatch: pytest.Monke
         connection.execute("create table t (id integer, moment text)")
         moments = ["2026-01-01", "2026-01-01 23:59:59", "2026-01-02", "2026-01-02 00:00:00", "2025-12-31 23:59:59"]
         connection.executemany("insert into t values (?, ?)", enumerate(moments))
+        connection.execute("create view reviews as select id, moment as submitted_at from t")
     monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///{tmp_path}/w.db")
     assert query_rows(tmp_path, DAILY, "2026-01-01") == [0, 1]
     assert query_rows(tmp_path, DAILY, "2026-01-02") == [2, 3]
+    (on_the_page,) = shown("sql")
+    assert query_rows(tmp_path, DAILY, "2026-01-02", on_the_page) == [2, 3]
     hourly = {"hourly": {"start": "2026-01-01"}}
     assert query_rows(tmp_path, hourly, "2026-01-01-23:00") == [1]
     injected = "select id from t where :partition = 'it''s; --'"
@@ -227,7 +281,10 @@ def test_rows_are_told_apart_by_a_typed_column(tmp_path: Path) -> None:
         dt.datetime(2026, 1, 1, 22, 59, 59, 999999), dt.datetime(2026, 1, 1, 23), None,
         dt.datetime(2026, 1, 2, 22, 59, 59), dt.datetime(2026, 1, 2, 23),
     ]  # fmt: skip
-    berlin = {"daily": {"start": "2026-01-01", "timezone": "Europe/Berlin"}, "column": "at"}
+    (berlin,) = [
+        found["partitions"] for text in shown("yaml") if "attributes" not in (found := yaml.safe_load(text))
+    ]
+    assert berlin["daily"]["timezone"] == "Europe/Berlin"
     for type_, expected in (
         (pa.timestamp("us", "UTC"), [1, 3]),  # by the instant
         (pa.timestamp("ms", "America/New_York"), [1, 3]),
@@ -235,21 +292,23 @@ def test_rows_are_told_apart_by_a_typed_column(tmp_path: Path) -> None:
         (pa.date32(), [3, 4]),
         (pa.date64(), [3, 4]),
     ):
-        pq.write_table(pa.table({"at": pa.array(moments, pa.timestamp("us")).cast(type_, safe=False)}),
-                       tmp_path / "rows.parquet")  # fmt: skip
+        column = pa.array(moments, pa.timestamp("us")).cast(type_, safe=False)
+        pq.write_table(pa.table({"submitted_at": column}), tmp_path / "rows.parquet")
         assert keys_in(tmp_path, {"path": "rows.parquet"}, berlin, "2026-01-02") == expected, type_
 
 
 def test_text_that_is_no_date_belongs_to_no_partition_and_is_counted(world: World) -> None:
     moments = ["2026-01-01", None, "2026-01-01T23:59:59.9Z", "soon", "2026-01-02T00:30:00+01:00", "2026-01-02", ""]
+    moments += ["2025-12-31T23:59:59.9", "2026-12-31T23:59:59.9", "2027-01-01"]
     lines = [json.dumps({"id": at, "text": f"t{at}", "at": moment}) for at, moment in enumerate(moments)]
     (world.folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
-    pipeline = world.pipeline(partitions={**DAILY, "column": "at"})
+    year = {"daily": {"start": "2026-01-01", "end": "2027-01-01"}, "column": "at"}
+    pipeline = world.pipeline(partitions=year)
     report = world.build(pipeline, "2026-01-01")
-    assert (report.rows, report.without_partition) == (3, 3)
+    assert (report.rows, report.without_partition) == (3, 5)
     assert rows_of(pipeline, "2026-01-01", "id") == [(0,), (2,), (4,)]
-    assert "belong to no partition, and are asked in none: 3. Their 'at' is null or no date" in rows_left_out(
-        pipeline, 3
+    assert rows_left_out(pipeline, 5).endswith(
+        "and are asked in none: 5. Their 'at' is null, no date, before 2026-01-01, or from 2027-01-01 on"
     )
     # A partition without any row is complete at once.
     assert world.build(pipeline, "2026-03-01").rows == 0
@@ -271,6 +330,26 @@ def test_row_numbers_and_rejections_are_those_of_the_whole_dataset(tmp_path: Pat
     assert rows.table.schema.names == ["row_number", "text"]
     with Dataset(pipeline, partition="en") as dataset:
         assert [r.table.column(0).to_pylist() for r in dataset.rows(["row_number"])] == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("partitions", "without", "why"),
+    [
+        ({"static": ["de", "en"]}, 3, "'lang' is null, empty, or none of the keys in partitions.static"),
+        ({"dynamic": True}, 2, "'lang' is null or empty"),
+    ],
+)
+def test_a_value_that_is_none_of_the_static_keys_is_counted(
+    tmp_path: Path, partitions: dict[str, Any], without: int, why: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(f'{{"lang": {v}}}\n' for v in ('"de"', '"DE"', '""', "null", '"en"'))
+    )
+    pipeline = make_pipeline(tmp_path, "*.jsonl", partitions={**partitions, "column": "lang"})
+    with Dataset(pipeline, partition="de") as dataset:
+        assert sum(rows.table.num_rows for rows in dataset.rows(["lang"])) == 1
+        assert dataset.without_partition == without
+    assert rows_left_out(pipeline, without).endswith(why)
 
 
 @pytest.mark.parametrize(
@@ -363,17 +442,14 @@ def test_results_of_odd_keys_read_as_one_table(world: World) -> None:
         world.send(pipeline, key)
         world.finish(pipeline, key)
     folder = world.path(pipeline.name, "results")
-    text = ds.partitioning(pa.schema([("partition", pa.string())]), flavor="hive")
-    query = f"from read_parquet('{folder}/*/*.parquet', hive_partitioning = true, union_by_name = true"
-    read = {
-        "pandas": pd.read_parquet(folder)["partition"],
-        "pandas, text": pd.read_parquet(folder, partitioning=text)["partition"],
-        "polars": pl.read_parquet(folder)["partition"],
-        "polars, text": pl.read_parquet(folder, hive_schema={"partition": pl.String})["partition"],
-        "duckdb": duckdb.sql(f"{query})").fetchnumpy()["partition"],
-        "duckdb, text": duckdb.sql(f"{query}, hive_types = {{'partition': varchar}})").fetchnumpy()["partition"],
-    }
-    assert {name: sorted(map(str, found)) for name, found in read.items()} == dict.fromkeys(read, sorted(keys))
+    code = "".join(shown("python"))
+    said = '"data/output/daily_reviews/results"'
+    assert code.count(said) == 1
+    tables = values_of(code.replace(said, repr(str(folder))))
+    assert len(tables) == 6  # pandas, polars and DuckDB, with types as they guess them and as text
+    for table in tables:
+        read = table.fetchnumpy() if isinstance(table, duckdb.DuckDBPyRelation) else table
+        assert sorted(map(str, read["partition"])) == sorted(keys), type(table)
 
 
 def test_the_config_is_said_in_words() -> None:

@@ -166,6 +166,16 @@ def test_text_without_marks_is_sent_as_written(text: str) -> None:
     assert render([text, {"k": text}]) == [text, {"k": text}]
 
 
+@pytest.mark.parametrize(
+    "text", ["one line", "ends\n", "two\n\n", "dos\r\nend\r\n", "", "\n", " a } b % c { d ", "Ünï\u2028x"]
+)
+def test_a_file_of_plain_text_is_included_as_jinja_does_it(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plain.md").write_bytes(text.encode())
+    shortcut = Template({"k": "{% include 'plain.md' %}"}, tmp_path, "x")
+    by_jinja = Template({"k": "{{ '' }}{% include 'plain.md' %}"}, tmp_path, "x")
+    assert shortcut.render({}) == by_jinja.render({})
+
+
 def test_includes_see_the_row(tmp_path: Path) -> None:
     (tmp_path / "inner.md").write_text("[{{ name }}]")
     (tmp_path / "system.md").write_text("Hello {% include 'inner.md' %}, {{ place }}")

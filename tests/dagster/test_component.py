@@ -117,14 +117,14 @@ def test_dagster_templates_work_in_the_other_fields(project: Project, monkeypatc
     ("break_it", "field", "problem"),
     [
         (lambda text: text.replace("path:", "pth:"), "dataset", "pth"),
-        (lambda text: text + "  outputschema: x.json\n", "outputschema", "not permitted"),
+        (lambda text: text + "  outputschema: x.json\n", "outputschema", "no such field"),
         (lambda text: text.replace("name: greetings", "name: gree-tings"), "name", "letters, digits"),
         (lambda text: text + "  max_failed: many\n", "max_failed", "valid number"),
         (lambda text: text + "  retry: {max_attempts: 0}\n", "retry", "greater than or equal to 1"),
         (lambda text: text.replace("{{ text }}", "{{ text "), "params.messages[0].content", "end of"),
         (lambda text: text.replace("{{ text }}", "{% include 'no.md' %}"), "params.messages[0].content", "no.md"),
         (lambda text: text + "  betas: [one, '{{ text ']\n", "betas[1]", "end of"),
-        (lambda text: text + "  betas: one\n", "betas", "valid list"),
+        (lambda text: text + "  betas: one\n", "betas", "give a list"),
         (lambda text: text + "  output_schema: no.json\n", "output_schema", "no.json is not beside"),
         (lambda text: text.replace("max_tokens: 50", "stream: true"), "params.", "max_tokens"),
         (lambda text: text.split("attributes")[0] + "attributes: {}\n", "name", "required"),
@@ -242,6 +242,39 @@ def test_every_field_of_a_pipeline_is_explained_in_the_schema() -> None:
 
 def test_the_projects_own_pipelines_load() -> None:
     assert {"review_triage", "ticket_replies"} <= set(load_pipelines())
+
+
+def test_static_keys_are_texts_as_they_stand_in_the_file(project: Project) -> None:
+    keys = """[2024, "2025", "1e3", "None", "true", "{{ 'd' ~ 'e' }}"]"""
+    text = PIPELINE.replace("data/greetings.csv", "'data/{partition}.csv'")
+    found = specs(project.load(text + f"  partitions: {{static: {keys}}}\n"))["greetings/requests"].partitions_def
+    assert found is not None
+    assert found.get_partition_keys() == ["2024", "2025", "1e3", "None", "true", "de"]
+
+
+def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
+    project.write(
+        "owned.py",
+        """
+        from typing import Annotated
+
+        import dagster as dg
+        from batch_assets import MessageBatchComponent
+
+        def _length(context, text):
+            return len(text)
+
+        class Owned(MessageBatchComponent):
+            length: Annotated[int, dg.Resolver(_length, model_field_type=str)]
+            team: str = "reviews"
+        """,
+    )
+    text = PIPELINE.replace("batch_assets.MessageBatchComponent", f"{project.package}.owned.Owned")
+    text += "  length: four\n  team: support\n"
+    assert set(specs(project.load(text))) == {f"greetings/{stage}" for stage in ("requests", "batches", "results")}
+    with pytest.raises(Exception) as caught:
+        project.load(text + "  retry: 3\n")
+    assert "defs.yaml: retry: give a map of its fields, not 3" in whole_text(caught.value)
 
 
 def test_partitions_of_the_pipeline_file(project: Project) -> None:

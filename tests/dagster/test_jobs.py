@@ -30,13 +30,24 @@ def definitions(assets: list[dg.AssetsDefinition]) -> dg.Definitions:
 
 
 def run_job(
-    found: dg.Definitions, instance: dg.DagsterInstance, name: str, *, partition: str | None = None, **config: Any
+    found: dg.Definitions,
+    instance: dg.DagsterInstance,
+    name: str,
+    *,
+    partition: str | None = None,
+    tags: dict[str, str] | None = None,
+    **config: Any,
 ) -> dg.ExecuteInProcessResult:
     """Launches a job as it is, or with another config of requests."""
     run_config = {"ops": {"greetings__requests": {"config": config}}} if config else None
     return found.resolve_job_def(name).execute_in_process(
-        instance=instance, run_config=run_config, partition_key=partition
+        instance=instance, run_config=run_config, partition_key=partition, tags=tags
     )
+
+
+def log(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> list[str]:
+    """What a run said."""
+    return [entry.user_message for entry in instance.all_logs(result.run_id)]
 
 
 def materialize(
@@ -151,6 +162,29 @@ def test_a_limit_leaves_rows_pending_and_the_sensor_says_so_and_rests(
     assert "limited" not in tick(found, instance).skip_message
 
 
+def test_a_limited_refresh_is_said_to_be_one_and_ends_when_it_is_canceled(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    emulator.settings(latency=0.0)
+    assets = make_assets()
+    found = definitions(assets)
+    materialize(assets, instance)
+    limited = log(instance, materialize(assets, instance, refresh=True, confirm=True, limit=1))
+    assert (
+        "5 rows, 1 rejected; 4 distinct requests: 1 to send, 0 settled before, 0 in flight; part of a refresh"
+        in (limited)
+    )
+    assert "3 more requests are left out by the limit: refresh it again to ask for them" in limited
+    assert "greetings/requests with `refresh` and `confirm` to ask them" in tick(found, instance).skip_message
+    canceled = log(instance, run_job(found, instance, "greetings_cancel"))
+    assert any("nothing more of this submission is asked" in said for said in canceled)
+    (request,) = tick(found, instance).run_requests
+    assert request.tags["batch_assets/submission"]
+    later = log(instance, materialize(assets, instance))
+    assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 settled before, 0 in flight" in later
+    assert [batch["requests"] for batch in emulator.log()] == [4, 1]
+
+
 def test_a_limit_of_nothing_is_refused(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
     with pytest.raises(Exception, match="greater than or equal to 1"):
         materialize(make_assets(), instance, limit=0)
@@ -163,7 +197,7 @@ def test_jobs_of_partitions_take_the_one_that_is_chosen(
     emulator.settings(latency=0.0)
     (tmp_path / "parts").mkdir()
     for key in ("de", "en"):
-        (tmp_path / "parts" / f"{key}.csv").write_text(f"id,text\n1,hello {key}\n")
+        (tmp_path / "parts" / f"{key}.csv").write_text(f"id,text\n1,hello {key}\n2,the same\n")
     assets = make_assets(
         dataset={"path": "parts/{partition}.csv", "key": "id"}, partitions={"static": ["de", "en"]}
     )
@@ -171,10 +205,15 @@ def test_jobs_of_partitions_take_the_one_that_is_chosen(
     for key in ("de", "en"):
         materialize(assets, instance, partition=key)
     said = run_job(found, instance, "greetings_refresh", partition="en")
-    assert metadata(said, "requests")["batch_assets/estimated_requests"] == 1
+    assert metadata(said, "requests")["batch_assets/estimated_requests"] == 2
+    both = {"dagster/asset_partition_range_start": "de", "dagster/asset_partition_range_end": "en"}
+    together = log(instance, run_job(found, instance, "greetings_refresh", tags=both, refresh=True))
+    (summed,) = [line for line in together if line.startswith("All 2 partitions: 4 requests, ")]
+    assert summed.endswith("Requests that partitions share are counted in each, and asked once.")
+    assert not any(line.startswith("All ") for line in log(instance, said))
     emulator.settings(latency=3600.0)
     run_job(found, instance, "greetings_refresh", partition="en", refresh=True, confirm=True)
-    assert [batch["requests"] for batch in emulator.log()] == [1, 1, 1]
+    assert [batch["requests"] for batch in emulator.log()] == [2, 1, 2]
     emulator.end_batches()
     (request,) = tick(found, instance).run_requests
     assert request.partition_key == "en"

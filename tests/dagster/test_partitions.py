@@ -25,6 +25,7 @@ from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+CREATE = {"method": "POST", "path": "/v1/messages/batches"}
 DAYS = {"daily": {"start": "2026-01-01", "end": "2026-01-05"}}
 START, END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
@@ -46,7 +47,7 @@ def run_range(
     assets: list[Any], instance: dg.DagsterInstance, first: str, last: str, *stages: str
 ) -> dg.ExecuteInProcessResult:
     """A run of several partitions, as a backfill launches it."""
-    selection = [asset for asset in assets if not stages or asset.key.path[-1] in stages]
+    selection = [asset for asset in assets if asset.key.path[-1] in stages] if stages else None
     return dg.materialize(
         assets, selection=selection, instance=instance, tags={START: first, END: last}, raise_on_error=False
     )
@@ -63,6 +64,14 @@ def materialized(instance: dg.DagsterInstance, stage: str, name: str = "greeting
     return found
 
 
+def sensor_asks(assets: list[Any], instance: dg.DagsterInstance) -> list[str | None]:
+    """The partitions that a tick of the sensor asks for."""
+    sensor = build_message_batch_sensor()
+    repository = dg.Definitions(assets=assets, sensors=[sensor]).get_repository_def()
+    with dg.build_sensor_context(instance=instance, repository_def=repository) as context:
+        return [request.partition_key for request in sensor.evaluate_tick(context).run_requests or []]
+
+
 def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     """What each step that failed says."""
     events = result.filter_events(lambda event: event.is_step_failure)
@@ -76,13 +85,20 @@ def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kathmandu"])
 @pytest.mark.parametrize("kind", ["hourly", "daily", "weekly", "monthly"])
 def test_windows_are_those_of_dagster(make_assets: MakeAssets, kind: str, zone: str) -> None:
-    times = {"start": "2025-10-20", "end": "2026-12-20" if kind != "hourly" else "2025-11-05", "timezone": zone}
+    first, end = {
+        "hourly": ("2025-10-20", "2025-11-05"),
+        "daily": ("2025-10-20", "2026-12-20"),
+        "weekly": ("2025-10-19", "2026-12-20"),
+        "monthly": ("2025-10-01", "2026-12-01"),
+    }[kind]
+    times = {"start": first, "end": end, "timezone": zone}
     assets = make_assets(dataset={"path": "{partition}.csv"}, partitions={kind: times})
     (found,) = pipelines_in(assets[0].specs).values()
     config, definition = found.pipeline.config.partitions, found.partitions
     assert config is not None and isinstance(definition, dg.TimeWindowPartitionsDefinition)
     keys = definition.get_partition_keys(current_time=dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
     assert len(keys) > 12
+    assert (config.window(keys[0]).start, config.window(keys[-1]).end) == (config.times.since, config.times.until)
     for key in keys:
         window = definition.time_window_for_partition_key(key)
         ours = config.window(key)
@@ -117,7 +133,8 @@ def test_three_assets_share_the_definition_and_load_without_a_warning(make_asset
     ],
 )
 def test_every_kind_has_its_definition(make_assets: MakeAssets, partitions: Any, expected: Any) -> None:
-    assets = make_assets(dataset={"path": "{partition}.csv"}, partitions=partitions)
+    by_value = partitions == {"column": "id"}
+    assets = make_assets(dataset={"path": "rows.csv" if by_value else "{partition}.csv"}, partitions=partitions)
     assert [asset.partitions_def for asset in assets] == [expected] * 3
 
 
@@ -142,6 +159,19 @@ def test_several_partitions_in_one_run(
     days = ["2026-01-01", "2026-01-02", "2026-01-03"]
     assets = make_assets(**write_days(tmp_path, *days, text="the same"))
     checks = build_message_batch_checks(assets)
+    condition = dg.AutomationCondition
+    every_day = condition.eager().without(condition.in_latest_time_window())
+
+    @dg.asset(
+        deps=[assets[-1].key],
+        partitions_def=assets[-1].partitions_def,
+        automation_condition=every_day & condition.all_deps_blocking_checks_passed(),
+    )
+    def guarded() -> None:
+        """Hangs on results whose blocking checks passed."""
+
+    definitions = dg.Definitions(assets=[*assets, guarded], asset_checks=checks)
+    before = dg.evaluate_automation_conditions(definitions, instance)
     result = dg.materialize(
         [*assets, *checks], instance=instance, tags={START: days[0], END: days[1]}, raise_on_error=False
     )
@@ -156,7 +186,15 @@ def test_several_partitions_in_one_run(
     assert {found[day]["batch_assets/submission_id"] for day in days[:2]} == {
         metadata["batch_assets/submission_id"] for metadata in materialized(instance, "results").values()
     }
-    assert all(evaluation.passed for evaluation in result.get_asset_check_evaluations())
+    evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+    assert len(evaluations) == 6
+    assert all(evaluation.passed for evaluation in evaluations.values())
+    assert evaluations["every_row_once"].description == "\n".join(
+        f"{day}: 1 rows of 1 in the dataset" for day in days[:2]
+    )
+    assert sensor_asks(assets, instance) == []
+    after = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
+    assert sorted(after.get_requested_partitions(guarded.key)) == days[:2]
     # What was asked in one partition is paid once, here in one run and in the next.
     assert dg.materialize(assets, instance=instance, partition_key=days[2]).success
     assert [batch["requests"] for batch in quick.log()] == [1]
@@ -194,9 +232,47 @@ def test_only_complete_partitions_have_results(
     result = run_range(assets, instance, "2026-01-01", "2026-01-02")
     assert result.success
     assert sorted(map(str, materialized(instance, "batches"))) == ["2026-01-01", "2026-01-02"]
-    assert list(materialized(instance, "results")) == ["2026-01-02"]
+    # Checks are not run for a part of a run's partitions: the complete one has a run of its own, which has them.
+    assert materialized(instance, "results") == {}
+    observed = instance.fetch_observations(dg.AssetKey(["greetings", "results"]), limit=2).records
+    assert sorted(str(record.partition_key) for record in observed) == ["2026-01-01", "2026-01-02"]
+    assert sensor_asks(assets, instance) == ["2026-01-02"]
     emulator.end_batches()
     assert run_range(assets, instance, "2026-01-01", "2026-01-02", "results").success
+    assert sorted(map(str, materialized(instance, "results"))) == ["2026-01-01", "2026-01-02"]
+    assert sensor_asks(assets, instance) == []
+
+
+def test_a_partition_that_fails_leaves_the_others_results_to_runs_of_their_own(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-02"))
+    assert run_range(assets, instance, "2026-01-01", "2026-01-02", "requests", "batches").success
+    (tmp_path / "root" / "greetings" / "results" / "partition=2026-01-01" / "results.parquet").mkdir(parents=True)
+    said = failures(run_range(assets, instance, "2026-01-01", "2026-01-02", "results"))["greetings__results"]
+    assert said.startswith("1 of 2 partitions failed. 2026-01-01: ")
+    assert materialized(instance, "results") == {}
+    assert "2026-01-02" in sensor_asks(assets, instance)
+
+
+def test_a_run_of_several_partitions_goes_no_further_than_its_blocking_check(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    quick.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
+    assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-02"))
+    ran = []
+
+    @dg.asset(deps=[assets[-1].key])
+    def report() -> None:
+        ran.append(1)
+
+    result = run_range(
+        [*assets, *build_message_batch_checks(assets), report], instance, "2026-01-01", "2026-01-02"
+    )
+    (failed,) = [one for one in result.get_asset_check_evaluations() if not one.passed]
+    assert (failed.check_name, failed.severity) == ("failed_rows_are_few", dg.AssetCheckSeverity.ERROR)
+    assert str(failed.description).splitlines()[1].startswith("2026-01-02: 1 of 1 rows failed")
+    assert (result.success, ran) == (False, [])
     assert sorted(map(str, materialized(instance, "results"))) == ["2026-01-01", "2026-01-02"]
 
 
@@ -229,7 +305,9 @@ def test_a_column_picks_from_the_table_of_an_asset_without_partitions(
 ) -> None:
     @dg.asset
     def reviews() -> pd.DataFrame:
-        return pd.DataFrame({"id": [1, 2, 3], "text": ["a", "b", "c"], "language": ["de", "en", None]})
+        return pd.DataFrame(
+            {"id": [1, 2, 3, 4], "text": ["a", "b", "c", "d"], "language": ["de", "en", None, "EN"]}
+        )
 
     assets = make_assets(
         dataset={"asset": "reviews", "key": "id"}, partitions={"static": ["de", "en"], "column": "language"}
@@ -238,7 +316,7 @@ def test_a_column_picks_from_the_table_of_an_asset_without_partitions(
     result = dg.materialize([reviews, *assets], selection=assets, instance=instance, partition_key="en")
     assert result.success
     metadata = materialized(instance, "requests")["en"]
-    assert (metadata["dagster/partition_row_count"], metadata["batch_assets/without_partition"]) == (1, 1)
+    assert (metadata["dagster/partition_row_count"], metadata["batch_assets/without_partition"]) == (1, 2)
 
 
 def test_the_sensor_adds_new_values_and_reads_nothing_twice(

@@ -88,14 +88,15 @@ class Dataset:
         pipeline.fit(self.schema.names)
 
     def _pick(self, pipeline: Pipeline, partition: str) -> None:
-        column = pipeline.partitions.column if pipeline.partitions is not None else None
-        if pipeline.partitions is None or column is None or not partition:
+        partitions = pipeline.config.partitions
+        column = partitions.column if partitions is not None else None
+        if partitions is None or column is None or not partition:
             return
         if column not in self.schema.names and self._rows_from.blank:
             self.schema = self.schema.append(pa.field(column, pa.string()))
         self.check_column(column, "columns", field="partitions.column")
         try:
-            self._picks = PartitionRows(pipeline.partitions, partition, self.schema.field(column).type)
+            self._picks = PartitionRows(partitions, partition, self.schema.field(column).type)
         except ValueError as error:
             raise DatasetError(f"{self.source}: partitions.column: {column!r}: {error}") from None
         self._column = column

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.ledger.records import Batch, Submission
+from batch_assets.core.prices import dollars
 from batch_assets.core.root import Root, results_parts
 from batch_assets.core.table_cost import table_cost
 from batch_assets.core.table_metadata import SUBMISSION
 
 _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 _BATCHES_SHOWN = 5
-_SMALLEST_USD = 0.0001
 _EVENTS = {"complete": "complete", "failed": "failed", "expires": "deadline", "uncollected": "deadline"}
 
 
@@ -52,7 +52,7 @@ def content_of(
     name = f"{submission.pipeline} [{submission.partition}]" if submission.partition else submission.pipeline
     link = _link(root.settings.ui_url, asset, submission.partition)
     said = _in_words(counts)
-    paid = f"cost {_dollars(cost)}" if cost is not None else unknown
+    paid = f"cost {dollars(cost)}" if cost is not None else unknown
     note = " (by the price list; the emulator bills nothing)" if root.settings.emulator_url else ""
     lines = [
         f"{name}: {_happened(kind, submission, max_failed, ending)}",
@@ -105,12 +105,6 @@ def _in_words(counts: dict[str, int]) -> str:
     return ", ".join(f"{counts[kind]:,} {kind}" for kind in _ORDER if counts.get(kind)) or "none"
 
 
-def _dollars(usd: float) -> str:
-    if 0 < usd < _SMALLEST_USD:
-        return f"under ${_SMALLEST_USD}"
-    return f"${usd:,.2f}" if usd >= 1 else f"${usd:.4f}"
-
-
 def _cost(root: Root, submission: Submission) -> tuple[float | None, str]:
     """What the submission's table cost, USD; None and why when that is not known."""
     try:
@@ -122,7 +116,7 @@ def _cost(root: Root, submission: Submission) -> tuple[float | None, str]:
         return None, "cost not known yet"
     if found.unpriced_models:
         models = ", ".join(sorted(found.unpriced_models))
-        return None, f"cost unknown: no price for {models} (the others: {_dollars(found.usd)})"
+        return None, f"cost unknown: no price for {models} (the others: {dollars(found.usd)})"
     return found.usd, ""
 
 

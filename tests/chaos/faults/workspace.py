@@ -26,7 +26,7 @@ def cases() -> Iterator[Case]:
 
 
 def _another_key(bench: Bench, nth: int | None, drop: str = "") -> Tried:
-    with bench.trial(bench.prepared("batches")) as trial:
+    with bench.trial(bench.prepared("batches"), one_by_one=True) as trial:
         with bench.settings(latency=3600), bench.faults(_lost(nth, drop)):
             trial.run("batches")
         before = len(bench.emulator.log())
