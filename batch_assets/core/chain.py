@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from batch_assets.core.cancel import has_batches_to_cancel
@@ -15,7 +15,7 @@ from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.memory import release_memory
 from batch_assets.core.output.answers import Answers
-from batch_assets.core.responses import CollectReport, collect_batch
+from batch_assets.core.responses import CollectReport, Downloaded, downloaded
 from batch_assets.core.results import write_results
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.retention import apply_retention
@@ -82,28 +82,45 @@ def collect_results(
 def _collect(
     root: Root, ended: list[Batch], done: CollectedResults, on_batch: Callable[[str, int], None] | None
 ) -> None:
-    """Downloads several batches at a time. Their lines are parsed one batch at a time: that takes the memory, and
-    no two threads of Python would do it sooner.
+    """Downloads several batches at a time. Their lines are parsed one batch at a time, in this thread: that takes
+    the memory, and no two threads of Python would do it sooner.
     """
-    parsing = threading.Lock()
+    ready: dict[str, tuple[Downloaded, ExitStack]] = {}
     found: dict[str, CollectReport | ResultsError | None] = {}
 
-    def collect(batch: Batch, progress: Progress) -> tuple[Batch, ...]:
+    @contextmanager
+    def noting(batch: Batch) -> Iterator[None]:
         try:
-            found[batch.id] = collect_batch(root, batch, progress, parsing)
+            yield
         except ResultsError as error:
             found[batch.id] = error
             with root.ledger.write() as tx:
                 downloads.failed(tx, batch.id, str(error), COLLECT_AGAIN_SECONDS, COLLECT_LAST_SECONDS)
-        release_memory()
+
+    def download(batch: Batch, progress: Progress) -> tuple[Batch, ...]:
+        with noting(batch), ExitStack() as stack:
+            results = stack.enter_context(downloaded(root, batch, progress))
+            if results is not None:
+                ready[batch.id] = results, stack.pop_all()
         return ()
+
+    def store(batch: Batch) -> None:
+        if batch.id in ready:
+            results, stack = ready.pop(batch.id)
+            with noting(batch), stack:
+                found[batch.id] = results.store()
+            release_memory()
 
     def progress(batch: Batch, size: int) -> None:
         if on_batch is not None:
             on_batch(batch.id, size)
 
-    Transfers(root.settings.transfers, collect, progress=progress, breaks_off=True).run(ended)
-    for report in [found[batch.id] for batch in ended]:
+    try:
+        Transfers(root.settings.transfers, download, after=store, progress=progress, breaks_off=True).run(ended)
+    finally:
+        for _, stack in ready.values():
+            stack.close()
+    for report in [found.get(batch.id) for batch in ended]:
         if isinstance(report, ResultsError):
             done.problems.append(str(report))
         elif report is not None:

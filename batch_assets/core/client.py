@@ -37,7 +37,7 @@ READ_SECONDS = 30.0
 CREATE_SECONDS = 600.0  # from the last byte of the upload to the answer
 _READ_RETRIES = 2
 _SDK_WAIT = 5.0  # seconds that the SDK may sleep before it repeats a read
-_DOWNLOAD_CHUNK = 1 << 20
+_DOWNLOAD_CHUNK = 1 << 18  # several are in memory, of several downloads at a time
 # A page of 1,000 batches has less than one; results are streamed and have no bound.
 _ANSWER_BYTES = 64 << 20
 # Shorter words than this in the place of a key are none, and may stand in any text.

@@ -91,10 +91,10 @@ class Join:
         """The table, slice by slice, in the dataset's order."""
         reader = ResponseReader(self._standing.files)
         try:
-            firsts, shared = self._shared_rows()
+            firsts, shared, is_scattered = self._survey(reader)
             with ExitStack() as spill:
                 source: ResponseReader | Reordered = reader
-                if self._is_scattered(reader):
+                if is_scattered:
                     source = spill.enter_context(Reordered(reader, self._places()))
                 for slice_ in self._slices(firsts):
                     yield self._table(slice_, source.take(slice_.place), shared)
@@ -108,10 +108,13 @@ class Join:
             yield start, _position(self._standing, rows.column(0))
             start += len(rows)
 
-    def _shared_rows(self) -> tuple[NDArray[np.int32], _SharedKeys]:
-        """For each response the first row that has it; and the row keys of those that others share."""
+    def _survey(self, reader: ResponseReader) -> tuple[NDArray[np.int32], _SharedKeys, bool]:
+        """For each response the first row that has it; the row keys of those that others share; whether reading in
+        the dataset's order would load row groups over and over.
+        """
         firsts = np.full(len(self._standing.digests), -1, dtype=np.int32)
         sharing: list[NDArray[np.int32]] = []
+        loads, groups = 0, set[int]()
         for start, position in self._positions():
             found = np.flatnonzero(position >= 0)
             distinct, first = np.unique(position[found], return_index=True)
@@ -119,6 +122,12 @@ class Join:
             firsts[distinct[unseen]] = start + found[first[unseen]]
             owner = firsts[position[found]]
             sharing.append(np.unique(owner[owner != start + found]))
+            touched = np.unique(reader.groups_of(self._standing.at(distinct)[0])).tolist()
+            loads += len(touched)
+            groups.update(touched)
+        return firsts, self._keys_of(sharing), loads > _LOADS * len(groups)
+
+    def _keys_of(self, sharing: list[NDArray[np.int32]]) -> _SharedKeys:
         wanted = np.unique(np.concatenate(sharing)) if sharing else np.empty(0, dtype=np.int32)
         keys: list[pa.Array] = []
         start = 0
@@ -126,17 +135,7 @@ class Join:
             inside = wanted[(wanted >= start) & (wanted < start + len(rows))] - start
             keys.append(rows.column(0).take(pa.array(inside)).cast(pa.string()))
             start += len(rows)
-        return firsts, _SharedKeys(wanted, pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
-
-    def _is_scattered(self, reader: ResponseReader) -> bool:
-        """Whether reading in the dataset's order would load row groups over and over."""
-        loads, groups = 0, set[int]()
-        for _, position in self._positions():
-            some = reader.groups_of(self._standing.at(position)[0])
-            touched = np.unique(some[some >= 0]).tolist()
-            loads += len(touched)
-            groups.update(touched)
-        return loads > _LOADS * len(groups)
+        return _SharedKeys(wanted, pa.concat_arrays(keys) if keys else pa.array([], pa.string()))
 
     def _places(self) -> NDArray[np.int32]:
         places = np.full(self._index.rows, -1, dtype=np.int32)

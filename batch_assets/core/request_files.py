@@ -24,6 +24,8 @@ PARTS = "part-*.jsonl"
 _HEAD, _TAIL = b'{"requests":[', b"]}"
 _LINE_START, _LINE_MIDDLE, _LINE_END = b'{"custom_id":"', b'","params":', b"}\n"
 _CHUNK = 1 << 20
+# Several bodies are sent at a time, and of each some chunks are in memory.
+_BODY_CHUNK = 1 << 18
 # A custom_id has 64 characters at most; a quote ends it.
 _WINDOW = len(_LINE_START) + 64 + 1
 _QUOTE, _NEWLINE, _BRACE = b'"\n}'
@@ -302,9 +304,9 @@ class StoredRequestFile:
         before_chunk()
         yield _HEAD
         with self.storage.open(*self.parts) as file:
-            chunk = file.read(_CHUNK)
+            chunk = file.read(_BODY_CHUNK)
             while chunk:
-                following = file.read(_CHUNK)
+                following = file.read(_BODY_CHUNK)
                 before_chunk()
                 # Inside a line every newline is escaped: those in the file only end lines.
                 yield chunk.replace(b"\n", b",") if following else chunk[:-1].replace(b"\n", b",")

@@ -68,26 +68,28 @@ class ResponseRows:
 
     def batches(self, raw: Path | None, lines: ResultLines) -> Iterator[pa.RecordBatch]:
         """The responses. Args: raw: the downloaded file, None where there is none; lines: where its lines lie."""
-        rows: list[tuple[Any, ...]] = []
+        # One value after the other, a row's together: as many tuples would keep the garbage collector busy.
+        values: list[Any] = []
         first = size = 0
         source = os.open(raw, os.O_RDONLY) if raw is not None else -1
         try:
             for start, end in zip(lines.start.tolist(), lines.end.tolist(), strict=True):
                 line = os.pread(source, end - start, start) if start >= 0 else None
-                rows.append(self._row(line, lines.gone))
+                values += self._row(line, lines.gone)
                 size += end - start
-                if len(rows) == _GROUP_ROWS or size > _GROUP_BYTES:
-                    yield self._batch_of(first, rows)
-                    first, rows, size = first + len(rows), [], 0
+                if len(values) == _GROUP_ROWS * len(PARSED) or size > _GROUP_BYTES:
+                    yield (batch := self._batch_of(first, values))
+                    first, values, size = first + len(batch), [], 0
         finally:
             if source >= 0:
                 os.close(source)
-        if rows:
-            yield self._batch_of(first, rows)
+        if values:
+            yield self._batch_of(first, values)
 
     def _row(self, line: bytes | None, gone: str | None) -> tuple[Any, ...]:
-        problem = gone or f"the results of {self._batch.id} hold no line for it"
-        if line is not None:
+        if line is None:
+            problem = gone or f"the results of {self._batch.id} hold no line for it"
+        else:
             try:
                 return parse_line(line, self._prices)
             except ValueError as error:
@@ -100,22 +102,23 @@ class ResponseRows:
         }
         return tuple(said.get(name) for name in PARSED)
 
-    def _batch_of(self, first: int, rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
-        parsed: dict[str, Any] = dict(zip(PARSED, zip(*rows, strict=True), strict=True))
+    def _batch_of(self, first: int, values: list[Any]) -> pa.RecordBatch:
+        rows = len(values) // len(PARSED)
+        parsed: dict[str, Any] = {name: values[place :: len(PARSED)] for place, name in enumerate(PARSED)}
         parsed["custom_id"] = self._custom_ids(first, parsed["custom_id"])
         columns = []
         for field in RESPONSE_SCHEMA:
             if field.name == "digest":
-                columns.append(_digest_column(self._requests.tails[first : first + len(rows)]))
+                columns.append(_digest_column(self._requests.tails[first : first + rows]))
             elif field.name in parsed:
                 columns.append(pa.array(parsed[field.name], field.type))
             else:
-                columns.append(pa.repeat(pa.scalar(self._shared[field.name], field.type), len(rows)))
+                columns.append(pa.repeat(pa.scalar(self._shared[field.name], field.type), rows))
         return pa.RecordBatch.from_arrays(columns, schema=RESPONSE_SCHEMA)
 
-    def _custom_ids(self, first: int, read: tuple[str | None, ...]) -> list[str | None]:
+    def _custom_ids(self, first: int, read: list[str | None]) -> list[str | None]:
         """The custom_ids that the lines carry; those of requests without a line are in the request file."""
-        custom_ids = list(read)
+        custom_ids = read.copy()
         absent = [position for position, custom_id in enumerate(read) if custom_id is None]
         if absent:
             starts = self._requests.starts[first + np.array(absent)].tolist()

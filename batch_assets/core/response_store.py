@@ -290,10 +290,13 @@ class ResponseReader:
         for number in np.unique(groups[groups >= 0]).tolist():
             mask = groups == number
             rows = place[mask] - self._starts[number]
-            # Only the rows asked for are kept, so that memory follows the slice and not the row groups.
-            tables.append(self._group(number).take(pa.array(rows)))
+            tables.append(_rows_of(self._group(number), rows))
             index[mask] = offset + np.arange(len(rows))
             offset += len(rows)
+        if (
+            len(tables) > 1 and offset > len(place) and (np.diff(index) == 1).all()
+        ):  # in order, and none is missing: the usual case
+            return pa.concat_tables(tables[1:]).combine_chunks()
         return pa.concat_tables(tables).take(pa.array(index))
 
     def iterate(self) -> Iterator[tuple[int, pa.Table]]:
@@ -322,6 +325,15 @@ class ResponseReader:
             del self._cache[next(iter(self._cache))]
         self._cache[number] = table
         return table
+
+
+def _rows_of(group: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Some rows, without a copy where they are most of the group and follow each other: otherwise memory would
+    follow the row groups and not the rows.
+    """
+    if 2 * len(rows) > len(group) and (np.diff(rows) == 1).all():
+        return group.slice(rows[0], len(rows))
+    return group.take(pa.array(rows))
 
 
 def one_null_row() -> pa.Table:

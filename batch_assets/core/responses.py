@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.parquet import TableWriter
-from batch_assets.core.request_files import StoredRequestFile
+from batch_assets.core.request_files import Scan, StoredRequestFile
 from batch_assets.core.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
 from batch_assets.core.response_store import RESPONSE_SCHEMA
 from batch_assets.core.result_lines import ResultLines
@@ -53,28 +54,48 @@ class CollectReport:
     problem: str | None = None
 
 
-def collect_batch(
-    root: Root,
-    batch: Batch,
-    on_bytes: Callable[[int], None] | None = None,
-    storing: AbstractContextManager[object] | None = None,
-) -> CollectReport | None:
-    """Downloads an ended batch's results and stores them as Parquet, in the order of its request file.
+@contextmanager
+def downloaded(
+    root: Root, batch: Batch, on_bytes: Callable[[int], None] = lambda _: None
+) -> Iterator[Downloaded | None]:
+    """An ended batch's results, downloaded and not stored yet; None when somebody else is at it or has done it.
+
+    What is left to do may be done in another thread.
 
     Args:
         on_bytes: told how many bytes were downloaded so far.
-        storing: held from the end of the download on, where what follows is done one batch at a time.
-
-    Returns:
-        None when somebody else is at it or has done it.
 
     Errors:
-        ResultsError: not to be had now, incomplete, or the request file is gone; a later run tries again.
+        ResultsError: not to be had now, or the request file is gone; a later run tries again.
     """
     with _collecting(root, batch, "ended") as collecting:
         if collecting is None:
-            return None
-        return collecting.run(on_bytes or (lambda _: None), storing or nullcontext())
+            yield None
+            return
+        target = collecting.target()
+        with root.storage.scratch_file(target + ".raw") as raw:
+            yield Downloaded(collecting, target, raw, collecting.download(raw, on_bytes))
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """Results that `downloaded` gave."""
+
+    _collecting: _Collecting
+    _target: str
+    _raw: Path
+    _gone: str | None
+
+    def store(self) -> CollectReport | None:
+        """Stores them as Parquet, in the order of their request file.
+
+        Returns:
+            None when they are not ours.
+
+        Errors:
+            ResultsError: incomplete; a later run tries again.
+        """
+        return self._collecting.take(self._target, self._raw, self._gone)
 
 
 def store_canceled(root: Root, batch: Batch, why: str) -> bool:
@@ -116,26 +137,26 @@ class _Collecting:
     def __init__(self, root: Root, batch: Batch, file: RequestFile, lease: leases.Lease) -> None:
         self._root, self._batch, self._file, self._lease = root, batch, file, lease
         self._stored = StoredRequestFile.of(root, file)
-        try:
-            self._requests = self._stored.scan()
-        except FileNotFoundError:
-            raise ResultsError(
-                f"results of {batch.id}: the request file {root.storage.uri(*self._stored.parts)} is gone, and "
-                "without it nobody can tell whose the answers are. Restore it from a backup: a later run "
-                "collects them, while the API keeps them (29 days from the submission)"
-            ) from None
+        if not root.storage.exists(*self._stored.parts):  # before anything is downloaded in vain
+            raise self._unknown_whose()
         self._report = CollectReport(batch.id, file.requests)
 
-    def run(
-        self, on_bytes: Callable[[int], None], storing: AbstractContextManager[object]
-    ) -> CollectReport | None:
-        target = self._target()
-        with self._root.storage.scratch_file(target + ".raw") as raw:
-            gone = self._download(raw, on_bytes)
-            with storing:
-                return self._take(target, raw, gone)
+    @cached_property
+    def _requests(self) -> Scan:
+        try:
+            return self._stored.scan()
+        except FileNotFoundError:
+            raise self._unknown_whose() from None
 
-    def _take(self, target: str, raw: Path, gone: str | None) -> CollectReport | None:
+    def _unknown_whose(self) -> ResultsError:
+        where = self._root.storage.uri(*self._stored.parts)
+        return ResultsError(
+            f"results of {self._batch.id}: the request file {where} is gone, "
+            "and without it nobody can tell whose the answers are. Restore it from a backup: a later run collects "
+            "them, while the API keeps them (29 days from the submission)"
+        )
+
+    def take(self, target: str, raw: Path, gone: str | None) -> CollectReport | None:
         """Stores what was downloaded once it is sure whose it is and that it is whole; or why there is nothing."""
         if gone is not None:
             self._report.problem = self._archived(gone)
@@ -157,15 +178,15 @@ class _Collecting:
     def cancel(self, why: str) -> None:
         """Every request's answer is that it was canceled."""
         self._report.problem = why
-        self._store(self._target(), None, ResultLines.none(self._file.requests, why), CANCELED)
+        self._store(self.target(), None, ResultLines.none(self._file.requests, why), CANCELED)
 
-    def _target(self) -> str:
+    def target(self) -> str:
         """Where the responses are to lie, freed of what a killed process left there."""
         *folder, name = parts = response_parts(self._file.pipeline, self._batch.id)
         self._root.storage.remove_leftovers(*folder, name=name)
         return self._root.storage.path(*parts)
 
-    def _download(self, raw: Path, on_bytes: Callable[[int], None]) -> str | None:
+    def download(self, raw: Path, on_bytes: Callable[[int], None]) -> str | None:
         """Why the results are gone for good, None when they were downloaded."""
         try:
             with self._root.api.results(self._batch.id) as chunks, raw.open("wb") as out:

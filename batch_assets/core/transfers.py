@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
+from batch_assets.core.memory import share_memory
+
 # A run that a signal ends waits as long for what is under way to be recorded.
 _LAST_SECONDS = 5.0
 
@@ -43,6 +45,8 @@ class Transfers(Generic[Item]):
         work: does one. It is given what to call now and then with how far it is, which raises when the work is to
             be broken off. It returns items that are to be done in the place of its own.
         before: called with each item before it begins, in the caller's thread.
+        after: called with each item whose work is done, in the caller's thread; until then it is one of those that
+            are under way.
         progress: called with the item and how far it is, in the caller's thread.
         apart: items that are equal in this are never under way together.
         breaks_off: a failure breaks off the others: to begin them anew costs nothing.
@@ -54,13 +58,16 @@ class Transfers(Generic[Item]):
         work: Callable[[Item, Progress], Iterable[Item]],
         *,
         before: Callable[[Item], None] = lambda _: None,
+        after: Callable[[Item], None] = lambda _: None,
         progress: Callable[[Item, int], None] = lambda *_: None,
         apart: Callable[[Item], Hashable] = id,
         breaks_off: bool = False,
     ) -> None:
         self._at_most, self._work, self._apart = at_most, work, apart
-        self._before, self._progress, self._breaks_off = before, progress, breaks_off
+        self._before, self._after, self._progress = before, after, progress
+        self._breaks_off = breaks_off
         self._left: list[tuple[int, Item]] = []
+        self._done: list[tuple[int, Item]] = []
         self._under_way: dict[int, tuple[int, Item]] = {}
         self._begun = 0
         self._said: SimpleQueue[_Said[Item]] = SimpleQueue()
@@ -70,10 +77,13 @@ class Transfers(Generic[Item]):
     def run(self, items: Iterable[Item]) -> None:
         """Does the work for all items, in their order as far as that goes."""
         self._left = list(enumerate(items))
+        share_memory()
         try:
             while True:
                 if (chosen := self._next()) is not None:
                     self._begin(*chosen)
+                elif self._done:
+                    self._finish(*self._done.pop(0))
                 elif self._under_way:
                     self._hear(self._said.get())
                 else:
@@ -86,7 +96,7 @@ class Transfers(Generic[Item]):
 
     def _next(self) -> tuple[int, Item] | None:
         """What may begin now."""
-        if self._failures or len(self._under_way) >= self._at_most:
+        if self._failures or len(self._under_way) + len(self._done) >= self._at_most:
             return None
         busy = {self._apart(item) for _, item in self._under_way.values()}
         return next((one for one in self._left if self._apart(one[1]) not in busy), None)
@@ -102,6 +112,7 @@ class Transfers(Generic[Item]):
             return
         del self._under_way[number]
         self._put_first(place, self._work(item, lambda done: self._progress(item, done)))
+        self._after(item)
 
     def _do(self, number: int, item: Item) -> None:
         def progress(done: int) -> None:
@@ -122,10 +133,21 @@ class Transfers(Generic[Item]):
             return
         del self._under_way[said.number]
         self._put_first(place, said.instead)
-        if said.error is not None and not isinstance(said.error, BrokenOffError):
-            self._failures.append((place, said.error))
-            if self._breaks_off:
-                self._over.set()
+        if said.error is None:
+            self._done.append((place, item))
+        elif not isinstance(said.error, BrokenOffError):
+            self._fail(place, said.error)
+
+    def _finish(self, place: int, item: Item) -> None:
+        try:
+            self._after(item)
+        except Exception as error:  # raised again when those under way have come to their end
+            self._fail(place, error)
+
+    def _fail(self, place: int, error: BaseException) -> None:
+        self._failures.append((place, error))
+        if self._breaks_off:
+            self._over.set()
 
     def _put_first(self, place: int, items: Iterable[Item]) -> None:
         self._left[:0] = [(place, item) for item in items]

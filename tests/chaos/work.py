@@ -16,7 +16,7 @@ from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import batches
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
-from batch_assets.core.responses import collect_batch
+from batch_assets.core.responses import downloaded
 from batch_assets.core.results import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches
@@ -50,7 +50,9 @@ def collection(root: Root, pipeline: Pipeline) -> None:
     with root.ledger.read() as tx:
         ended = batches.in_state(tx, "ended", pipeline=pipeline.name)
     for batch in ended:
-        collect_batch(root, batch)
+        with downloaded(root, batch) as answers:
+            if answers is not None:
+                answers.store()
 
 
 def results(root: Root, pipeline: Pipeline) -> None:

@@ -143,6 +143,9 @@ def test_a_run_that_is_ended_in_the_middle_is_gone_on_with(world: World, stage: 
         nonlocal told
         told += 1
         if told == 2:
+            if stage == "collect":  # what is downloaded by now, and not stored, is cleared away
+                threads = threading.enumerate
+                wait_for(lambda: "transfer" not in [one.name for one in threads()], "all downloads")
             raise Aborted
 
     if stage == "submit":
@@ -153,6 +156,8 @@ def test_a_run_that_is_ended_in_the_middle_is_gone_on_with(world: World, stage: 
     if stage == "collect":
         with pytest.raises(Aborted):
             collect_results(world.root, pipeline.name, on_batch=hook)
+        assert world.query("select name from lease") == []
+        assert list(Path(world.root.settings.root).rglob("*.raw*")) == []
     world.finish(pipeline)
     assert len(world.asked()) == len(set(world.asked())) == 2500
     assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
@@ -207,6 +212,47 @@ def test_what_takes_the_place_of_an_item_comes_next() -> None:
 
     Transfers(1, work).run([8, 1])
     assert done == [8, 4, 4, 1]
+
+
+def test_what_comes_after_an_item_is_done_in_the_callers_thread_and_holds_its_place() -> None:
+    said: list[str] = []
+    second_begun = threading.Event()
+
+    def work(item: int, _: Progress) -> list[int]:
+        said.append(f"begin {item}")
+        if item == 2:
+            second_begun.set()
+        assert second_begun.wait(60)
+        return []
+
+    def after(item: int) -> None:
+        assert threading.current_thread() is threading.main_thread()
+        said.append(f"after {item}")
+        if item < 3:
+            begun = sum(one.startswith("begin") for one in said)
+            assert begun - sum(one.startswith("after") for one in said) <= 1, "its place is not free yet"
+
+    Transfers(2, work, after=after).run([1, 2, 3, 4])
+    assert sorted(said) == sorted(f"{what} {item}" for what in ("begin", "after") for item in (1, 2, 3, 4))
+    assert set(said[:2]) == {"begin 1", "begin 2"}
+    Transfers(1, work, after=after).run([5])
+    assert said[-2:] == ["begin 5", "after 5"]
+
+
+def test_a_failure_of_what_comes_after_lets_the_others_come_to_their_end() -> None:
+    both, ended = threading.Barrier(2), []
+
+    def work(item: int, _: Progress) -> list[int]:
+        both.wait(60)
+        return []
+
+    def after(item: int) -> None:
+        ended.append(item)
+        raise ValueError(f"item {item}")
+
+    with pytest.raises(ValueError, match="item 1"):
+        Transfers(2, work, after=after).run([1, 2, 3])
+    assert sorted(ended) == [1, 2]
 
 
 def test_the_first_failure_in_order_is_raised_and_those_under_way_come_to_their_end() -> None:
