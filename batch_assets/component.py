@@ -6,25 +6,28 @@ from typing import Annotated, Any, ClassVar, Self
 
 import dagster as dg
 import pyarrow as pa
-from pydantic import (
-    BaseModel,
-    Field,
-    ModelWrapValidatorHandler,
-    PrivateAttr,
-    StrictInt,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from batch_assets.core.automation_config import ScheduleConfig
+from batch_assets.component_blocks import (
+    BatchingBlock,
+    Block,
+    DatasetBlock,
+    Given,
+    NotifyBlock,
+    PartitionsBlock,
+    RetentionBlock,
+    RetryBlock,
+    ScheduleBlock,
+    SinkBlock,
+    as_given,
+    is_templated,
+    mistake_in,
+    resolve_schedule,
+)
 from batch_assets.core.config import Pipeline, PipelineConfig
-from batch_assets.core.config_blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
-from batch_assets.core.datasets.dataset_config import CsvConfig, DatasetConfig
 from batch_assets.core.hooks import Hooks
 from batch_assets.core.load import invalid, load_pipeline
-from batch_assets.core.notify_config import EmailConfig, NotifyConfig, SlackConfig, WebhookConfig
-from batch_assets.core.partition_config import PartitionsConfig, TimeConfig
 from batch_assets.dagster.assets import assets_of
 from batch_assets.dagster.checks import build_message_batch_checks
 from batch_assets.dagster.dataset_sensor import build_message_batch_watch_sensors
@@ -36,160 +39,12 @@ from batch_assets.dagster.specs import default_asset_spec
 from batch_assets.scaffold import MessageBatchScaffolder
 
 
-class _Block(dg.Model, dg.Resolvable):
-    """Mends the schema that Dagster derives: it leaves out the descriptions of optional fields, and applies
-    the bounds of a number to the text of a Dagster template in its place as well.
-    """
-
-    _derived: ClassVar[type[BaseModel]]
-
-    @classmethod
-    def model(cls) -> type[BaseModel]:
-        """The schema of a block; asked for once for every field of every pipeline, it is derived once."""
-        if "_derived" not in cls.__dict__:
-            cls._derived = cls._derive()
-        return cls._derived
-
-    @classmethod
-    def _derive(cls) -> type[BaseModel]:
-        derived = super().model()
-        for name, field in derived.model_fields.items():
-            if field.description is None and name in cls.model_fields:
-                field.description = cls.model_fields[name].description
-            field.metadata = []
-        derived.model_rebuild(force=True)
-        return derived
-
-    @classmethod
-    def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
-        """As Dagster does it, but what is wrong is placed by the whole path of the field."""
-        try:
-            made: Self = super().resolve_from_model(context, model)
-        except ValidationError as error:
-            outer = tuple(context.path[1:])  # without `attributes`
-            inside = [{**found, "loc": (*outer, *found["loc"])} for found in error.errors()]
-            raise ValidationError.from_exception_data(error.title, inside) from None  # type: ignore[arg-type]
-        return made
-
-
-class CsvBlock(CsvConfig, _Block):
-    """How CSV and TSV files are written, where it is not in the usual way."""
-
-
-class DatasetBlock(DatasetConfig, _Block):
-    """The input table: one of path, files and sql says where its rows are."""
-
-    csv: CsvBlock | None = Field(default=None, description=DatasetConfig.model_fields["csv"].description)
-
-
-class TimeBlock(TimeConfig, _Block):
-    """Which hours, days, weeks or months there are."""
-
-
-def _keys(context: dg.ResolutionContext, given: Any) -> Any:
-    """Only what is a template is read as one: Dagster's turn the key "2024" into a number."""
-    if not isinstance(given, list | tuple):
-        return given
-    return [
-        context.at_path(place).resolve_value(key) if _is_templated(key) else key for place, key in enumerate(given)
-    ]
-
-
-def _is_templated(given: Any) -> bool:
-    return any(mark in str(given) for mark in ("{{", "{%"))
-
-
-def _partitions(name: str) -> str | None:
-    return PartitionsConfig.model_fields[name].description
-
-
-class PartitionsBlock(PartitionsConfig, _Block):
-    """Which partitions there are: one of hourly to dynamic, and the column that rows are told apart by."""
-
-    hourly: TimeBlock | None = Field(default=None, description=_partitions("hourly"))
-    daily: TimeBlock | None = Field(default=None, description=_partitions("daily"))
-    weekly: TimeBlock | None = Field(default=None, description=_partitions("weekly"))
-    monthly: TimeBlock | None = Field(default=None, description=_partitions("monthly"))
-    static: Annotated[
-        list[str] | None,
-        dg.Resolver(_keys, model_field_type=list[str | StrictInt] | None, description=_partitions("static")),
-    ] = Field(default=None, description=_partitions("static"))
-
-
-class ScheduleBlock(ScheduleConfig, _Block):
-    """When a pipeline is run."""
-
-
-def _schedule(context: dg.ResolutionContext, given: str | BaseModel) -> Any:
-    if isinstance(given, str):
-        return context.resolve_value(given)
-    return ScheduleBlock.resolve_from_model(context, given)
-
-
-class BatchingBlock(BatchingConfig, _Block):
-    """How requests are cut into batches."""
-
-
-class RetryBlock(RetryConfig, _Block):
-    """How often a request that failed for a passing reason is asked."""
-
-
-class RetentionBlock(RetentionConfig, _Block):
-    """How long copies of requests and responses are kept where they are not needed; by default for ever."""
-
-
-class WebhookBlock(WebhookConfig, _Block):
-    """An HTTP endpoint that gets a signed JSON message."""
-
-
-class SlackBlock(SlackConfig, _Block):
-    """A channel of Slack, written to by a bot."""
-
-
-class EmailBlock(EmailConfig, _Block):
-    """A message by e-mail, through an SMTP server."""
-
-
-def _notify(name: str) -> str | None:
-    return NotifyConfig.model_fields[name].description
-
-
-class NotifyBlock(NotifyConfig, _Block):
-    """Who is told, one of webhook, slack and email, and of what."""
-
-    webhook: WebhookBlock | None = Field(default=None, description=_notify("webhook"))
-    slack: SlackBlock | None = Field(default=None, description=_notify("slack"))
-    email: EmailBlock | None = Field(default=None, description=_notify("email"))
-
-
-class SinkBlock(SinkConfig, _Block):
-    """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
-
-
-class _Given(BaseModel):
-    """What Dagster checks before any of our code knows the file: it is kept, with what was found wrong."""
-
-    _given: Any = PrivateAttr(default=None)
-    _found: ValidationError | None = PrivateAttr(default=None)
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _keep(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            made = check(given)
-        except ValidationError as error:
-            made = cls.model_construct()
-            made._found = error
-        made._given = given
-        return made
-
-
 def _described(name: str) -> str | None:
     return PipelineConfig.model_fields[name].description
 
 
 @dg.scaffold_with(MessageBatchScaffolder)
-class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
+class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     """Asks one question of every row of a dataset, through the Anthropic Message Batches API.
 
     Three assets come of it: `<name>/requests`, `<name>/batches` and `<name>/results`, the jobs `<name>_cancel`,
@@ -211,7 +66,9 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
     schedule: Annotated[
         ScheduleBlock | None,
         dg.Resolver(
-            _schedule, model_field_type=str | ScheduleBlock.model() | None, description=_described("schedule")
+            resolve_schedule,
+            model_field_type=str | ScheduleBlock.model() | None,
+            description=_described("schedule"),
         ),
     ] = Field(default=None, description=_described("schedule"))
     batching: BatchingBlock = Field(default=BatchingBlock(), description=_described("batching"))
@@ -236,8 +93,8 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
             ConfigError: a value of the wrong kind, naming the file and the field.
         """
         try:
-            if isinstance(attributes, _Given) and attributes._found is not None:
-                raise attributes._found
+            if isinstance(attributes, Given) and (mistake := mistake_in(attributes)) is not None:
+                raise mistake
             return super().load(attributes, context)
         except Exception as error:  # Dagster's own, with the reason somewhere within
             errors = cls._mistakes(attributes) or _within(error)
@@ -250,7 +107,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
         """The schema of the attributes; a mistake in them is raised by `load`, which knows the file."""
         if "_given_model" not in cls.__dict__:
             derived = cls.model()
-            cls._given_model = type(derived.__name__, (_Given, derived), {"__module__": __name__})
+            cls._given_model = type(derived.__name__, (Given, derived), {"__module__": __name__})
         return cls._given_model
 
     @classmethod
@@ -258,10 +115,10 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
         """What is wrong with the attributes as they stand in the file. Dagster's own schema takes a text in the
         place of anything, so its errors name both.
         """
-        if not isinstance(attributes, _Given):
+        if not isinstance(attributes, Given):
             return []
         try:
-            cls.model_validate(attributes._given)
+            cls.model_validate(as_given(attributes))
         except ValidationError as error:
             return [found for found in error.errors() if cls._is_meant(found)]
         return []
@@ -273,7 +130,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, _Block):
         """
         if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
             return error["loc"][0] not in cls.model().model_fields
-        if error["type"] != "missing" and _is_templated(error["input"]):
+        if error["type"] != "missing" and is_templated(error["input"]):
             return False
         name = str(error["loc"][0]) if error["loc"] else ""
         ours, own = MessageBatchComponent.model_fields.get(name), cls.model_fields.get(name)

@@ -99,8 +99,8 @@ class _Looker:
         self._shoot(page, "complete")
 
     def at_requests(self, page: Any) -> None:
-        shown = self._open(page, "ticket_replies/requests")
-        assert "claude-haiku-5-5" in shown, shown  # the params, in the description
+        self._open(page, "ticket_replies/requests")
+        self._see(page, "claude-haiku-5-5")  # the params, in the description
         self._shoot(page, "requests")
 
     def at_batches(self, page: Any) -> None:
@@ -114,11 +114,7 @@ class _Looker:
         """How many rows, which columns, some of the rows, and the checks."""
         table = pd.read_parquet(self.deployment.root / "ticket_replies" / "results")
         page.goto(f"{self.deployment.url}/assets/ticket_replies/results")
-        page.get_by_text("Row count").first.wait_for()
-        shown = page.inner_text("body")
-        assert f"{len(table):,}" in shown, shown
-        missing = [column for column in table.columns if column not in shown]
-        assert missing == [], shown
+        self._see(page, "Row count", f"{len(table):,}", *table.columns)
         self._shoot(page, "results")
         sample = page.get_by_role("row").filter(has_text="batch_assets/sample")
         sample.get_by_text("[Show Markdown]").click()
@@ -134,10 +130,22 @@ class _Looker:
         page.get_by_role("img", name="Reviews by mood").wait_for()
         self._shoot(page, "chart")
 
-    def _open(self, page: Any, asset: str) -> str:
+    def _open(self, page: Any, asset: str) -> None:
         page.goto(f"{self.deployment.url}/assets/{asset}")
         page.get_by_text("Latest materialization").first.wait_for()
-        return str(page.inner_text("body"))
+
+    def _see(self, page: Any, *texts: str) -> None:
+        """Waits for all of these: Dagster fills in a page piece by piece."""
+        from playwright.sync_api import TimeoutError as NotSeenError
+
+        try:
+            page.wait_for_function(
+                "texts => texts.every(text => document.body.innerText.includes(text))", arg=list(texts)
+            )
+        except NotSeenError:
+            shown = page.inner_text("body")
+            missing = [text for text in texts if text not in shown]
+            pytest.fail(f"not on the page: {missing}\n{shown}")
 
     def _wait_for(self, kind: str, stage: str) -> None:
         self.deployment.wait(lambda: self.deployment.events(kind, "ticket_replies", stage), PATIENCE)

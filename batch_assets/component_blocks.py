@@ -1,0 +1,179 @@
+"""The pipeline file as Dagster reads it: a class for each block, whose mistakes are told by file and field."""
+
+from typing import Annotated, Any, ClassVar, Self
+
+import dagster as dg
+from pydantic import (
+    BaseModel,
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    StrictInt,
+    ValidationError,
+    model_validator,
+)
+
+from batch_assets.core.automation_config import ScheduleConfig
+from batch_assets.core.config_blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
+from batch_assets.core.datasets.dataset_config import CsvConfig, DatasetConfig
+from batch_assets.core.notify_config import EmailConfig, NotifyConfig, SlackConfig, WebhookConfig
+from batch_assets.core.partition_config import PartitionsConfig, TimeConfig
+
+
+class Block(dg.Model, dg.Resolvable):
+    """Mends the schema that Dagster derives: it leaves out the descriptions of optional fields, and applies
+    the bounds of a number to the text of a Dagster template in its place as well.
+    """
+
+    _derived: ClassVar[type[BaseModel]]
+
+    @classmethod
+    def model(cls) -> type[BaseModel]:
+        """The schema of a block; asked for once for every field of every pipeline, it is derived once."""
+        if "_derived" not in cls.__dict__:
+            cls._derived = cls._derive()
+        return cls._derived
+
+    @classmethod
+    def _derive(cls) -> type[BaseModel]:
+        derived = super().model()
+        for name, field in derived.model_fields.items():
+            if field.description is None and name in cls.model_fields:
+                field.description = cls.model_fields[name].description
+            field.metadata = []
+        derived.model_rebuild(force=True)
+        return derived
+
+    @classmethod
+    def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
+        """As Dagster does it, but what is wrong is placed by the whole path of the field."""
+        try:
+            made: Self = super().resolve_from_model(context, model)
+        except ValidationError as error:
+            outer = tuple(context.path[1:])  # without `attributes`
+            inside = [{**found, "loc": (*outer, *found["loc"])} for found in error.errors()]
+            raise ValidationError.from_exception_data(error.title, inside) from None  # type: ignore[arg-type]
+        return made
+
+
+class CsvBlock(CsvConfig, Block):
+    """How CSV and TSV files are written, where it is not in the usual way."""
+
+
+class DatasetBlock(DatasetConfig, Block):
+    """The input table: one of path, files and sql says where its rows are."""
+
+    csv: CsvBlock | None = Field(default=None, description=DatasetConfig.model_fields["csv"].description)
+
+
+class TimeBlock(TimeConfig, Block):
+    """Which hours, days, weeks or months there are."""
+
+
+def _keys(context: dg.ResolutionContext, given: Any) -> Any:
+    """Only what is a template is read as one: Dagster's turn the key "2024" into a number."""
+    if not isinstance(given, list | tuple):
+        return given
+    return [
+        context.at_path(place).resolve_value(key) if is_templated(key) else key for place, key in enumerate(given)
+    ]
+
+
+def is_templated(given: Any) -> bool:
+    return any(mark in str(given) for mark in ("{{", "{%"))
+
+
+def _partitions(name: str) -> str | None:
+    return PartitionsConfig.model_fields[name].description
+
+
+class PartitionsBlock(PartitionsConfig, Block):
+    """Which partitions there are: one of hourly to dynamic, and the column that rows are told apart by."""
+
+    hourly: TimeBlock | None = Field(default=None, description=_partitions("hourly"))
+    daily: TimeBlock | None = Field(default=None, description=_partitions("daily"))
+    weekly: TimeBlock | None = Field(default=None, description=_partitions("weekly"))
+    monthly: TimeBlock | None = Field(default=None, description=_partitions("monthly"))
+    static: Annotated[
+        list[str] | None,
+        dg.Resolver(_keys, model_field_type=list[str | StrictInt] | None, description=_partitions("static")),
+    ] = Field(default=None, description=_partitions("static"))
+
+
+class ScheduleBlock(ScheduleConfig, Block):
+    """When a pipeline is run."""
+
+
+def resolve_schedule(context: dg.ResolutionContext, given: str | BaseModel) -> Any:
+    if isinstance(given, str):
+        return context.resolve_value(given)
+    return ScheduleBlock.resolve_from_model(context, given)
+
+
+class BatchingBlock(BatchingConfig, Block):
+    """How requests are cut into batches."""
+
+
+class RetryBlock(RetryConfig, Block):
+    """How often a request that failed for a passing reason is asked."""
+
+
+class RetentionBlock(RetentionConfig, Block):
+    """How long copies of requests and responses are kept where they are not needed; by default for ever."""
+
+
+class WebhookBlock(WebhookConfig, Block):
+    """An HTTP endpoint that gets a signed JSON message."""
+
+
+class SlackBlock(SlackConfig, Block):
+    """A channel of Slack, written to by a bot."""
+
+
+class EmailBlock(EmailConfig, Block):
+    """A message by e-mail, through an SMTP server."""
+
+
+def _notify(name: str) -> str | None:
+    return NotifyConfig.model_fields[name].description
+
+
+class NotifyBlock(NotifyConfig, Block):
+    """Who is told, one of webhook, slack and email, and of what."""
+
+    webhook: WebhookBlock | None = Field(default=None, description=_notify("webhook"))
+    slack: SlackBlock | None = Field(default=None, description=_notify("slack"))
+    email: EmailBlock | None = Field(default=None, description=_notify("email"))
+
+
+class SinkBlock(SinkConfig, Block):
+    """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
+
+
+class Given(BaseModel):
+    """What Dagster checks before any of our code knows the file: it is kept, with what was found wrong."""
+
+    _given: Any = PrivateAttr(default=None)
+    _found: ValidationError | None = PrivateAttr(default=None)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            made = check(given)
+        except ValidationError as error:
+            made = cls.model_construct()
+            made._found = error
+        made._given = given
+        return made
+
+
+# No methods of Given: a subclass of the component may have fields of any name.
+def as_given(attributes: Given) -> Any:
+    """What stands in the file."""
+    return attributes._given
+
+
+def mistake_in(attributes: Given) -> ValidationError | None:
+    """What Dagster found wrong with it."""
+    return attributes._found
