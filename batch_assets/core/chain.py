@@ -118,8 +118,8 @@ def _collect(
     try:
         Transfers(root.settings.transfers, download, after=store, progress=progress, breaks_off=True).run(ended)
     finally:
-        for _, stack in ready.values():
-            stack.close()
+        while ready:  # not iterated over: a thread that outlived the run may add to it
+            ready.popitem()[1][1].close()
     for report in [found.get(batch.id) for batch in ended]:
         if isinstance(report, ResultsError):
             done.problems.append(str(report))

@@ -52,11 +52,15 @@ def emulator(shared_emulator: Emulator) -> Emulator:
 
 @pytest.fixture
 def new_world(emulator: Emulator, tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Makes worlds: `new_world(ledger=…, name=…, BATCH_ASSETS_…=…)`."""
+    """Makes worlds: `new_world(ledger=…, name=…, BATCH_ASSETS_…=…)`.
+
+    By default files go up one at a time: a fault for the next call strikes the first file then.
+    """
     made: list[World] = []
 
     def make(*, ledger: str | None = None, name: str = "output", **more: str) -> World:
-        settings = Settings.from_env(environment(emulator.url, tmp_path / name, ledger, **more))
+        variables = {"BATCH_ASSETS_TRANSFERS": "1"} | more
+        settings = Settings.from_env(environment(emulator.url, tmp_path / name, ledger, **variables))
         made.append(World(emulator, tmp_path, Root(settings)))
         return made[-1]
 

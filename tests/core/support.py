@@ -199,7 +199,9 @@ class World:
     def reopened(self, **more: str) -> Root:
         """The same root, opened anew with other variables."""
         self.root.close()
-        env = environment(self.emulator.url, self.root.settings.root, self.root.settings.ledger_url, **more)
+        settings = self.root.settings
+        more = {"BATCH_ASSETS_TRANSFERS": str(settings.transfers)} | more
+        env = environment(self.emulator.url, settings.root, settings.ledger_url, **more)
         self.root = Root(Settings.from_env(env))
         return self.root
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ from .test_kill import _FINISH, _SUBMIT, Scene, _kill
 # From here on no two request files of four in a row are of the same size.
 VARIED = {"max_requests": 1000}
 POST, DOWNLOAD = f"POST {BATCHES}", f"GET {BATCHES}/{{id}}/results"
+
+
+@pytest.fixture
+def new_world(new_world: Callable[..., World]) -> Callable[..., World]:
+    """Of the default number of transfers."""
+    return partial(new_world, BATCH_ASSETS_TRANSFERS="4")
 
 
 @pytest.fixture

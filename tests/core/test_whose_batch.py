@@ -152,10 +152,8 @@ def test_a_key_of_another_workspace_sends_nothing_again(waiting: World) -> None:
     assert set(waiting.table(pipeline)["batch_id"]) == {batch_id}
 
 
-def test_so_it_is_where_the_lost_file_had_met_an_empty_workspace(new_world: Callable[..., World]) -> None:
+def test_so_it_is_where_the_lost_file_had_met_an_empty_workspace(waiting: World) -> None:
     """There is no anchor then: what was submitted after it tells whose list it is."""
-    waiting = new_world(BATCH_ASSETS_RECONCILE_GRACE="900", BATCH_ASSETS_TRANSFERS="1")
-    waiting.emulator.settings(latency=3600)
     attributes = {"batching": {"max_requests": 2}}
     pipeline = waiting.pipeline(texts(3), **attributes)
     waiting.emulator.faults([NEVER_ARRIVED])
