@@ -134,7 +134,9 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             return False
         name = str(error["loc"][0]) if error["loc"] else ""
         ours, own = MessageBatchComponent.model_fields.get(name), cls.model_fields.get(name)
-        return ours is not None and own is not None and own.annotation == ours.annotation
+        if ours is None or own is None:
+            return False
+        return (own.annotation, own.metadata) == (ours.annotation, ours.metadata)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The pipeline's assets with their checks and jobs, and the sensor that all pipelines of the code location

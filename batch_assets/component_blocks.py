@@ -8,7 +8,6 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
-    StrictInt,
     ValidationError,
     model_validator,
 )
@@ -96,7 +95,7 @@ class PartitionsBlock(PartitionsConfig, Block):
     monthly: TimeBlock | None = Field(default=None, description=_partitions("monthly"))
     static: Annotated[
         list[str] | None,
-        dg.Resolver(_keys, model_field_type=list[str | StrictInt] | None, description=_partitions("static")),
+        dg.Resolver(_keys, model_field_type=list[str] | None, description=_partitions("static")),
     ] = Field(default=None, description=_partitions("static"))
 
 

@@ -169,11 +169,13 @@ def _run(
 
 def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
     from batch_assets.core.ledger import submissions
+    from batch_assets.core.refresh import waits_for_refresh
 
     with root.ledger.read() as tx:
         submission = submissions.by_id(tx, results.submission_id)
+        is_for_a_refresh = waits_for_refresh(tx, submission)
     said = f"{submission.written:,} of {submission.written + results.left_out:,} asked"
-    if submission.fresh_after is None:
+    if not is_for_a_refresh:
         return f"{said}; run without --limit for the rest"
     table = ". Until then the table stays as it was" if results.held_back else ""
     return f"{said}; --refresh goes on with the rest, a run without it keeps these and ends the refresh{table}"
@@ -186,7 +188,7 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         before: ids of the submissions that it found; None when it did not come that far.
     """
     from batch_assets.core.ledger import batches, submissions
-    from batch_assets.core.refresh import is_going_on
+    from batch_assets.core.refresh import goes_on
     from batch_assets.core.root import Root
 
     with Root(settings) as root, root.ledger.read() as tx:
@@ -195,12 +197,13 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         built = newest if newest is not None and before is not None and newest.id not in before else None
         waited = submissions.waited_on(tx, built.id) if built is not None else []
         unsent = sum(file.requests for file in submissions.unsent(tx, name, partition))
+        is_refresh = built is not None and goes_on(tx, built)
     option, beyond = f" --partition {shlex.quote(partition)}" if partition else "", ""
     # Requests in flight go on without it; only unsent ones would be left out.
     if again.retry_failed and (built is None or any(file.state == "ready" for file in waited)):
         option += " --retry-failed"
     # One that a limit cut short goes on only when a refresh is asked for.
-    if again.refresh and (built is None or built.left_out or not is_going_on(built)):
+    if again.refresh and not is_refresh:
         option += " --refresh"
     if again.limit is not None and built is None:
         option += f" --limit {again.limit}"

@@ -123,10 +123,16 @@ def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
 def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile], mine: list[Batch]) -> str:
     """The next thing that has to happen, and who does it."""
     from batch_assets.core.chain import work_for
+    from batch_assets.core.refresh import waits_for_refresh
 
     canceled = "canceled, " if submission.is_canceled else ""
     if submission.final_at is not None:
-        return f"nothing: {canceled}complete since {text.duration(tx.now - submission.final_at)}"
+        said = f"nothing: {canceled}complete since {text.duration(tx.now - submission.final_at)}"
+        still = sum(batch.state == "open" for batch in mine)
+        # Of a refresh that was ended: nothing waits for them, and they are paid for.
+        if canceled or not still:
+            return said
+        return f"{said}. Newer answers of {text.number(still, 'open batch', 'open batches')} come with the sensor or a later run"
     again = f"the sensor, or: batch-assets run {submission.pipeline}"
     states = Counter(file.state for file in files)
     if submission.began_at is None and states["ready"]:
@@ -147,7 +153,7 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
         return "a person: see the errors"
     if submission.left_out:
         said = f"a person: {text.number(submission.left_out, 'request')} left out by a limit. "
-        if submission.fresh_after is None:
+        if not waits_for_refresh(tx, submission):
             return said + "Run it without one"
         return said + "--refresh goes on with them, a run without it ends the refresh"
     return again

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -87,6 +88,7 @@ def _collect(
     """
     ready: dict[str, tuple[Downloaded, ExitStack]] = {}
     found: dict[str, CollectReport | ResultsError | None] = {}
+    filing, is_over = threading.Lock(), threading.Event()
 
     @contextmanager
     def noting(batch: Batch) -> Iterator[None]:
@@ -100,8 +102,9 @@ def _collect(
     def download(batch: Batch, progress: Progress) -> tuple[Batch, ...]:
         with noting(batch), ExitStack() as stack:
             results = stack.enter_context(downloaded(root, batch, progress))
-            if results is not None:
-                ready[batch.id] = results, stack.pop_all()
+            with filing:
+                if results is not None and not is_over.is_set():  # afterwards nobody would ever let go of it
+                    ready[batch.id] = results, stack.pop_all()
         return ()
 
     def store(batch: Batch) -> None:
@@ -109,6 +112,7 @@ def _collect(
             results, stack = ready.pop(batch.id)
             with noting(batch), stack:
                 found[batch.id] = results.store()
+            del results, stack
             release_memory()
 
     def progress(batch: Batch, size: int) -> None:
@@ -118,8 +122,11 @@ def _collect(
     try:
         Transfers(root.settings.transfers, download, after=store, progress=progress, breaks_off=True).run(ended)
     finally:
-        while ready:  # not iterated over: a thread that outlived the run may add to it
-            ready.popitem()[1][1].close()
+        with filing:
+            is_over.set()
+        with ExitStack() as rest:
+            for _, stack in ready.values():
+                rest.enter_context(stack)
     for report in [found.get(batch.id) for batch in ended]:
         if isinstance(report, ResultsError):
             done.problems.append(str(report))

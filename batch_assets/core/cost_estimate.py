@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from batch_assets.core.asked import AskAgain, RequestsReport
 from batch_assets.core.config import Pipeline
 from batch_assets.core.digests import Digests
-from batch_assets.core.prices import default_prices, dollars
+from batch_assets.core.prices import about, default_prices
 from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.requests import count_requests
 from batch_assets.core.response_store import SUCCEEDED, Standing, load_standing
@@ -67,8 +67,7 @@ class CostEstimate:
         count = "1 request" if self.requests == 1 else f"{self.requests:,} requests"
         cost = "cost unknown"
         if self.cost_usd is not None:
-            said = dollars(self.cost_usd)
-            cost = said if said.startswith("less") else f"about {said}"
+            cost = about(self.cost_usd)
         tokens = f"{self.input_tokens:,} input and {self.output_tokens:,} output tokens"
         return "; ".join([f"{count}, {cost} ({tokens})", *self.notes])
 

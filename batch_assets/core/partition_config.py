@@ -143,14 +143,6 @@ class PartitionsConfig(ConfigBlock):
         ),
     )
 
-    @field_validator("static", mode="before")
-    @classmethod
-    def _are_texts(cls, keys: Any) -> Any:
-        if not isinstance(keys, list | tuple):
-            return keys
-        # YAML makes numbers of years; of what it makes true or false, nobody knows what was written.
-        return [str(key) if isinstance(key, int) and not isinstance(key, bool) else key for key in keys]
-
     @field_validator(*TIME_KINDS)
     @classmethod
     def _are_whole(cls, times: TimeConfig | None, info: ValidationInfo) -> TimeConfig | None:
@@ -258,7 +250,10 @@ def _off_boundary(kind: str, moment: datetime) -> str | None:
         before = before.replace(day=1)
     if before == moment:
         return None
-    after = before + timedelta(**_LENGTHS[kind])
+    try:
+        after = before + timedelta(**_LENGTHS[kind])
+    except OverflowError:
+        return f"is not where {_BEGIN[kind]}: give {before.date()}"
     if kind == "monthly":
         after = after.replace(day=1)
     near = [found.isoformat(timespec="minutes").removesuffix("T00:00") for found in (before, after)]

@@ -116,6 +116,12 @@ def dollars(usd: float) -> str:
     return f"less than ${_LEAST}" if 0 < usd < _LEAST else f"${usd:,.4f}"
 
 
+def about(usd: float) -> str:
+    """The same of an estimate: "about $0.0078"."""
+    said = dollars(usd)
+    return said if said.startswith("less") else f"about {said}"
+
+
 @cache
 def default_prices() -> Prices:
     """The table that is shipped."""

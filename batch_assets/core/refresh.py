@@ -27,16 +27,14 @@ def refreshes_of(tx: Transaction, pipeline: str) -> Refreshes:
 def fresh_after_for(tx: Transaction, pipeline: str, partition: str, *, refresh: bool) -> float | None:
     """The `fresh_after` of the submission that is being built; None when it is no refresh.
 
-    A refresh that a run of `batches` has begun to send goes on, whoever builds the next submission, until every
-    row has its answer or a person cancels it: what it has been answered so far is not paid for again. One that a
-    limit cut short was agreed to for so many requests: it goes on only when a person asks for a refresh again. Any
-    other run keeps what it brought, and ends it.
+    A refresh that has begun goes on, whoever builds the next submission, see `goes_on`; a person who asks for one
+    while it does gets no other.
 
     Args:
         refresh: a person asks for one.
     """
     before = submissions.newest(tx, pipeline, partition)
-    if before is not None and is_going_on(before) and (refresh or not before.left_out):
+    if before is not None and goes_on(tx, before, asked_for=refresh):
         return before.fresh_after
     if not refresh:
         return None
@@ -44,7 +42,24 @@ def fresh_after_for(tx: Transaction, pipeline: str, partition: str, *, refresh: 
     return max(tx.now, last + _APART) if last is not None else tx.now
 
 
-def is_going_on(submission: Submission) -> bool:
-    """Whether a submission in force is a refresh that has begun and is not over."""
-    is_over = submission.final_at is not None or submission.is_canceled
-    return submission.fresh_after is not None and submission.began_at is not None and not is_over
+def goes_on(tx: Transaction, submission: Submission, *, asked_for: bool = False) -> bool:
+    """Whether the submission in force is of a refresh that the next one goes on with.
+
+    It is so from when a run of `batches` has begun to send any of it until every row has its answer or a person
+    cancels it: what it has been answered so far is not paid for again. One that a limit cut short each time was
+    agreed to for so many requests: it goes on only when a person asks for a refresh again. Any other run keeps
+    what it brought, and ends it.
+
+    Args:
+        asked_for: a person asks for a refresh.
+    """
+    if submission.fresh_after is None or submission.final_at is not None or submission.is_canceled:
+        return False
+    place = submission.pipeline, submission.partition
+    has_begun, was_whole = submissions.of_refresh(tx, *place, submission.fresh_after)
+    return has_begun and (was_whole or asked_for)
+
+
+def waits_for_refresh(tx: Transaction, submission: Submission) -> bool:
+    """Whether what a limit left out of a submission is asked only when a refresh is asked for again."""
+    return submission.fresh_after is not None and not goes_on(tx, submission)

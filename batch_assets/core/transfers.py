@@ -108,7 +108,11 @@ class Transfers(Generic[Item]):
         number, alone = self._begun, not self._under_way
         self._under_way[number] = place, item
         if not alone or self._next() is not None:
-            threading.Thread(target=self._do, args=(number, item), name="transfer", daemon=True).start()
+            try:
+                threading.Thread(target=self._do, args=(number, item), name="transfer", daemon=True).start()
+            except BaseException:  # a machine may allow no more: nobody is to wait for it
+                del self._under_way[number]
+                raise
             return
         del self._under_way[number]
         self._put_first(place, self._work(item, lambda done: self._progress(item, done)))

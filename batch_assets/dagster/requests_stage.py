@@ -13,7 +13,7 @@ from batch_assets.core.asked import RequestsReport
 from batch_assets.core.config import Pipeline
 from batch_assets.core.cost_estimate import estimate_cost
 from batch_assets.core.partitions import rows_left_out
-from batch_assets.core.prices import dollars
+from batch_assets.core.prices import about
 from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root, submission_parts
 from batch_assets.dagster import keys, markdown
@@ -44,7 +44,7 @@ def materialize_requests(
             f"{'; part of a refresh' if report.is_refresh else ''}"
         )
         if report.left_out:
-            how = "refresh it again" if report.is_refresh else "run it without one"
+            how = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
             context.log.warning(
                 f"{report.left_out} more requests are left out by the limit: {how} to ask for them"
             )
@@ -85,7 +85,7 @@ def say_costs(
             )
     if len(partitions) > 1:
         known = [cost for cost in costs if cost is not None]
-        cost = f"about {dollars(sum(known))}" if known else "cost unknown"
+        cost = about(sum(known)) if known else "cost unknown"
         if 0 < len(known) < len(costs):
             cost += f" for {len(known)} of them, unknown for the others"
         context.log.warning(

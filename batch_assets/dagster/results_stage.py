@@ -55,7 +55,7 @@ def materialize_results(
         found, failure = each_partition(context, lambda key: _table(context, root, pipeline, key))
         done = {partition: table for partition, table in found.items() if table is not None}
         if failure is not None or len(done) < len(found):
-            _leave_to_the_sensor(context, done)
+            _leave_to_the_sensor(context, root, done)
         else:
             yield materialized(context, {partition: table.metadata for partition, table in done.items()})
             # Only now is the event in Dagster's log: a run killed before this line is repeated.
@@ -105,13 +105,16 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
         return _Complete(report.submission_id, metadata)
 
 
-def _leave_to_the_sensor(context: dg.AssetExecutionContext, done: dict[str, _Complete]) -> None:
+def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, done: dict[str, _Complete]) -> None:
     for partition, table in done.items():
         _observe(context, partition, table.metadata)
-    if done:
+    if done and not rounds.is_unattended(context.run.tags):
+        with root.ledger.write() as tx:
+            for table in done.values():
+                submissions.announce_again(tx, table.submission_id)
         context.log.info(
             f"{len(done)} of {len(partitions_of(context))} partitions are complete. The sensor asks for a run of "
-            "each that was not materialized yet, so that its checks run with it."
+            "each, so that its checks run with it."
         )
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from batch_assets.core.ledger import Transaction, batches, standstills, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.rebuild import is_there
+from batch_assets.core.refresh import waits_for_refresh
 from batch_assets.core.requests_done import requests_done
 from batch_assets.core.settings import Settings
 from batch_assets.core.workspace import unreachable
@@ -28,7 +29,7 @@ def situation(tx: Transaction, in_force: list[Submission]) -> list[str]:
         waited = submissions.waited_on(tx, submission.id)
         if any(file.id in open_batches for file in waited):
             in_progress |= {file.id: file for file in waited}
-        said += _left(submission, Counter(file.state for file in waited))
+        said += _left(tx, submission, Counter(file.state for file in waited))
         said += _standstill(tx, submission)
         said += _paid_twice(submission, submissions.paid_twice(tx, submission.id))
     if open_batches:
@@ -53,7 +54,7 @@ def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFil
     return ", ".join([*said, f"next look in {_soon(next_look)}"])
 
 
-def _left(submission: Submission, states: Counter[str]) -> list[str]:
+def _left(tx: Transaction, submission: Submission, states: Counter[str]) -> list[str]:
     """Files that are on no way to an answer."""
     said = []
     if states["ready"] and submission.began_at is None:
@@ -65,7 +66,7 @@ def _left(submission: Submission, states: Counter[str]) -> list[str]:
     if states["sending"] + states["unresolved"]:
         said.append(f"{states['sending'] + states['unresolved']} request files are being sent or in doubt")
     if submission.left_out and submission.final_at is None and not submission.is_canceled:
-        how = "without a limit" if submission.fresh_after is None else "with `refresh` and `confirm`"
+        how = "with `refresh` and `confirm`" if waits_for_refresh(tx, submission) else "without a limit"
         said.append(
             f"{submission.pipeline} is limited: {submission.left_out} requests were left out, materialize "
             f"{submission.pipeline}/requests {how} to ask them"

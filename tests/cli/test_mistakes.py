@@ -19,6 +19,7 @@ MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"partitions": {"daily": {"start": "{{ 'so' }}on"}}}, "partitions.daily.start", "'soon' is no date like"),
     ({"partitions": {"dayly": {"start": "2026-01-01"}}}, "partitions.dayly", "there is no such field"),
     ({"partitions": {"static": ["de", False]}}, "partitions.static.1", "false (which no and off are, too)"),
+    ({"partitions": {"static": [2024]}}, "partitions.static.0", "give a text, not 2024; put it in quotes"),
     ({"partitions": {"static": "de"}}, "partitions.static", "give a list, as in [one, two], not de"),
     ({"partitions": {"dynamic": False}}, "partitions", "give exactly one of"),
     ({"notify": {"webhook": HOOK}}, "notify", "give a list, as in [one, two], not a map"),

@@ -166,3 +166,23 @@ def test_a_limit_is_a_number_of_requests(bare_project: Project, limit: str) -> N
     done = bare_project.run("run", "asked", "--limit", limit)
     assert done.returncode == 2
     assert "--limit" in done.stderr
+
+
+def test_answers_of_an_ended_refresh_that_are_to_come_are_told(project: Project) -> None:
+    """They are paid for, and nothing else would say that they are there."""
+    assert project.emulator is not None
+    settings = Settings.from_env(environment(project.emulator.url, project.folder / "data" / "emulated"))
+    with Root(settings) as root:
+        world = World(project.emulator, project.folder, root)
+        pipeline = world.pipeline(texts(3))
+        world.run(pipeline)
+        project.emulator.settings(latency=3600.0)
+        world.build(pipeline, refresh=True, limit=2)
+        world.submit(pipeline)
+        world.send(pipeline)
+        done = world.collect(pipeline).results
+        assert done is not None and done.final
+        assert "Newer answers of 1 open batch come with the sensor or a later run" in project.run("status", "asked").stdout
+        project.emulator.end_batches()
+        world.collect(pipeline)
+        assert "Newer answers" not in project.run("status", "asked").stdout

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
 from batch_assets.core.chain import work_for
 from batch_assets.core.config import Pipeline
+from batch_assets.core.errors import SubmissionStoppedError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.results_report import ResultsReport
@@ -154,6 +156,48 @@ def test_an_ordinary_run_asks_no_more_of_a_limited_refresh_and_ends_it(world: Wo
     first, second = [batch["id"] for batch in world.accepted()]
     assert list(world.table(pipeline)["batch_id"]) == [second, first, first]
     assert send(world, pipeline, 1, refresh=True) == (1, 2), "another one asks all anew"
+
+
+def test_a_limit_does_not_shorten_a_refresh_that_was_agreed_to(world: World) -> None:
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 1})
+    world.run(pipeline)
+    world.build(pipeline, refresh=True)
+    world.emulator.faults([{"match": {**CREATE, "nth": nth}, "action": {"status": 400}} for nth in (2, 3)])
+    with contextlib.suppress(SubmissionStoppedError):
+        world.submit(pipeline)
+    world.emulator.reset_faults()
+    assert len(world.accepted()) == 6
+    report = world.build(pipeline, limit=1)
+    assert (report.is_refresh, report.written, report.left_out) == (True, 1, 1)
+    world.submit(pipeline)
+    assert world.build(pipeline).is_refresh
+    world.submit(pipeline)
+    settle(world, pipeline)
+    assert [batch["requests"] for batch in world.accepted()] == [1] * 8
+
+
+@pytest.mark.parametrize("limit", [2, None])
+def test_a_refresh_that_is_built_again_before_more_of_it_is_sent_is_the_same_one(
+    world: World, limit: int | None
+) -> None:
+    """Somebody looks at the requests, or a run is stopped before it sends."""
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    world.run(pipeline)
+    if limit is None:
+        world.build(pipeline, refresh=True)
+        world.emulator.faults([{"match": {**CREATE, "nth": 2}, "action": {"status": 400}}])
+        with contextlib.suppress(SubmissionStoppedError):
+            world.submit(pipeline)
+        world.emulator.reset_faults()
+    else:
+        send(world, pipeline, limit, refresh=True)
+        settle(world, pipeline)
+    for _ in range(2):
+        report = world.build(pipeline, refresh=limit is not None)
+        assert (report.is_refresh, report.written) == (True, 2)
+    world.submit(pipeline)
+    assert settle(world, pipeline).final
+    assert [batch["requests"] for batch in world.accepted()] == [2] * 4
 
 
 def test_a_limited_refresh_that_is_in_flight_brings_its_answers_though_it_was_ended(world: World) -> None:

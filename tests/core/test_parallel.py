@@ -210,6 +210,28 @@ def test_as_many_are_under_way_as_asked_for_and_equal_ones_apart() -> None:
     assert together.n_waiting == 0
 
 
+_ONE_THREAD = """
+import resource, threading
+from batch_assets.core.transfers import Transfers
+
+def work(item, progress):
+    while True:  # until it is broken off
+        progress(item)
+
+gigabyte = 1 << 30
+threading.stack_size(gigabyte)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + gigabyte * 3 // 2,) * 2)
+Transfers(3, work, breaks_off=True).run([1, 2, 3])
+"""
+
+
+def test_a_thread_that_cannot_begin_is_not_waited_for(python: ForkServer) -> None:
+    """The machine has room for one."""
+    done = python.python("-c", _ONE_THREAD, timeout=120)
+    assert done.stderr.endswith("RuntimeError: can't start new thread\n")
+
+
 def test_what_takes_the_place_of_an_item_comes_next() -> None:
     done = []
 

@@ -106,6 +106,7 @@ def values_of(code: str) -> list[Any]:
             "`end` 2026-01-05 must be after `start` 2026-01-05: there would be no partition",
         ),
         ({"static": []}, "partitions.static", "at least one"),
+        ({"static": [2024]}, "partitions.static.0", "give a text, not 2024; put it in quotes"),
         ({"static": ["a", "b", "a"]}, "partitions.static", "'a' is there twice"),
         ({"static": [""]}, "partitions.static", "empty"),
         ({"static": ["a\tb"]}, "partitions.static", "control character"),

@@ -245,11 +245,11 @@ def test_the_projects_own_pipelines_load() -> None:
 
 
 def test_static_keys_are_texts_as_they_stand_in_the_file(project: Project) -> None:
-    keys = """[2024, "2025", "1e3", "None", "true", "{{ 'd' ~ 'e' }}"]"""
+    keys = """["007", "2025", "1e3", "None", "true", "{{ 'd' ~ 'e' }}"]"""
     text = PIPELINE.replace("data/greetings.csv", "'data/{partition}.csv'")
     found = specs(project.load(text + f"  partitions: {{static: {keys}}}\n"))["greetings/requests"].partitions_def
     assert found is not None
-    assert found.get_partition_keys() == ["2024", "2025", "1e3", "None", "true", "de"]
+    assert found.get_partition_keys() == ["007", "2025", "1e3", "None", "true", "de"]
 
 
 def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
@@ -266,15 +266,20 @@ def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
 
         class Owned(MessageBatchComponent):
             length: Annotated[int, dg.Resolver(_length, model_field_type=str)]
+            max_failed: Annotated[float, dg.Resolver(lambda context, text: 0.5, model_field_type=str)] = 0.01
             team: str = "reviews"
         """,
     )
     text = PIPELINE.replace("batch_assets.MessageBatchComponent", f"{project.package}.owned.Owned")
-    text += "  length: four\n  team: support\n"
+    text += "  length: four\n  team: support\n  max_failed: half\n"
     assert set(specs(project.load(text))) == {f"greetings/{stage}" for stage in ("requests", "batches", "results")}
     with pytest.raises(Exception) as caught:
         project.load(text + "  retry: 3\n")
     assert "defs.yaml: retry: give a map of its fields, not 3" in whole_text(caught.value)
+    with pytest.raises(Exception) as caught:
+        project.load(text + "  max_invalid: '{{ nowhere }}'\n")
+    said = whole_text(caught.value)
+    assert "'nowhere' is undefined" in said and "valid number" not in said
 
 
 def test_partitions_of_the_pipeline_file(project: Project) -> None:

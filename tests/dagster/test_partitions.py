@@ -243,6 +243,19 @@ def test_only_complete_partitions_have_results(
     assert sensor_asks(assets, instance) == []
 
 
+def test_what_was_materialized_before_is_so_again_beside_a_partition_that_is_not_complete(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-02"))
+    assert dg.materialize(assets, instance=instance, partition_key="2026-01-01").success
+    emulator.end_batches()
+    assert run_range(assets, instance, "2026-01-01", "2026-01-01", "results").success
+    assert dg.materialize(assets, instance=instance, partition_key="2026-01-02").success
+    assert sensor_asks(assets, instance) == []
+    assert run_range(assets, instance, "2026-01-01", "2026-01-02", "results").success
+    assert sensor_asks(assets, instance) == ["2026-01-01"]
+
+
 def test_a_partition_that_fails_leaves_the_others_results_to_runs_of_their_own(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
 ) -> None:

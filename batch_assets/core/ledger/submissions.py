@@ -210,6 +210,17 @@ def last_refresh(tx: Transaction, pipeline: str) -> float | None:
     return float(found) if found is not None else None
 
 
+def of_refresh(tx: Transaction, pipeline: str, partition: str, fresh_after: float) -> tuple[bool, bool]:
+    """(whether a run has begun to send any of a refresh, whether a submission of it had no requests left out)."""
+    statement = sa.select(sa.func.max(submission.c.began_at), sa.func.min(submission.c.left_out)).where(
+        submission.c.pipeline == pipeline,
+        submission.c.partition == partition,
+        submission.c.fresh_after == fresh_after,
+    )
+    found: Any = tx.execute(statement).one()
+    return found[0] is not None, found[1] == 0
+
+
 def paid_twice(tx: Transaction, submission_id: str) -> list[str]:
     """Ids of the batches of a submission's files that turned up after the file had been sent again."""
     statement = (
@@ -303,3 +314,8 @@ def announced(tx: Transaction, submission_id: str) -> None:
     """Notes that the materialization of complete results was logged."""
     unset = submission.c.announced_at.is_(None)
     tx.execute(sa.update(submission).where(submission.c.id == submission_id, unset).values(announced_at=tx.now))
+
+
+def announce_again(tx: Transaction, submission_id: str) -> None:
+    """Has complete results be materialized once more, in a run of their own."""
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(announced_at=None))
