@@ -132,7 +132,8 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
         # Of a refresh that was ended: nothing waits for them, and they are paid for.
         if canceled or not still:
             return said
-        return f"{said}. Newer answers of {text.number(still, 'open batch', 'open batches')} come with the sensor or a later run"
+        newer = text.number(still, "open batch", "open batches")
+        return f"{said}. Newer answers of {newer} come with the sensor or a later run"
     again = f"the sensor, or: batch-assets run {submission.pipeline}"
     states = Counter(file.state for file in files)
     if submission.began_at is None and states["ready"]:

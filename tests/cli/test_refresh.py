@@ -182,7 +182,8 @@ def test_answers_of_an_ended_refresh_that_are_to_come_are_told(project: Project)
         world.send(pipeline)
         done = world.collect(pipeline).results
         assert done is not None and done.final
-        assert "Newer answers of 1 open batch come with the sensor or a later run" in project.run("status", "asked").stdout
+        shown = project.run("status", "asked").stdout
+        assert "Newer answers of 1 open batch come with the sensor or a later run" in shown
         project.emulator.end_batches()
         world.collect(pipeline)
         assert "Newer answers" not in project.run("status", "asked").stdout
