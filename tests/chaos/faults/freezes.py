@@ -16,6 +16,8 @@ _POSITIONS = {
     "collection": (10, 40, 70, 100),
     "results": (10, 30),
 }
+# Of these, where files go up several at a time: the position is one file's, and another may be anywhere.
+_TOGETHER = (82, 90, 132)
 # An upload of a process that was frozen may have come through: it is looked for this long, seconds.
 _GRACE = 0.5
 
@@ -34,7 +36,8 @@ def _frozen(bench: Bench, stage: str, at: int) -> Tried:
     Frozen between its last look at the lease and the last bytes of a body, just before it sends them, it does so
     when it wakes up, and no client can keep a server from taking them: that must be reported as paid twice.
     """
-    with bench.trial(bench.prepared(stage), _GRACE) as trial:
+    together = stage == "batches" and at in _TOGETHER
+    with bench.trial(bench.prepared(stage), _GRACE, one_by_one=not together) as trial:
         frozen = trial.start(stage, kill_at=at, freeze=True)
         place = frozen.freeze()
         if place:
@@ -42,5 +45,5 @@ def _frozen(bench: Bench, stage: str, at: int) -> Tried:
             frozen.wake()
         trial.expect_given_up(frozen.wait())
         ended(bench, trial)
-        reported = place == "before socket.send"
+        reported = together or place == "before socket.send"
         return trial.finish(from_dataset=stage == "requests", reported=reported), int(bool(place))
