@@ -168,8 +168,7 @@ class Bench:
         if not before:
             return start
         key = f"k{next(self._numbers)}"
-        # Nothing is killed here, so no lease has to run out soon: on a busy machine it would while it is held.
-        making = Trial(self, start, folder, key, 0.0, lease=60.0)
+        making = Trial(self, start, folder, key, 0.0)
         if stage == "retry":
             self.emulator.faults([{"match": CREATE, "action": {"error_mix": {"overloaded_error": 0.5}}}])
         for task in before:

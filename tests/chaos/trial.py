@@ -49,15 +49,7 @@ class Trial:
     """
 
     def __init__(
-        self,
-        bench: Bench,
-        prepared: Prepared,
-        folder: Path,
-        key: str,
-        grace: float,
-        *,
-        one_by_one: bool = False,
-        lease: float | None = None,
+        self, bench: Bench, prepared: Prepared, folder: Path, key: str, grace: float, *, one_by_one: bool = False
     ) -> None:
         self._bench, self._prepared, self.folder, self.key = bench, prepared, folder, key
         self.rows = prepared.rows
@@ -69,11 +61,7 @@ class Trial:
             "ANTHROPIC_BASE_URL": bench.emulator.url,
             "ANTHROPIC_API_KEY": key,
             "BATCH_ASSETS_RECONCILE_GRACE": str(grace),
-        }
-        if one_by_one:
-            self._env["BATCH_ASSETS_TRANSFERS"] = "1"
-        if lease is not None:
-            self._env["BATCH_ASSETS_LEASE_SECONDS"] = str(lease)
+        } | ({"BATCH_ASSETS_TRANSFERS": "1"} if one_by_one else {})
 
     def start(self, task: str, *, key: str | None = None, **options: Any) -> Child:
         """Starts a child process at work in this root.

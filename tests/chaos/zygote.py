@@ -30,7 +30,8 @@ from tests.chaos import work
 from tests.chaos.points import Points
 from tests.core.support import texts, write_rows
 
-# Leases must run out soon, and a slow machine must still renew them in time.
+# Of a process that leaves leases behind: they must run out soon. Any other has the usual ones, which a busy
+# machine renews in time.
 LEASE_SECONDS = 0.5
 _LOG_SHOWN = 1500  # characters
 _LOG, _REPORT, _LAST_WORDS, _GO_ON = "child.log", "child.json", "killed-at.txt", "go-on"
@@ -51,6 +52,7 @@ class Order:
         count: report the positions passed.
         kill_after: seconds after which it is killed, wherever it is; None: never.
         largest_file: bytes beyond which it can write no file, as on a full disk; None: any.
+        doomed: it is killed from outside.
     """
 
     task: str
@@ -63,6 +65,12 @@ class Order:
     count: bool = False
     kill_after: float | None = None
     largest_file: int | None = None
+    doomed: bool = False
+
+    @property
+    def leaves_leases(self) -> bool:
+        """Whether it may end, or be held, without giving its leases back."""
+        return self.doomed or (self.kill_at, self.kill_after, self.largest_file) != (None, None, None)
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,6 @@ class Zygote:
 def main(url: str) -> None:
     """Takes orders until standard input ends."""
     _warm_up(url)
-    os.environ["BATCH_ASSETS_LEASE_SECONDS"] = str(LEASE_SECONDS)
     gc.collect()
     gc.freeze()
     print(json.dumps({}), flush=True)
@@ -243,6 +250,8 @@ def _be_child(order: Order, own: Path) -> None:
         for source, target in ((nothing, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
         os.environ.update(order.env, BATCH_ASSETS_ROOT=str(Path(order.folder) / "root"))
+        if order.leaves_leases:
+            os.environ["BATCH_ASSETS_LEASE_SECONDS"] = str(LEASE_SECONDS)
         pipeline = work.pipeline_in(Path(order.dataset), order.max_requests)
         points = Points(order.kill_at, own / _LAST_WORDS, own / _GO_ON if order.freeze else None)
         if order.kill_at is not None or order.count:

@@ -47,7 +47,7 @@ def _one_killed(bench: Bench, seed: int) -> Tried:
     chosen = random.Random(seed)
     after = chosen.uniform(0.0, bench.chain_seconds / 2)
     with bench.trial(bench.prepared("batches"), _GRACE) as trial:
-        victim, *others = [trial.start("chain") for _ in range(3)]
+        victim, *others = [trial.start("chain", doomed=doomed) for doomed in (True, False, False)]
         time.sleep(after)
         victim.kill()
         end = victim.wait()
