@@ -82,21 +82,22 @@ def is_templated(given: Any) -> bool:
     return any(mark in str(given) for mark in ("{{", "{%"))
 
 
-def _partitions(name: str) -> str | None:
-    return PartitionsConfig.model_fields[name].description
+def _said(config: type[BaseModel], name: str) -> str | None:
+    """What a block says of one of its fields."""
+    return config.model_fields[name].description
 
 
 class PartitionsBlock(PartitionsConfig, Block):
     """Which partitions there are: one of hourly to dynamic, and the column that rows are told apart by."""
 
-    hourly: TimeBlock | None = Field(default=None, description=_partitions("hourly"))
-    daily: TimeBlock | None = Field(default=None, description=_partitions("daily"))
-    weekly: TimeBlock | None = Field(default=None, description=_partitions("weekly"))
-    monthly: TimeBlock | None = Field(default=None, description=_partitions("monthly"))
+    hourly: TimeBlock | None = Field(default=None, description=_said(PartitionsConfig, "hourly"))
+    daily: TimeBlock | None = Field(default=None, description=_said(PartitionsConfig, "daily"))
+    weekly: TimeBlock | None = Field(default=None, description=_said(PartitionsConfig, "weekly"))
+    monthly: TimeBlock | None = Field(default=None, description=_said(PartitionsConfig, "monthly"))
     static: Annotated[
         list[str] | None,
-        dg.Resolver(_keys, model_field_type=list[str] | None, description=_partitions("static")),
-    ] = Field(default=None, description=_partitions("static"))
+        dg.Resolver(_keys, model_field_type=list[str] | None, description=_said(PartitionsConfig, "static")),
+    ] = Field(default=None, description=_said(PartitionsConfig, "static"))
 
 
 class ScheduleBlock(ScheduleConfig, Block):
@@ -133,16 +134,12 @@ class EmailBlock(EmailConfig, Block):
     """A message by e-mail, through an SMTP server."""
 
 
-def _notify(name: str) -> str | None:
-    return NotifyConfig.model_fields[name].description
-
-
 class NotifyBlock(NotifyConfig, Block):
     """Who is told, one of webhook, slack and email, and of what."""
 
-    webhook: WebhookBlock | None = Field(default=None, description=_notify("webhook"))
-    slack: SlackBlock | None = Field(default=None, description=_notify("slack"))
-    email: EmailBlock | None = Field(default=None, description=_notify("email"))
+    webhook: WebhookBlock | None = Field(default=None, description=_said(NotifyConfig, "webhook"))
+    slack: SlackBlock | None = Field(default=None, description=_said(NotifyConfig, "slack"))
+    email: EmailBlock | None = Field(default=None, description=_said(NotifyConfig, "email"))
 
 
 class SinkBlock(SinkConfig, Block):

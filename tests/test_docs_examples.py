@@ -19,6 +19,7 @@ import yaml
 from batch_assets import MessageBatchComponent
 from batch_assets.cli import main as batch_assets_command
 from tests.documentation import MINIMAL, PROJECT, SCHEMA, Block, blocks, pages
+from tests.projects import Project, importable
 
 # Raised by Dagster's own components in its own code.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
@@ -27,19 +28,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 # --- Pipeline files --------------------------------------------------------------------------------------------
 
 
-class Shelf:
+class Shelf(Project):
     """A project of its own, with the files that a pipeline on a page names beside it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.package = f"shelf_{abs(hash(folder))}"
-        (folder / self.package).mkdir()
-        (folder / self.package / "__init__.py").touch()
-        (folder / "pyproject.toml").write_text(
-            '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\n' + f'root_module = "{self.package}"\n'
-        )
-
-    def load(self, document: Mapping[str, Any], number: int) -> dg.Definitions:
+    def put(self, document: Mapping[str, Any], number: int) -> dg.Definitions:
         """The definitions of a pipeline file with this content."""
         folder = self.folder / self.package / "defs" / f"block_{number}"
         folder.mkdir(parents=True)
@@ -77,12 +69,9 @@ def _texts(value: Any) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     made = Shelf(tmp_path_factory.mktemp("shelf"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(made.folder))
+    with pytest.MonkeyPatch.context() as patch, importable(made, patch):
         patch.setenv("BATCH_ASSETS_ROOT", str(made.folder / "root"))
         yield made
-    for name in [name for name in sys.modules if name.split(".")[0] == made.package]:
-        del sys.modules[name]
 
 
 def documents(block: Block) -> list[Any]:
@@ -122,7 +111,7 @@ def test_every_pipeline_on_a_page_loads(shelf: Shelf, number: int) -> None:
         document = document | {"type": "batch_assets.MessageBatchComponent"}
         known = set(MessageBatchComponent.model_fields)
         document["attributes"] = {k: v for k, v in document["attributes"].items() if k in known}
-    loaded = shelf.load(document, number)
+    loaded = shelf.put(document, number)
     assert len(list(loaded.resolve_all_asset_specs())) >= 3, block.place
 
 

@@ -10,7 +10,9 @@ import pytest
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
+from tests.receivers import Receiver, receiver
 
+from .noticing import PATH, SECRET
 from .postgres import PostgresServer, find_server
 from .support import World, as_new, environment
 
@@ -91,3 +93,12 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path}/a ledger.db"
     server: PostgresServer = request.getfixturevalue("postgres_server")
     return server.new_database()
+
+
+@pytest.fixture
+def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """Where messages to a webhook arrive."""
+    with receiver() as running:
+        monkeypatch.setenv("HOOK_URL", running.url + PATH)
+        monkeypatch.setenv("HOOK_SECRET", SECRET)
+        yield running

@@ -2,90 +2,28 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
-import os
 import re
-import ssl
 import time
-from collections.abc import Callable, Iterator
-from email import message_from_bytes, policy
-from email.message import EmailMessage
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import ConfigError, SettingsError
-from batch_assets.core.ledger import notices, submissions
-from batch_assets.core.notices import Noticed, send_notices
-from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.table_metadata import SUBMISSION
-from tests.forked import ForkServer
-from tests.receivers import Receiver, receiver
+from tests.receivers import Receiver
 
+from .noticing import EMAIL, PATH, SECRET, WEBHOOK, announce, complete, now_due, states, tick
 from .support import World, make_pipeline, texts, write_rows
 
 DOCS = Path(__file__).parents[2] / "docs" / "notifications.md"
-SECRET = "whsec-RECOGNISE-ME-4711"
-PATH = "/hooks/T0P-S3CRET-PATH"
-WEBHOOK = {"webhook": {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}}
-EMAIL = {
-    "email": {"to": ["ada@example.com", "bob@example.com"], "sender": "us@example.com", "url_env": "SMTP_URL"}
-}
-
 GIVEN = EMAIL["email"]
 NOT_A_NAME = {"url_env": "https://x.test/y", "secret_env": "S"}
-
-
-@pytest.fixture
-def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    with receiver() as running:
-        monkeypatch.setenv("HOOK_URL", running.url + PATH)
-        monkeypatch.setenv("HOOK_SECRET", SECRET)
-        yield running
-
-
-def noticed(*pipelines: Pipeline) -> dict[str, Noticed]:
-    return {pipeline.name: Noticed(pipeline, [pipeline.name, "results"]) for pipeline in pipelines}
-
-
-def tick(world: World, *pipelines: Pipeline) -> list[str]:
-    """What the sensor does, with results announced as they are."""
-    return send_notices(world.root, noticed(*pipelines))
-
-
-def complete(world: World, pipeline: Pipeline, partition: str = "") -> None:
-    """The whole chain, and the event in Dagster's log."""
-    world.send(pipeline, partition)
-    world.finish(pipeline, partition)
-    announce(world, pipeline, partition)
-
-
-def announce(world: World, pipeline: Pipeline, partition: str = "") -> None:
-    with world.root.ledger.write() as tx:
-        newest = submissions.newest(tx, pipeline.name, partition)
-        assert newest is not None
-        submissions.announced(tx, newest.id)
-
-
-def now_due(world: World) -> None:
-    """As when the pause is over."""
-    world.query("update notice set next_try_at = 0 where state = 'waiting'")
-
-
-def states(world: World) -> list[str]:
-    return [row.state for row in world.query("select state from notice order by created_at, id")]
 
 
 def verify() -> Callable[..., bool]:
@@ -322,205 +260,6 @@ def test_batches_near_their_end_are_told_once_a_day(world: World, hook: Receiver
     world.query("update batch set created_at = :past", past=soon - 60)
     assert tick(world, pipeline) == []  # nothing can be done any more
     assert len(hook.received) == 2
-
-
-@pytest.fixture(scope="module")
-def children() -> Iterator[ForkServer]:
-    with ForkServer(__name__) as server:
-        yield server
-
-
-def send_from(folder: str, env: dict[str, str]) -> None:
-    """Another process with the same pipeline."""
-    pipeline = make_pipeline(Path(folder), {"path": "rows.jsonl", "key": "id"}, notify=[WEBHOOK])
-    os.environ.update(env)
-    with Root(Settings.from_env()) as root:
-        send_notices(root, noticed(pipeline))
-
-
-def _work(world: World, hook: Receiver) -> tuple[str, dict[str, Any]]:
-    settings = world.root.settings
-    env = {
-        "BATCH_ASSETS_EMULATOR": world.emulator.url,
-        "BATCH_ASSETS_ROOT": settings.root,
-        "BATCH_ASSETS_LEDGER": settings.ledger_url,
-        "HOOK_URL": hook.url + PATH,
-        "HOOK_SECRET": SECRET,
-    }
-    return f"{__name__}:send_from", {"folder": str(world.folder), "env": env}
-
-
-def test_a_process_killed_at_any_point_neither_loses_a_message_nor_sends_it_for_ever(
-    world: World, hook: Receiver, children: ForkServer
-) -> None:
-    pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
-    complete(world, pipeline)
-    received = []
-    for boundary in count(1, 2):
-        hook.received.clear()
-        (outcome,) = children.run(_work(world, hook), die_at=boundary)
-        assert not outcome.error
-        now_due(world)
-        assert tick(world, pipeline) == []
-        received.append(len(hook.received))
-        assert states(world) == ["sent"]
-        assert len({message.json["id"] for message in hook.received}) == 1
-        world.query("delete from notice")
-        if not outcome.killed:
-            break
-    assert set(received) == {1, 2}  # twice where it died with the message sent and not noted
-    assert len(received) > 5
-
-
-def test_processes_that_send_at_once_send_one_message(
-    new_world: Callable[..., World], ledger_url: str, hook: Receiver, children: ForkServer
-) -> None:
-    world = new_world(ledger=ledger_url)
-    pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
-    complete(world, pipeline)
-    outcomes = children.run(*[_work(world, hook)] * 4)
-    assert not any(outcome.error for outcome in outcomes)
-    assert len(hook.received) == 1
-    assert states(world) == ["sent"]
-    world.query("update notice set state = 'waiting', next_try_at = 0")
-    with world.root.ledger.read() as tx:
-        (seen,) = notices.due(tx, ["asked"])
-    for is_first in (True, False):  # two that saw it at once
-        with world.root.ledger.write() as tx:
-            assert notices.claim(tx, seen, 60.0) is is_first
-
-
-def test_a_ledger_that_was_made_again_tells_under_the_same_ids(world: World, hook: Receiver) -> None:
-    pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
-    complete(world, pipeline)
-    tick(world, pipeline)
-    world.root.close()
-    for path in Path(world.root.settings.root).glob("ledger.db*"):
-        path.unlink()
-    world.reopened()
-    tick(world, pipeline)
-    world.finish(pipeline)
-    announce(world, pipeline)
-    tick(world, pipeline)
-    assert [message.json["id"] for message in hook.received] == [hook.received[0].json["id"]] * 2
-
-
-class MailServer(Controller):
-    """On any free port."""
-
-    def _trigger_server(self) -> None:
-        self.port = self.server.sockets[0].getsockname()[1]
-        super()._trigger_server()
-
-
-class Mailbox:
-    """What an SMTP server took."""
-
-    def __init__(self) -> None:
-        self.letters: list[tuple[list[str], EmailMessage]] = []
-        self.refuses: dict[str, str] = {}
-
-    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:
-        if address in self.refuses:
-            return self.refuses[address]
-        envelope.rcpt_tos.append(address)
-        return "250 OK"
-
-    async def handle_DATA(self, _server: Any, _session: Any, envelope: Any) -> str:
-        letter = message_from_bytes(envelope.content, policy=policy.default)
-        assert isinstance(letter, EmailMessage)
-        self.letters.append((envelope.rcpt_tos, letter))
-        return "250 OK"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the mail server, signed by itself; with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    path = tmp_path_factory.mktemp("mail") / "server.pem"
-    path.write_bytes(made.public_bytes(pem) + private)
-    return path
-
-
-@pytest.mark.parametrize("scheme", ["smtp", "smtp+starttls", "smtps"])
-def test_a_message_comes_by_e_mail(
-    world: World, certificate: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
-) -> None:
-    box, logins = Mailbox(), []
-
-    def log_in(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
-        logins.append((data.login, data.password))
-        return AuthResult(success=data.password == b"p@ss/word")
-
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(certificate)
-    options: dict[str, Any] = {"smtps": {"ssl_context": tls}, "smtp+starttls": {"tls_context": tls}}.get(
-        scheme, {}
-    )
-    if scheme != "smtp":
-        options |= {"authenticator": log_in, "auth_require_tls": scheme != "smtps"}
-    server = MailServer(box, hostname="localhost", port=0, **options)
-    server.start()
-    user = "" if scheme == "smtp" else "us:p%40ss%2Fword@"
-    monkeypatch.setenv("SMTP_URL", f"{scheme}://{user}localhost:{server.port}")
-    try:
-        pipeline = world.pipeline(texts(2), notify=[EMAIL])
-        complete(world, pipeline)
-        if scheme != "smtp":
-            (said,) = tick(world, pipeline)
-            assert "CERTIFICATE_VERIFY_FAILED" in said  # nobody vouches for it
-            assert not logins
-            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-            now_due(world)
-        assert tick(world, pipeline) == []
-        assert tick(world, pipeline) == []
-    finally:
-        server.stop()
-    ((recipients, letter),) = box.letters
-    assert recipients == ["ada@example.com", "bob@example.com"]
-    assert (letter["Subject"], letter["From"]) == ("asked: results are complete", "us@example.com")
-    assert letter["To"] == "ada@example.com, bob@example.com"
-    assert letter["Date"]
-    assert re.fullmatch(r"<[0-9a-f]{32}@batch-assets>", letter["Message-ID"])
-    assert "2 rows: 2 succeeded; cost less than $0.0001" in letter.get_content()
-    assert logins == ([] if scheme == "smtp" else [(b"us", b"p@ss/word")])
-
-
-def test_addresses_that_a_mail_server_refuses_are_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    box = Mailbox()
-    server = MailServer(box, hostname="localhost", port=0)
-    server.start()
-    monkeypatch.setenv("SMTP_URL", f"smtp://localhost:{server.port}")
-    try:
-        pipeline = world.pipeline(texts(1), notify=[EMAIL])
-        complete(world, pipeline)
-        box.refuses = dict.fromkeys(("ada@example.com", "bob@example.com"), "450 later")
-        (said,) = tick(world, pipeline)
-        assert "waits: the server refused ada@example.com (SMTP 450), bob@example.com (SMTP 450), next try" in said
-        box.refuses = {"bob@example.com": "550 nobody of that name"}
-        now_due(world)
-        (said,) = tick(world, pipeline)
-        assert said.endswith("was refused: the server refused bob@example.com (SMTP 550)")
-        now_due(world)
-        tick(world, pipeline)
-    finally:
-        server.stop()
-    assert [recipients for recipients, _ in box.letters] == [["ada@example.com"]]
 
 
 @pytest.mark.parametrize(

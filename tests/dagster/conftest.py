@@ -13,6 +13,7 @@ from dagster_deployment import Deployment
 
 from batch_assets import build_message_batch_assets
 from batch_assets.emulator import Emulator
+from tests.projects import Project, importable
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -66,6 +67,20 @@ def instance() -> Iterator[dg.DagsterInstance]:
         yield opened
 
 
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("home"))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def kept(home: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
+    """An instance that another process can open, as the daemon's: dynamic partitions ask for it."""
+    yield home
+    for key in home.get_dynamic_partitions("greetings"):
+        home.delete_dynamic_partition("greetings", key)
+
+
 @pytest.fixture
 def make_assets(tmp_path: Path) -> Callable[..., list[dg.AssetsDefinition]]:
     """Assets of a pipeline over a dataset of a few rows; one of them is rejected."""
@@ -88,6 +103,13 @@ def make_assets(tmp_path: Path) -> Callable[..., list[dg.AssetsDefinition]]:
         return build_message_batch_assets(**(given | fields))  # type: ignore[arg-type]
 
     return make
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    made = Project(tmp_path)
+    with importable(made, monkeypatch):
+        yield made
 
 
 @pytest.fixture(scope="session")

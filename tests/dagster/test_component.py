@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from textwrap import dedent
 
 import dagster as dg
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from batch_assets import MessageBatchComponent, build_message_batch_assets, build_message_batch_sensor
 from batch_assets.core.errors import ConfigError
 from batch_assets.dagster.pipelines import load_pipelines, pipelines_in, with_unique_names
+from tests.projects import Project, whole_text
 
 DOCS = Path(__file__).parents[2] / "docs"
 PIPELINE = """
@@ -28,49 +27,8 @@ attributes:
 """
 
 
-class Project:
-    """A project of its own, with a pipeline file that a test may break."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.package = f"project_{abs(hash(folder))}"
-        (folder / self.package / "defs" / "greetings").mkdir(parents=True)
-        (folder / "pyproject.toml").write_text(
-            '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\n' + f'root_module = "{self.package}"\n'
-        )
-        self.write("__init__.py", "")
-
-    def write(self, name: str, text: str) -> None:
-        path = self.folder / self.package / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dedent(text))
-
-    def load(self, pipeline: str | None = None) -> dg.Definitions:
-        if pipeline is not None:
-            self.write("defs/greetings/defs.yaml", pipeline)
-        return dg.load_from_defs_folder(path_within_project=self.folder / self.package)
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    made = Project(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield made
-    for name in [name for name in sys.modules if name.split(".")[0] == made.package]:
-        del sys.modules[name]
-
-
 def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
     return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
-
-
-def whole_text(error: BaseException | None) -> str:
-    """What Dagster shows of an error: it and its causes."""
-    texts = []
-    while error is not None:
-        texts.append(str(error))
-        error = error.__cause__ or error.__context__
-    return "\n".join(texts)
 
 
 def test_three_assets_in_a_chain(project: Project) -> None:

@@ -15,11 +15,11 @@ import pytest
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.cli.progress import make_console, watching
 from batch_assets.core.asked import AskAgain
-from batch_assets.core.errors import ConfigError
 from batch_assets.core.root import Root
 from batch_assets.dagster.partitions import partitions_definition
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator
+from tests.projects import Project, importable, whole_text
 
 PAGE = (Path(__file__).parents[2] / "docs" / "customizing.md").read_text("utf-8")
 MODULE, IN_PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
@@ -33,34 +33,15 @@ id,text,language,tier,consent
 """
 
 
-class MyProject:
-    """The project that the page speaks of."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.write("pyproject.toml", '[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\n')
-        with (folder / "pyproject.toml").open("a") as file:
-            file.write('root_module = "my_project"\n')
-        self.write("my_project/__init__.py", "")
-        self.write("my_project/moods.py", MODULE)
-        self.write("data/moods.csv", ROWS)
-
-    def write(self, name: str, text: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def load(self, pipelines: str) -> dg.Definitions:
-        self.write("my_project/defs/first/defs.yaml", pipelines)
-        return dg.load_from_defs_folder(path_within_project=self.folder / "my_project")
-
-
 @pytest.fixture
-def my_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MyProject]:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield MyProject(tmp_path)
-    for name in [name for name in sys.modules if name.split(".")[0] == "my_project"]:
-        del sys.modules[name]
+def my_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """The project that the page speaks of."""
+    made = Project(tmp_path, "my_project")
+    made.write("moods.py", MODULE)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "moods.csv").write_text(ROWS)
+    with importable(made, monkeypatch):
+        yield made
 
 
 def _assets(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
@@ -73,7 +54,7 @@ def _results(tmp_path: Path, name: str) -> pd.DataFrame:
 
 
 def test_the_subclass_runs_in_dagster_and_on_the_command_line(
-    my_project: MyProject, emulator: Emulator, instance: dg.DagsterInstance, tmp_path: Path
+    my_project: Project, emulator: Emulator, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     emulator.settings(latency=0.0)
     definitions = my_project.load(MOODS)
@@ -106,10 +87,10 @@ def test_the_subclass_runs_in_dagster_and_on_the_command_line(
 
 
 def test_a_pipeline_in_python_has_the_same_hooks(
-    my_project: MyProject, emulator: Emulator, instance: dg.DagsterInstance, tmp_path: Path
+    my_project: Project, emulator: Emulator, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     emulator.settings(latency=0.0)
-    my_project.write("first_words.py", IN_PYTHON)
+    (my_project.folder / "first_words.py").write_text(IN_PYTHON)
     import first_words  # type: ignore[import-not-found]
 
     sys.modules.pop("first_words")
@@ -120,17 +101,15 @@ def test_a_pipeline_in_python_has_the_same_hooks(
     assert first_words.defs.resolve_job_def("first_words_refresh")
 
 
-def test_a_subclass_without_columns_is_told_so(my_project: MyProject) -> None:
-    my_project.write("my_project/moods.py", MODULE.replace("output_columns", "_columns"))
+def test_a_subclass_without_columns_is_told_so(my_project: Project) -> None:
+    my_project.write("moods.py", MODULE.replace("output_columns", "_columns"))
     with pytest.raises(Exception) as caught:  # Dagster wraps it in errors of its own
         my_project.load(MOODS)
-    error: BaseException | None = caught.value
-    while error is not None and not isinstance(error, ConfigError):
-        error = error.__cause__ or error.__context__
-    assert "my_project/defs/first/defs.yaml: parse_message: nothing says what columns it makes" in str(error)
+    said = whole_text(caught.value)
+    assert "my_project/defs/greetings/defs.yaml: parse_message: nothing says what columns it makes" in said
 
 
-def test_two_pipelines_in_one_file_have_their_own_partitions_and_one_sensor(my_project: MyProject) -> None:
+def test_two_pipelines_in_one_file_have_their_own_partitions_and_one_sensor(my_project: Project) -> None:
     loaded = my_project.load(TWO)
     found = pipelines_in(loaded.resolve_all_asset_specs())
     assert set(found) == {"reviews_by_day", "reviews_by_language"}

@@ -1,0 +1,239 @@
+"""New files start a pipeline."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import fsspec
+import pytest
+
+from batch_assets import build_message_batch_watch_sensors
+from batch_assets.core.datasets.changes import fingerprints
+from batch_assets.core.errors import ConfigError
+from batch_assets.dagster.pipelines import pipelines_in
+
+MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+DAYS = {"daily": {"start": "2026-01-01", "timezone": "Europe/Berlin"}}
+BY_DAY = {"path": "days/{partition}.csv"}
+
+
+class Watched:
+    """A pipeline with `watch: true` whose sensor looks when it is told to."""
+
+    def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> None:
+        self.assets, self.instance = assets, instance
+        self.cursor: str | None = None
+        (self.sensor,) = build_message_batch_watch_sensors(assets)
+        self.repository = dg.Definitions(assets=assets, sensors=[self.sensor]).get_repository_def()
+
+    def look(self) -> tuple[list[str | None], str]:
+        """The partitions that are asked for, and what the sensor says."""
+        with dg.SensorEvaluationContext(  # as the daemon makes it: with a reference, where there is one
+            instance_ref=self.instance.get_ref() if self.instance.is_persistent else None,
+            instance=self.instance,
+            last_tick_completion_time=None,
+            last_run_key=None,
+            cursor=self.cursor,
+            repository_name=None,
+            repository_def=self.repository,
+        ) as context:
+            data = self.sensor.evaluate_tick(context)
+        self.cursor = data.cursor or self.cursor
+        for added in data.dynamic_partitions_requests or []:
+            self.instance.add_dynamic_partitions(added.partitions_def_name, added.partition_keys)
+        return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
+
+    def settle(self) -> list[str | None]:
+        """Two looks: what the second one asks for."""
+        assert self.look()[0] == []
+        return self.look()[0]
+
+
+def write_day(folder: Path, day: str, text: str = "hello") -> None:
+    (folder / "days").mkdir(exist_ok=True)
+    (folder / "days" / f"{day}.csv").write_text(f"id,text\n1,{text} {day}\n")
+
+
+def test_a_file_is_run_when_two_looks_saw_it_alike(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        watched = Watched(make_assets(watch=True), instance)
+    assert (watched.sensor.name, watched.sensor.default_status) == (
+        "greetings_watch_sensor",
+        dg.DefaultSensorStatus.RUNNING,
+    )
+    # What is there at the first look was never asked, as far as the sensor knows.
+    asked, said = watched.look()
+    assert (asked, said) == ([], "New or changed, and run if they are the same at the next look: greetings.csv.")
+    assert watched.look()[0] == [None]
+    assert watched.look() == ([], "No file of greetings.csv is new or has changed.")
+    file = tmp_path / "greetings.csv"
+    before = file.read_text()
+    for _ in range(3):  # still being written
+        file.write_text(file.read_text() + "7,more\n")
+        assert watched.look()[0] == []
+    assert watched.look()[0] == [None]
+    file.write_text(before)  # as it once was: other rows than those of the last run
+    assert watched.settle() == [None]
+    file.unlink()
+    asked, said = watched.look()
+    assert (asked, "there is no file or folder greetings.csv" in said) == ([], True)
+    assert len(str(watched.cursor)) < 200
+
+
+def test_a_look_that_dagster_repeats_asks_the_same(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
+    watched = Watched(make_assets(watch=True), instance)
+    watched.look()
+    cursor = watched.cursor
+    assert watched.look()[0] == [None]
+    watched.cursor = cursor  # the tick died before Dagster took its cursor and its run
+    assert watched.look()[0] == [None]
+    watched.cursor = "not ours"
+    assert watched.settle() == [None]
+
+
+def test_folders_and_patterns_notice_added_and_removed_files(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    for path in ("days", "days/*.csv"):
+        for file in (tmp_path / "days").glob("*"):
+            file.unlink()
+        watched = Watched(make_assets(dataset={"path": path}, watch=True), instance)
+        if path != "days":
+            assert watched.look() == ([], "There is no file days/*.csv yet.")
+        write_day(tmp_path, "a")
+        assert watched.settle() == [None]
+        write_day(tmp_path, "b")
+        assert watched.settle() == [None]
+        (tmp_path / "days" / ".c.csv.part").write_text("being written by another program")
+        assert watched.settle() == []
+        (tmp_path / "days" / "a.csv").unlink()
+        assert watched.settle() == [None]
+
+
+def test_only_partitions_whose_files_changed_are_run(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    watched = Watched(make_assets(dataset=BY_DAY, partitions=DAYS, watch=True), instance)
+    for day in ("2026-01-01", "2026-01-02", "2999-01-01", "readme"):
+        write_day(tmp_path, day)
+    asked, said = watched.look()
+    assert asked == []
+    assert said.endswith(
+        "2026-01-01, 2026-01-02. Of no partition, or of one whose time is not over: 2999-01-01, readme."
+    )
+    assert watched.look()[0] == ["2026-01-01", "2026-01-02"]
+    write_day(tmp_path, "2026-01-02", "changed")
+    write_day(tmp_path, "2026-01-03")
+    assert watched.look()[0] == []
+    write_day(tmp_path, "2026-01-03", "and still written to, which holds the other one up not at all")
+    assert watched.look()[0] == ["2026-01-02"]
+    assert watched.look()[0] == ["2026-01-03"]
+    assert watched.look()[0] == []
+
+
+@pytest.mark.parametrize(
+    "path", ["days/{partition}", "days/{partition}/*.csv", "days/{partition}/{partition}.csv"]
+)
+def test_a_folder_for_each_partition_and_keys_that_are_new(
+    make_assets: MakeAssets, kept: dg.DagsterInstance, tmp_path: Path, path: str
+) -> None:
+    watched = Watched(make_assets(dataset={"path": path}, partitions={"dynamic": True}, watch=True), kept)
+    for key in ("de", "[en]", ".being_copied"):
+        (tmp_path / "days" / key).mkdir(parents=True)
+        (tmp_path / "days" / key / f"{key}.csv").write_text("id,text\n1,hello\n")
+    assert watched.settle() == ["[en]", "de"]
+    assert sorted(kept.get_dynamic_partitions("greetings")) == ["[en]", "de"]
+    (tmp_path / "days" / "de" / "de.csv").write_text("id,text\n1,hello\n2,again\n")
+    assert watched.settle() == ["de"]
+
+
+def test_many_partitions_come_a_few_at_a_time_and_leave_the_cursor_short(
+    make_assets: MakeAssets, kept: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    watched = Watched(make_assets(dataset=BY_DAY, partitions={"dynamic": True}, watch=True), kept)
+    keys = [f"key{number:03}" for number in range(60)]
+    for key in keys:
+        write_day(tmp_path, key)
+    asked: list[str | None] = []
+    for _ in range(4):
+        asked += watched.look()[0]
+    assert asked == keys
+    assert watched.look()[0] == []
+    assert len(str(watched.cursor)) < 100
+    kept = list((tmp_path / "root" / "greetings" / "watch").iterdir())
+    assert len(kept) <= 2
+    for file in kept:  # a root that is lost: everything counts as new, and what is answered is not asked again
+        file.unlink()
+    assert watched.settle() == keys[:25]
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"dataset": {"sql": "select 1", "url_env": "U"}}, "watch: only files can be watched"),
+        ({"dataset": {"asset": "reviews"}}, "watch: only files can be watched; to follow the asset reviews set"),
+        (
+            {"partitions": {"static": ["de"], "column": "text"}},
+            "watch: files do not say which partitions have changed",
+        ),
+    ],
+)
+def test_what_cannot_be_watched_is_refused_at_load(
+    make_assets: MakeAssets, fields: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_assets(watch=True, **fields)
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("path", ["memory://incoming/{partition}.csv", "memory://incoming/*.csv"])
+def test_files_of_another_file_system(make_assets: MakeAssets, kept: dg.DagsterInstance, path: str) -> None:
+    fs = fsspec.filesystem("memory")
+    fs.rm("/incoming", recursive=True) if fs.exists("/incoming") else None
+    partitions = {"dynamic": True} if "{" in path else None
+    watched = Watched(make_assets(dataset={"path": path}, partitions=partitions, watch=True), kept)
+    assert "There is no file" in watched.look()[1]
+    fs.pipe("/incoming/a.csv", b"id,text\n1,hello\n")
+    assert watched.settle() == ["a" if partitions else None]
+    fs.pipe("/incoming/a.csv", b"id,text\n1,hello\n2,hello\n")
+    assert watched.settle() == ["a" if partitions else None]
+
+
+def test_the_listing_of_a_file_system_that_keeps_it_is_made_anew(make_assets: MakeAssets, tmp_path: Path) -> None:
+    write_day(tmp_path, "a")
+    for path in ("file-kept://{}/days/{{partition}}.csv", "file-kept://{}/days/*.csv"):
+        fsspec.register_implementation("file-kept", _KeepsListings, clobber=True)
+        partitions = {"dynamic": True} if "partition" in path else None
+        assets = make_assets(dataset={"path": path.format(tmp_path)}, partitions=partitions)
+        (found,) = pipelines_in(assets[0].specs).values()
+        first = fingerprints(found.pipeline)
+        write_day(tmp_path, "a", f"longer {path}")
+        assert fingerprints(found.pipeline) != first
+
+
+class _KeepsListings(fsspec.implementations.local.LocalFileSystem):  # type: ignore[misc]
+    """As those of object stores do: what a folder held is remembered until it is told to forget it."""
+
+    protocol = "file-kept"
+    cachable = True
+
+    def ls(self, path: str, detail: bool = False, **kwargs: Any) -> Any:
+        path = self._strip_protocol(path)
+        kept = self.__dict__.setdefault("kept", {})
+        if path not in kept:
+            kept[path] = super().ls(path, detail=True, **kwargs)
+        return kept[path] if detail else [entry["name"] for entry in kept[path]]
+
+    def invalidate_cache(self, path: str | None = None) -> None:
+        self.__dict__.pop("kept", None)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.removeprefix("file-kept://")))

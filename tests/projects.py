@@ -1,0 +1,59 @@
+"""A project of its own in a folder, with a pipeline file that a test may break."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import dedent
+
+import dagster as dg
+import pytest
+
+
+class Project:
+    """A package that Dagster loads pipeline files from.
+
+    Args:
+        folder: empty.
+        package: its name; None: one that no other test has.
+    """
+
+    def __init__(self, folder: Path, package: str | None = None) -> None:
+        self.folder = folder
+        self.package = package or f"project_{abs(hash(folder))}"
+        (folder / "pyproject.toml").write_text(
+            f'[tool.dg]\ndirectory_type = "project"\n\n[tool.dg.project]\nroot_module = "{self.package}"\n'
+        )
+        self.write("__init__.py", "")
+
+    def write(self, name: str, text: str) -> None:
+        """A file of the package."""
+        path = self.folder / self.package / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(dedent(text))
+
+    def load(self, pipeline: str | None = None) -> dg.Definitions:
+        """Args: pipeline: the text of its pipeline file from now on; None: as it is."""
+        if pipeline is not None:
+            self.write("defs/greetings/defs.yaml", pipeline)
+        return dg.load_from_defs_folder(path_within_project=self.folder / self.package)
+
+
+@contextmanager
+def importable(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Its package can be imported, and is forgotten afterwards."""
+    monkeypatch.syspath_prepend(str(project.folder))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] == project.package]:
+        del sys.modules[name]
+
+
+def whole_text(error: BaseException | None) -> str:
+    """What Dagster shows of an error: it and its causes."""
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)
