@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.forked import ForkServer
+from tests.forked import PACKAGES, ForkServer
 
 # Skip reasons begin with one of these when a program of the system is missing.
 MISSING_PROGRAMS = ("NO BROWSER: ", "NO POSTGRESQL: ")
@@ -22,17 +22,6 @@ _MEMORY = Path("/dev/shm")
 _PREFIX = "batch-assets-tests-"
 _ENOUGH = 2 << 30  # bytes; the largest tests write some hundred megabytes, and clear them away
 _END_OF_CERTIFICATE = "-----END CERTIFICATE-----\n"
-# What our own modules import, at once or at the first use; our own come anew in each process.
-_PACKAGES = (
-    "anthropic",
-    "anthropic.resources.messages.batches",
-    "dagster",
-    "dagster.components",
-    "pandas",
-    "pyarrow.parquet",
-    "rich.progress",
-    "sqlalchemy.dialects.sqlite",
-)
 
 
 # Begun first, so that no worker is left with one of them at the end.
@@ -60,7 +49,7 @@ settings.load_profile("suite")
 @pytest.fixture(scope="session")
 def python() -> Iterator[ForkServer]:
     """Interpreters that have imported all packages but ours."""
-    with ForkServer(*_PACKAGES) as server:
+    with ForkServer(*PACKAGES) as server:
         yield server
 
 

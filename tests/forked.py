@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import importlib.machinery
 import json
 import os
 import runpy
@@ -28,8 +29,25 @@ from tests.child import Child
 
 _TESTS = Path(__file__).resolve().parent
 _PROJECT = _TESTS.parent
+_OURS = "batch_assets"
 # Where modules are found that this process's own PYTHONPATH does not name.
 _INSTALLED = [path for path in sys.path if path not in (str(_PROJECT), str(_TESTS))]
+
+# What our own modules import, at once or at the first use.
+PACKAGES = (
+    "anthropic",
+    "anthropic.resources.messages.batches",
+    "dagster",
+    "dagster._core.snap",
+    "dagster.components",
+    "httpcore2",
+    "pandas",
+    "pyarrow.dataset",
+    "pyarrow.parquet",
+    "rich.progress",
+    "sqlalchemy.dialects.sqlite",
+    "tomlkit",
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +71,8 @@ class ForkServer:
     """Use as a context manager.
 
     Args:
-        modules: imported beforehand; of any other module, each child imports its own.
+        modules: imported beforehand; of any other module, each child imports its own. Ours are among them only
+            where no child has other code of ours than this process.
         env: variables added to this process's own.
     """
 
@@ -189,6 +208,7 @@ def _interpret(order: dict[str, Any]) -> None:
     os.environ.update(order["env"])
     ours = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     sys.path[:] = ["" if kind == "-c" else order["cwd"], *filter(None, ours), *_INSTALLED]
+    _move(_OURS)
     sys.argv = order["arguments"][1:] if kind == "-m" else ["-c", *order["arguments"][2:]]
     sys.stdin = os.fdopen(0, closefd=False)
     sys.stdout = os.fdopen(1, "w", closefd=False)
@@ -197,6 +217,17 @@ def _interpret(order: dict[str, Any]) -> None:
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:
         exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+
+
+def _move(name: str) -> None:
+    """A package imported beforehand lies where this interpreter would find it: what it still imports, and files
+    beside it, are of there."""
+    package = sys.modules.get(name)
+    if package is not None:
+        found = importlib.machinery.PathFinder.find_spec(name)
+        assert found is not None and found.submodule_search_locations is not None
+        package.__spec__, package.__file__ = found, found.origin
+        package.__path__ = list(found.submodule_search_locations)
 
 
 def _run_all(works: list[tuple[str, dict[str, Any]]], die_at: int | None) -> list[dict[str, Any]]:

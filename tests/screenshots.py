@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_assets.emulator import Emulator
-from tests.dagster.browser import TALL, WIDE, find_chromium, open_page, shoot
+from tests.dagster.browser import TALL, WIDE, click_through, find_chromium, open_page, shoot
 from tests.dagster.dagster_deployment import Deployment
 
 _REPOSITORY = Path(__file__).parents[1]
@@ -73,10 +73,10 @@ def _end_batches(deployment: Deployment, page: Any, emulator: Emulator) -> None:
         time.sleep(_SECONDS_A_BATCH)
         emulator.end_batches(batch_id)
         if number == len(ids) // 2:
-            page.goto(f"{deployment.url}/locations/batch_assets/sensors/message_batches_sensor")
+            url = f"{deployment.url}/locations/batch_assets/sensors/message_batches_sensor"
             # The tag of the latest tick, that of the first in the list, and its result, which opens what it said.
-            page.get_by_text("0 runs requested").nth(2).click()
-            page.get_by_text("in progress").first.wait_for()
+            result = page.get_by_text("0 runs requested").nth(2)
+            click_through(page, url, result, page.get_by_text("in progress").first)
             _shoot(page, "sensor")
     for key in ([_NAME, "results"], ["review_summary"]):
         deployment.wait(lambda key=key: deployment.events("Materializations", *key), _PATIENCE)

@@ -8,9 +8,13 @@ from pathlib import Path
 import pytest
 
 from batch_assets.emulator import Emulator
-from tests.forked import ForkServer
+from tests.forked import PACKAGES, ForkServer
 
 from .support import Project
+
+_OURS = tuple(
+    f"batch_assets.{name}" for name in ("component", "cli.describe", "cli.headless", "cli.run", "cli.summary")
+)
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +32,19 @@ def emulator(shared_emulator: Emulator) -> Emulator:
     return shared_emulator
 
 
-@pytest.fixture
-def project(tmp_path: Path, emulator: Emulator, python: ForkServer) -> Project:
-    return Project(tmp_path, emulator, python)
+@pytest.fixture(scope="session")
+def command() -> Iterator[ForkServer]:
+    """Interpreters that have imported what the command line imports, but the definitions of a project."""
+    with ForkServer(*PACKAGES, *_OURS) as server:
+        yield server
 
 
 @pytest.fixture
-def bare_project(tmp_path: Path, python: ForkServer) -> Project:
+def project(tmp_path: Path, emulator: Emulator, command: ForkServer) -> Project:
+    return Project(tmp_path, emulator, command)
+
+
+@pytest.fixture
+def bare_project(tmp_path: Path, command: ForkServer) -> Project:
     """A project that no API was named to."""
-    return Project(tmp_path, None, python)
+    return Project(tmp_path, None, command)

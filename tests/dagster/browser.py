@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ _ARGUMENTS = [
     "--disable-sync",
     "--no-first-run",
 ]
+_OPENINGS = 12
+_OPEN_SECONDS, _SEEN_SECONDS = 60.0, 15.0
 WIDE = {"width": 1500, "height": 900}
 TALL = {"width": 1500, "height": 2200}
 
@@ -43,6 +45,25 @@ def open_page(patience: float) -> Iterator[Any]:
             yield page
         finally:
             browser.close()
+
+
+def click_through(page: Any, url: str, clicked: Any, wanted: Any) -> None:
+    """Opens a page and clicks, until something is seen there.
+
+    A page that still fills in, or moves, can lose a click.
+
+    Args:
+        clicked, wanted: locators of the page.
+    """
+    from playwright.sync_api import TimeoutError as NotSeenError
+
+    for _ in range(_OPENINGS):
+        page.goto(url)
+        with suppress(NotSeenError):
+            clicked.click(timeout=_OPEN_SECONDS * 1000)
+            wanted.wait_for(timeout=_SEEN_SECONDS * 1000)
+            return
+    raise AssertionError(f"never seen: {wanted}; {url} shows\n{page.inner_text('body')}")
 
 
 def shoot(page: Any, path: Path, clip: dict[str, int] | None = None) -> None:

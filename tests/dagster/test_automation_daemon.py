@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from browser import find_chromium, open_page
+from browser import click_through, find_chromium, open_page
 from dagster_deployment import Deployment
 
 from batch_assets.emulator import Emulator
@@ -195,7 +195,7 @@ def test_a_failed_check_says_why_in_the_browser(automated: Deployment) -> None:
         automated.launch(*([["half_rejected", stage] for stage in ("requests", "batches", "results")]))
     automated.wait(lambda: judgement(automated) == "FAILED", PATIENCE)
     with open_page(PATIENCE) as page:
-        page.goto(f"{automated.url}/assets/half_rejected/results?view=checks")
-        page.get_by_text("failed_rows_are_few").first.click()
-        page.get_by_text("1 of 2 rows failed (50.00%; max_failed is 1.00%): 1 rejected").first.wait_for()
+        url = f"{automated.url}/assets/half_rejected/results?view=checks"
+        why = page.get_by_text("1 of 2 rows failed (50.00%; max_failed is 1.00%): 1 rejected").first
+        click_through(page, url, page.get_by_text("failed_rows_are_few").first, why)
         page.get_by_text("blocking asset check").first.wait_for()

@@ -2,27 +2,51 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from browser import TALL, find_chromium, open_page, shoot
+from browser import TALL, click_through, find_chromium, open_page, shoot
 from dagster_deployment import Deployment
 
 PATIENCE = 240.0  # seconds; each run is a process that imports Dagster, on a machine that does much else
 STAGES = ("requests", "batches", "results")
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+
+@pytest.fixture(scope="module")
+def triage(deployment: Deployment) -> str:
+    """A run of all stages of review_triage, under way."""
+    return deployment.launch(*[["review_triage", stage] for stage in STAGES])
 
 
 @pytest.mark.timeout(900)
-def test_materialize_all_is_green_and_the_sensor_brings_the_results(deployment: Deployment) -> None:
-    stages = [["review_triage", stage] for stage in STAGES]
-    run = deployment.launch(*stages)
-    deployment.wait(lambda: deployment.status(run) in ("SUCCESS", "FAILURE", "CANCELED"), PATIENCE)
-    assert deployment.status(run) == "SUCCESS", deployment.log()[-4000:]
+def test_one_click_in_the_browser(
+    deployment: Deployment, triage: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    if find_chromium() is None:
+        pytest.skip("NO BROWSER: install chromium to run the test that clicks through the UI")
+    pytest.importorskip("playwright.sync_api", reason="NO BROWSER: playwright is not installed")
+    look = _Looker(deployment, tmp_path_factory.mktemp("screenshots"))
+    with open_page(PATIENCE) as page:
+        look.click_materialize_all(page)
+        look.at_the_sensor(page)
+        look.at_a_complete_graph(page)
+        page.set_viewport_size(TALL)
+        look.at_requests(page)
+        look.at_batches(page)
+        look.at_results(page)
+        look.at_the_summary(page)
+    assert len(list(look.screenshots.glob("*.png"))) == 9
+
+
+@pytest.mark.timeout(900)
+def test_materialize_all_is_green_and_the_sensor_brings_the_results(deployment: Deployment, triage: str) -> None:
+    deployment.wait(lambda: deployment.status(triage) in ENDED, PATIENCE)
+    assert deployment.status(triage) == "SUCCESS", deployment.log()[-4000:]
     by_hand = [event["runId"] for event in deployment.events("Materializations", "review_triage", "results")]
-    assert run not in by_hand
+    assert triage not in by_hand
 
     (result,) = deployment.wait(
         lambda: deployment.events("Materializations", "review_triage", "results"), PATIENCE
@@ -45,27 +69,8 @@ def test_materialize_all_is_green_and_the_sensor_brings_the_results(deployment: 
     checks = deployment.checks("review_triage", "results")
     assert set(checks) >= {"every_row_once", "failed_rows_are_few", "enum_values_are_expected"}
     assert set(checks.values()) == {"SUCCEEDED"}
-    ended = ("SUCCESS", "FAILURE", "CANCELED")
-    deployment.wait(lambda: all(other["status"] in ended for other in deployment.runs()), PATIENCE)
+    deployment.wait(lambda: all(other["status"] in ENDED for other in deployment.runs()), PATIENCE)
     assert {other["status"] for other in deployment.runs()} == {"SUCCESS"}, deployment.log()[-4000:]
-
-
-@pytest.mark.timeout(900)
-def test_one_click_in_the_browser(deployment: Deployment, tmp_path_factory: pytest.TempPathFactory) -> None:
-    if find_chromium() is None:
-        pytest.skip("NO BROWSER: install chromium to run the test that clicks through the UI")
-    pytest.importorskip("playwright.sync_api", reason="NO BROWSER: playwright is not installed")
-    look = _Looker(deployment, tmp_path_factory.mktemp("screenshots"))
-    with open_page(PATIENCE) as page:
-        look.click_materialize_all(page)
-        look.at_the_sensor(page)
-        look.at_a_complete_graph(page)
-        page.set_viewport_size(TALL)
-        look.at_requests(page)
-        look.at_batches(page)
-        look.at_results(page)
-        look.at_the_summary(page)
-    assert len(list(look.screenshots.glob("*.png"))) == 9
 
 
 class _Looker:
@@ -85,17 +90,14 @@ class _Looker:
         self._shoot(page, "submitted")
 
     def at_the_sensor(self, page: Any) -> None:
-        """What the newest tick said, behind the tag of its result. A tick that ends meanwhile moves the list."""
-        from playwright.sync_api import TimeoutError as NotSeenError
-
-        for _ in range(20):
-            page.goto(f"{self.deployment.url}/locations/batch_assets/sensors/message_batches_sensor")
-            page.get_by_text("0 runs requested").nth(2).click()
-            with contextlib.suppress(NotSeenError):
-                page.get_by_text("Skip reason").first.wait_for(timeout=15_000)
-                self._shoot(page, "sensor")
-                return
-        pytest.fail(page.inner_text("body"))
+        """What the newest tick said, behind the tag of its result."""
+        click_through(
+            page,
+            f"{self.deployment.url}/locations/batch_assets/sensors/message_batches_sensor",
+            page.get_by_text("0 runs requested").nth(2),
+            page.get_by_text("Skip reason").first,
+        )
+        self._shoot(page, "sensor")
 
     def at_a_complete_graph(self, page: Any) -> None:
         self._wait_for("Materializations", "results")
@@ -124,17 +126,21 @@ class _Looker:
         self._see(page, "Row count", f"{len(table):,}", *table.columns)
         self._shoot(page, "results")
         sample = page.get_by_role("row").filter(has_text="batch_assets/sample")
-        sample.get_by_text("[Show Markdown]").click()
-        page.get_by_text(str(table["ticket_id"][0])).first.wait_for()
-        page.goto(f"{self.deployment.url}/assets/ticket_replies/results?view=checks")
-        page.get_by_text("failed_rows_are_few").first.click()
-        page.get_by_text("0 of 60 rows failed").first.wait_for()
+        ticket = page.get_by_text(str(table["ticket_id"][0])).first
+        click_through(page, page.url, sample.get_by_text("[Show Markdown]"), ticket)
+        url = f"{self.deployment.url}/assets/ticket_replies/results?view=checks"
+        reason = page.get_by_text("0 of 60 rows failed").first
+        click_through(page, url, page.get_by_text("failed_rows_are_few").first, reason)
         self._shoot(page, "checks")
 
     def at_the_summary(self, page: Any) -> None:
-        self._open(page, "review_summary")
-        page.get_by_text("[Show Markdown]").first.click()
-        page.get_by_role("img", name="Reviews by mood").wait_for()
+        """The chart of an asset that hangs on the results of the other pipeline."""
+        self.deployment.wait(lambda: self.deployment.events("Materializations", "review_summary"), PATIENCE)
+        url, chart = (
+            f"{self.deployment.url}/assets/review_summary",
+            page.get_by_role("img", name="Reviews by mood"),
+        )
+        click_through(page, url, page.get_by_text("[Show Markdown]").first, chart)
         self._shoot(page, "chart")
 
     def _open(self, page: Any, asset: str) -> None:
