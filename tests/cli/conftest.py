@@ -33,18 +33,18 @@ def emulator(shared_emulator: Emulator) -> Emulator:
 
 
 @pytest.fixture(scope="session")
-def command() -> Iterator[ForkServer]:
+def interpreters() -> Iterator[ForkServer]:
     """Interpreters that have imported what the command line imports, but the definitions of a project."""
     with ForkServer(*PACKAGES, *_OURS) as server:
         yield server
 
 
 @pytest.fixture
-def project(tmp_path: Path, emulator: Emulator, command: ForkServer) -> Project:
-    return Project(tmp_path, emulator, command)
+def project(tmp_path: Path, emulator: Emulator, interpreters: ForkServer) -> Project:
+    return Project(tmp_path, emulator, interpreters)
 
 
 @pytest.fixture
-def bare_project(tmp_path: Path, command: ForkServer) -> Project:
+def bare_project(tmp_path: Path, interpreters: ForkServer) -> Project:
     """A project that no API was named to."""
-    return Project(tmp_path, None, command)
+    return Project(tmp_path, None, interpreters)
