@@ -110,7 +110,7 @@ def find_pipeline(name: str) -> PipelineAssets:
         UnknownPipelineError: naming those that there are.
         DefinitionsError: one of the project's files is wrong.
     """
-    from batch_assets.dagster.pipelines import load_pipeline_assets
+    from batch_assets.cli.project import load_pipeline_assets
 
     try:
         pipelines = load_pipeline_assets()
@@ -146,9 +146,9 @@ def _run(
     from batch_assets.cli.confirm import confirm_cost
     from batch_assets.cli.headless import run_pipeline
     from batch_assets.cli.progress import watching
+    from batch_assets.cli.project import load_dataset_table
     from batch_assets.cli.summary import summary
     from batch_assets.core.sink import write_sink
-    from batch_assets.dagster.pipelines import load_dataset_table
 
     root.check_endpoint()
     table = load_dataset_table(pipeline, partition)

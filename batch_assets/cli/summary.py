@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 
 from batch_assets.cli import text
+from batch_assets.core.places import results_parts
 from batch_assets.core.prices import dollars
 from batch_assets.core.results_report import ResultsReport
-from batch_assets.core.root import Root, results_parts
+from batch_assets.core.root import Root
 
 _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 

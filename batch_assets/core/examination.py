@@ -17,7 +17,8 @@ from batch_assets.core.index import OWN, Manifest, RequestIndex
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import HOLDING
 from batch_assets.core.output.answers import REFUSED, TRUNCATED
-from batch_assets.core.root import Root, results_parts
+from batch_assets.core.places import results_parts
+from batch_assets.core.root import Root
 from batch_assets.core.table_metadata import SUBMISSION
 
 UNEXPECTED = "unexpected value"
@@ -81,7 +82,7 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
     with opened as table:
         schema = table.schema_arrow
         place = pipeline.name, partition, _submission(root, schema, pipeline.name, partition)
-        index, manifest = RequestIndex(root.storage, *place), Manifest.read(root, *place)
+        index, manifest = RequestIndex(root.storage, *place), Manifest.read(root.storage, *place)
         found.columns = _column_differences(schema, _expected(index, pipeline))
         found.expected_rows = index.rows
         _count(found, table)

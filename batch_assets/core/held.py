@@ -14,7 +14,7 @@ from batch_assets.core.root import Root
 
 def _digests(root: Root, file: RequestFile) -> Digests:
     try:
-        return StoredRequestFile.of(root, file).digests()
+        return StoredRequestFile.of(root.storage, file).digests()
     except FileNotFoundError:
         raise MissingFileError(
             f"the request file {file.id} is {file.state}, but it is gone from {root.storage.url}: without it "

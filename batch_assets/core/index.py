@@ -16,7 +16,7 @@ from batch_assets.core.documents import read_object
 from batch_assets.core.output.answers import Answers
 from batch_assets.core.output.output_schema import OutputSchema
 from batch_assets.core.parquet import COMPRESSION, TableWriter
-from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.places import submission_parts
 from batch_assets.core.storage import Storage
 
 # Columns of the index's own; results have none of these names.
@@ -143,9 +143,9 @@ class Manifest:
         return Answers(output, self.content.get("output_tool"), bool(self.content.get("tool_calls")))
 
     @classmethod
-    def read(cls, root: Root, pipeline: str, partition: str, submission_id: str) -> Manifest:
+    def read(cls, storage: Storage, pipeline: str, partition: str, submission_id: str) -> Manifest:
         folder = submission_parts(pipeline, partition, submission_id)
-        return cls(read_object(root.storage, (*folder, "manifest.json"), MANIFEST))
+        return cls(read_object(storage, (*folder, "manifest.json"), MANIFEST))
 
 
 class RequestIndex:

@@ -54,7 +54,7 @@ class Join:
         self._holding = holding
         place = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root.storage, *place)
-        self._manifest = Manifest.read(root, *place)
+        self._manifest = Manifest.read(root.storage, *place)
         self._answers = answers or self._manifest.answers
         self._carried = [f for f in self._index.schema if f.name not in OWN]
         self._check_names()

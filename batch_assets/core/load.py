@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from batch_assets.core.automation_config import watch_problem
 from batch_assets.core.config import Pipeline, PipelineConfig
+from batch_assets.core.datasets.changes import watch_problem
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.hooks import NO_HOOKS, Hooks
 from batch_assets.core.output.forced_tool import has_schema, strict_schemas

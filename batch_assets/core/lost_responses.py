@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from batch_assets.core.ledger import batches, files
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.places import response_parts
 from batch_assets.core.request_files import StoredRequestFile
-from batch_assets.core.root import Root, response_parts
+from batch_assets.core.root import Root
 
 
 def reopen_lost(root: Root, pipeline: str) -> list[str]:
@@ -30,7 +31,7 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
 def _reopen(root: Root, pipeline: str, batch: Batch) -> str | None:
     with root.ledger.read() as tx:
         owner = files.by_id(tx, batch.file_id or "")
-    if not root.storage.exists(*StoredRequestFile.of(root, owner).parts):
+    if not root.storage.exists(*StoredRequestFile.of(root.storage, owner).parts):
         return None
     where = root.storage.uri(*response_parts(pipeline, batch.id))
     with root.ledger.write() as tx:

@@ -27,8 +27,9 @@ from batch_assets.core.index import (
     write_rejected,
 )
 from batch_assets.core.ledger import Lease, submissions
+from batch_assets.core.places import submission_parts
 from batch_assets.core.request_files import PartWriter, make_lines
-from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.root import Root
 from batch_assets.core.standing import StandingOfPipeline
 
 _MEGABYTE = 1_000_000

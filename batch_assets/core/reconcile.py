@@ -97,7 +97,7 @@ class _Reconciler:
 
     def _by_receipt(self, intent: Intent, file: RequestFile) -> bool:
         """A killed process may have left the receipt: then nothing is in doubt."""
-        stored = StoredRequestFile.of(self._root, file)
+        stored = StoredRequestFile.of(self._root.storage, file)
         stored.remove_leftovers()
         receipt = stored.receipt()
         return receipt is not None and self._adopt(
@@ -157,7 +157,7 @@ class _Reconciler:
         """The ends of a file's custom_ids; none when the file is gone, which proves nothing of a batch."""
         if file.id not in self._tails:
             try:
-                tails = StoredRequestFile.of(self._root, file).tails().tolist()
+                tails = StoredRequestFile.of(self._root.storage, file).tails().tolist()
             except FileNotFoundError:
                 tails = []
             self._tails[file.id] = {tail.decode() for tail in tails}
@@ -206,7 +206,7 @@ class _Reconciler:
     ) -> bool:
         if not provisional:
             api = self._root.api
-            stored = StoredRequestFile.of(self._root, file)
+            stored = StoredRequestFile.of(self._root.storage, file)
             stored.write_receipt(seen, file.attempt, api.base_url, api.organization)
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from batch_assets.core.ledger import Transaction, submissions
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.places import refusal_parts, response_parts
 from batch_assets.core.response_store import Refreshes
-from batch_assets.core.root import refusal_parts, response_parts
 
 # Two refreshes of a pipeline differ by this many seconds at least, also when the clock was set back.
 _APART = 0.001

@@ -29,9 +29,9 @@ from batch_assets.core.index import (
     WAITS,
     RequestIndex,
 )
+from batch_assets.core.places import response_parts, results_parts, submission_parts
 from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
 from batch_assets.core.response_store import digest_array, ended_at_of, open_responses, reading_responses
-from batch_assets.core.root import response_parts, results_parts, submission_parts
 from batch_assets.core.storage import Storage
 from batch_assets.core.table_metadata import SUBMISSION
 from batch_assets.core.wire import COUNTS

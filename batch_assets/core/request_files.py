@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails
 from batch_assets.core.documents import read_object
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.places import submission_parts
 from batch_assets.core.storage import Storage, writing
 from batch_assets.core.wire import COUNTS, BatchObject
 
@@ -270,9 +270,9 @@ class StoredRequestFile:
     parts: tuple[str, ...]
 
     @classmethod
-    def of(cls, root: Root, file: RequestFile) -> StoredRequestFile:
+    def of(cls, storage: Storage, file: RequestFile) -> StoredRequestFile:
         folder = submission_parts(file.pipeline, file.partition, file.submission_id)
-        return cls(root.storage, (*folder, file.name))
+        return cls(storage, (*folder, file.name))
 
     def lines(self) -> Iterator[bytes]:
         """Its lines, newline included, in order."""

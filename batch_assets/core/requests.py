@@ -26,8 +26,9 @@ from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.memory import release_memory
 from batch_assets.core.new_submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.notices import note_targets
+from batch_assets.core.places import submission_parts
 from batch_assets.core.request_files import PARTS
-from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.root import Root
 from batch_assets.core.sink import check_sink
 from batch_assets.core.standing import StandingOfPipeline, kinds_of
 from batch_assets.core.templates.values import RowRejectedError

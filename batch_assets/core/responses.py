@@ -18,11 +18,12 @@ from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.parquet import TableWriter
+from batch_assets.core.places import response_parts
 from batch_assets.core.request_files import Scan, StoredRequestFile
 from batch_assets.core.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
 from batch_assets.core.response_store import RESPONSE_SCHEMA
 from batch_assets.core.result_lines import ResultLines
-from batch_assets.core.root import Root, response_parts
+from batch_assets.core.root import Root
 from batch_assets.core.wire import BatchObject
 
 # Incomplete results are downloaded at least this often before what is missing is given a reason instead.
@@ -136,7 +137,7 @@ def _collecting(root: Root, batch: Batch, *states: str) -> Iterator[_Collecting 
 class _Collecting:
     def __init__(self, root: Root, batch: Batch, file: RequestFile, lease: leases.Lease) -> None:
         self._root, self._batch, self._file, self._lease = root, batch, file, lease
-        self._stored = StoredRequestFile.of(root, file)
+        self._stored = StoredRequestFile.of(root.storage, file)
         if not root.storage.exists(*self._stored.parts):  # before anything is downloaded in vain
             raise self._unknown_whose()
         self._report = CollectReport(batch.id, file.requests)

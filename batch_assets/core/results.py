@@ -16,9 +16,10 @@ from batch_assets.core.ledger.records import Submission
 from batch_assets.core.memory import release_memory
 from batch_assets.core.output.answers import Answers
 from batch_assets.core.parquet import TableWriter
+from batch_assets.core.places import results_parts
 from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.results_report import ResultsReport
-from batch_assets.core.root import Root, results_parts
+from batch_assets.core.root import Root
 
 # Freed memory is given back after as many slices.
 _SLICES_A_RELEASE = 2

@@ -16,10 +16,11 @@ from batch_assets.core.config_blocks import RetentionConfig
 from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import STORED, Batch
+from batch_assets.core.places import response_parts
 from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.response_store import PASSING, load_standing
-from batch_assets.core.root import Root, response_parts
+from batch_assets.core.root import Root
 from batch_assets.core.workspace import WHOSE_KEY
 
 _DAY = 86400.0
@@ -144,7 +145,7 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
         lease.check()
         if file.id in needed:
             continue
-        root.storage.remove(*StoredRequestFile.of(root, file).parts)
+        root.storage.remove(*StoredRequestFile.of(root.storage, file).parts)
         with root.ledger.write() as tx:
             tx.record("file", file.id, file.state, submissions.REMOVED, "retention.request_files_days")
 

@@ -18,10 +18,11 @@ from batch_assets.core.index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.places import refused_file, submission_parts
 from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
 from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array, load_standing
-from batch_assets.core.root import Root, refused_file, submission_parts
+from batch_assets.core.root import Root
 
 
 def plan_again(root: Root, submission: Submission) -> int:
@@ -149,7 +150,7 @@ def _file_of(root: Root, submission: Submission, response_file: str) -> tuple[Re
 
 def _lines_of(root: Root, file: RequestFile) -> Iterator[bytes]:
     try:
-        yield from StoredRequestFile.of(root, file).lines()
+        yield from StoredRequestFile.of(root.storage, file).lines()
     except FileNotFoundError:
         raise MissingFileError(
             f"the request file {file.id} is gone from {root.storage.url}, and with it the text of requests that "

@@ -15,9 +15,10 @@ import pyarrow as pa
 from batch_assets.core.ledger import Lease, files
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.parquet import TableWriter
+from batch_assets.core.places import refusal_parts, submission_parts
 from batch_assets.core.request_files import StoredRequestFile, body_bytes
 from batch_assets.core.response_store import RESPONSE_SCHEMA
-from batch_assets.core.root import Root, refusal_parts, submission_parts
+from batch_assets.core.root import Root
 
 _CHUNK = 1 << 20
 
@@ -32,7 +33,7 @@ def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
     Returns:
         The parts, ready to be sent.
     """
-    stored = StoredRequestFile.of(root, file)
+    stored = StoredRequestFile.of(root.storage, file)
     ends = stored.scan().ends
     # At a line end, as near to the middle as it gets, with a request on either side of it.
     at = int(np.abs(ends[:-1] - ends[-1] / 2).argmin())
@@ -66,7 +67,7 @@ def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
         file: in the state `too_large`, of one request.
         lease: of the file.
     """
-    stored = StoredRequestFile.of(root, file)
+    stored = StoredRequestFile.of(root.storage, file)
     target = root.storage.path(*refusal_parts(file.pipeline, file.id))
     with root.ledger.read() as tx:
         now = tx.now

@@ -161,7 +161,7 @@ class _Sending:
 
     def __init__(self, root: Root, submission: Submission, file: RequestFile, report: SubmitReport) -> None:
         self._root, self._submission, self._file, self._report = root, submission, file, report
-        self._stored = StoredRequestFile.of(root, file)
+        self._stored = StoredRequestFile.of(root.storage, file)
 
     def run(self, progress: Progress) -> list[RequestFile]:
         """Sends it, once more at once where its body was garbled on the way.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from batch_assets.core.root import Root, results_parts
+from batch_assets.core.places import results_parts
+from batch_assets.core.root import Root
 
 _COLUMNS = ["result_type", "response_model", "cost_usd", "shared_with"]
 

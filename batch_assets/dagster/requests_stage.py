@@ -13,9 +13,10 @@ from batch_assets.core.asked import RequestsReport
 from batch_assets.core.config import Pipeline
 from batch_assets.core.cost_estimate import estimate_cost
 from batch_assets.core.partitions import rows_left_out
+from batch_assets.core.places import submission_parts
 from batch_assets.core.prices import about
 from batch_assets.core.requests import build_requests
-from batch_assets.core.root import Root, submission_parts
+from batch_assets.core.root import Root
 from batch_assets.dagster import keys, markdown
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import row_count_key

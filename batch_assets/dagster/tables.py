@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.config import Pipeline
-from batch_assets.core.root import Root, results_parts
+from batch_assets.core.places import results_parts
+from batch_assets.core.root import Root
 from batch_assets.dagster import markdown
 
 _SHOWN = 10

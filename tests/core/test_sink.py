@@ -22,7 +22,7 @@ from batch_assets.core.config import Pipeline
 from batch_assets.core.database import file_of, in_project
 from batch_assets.core.errors import ConfigError, SinkError
 from batch_assets.core.ledger import submissions
-from batch_assets.core.root import results_parts
+from batch_assets.core.places import results_parts
 from batch_assets.core.sink import SinkReport, write_sink
 from batch_assets.core.sinks.table import SinkTable
 from batch_assets.core.sinks.target import Target

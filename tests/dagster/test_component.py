@@ -10,8 +10,9 @@ import dagster as dg
 import pytest
 
 from batch_assets import MessageBatchComponent, build_message_batch_assets, build_message_batch_sensor
+from batch_assets.cli.project import load_pipeline_assets
 from batch_assets.core.errors import ConfigError
-from batch_assets.dagster.pipelines import load_pipelines, pipelines_in, with_unique_names
+from batch_assets.dagster.pipelines import pipelines_in, with_unique_names
 from tests.projects import Project, whole_text
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -199,7 +200,7 @@ def test_every_field_of_a_pipeline_is_explained_in_the_schema() -> None:
 
 
 def test_the_projects_own_pipelines_load() -> None:
-    assert {"review_triage", "ticket_replies"} <= set(load_pipelines())
+    assert {"review_triage", "ticket_replies"} <= set(load_pipeline_assets())
 
 
 def test_static_keys_are_texts_as_they_stand_in_the_file(project: Project) -> None:

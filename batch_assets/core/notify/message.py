@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.ledger.records import Batch, Submission
+from batch_assets.core.places import results_parts
 from batch_assets.core.prices import dollars
-from batch_assets.core.root import Root, results_parts
+from batch_assets.core.root import Root
 from batch_assets.core.table_cost import table_cost
 from batch_assets.core.table_metadata import SUBMISSION
 
