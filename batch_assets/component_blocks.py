@@ -105,7 +105,7 @@ class ScheduleBlock(ScheduleConfig, Block):
 
 
 def resolve_schedule(context: dg.ResolutionContext, given: str | BaseModel) -> Any:
-    if isinstance(given, str):
+    if not isinstance(given, BaseModel):
         return context.resolve_value(given)
     return ScheduleBlock.resolve_from_model(context, given)
 

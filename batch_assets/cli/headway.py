@@ -55,19 +55,20 @@ def batches_in_words(batches: list[Batch], states: str, now: float) -> str:
 
 def cost_in_words(root: Root, submission: Submission) -> str | None:
     """What the answers cost so far, None before the first are in."""
-    from batch_assets.core.prices import dollars
+    from batch_assets.core.errors import DamagedFileError
+    from batch_assets.core.prices import dollars, no_price_for
     from batch_assets.core.table_cost import table_cost
 
-    if submission.joined_at is None:
-        return None
-    found = table_cost(root, submission.pipeline, submission.partition)
+    try:
+        found = table_cost(root, submission)
+    except DamagedFileError as error:
+        return f"unknown: {error}"
     if found is None:
         return None
     emulated = "; the emulator bills nothing" if root.settings.emulator_url else ""
     if found.unpriced_models:
-        models = ", ".join(sorted(found.unpriced_models))
         known = f", {dollars(found.usd)} for the others" if found.usd else ""
-        return f"unknown: no price for {models}{known}"
+        return f"unknown: {no_price_for(found.unpriced_models)}{known}"
     return f"{dollars(found.usd)} by the price list{emulated}"
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.cli import text
 from batch_assets.core.places import results_parts
-from batch_assets.core.prices import dollars
+from batch_assets.core.prices import dollars, no_price_for
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 
@@ -44,7 +44,7 @@ def _line(label: str, value: str, note: str = "") -> str:
 
 def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
     if results.cost_usd is None:
-        return "unknown", f"no price for {', '.join(sorted(results.unpriced_models))}"
+        return "unknown", no_price_for(results.unpriced_models)
     note = "by the price list; the emulator bills nothing" if root.settings.emulator_url else "by the price list"
     return dollars(results.cost_usd), note
 

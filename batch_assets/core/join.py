@@ -19,6 +19,7 @@ from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.output.answers import REFUSED, TRUNCATED, Answers
+from batch_assets.core.prices import NAMELESS
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
     PASSING,
@@ -237,7 +238,8 @@ class Join:
         once = table.select(["cost_usd", "response_model"]).filter(is_once)
         unpriced = once.filter(once["cost_usd"].is_null())
         if len(unpriced):
-            report.unpriced_models |= {name for name in unpriced["response_model"].unique().to_pylist() if name}
+            names = unpriced["response_model"].unique().to_pylist()
+            report.unpriced_models |= {name or NAMELESS for name in names}
             report.cost_usd = None
         if report.cost_usd is not None:
             report.cost_usd += pc.sum(once["cost_usd"]).as_py() or 0.0

@@ -9,6 +9,7 @@ from batch_assets.core import workspace
 from batch_assets.core.api_errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError, UnknownOutcomeError
 from batch_assets.core.client import PAGE
 from batch_assets.core.deadlines import results_end
+from batch_assets.core.errors import EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.root import Root
@@ -60,6 +61,14 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
     except ApiError as error:
         report.problems.append(str(error))
     return report
+
+
+def try_poll(root: Root, *, budget: float, now: bool = False) -> list[str]:
+    """Does the same, and returns what went wrong: no API, or one that the root does not belong to, among it."""
+    try:
+        return poll(root, budget=budget, now=now).problems
+    except (EndpointMismatchError, SettingsError) as error:
+        return [str(error)]
 
 
 def _pages_for(due: list[Batch]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ import yaml
 _MILLION = 1_000_000
 # USD; less than this would read as nothing.
 _LEAST = 0.0001
+NAMELESS = "an answer that names no model"
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,11 @@ def _undated(model: str) -> str:
 def dollars(usd: float) -> str:
     """An amount for people, USD: "$0.0078", and of what would read as nothing "less than $0.0001"."""
     return f"less than ${_LEAST}" if 0 < usd < _LEAST else f"${usd:,.4f}"
+
+
+def no_price_for(models: Collection[str]) -> str:
+    """Why a cost is not known: "no price for claude-a, claude-b"."""
+    return f"no price for {', '.join(sorted(models))}"
 
 
 def about(usd: float) -> str:

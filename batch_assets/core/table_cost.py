@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
+from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.ledger.records import Submission
 from batch_assets.core.places import results_parts
+from batch_assets.core.prices import NAMELESS
 from batch_assets.core.root import Root
+from batch_assets.core.table_metadata import SUBMISSION
 
 _COLUMNS = ["result_type", "response_model", "cost_usd", "shared_with"]
 
@@ -23,20 +28,36 @@ class TableCost:
     unpriced_models: set[str] = field(default_factory=set)
 
 
-def table_cost(root: Root, pipeline: str, partition: str) -> TableCost | None:
-    """Adds up the costs of a partition's table, None where there is no table."""
-    import pyarrow.compute as pc  # who only looks has no use for it before there is a table
+def table_cost(root: Root, submission: Submission) -> TableCost | None:
+    """Adds up the costs of a submission's table.
+
+    Returns:
+        None without a table of its own: there is none yet, or that of a submission before it or after it.
+
+    Errors:
+        DamagedFileError: the table cannot be read.
+    """
+    parts = results_parts(submission.pipeline, submission.partition)
+    if not root.storage.exists(*parts):
+        return None
+    import pyarrow as pa  # who only looks has no use for it before there is a table
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(root.storage.open(*results_parts(pipeline, partition)))
-    except FileNotFoundError:
-        return None
+        with pq.ParquetFile(root.storage.open(*parts)) as file:
+            said = (file.schema_arrow.metadata or {}).get(SUBMISSION.encode())
+            return _added(file) if said == submission.id.encode() else None
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(f"{root.storage.uri(*parts)} cannot be read: {error}") from error
+
+
+def _added(file: Any) -> TableCost:
+    import pyarrow.compute as pc
+
     found = TableCost()
-    with file:
-        for rows in file.iter_batches(columns=_COLUMNS):
-            found.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
-            answered = pc.and_(pc.equal(rows["result_type"], "succeeded"), rows["shared_with"].is_null())
-            unknown = rows["response_model"].filter(pc.and_(answered, rows["cost_usd"].is_null())).unique()
-            found.unpriced_models.update(model or "an answer that names no model" for model in unknown.to_pylist())
+    for rows in file.iter_batches(columns=_COLUMNS):
+        found.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
+        answered = pc.and_(pc.equal(rows["result_type"], "succeeded"), rows["shared_with"].is_null())
+        unknown = rows["response_model"].filter(pc.and_(answered, rows["cost_usd"].is_null())).unique()
+        found.unpriced_models.update(model or NAMELESS for model in unknown.to_pylist())
     return found

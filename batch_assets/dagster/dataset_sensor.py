@@ -13,6 +13,7 @@ from batch_assets.core.partition_config import key_problem
 from batch_assets.core.settings import Settings
 from batch_assets.core.storage import Storage
 from batch_assets.dagster.dataset_cursor import DatasetCursor
+from batch_assets.dagster.partitions import is_partition, keys_of
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 
 _INTERVAL, _INTERVAL_EMULATED = 30, 5
@@ -58,7 +59,8 @@ def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.Sen
     there = fingerprints(pipeline)
     storage = Storage(Settings.from_env().root)
     before = DatasetCursor.read(context.cursor, storage, pipeline.name)
-    keys = _keys_among(partitions, there, before.asked)
+    unchanged = {key for key, found in there.items() if before.asked.get(key) == found}
+    keys = _keys_among(partitions, there, unchanged, context.instance)
     files = {key: found for key, found in there.items() if key in keys}
     left_out = [key for key in there if key not in keys]
     if not files:
@@ -84,20 +86,24 @@ def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.Sen
 
 
 def _keys_among(
-    partitions: dg.PartitionsDefinition[str] | None, given: Collection[str], asked: Collection[str]
+    partitions: dg.PartitionsDefinition[str] | None,
+    given: Collection[str],
+    unchanged: Collection[str],
+    instance: dg.DagsterInstance,
 ) -> set[str]:
     """Those that are keys of partitions.
 
     Args:
-        asked: keys of before. Of partitions of time they stay keys, and Dagster takes a millisecond for each.
+        unchanged: of the given ones, those that were keys before and are not run now. Dagster takes a millisecond
+            for each key of partitions of time.
     """
     if partitions is None:
         return set(given)
     if isinstance(partitions, dg.DynamicPartitionsDefinition):
         return {key for key in given if key_problem(key) is None}
     if isinstance(partitions, dg.TimeWindowPartitionsDefinition):
-        return {key for key in given if key in asked or partitions.has_partition_key(key)}
-    return set(partitions.get_partition_keys()).intersection(given)
+        return {key for key in given if key in unchanged or is_partition(partitions, key, instance)}
+    return set(keys_of(partitions, instance)).intersection(given)
 
 
 def _added(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -174,11 +175,27 @@ def _failure(failed: dict[str, dg.Failure], count: int) -> dg.Failure:
     )
 
 
-def is_partition(definition: dg.PartitionsDefinition[Any], key: str) -> bool:
-    """Whether it is a key of a definition that is not dynamic."""
-    if isinstance(definition, dg.MultiPartitionsDefinition):  # its own question is not for text
-        return key in definition.get_partition_keys()
-    return definition.has_partition_key(key)
+def has_dynamic_keys(definition: dg.PartitionsDefinition[Any]) -> bool:
+    """Whether an instance alone knows the keys, be it of one dimension of two."""
+    if isinstance(definition, dg.MultiPartitionsDefinition):
+        return any(has_dynamic_keys(dimension.partitions_def) for dimension in definition.partitions_defs)
+    return isinstance(definition, dg.DynamicPartitionsDefinition)
+
+
+def is_partition(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance | None) -> bool:
+    """Whether it is a key of a definition.
+
+    Args:
+        instance: knows the keys of a dynamic one, which may be a dimension of it.
+    """
+    with dg.partition_loading_context(dynamic_partitions_store=instance):
+        return definition.has_partition_key(key)
+
+
+def keys_of(definition: dg.PartitionsDefinition[Any], instance: dg.DagsterInstance | None) -> list[str]:
+    """All keys of a definition; see `is_partition`."""
+    with dg.partition_loading_context(dynamic_partitions_store=instance):
+        return [str(key) for key in definition.get_partition_keys()]
 
 
 def check_partition(name: str, definition: dg.PartitionsDefinition[Any] | None, key: str) -> None:
@@ -199,22 +216,40 @@ def check_partition(name: str, definition: dg.PartitionsDefinition[Any] | None, 
         if not key:
             raise PartitionError(f"{name} has dynamic partitions: name one with --partition KEY")
         return
-    if key and is_partition(definition, key):
-        return
-    said = _known(definition, key)
+    with _instance_for(name, definition) as instance:
+        if key and is_partition(definition, key, instance):
+            return
+        said = _known(definition, key, instance)
     if not key:
         raise PartitionError(f"{name} has partitions: name one with --partition KEY. {said}")
     raise PartitionError(f"{name} has no partition {key!r}. {said}")
 
 
-def _known(definition: dg.PartitionsDefinition[Any], key: str) -> str:
+@contextmanager
+def _instance_for(name: str, definition: dg.PartitionsDefinition[Any]) -> Iterator[dg.DagsterInstance | None]:
+    """The instance that the environment names, where the definition has keys that it alone knows."""
+    if not has_dynamic_keys(definition):
+        yield None
+        return
+    try:
+        opened = dg.DagsterInstance.get()
+    except dg.DagsterError:
+        raise PartitionError(
+            f"{name} has partitions that Dagster alone knows: set DAGSTER_HOME to the instance that holds them, "
+            "or run it in the UI"
+        ) from None
+    with opened:
+        yield opened
+
+
+def _known(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance | None) -> str:
     """Some of the keys; of those like the one that is not there, the nearest."""
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
         first, last = definition.get_first_partition_key(), definition.get_last_partition_key()
         if first is None:
             return "There are none yet: the first one has not ended"
         return f"There are {first} to {last}: each comes when its time is over"
-    there = [str(found) for found in definition.get_partition_keys()]
+    there = keys_of(definition, instance)
     near = difflib.get_close_matches(key, there, n=_SHOWN) or there[: 2 * _SHOWN]
     more = f" and {len(there) - len(near)} more" if len(there) > len(near) else ""
     return f"There are {', '.join(near)}{more}"

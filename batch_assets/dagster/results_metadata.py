@@ -10,7 +10,7 @@ from batch_assets.core.chain import CollectedResults
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.prices import default_prices
+from batch_assets.core.prices import default_prices, no_price_for
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys, markdown
@@ -58,8 +58,7 @@ def cost_unknown(report: ResultsReport) -> str | None:
     """Why the table's cost is not known; None when it is."""
     if report.cost_usd is not None:
         return None
-    models = ", ".join(sorted(report.unpriced_models)) or "an answer that names no model"
-    return f"The cost is not known: no price for {models}."
+    return f"The cost is not known: {no_price_for(report.unpriced_models)}."
 
 
 def _requests(submission: Submission, report: ResultsReport, own: OwnBatches) -> dict[str, Any]:

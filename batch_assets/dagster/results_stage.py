@@ -10,9 +10,8 @@ import dagster as dg
 
 from batch_assets.core.chain import CollectedResults, collect_results
 from batch_assets.core.config import Pipeline
-from batch_assets.core.errors import EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import submissions
-from batch_assets.core.poll import poll
+from batch_assets.core.poll import try_poll
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.sink import write_sink
@@ -128,11 +127,7 @@ def _is_announced(root: Root, report: ResultsReport) -> bool:
 
 
 def _look(context: dg.AssetExecutionContext, root: Root) -> None:
-    try:
-        problems = poll(root, budget=_LOOK_SECONDS, now=True).problems
-    except (EndpointMismatchError, SettingsError) as error:
-        problems = [str(error)]  # the table can be joined anew without the API
-    for problem in problems:
+    for problem in try_poll(root, budget=_LOOK_SECONDS, now=True):  # the table can be joined anew without the API
         context.log.warning(problem)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 import dagster as dg
 
 from batch_assets.core.automation_config import ScheduleConfig
+from batch_assets.dagster.partitions import has_dynamic_keys
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 
 
@@ -37,7 +38,7 @@ def _schedule(assets: PipelineAssets, schedule: ScheduleConfig) -> dg.ScheduleDe
         if partitions is None:
             yield dg.RunRequest()
             return
-        store = context.instance if isinstance(partitions, dg.DynamicPartitionsDefinition) else None
+        store = context.instance if has_dynamic_keys(partitions) else None
         with dg.partition_loading_context(
             effective_dt=context.scheduled_execution_time, dynamic_partitions_store=store
         ):

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import dagster as dg
 
 from batch_assets.core.chain import Work, work_for
-from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import rounds, submissions
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.poll import poll
+from batch_assets.core.poll import try_poll
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.cursor import SensorCursor
@@ -34,7 +34,7 @@ _POLL_SECONDS = 30.0
 def watch(context: dg.SensorEvaluationContext, names: Sequence[str] | None) -> dg.SensorResult:
     """One tick over the pipelines of the code location, or the named ones of them.
 
-    What is wrong for the moment (no key, no connection) skips the tick with its text instead of failing it.
+    What is wrong for the moment (no key, no connection) is said, and no reason to be silent about the rest.
     """
     try:
         settings = Settings.from_env()
@@ -62,7 +62,7 @@ class _Tick:
         self._context, self._root, self._pipelines = context, root, pipelines
 
     def run(self) -> dg.SensorResult:
-        polled = poll(self._root, budget=_POLL_SECONDS)
+        problems = try_poll(self._root, budget=_POLL_SECONDS)
         with self._root.ledger.read() as tx:
             in_force = [s for s in submissions.all_newest(tx) if s.pipeline in self._pipelines]
             work = {s.id: found for s in in_force if (found := work_for(tx, s)) is not None}
@@ -72,10 +72,8 @@ class _Tick:
                 *progress.observe(tx, in_force, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
-            said = list(dict.fromkeys([*polled.problems, *situation(tx, in_force)]))
-        if work:
-            self._root.check_endpoint()
-        asked = [self._round(s, work[s.id]) for s in in_force if s.id in work]
+            said = [*problems, *situation(tx, in_force)]
+        asked = self._rounds([(s, work[s.id]) for s in in_force if s.id in work])
         requests = [found for found in asked if isinstance(found, dg.RunRequest)]
         said += [found for found in asked if isinstance(found, str)]
         unsent = notify(self._root, self._pipelines)
@@ -86,13 +84,23 @@ class _Tick:
             run_requests=requests,
             asset_events=events,
             cursor=cursor.write(),
-            skip_reason=None if requests else "; ".join(said) or "No batch is open.",
+            skip_reason=None if requests else "; ".join(dict.fromkeys(said)) or "No batch is open.",
         )
 
     def _deadline_check(self, cursor: SensorCursor) -> DeadlineCheck:
         repository = self._context.repository_def
         present = repository.asset_checks_defs_by_key if repository is not None else ()
         return DeadlineCheck(present, cursor.warned)
+
+    def _rounds(self, due: Sequence[tuple[Submission, Work]]) -> list[dg.RunRequest | str]:
+        """For each submission the run to ask for, or why there is none."""
+        if not due:
+            return []
+        try:
+            self._root.check_endpoint()
+        except (EndpointMismatchError, SettingsError) as error:
+            return [str(error)]
+        return [self._round(submission, work) for submission, work in due]
 
     def _round(self, submission: Submission, work: Work) -> dg.RunRequest | str:
         """Opens a round, or says why not: the last one is not over, it is too early for another, or the partition
@@ -129,7 +137,7 @@ class _Tick:
         if isinstance(definition, dg.DynamicPartitionsDefinition) and definition.name:
             instance.add_dynamic_partitions(definition.name, [key])
             return None
-        if is_partition(definition, key):
+        if is_partition(definition, key, instance):
             return None
         return f"{name}: {key!r} was sent as a partition, and is none of its partitions now"
 

@@ -98,6 +98,12 @@ def test_status_and_list_after_a_run(project: Project) -> None:
     (listed_line,) = [line for line in project.run("list").stdout.splitlines() if line.startswith(ours)]
     assert listed_line.endswith(f"{file}  PAID TWICE")
 
+    (damaged,) = (project.folder / "data" / "emulated" / "asked" / "results").rglob("*.parquet")
+    damaged.write_bytes(b"no table")
+    shown = project.run("status")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert re.search(r"cost        unknown: \S+results.parquet cannot be read: ", shown.stdout)
+
 
 def test_status_while_batches_run(project: Project, emulator: Emulator) -> None:
     """Rows, requests, the oldest batch, the next look and the deadline; bars in a terminal."""

@@ -90,6 +90,16 @@ def test_of_partitions_of_time_the_newest_that_is_over_is_run(
             [],
             ["2026-01-03|de", "2026-01-03|en"],
         ),
+        (
+            dg.MultiPartitionsDefinition(
+                {
+                    "day": dg.DailyPartitionsDefinition("2026-01-01"),
+                    "language": dg.DynamicPartitionsDefinition(name="greetings"),
+                }
+            ),
+            ["fr"],
+            ["2026-01-03|fr"],
+        ),
     ],
 )
 def test_other_partitions_are_run_each_by_itself(
@@ -159,6 +169,7 @@ def test_schedule_and_watch_of_the_pipeline_file(project: Project, monkeypatch: 
     monkeypatch.setenv("REVIEWS_SCHEDULE", "@daily")
     (schedule,) = project.load(with_fields(from_environment)).get_repository_def().schedule_defs
     assert (schedule.name, schedule.cron_schedule) == ("review_triage_schedule", "@daily")
+    assert project.load(with_fields("schedule:\n")).get_repository_def().schedule_defs == []
     sensors = project.load(with_fields("watch: true\n")).get_repository_def().sensor_defs
     assert {sensor.name for sensor in sensors} >= {"message_batches_sensor", "review_triage_watch_sensor"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -174,3 +175,18 @@ notify:
         "email ada@example.com",
     ]
     assert [len(entry.events) for entry in component.notify] == [3, 2, 3]
+
+
+def test_a_batch_near_its_end_is_told_where_the_api_cannot_be_asked(
+    make_assets: MakeAssets,
+    instance: dg.DagsterInstance,
+    emulator: Emulator,
+    hook: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    location = Location(make_assets(notify=[WEBHOOK]), instance)
+    location.materialize("requests", "batches")
+    ledger(f"update batch set expires_at = {time.time() + 3600}, next_poll_at = 0")
+    monkeypatch.delenv("BATCH_ASSETS_EMULATOR")
+    assert "ANTHROPIC_API_KEY" in location.tick()
+    assert [message.json["event"] for message in hook.received] == ["deadline"]

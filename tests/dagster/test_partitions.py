@@ -432,6 +432,20 @@ def test_partitions_of_two_dimensions(
         check_partition("asked", both, "green|s")
 
 
+def test_a_dimension_whose_keys_dagster_alone_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    colors, sizes = dg.DynamicPartitionsDefinition(name="colors"), dg.StaticPartitionsDefinition(["s", "m"])
+    both = dg.MultiPartitionsDefinition({"color": colors, "size": sizes})
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with pytest.raises(PartitionError, match="asked has partitions that Dagster alone knows: set DAGSTER_HOME"):
+        check_partition("asked", both, "red|s")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        instance.add_dynamic_partitions("colors", ["red"])
+    check_partition("asked", both, "red|s")
+    with pytest.raises(PartitionError, match=r"no partition 'blue\|s'. There are red\|s, red\|m"):
+        check_partition("asked", both, "blue|s")
+
+
 @pytest.mark.parametrize(
     ("definition", "key", "problem"),
     [

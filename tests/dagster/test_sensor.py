@@ -16,6 +16,7 @@ from sqlalchemy import text
 from batch_assets import build_message_batch_sensor
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.rounds import ROUND_SECONDS
+from batch_assets.core.poll import poll
 from batch_assets.core.root import Root
 from batch_assets.dagster.rounds import name_of
 from batch_assets.dagster.runs import RunsOfSubmission
@@ -266,7 +267,23 @@ def test_without_an_api_a_tick_says_what_to_set(
     monkeypatch.delenv("BATCH_ASSETS_EMULATOR")
     requests, said = location.tick()
     assert requests == []
-    assert "ANTHROPIC_API_KEY" in said
+    assert said.count("ANTHROPIC_API_KEY") == 1
+    assert "1 of 1 batches in progress" in said
+
+
+def test_without_an_api_no_run_is_asked_for(
+    location: Location, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    location.materialize()
+    emulator.end_batches()
+    with Root.from_env() as root:
+        assert poll(root, now=True).problems == []
+    with monkeypatch.context() as away:
+        away.delenv("BATCH_ASSETS_EMULATOR")
+        requests, said = location.tick()
+        assert requests == []
+        assert said.count("ANTHROPIC_API_KEY") == 1
+    assert len(location.tick()[0]) == 1
 
 
 def test_another_endpoint_is_refused_in_words(

@@ -138,6 +138,33 @@ def test_only_partitions_whose_files_changed_are_run(
     assert watched.look()[0] == []
 
 
+def test_a_file_that_is_of_no_partition_any_more_holds_up_no_other(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    watched = Watched(make_assets(dataset=BY_DAY, partitions=DAYS, watch=True), instance)
+    write_day(tmp_path, "2026-01-01")
+    assert watched.settle() == ["2026-01-01"]
+    later = Watched(
+        make_assets(dataset=BY_DAY, partitions={"daily": {"start": "2026-01-02"}}, watch=True), instance
+    )
+    later.cursor = watched.cursor
+    write_day(tmp_path, "2026-01-01", "written anew")
+    write_day(tmp_path, "2026-01-02")
+    assert later.settle() == ["2026-01-02"]
+
+
+def test_partitions_of_two_dimensions_one_of_them_dynamic(
+    make_assets: MakeAssets, kept: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    sizes, colors = dg.StaticPartitionsDefinition(["s", "m"]), dg.DynamicPartitionsDefinition(name="greetings")
+    both = dg.MultiPartitionsDefinition({"color": colors, "size": sizes})
+    watched = Watched(make_assets(dataset=BY_DAY, partitions=both, watch=True), kept)
+    kept.add_dynamic_partitions("greetings", ["red"])
+    for key in ("red|s", "blue|s", "red"):
+        write_day(tmp_path, key)
+    assert watched.settle() == ["red|s"]
+
+
 @pytest.mark.parametrize(
     "path", ["days/{partition}", "days/{partition}/*.csv", "days/{partition}/{partition}.csv"]
 )

@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger.records import Batch, Submission
-from batch_assets.core.places import results_parts
-from batch_assets.core.prices import dollars
+from batch_assets.core.prices import dollars, no_price_for
 from batch_assets.core.root import Root
 from batch_assets.core.table_cost import table_cost
-from batch_assets.core.table_metadata import SUBMISSION
 
 _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 _BATCHES_SHOWN = 5
@@ -109,27 +105,14 @@ def _in_words(counts: dict[str, int]) -> str:
 def _cost(root: Root, submission: Submission) -> tuple[float | None, str]:
     """What the submission's table cost, USD; None and why when that is not known."""
     try:
-        is_there = _is_of(root, submission)
-        found = table_cost(root, submission.pipeline, submission.partition) if is_there else None
-    except (pa.ArrowException, OSError):  # that is for the checks to say; nobody is to wait for the message
+        found = table_cost(root, submission)
+    except DamagedFileError:  # that is for the checks to say; nobody is to wait for the message
         return None, "cost unknown: the table cannot be read"
     if found is None:
         return None, "cost not known yet"
     if found.unpriced_models:
-        models = ", ".join(sorted(found.unpriced_models))
-        return None, f"cost unknown: no price for {models} (the others: {dollars(found.usd)})"
+        return None, f"cost unknown: {no_price_for(found.unpriced_models)} (the others: {dollars(found.usd)})"
     return found.usd, ""
-
-
-def _is_of(root: Root, submission: Submission) -> bool:
-    """Whether the table that is there now is the submission's: not one from before, or a newer one."""
-    try:
-        file = pq.ParquetFile(root.storage.open(*results_parts(submission.pipeline, submission.partition)))
-    except FileNotFoundError:
-        return False
-    with file:
-        said = (file.schema_arrow.metadata or {}).get(SUBMISSION.encode())
-    return bool(said == submission.id.encode())
 
 
 def _link(ui_url: str | None, asset: Sequence[str], partition: str) -> str | None:
