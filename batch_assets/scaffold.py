@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from typing import TYPE_CHECKING, Self
 
 import click
 import dagster as dg
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from batch_assets.core.settings import find_project
+
+if TYPE_CHECKING:
+    from batch_assets.scaffold_dataset import Found
 
 _MODEL = "claude-haiku-5-5"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.:@/-]*")
@@ -51,6 +55,7 @@ class MessageBatchScaffoldParams(BaseModel):
         default=None,
         description="CSV, TSV, JSON Lines or Parquet: a file, folder, glob or URL. Default: a small one is made.",
     )
+    _found: Found | None = PrivateAttr(default=None)
 
     @field_validator("model")
     @classmethod
@@ -59,15 +64,18 @@ class MessageBatchScaffoldParams(BaseModel):
             raise click.ClickException(f"--model: {model!r} is no name of a model; one is {_MODEL}")
         return model
 
-    @field_validator("dataset")
-    @classmethod
-    def _can_be_read(cls, dataset: str | None) -> str | None:
-        if dataset is not None:
-            from batch_assets.scaffold_dataset import columns_of, located
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        if self.dataset is not None:
+            from batch_assets.scaffold_dataset import find_dataset
 
-            project = find_project()
-            columns_of(located(dataset, project), project)
-        return dataset
+            self._found = find_dataset(self.dataset, find_project())
+        return self
+
+    @property
+    def found(self) -> Found | None:
+        """The dataset as it was when it was checked; None where a small one is to be made."""
+        return self._found
 
 
 class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
@@ -78,15 +86,14 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
         return MessageBatchScaffoldParams
 
     def scaffold(self, request: dg.ScaffoldRequest[MessageBatchScaffoldParams]) -> None:
-        from batch_assets.scaffold_dataset import Columns, columns_of, located
+        from batch_assets.scaffold_dataset import Columns, located
 
         if request.scaffold_format != "yaml" or request.append:
             raise ValueError("a pipeline is a folder of its own with a defs.yaml: leave --format at yaml")
         folder = request.target_path
         project = request.project_root or find_project(folder)
-        if request.params.dataset is not None:
-            dataset = located(request.params.dataset, project)
-            columns = columns_of(dataset, project)
+        if (found := request.params.found) is not None:
+            dataset, columns = located(found.place, project), found.columns
         else:
             dataset, columns = located(str(folder.resolve() / "dataset.csv"), project), Columns("id", "text")
             (folder / "dataset.csv").write_text(_DATASET, "utf-8")

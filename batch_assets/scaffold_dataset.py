@@ -40,6 +40,28 @@ class Columns:
         return self.text if plain and self.text not in DEFAULT_NAMESPACE else f"row[{self.text!r}]"
 
 
+@dataclass(frozen=True)
+class Found:
+    """A dataset that was read.
+
+    Attributes:
+        place: an absolute path or a URL.
+    """
+
+    place: str
+    columns: Columns
+
+
+def find_dataset(dataset: str, project: Path) -> Found:
+    """Reads a dataset as the user names it: in the project's folder, else in the one they are in.
+
+    Errors:
+        ClickException: it cannot be read, or has no column to ask about.
+    """
+    named = located(dataset, project)
+    return Found(named if "://" in named else str(project / named), _columns_of(named, project))
+
+
 def located(dataset: str, project: Path) -> str:
     """A dataset as a pipeline file names it: from the project's folder where it lies within, else absolute."""
     if "://" in dataset:
@@ -52,12 +74,8 @@ def located(dataset: str, project: Path) -> str:
     return path.as_posix()
 
 
-def columns_of(dataset: str, project: Path) -> Columns:
-    """Reads the dataset's first rows and chooses.
-
-    Errors:
-        ClickException: it cannot be read, or has no column to ask about.
-    """
+def _columns_of(dataset: str, project: Path) -> Columns:
+    """Reads the dataset's first rows and chooses."""
     attributes = {"name": "new", "dataset": {"path": dataset}, "params": _ANY}
     try:
         pipeline = load_pipeline(attributes, folder=project, source="--dataset")

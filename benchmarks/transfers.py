@@ -154,7 +154,7 @@ def main() -> None:
         folder, max_requests = options.child
         print(json.dumps(run_once(Path(folder), int(max_requests))))
         return
-    each = -(-options.rows // options.batches) + 3  # full files hold up to three requests fewer
+    each = -(-options.rows // options.batches) + options.batches // 2  # each holds one fewer than the one before
     with tempfile.TemporaryDirectory() as folder, Emulator(latency=0.0) as emulator:
         with (Path(folder) / "rows.jsonl").open("wb") as rows:
             for number in range(options.rows):

@@ -65,11 +65,12 @@ def _system_error(error: OSError) -> str:
 
 def _ledger_name() -> str:
     """The ledger in words, without its password."""
+    from batch_assets.core.database import in_words
     from batch_assets.core.ledger.connection import parse_url
     from batch_assets.core.settings import Settings
 
     url = parse_url(Settings.from_env().ledger_url)
-    named = url.database if url.get_backend_name() == "sqlite" else url.render_as_string(hide_password=True)
+    named = url.database if url.get_backend_name() == "sqlite" else in_words(url)
     return f"the ledger's database {named}"
 
 

@@ -39,8 +39,9 @@ def cancel(target: str, partition: str | None) -> None:
       0    everything that is known to be at the API is canceled
       1    the API did not take it, or there is no such pipeline or batch; why stands on standard error
     """
-    from batch_assets.cli.ledger_view import has_ledger, nothing_here
+    from batch_assets.cli.ledger_view import nothing_here
     from batch_assets.core.cancel import cancel
+    from batch_assets.core.rebuild import has_ledger
     from batch_assets.core.root import Root
 
     settings = Settings.from_env()
@@ -57,20 +58,8 @@ def cancel(target: str, partition: str | None) -> None:
 
 def cancel_lines(report: CancelReport) -> Iterator[str]:
     """What a cancel did, in words; problems left out."""
-    for batch_id in report.canceled:
-        yield f"{batch_id}: the API ends it; what is answered by then is kept"
-    for batch_id in report.ended:
-        yield f"{batch_id}: it had ended; its answers are kept"
-    for batch_id in report.given_up:
-        yield f"{batch_id}: it was deleted at the API; its requests are given up, and the next run asks them again"
-    for file_id in report.unsent:
-        yield f"{file_id}: it is not sent any more"
-    for file_id, what in report.in_doubt.items():
-        yield f"{file_id}: {what}"
-    for name in report.shared:
-        yield f"{name}: left as it is, another partition waits on it"
-    for submission_id in report.submissions:
-        yield f"{submission_id}: nothing more of this submission is asked"
+    yield from report.done()
+    yield from report.left()
     found = report.canceled or report.unsent or report.in_doubt or report.given_up or report.submissions
     if not (found or report.problems):
         yield "Nothing had to be canceled."

@@ -5,14 +5,9 @@ from __future__ import annotations
 import os
 
 from batch_assets.cli import text
+from batch_assets.core.database import in_words
 from batch_assets.core.ledger.connection import parse_url
-from batch_assets.core.rebuild import is_there
 from batch_assets.core.settings import Settings, find_project
-
-
-def has_ledger(settings: Settings) -> bool:
-    """Whether there is a ledger to read, or one that was lost and can be rebuilt."""
-    return is_there(settings)
 
 
 def where(settings: Settings) -> str:
@@ -20,7 +15,7 @@ def where(settings: Settings) -> str:
     url = parse_url(settings.ledger_url)
     if url.get_backend_name() == "sqlite":
         return f"root {text.place(settings.root)}, ledger {text.place(url.database or '')}"
-    return f"root {text.place(settings.root)}, ledger {url.render_as_string(hide_password=True)}"
+    return f"root {text.place(settings.root)}, ledger {in_words(url)}"
 
 
 def nothing_here(settings: Settings) -> str:

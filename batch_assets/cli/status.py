@@ -41,8 +41,9 @@ def status(name: str | None, history: bool) -> None:
     """
     if history and name is None:
         raise click.UsageError("--history is of one pipeline: batch-assets status NAME --history")
-    from batch_assets.cli.ledger_view import has_ledger, nothing_here, where
+    from batch_assets.cli.ledger_view import nothing_here, where
     from batch_assets.core.ledger import submissions
+    from batch_assets.core.rebuild import has_ledger
     from batch_assets.core.root import Root
 
     settings = Settings.from_env()

@@ -44,7 +44,7 @@ def _line(label: str, value: str, note: str = "") -> str:
 
 def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
     if results.cost_usd is None:
-        return "unknown", no_price_for(results.unpriced_models)
+        return "unknown", no_price_for(results.tally.unpriced_models)
     note = "by the price list; the emulator bills nothing" if root.settings.emulator_url else "by the price list"
     return dollars(results.cost_usd), note
 

@@ -6,7 +6,7 @@ away, an upload was under way or in doubt) is canceled by later runs, a person's
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batch_assets.core import lost_batches, workspace
@@ -49,6 +49,26 @@ class CancelReport:
     problems: list[str] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     submissions: list[str] = field(default_factory=list)
+
+    def done(self) -> Iterator[str]:
+        """What has come to its end, in words."""
+        for batch_id in self.canceled:
+            yield f"{batch_id}: the API ends it; what is answered by then is kept"
+        for batch_id in self.ended:
+            yield f"{batch_id}: it had ended; its answers are kept"
+        for batch_id in self.given_up:
+            yield f"{batch_id}: it was deleted at the API; its requests are given up, the next run asks them again"
+        for file_id in self.unsent:
+            yield f"{file_id}: it is not sent any more"
+        for submission_id in self.submissions:
+            yield f"{submission_id}: nothing more of this submission is asked"
+
+    def left(self) -> Iterator[str]:
+        """What is left as it is for now, in words; problems are said by themselves."""
+        for file_id, what in self.in_doubt.items():
+            yield f"{file_id}: {what}"
+        for name in self.shared:
+            yield f"{name}: left as it is, another partition waits on it"
 
 
 def cancel(root: Root, target: str, partition: str | None = None) -> CancelReport:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from batch_assets.core.cancel import has_batches_to_cancel
 from batch_assets.core.config_blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import ResultsError
-from batch_assets.core.ledger import Transaction, batches, downloads, files, leases, standstills, submissions
-from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile, Submission
+from batch_assets.core.ledger import Transaction, batches, downloads, leases, standstills, submissions
+from batch_assets.core.ledger.overview import Overview
+from batch_assets.core.ledger.records import HOLDING, Batch, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.memory import release_memory
@@ -150,34 +151,41 @@ class Work:
     reason: str
 
 
-def work_for(tx: Transaction, submission: Submission) -> Work | None:
+def work_for(tx: Transaction, submission: Submission, overview: Overview | None = None) -> Work | None:
     """What is left to do for a submission in force, None when nothing is or everything must wait.
 
     Requests that no run of `batches` has begun to send are a person's business: they cost money. What one
     is sending just now is its own.
+
+    Args:
+        overview: of this submission and others, when it is asked of many; read in the same transaction.
     """
-    waited = submissions.waited_on(tx, submission.id)
-    unattended = submission.began_at is not None and not leases.is_held(
-        tx, submissions.sending_name(submission.id)
-    )
-    if unattended and (work := _to_send(tx, submission, waited)) is not None:
+    overview = overview or Overview.of(tx, [submission])
+    waited = overview.waited[submission.id]
+    if (work := _to_send(tx, submission, overview)) is not None and _is_unattended(tx, submission):
         return work
-    ended = batches.ended_for(tx, submission.pipeline, submission.partition, [file.id for file in waited])
+    ended = overview.ended_for(submission)
     running = sum(file.state in HOLDING for file in waited) - len({batch.file_id for batch in ended})
     pause = PARTIAL_SECONDS if running > 0 else 0.0
     if ended:
         return Work(False, pause, f"{len(ended)} batches have ended")
-    if unattended and submission.joined_seq is None:
+    if submission.joined_seq is None and _is_unattended(tx, submission):
         missing = "not written since it was canceled" if submission.is_canceled else "never written"
         return Work(False, pause, f"its table was {missing}")
     if any((file.collected_seq or 0) > (submission.joined_seq or 0) for file in waited):
         return Work(False, pause, "answers have come in since the last join")
     if submission.final_at is not None and submission.announced_at is None:
         return Work(False, 0.0, "the complete results are not announced yet")
-    place = submission.pipeline, submission.partition
-    if unattended and any((file.pipeline, file.partition) == place for _, file in files.watched(tx)):
+    is_watched = (submission.pipeline, submission.partition) in overview.watched
+    if is_watched and _is_unattended(tx, submission):
         return Work(True, WATCH_SECONDS, "the batch of an upload that got no answer may still turn up")
     return None
+
+
+def _is_unattended(tx: Transaction, submission: Submission) -> bool:
+    """Whether a run of `batches` has begun to send it, and none is at it just now."""
+    name = submissions.sending_name(submission.id)
+    return submission.began_at is not None and not leases.is_held(tx, name)
 
 
 def next_try(standstill: Standstill) -> float:
@@ -190,7 +198,11 @@ def _stands_still(tx: Transaction, submission: Submission) -> bool:
     return standstill is not None and tx.now < next_try(standstill)
 
 
-def _to_send(tx: Transaction, submission: Submission, waited: list[RequestFile]) -> Work | None:
+def _to_send(tx: Transaction, submission: Submission, overview: Overview) -> Work | None:
+    """What is left to send of it, or to cancel, if that may be done unattended."""
+    if submission.began_at is None:
+        return None
+    waited = overview.waited[submission.id]
     if submission.is_canceled and has_batches_to_cancel(tx, submission):
         return Work(True, SEND_AGAIN_SECONDS, "batches of it run on although it was canceled")
     if submission.ask_again and not _stands_still(tx, submission):
@@ -198,7 +210,7 @@ def _to_send(tx: Transaction, submission: Submission, waited: list[RequestFile])
     ready = [file for file in waited if file.state in ("ready", "too_large") and file.not_before <= tx.now]
     if ready:
         return Work(True, SEND_AGAIN_SECONDS, f"{len(ready)} request files are left to send")
-    in_doubt = {file.id for _, file in files.in_doubt(tx)} & {file.id for file in waited}
+    in_doubt = sum(file.id in overview.in_doubt for file in waited)
     if in_doubt:
-        return Work(True, SEND_AGAIN_SECONDS, f"{len(in_doubt)} request files are in doubt")
+        return Work(True, SEND_AGAIN_SECONDS, f"{in_doubt} request files are in doubt")
     return None

@@ -19,9 +19,9 @@ from batch_assets.core.asked import AskAgain, RequestsReport
 from batch_assets.core.config import Pipeline
 from batch_assets.core.digests import Digests
 from batch_assets.core.prices import about, default_prices
-from batch_assets.core.refresh import refreshes_of
+from batch_assets.core.refresh import standing_of
 from batch_assets.core.requests import count_requests
-from batch_assets.core.response_store import SUCCEEDED, Standing, load_standing
+from batch_assets.core.response_store import SUCCEEDED, Standing
 from batch_assets.core.root import Root
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
@@ -83,9 +83,7 @@ def estimate_cost(
     Errors:
         As of `build_requests`.
     """
-    with root.ledger.read() as tx:
-        refreshes = refreshes_of(tx, pipeline.name)
-    counted = _Counted(load_standing(root.storage, pipeline.name, refreshes))
+    counted = _Counted(standing_of(root, pipeline.name))
     report = count_requests(root, pipeline, partition, counted.add, again, table=table)
     estimate = CostEstimate(report, answered=counted.answered, new=counted.new)
     known = _Known.read(counted.standing, counted.places())

@@ -40,6 +40,11 @@ def parse_url(text: str) -> sa.URL:
     return url
 
 
+def in_words(url: sa.URL) -> str:
+    """The URL without what may be secret: its password, and its parameters, which may hold another."""
+    return url.set(query={}).render_as_string(hide_password=True)
+
+
 def holds_secret(url: sa.URL) -> bool:
     """Whether the URL has a password, or a parameter that looks like one."""
     values = [(name, value) for name, given in url.normalized_query.items() for value in given]

@@ -19,7 +19,7 @@ from batch_assets.core.ledger.records import HOLDING
 from batch_assets.core.output.answers import REFUSED, TRUNCATED
 from batch_assets.core.places import results_parts
 from batch_assets.core.root import Root
-from batch_assets.core.table_metadata import SUBMISSION
+from batch_assets.core.table_metadata import submission_of
 
 UNEXPECTED = "unexpected value"
 """How the message of an answer begins that holds a value which its enum does not have."""
@@ -94,9 +94,8 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
 
 
 def _submission(root: Root, schema: pa.Schema, pipeline: str, partition: str) -> str:
-    said = (schema.metadata or {}).get(SUBMISSION.encode())
-    if said is not None:
-        return str(said.decode())
+    if (said := submission_of(schema)) is not None:
+        return said
     with root.ledger.read() as tx:  # a table of a version that did not say
         newest = submissions.newest(tx, pipeline, partition)
     assert newest is not None

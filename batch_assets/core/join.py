@@ -19,12 +19,12 @@ from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.output.answers import REFUSED, TRUNCATED, Answers
-from batch_assets.core.prices import NAMELESS
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
     PASSING,
     SUCCEEDED,
     Refreshes,
+    ResponseFiles,
     ResponseReader,
     Standing,
     digest_array,
@@ -61,11 +61,13 @@ class Join:
         self._check_names()
         columns = [*self._carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]
         self.schema = pa.schema(columns, results_metadata(self._manifest))
-        self._standing: Standing = load_standing(root.storage, submission.pipeline, refreshes)
-        # Of a refresh what counts for it; the table takes what is in force.
+        files = ResponseFiles(root.storage, submission.pipeline)
+        self._standing: Standing = load_standing(files, refreshes)
+        # Of a refresh what counts for it; the table takes what is in force. Both of the same files: what comes in
+        # between would be there for one alone.
         self._fresh = self._standing
         if submission.fresh_after is not None:
-            self._fresh = load_standing(root.storage, submission.pipeline, refreshes, submission.fresh_after)
+            self._fresh = load_standing(files, refreshes, submission.fresh_after)
 
     def _check_names(self) -> None:
         """Columns that a pipeline's own code makes may be others than those that its requests were built with."""
@@ -234,15 +236,6 @@ class Join:
         report.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
         report.tally.add(table, pa.array(slice_.is_first))
         report.ask_again += int((slice_.again & slice_.is_first).sum())
-        is_once = pc.and_(pc.equal(table["result_type"], "succeeded"), pa.array(slice_.is_first))
-        once = table.select(["cost_usd", "response_model"]).filter(is_once)
-        unpriced = once.filter(once["cost_usd"].is_null())
-        if len(unpriced):
-            names = unpriced["response_model"].unique().to_pylist()
-            report.unpriced_models |= {name or NAMELESS for name in names}
-            report.cost_usd = None
-        if report.cost_usd is not None:
-            report.cost_usd += pc.sum(once["cost_usd"]).as_py() or 0.0
 
 
 def _position(standing: Standing, digests: pa.Array) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ from batch_assets.core.response_store import (
     FAILED,
     SUCCEEDED,
     Refreshes,
+    ResponseFiles,
     Standing,
     digest_array,
     load_standing,
@@ -190,11 +191,11 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[str, Fou
         of_responses[refusal_parts(pipeline, file.id)[-1]] = refreshes[file.id]
         if file.responses is not None:
             of_responses[response_parts(pipeline, file.responses.batch_id)[-1]] = refreshes[file.id]
-    standings: dict[float, Standing] = {}
+    files, standings = ResponseFiles(storage, pipeline), dict[float, Standing]()
 
     def standing_for(refresh: float) -> Standing:
         if refresh not in standings:
-            standings[refresh] = load_standing(storage, pipeline, of_responses, refresh or None)
+            standings[refresh] = load_standing(files, of_responses, refresh or None)
         return standings[refresh]
 
     taken: dict[tuple[float, int], DigestSet] = defaultdict(DigestSet)

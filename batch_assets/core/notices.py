@@ -70,7 +70,7 @@ def send_notices(
     announced_only: bool = True,
     budget: float = BUDGET_SECONDS,
 ) -> list[str]:
-    """Writes down what is to be told of the submissions in force, and sends what is due.
+    """Writes down what is to be told of submissions, and sends what is due.
 
     Args:
         found: pipelines by name.
@@ -160,11 +160,11 @@ def _write_down(root: Root, telling: Mapping[str, Noticed], end: float, *, annou
 
 def _happened(tx: Transaction, pipeline: Pipeline, since: float, *, announced_only: bool) -> list[_Happened]:
     found = []
-    for submission in submissions.all_newest(tx, pipeline.name):
-        is_over = submission.final_at is not None and submission.final_at >= since
-        if is_over and (submission.announced_at is not None or not announced_only):
-            failed = failed_share(submission) > pipeline.config.max_failed
-            found.append(_Happened(submission, "failed" if failed else "complete"))
+    verdicts = notices.verdicts(tx, pipeline.name, since)
+    for submission in notices.finished(tx, pipeline.name, since, announced_only=announced_only):
+        kind = "failed" if failed_share(submission) > pipeline.config.max_failed else "complete"
+        if verdicts.get(submission.id, kind) == kind:  # max_failed may have been changed since it was told
+            found.append(_Happened(submission, kind))
     today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
     # Once its time is over, there is nothing left to be done.
     uncollected = [(batch, left) for batch, left in ending_soon(tx, pipeline.name) if left > 0]

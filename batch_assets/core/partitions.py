@@ -14,7 +14,6 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_assets.core.datasets.located_files import LocatedFiles
 from batch_assets.core.datasets.query_parameters import parameters_in
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.partition_config import PartitionsConfig, Window, key_problem
@@ -88,7 +87,7 @@ class PartitionRows:
 
     Attributes:
         without: rows seen that belong to no partition at all: the value is null, empty, none of the `static` keys
-            or, for partitions of time, no date or one before their start or from their end on.
+            or what no key can be; for partitions of time no date or one before their start or from their end on.
 
     Errors:
         ValueError: the column's type or the key does not fit the partitions.
@@ -99,8 +98,11 @@ class PartitionRows:
     type_: pa.DataType
     without: int = 0
     _window: Window = field(init=False)
+    _static: frozenset[str] | None = field(init=False)
 
     def __post_init__(self) -> None:
+        static = self.partitions.static
+        self._static = frozenset(static) if static is not None else None
         if self.partitions.is_time:
             if not (_is_dated(self.type_) or _is_text(self.type_)):
                 raise ValueError(
@@ -115,14 +117,19 @@ class PartitionRows:
         """Whether each row belongs to the partition; never null."""
         if not self.partitions.is_time:
             texts = _texts(column)
-            static = self.partitions.static
-            known = None if static is None else frozenset(static)
-            self.without += sum(not text or (known is not None and text not in known) for text in texts)
+            keys = {text for text in set(texts) if text and self._is_key(text)}
+            self.without += sum(text not in keys for text in texts)
             return pa.array([text == self.key for text in texts], pa.bool_())
         instants = _instants(column, self.partitions.timezone)
         times = self.partitions.times
         self.without += len(instants) - (pc.sum(_within(instants, times.since, times.until)).as_py() or 0)
         return _within(instants, self._window.start, self._window.end)
+
+    def _is_key(self, text: str) -> bool:
+        if self._static is not None:
+            return text in self._static
+        # The command line takes any key of dynamic partitions, also one that Dagster would not.
+        return text == self.key or key_problem(text) is None
 
 
 def check_has_text(type_: pa.DataType) -> None:
@@ -232,7 +239,7 @@ def rows_left_out(pipeline: Pipeline, count: int) -> str:
     """What is to be said of rows that belong to no partition."""
     partitions = pipeline.config.partitions
     assert partitions is not None
-    what = "null or empty"
+    what = "null, empty, or can be no key: it holds ... or a control character, or is too long"
     if partitions.static is not None:
         what = "null, empty, or none of the keys in partitions.static"
     elif partitions.is_time:
@@ -243,20 +250,6 @@ def rows_left_out(pipeline: Pipeline, count: int) -> str:
         f"Rows of the dataset that belong to no partition, and are asked in none: {count:,}. Their "
         f"{partitions.column!r} is {what}"
     )
-
-
-def dataset_fingerprint(pipeline: Pipeline) -> str:
-    """Another text when the files of the dataset, or the column that makes its partitions, are others.
-
-    Errors:
-        DatasetError: there is no such file.
-    """
-    dataset, partitions = pipeline.config.dataset, pipeline.partitions
-    located = LocatedFiles(dataset.path or dataset.files or "", pipeline.project)
-    try:
-        return f"{partitions.column if partitions else None}:{located.fingerprint()}"
-    except DatasetError as error:
-        raise DatasetError(f"{pipeline.source}: dataset.{dataset.kind}: {error}") from None
 
 
 def _text_slices(dataset: Dataset, column: str) -> Iterator[Iterable[str | None]]:

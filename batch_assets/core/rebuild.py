@@ -28,7 +28,7 @@ _MAX_REQUESTS, _MAX_BYTES = 100_000, 250_000_000
 _log = logging.getLogger("batch_assets")
 
 
-def is_there(settings: Settings) -> bool:
+def has_ledger(settings: Settings) -> bool:
     """Whether there is a ledger to read, or a lost one to make again. A database server is taken at its word.
 
     A file is not made for the sake of looking into it.

@@ -9,10 +9,18 @@ from __future__ import annotations
 from batch_assets.core.ledger import Transaction, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.places import refusal_parts, response_parts
-from batch_assets.core.response_store import Refreshes
+from batch_assets.core.response_store import Refreshes, ResponseFiles, Standing, load_standing
+from batch_assets.core.root import Root
 
 # Two refreshes of a pipeline differ by this many seconds at least, also when the clock was set back.
 _APART = 0.001
+
+
+def standing_of(root: Root, pipeline: str, fresh_after: float | None = None) -> Standing:
+    """How every request of a pipeline stands now. Args: fresh_after: see `load_standing`."""
+    with root.ledger.read() as tx:
+        refreshes = refreshes_of(tx, pipeline)
+    return load_standing(ResponseFiles(root.storage, pipeline), refreshes, fresh_after)
 
 
 def refreshes_of(tx: Transaction, pipeline: str) -> Refreshes:

@@ -33,7 +33,7 @@ from batch_assets.core.places import response_parts, results_parts, submission_p
 from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
 from batch_assets.core.response_store import digest_array, ended_at_of, open_responses, reading_responses
 from batch_assets.core.storage import Storage
-from batch_assets.core.table_metadata import SUBMISSION
+from batch_assets.core.table_metadata import submission_of
 from batch_assets.core.wire import COUNTS
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -243,8 +243,7 @@ def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:
         with pq.ParquetFile(storage.open(*parts), pre_buffer=False) as file:
             if file.metadata.num_rows != index.rows:
                 return False
-            said = (file.schema_arrow.metadata or {}).get(SUBMISSION.encode())
-            if submission.fresh_after is not None and said != submission.id.encode():
+            if submission.fresh_after is not None and submission_of(file.schema_arrow) != submission.id:
                 return False  # the table from before the refresh has the same rows
             for rows in file.iter_batches(SLICE_ROWS, columns=["custom_id", "result_type"], use_threads=False):
                 if "pending" in rows.column("result_type").to_pylist():

@@ -15,6 +15,7 @@ from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails
 from batch_assets.core.documents import read_object
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.places import submission_parts
+from batch_assets.core.settings import MOST_TRANSFERS
 from batch_assets.core.storage import Storage, writing
 from batch_assets.core.wire import COUNTS, BatchObject
 
@@ -124,10 +125,10 @@ def _own_tail(text: bytes) -> bytes:
     return custom_id_of(text)[-DIGEST_CHARACTERS:].encode()
 
 
-# Files of equal counts do not go up at the same time. So of as many in a row no two that are full have the same:
-# each holds one request fewer than the one before. Where that would cost too much of a file it is left.
-_IN_A_ROW = 4
-_FEWEST_REQUESTS, _FEWEST_LINES = 1000, 50
+# Files of equal counts do not go up at the same time. So of as many in a row as may do so, no two that are full
+# have the same: each holds one request fewer than the one before. Where that would cost too much of a file it is
+# left.
+_FEWEST_REQUESTS, _FEWEST_LINES = 1000, 200
 
 
 class PartWriter:
@@ -190,7 +191,7 @@ class PartWriter:
 
     def _limits(self) -> tuple[int, int]:
         """Those of the file being written."""
-        fewer, line_bytes = len(self.written) % _IN_A_ROW, self._all_bytes // self._lines
+        fewer, line_bytes = len(self.written) % MOST_TRANSFERS, self._all_bytes // self._lines
         if self._max_requests < _FEWEST_REQUESTS:
             return self._max_requests, self._max_bytes
         if line_bytes * _FEWEST_LINES > self._max_bytes:

@@ -66,7 +66,7 @@ def build_requests(
         DatasetError: the dataset cannot be used; nothing is registered.
         ConfigError: the pipeline does not fit the dataset's columns.
         SinkError: the results will have no place in the pipeline's sink.
-        BusyError: another run is reading this pipeline's dataset.
+        BusyError: others were at this pipeline's requests all the while, or kept sending its files.
     """
     again = AskAgain(retry_failed, refresh, limit)
     if pipeline.config.notify:
@@ -108,9 +108,10 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
     """The dataset, and the lease that says that nobody else is at the pipeline's requests."""
     if pipeline.partitions is not None and not partition:
         raise DatasetError(f"{pipeline.source}: partitions: this pipeline has partitions: say which one is to run")
-    with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=60.0) as lease:
+    with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)
+        # Not before it is our turn: the newest submission has the newest rows, and DuckDB lets one process in.
         with Dataset(pipeline, table, partition) as dataset:
             _check_against_dataset(pipeline, dataset)
             yield dataset, lease

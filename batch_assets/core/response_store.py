@@ -183,9 +183,7 @@ class Standing:
         return self.at(self.position(digests))
 
 
-def load_standing(
-    storage: Storage, pipeline: str, refreshes: Refreshes, fresh_after: float | None = None
-) -> Standing:
+def load_standing(files: ResponseFiles, refreshes: Refreshes, fresh_after: float | None = None) -> Standing:
     """Reads how every request of a pipeline stands.
 
     A succeeded response stands before any other; of several succeeded, that of the newest refresh, then the
@@ -195,7 +193,6 @@ def load_standing(
         refreshes: see `refreshes_of`.
         fresh_after: of a refresh: only what it and later ones brought counts.
     """
-    files = ResponseFiles(storage, pipeline)
     of_files = np.array([refreshes.get(name, 0.0) for name in files.names], np.float64)
     standing = Standing(files, np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
     for number in range(len(files.names)):

@@ -36,7 +36,7 @@ def write_results(
     Returns:
         None when nothing was ever written for the partition.
     """
-    with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=600.0) as lease:
+    with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=leases.PATIENCE) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
             holding = submissions.holding(tx, pipeline)

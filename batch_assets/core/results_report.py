@@ -16,8 +16,7 @@ class ResultsReport:
 
     Attributes:
         counts: rows by result_type.
-        requests: distinct requests with a succeeded response.
-        tokens and cost: sums over the table; cost is None when any succeeded row's is unknown.
+        input_tokens, output_tokens: sums over the table.
         invalid_outputs: rows whose answer does not match the schema.
         refused, truncated: rows whose answer the model refused to give; whose answer was cut off.
         tally: requests, costs and failures in more detail.
@@ -35,8 +34,6 @@ class ResultsReport:
     counts: Counter[str] = field(default_factory=Counter)
     input_tokens: int = 0
     output_tokens: int = 0
-    cost_usd: float | None = 0.0
-    unpriced_models: set[str] = field(default_factory=set)
     invalid_outputs: int = 0
     refused: int = 0
     truncated: int = 0
@@ -48,3 +45,8 @@ class ResultsReport:
     final: bool = False
     schema: pa.Schema | None = None
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the answers cost, each request once; None when that of any of them is not known."""
+        return None if self.tally.unpriced_models else sum(self.tally.cost_usd.values(), 0.0)

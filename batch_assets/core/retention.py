@@ -17,9 +17,9 @@ from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import STORED, Batch
 from batch_assets.core.places import response_parts
-from batch_assets.core.refresh import refreshes_of
+from batch_assets.core.refresh import standing_of
 from batch_assets.core.request_files import StoredRequestFile
-from batch_assets.core.response_store import PASSING, load_standing
+from batch_assets.core.response_store import PASSING
 from batch_assets.core.root import Root
 from batch_assets.core.workspace import WHOSE_KEY
 
@@ -152,9 +152,7 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
 
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
     """Request files with requests whose last word is a passing failure: a retry copies their lines."""
-    with root.ledger.read() as tx:
-        refreshes = refreshes_of(tx, pipeline)
-    standing = load_standing(root.storage, pipeline, refreshes)
+    standing = standing_of(root, pipeline)
     passing = standing.place[standing.state >> 16 == PASSING]
     numbers = np.unique(np.searchsorted(standing.files.starts, passing, side="right") - 1)
     names = [standing.files.names[number].removesuffix(".parquet") for number in numbers.tolist()]

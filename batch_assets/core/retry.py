@@ -19,9 +19,9 @@ from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.places import refused_file, submission_parts
-from batch_assets.core.refresh import refreshes_of
+from batch_assets.core.refresh import standing_of
 from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
-from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array, load_standing
+from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array
 from batch_assets.core.root import Root
 
 
@@ -38,7 +38,7 @@ def plan_again(root: Root, submission: Submission) -> int:
     """
     if submission.ask_again == 0:
         return 0
-    with leases.hold(root.ledger, f"requests:{submission.pipeline}", wait=60.0) as lease:
+    with leases.hold(root.ledger, f"requests:{submission.pipeline}", wait=leases.PATIENCE) as lease:
         with root.ledger.read() as tx:
             current = submissions.by_id(tx, submission.id)
             holding = submissions.holding(tx, submission.pipeline)
@@ -89,9 +89,7 @@ def _failed_lines(
 
     Responses stand in the order of their request file. Headers are JSON, None for those of the submission.
     """
-    with root.ledger.read() as tx:
-        refreshes = refreshes_of(tx, submission.pipeline)
-    standing = load_standing(root.storage, submission.pipeline, refreshes, submission.fresh_after)
+    standing = standing_of(root, submission.pipeline, submission.fresh_after)
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
     places: list[NDArray[np.int64]] = []

@@ -20,7 +20,8 @@ CREDENTIALS = (
     "ANTHROPIC_IDENTITY_TOKEN_FILE",
 )
 REAL_BASE_URL = "https://api.anthropic.com"
-_MOST_TRANSFERS = 16
+MOST_TRANSFERS = 16
+"""Most uploads or downloads at a time."""
 
 
 def find_project(start: Path | None = None) -> Path:
@@ -165,9 +166,9 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
 
 def _transfers(env: Mapping[str, str]) -> int:
     text = env.get("BATCH_ASSETS_TRANSFERS") or str(Settings.transfers)
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_TRANSFERS:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_TRANSFERS:
         raise SettingsError(
             f"BATCH_ASSETS_TRANSFERS is {text!r}: give the number of uploads or downloads at a time, "
-            f"1 to {_MOST_TRANSFERS}"
+            f"1 to {MOST_TRANSFERS}"
         )
     return int(text)

@@ -18,7 +18,7 @@ from batch_assets.core.places import results_parts
 from batch_assets.core.root import Root
 from batch_assets.core.sinks.table import SinkTable, folded
 from batch_assets.core.sinks.target import Target
-from batch_assets.core.table_metadata import ROW_KEY, SUBMISSION
+from batch_assets.core.table_metadata import ROW_KEY, submission_of
 
 _ROWS_AT_ONCE = 5000
 
@@ -57,13 +57,12 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
         return None
     target = Target(pipeline, sink)
     # One after the other: partitions share the table.
-    with leases.hold(root.ledger, target.lease, wait=600.0) as lease:
+    with leases.hold(root.ledger, target.lease, wait=leases.PATIENCE) as lease:
         with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
             schema = file.schema_arrow
-            said = schema.metadata or {}
-            if said.get(SUBMISSION.encode(), b"").decode() != submission_id:
+            if submission_of(schema) != submission_id:
                 return None
-            key = said[ROW_KEY.encode()].decode()
+            key = schema.metadata[ROW_KEY.encode()].decode()
             try:
                 rows = _write(target, schema, [key], partition, _checked(file.iter_batches(_ROWS_AT_ONCE), lease))
             except SinkError as error:
@@ -85,7 +84,7 @@ def check_sink(root: Root, pipeline: Pipeline, columns: Iterable[str], partition
     if sink is None:
         return
     target = Target(pipeline, sink)
-    turn = leases.hold(root.ledger, target.lease, wait=600.0) if target.is_file else nullcontext()
+    turn = leases.hold(root.ledger, target.lease, wait=leases.PATIENCE) if target.is_file else nullcontext()
     with turn, target.transaction() as connection:
         _check_names(target, connection.dialect, [*([PARTITION] if partition else []), *columns])
 

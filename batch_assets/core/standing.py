@@ -12,7 +12,7 @@ from batch_assets.core.header_sets import MAX_HEADER_SETS
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.ledger import submissions
 from batch_assets.core.refresh import fresh_after_for, refreshes_of
-from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, load_standing
+from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, ResponseFiles, load_standing
 from batch_assets.core.root import Root
 
 
@@ -36,7 +36,8 @@ class StandingOfPipeline:
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
         # In this order: what is collected in between is in both, never in neither.
         self._held = HeldRequests(root, held)
-        self._standing = load_standing(root.storage, pipeline.name, refreshes, self.fresh_after)
+        files = ResponseFiles(root.storage, pipeline.name)
+        self._standing = load_standing(files, refreshes, self.fresh_after)
         self._desired = DigestSet()
 
     @property

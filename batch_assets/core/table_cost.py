@@ -10,7 +10,7 @@ from batch_assets.core.ledger.records import Submission
 from batch_assets.core.places import results_parts
 from batch_assets.core.prices import NAMELESS
 from batch_assets.core.root import Root
-from batch_assets.core.table_metadata import SUBMISSION
+from batch_assets.core.table_metadata import submission_of
 
 _COLUMNS = ["result_type", "response_model", "cost_usd", "shared_with"]
 
@@ -45,8 +45,7 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
 
     try:
         with pq.ParquetFile(root.storage.open(*parts)) as file:
-            said = (file.schema_arrow.metadata or {}).get(SUBMISSION.encode())
-            return _added(file) if said == submission.id.encode() else None
+            return _added(file) if submission_of(file.schema_arrow) == submission.id else None
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"{root.storage.uri(*parts)} cannot be read: {error}") from error
 

@@ -6,12 +6,19 @@ import hashlib
 from importlib.metadata import version
 
 import orjson
+import pyarrow as pa
 
 from batch_assets.core.index import HOOK, Manifest
 
 _PREFIX = "batch_assets."
 ROW_KEY = _PREFIX + "row_key"
 SUBMISSION = _PREFIX + "submission"
+
+
+def submission_of(schema: pa.Schema) -> str | None:
+    """The submission whose table has this schema; None for a table of a version that did not say."""
+    said = (schema.metadata or {}).get(SUBMISSION.encode())
+    return said.decode() if said is not None else None
 
 
 def results_metadata(manifest: Manifest) -> dict[str, str]:

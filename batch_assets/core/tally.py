@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_COUNTED = ["result_type", "batch_id", "attempts", "cost_usd"]
+from batch_assets.core.prices import NAMELESS
+
+_COUNTED = ["result_type", "batch_id", "attempts", "cost_usd", "response_model"]
 
 
 @dataclass
@@ -20,6 +22,7 @@ class Tally:
         requests: distinct requests with a response, by the batch it came from.
         cost_usd: of these, the sum of what is known, by batch.
         unpriced: batches with an answer whose cost is not known.
+        unpriced_models: of these answers, or `NAMELESS`.
         attempts: distinct requests by how often they were submitted.
         cache_creation_input_tokens, cache_read_input_tokens: sums over the table.
     """
@@ -28,6 +31,7 @@ class Tally:
     requests: Counter[str] = field(default_factory=Counter)
     cost_usd: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     unpriced: set[str] = field(default_factory=set)
+    unpriced_models: set[str] = field(default_factory=set)
     attempts: Counter[int] = field(default_factory=Counter)
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int = 0
@@ -60,8 +64,9 @@ class Tally:
             self.requests[row["batch_id"]] += row["count_all"]
             self.attempts[row["attempts"]] += row["count_all"]
             self.cost_usd[row["batch_id"]] += row["cost_usd_sum"] or 0.0
-        unknown = pc.and_(pc.equal(once["result_type"], "succeeded"), once["cost_usd"].is_null())
-        self.unpriced.update(once["batch_id"].filter(unknown).unique().to_pylist())
+        unknown = once.filter(pc.and_(pc.equal(once["result_type"], "succeeded"), once["cost_usd"].is_null()))
+        self.unpriced.update(unknown["batch_id"].unique().to_pylist())
+        self.unpriced_models.update(name or NAMELESS for name in unknown["response_model"].unique().to_pylist())
 
     def cost_of(self, batch_ids: set[str]) -> float | None:
         """What the table's answers from some batches cost, USD; None when that of any of them is not known."""

@@ -56,19 +56,9 @@ def _cancel_batches(context: dg.OpExecutionContext, config: CancelConfig) -> Non
 
 
 def _log(context: dg.OpExecutionContext, report: CancelReport) -> None:
-    for batch_id in report.canceled:
-        context.log.info(f"{batch_id}: the API ends it")
-    for batch_id in report.ended:
-        context.log.info(f"{batch_id}: it had ended; its answers are kept")
-    for batch_id in report.given_up:
-        context.log.info(f"{batch_id}: it was deleted at the API; its requests are given up")
-    for file_id in report.unsent:
-        context.log.info(f"{file_id}: it is not sent any more")
-    for file_id, what in report.in_doubt.items():
-        context.log.warning(f"{file_id}: {what}")
-    for entity in report.shared:
-        context.log.warning(f"{entity}: left as it is, another partition waits on it")
-    for submission_id in report.submissions:
-        context.log.info(f"{submission_id}: nothing more of this submission is asked")
+    for line in report.done():
+        context.log.info(line)
+    for line in report.left():
+        context.log.warning(line)
     if report.problems:
         raise dg.Failure(description="; ".join(report.problems), allow_retries=True)

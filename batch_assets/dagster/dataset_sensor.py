@@ -13,6 +13,7 @@ from batch_assets.core.partition_config import key_problem
 from batch_assets.core.settings import Settings
 from batch_assets.core.storage import Storage
 from batch_assets.dagster.dataset_cursor import DatasetCursor
+from batch_assets.dagster.partition_sensor import requests_to_add
 from batch_assets.dagster.partitions import is_partition, keys_of
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 
@@ -80,7 +81,11 @@ def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.Sen
         # No run_key: Dagster keeps the cursor and the runs of a look together, and files that come back as they
         # once were are to be run.
         run_requests=[dg.RunRequest(partition_key=key or None) for key in now],
-        dynamic_partitions_requests=_added(context, partitions, now),
+        dynamic_partitions_requests=(
+            requests_to_add(context.instance, partitions, now)
+            if isinstance(partitions, dg.DynamicPartitionsDefinition)
+            else []
+        ),
         cursor=cursor,
     )
 
@@ -104,16 +109,6 @@ def _keys_among(
     if isinstance(partitions, dg.TimeWindowPartitionsDefinition):
         return {key for key in given if key in unchanged or is_partition(partitions, key, instance)}
     return set(keys_of(partitions, instance)).intersection(given)
-
-
-def _added(
-    context: dg.SensorEvaluationContext, partitions: dg.PartitionsDefinition[str] | None, keys: list[str]
-) -> list[dg.AddDynamicPartitionsRequest]:
-    if not isinstance(partitions, dg.DynamicPartitionsDefinition):
-        return []
-    known = set(context.instance.get_dynamic_partitions(partitions.name or ""))
-    new = [key for key in keys if key not in known]
-    return [partitions.build_add_request(new)] if new else []
 
 
 def _of_no_partition(keys: list[str]) -> str:

@@ -8,13 +8,13 @@ import dagster as dg
 from batch_assets.core.deadlines import ending_soon
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.rebuild import has_ledger
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.lasting_check import LastingCheck
 from batch_assets.dagster.pipelines import PipelineAssets
-from batch_assets.dagster.situation import has_ledger
 
 _NAME = "results_are_collected_in_time"
 _HOUR = 3600.0

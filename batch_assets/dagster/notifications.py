@@ -20,6 +20,8 @@ from batch_assets.dagster.pipelines import PipelineAssets
 
 # What Slack answers when it cannot do it now. https://docs.slack.dev/reference/methods/chat.postMessage
 _LATER = ("ratelimited", "rate_limited", "request_timeout", "service_unavailable", "internal_error", "fatal_error")
+# What it answers to a token that it does not take: another one may do.
+_NOT_LET_IN = ("invalid_auth", "not_authed", "token_expired", "token_revoked", "account_inactive")
 
 
 def notify(root: Root, pipelines: Mapping[str, PipelineAssets], *, announced_only: bool = True) -> list[str]:
@@ -60,7 +62,7 @@ def send_to_slack(config: NotifyConfig, message: Message) -> None:
         status, code = error.response.status_code, str(error.response.get("error") or "")
         is_slack = re.fullmatch(r"\w{1,80}", code) is not None  # else it is the page of whatever has answered
         why = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not as Slack answers"
-        if status == 429 or status >= 500 or code in _LATER or not is_slack:
+        if status == 429 or status >= 500 or code in (*_LATER, *_NOT_LET_IN) or not is_slack:
             raise NotSentError(why) from None
         raise RefusedMessageError(why) from None
     except Exception as error:  # no connection, no answer, or one that Slack would not give

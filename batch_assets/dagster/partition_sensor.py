@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import dagster as dg
 
 from batch_assets.core.config import Pipeline
+from batch_assets.core.datasets.changes import column_fingerprint
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.partition_config import PartitionsConfig
-from batch_assets.core.partitions import dataset_fingerprint, partition_keys_of
+from batch_assets.core.partitions import partition_keys_of
 from batch_assets.dagster.pipelines import pipelines_in
 
 _INTERVAL = 60
@@ -48,18 +49,18 @@ def _sensor(
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
             # Taken before the files are read: what is written meanwhile is seen at the next look.
-            fingerprint = dataset_fingerprint(pipeline)
+            fingerprint = column_fingerprint(pipeline, column)
             if fingerprint == context.cursor:
                 return dg.SkipReason(f"No file of {pipeline.config.dataset.place} has changed.")
             with Dataset(pipeline) as dataset:
                 found = partition_keys_of(dataset, column, seconds=_SECONDS)
         except BatchAssetsError as error:
             return dg.SkipReason(str(error))
-        known = set(context.instance.get_dynamic_partitions(definition.name or ""))
-        new = [key for key in found.keys if key not in known]
+        added = requests_to_add(context.instance, definition, found.keys)
+        new = [key for request in added for key in request.partition_keys]
         return dg.SensorResult(
             skip_reason=_said(column, len(found.keys), new, found.unusable),
-            dynamic_partitions_requests=[definition.build_add_request(new)] if new else [],
+            dynamic_partitions_requests=added,
             cursor=fingerprint,
         )
 
@@ -70,6 +71,15 @@ def _sensor(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Adds a partition for every new value of {column} in {pipeline.config.dataset.place}.",
     )
+
+
+def requests_to_add(
+    instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition, keys: Iterable[str]
+) -> list[dg.AddDynamicPartitionsRequest]:
+    """What a sensor asks Dagster for, so that all of the keys are partitions: one request, or none."""
+    known = set(instance.get_dynamic_partitions(definition.name or ""))
+    new = [key for key in keys if key not in known]
+    return [definition.build_add_request(new)] if new else []
 
 
 def _said(column: str, count: int, new: list[str], unusable: list[str]) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.ledger import Transaction, batches
+from batch_assets.core.ledger import Transaction
+from batch_assets.core.ledger.overview import batches_of
 from batch_assets.core.ledger.records import Batch, Submission
 from batch_assets.core.wire import COUNTS
 from batch_assets.dagster import keys
@@ -21,7 +22,7 @@ _OPEN = ("open", "unreachable")
 # emulator ends batches in seconds.
 _PAUSE_SECONDS, _PAUSE_EMULATED = 900.0, 2.0
 # A submission that became complete between two ticks still gets its last observation.
-_RECENT_SECONDS = 900.0
+RECENT_SECONDS = 900.0
 
 
 def counts_of(found: list[Batch]) -> dict[str, int]:
@@ -72,12 +73,13 @@ class Progress:
         self, tx: Transaction, in_force: list[Submission], pipelines: Mapping[str, PipelineAssets]
     ) -> Iterator[dg.AssetObservation]:
         """What there is to tell of the submissions in force."""
-        since = tx.now - _RECENT_SECONDS
+        since = tx.now - RECENT_SECONDS
         watched = [submission for submission in in_force if (submission.final_at or tx.now) > since]
         for gone in set(self._told) - {submission.id for submission in watched}:
             del self._told[gone]
+        of_them = batches_of(tx, [submission.id for submission in watched])
         for submission in watched:
-            found = batches.waited_on(tx, submission.id)
+            found = of_them[submission.id]
             counts = counts_of(found)
             if self._is_news(self._told.get(submission.id), counts, tx.now):
                 self._told[submission.id] = Told(tx.now, list(counts.values()))

@@ -10,13 +10,13 @@ import dagster as dg
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.examination import Examination, examine
+from batch_assets.core.rebuild import has_ledger
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.lasting_check import LastingCheck
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
-from batch_assets.dagster.situation import has_ledger
 
 _SHOWN = 10
 Judge = Callable[[Pipeline, Examination], tuple[bool, str, dict[str, Any]]]

@@ -58,7 +58,7 @@ def cost_unknown(report: ResultsReport) -> str | None:
     """Why the table's cost is not known; None when it is."""
     if report.cost_usd is not None:
         return None
-    return f"The cost is not known: {no_price_for(report.unpriced_models)}."
+    return f"The cost is not known: {no_price_for(report.tally.unpriced_models)}."
 
 
 def _requests(submission: Submission, report: ResultsReport, own: OwnBatches) -> dict[str, Any]:

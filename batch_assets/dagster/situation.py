@@ -5,33 +5,33 @@ from __future__ import annotations
 from collections import Counter
 
 from batch_assets.core.ledger import Transaction, batches, standstills, submissions
+from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
-from batch_assets.core.rebuild import is_there
 from batch_assets.core.refresh import waits_for_refresh
 from batch_assets.core.requests_done import requests_done
-from batch_assets.core.settings import Settings
 from batch_assets.core.workspace import unreachable
 
 
-def has_ledger(settings: Settings) -> bool:
-    """Whether there is a ledger to read, or one that was lost and can be rebuilt."""
-    return is_there(settings)
+def situation(tx: Transaction, in_force: list[Submission], overview: Overview | None = None) -> list[str]:
+    """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h, next look in 2 min".
 
-
-def situation(tx: Transaction, in_force: list[Submission]) -> list[str]:
-    """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h, next look in 2 min"."""
+    Args:
+        overview: of these submissions, where the caller has read one in the same transaction.
+    """
+    overview = overview or Overview.of(tx, in_force)
+    paid_twice = submissions.paid_twice(tx)
     ours = {s.pipeline for s in in_force}
     open_batches = {b.file_id: b for b in batches.in_state(tx, "open") if b.pipeline in ours}
     lost = [batch for batch in batches.in_state(tx, "unreachable") if batch.pipeline in ours]
     said = [unreachable(batch.id) for batch in lost]
     in_progress: dict[str, RequestFile] = {}
     for submission in in_force:
-        waited = submissions.waited_on(tx, submission.id)
+        waited = overview.waited[submission.id]
         if any(file.id in open_batches for file in waited):
             in_progress |= {file.id: file for file in waited}
         said += _left(tx, submission, Counter(file.state for file in waited))
         said += _standstill(tx, submission)
-        said += _paid_twice(submission, submissions.paid_twice(tx, submission.id))
+        said += _paid_twice(submission, paid_twice.get(submission.id, []))
     if open_batches:
         said.insert(0, _in_progress(list(open_batches.values()), lost, list(in_progress.values()), tx.now))
     return said

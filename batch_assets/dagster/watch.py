@@ -7,14 +7,17 @@ is transactional, and a round that comes to nothing runs out.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import dagster as dg
 
 from batch_assets.core.chain import Work, work_for
 from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError, SettingsError
-from batch_assets.core.ledger import rounds, submissions
+from batch_assets.core.ledger import Transaction, rounds
+from batch_assets.core.ledger.overview import Overview, in_motion
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.poll import try_poll
+from batch_assets.core.rebuild import has_ledger
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.cursor import SensorCursor
@@ -22,10 +25,10 @@ from batch_assets.dagster.deadline_check import DeadlineCheck
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.partitions import is_partition
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
-from batch_assets.dagster.progress import Progress
+from batch_assets.dagster.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.rounds import name_of, tags_for
 from batch_assets.dagster.runs import RunsOfSubmission
-from batch_assets.dagster.situation import has_ledger, situation
+from batch_assets.dagster.situation import situation
 
 # Dagster gives a tick 60 seconds; one that takes longer would go on beside the next.
 _POLL_SECONDS = 30.0
@@ -64,15 +67,17 @@ class _Tick:
     def run(self) -> dg.SensorResult:
         problems = try_poll(self._root, budget=_POLL_SECONDS)
         with self._root.ledger.read() as tx:
-            in_force = [s for s in submissions.all_newest(tx) if s.pipeline in self._pipelines]
-            work = {s.id: found for s in in_force if (found := work_for(tx, s)) is not None}
+            moving = in_motion(tx, tx.now - RECENT_SECONDS)
+            in_force = [s for s in moving if s.pipeline in self._pipelines]
+            overview = Overview.of(tx, in_force)
+            work = {s.id: found for s in in_force if (found := work_for(tx, s, overview)) is not None}
             cursor = SensorCursor.read(self._context.cursor)
             progress = Progress(cursor.observed, emulated=self._root.settings.emulator_url is not None)
             events: list[dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
                 *progress.observe(tx, in_force, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
-            said = [*problems, *situation(tx, in_force)]
+            said = [*problems, *situation(tx, in_force, overview)]
         asked = self._rounds([(s, work[s.id]) for s in in_force if s.id in work])
         requests = [found for found in asked if isinstance(found, dg.RunRequest)]
         said += [found for found in asked if isinstance(found, str)]
@@ -109,13 +114,14 @@ class _Tick:
         if (unknown := self._unknown_partition(submission)) is not None:
             return unknown
         runs = RunsOfSubmission.read(self._context.instance, submission.id)
+        with self._root.ledger.read() as tx:  # most ticks find that it must wait: no writer waits for these
+            if (waits := _waits(tx, submission, work, runs)) is not None:
+                return waits
+        self._make_known(submission)
         with self._root.ledger.write() as tx:
-            number, is_open, opened_at = rounds.current(tx, submission.id)
-            age = tx.now - opened_at
-            if is_open and not runs.is_over(name_of(number, opened_at), age):
-                return f"{submission.pipeline}: round {number} is at work"
-            if age < (pause := max(work.pause, runs.back_off())):
-                return f"{submission.pipeline}: {work.reason}, the next round begins in {pause - age:.0f} s"
+            if (waits := _waits(tx, submission, work, runs)) is not None:  # another tick was quicker
+                return waits
+            number, _, _ = rounds.current(tx, submission.id)
             rounds.close(tx, submission.id, number)
             opened = rounds.open_next(tx, submission.id, work.reason)
             opened_at = tx.now
@@ -124,22 +130,22 @@ class _Tick:
         return self._request(submission, work, name_of(opened, opened_at))
 
     def _unknown_partition(self, submission: Submission) -> str | None:
-        """Why no run can be asked for: it would fail the tick, and with it the runs of every other pipeline.
-
-        Keys of dynamic partitions that were run outside of Dagster are added.
-        """
+        """Why no run can be asked for: it would fail the tick, and with it the runs of every other pipeline."""
         name, key = submission.pipeline, submission.partition
-        definition, instance = self._pipelines[name].partitions, self._context.instance
+        definition = self._pipelines[name].partitions
         if definition is None:
             return f"{name}: {key!r} was sent as a partition, and it has none now" if key else None
         if not key:
             return f"{name}: batches were sent before it had partitions; without `partitions` they are collected"
-        if isinstance(definition, dg.DynamicPartitionsDefinition) and definition.name:
-            instance.add_dynamic_partitions(definition.name, [key])
-            return None
-        if is_partition(definition, key, instance):
+        if _dynamic_name(definition) is not None or is_partition(definition, key, self._context.instance):
             return None
         return f"{name}: {key!r} was sent as a partition, and is none of its partitions now"
+
+    def _make_known(self, submission: Submission) -> None:
+        """Adds the key of a dynamic partition that was run outside of Dagster, before a run is asked for."""
+        dynamic = _dynamic_name(self._pipelines[submission.pipeline].partitions)
+        if dynamic is not None:
+            self._context.instance.add_dynamic_partitions(dynamic, [submission.partition])
 
     def _request(self, submission: Submission, work: Work, name: str) -> dg.RunRequest:
         stages = self._pipelines[submission.pipeline].stages
@@ -150,3 +156,19 @@ class _Tick:
             partition_key=submission.partition or None,
             tags=tags_for(submission.id, name),
         )
+
+
+def _waits(tx: Transaction, submission: Submission, work: Work, runs: RunsOfSubmission) -> str | None:
+    """Why no round is opened now: the last one is not over, or it is too early for another."""
+    number, is_open, opened_at = rounds.current(tx, submission.id)
+    age = tx.now - opened_at
+    if is_open and not runs.is_over(name_of(number, opened_at), age):
+        return f"{submission.pipeline}: round {number} is at work"
+    if age < (pause := max(work.pause, runs.back_off())):
+        return f"{submission.pipeline}: {work.reason}, the next round begins in {pause - age:.0f} s"
+    return None
+
+
+def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:
+    """The name under which an instance keeps the keys of dynamic partitions."""
+    return definition.name if isinstance(definition, dg.DynamicPartitionsDefinition) else None

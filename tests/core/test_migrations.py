@@ -181,8 +181,15 @@ def test_a_ledger_of_a_later_version_is_refused(ledger_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("update ledger_version set version_num = '9999'"))
     engine.dispose()
-    with pytest.raises(LedgerVersionError, match=r"have version 9999, .* Upgrade batch_assets here as well"):
+    if ledger_url.startswith("postgresql"):  # where a password may stand as well
+        url = sa.make_url(ledger_url)
+        own = url.set(username=None, password=None, query={"user": str(url.username), "password": "RECOGNISE-ME"})
+        ledger_url = own.render_as_string(hide_password=False)
+    with pytest.raises(
+        LedgerVersionError, match=r"have version 9999, .* Upgrade batch_assets here as well"
+    ) as said:
         Ledger(ledger_url)
+    assert "RECOGNISE" not in str(said.value)
     assert version_of(ledger_url) == "9999"
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import socketserver
 import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -17,7 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from .noticing import EMAIL, complete, now_due, tick
+from .noticing import EMAIL, complete, now_due, states, tick
 from .support import World, texts
 
 
@@ -137,3 +141,65 @@ def test_addresses_that_a_mail_server_refuses_are_said(world: World, monkeypatch
     finally:
         server.stop()
     assert [recipients for recipients, _ in box.letters] == [["ada@example.com"]]
+
+
+def test_a_message_waits_while_the_password_is_not_taken(
+    world: World, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    box, password = Mailbox(), [b"renewed"]
+
+    def log_in(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:
+        return AuthResult(success=data.password == password[0], handled=False)
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(certificate)
+    options: dict[str, Any] = {"ssl_context": tls, "authenticator": log_in, "auth_require_tls": False}
+    server = MailServer(box, hostname="localhost", port=0, **options)
+    server.start()
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    monkeypatch.setenv("SMTP_URL", f"smtps://us:expired@localhost:{server.port}")
+    try:
+        pipeline = world.pipeline(texts(1), notify=[EMAIL])
+        complete(world, pipeline)
+        (said,) = tick(world, pipeline)
+        assert "waits: SMTP 535 " in said
+        assert "expired" not in said
+        monkeypatch.setenv("SMTP_URL", f"smtps://us:renewed@localhost:{server.port}")
+        now_due(world)
+        assert tick(world, pipeline) == []
+    finally:
+        server.stop()
+    assert len(box.letters) == 1
+
+
+@contextmanager
+def curt_server(greeting: bytes) -> Iterator[int]:
+    """The port of an SMTP server that lets nobody get as far as a message."""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.wfile.write(greeting + b"\r\n")
+            for line in self.rfile:
+                self.wfile.write(b"221 bye\r\n" if line.startswith(b"QUIT") else b"550 not you\r\n")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(("greeting", "code"), [(b"554 no service", 554), (b"220 hello", 550)])
+def test_a_message_waits_while_a_mail_server_takes_nobody(
+    world: World, monkeypatch: pytest.MonkeyPatch, greeting: bytes, code: int
+) -> None:
+    pipeline = world.pipeline(texts(1), notify=[EMAIL])
+    complete(world, pipeline)
+    with curt_server(greeting) as port:
+        monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{port}")
+        (said,) = tick(world, pipeline)
+    assert f"waits: SMTP {code} " in said
+    assert states(world) == ["waiting"]

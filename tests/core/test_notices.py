@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.errors import ConfigError, SettingsError
+from batch_assets.core.notices import send_notices
 from batch_assets.core.settings import Settings
 from batch_assets.core.table_metadata import SUBMISSION
 from tests.receivers import Receiver
 
-from .noticing import EMAIL, PATH, SECRET, WEBHOOK, announce, complete, now_due, states, tick
+from .noticing import EMAIL, PATH, SECRET, WEBHOOK, announce, complete, noticed, now_due, states, tick
 from .support import World, make_pipeline, texts, write_rows
 
 DOCS = Path(__file__).parents[2] / "docs" / "notifications.md"
@@ -113,6 +114,52 @@ def test_what_was_complete_before_is_not_told(world: World, hook: Receiver) -> N
     assert [message.json["rows"] for message in hook.received] == [2]
 
 
+def test_a_submission_replaced_before_the_next_tick_is_told_when_it_had_finished(
+    world: World, hook: Receiver
+) -> None:
+    pipeline = world.pipeline({**texts(3), "empty": ""}, notify=[WEBHOOK])
+    assert tick(world, pipeline) == []
+    complete(world, pipeline)
+    world.build(pipeline, retry_failed=True)
+    assert tick(world, pipeline) == []
+    complete(world, pipeline)  # in place of one that was never finished
+    for _ in range(2):
+        assert tick(world, pipeline) == []
+    first, _, last = [row.id for row in world.query("select id from submission order by seq")]
+    told = [(message.json["submission"], message.json["event"]) for message in hook.received]
+    assert told == [(first, "failed"), (last, "failed")]
+
+
+def test_a_replaced_submission_that_dagster_never_had_is_not_told(world: World, hook: Receiver) -> None:
+    pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
+    tick(world, pipeline)
+    world.send(pipeline)
+    world.finish(pipeline)
+    world.build(pipeline)
+    assert tick(world, pipeline) == []
+    assert hook.received == []
+    assert send_notices(world.root, noticed(pipeline), announced_only=False) == []  # as `batch-assets run` does
+    assert [message.json["event"] for message in hook.received] == ["complete"]
+
+
+@pytest.mark.parametrize(("before", "after", "event"), [(0.01, 0.5, "failed"), (0.5, 0.01, "complete")])
+def test_another_max_failed_does_not_tell_what_was_told_otherwise(
+    world: World, hook: Receiver, monkeypatch: pytest.MonkeyPatch, before: float, after: float, event: str
+) -> None:
+    monkeypatch.setenv("OTHER_URL", f"{hook.url}/other")
+    to_other = {"webhook": {"url_env": "OTHER_URL", "secret_env": "HOOK_SECRET"}}
+    other = "complete" if event == "failed" else "failed"
+    notify = [WEBHOOK, to_other | {"events": [other]}]
+    complete(world, world.pipeline({**texts(3), "empty": ""}, notify=notify, max_failed=before))
+    for max_failed in (before, after):
+        assert tick(world, world.pipeline(notify=notify, max_failed=max_failed)) == []
+    assert [(message.path, message.json["event"]) for message in hook.received] == [(PATH, event)]
+    pipeline = world.pipeline(texts(2), notify=notify, max_failed=after)
+    complete(world, pipeline)
+    tick(world, pipeline)
+    assert hook.received[1].json["event"] == "complete"  # the next submission is judged by the new one
+
+
 def test_a_target_that_is_taken_away_gets_nothing_more(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
@@ -180,6 +227,18 @@ def test_a_refused_message_is_said_and_not_sent_again(world: World, hook: Receiv
     assert [message.path for message in hook.received] == [PATH]
 
 
+def test_a_message_waits_while_its_secret_is_not_taken(world: World, hook: Receiver) -> None:
+    pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
+    complete(world, pipeline)
+    hook.answers = [(401, b"")]
+    assert tick(world, pipeline) == [
+        "asked: the message `complete` to webhook HOOK_URL waits: HTTP 401, next try in 1 min"
+    ]
+    now_due(world)
+    assert tick(world, pipeline) == []
+    assert states(world) == ["sent"]
+
+
 def test_one_target_that_fails_does_not_hold_up_another(
     world: World, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,7 +273,7 @@ def test_the_cost_of_another_submissions_table_is_not_taken(world: World, hook: 
     pq.write_table(pq.read_table(path).replace_schema_metadata({SUBMISSION: "another"}), path)
     tick(world, pipeline)
     assert hook.received[0].json["cost_usd"] is None
-    assert "cost not known yet" in hook.received[0].json["message"]
+    assert "cost unknown: its table is there no more" in hook.received[0].json["message"]
 
 
 def test_a_table_that_cannot_be_read_holds_up_no_message(world: World, hook: Receiver) -> None:

@@ -173,10 +173,10 @@ def test_a_run_that_is_ended_in_the_middle_is_gone_on_with(world: World, stage: 
 @pytest.mark.parametrize(
     ("limits", "line", "lines", "counts"),
     [
-        ((1000, 10**9), 50, 5500, [1000, 999, 998, 997, 1000, 506]),
+        ((1000, 10**9), 50, 16886, [*range(1000, 984, -1), 1000, 6]),
         ((999, 10**9), 50, 3000, [999, 999, 999, 3]),
-        ((10**5, 10_014), 100, 500, [100, 99, 98, 97, 100, 6]),
-        ((10**5, 1_014), 100, 25, [10, 10, 5]),
+        ((10**5, 30_014), 100, 4986, [*range(300, 284, -1), 300, 6]),
+        ((10**5, 10_014), 100, 250, [100, 100, 50]),
     ],
     ids=["by requests", "small ones are as they are", "by bytes", "few by bytes"],
 )

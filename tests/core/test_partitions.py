@@ -18,11 +18,12 @@ import yaml
 
 from batch_assets.core import partitions as partitions_module
 from batch_assets.core.config import Pipeline
+from batch_assets.core.datasets.changes import column_fingerprint
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.datasets.query_parameters import parameters_in
 from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.partition_config import PartitionsConfig
-from batch_assets.core.partitions import dataset_fingerprint, partition_keys_of, rows_left_out
+from batch_assets.core.partitions import partition_keys_of, rows_left_out
 from tests.documentation import page
 
 from .postgres import PostgresServer
@@ -30,6 +31,7 @@ from .support import World, make_pipeline, params, texts, write_rows
 
 DAILY = {"daily": {"start": "2026-01-01"}}
 UTC = dt.UTC
+NO_KEY = "'lang' is null, empty, or can be no key: it holds ... or a control character, or is too long"
 
 
 def rows_of(pipeline: Pipeline, key: str, *columns: str) -> list[tuple[Any, ...]]:
@@ -336,21 +338,29 @@ def test_row_numbers_and_rejections_are_those_of_the_whole_dataset(tmp_path: Pat
 @pytest.mark.parametrize(
     ("partitions", "without", "why"),
     [
-        ({"static": ["de", "en"]}, 3, "'lang' is null, empty, or none of the keys in partitions.static"),
-        ({"dynamic": True}, 2, "'lang' is null or empty"),
+        ({"static": ["de", "en"]}, 6, "'lang' is null, empty, or none of the keys in partitions.static"),
+        ({"dynamic": True}, 5, NO_KEY),
+        ({}, 5, NO_KEY),
     ],
 )
-def test_a_value_that_is_none_of_the_static_keys_is_counted(
+def test_a_value_that_is_no_key_is_counted(
     tmp_path: Path, partitions: dict[str, Any], without: int, why: str
 ) -> None:
-    (tmp_path / "rows.jsonl").write_text(
-        "".join(f'{{"lang": {v}}}\n' for v in ('"de"', '"DE"', '""', "null", '"en"'))
-    )
+    values = ["de", "DE", "", None, "en", "x" * 241, "d...e", "d\te"]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"lang": value}) + "\n" for value in values))
     pipeline = make_pipeline(tmp_path, "*.jsonl", partitions={**partitions, "column": "lang"})
     with Dataset(pipeline, partition="de") as dataset:
         assert sum(rows.table.num_rows for rows in dataset.rows(["lang"])) == 1
         assert dataset.without_partition == without
     assert rows_left_out(pipeline, without).endswith(why)
+
+
+def test_rows_of_the_partition_that_is_run_are_not_counted_whatever_its_key(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("lang\nd...e\nf...r\n")
+    pipeline = make_pipeline(tmp_path, "rows.csv", partitions={"dynamic": True, "column": "lang"})
+    with Dataset(pipeline, partition="d...e") as dataset:
+        assert sum(rows.table.num_rows for rows in dataset.rows(["lang"])) == 1
+        assert dataset.without_partition == 1
 
 
 @pytest.mark.parametrize(
@@ -423,12 +433,12 @@ def test_the_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("lang\nde\n")
     pipeline = make_pipeline(tmp_path, "*.csv", partitions={"column": "lang"})
-    first = dataset_fingerprint(pipeline)
-    assert dataset_fingerprint(pipeline) == first
+    first = column_fingerprint(pipeline, "lang")
+    assert column_fingerprint(pipeline, "lang") == first
     path.write_text("lang\nde\nen\n")
-    second = dataset_fingerprint(pipeline)
+    second = column_fingerprint(pipeline, "lang")
     (tmp_path / "more.csv").write_text("lang\n")
-    assert len({first, second, dataset_fingerprint(pipeline)}) == 3
+    assert len({first, second, column_fingerprint(pipeline, "lang")}) == 3
 
 
 # What comes of it

@@ -10,13 +10,16 @@ import pytest
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.config import Pipeline
+from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.poll import poll
+from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.requests import build_requests
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
+from batch_assets.core.storage import Storage
 from batch_assets.core.submit import submit_batches
 from tests.forked import ForkServer
 
@@ -117,6 +120,34 @@ def test_a_refresh_before_there_is_a_whole_table_shows_what_waits(world: World) 
     world.emulator.end_batches()
     world.finish(pipeline)
     assert batches_of(world, pipeline) == [2, 2, 1, 1]
+
+
+def test_an_answer_that_comes_in_while_the_table_is_made_waits_for_the_next(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another partition's run collects it, between two looks at what there is."""
+    pipeline = world.pipeline(texts(1))
+    world.run(pipeline)
+    refresh(world, pipeline)
+    arrived = world.path("asked", "responses", f"{world.accepted()[1]['id']}.parquet")
+    world.finish(pipeline)
+    with world.root.ledger.read() as tx:
+        submission, refreshes = in_force(world, pipeline), refreshes_of(tx, pipeline.name)
+    hidden = arrived.rename(arrived.with_suffix(".later"))
+    list_names = Storage.names
+
+    def names(storage: Storage, *parts: str) -> list[str]:
+        found = list_names(storage, *parts)
+        if parts[-1] == "responses" and hidden.exists():
+            hidden.rename(arrived)
+        return found
+
+    monkeypatch.setattr(Storage, "names", names)
+    report = ResultsReport(submission.id, "")
+    tables = list(Join(world.root, submission, report, [], refreshes, None).tables())
+    assert [table["result_type"].to_pylist() for table in tables] == [["pending"]]
+    tables = list(Join(world.root, submission, report, [], refreshes, None).tables())
+    assert [table["batch_id"].to_pylist() for table in tables] == [[world.accepted()[1]["id"]]]
 
 
 def test_what_is_in_flight_counts_and_is_not_asked_a_second_time(world: World) -> None:

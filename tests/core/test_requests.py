@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import orjson
 import pandas as pd
 import pytest
 
-from batch_assets.core.errors import ConfigError, DatasetError
+from batch_assets.core.errors import BusyError, ConfigError, DatasetError
+from batch_assets.core.ledger import leases
 from batch_assets.core.requests import build_requests
 from batch_assets.core.settings import SettingsError
 
@@ -99,6 +102,26 @@ def test_a_reading_error_in_the_middle_leaves_nothing_and_the_next_run_works(wor
     assert sorted(world.path().rglob("*.jsonl")) == before
     assert world.query("select count(*) from lease") == [(0,)]
     assert build_requests(world.root, pipeline).rows == 2
+
+
+@pytest.mark.parametrize(("seconds", "outcome"), [(590.0, nullcontext()), (610.0, pytest.raises(BusyError))])
+def test_a_build_waits_ten_minutes_for_others_of_its_pipeline(
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, outcome: AbstractContextManager[Any]
+) -> None:
+    """As long as `results` does: partitions that are started together are built one after the other."""
+    pipeline = world.pipeline(texts(1))
+    clock = 0.0
+
+    def sleep(_: float) -> None:
+        nonlocal clock
+        clock += 1.0
+        if clock == seconds:
+            others.release()
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+    monkeypatch.setattr(time, "sleep", sleep)
+    with leases.hold(world.root.ledger, f"requests:{pipeline.name}") as others, outcome:
+        assert world.build(pipeline).rows == 1
 
 
 def test_integer_keys_that_hash_alike_are_no_duplicates(world: World) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
+from batch_assets.core.prices import no_price_for
 from batch_assets.core.requests_done import requests_done
+from batch_assets.core.results_report import ResultsReport
 
 from .support import CREATE, World, texts
 
@@ -52,3 +56,24 @@ def test_own_batches_and_those_of_an_earlier_submission(new_world: Callable[...,
     assert requests_done(world.files(pipeline), []) == (1, 1)
     with world.root.ledger.read() as tx:
         assert requests_done(world.files(pipeline), batches.waited_on(tx, sent.submission_id)) == (0, 1)
+
+
+def test_answers_without_a_price_are_said_by_their_model_or_that_they_name_none() -> None:
+    rows: dict[str, list[Any]] = {
+        "result_type": ["succeeded"] * 3 + ["errored"],
+        "batch_id": ["a", "b", "b", "c"],
+        "attempts": [1] * 4,
+        "cost_usd": [0.5, None, None, None],
+        "response_model": ["priced", "unheard-of", None, None],
+        "error_type": pa.array([None, None, None, "invalid_request_error"], pa.string()),
+        "cache_creation_input_tokens": [0] * 4,
+        "cache_read_input_tokens": [0] * 4,
+    }
+    report = ResultsReport("any", "any")
+    report.tally.add(pa.table(rows).slice(0, 1), pa.array([True]))
+    assert report.cost_usd == 0.5
+    report.tally.add(pa.table(rows).slice(1), pa.array([True] * 3))
+    assert report.cost_usd is None
+    assert no_price_for(report.tally.unpriced_models) == "no price for an answer that names no model, unheard-of"
+    assert report.tally.cost_of({"a"}) == 0.5
+    assert report.tally.cost_of({"a", "b"}) is None

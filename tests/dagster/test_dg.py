@@ -15,10 +15,12 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
+from dagster import ScaffoldRequest
 
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.load import load_pipeline
 from batch_assets.emulator import Emulator
+from batch_assets.scaffold import MessageBatchScaffolder, MessageBatchScaffoldParams
 from tests.forked import ForkServer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -131,3 +133,27 @@ def test_a_pipeline_scaffolded_from_a_dataset_loads_and_runs(
         assert f"{said}" in done.stderr
         assert "Traceback" not in done.stderr
         assert not folder.with_name("wrong").exists()
+
+
+def test_a_dataset_is_written_down_as_it_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it was found, and whatever has become of it since."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "workspace.yaml").touch()  # a project to us, and none to dg
+    (inner / "letters.csv").write_text("letter_id,body\n7,The parcel came late.\n")
+    (tmp_path / "letters.csv").write_text("id,text\n1,Another file of that name.\n")
+    monkeypatch.chdir(inner)
+    params = MessageBatchScaffoldParams.model_validate({"dataset": "letters.csv"})
+    (inner / "letters.csv").unlink()
+    request = ScaffoldRequest(
+        type_name="batch_assets.MessageBatchComponent",
+        target_path=tmp_path,
+        scaffold_format="yaml",
+        project_root=tmp_path,
+        params=params,
+        append=False,
+    )
+    MessageBatchScaffolder().scaffold(request)
+    written = yaml.safe_load((tmp_path / "defs.yaml").read_text())["attributes"]
+    assert written["dataset"] == {"path": "inner/letters.csv", "key": "letter_id"}
+    assert written["params"]["messages"][0]["content"] == "{{ body }}"

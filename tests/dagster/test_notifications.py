@@ -135,6 +135,21 @@ def test_what_slack_does_not_take_is_said(
     assert len(slack.received) == 1
 
 
+def test_a_message_waits_while_slack_does_not_take_the_token(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, slack: Receiver
+) -> None:
+    location = Location(make_assets(notify=[to_slack(slack)], rows=1), instance)
+    location.materialize("requests", "batches")
+    emulator.end_batches()
+    location.materialize("results")
+    for code in ("invalid_auth", "not_authed", "token_expired", "token_revoked", "account_inactive"):
+        slack.answers = [(200, b'{"ok": false, "error": "%s"}' % code.encode())]
+        assert f"waits: HTTP 200 {code}, next try in" in location.tick()
+        ledger("update notice set next_try_at = 0 where state = 'waiting'")
+    assert location.tick() == "No batch is open."
+    assert len(slack.received) == 6
+
+
 def test_what_goes_wrong_with_messages_does_not_stop_the_tick(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, hook: Receiver
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, Engine, event, text
 
 from batch_assets import build_message_batch_sensor
 from batch_assets.core.ledger import leases, submissions
@@ -71,6 +72,22 @@ def ledger(statement: str) -> list[Any]:
 def look_now() -> None:
     """Makes open batches due: a tick looks at a fresh one only now and then."""
     ledger("update batch set next_poll_at = 0")
+
+
+@contextmanager
+def statements() -> Iterator[list[str]]:
+    """What reaches the ledger during the block, Dagster's own databases left out."""
+    seen: list[str] = []
+
+    def note(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if str(connection.engine.url.database).endswith("ledger.db"):
+            seen.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
 
 
 def test_no_ledger_no_work(location: Location, tmp_path: Path) -> None:
@@ -329,3 +346,50 @@ def test_pipelines_of_other_code_locations_are_left_alone(
     other = Location(make_assets("farewells"), location.instance)
     assert other.tick()[0] == []
     assert len(location.tick()[0]) == 1
+
+
+@pytest.mark.parametrize("ago", [0.0, 86400.0])
+def test_a_tick_asks_no_more_of_many_finished_partitions_than_of_few(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path, ago: float
+) -> None:
+    emulator.settings(latency=0.0)
+    names = [f"part-{number:02}" for number in range(12)]
+    for name in names:
+        (tmp_path / f"{name}.csv").write_text(f"id,text\n1,of {name}\n")
+    dataset, static = {"path": "{partition}.csv", "key": "id"}, {"static": names}
+    location = Location(make_assets(dataset=dataset, partitions=static), instance)
+    asked = []
+    for first, last in ((0, 1), (2, 11)):
+        ends = {
+            "dagster/asset_partition_range_start": names[first],
+            "dagster/asset_partition_range_end": names[last],
+        }
+        assert location.materialize(tags=ends).success
+        ledger(f"update submission set final_at = final_at - {ago}")
+        location.tick()  # what is to be told of the batches is told once
+        with statements() as seen:
+            assert location.tick() == ([], "No batch is open.")
+        assert ledger("select count(*) from submission where announced_at is not null") == [(last + 1,)]
+        asked.append(seen)
+    assert len(asked[0]) > 5
+    assert len(asked[0]) == len(asked[1])
+
+
+def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_while_one_is_at_work(
+    make_assets: MakeAssets, kept: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "de.csv").write_text("id,text\n1,hello\n")
+    dataset = {"path": "{partition}.csv", "key": "id"}
+    location = Location(make_assets(dataset=dataset, partitions={"dynamic": True}), kept)
+    kept.add_dynamic_partitions("greetings", ["de"])
+    dg.materialize(location.assets, instance=kept, partition_key="de")
+    emulator.end_batches()
+    look_now()
+    kept.delete_dynamic_partition("greetings", "de")  # as if it had been run outside of Dagster
+    with dg.partition_loading_context(dynamic_partitions_store=kept):  # as the daemon does
+        (request,), _ = location.tick()
+    assert request.partition_key == "de"
+    assert kept.get_dynamic_partitions("greetings") == ["de"]
+    kept.delete_dynamic_partition("greetings", "de")
+    assert location.tick() == ([], "greetings: round 1 is at work")
+    assert kept.get_dynamic_partitions("greetings") == []

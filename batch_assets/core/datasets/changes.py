@@ -61,6 +61,15 @@ def fingerprints(pipeline: Pipeline) -> dict[str, str]:
     return {"": fingerprint_of(found)} if found else {}
 
 
+def column_fingerprint(pipeline: Pipeline, column: str) -> str:
+    """Another text when the files of the dataset, or the column that makes its partitions, are others.
+
+    Errors:
+        DatasetError: see `fingerprints`.
+    """
+    return f"{column}:{fingerprints(pipeline).get('', '')}"
+
+
 def _by_partition(path: str, project: Path) -> dict[str, str]:
     url = path if "://" in path else str(project / path)
     fs, root = fsspec.core.url_to_fs(url.replace(PLACEHOLDER, _KEY))

@@ -53,14 +53,6 @@ class LocatedFiles:
         """
         return {name: int(info.get("size") or 0) for name, info in self.found().items()}
 
-    def fingerprint(self) -> str:
-        """Another text when a file was added, changed or removed, by names, sizes and times alone.
-
-        Errors:
-            DatasetError: see `sizes`.
-        """
-        return fingerprint_of(self.found())
-
     def found(self) -> dict[str, dict[str, Any]]:
         """Name -> what fsspec knows of it, of every file, in path order, without hidden ones.
 

@@ -49,19 +49,15 @@ def waited_on(tx: Transaction, submission_id: str) -> list[Batch]:
     return to_records(Batch, tx.execute(statement))
 
 
-def ended_for(tx: Transaction, pipeline: str, partition: str, waited: list[str]) -> list[Batch]:
-    """Ended batches due for a partition's results to collect: its own files' and those it waits on."""
+def ended_due(tx: Transaction) -> list[tuple[Batch, tuple[str, str]]]:
+    """Ended batches that are due to be collected, each with the pipeline and the partition of its request file."""
     statement = (
-        sa.select(batch)
+        sa.select(batch, request_file.c.pipeline.label("of"), request_file.c.partition)
         .join(request_file, request_file.c.id == batch.c.file_id)
-        .where(
-            batch.c.state == "ended",
-            batch.c.next_poll_at <= tx.now,
-            batch.c.pipeline == pipeline,
-            sa.or_(request_file.c.partition == partition, request_file.c.id.in_(waited)),
-        )
+        .where(batch.c.state == "ended", batch.c.next_poll_at <= tx.now)
+        .order_by(batch.c.created_at, batch.c.id)
     )
-    return to_records(Batch, tx.execute(statement))
+    return [(to_record(Batch, row), (row.of, row.partition)) for row in tx.execute(statement)]
 
 
 def accept(

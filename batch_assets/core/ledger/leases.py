@@ -18,6 +18,8 @@ from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError
 from batch_assets.core.ledger.connection import Ledger, Transaction, process_name
 from batch_assets.core.ledger.tables import lease
 
+PATIENCE = 600.0
+"""Seconds to wait for work that others do one after the other, such as the partitions of a backfill."""
 _SECONDS = 60.0
 # A longer name, such as one with a long partition key, has no room in the table.
 _NAME_LENGTH, _NAME_KEPT = 150, 100

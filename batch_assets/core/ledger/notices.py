@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.records import Notice, to_records
-from batch_assets.core.ledger.tables import notice, notice_target
+from batch_assets.core.ledger.records import Notice, Submission, to_records
+from batch_assets.core.ledger.tables import notice, notice_target, submission
 
 Targets = dict[str, dict[str, float]]
 """Since when each target is known, by pipeline."""
@@ -34,6 +34,32 @@ def set_targets(tx: Transaction, pipeline: str, wanted: Collection[str]) -> None
         tx.execute(sa.update(notice).where(waiting).values(state="dropped"))
     for target in sorted(set(wanted) - set(known)):
         tx.execute(sa.insert(notice_target).values(pipeline=pipeline, target=target, since=tx.now))
+
+
+def finished(tx: Transaction, pipeline: str, since: float, *, announced_only: bool) -> list[Submission]:
+    """Submissions of a pipeline that became final from then on, those that newer ones have replaced among them.
+
+    Args:
+        announced_only: those whose materialization is in Dagster's log.
+    """
+    statement = sa.select(submission).where(submission.c.pipeline == pipeline, submission.c.final_at >= since)
+    if announced_only:
+        statement = statement.where(submission.c.announced_at.is_not(None))
+    return to_records(Submission, tx.execute(statement.order_by(submission.c.seq)))
+
+
+def verdicts(tx: Transaction, pipeline: str, since: float) -> dict[str, str]:
+    """complete | failed, by id of the submissions that became final from then on and of which it was written."""
+    statement = (
+        sa.select(notice.c.submission_id, notice.c.kind)
+        .join(submission, submission.c.id == notice.c.submission_id)
+        .where(
+            notice.c.pipeline == pipeline,
+            notice.c.kind.in_(("complete", "failed")),
+            submission.c.final_at >= since,
+        )
+    )
+    return {row.submission_id: row.kind for row in tx.execute(statement)}
 
 
 def ids_since(tx: Transaction, pipelines: Collection[str], since: float) -> set[str]:

@@ -35,11 +35,24 @@ def by_id(tx: Transaction, submission_id: str) -> Submission:
 
 def all_newest(tx: Transaction, pipeline: str | None = None) -> list[Submission]:
     """The submissions in force, one a partition, of one pipeline or of all."""
-    last = sa.select(sa.func.max(submission.c.seq)).group_by(submission.c.pipeline, submission.c.partition)
-    statement = sa.select(submission).where(submission.c.seq.in_(last)).order_by(submission.c.seq)
-    if pipeline is not None:
-        statement = statement.where(submission.c.pipeline == pipeline)
+    statement = sa.select(submission).where(submission.c.seq.in_(newest_seqs(pipeline))).order_by(submission.c.seq)
     return to_records(Submission, tx.execute(statement))
+
+
+def newest_seqs(pipeline: str | None = None) -> sa.Select[tuple[int]]:
+    """Selects the `seq` of the submissions in force, for other statements: there may be more of them than a
+    statement takes values.
+    """
+    made = submission.alias()
+    last = sa.select(sa.func.max(made.c.seq)).group_by(made.c.pipeline, made.c.partition)
+    return last if pipeline is None else last.where(made.c.pipeline == pipeline)
+
+
+def _wanted(pipeline: str, *which: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    """Selects the ids of the files that those submissions in force of a pipeline wait on."""
+    waiting = wait.join(submission, submission.c.id == wait.c.submission_id)
+    in_force = submission.c.seq.in_(newest_seqs(pipeline))
+    return sa.select(wait.c.file_id).select_from(waiting).where(in_force, *which).correlate(None)
 
 
 def known_ids(tx: Transaction, pipeline: str) -> set[str]:
@@ -119,8 +132,7 @@ def add_files(tx: Transaction, submission_id: str, files: list[dict[str, Any]]) 
 def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
     """Files of a partition that a new submission sets aside: never sent, and nobody else waits on them."""
     sent = sa.select(intent.c.file_id)
-    others = [s.id for s in all_newest(tx, pipeline) if s.partition != partition]
-    wanted = sa.select(wait.c.file_id).where(wait.c.submission_id.in_(others))
+    wanted = _wanted(pipeline, submission.c.partition != partition)
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline,
         request_file.c.partition == partition,
@@ -133,9 +145,7 @@ def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
 
 def is_wanted(tx: Transaction, file: RequestFile) -> bool:
     """Whether a submission in force waits on a request file."""
-    in_force = [found.id for found in all_newest(tx, file.pipeline)]
-    waiting = sa.select(wait.c.file_id).where(wait.c.submission_id.in_(in_force), wait.c.file_id == file.id)
-    return tx.execute(waiting).first() is not None
+    return tx.execute(_wanted(file.pipeline, wait.c.file_id == file.id)).first() is not None
 
 
 def holding(tx: Transaction, pipeline: str) -> list[RequestFile]:
@@ -151,8 +161,7 @@ def old_files(tx: Transaction, pipeline: str, before: float) -> list[RequestFile
 
     A submission in force waits on its files until it is final.
     """
-    unfinished = [s.id for s in all_newest(tx, pipeline) if s.final_at is None]
-    wanted = sa.select(wait.c.file_id).where(wait.c.submission_id.in_(unfinished))
+    unfinished = submission.c.final_at.is_(None)
     removed = sa.and_(
         history.c.kind == "file", history.c.entity == request_file.c.id, history.c.to_state == REMOVED
     )
@@ -163,7 +172,7 @@ def old_files(tx: Transaction, pipeline: str, before: float) -> list[RequestFile
             request_file.c.pipeline == pipeline,
             submission.c.created_at <= before,
             request_file.c.state.not_in(HOLDING),
-            request_file.c.id.not_in(wanted),
+            request_file.c.id.not_in(_wanted(pipeline, unfinished)),
             ~sa.exists().where(removed),
         )
         .order_by(request_file.c.id)
@@ -221,15 +230,18 @@ def of_refresh(tx: Transaction, pipeline: str, partition: str, fresh_after: floa
     return found[0] is not None, found[1] == 0
 
 
-def paid_twice(tx: Transaction, submission_id: str) -> list[str]:
-    """Ids of the batches of a submission's files that turned up after the file had been sent again."""
+def paid_twice(tx: Transaction) -> dict[str, list[str]]:
+    """By submission, ids of the batches of its files that turned up after the file had been sent again."""
     statement = (
-        sa.select(batch.c.id)
+        sa.select(wait.c.submission_id, batch.c.id)
         .join(wait, wait.c.file_id == batch.c.file_id)
-        .where(wait.c.submission_id == submission_id, batch.c.paid_twice.is_(True))
+        .where(batch.c.paid_twice.is_(True))
         .order_by(batch.c.created_at, batch.c.id)
     )
-    return list(tx.execute(statement).scalars())
+    found: dict[str, list[str]] = {}
+    for row in tx.execute(statement):
+        found.setdefault(row.submission_id, []).append(row.id)
+    return found
 
 
 def sending_name(submission_id: str) -> str:
@@ -301,8 +313,8 @@ def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
 
 def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]:
     """Ids of the request files that other partitions wait on: those of canceled submissions do not count."""
-    others = [s.id for s in all_newest(tx, pipeline) if s.partition != partition and not s.is_canceled]
-    return set(tx.execute(sa.select(wait.c.file_id).where(wait.c.submission_id.in_(others))).scalars())
+    others = submission.c.partition != partition, submission.c.max_attempts != 0
+    return set(tx.execute(_wanted(pipeline, *others)).scalars())
 
 
 def planned_again(tx: Transaction, submission_id: str) -> None:

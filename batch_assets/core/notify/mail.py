@@ -23,6 +23,8 @@ from batch_assets.core.notify.sending import (
 from batch_assets.core.notify_config import EmailConfig, NotifyConfig
 
 _PORTS = {"smtps": 465, "smtp+starttls": 587, "smtp": 25}
+# Whatever their code, they are about us and not about the message: another password or another day may do.
+_NOT_LET_IN = (smtplib.SMTPConnectError, smtplib.SMTPHeloError, smtplib.SMTPAuthenticationError)
 
 
 def send_email(config: NotifyConfig, message: Message) -> None:
@@ -40,7 +42,8 @@ def send_email(config: NotifyConfig, message: Message) -> None:
     except smtplib.SMTPResponseException as error:
         said = f"SMTP {error.smtp_code} {told(error, url)}"
         # Beginning with a 5 it is meant for good (RFC 5321, section 4.2.1).
-        raise (RefusedMessageError if error.smtp_code >= 500 else NotSentError)(said) from None
+        for_good = error.smtp_code >= 500 and not isinstance(error, _NOT_LET_IN)
+        raise (RefusedMessageError if for_good else NotSentError)(said) from None
     except (OSError, smtplib.SMTPException, ValueError) as error:
         raise NotSentError(f"{type(error).__name__}: {told(error, url)}") from None
     else:

@@ -108,6 +108,8 @@ def _cost(root: Root, submission: Submission) -> tuple[float | None, str]:
         found = table_cost(root, submission)
     except DamagedFileError:  # that is for the checks to say; nobody is to wait for the message
         return None, "cost unknown: the table cannot be read"
+    if found is None and submission.final_at is not None:  # it was replaced before this was written
+        return None, "cost unknown: its table is there no more"
     if found is None:
         return None, "cost not known yet"
     if found.unpriced_models:

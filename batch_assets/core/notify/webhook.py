@@ -23,7 +23,8 @@ from batch_assets.core.notify.sending import (
 from batch_assets.core.notify_config import NotifyConfig
 
 SIGNATURE = "X-Batch-Assets-Signature"
-_LATER = (408, 425, 429)
+# Besides 5xx. 401 is about the secret, not about the message: a mended one may do.
+_LATER = (401, 408, 425, 429)
 
 
 def send_webhook(config: NotifyConfig, message: Message) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from batch_assets.core.database import in_words
 from batch_assets.core.errors import LedgerVersionError
 from batch_assets.core.ledger import tables
 
@@ -59,10 +60,10 @@ def upgrade(connection: Connection, found: str) -> None:
     try:
         scripts.get_revision(found)
     except CommandError:
-        where = connection.engine.url.render_as_string(hide_password=True)
         raise LedgerVersionError(
-            f"the ledger {where} was made or upgraded by a newer batch_assets: its tables have version {found}, "
-            f"and this one knows them up to {HEAD}. Upgrade batch_assets here as well; nothing was changed"
+            f"the ledger {in_words(connection.engine.url)} was made or upgraded by a newer batch_assets: its "
+            f"tables have version {found}, and this one knows them up to {HEAD}. Upgrade batch_assets here as "
+            "well; nothing was changed"
         ) from None
     steps = list(scripts.iterate_revisions(HEAD, found))
     with _upgrading, Operations.context(MigrationContext.configure(connection)):

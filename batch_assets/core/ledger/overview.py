@@ -1,0 +1,164 @@
+"""Many submissions at a glance: of which anything may be left to do or to say, and what they wait on.
+
+The sensor asks it of every partition there ever was, twice a minute. How many queries that takes is not for their
+number to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger import batches, files, submissions
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile, Submission, to_record, to_records
+from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
+
+# Files in other states are answered, or somebody gave them up.
+_UNSETTLED = (*HOLDING, "refused")
+_UNCOLLECTED = ("open", "unreachable", "ended")
+# Ids in one statement: SQLite takes so many values and no more, an old one 999.
+_AT_ONCE = 500
+
+Place = tuple[str, str]
+"""Pipeline and partition."""
+
+
+def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
+    """The submissions in force that anything may be left to do for or to say of, in the order they were made.
+
+    That is all but those that are complete and announced, and whose batches and files, and whoever else's they
+    wait on, are done with. What is to be done or said is told from each of these: it may be nothing.
+
+    Args:
+        final_since: those that became complete after it are among them, whatever is left of them.
+    """
+    own = submission.c
+    statement = (
+        sa.select(submission)
+        .where(own.seq.in_(submissions.newest_seqs()))
+        .where(
+            sa.or_(
+                own.final_at.is_(None),
+                own.final_at > final_since,
+                own.announced_at.is_(None),
+                own.joined_seq.is_(None),
+                own.ask_again != 0,
+                own.id.in_(_waiting_on_files()),
+                own.id.in_(_with_batches()),
+                own.id.in_(_at_places(tx.now)),
+            )
+        )
+        .order_by(own.seq)
+    )
+    return to_records(Submission, tx.execute(statement))
+
+
+def _waiting_on_files() -> sa.Select[tuple[str]]:
+    """Who waits on files that are not settled, or that brought answers since the last join."""
+    joined = submission.alias()
+    return (
+        sa.select(wait.c.submission_id)
+        .join(request_file, request_file.c.id == wait.c.file_id)
+        .join(joined, joined.c.id == wait.c.submission_id)
+        .where(sa.or_(request_file.c.state.in_(_UNSETTLED), request_file.c.collected_seq > joined.c.joined_seq))
+    )
+
+
+def _with_batches() -> sa.Select[tuple[str]]:
+    """Who waits on files, or has waited, with batches that are not collected, or that were paid twice."""
+    return (
+        sa.select(wait.c.submission_id)
+        .join(batch, batch.c.file_id == wait.c.file_id)
+        .where(sa.or_(batch.c.state.in_(_UNCOLLECTED), batch.c.paid_twice.is_(True)))
+    )
+
+
+def _at_places(now: float) -> sa.Select[tuple[str]]:
+    """The submissions of places one of whose files has such a batch, or may still turn out to have one, though
+    nobody waits on it any more.
+    """
+    placed = submission.alias()
+    uncollected = sa.select(batch.c.file_id).where(batch.c.state.in_(_UNCOLLECTED), batch.c.file_id.is_not(None))
+    watched = sa.select(intent.c.file_id).where(intent.c.outcome == "resent", intent.c.watch_until > now)
+    at = sa.and_(placed.c.pipeline == request_file.c.pipeline, placed.c.partition == request_file.c.partition)
+    found = request_file.c.id.in_(sa.union(uncollected, watched))
+    return sa.select(placed.c.id).join(request_file, at).where(found)
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What some submissions wait on, read for all of them at once.
+
+    Attributes:
+        waited: by submission, the request files its rows wait on, in a fixed order.
+        in_doubt: ids of request files that may or may not have reached the API.
+        watched: where files were sent again, while the batch of the first time may still turn up.
+        ended_of: batches that have ended and are due to be collected, by the file that became them.
+        ended_at: the same, by the place of that file.
+    """
+
+    waited: Mapping[str, list[RequestFile]]
+    in_doubt: frozenset[str]
+    watched: frozenset[Place]
+    ended_of: Mapping[str, list[Batch]]
+    ended_at: Mapping[Place, list[Batch]]
+
+    @classmethod
+    def of(cls, tx: Transaction, given: Iterable[Submission]) -> Self:
+        """What the ledger says of them now."""
+        ended_of: dict[str, list[Batch]] = {}
+        ended_at: dict[Place, list[Batch]] = {}
+        for found, place in batches.ended_due(tx):
+            ended_of.setdefault(found.file_id or "", []).append(found)
+            ended_at.setdefault(place, []).append(found)
+        return cls(
+            waited=_files_of(tx, [one.id for one in given]),
+            in_doubt=frozenset(file.id for _, file in files.in_doubt(tx)),
+            watched=frozenset((file.pipeline, file.partition) for _, file in files.watched(tx)),
+            ended_of=ended_of,
+            ended_at=ended_at,
+        )
+
+    def ended_for(self, given: Submission) -> list[Batch]:
+        """Ended batches due for a partition's results to collect: its own files' and those it waits on."""
+        found = [*self.ended_at.get((given.pipeline, given.partition), [])]
+        for file in self.waited[given.id]:
+            found += self.ended_of.get(file.id, [])
+        return list({one.id: one for one in found if one.pipeline == given.pipeline}.values())
+
+
+def _files_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RequestFile]]:
+    found: dict[str, list[RequestFile]] = {submission_id: [] for submission_id in ids}
+    for some in _parts(ids):
+        statement = (
+            sa.select(request_file, wait.c.submission_id.label("waits"))
+            .join(wait, wait.c.file_id == request_file.c.id)
+            .where(wait.c.submission_id.in_(some))
+            .order_by(request_file.c.submission_id, request_file.c.name)
+        )
+        for row in tx.execute(statement):
+            found[row.waits].append(to_record(RequestFile, row))
+    return found
+
+
+def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
+    """By submission, the batches of the request files that its rows wait on or have waited on, earliest first."""
+    found: dict[str, list[Batch]] = {submission_id: [] for submission_id in ids}
+    for some in _parts(ids):
+        statement = (
+            sa.select(batch, wait.c.submission_id.label("waits"))
+            .join(wait, wait.c.file_id == batch.c.file_id)
+            .where(wait.c.submission_id.in_(some))
+            .order_by(batch.c.created_at, batch.c.id)
+        )
+        for row in tx.execute(statement):
+            found[row.waits].append(to_record(Batch, row))
+    return found
+
+
+def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]

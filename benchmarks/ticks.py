@@ -1,0 +1,167 @@
+"""`python -m benchmarks.ticks --partitions 400`: what a tick of the sensor costs when there is nothing to do.
+
+One partition is run for real, against the emulator. Its rows in the ledger are then copied under other keys, until
+there are as many partitions, all complete and announced for an hour. Printed are the seconds of a tick, the median
+by the clock and the least of the processor, and how many statements it has the ledger execute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import sqlalchemy as sa
+
+from batch_assets import build_message_batch_assets, build_message_batch_sensor
+from batch_assets.core.ledger import tables
+from batch_assets.core.root import Root
+from batch_assets.emulator import Emulator
+from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, USER_TEMPLATE
+
+_PIPELINE, _FIRST = "bench", "key-0"
+_AGE_SECONDS = 3600.0
+_ROWS_AT_ONCE = 5000
+_TABLES = (
+    tables.submission,
+    tables.request_file,
+    tables.wait,
+    tables.intent,
+    tables.batch,
+    tables.round_,
+    tables.history,
+)
+
+
+def make_assets(folder: Path) -> list[dg.AssetsDefinition]:
+    """A pipeline with dynamic partitions, and the dataset of the first."""
+    (folder / f"{_FIRST}.csv").write_text("id,text\n1,one\n2,two\n")
+    messages = [{"role": "user", "content": USER_TEMPLATE}]
+    return build_message_batch_assets(
+        name=_PIPELINE,
+        dataset={"path": "{partition}.csv", "key": "id"},
+        partitions={"dynamic": True},
+        params={"model": MODEL, "max_tokens": MAX_TOKENS, "messages": messages},
+        folder=folder,
+        project=folder,
+    )
+
+
+class Location:
+    """A code location whose sensor ticks when it is told to."""
+
+    def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> None:
+        self._assets, self._instance = assets, instance
+        self._sensor = build_message_batch_sensor()
+        definitions = dg.Definitions(assets=assets, sensors=[self._sensor])
+        self._repository = definitions.get_repository_def()
+        self._cursor: str | None = None
+
+    def materialize(self, **more: Any) -> None:
+        dg.materialize(self._assets, instance=self._instance, partition_key=_FIRST, **more)
+
+    def tick(self) -> tuple[list[dg.RunRequest], str]:
+        """The runs it asks for, and what it says."""
+        with dg.build_sensor_context(
+            instance=self._instance, repository_def=self._repository, cursor=self._cursor
+        ) as context:
+            data = self._sensor.evaluate_tick(context)
+        self._cursor = data.cursor or self._cursor
+        return list(data.run_requests or []), data.skip_message or ""
+
+    def finish(self) -> None:
+        """Runs the first partition until its results are complete and announced."""
+        self._instance.add_dynamic_partitions(_PIPELINE, [_FIRST])
+        self.materialize()
+        while self.tick()[1] != "No batch is open.":
+            time.sleep(POLL_SECONDS)
+            self.materialize(selection=[key for asset in self._assets for key in asset.keys][-1:])
+
+
+def copy_rows(partitions: int) -> None:
+    """Has the ledger hold so many partitions like the first, which became complete a while ago."""
+    with Root.from_env() as root, root.ledger.write() as tx:
+        age = sa.update(tables.submission)
+        tx.execute(age.values(final_at=tables.submission.c.final_at - _AGE_SECONDS))
+        (submission_id,) = tx.execute(sa.select(tables.submission.c.id)).scalars()
+        (batch_id,) = tx.execute(sa.select(tables.batch.c.id)).scalars()
+        for table in _TABLES:
+            found = [dict(row._mapping) for row in tx.execute(sa.select(table))]
+            copies = [
+                _copy(table, row, number, (submission_id, batch_id))
+                for number in range(1, partitions)
+                for row in found
+            ]
+            for start in range(0, len(copies), _ROWS_AT_ONCE):
+                tx.connection.execute(sa.insert(table), copies[start : start + _ROWS_AT_ONCE])
+
+
+def _copy(table: sa.Table, row: dict[str, Any], number: int, ids: tuple[str, ...]) -> dict[str, Any]:
+    """A row under the ids and the key of another partition."""
+    made = {}
+    for name, value in row.items():
+        if table.c[name].primary_key and isinstance(table.c[name].type, sa.Integer) and name != "number":
+            continue  # the database numbers it
+        if isinstance(value, str):
+            value = f"key-{number}" if name == "partition" else value
+            for found in ids:
+                value = value.replace(found, f"{found}-{number}")
+        made[name] = value
+    return made
+
+
+@contextmanager
+def counting() -> Iterator[list[str]]:
+    """The statements that reach a ledger during the block."""
+    seen: list[str] = []
+
+    def note(connection: sa.Connection, _cursor: Any, statement: str, *_: Any) -> None:
+        if str(connection.engine.url.database).endswith("ledger.db"):
+            seen.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+def main() -> None:
+    """Builds the root, and prints what its ticks cost."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ticks", description=__doc__)
+    parser.add_argument("--partitions", type=int, nargs="+", default=[400, 8760])
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    logging.disable()  # Dagster's words on the runs
+    for partitions in given.partitions:
+        with tempfile.TemporaryDirectory() as folder, Emulator(latency=0.0) as emulator:
+            os.environ |= {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(Path(folder, "root"))}
+            os.environ.pop("BATCH_ASSETS_LEDGER", None)
+            with dg.DagsterInstance.local_temp(folder) as instance:
+                location = Location(make_assets(Path(folder)), instance)
+                location.finish()
+                copy_rows(partitions)
+                seconds, used = [], []
+                for _ in range(given.rounds):
+                    began, cpu = time.perf_counter(), time.process_time()
+                    with counting() as statements:
+                        said = location.tick()
+                    seconds.append(time.perf_counter() - began)
+                    used.append(time.process_time() - cpu)
+                    assert said == ([], "No batch is open."), said
+        spent = f"{statistics.median(seconds):.3f} s, of the processor {min(used):.3f} s"
+        print(
+            f"{partitions:,} finished partitions: a tick takes {spent}, {len(statements)} statements", flush=True
+        )
+
+
+if __name__ == "__main__":
+    main()
