@@ -23,7 +23,6 @@ _PREFIX = "batch-assets-tests-"
 _ENOUGH = 2 << 30  # bytes; the largest tests write some hundred megabytes, and clear them away
 _END_OF_CERTIFICATE = "-----END CERTIFICATE-----\n"
 
-
 # Begun first, so that no worker is left with one of them at the end.
 _LONGEST = (
     "dagster/test_stack.py",

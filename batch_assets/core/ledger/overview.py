@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import sqlalchemy as sa
 
 from batch_assets.core.ledger import batches, files, submissions
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile, Submission, to_record, to_records
+from batch_assets.core.ledger.records import HOLDING, Batch, Record, RequestFile, Submission, to_record, to_records
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
 
 # Files in other states are answered, or somebody gave them up.
@@ -132,33 +132,32 @@ class Overview:
 
 
 def _files_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RequestFile]]:
-    found: dict[str, list[RequestFile]] = {submission_id: [] for submission_id in ids}
-    for some in _parts(ids):
-        statement = (
-            sa.select(request_file, wait.c.submission_id.label("waits"))
-            .join(wait, wait.c.file_id == request_file.c.id)
-            .where(wait.c.submission_id.in_(some))
-            .order_by(request_file.c.submission_id, request_file.c.name)
-        )
-        for row in tx.execute(statement):
-            found[row.waits].append(to_record(RequestFile, row))
-    return found
+    order = request_file.c.submission_id, request_file.c.name
+    return _waited_on(tx, ids, RequestFile, request_file, request_file.c.id, order)
 
 
 def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
     """By submission, the batches of the request files that its rows wait on or have waited on, earliest first."""
-    found: dict[str, list[Batch]] = {submission_id: [] for submission_id in ids}
-    for some in _parts(ids):
+    return _waited_on(tx, ids, Batch, batch, batch.c.file_id, (batch.c.created_at, batch.c.id))
+
+
+def _waited_on(
+    tx: Transaction,
+    ids: Sequence[str],
+    kind: type[Record],
+    table: sa.Table,
+    file_id: sa.Column[str],
+    order: tuple[sa.Column[Any], ...],
+) -> dict[str, list[Record]]:
+    """By submission, the records of a table that belong to the files it waits on; a list for each id."""
+    found: dict[str, list[Record]] = {submission_id: [] for submission_id in ids}
+    for start in range(0, len(ids), _AT_ONCE):
         statement = (
-            sa.select(batch, wait.c.submission_id.label("waits"))
-            .join(wait, wait.c.file_id == batch.c.file_id)
-            .where(wait.c.submission_id.in_(some))
-            .order_by(batch.c.created_at, batch.c.id)
+            sa.select(table, wait.c.submission_id.label("waits"))
+            .join(wait, wait.c.file_id == file_id)
+            .where(wait.c.submission_id.in_(ids[start : start + _AT_ONCE]))
+            .order_by(*order)
         )
         for row in tx.execute(statement):
-            found[row.waits].append(to_record(Batch, row))
+            found[row.waits].append(to_record(kind, row))
     return found
-
-
-def _parts(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
