@@ -12,6 +12,7 @@ from batch_assets.core.rebuild import has_ledger
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
+from batch_assets.dagster.check_events import evaluation
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.lasting_check import LastingCheck
 from batch_assets.dagster.pipelines import PipelineAssets
@@ -36,15 +37,27 @@ def deadline_check(of: PipelineAssets) -> dg.AssetChecksDefinition:
         if not has_ledger(settings):
             return dg.AssetCheckResult(passed=True)
         with explained(), Root(settings) as root, root.ledger.read() as tx:
-            found = ending_soon(tx, of.pipeline.name)
-        return dg.AssetCheckResult(
-            passed=not found,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=_in_words(of, found),
-            metadata=_metadata(found),
-        )
+            return deadline_result(tx, of.pipeline.name, of.stages["results"])
 
     return LastingCheck.like(results_are_collected_in_time)
+
+
+def deadline_result(tx: Transaction, pipeline: str, results: dg.AssetKey) -> dg.AssetCheckResult:
+    """What the check says now.
+
+    Args:
+        pipeline: its name.
+        results: the asset that the check is of.
+    """
+    found = ending_soon(tx, pipeline)
+    return dg.AssetCheckResult(
+        asset_key=results,
+        check_name=_NAME,
+        passed=not found,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=_in_words(results, found),
+        metadata={keys.BATCH_IDS: [batch.id for batch, _ in found]} if found else {},
+    )
 
 
 class DeadlineCheck:
@@ -75,27 +88,18 @@ class DeadlineCheck:
                 self._told[name] = said
             else:
                 del self._told[name]
-            yield dg.AssetCheckEvaluation(
-                asset_key=results,
-                check_name=_NAME,
-                passed=not found,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=_in_words(of, found),
-                metadata=_metadata(found),
-            )
+            yield evaluation(deadline_result(tx, name, results))
 
 
-def _in_words(of: PipelineAssets, found: list[tuple[Batch, float]]) -> str | None:
+def _in_words(results: dg.AssetKey, found: list[tuple[Batch, float]]) -> str | None:
     if not found:
         return None
     said = "; ".join(f"{batch.id} ({batch.state}): {_left(seconds)}" for batch, seconds in found)
-    results = of.stages["results"].to_user_string()
-    return f"Results that are not collected are soon lost: {said}. Materialize {results}; does the sensor run?"
+    return (
+        f"Results that are not collected are soon lost: {said}. Materialize {results.to_user_string()}; "
+        "does the sensor run?"
+    )
 
 
 def _left(seconds: float) -> str:
     return f"{seconds / _HOUR:.0f} h left" if seconds > 0 else "its time is over"
-
-
-def _metadata(found: list[tuple[Batch, float]]) -> dict[str, dg.MetadataValue]:
-    return {keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch, _ in found])} if found else {}

@@ -13,13 +13,15 @@ from batch_assets.core.examination import Examination, examine
 from batch_assets.core.rebuild import has_ledger
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
+from batch_assets.dagster.check_events import evaluation
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.lasting_check import LastingCheck
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
 
 _SHOWN = 10
-Judge = Callable[[Pipeline, Examination], tuple[bool, str, dict[str, Any]]]
+Verdict = tuple[bool, str, dict[str, Any]]
+Judge = Callable[[Pipeline, Examination], Verdict]
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,13 @@ class _Check:
     typed: bool = False
 
 
-def _every_row_once(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+def _every_row_once(pipeline: Pipeline, found: Examination) -> Verdict:
     good = not found.misplaced and found.rows == found.expected_rows
     why = f"{found.rows:,} rows of {found.expected_rows:,} in the dataset"
     return good, "; ".join([why, *found.misplaced]), {"rows": found.rows, "expected_rows": found.expected_rows}
 
 
-def _few_failed(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+def _few_failed(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_failed
     share = _share(found.failed, found.rows)
     kinds = {kind: count for kind, count in found.counts.items() if kind not in ("succeeded", "pending")}
@@ -53,7 +55,7 @@ def _few_failed(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict
     return share <= most, why, {"failed": found.failed, "share": share, "max_failed": most}
 
 
-def _whole(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+def _whole(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_invalid
     count = found.stopped.total()
     share = _share(count, found.counts["succeeded"])
@@ -62,7 +64,7 @@ def _whole(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str,
     return share <= most, why, {"stopped": count, "share": share, "max_invalid": most} | dict(found.stopped)
 
 
-def _few_invalid(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+def _few_invalid(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_invalid
     count = found.invalid.total()
     share = _share(count, found.counts["succeeded"])
@@ -71,19 +73,19 @@ def _few_invalid(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dic
     return share <= most, why, {"invalid": count, "share": share, "max_invalid": most}
 
 
-def _none_pending(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+def _none_pending(pipeline: Pipeline, found: Examination) -> Verdict:
     pending = found.counts["pending"]
     why = f"{pending:,} rows are pending, and {found.on_their_way} request files will bring answers"
     return not pending or found.on_their_way > 0, why, {"pending": pending}
 
 
-def _columns_match(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+def _columns_match(pipeline: Pipeline, found: Examination) -> Verdict:
     why = "; ".join(found.columns) or "every column has its name and type"
     remedy = f". Materialize {pipeline.name}/requests and what follows: answers are not asked again"
     return not found.columns, why + (remedy if found.columns else ""), {"differences": len(found.columns)}
 
 
-def _values_expected(pipeline: Pipeline, found: Examination) -> tuple[bool, str, dict[str, Any]]:
+def _values_expected(pipeline: Pipeline, found: Examination) -> Verdict:
     count = found.unexpected.total()
     why = f"{count:,} answers hold a value that its enum does not have{_listed(found.unexpected)}"
     return not count, why, {"unexpected": count}
@@ -123,23 +125,48 @@ _CHECKS = (
 def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
     """The checks of one pipeline's results: one step that reads the table once."""
     results = of.stages["results"]
-    checks = [check for check in _CHECKS if of.pipeline.output is not None or not check.typed]
     specs = [
         dg.AssetCheckSpec(check.name, asset=results, description=check.description, blocking=check.blocking)
-        for check in checks
+        for check in _checks_of(of.pipeline)
     ]
 
     @dg.multi_asset_check(name="__".join([*results.path, "checks"]), specs=specs, can_subset=True)
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
-        own = partitions_of(context)
         with explained():
-            found = _examine(of.pipeline, own)
-        for check in checks:
-            if check.name in wanted:
-                yield _result(check, of, own, found)
+            found = list(_results(of.pipeline, results, partitions_of(context)))
+        yield from (result for check, result in found if check.name in wanted)
 
     return LastingCheck.like(examine_results)
+
+
+def results_evaluations(
+    pipeline: Pipeline, results: dg.AssetKey, own: list[str]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """What the checks say of the tables as they are, for another step than their own to log.
+
+    Args:
+        results: the asset that they are of.
+        own: the partitions of the run.
+    """
+    for check, result in _results(pipeline, results, own):
+        yield evaluation(result, blocking=check.blocking)
+
+
+def _checks_of(pipeline: Pipeline) -> list[_Check]:
+    return [check for check in _CHECKS if pipeline.output is not None or not check.typed]
+
+
+def _results(
+    pipeline: Pipeline, results: dg.AssetKey, own: list[str]
+) -> Iterator[tuple[_Check, dg.AssetCheckResult]]:
+    found = _examine(pipeline, own)
+    for check in _checks_of(pipeline):
+        judged = {
+            name: (False, str(one), {}) if isinstance(one, BatchAssetsError) else check.judge(pipeline, one)
+            for name, one in found.items()
+        }
+        yield check, _result(check, results, own, judged)
 
 
 def _examine(pipeline: Pipeline, own: list[str]) -> dict[str, Examination | BatchAssetsError]:
@@ -164,12 +191,8 @@ def _examine(pipeline: Pipeline, own: list[str]) -> dict[str, Examination | Batc
 
 
 def _result(
-    check: _Check, of: PipelineAssets, own: list[str], found: dict[str, Examination | BatchAssetsError]
+    check: _Check, results: dg.AssetKey, own: list[str], judged: dict[str, Verdict]
 ) -> dg.AssetCheckResult:
-    judged = {
-        name: (False, str(one), {}) if isinstance(one, BatchAssetsError) else check.judge(of.pipeline, one)
-        for name, one in found.items()
-    }
     failed = {name: why for name, (good, why, _) in judged.items() if not good}
     shown = failed or {name: why for name, (_, why, _) in judged.items()}
     lines = [f"{name}: {why}" if name else why for name, why in list(shown.items())[:_SHOWN]]
@@ -179,7 +202,7 @@ def _result(
     others_only = own != [""] and failed.keys().isdisjoint(own)
     return dg.AssetCheckResult(
         check_name=check.name,
-        asset_key=of.stages["results"],
+        asset_key=results,
         passed=not failed,
         severity=_WARN if others_only else check.severity,
         description="\n".join(lines) or "There is no table yet.",

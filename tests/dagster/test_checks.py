@@ -12,6 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets import build_message_batch_checks
+from batch_assets.core.ledger import submissions
+from batch_assets.core.root import Root
+from batch_assets.dagster.rounds import tags_for
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
@@ -223,3 +226,63 @@ def test_columns_pending_rows_and_values_that_nobody_expects(
 def test_before_there_is_a_table(make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator) -> None:
     found = checked(make_assets(), instance)
     assert {str(one.description) for one in found.values()} == {"There is no table yet."}
+
+
+def second_run(
+    assets: list[Any], instance: dg.DagsterInstance, *more: dg.AssetsDefinition
+) -> dg.ExecuteInProcessResult:
+    """The run that the sensor asked for while another one brought the same results back."""
+    with Root.from_env() as root, root.ledger.read() as tx:
+        (submission,) = submissions.all_newest(tx)
+    checks = build_message_batch_checks(assets)
+    return dg.materialize(
+        [*assets, *checks, *more],
+        selection=dg.AssetSelection.assets(assets[-1]),  # and with it its checks, as the sensor asks for it
+        instance=instance,
+        tags=tags_for(submission.id, "1:1"),
+        raise_on_error=False,
+    )
+
+
+def newest(instance: dg.DagsterInstance, asset: dg.AssetsDefinition) -> dict[str, tuple[str, str]]:
+    """What Dagster's UI shows of each check: its name to how it ended, and in which run."""
+    keys = [dg.AssetCheckKey(asset.key, name) for name in [*ALWAYS, "results_are_collected_in_time", "own"]]
+    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    return {key.name: (record.status.value, record.run_id) for key, record in found.items()}
+
+
+@pytest.mark.parametrize(("most", "said"), [(1, "SUCCEEDED"), (0, "FAILED")])
+def test_a_run_that_comes_second_does_not_leave_the_checks_skipped(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, most: float, said: str
+) -> None:
+    assets = make_assets(max_failed=most)
+    first = run(assets, instance)
+    assert len(first.asset_materializations_for_node("greetings__results")) == 1
+    second = second_run(assets, instance)
+    assert second.success
+    assert second.get_asset_materialization_events() == []
+    seen = newest(instance, assets[-1])
+    assert sorted(seen) == sorted([*ALWAYS, "results_are_collected_in_time"])
+    assert {run_id for _, run_id in seen.values()} == {second.run_id}
+    assert seen.pop("failed_rows_are_few")[0] == said
+    assert {status for status, _ in seen.values()} == {"SUCCEEDED"}
+    assert (
+        evaluations(second)["failed_rows_are_few"].description
+        == evaluations(first)["failed_rows_are_few"].description
+    )
+
+
+def test_a_check_of_a_persons_own_has_the_second_run_materialize(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
+) -> None:
+    assets = make_assets(max_failed=1)
+    run(assets, instance)
+
+    @dg.asset_check(asset=assets[-1].key)
+    def own() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=True)
+
+    second = second_run(assets, instance, own)
+    assert len(second.get_asset_materialization_events()) == 1
+    assert {status for status, _ in newest(instance, assets[-1]).values()} == {"SUCCEEDED"}
+    assert newest(instance, assets[-1])["own"] == ("SUCCEEDED", second.run_id)
