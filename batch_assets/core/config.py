@@ -175,8 +175,8 @@ class Pipeline:
         if given is None:
             return OutputSchema(self.tool.schema) if self.tool else None
         try:
-            schema = load_schema(given, self.folder, self.project)
-            output = OutputSchema(schema)
+            schema, bounded = load_schema(given, self.folder, self.project)
+            output = OutputSchema(schema, bounded)
             if self.hooks.parse_message is None:
                 check_schema(schema)
         except ValueError as error:
@@ -199,6 +199,12 @@ class Pipeline:
         """The JSON Schema that answers are held to: none where parse_message reads them."""
         output = self.output
         return output.schema if isinstance(output, OutputSchema) and self.hooks.parse_message is None else None
+
+    @property
+    def bounded_schema(self) -> dict[str, Any] | None:
+        """The sent schema with the limits of a pydantic model, which the API does not take; else None."""
+        output = self.output
+        return output.bounded if isinstance(output, OutputSchema) and self.sent_schema is not None else None
 
     @cached_property
     def tool(self) -> ForcedTool | None:

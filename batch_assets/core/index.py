@@ -102,6 +102,8 @@ def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) ->
 HEADER_SETS = "header_sets"
 # Of a pipeline whose own code changes its requests: the name of that function.
 HOOK = "render_request"
+# Of a pipeline whose output schema is a pydantic model: the schema with the limits that the API does not take.
+BOUNDED = "bounded_schema"
 # Of a refresh: what tells it from others, and the request files that were in flight when it was built.
 FRESH_AFTER, WAITS = "fresh_after", "waits"
 # Distinct requests that a limit left out.
@@ -139,7 +141,7 @@ class Manifest:
     @property
     def answers(self) -> Answers:
         schema = self.content["output_schema"]
-        output = OutputSchema(schema) if schema is not None else None
+        output = OutputSchema(schema, self.content.get(BOUNDED)) if schema is not None else None
         return Answers(output, self.content.get("output_tool"), bool(self.content.get("tool_calls")))
 
     @classmethod

@@ -18,6 +18,7 @@ from batch_assets.core.digests import Digests, custom_ids
 from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.hooks import name_of
 from batch_assets.core.index import (
+    BOUNDED,
     FRESH_AFTER,
     HEADER_SETS,
     HOOK,
@@ -161,10 +162,12 @@ class NewSubmission:
         return {"betas": self._pipeline.config.betas, HEADER_SETS: self._headers.sets}
 
     def _unusual(self, standing: StandingOfPipeline) -> dict[str, Any]:
-        """What the manifest says more of a hook and of a refresh, and where a limit left requests out."""
+        """What the manifest says more of a hook, a model and a refresh, and where a limit left requests out."""
         said: dict[str, Any] = {}
         if (hook := self._pipeline.hooks.render_request) is not None:
             said[HOOK] = name_of(hook)
+        if (bounded := self._pipeline.bounded_schema) is not None:
+            said[BOUNDED] = bounded
         if standing.fresh_after is not None:
             said |= {FRESH_AFTER: standing.fresh_after, WAITS: standing.waited_on}
         if self.report.left_out:

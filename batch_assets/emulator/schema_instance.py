@@ -4,9 +4,9 @@ A schema is compiled once into nested functions and then called once per answer,
 100,000 requests usually carries the same schema 100,000 times. Covered: type (also as a list), enum,
 const, properties, required, additionalProperties, minProperties, items, prefixItems, minItems,
 maxItems, uniqueItems, minimum and maximum in both forms, multipleOf, lengths, pattern, format,
-anyOf, oneOf (whose branches are taken to exclude each other), allOf, $ref into the same document
-(recursive ones too), boolean schemas. Not covered, and ignored: not, if/then/else, contains,
-dependentSchemas.
+limits that only a description names, anyOf, oneOf (whose branches are taken to exclude each other),
+allOf, $ref into the same document (recursive ones too), boolean schemas. Not covered, and ignored:
+not, if/then/else, contains, dependentSchemas.
 """
 
 import re
@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from .draws import Draws
+from .said_limits import with_said_limits
 from .schema_merge import merge, resolve
 from .string_instance import compile_string
 
@@ -142,6 +143,7 @@ class _Compiler:
         return lambda draws, depth: (simplest if depth >= _DEEP else draws.pick(makes))(draws, depth)
 
     def _typed(self, schema: dict[str, Any]) -> Make:
+        schema = with_said_limits(schema)
         kinds = schema.get("type")
         if isinstance(kinds, list):
             if not kinds:

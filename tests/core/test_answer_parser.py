@@ -31,12 +31,20 @@ def one(schema: dict[str, Any], text: str) -> tuple[list[Any], str | None]:
         ({"type": ["number", "null"], "exclusiveMaximum": 1}, [0.9, None], 1, "is 1, which breaks exclusiveMax"),
         ({**TEXT, "minLength": 2}, ["ab", "éé"], "a", "is 'a', of 1 characters, which breaks minLength 2"),
         ({**TEXT, "maxLength": 2}, ["ab"], "abc", "is 'abc', of 3 characters, which breaks maxLength 2"),
+        ({**TEXT, "pattern": "^[A-Z]{2}$"}, ["AB"], "ABC", "is 'ABC', which breaks pattern '^[A-Z]{2}$'"),
+        ({**TEXT, "pattern": "ab"}, ["cabc"], "a b", "is 'a b', which breaks pattern 'ab'"),
+        ({**TEXT, "pattern": r"^\w+$"}, ["größe"], "a b", "is 'a b', which breaks pattern"),  # Arrow's \w is ASCII
+        ({**TEXT, "pattern": "(?<!a)b"}, ["cb"], "ab", "is 'ab', which breaks pattern"),  # Arrow does not read it
+        ({"type": "integer", "multipleOf": 5}, [10, 0, -5], 6, "is 6, which breaks multipleOf 5"),
+        ({"type": "number", "multipleOf": 0.01}, [0.07, 1.1, 3, 1e300], 0.005, "breaks multipleOf 0.01"),
         ({**ITEMS, "minItems": 2}, [["a", "b"]], ["a"], "is a list, of 1 items, which breaks minItems 2"),
         ({**ITEMS, "maxItems": 1}, [[], ["a"]], ["a", "b"], "is a list, of 2 items, which breaks maxItems 1"),
         ({"type": "array", "items": {"type": "integer", "maximum": 5}}, [[5]], [6], "'v[0]' is 6, which breaks"),
         (schema_of(w={"type": "integer", "maximum": 5}), [{"w": 1}], {"w": 6}, "'v.w' is 6, which breaks maximum"),
         (schema_of(w=TEXT), [{"w": "a"}], {"w": "a", "x": 1}, "the schema has no property 'v.x'"),
         ({"type": "integer", "maximum": True}, [6], "a", "is 'a', not a whole number"),
+        ({"type": "integer", "multipleOf": 0}, [6], "a", "is 'a', not a whole number"),
+        ({**TEXT, "pattern": r"^\p{Lu}"}, ["a"], 1, "is 1, not a text"),  # of JavaScript only
         ({"type": "integer"}, [6], {}, "is an object, not a whole number"),
         ({**ITEMS}, [["a"]], {"0": "a"}, "is an object, not a list"),
         (schema_of(w=TEXT), [{"w": "a"}], ["a"], "is a list, not an object"),

@@ -34,6 +34,11 @@ SCALARS: list[Schema] = [
     {"type": "integer", "enum": [1, 2, 3]},
     {"type": "number", "enum": [0.5, 2]},
     {"const": True},
+    {"type": "integer", "minimum": 1, "exclusiveMaximum": 2**53},
+    {"type": "number", "exclusiveMinimum": 0, "maximum": 1.5},
+    {"type": "number", "maximum": 9007199254740992},
+    {"type": "string", "minLength": 1, "maxLength": 2},
+    {"type": "string", "pattern": "^[ßx]"},
     {"$ref": "#/$defs/point"},
 ]
 DEFS: Schema = {"point": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}
@@ -166,8 +171,10 @@ TYPICAL: Schema = {
         "day": {"type": "string", "format": "date"},
         "at": {"type": "string", "format": "date-time"},
         "note": {"type": "string"},
+        "code": {"type": "string", "maxLength": 3, "pattern": "^[A-Z]+$"},
         "points": {
             "type": "array",
+            "maxItems": 3,
             "items": {
                 "type": "object",
                 "properties": {"x": {"type": "integer"}, "why": {"type": ["string", "null"]}},
@@ -184,6 +191,7 @@ def typical(number: int) -> Schema:
         "label": "good",
         "score": number,
         "amount": None if number % 2 else 1.5,
+        "code": "ABC",
         "day": "2024-02-29",
         "at": "2024-02-29T12:00:00+02:00",
         "points": [{"x": number, "why": None}] * (number % 3),
@@ -215,6 +223,9 @@ def changed(**properties: Any) -> Schema:
         json.dumps(changed(label="fine")),
         json.dumps(changed(label=None)),
         json.dumps(changed(more=1)),
+        json.dumps(changed(code="ABCD")),
+        json.dumps(changed(code="ab")),
+        json.dumps(changed(points=[{"x": 1, "why": None}] * 4)),
         json.dumps(changed(day="2024-2-9")),
         json.dumps(changed(day="2023-02-29")),
         json.dumps(changed(at="2024-02-29T12:00:00")),

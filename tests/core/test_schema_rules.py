@@ -7,9 +7,12 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.index import Manifest
+from batch_assets.core.ledger import submissions
 from batch_assets.core.load import load_pipeline
 from batch_assets.core.output.schema_rules import SchemaError, check_schema
 from batch_assets.emulator.schema_instance import schema_problem
@@ -144,6 +147,13 @@ MODELS = """
         lines: list[Line]
         note: str | None = None
 
+    class Bounded(BaseModel):
+        stars: Annotated[int, Field(ge=1, le=5)]
+        share: float | None = Field(None, gt=0, lt=1)
+        code: Annotated[str, Field(min_length=2, max_length=4, pattern="^[A-Z]+$")]
+        tens: Annotated[int, Field(multiple_of=10, description="In tens.")]
+        lines: Annotated[list[Line], Field(min_length=2, max_length=3)]
+
     class Tree(BaseModel):
         inner: list["Tree"]
 
@@ -181,11 +191,57 @@ def test_a_pydantic_model_is_sent_as_the_sdk_sends_it(world: World, models: str)
     assert frame["error_type"].isna().all()
 
 
+def test_answers_are_held_to_the_bounds_of_a_pydantic_model(world: World, models: str) -> None:
+    pipeline = world.pipeline(texts(40), params=params(max_tokens=2000), output_schema=f"{models}:Bounded")
+    assert pipeline.output is not None
+    sent = json.dumps(pipeline.output.schema)
+    for word in ("minimum", "maxItems", "pattern", "multipleOf"):
+        assert f"{word}: " in sent and f'"{word}"' not in sent  # the API takes them in descriptions only
+    frame = world.run(pipeline)
+    assert frame["error_type"].isna().all()  # the emulator's model keeps to what it is told
+    assert frame["stars"].between(1, 5).all() and not (frame["tens"] % 10).any()
+
+    good: dict[str, Any] = {
+        "stars": 5,
+        "share": None,
+        "code": "AB",
+        "tens": 20,
+        "lines": [{"item": "a", "amount": 0}] * 2,
+    }
+    spoiled: dict[str, dict[str, Any]] = {
+        "the property 'stars' is 0, which breaks minimum 1": {"stars": 0},
+        "the property 'share' is 1, which breaks exclusiveMaximum 1": {"share": 1},
+        "the property 'code' is 'ABCDE', of 5 characters, which breaks maxLength 4": {"code": "ABCDE"},
+        "the property 'code' is 'ab', which breaks pattern '^[A-Z]+$'": {"code": "ab"},
+        "the property 'tens' is 5, which breaks multipleOf 10": {"tens": 5},
+        "the property 'lines' is a list, of 1 items, which breaks minItems 2": {"lines": good["lines"][:1]},
+        "the property 'lines[1].amount' is -1, which breaks minimum 0": {
+            "lines": [*good["lines"], {"item": "a", "amount": -1}][1:]
+        },
+    }
+    answers = [json.dumps(good | change) for change in ({}, *spoiled.values())]
+    with world.root.ledger.read() as tx:
+        (submission,) = submissions.all_newest(tx)
+    manifest = Manifest.read(world.root.storage, pipeline.name, "", submission.id)
+    columns = {
+        "result_type": pa.array(["succeeded"] * len(answers)),
+        "response_text": pa.array(answers),
+        "stop_reason": pa.array(["end_turn"] * len(answers)),
+        "error_type": pa.nulls(len(answers), pa.string()),
+        "error_message": pa.nulls(len(answers), pa.string()),
+    }
+    assert manifest.answers.add(columns) == len(spoiled)
+    assert columns["error_message"].to_pylist() == [None, *spoiled]
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("no_such_module:Review", "there is no module 'no_such_module': install the project that holds it"),
-        ("{models}:Revue", "'Revue' of {models} is no pydantic model; models there: Line, Odd, Review, Tree"),
+        (
+            "{models}:Revue",
+            "'Revue' of {models} is no pydantic model; models there: Bounded, Line, Odd, Review, Tree",
+        ),
         ("{models}:Mood", "'Mood' of {models} is no pydantic model"),
         ("{models}:Tree", "{models}:Tree: .*refers to itself, and the API takes no recursion"),
         ("{models}:Odd", "{models}:Odd has no JSON Schema for the API: "),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import operator
 import re
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +12,7 @@ import orjson
 import pyarrow as pa
 
 from batch_assets.core.messages import dump
+from batch_assets.core.output.limits import broken_limit
 from batch_assets.core.output.output_shapes import Shape
 
 _SHOWN_CHARACTERS = 60
@@ -27,16 +26,6 @@ _FLOATS_SKIP = 2**53
 _FITS = (-(2**63), 2**63)
 # Python makes whole numbers of no more digits.
 _MOST_DIGITS = 4000
-_KEEPS: dict[str, Callable[[Any, Any], bool]] = {
-    "minimum": operator.ge,
-    "maximum": operator.le,
-    "exclusiveMinimum": operator.gt,
-    "exclusiveMaximum": operator.lt,
-    "minLength": operator.ge,
-    "maxLength": operator.le,
-    "minItems": operator.ge,
-    "maxItems": operator.le,
-}
 _NAMES = {
     "string": "a text",
     "integer": "a whole number",
@@ -108,7 +97,7 @@ def _number(digits: str) -> int | float:
 def _take(shape: Shape, value: Any, path: str) -> Any:
     if value is None and shape.nullable:
         return None
-    if shape.limits and (broken := _broken(shape, value)) is not None:
+    if shape.limits and (broken := broken_limit(shape.limits, shape.kind, value)) is not None:
         raise MismatchError(f"the property {path!r} is {_shown(value)}, {broken}")
     if shape.kind == "enum":
         return _member(shape, value, path)
@@ -129,21 +118,6 @@ def _take(shape: Shape, value: Any, path: str) -> Any:
     is_large = shape.kind == "integer" and type(value) in (int, float) and _is_whole(value)
     problem = "more than the 64 bits of a column hold" if is_large else f"not {_NAMES[shape.kind]}"
     raise MismatchError(f"the property {path!r} is {_shown(value)}, {problem}")
-
-
-def _broken(shape: Shape, value: Any) -> str | None:
-    """The limit of its kind that a value breaks; values of other kinds break none."""
-    number = type(value) in (int, float) and shape.kind in ("integer", "number")
-    size = value if number else None
-    if (shape.kind == "string" and isinstance(value, str)) or (shape.kind == "array" and isinstance(value, list)):
-        size = len(value)
-    if size is None:
-        return None
-    for word, limit in shape.limits.items():
-        if not _KEEPS[word](size, limit):
-            of_parts = "" if number else f"of {size} {'characters' if shape.kind == 'string' else 'items'}, "
-            return f"{of_parts}which breaks {word} {limit}"
-    return None
 
 
 def _object(shape: Shape, value: dict[str, Any], prefix: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from batch_assets.core.output.limits import are_seen_at_once, surely_kept
 from batch_assets.core.output.output_shapes import Shape
 
 # A line end in a text is white space like a tab, and within a string neither may stand.
@@ -48,7 +49,7 @@ class AnswerReader:
             return None
         if any(b"\\" in orjson.dumps(name) for name in _names(shape)):
             return None  # the count of keys takes them as they stand in the text
-        if _has_limits(shape):
+        if not _are_seen_at_once(shape):
             return None
         return cls(shape)
 
@@ -121,6 +122,8 @@ class _Check:
 
     def _values(self, values: pa.Array, shape: Shape) -> None:
         """Args: values: of the shape, nulls allowed."""
+        if shape.limits:
+            _be_sure(surely_kept(shape.limits, values))
         if shape.kind == "object":
             self._object(values, shape)
         elif shape.kind == "array" and shape.items is not None:
@@ -150,9 +153,9 @@ def _be_sure(certain: bool) -> None:
         raise _DoubtError
 
 
-def _has_limits(shape: Shape) -> bool:
+def _are_seen_at_once(shape: Shape) -> bool:
     inner = [*shape.fields.values(), *([shape.items] if shape.items else ())]
-    return bool(shape.limits) or any(map(_has_limits, inner))
+    return are_seen_at_once(shape.limits) and all(map(_are_seen_at_once, inner))
 
 
 def _names(shape: Shape) -> set[str]:

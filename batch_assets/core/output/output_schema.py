@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.output.answer_parser import MismatchError, parse
 from batch_assets.core.output.answer_reader import AnswerReader
-from batch_assets.core.output.output_shapes import shape_of, typed
+from batch_assets.core.output.output_shapes import shape_of, typed, with_limits
 
 # Answers are read at once in pieces of so many; a piece with one that does not match, in smaller ones. What is
 # left of the smallest is parsed one by one.
@@ -24,8 +24,13 @@ _Places = NDArray[np.int64]
 class OutputSchema:
     """One column for every top-level property of the answer, with the property's own type.
 
+    Args:
+        schema, bounded: see the attributes.
+
     Attributes:
         schema: the JSON Schema, as it is sent.
+        bounded: the same schema with the limits that the API does not take, and that answers are held to; None
+            where there are none.
         names: the properties, in the schema's order.
         descriptions: of those that have one.
         types: their Arrow types, by name. What has no Arrow type of its own (mixed types, recursion)
@@ -35,13 +40,15 @@ class OutputSchema:
         ValueError: the schema does not describe an object with properties.
     """
 
-    def __init__(self, schema: dict[str, Any]) -> None:
-        self.schema = schema
+    def __init__(self, schema: dict[str, Any], bounded: dict[str, Any] | None = None) -> None:
+        self.schema, self.bounded = schema, bounded
         try:
             orjson.dumps(schema)
         except TypeError as error:
             raise ValueError(f"the schema has no JSON form: {error}; names and texts go in quotes") from None
         self._shape = shape_of(schema, schema)
+        if bounded is not None:
+            self._shape = with_limits(self._shape, shape_of(bounded, bounded))
         if self._shape.kind != "object" or not self._shape.fields:
             raise ValueError('the schema must be of "type": "object" with "properties", one a column')
         self.names = list(self._shape.fields)

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_assets.core.columns import TIMESTAMP
+from batch_assets.core.output.limits import Limits, limits_in
 
 _SCALARS = {
     "string": pa.string(),
@@ -21,13 +22,6 @@ _FORMATS = {"date": pa.date32(), "date-time": TIMESTAMP}
 # Of a schema's words the ones that say nothing of the value.
 _ABOUT = frozenset({"$schema", "$id", "$defs", "definitions", "title", "description", "default", "examples"})
 _BIG = 2**63
-# The words that an answer is held to. Structured output and strict tools cannot have them: see schema_rules.
-LIMITS = {
-    "integer": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
-    "string": ("minLength", "maxLength"),
-    "array": ("minItems", "maxItems"),
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Shape:
         fields, required: properties of an object, in the schema's order, and which of them must be there.
         closed: whether an object has no other properties.
         options: of a union.
-        limits: what the schema demands of a value besides, by its words: see `LIMITS`.
+        limits: what the schema demands of a value besides, by its words: see limits.py.
         raw: the Arrow type as JSON gives it: texts where `type` has a dictionary, a date or a timestamp.
         type: the Arrow type of the column; None, as `raw` is, where none holds every value.
     """
@@ -55,7 +49,7 @@ class Shape:
     required: frozenset[str] = frozenset()
     closed: bool = False
     options: tuple[Shape, ...] = ()
-    limits: dict[str, Any] = field(default_factory=dict)
+    limits: Limits = field(default_factory=dict)
     raw: Any = None
     type: Any = None
 
@@ -71,6 +65,20 @@ def shape_of(definition: Any, root: dict[str, Any]) -> Shape:
         root: the whole schema, which references point into.
     """
     return _Reader(root).shape(definition, frozenset())
+
+
+def with_limits(shape: Shape, other: Shape) -> Shape:
+    """A shape with the limits of another one as well, wherever the two are of the same kind."""
+    if shape.kind != other.kind:
+        return shape
+    options = zip(shape.options, other.options, strict=True) if len(shape.options) == len(other.options) else ()
+    return replace(
+        shape,
+        limits={**shape.limits, **other.limits},
+        items=with_limits(shape.items, other.items) if shape.items and other.items else shape.items,
+        fields={name: with_limits(part, other.fields.get(name, part)) for name, part in shape.fields.items()},
+        options=tuple(with_limits(one, another) for one, another in options) or shape.options,
+    )
 
 
 def target(reference: Any, root: dict[str, Any]) -> Any:
@@ -150,7 +158,7 @@ class _Reader:
             return Shape(
                 "array",
                 items=items,
-                limits=_limits(definition, kind),
+                limits=limits_in(definition, kind),
                 raw=pa.list_(items.raw) if typed else None,
                 type=pa.list_(items.type) if typed else None,
             )
@@ -160,7 +168,7 @@ class _Reader:
             return Shape(definition["format"], raw=pa.string(), type=_FORMATS[definition["format"]])
         if isinstance(kind, str) and kind in _SCALARS:
             of_kind = _SCALARS[kind]
-            limits = _limits(definition, kind)
+            limits = limits_in(definition, kind)
             return Shape(kind, nullable=kind == "null", limits=limits, raw=of_kind, type=of_kind)
         return ANY
 
@@ -177,16 +185,6 @@ class _Reader:
             raw=pa.struct([pa.field(name, part.raw) for name, part in fields.items()]) if typed else None,
             type=pa.struct([pa.field(name, part.type) for name, part in fields.items()]) if typed else None,
         )
-
-
-def _limits(definition: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The limits of a value. At least one item is no limit: the API itself sees to it."""
-    found = {word: definition[word] for word in LIMITS.get(kind, ()) if word in definition}
-    return {
-        word: limit
-        for word, limit in found.items()
-        if _is_a("number", limit) and not (word == "minItems" and limit <= 1)
-    }
 
 
 def _enum(members: list[Any], kind: Any) -> Shape:

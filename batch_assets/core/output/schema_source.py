@@ -16,8 +16,11 @@ from pydantic import BaseModel
 _MODEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-def load_schema(given: str | dict[str, Any], folder: Path, project: Path) -> dict[str, Any]:
-    """The JSON Schema that `output_schema` stands for.
+def load_schema(
+    given: str | dict[str, Any], folder: Path, project: Path
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The JSON Schema that `output_schema` stands for, and of a model also the one with its bounds, which the API
+    does not take.
 
     Args:
         given: the schema, the name of a file in `folder`, or `module:Model`.
@@ -28,8 +31,8 @@ def load_schema(given: str | dict[str, Any], folder: Path, project: Path) -> dic
         ValueError: it is not to be had; says why and what to do.
     """
     if isinstance(given, dict):
-        return given
-    return _of_model(given, project) if _MODEL.fullmatch(given) else _of_file(given, folder)
+        return given, None
+    return _of_model(given, project) if _MODEL.fullmatch(given) else (_of_file(given, folder), None)
 
 
 def _of_file(name: str, folder: Path) -> dict[str, Any]:
@@ -48,8 +51,10 @@ def _of_file(name: str, folder: Path) -> dict[str, Any]:
     return schema
 
 
-def _of_model(name: str, project: Path) -> dict[str, Any]:
-    """The schema in the form in which the SDK sends models: what the API does not take moves to descriptions."""
+def _of_model(name: str, project: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The schema in the form in which the SDK sends models, what the API does not take being in descriptions, and
+    pydantic's own.
+    """
     module_name, _, attribute = name.partition(":")
     try:
         with _importing_from(project):
@@ -72,7 +77,7 @@ def _of_model(name: str, project: Path) -> dict[str, Any]:
     import anthropic  # takes over a second: only who names a model waits for it
 
     try:
-        return anthropic.transform_schema(model)
+        return anthropic.transform_schema(model), model.model_json_schema()
     except Exception as error:  # pydantic's and the SDK's, for types that JSON does not have
         raise ValueError(f"{name} has no JSON Schema for the API: {error}") from None
 

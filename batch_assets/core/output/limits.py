@@ -1,0 +1,123 @@
+"""What a schema demands of a value besides its type: bounds, lengths, steps and patterns."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Limits = dict[str, Any]
+"""Words of JSON Schema and what they say, such as {"minimum": 1}."""
+
+_BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+_KEEPS: dict[str, Callable[[Any, Any], bool]] = {
+    "minimum": operator.ge,
+    "maximum": operator.le,
+    "exclusiveMinimum": operator.gt,
+    "exclusiveMaximum": operator.lt,
+    "minLength": operator.ge,
+    "maxLength": operator.le,
+    "minItems": operator.ge,
+    "maxItems": operator.le,
+}
+_WORDS = {
+    "integer": (*_BOUNDS, "multipleOf"),
+    "number": (*_BOUNDS, "multipleOf"),
+    "string": ("minLength", "maxLength", "pattern"),
+    "array": ("minItems", "maxItems"),
+}
+
+# From here on floats leave out whole numbers.
+_FLOATS_SKIP = 2**53
+
+
+def limits_in(definition: Limits, kind: str) -> Limits:
+    """The limits that a schema sets to values of a kind; words that are used wrongly set none.
+
+    Neither does a pattern that Python does not read: JSON Schema's are JavaScript's.
+    """
+    found = {word: definition[word] for word in _WORDS.get(kind, ()) if word in definition}
+    return {word: limit for word, limit in found.items() if _is_limit(word, limit)}
+
+
+def broken_limit(limits: Limits, kind: str, value: Any) -> str | None:
+    """Which limit a value breaks, in words; values of other kinds break none."""
+    if kind in ("integer", "number") and type(value) in (int, float):
+        size, unit = value, ""
+    elif kind == "string" and isinstance(value, str):
+        size, unit = len(value), "characters"
+    elif kind == "array" and isinstance(value, list):
+        size, unit = len(value), "items"
+    else:
+        return None
+    for word, limit in limits.items():
+        if word == "pattern":
+            if not _compiled(limit).search(value):
+                return f"which breaks pattern {limit!r}"
+        elif word == "multipleOf":
+            if Fraction(str(value)) % Fraction(str(limit)):
+                return f"which breaks multipleOf {limit}"
+        elif not _KEEPS[word](size, limit):
+            return f"{f'of {size} {unit}, ' if unit else ''}which breaks {word} {limit}"
+    return None
+
+
+def are_seen_at_once(limits: Limits) -> bool:
+    """Whether `surely_kept` can tell."""
+    return "multipleOf" not in limits and ("pattern" not in limits or _is_arrows(limits["pattern"]))
+
+
+def surely_kept(limits: Limits, values: pa.Array) -> bool:
+    """Whether every value keeps the limits, nulls aside; False where that is not certain.
+
+    Args:
+        limits: of the kind of the values.
+        values: numbers, texts or lists.
+    """
+    if pa.types.is_string(values.type):
+        sizes = pc.utf8_length(values)
+    else:
+        sizes = pc.list_value_length(values) if pa.types.is_list(values.type) else values
+    extremes = [extreme for extreme in pc.min_max(sizes).as_py().values() if extreme is not None]
+    if any(isinstance(extreme, float) and abs(extreme) >= _FLOATS_SKIP for extreme in extremes):
+        return False
+    bounds = [(word, limit) for word, limit in limits.items() if word in _KEEPS]
+    if not all(_KEEPS[word](extreme, limit) for word, limit in bounds for extreme in extremes):
+        return False
+    pattern = limits.get("pattern")
+    return pattern is None or pc.all(pc.match_substring_regex(values, pattern)).as_py() is not False
+
+
+def _is_limit(word: str, limit: Any) -> bool:
+    if word == "pattern":
+        return isinstance(limit, str) and _compiled(limit) is not None
+    if type(limit) not in (int, float):
+        return False
+    if word == "multipleOf":
+        return bool(limit > 0)
+    return not (word == "minItems" and limit <= 1)  # the API itself sees to one item
+
+
+@lru_cache(maxsize=256)
+def _compiled(pattern: str) -> Any:
+    """None for a pattern that Python does not read."""
+    try:
+        return re.compile(pattern)
+    except (re.error, RecursionError, OverflowError):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _is_arrows(pattern: str) -> bool:
+    """Whether Arrow, too, reads a pattern."""
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)
+    except pa.ArrowException:
+        return False
+    return True
