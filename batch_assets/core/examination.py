@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -121,14 +122,32 @@ def _count(found: Examination, table: pq.ParquetFile) -> None:
 
 def _compare_keys(found: Examination, table: pq.ParquetFile, index: RequestIndex, key: str) -> None:
     """Row by row: the index holds every row key of the dataset once."""
-    wanted = _values(rows.column(0) for rows in index.slices([key]))
-    present = _values(batch.column(0) for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[key]))
-    for number in range(max(found.rows, found.expected_rows)):
-        one, other = next(wanted, None), next(present, None)
-        if not _same(one, other):
-            found.misplaced.append(f"row {number} should be {one!r} and is {other!r}")
-            if len(found.misplaced) == _EXAMPLES:
+    wanted = (rows.column(0) for rows in index.slices([key]) if len(rows))
+    present = (rows.column(0) for rows in table.iter_batches(_ROWS_AT_ONCE, columns=[key]) if len(rows))
+    number = 0
+    for one, other in _side_by_side(wanted, present):
+        if not one.equals(other):
+            pairs = zip_longest(one.to_pylist(), other.to_pylist())
+            different = [(at, *pair) for at, pair in enumerate(pairs, number) if not _same(*pair)]
+            found.misplaced += [f"row {at} should be {key!r} and is {is_!r}" for at, key, is_ in different]
+            if len(found.misplaced) >= _EXAMPLES:
+                del found.misplaced[_EXAMPLES:]
                 return
+        number += max(len(one), len(other))
+
+
+def _side_by_side(one: Iterator[pa.Array], other: Iterator[pa.Array]) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """Two columns in pieces of the same length; where one is at its end, the rest of the other beside nothing."""
+    nothing = pa.nulls(0)
+    left = right = nothing
+    while True:
+        left = left if len(left) else next(one, nothing)
+        right = right if len(right) else next(other, nothing)
+        if not len(left) and not len(right):
+            return
+        size = min(len(left), len(right)) or max(len(left), len(right))
+        yield left[:size], right[:size]
+        left, right = left[size:], right[size:]
 
 
 def _same(one: object, other: object) -> bool:
@@ -136,11 +155,6 @@ def _same(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
         return math.isnan(other)
     return one == other
-
-
-def _values(columns: Iterator[pa.Array]) -> Iterator[object]:
-    for column in columns:
-        yield from column.to_pylist()
 
 
 def _expected(index: RequestIndex, pipeline: Pipeline) -> pa.Schema:

@@ -185,6 +185,27 @@ def test_a_table_that_lost_a_row_or_has_one_twice(
     assert checked(assets, instance)["every_row_once"].passed
 
 
+def test_a_row_that_is_lost_far_down(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
+) -> None:
+    rows = 5000  # more than are compared at once
+    assets = make_assets()
+    lines = [f"{number},hello {number % 10}" for number in range(rows)]
+    (tmp_path / "greetings.csv").write_text("\n".join(["id,text", *lines]) + "\n")
+    run(assets, instance)
+    whole = pq.read_table(tmp_path / "root" / "greetings" / "results" / "results.parquet")
+    for lost, said in (
+        (4500, "row 4500 should be 4500 and is 4501; row 4501 should be 4501 and is 4502; "),
+        (4999, "row 4999 should be 4999 and is None"),
+        (4096, "row 4096 should be 4096 and is 4097"),
+    ):
+        change(tmp_path, lambda _, lost=lost: pa.concat_tables([whole[:lost], whole[lost + 1 :]]))  # type: ignore[misc]
+        found = checked(assets, instance)["every_row_once"]
+        assert (found.passed, found.metadata["rows"].value) == (False, rows - 1)
+        assert str(found.description).startswith(f"{rows - 1:,} rows of {rows:,} in the dataset; {said}")
+        assert str(found.description).count("should be") == min(5, rows - lost)
+
+
 def test_columns_pending_rows_and_values_that_nobody_expects(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
 ) -> None:
