@@ -113,8 +113,15 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 
 
 @pytest.fixture(scope="module")
-def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
-    """Webserver, daemon and code server over this repository, with an emulator that takes a few seconds."""
+def patient_emulator() -> Iterator[Emulator]:
+    """The emulator of the deployment. Its batches end when a test says so."""
+    with Emulator(latency=3600.0) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def deployment(patient_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Webserver, daemon and code server over this repository."""
     home = tmp_path_factory.mktemp("deployment")
-    with Emulator(latency=4.0) as running, Deployment(REPOSITORY, home, running.url) as deployed:
+    with Deployment(REPOSITORY, home, patient_emulator.url) as deployed:
         yield deployed
