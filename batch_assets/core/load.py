@@ -148,6 +148,12 @@ def _check_params(pipeline: Pipeline) -> None:
         raise pipeline.error("params.output_config", "write its fields out: output_schema adds `format` to them")
     if output_config.get("format"):
         raise pipeline.error("params.output_config.format", "remove it: output_schema sets it")
+    choice = params.get("tool_choice")
+    if isinstance(choice, Mapping) and choice.get("type") in ("any", "tool"):
+        remedy = "leave out output_schema (a tool that `tool_choice` names gives the columns) or tool_choice"
+        raise pipeline.error(
+            "params.tool_choice", f"every answer is then a call of a tool, without text: {remedy}"
+        )
 
 
 def _check_names(pipeline: Pipeline) -> None:

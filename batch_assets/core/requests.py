@@ -15,7 +15,7 @@ from batch_assets.core.asked import AskAgain, RequestsReport
 from batch_assets.core.columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.dataset import Dataset
-from batch_assets.core.datasets.rows import Rows, python_values
+from batch_assets.core.datasets.rows import Rows
 from batch_assets.core.digests import Digests, pack
 from batch_assets.core.errors import BusyError, DatasetError
 from batch_assets.core.header_sets import HeaderSets
@@ -205,7 +205,7 @@ class _Build:
         names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._reads]))
         for rows in self._dataset.rows(names):
             self._lease.check()
-            row_keys = rows.table.column(self._dataset.key).to_pylist()
+            row_keys = rows.values(self._dataset.key)
             keys.watch(row_keys)
             digests, rejects, left_out = self._render(rows, row_keys)
             yield rows.table, digests, rejects, left_out
@@ -224,7 +224,7 @@ class _Build:
         render, limit = self._render_row, self._submission.limits[1] - _LINE_BYTES
         primed, by_row, number = self._headers.primed, self._headers.by_row, 0
         names = self._reads
-        columns = [python_values(rows.table.column(name)) for name in names]
+        columns = [rows.values(name) for name in names]
         digests: list[bytes | None] = [None] * len(keys)
         rejects = dict(rows.rejects)
         left_out: set[bytes] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pytest
 from batch_assets.core.datasets.readers import BLOCK_BYTES
 from batch_assets.core.errors import DatasetError
 
-from .support import World, read
+from .support import World, params, read
 
 
 def _write(path: Path, lines: list[str]) -> None:
@@ -43,6 +44,60 @@ def test_a_json_column_has_the_type_of_all_its_values(
     _write(tmp_path / "a.jsonl", lines)
     column = read(tmp_path, "a.jsonl")["v"]
     assert (column.type, column.to_pylist()) == (type_, values)
+
+
+def prompts(world: World) -> list[str]:
+    bodies = [orjson.loads(world.sent_body(batch["id"])) for batch in world.accepted()]
+    return sorted(request["params"]["messages"][0]["content"] for body in bodies for request in body["requests"])
+
+
+def test_a_number_with_a_fraction_changes_no_prompt_of_other_rows(world: World) -> None:
+    """Their column is one of floats from then on, and rows that are answered are not to be asked again."""
+    lines = ['{"id":1,"text":"a","n":5,"m":{"x":[1]}}', '{"id":2,"text":"b","n":-7.0,"m":{"x":[2.0]}}']
+    path = world.folder / "rows.jsonl"
+    content = "{{ text }} {{ n }} {{ m.x[0] }}"
+    _write(path, lines)
+    pipeline = world.pipeline("rows.jsonl", params=params(content))
+    assert world.run(pipeline)["n"].tolist() == [5.0, -7.0]
+    _write(path, [*lines, '{"id":3,"text":"c","n":2.5,"m":{"x":[0.5]}}'])
+    pipeline = world.pipeline("rows.jsonl", params=params(content))
+    report = world.build(pipeline)
+    assert (report.reused, report.written) == (2, 1)
+    frame = world.run(pipeline)
+    assert frame["n"].tolist() == [5.0, -7.0, 2.5]
+    assert prompts(world) == ["a 5 1", "b -7 2", "c 2.5 0.5"]
+
+
+def test_nan_in_a_json_line_is_null(tmp_path: Path) -> None:
+    _write(tmp_path / "a.jsonl", ['{"v":NaN,"w":"ü"}', '{"v":-Infinity,"w":"x"}', '{"v":1.5,"w":"y"}'])
+    table = read(tmp_path, "a.jsonl")
+    assert (table["v"].to_pylist(), table["w"].to_pylist()) == ([None, None, 1.5], ["ü", "x", "y"])
+
+
+def test_uuids_are_text(world: World) -> None:
+    ids = [uuid.UUID(int=number) for number in range(3)]
+    keys = pa.array([one.bytes for one in ids], pa.binary(16)).cast(pa.uuid())
+    table = pa.table(
+        {
+            "id": keys,
+            "all": pa.ListArray.from_arrays(range(4), keys),
+            "json": pa.array(["1", "{}", None]).cast(pa.json_(pa.string())),
+            "text": ["a", "b", "c"],
+        }
+    )
+    pq.write_table(table, world.folder / "rows.parquet")
+    frame = world.run(world.pipeline("rows.parquet", params=params("{{ id }} {{ all[0] }} {{ json }}")))
+    assert frame["id"].tolist() == [str(one) for one in ids]
+    assert [list(some) for some in frame["all"]] == [[str(one)] for one in ids]
+    assert prompts(world) == [f"{one} {one} {json}" for one, json in zip(ids, ("1", "{}", ""), strict=True)]
+
+
+def test_a_time_that_python_does_not_hold_rejects_its_row(world: World) -> None:
+    moments = pa.array([0, 253_402_300_800], pa.timestamp("s"))
+    pq.write_table(pa.table({"id": [1, 2], "text": ["a", "b"], "at": moments}), world.folder / "rows.parquet")
+    frame = world.run(world.pipeline("rows.parquet", params=params("{{ text }} {{ at }}")))
+    assert frame["result_type"].tolist() == ["succeeded", "rejected"]
+    assert frame["error_message"][1].startswith("column 'at' holds a value that Python does not: ")
 
 
 def test_one_late_text_makes_a_json_column_text(tmp_path: Path) -> None:

@@ -29,6 +29,10 @@ def content(value: Any, **more: Any) -> dict[str, Any]:
     return params(messages=[{"role": "user", "content": value, **more}])
 
 
+def picture(url: str) -> dict[str, Any]:
+    return content([{"type": "image", "source": {"type": "url", "url": url}}, BLOCK])
+
+
 @pytest.mark.parametrize(
     ("asked", "value", "said"),
     [
@@ -47,6 +51,12 @@ def content(value: Any, **more: Any) -> dict[str, Any]:
         (params(messages=["{{ v }}"]), [{"role": "usr", "content": "a"}], "params.messages[0][0].role: there is"),
         (params(thinking="{{ v }}"), None, "params.thinking: null where an object is wanted"),
         (params(stop_sequences="{{ v }}"), "a", "params.stop_sequences: 'a' where a list is wanted"),
+        (params(metadata={"user_id": "{{ v }}"}), {"a": 1}, "params.metadata.user_id: an object where text"),
+        (picture("{{ v }}"), None, "params.messages[0].content[0].source.url: null where text is wanted"),
+        (picture("{{ v }}"), b"a", "params.messages[0].content[0].source.url: bytes are not text: use | base64"),
+        (content("Read: {{ v }}"), b"a", f"{CONTENT}: bytes are not text: use | base64, or .decode()"),
+        (content("Read: {{ v | upper }} {{ v }}"), b"a", f"{CONTENT}: bytes are not text: use | base64"),
+        (content("Read: {{ v | base64 }}"), None, f"{CONTENT}: the value is null, which has no Base64 form"),
         (params(output_config={"effort": "{{ v }}"}), "lowish", "params.output_config.effort: there is no 'lo"),
     ],
 )  # fmt: skip
@@ -58,6 +68,18 @@ def test_another_kind_of_value_rejects_the_row(
     assert caught.value.message.startswith(said)
     assert caught.value.reason == "template_error"
     assert "leave the field out" not in caught.value.message
+
+
+@pytest.mark.parametrize(("value", "sent"), [(5, "5"), (True, "True"), ("a", "a"), (None, None), ("", "")])
+def test_numbers_become_text_where_text_is_wanted(tmp_path: Path, value: Any, sent: Any) -> None:
+    asked = params("a", metadata={"user_id": "{{ v }}"})
+    assert rendered(tmp_path, asked, value)["metadata"] == {"user_id": sent}
+
+
+def test_bytes_that_hold_text(tmp_path: Path) -> None:
+    assert rendered(tmp_path, content("Read: {{ v.decode() }}"), "hällo".encode())["messages"][0]["content"] == (
+        "Read: hällo"
+    )
 
 
 @pytest.mark.parametrize(

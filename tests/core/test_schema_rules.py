@@ -154,6 +154,20 @@ MODELS = """
         tens: Annotated[int, Field(multiple_of=10, description="In tens.")]
         lines: Annotated[list[Line], Field(min_length=2, max_length=3)]
 
+    class Described(BaseModel):
+        line: Line = Field(description="the LINE")
+        lines: list[Annotated[Line, Field(description="one of them")]]
+        plain: Line
+
+    class Counts(BaseModel):
+        counts: dict[str, int]
+
+    class Deep(BaseModel):
+        parts: list[Counts | None]
+
+    class Anything(BaseModel):
+        it: list[dict]
+
     class Tree(BaseModel):
         inner: list["Tree"]
 
@@ -189,6 +203,17 @@ def test_a_pydantic_model_is_sent_as_the_sdk_sends_it(world: World, models: str)
     }
     frame = world.run(pipeline)
     assert frame["error_type"].isna().all()
+
+
+def test_descriptions_of_nested_models_are_sent(world: World, models: str) -> None:
+    pipeline = world.pipeline(texts(1), output_schema=f"{models}:Described")
+    assert pipeline.sent_schema is not None
+    found = pipeline.sent_schema["properties"]
+    assert (found["line"]["description"], found["line"]["type"]) == ("the LINE", "object")
+    assert found["lines"]["items"]["description"] == "one of them"
+    assert found["plain"] == {"$ref": "#/$defs/Line"}
+    (frame,) = world.run(pipeline).to_dict("records")
+    assert set(frame["line"]) == {"item", "amount"}
 
 
 def test_answers_are_held_to_the_bounds_of_a_pydantic_model(world: World, models: str) -> None:
@@ -240,11 +265,20 @@ def test_answers_are_held_to_the_bounds_of_a_pydantic_model(world: World, models
         ("no_such_module:Review", "there is no module 'no_such_module': install the project that holds it"),
         (
             "{models}:Revue",
-            "'Revue' of {models} is no pydantic model; models there: Bounded, Line, Odd, Review, Tree",
+            "'Revue' of {models} is no pydantic model; models there: Anything, Bounded, Counts, Deep, ",
         ),
         ("{models}:Mood", "'Mood' of {models} is no pydantic model"),
         ("{models}:Tree", "{models}:Tree: .*refers to itself, and the API takes no recursion"),
         ("{models}:Odd", "{models}:Odd has no JSON Schema for the API: "),
+        (
+            "{models}:Counts",
+            r"output_schema: {models}:Counts: properties\.counts: the API takes no object of any names",
+        ),
+        ("{models}:Deep", r"{models}:Deep: \$defs\.Counts\.properties\.counts: the API takes no object of any"),
+        (
+            "{models}:Anything",
+            r"{models}:Anything: properties\.it\.items: the API takes no object of any names, as a",
+        ),
         ("broken:Review", "importing broken failed: ZeroDivisionError: division by zero"),
         ("lacking:Review", "importing lacking failed: No module named 'no_such_dependency'"),
     ],

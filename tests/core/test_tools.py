@@ -124,10 +124,15 @@ def test_which_columns_tools_bring(world: World, more: dict[str, Any], columns: 
     assert column_names(world.pipeline(texts(1), params=asked(**more))) == columns
 
 
-def test_a_schema_of_ones_own_comes_before_a_forced_tool(world: World) -> None:
+def test_a_schema_of_ones_own_beside_tools(world: World) -> None:
     schema = schema_of(n={"type": "integer"})
-    more = asked(tools=[TOOL], tool_choice=FORCED)
+    more = asked(tools=[TOOL], tool_choice={"type": "auto"})
     assert column_names(world.pipeline(texts(1), params=more, output_schema=schema)) == ["n", "tool_calls"]
+    for choice in (FORCED, {"type": "any"}):
+        with pytest.raises(
+            ConfigError, match=r"params\.tool_choice: every answer is then a call of a tool, without"
+        ):
+            world.pipeline(texts(1), params=asked(tools=[TOOL], tool_choice=choice), output_schema=schema)
 
 
 def test_a_strict_tool_keeps_to_what_the_api_takes(world: World) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import pyarrow as pa
@@ -183,7 +184,7 @@ def _filtered(rows: Rows, mask: pa.Array) -> Rows:
     """The rows where the mask is true."""
     places = {old: new for new, old in enumerate(pa.compute.indices_nonzero(mask).to_pylist())}
     rejects = {places[old]: why for old, why in rows.rejects.items() if old in places}
-    return Rows(rows.table.filter(mask), rejects)
+    return replace(rows, table=rows.table.filter(mask), rejects=rejects)
 
 
 def parse_type(name: str) -> pa.DataType:

@@ -24,6 +24,7 @@ from batch_assets.core.datasets.rows import (
     no_twins,
     plain_type,
     valid_text,
+    whole_number,
 )
 from batch_assets.core.errors import DatasetError
 
@@ -152,19 +153,25 @@ class JsonLinesReader:
             try:
                 entry = _exact(orjson.loads(line), line)
             except orjson.JSONDecodeError as error:
-                entry = self._second_look(line, number + offset, error)
-                broken[len(objects)] = invalid_text("the line holds text that is not valid Unicode")
+                entry, is_broken = self._second_look(line, number + offset, error)
+                if is_broken:
+                    broken[len(objects)] = invalid_text("the line holds text that is not valid Unicode")
             if not isinstance(entry, dict):
                 self._fail(number + offset, "not a JSON object; one object a line is expected")
             objects.append(entry)
         return objects, broken
 
-    def _second_look(self, line: bytes, number: int, error: Exception) -> Any:
-        """Lone surrogates and broken UTF-8 are what json takes and orjson does not; they become U+FFFD."""
+    def _second_look(self, line: bytes, number: int, error: Exception) -> tuple[Any, bool]:
+        """What json takes and orjson does not: NaN and infinities become null, lone surrogates and broken UTF-8
+        become U+FFFD. The second value says whether there was any of the latter.
+        """
+        text = line.decode(errors="replace")
         try:
-            return _without_surrogates(json.loads(line.decode(errors="replace"), parse_constant=lambda _: None))
+            entry = json.loads(text, parse_constant=lambda _: None)
         except ValueError:
             self._fail(number, f"not valid JSON: {error}")
+        mended = _without_surrogates(entry)
+        return mended, mended != entry or text.encode() != line
 
     def _fail(self, number: int, problem: str) -> Any:
         raise DatasetError(f"{self._name}, line {number}: {problem}")
@@ -176,11 +183,11 @@ class JsonLinesReader:
                 values = [entry.get(field.name) for entry in objects]
                 own = self.schema.field(field.name) if field.name in self.schema.names else field
                 if pa.types.is_string(own.type):
-                    values = [json_text(value) for value in values]
+                    values = [json_text(whole_number(value)) for value in values]
                 arrays.append(pa.array(values, own.type))
                 fields.append(pa.field(field.name, own.type))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-            yield Rows(conform(batch, target, self._name), broken)
+            yield Rows(conform(batch, target, self._name), broken, has_json_numbers=True)
 
 
 def _exact(entry: Any, line: bytes) -> Any:

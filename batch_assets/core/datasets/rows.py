@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pyarrow as pa
@@ -13,6 +14,8 @@ import pyarrow as pa
 from batch_assets.core.errors import DatasetError
 
 ROWS_AT_ONCE = 4096
+# From here on floats leave out whole numbers.
+_FLOATS_SKIP = 2**53
 
 
 @dataclass
@@ -24,10 +27,34 @@ class Rows:
         rejects: row position in `table` -> (reason, message) of rows that cannot become a request whatever the
             template: text that is not valid Unicode, which stands in the table with U+FFFD in place of what is
             broken, or content that is too large to be read, which is null there.
+        has_json_numbers: the numbers are JSON's, where 1 and 1.0 are the same.
     """
 
     table: pa.RecordBatch
     rejects: dict[int, tuple[str, str]] = field(default_factory=dict)
+    has_json_numbers: bool = False
+
+    def values(self, name: str) -> list[Any]:
+        """A column as templates see it: a map is an object, like a struct.
+
+        Rows whose value is more than Python holds, such as a time in the year 12026, become rejects.
+        """
+        column = self.table.column(name)
+        try:
+            values = _python_values(column)
+        except (OverflowError, ValueError):
+            values = [self._value(name, column, position) for position in range(len(column))]
+        if self.has_json_numbers and _holds(column.type, pa.types.is_floating):
+            return [whole_number(value) for value in values]
+        return values
+
+    def _value(self, name: str, column: pa.Array, position: int) -> Any:
+        try:
+            return _python_values(column.slice(position, 1))[0]
+        except (OverflowError, ValueError) as error:
+            problem = f"column {name!r} holds a value that Python does not: {error}; cast the column to text"
+            self.rejects.setdefault(position, ("template_error", problem))
+            return None
 
 
 def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBatch:
@@ -50,14 +77,32 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     if pa.types.is_string(type_) and pa.types.is_nested(column.type):
         return pa.array([json_text(value) for value in column.to_pylist()], type_)
-    if has_list_view(column.type):  # pyarrow 26 makes broken lists of them
-        return pa.array(column.to_pylist(), type_)
-    return column.cast(type_)
+    return by_value(column, type_) if goes_by_value(column.type) else column.cast(type_)
 
 
-def has_list_view(type_: pa.DataType) -> bool:
-    """Whether a type, or one nested in it, is a list view, which `cast` does not read rightly."""
-    return _holds(type_, lambda inner: pa.types.is_list_view(inner) or pa.types.is_large_list_view(inner))
+def goes_by_value(type_: pa.DataType) -> bool:
+    """Whether `cast` does not read a type rightly, or one nested in it: list views, extensions such as UUIDs."""
+    return _holds(
+        type_,
+        lambda inner: pa.types.is_list_view(inner) or pa.types.is_large_list_view(inner) or _is_extension(inner),
+    )
+
+
+def by_value(column: pa.Array | pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
+    """A column in another type, value by value."""
+    return pa.array([_without_uuids(value) for value in column.to_pylist()], type_)
+
+
+def _without_uuids(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, list):
+        return [_without_uuids(item) for item in value]
+    return {key: _without_uuids(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _is_extension(type_: pa.DataType) -> bool:
+    return isinstance(type_, pa.BaseExtensionType)
 
 
 def _holds(type_: pa.DataType, is_it: Callable[[pa.DataType], bool]) -> bool:
@@ -71,8 +116,7 @@ def is_storable(type_: pa.DataType) -> bool:
     return not _holds(type_, lambda inner: pa.types.is_struct(inner) and inner.num_fields == 0)
 
 
-def python_values(column: pa.Array) -> list[Any]:
-    """A column as templates see it: a map is an object, like a struct."""
+def _python_values(column: pa.Array) -> list[Any]:
     if _holds(column.type, pa.types.is_map):
         values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
     else:
@@ -80,8 +124,21 @@ def python_values(column: pa.Array) -> list[Any]:
     return values
 
 
+def whole_number(value: Any) -> Any:
+    """A value of JSON with its whole numbers as such: 1.0 is 1, wherever it stands."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < _FLOATS_SKIP else value
+    if isinstance(value, list):
+        return [whole_number(item) for item in value]
+    return {key: whole_number(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def plain_type(type_: pa.DataType) -> pa.DataType:
-    """The type to read a column as: views, which few of Arrow's functions take, become what they view."""
+    """The type to read a column as: views, which few of Arrow's functions take, become what they view, UUIDs text,
+    and other types that Arrow does not have itself what they are stored as.
+    """
+    if _is_extension(type_):
+        return pa.string() if type_.extension_name == "arrow.uuid" else plain_type(type_.storage_type)
     if pa.types.is_string_view(type_):
         return pa.string()
     if pa.types.is_binary_view(type_):

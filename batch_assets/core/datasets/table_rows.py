@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.rows import Rows, conform, has_list_view, plain_type, valid_text
+from batch_assets.core.datasets.rows import Rows, by_value, conform, goes_by_value, plain_type, valid_text
 from batch_assets.core.errors import DatasetError
 
 _ROWS_AT_ONCE = 4096
@@ -83,8 +83,8 @@ def _no_objects(schema: Mapping[str, Any], place: str) -> None:
 
 def _as_read(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     try:
-        if has_list_view(column.type):
-            column = pa.chunked_array([pa.array(column.to_pylist(), plain_type(column.type))])
+        if goes_by_value(column.type):
+            column = pa.chunked_array([by_value(column, plain_type(column.type))])
         # In two steps: Arrow takes nothing out of a dictionary of views, and categories of polars are such.
         return column.cast(plain_type(column.type)).cast(_read_as(column.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

@@ -33,6 +33,8 @@ _WORDS = {
     "array": ("minItems", "maxItems"),
 }
 
+_CLASSES = {"\\w": r"\p{L}\p{M}\p{Nd}_", "\\d": r"\p{Nd}", "\\s": r"\s\p{Z}"}
+_OTHERS = {"\\W", "\\D", "\\S"}
 # From here on floats leave out whole numbers.
 _FLOATS_SKIP = 2**53
 
@@ -40,7 +42,8 @@ _FLOATS_SKIP = 2**53
 def limits_in(definition: Limits, kind: str) -> Limits:
     """The limits that a schema sets to values of a kind; words that are used wrongly set none.
 
-    Neither does a pattern that Python does not read: JSON Schema's are JavaScript's.
+    Neither does a pattern that RE2 does not read, such as one that looks around or refers back: other engines can
+    take for ever over a short text. The API does not take these either.
     """
     found = {word: definition[word] for word in _WORDS.get(kind, ()) if word in definition}
     return {word: limit for word, limit in found.items() if _is_limit(word, limit)}
@@ -58,7 +61,7 @@ def broken_limit(limits: Limits, kind: str, value: Any) -> str | None:
         return None
     for word, limit in limits.items():
         if word == "pattern":
-            if not _compiled(limit).search(value):
+            if not pc.match_substring_regex(pa.scalar(value), _for_arrow(limit)).as_py():
                 return f"which breaks pattern {limit!r}"
         elif word == "multipleOf":
             if Fraction(str(value)) % Fraction(str(limit)):
@@ -70,7 +73,7 @@ def broken_limit(limits: Limits, kind: str, value: Any) -> str | None:
 
 def are_seen_at_once(limits: Limits) -> bool:
     """Whether `surely_kept` can tell."""
-    return "multipleOf" not in limits and ("pattern" not in limits or _is_arrows(limits["pattern"]))
+    return "multipleOf" not in limits
 
 
 def surely_kept(limits: Limits, values: pa.Array) -> bool:
@@ -91,33 +94,38 @@ def surely_kept(limits: Limits, values: pa.Array) -> bool:
     if not all(_KEEPS[word](extreme, limit) for word, limit in bounds for extreme in extremes):
         return False
     pattern = limits.get("pattern")
-    return pattern is None or pc.all(pc.match_substring_regex(values, pattern)).as_py() is not False
+    return pattern is None or pc.all(pc.match_substring_regex(values, _for_arrow(pattern))).as_py() is not False
 
 
 def _is_limit(word: str, limit: Any) -> bool:
     if word == "pattern":
-        return isinstance(limit, str) and _compiled(limit) is not None
+        return isinstance(limit, str) and _for_arrow(limit) is not None
     if type(limit) not in (int, float):
         return False
-    if word == "multipleOf":
-        return bool(limit > 0)
-    return not (word == "minItems" and limit <= 1)  # the API itself sees to one item
+    return word != "multipleOf" or bool(limit > 0)
 
 
 @lru_cache(maxsize=256)
-def _compiled(pattern: str) -> Any:
-    """None for a pattern that Python does not read."""
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError):
-        return None
+def _for_arrow(pattern: str) -> str | None:
+    """A pattern as Arrow's RE2 reads it, None when it does not.
 
-
-@lru_cache(maxsize=256)
-def _is_arrows(pattern: str) -> bool:
-    """Whether Arrow, too, reads a pattern."""
+    Its own `\\w`, `\\d` and `\\s` know ASCII only, pydantic's know all letters, digits and spaces.
+    """
+    parts: list[str] = []
+    in_class = at_start = False  # of [...], where a ] right behind [ or [^ is one of its characters
+    for part in re.findall(r"\\.|.", pattern, re.DOTALL):
+        opens = part == "[" and not in_class
+        if part == "]" and not at_start:
+            in_class = False
+        at_start = opens or (at_start and part == "^")
+        in_class |= opens
+        if part in _CLASSES:
+            part = _CLASSES[part] if in_class else f"[{_CLASSES[part]}]"
+        elif part in _OTHERS and not in_class:
+            part = f"[^{_CLASSES[part.lower()]}]"
+        parts.append(part)
     try:
-        pc.match_substring_regex(pa.array([""]), pattern)
+        pc.match_substring_regex(pa.scalar(""), "".join(parts))
     except pa.ArrowException:
-        return False
-    return True
+        return None
+    return "".join(parts)

@@ -228,8 +228,9 @@ def _union(options: list[Shape]) -> Shape:
         return replace(others[0], nullable=nullable)
     if all(option.kind == "enum" and option.raw == pa.string() for option in others):
         return _texts(tuple(value for option in others for value in option.values), nullable)
-    if all(option.kind in ("integer", "number") and not option.limits for option in others):
-        return Shape("number", nullable=nullable, raw=pa.float64(), type=pa.float64())
+    limits = others[0].limits
+    if all(option.kind in ("integer", "number") and option.limits == limits for option in others):
+        return Shape("number", nullable=nullable, limits=limits, raw=pa.float64(), type=pa.float64())
     return Shape("union", nullable=nullable, options=tuple(others))
 
 

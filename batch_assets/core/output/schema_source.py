@@ -13,6 +13,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from batch_assets.core.output.output_shapes import target
+from batch_assets.core.output.schema_rules import SchemaError
+
 _MODEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
@@ -77,9 +80,42 @@ def _of_model(name: str, project: Path) -> tuple[dict[str, Any], dict[str, Any]]
     import anthropic  # takes over a second: only who names a model waits for it
 
     try:
-        return anthropic.transform_schema(model), model.model_json_schema()
+        schema = model.model_json_schema()
+        return anthropic.transform_schema(_for_the_sdk(schema, schema, "")), schema
+    except SchemaError:
+        raise
     except Exception as error:  # pydantic's and the SDK's, for types that JSON does not have
         raise ValueError(f"{name} has no JSON Schema for the API: {error}") from None
+
+
+def _for_the_sdk(part: Any, root: dict[str, Any], path: str) -> Any:
+    """A model's schema without what the SDK drops in silence: descriptions beside references are written into what
+    these point at.
+
+    Errors:
+        SchemaError: objects with any names, of which the SDK makes objects that are always empty.
+    """
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part and "description" in part and isinstance(inner := target(part["$ref"], root), dict):
+        part = {**inner, **{word: value for word, value in part.items() if word != "$ref"}}
+    more = part.get("additionalProperties")
+    if "patternProperties" in part or isinstance(more, dict) or (more is True and "properties" not in part):
+        raise SchemaError(
+            f"{path or 'the model'}: the API takes no object of any names, as a dict is: write a list of models "
+            "with a name and a value"
+        )
+    made = dict(part)
+    for word in ("properties", "$defs"):
+        if isinstance(part.get(word), dict):
+            inside = {"properties": f"{path}.{word}" if path else word, "$defs": word}[word]
+            made[word] = {name: _for_the_sdk(one, root, f"{inside}.{name}") for name, one in part[word].items()}
+    for word in ("anyOf", "oneOf", "allOf"):
+        if isinstance(part.get(word), list):
+            made[word] = [_for_the_sdk(one, root, path) for one in part[word]]
+    if "items" in part:
+        made["items"] = _for_the_sdk(part["items"], root, f"{path}.items" if path else "items")
+    return made
 
 
 def _is_model(value: Any) -> bool:

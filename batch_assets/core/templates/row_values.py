@@ -1,7 +1,7 @@
 """What rows give where the API wants no text: held against the SDK's types when a request is made.
 
 What is written out in the params is checked when the pipeline is loaded. A value that only a row gives is checked
-here, at places that take numbers, words of a list, or blocks; a text where text is wanted costs nothing.
+here. Where text is wanted a number becomes text, as in prompts, and a text costs next to nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import orjson
 
 from batch_assets.core.templates.params_check import Check, has_parts, members
 from batch_assets.core.templates.sdk_types import request_type
-from batch_assets.core.templates.values import RowRejectedError, dump
+from batch_assets.core.templates.values import TEXT_KEYS, RowRejectedError, as_text, dump
 
 RowCheck = Callable[[Any, str], Any]
 """(value, field) -> what is sent of it; raises RowRejectedError"""
@@ -35,10 +35,25 @@ def row_checks(
     checks = {}
     for field, types in found.of_rows.items():
         kinds = [kind for type_ in types for kind in members(type_)]
-        # Where plain text is all that is wanted the API's own check is enough.
-        if not any(kind in (object, Any) for kind in kinds) and (str not in kinds or any(map(has_parts, kinds))):
+        if any(kind in (object, Any) for kind in kinds):
+            continue
+        if str not in kinds or any(map(has_parts, kinds)):
             checks[field] = _check(types, str in kinds, allow_unknown)
+        elif field.rpartition(".")[2] not in TEXT_KEYS:  # what stands there is text already
+            checks[field] = _text_check(type(None) in kinds)
     return checks
+
+
+def _text_check(takes_null: bool) -> RowCheck:
+    def check(value: Any, field: str) -> Any:
+        if type(value) is str or (value is None and takes_null):
+            return value
+        if value is None or isinstance(value, list | tuple | dict):
+            found = "null" if value is None else "an object" if isinstance(value, dict) else "a list"
+            raise RowRejectedError("template_error", f"{field}: {found} where text is wanted")
+        return as_text(value, field)
+
+    return check
 
 
 def _check(types: list[Any], takes_text: bool, allow_unknown: bool) -> RowCheck:

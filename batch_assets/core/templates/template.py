@@ -281,6 +281,8 @@ def _plain(parts: list[tuple[bool, str]], field: str, check: _Check) -> Callable
             value = row[column]
             if type(value) is str:
                 pieces[position] = value
+            elif type(value) is bytes:
+                return dump(as_text(value, field), field)
             elif value is not None:
                 pieces[position] = str(value)
         return dump(check("".join(pieces), field), field)

@@ -40,8 +40,6 @@ def as_text(value: Any, field: str) -> Any:
         if not value:
             raise RowRejectedError("empty_prompt", f"{field}: there is nothing in it")
         return checked(value, field)
-    if isinstance(value, bytes):
-        raise RowRejectedError("template_error", f"{field}: bytes are not text: use | base64")
     try:
         return str(printed(value))
     except TypeError as error:
@@ -66,6 +64,8 @@ def printed(value: Any) -> Any:
         return ""
     if isinstance(value, str | int | float | jinja2.Undefined):
         return value
+    if isinstance(value, bytes):
+        raise TypeError("bytes are not text: use | base64, or .decode() where they hold text")
     if callable(value):
         raise TypeError("a function of the template language is no value, and no column has that name")
     if isinstance(value, Iterator):
@@ -89,5 +89,7 @@ def _json_form(value: Any) -> str:
     return str(printed(value))
 
 
-def to_base64(value: bytes | str) -> str:
+def to_base64(value: bytes | str | None) -> str:
+    if value is None:
+        raise TypeError("the value is null, which has no Base64 form")
     return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
