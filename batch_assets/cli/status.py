@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -135,10 +136,13 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
             return said
         newer = text.number(still, "open batch", "open batches")
         return f"{said}. Newer answers of {newer} come with the sensor or a later run"
-    again = f"the sensor, or: batch-assets run {submission.pipeline}"
+    run = f"batch-assets run {submission.pipeline}"
+    if submission.partition:
+        run += f" --partition {shlex.quote(submission.partition)}"
+    again = f"the sensor, or: {run}"
     states = Counter(file.state for file in files)
     if submission.began_at is None and states["ready"]:
-        return f"somebody to materialize {submission.pipeline}/batches, or: batch-assets run {submission.pipeline}"
+        return f"somebody to materialize {submission.pipeline}/batches, or: {run}"
     work, in_states = work_for(tx, submission), {batch.state for batch in mine}
     # While no batch has ended, a run could only write a table of rows that wait.
     if work is not None and (work.send or "ended" in in_states or "open" not in in_states):

@@ -19,7 +19,6 @@ from batch_assets.core.wire import BatchObject
 
 # Every batch id of the API begins with it.
 _BATCH_ID = "msgbatch_"
-_REASON = "canceled by a person"
 
 
 class UnknownTargetError(BatchAssetsError):
@@ -126,7 +125,7 @@ def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> Cancel
         for submission in chosen:
             now = submissions.by_id(tx, submission.id)
             if now.final_at is None and not now.is_canceled:
-                submissions.cancel(tx, submission.id, _REASON)
+                submissions.cancel(tx, submission.id, batches.CANCELED_BY_A_PERSON)
                 report.submissions.append(submission.id)
     for submission in chosen:
         _finish(root, submission, report)
@@ -144,10 +143,32 @@ def finish_canceling(root: Root, submission: Submission) -> dict[str, str]:
     return report.in_doubt | {f"cancel of {submission.id}": problem for problem in report.problems}
 
 
+def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
+    """Cancels batches of canceled submissions that this one has replaced: those that the cancel did not reach, and
+    that nobody waits on now.
+
+    Returns:
+        As `finish_canceling`.
+    """
+    with root.ledger.read() as tx:
+        open_batches = batches.in_state(tx, "open", pipeline=submission.pipeline)
+        found = [batch for batch in open_batches if _is_in_progress(batch) and not batch.provisional]
+        canceled = submissions.canceled_before(tx, submission) if found else set()
+        wanted = {file.id for file in submissions.waited_on(tx, submission.id)}
+        wanted |= submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
+    report = CancelReport()
+    _cancel_batches(root, [batch for batch in found if batch.file_id in canceled - wanted], report)
+    return {"cancel of what was replaced": "; ".join(report.problems)} if report.problems else {}
+
+
+def _is_in_progress(batch: Batch) -> bool:
+    return batch.state == "open" and batch.processing_status == "in_progress"
+
+
 def has_batches_to_cancel(tx: Transaction, submission: Submission) -> bool:
     """Whether a batch of a canceled submission runs at the API that was not asked to end."""
     found, _ = _open_batches(tx, submission)
-    return any(batch.state == "open" and batch.processing_status == "in_progress" for batch in found)
+    return any(map(_is_in_progress, found))
 
 
 def _finish(root: Root, submission: Submission, report: CancelReport) -> None:
@@ -156,7 +177,7 @@ def _finish(root: Root, submission: Submission, report: CancelReport) -> None:
         report.shared += [file.id for file in shared if file.state != "submitted"]
         for file in mine:
             if file.state in ("ready", "stopped", "too_large"):
-                files.move(tx, file.id, (file.state,), "canceled", _REASON)
+                files.move(tx, file.id, (file.state,), "canceled", batches.CANCELED_BY_A_PERSON)
                 report.unsent.append(file.id)
             elif file.state in ("sending", "unresolved"):
                 report.in_doubt[file.id] = _doubt(tx, file)
@@ -232,7 +253,7 @@ def _cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> Non
             report.problems.append(f"{batch.id}: {error}")
             continue
         with root.ledger.write() as tx:
-            batches.observe(tx, batch, seen, tx.now + root.settings.first_poll, _REASON)
+            batches.observe(tx, batch, seen, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
         # Another process of ours may have been quicker: canceled it is all the same.
         had_ended = seen.ended and not seen.request_counts["canceled"]
         (report.ended if had_ended else report.canceled).append(batch.id)

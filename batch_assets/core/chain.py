@@ -161,10 +161,19 @@ def work_for(tx: Transaction, submission: Submission, overview: Overview | None 
         overview: of this submission and others, when it is asked of many; read in the same transaction.
     """
     overview = overview or Overview.of(tx, [submission])
-    waited = overview.waited[submission.id]
     if (work := _to_send(tx, submission, overview)) is not None and _is_unattended(tx, submission):
         return work
-    ended = overview.ended_for(submission)
+    if (work := _to_collect(tx, submission, overview)) is not None:
+        return work if not leases.is_held(tx, collecting_name(submission.pipeline)) else None
+    is_watched = (submission.pipeline, submission.partition) in overview.watched
+    if is_watched and _is_unattended(tx, submission):
+        return Work(True, WATCH_SECONDS, "the batch of an upload that got no answer may still turn up")
+    return None
+
+
+def _to_collect(tx: Transaction, submission: Submission, overview: Overview) -> Work | None:
+    """What is left to collect of it, to join, or to make known."""
+    waited, ended = overview.waited[submission.id], overview.ended_for(submission)
     running = sum(file.state in HOLDING for file in waited) - len({batch.file_id for batch in ended})
     pause = PARTIAL_SECONDS if running > 0 else 0.0
     if ended:
@@ -176,10 +185,12 @@ def work_for(tx: Transaction, submission: Submission, overview: Overview | None 
         return Work(False, pause, "answers have come in since the last join")
     if submission.final_at is not None and submission.announced_at is None:
         return Work(False, 0.0, "the complete results are not announced yet")
-    is_watched = (submission.pipeline, submission.partition) in overview.watched
-    if is_watched and _is_unattended(tx, submission):
-        return Work(True, WATCH_SECONDS, "the batch of an upload that got no answer may still turn up")
     return None
+
+
+def collecting_name(pipeline: str) -> str:
+    """The lease that a person's run marks while it brings results back: nobody is sent to do it beside it."""
+    return f"collecting:{pipeline}"
 
 
 def _is_unattended(tx: Transaction, submission: Submission) -> bool:

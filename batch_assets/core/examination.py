@@ -41,7 +41,8 @@ class Examination:
         expected_rows: of the dataset, as the submission's index has them.
         misplaced: row number and what stands there, for the first rows that are not the dataset's.
         columns: names and types that the table lacks or has too many of, in words.
-        on_their_way: request files that will still bring answers.
+        on_their_way: request files that will still bring answers, or whose answers the next join brings.
+        asked_again: failed requests that will be asked again.
     """
 
     rows: int = 0
@@ -53,6 +54,7 @@ class Examination:
     misplaced: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     on_their_way: int = 0
+    asked_again: int = 0
 
     @property
     def failed(self) -> int:
@@ -90,7 +92,10 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         _compare_keys(found, table, index, manifest.key)
     with root.ledger.read() as tx:
         files = submissions.waited_on(tx, place[2])
-    found.on_their_way = sum(file.state in HOLDING for file in files)
+        submission = submissions.by_id(tx, place[2])
+    joined = submission.joined_seq or 0
+    found.on_their_way = sum(file.state in HOLDING or (file.collected_seq or 0) > joined for file in files)
+    found.asked_again = submission.ask_again
     return found
 
 

@@ -27,6 +27,7 @@ from batch_assets.core.response_store import (
     ResponseFiles,
     ResponseReader,
     Standing,
+    Untried,
     digest_array,
     load_standing,
 )
@@ -49,6 +50,7 @@ class Join:
         report: ResultsReport,
         holding: list[RequestFile],
         refreshes: Refreshes,
+        untried: Untried,
         answers: Answers | None,
     ) -> None:
         self._root, self._submission, self._report = root, submission, report
@@ -62,12 +64,12 @@ class Join:
         columns = [*self._carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]
         self.schema = pa.schema(columns, results_metadata(self._manifest))
         files = ResponseFiles(root.storage, submission.pipeline)
-        self._standing: Standing = load_standing(files, refreshes)
+        self._standing: Standing = load_standing(files, refreshes, untried=untried)
         # Of a refresh what counts for it; the table takes what is in force. Both of the same files: what comes in
         # between would be there for one alone.
         self._fresh = self._standing
         if submission.fresh_after is not None:
-            self._fresh = load_standing(files, refreshes, submission.fresh_after)
+            self._fresh = load_standing(files, refreshes, submission.fresh_after, untried)
 
     def _check_names(self) -> None:
         """Columns that a pipeline's own code makes may be others than those that its requests were built with."""

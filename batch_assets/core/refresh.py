@@ -6,21 +6,39 @@ found it in flight: no request is ever in two open batches, so a refresh takes w
 
 from __future__ import annotations
 
-from batch_assets.core.ledger import Transaction, submissions
+from batch_assets.core.ledger import Transaction, batches, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.places import refusal_parts, response_parts
-from batch_assets.core.response_store import Refreshes, ResponseFiles, Standing, load_standing
+from batch_assets.core.response_store import Refreshes, ResponseFiles, Standing, Untried, load_standing
 from batch_assets.core.root import Root
 
 # Two refreshes of a pipeline differ by this many seconds at least, also when the clock was set back.
 _APART = 0.001
 
 
-def standing_of(root: Root, pipeline: str, fresh_after: float | None = None) -> Standing:
-    """How every request of a pipeline stands now. Args: fresh_after: see `load_standing`."""
+def standing_of(root: Root, pipeline: str) -> Standing:
+    """How every request of a pipeline stands now."""
     with root.ledger.read() as tx:
         refreshes = refreshes_of(tx, pipeline)
-    return load_standing(ResponseFiles(root.storage, pipeline), refreshes, fresh_after)
+    return load_standing(ResponseFiles(root.storage, pipeline), refreshes)
+
+
+def standing_for(root: Root, submission: Submission) -> Standing:
+    """How every request stands for a submission: what counts for it."""
+    with root.ledger.read() as tx:
+        refreshes, untried = refreshes_of(tx, submission.pipeline), untried_of(tx, submission)
+    files = ResponseFiles(root.storage, submission.pipeline)
+    return load_standing(files, refreshes, submission.fresh_after, untried)
+
+
+def untried_of(tx: Transaction, submission: Submission) -> Untried:
+    """The response files of batches that were being canceled already when a submission came to wait on them: what
+    it wants of these is asked again by itself. Batches that are canceled while it waits are none of them.
+    """
+    if submission.is_canceled:
+        return {}
+    found = batches.canceled_before(tx, submission.pipeline, submission.created_at)
+    return {response_parts(submission.pipeline, id_)[-1]: submission.max_attempts - 1 for id_ in found}
 
 
 def refreshes_of(tx: Transaction, pipeline: str) -> Refreshes:

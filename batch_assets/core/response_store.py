@@ -44,6 +44,8 @@ RESPONSE_SCHEMA = pa.schema(
 
 # Name of a response file -> `fresh_after` of the newest refresh that it is of. The others are of none.
 Refreshes = dict[str, float]
+# Name of a response file whose canceled requests are asked again -> how many of their attempts count at most.
+Untried = dict[str, int]
 
 # How a request stands.
 SUCCEEDED, FAILED, PASSING, CANCELED = range(4)
@@ -183,7 +185,9 @@ class Standing:
         return self.at(self.position(digests))
 
 
-def load_standing(files: ResponseFiles, refreshes: Refreshes, fresh_after: float | None = None) -> Standing:
+def load_standing(
+    files: ResponseFiles, refreshes: Refreshes, fresh_after: float | None = None, untried: Untried | None = None
+) -> Standing:
     """Reads how every request of a pipeline stands.
 
     A succeeded response stands before any other; of several succeeded, that of the newest refresh, then the
@@ -192,6 +196,7 @@ def load_standing(files: ResponseFiles, refreshes: Refreshes, fresh_after: float
     Args:
         refreshes: see `refreshes_of`.
         fresh_after: of a refresh: only what it and later ones brought counts.
+        untried: see `untried_of`.
     """
     of_files = np.array([refreshes.get(name, 0.0) for name in files.names], np.float64)
     standing = Standing(files, np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
@@ -202,6 +207,12 @@ def load_standing(files: ResponseFiles, refreshes: Refreshes, fresh_after: float
         _merge(standing, number, table, of_files)
         del table
         release_memory()
+    if untried and len(standing.digests):
+        most = np.array([untried.get(name, -1) for name in files.names], np.int32)
+        most = most[np.searchsorted(files.starts, standing.place, side="right") - 1]
+        attempts = np.minimum(standing.state & 0xFFFF, most)
+        canceled = (standing.state >> 16 == CANCELED) & (most >= 0)
+        standing.state = np.where(canceled, (PASSING << 16) | attempts, standing.state)
     return standing
 
 

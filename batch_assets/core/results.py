@@ -17,7 +17,7 @@ from batch_assets.core.memory import release_memory
 from batch_assets.core.output.answers import Answers
 from batch_assets.core.parquet import TableWriter
 from batch_assets.core.places import results_parts
-from batch_assets.core.refresh import refreshes_of
+from batch_assets.core.refresh import refreshes_of, untried_of
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 
@@ -41,6 +41,7 @@ def write_results(
             submission = submissions.newest(tx, pipeline, partition)
             holding = submissions.holding(tx, pipeline)
             refreshes = refreshes_of(tx, pipeline)
+            untried = untried_of(tx, submission) if submission is not None else {}
             seq = tx.last_seq()
         if submission is None:
             return None
@@ -49,7 +50,7 @@ def write_results(
         report = ResultsReport(submission.id, uri, left_out=submission.left_out)
         root.storage.remove_leftovers(*results_parts(pipeline, partition)[:-1])
         with root.storage.scratch_file(target) as scratch:
-            join = Join(root, submission, report, holding, refreshes, answers)
+            join = Join(root, submission, report, holding, refreshes, untried, answers)
             with TableWriter(scratch, join.schema) as writer:
                 for number, table in enumerate(join.tables()):
                     lease.check()

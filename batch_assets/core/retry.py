@@ -19,7 +19,7 @@ from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.places import refused_file, submission_parts
-from batch_assets.core.refresh import standing_of
+from batch_assets.core.refresh import standing_for
 from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
 from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array
 from batch_assets.core.root import Root
@@ -89,7 +89,7 @@ def _failed_lines(
 
     Responses stand in the order of their request file. Headers are JSON, None for those of the submission.
     """
-    standing = standing_of(root, submission.pipeline, submission.fresh_after)
+    standing = standing_for(root, submission)
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
     places: list[NDArray[np.int64]] = []

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from batch_assets.core.api_errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
-from batch_assets.core.cancel import finish_canceling
+from batch_assets.core.cancel import finish_canceling, finish_replaced
 from batch_assets.core.errors import LeaseLostError, MissingFileError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
@@ -92,6 +92,7 @@ def submit_batches(
         return report
     with leases.mark(root.ledger, submissions.sending_name(submission.id)):
         _submit(root, submission, report, unattended, on_file)
+    report.waiting |= finish_replaced(root, submission)
     return report
 
 

@@ -25,7 +25,6 @@ from batch_assets.dagster.partitions import (
     all_partitions,
     one_partition,
     partitions_definition,
-    partitions_of,
 )
 from batch_assets.dagster.pipelines import STAGES, PipelineFile, upstream_key
 from batch_assets.dagster.requests_config import RequestsConfig
@@ -127,7 +126,7 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
         specs[stage] = spec
         before = [spec.key]
 
-    requests = _requests(pipeline, specs["requests"], upstream)
+    requests = _requests(pipeline, specs["requests"], upstream, specs["results"].key)
 
     @dg.multi_asset(**_arguments(pipeline, specs["batches"]), pool=_POOL)
     def batches(context: dg.AssetExecutionContext) -> Iterator[Event]:
@@ -140,13 +139,15 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
     return [requests, batches, results]
 
 
-def _requests(pipeline: Pipeline, spec: dg.AssetSpec, upstream: dg.AssetKey | None) -> dg.AssetsDefinition:
+def _requests(
+    pipeline: Pipeline, spec: dg.AssetSpec, upstream: dg.AssetKey | None, results: dg.AssetKey
+) -> dg.AssetsDefinition:
     if upstream is None:
 
         @dg.multi_asset(**_arguments(pipeline, spec))
         def requests(context: dg.AssetExecutionContext, config: RequestsConfig) -> Iterator[Event]:
             if config.only_says_cost:
-                say_costs(context, pipeline, partitions_of(context), config)
+                say_costs(context, pipeline, results, config)
                 return
             yield from all_partitions(context, lambda key: materialize_requests(context, pipeline, key, config))
 
@@ -159,7 +160,7 @@ def _requests(pipeline: Pipeline, spec: dg.AssetSpec, upstream: dg.AssetKey | No
     ) -> Iterator[Event]:
         partition = one_partition(context)
         if config.only_says_cost:
-            say_costs(context, pipeline, [partition], config, dataset)
+            say_costs(context, pipeline, results, config, dataset)
             return
         yield materialize_requests(context, pipeline, partition, config, dataset)
 

@@ -19,8 +19,9 @@ from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys, markdown
 from batch_assets.dagster.failures import explained
-from batch_assets.dagster.partitions import row_count_key
+from batch_assets.dagster.partitions import partitions_of, row_count_key
 from batch_assets.dagster.requests_config import RequestsConfig
+from batch_assets.dagster.settled_checks import settle_checks
 
 _SHOWN = 5
 
@@ -59,11 +60,16 @@ def materialize_requests(
 def say_costs(
     context: dg.AssetExecutionContext,
     pipeline: Pipeline,
-    partitions: list[str],
+    results: dg.AssetKey,
     config: RequestsConfig,
     table: Any = None,
 ) -> None:
-    """Says in the log, and in an observation of the asset, what a refresh would cost; nothing is sent."""
+    """Says in the log, and in an observation of the asset, what a refresh would cost; nothing is sent.
+
+    Args:
+        results: the key of the pipeline's results, which stay as they are.
+    """
+    partitions = partitions_of(context)
     requests, costs = 0, list[float | None]()
     with explained(), Root.from_env() as root:
         for partition in partitions:
@@ -84,6 +90,7 @@ def say_costs(
                 f"Nothing was sent. To refresh {where}: {estimate.in_words}. Launch the job again with "
                 "`confirm: true` in the config to send it."
             )
+        settle_checks(context, root, pipeline, results)
     if len(partitions) > 1:
         known = [cost for cost in costs if cost is not None]
         cost = about(sum(known)) if known else "cost unknown"

@@ -76,7 +76,9 @@ def _few_invalid(pipeline: Pipeline, found: Examination) -> Verdict:
 def _none_pending(pipeline: Pipeline, found: Examination) -> Verdict:
     pending = found.counts["pending"]
     why = f"{pending:,} rows are pending, and {found.on_their_way} request files will bring answers"
-    return not pending or found.on_their_way > 0, why, {"pending": pending}
+    if found.asked_again:
+        why += f"; {found.asked_again:,} failed requests are asked again"
+    return not pending or found.on_their_way + found.asked_again > 0, why, {"pending": pending}
 
 
 def _columns_match(pipeline: Pipeline, found: Examination) -> Verdict:
@@ -134,7 +136,8 @@ def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with explained():
-            found = list(_results(of.pipeline, results, partitions_of(context)))
+            own = partitions_of(context)
+            found = list(_results(of.pipeline, results, own, _examine(of.pipeline, own)))
         yield from (result for check, result in found if check.name in wanted)
 
     return LastingCheck.like(examine_results)
@@ -143,14 +146,16 @@ def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
 def results_evaluations(
     pipeline: Pipeline, results: dg.AssetKey, own: list[str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """What the checks say of the tables as they are, for another step than their own to log.
+    """What the checks say of the tables as they are, for another step than their own to log; nothing while there
+    are none.
 
     Args:
         results: the asset that they are of.
         own: the partitions of the run.
     """
-    for check, result in _results(pipeline, results, own):
-        yield evaluation(result, blocking=check.blocking)
+    if found := _examine(pipeline, own):
+        for check, result in _results(pipeline, results, own, found):
+            yield evaluation(result, blocking=check.blocking)
 
 
 def _checks_of(pipeline: Pipeline) -> list[_Check]:
@@ -158,9 +163,8 @@ def _checks_of(pipeline: Pipeline) -> list[_Check]:
 
 
 def _results(
-    pipeline: Pipeline, results: dg.AssetKey, own: list[str]
+    pipeline: Pipeline, results: dg.AssetKey, own: list[str], found: dict[str, Examination | BatchAssetsError]
 ) -> Iterator[tuple[_Check, dg.AssetCheckResult]]:
-    found = _examine(pipeline, own)
     for check in _checks_of(pipeline):
         judged = {
             name: (False, str(one), {}) if isinstance(one, BatchAssetsError) else check.judge(pipeline, one)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.chain import CollectedResults, collect_results
+from batch_assets.core.chain import CollectedResults, collect_results, collecting_name
 from batch_assets.core.config import Pipeline
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.poll import try_poll
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
@@ -49,8 +50,10 @@ def materialize_results(
     Errors:
         dg.Failure: of every partition that failed.
     """
-    with explained(), Root.from_env() as root, rounds.closing(root, context.run.tags, when_done=True):
+    with explained(), Root.from_env() as root, ExitStack() as stack:
+        stack.enter_context(rounds.closing(root, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
+            stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))
             _look(context, root)
         found, failure = each_partition(context, lambda key: _table(context, root, pipeline, key))
         done = {partition: table for partition, table in found.items() if table is not None}
@@ -90,10 +93,11 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
                 context.log.info(f"{report.left_out} requests were left out by a limit.")
             if report.held_back:
                 context.log.info("The table stays as it was until the refresh is complete.")
+                settle_checks(context, root, pipeline, context.asset_key)
             _observe(context, partition, metadata)
             return None
         is_old = unattended and not done.collected and _is_announced(root, report)
-        if is_old and settle_checks(context, root, pipeline):
+        if is_old and settle_checks(context, root, pipeline, context.asset_key):
             # Another run did it while this one waited for its turn: what hangs on the table need not run again.
             context.log.info("Nothing is new: these results were materialized before.")
             return None

@@ -1,4 +1,4 @@
-"""The checks of a run that finds its table materialized by another run."""
+"""The checks of a run that does not materialize the table they are of."""
 
 from __future__ import annotations
 
@@ -12,31 +12,30 @@ from batch_assets.dagster.partitions import partitions_of
 from batch_assets.dagster.results_checks import results_evaluations
 
 
-def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline) -> bool:
-    """Logs in this run what the pipeline's checks say; False when there are checks that only Dagster can run.
+def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, results: dg.AssetKey) -> bool:
+    """Logs in this run what the pipeline's checks say of the table, if there is one; False when there are other
+    checks of it, which only Dagster can run.
 
     Dagster plans the checks together with the run, and skips those behind an asset that is not materialized. The
-    newest run counts: "Skipped" would stand where the other run's checks have passed, and what waits for them
+    newest run counts: "Skipped" would stand where an earlier run's checks have passed, and what waits for them
     would wait for ever.
     """
-    planned = _planned(context)
+    planned = _planned(context, results)
     if not planned:
         return True
     with root.ledger.read() as tx:
-        in_time = deadline_result(tx, pipeline.name, context.asset_key)
-    found = [*results_evaluations(pipeline, context.asset_key, partitions_of(context)), evaluation(in_time)]
+        in_time = deadline_result(tx, pipeline.name, results)
+    found = [*results_evaluations(pipeline, results, partitions_of(context)), evaluation(in_time)]
     said = {one.asset_check_key: one for one in found}
-    if not planned <= said.keys():
-        return False
-    for key in sorted(planned):
+    for key in sorted(planned & said.keys()):
         context.log_event(said[key])
-    return True
+    return planned <= said.keys()
 
 
-def _planned(context: dg.AssetExecutionContext) -> set[dg.AssetCheckKey]:
-    """The checks of the step's asset that were planned with its run."""
+def _planned(context: dg.AssetExecutionContext, results: dg.AssetKey) -> set[dg.AssetCheckKey]:
+    """The checks of the results that were planned with the run."""
     events = context.instance.all_logs(
         context.run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
     )
     planned = (event.get_dagster_event().asset_check_planned_data.asset_check_key for event in events)
-    return {key for key in planned if key.asset_key == context.asset_key}
+    return {key for key in planned if key.asset_key == results}

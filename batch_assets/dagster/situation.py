@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from batch_assets.core.ledger import Transaction, batches, standstills, submissions
 from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
@@ -25,13 +23,16 @@ def situation(tx: Transaction, in_force: list[Submission], overview: Overview | 
     lost = [batch for batch in batches.in_state(tx, "unreachable") if batch.pipeline in ours]
     said = [unreachable(batch.id) for batch in lost]
     in_progress: dict[str, RequestFile] = {}
+    left: dict[str, list[Submission]] = {}
     for submission in in_force:
         waited = overview.waited[submission.id]
         if any(file.id in open_batches for file in waited):
             in_progress |= {file.id: file for file in waited}
-        said += _left(tx, submission, Counter(file.state for file in waited))
+        left.setdefault(submission.pipeline, []).append(submission)
         said += _standstill(tx, submission)
         said += _paid_twice(submission, paid_twice.get(submission.id, []))
+    for pipeline, some in left.items():
+        said += _left(tx, pipeline, some, overview)
     if open_batches:
         said.insert(0, _in_progress(list(open_batches.values()), lost, list(in_progress.values()), tx.now))
     return said
@@ -42,9 +43,10 @@ def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFil
 
     Args:
         running, lost: the batches that are open; that are out of reach.
-        files: all that these submissions wait on.
+        files: all that these submissions wait on; batches of submissions that newer ones replaced run beside.
     """
-    total = sum(file.batch_id is not None for file in files)
+    known = {file.id for file in files}
+    total = sum(file.batch_id is not None for file in files) + sum(b.file_id not in known for b in running)
     oldest = now - min((batch.submitted_at for batch in running if batch.submitted_at is not None), default=now)
     said = [f"{len(running)} of {total} batches in progress", f"oldest {_hours(oldest)} h"]
     done, asked = requests_done(files, [*running, *lost])
@@ -54,24 +56,37 @@ def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFil
     return ", ".join([*said, f"next look in {_soon(next_look)}"])
 
 
-def _left(tx: Transaction, submission: Submission, states: Counter[str]) -> list[str]:
-    """Files that are on no way to an answer."""
+def _left(tx: Transaction, pipeline: str, some: list[Submission], overview: Overview) -> list[str]:
+    """Files that are on no way to an answer, of all of a pipeline's partitions together."""
     said = []
-    if states["ready"] and submission.began_at is None:
-        said.append(
-            f"{states['ready']} request files are ready: materialize {submission.pipeline}/batches to send them"
-        )
-    if refused := states["refused"] + states["stopped"]:
-        said.append(f"{refused} request files were refused: see the last run of {submission.pipeline}/batches")
-    if states["sending"] + states["unresolved"]:
-        said.append(f"{states['sending'] + states['unresolved']} request files are being sent or in doubt")
-    if submission.left_out and submission.final_at is None and not submission.is_canceled:
-        how = "with `refresh` and `confirm`" if waits_for_refresh(tx, submission) else "without a limit"
-        said.append(
-            f"{submission.pipeline} is limited: {submission.left_out} requests were left out, materialize "
-            f"{submission.pipeline}/requests {how} to ask them"
-        )
+    for states, what in (
+        (("ready",), f"ready: materialize {pipeline}/batches to send them"),
+        (("refused", "stopped"), f"refused: see the last run of {pipeline}/batches"),
+        (("sending", "unresolved"), "being sent or in doubt"),
+    ):
+        # What a run of `batches` has begun to send goes on by itself.
+        asked = [s for s in some if states != ("ready",) or s.began_at is None]
+        found = [(s.partition, file.id) for s in asked for file in overview.waited[s.id] if file.state in states]
+        if found:
+            number = len({file_id for _, file_id in found})  # partitions share files
+            said.append(f"{number} request files{_of({partition for partition, _ in found})} are {what}")
+    limited = [s for s in some if s.left_out and s.final_at is None and not s.is_canceled]
+    for refreshes, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
+        left = [s for s in limited if waits_for_refresh(tx, s) is refreshes]
+        if left:
+            number = sum(s.left_out for s in left)
+            said.append(
+                f"{pipeline} is limited: {number} requests{_of({s.partition for s in left})} were left out, "
+                f"materialize {pipeline}/requests {how} to ask them"
+            )
     return said
+
+
+def _of(partitions: set[str]) -> str:
+    """Of which partition, or of how many; nothing without partitions."""
+    if partitions == {""}:
+        return ""
+    return f" of {len(partitions)} partitions" if len(partitions) > 1 else f" of {min(partitions)}"
 
 
 def _standstill(tx: Transaction, submission: Submission) -> list[str]:

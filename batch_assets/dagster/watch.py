@@ -13,7 +13,7 @@ import dagster as dg
 
 from batch_assets.core.chain import Work, work_for
 from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError, SettingsError
-from batch_assets.core.ledger import Transaction, rounds
+from batch_assets.core.ledger import Transaction, rounds, submissions
 from batch_assets.core.ledger.overview import Overview, in_motion
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.poll import try_poll
@@ -121,6 +121,8 @@ class _Tick:
         with self._root.ledger.write() as tx:
             if (waits := _waits(tx, submission, work, runs)) is not None:  # another tick was quicker
                 return waits
+            if work_for(tx, submissions.by_id(tx, submission.id)) is None:
+                return f"{submission.pipeline}: it was done meanwhile: {work.reason}"
             number, _, _ = rounds.current(tx, submission.id)
             rounds.close(tx, submission.id, number)
             opened = rounds.open_next(tx, submission.id, work.reason)

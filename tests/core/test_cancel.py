@@ -93,6 +93,52 @@ def test_answers_are_kept_and_the_next_run_asks_for_the_rest(
     assert len(world.asked()) == 8
 
 
+@pytest.mark.parametrize("max_attempts", [1, 3])
+def test_a_run_right_after_a_cancel_asks_for_what_the_cancel_leaves(world: World, max_attempts: int) -> None:
+    """The batches have not ended, so its requests are on their way when it begins."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2}, retry={"max_attempts": max_attempts})
+    answered, canceled = world.send(pipeline).submitted
+    cancel(world.root, canceled)
+    report = world.build(pipeline)
+    assert (report.written, report.in_flight) == (0, 4)
+    assert world.submit(pipeline).submitted == []
+    world.emulator.end_batches(answered)
+    poll(world.root, now=True)
+    assert not collect_results(world.root, pipeline.name).results.final  # type: ignore[union-attr]
+    assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
+    found = work(world, pipeline)
+    assert found is not None and found.reason == "2 failed requests are asked again"
+    world.submit(pipeline, unattended=True)
+    (_, _, again) = world.accepted()
+    world.emulator.end_batches(again["id"])
+    world.finish(pipeline)
+    assert types(world, pipeline) == ["succeeded"] * 4
+    assert list(world.table(pipeline)["attempts"]) == [1, 1, *[min(2, max_attempts)] * 2]
+    assert len(world.asked()) == 6
+
+
+def test_a_batch_that_a_cancel_did_not_reach_is_canceled_after_it_was_replaced(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3), batching={"max_requests": 1})
+    batches = world.send(pipeline).submitted
+    world.emulator.faults([{"match": CANCEL, "action": {"status": 500}}])
+    assert cancel(world.root, pipeline.name).canceled == []
+    pipeline = world.pipeline({**texts(1), "new": "another text"})
+    world.build(pipeline)
+    waiting = world.submit(pipeline).waiting
+    assert batches[1] in waiting["cancel of what was replaced"]
+    assert batches[0] not in waiting["cancel of what was replaced"], "the new one waits on it"
+    world.emulator.reset_faults()
+    world.forget_calls()
+    assert world.submit(pipeline).waiting == {}
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert types(world, pipeline) == ["succeeded"] * 2
+    assert world.submit(pipeline).waiting == {}
+    assert world.calls()["POST /v1/messages/batches/{id}/cancel"] == 2
+
+
 def test_failures_with_attempts_left_are_final_once_canceled(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})

@@ -144,9 +144,9 @@ def test_an_answer_that_comes_in_while_the_table_is_made_waits_for_the_next(
 
     monkeypatch.setattr(Storage, "names", names)
     report = ResultsReport(submission.id, "")
-    tables = list(Join(world.root, submission, report, [], refreshes, None).tables())
+    tables = list(Join(world.root, submission, report, [], refreshes, {}, None).tables())
     assert [table["result_type"].to_pylist() for table in tables] == [["pending"]]
-    tables = list(Join(world.root, submission, report, [], refreshes, None).tables())
+    tables = list(Join(world.root, submission, report, [], refreshes, {}, None).tables())
     assert [table["batch_id"].to_pylist() for table in tables] == [[world.accepted()[1]["id"]]]
 
 

@@ -307,3 +307,47 @@ def test_a_check_of_a_persons_own_has_the_second_run_materialize(
     assert len(second.get_asset_materialization_events()) == 1
     assert {status for status, _ in newest(instance, assets[-1]).values()} == {"SUCCEEDED"}
     assert newest(instance, assets[-1])["own"] == ("SUCCEEDED", second.run_id)
+
+
+def test_a_run_that_leaves_the_table_as_it_is_leaves_the_checks_so_too(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
+) -> None:
+    """Asking for the price of a refresh, and a refresh until it is complete."""
+    assets = make_assets(max_failed=1)
+    everything = [*assets, *build_message_batch_checks(assets)]
+
+    def refresh(**config: bool) -> str:
+        config = {"ops": {"greetings__requests": {"config": {"refresh": True, **config}}}}  # type: ignore[dict-item]
+        result = dg.materialize(everything, instance=instance, run_config=config)
+        assert not [key for key in result.get_asset_materialization_events() if key.asset_key == assets[-1].key]
+        return result.run_id
+
+    said = refresh()
+    assert newest(instance, assets[-1]).keys() == {"results_are_collected_in_time", *ALWAYS}
+    assert {status for status, _ in newest(instance, assets[-1]).values()} <= {"PLANNED", "SUCCEEDED"}
+    assert newest(instance, assets[-1])["failed_rows_are_few"] == ("PLANNED", said), "there is no table yet"
+    run(assets, instance)
+    said = refresh()
+    assert set(newest(instance, assets[-1]).values()) == {("SUCCEEDED", said)}
+    quick.settings(latency=3600.0)
+    begun = refresh(confirm=True)
+    assert set(newest(instance, assets[-1]).values()) == {("SUCCEEDED", begun)}
+
+
+def test_rows_whose_answers_another_partitions_run_has_stored_are_not_left_pending(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    days = dg.StaticPartitionsDefinition(["one", "two"])
+    assets = [
+        asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=days))
+        for asset in make_assets(max_failed=0.5)
+    ]
+    for partition in ("one", "two"):
+        assert run(assets, instance, partition_key=partition).success
+    emulator.end_batches()
+    found = evaluations(run(assets, instance, partition_key="one"))["no_row_is_left_pending"]
+    assert (found.passed, found.description) == (
+        True,
+        "one: 0 rows are pending, and 0 request files will bring answers\n"
+        "two: 4 rows are pending, and 1 request files will bring answers",
+    )

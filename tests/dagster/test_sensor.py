@@ -12,9 +12,12 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import Connection, Engine, event, text
 
 from batch_assets import build_message_batch_sensor
+from batch_assets.cli import main
+from batch_assets.core.chain import collecting_name
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.rounds import ROUND_SECONDS
 from batch_assets.core.poll import poll
@@ -274,6 +277,45 @@ def test_a_run_that_waited_its_turn_does_not_announce_twice(location: Location, 
     assert result.get_asset_materialization_events() == []
     assert location.tick() == ([], "No batch is open.")
     assert len(location.materialize("results").get_asset_materialization_events()) == 1
+
+
+def test_no_run_is_asked_for_beside_a_persons_that_brings_the_results_back(
+    location: Location, emulator: Emulator
+) -> None:
+    location.materialize()
+    emulator.end_batches()
+    with Root.from_env() as root:
+        assert poll(root, now=True).problems == []
+        with leases.mark(root.ledger, collecting_name("greetings")):
+            assert location.tick()[0] == []
+    assert len(location.tick()[0]) == 1
+
+
+def test_what_the_sensor_says_of_replaced_batches_and_of_partitions(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    first = Location(make_assets(), instance)
+    first.materialize()
+    words = {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 60,
+        "messages": [{"role": "user", "content": "{{ text }}"}],
+    }
+    second = Location(make_assets(params=words), instance)
+    second.materialize()
+    assert second.tick()[1].startswith("2 of 2 batches in progress, oldest 00:00 h, next look in ")
+
+    days = dg.StaticPartitionsDefinition(["one", "two"])
+    assets = [
+        asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=days))
+        for asset in make_assets("daily")
+    ]
+    for partition, of in (("one", "1 request files of one"), ("two", "1 request files of 2 partitions")):
+        dg.materialize(assets, selection=[assets[0].key], instance=instance, partition_key=partition)
+        said = Location(assets, instance).tick()[1]
+        assert said == f"{of} are ready: materialize daily/batches to send them", "they share it"
+    shown = CliRunner().invoke(main, ["status", "daily"]).output
+    assert "materialize daily/batches, or: batch-assets run daily --partition two\n" in shown
 
 
 def test_without_an_api_a_tick_says_what_to_set(

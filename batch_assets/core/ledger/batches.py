@@ -14,6 +14,9 @@ from batch_assets.core.ledger.records import STORED, Batch, to_record, to_record
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
 from batch_assets.core.wire import BatchObject
 
+# The reason in the history of what a person has canceled here.
+CANCELED_BY_A_PERSON = "canceled by a person"
+
 
 def by_id(tx: Transaction, batch_id: str) -> Batch | None:
     row = tx.execute(sa.select(batch).where(batch.c.id == batch_id)).first()
@@ -156,6 +159,14 @@ def observe(
         tx.record("batch", before.id, *told, reason or f"the API says {seen.processing_status}")
     changed = (current.processing_status, current.counts) != (seen.processing_status, values["counts"])
     return changed or state != current.state
+
+
+def canceled_before(tx: Transaction, pipeline: str, moment: float) -> set[str]:
+    """Ids of a pipeline's batches whose cancel had been asked for at a moment."""
+    asked = sa.or_(history.c.to_state == "canceling", history.c.reason == CANCELED_BY_A_PERSON)
+    told = sa.select(history.c.entity).where(history.c.kind == "batch", asked, history.c.at <= moment)
+    mine = sa.select(batch.c.id).where(batch.c.pipeline == pipeline, batch.c.id.in_(told))
+    return set(tx.execute(mine).scalars())
 
 
 def _told(state: str, processing_status: str) -> str:

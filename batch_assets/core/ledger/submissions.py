@@ -317,6 +317,15 @@ def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]
     return set(tx.execute(_wanted(pipeline, *others)).scalars())
 
 
+def canceled_before(tx: Transaction, newer: Submission) -> set[str]:
+    """Ids of the request files that canceled submissions of the same partition waited on which it has replaced."""
+    waiting = wait.join(submission, submission.c.id == wait.c.submission_id)
+    place = submission.c.pipeline == newer.pipeline, submission.c.partition == newer.partition
+    statement = sa.select(wait.c.file_id).select_from(waiting)
+    found = statement.where(*place, submission.c.max_attempts == 0, submission.c.id != newer.id)
+    return set(tx.execute(found).scalars())
+
+
 def planned_again(tx: Transaction, submission_id: str) -> None:
     """Notes that the failed requests of the last join lie in request files again."""
     tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(ask_again=0))
