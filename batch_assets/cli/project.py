@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+import tomllib
 from typing import Any
 
 import dagster as dg
 
 from batch_assets.core.config import Pipeline
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import DatasetError, SettingsError
+from batch_assets.core.settings import find_project
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in, upstream_key
 from batch_assets.definitions import defs
+
+_OWN = "batch_assets"
 
 
 def load_pipeline_assets() -> dict[str, PipelineAssets]:
@@ -17,8 +23,46 @@ def load_pipeline_assets() -> dict[str, PipelineAssets]:
 
     Errors:
         ConfigError: a pipeline file is wrong.
+        SettingsError: there are no definitions.
     """
-    return dict(sorted(pipelines_in(defs().resolve_all_asset_specs()).items()))
+    return dict(sorted(pipelines_in(_definitions().resolve_all_asset_specs()).items()))
+
+
+def _definitions() -> dg.Definitions:
+    """Those of the project that the command is run in; of this one where no other is.
+
+    As `dg` itself does it, a project's module is the one that its pyproject.toml names.
+
+    Errors:
+        SettingsError: the module cannot be imported, or holds no definitions.
+    """
+    folder = find_project()
+    pyproject = folder / "pyproject.toml"
+    table = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {}) if pyproject.is_file() else {}
+    project = table.get("dg", {}).get("project", {})
+    root_module = project.get("root_module", _OWN)
+    if root_module == _OWN:
+        return defs()
+    name = project.get("code_location_target_module", f"{root_module}.definitions")
+    for path in (folder / "src", folder):  # where it is not installed
+        if path.is_dir() and str(path) not in sys.path:
+            sys.path.append(str(path))
+    try:
+        found = vars(importlib.import_module(name))
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise
+        raise SettingsError(
+            f"{pyproject}: [tool.dg.project] names the module {root_module}, and there is no {error.name}: "
+            "install the project (pip install -e .), or run the command in the folder of another one"
+        ) from None
+    lazy = found.get("defs")
+    given = [value for value in found.values() if isinstance(value, dg.Definitions)]
+    if not given and callable(lazy):
+        given = [lazy()]
+    if not given:
+        raise SettingsError(f"{name} holds no definitions: it needs a `defs`, as dg makes it")
+    return given[0]
 
 
 def load_dataset_table(pipeline: Pipeline, partition: str) -> Any:
@@ -39,7 +83,7 @@ def load_dataset_table(pipeline: Pipeline, partition: str) -> Any:
         ) from None
     try:
         with instance:
-            definitions = defs()
+            definitions = _definitions()
             upstream = definitions.resolve_asset_graph().get(key)
             return definitions.load_asset_value(
                 key, instance=instance, partition_key=partition if upstream.is_partitioned else None
