@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 import pyarrow as pa
+from pydantic import BaseModel
 
 from batch_assets.core.automation_config import ScheduleConfig
 from batch_assets.core.config import Pipeline
@@ -48,7 +49,7 @@ def build_message_batch_assets(
     partitions: Mapping[str, Any] | PartitionsConfig | dg.PartitionsDefinition[Any] | None = None,
     schedule: str | Mapping[str, Any] | ScheduleConfig | None = None,
     watch: bool | None = None,
-    output_schema: str | Mapping[str, Any] | None = None,
+    output_schema: str | Mapping[str, Any] | type[BaseModel] | None = None,
     batching: Mapping[str, Any] | BatchingConfig | None = None,
     retry: Mapping[str, Any] | RetryConfig | None = None,
     retention: Mapping[str, Any] | RetentionConfig | None = None,
@@ -71,6 +72,7 @@ def build_message_batch_assets(
     `build_message_batch_schedules` and `build_message_batch_watch_sensors` what `schedule` and `watch` say.
 
     Args:
+        output_schema: a pydantic model may also be given itself, if it is to be had from its module.
         folder: where templates, prompts and schema files are looked up.
         project: what a relative dataset path is relative to; default the project `folder` lies in.
         partitions: the field of a pipeline file, or a definition of Dagster's; which rows belong to a partition of
@@ -89,7 +91,7 @@ def build_message_batch_assets(
         "schedule": schedule,
         "watch": watch,
         "params": dict(params),
-        "output_schema": dict(output_schema) if isinstance(output_schema, Mapping) else output_schema,
+        "output_schema": _schema(output_schema),
         "batching": batching,
         "retry": retry,
         "retention": retention,
@@ -111,6 +113,13 @@ def build_message_batch_assets(
         hooks=Hooks(render_request, parse_message, output_columns),
     )
     return assets_of(pipeline)
+
+
+def _schema(given: str | Mapping[str, Any] | type[BaseModel] | None) -> str | dict[str, Any] | None:
+    """What a pipeline file would say: of a model where it is found."""
+    if isinstance(given, type):
+        return f"{given.__module__}:{given.__qualname__}"
+    return dict(given) if isinstance(given, Mapping) else given
 
 
 def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[dg.AssetsDefinition]:

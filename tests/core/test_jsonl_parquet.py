@@ -74,6 +74,17 @@ def test_nan_in_a_json_line_is_null(tmp_path: Path) -> None:
     assert (table["v"].to_pylist(), table["w"].to_pylist()) == ([None, None, 1.5], ["ü", "x", "y"])
 
 
+def test_a_mark_of_the_byte_order_is_none_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"v":1}\n{"v":2}\n')
+    assert read(tmp_path, "a.jsonl")["v"].to_pylist() == [1, 2]
+
+
+def test_a_list_instead_of_lines_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[\n  {"v": 1}\n]\n')
+    with pytest.raises(DatasetError, match=r"a\.json, line 1: a list begins here; one object a line is expected"):
+        read(tmp_path, "a.json")
+
+
 def test_uuids_are_text(world: World) -> None:
     ids = [uuid.UUID(int=number) for number in range(3)]
     keys = pa.array([one.bytes for one in ids], pa.binary(16)).cast(pa.uuid())

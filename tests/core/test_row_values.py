@@ -56,6 +56,7 @@ def picture(url: str) -> dict[str, Any]:
         (picture("{{ v }}"), b"a", "params.messages[0].content[0].source.url: bytes are not text: use | base64"),
         (content("Read: {{ v }}"), b"a", f"{CONTENT}: bytes are not text: use | base64, or .decode()"),
         (content("Read: {{ v | upper }} {{ v }}"), b"a", f"{CONTENT}: bytes are not text: use | base64"),
+        (content("Read: {{ v | base64 }}"), b"", f"{CONTENT}: there are no bytes in it"),
         (content("Read: {{ v | base64 }}"), None, f"{CONTENT}: the value is null, which has no Base64 form"),
         (params(output_config={"effort": "{{ v }}"}), "lowish", "params.output_config.effort: there is no 'lo"),
     ],

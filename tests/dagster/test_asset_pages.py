@@ -10,6 +10,7 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 import pytest
+from pydantic import BaseModel
 
 from batch_assets.core.columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.prices import default_prices
@@ -107,6 +108,15 @@ def test_types_of_columns_are_for_people(make_assets: MakeAssets) -> None:
     assert types["moods"] == "list<enum of string>"
     assert types["nested"] == "struct<m: enum of string>"
     assert types["cost_usd"] == "double"
+
+
+class Mood(BaseModel):
+    score: int
+
+
+def test_a_model_itself_is_an_output_schema(make_assets: MakeAssets) -> None:
+    known: dg.TableSchema = spec_of(make_assets(output_schema=Mood), "results").metadata[keys.COLUMN_SCHEMA]
+    assert {column.name: column.type for column in known.columns}["score"] == "int64"
 
 
 def test_where_the_results_lie_is_known_before_the_first_run(

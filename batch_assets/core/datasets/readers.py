@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -131,6 +132,8 @@ class JsonLinesReader:
         with self._data.open() as file:
             while True:
                 block = file.read(BLOCK_BYTES)
+                if number == 1 and not rest:
+                    block = block.removeprefix(codecs.BOM_UTF8)
                 *lines, rest = (rest + block).split(b"\n")
                 if not block:
                     lines, rest = [rest], b""
@@ -169,6 +172,8 @@ class JsonLinesReader:
         try:
             entry = json.loads(text, parse_constant=lambda _: None)
         except ValueError:
+            if number == 1 and line.startswith(b"["):
+                self._fail(number, "a list begins here; one object a line is expected, as jq -c '.[]' writes them")
             self._fail(number, f"not valid JSON: {error}")
         mended = _without_surrogates(entry)
         return mended, mended != entry or text.encode() != line

@@ -92,4 +92,6 @@ def _json_form(value: Any) -> str:
 def to_base64(value: bytes | str | None) -> str:
     if value is None:
         raise TypeError("the value is null, which has no Base64 form")
+    if value == b"":
+        raise TypeError("there are no bytes in it")
     return base64.b64encode(value.encode() if isinstance(value, str) else value).decode()
