@@ -55,9 +55,8 @@ def _line(batch: BatchObject, owner: str) -> str:
 
 def _owners(root: Root) -> dict[str, str]:
     """Batch id to pipeline and request file, for every batch the ledger has submitted."""
-    from batch_assets.core.deadlines import UNCOLLECTED
     from batch_assets.core.ledger import batches
-    from batch_assets.core.ledger.records import STORED
+    from batch_assets.core.ledger.records import STORED, UNCOLLECTED
     from batch_assets.core.rebuild import has_ledger
 
     if not has_ledger(root.settings):

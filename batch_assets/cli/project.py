@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
-import tomllib
 from typing import Any
 
 import dagster as dg
 
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import DatasetError, SettingsError
-from batch_assets.core.settings import find_project
+from batch_assets.core.settings import dg_table, find_project
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in, upstream_key
 from batch_assets.definitions import defs
 
@@ -38,8 +37,7 @@ def _definitions() -> dg.Definitions:
     """
     folder = find_project()
     pyproject = folder / "pyproject.toml"
-    table = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {}) if pyproject.is_file() else {}
-    project = table.get("dg", {}).get("project", {})
+    project = (dg_table(pyproject) or {}).get("project", {})
     root_module = project.get("root_module", _OWN)
     if root_module == _OWN:
         return defs()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -198,7 +197,7 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         waited = submissions.waited_on(tx, built.id) if built is not None else []
         unsent = sum(file.requests for file in submissions.unsent(tx, name, partition))
         is_refresh = built is not None and goes_on(tx, built)
-    option, beyond = f" --partition {shlex.quote(partition)}" if partition else "", ""
+    option, beyond = text.partition_option(partition), ""
     # Requests in flight go on without it; only unsent ones would be left out.
     if again.retry_failed and (built is None or any(file.state == "ready" for file in waited)):
         option += " --retry-failed"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from batch_assets.core.deadlines import UNCOLLECTED
 from batch_assets.core.ledger import batches, standstills, submissions
-from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile, Submission
+from batch_assets.core.ledger.records import HOLDING, UNCOLLECTED, Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.root import Root
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -113,7 +112,7 @@ def _line(label: str, value: str) -> str:
 
 def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
     from batch_assets.cli.describe import describe_batch
-    from batch_assets.core.deadlines import UNCOLLECTED
+    from batch_assets.core.ledger.records import UNCOLLECTED
 
     alive = [batch for batch in mine if batch.state in UNCOLLECTED]
     for batch in alive[:_NAMED]:
@@ -136,9 +135,7 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
             return said
         newer = text.number(still, "open batch", "open batches")
         return f"{said}. Newer answers of {newer} come with the sensor or a later run"
-    run = f"batch-assets run {submission.pipeline}"
-    if submission.partition:
-        run += f" --partition {shlex.quote(submission.partition)}"
+    run = f"batch-assets run {submission.pipeline}{text.partition_option(submission.partition)}"
     again = f"the sensor, or: {run}"
     states = Counter(file.state for file in files)
     if submission.began_at is None and states["ready"]:
@@ -178,7 +175,8 @@ def _standstill(tx: Transaction, submission: Submission) -> Iterator[str]:
 
 def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
     """Batches whose answers are soon lost."""
-    from batch_assets.core.deadlines import SOON_SECONDS, UNCOLLECTED, results_end
+    from batch_assets.core.deadlines import SOON_SECONDS, results_end
+    from batch_assets.core.ledger.records import UNCOLLECTED
 
     for batch in mine:
         end = results_end(batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,6 +63,11 @@ def place(uri: str) -> str:
         return uri
     relative = os.path.relpath(uri)
     return uri if relative.startswith("..") else str(Path(relative))
+
+
+def partition_option(partition: str) -> str:
+    """What a command takes to be of a partition, for the shell; nothing for none."""
+    return f" --partition {shlex.quote(partition)}" if partition else ""
 
 
 def partition_name(pipeline: str, partition: str) -> str:

@@ -153,7 +153,9 @@ def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
     with root.ledger.read() as tx:
         open_batches = batches.in_state(tx, "open", pipeline=submission.pipeline)
         found = [batch for batch in open_batches if _is_in_progress(batch) and not batch.provisional]
-        canceled = submissions.canceled_before(tx, submission) if found else set()
+        if not found:
+            return {}
+        canceled = submissions.waited_on_in_vain(tx, submission)
         wanted = {file.id for file in submissions.waited_on(tx, submission.id)}
         wanted |= submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
     report = CancelReport()

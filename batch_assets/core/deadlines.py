@@ -7,15 +7,13 @@ Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
 from __future__ import annotations
 
 from batch_assets.core.ledger import Transaction, batches
-from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.records import UNCOLLECTED, Batch
 
 _KEPT_SECONDS = 29 * 86400.0
 # A person is warned when less time than this is left.
 SOON_SECONDS = 3 * 86400.0
 # So is one when a batch has less time than this left to be answered.
 EXPIRY_SOON_SECONDS = 2 * 3600.0
-# States of batches whose answers are not in the response store.
-UNCOLLECTED = ("open", "unreachable", "ended")
 
 
 def results_end(batch: Batch) -> float | None:

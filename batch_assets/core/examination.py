@@ -134,7 +134,7 @@ def _compare_keys(found: Examination, table: pq.ParquetFile, index: RequestIndex
         if not one.equals(other):
             pairs = zip_longest(one.to_pylist(), other.to_pylist())
             different = [(at, *pair) for at, pair in enumerate(pairs, number) if not _same(*pair)]
-            found.misplaced += [f"row {at} should be {key!r} and is {is_!r}" for at, key, is_ in different]
+            found.misplaced += [f"row {at} should be {due!r} and is {there!r}" for at, due, there in different]
             if len(found.misplaced) >= _EXAMPLES:
                 del found.misplaced[_EXAMPLES:]
                 return

@@ -36,6 +36,8 @@ _KNOWN_TYPES = ("errored", "canceled", "expired")
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 # Python makes whole numbers of no more digits.
 _MOST_DIGITS = 4000
+FLOATS_SKIP = 2**53
+"""From here on floats leave out whole numbers."""
 
 
 def load_line(line: bytes) -> Any:

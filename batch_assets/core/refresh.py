@@ -37,7 +37,7 @@ def untried_of(tx: Transaction, submission: Submission) -> Untried:
     """
     if submission.is_canceled:
         return {}
-    found = batches.canceled_before(tx, submission.pipeline, submission.created_at)
+    found = batches.canceled_before(tx, submission)
     return {response_parts(submission.pipeline, id_)[-1]: submission.max_attempts - 1 for id_ in found}
 
 

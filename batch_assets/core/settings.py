@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
@@ -33,11 +34,21 @@ def find_project(start: Path | None = None) -> Path:
     return start
 
 
-def _is_dg_project(pyproject: Path) -> bool:
+def dg_table(pyproject: Path) -> dict[str, Any] | None:
+    """The table [tool.dg] of a pyproject.toml; None where it has none, or is not there.
+
+    Errors:
+        tomllib.TOMLDecodeError: it is no TOML.
+    """
     if not pyproject.is_file():
-        return False
+        return None
+    found: dict[str, Any] | None = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {}).get("dg")
+    return found
+
+
+def _is_dg_project(pyproject: Path) -> bool:
     try:
-        return "dg" in tomllib.loads(pyproject.read_text("utf-8")).get("tool", {})
+        return dg_table(pyproject) is not None
     except tomllib.TOMLDecodeError:
         return False
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from batch_assets.core.deadlines import UNCOLLECTED, results_end
+from batch_assets.core.deadlines import results_end
 from batch_assets.core.ledger.batches import summary
-from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.records import UNCOLLECTED, Batch
 from batch_assets.dagster import markdown
 
 # Batches that are not collected come first; of a hundred the others are of little interest.

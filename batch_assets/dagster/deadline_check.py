@@ -17,7 +17,7 @@ from batch_assets.dagster.failures import explained
 from batch_assets.dagster.lasting_check import LastingCheck
 from batch_assets.dagster.pipelines import PipelineAssets
 
-_NAME = "results_are_collected_in_time"
+DEADLINE_CHECK = "results_are_collected_in_time"
 _HOUR = 3600.0
 
 
@@ -29,7 +29,7 @@ def deadline_check(of: PipelineAssets) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(
         asset=of.stages["results"],
-        name=_NAME,
+        name=DEADLINE_CHECK,
         description="No uncollected batch is within three days of the end of its results, 29 days after creation.",
     )
     def results_are_collected_in_time() -> dg.AssetCheckResult:
@@ -37,22 +37,21 @@ def deadline_check(of: PipelineAssets) -> dg.AssetChecksDefinition:
         if not has_ledger(settings):
             return dg.AssetCheckResult(passed=True)
         with explained(), Root(settings) as root, root.ledger.read() as tx:
-            return deadline_result(tx, of.pipeline.name, of.stages["results"])
+            return deadline_result(of.stages["results"], ending_soon(tx, of.pipeline.name))
 
     return LastingCheck.like(results_are_collected_in_time)
 
 
-def deadline_result(tx: Transaction, pipeline: str, results: dg.AssetKey) -> dg.AssetCheckResult:
-    """What the check says now.
+def deadline_result(results: dg.AssetKey, found: list[tuple[Batch, float]]) -> dg.AssetCheckResult:
+    """What the check says.
 
     Args:
-        pipeline: its name.
         results: the asset that the check is of.
+        found: see `ending_soon`.
     """
-    found = ending_soon(tx, pipeline)
     return dg.AssetCheckResult(
         asset_key=results,
-        check_name=_NAME,
+        check_name=DEADLINE_CHECK,
         passed=not found,
         severity=dg.AssetCheckSeverity.WARN,
         description=_in_words(results, found),
@@ -78,7 +77,7 @@ class DeadlineCheck:
         today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
         for name, of in pipelines.items():
             results = of.stages.get("results")
-            if results is None or dg.AssetCheckKey(results, _NAME) not in self._present:
+            if results is None or dg.AssetCheckKey(results, DEADLINE_CHECK) not in self._present:
                 continue
             found = ending_soon(tx, name)
             said = ",".join([today, *sorted(batch.id for batch, _ in found)]) if found else ""
@@ -88,7 +87,7 @@ class DeadlineCheck:
                 self._told[name] = said
             else:
                 del self._told[name]
-            yield evaluation(deadline_result(tx, name, results))
+            yield evaluation(deadline_result(results, found))
 
 
 def _in_words(results: dg.AssetKey, found: list[tuple[Batch, float]]) -> str | None:

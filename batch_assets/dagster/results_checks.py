@@ -158,6 +158,11 @@ def results_evaluations(
             yield evaluation(result, blocking=check.blocking)
 
 
+def results_check_names(pipeline: Pipeline) -> set[str]:
+    """Of the checks of its results."""
+    return {check.name for check in _checks_of(pipeline)}
+
+
 def _checks_of(pipeline: Pipeline) -> list[_Check]:
     return [check for check in _CHECKS if pipeline.output is not None or not check.typed]
 

@@ -21,7 +21,7 @@ from batch_assets.dagster.columns import columns_of
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
 from batch_assets.dagster.results_metadata import cost_unknown, results_metadata
-from batch_assets.dagster.settled_checks import settle_checks
+from batch_assets.dagster.settled_checks import has_checks_of_others, settle_checks
 from batch_assets.dagster.tables import failed_rows, sample_rows
 
 # Of a person's run, which looks at the batches itself: the sensor may be stopped.
@@ -97,8 +97,9 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             _observe(context, partition, metadata)
             return None
         is_old = unattended and not done.collected and _is_announced(root, report)
-        if is_old and settle_checks(context, root, pipeline, context.asset_key):
+        if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
             # Another run did it while this one waited for its turn: what hangs on the table need not run again.
+            settle_checks(context, root, pipeline, context.asset_key)
             context.log.info("Nothing is new: these results were materialized before.")
             return None
         metadata |= _samples(root, pipeline, partition, report)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dagster as dg
 
 from batch_assets.core.config import Pipeline
+from batch_assets.core.deadlines import ending_soon
 from batch_assets.core.root import Root
 from batch_assets.dagster.check_events import evaluation
-from batch_assets.dagster.deadline_check import deadline_result
+from batch_assets.dagster.deadline_check import DEADLINE_CHECK, deadline_result
 from batch_assets.dagster.partitions import partitions_of
-from batch_assets.dagster.results_checks import results_evaluations
+from batch_assets.dagster.results_checks import results_check_names, results_evaluations
 
 
-def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, results: dg.AssetKey) -> bool:
-    """Logs in this run what the pipeline's checks say of the table, if there is one; False when there are other
-    checks of it, which only Dagster can run.
+def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, results: dg.AssetKey) -> None:
+    """Logs in this run what the pipeline's checks say of the table, if there is one.
 
     Dagster plans the checks together with the run, and skips those behind an asset that is not materialized. The
     newest run counts: "Skipped" would stand where an earlier run's checks have passed, and what waits for them
@@ -22,14 +22,18 @@ def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipel
     """
     planned = _planned(context, results)
     if not planned:
-        return True
+        return
     with root.ledger.read() as tx:
-        in_time = deadline_result(tx, pipeline.name, results)
+        in_time = deadline_result(results, ending_soon(tx, pipeline.name))
     found = [*results_evaluations(pipeline, results, partitions_of(context)), evaluation(in_time)]
-    said = {one.asset_check_key: one for one in found}
-    for key in sorted(planned & said.keys()):
-        context.log_event(said[key])
-    return planned <= said.keys()
+    for one in found:
+        if one.asset_check_key in planned:
+            context.log_event(one)
+
+
+def has_checks_of_others(context: dg.AssetExecutionContext, pipeline: Pipeline, results: dg.AssetKey) -> bool:
+    """Whether checks were planned with the run that are not the pipeline's: only Dagster can run these."""
+    return not {key.name for key in _planned(context, results)} <= {DEADLINE_CHECK, *results_check_names(pipeline)}
 
 
 def _planned(context: dg.AssetExecutionContext, results: dg.AssetKey) -> set[dg.AssetCheckKey]:

@@ -23,15 +23,15 @@ def situation(tx: Transaction, in_force: list[Submission], overview: Overview | 
     lost = [batch for batch in batches.in_state(tx, "unreachable") if batch.pipeline in ours]
     said = [unreachable(batch.id) for batch in lost]
     in_progress: dict[str, RequestFile] = {}
-    left: dict[str, list[Submission]] = {}
+    by_pipeline: dict[str, list[Submission]] = {}
     for submission in in_force:
         waited = overview.waited[submission.id]
         if any(file.id in open_batches for file in waited):
             in_progress |= {file.id: file for file in waited}
-        left.setdefault(submission.pipeline, []).append(submission)
+        by_pipeline.setdefault(submission.pipeline, []).append(submission)
         said += _standstill(tx, submission)
         said += _paid_twice(submission, paid_twice.get(submission.id, []))
-    for pipeline, some in left.items():
+    for pipeline, some in by_pipeline.items():
         said += _left(tx, pipeline, some, overview)
     if open_batches:
         said.insert(0, _in_progress(list(open_batches.values()), lost, list(in_progress.values()), tx.now))
@@ -59,27 +59,29 @@ def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFil
 def _left(tx: Transaction, pipeline: str, some: list[Submission], overview: Overview) -> list[str]:
     """Files that are on no way to an answer, of all of a pipeline's partitions together."""
     said = []
-    for states, what in (
-        (("ready",), f"ready: materialize {pipeline}/batches to send them"),
-        (("refused", "stopped"), f"refused: see the last run of {pipeline}/batches"),
-        (("sending", "unresolved"), "being sent or in doubt"),
-    ):
-        # What a run of `batches` has begun to send goes on by itself.
-        asked = [s for s in some if states != ("ready",) or s.began_at is None]
-        found = [(s.partition, file.id) for s in asked for file in overview.waited[s.id] if file.state in states]
-        if found:
-            number = len({file_id for _, file_id in found})  # partitions share files
-            said.append(f"{number} request files{_of({partition for partition, _ in found})} are {what}")
+    # What a run of `batches` has begun to send goes on by itself.
+    if ready := _files([s for s in some if s.began_at is None], overview, "ready"):
+        said.append(f"{ready} ready: materialize {pipeline}/batches to send them")
+    if refused := _files(some, overview, "refused", "stopped"):
+        said.append(f"{refused} refused: see the last run of {pipeline}/batches")
+    if in_doubt := _files(some, overview, "sending", "unresolved"):
+        said.append(f"{in_doubt} being sent or in doubt")
     limited = [s for s in some if s.left_out and s.final_at is None and not s.is_canceled]
     for refreshes, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
-        left = [s for s in limited if waits_for_refresh(tx, s) is refreshes]
-        if left:
-            number = sum(s.left_out for s in left)
+        if found := [s for s in limited if waits_for_refresh(tx, s) is refreshes]:
+            number = sum(s.left_out for s in found)
             said.append(
-                f"{pipeline} is limited: {number} requests{_of({s.partition for s in left})} were left out, "
+                f"{pipeline} is limited: {number} requests{_of({s.partition for s in found})} were left out, "
                 f"materialize {pipeline}/requests {how} to ask them"
             )
     return said
+
+
+def _files(some: list[Submission], overview: Overview, *states: str) -> str:
+    """How many request files are in these states, and of which partitions, which may share them; "" for none."""
+    found = [(s.partition, file.id) for s in some for file in overview.waited[s.id] if file.state in states]
+    number = len({file_id for _, file_id in found})
+    return f"{number} request files{_of({partition for partition, _ in found})} are" if found else ""
 
 
 def _of(partitions: set[str]) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import text
 
 from batch_assets import build_message_batch_sensor
 from batch_assets.cli import main
@@ -25,6 +24,7 @@ from batch_assets.core.root import Root
 from batch_assets.dagster.rounds import name_of
 from batch_assets.dagster.runs import RunsOfSubmission
 from batch_assets.emulator import Emulator
+from benchmarks.ticks import counting
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
 SUBMISSION, ROUND = "batch_assets/submission", "batch_assets/round"
@@ -75,22 +75,6 @@ def ledger(statement: str) -> list[Any]:
 def look_now() -> None:
     """Makes open batches due: a tick looks at a fresh one only now and then."""
     ledger("update batch set next_poll_at = 0")
-
-
-@contextmanager
-def statements() -> Iterator[list[str]]:
-    """What reaches the ledger during the block, Dagster's own databases left out."""
-    seen: list[str] = []
-
-    def note(connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
-        if str(connection.engine.url.database).endswith("ledger.db"):
-            seen.append(statement)
-
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
 
 
 def test_no_ledger_no_work(location: Location, tmp_path: Path) -> None:
@@ -409,7 +393,7 @@ def test_a_tick_asks_no_more_of_many_finished_partitions_than_of_few(
         assert location.materialize(tags=ends).success
         ledger(f"update submission set final_at = final_at - {ago}")
         location.tick()  # what is to be told of the batches is told once
-        with statements() as seen:
+        with counting() as seen:
             assert location.tick() == ([], "No batch is open.")
         assert ledger("select count(*) from submission where announced_at is not null") == [(last + 1,)]
         asked.append(seen)

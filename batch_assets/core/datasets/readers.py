@@ -188,7 +188,7 @@ class JsonLinesReader:
                 values = [entry.get(field.name) for entry in objects]
                 own = self.schema.field(field.name) if field.name in self.schema.names else field
                 if pa.types.is_string(own.type):
-                    values = [json_text(whole_number(value)) for value in values]
+                    values = [v if type(v) is str else json_text(whole_number(v)) for v in values]
                 arrays.append(pa.array(values, own.type))
                 fields.append(pa.field(field.name, own.type))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))

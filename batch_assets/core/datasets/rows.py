@@ -12,10 +12,9 @@ import orjson
 import pyarrow as pa
 
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.messages import FLOATS_SKIP
 
 ROWS_AT_ONCE = 4096
-# From here on floats leave out whole numbers.
-_FLOATS_SKIP = 2**53
 
 
 @dataclass
@@ -127,7 +126,7 @@ def _python_values(column: pa.Array) -> list[Any]:
 def whole_number(value: Any) -> Any:
     """A value of JSON with its whole numbers as such: 1.0 is 1, wherever it stands."""
     if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < _FLOATS_SKIP else value
+        return int(value) if value.is_integer() and abs(value) < FLOATS_SKIP else value
     if isinstance(value, list):
         return [whole_number(item) for item in value]
     return {key: whole_number(item) for key, item in value.items()} if isinstance(value, dict) else value

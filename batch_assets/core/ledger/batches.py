@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import files
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.records import STORED, Batch, to_record, to_records
+from batch_assets.core.ledger.records import STORED, Batch, Submission, to_record, to_records
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
 from batch_assets.core.wire import BatchObject
 
@@ -161,12 +161,15 @@ def observe(
     return changed or state != current.state
 
 
-def canceled_before(tx: Transaction, pipeline: str, moment: float) -> set[str]:
-    """Ids of a pipeline's batches whose cancel had been asked for at a moment."""
+def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
+    """Ids of the batches that a submission waits on or has waited on whose cancel had been asked for when it was
+    made.
+    """
     asked = sa.or_(history.c.to_state == "canceling", history.c.reason == CANCELED_BY_A_PERSON)
-    told = sa.select(history.c.entity).where(history.c.kind == "batch", asked, history.c.at <= moment)
-    mine = sa.select(batch.c.id).where(batch.c.pipeline == pipeline, batch.c.id.in_(told))
-    return set(tx.execute(mine).scalars())
+    of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
+    told = sa.exists().where(of_it, asked, history.c.at <= waiting.created_at)
+    mine = sa.select(batch.c.id).join(wait, wait.c.file_id == batch.c.file_id)
+    return set(tx.execute(mine.where(wait.c.submission_id == waiting.id, told)).scalars())
 
 
 def _told(state: str, processing_status: str) -> str:

@@ -14,12 +14,20 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import batches, files, submissions
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.records import HOLDING, Batch, Record, RequestFile, Submission, to_record, to_records
+from batch_assets.core.ledger.records import (
+    HOLDING,
+    UNCOLLECTED,
+    Batch,
+    Record,
+    RequestFile,
+    Submission,
+    to_record,
+    to_records,
+)
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
 
 # Files in other states are answered, or somebody gave them up.
 _UNSETTLED = (*HOLDING, "refused")
-_UNCOLLECTED = ("open", "unreachable", "ended")
 # Ids in one statement: SQLite takes so many values and no more, an old one 999.
 _AT_ONCE = 500
 
@@ -73,7 +81,7 @@ def _with_batches() -> sa.Select[tuple[str]]:
     return (
         sa.select(wait.c.submission_id)
         .join(batch, batch.c.file_id == wait.c.file_id)
-        .where(sa.or_(batch.c.state.in_(_UNCOLLECTED), batch.c.paid_twice.is_(True)))
+        .where(sa.or_(batch.c.state.in_(UNCOLLECTED), batch.c.paid_twice.is_(True)))
     )
 
 
@@ -82,7 +90,7 @@ def _at_places(now: float) -> sa.Select[tuple[str]]:
     nobody waits on it any more.
     """
     placed = submission.alias()
-    uncollected = sa.select(batch.c.file_id).where(batch.c.state.in_(_UNCOLLECTED), batch.c.file_id.is_not(None))
+    uncollected = sa.select(batch.c.file_id).where(batch.c.state.in_(UNCOLLECTED), batch.c.file_id.is_not(None))
     watched = sa.select(intent.c.file_id).where(intent.c.outcome == "resent", intent.c.watch_until > now)
     at = sa.and_(placed.c.pipeline == request_file.c.pipeline, placed.c.partition == request_file.c.partition)
     found = request_file.c.id.in_(sa.union(uncollected, watched))

@@ -10,7 +10,9 @@ import sqlalchemy as sa
 
 # File states that hold their requests: nobody else may send them.
 HOLDING = ("ready", "sending", "unresolved", "submitted", "stopped", "too_large")
-# Batch states whose answers are in the response store; a deleted batch is gone at the API.
+# Batch states whose answers are not in the response store, and may come into it.
+UNCOLLECTED = ("open", "unreachable", "ended")
+# Those whose answers are there; a deleted batch is gone at the API.
 STORED = ("collected", "deleting", "deleted")
 
 

@@ -50,9 +50,13 @@ def newest_seqs(pipeline: str | None = None) -> sa.Select[tuple[int]]:
 
 def _wanted(pipeline: str, *which: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
     """Selects the ids of the files that those submissions in force of a pipeline wait on."""
+    return _waited_by(submission.c.seq.in_(newest_seqs(pipeline)), *which)
+
+
+def _waited_by(*which: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    """The same of any submissions."""
     waiting = wait.join(submission, submission.c.id == wait.c.submission_id)
-    in_force = submission.c.seq.in_(newest_seqs(pipeline))
-    return sa.select(wait.c.file_id).select_from(waiting).where(in_force, *which).correlate(None)
+    return sa.select(wait.c.file_id).select_from(waiting).where(*which).correlate(None)
 
 
 def known_ids(tx: Transaction, pipeline: str) -> set[str]:
@@ -317,13 +321,11 @@ def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]
     return set(tx.execute(_wanted(pipeline, *others)).scalars())
 
 
-def canceled_before(tx: Transaction, newer: Submission) -> set[str]:
+def waited_on_in_vain(tx: Transaction, newer: Submission) -> set[str]:
     """Ids of the request files that canceled submissions of the same partition waited on which it has replaced."""
-    waiting = wait.join(submission, submission.c.id == wait.c.submission_id)
     place = submission.c.pipeline == newer.pipeline, submission.c.partition == newer.partition
-    statement = sa.select(wait.c.file_id).select_from(waiting)
-    found = statement.where(*place, submission.c.max_attempts == 0, submission.c.id != newer.id)
-    return set(tx.execute(found).scalars())
+    replaced = _waited_by(*place, submission.c.max_attempts == 0, submission.c.id != newer.id)
+    return set(tx.execute(replaced).scalars())
 
 
 def planned_again(tx: Transaction, submission_id: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.messages import dump
+from batch_assets.core.messages import FLOATS_SKIP, dump
 from batch_assets.core.output.limits import broken_limit
 from batch_assets.core.output.output_shapes import Shape
 
@@ -22,7 +22,6 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 # A number of fewer digits is exact as a float, and of fewer yet as the 64 bits that orjson keeps.
 _MANY_DIGITS = re.compile(r"[0-9.]{16}|[0-9][eE][0-9+]")
-_FLOATS_SKIP = 2**53
 _FITS = (-(2**63), 2**63)
 # Python makes whole numbers of no more digits.
 _MOST_DIGITS = 4000
@@ -88,7 +87,7 @@ def _whole(digits: str) -> int:
 
 def _number(digits: str) -> int | float:
     number = float(digits)
-    if number.is_integer() and abs(number) >= _FLOATS_SKIP:
+    if number.is_integer() and abs(number) >= FLOATS_SKIP:
         exact = Decimal(digits)
         return int(exact) if exact == exact.to_integral_value() else number
     return number
@@ -153,7 +152,7 @@ def _scalar(kind: str, value: Any) -> Any:
 
 def _is_whole(value: int | float) -> bool:
     """Whole numbers that floats may not hold are no floats here: see `_number`."""
-    return isinstance(value, int) or (value.is_integer() and abs(value) < _FLOATS_SKIP)
+    return isinstance(value, int) or (value.is_integer() and abs(value) < FLOATS_SKIP)
 
 
 def _float(value: int | float) -> float | None:

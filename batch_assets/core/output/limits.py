@@ -12,6 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_assets.core.messages import FLOATS_SKIP
+
 Limits = dict[str, Any]
 """Words of JSON Schema and what they say, such as {"minimum": 1}."""
 
@@ -35,8 +37,6 @@ _WORDS = {
 
 _CLASSES = {"\\w": r"\p{L}\p{M}\p{Nd}_", "\\d": r"\p{Nd}", "\\s": r"\s\p{Z}"}
 _OTHERS = {"\\W", "\\D", "\\S"}
-# From here on floats leave out whole numbers.
-_FLOATS_SKIP = 2**53
 
 
 def limits_in(definition: Limits, kind: str) -> Limits:
@@ -88,7 +88,7 @@ def surely_kept(limits: Limits, values: pa.Array) -> bool:
     else:
         sizes = pc.list_value_length(values) if pa.types.is_list(values.type) else values
     extremes = [extreme for extreme in pc.min_max(sizes).as_py().values() if extreme is not None]
-    if any(isinstance(extreme, float) and abs(extreme) >= _FLOATS_SKIP for extreme in extremes):
+    if any(isinstance(extreme, float) and abs(extreme) >= FLOATS_SKIP for extreme in extremes):
         return False
     bounds = [(word, limit) for word, limit in limits.items() if word in _KEEPS]
     if not all(_KEEPS[word](extreme, limit) for word, limit in bounds for extreme in extremes):

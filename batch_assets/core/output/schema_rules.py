@@ -84,14 +84,14 @@ class _Check:
     def at(self, part: Any, path: str) -> None:
         """Raises a SchemaError for what is wrong with a part of the schema, or in what it refers to."""
         if not isinstance(part, dict):
-            raise _problem(path, 'this is no schema: write an object such as {"type": "string"}')
+            raise problem_at(path, 'this is no schema: write an object such as {"type": "string"}')
         for word, remedy in _REFUSED.items():
             if word in part:
-                raise _problem(path, f"the API does not take `{word}`: {remedy}")
+                raise problem_at(path, f"the API does not take `{word}`: {remedy}")
         _check_words(part, path)
         for word in ("$defs", "definitions"):
             for name, inner in _object(part, word, path):
-                self._once(f"#{_pointer(path)}/{word}/{name}", inner, _join(path, f"{word}.{name}"))
+                self._once(f"#{_pointer(path)}/{word}/{name}", inner, join_path(path, f"{word}.{name}"))
         if "$ref" in part:
             self._reference(part["$ref"], path)
             return
@@ -100,19 +100,19 @@ class _Check:
         named = kinds if isinstance(kinds, list) else [] if kinds is None else [kinds]
         for kind in named:
             if kind not in _TYPES:
-                raise _problem(path, f"there is no type {kind!r}; types are {', '.join(_TYPES)}")
+                raise problem_at(path, f"there is no type {kind!r}; types are {', '.join(_TYPES)}")
         if not named and not {"enum", "const", "anyOf", "allOf"} & part.keys():
-            raise _problem(path, 'it needs a "type" (or an enum, const, anyOf or $ref)')
+            raise problem_at(path, 'it needs a "type" (or an enum, const, anyOf or $ref)')
         if "object" in named or "properties" in part:
             self._properties(part, path)
         if "array" in named and "items" not in part:
-            raise _problem(path, 'an array needs "items": the schema of what is in it')
+            raise problem_at(path, 'an array needs "items": the schema of what is in it')
         if "items" in part:
             if isinstance(part["items"], list):
-                raise _problem(path, "the API does not take a list of `items`: write one schema for all")
-            self.at(part["items"], _join(path, "items"))
+                raise problem_at(path, "the API does not take a list of `items`: write one schema for all")
+            self.at(part["items"], join_path(path, "items"))
         if part.get("minItems", 0) not in (0, 1):
-            raise _problem(path, f"the API takes `minItems` 0 and 1 only: {_SAY_IT}")
+            raise problem_at(path, f"the API takes `minItems` 0 and 1 only: {_SAY_IT}")
         _check_text(part, path)
 
     def _once(self, pointer: str, part: Any, path: str) -> None:
@@ -125,75 +125,81 @@ class _Check:
     def _reference(self, reference: Any, path: str) -> None:
         found = target(reference, self._root)
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise _problem(path, f"the API follows no reference out of the schema: write what {reference!r} holds")
+            raise problem_at(
+                path, f"the API follows no reference out of the schema: write what {reference!r} holds"
+            )
         if found is None:
-            raise _problem(path, f"{reference!r} points at nothing in this schema")
+            raise problem_at(path, f"{reference!r} points at nothing in this schema")
         if reference in self._open:
             what = f"{reference!r} refers to itself, and the API takes no recursion"
-            raise _problem(path, f"{what}: write out as many levels as are needed")
+            raise problem_at(path, f"{what}: write out as many levels as are needed")
         self._once(reference, found, reference.removeprefix("#").strip("/").replace("/", "."))
 
     def _one_of_several(self, part: dict[str, Any], path: str) -> None:
         for word in ("anyOf", "allOf"):
             options = part.get(word, [])
             if not isinstance(options, list) or (word in part and not options):
-                raise _problem(path, f"`{word}` holds a list of schemas")
+                raise problem_at(path, f"`{word}` holds a list of schemas")
             for number, option in enumerate(options):
                 if word == "allOf" and isinstance(option, dict) and "$ref" in option:
-                    raise _problem(path, "the API does not take `$ref` within `allOf`: write the reference alone")
-                self.at(option, _join(path, f"{word}[{number}]"))
+                    raise problem_at(
+                        path, "the API does not take `$ref` within `allOf`: write the reference alone"
+                    )
+                self.at(option, join_path(path, f"{word}[{number}]"))
         members = part.get("enum", [None])
         if not isinstance(members, list) or not members:
-            raise _problem(path, "`enum` holds a list of values")
+            raise problem_at(path, "`enum` holds a list of values")
         for member in [*members, part.get("const")]:
             if not (member is None or isinstance(member, str | int | float)):
                 takes = "texts, numbers, true, false and null"
-                raise _problem(path, f"the API takes {takes} in `enum` and `const`, not {member!r}")
+                raise problem_at(path, f"the API takes {takes} in `enum` and `const`, not {member!r}")
 
     def _properties(self, part: dict[str, Any], path: str) -> None:
         if part.get("additionalProperties") is not False:
             has = "is something else" if "additionalProperties" in part else "is absent"
-            raise _problem(path, f'the API wants the line "additionalProperties": false in every object; it {has}')
+            raise problem_at(
+                path, f'the API wants the line "additionalProperties": false in every object; it {has}'
+            )
         properties, required = dict(_object(part, "properties", path)), part.get("required", [])
         if not isinstance(required, list):
-            raise _problem(path, "`required` holds a list of names")
+            raise problem_at(path, "`required` holds a list of names")
         for name in required:
             if name not in properties:
-                raise _problem(path, f"{name!r} is required, and is not among the properties")
+                raise problem_at(path, f"{name!r} is required, and is not among the properties")
         self.optional += len(properties) - len(set(required))
         for name, inner in properties.items():
             if isinstance(inner, dict) and ("anyOf" in inner or isinstance(inner.get("type"), list)):
                 self.unions += 1
-            self.at(inner, _join(path, f"properties.{name}"))
+            self.at(inner, join_path(path, f"properties.{name}"))
 
 
 def _check_words(part: dict[str, Any], path: str) -> None:
     """Names words that are none of JSON Schema's, and plainly meant for one; others pass, as notes do."""
     if "nullable" in part:
-        raise _problem(path, 'JSON Schema has no `nullable`: write "type": [..., "null"]')
+        raise problem_at(path, 'JSON Schema has no `nullable`: write "type": [..., "null"]')
     for word in part:
         known = [*_TAKEN, *_REFUSED]
         if word not in known:
             alike = {one.lower(): one for one in known}
             close = difflib.get_close_matches(str(word).lower(), alike, n=1, cutoff=_LIKE_ENOUGH)
             if close:
-                raise _problem(path, f"JSON Schema has no `{word}`: did you mean `{alike[close[0]]}`?")
+                raise problem_at(path, f"JSON Schema has no `{word}`: did you mean `{alike[close[0]]}`?")
 
 
 def _check_text(part: dict[str, Any], path: str) -> None:
     if "format" in part and part["format"] not in _FORMATS:
         known = ", ".join(_FORMATS)
-        raise _problem(path, f"the API does not take the format {part['format']!r}, only {known}: {_SAY_IT}")
+        raise problem_at(path, f"the API does not take the format {part['format']!r}, only {known}: {_SAY_IT}")
     pattern = part.get("pattern", "")
     for form, what in _NOT_IN_PATTERNS:
         if isinstance(pattern, str) and form.search(pattern):
-            raise _problem(path, f"the API takes no {what} in `pattern`: write it without, or {_SAY_IT}")
+            raise problem_at(path, f"the API takes no {what} in `pattern`: write it without, or {_SAY_IT}")
 
 
 def _object(part: dict[str, Any], word: str, path: str) -> Iterator[tuple[str, Any]]:
     inner = part.get(word, {})
     if not isinstance(inner, dict):
-        raise _problem(path, f"`{word}` holds an object, a name and a schema each")
+        raise problem_at(path, f"`{word}` holds an object, a name and a schema each")
     yield from inner.items()
 
 
@@ -201,9 +207,11 @@ def _pointer(path: str) -> str:
     return f"/{path.replace('.', '/')}" if path else ""
 
 
-def _join(path: str, more: str) -> str:
+def join_path(path: str, more: str) -> str:
+    """A place in a schema, as errors name it, below another one; "" is the schema itself."""
     return f"{path}.{more}" if path else more
 
 
-def _problem(path: str, what: str) -> SchemaError:
+def problem_at(path: str, what: str) -> SchemaError:
+    """The error that names a place in a schema."""
     return SchemaError(f"{path}: {what}" if path else what)

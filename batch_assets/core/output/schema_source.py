@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from batch_assets.core.output.output_shapes import target
-from batch_assets.core.output.schema_rules import SchemaError
+from batch_assets.core.output.schema_rules import SchemaError, join_path, problem_at
 
 _MODEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -97,24 +97,24 @@ def _for_the_sdk(part: Any, root: dict[str, Any], path: str) -> Any:
     """
     if not isinstance(part, dict):
         return part
-    if "$ref" in part and "description" in part and isinstance(inner := target(part["$ref"], root), dict):
-        part = {**inner, **{word: value for word, value in part.items() if word != "$ref"}}
+    if "$ref" in part and "description" in part and isinstance(whole := target(part["$ref"], root), dict):
+        part = {**whole, **{word: value for word, value in part.items() if word != "$ref"}}
     more = part.get("additionalProperties")
     if "patternProperties" in part or isinstance(more, dict) or (more is True and "properties" not in part):
-        raise SchemaError(
-            f"{path or 'the model'}: the API takes no object of any names, as a dict is: write a list of models "
-            "with a name and a value"
-        )
+        what = "the API takes no object of any names, as a dict is: write a list of models with a name and a value"
+        raise problem_at(path, what)
     made = dict(part)
     for word in ("properties", "$defs"):
         if isinstance(part.get(word), dict):
-            inside = {"properties": f"{path}.{word}" if path else word, "$defs": word}[word]
-            made[word] = {name: _for_the_sdk(one, root, f"{inside}.{name}") for name, one in part[word].items()}
+            inner = join_path(path, word)
+            made[word] = {
+                name: _for_the_sdk(one, root, join_path(inner, name)) for name, one in part[word].items()
+            }
     for word in ("anyOf", "oneOf", "allOf"):
         if isinstance(part.get(word), list):
             made[word] = [_for_the_sdk(one, root, path) for one in part[word]]
     if "items" in part:
-        made["items"] = _for_the_sdk(part["items"], root, f"{path}.items" if path else "items")
+        made["items"] = _for_the_sdk(part["items"], root, join_path(path, "items"))
     return made
 
 
