@@ -269,6 +269,7 @@ def _be_child(order: Order, own: Path) -> None:
         _limit_files(None)
         traceback.print_exc()
     finally:
+        sys.stdout.flush()  # `os._exit` drops what is not written yet
         sys.stderr.flush()
         os._exit(code)
 
