@@ -65,7 +65,7 @@ def _system_error(error: OSError) -> str:
 
 def _ledger_name() -> str:
     """The ledger in words, without its password."""
-    from batch_assets.core.database import in_words
+    from batch_assets.core.io.database import in_words
     from batch_assets.core.ledger.connection import parse_url
     from batch_assets.core.settings import Settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from batch_assets.cli import text
-from batch_assets.core.database import in_words
+from batch_assets.core.io.database import in_words
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.settings import Settings, find_project
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 
 from batch_assets.cli import text
-from batch_assets.core.places import results_parts
+from batch_assets.core.io.layout import results_parts
 from batch_assets.core.prices import dollars, no_price_for
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root

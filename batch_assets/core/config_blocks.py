@@ -56,7 +56,10 @@ class SinkConfig(ConfigBlock):
         if (self.url is None) == (self.url_env is None):
             raise ValueError("give url_env, the environment variable that holds the URL, or url")
         if self.url is not None:
-            from batch_assets.core.database import holds_secret, parse_url  # SQLAlchemy: only where it is needed
+            from batch_assets.core.io.database import (  # SQLAlchemy: only where it is needed
+                holds_secret,
+                parse_url,
+            )
 
             url = parse_url(self.url)
             if holds_secret(url):

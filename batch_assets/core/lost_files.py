@@ -10,7 +10,8 @@ import numpy as np
 
 from batch_assets.core.digests import DigestOwners, Digests, DigestSet
 from batch_assets.core.index import DIGEST, HEADER_SETS, WAITS, RequestIndex
-from batch_assets.core.places import refusal_parts, response_parts
+from batch_assets.core.io.layout import refusal_parts, response_parts
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.remains import (
     FoundPart,
     FoundResponses,
@@ -28,7 +29,6 @@ from batch_assets.core.response_store import (
     digest_array,
     load_standing,
 )
-from batch_assets.core.storage import Storage
 
 _IN_DOUBT = "the ledger was lost, and no receipt says whether this was sent"
 

@@ -5,9 +5,9 @@ Left alone their rows would wait for ever, and the next submission would ask and
 
 from __future__ import annotations
 
+from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import batches, files
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.places import response_parts
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root
 

@@ -27,8 +27,8 @@ from batch_assets.core.index import (
     IndexWriter,
     write_rejected,
 )
+from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.ledger import Lease, submissions
-from batch_assets.core.places import submission_parts
 from batch_assets.core.request_files import PartWriter, make_lines
 from batch_assets.core.root import Root
 from batch_assets.core.standing import StandingOfPipeline

@@ -13,9 +13,9 @@ from batch_assets.core import workspace
 from batch_assets.core.api_errors import ApiError
 from batch_assets.core.digests import DIGEST_CHARACTERS
 from batch_assets.core.errors import BusyError, LeaseLostError
+from batch_assets.core.io.json_text import load_line
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Intent, RequestFile
-from batch_assets.core.messages import load_line
 from batch_assets.core.remains import built_at
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root

@@ -6,9 +6,9 @@ found it in flight: no request is ever in two open batches, so a refresh takes w
 
 from __future__ import annotations
 
+from batch_assets.core.io.layout import refusal_parts, response_parts
 from batch_assets.core.ledger import Transaction, batches, submissions
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.places import refusal_parts, response_parts
 from batch_assets.core.response_store import Refreshes, ResponseFiles, Standing, Untried, load_standing
 from batch_assets.core.root import Root
 

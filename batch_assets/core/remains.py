@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
-from batch_assets.core.documents import damaged, read_object
 from batch_assets.core.index import (
     DIGEST,
     FRESH_AFTER,
@@ -29,10 +28,11 @@ from batch_assets.core.index import (
     WAITS,
     RequestIndex,
 )
-from batch_assets.core.places import response_parts, results_parts, submission_parts
+from batch_assets.core.io.json_files import damaged, read_object
+from batch_assets.core.io.layout import response_parts, results_parts, submission_parts
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
 from batch_assets.core.response_store import digest_array, ended_at_of, open_responses, reading_responses
-from batch_assets.core.storage import Storage
 from batch_assets.core.table_metadata import submission_of
 from batch_assets.core.wire import COUNTS
 

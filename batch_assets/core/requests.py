@@ -20,13 +20,13 @@ from batch_assets.core.digests import Digests, pack
 from batch_assets.core.errors import BusyError, DatasetError
 from batch_assets.core.header_sets import HeaderSets
 from batch_assets.core.hooks import RequestHook
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.memory import release_memory
 from batch_assets.core.keys import KeyCheck
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.lost_responses import reopen_lost
-from batch_assets.core.memory import release_memory
 from batch_assets.core.new_submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.notices import note_targets
-from batch_assets.core.places import submission_parts
 from batch_assets.core.request_files import PARTS
 from batch_assets.core.root import Root
 from batch_assets.core.sink import check_sink

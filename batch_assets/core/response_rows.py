@@ -14,8 +14,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.digests import DIGEST_BYTES, decode_tails
+from batch_assets.core.io.json_text import PARSED, parse_line
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.messages import PARSED, parse_line
 from batch_assets.core.prices import default_prices
 from batch_assets.core.request_files import Scan, StoredRequestFile
 from batch_assets.core.response_store import RESPONSE_SCHEMA

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from batch_assets.core.columns import TIMESTAMP
 from batch_assets.core.digests import DIGEST_BYTES, Digests, position_in
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.memory import release_memory
-from batch_assets.core.storage import Storage
+from batch_assets.core.io.memory import release_memory
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.wire import PASSING_ERRORS
 
 RESPONSE_SCHEMA = pa.schema(

@@ -15,10 +15,10 @@ from batch_assets.core import workspace
 from batch_assets.core.api_errors import ApiError, NotFoundError, RefusedError
 from batch_assets.core.deadlines import results_end
 from batch_assets.core.errors import ResultsError
+from batch_assets.core.io.layout import response_parts
+from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.records import Batch, RequestFile
-from batch_assets.core.parquet import TableWriter
-from batch_assets.core.places import response_parts
 from batch_assets.core.request_files import Scan, StoredRequestFile
 from batch_assets.core.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
 from batch_assets.core.response_store import RESPONSE_SCHEMA

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.digests import DIGEST_CHARACTERS, position_in
-from batch_assets.core.messages import load_line
+from batch_assets.core.io.json_text import load_line
 from batch_assets.core.request_files import scan
 
 

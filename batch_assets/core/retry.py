@@ -15,10 +15,10 @@ from batch_assets.core.digests import DigestSet
 from batch_assets.core.errors import MissingFileError
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, LEFT_OUT, RequestIndex
+from batch_assets.core.io.layout import refused_file, submission_parts
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.places import refused_file, submission_parts
 from batch_assets.core.refresh import standing_for
 from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
 from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array

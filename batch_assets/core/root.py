@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 
 from batch_assets.core.client import ApiClient
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Ledger
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.settings import Settings
-from batch_assets.core.storage import Storage
 
 
 class Root:

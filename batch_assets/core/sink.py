@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from batch_assets.core.columns import PARTITION
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import SinkError
+from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import leases
-from batch_assets.core.places import results_parts
 from batch_assets.core.root import Root
 from batch_assets.core.sinks.table import SinkTable, folded
 from batch_assets.core.sinks.target import Target

@@ -12,10 +12,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from batch_assets.core.io.layout import refusal_parts, submission_parts
+from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Lease, files
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.parquet import TableWriter
-from batch_assets.core.places import refusal_parts, submission_parts
 from batch_assets.core.request_files import StoredRequestFile, body_bytes
 from batch_assets.core.response_store import RESPONSE_SCHEMA
 from batch_assets.core.root import Root

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from batch_assets.core.api_errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.cancel import finish_canceling, finish_replaced
 from batch_assets.core.errors import LeaseLostError, MissingFileError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.records import RequestFile, Submission
@@ -20,7 +21,6 @@ from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.retry import plan_again
 from batch_assets.core.root import Root
 from batch_assets.core.split import give_up, split
-from batch_assets.core.transfers import Progress, Transfers
 from batch_assets.core.wire import BatchObject
 
 # Where the API asks to wait without saying how long.

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.places import results_parts
 from batch_assets.core.prices import NAMELESS
 from batch_assets.core.root import Root
 from batch_assets.core.table_metadata import submission_of

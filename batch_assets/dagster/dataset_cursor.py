@@ -8,7 +8,7 @@ from typing import Self
 
 import orjson
 
-from batch_assets.core.storage import Storage
+from batch_assets.core.io.storage import Storage
 
 # Dagster keeps the cursor with every tick, for days: a long one lies in the root, and its name stands for it.
 _LONGEST = 1000

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.config import Pipeline
-from batch_assets.core.places import results_parts
+from batch_assets.core.io.layout import results_parts
 from batch_assets.core.root import Root
 from batch_assets.dagster import markdown
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from batch_assets.core.places import results_parts
+from batch_assets.core.io.layout import results_parts
 from batch_assets.core.root import Root
 
 if TYPE_CHECKING:

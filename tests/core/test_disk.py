@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from batch_assets.core.errors import StorageError
-from batch_assets.core.parquet import TableWriter
-from batch_assets.core.storage import Storage
+from batch_assets.core.io.parquet import TableWriter
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.submit import submit_batches
 from tests.forked import ForkServer
 

@@ -10,6 +10,7 @@ import pytest
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.config import Pipeline
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
@@ -19,7 +20,6 @@ from batch_assets.core.requests import build_requests
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.core.storage import Storage
 from batch_assets.core.submit import submit_batches
 from tests.forked import ForkServer
 

@@ -16,8 +16,8 @@ import pytest
 
 from batch_assets.core import join, reorder
 from batch_assets.core.index import SLICE_ROWS
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.response_store import RESPONSE_SCHEMA, ResponseFiles, ResponseReader
-from batch_assets.core.storage import Storage
 
 from .support import BATCHES, World, params, texts
 

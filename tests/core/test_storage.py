@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.io.storage import Storage, partition_folder
 from batch_assets.core.settings import Settings
-from batch_assets.core.storage import Storage, partition_folder
 
 from .support import World, texts
 

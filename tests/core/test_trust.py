@@ -10,9 +10,9 @@ import pytest
 
 from batch_assets.core import client
 from batch_assets.core.api_errors import UnknownOutcomeError
-from batch_assets.core.documents import read_object
 from batch_assets.core.errors import BatchAssetsError, ConfigError, DamagedFileError
-from batch_assets.core.storage import Storage
+from batch_assets.core.io.json_files import read_object
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.templates.template import RowRejectedError, Template
 from tests.forked import ForkServer
 

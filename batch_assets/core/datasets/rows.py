@@ -12,7 +12,7 @@ import orjson
 import pyarrow as pa
 
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.messages import FLOATS_SKIP
+from batch_assets.core.io.json_text import FLOATS_SKIP
 
 ROWS_AT_ONCE = 4096
 

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.core.datasets.value_types import ColumnValues, as_type
-from batch_assets.core.storage import writing
+from batch_assets.core.io.storage import writing
 
 
 class Spool:

@@ -19,8 +19,8 @@ from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
 from batch_assets.core.errors import DamagedFileError, EndpointMismatchError, SettingsError
+from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import migrations, tables
-from batch_assets.core.storage import writing
 
 _TABLES_LOCK = 7263001  # any number, the same for everyone
 _EXAMPLE = "sqlite:////data/ledger.db"

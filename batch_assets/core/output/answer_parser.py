@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.messages import FLOATS_SKIP, dump
+from batch_assets.core.io.json_text import FLOATS_SKIP, dump
 from batch_assets.core.output.limits import broken_limit
 from batch_assets.core.output.output_shapes import Shape
 

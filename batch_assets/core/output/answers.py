@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_assets.core.columns import TOOL_CALLS
-from batch_assets.core.messages import dump, load_exactly
+from batch_assets.core.io.json_text import dump, load_exactly
 from batch_assets.core.output.output_schema import OutputSchema
 from batch_assets.core.output.parsed_answers import ArrowColumns, ParseMessage, parsed_columns
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_assets.core.messages import FLOATS_SKIP
+from batch_assets.core.io.json_text import FLOATS_SKIP
 
 Limits = dict[str, Any]
 """Words of JSON Schema and what they say, such as {"minimum": 1}."""

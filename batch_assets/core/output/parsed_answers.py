@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.messages import load_exactly
+from batch_assets.core.io.json_text import load_exactly
 from batch_assets.core.output.output_schema import OutputSchema
 
 ParseMessage = Callable[[dict[str, Any]], Mapping[str, Any]]

@@ -12,8 +12,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from batch_assets.core.database import in_words
 from batch_assets.core.errors import LedgerVersionError
+from batch_assets.core.io.database import in_words
 from batch_assets.core.ledger import tables
 
 HEAD = "0004"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch_assets.core.storage import partition_folder
+from batch_assets.core.io.storage import partition_folder
 
 # Before the name of a response file that no batch brought.
 _REFUSED = "refused."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
-from batch_assets.core.memory import share_memory
+from batch_assets.core.io.memory import share_memory
 
 # A run that a signal ends waits as long for what is under way to be recorded.
 _LAST_SECONDS = 5.0

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.storage import Storage
+from batch_assets.core.io.storage import Storage
 
 # A manifest holds the pipeline's params and schema, a receipt a few lines.
 _MOST_BYTES = 64 << 20

@@ -1,0 +1,1 @@
+"""Files, memory and databases: what every other wing reads and writes with."""
