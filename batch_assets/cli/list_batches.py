@@ -13,9 +13,9 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.settings import Settings
 
 if TYPE_CHECKING:
+    from batch_assets.core.api.objects import BatchObject
     from batch_assets.core.ledger.records import Batch
     from batch_assets.core.root import Root
-    from batch_assets.core.wire import BatchObject
 
 
 @click.command("list")
@@ -28,7 +28,7 @@ def list_batches(limit: int | None) -> None:
       batch-assets list
       batch-assets list --limit 20
     """
-    from batch_assets.core.api_errors import ApiError
+    from batch_assets.core.api.errors import ApiError
     from batch_assets.core.root import Root
 
     settings = Settings.from_env()

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from batch_assets.core import lost_batches, workspace
-from batch_assets.core.api_errors import ApiError, NotFoundError, NotSentError, RefusedError
+from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.errors import BatchAssetsError, ResultsError
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.root import Root
-from batch_assets.core.wire import BatchObject
 
 # Every batch id of the API begins with it.
 _BATCH_ID = "msgbatch_"

@@ -6,14 +6,14 @@ import time
 from dataclasses import dataclass, field
 
 from batch_assets.core import workspace
-from batch_assets.core.api_errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError, UnknownOutcomeError
-from batch_assets.core.client import PAGE
+from batch_assets.core.api.client import PAGE
+from batch_assets.core.api.errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError, UnknownOutcomeError
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.deadlines import results_end
 from batch_assets.core.errors import EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.root import Root
-from batch_assets.core.wire import BatchObject
 
 # A fresh batch may be unknown to the API for a minute or two; after this long it is out of our reach.
 UNREACHABLE_AFTER_SECONDS = 300.0

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from batch_assets.core import workspace
-from batch_assets.core.api_errors import ApiError
+from batch_assets.core.api.errors import ApiError
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.digests import DIGEST_CHARACTERS
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
@@ -19,7 +20,6 @@ from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.remains import built_at
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root
-from batch_assets.core.wire import BatchObject
 
 # The list may show a batch a little before the anchor: several clocks make it.
 _MARGIN_SECONDS = 300.0

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_assets.core.api.objects import COUNTS
 from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
 from batch_assets.core.index import (
     DIGEST,
@@ -34,7 +35,6 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
 from batch_assets.core.response_store import digest_array, ended_at_of, open_responses, reading_responses
 from batch_assets.core.table_metadata import submission_of
-from batch_assets.core.wire import COUNTS
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
 _ID_TIME = "%Y%m%dT%H%M%S"

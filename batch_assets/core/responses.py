@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.core import workspace
-from batch_assets.core.api_errors import ApiError, NotFoundError, RefusedError
+from batch_assets.core.api.errors import ApiError, NotFoundError, RefusedError
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.deadlines import results_end
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.io.layout import response_parts
@@ -24,7 +25,6 @@ from batch_assets.core.response_rows import ARCHIVED, CANCELED, MISSING, Absent,
 from batch_assets.core.response_store import RESPONSE_SCHEMA
 from batch_assets.core.result_lines import ResultLines
 from batch_assets.core.root import Root
-from batch_assets.core.wire import BatchObject
 
 # Incomplete results are downloaded at least this often before what is missing is given a reason instead.
 DOWNLOADS = 3

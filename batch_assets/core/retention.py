@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from batch_assets.core.api_errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.config_blocks import RetentionConfig
 from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.io.layout import response_parts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from batch_assets.core.client import ApiClient
+from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Ledger
 from batch_assets.core.ledger.connection import bind_endpoint

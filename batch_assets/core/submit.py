@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from batch_assets.core.api_errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.api.errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.cancel import finish_canceling, finish_replaced
 from batch_assets.core.errors import LeaseLostError, MissingFileError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.io.transfers import Progress, Transfers
@@ -21,7 +22,6 @@ from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.retry import plan_again
 from batch_assets.core.root import Root
 from batch_assets.core.split import give_up, split
-from batch_assets.core.wire import BatchObject
 
 # Where the API asks to wait without saying how long.
 _BACK_OFF_SECONDS = 60.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch_assets.core.api_errors import NotFoundError
+from batch_assets.core.api.errors import NotFoundError
 from batch_assets.core.ledger import batches, files, workspaces
 from batch_assets.core.ledger.records import Intent
 from batch_assets.core.root import Root

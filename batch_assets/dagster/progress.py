@@ -8,10 +8,10 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.core.api.objects import COUNTS
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.overview import batches_of
 from batch_assets.core.ledger.records import Batch, Submission
-from batch_assets.core.wire import COUNTS
 from batch_assets.dagster import keys
 from batch_assets.dagster.batch_table import batch_table
 from batch_assets.dagster.cursor import Told

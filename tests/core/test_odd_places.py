@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.core.api_errors import ApiError
+from batch_assets.core.api.errors import ApiError
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.errors import BusyError, DamagedFileError, SettingsError
 from batch_assets.core.ledger import Ledger, leases
-from batch_assets.core.wire import BatchObject
 
 from .support import BATCHES, World, texts
 

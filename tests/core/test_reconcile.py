@@ -219,7 +219,7 @@ def test_a_batch_that_was_hidden_beyond_the_grace_period_is_reported_and_its_ans
 
 def test_the_search_goes_over_as_many_pages_as_it_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page holds 1,000 batches, here 2."""
-    monkeypatch.setattr("batch_assets.core.client.ApiClient.page.__defaults__", (2, None))
+    monkeypatch.setattr("batch_assets.core.api.client.ApiClient.page.__defaults__", (2, None))
     pipeline = world.pipeline(texts(3))
     world.emulator.faults([LOST, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
     world.send(pipeline)
@@ -277,7 +277,7 @@ def test_a_list_that_breaks_off_in_the_middle_settles_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, second_page: dict[str, object]
 ) -> None:
     """The batch stands on the second page, the grace period is over, and the file is not sent again."""
-    monkeypatch.setattr("batch_assets.core.client.ApiClient.page.__defaults__", (1, None))
+    monkeypatch.setattr("batch_assets.core.api.client.ApiClient.page.__defaults__", (1, None))
     pipeline = world.pipeline(texts(3))
     world.build(pipeline)
     world.emulator.faults([LOST, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from batch_assets.core import client
-from batch_assets.core.api_errors import UnknownOutcomeError
+from batch_assets.core.api import client
+from batch_assets.core.api.errors import UnknownOutcomeError
 from batch_assets.core.errors import BatchAssetsError, ConfigError, DamagedFileError
 from batch_assets.core.io.json_files import read_object
 from batch_assets.core.io.storage import Storage

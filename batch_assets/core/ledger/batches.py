@@ -8,11 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger import files
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import STORED, Batch, Submission, to_record, to_records
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
-from batch_assets.core.wire import BatchObject
 
 # The reason in the history of what a person has canceled here.
 CANCELED_BY_A_PERSON = "canceled by a person"

@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.ledger.connection import Transaction, bind_endpoint
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission
-from batch_assets.core.wire import COUNTS, BatchObject
 
 _REBUILT = "the ledger was lost, this is rebuilt: "
 

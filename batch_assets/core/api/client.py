@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from batch_assets.core.api_errors import (
+from batch_assets.core.api.errors import (
     RATE_LIMITED,
     SHORTEST_WAIT,
     GuardedBody,
@@ -24,8 +24,8 @@ from batch_assets.core.api_errors import (
     no_endpoint,
     translated,
 )
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.settings import Settings
-from batch_assets.core.wire import BatchObject
 
 if TYPE_CHECKING:
     import anthropic

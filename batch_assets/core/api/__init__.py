@@ -1,0 +1,1 @@
+"""The Message Batches API: the client, its errors, and the objects it answers with."""
