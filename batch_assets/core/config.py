@@ -33,9 +33,9 @@ from batch_assets.core.output.parsed_answers import ArrowColumns
 from batch_assets.core.output.schema_rules import SchemaError, check_schema
 from batch_assets.core.output.schema_source import load_schema
 from batch_assets.core.partition_config import Partitions, PartitionsConfig
-from batch_assets.core.templates.batch_rules import OLD_VERSION
-from batch_assets.core.templates.betas import Betas
-from batch_assets.core.templates.template import Template
+from batch_assets.core.template.batch_rules import OLD_VERSION
+from batch_assets.core.template.betas import Betas
+from batch_assets.core.template.template import Template
 
 
 class PipelineConfig(ConfigBlock):

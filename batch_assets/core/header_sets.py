@@ -6,8 +6,8 @@ from typing import Any
 
 from batch_assets.core.config import Pipeline
 from batch_assets.core.digests import digester
-from batch_assets.core.templates.template_strings import Row
-from batch_assets.core.templates.values import RowRejectedError
+from batch_assets.core.template.template_strings import Row
+from batch_assets.core.template.values import RowRejectedError
 
 # A submission writes into that many request files at once.
 MAX_HEADER_SETS = 16

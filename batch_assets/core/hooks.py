@@ -13,9 +13,9 @@ import orjson
 import pyarrow as pa
 
 from batch_assets.core.output.parsed_answers import ParseMessage, in_words
-from batch_assets.core.templates.batch_rules import refused, refused_value, sampling
-from batch_assets.core.templates.params_check import check_params
-from batch_assets.core.templates.values import RowRejectedError
+from batch_assets.core.template.batch_rules import refused, refused_value, sampling
+from batch_assets.core.template.params_check import check_params
+from batch_assets.core.template.values import RowRejectedError
 
 if TYPE_CHECKING:
     from batch_assets.core.config import Pipeline

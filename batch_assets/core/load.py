@@ -17,9 +17,9 @@ from batch_assets.core.output.forced_tool import has_schema, strict_schemas
 from batch_assets.core.output.schema_rules import SchemaError, check_schema
 from batch_assets.core.partition_config import Partitions
 from batch_assets.core.partitions import partitions_problem
-from batch_assets.core.templates.batch_rules import refused, refused_value, sampling
-from batch_assets.core.templates.params_check import check_params
-from batch_assets.core.templates.row_values import row_checks
+from batch_assets.core.template.batch_rules import refused, refused_value, sampling
+from batch_assets.core.template.params_check import check_params
+from batch_assets.core.template.row_values import row_checks
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails

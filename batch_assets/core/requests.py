@@ -31,7 +31,7 @@ from batch_assets.core.request_files import PARTS
 from batch_assets.core.root import Root
 from batch_assets.core.sink import check_sink
 from batch_assets.core.standing import StandingOfPipeline, kinds_of
-from batch_assets.core.templates.values import RowRejectedError
+from batch_assets.core.template.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
 _GROUP_ROWS = 4096

@@ -10,7 +10,7 @@ import jinja2
 import yaml
 
 from batch_assets.core.config import Pipeline
-from batch_assets.core.templates.pipeline_files import PipelineFiles
+from batch_assets.core.template.pipeline_files import PipelineFiles
 from batch_assets.dagster.markdown import fenced
 
 _INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(['"])(?P<name>.+?)\1[^%]*%\}""")

@@ -16,8 +16,8 @@ from batch_assets.core.config import Pipeline
 from batch_assets.core.digests import custom_ids, digester, pack
 from batch_assets.core.errors import ConfigError, DamagedFileError
 from batch_assets.core.header_sets import MAX_HEADER_SETS
-from batch_assets.core.templates.betas import Betas
-from batch_assets.core.templates.values import RowRejectedError
+from batch_assets.core.template.betas import Betas
+from batch_assets.core.template.values import RowRejectedError
 from tests.forked import ForkServer
 
 from .support import CREATE, World, environment, params, texts, wait_for

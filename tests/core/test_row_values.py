@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from batch_assets.core.load import load_pipeline
-from batch_assets.core.templates.values import RowRejectedError
+from batch_assets.core.template.values import RowRejectedError
 
 from .support import World, params
 

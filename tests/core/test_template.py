@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.templates.template import RowRejectedError, Template
+from batch_assets.core.template.template import RowRejectedError, Template
 
 ANY_TEXT = st.text()  # no surrogates: what a dataset can hold
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.templates.template import RowRejectedError, Template
+from batch_assets.core.template.template import RowRejectedError, Template
 
 from .support import World, params
 

@@ -13,7 +13,7 @@ from batch_assets.core.api.errors import UnknownOutcomeError
 from batch_assets.core.errors import BatchAssetsError, ConfigError, DamagedFileError
 from batch_assets.core.io.json_files import read_object
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.templates.template import RowRejectedError, Template
+from batch_assets.core.template.template import RowRejectedError, Template
 from tests.forked import ForkServer
 
 from .support import CREATE, LIST, World, environment, make_pipeline, texts

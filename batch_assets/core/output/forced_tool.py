@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batch_assets.core.templates.template_names import is_template
+from batch_assets.core.template.template_names import is_template
 
 _TEXTS = frozenset({"description", "title", "$comment"})
 

@@ -16,10 +16,10 @@ from typing import Annotated, Any, Literal, NotRequired, Required, Union, get_ar
 import orjson
 from typing_extensions import ReadOnly, get_type_hints, is_typeddict
 
-from batch_assets.core.templates.batch_rules import REFUSED
-from batch_assets.core.templates.model_rules import Problem
-from batch_assets.core.templates.outline import Unknown, entries
-from batch_assets.core.templates.sdk_types import request_type, sdk_version
+from batch_assets.core.template.batch_rules import REFUSED
+from batch_assets.core.template.model_rules import Problem
+from batch_assets.core.template.outline import Unknown, entries
+from batch_assets.core.template.sdk_types import request_type, sdk_version
 
 # What tells the members of a union apart: blocks, tools and sources by type, messages by role.
 _TELLING = ("type", "role")

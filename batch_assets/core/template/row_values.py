@@ -11,9 +11,9 @@ from typing import Any
 
 import orjson
 
-from batch_assets.core.templates.params_check import Check, has_parts, members
-from batch_assets.core.templates.sdk_types import request_type
-from batch_assets.core.templates.values import TEXT_KEYS, RowRejectedError, as_text, dump
+from batch_assets.core.template.params_check import Check, has_parts, members
+from batch_assets.core.template.sdk_types import request_type
+from batch_assets.core.template.values import TEXT_KEYS, RowRejectedError, as_text, dump
 
 RowCheck = Callable[[Any, str], Any]
 """(value, field) -> what is sent of it; raises RowRejectedError"""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from batch_assets.core.templates.outline import Unknown, entries
+from batch_assets.core.template.outline import Unknown, entries
 
 Problem = tuple[str, str]
 """(field, what is wrong and what to do)"""

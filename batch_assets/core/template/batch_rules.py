@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from batch_assets.core.templates.model_rules import Problem, refused_by_model, takes_no_sampling
-from batch_assets.core.templates.outline import entries
+from batch_assets.core.template.model_rules import Problem, refused_by_model, takes_no_sampling
+from batch_assets.core.template.outline import entries
 
 OLD_VERSION = "2023-06-01"
 """The API version under which older models still take the sampling params."""

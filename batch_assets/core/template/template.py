@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.templates.outline import Spliced, Unknown
-from batch_assets.core.templates.template_names import ROW, SELF, Names
-from batch_assets.core.templates.template_strings import CompiledString, Row, StringCompiler, TemplateProblemError
-from batch_assets.core.templates.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
+from batch_assets.core.template.outline import Spliced, Unknown
+from batch_assets.core.template.template_names import ROW, SELF, Names
+from batch_assets.core.template.template_strings import CompiledString, Row, StringCompiler, TemplateProblemError
+from batch_assets.core.template.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
 
 _Part = bytes | Callable[[Row], bytes]
 # (value, field) -> the value as the API takes it there

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.templates.template import Template
-from batch_assets.core.templates.template_names import is_template
-from batch_assets.core.templates.template_strings import Row
-from batch_assets.core.templates.values import RowRejectedError
+from batch_assets.core.template.template import Template
+from batch_assets.core.template.template_names import is_template
+from batch_assets.core.template.template_strings import Row
+from batch_assets.core.template.values import RowRejectedError
 
 _FIELD = "betas"
 # As the API's documentation has them, such as output-300k-2026-03-24; what else there is may break a header.

@@ -11,11 +11,11 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 
-from batch_assets.core.templates.media_types import media_type
-from batch_assets.core.templates.pipeline_files import PipelineFileError, PipelineFiles, not_beside
-from batch_assets.core.templates.template_limits import LimitedEnvironment
-from batch_assets.core.templates.template_names import NameFinder, Names, is_template, plain_parts
-from batch_assets.core.templates.values import RowRejectedError, printed, to_base64
+from batch_assets.core.template.media_types import media_type
+from batch_assets.core.template.pipeline_files import PipelineFileError, PipelineFiles, not_beside
+from batch_assets.core.template.template_limits import LimitedEnvironment
+from batch_assets.core.template.template_names import NameFinder, Names, is_template, plain_parts
+from batch_assets.core.template.values import RowRejectedError, printed, to_base64
 
 Row = Mapping[str, Any]
 
