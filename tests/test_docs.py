@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from batch_assets import MessageBatchComponent, definitions
 from batch_assets.cli import main as batch_assets_command
-from batch_assets.core import columns
+from batch_assets.core.answers import result_columns
 from batch_assets.dagster import keys
 from tests import documentation
 from tests.documentation import MINIMAL, PROJECT, SCHEMA, page, pages
@@ -117,9 +117,12 @@ def test_every_environment_variable_has_its_row() -> None:
 
 def test_every_column_of_results_has_its_row() -> None:
     described = [unquoted(row[0]) for row in page("docs/results.md").table("Columns")]
-    wanted = [field.name for field in (*columns.BEFORE_OUTPUT, columns.TOOL_CALLS, *columns.AFTER_OUTPUT)]
+    wanted = [
+        field.name
+        for field in (*result_columns.BEFORE_OUTPUT, result_columns.TOOL_CALLS, *result_columns.AFTER_OUTPUT)
+    ]
     assert [name for name in described if not name.startswith("*")] == wanted
-    assert columns.PARTITION in page("docs/results.md").spans()
+    assert result_columns.PARTITION in page("docs/results.md").spans()
 
 
 def test_every_key_of_metadata_and_tags_is_documented() -> None:

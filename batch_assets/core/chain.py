@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
+from batch_assets.core.answers.answers import Answers
 from batch_assets.core.cancel import has_batches_to_cancel
 from batch_assets.core.config_blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import ResultsError
@@ -17,7 +18,6 @@ from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import HOLDING, Batch, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.lost_responses import reopen_lost
-from batch_assets.core.output.answers import Answers
 from batch_assets.core.responses import CollectReport, Downloaded, downloaded
 from batch_assets.core.results import write_results
 from batch_assets.core.results_report import ResultsReport

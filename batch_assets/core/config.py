@@ -12,8 +12,14 @@ from typing import Any
 import orjson
 from pydantic import Field, field_validator
 
+from batch_assets.core.answers.answers import Answers
+from batch_assets.core.answers.forced_tool import ForcedTool, forced_tool
+from batch_assets.core.answers.output_schema import OutputSchema
+from batch_assets.core.answers.parsed_answers import ArrowColumns
+from batch_assets.core.answers.result_columns import name_clash
+from batch_assets.core.answers.schema_rules import SchemaError, check_schema
+from batch_assets.core.answers.schema_source import load_schema
 from batch_assets.core.automation_config import ScheduleConfig
-from batch_assets.core.columns import name_clash
 from batch_assets.core.config_block import ConfigBlock
 from batch_assets.core.config_blocks import (
     KEEP_EVERYTHING,
@@ -26,12 +32,6 @@ from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.hooks import NO_HOOKS, Hooks
 from batch_assets.core.notify_config import NotifyConfig, one_entry_a_target
-from batch_assets.core.output.answers import Answers
-from batch_assets.core.output.forced_tool import ForcedTool, forced_tool
-from batch_assets.core.output.output_schema import OutputSchema
-from batch_assets.core.output.parsed_answers import ArrowColumns
-from batch_assets.core.output.schema_rules import SchemaError, check_schema
-from batch_assets.core.output.schema_source import load_schema
 from batch_assets.core.partition_config import Partitions, PartitionsConfig
 from batch_assets.core.template.batch_rules import OLD_VERSION
 from batch_assets.core.template.betas import Betas

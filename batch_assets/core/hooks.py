@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.output.parsed_answers import ParseMessage, in_words
+from batch_assets.core.answers.parsed_answers import ParseMessage, in_words
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
 from batch_assets.core.template.params_check import check_params
 from batch_assets.core.template.values import RowRejectedError

@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_assets.core.answers.answers import Answers
+from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.digests import DIGEST_BYTES
 from batch_assets.core.io.json_files import read_object
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.parquet import COMPRESSION, TableWriter
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.output.answers import Answers
-from batch_assets.core.output.output_schema import OutputSchema
 
 # Columns of the index's own; results have none of these names.
 DIGEST, REASON, MESSAGE = "batch_assets.digest", "batch_assets.reason", "batch_assets.message"

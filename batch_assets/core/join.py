@@ -13,12 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
+from batch_assets.core.answers.answers import REFUSED, TRUNCATED, Answers
+from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.held import HeldRequests
 from batch_assets.core.index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.output.answers import REFUSED, TRUNCATED, Answers
 from batch_assets.core.reorder import Reordered
 from batch_assets.core.response_store import (
     PASSING,

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.asked import AskAgain, RequestsReport
-from batch_assets.core.columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.datasets.rows import Rows

@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from batch_assets.core.answers.result_columns import TIMESTAMP
 from batch_assets.core.api.objects import PASSING_ERRORS
-from batch_assets.core.columns import TIMESTAMP
 from batch_assets.core.digests import DIGEST_BYTES, Digests, position_in
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.memory import release_memory

@@ -10,13 +10,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_assets.core.answers.answers import Answers
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.join import Join
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.output.answers import Answers
 from batch_assets.core.refresh import refreshes_of, untried_of
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root

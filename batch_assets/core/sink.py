@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
-from batch_assets.core.columns import PARTITION
+from batch_assets.core.answers.result_columns import PARTITION
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import SinkError
 from batch_assets.core.io.layout import results_parts

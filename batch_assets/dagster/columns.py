@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pyarrow as pa
 
-from batch_assets.core.columns import AFTER_OUTPUT, BEFORE_OUTPUT
+from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.config import Pipeline
 
 # What docs/results.md says of each column.

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch_assets.core.output.output_schema import OutputSchema
+from batch_assets.core.answers.output_schema import OutputSchema
 
 from .test_output_types import schema_of
 

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from batch_assets.core.output.answer_parser import MismatchError, parse
-from batch_assets.core.output.answer_reader import AnswerReader
-from batch_assets.core.output.output_schema import OutputSchema
-from batch_assets.core.output.output_shapes import Shape, shape_of, typed
+from batch_assets.core.answers.answer_parser import MismatchError, parse
+from batch_assets.core.answers.answer_reader import AnswerReader
+from batch_assets.core.answers.output_schema import OutputSchema
+from batch_assets.core.answers.output_shapes import Shape, shape_of, typed
 from batch_assets.emulator.schema_instance import schema_instance
 
 Schema = dict[str, Any]

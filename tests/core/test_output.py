@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.cli.summary import summary
+from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.output.output_schema import OutputSchema
 
 from .support import CREATE, World, params, texts
 

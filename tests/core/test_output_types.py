@@ -13,8 +13,8 @@ import pyarrow.dataset as pa_dataset
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.core.columns import TIMESTAMP
-from batch_assets.core.output.output_schema import OutputSchema
+from batch_assets.core.answers.output_schema import OutputSchema
+from batch_assets.core.answers.result_columns import TIMESTAMP
 
 from .support import World, params, texts
 

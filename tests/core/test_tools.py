@@ -9,10 +9,10 @@ import orjson
 import pyarrow as pa
 import pytest
 
+from batch_assets.core.answers.answers import Answers
+from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.output.answers import Answers
-from batch_assets.core.output.output_schema import OutputSchema
 
 from .support import World, params, texts
 from .test_output_types import schema_of

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from pydantic import BaseModel
 
-from batch_assets.core.columns import RESULT_NAMES, TOOL_CALLS
+from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.prices import default_prices
 from batch_assets.core.settings import REAL_BASE_URL, Settings
 from batch_assets.dagster import keys

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from batch_assets.core.output.output_shapes import target
+from batch_assets.core.answers.output_shapes import target
 
 # Over all objects of a schema: properties that are not required, and properties with anyOf or several types.
 MAX_OPTIONAL = 24

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_assets.core.columns import TIMESTAMP
-from batch_assets.core.output.limits import Limits, limits_in
+from batch_assets.core.answers.limits import Limits, limits_in
+from batch_assets.core.answers.result_columns import TIMESTAMP
 
 _SCALARS = {
     "string": pa.string(),

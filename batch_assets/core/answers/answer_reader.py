@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from batch_assets.core.output.limits import are_seen_at_once, surely_kept
-from batch_assets.core.output.output_shapes import Shape
+from batch_assets.core.answers.limits import are_seen_at_once, surely_kept
+from batch_assets.core.answers.output_shapes import Shape
 
 # A line end in a text is white space like a tab, and within a string neither may stand.
 _INNER_LINE_ENDS = bytes.maketrans(b"\r\n\0", b"\t\t\n")

@@ -13,8 +13,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from batch_assets.core.output.output_shapes import target
-from batch_assets.core.output.schema_rules import SchemaError, join_path, problem_at
+from batch_assets.core.answers.output_shapes import target
+from batch_assets.core.answers.schema_rules import SchemaError, join_path, problem_at
 
 _MODEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 

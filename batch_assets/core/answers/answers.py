@@ -7,10 +7,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_assets.core.columns import TOOL_CALLS
+from batch_assets.core.answers.output_schema import OutputSchema
+from batch_assets.core.answers.parsed_answers import ArrowColumns, ParseMessage, parsed_columns
+from batch_assets.core.answers.result_columns import TOOL_CALLS
 from batch_assets.core.io.json_text import dump, load_exactly
-from batch_assets.core.output.output_schema import OutputSchema
-from batch_assets.core.output.parsed_answers import ArrowColumns, ParseMessage, parsed_columns
 
 # Why a model stopped before its answer was whole.
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons

@@ -9,8 +9,8 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.io.json_text import load_exactly
-from batch_assets.core.output.output_schema import OutputSchema
 
 ParseMessage = Callable[[dict[str, Any]], Mapping[str, Any]]
 """(a message as the API sent it) -> values of the typed columns by name."""

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batch_assets.core.output.answer_parser import MismatchError, parse
-from batch_assets.core.output.answer_reader import AnswerReader
-from batch_assets.core.output.output_shapes import shape_of, typed, with_limits
+from batch_assets.core.answers.answer_parser import MismatchError, parse
+from batch_assets.core.answers.answer_reader import AnswerReader
+from batch_assets.core.answers.output_shapes import shape_of, typed, with_limits
 
 # Answers are read at once in pieces of so many; a piece with one that does not match, in smaller ones. What is
 # left of the smallest is parsed one by one.

@@ -11,9 +11,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from batch_assets.core.answers.limits import broken_limit
+from batch_assets.core.answers.output_shapes import Shape
 from batch_assets.core.io.json_text import FLOATS_SKIP, dump
-from batch_assets.core.output.limits import broken_limit
-from batch_assets.core.output.output_shapes import Shape
 
 _SHOWN_CHARACTERS = 60
 _SHOWN_VALUES = 12
