@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from batch_assets.component import MessageBatchComponent
-    from batch_assets.core.hooks import RowRejected
+    from batch_assets.core.pipeline.hooks import RowRejected
     from batch_assets.dagster.assets import build_message_batch_assets
     from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
     from batch_assets.dagster.checks import build_message_batch_checks
@@ -36,7 +36,7 @@ __all__ = [
 
 _HOMES = {
     "MessageBatchComponent": "batch_assets.component",
-    "RowRejected": "batch_assets.core.hooks",
+    "RowRejected": "batch_assets.core.pipeline.hooks",
     "build_message_batch_assets": "batch_assets.dagster.assets",
     "build_message_batch_cancel_jobs": "batch_assets.dagster.cancel_job",
     "build_message_batch_checks": "batch_assets.dagster.checks",

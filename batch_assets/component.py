@@ -25,9 +25,9 @@ from batch_assets.component_blocks import (
     mistake_in,
     resolve_schedule,
 )
-from batch_assets.core.config import Pipeline, PipelineConfig
-from batch_assets.core.hooks import Hooks
-from batch_assets.core.load import invalid, load_pipeline
+from batch_assets.core.pipeline.hooks import Hooks
+from batch_assets.core.pipeline.load import invalid, load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline, PipelineConfig
 from batch_assets.dagster.assets import assets_of
 from batch_assets.dagster.checks import build_message_batch_checks
 from batch_assets.dagster.dataset_sensor import build_message_batch_watch_sensors

@@ -12,11 +12,11 @@ from pydantic import (
     model_validator,
 )
 
-from batch_assets.core.automation_config import ScheduleConfig
-from batch_assets.core.config_blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
-from batch_assets.core.datasets.dataset_config import CsvConfig, DatasetConfig
-from batch_assets.core.notify_config import EmailConfig, NotifyConfig, SlackConfig, WebhookConfig
-from batch_assets.core.partition_config import PartitionsConfig, TimeConfig
+from batch_assets.core.pipeline.automation import ScheduleConfig
+from batch_assets.core.pipeline.blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
+from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
+from batch_assets.core.pipeline.notify import EmailConfig, NotifyConfig, SlackConfig, WebhookConfig
+from batch_assets.core.pipeline.partitions import PartitionsConfig, TimeConfig
 
 
 class Block(dg.Model, dg.Resolvable):

@@ -13,7 +13,7 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
 
 # Rows that are looked at. A key that is not unique behind them is said by the first run.
 _ROWS = 100_000

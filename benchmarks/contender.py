@@ -50,7 +50,7 @@ def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dic
     import pandas as pd  # noqa: F401  pyarrow imports it when it first makes an array
 
     from batch_assets.core.chain import collect_results
-    from batch_assets.core.load import load_pipeline
+    from batch_assets.core.pipeline.load import load_pipeline
     from batch_assets.core.poll import poll
     from batch_assets.core.requests import build_requests
     from batch_assets.core.root import Root

@@ -30,9 +30,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.chain import collect_results
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root

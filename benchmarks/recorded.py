@@ -22,7 +22,7 @@ import yaml
 
 import batch_assets.core
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.emulator import Emulator
 from benchmarks.comparison import Findings
 from benchmarks.fidelity import attributes, finish, open_root, send

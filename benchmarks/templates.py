@@ -22,7 +22,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
 from benchmarks.workload import MAX_TOKENS, MODEL, SYSTEM, USER_TEMPLATE
 
 Row = dict[str, Any]

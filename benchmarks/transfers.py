@@ -26,7 +26,7 @@ from pathlib import Path
 import orjson
 
 from batch_assets.core.chain import collect_results
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from batch_assets.core.asked import AskAgain
-from batch_assets.core.config import Pipeline
 from batch_assets.core.cost_estimate import estimate_cost
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 
 

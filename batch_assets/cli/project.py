@@ -8,8 +8,8 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import DatasetError, SettingsError
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.settings import dg_table, find_project
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in, upstream_key
 from batch_assets.definitions import defs

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from batch_assets.core.asked import AskAgain
-    from batch_assets.core.config import Pipeline
+    from batch_assets.core.pipeline.pipeline import Pipeline
     from batch_assets.core.results_report import ResultsReport
     from batch_assets.core.root import Root
     from batch_assets.dagster.pipelines import PipelineAssets

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.cancel import has_batches_to_cancel
-from batch_assets.core.config_blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.transfers import Progress, Transfers
@@ -18,6 +17,7 @@ from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import HOLDING, Batch, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.lost_responses import reopen_lost
+from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.responses import CollectReport, Downloaded, downloaded
 from batch_assets.core.results import write_results
 from batch_assets.core.results_report import ResultsReport

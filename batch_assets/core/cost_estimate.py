@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.asked import AskAgain, RequestsReport
-from batch_assets.core.config import Pipeline
 from batch_assets.core.digests import Digests
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices import about, default_prices
 from batch_assets.core.refresh import standing_of
 from batch_assets.core.requests import count_requests

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.datasets.dataset import Dataset
-from batch_assets.core.datasets.dataset_config import ROW_NUMBER
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.pipeline.dataset import ROW_NUMBER
 
 _SHOWN = 5
 

@@ -12,11 +12,9 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.core.asked import RequestsReport
-from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.digests import Digests, custom_ids
 from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
-from batch_assets.core.hooks import name_of
 from batch_assets.core.index import (
     BOUNDED,
     FRESH_AFTER,
@@ -29,6 +27,8 @@ from batch_assets.core.index import (
 )
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.ledger import Lease, submissions
+from batch_assets.core.pipeline.hooks import name_of
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.request_files import PartWriter, make_lines
 from batch_assets.core.root import Root
 from batch_assets.core.standing import StandingOfPipeline

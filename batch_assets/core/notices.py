@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.deadlines import ending_soon, expiring_soon
 from batch_assets.core.ledger import Transaction, notices, submissions
 from batch_assets.core.ledger.records import Batch, Notice, Submission
 from batch_assets.core.notify.message import content_of, event_of, failed_share
 from batch_assets.core.notify.sending import Message, NotSentError, RefusedMessageError, Send
-from batch_assets.core.notify_config import NotifyConfig
+from batch_assets.core.pipeline.notify import NotifyConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 
 BUDGET_SECONDS = 5.0

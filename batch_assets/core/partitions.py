@@ -16,11 +16,11 @@ import pyarrow.compute as pc
 
 from batch_assets.core.datasets.query_parameters import parameters_in
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.partition_config import PartitionsConfig, Window, key_problem
+from batch_assets.core.pipeline.partitions import PartitionsConfig, Window, key_problem
 
 if TYPE_CHECKING:
-    from batch_assets.core.config import Pipeline
     from batch_assets.core.datasets.dataset import Dataset
+    from batch_assets.core.pipeline.pipeline import Pipeline
 
 PLACEHOLDER = "{partition}"
 MAX_KEYS = 10_000

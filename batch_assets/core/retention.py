@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
-from batch_assets.core.config_blocks import RetentionConfig
 from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import STORED, Batch
+from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.refresh import standing_of
 from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.response_store import PASSING

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from batch_assets.core.answers.result_columns import PARTITION
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import SinkError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import leases
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.sinks.table import SinkTable, folded
 from batch_assets.core.sinks.target import Target

@@ -9,14 +9,14 @@ import pyarrow as pa
 from pydantic import BaseModel
 
 from batch_assets.core.answers.parsed_answers import ParseMessage
-from batch_assets.core.automation_config import ScheduleConfig
-from batch_assets.core.config import Pipeline
-from batch_assets.core.config_blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
-from batch_assets.core.datasets.dataset_config import DatasetConfig
-from batch_assets.core.hooks import Hooks, RenderRequest
-from batch_assets.core.load import load_pipeline
-from batch_assets.core.notify_config import NotifyConfig
-from batch_assets.core.partition_config import PartitionsConfig
+from batch_assets.core.pipeline.automation import ScheduleConfig
+from batch_assets.core.pipeline.blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
+from batch_assets.core.pipeline.dataset import DatasetConfig
+from batch_assets.core.pipeline.hooks import Hooks, RenderRequest
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.notify import NotifyConfig
+from batch_assets.core.pipeline.partitions import PartitionsConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.settings import find_project
 from batch_assets.dagster import keys
 from batch_assets.dagster.batches_stage import materialize_batches

@@ -6,7 +6,7 @@ import dagster as dg
 import pyarrow as pa
 
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
-from batch_assets.core.config import Pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 # What docs/results.md says of each column.
 DESCRIPTIONS = {

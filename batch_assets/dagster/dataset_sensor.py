@@ -10,7 +10,7 @@ import dagster as dg
 from batch_assets.core.datasets.changes import fingerprints
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.partition_config import key_problem
+from batch_assets.core.pipeline.partitions import key_problem
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.dataset_cursor import DatasetCursor
 from batch_assets.dagster.partition_sensor import requests_to_add

@@ -14,7 +14,7 @@ from batch_assets.core.notify.sending import (
     secret,
     told,
 )
-from batch_assets.core.notify_config import NotifyConfig
+from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.root import Root
 from batch_assets.dagster.pipelines import PipelineAssets
 

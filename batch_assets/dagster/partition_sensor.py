@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.changes import column_fingerprint
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.partition_config import PartitionsConfig
 from batch_assets.core.partitions import partition_keys_of
+from batch_assets.core.pipeline.partitions import PartitionsConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.dagster.pipelines import pipelines_in
 
 _INTERVAL = 60

@@ -10,9 +10,9 @@ from urllib.parse import unquote
 
 import dagster as dg
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.partition_config import KEY_FORMATS, PartitionsConfig, Window
+from batch_assets.core.pipeline.partitions import KEY_FORMATS, PartitionsConfig, Window
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
 

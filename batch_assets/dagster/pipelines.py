@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import dagster as dg
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.dagster import keys
 
 STAGES = ("requests", "batches", "results")

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from batch_assets.core.config import Pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.template.pipeline_files import PipelineFiles
 from batch_assets.dagster.markdown import fenced
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import dagster as dg
 
-from batch_assets.core.automation_config import ScheduleConfig
+from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.dagster.partitions import has_dynamic_keys
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 

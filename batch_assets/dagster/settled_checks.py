@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.deadlines import ending_soon
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster.check_events import evaluation
 from batch_assets.dagster.deadline_check import DEADLINE_CHECK, deadline_result

@@ -6,8 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
 from batch_assets.dagster.columns import known_columns

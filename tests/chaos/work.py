@@ -10,10 +10,10 @@ from typing import Any
 
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results
-from batch_assets.core.config import Pipeline
-from batch_assets.core.config_blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import batches
+from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
 from batch_assets.core.responses import downloaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from batch_assets.core.config import Pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import CREATE, LIST, World
 

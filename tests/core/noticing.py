@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.ledger import submissions
 from batch_assets.core.notices import Noticed, send_notices
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import World
 

@@ -16,12 +16,12 @@ import sqlalchemy as sa
 
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import CollectedResults, collect_results
-from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.dataset import Dataset
-from batch_assets.core.hooks import NO_HOOKS, Hooks
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.hooks import NO_HOOKS, Hooks
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root

@@ -14,9 +14,9 @@ import pytest
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.core.asked import AskAgain
 from batch_assets.core.chain import Work, collect_results, work_for
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import BusyError
 from batch_assets.core.ledger import rounds, submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
 
 from .support import params
 

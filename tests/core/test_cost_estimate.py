@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from batch_assets.core.asked import AskAgain
-from batch_assets.core.config import Pipeline
 from batch_assets.core.cost_estimate import CostEstimate, estimate_cost
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import MODEL, World, params, texts
 

@@ -14,9 +14,9 @@ from batch_assets.core import retry
 from batch_assets.core.asked import AskAgain
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results, work_for
-from batch_assets.core.config import Pipeline
 from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.submit import submit_batches
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from batch_assets.core.chain import work_for
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import SubmissionStoppedError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results_report import ResultsReport
 
 from .lost_ledger import lose_ledger

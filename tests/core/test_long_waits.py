@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from batch_assets.core.chain import CollectedResults, collect_results
-from batch_assets.core.config import Pipeline
-from batch_assets.core.config_blocks import RetentionConfig
+from batch_assets.core.pipeline.blocks import RetentionConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
 

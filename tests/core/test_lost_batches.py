@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from batch_assets.core.cancel import CancelReport, cancel
-from batch_assets.core.config import Pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 
 from .support import BATCHES, LIST, World, texts

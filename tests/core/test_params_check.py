@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import params
 

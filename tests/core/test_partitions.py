@@ -17,13 +17,13 @@ import pytest
 import yaml
 
 from batch_assets.core import partitions as partitions_module
-from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.changes import column_fingerprint
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.datasets.query_parameters import parameters_in
 from batch_assets.core.errors import ConfigError, DatasetError
-from batch_assets.core.partition_config import PartitionsConfig
 from batch_assets.core.partitions import partition_keys_of, rows_left_out
+from batch_assets.core.pipeline.partitions import PartitionsConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from tests.documentation import page
 
 from .postgres import PostgresServer

@@ -15,12 +15,12 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.dataset import Dataset
 from batch_assets.core.datasets.rows import valid_text
 from batch_assets.core.datasets.spool import Spool
 from batch_assets.core.errors import ConfigError, DatasetError
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .postgres import PostgresServer
 from .support import World, make_pipeline, params, read

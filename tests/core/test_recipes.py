@@ -9,8 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batch_assets.core.config import Pipeline
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import World
 

@@ -9,11 +9,11 @@ import pytest
 
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import collect_results, work_for
-from batch_assets.core.config import Pipeline
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.requests import build_requests

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from batch_assets.core.chain import CollectedResults, collect_results
-from batch_assets.core.config import Pipeline
-from batch_assets.core.config_blocks import RetentionConfig
 from batch_assets.core.ledger import transitions
+from batch_assets.core.pipeline.blocks import RetentionConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 
 from .support import BATCHES, CREATE, World, params, texts

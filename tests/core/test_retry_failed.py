@@ -9,8 +9,8 @@ import pytest
 from batch_assets.core import held
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import collect_results, work_for
-from batch_assets.core.config import Pipeline
 from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests import build_requests
 
 from .support import CREATE, World, texts

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.template.values import RowRejectedError
 
 from .support import World, params

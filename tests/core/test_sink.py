@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import ConfigError, SinkError
 from batch_assets.core.io.database import file_of, in_project
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.sink import SinkReport, write_sink
 from batch_assets.core.sinks.table import SinkTable
 from batch_assets.core.sinks.target import Target

@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Any
 
 from batch_assets.core.cancel import cancel
-from batch_assets.core.config import Pipeline
 from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches
 

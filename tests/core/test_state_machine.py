@@ -23,9 +23,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results, work_for
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
 from batch_assets.core.results import write_results

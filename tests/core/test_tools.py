@@ -11,8 +11,8 @@ import pytest
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.output_schema import OutputSchema
-from batch_assets.core.config import Pipeline
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import World, params, texts
 from .test_output_types import schema_of

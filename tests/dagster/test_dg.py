@@ -18,7 +18,7 @@ import yaml
 from dagster import ScaffoldRequest
 
 from batch_assets.core.datasets.dataset import Dataset
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.emulator import Emulator
 from batch_assets.scaffold import MessageBatchScaffolder, MessageBatchScaffoldParams
 from tests.forked import ForkServer

@@ -16,7 +16,7 @@ from batch_assets import (
     build_message_batch_sensor,
 )
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.partition_config import PartitionsConfig
+from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.requests import build_requests
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches

@@ -13,7 +13,7 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.partitions import PLACEHOLDER
 
 if TYPE_CHECKING:
-    from batch_assets.core.config import Pipeline
+    from batch_assets.core.pipeline.pipeline import Pipeline
 
 # Stands for the key while a path goes through fsspec, which would take braces for a pattern of its own.
 _KEY = "\ue000"

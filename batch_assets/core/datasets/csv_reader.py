@@ -13,10 +13,10 @@ import pyarrow.csv
 from batch_assets.core.datasets.csv_scan import find_bad_row
 from batch_assets.core.datasets.csv_types import ColumnType
 from batch_assets.core.datasets.data_file import DataFile
-from batch_assets.core.datasets.dataset_config import CsvConfig, DatasetConfig
 from batch_assets.core.datasets.rows import ROWS_AT_ONCE, Rows, conform, no_twins, valid_text
 from batch_assets.core.datasets.transcode import as_utf8
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
 
 BLOCK_BYTES = 1 << 20  # pyarrow reads many of these ahead
 # A row longer than this is first suspected of a quote that is never closed.

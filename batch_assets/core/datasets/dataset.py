@@ -9,8 +9,6 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from batch_assets.core.config import Pipeline
-from batch_assets.core.datasets.dataset_config import ROW_NUMBER
 from batch_assets.core.datasets.document_files import DocumentFiles
 from batch_assets.core.datasets.query_rows import QueryRows
 from batch_assets.core.datasets.rows import Rows, plain_type
@@ -19,6 +17,8 @@ from batch_assets.core.datasets.table_files import TableFiles
 from batch_assets.core.datasets.table_rows import TableRows
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.partitions import PartitionRows, filled
+from batch_assets.core.pipeline.dataset import ROW_NUMBER
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 
 class Dataset:

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batch_assets.core.config import Pipeline
-from batch_assets.core.config_blocks import MAX_MB
-from batch_assets.core.datasets.dataset_config import DOCUMENT_KEY
 from batch_assets.core.datasets.located_files import LocatedFiles
 from batch_assets.core.datasets.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.pipeline.blocks import MAX_MB
+from batch_assets.core.pipeline.dataset import DOCUMENT_KEY
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 PATH, NAME, BYTES = DOCUMENT_KEY, "name", "bytes"
 # Contents held at once; a single file may be larger.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    from batch_assets.core.partition_config import Partitions
+    from batch_assets.core.pipeline.partitions import Partitions
 
 NAMES = ("partition", "partition_start", "partition_end")
 # Text, quoted names and comments hold no parameters; what stands behind a second colon is a cast.

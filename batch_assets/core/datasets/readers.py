@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.datasets.csv_reader import CsvReader
 from batch_assets.core.datasets.data_file import COMPRESSIONS, DataFile
-from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.datasets.rows import (
     ROWS_AT_ONCE,
     Rows,
@@ -28,6 +27,7 @@ from batch_assets.core.datasets.rows import (
     whole_number,
 )
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.pipeline.dataset import DatasetConfig
 
 BLOCK_BYTES = 4 << 20
 # Whole numbers of fewer digits fit into the 64 bits that orjson keeps.

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batch_assets.core.config import Pipeline
 from batch_assets.core.datasets.csv_reader import CsvReader, agree_on_types
 from batch_assets.core.datasets.data_file import DataFile
-from batch_assets.core.datasets.dataset_config import DatasetConfig
 from batch_assets.core.datasets.located_files import LocatedFiles
 from batch_assets.core.datasets.readers import FileReader, known_endings, reader_class
 from batch_assets.core.datasets.rows import Rows
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.pipeline.dataset import DatasetConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 
 class TableFiles:

@@ -20,7 +20,7 @@ from batch_assets.core.notify.sending import (
     secret,
     told,
 )
-from batch_assets.core.notify_config import EmailConfig, NotifyConfig
+from batch_assets.core.pipeline.notify import EmailConfig, NotifyConfig
 
 _PORTS = {"smtps": 465, "smtp+starttls": 587, "smtp": 25}
 # Whatever their code, they are about us and not about the message: another password or another day may do.

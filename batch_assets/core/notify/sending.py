@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.notify_config import NotifyConfig
+from batch_assets.core.pipeline.notify import NotifyConfig
 
 TIMEOUT_SECONDS = 5.0
 """Of connecting, and of each answer of a server."""

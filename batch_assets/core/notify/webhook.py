@@ -20,7 +20,7 @@ from batch_assets.core.notify.sending import (
     secret,
     told,
 )
-from batch_assets.core.notify_config import NotifyConfig
+from batch_assets.core.pipeline.notify import NotifyConfig
 
 SIGNATURE = "X-Batch-Assets-Signature"
 # Besides 5xx. 401 is about the secret, not about the message: a mended one may do.

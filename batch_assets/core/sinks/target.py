@@ -12,10 +12,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from batch_assets.core.config import Pipeline
-from batch_assets.core.config_blocks import SinkConfig
 from batch_assets.core.errors import BatchAssetsError, SinkError
 from batch_assets.core.io.database import driver_hint, file_of, in_project, parse_url, said
+from batch_assets.core.pipeline.blocks import SinkConfig
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 ANOTHER_TABLE = "name another table in sink.table, which is made as it has to be"
 # What a driver says, and what helps.

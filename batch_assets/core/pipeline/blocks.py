@@ -6,7 +6,7 @@ import re
 
 from pydantic import Field, model_validator
 
-from batch_assets.core.config_block import ConfigBlock
+from batch_assets.core.pipeline.block import ConfigBlock
 
 # Limits of the API: 100,000 requests or 256 MB a batch, whichever is reached first.
 # https://platform.claude.com/docs/en/build-with-claude/batch-processing

@@ -18,7 +18,7 @@ from batch_assets.core.template.params_check import check_params
 from batch_assets.core.template.values import RowRejectedError
 
 if TYPE_CHECKING:
-    from batch_assets.core.config import Pipeline
+    from batch_assets.core.pipeline.pipeline import Pipeline
 
 REASON = "render_request"
 Row = dict[str, Any]

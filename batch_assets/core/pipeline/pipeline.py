@@ -19,20 +19,20 @@ from batch_assets.core.answers.parsed_answers import ArrowColumns
 from batch_assets.core.answers.result_columns import name_clash
 from batch_assets.core.answers.schema_rules import SchemaError, check_schema
 from batch_assets.core.answers.schema_source import load_schema
-from batch_assets.core.automation_config import ScheduleConfig
-from batch_assets.core.config_block import ConfigBlock
-from batch_assets.core.config_blocks import (
+from batch_assets.core.errors import ConfigError
+from batch_assets.core.pipeline.automation import ScheduleConfig
+from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.pipeline.blocks import (
     KEEP_EVERYTHING,
     BatchingConfig,
     RetentionConfig,
     RetryConfig,
     SinkConfig,
 )
-from batch_assets.core.datasets.dataset_config import DatasetConfig
-from batch_assets.core.errors import ConfigError
-from batch_assets.core.hooks import NO_HOOKS, Hooks
-from batch_assets.core.notify_config import NotifyConfig, one_entry_a_target
-from batch_assets.core.partition_config import Partitions, PartitionsConfig
+from batch_assets.core.pipeline.dataset import DatasetConfig
+from batch_assets.core.pipeline.hooks import NO_HOOKS, Hooks
+from batch_assets.core.pipeline.notify import NotifyConfig, one_entry_a_target
+from batch_assets.core.pipeline.partitions import Partitions, PartitionsConfig
 from batch_assets.core.template.batch_rules import OLD_VERSION
 from batch_assets.core.template.betas import Betas
 from batch_assets.core.template.template import Template

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from batch_assets.core.config_block import ConfigBlock
-from batch_assets.core.partition_config import check_timezone
+from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.pipeline.partitions import check_timezone
 
 
 class ScheduleConfig(ConfigBlock):

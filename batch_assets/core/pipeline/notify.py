@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from batch_assets.core.config_block import ConfigBlock
+from batch_assets.core.pipeline.block import ConfigBlock
 
 Event = Literal["complete", "failed", "deadline"]
 EVENTS: tuple[Event, ...] = ("complete", "failed", "deadline")
