@@ -11,7 +11,7 @@ import click
 import pyarrow as pa
 from jinja2.defaults import DEFAULT_NAMESPACE
 
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
 

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 from batch_assets.cli.standing import LONGEST_NAP, Standing
 from batch_assets.core.asked import NOTHING_AGAIN, AskAgain, RequestsReport
 from batch_assets.core.chain import PARTIAL_SECONDS, SEND_AGAIN_SECONDS, collect_results, work_for
+from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.errors import BatchAssetsError, BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.partitions import rows_left_out
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests

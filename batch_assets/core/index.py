@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.output_schema import OutputSchema
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.digests import DIGEST_BYTES
 from batch_assets.core.io.json_files import read_object
 from batch_assets.core.io.layout import submission_parts

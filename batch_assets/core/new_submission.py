@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.core.asked import RequestsReport
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.digests import Digests, custom_ids
 from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.index import (

@@ -13,14 +13,14 @@ import numpy as np
 
 from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.asked import AskAgain, RequestsReport
-from batch_assets.core.datasets.dataset import Dataset
-from batch_assets.core.datasets.rows import Rows
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.row_keys import KeyCheck
+from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.digests import Digests, pack
 from batch_assets.core.errors import BusyError, DatasetError
 from batch_assets.core.header_sets import HeaderSets
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.memory import release_memory
-from batch_assets.core.keys import KeyCheck
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.new_submission import NewSubmission, Rejects, Rendered

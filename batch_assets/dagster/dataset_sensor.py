@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import dagster as dg
 
-from batch_assets.core.datasets.changes import fingerprints
+from batch_assets.core.dataset.changes import fingerprints
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.partitions import key_problem

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from batch_assets.core.datasets.changes import column_fingerprint
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset.changes import column_fingerprint
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.partition_rows import partition_keys_of
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.partitions import partition_keys_of
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.dagster.pipelines import pipelines_in

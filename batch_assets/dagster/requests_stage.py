@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.cost_estimate import estimate_cost
+from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.partitions import rows_left_out
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices import about
 from batch_assets.core.requests import build_requests

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import CollectedResults, collect_results
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.hooks import NO_HOOKS, Hooks

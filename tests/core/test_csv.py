@@ -9,8 +9,8 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from batch_assets.core.datasets import csv_types
-from batch_assets.core.datasets.readers import BLOCK_BYTES
+from batch_assets.core.dataset import csv_types
+from batch_assets.core.dataset.readers import BLOCK_BYTES
 from batch_assets.core.errors import DatasetError
 
 from .support import World, make_pipeline, params, read

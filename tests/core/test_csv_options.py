@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from batch_assets.core.datasets import csv_reader
-from batch_assets.core.datasets.csv_scan import find_bad_row
+from batch_assets.core.dataset import csv_reader
+from batch_assets.core.dataset.csv_scan import find_bad_row
 from batch_assets.core.errors import DatasetError
 
 from .support import World, read

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DatasetError
 
 from .support import World, make_pipeline, params, read

@@ -13,8 +13,8 @@ import fsspec
 import orjson
 import pytest
 
-from batch_assets.core.datasets import document_files
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset import document_files
+from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DatasetError
 
 from .support import World, make_pipeline, params, read

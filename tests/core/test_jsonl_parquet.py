@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.core.datasets.readers import BLOCK_BYTES
+from batch_assets.core.dataset.readers import BLOCK_BYTES
 from batch_assets.core.errors import DatasetError
 
 from .support import World, params, read

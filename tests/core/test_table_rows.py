@@ -12,8 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from batch_assets.core.datasets.dataset import Dataset
-from batch_assets.core.datasets.table_rows import TableRows
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.table_rows import TableRows
 from batch_assets.core.errors import ConfigError, DatasetError
 
 from .support import World, make_pipeline, params

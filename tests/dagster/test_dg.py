@@ -17,7 +17,7 @@ import pytest
 import yaml
 from dagster import ScaffoldRequest
 
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.emulator import Emulator
 from batch_assets.scaffold import MessageBatchScaffolder, MessageBatchScaffoldParams

@@ -12,7 +12,7 @@ import fsspec
 import pytest
 
 from batch_assets import build_message_batch_watch_sensors
-from batch_assets.core.datasets.changes import fingerprints
+from batch_assets.core.dataset.changes import fingerprints
 from batch_assets.core.errors import ConfigError
 from batch_assets.dagster.pipelines import pipelines_in
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from batch_assets.core.answers.forced_tool import has_schema, strict_schemas
 from batch_assets.core.answers.schema_rules import SchemaError, check_schema
-from batch_assets.core.datasets.changes import watch_problem
+from batch_assets.core.dataset.changes import watch_problem
+from batch_assets.core.dataset.partition_rows import partitions_problem
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.partitions import partitions_problem
 from batch_assets.core.pipeline.hooks import NO_HOOKS, Hooks
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.pipeline.pipeline import Pipeline, PipelineConfig

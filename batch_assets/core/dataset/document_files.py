@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.located_files import LocatedFiles
-from batch_assets.core.datasets.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
+from batch_assets.core.dataset.located_files import LocatedFiles
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.blocks import MAX_MB
 from batch_assets.core.pipeline.dataset import DOCUMENT_KEY

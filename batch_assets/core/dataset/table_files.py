@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.csv_reader import CsvReader, agree_on_types
-from batch_assets.core.datasets.data_file import DataFile
-from batch_assets.core.datasets.located_files import LocatedFiles
-from batch_assets.core.datasets.readers import FileReader, known_endings, reader_class
-from batch_assets.core.datasets.rows import Rows
+from batch_assets.core.dataset.csv_reader import CsvReader, agree_on_types
+from batch_assets.core.dataset.data_file import DataFile
+from batch_assets.core.dataset.located_files import LocatedFiles
+from batch_assets.core.dataset.readers import FileReader, known_endings, reader_class
+from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.pipeline import Pipeline

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.value_types import ColumnValues, as_type
+from batch_assets.core.dataset.value_types import ColumnValues, as_type
 from batch_assets.core.io.storage import writing
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.rows import Rows
+from batch_assets.core.dataset.rows import Rows
 
 
 class Source(Protocol):

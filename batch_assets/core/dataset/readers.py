@@ -12,9 +12,9 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.datasets.csv_reader import CsvReader
-from batch_assets.core.datasets.data_file import COMPRESSIONS, DataFile
-from batch_assets.core.datasets.rows import (
+from batch_assets.core.dataset.csv_reader import CsvReader
+from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
+from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
     Rows,
     conform,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 

@@ -10,11 +10,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.csv
 
-from batch_assets.core.datasets.csv_scan import find_bad_row
-from batch_assets.core.datasets.csv_types import ColumnType
-from batch_assets.core.datasets.data_file import DataFile
-from batch_assets.core.datasets.rows import ROWS_AT_ONCE, Rows, conform, no_twins, valid_text
-from batch_assets.core.datasets.transcode import as_utf8
+from batch_assets.core.dataset.csv_scan import find_bad_row
+from batch_assets.core.dataset.csv_types import ColumnType
+from batch_assets.core.dataset.data_file import DataFile
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, no_twins, valid_text
+from batch_assets.core.dataset.transcode import as_utf8
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
 

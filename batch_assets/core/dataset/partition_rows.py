@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_assets.core.datasets.query_parameters import parameters_in
+from batch_assets.core.dataset.query_parameters import parameters_in
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.partitions import PartitionsConfig, Window, key_problem
 
 if TYPE_CHECKING:
-    from batch_assets.core.datasets.dataset import Dataset
+    from batch_assets.core.dataset.dataset import Dataset
     from batch_assets.core.pipeline.pipeline import Pipeline
 
 PLACEHOLDER = "{partition}"

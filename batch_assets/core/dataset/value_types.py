@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.rows import text_array
+from batch_assets.core.dataset.rows import text_array
 from batch_assets.core.errors import DatasetError
 
 _TEXT, _DECIMAL, _BYTES = "text", "decimal", "bytes"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from batch_assets.core.datasets.located_files import GLOB, LocatedFiles, fingerprint_of
+from batch_assets.core.dataset.located_files import GLOB, LocatedFiles, fingerprint_of
+from batch_assets.core.dataset.partition_rows import PLACEHOLDER
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.partitions import PLACEHOLDER
 
 if TYPE_CHECKING:
     from batch_assets.core.pipeline.pipeline import Pipeline

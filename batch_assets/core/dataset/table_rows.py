@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.rows import Rows, by_value, conform, goes_by_value, plain_type, valid_text
+from batch_assets.core.dataset.rows import Rows, by_value, conform, goes_by_value, plain_type, valid_text
 from batch_assets.core.errors import DatasetError
 
 _ROWS_AT_ONCE = 4096

@@ -9,14 +9,14 @@ from typing import Any, NoReturn
 
 import pyarrow as pa
 
-from batch_assets.core.datasets.document_files import DocumentFiles
-from batch_assets.core.datasets.query_rows import QueryRows
-from batch_assets.core.datasets.rows import Rows, plain_type
-from batch_assets.core.datasets.sources import Source
-from batch_assets.core.datasets.table_files import TableFiles
-from batch_assets.core.datasets.table_rows import TableRows
+from batch_assets.core.dataset.document_files import DocumentFiles
+from batch_assets.core.dataset.partition_rows import PartitionRows, filled
+from batch_assets.core.dataset.query_rows import QueryRows
+from batch_assets.core.dataset.rows import Rows, plain_type
+from batch_assets.core.dataset.sources import Source
+from batch_assets.core.dataset.table_files import TableFiles
+from batch_assets.core.dataset.table_rows import TableRows
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.partitions import PartitionRows, filled
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.pipeline import Pipeline
 
