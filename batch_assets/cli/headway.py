@@ -57,7 +57,7 @@ def cost_in_words(root: Root, submission: Submission) -> str | None:
     """What the answers cost so far, None before the first are in."""
     from batch_assets.core.errors import DamagedFileError
     from batch_assets.core.prices import dollars, no_price_for
-    from batch_assets.core.table_cost import table_cost
+    from batch_assets.core.store.table_cost import table_cost
 
     try:
         found = table_cost(root, submission)

@@ -168,7 +168,7 @@ def _run(
 
 def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
     from batch_assets.core.ledger import submissions
-    from batch_assets.core.refresh import waits_for_refresh
+    from batch_assets.core.store.refreshes import waits_for_refresh
 
     with root.ledger.read() as tx:
         submission = submissions.by_id(tx, results.submission_id)
@@ -187,8 +187,8 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         before: ids of the submissions that it found; None when it did not come that far.
     """
     from batch_assets.core.ledger import batches, submissions
-    from batch_assets.core.refresh import goes_on
     from batch_assets.core.root import Root
+    from batch_assets.core.store.refreshes import goes_on
 
     with Root(settings) as root, root.ledger.read() as tx:
         running = len(batches.in_state(tx, "open", pipeline=name))

@@ -124,7 +124,7 @@ def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
 def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile], mine: list[Batch]) -> str:
     """The next thing that has to happen, and who does it."""
     from batch_assets.core.chain import work_for
-    from batch_assets.core.refresh import waits_for_refresh
+    from batch_assets.core.store.refreshes import waits_for_refresh
 
     canceled = "canceled, " if submission.is_canceled else ""
     if submission.final_at is not None:

@@ -16,13 +16,13 @@ from batch_assets.core.ledger import Transaction, batches, downloads, leases, st
 from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import HOLDING, Batch, Submission
 from batch_assets.core.ledger.standstills import Standstill
-from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.responses import CollectReport, Downloaded, downloaded
 from batch_assets.core.results import write_results
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.retention import apply_retention
 from batch_assets.core.root import Root
+from batch_assets.core.store.missing_responses import reopen_lost
 
 # While batches still run, the table is refreshed at most this often.
 PARTIAL_SECONDS = 900.0

@@ -16,13 +16,13 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.asked import AskAgain, RequestsReport
-from batch_assets.core.digests import Digests
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices import about, default_prices
-from batch_assets.core.refresh import standing_of
 from batch_assets.core.requests import count_requests
-from batch_assets.core.response_store import SUCCEEDED, Standing
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import Digests
+from batch_assets.core.store.refreshes import standing_of
+from batch_assets.core.store.responses import SUCCEEDED, Standing
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 # Where no answer says better: about as many bytes of JSON are a token of English text.

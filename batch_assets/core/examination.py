@@ -14,13 +14,13 @@ import pyarrow.parquet as pq
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.errors import DamagedFileError
-from batch_assets.core.index import OWN, Manifest, RequestIndex
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import HOLDING
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.table_metadata import submission_of
+from batch_assets.core.store.request_index import OWN, Manifest, RequestIndex
+from batch_assets.core.store.result_table import submission_of
 
 UNEXPECTED = "unexpected value"
 """How the message of an answer begins that holds a value which its enum does not have."""

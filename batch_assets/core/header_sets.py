@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from batch_assets.core.digests import digester
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.store.digests import digester
 from batch_assets.core.template.template_strings import Row
 from batch_assets.core.template.values import RowRejectedError
 

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED, Answers
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.errors import ResultsError
-from batch_assets.core.held import HeldRequests
-from batch_assets.core.index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, Manifest, RequestIndex
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.reorder import Reordered
-from batch_assets.core.response_store import (
+from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.root import Root
+from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, Manifest, RequestIndex
+from batch_assets.core.store.responses import (
     PASSING,
     SUCCEEDED,
     Refreshes,
@@ -31,9 +33,7 @@ from batch_assets.core.response_store import (
     digest_array,
     load_standing,
 )
-from batch_assets.core.results_report import ResultsReport
-from batch_assets.core.root import Root
-from batch_assets.core.table_metadata import results_metadata
+from batch_assets.core.store.result_table import results_metadata
 
 # A dataset in another order than the request files: more loads of row groups than this many times their
 # number, and the responses are first laid out in the dataset's order on disk.

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from batch_assets.core.digests import DigestOwners, Digests, DigestSet
-from batch_assets.core.index import DIGEST, HEADER_SETS, WAITS, RequestIndex
 from batch_assets.core.io.layout import refusal_parts, response_parts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.remains import (
@@ -20,7 +18,9 @@ from batch_assets.core.remains import (
     submissions_of,
     table_is_complete,
 )
-from batch_assets.core.response_store import (
+from batch_assets.core.store.digests import DigestOwners, Digests, DigestSet
+from batch_assets.core.store.request_index import DIGEST, HEADER_SETS, WAITS, RequestIndex
+from batch_assets.core.store.responses import (
     FAILED,
     SUCCEEDED,
     Refreshes,

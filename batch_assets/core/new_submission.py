@@ -13,9 +13,16 @@ import pyarrow as pa
 
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.digests import Digests, custom_ids
 from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
-from batch_assets.core.index import (
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.ledger import Lease, submissions
+from batch_assets.core.pipeline.hooks import name_of
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.root import Root
+from batch_assets.core.standing import StandingOfPipeline
+from batch_assets.core.store.digests import Digests, custom_ids
+from batch_assets.core.store.request_files import PartWriter, make_lines
+from batch_assets.core.store.request_index import (
     BOUNDED,
     FRESH_AFTER,
     HEADER_SETS,
@@ -25,13 +32,6 @@ from batch_assets.core.index import (
     IndexWriter,
     write_rejected,
 )
-from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.ledger import Lease, submissions
-from batch_assets.core.pipeline.hooks import name_of
-from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.request_files import PartWriter, make_lines
-from batch_assets.core.root import Root
-from batch_assets.core.standing import StandingOfPipeline
 
 _MEGABYTE = 1_000_000
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from batch_assets.core.errors import EndpointMismatchError
-from batch_assets.core.index import REQUESTS_LEFT_OUT
 from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, restore, submissions
@@ -22,6 +21,7 @@ from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.lost_files import LostFile, LostPipeline, find_pipeline
 from batch_assets.core.remains import FoundSubmission, holds_submissions, pipelines_of
 from batch_assets.core.settings import Settings
+from batch_assets.core.store.request_index import REQUESTS_LEFT_OUT
 
 # Manifests of versions before these were written down; nothing but retries asks for them.
 _MAX_REQUESTS, _MAX_BYTES = 100_000, 250_000_000

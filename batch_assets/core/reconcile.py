@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from batch_assets.core import workspace
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.digests import DIGEST_CHARACTERS
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.remains import built_at
-from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import DIGEST_CHARACTERS
+from batch_assets.core.store.request_files import StoredRequestFile
 
 # The list may show a batch a little before the anchor: several clocks make it.
 _MARGIN_SECONDS = 300.0

@@ -18,8 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.api.objects import COUNTS
-from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
-from batch_assets.core.index import (
+from batch_assets.core.io.json_files import damaged, read_object
+from batch_assets.core.io.layout import response_parts, results_parts, submission_parts
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
+from batch_assets.core.store.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
+from batch_assets.core.store.request_index import (
     DIGEST,
     FRESH_AFTER,
     HEADER_SETS,
@@ -29,12 +33,8 @@ from batch_assets.core.index import (
     WAITS,
     RequestIndex,
 )
-from batch_assets.core.io.json_files import damaged, read_object
-from batch_assets.core.io.layout import response_parts, results_parts, submission_parts
-from batch_assets.core.io.storage import Storage
-from batch_assets.core.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
-from batch_assets.core.response_store import digest_array, ended_at_of, open_responses, reading_responses
-from batch_assets.core.table_metadata import submission_of
+from batch_assets.core.store.responses import digest_array, ended_at_of, open_responses, reading_responses
+from batch_assets.core.store.result_table import submission_of
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
 _ID_TIME = "%Y%m%dT%H%M%S"

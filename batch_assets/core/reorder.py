@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch_assets.core.index import SLICE_ROWS
-from batch_assets.core.response_store import ResponseReader, one_null_row
+from batch_assets.core.store.request_index import SLICE_ROWS
+from batch_assets.core.store.responses import ResponseReader, one_null_row
 
 
 class Reordered:

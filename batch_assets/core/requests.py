@@ -16,21 +16,21 @@ from batch_assets.core.asked import AskAgain, RequestsReport
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.dataset.rows import Rows
-from batch_assets.core.digests import Digests, pack
 from batch_assets.core.errors import BusyError, DatasetError
 from batch_assets.core.header_sets import HeaderSets
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.ledger import Lease, leases, submissions
-from batch_assets.core.lost_responses import reopen_lost
 from batch_assets.core.new_submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.notices import note_targets
 from batch_assets.core.pipeline.hooks import RequestHook
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.request_files import PARTS
 from batch_assets.core.root import Root
 from batch_assets.core.sink import check_sink
 from batch_assets.core.standing import StandingOfPipeline, kinds_of
+from batch_assets.core.store.digests import Digests, pack
+from batch_assets.core.store.missing_responses import reopen_lost
+from batch_assets.core.store.request_files import PARTS
 from batch_assets.core.template.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.

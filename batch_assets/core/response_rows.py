@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch_assets.core.digests import DIGEST_BYTES, decode_tails
 from batch_assets.core.io.json_text import PARSED, parse_line
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
-from batch_assets.core.request_files import Scan, StoredRequestFile
-from batch_assets.core.response_store import RESPONSE_SCHEMA
 from batch_assets.core.result_lines import ResultLines
+from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
+from batch_assets.core.store.request_files import Scan, StoredRequestFile
+from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 
 @dataclass(frozen=True)

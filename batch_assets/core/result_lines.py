@@ -8,9 +8,9 @@ from typing import BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.digests import DIGEST_CHARACTERS, position_in
 from batch_assets.core.io.json_text import load_line
-from batch_assets.core.request_files import scan
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, position_in
+from batch_assets.core.store.request_files import scan
 
 
 class ResultLines:

@@ -17,9 +17,9 @@ from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.join import Join
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.refresh import refreshes_of, untried_of
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
+from batch_assets.core.store.refreshes import refreshes_of, untried_of
 
 # Freed memory is given back after as many slices.
 _SLICES_A_RELEASE = 2

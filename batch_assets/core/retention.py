@@ -17,10 +17,10 @@ from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import STORED, Batch
 from batch_assets.core.pipeline.blocks import RetentionConfig
-from batch_assets.core.refresh import standing_of
-from batch_assets.core.request_files import StoredRequestFile
-from batch_assets.core.response_store import PASSING
 from batch_assets.core.root import Root
+from batch_assets.core.store.refreshes import standing_of
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.responses import PASSING
 from batch_assets.core.workspace import WHOSE_KEY
 
 _DAY = 86400.0

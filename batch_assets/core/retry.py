@@ -11,18 +11,18 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.digests import DigestSet
 from batch_assets.core.errors import MissingFileError
-from batch_assets.core.held import HeldRequests
-from batch_assets.core.index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.io.layout import refused_file, submission_parts
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.refresh import standing_for
-from batch_assets.core.request_files import PARTS, PartWriter, StoredRequestFile
-from batch_assets.core.response_store import PASSING, ResponseFiles, digest_array
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import DigestSet
+from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.refreshes import standing_for
+from batch_assets.core.store.request_files import PARTS, PartWriter, StoredRequestFile
+from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
+from batch_assets.core.store.responses import PASSING, ResponseFiles, digest_array
 
 
 def plan_again(root: Root, submission: Submission) -> int:

@@ -16,9 +16,9 @@ from batch_assets.core.io.layout import refusal_parts, submission_parts
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Lease, files
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.request_files import StoredRequestFile, body_bytes
-from batch_assets.core.response_store import RESPONSE_SCHEMA
 from batch_assets.core.root import Root
+from batch_assets.core.store.request_files import StoredRequestFile, body_bytes
+from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 _CHUNK = 1 << 20
 

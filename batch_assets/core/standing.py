@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.asked import AskAgain, RequestsReport
-from batch_assets.core.digests import Digests, DigestSet
 from batch_assets.core.header_sets import MAX_HEADER_SETS
-from batch_assets.core.held import HeldRequests
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.refresh import fresh_after_for, refreshes_of
-from batch_assets.core.response_store import CANCELED, PASSING, SUCCEEDED, ResponseFiles, load_standing
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import Digests, DigestSet
+from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
+from batch_assets.core.store.responses import CANCELED, PASSING, SUCCEEDED, ResponseFiles, load_standing
 
 
 class StandingOfPipeline:

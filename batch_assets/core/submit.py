@@ -18,10 +18,10 @@ from batch_assets.core.ledger import Lease, Transaction, batches, files, leases,
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.reconcile import reconcile
-from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.retry import plan_again
 from batch_assets.core.root import Root
 from batch_assets.core.split import give_up, split
+from batch_assets.core.store.request_files import StoredRequestFile
 
 # Where the API asks to wait without saying how long.
 _BACK_OFF_SECONDS = 60.0

@@ -9,15 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from batch_assets.core.digests import (
-    DigestSet,
-    custom_ids,
-    decode_tails,
-    digester,
-    pack,
-    position_in,
-    slug,
-)
+from batch_assets.core.store.digests import DigestSet, custom_ids, decode_tails, digester, pack, position_in, slug
 
 # Few different bytes, so that equal digests, zeros at the end and zeros in the middle are common.
 DIGEST = st.lists(st.sampled_from([0, 1, 255]), min_size=16, max_size=16).map(bytes) | st.binary(

@@ -16,7 +16,7 @@ import pytest
 from batch_assets.core.errors import ConfigError, SettingsError
 from batch_assets.core.notices import send_notices
 from batch_assets.core.settings import Settings
-from batch_assets.core.table_metadata import SUBMISSION
+from batch_assets.core.store.result_table import SUBMISSION
 from tests.receivers import Receiver
 
 from .noticing import EMAIL, PATH, SECRET, WEBHOOK, announce, complete, noticed, now_due, states, tick

@@ -15,11 +15,11 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
-from batch_assets.core.refresh import refreshes_of
 from batch_assets.core.requests import build_requests
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
+from batch_assets.core.store.refreshes import refreshes_of
 from batch_assets.core.submit import submit_batches
 from tests.forked import ForkServer
 

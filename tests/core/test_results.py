@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core import join, reorder
-from batch_assets.core.index import SLICE_ROWS
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.response_store import RESPONSE_SCHEMA, ResponseFiles, ResponseReader
+from batch_assets.core.store.request_index import SLICE_ROWS
+from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles, ResponseReader
 
 from .support import BATCHES, World, params, texts
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core import held
 from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests import build_requests
+from batch_assets.core.store import in_flight
 
 from .support import CREATE, World, texts
 
@@ -146,8 +146,8 @@ def test_without_failures_the_request_files_are_not_read(world: World, monkeypat
     first, _ = world.send(pipeline).submitted
     world.emulator.end_batches(first)
     reads: list[str] = []
-    inner = held._digests
-    monkeypatch.setattr(held, "_digests", lambda root, file: (reads.append(file.id), inner(root, file))[1])
+    inner = in_flight._digests
+    monkeypatch.setattr(in_flight, "_digests", lambda root, file: (reads.append(file.id), inner(root, file))[1])
     world.collect(pipeline)
     assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
     assert reads == []

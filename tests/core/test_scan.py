@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_assets.core import request_files
-from batch_assets.core.request_files import scan
+from batch_assets.core.store import request_files
+from batch_assets.core.store.request_files import scan
 
 IDS = st.text("ab-_09", min_size=1, max_size=64) | st.text(max_size=30) | st.text("x", min_size=60, max_size=90)
 ENTRIES = st.fixed_dictionaries({"custom_id": IDS, "result": st.fixed_dictionaries({"x": st.text(max_size=40)})})

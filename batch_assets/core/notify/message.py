@@ -10,7 +10,7 @@ from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger.records import Batch, Submission
 from batch_assets.core.prices import dollars, no_price_for
 from batch_assets.core.root import Root
-from batch_assets.core.table_cost import table_cost
+from batch_assets.core.store.table_cost import table_cost
 
 _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 _BATCHES_SHOWN = 5

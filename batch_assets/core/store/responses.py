@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_columns import TIMESTAMP
 from batch_assets.core.api.objects import PASSING_ERRORS
-from batch_assets.core.digests import DIGEST_BYTES, Digests, position_in
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.store.digests import DIGEST_BYTES, Digests, position_in
 
 RESPONSE_SCHEMA = pa.schema(
     [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.digests import DigestOwners, Digests
 from batch_assets.core.errors import MissingFileError
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import DigestOwners, Digests
+from batch_assets.core.store.request_files import StoredRequestFile
 
 
 def _digests(root: Root, file: RequestFile) -> Digests:

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.digests import DIGEST_BYTES
 from batch_assets.core.io.json_files import read_object
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.parquet import COMPRESSION, TableWriter
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.store.digests import DIGEST_BYTES
 
 # Columns of the index's own; results have none of these names.
 DIGEST, REASON, MESSAGE = "batch_assets.digest", "batch_assets.reason", "batch_assets.message"

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
-from batch_assets.core.digests import DIGEST_CHARACTERS, Digests, decode_tails
 from batch_assets.core.io.json_files import read_object
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.storage import Storage, writing
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.settings import MOST_TRANSFERS
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails
 
 PARTS = "part-*.jsonl"
 """The names of request files."""

@@ -8,7 +8,7 @@ from importlib.metadata import version
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.index import HOOK, Manifest
+from batch_assets.core.store.request_index import HOOK, Manifest
 
 _PREFIX = "batch_assets."
 ROW_KEY = _PREFIX + "row_key"

@@ -8,8 +8,8 @@ from __future__ import annotations
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import batches, files
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.request_files import StoredRequestFile
 from batch_assets.core.root import Root
+from batch_assets.core.store.request_files import StoredRequestFile
 
 
 def reopen_lost(root: Root, pipeline: str) -> list[str]:

@@ -10,7 +10,7 @@ from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.prices import NAMELESS
 from batch_assets.core.root import Root
-from batch_assets.core.table_metadata import submission_of
+from batch_assets.core.store.result_table import submission_of
 
 _COLUMNS = ["result_type", "response_model", "cost_usd", "shared_with"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from batch_assets.core.io.layout import refusal_parts, response_parts
 from batch_assets.core.ledger import Transaction, batches, submissions
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.response_store import Refreshes, ResponseFiles, Standing, Untried, load_standing
 from batch_assets.core.root import Root
+from batch_assets.core.store.responses import Refreshes, ResponseFiles, Standing, Untried, load_standing
 
 # Two refreshes of a pipeline differ by this many seconds at least, also when the clock was set back.
 _APART = 0.001

@@ -1,0 +1,1 @@
+"""What is stored under the root: request files, indexes, responses, and how requests stand by them."""
