@@ -147,7 +147,7 @@ def _run(
     from batch_assets.cli.progress import watching
     from batch_assets.cli.project import load_dataset_table
     from batch_assets.cli.summary import summary
-    from batch_assets.core.sink import write_sink
+    from batch_assets.core.sink.write import write_sink
 
     root.check_endpoint()
     table = load_dataset_table(pipeline, partition)

@@ -26,7 +26,7 @@ from batch_assets.core.notices import note_targets
 from batch_assets.core.pipeline.hooks import RequestHook
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.sink import check_sink
+from batch_assets.core.sink.write import check_sink
 from batch_assets.core.standing import StandingOfPipeline, kinds_of
 from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.missing_responses import reopen_lost

@@ -15,7 +15,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import try_poll
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
-from batch_assets.core.sink import write_sink
+from batch_assets.core.sink.write import write_sink
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.columns import columns_of
 from batch_assets.dagster.failures import explained

@@ -23,9 +23,9 @@ from batch_assets.core.io.database import file_of, in_project
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.sink import SinkReport, write_sink
-from batch_assets.core.sinks.table import SinkTable
-from batch_assets.core.sinks.target import Target
+from batch_assets.core.sink.table import SinkTable
+from batch_assets.core.sink.target import Target
+from batch_assets.core.sink.write import SinkReport, write_sink
 
 from .postgres import PostgresServer
 from .support import World, environment, make_pipeline, params, texts, wait_for

@@ -10,8 +10,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.errors import SinkError
-from batch_assets.core.sinks import types
-from batch_assets.core.sinks.target import ANOTHER_TABLE, Target
+from batch_assets.core.sink import types
+from batch_assets.core.sink.target import ANOTHER_TABLE, Target
 
 # A database takes so many values in one statement: https://sqlite.org/limits.html (32,766),
 # https://www.postgresql.org/docs/current/limits.html (65,535).

@@ -16,8 +16,8 @@ from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import leases
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.sinks.table import SinkTable, folded
-from batch_assets.core.sinks.target import Target
+from batch_assets.core.sink.table import SinkTable, folded
+from batch_assets.core.sink.target import Target
 from batch_assets.core.store.result_table import ROW_KEY, submission_of
 
 _ROWS_AT_ONCE = 5000
