@@ -34,7 +34,7 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.submit import submit_batches

@@ -28,7 +28,7 @@ import orjson
 from batch_assets.core.chain import collect_results
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.poll import poll
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.submit import submit_batches

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from batch_assets.core.asked import AskAgain
-from batch_assets.core.cost_estimate import estimate_cost
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.estimate import estimate_cost
+from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.root import Root
 
 

@@ -13,8 +13,8 @@ from batch_assets.cli import text
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
 from batch_assets.cli.standing import Standing
-from batch_assets.core.asked import RequestsReport
 from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.submit import SubmitReport
 

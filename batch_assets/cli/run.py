@@ -15,8 +15,8 @@ from batch_assets.core.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from batch_assets.core.asked import AskAgain
     from batch_assets.core.pipeline.pipeline import Pipeline
+    from batch_assets.core.requests.report import AskAgain
     from batch_assets.core.results_report import ResultsReport
     from batch_assets.core.root import Root
     from batch_assets.dagster.pipelines import PipelineAssets
@@ -75,8 +75,8 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
       130  Ctrl-C; the batches go on
     """
     from batch_assets.cli.progress import make_console
-    from batch_assets.core.asked import AskAgain
     from batch_assets.core.ledger import submissions
+    from batch_assets.core.requests.report import AskAgain
     from batch_assets.core.root import Root
     from batch_assets.dagster.notifications import notify
     from batch_assets.dagster.partitions import check_partition

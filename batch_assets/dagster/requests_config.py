@@ -3,7 +3,7 @@
 import dagster as dg
 from pydantic import Field
 
-from batch_assets.core.asked import AskAgain
+from batch_assets.core.requests.report import AskAgain
 
 
 class RequestsConfig(dg.Config):

@@ -9,13 +9,13 @@ from typing import Any
 import dagster as dg
 import pyarrow.parquet as pq
 
-from batch_assets.core.asked import RequestsReport
-from batch_assets.core.cost_estimate import estimate_cost
 from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices import about
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.estimate import estimate_cost
+from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys, markdown
 from batch_assets.dagster.failures import explained

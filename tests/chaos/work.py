@@ -15,7 +15,7 @@ from batch_assets.core.ledger import batches
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.responses import downloaded
 from batch_assets.core.results import write_results
 from batch_assets.core.root import Root

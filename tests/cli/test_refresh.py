@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from batch_assets.cli.run import how_to_go_on
-from batch_assets.core.asked import AskAgain
+from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from tests.core.support import World, environment, texts

@@ -14,7 +14,6 @@ import pandas as pd
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import CollectedResults, collect_results
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.ledger import submissions
@@ -23,7 +22,8 @@ from batch_assets.core.pipeline.hooks import NO_HOOKS, Hooks
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.submit import SubmitReport, submit_batches

@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from batch_assets.core.errors import ConfigError, DamagedFileError
-from batch_assets.core.header_sets import MAX_HEADER_SETS
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
 from batch_assets.core.store.digests import custom_ids, digester, pack
 from batch_assets.core.template.betas import Betas
 from batch_assets.core.template.values import RowRejectedError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from batch_assets.core.asked import AskAgain
-from batch_assets.core.cost_estimate import CostEstimate, estimate_cost
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.estimate import CostEstimate, estimate_cost
+from batch_assets.core.requests.report import AskAgain
 
 from .support import MODEL, World, params, texts
 

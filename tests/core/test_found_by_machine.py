@@ -11,13 +11,13 @@ import pytest
 
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.core import retry
-from batch_assets.core.asked import AskAgain
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
+from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.submit import submit_batches
 
 from .support import CREATE, World, texts, write_rows

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.answers.parsed_answers import ArrowColumns
-from batch_assets.core.asked import AskAgain
 from batch_assets.core.errors import ConfigError, ResultsError
 from batch_assets.core.pipeline.hooks import Hooks, RowRejected
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.requests import count_requests
+from batch_assets.core.requests.build import count_requests
+from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results import write_results
 from batch_assets.core.store.digests import Digests
 

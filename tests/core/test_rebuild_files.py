@@ -10,7 +10,7 @@ import pytest
 
 from batch_assets.core.errors import DamagedFileError, EndpointMismatchError
 from batch_assets.core.reconcile import reconcile
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 
 from .lost_ledger import check, finish, in_doubt_over, lose_ledger
 from .support import World, texts

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from batch_assets.core.asked import RequestsReport
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.join import Join
@@ -15,7 +14,8 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings

@@ -13,7 +13,7 @@ import pytest
 
 from batch_assets.core.errors import BusyError, ConfigError, DatasetError
 from batch_assets.core.ledger import leases
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.settings import SettingsError
 
 from .support import World, params, texts

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from batch_assets.cli.headless import RunFailedError, run_pipeline
-from batch_assets.core.asked import AskAgain
 from batch_assets.core.chain import Work, work_for
 from batch_assets.core.ledger import standstills, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results_report import ResultsReport
 
 from .support import CREATE, World, texts

@@ -27,7 +27,7 @@ from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.poll import poll
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings

@@ -14,7 +14,7 @@ import pytest
 
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.cli.progress import make_console, watching
-from batch_assets.core.asked import AskAgain
+from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.root import Root
 from batch_assets.dagster.partitions import partitions_definition
 from batch_assets.dagster.pipelines import pipelines_in

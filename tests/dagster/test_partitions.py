@@ -17,7 +17,7 @@ from batch_assets import (
 )
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.partitions import PartitionsConfig
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches
 from batch_assets.dagster.partitions import PartitionError, check_partition, partitions_definition

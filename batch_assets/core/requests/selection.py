@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.asked import AskAgain, RequestsReport
-from batch_assets.core.header_sets import MAX_HEADER_SETS
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
+from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet
 from batch_assets.core.store.in_flight import HeldRequests

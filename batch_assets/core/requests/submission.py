@@ -11,15 +11,15 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core.asked import RequestsReport
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.ledger import Lease, submissions
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
+from batch_assets.core.requests.report import RequestsReport
+from batch_assets.core.requests.selection import StandingOfPipeline
 from batch_assets.core.root import Root
-from batch_assets.core.standing import StandingOfPipeline
 from batch_assets.core.store.digests import Digests, custom_ids
 from batch_assets.core.store.request_files import PartWriter, make_lines
 from batch_assets.core.store.request_index import (

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batch_assets.core.asked import AskAgain, RequestsReport
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices import about, default_prices
-from batch_assets.core.requests import count_requests
+from batch_assets.core.requests.build import count_requests
+from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.refreshes import standing_of

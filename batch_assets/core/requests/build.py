@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 
 from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
-from batch_assets.core.asked import AskAgain, RequestsReport
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import BusyError, DatasetError
-from batch_assets.core.header_sets import HeaderSets
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.ledger import Lease, leases, submissions
-from batch_assets.core.new_submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.notices import note_targets
 from batch_assets.core.pipeline.hooks import RequestHook
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.header_sets import HeaderSets
+from batch_assets.core.requests.report import AskAgain, RequestsReport
+from batch_assets.core.requests.selection import StandingOfPipeline, kinds_of
+from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
-from batch_assets.core.standing import StandingOfPipeline, kinds_of
 from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.missing_responses import reopen_lost
 from batch_assets.core.store.request_files import PARTS

@@ -1,0 +1,1 @@
+"""The first stage: dataset rows -> request files and index, registered as one submission."""
