@@ -49,13 +49,13 @@ def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dic
     import anthropic  # noqa: F401  the others import both before the clock starts, too
     import pandas as pd  # noqa: F401  pyarrow imports it when it first makes an array
 
+    from batch_assets.core.batches.poll import poll
+    from batch_assets.core.batches.submit import submit_batches
     from batch_assets.core.chain import collect_results
     from batch_assets.core.pipeline.load import load_pipeline
-    from batch_assets.core.poll import poll
     from batch_assets.core.requests.build import build_requests
     from batch_assets.core.root import Root
     from batch_assets.core.settings import Settings
-    from batch_assets.core.submit import submit_batches
     from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
 
     attributes = {

@@ -29,15 +29,15 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.chain import collect_results
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.core.submit import submit_batches
 from batch_assets.emulator import Emulator
 from benchmarks.comparison import Expected, Findings, Received
 from benchmarks.plain_rows import Broken, Row, instants, read_rows

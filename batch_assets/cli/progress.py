@@ -13,10 +13,10 @@ from batch_assets.cli import text
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
 from batch_assets.cli.standing import Standing
+from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results_report import ResultsReport
-from batch_assets.core.submit import SubmitReport
 
 # More bars than this push everything else off the screen; the stage's own bar counts all batches.
 _BATCH_BARS = 10

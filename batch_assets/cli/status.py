@@ -175,7 +175,7 @@ def _standstill(tx: Transaction, submission: Submission) -> Iterator[str]:
 
 def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
     """Batches whose answers are soon lost."""
-    from batch_assets.core.deadlines import SOON_SECONDS, results_end
+    from batch_assets.core.batches.deadlines import SOON_SECONDS, results_end
     from batch_assets.core.ledger.records import UNCOLLECTED
 
     for batch in mine:
@@ -187,8 +187,8 @@ def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
 
 
 def _errors(tx: Transaction, files: list[RequestFile], mine: list[Batch]) -> Iterator[str]:
+    from batch_assets.core.batches.workspace import unreachable
     from batch_assets.core.ledger import downloads
-    from batch_assets.core.workspace import unreachable
 
     shown = ("ready", "unresolved", "refused", "stopped", "too_large")
     said = Counter((file.state, file.error) for file in files if file.error and file.state in shown)

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from batch_assets.core import lost_batches, workspace
+from batch_assets.core import lost_batches
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches import workspace
 from batch_assets.core.errors import BatchAssetsError, ResultsError
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission

@@ -6,10 +6,10 @@ believed only where the key is proved to be of the right one, since the requests
 
 from __future__ import annotations
 
-from batch_assets.core import workspace
+from batch_assets.core.batches import workspace
+from batch_assets.core.batches.poll import UNREACHABLE_AFTER_SECONDS
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.poll import UNREACHABLE_AFTER_SECONDS
 from batch_assets.core.responses import store_canceled
 from batch_assets.core.root import Root
 

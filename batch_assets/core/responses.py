@@ -11,10 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch_assets.core import workspace
 from batch_assets.core.api.errors import ApiError, NotFoundError, RefusedError
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.deadlines import results_end
+from batch_assets.core.batches import workspace
+from batch_assets.core.batches.deadlines import results_end
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.parquet import TableWriter

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.batches.workspace import WHOSE_KEY
 from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
@@ -21,7 +22,6 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.refreshes import standing_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.responses import PASSING
-from batch_assets.core.workspace import WHOSE_KEY
 
 _DAY = 86400.0
 # A batch that could not be deleted is tried again after this long.

@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.core.batches.submit import SubmitReport, submit_batches
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.submit import SubmitReport, submit_batches
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.batch_table import batch_table
 from batch_assets.dagster.console import console_link

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from batch_assets.core.deadlines import ending_soon
+from batch_assets.core.batches.deadlines import ending_soon
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.rebuild import has_ledger

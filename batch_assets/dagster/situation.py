@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger import Transaction, batches, standstills, submissions
 from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.requests.requests_done import requests_done
 from batch_assets.core.store.refreshes import waits_for_refresh
-from batch_assets.core.workspace import unreachable
 
 
 def situation(tx: Transaction, in_force: list[Submission], overview: Overview | None = None) -> list[str]:

@@ -12,16 +12,16 @@ import pandas as pd
 import pytest
 
 from batch_assets.cli.headless import run_pipeline
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.chain import Work, collect_results, work_for
 from batch_assets.core.errors import BusyError
 from batch_assets.core.ledger import rounds, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.core.submit import submit_batches
 from tests.forked import ForkServer
 
 from .observer import Asked, Observer

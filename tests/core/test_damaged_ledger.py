@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger import leases, submissions
-from batch_assets.core.poll import poll
 
 from .support import World, texts, wait_for
 

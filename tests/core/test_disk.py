@@ -12,10 +12,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import StorageError
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.submit import submit_batches
 from tests.forked import ForkServer
 
 from .support import World, environment, texts

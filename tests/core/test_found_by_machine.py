@@ -10,15 +10,15 @@ import pyarrow as pa
 import pytest
 
 from batch_assets.cli.headless import run_pipeline
-from batch_assets.core import retry
+from batch_assets.core.batches import ask_again
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 from batch_assets.core.requests.report import AskAgain
-from batch_assets.core.submit import submit_batches
 
 from .support import CREATE, World, texts, write_rows
 
@@ -105,13 +105,13 @@ def test_a_file_that_is_canceled_while_failed_requests_are_planned_is_not_waited
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = asked_again_by_another(world)
-    failed_lines = retry._failed_lines
+    failed_lines = ask_again._failed_lines
 
     def canceled_meanwhile(*given: Any) -> Iterator[tuple[int, bytes]]:
         yield from failed_lines(*given)
         monkeypatch.undo()
         cancel(world.root, a.name, "A")
 
-    monkeypatch.setattr(retry, "_failed_lines", canceled_meanwhile)
+    monkeypatch.setattr(ask_again, "_failed_lines", canceled_meanwhile)
     world.submit(b, "B", unattended=True)
     assert sensor_goes_on(world, b, "B") == 2

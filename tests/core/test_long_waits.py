@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.chain import CollectedResults, collect_results
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 from batch_assets.core.requests.build import build_requests
 
 from .support import BATCHES, CREATE, RESULTS, World, texts

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.cancel import CancelReport, cancel
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 
 from .support import BATCHES, LIST, World, texts
 from .test_long_waits import batch_states, delete_in_the_console, later, without_ledger

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.chain import Work, collect_results, work_for
 from batch_assets.core.errors import MissingFileError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 from batch_assets.core.requests.submission import NewSubmission
 
 from .support import BATCHES, CREATE, LIST, World, params, texts, wait_for
@@ -200,7 +200,7 @@ def test_a_strangers_batch_that_is_deleted_does_not_hold_our_file(
     pipeline = world.pipeline(texts(4))
     world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"drop": "before_commit"}}])
     world.build(pipeline)
-    monkeypatch.setattr("batch_assets.core.submit.reconcile", lambda root: [])
+    monkeypatch.setattr("batch_assets.core.batches.submit.reconcile", lambda root: [])
     world.submit(pipeline)
     monkeypatch.undo()
     body = {"requests": [{"custom_id": f"s{number}", "params": params("hi")} for number in range(4)]}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batch_assets.core.api.client import READ_SECONDS
-from batch_assets.core.poll import poll
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from tests.forked import ForkServer

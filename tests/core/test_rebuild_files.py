@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.errors import DamagedFileError, EndpointMismatchError
-from batch_assets.core.reconcile import reconcile
 from batch_assets.core.requests.build import build_requests
 
 from .lost_ledger import check, finish, in_doubt_over, lose_ledger

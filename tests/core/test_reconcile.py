@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
+from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.errors import UnreachableError
-from batch_assets.core.reconcile import reconcile
 
 from .support import BATCHES, CREATE, LIST, World, params, texts
 

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results_report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.refreshes import refreshes_of
-from batch_assets.core.submit import submit_batches
 from tests.forked import ForkServer
 
 from .lost_ledger import in_doubt_over, lose_ledger

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.chain import CollectedResults, collect_results
 from batch_assets.core.ledger import transitions
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 
 from .support import BATCHES, CREATE, World, params, texts
 

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.submit import submit_batches
 
 from .support import CREATE, World, texts
 
@@ -126,7 +126,7 @@ def test_a_file_that_is_too_large_and_canceled_is_not_sent(world: World) -> None
 
 def _die_at(line: int) -> Callable[..., Any]:
     """A trace function that kills the process before the so-manyth line of the code under test."""
-    names = ("core/split.py", "core/submit.py", "ledger/files.py")
+    names = ("core/batches/split.py", "core/batches/submit.py", "ledger/files.py")
     seen = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:

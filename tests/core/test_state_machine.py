@@ -21,17 +21,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.poll import poll
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.core.submit import submit_batches
 from batch_assets.emulator import Emulator
 from tests.forked import ForkServer
 

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 import pytest
 
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import EndpointMismatchError, SubmissionStoppedError, UnreachableError
-from batch_assets.core.submit import submit_batches
 
 from .support import CREATE, LIST, World, texts
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.reconcile import reconcile
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.chain import collect_results
-from batch_assets.core.poll import poll
-from batch_assets.core.reconcile import reconcile
 from batch_assets.core.root import Root
-from batch_assets.core.submit import submit_batches
 
 from .proxy import Proxy
 from .support import BATCHES, LIST, World, texts

@@ -15,11 +15,11 @@ from batch_assets import (
     build_message_batch_partitions_sensors,
     build_message_batch_sensor,
 )
+from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.root import Root
-from batch_assets.core.submit import submit_batches
 from batch_assets.dagster.partitions import PartitionError, check_partition, partitions_definition
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator

@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 from sqlalchemy import text
 
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.ledger import submissions
-from batch_assets.core.poll import poll
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
 from batch_assets.dagster.cursor import SensorCursor, Told

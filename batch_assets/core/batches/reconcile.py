@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from batch_assets.core import workspace
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches import workspace
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
