@@ -27,9 +27,9 @@ import orjson
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
-from batch_assets.core.chain import collect_results
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.requests.build import build_requests
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator

@@ -16,7 +16,7 @@ from batch_assets.cli.standing import Standing
 from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.requests.report import RequestsReport
-from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.results.report import ResultsReport
 
 # More bars than this push everything else off the screen; the stage's own bar counts all batches.
 _BATCH_BARS = 10

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from batch_assets.core.pipeline.pipeline import Pipeline
     from batch_assets.core.requests.report import AskAgain
-    from batch_assets.core.results_report import ResultsReport
+    from batch_assets.core.results.report import ResultsReport
     from batch_assets.core.root import Root
     from batch_assets.dagster.pipelines import PipelineAssets
 

@@ -123,7 +123,7 @@ def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
 
 def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile], mine: list[Batch]) -> str:
     """The next thing that has to happen, and who does it."""
-    from batch_assets.core.chain import work_for
+    from batch_assets.core.results.run import work_for
     from batch_assets.core.store.refreshes import waits_for_refresh
 
     canceled = "canceled, " if submission.is_canceled else ""
@@ -164,8 +164,8 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
 
 def _standstill(tx: Transaction, submission: Submission) -> Iterator[str]:
     """What keeps failed requests from being asked again."""
-    from batch_assets.core.chain import next_try
     from batch_assets.core.ledger import standstills
+    from batch_assets.core.results.run import next_try
 
     found = standstills.current(tx, submission.id) if submission.ask_again else None
     if found is not None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from batch_assets.cli import text
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.prices import dollars, no_price_for
-from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 
 _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from batch_assets.core import lost_batches
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
 from batch_assets.core.errors import BatchAssetsError, ResultsError
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+from batch_assets.core.results import give_up
 from batch_assets.core.root import Root
 
 # Every batch id of the API begins with it.
@@ -94,7 +94,7 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
             raise UnknownTargetError(f"{target} is one batch: leave the partition out")
         root.check_endpoint()
         report = CancelReport()
-        if not (lost_batches.may_be_lost(batch) and _is_given_up(root, batch, report)):
+        if not (give_up.may_be_lost(batch) and _is_given_up(root, batch, report)):
             _cancel_batches(root, [batch], report)
         return report
     if target not in known:
@@ -226,7 +226,7 @@ def _is_given_up(root: Root, batch: Batch, report: CancelReport) -> bool:
     try:
         if workspace.is_there(root, batch.id):
             return False
-        problem = lost_batches.give_up(root, batch)
+        problem = give_up.give_up(root, batch)
     except (ApiError, ResultsError) as error:
         problem = f"{batch.id}: {error}"
     if problem is None:

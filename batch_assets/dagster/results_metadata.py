@@ -6,12 +6,12 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.chain import CollectedResults
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.prices import default_prices, no_price_for
-from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.results.report import ResultsReport
+from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys, markdown
 from batch_assets.dagster.console import console_link

@@ -10,10 +10,10 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.batches.poll import try_poll
-from batch_assets.core.chain import CollectedResults, collect_results, collecting_name
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.results.report import ResultsReport
+from batch_assets.core.results.run import CollectedResults, collect_results, collecting_name
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import write_sink
 from batch_assets.dagster import keys, rounds

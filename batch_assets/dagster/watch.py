@@ -12,12 +12,12 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.batches.poll import try_poll
-from batch_assets.core.chain import Work, work_for
 from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import Transaction, rounds, submissions
 from batch_assets.core.ledger.overview import Overview, in_motion
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.rebuild import has_ledger
+from batch_assets.core.results.run import Work, work_for
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.cursor import SensorCursor

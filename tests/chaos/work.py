@@ -11,14 +11,14 @@ from typing import Any
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
-from batch_assets.core.chain import collect_results
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import batches
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
-from batch_assets.core.responses import downloaded
-from batch_assets.core.results import write_results
+from batch_assets.core.results.collect import downloaded
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
 from tests.core.support import make_pipeline
 

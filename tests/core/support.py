@@ -16,7 +16,6 @@ import sqlalchemy as sa
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
-from batch_assets.core.chain import CollectedResults, collect_results
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import RequestFile
@@ -25,6 +24,7 @@ from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
+from batch_assets.core.results.run import CollectedResults, collect_results
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator

@@ -14,12 +14,12 @@ import pytest
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
-from batch_assets.core.chain import Work, collect_results, work_for
 from batch_assets.core.errors import BusyError
 from batch_assets.core.ledger import rounds, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import AskAgain
+from batch_assets.core.results.run import Work, collect_results, work_for
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from tests.forked import ForkServer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.examination import examine
+from batch_assets.core.results.examine import examine
 
 from .support import World, params
 

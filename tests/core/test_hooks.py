@@ -18,7 +18,7 @@ from batch_assets.core.pipeline.hooks import Hooks, RowRejected
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import count_requests
 from batch_assets.core.requests.report import AskAgain
-from batch_assets.core.results import write_results
+from batch_assets.core.results.write import write_results
 from batch_assets.core.store.digests import Digests
 
 from .support import World, params

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.chain import CollectedResults, collect_results
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
+from batch_assets.core.results.run import CollectedResults, collect_results
 
 from .support import BATCHES, CREATE, RESULTS, World, texts
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.chain import Work, collect_results, work_for
 from batch_assets.core.errors import MissingFileError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.submission import NewSubmission
+from batch_assets.core.results.run import Work, collect_results, work_for
 
 from .support import BATCHES, CREATE, LIST, World, params, texts, wait_for
 

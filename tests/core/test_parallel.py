@@ -13,10 +13,10 @@ import pytest
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
-from batch_assets.core.chain import collect_results
 from batch_assets.core.errors import SettingsError, SubmissionStoppedError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.io.transfers import BrokenOffError, Progress, Transfers
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.request_files import PartWriter
 from tests.forked import ForkServer

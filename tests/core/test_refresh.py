@@ -9,15 +9,15 @@ import pytest
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
-from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.join import Join
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
-from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.results.join import Join
+from batch_assets.core.results.report import ResultsReport
+from batch_assets.core.results.run import collect_results, work_for
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.refreshes import refreshes_of

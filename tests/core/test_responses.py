@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.chain import CollectedResults, collect_results
 from batch_assets.core.errors import SubmissionStoppedError
+from batch_assets.core.results.run import CollectedResults, collect_results
 
 from .support import BATCHES, CREATE, LIST, RESULTS, World, params, texts
 

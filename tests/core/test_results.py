@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_assets.core import join, reorder
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.results import join, reorder
 from batch_assets.core.store.request_index import SLICE_ROWS
 from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles, ResponseReader
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.chain import CollectedResults, collect_results
 from batch_assets.core.ledger import transitions
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.results.run import CollectedResults, collect_results
 
 from .support import BATCHES, CREATE, World, params, texts
 
@@ -96,7 +96,7 @@ def _spoil(path: Path) -> None:
 @pytest.mark.parametrize("harm", [_remove, _cut, _spoil])
 def test_a_batch_whose_answers_cannot_be_read_here_is_not_deleted(world: World, harm: Any) -> None:
     """The table was joined before the harm: joining it would fail as well."""
-    from batch_assets.core.retention import apply_retention
+    from batch_assets.core.results.retention import apply_retention
 
     pipeline = world.pipeline(texts(2))
     world.run(pipeline)

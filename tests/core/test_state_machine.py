@@ -24,12 +24,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
-from batch_assets.core.chain import collect_results, work_for
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
-from batch_assets.core.results import write_results
+from batch_assets.core.results.run import collect_results, work_for
+from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator

@@ -11,7 +11,7 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
-from batch_assets.core.chain import collect_results
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.root import Root
 
 from .proxy import Proxy

@@ -17,9 +17,9 @@ from sqlalchemy import text
 from batch_assets import build_message_batch_sensor
 from batch_assets.cli import main
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.chain import collecting_name
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.rounds import ROUND_SECONDS
+from batch_assets.core.results.run import collecting_name
 from batch_assets.core.root import Root
 from batch_assets.dagster.rounds import name_of
 from batch_assets.dagster.runs import RunsOfSubmission

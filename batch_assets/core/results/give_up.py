@@ -10,7 +10,7 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.batches.poll import UNREACHABLE_AFTER_SECONDS
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.responses import store_canceled
+from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.root import Root
 
 _REASON = "deleted at the API before its answers were collected, and given up by a person"

@@ -17,10 +17,10 @@ from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import HOLDING, Batch, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
-from batch_assets.core.responses import CollectReport, Downloaded, downloaded
-from batch_assets.core.results import write_results
-from batch_assets.core.results_report import ResultsReport
-from batch_assets.core.retention import apply_retention
+from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
+from batch_assets.core.results.report import ResultsReport
+from batch_assets.core.results.retention import apply_retention
+from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.store.missing_responses import reopen_lost
 

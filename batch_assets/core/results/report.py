@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from batch_assets.core.tally import Tally
+from batch_assets.core.results.tally import Tally
 
 
 @dataclass

@@ -17,8 +17,8 @@ from batch_assets.core.answers.answers import REFUSED, TRUNCATED, Answers
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.reorder import Reordered
-from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.results.reorder import Reordered
+from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.in_flight import HeldRequests
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, Manifest, RequestIndex

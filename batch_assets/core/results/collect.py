@@ -20,8 +20,8 @@ from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.records import Batch, RequestFile
-from batch_assets.core.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
-from batch_assets.core.result_lines import ResultLines
+from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
+from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import Scan, StoredRequestFile
 from batch_assets.core.store.responses import RESPONSE_SCHEMA

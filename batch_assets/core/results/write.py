@@ -14,10 +14,10 @@ from batch_assets.core.answers.answers import Answers
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
-from batch_assets.core.join import Join
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.results_report import ResultsReport
+from batch_assets.core.results.join import Join
+from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 

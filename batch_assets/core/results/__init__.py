@@ -1,0 +1,1 @@
+"""The third stage: ended batches -> response files, and index + responses -> the table."""
