@@ -41,7 +41,7 @@ def cancel(target: str, partition: str | None) -> None:
     """
     from batch_assets.cli.ledger_view import nothing_here
     from batch_assets.core.cancel import cancel
-    from batch_assets.core.rebuild import has_ledger
+    from batch_assets.core.recovery.rebuild import has_ledger
     from batch_assets.core.root import Root
 
     settings = Settings.from_env()

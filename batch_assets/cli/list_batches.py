@@ -57,7 +57,7 @@ def _owners(root: Root) -> dict[str, str]:
     """Batch id to pipeline and request file, for every batch the ledger has submitted."""
     from batch_assets.core.ledger import batches
     from batch_assets.core.ledger.records import STORED, UNCOLLECTED
-    from batch_assets.core.rebuild import has_ledger
+    from batch_assets.core.recovery.rebuild import has_ledger
 
     if not has_ledger(root.settings):
         return {}

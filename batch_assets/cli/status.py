@@ -43,7 +43,7 @@ def status(name: str | None, history: bool) -> None:
         raise click.UsageError("--history is of one pipeline: batch-assets status NAME --history")
     from batch_assets.cli.ledger_view import nothing_here, where
     from batch_assets.core.ledger import submissions
-    from batch_assets.core.rebuild import has_ledger
+    from batch_assets.core.recovery.rebuild import has_ledger
     from batch_assets.core.root import Root
 
     settings = Settings.from_env()

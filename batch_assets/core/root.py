@@ -26,7 +26,7 @@ class Root:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger. One that was lost is made again from what lies under the root."""
-        from batch_assets.core.rebuild import find_lost  # only a lost one costs its imports
+        from batch_assets.core.recovery.rebuild import find_lost  # only a lost one costs its imports
 
         return Ledger(self.settings.ledger_url, lambda: find_lost(self.storage))
 

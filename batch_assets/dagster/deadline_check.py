@@ -8,7 +8,7 @@ import dagster as dg
 from batch_assets.core.batches.deadlines import ending_soon
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.rebuild import has_ledger
+from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys

@@ -9,7 +9,7 @@ import dagster as dg
 
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.rebuild import has_ledger
+from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.results.examine import Examination, examine
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings

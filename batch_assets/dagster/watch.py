@@ -16,7 +16,7 @@ from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError, Se
 from batch_assets.core.ledger import Transaction, rounds, submissions
 from batch_assets.core.ledger.overview import Overview, in_motion
 from batch_assets.core.ledger.records import Submission
-from batch_assets.core.rebuild import has_ledger
+from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.results.run import Work, work_for
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings

@@ -10,7 +10,7 @@ import numpy as np
 
 from batch_assets.core.io.layout import refusal_parts, response_parts
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.remains import (
+from batch_assets.core.recovery.found_files import (
     FoundPart,
     FoundResponses,
     FoundSubmission,

@@ -18,8 +18,8 @@ from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, restore, submissions
 from batch_assets.core.ledger.connection import parse_url
-from batch_assets.core.lost_files import LostFile, LostPipeline, find_pipeline
-from batch_assets.core.remains import FoundSubmission, holds_submissions, pipelines_of
+from batch_assets.core.recovery.found_files import FoundSubmission, holds_submissions, pipelines_of
+from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.request_index import REQUESTS_LEFT_OUT
 

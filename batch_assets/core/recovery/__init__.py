@@ -1,0 +1,1 @@
+"""A lost ledger, rebuilt from the files under the root."""
