@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from batch_assets.core.notices import Noticed, send_notices
+from batch_assets.core.notify.notices import Noticed, send_notices
 from batch_assets.core.notify.sending import (
     TIMEOUT_SECONDS,
     Message,

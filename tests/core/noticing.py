@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch_assets.core.ledger import submissions
-from batch_assets.core.notices import Noticed, send_notices
+from batch_assets.core.notify.notices import Noticed, send_notices
 from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import World

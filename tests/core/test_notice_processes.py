@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from batch_assets.core.ledger import notices
-from batch_assets.core.notices import send_notices
+from batch_assets.core.notify.notices import send_notices
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from tests.forked import ForkServer

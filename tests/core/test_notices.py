@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.errors import ConfigError, SettingsError
-from batch_assets.core.notices import send_notices
+from batch_assets.core.notify.notices import send_notices
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.result_table import SUBMISSION
 from tests.receivers import Receiver
