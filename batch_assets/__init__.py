@@ -9,16 +9,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from batch_assets.component import MessageBatchComponent
     from batch_assets.core.pipeline.hooks import RowRejected
-    from batch_assets.dagster.assets import build_message_batch_assets
+    from batch_assets.dagster.assets.build import build_message_batch_assets
     from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
-    from batch_assets.dagster.checks import build_message_batch_checks
-    from batch_assets.dagster.dataset_sensor import build_message_batch_watch_sensors
+    from batch_assets.dagster.checks.build import build_message_batch_checks
+    from batch_assets.dagster.component import MessageBatchComponent
     from batch_assets.dagster.jobs import build_message_batch_jobs
-    from batch_assets.dagster.partition_sensor import build_message_batch_partitions_sensors
     from batch_assets.dagster.schedule import build_message_batch_schedules
-    from batch_assets.dagster.sensor import build_message_batch_sensor
+    from batch_assets.dagster.sensors.dataset_sensor import build_message_batch_watch_sensors
+    from batch_assets.dagster.sensors.partition_sensor import build_message_batch_partitions_sensors
+    from batch_assets.dagster.sensors.results_sensor import build_message_batch_sensor
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,16 +35,16 @@ __all__ = [
 ]
 
 _HOMES = {
-    "MessageBatchComponent": "batch_assets.component",
+    "MessageBatchComponent": "batch_assets.dagster.component",
     "RowRejected": "batch_assets.core.pipeline.hooks",
-    "build_message_batch_assets": "batch_assets.dagster.assets",
+    "build_message_batch_assets": "batch_assets.dagster.assets.build",
     "build_message_batch_cancel_jobs": "batch_assets.dagster.cancel_job",
-    "build_message_batch_checks": "batch_assets.dagster.checks",
+    "build_message_batch_checks": "batch_assets.dagster.checks.build",
     "build_message_batch_jobs": "batch_assets.dagster.jobs",
-    "build_message_batch_partitions_sensors": "batch_assets.dagster.partition_sensor",
+    "build_message_batch_partitions_sensors": "batch_assets.dagster.sensors.partition_sensor",
     "build_message_batch_schedules": "batch_assets.dagster.schedule",
-    "build_message_batch_sensor": "batch_assets.dagster.sensor",
-    "build_message_batch_watch_sensors": "batch_assets.dagster.dataset_sensor",
+    "build_message_batch_sensor": "batch_assets.dagster.sensors.results_sensor",
+    "build_message_batch_watch_sensors": "batch_assets.dagster.sensors.dataset_sensor",
 }
 
 

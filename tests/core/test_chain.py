@@ -142,7 +142,7 @@ def announced(new_world: Callable[..., World], ledger_url: str) -> World:
 
 
 def test_whatever_there_is_to_do_or_to_say_is_of_submissions_in_motion(announced: World, ledger_url: str) -> None:
-    from batch_assets.dagster.situation import situation
+    from batch_assets.dagster.sensors.situation import situation
 
     pairs = [pair for pair in combinations(_UPSETS, 2) if set(pair) & set(_TELLING)]
     moved, said, worked = set(), set(), set()

@@ -206,7 +206,9 @@ class Scene:
 
 @pytest.fixture(scope="module")
 def children() -> Iterator[ForkServer]:
-    with ForkServer(__name__, "anthropic", "httpx2", "dagster", "batch_assets.dagster.sensor") as server:
+    with ForkServer(
+        __name__, "anthropic", "httpx2", "dagster", "batch_assets.dagster.sensors.results_sensor"
+    ) as server:
         yield server
 
 

@@ -16,9 +16,9 @@ from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.prices import default_prices
 from batch_assets.core.settings import REAL_BASE_URL, Settings
 from batch_assets.dagster import keys
-from batch_assets.dagster.columns import DESCRIPTIONS
-from batch_assets.dagster.console import console_link
-from batch_assets.dagster.markdown import fenced
+from batch_assets.dagster.metadata.columns import DESCRIPTIONS
+from batch_assets.dagster.metadata.console import console_link
+from batch_assets.dagster.metadata.markdown import fenced
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]

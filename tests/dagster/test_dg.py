@@ -19,8 +19,8 @@ from dagster import ScaffoldRequest
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.dagster.scaffold import MessageBatchScaffolder, MessageBatchScaffoldParams
 from batch_assets.emulator import Emulator
-from batch_assets.scaffold import MessageBatchScaffolder, MessageBatchScaffoldParams
 from tests.forked import ForkServer
 
 REPOSITORY = Path(__file__).parents[2]

@@ -14,10 +14,10 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.ledger import submissions
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
-from batch_assets.dagster.cursor import SensorCursor, Told
+from batch_assets.dagster.metadata.progress import Progress
 from batch_assets.dagster.pipelines import pipelines_in
-from batch_assets.dagster.progress import Progress
-from batch_assets.dagster.situation import situation
+from batch_assets.dagster.sensors.cursor import SensorCursor, Told
+from batch_assets.dagster.sensors.situation import situation
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]

@@ -22,7 +22,7 @@ from batch_assets.core.ledger.rounds import ROUND_SECONDS
 from batch_assets.core.results.run import collecting_name
 from batch_assets.core.root import Root
 from batch_assets.dagster.rounds import name_of
-from batch_assets.dagster.runs import RunsOfSubmission
+from batch_assets.dagster.sensors.runs import RunsOfSubmission
 from batch_assets.emulator import Emulator
 from benchmarks.ticks import counting
 

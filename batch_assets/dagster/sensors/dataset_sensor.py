@@ -12,10 +12,10 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.partitions import key_problem
 from batch_assets.core.settings import Settings
-from batch_assets.dagster.dataset_cursor import DatasetCursor
-from batch_assets.dagster.partition_sensor import requests_to_add
 from batch_assets.dagster.partitions import is_partition, keys_of
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
+from batch_assets.dagster.sensors.dataset_cursor import DatasetCursor
+from batch_assets.dagster.sensors.partition_sensor import requests_to_add
 
 _INTERVAL, _INTERVAL_EMULATED = 30, 5
 # Each takes the daemon a part of a second, and Dagster ends the evaluation of a sensor after 60 s.

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from batch_assets.dagster.deadline_check import deadline_check
+from batch_assets.dagster.checks.deadline import deadline_check
+from batch_assets.dagster.checks.results import results_checks
 from batch_assets.dagster.pipelines import pipelines_in
-from batch_assets.dagster.results_checks import results_checks
 
 
 def build_message_batch_checks(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:

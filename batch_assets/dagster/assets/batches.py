@@ -12,10 +12,10 @@ from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys, rounds
-from batch_assets.dagster.batch_table import batch_table
-from batch_assets.dagster.console import console_link
 from batch_assets.dagster.failures import explained
-from batch_assets.dagster.progress import observation, paid_twice_of
+from batch_assets.dagster.metadata.batch_table import batch_table
+from batch_assets.dagster.metadata.console import console_link
+from batch_assets.dagster.metadata.progress import observation, paid_twice_of
 
 
 def materialize_batches(

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.dagster import markdown
+from batch_assets.dagster.metadata import markdown
 
 _SHOWN = 10
 _READ = 8192

@@ -20,15 +20,15 @@ from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.results.run import Work, work_for
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.dagster.cursor import SensorCursor
-from batch_assets.dagster.deadline_check import DeadlineCheck
+from batch_assets.dagster.checks.deadline import DeadlineCheck
+from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.partitions import is_partition
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
-from batch_assets.dagster.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.rounds import name_of, tags_for
-from batch_assets.dagster.runs import RunsOfSubmission
-from batch_assets.dagster.situation import situation
+from batch_assets.dagster.sensors.cursor import SensorCursor
+from batch_assets.dagster.sensors.runs import RunsOfSubmission
+from batch_assets.dagster.sensors.situation import situation
 
 # Dagster gives a tick 60 seconds; one that takes longer would go on beside the next.
 _POLL_SECONDS = 30.0

@@ -7,10 +7,10 @@ import dagster as dg
 from batch_assets.core.batches.deadlines import ending_soon
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.dagster.check_events import evaluation
-from batch_assets.dagster.deadline_check import DEADLINE_CHECK, deadline_result
+from batch_assets.dagster.checks.deadline import DEADLINE_CHECK, deadline_result
+from batch_assets.dagster.checks.events import evaluation
+from batch_assets.dagster.checks.results import results_check_names, results_evaluations
 from batch_assets.dagster.partitions import partitions_of
-from batch_assets.dagster.results_checks import results_check_names, results_evaluations
 
 
 def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, results: dg.AssetKey) -> None:

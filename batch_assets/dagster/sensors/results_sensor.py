@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.dagster import keys
-from batch_assets.dagster.watch import watch
+from batch_assets.dagster.sensors.tick import watch
 
 # The emulator ends batches in seconds, the API in minutes to hours.
 _INTERVAL, _INTERVAL_EMULATED = 30, 5

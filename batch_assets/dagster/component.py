@@ -9,7 +9,13 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from batch_assets.component_blocks import (
+from batch_assets.core.pipeline.hooks import Hooks
+from batch_assets.core.pipeline.load import invalid, load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline, PipelineConfig
+from batch_assets.dagster.assets.build import assets_of
+from batch_assets.dagster.assets.specs import default_asset_spec
+from batch_assets.dagster.checks.build import build_message_batch_checks
+from batch_assets.dagster.component_blocks import (
     BatchingBlock,
     Block,
     DatasetBlock,
@@ -25,18 +31,12 @@ from batch_assets.component_blocks import (
     mistake_in,
     resolve_schedule,
 )
-from batch_assets.core.pipeline.hooks import Hooks
-from batch_assets.core.pipeline.load import invalid, load_pipeline
-from batch_assets.core.pipeline.pipeline import Pipeline, PipelineConfig
-from batch_assets.dagster.assets import assets_of
-from batch_assets.dagster.checks import build_message_batch_checks
-from batch_assets.dagster.dataset_sensor import build_message_batch_watch_sensors
 from batch_assets.dagster.jobs import build_message_batch_jobs
-from batch_assets.dagster.partition_sensor import build_message_batch_partitions_sensors
+from batch_assets.dagster.scaffold import MessageBatchScaffolder
 from batch_assets.dagster.schedule import build_message_batch_schedules
-from batch_assets.dagster.sensor import build_message_batch_sensor
-from batch_assets.dagster.specs import default_asset_spec
-from batch_assets.scaffold import MessageBatchScaffolder
+from batch_assets.dagster.sensors.dataset_sensor import build_message_batch_watch_sensors
+from batch_assets.dagster.sensors.partition_sensor import build_message_batch_partitions_sensors
+from batch_assets.dagster.sensors.results_sensor import build_message_batch_sensor
 
 
 def _described(name: str) -> str | None:

@@ -13,8 +13,9 @@ from batch_assets.core.prices import default_prices, no_price_for
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
-from batch_assets.dagster import keys, markdown
-from batch_assets.dagster.console import console_link
+from batch_assets.dagster import keys
+from batch_assets.dagster.metadata import markdown
+from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.partitions import row_count_key
 
 _KINDS = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")

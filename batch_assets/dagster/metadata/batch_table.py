@@ -9,7 +9,7 @@ import dagster as dg
 from batch_assets.core.batches.deadlines import results_end
 from batch_assets.core.ledger.batches import summary
 from batch_assets.core.ledger.records import UNCOLLECTED, Batch
-from batch_assets.dagster import markdown
+from batch_assets.dagster.metadata import markdown
 
 # Batches that are not collected come first; of a hundred the others are of little interest.
 _SHOWN = 50

@@ -19,7 +19,11 @@ from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.settings import find_project
 from batch_assets.dagster import keys
-from batch_assets.dagster.batches_stage import materialize_batches
+from batch_assets.dagster.assets.batches import materialize_batches
+from batch_assets.dagster.assets.requests import materialize_requests, say_costs
+from batch_assets.dagster.assets.requests_config import RequestsConfig
+from batch_assets.dagster.assets.results import materialize_results
+from batch_assets.dagster.assets.specs import default_asset_spec
 from batch_assets.dagster.partitions import (
     Event,
     GivenPartitions,
@@ -28,10 +32,6 @@ from batch_assets.dagster.partitions import (
     partitions_definition,
 )
 from batch_assets.dagster.pipelines import STAGES, PipelineFile, upstream_key
-from batch_assets.dagster.requests_config import RequestsConfig
-from batch_assets.dagster.requests_stage import materialize_requests, say_costs
-from batch_assets.dagster.results_stage import materialize_results
-from batch_assets.dagster.specs import default_asset_spec
 
 # Submissions of one deployment go one after the other, where the instance limits pools.
 _POOL = "message_batches"

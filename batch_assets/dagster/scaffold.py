@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from batch_assets.core.settings import find_project
 
 if TYPE_CHECKING:
-    from batch_assets.scaffold_dataset import Found
+    from batch_assets.dagster.scaffold_dataset import Found
 
 _MODEL = "claude-haiku-5-5"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.:@/-]*")
@@ -67,7 +67,7 @@ class MessageBatchScaffoldParams(BaseModel):
     @model_validator(mode="after")
     def _can_be_read(self) -> Self:
         if self.dataset is not None:
-            from batch_assets.scaffold_dataset import find_dataset
+            from batch_assets.dagster.scaffold_dataset import find_dataset
 
             self._found = find_dataset(self.dataset, find_project())
         return self
@@ -86,7 +86,7 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
         return MessageBatchScaffoldParams
 
     def scaffold(self, request: dg.ScaffoldRequest[MessageBatchScaffoldParams]) -> None:
-        from batch_assets.scaffold_dataset import Columns, located
+        from batch_assets.dagster.scaffold_dataset import Columns, located
 
         if request.scaffold_format != "yaml" or request.append:
             raise ValueError("a pipeline is a folder of its own with a defs.yaml: leave --format at yaml")

@@ -11,7 +11,7 @@ import yaml
 
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.template.pipeline_files import PipelineFiles
-from batch_assets.dagster.markdown import fenced
+from batch_assets.dagster.metadata.markdown import fenced
 
 _INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(['"])(?P<name>.+?)\1[^%]*%\}""")
 # Characters; a text of more is cut, and says so.

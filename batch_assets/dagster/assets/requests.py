@@ -17,11 +17,12 @@ from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.estimate import estimate_cost
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.root import Root
-from batch_assets.dagster import keys, markdown
+from batch_assets.dagster import keys
+from batch_assets.dagster.assets.requests_config import RequestsConfig
+from batch_assets.dagster.checks.settled import settle_checks
 from batch_assets.dagster.failures import explained
+from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.partitions import partitions_of, row_count_key
-from batch_assets.dagster.requests_config import RequestsConfig
-from batch_assets.dagster.settled_checks import settle_checks
 
 _SHOWN = 5
 

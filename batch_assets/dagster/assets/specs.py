@@ -10,8 +10,8 @@ from batch_assets.core.errors import SettingsError
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
-from batch_assets.dagster.columns import known_columns
-from batch_assets.dagster.prompt import prompt_as_markdown
+from batch_assets.dagster.metadata.columns import known_columns
+from batch_assets.dagster.metadata.prompt import prompt_as_markdown
 
 _KINDS = {"requests": {"jsonl"}, "batches": {"anthropic"}, "results": {"parquet"}}
 _DESCRIPTIONS = {

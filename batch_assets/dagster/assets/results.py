@@ -17,12 +17,12 @@ from batch_assets.core.results.run import CollectedResults, collect_results, col
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import write_sink
 from batch_assets.dagster import keys, rounds
-from batch_assets.dagster.columns import columns_of
+from batch_assets.dagster.checks.settled import has_checks_of_others, settle_checks
 from batch_assets.dagster.failures import explained
+from batch_assets.dagster.metadata.columns import columns_of
+from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
+from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
-from batch_assets.dagster.results_metadata import cost_unknown, results_metadata
-from batch_assets.dagster.settled_checks import has_checks_of_others, settle_checks
-from batch_assets.dagster.tables import failed_rows, sample_rows
 
 # Of a person's run, which looks at the batches itself: the sensor may be stopped.
 _LOOK_SECONDS = 20.0

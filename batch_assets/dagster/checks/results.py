@@ -13,9 +13,9 @@ from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.results.examine import Examination, examine
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.dagster.check_events import evaluation
+from batch_assets.dagster.checks.events import evaluation
+from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.failures import explained
-from batch_assets.dagster.lasting_check import LastingCheck
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
 

@@ -1,0 +1,1 @@
+"""The three assets of a pipeline and the steps behind them."""

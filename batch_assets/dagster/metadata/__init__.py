@@ -1,0 +1,1 @@
+"""What asset pages and runs show: columns, tables, prompts and progress."""
