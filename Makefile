@@ -71,9 +71,10 @@ dev: $(RUNTIME) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or w
 test: lint ## Everything CI checks: format, lint, types, tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-lint: $(DEV) ## Format, lint and types, changing nothing
+lint: $(DEV) ## Format, lint, layers and types, changing nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 
 format: $(DEV) ## Format the code and mend what the linter can

@@ -51,10 +51,10 @@ def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dic
 
     from batch_assets.core.batches.poll import poll
     from batch_assets.core.batches.submit import submit_batches
+    from batch_assets.core.open_root import open_root
     from batch_assets.core.pipeline.load import load_pipeline
     from batch_assets.core.requests.build import build_requests
     from batch_assets.core.results.run import collect_results
-    from batch_assets.core.root import Root
     from batch_assets.core.settings import Settings
     from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, SYSTEM, USER_TEMPLATE
 
@@ -75,7 +75,7 @@ def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dic
             "ANTHROPIC_BASE_URL": os.environ["ANTHROPIC_BASE_URL"],
             "ANTHROPIC_API_KEY": os.environ["ANTHROPIC_API_KEY"],
         }
-        with Root(Settings.from_env(env)) as root:
+        with open_root(Settings.from_env(env)) as root:
             with stages.time("requests"):
                 pipeline = load_pipeline(attributes, folder=work)
                 report = build_requests(root, pipeline)

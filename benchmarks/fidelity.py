@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
@@ -72,7 +73,7 @@ class Trial:
             folder: empty; the root is made in it.
         """
         before = len(emulator.log())
-        with open_root(emulator, folder) as root:
+        with root_in(emulator, folder) as root:
             pipeline = load_pipeline(attributes(self.dataset, self.content), folder=folder)
             send(root, pipeline)
             table = finish(root)
@@ -95,10 +96,10 @@ def params(content: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-def open_root(emulator: Emulator, folder: Path) -> Root:
+def root_in(emulator: Emulator, folder: Path) -> Root:
     """A root in a folder."""
     env = {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(folder / "root")}
-    return Root(Settings.from_env(env))
+    return open_root(Settings.from_env(env))
 
 
 def send(root: Root, pipeline: Pipeline) -> None:

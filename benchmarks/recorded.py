@@ -25,7 +25,7 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.emulator import Emulator
 from benchmarks.comparison import Findings
-from benchmarks.fidelity import attributes, finish, open_root, send
+from benchmarks.fidelity import attributes, finish, root_in, send
 from benchmarks.plain_rows import Row
 
 _PRICES = Path(batch_assets.core.__path__[0]) / "prices.yaml"
@@ -51,7 +51,7 @@ def replay(emulator: Emulator, folder: Path, content: bytes) -> Findings:
     pipeline = load_pipeline(
         attributes({"path": "rows.jsonl", "key": "id"}, "{{ text }}", tools=_TOOLS), folder=folder
     )
-    with open_root(emulator, folder) as root:
+    with root_in(emulator, folder) as root:
         send(root, pipeline)
         custom_ids = emulator.log(custom_ids=True)[-1]["custom_ids"]
         sent = [

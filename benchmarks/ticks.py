@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from batch_assets import build_message_batch_assets, build_message_batch_sensor
 from batch_assets.core.ledger import tables
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.emulator import Emulator
 from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS, USER_TEMPLATE
 
@@ -88,7 +88,7 @@ class Location:
 
 def copy_rows(partitions: int) -> None:
     """Has the ledger hold so many partitions like the first, which became complete a while ago."""
-    with Root.from_env() as root, root.ledger.write() as tx:
+    with open_root() as root, root.ledger.write() as tx:
         age = sa.update(tables.submission)
         tx.execute(age.values(final_at=tables.submission.c.final_at - _AGE_SECONDS))
         (submission_id,) = tx.execute(sa.select(tables.submission.c.id)).scalars()

@@ -27,10 +27,10 @@ import orjson
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.run import collect_results
-from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
 from benchmarks.contender import Stages
@@ -94,7 +94,7 @@ def run_once(folder: Path, max_requests: int) -> Run:
         },
     }
     stages = Stages()
-    with Root(Settings.from_env()) as root:
+    with open_root(Settings.from_env()) as root:
         build_requests(root, load_pipeline(attributes, folder=folder))
         with stages.time("batches"):
             submit_batches(root, "bench")

@@ -12,7 +12,7 @@ from batch_assets.cli import text
 from batch_assets.core.settings import Settings
 
 if TYPE_CHECKING:
-    from batch_assets.core.cancel import CancelReport
+    from batch_assets.core.batches.cancel import CancelReport
 
 
 @click.command()
@@ -41,13 +41,13 @@ def cancel(target: str, partition: str | None) -> None:
     """
     from batch_assets.cli.ledger_view import nothing_here
     from batch_assets.core.cancel import cancel
+    from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
-    from batch_assets.core.root import Root
 
     settings = Settings.from_env()
     if not has_ledger(settings):
         raise click.ClickException(nothing_here(settings))
-    with Root(settings) as root:
+    with open_root(settings) as root:
         report = cancel(root, target, partition)
     for line in cancel_lines(report):
         click.echo(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch_assets.cli import text
-from batch_assets.core.batches.deadlines import results_end
+from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
 
 

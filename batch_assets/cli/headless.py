@@ -18,10 +18,11 @@ from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.errors import BatchAssetsError, BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import PARTIAL_SECONDS, SEND_AGAIN_SECONDS, work_for
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import NOTHING_AGAIN, AskAgain, RequestsReport
 from batch_assets.core.results.report import ResultsReport
-from batch_assets.core.results.run import PARTIAL_SECONDS, SEND_AGAIN_SECONDS, collect_results, work_for
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.root import Root
 
 _SHORTEST_NAP = 0.05

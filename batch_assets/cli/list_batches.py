@@ -29,11 +29,11 @@ def list_batches(limit: int | None) -> None:
       batch-assets list --limit 20
     """
     from batch_assets.core.api.errors import ApiError
-    from batch_assets.core.root import Root
+    from batch_assets.core.open_root import open_root
 
     settings = Settings.from_env()
     base_url = settings.require_endpoint()
-    with Root(settings) as root:
+    with open_root(settings) as root:
         owners = _owners(root)
         shown = ours = 0
         try:

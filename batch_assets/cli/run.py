@@ -76,8 +76,8 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     """
     from batch_assets.cli.progress import make_console
     from batch_assets.core.ledger import submissions
+    from batch_assets.core.open_root import open_root
     from batch_assets.core.requests.report import AskAgain
-    from batch_assets.core.root import Root
     from batch_assets.dagster.notifications import notify
     from batch_assets.dagster.partitions import check_partition
 
@@ -89,7 +89,7 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     pipeline, again = found.pipeline, AskAgain(retry_failed, refresh, limit)
     before: set[str] | None = None
     try:
-        with Root(settings) as root:
+        with open_root(settings) as root:
             with root.ledger.read() as tx:
                 before = submissions.known_ids(tx, pipeline.name)
             results = _run(root, pipeline, partition, again, yes, console)
@@ -187,10 +187,10 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         before: ids of the submissions that it found; None when it did not come that far.
     """
     from batch_assets.core.ledger import batches, submissions
-    from batch_assets.core.root import Root
+    from batch_assets.core.open_root import open_root
     from batch_assets.core.store.refreshes import goes_on
 
-    with Root(settings) as root, root.ledger.read() as tx:
+    with open_root(settings) as root, root.ledger.read() as tx:
         running = len(batches.in_state(tx, "open", pipeline=name))
         newest = submissions.newest(tx, name, partition)
         built = newest if newest is not None and before is not None and newest.id not in before else None

@@ -43,14 +43,14 @@ def status(name: str | None, history: bool) -> None:
         raise click.UsageError("--history is of one pipeline: batch-assets status NAME --history")
     from batch_assets.cli.ledger_view import nothing_here, where
     from batch_assets.core.ledger import submissions
+    from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
-    from batch_assets.core.root import Root
 
     settings = Settings.from_env()
     if not has_ledger(settings):
         click.echo(nothing_here(settings))
         return
-    with Root(settings) as root, root.ledger.read() as tx:
+    with open_root(settings) as root, root.ledger.read() as tx:
         if history and name is not None:
             _show_history(tx, name)
             return
@@ -123,7 +123,7 @@ def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
 
 def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile], mine: list[Batch]) -> str:
     """The next thing that has to happen, and who does it."""
-    from batch_assets.core.results.run import work_for
+    from batch_assets.core.planning.next_step import work_for
     from batch_assets.core.store.refreshes import waits_for_refresh
 
     canceled = "canceled, " if submission.is_canceled else ""
@@ -165,7 +165,7 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
 def _standstill(tx: Transaction, submission: Submission) -> Iterator[str]:
     """What keeps failed requests from being asked again."""
     from batch_assets.core.ledger import standstills
-    from batch_assets.core.results.run import next_try
+    from batch_assets.core.planning.next_step import next_try
 
     found = standstills.current(tx, submission.id) if submission.ask_again else None
     if found is not None:
@@ -175,7 +175,7 @@ def _standstill(tx: Transaction, submission: Submission) -> Iterator[str]:
 
 def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
     """Batches whose answers are soon lost."""
-    from batch_assets.core.batches.deadlines import SOON_SECONDS, results_end
+    from batch_assets.core.ledger.deadlines import SOON_SECONDS, results_end
     from batch_assets.core.ledger.records import UNCOLLECTED
 
     for batch in mine:

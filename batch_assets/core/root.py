@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Ledger
+from batch_assets.core.ledger import Ledger, Transaction
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.settings import Settings
 
+FindLost = Callable[[Storage], Callable[[Transaction], None] | None]
+"""What reads the submissions under a root whose ledger is new; returns what writes them into it."""
+
 
 class Root:
-    """Everything a stage works with. Opening it talks to nobody but the ledger."""
+    """Everything a stage works with. Opening it talks to nobody but the ledger.
 
-    def __init__(self, settings: Settings) -> None:
+    Made by `open_root` only: a root that could not rebuild a lost ledger would take everything for unsent.
+    """
+
+    def __init__(self, settings: Settings, find_lost: FindLost) -> None:
         self.settings = settings
         self.storage = Storage(settings.root)
-
-    @classmethod
-    def from_env(cls) -> Root:
-        """The root that the environment names."""
-        return cls(Settings.from_env())
+        self._find_lost = find_lost
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The ledger. One that was lost is made again from what lies under the root."""
-        from batch_assets.core.recovery.rebuild import find_lost  # only a lost one costs its imports
-
-        return Ledger(self.settings.ledger_url, lambda: find_lost(self.storage))
+        """The ledger. A lost one is rebuilt from the files under the root."""
+        return Ledger(self.settings.ledger_url, lambda: self._find_lost(self.storage))
 
     @cached_property
     def api(self) -> ApiClient:

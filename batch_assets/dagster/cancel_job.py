@@ -4,8 +4,9 @@ from collections.abc import Iterable
 
 import dagster as dg
 
-from batch_assets.core.cancel import CancelReport, cancel
-from batch_assets.core.root import Root
+from batch_assets.core.batches.cancel import CancelReport
+from batch_assets.core.cancel import cancel
+from batch_assets.core.open_root import open_root
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipelines import pipelines_in
 
@@ -50,7 +51,7 @@ def _job(name: str) -> dg.JobDefinition:
 @dg.op(name="cancel_batches", description="Ends the pipeline's batches at the API.")
 def _cancel_batches(context: dg.OpExecutionContext, config: CancelConfig) -> None:
     pipeline = context.job_name.removesuffix(_SUFFIX)
-    with explained(), Root.from_env() as root:
+    with explained(), open_root() as root:
         report = cancel(root, config.batch_id or pipeline, config.partition)
     _log(context, report)
 

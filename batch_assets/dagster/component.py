@@ -9,9 +9,9 @@ import pyarrow as pa
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from batch_assets.core.pipeline.hooks import Hooks
+from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.load import invalid, load_pipeline
-from batch_assets.core.pipeline.pipeline import Pipeline, PipelineConfig
+from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.dagster.assets.build import assets_of
 from batch_assets.dagster.assets.specs import default_asset_spec
 from batch_assets.dagster.checks.build import build_message_batch_checks

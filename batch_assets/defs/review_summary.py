@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from batch_assets.core.io.layout import results_parts
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def review_summary() -> dg.MaterializeResult[Any]:
     """Reviews by product: how many, their mood, and how many need a reply."""
     import pandas as pd
 
-    with Root.from_env() as root:
+    with open_root() as root:
         with root.storage.open(*results_parts("review_triage", "")) as file:
             reviews = pd.read_parquet(file, columns=["product", "result_type", "sentiment", "needs_reply"])
         answered = reviews[reviews["result_type"] == "succeeded"]

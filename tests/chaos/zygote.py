@@ -24,7 +24,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings
 from tests.chaos import work
 from tests.chaos.points import Points
@@ -207,7 +207,7 @@ def _warm_up(url: str) -> None:
         env = {"BATCH_ASSETS_ROOT": f"{folder}/root", "BATCH_ASSETS_EMULATOR": url}
         env["BATCH_ASSETS_RECONCILE_GRACE"] = "0"
         write_rows(Path(folder, "rows.jsonl"), texts(5))
-        with Root(Settings.from_env(env)) as root:
+        with open_root(Settings.from_env(env)) as root:
             work.TASKS["finish from the dataset"](root, work.pipeline_in(Path(folder), 2))
 
 
@@ -257,7 +257,7 @@ def _be_child(order: Order, own: Path) -> None:
         if order.kill_at is not None or order.count:
             points.install()
         _limit_files(order.largest_file)
-        with Root.from_env() as root:
+        with open_root() as root:
             work.TASKS[order.task](root, pipeline)
         _limit_files(None)
         points.remove()

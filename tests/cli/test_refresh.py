@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from batch_assets.cli.run import how_to_go_on
+from batch_assets.core.open_root import open_root
 from batch_assets.core.requests.report import AskAgain
-from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from tests.core.support import World, environment, texts
 
@@ -117,7 +117,7 @@ def test_the_command_to_go_on_with_asks_what_was_agreed_to(project: Project) -> 
     assert project.emulator is not None
     project.emulator.settings(latency=3600.0)
     settings = Settings.from_env(environment(project.emulator.url, project.folder / "output"))
-    with Root(settings) as root:
+    with open_root(settings) as root:
         world = World(project.emulator, project.folder, root)
         pipeline = world.pipeline(texts(5))
 
@@ -172,7 +172,7 @@ def test_answers_of_an_ended_refresh_that_are_to_come_are_told(project: Project)
     """They are paid for, and nothing else would say that they are there."""
     assert project.emulator is not None
     settings = Settings.from_env(environment(project.emulator.url, project.folder / "data" / "emulated"))
-    with Root(settings) as root:
+    with open_root(settings) as root:
         world = World(project.emulator, project.folder, root)
         pipeline = world.pipeline(texts(3))
         world.run(pipeline)

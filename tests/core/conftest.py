@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
 from tests.receivers import Receiver, receiver
@@ -63,7 +63,7 @@ def new_world(emulator: Emulator, tmp_path: Path) -> Iterator[Callable[..., Worl
     def make(*, ledger: str | None = None, name: str = "output", **more: str) -> World:
         variables = {"BATCH_ASSETS_TRANSFERS": "1"} | more
         settings = Settings.from_env(environment(emulator.url, tmp_path / name, ledger, **variables))
-        made.append(World(emulator, tmp_path, Root(settings)))
+        made.append(World(emulator, tmp_path, open_root(settings)))
         return made[-1]
 
     yield make

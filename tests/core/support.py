@@ -19,9 +19,9 @@ from batch_assets.core.batches.submit import SubmitReport, submit_batches
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.pipeline.hooks import NO_HOOKS, Hooks
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.load import load_pipeline
-from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
@@ -202,7 +202,7 @@ class World:
         settings = self.root.settings
         more = {"BATCH_ASSETS_TRANSFERS": str(settings.transfers)} | more
         env = environment(self.emulator.url, settings.root, settings.ledger_url, **more)
-        self.root = Root(Settings.from_env(env))
+        self.root = open_root(Settings.from_env(env))
         return self.root
 
 

@@ -27,9 +27,10 @@ BETAS = ["{{ '" + BETA + "' if 'long' in text else none }}"]
 ROWS = {**texts(3, "long"), **texts(4, "short")}
 POST = "POST /v1/messages/batches"
 _SUBMIT = """
+from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches
-submit_batches(Root.from_env(), "asked")
+submit_batches(open_root(), "asked")
 """
 
 

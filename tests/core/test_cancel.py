@@ -8,15 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
-from batch_assets.core.cancel import CancelReport, UnknownTargetError, cancel
+from batch_assets.core.cancel import UnknownTargetError, cancel
 from batch_assets.core.errors import SettingsError, UnreachableError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import submissions, transitions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.results.run import Work, collect_results, work_for
+from batch_assets.core.planning.next_step import Work, work_for
+from batch_assets.core.results.run import collect_results
 
 from .support import BATCHES, CREATE, LIST, World, texts, wait_for
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import overview, submissions
 from batch_assets.core.ledger.overview import Overview, in_motion
-from batch_assets.core.results.run import work_for
+from batch_assets.core.planning.next_step import work_for
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.emulator import emulated_answer
 

@@ -16,10 +16,12 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import BusyError
 from batch_assets.core.ledger import rounds, submissions
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import Work, work_for
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import AskAgain
-from batch_assets.core.results.run import Work, collect_results, work_for
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from tests.forked import ForkServer
@@ -50,14 +52,14 @@ def pipeline_of(folder: str, name: str, partition: str) -> Pipeline:
 
 def like_cli(env: dict[str, str], folder: str, name: str, partition: str) -> dict[str, int]:
     """`batch-assets run`, as it is."""
-    with Root(Settings.from_env(env)) as root:
+    with open_root(Settings.from_env(env)) as root:
         pipeline = pipeline_of(folder, name, partition)
         return dict(run_pipeline(root, pipeline, partition, _Quiet(), again=AskAgain()).counts)
 
 
 def like_ui(env: dict[str, str], folder: str, name: str, partition: str) -> dict[str, int]:
     """Somebody materializes the three assets, and comes back until the table is complete."""
-    with Root(Settings.from_env(env)) as root:
+    with open_root(Settings.from_env(env)) as root:
         _build(root, pipeline_of(folder, name, partition), partition)
         unattended = False
         end = time.monotonic() + DEADLINE
@@ -88,7 +90,7 @@ def like_sensor(env: dict[str, str], names: list[str]) -> int:
     """Ticks of a sensor that runs what it asks for, until every table is complete; how many rounds it opened."""
     opened = 0
     end = time.monotonic() + DEADLINE
-    with Root(Settings.from_env(env)) as root:
+    with open_root(Settings.from_env(env)) as root:
         while time.monotonic() < end:
             poll(root, now=True)
             with root.ledger.read() as tx:

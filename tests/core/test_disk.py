@@ -29,6 +29,7 @@ from batch_assets.core.chain import collect_results
 from batch_assets.core.errors import StorageError
 from batch_assets.core.poll import poll
 from batch_assets.core.requests import build_requests
+from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches
 from tests.core.support import make_pipeline
@@ -37,7 +38,7 @@ pipeline = make_pipeline(Path(sys.argv[2]), {"path": "rows.jsonl", "key": "id"},
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 stage = "requests"
 try:
-    with Root.from_env() as root:
+    with open_root() as root:
         build_requests(root, pipeline)
         stage = "batches"
         submit_batches(root, "asked")
@@ -62,6 +63,7 @@ import ctypes, sys
 libc = ctypes.CDLL(None, use_errno=True)
 header = (ctypes.c_uint32 * 2)(0x20080522, 0)
 assert libc.capset(header, (ctypes.c_uint32 * 6)()) == 0
+from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.cli import main
 main(sys.argv[1:])

@@ -16,9 +16,10 @@ from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import work_for
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results.join import Join
-from batch_assets.core.results.run import collect_results, work_for
+from batch_assets.core.results.run import collect_results
 
 from .support import CREATE, World, texts, write_rows
 

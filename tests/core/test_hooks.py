@@ -14,8 +14,8 @@ import pytest
 
 from batch_assets.core.answers.parsed_answers import ArrowColumns
 from batch_assets.core.errors import ConfigError, ResultsError
-from batch_assets.core.pipeline.hooks import Hooks, RowRejected
-from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.hooks import RowRejected
+from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
 from batch_assets.core.requests.build import count_requests
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results.write import write_results

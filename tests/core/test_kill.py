@@ -21,18 +21,20 @@ from .support import World, environment, texts, wait_for
 
 _SUBMIT = """
 import sys
+from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches
-report = submit_batches(Root.from_env(), "asked")
+report = submit_batches(open_root(), "asked")
 print(report.submitted, report.waiting)
 """
 _FINISH = """
 import time
 from batch_assets.core.chain import collect_results
 from batch_assets.core.poll import poll
+from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches
-root = Root.from_env()
+root = open_root()
 end = time.monotonic() + 60
 while time.monotonic() < end:
     submit_batches(root, "asked", unattended=True)

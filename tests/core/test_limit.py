@@ -11,8 +11,8 @@ from batch_assets.core.errors import SubmissionStoppedError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import work_for
 from batch_assets.core.results.report import ResultsReport
-from batch_assets.core.results.run import work_for
 
 from .lost_ledger import lose_ledger
 from .support import CREATE, World, texts, wait_for

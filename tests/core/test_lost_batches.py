@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from batch_assets.core.batches.cancel import CancelReport
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.cancel import CancelReport, cancel
+from batch_assets.core.cancel import cancel
 from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import BATCHES, LIST, World, texts

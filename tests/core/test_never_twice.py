@@ -13,8 +13,9 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.errors import MissingFileError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import Work, work_for
 from batch_assets.core.requests.submission import NewSubmission
-from batch_assets.core.results.run import Work, collect_results, work_for
+from batch_assets.core.results.run import collect_results
 
 from .support import BATCHES, CREATE, LIST, World, params, texts, wait_for
 

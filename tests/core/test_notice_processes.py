@@ -12,7 +12,7 @@ import pytest
 
 from batch_assets.core.ledger import notices
 from batch_assets.core.notify.notices import send_notices
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings
 from tests.forked import ForkServer
 from tests.receivers import Receiver
@@ -31,7 +31,7 @@ def send_from(folder: str, env: dict[str, str]) -> None:
     """Another process with the same pipeline."""
     pipeline = make_pipeline(Path(folder), {"path": "rows.jsonl", "key": "id"}, notify=[WEBHOOK])
     os.environ.update(env)
-    with Root(Settings.from_env()) as root:
+    with open_root(Settings.from_env()) as root:
         send_notices(root, noticed(pipeline))
 
 

@@ -16,14 +16,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from batch_assets.core.dataset import partition_rows as partitions_module
+from batch_assets.core.dataset import partition_keys as partitions_module
 from batch_assets.core.dataset.changes import column_fingerprint
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.dataset.partition_rows import partition_keys_of, rows_left_out
-from batch_assets.core.dataset.query_parameters import parameters_in
+from batch_assets.core.dataset.partition_keys import partition_keys_of
+from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.query_parameters import parameters_in
 from tests.documentation import page
 
 from .postgres import PostgresServer

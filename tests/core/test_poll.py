@@ -12,7 +12,7 @@ import pytest
 
 from batch_assets.core.api.client import READ_SECONDS
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings
 from tests.forked import ForkServer
 
@@ -95,7 +95,7 @@ def test_the_time_to_wait_that_the_api_names_is_a_floor(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "any-key")
     variables = {"ANTHROPIC_BASE_URL": world.emulator.url, "ANTHROPIC_API_KEY": "any-key"}
     env = environment("", world.root.settings.root, world.root.settings.ledger_url, **variables)
-    world.root = Root(Settings.from_env(env))
+    world.root = open_root(Settings.from_env(env))
     _open(world, 1)
     world.emulator.faults([{"match": RETRIEVE, "action": {"headers": {"retry-after": "120"}}}])
     poll(world.root, now=True)
@@ -268,8 +268,9 @@ def test_a_clock_that_is_an_hour_off_changes_nothing(world: World, skew: int) ->
 
 _POLL = """
 from batch_assets.core.poll import poll
+from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
-with Root.from_env() as root:
+with open_root() as root:
     print(poll(root, now=True).changed)
 """
 

@@ -9,7 +9,8 @@ import pytest
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger import submissions
-from batch_assets.core.results.run import collect_results, work_for
+from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.results.run import collect_results
 
 from .lost_ledger import HIDDEN, LOST, check, finish, in_doubt_over, lose_ledger, nothing_left, part_states
 from .support import CREATE, LIST, World, texts

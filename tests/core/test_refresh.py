@@ -12,13 +12,14 @@ from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import work_for
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.join import Join
 from batch_assets.core.results.report import ResultsReport
-from batch_assets.core.results.run import collect_results, work_for
-from batch_assets.core.root import Root
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.refreshes import refreshes_of
 from tests.forked import ForkServer
@@ -366,7 +367,7 @@ def test_a_response_file_that_was_deleted_is_of_its_refresh_again(world: World) 
 
 def refresh_in_a_process(folder: str, variables: dict[str, str], how: dict[str, bool]) -> None:
     """What a run with --refresh does, to its end, in a process that is killed."""
-    root = Root(Settings.from_env(variables))
+    root = open_root(Settings.from_env(variables))
     pipeline = make_pipeline(Path(folder), {"path": "rows.jsonl", "key": "id"}, batching={"max_requests": 1})
     build_requests(root, pipeline, **how)
     submit_batches(root, pipeline.name)

@@ -8,9 +8,10 @@ import pytest
 
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import work_for
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
-from batch_assets.core.results.run import collect_results, work_for
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.store import in_flight
 
 from .support import CREATE, World, texts

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from batch_assets.core.errors import BatchAssetsError, SettingsError, SubmissionStoppedError
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings
 from batch_assets.emulator import Emulator
 
@@ -24,9 +24,10 @@ _RUN = """
 import time, traceback
 from batch_assets.core.chain import collect_results
 from batch_assets.core.poll import poll
+from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.submit import submit_batches
-root = Root.from_env()
+root = open_root()
 end = time.monotonic() + 60
 final = False
 while time.monotonic() < end and not final:
@@ -139,7 +140,7 @@ def test_a_base_url_with_a_secret_in_it_is_refused_without_repeating_it(name: st
     ],
 )
 def test_the_password_of_a_ledger_stands_in_no_error(url: str, tmp_path: Path) -> None:
-    root = Root(Settings.from_env({"BATCH_ASSETS_ROOT": str(tmp_path), "BATCH_ASSETS_LEDGER": url}))
+    root = open_root(Settings.from_env({"BATCH_ASSETS_ROOT": str(tmp_path), "BATCH_ASSETS_LEDGER": url}))
     with pytest.raises((BatchAssetsError, SQLAlchemyError)) as caught:
         _ = root.ledger
     said = "".join(traceback.format_exception(caught.value))

@@ -328,6 +328,7 @@ _WRITE = """
 import os, sys
 from pathlib import Path
 from batch_assets.core.load import load_pipeline
+from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.core.sink import write_sink
@@ -336,7 +337,7 @@ fields = {"name": "asked", "dataset": {"path": "rows.jsonl", "key": "id"}, "sink
 fields["params"] = {"model": "claude-haiku-5-5", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
 pipeline = load_pipeline(fields, folder=Path(folder))
 sys.stdin.readline()
-with Root(Settings.from_env(dict(os.environ))) as root:
+with open_root(Settings.from_env(dict(os.environ))) as root:
     for _ in range(3):
         print(write_sink(root, pipeline, partition, submission).rows)
 """

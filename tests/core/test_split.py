@@ -14,8 +14,8 @@ from typing import Any
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.ledger import submissions
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.root import Root
 
 from .support import CREATE, World, texts
 
@@ -150,7 +150,7 @@ def _submit_and_die(world: World, pipeline: Pipeline, line: int) -> bool:
             trace = _die_at(line)
             sys.settrace(trace)
             threading.settrace(trace)  # files go up in threads of their own
-            submit_batches(Root(world.root.settings), pipeline.name)
+            submit_batches(open_root(world.root.settings), pipeline.name)
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)

@@ -9,9 +9,9 @@ import pytest
 from batch_assets.cli.headless import RunFailedError, run_pipeline
 from batch_assets.core.ledger import standstills, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import Work, work_for
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results.report import ResultsReport
-from batch_assets.core.results.run import Work, work_for
 
 from .support import CREATE, World, texts
 

@@ -26,9 +26,11 @@ from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import work_for
 from batch_assets.core.requests.build import build_requests
-from batch_assets.core.results.run import collect_results, work_for
+from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
@@ -71,7 +73,7 @@ def pipeline_over(folder: Path, partition: str, prompt: str) -> Pipeline:
 
 def stage(env: dict[str, str], folder: str, name: str, partition: str, prompt: str) -> None:
     """A stage in a process of its own."""
-    with Root(Settings.from_env(env)) as root:
+    with open_root(Settings.from_env(env)) as root:
         if name == "build":
             build_requests(root, pipeline_over(Path(folder), partition, prompt), partition)
         elif name == "submit":
@@ -119,7 +121,7 @@ class Machine(RuleBasedStateMachine):
         self.emulator.settings(latency=3600, cancel_delay=30)
         self.folder = Path(tempfile.mkdtemp(dir=self.scratch))
         self.env = environment(self.emulator.url, self.folder / "output", BATCH_ASSETS_RECONCILE_GRACE=str(GRACE))
-        self.world = World(self.emulator, self.folder, Root(Settings.from_env(self.env)))
+        self.world = World(self.emulator, self.folder, open_root(Settings.from_env(self.env)))
         self.root = self.world.root
         self.observer = Observer(self.world)
         self.rows: dict[str, dict[str, str]] = {name: {} for name in PARTITIONS}

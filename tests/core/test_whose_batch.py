@@ -11,8 +11,8 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
+from batch_assets.core.open_root import open_root
 from batch_assets.core.results.run import collect_results
-from batch_assets.core.root import Root
 
 from .proxy import Proxy
 from .support import BATCHES, LIST, World, texts
@@ -94,7 +94,7 @@ def test_a_file_being_sent_keeps_its_batch_from_one_in_doubt(new_world: Callable
         sender = threading.Thread(target=_submit, args=(world, failed))
         sender.start()
         assert proxy.held.wait(120)
-        with Root(world.root.settings) as other:
+        with open_root(world.root.settings) as other:
             assert collect_results(other, pipeline.name).collected == []  # theirs is disproved
             assert reconcile(other) == []
         proxy.let_go()
@@ -107,7 +107,7 @@ def test_a_file_being_sent_keeps_its_batch_from_one_in_doubt(new_world: Callable
 
 def _submit(world: World, failed: list[BaseException]) -> None:
     try:
-        with Root(world.root.settings) as root:
+        with open_root(world.root.settings) as root:
             submit_batches(root, "asked", unattended=True)
     except BaseException as error:
         failed.append(error)

@@ -16,7 +16,7 @@ from batch_assets import (
     build_message_batch_checks,
     build_message_batch_sensor,
 )
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
@@ -24,7 +24,7 @@ CHECK = "results_are_collected_in_time"
 
 
 def ledger(statement: str) -> list[Any]:
-    with Root.from_env() as root, root.ledger.write() as tx:
+    with open_root() as root, root.ledger.write() as tx:
         result = tx.execute(text(statement))
         return list(result) if result.returns_rows else []
 

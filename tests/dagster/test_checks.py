@@ -13,7 +13,7 @@ import pytest
 
 from batch_assets import build_message_batch_checks
 from batch_assets.core.ledger import submissions
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.dagster.rounds import tags_for
 from batch_assets.emulator import Emulator
 
@@ -253,7 +253,7 @@ def second_run(
     assets: list[Any], instance: dg.DagsterInstance, *more: dg.AssetsDefinition
 ) -> dg.ExecuteInProcessResult:
     """The run that the sensor asked for while another one brought the same results back."""
-    with Root.from_env() as root, root.ledger.read() as tx:
+    with open_root() as root, root.ledger.read() as tx:
         (submission,) = submissions.all_newest(tx)
     checks = build_message_batch_checks(assets)
     return dg.materialize(

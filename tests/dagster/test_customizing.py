@@ -14,8 +14,8 @@ import pytest
 
 from batch_assets.cli.headless import run_pipeline
 from batch_assets.cli.progress import make_console, watching
+from batch_assets.core.open_root import open_root
 from batch_assets.core.requests.report import AskAgain
-from batch_assets.core.root import Root
 from batch_assets.dagster.partitions import partitions_definition
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator
@@ -80,7 +80,7 @@ def test_the_subclass_runs_in_dagster_and_on_the_command_line(
     # The command line makes the same requests of the same rows, so nothing is left to ask.
     sent = len(emulator.log())
     pipeline = pipelines_in(specs.values())["review_moods"].pipeline
-    with Root.from_env() as root, watching(make_console()) as watcher:
+    with open_root() as root, watching(make_console()) as watcher:
         results = run_pipeline(root, pipeline, "", watcher, again=AskAgain())
     assert (results.final, results.invalid_outputs, len(emulator.log())) == (True, 1, sent)
     assert _results(tmp_path, "review_moods")["mood"].fillna("").tolist() == ["good", "bad", "", ""]

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from batch_assets import build_message_batch_jobs, build_message_batch_sensor
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
@@ -58,7 +58,7 @@ def materialize(
 
 
 def tick(found: dg.Definitions, instance: dg.DagsterInstance) -> Any:
-    with Root.from_env() as root, root.ledger.write() as tx:
+    with open_root() as root, root.ledger.write() as tx:
         tx.execute(text("update batch set next_poll_at = 0"))
     with dg.build_sensor_context(instance=instance, repository_def=found.get_repository_def()) as context:
         return build_message_batch_sensor().evaluate_tick(context)

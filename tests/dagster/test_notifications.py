@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from batch_assets import build_message_batch_sensor
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.emulator import Emulator
 from tests.receivers import Receiver, receiver
 
@@ -65,7 +65,7 @@ class Location:
 
 
 def ledger(statement: str) -> list[Any]:
-    with Root.from_env() as root, root.ledger.write() as tx:
+    with open_root() as root, root.ledger.write() as tx:
         result = tx.execute(text(statement))
         return list(result) if result.returns_rows else []
 

@@ -17,9 +17,9 @@ from batch_assets import (
 )
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.requests.build import build_requests
-from batch_assets.core.root import Root
 from batch_assets.dagster.partitions import PartitionError, check_partition, partitions_definition
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator
@@ -402,7 +402,7 @@ def test_a_key_that_dagster_does_not_know_does_not_fail_the_tick(
     (tmp_path / "rows.csv").write_text("id,text,lang\n1,hello,de\n")
     assets = make_assets(dataset={"path": "rows.csv", "key": "id"}, partitions=partitions)
     (found,) = pipelines_in(assets[0].specs).values()
-    with Root.from_env() as root:  # as the command line does
+    with open_root() as root:  # as the command line does
         build_requests(root, found.pipeline, "de")
         submit_batches(root, "greetings", "de")
     sensor = build_message_batch_sensor()

@@ -12,11 +12,11 @@ from sqlalchemy import text
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.ledger import submissions
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.dagster import keys
+from batch_assets.dagster.cursor import SensorCursor, Told
 from batch_assets.dagster.metadata.progress import Progress
 from batch_assets.dagster.pipelines import pipelines_in
-from batch_assets.dagster.sensors.cursor import SensorCursor, Told
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.emulator import Emulator
 
@@ -39,7 +39,7 @@ class Watched:
     def tell(self, *, emulated: bool = False) -> list[dict[str, Any]]:
         """The observations of one tick, after a look at every batch."""
         pipelines = pipelines_in(spec for asset in self.assets for spec in asset.specs)
-        with Root.from_env() as root:
+        with open_root() as root:
             poll(root, now=True)
             with root.ledger.read() as tx:
                 in_force = submissions.all_newest(tx)
@@ -59,7 +59,7 @@ class Watched:
         }
 
     def said(self) -> str:
-        with Root.from_env() as root, root.ledger.read() as tx:
+        with open_root() as root, root.ledger.read() as tx:
             return "; ".join(situation(tx, submissions.all_newest(tx)))
 
 
@@ -71,7 +71,7 @@ def watched(make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emu
 
 
 def ledger(statement: str) -> None:
-    with Root.from_env() as root, root.ledger.write() as tx:
+    with open_root() as root, root.ledger.write() as tx:
         tx.execute(text(statement))
 
 
@@ -111,7 +111,7 @@ def test_a_restarted_daemon_tells_the_right_numbers_once(watched: Watched, insta
     assert watched.counts() == []
     # Collected and joined between two ticks: the end is told all the same, and once.
     watched.emulator.end_batches()
-    with Root.from_env() as root:
+    with open_root() as root:
         poll(root, now=True)
     results = [asset for asset in watched.assets if asset.key.path[-1] == "results"]
     assert dg.materialize(watched.assets, selection=[results[0].key], instance=instance).success
@@ -128,7 +128,7 @@ def test_a_rebuilt_ledger_tells_the_right_numbers(
     watched: Watched, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     watched.emulator.end_batches(watched.batches[0])
-    with Root.from_env() as root:
+    with open_root() as root:
         poll(root, now=True)
     keys_of = {asset.key.path[-1]: asset.key for asset in watched.assets}
     dg.materialize(watched.assets, selection=[keys_of["results"]], instance=instance)
@@ -148,7 +148,7 @@ def test_the_message_says_how_far_it_is_and_when_the_next_look_is(watched: Watch
     ledger("update batch set submitted_at = submitted_at - 11530, next_poll_at = next_poll_at + 125")
     assert watched.said() == "3 of 3 batches in progress, oldest 03:12 h, next look in 2 min"
     watched.emulator.end_batches(watched.batches[0])
-    with Root.from_env() as root:
+    with open_root() as root:
         poll(root, now=True)
     assert watched.said().startswith(
         "2 of 3 batches in progress, oldest 03:12 h, 33 % of requests done, next look in"

@@ -18,9 +18,9 @@ from batch_assets import build_message_batch_sensor
 from batch_assets.cli import main
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.ledger.rounds import ROUND_SECONDS
-from batch_assets.core.results.run import collecting_name
-from batch_assets.core.root import Root
+from batch_assets.core.open_root import open_root
 from batch_assets.dagster.rounds import name_of
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
 from batch_assets.emulator import Emulator
@@ -67,7 +67,7 @@ def location(make_assets: MakeAssets, instance: dg.DagsterInstance) -> Location:
 
 
 def ledger(statement: str) -> list[Any]:
-    with Root.from_env() as root, root.ledger.write() as tx:
+    with open_root() as root, root.ledger.write() as tx:
         result = tx.execute(text(statement))
         return list(result) if result.returns_rows else []
 
@@ -119,7 +119,7 @@ def test_a_round_is_asked_for_once_collects_and_is_closed(location: Location, em
 def test_what_a_run_is_sending_is_left_to_it(location: Location, emulator: Emulator) -> None:
     location.materialize("requests")
     (submission,) = ledger("select id from submission")
-    with Root.from_env() as root:
+    with open_root() as root:
         with root.ledger.write() as tx:
             submissions.began(tx, submission.id)
         with leases.mark(root.ledger, submissions.sending_name(submission.id)):
@@ -268,7 +268,7 @@ def test_no_run_is_asked_for_beside_a_persons_that_brings_the_results_back(
 ) -> None:
     location.materialize()
     emulator.end_batches()
-    with Root.from_env() as root:
+    with open_root() as root:
         assert poll(root, now=True).problems == []
         with leases.mark(root.ledger, collecting_name("greetings")):
             assert location.tick()[0] == []
@@ -319,7 +319,7 @@ def test_without_an_api_no_run_is_asked_for(
 ) -> None:
     location.materialize()
     emulator.end_batches()
-    with Root.from_env() as root:
+    with open_root() as root:
         assert poll(root, now=True).problems == []
     with monkeypatch.context() as away:
         away.delenv("BATCH_ASSETS_EMULATOR")

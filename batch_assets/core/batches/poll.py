@@ -9,9 +9,9 @@ from batch_assets.core.api.client import PAGE
 from batch_assets.core.api.errors import RATE_LIMITED, ApiError, NotFoundError, RefusedError, UnknownOutcomeError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
-from batch_assets.core.batches.deadlines import results_end
 from batch_assets.core.errors import EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import batches
+from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.root import Root
 

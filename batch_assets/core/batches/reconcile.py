@@ -16,9 +16,9 @@ from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Intent, RequestFile
-from batch_assets.core.recovery.found_files import built_at
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
+from batch_assets.core.store.names import built_at
 from batch_assets.core.store.request_files import StoredRequestFile
 
 # The list may show a batch a little before the anchor: several clocks make it.

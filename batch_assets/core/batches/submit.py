@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from batch_assets.core.api.errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.ask_again import plan_again
+from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.split import give_up, split
-from batch_assets.core.cancel import finish_canceling, finish_replaced
 from batch_assets.core.errors import LeaseLostError, MissingFileError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions

@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fsspec
 
 from batch_assets.core.dataset.located_files import GLOB, LocatedFiles, fingerprint_of
-from batch_assets.core.dataset.partition_rows import PLACEHOLDER
 from batch_assets.core.errors import DatasetError
-
-if TYPE_CHECKING:
-    from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.partitions import PLACEHOLDER
+from batch_assets.core.pipeline.pipeline import Pipeline
 
 # Stands for the key while a path goes through fsspec, which would take braces for a pattern of its own.
 _KEY = "\ue000"
 _KEYS = re.compile(rf"\*?{_KEY}[{_KEY}*]*")  # two stars in a row would mean any number of folders
 _WILDCARDS = re.compile(rf"(\*\*/|\*\*|\*|\?|\[[^\]/]+\]|{_KEY})")
-
-
-def watch_problem(pipeline: Pipeline) -> str | None:
-    """Why the dataset cannot be watched; None when it can, or need not be."""
-    if not pipeline.config.watch:
-        return None
-    dataset = pipeline.config.dataset
-    if dataset.kind == "sql":
-        return "only files can be watched; when a query gives other rows, nobody says: use `schedule`"
-    if dataset.kind == "asset":
-        return (
-            f"only files can be watched; to follow {dataset.place} set an automation condition, "
-            "AutomationCondition.eager(), on requests and batches by `post_processing`"
-        )
-    if pipeline.partitions is not None and PLACEHOLDER not in (dataset.path or dataset.files or ""):
-        return (
-            f"files do not say which partitions have changed unless {PLACEHOLDER} stands in "
-            f"dataset.{dataset.kind}: put it there, or use `schedule`"
-        )
-    return None
 
 
 def fingerprints(pipeline: Pipeline) -> dict[str, str]:

@@ -4,62 +4,19 @@ from __future__ import annotations
 
 import glob
 import re
-import time
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batch_assets.core.dataset.query_parameters import parameters_in
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.pipeline.partitions import PartitionsConfig, Window, key_problem
+from batch_assets.core.pipeline.partitions import PLACEHOLDER, PartitionsConfig, Window, key_problem
+from batch_assets.core.pipeline.pipeline import Pipeline
 
-if TYPE_CHECKING:
-    from batch_assets.core.dataset.dataset import Dataset
-    from batch_assets.core.pipeline.pipeline import Pipeline
-
-PLACEHOLDER = "{partition}"
-MAX_KEYS = 10_000
-"""As many values of a column may become partitions."""
 _INSTANT = pa.timestamp("us", "UTC")
 _MICROSECONDS = 1_000_000
-_SHOWN = 3
-
-
-def partitions_problem(pipeline: Pipeline) -> tuple[str, str] | None:
-    """What is wrong between dataset and partitions: the field and what to do; None when all is well."""
-    dataset, partitions = pipeline.config.dataset, pipeline.partitions
-    kind = dataset.kind
-    by_path = kind in ("path", "files") and PLACEHOLDER in (dataset.path or dataset.files or "")
-    parameters = parameters_in(pipeline.query) if kind == "sql" else set()
-    if partitions is None:
-        if by_path:
-            return f"dataset.{kind}", f"{PLACEHOLDER} needs the field `partitions`, which says what keys there are"
-        if parameters:
-            names = " and ".join(f":{name}" for name in sorted(parameters))
-            return "dataset.sql", f"{names} needs the field `partitions`, which says what keys there are"
-        return None
-    windows = sorted(parameters - {"partition"})
-    if windows and not partitions.is_time:
-        return "dataset.sql", f":{windows[0]} is of partitions of time only; :partition is the key"
-    if by_path and pipeline.config.partitions is not None and pipeline.config.partitions.by_value:
-        return "partitions", (
-            f"{PLACEHOLDER} stands in dataset.{kind}, and `column` alone reads whole files: use `dynamic: true` "
-            "beside `column`"
-        )
-    if not (by_path or parameters or partitions.column or kind == "asset"):
-        remedy = {
-            "sql": "read :partition, :partition_start or :partition_end in the query",
-        }.get(kind, f"put {PLACEHOLDER} into dataset.{kind}")
-        return "partitions", (
-            f"every partition would read the same rows: {remedy}, or name the column that says which partition a "
-            "row belongs to (`column`)"
-        )
-    return None
 
 
 def filled(path: str, key: str) -> str:
@@ -116,7 +73,7 @@ class PartitionRows:
     def mask(self, column: pa.Array) -> pa.Array:
         """Whether each row belongs to the partition; never null."""
         if not self.partitions.is_time:
-            texts = _texts(column)
+            texts = partition_texts(column)
             keys = {text for text in set(texts) if text and self._is_key(text)}
             self.without += sum(text not in keys for text in texts)
             return pa.array([text == self.key for text in texts], pa.bool_())
@@ -152,7 +109,7 @@ def _is_bytes(type_: pa.DataType) -> bool:
     )
 
 
-def _texts(column: pa.Array) -> list[str | None]:
+def partition_texts(column: pa.Array) -> list[str | None]:
     """Values as a prompt shows them."""
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     texts = [None if value is None else str(value) for value in encoded.dictionary.to_pylist()]
@@ -192,49 +149,6 @@ def _microseconds(moment: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * _MICROSECONDS + delta.microseconds
 
 
-@dataclass(frozen=True)
-class PartitionKeys:
-    """What a column holds.
-
-    Attributes:
-        keys: its values, in the order in which they first come up.
-        unusable: for the first values that can be no key, why.
-    """
-
-    keys: list[str]
-    unusable: list[str]
-
-
-def partition_keys_of(dataset: Dataset, column: str, *, seconds: float | None = None) -> PartitionKeys:
-    """Every value of a column once, read as a stream. Null and empty text are no partitions.
-
-    Args:
-        seconds: give up after so long.
-
-    Errors:
-        DatasetError: there is no such column, it has more than MAX_KEYS values, or it takes too long.
-    """
-    dataset.check_column(column, "columns", field="partitions.column")
-    found: dict[str, str | None] = {}
-    end = time.monotonic() + seconds if seconds is not None else None
-    for texts in _text_slices(dataset, column):
-        for text in texts:
-            if text and text not in found:
-                found[text] = key_problem(text)
-        if len(found) > MAX_KEYS:
-            raise DatasetError(
-                f"{dataset.source}: partitions.column: {column!r} has more than {MAX_KEYS:,} values, too many for "
-                "partitions: name a column with fewer"
-            )
-        if end is not None and time.monotonic() > end:
-            raise DatasetError(
-                f"{dataset.source}: partitions.column: the values of {column!r} could not be read within "
-                f"{seconds:g} s: name the keys in `static`, or add them to Dagster by hand with `dynamic: true`"
-            )
-    unusable = [problem for problem in found.values() if problem is not None]
-    return PartitionKeys([text for text, problem in found.items() if problem is None], unusable[:_SHOWN])
-
-
 def rows_left_out(pipeline: Pipeline, count: int) -> str:
     """What is to be said of rows that belong to no partition."""
     partitions = pipeline.config.partitions
@@ -250,9 +164,3 @@ def rows_left_out(pipeline: Pipeline, count: int) -> str:
         f"Rows of the dataset that belong to no partition, and are asked in none: {count:,}. Their "
         f"{partitions.column!r} is {what}"
     )
-
-
-def _text_slices(dataset: Dataset, column: str) -> Iterator[Iterable[str | None]]:
-    for rows in dataset.rows([column]):
-        values: Any = rows.table.column(0)
-        yield dict.fromkeys(_texts(values))

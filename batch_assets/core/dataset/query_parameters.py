@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-if TYPE_CHECKING:
-    from batch_assets.core.pipeline.partitions import Partitions
-
-NAMES = ("partition", "partition_start", "partition_end")
-# Text, quoted names and comments hold no parameters; what stands behind a second colon is a cast.
-_TOKENS = re.compile(
-    r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | --[^\n]* | /\*.*?\*/ | (?<![:\w]):(?P<name>\w+)""",
-    re.DOTALL | re.VERBOSE,
-)
-
-
-def parameters_in(query: str) -> set[str]:
-    """Which of NAMES a query reads."""
-    return {match["name"] for match in _TOKENS.finditer(query)} & set(NAMES)
+from batch_assets.core.pipeline.partitions import Partitions
+from batch_assets.core.pipeline.query_parameters import PARAMETERS, QUERY_TOKENS, parameters_in
 
 
 def with_partition(query: str, partitions: Partitions, key: str, database: str) -> sa.TextClause:
@@ -48,12 +35,12 @@ def with_partition(query: str, partitions: Partitions, key: str, database: str) 
         sa.bindparam(name, values[name], type_=sa.types.NullType() if isinstance(values[name], str) else None)
         for name in names
     ]
-    return sa.text(_TOKENS.sub(_escaped, query)).bindparams(*bound)
+    return sa.text(QUERY_TOKENS.sub(_escaped, query)).bindparams(*bound)
 
 
 def _escaped(match: re.Match[str]) -> str:
     """A token for SQLAlchemy, which would take every `:name` for a parameter."""
-    if match["name"] not in NAMES:
+    if match["name"] not in PARAMETERS:
         return match[0].replace(":", "\\:")
     # SQLAlchemy sees no parameter where a cast follows.
     return f"({match[0]})" if match.string.startswith(":", match.end()) else match[0]

@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
-from batch_assets.core.dataset.query_parameters import parameters_in, with_partition
+from batch_assets.core.dataset.query_parameters import with_partition
 from batch_assets.core.dataset.rows import Rows, conform, valid_text
 from batch_assets.core.dataset.spool import Spool
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.database import EXAMPLE, driver_hint, file_of, in_project, parse_url, said
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.query_parameters import parameters_in
 
 _ROWS_AT_ONCE = 500
 

@@ -7,27 +7,11 @@ import io
 from typing import BinaryIO, cast
 
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.encodings import check_encoding
 
 # Left as they are: what is broken in them rejects a row, not the file.
 _UTF8 = ("utf-8", "utf-8-sig")
 _SHOWN_BYTES = 20
-
-
-def check_encoding(name: str) -> str:
-    """The name as Python spells it.
-
-    Errors:
-        ValueError: Python knows no such encoding of text.
-    """
-    try:
-        found = codecs.lookup(name)
-        if found.incrementaldecoder is None or found.incrementaldecoder().decode("a".encode(name), True) != "a":
-            raise LookupError
-    except (LookupError, UnicodeError):
-        raise ValueError(
-            f"{name!r} is not an encoding of text that Python knows; examples: utf-8, latin-1, cp1252, utf-16"
-        ) from None
-    return found.name
 
 
 def as_utf8(file: BinaryIO, encoding: str, name: str) -> BinaryIO:

@@ -8,6 +8,16 @@ from batch_assets.core.ledger.batches import by_id
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.tables import batch, history
 
+# Results that could not be fetched are tried again after this long,
+COLLECT_AGAIN_SECONDS = 60.0
+# and, while they keep failing, more and more rarely, down to once in this long.
+COLLECT_LAST_SECONDS = 3600.0
+
+
+def collecting_name(pipeline: str) -> str:
+    """The lease that a person's run marks while it brings results back: no run is started for that beside it."""
+    return f"collecting:{pipeline}"
+
 
 def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
     """Counts an incomplete download: (how many there were, seconds since the first that failed)."""
@@ -17,20 +27,17 @@ def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
     return int(row.downloads), max(0.0, tx.now - row.missing_since) if row.missing_since is not None else 0.0
 
 
-def failed(tx: Transaction, batch_id: str, why: str, shortest: float, longest: float) -> None:
+def failed(tx: Transaction, batch_id: str, why: str) -> None:
     """An ended batch's results were not to be had: no run is started for them before some time has passed.
 
     As long again as they have failed so far, which doubles the time from failure to failure. There is no
     last one: answers are paid for, and the API keeps them for 29 days.
-
-    Args:
-        shortest, longest: bounds of that time, seconds.
     """
     current = by_id(tx, batch_id)
     if current is None or current.state != "ended":
         return
     since = current.missing_since if current.missing_since is not None else tx.now
-    wait = min(max(tx.now - since, shortest), longest)
+    wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), COLLECT_LAST_SECONDS)
     values = {"missing_since": since, "next_poll_at": tx.now + wait}
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
     tx.record("batch", batch_id, "ended", "ended", why)

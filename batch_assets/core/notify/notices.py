@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from batch_assets.core.batches.deadlines import ending_soon, expiring_soon
 from batch_assets.core.ledger import Transaction, notices, submissions
+from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
 from batch_assets.core.ledger.records import Batch, Notice, Submission
 from batch_assets.core.notify.message import content_of, event_of, failed_share
 from batch_assets.core.notify.sending import Message, NotSentError, RefusedMessageError, Send

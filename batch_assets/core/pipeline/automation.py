@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, field_validator
 
 from batch_assets.core.pipeline.block import ConfigBlock
-from batch_assets.core.pipeline.partitions import check_timezone
+from batch_assets.core.pipeline.timezones import check_timezone
 
 
 class ScheduleConfig(ConfigBlock):

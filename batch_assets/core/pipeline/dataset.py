@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator, model_validator
 
-from batch_assets.core.dataset.transcode import check_encoding
+from batch_assets.core.io.encodings import check_encoding
 from batch_assets.core.pipeline.block import ConfigBlock
 
 # Row keys where the pipeline names none: rows are counted from 0, documents have their path.

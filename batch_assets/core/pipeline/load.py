@@ -11,12 +11,11 @@ from pydantic import BaseModel, ValidationError
 
 from batch_assets.core.answers.forced_tool import has_schema, strict_schemas
 from batch_assets.core.answers.schema_rules import SchemaError, check_schema
-from batch_assets.core.dataset.changes import watch_problem
-from batch_assets.core.dataset.partition_rows import partitions_problem
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.pipeline.hooks import NO_HOOKS, Hooks
+from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.partitions import Partitions
-from batch_assets.core.pipeline.pipeline import Pipeline, PipelineConfig
+from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
+from batch_assets.core.pipeline.rules import partitions_problem, watch_problem
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
 from batch_assets.core.template.params_check import check_params
 from batch_assets.core.template.row_values import row_checks

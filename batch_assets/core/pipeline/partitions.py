@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Protocol
 from urllib.parse import quote
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.pipeline.timezones import check_timezone
 
+PLACEHOLDER = "{partition}"
+"""What stands for the key in the path of a dataset."""
 TIME_KINDS = ("hourly", "daily", "weekly", "monthly")
 KINDS = (*TIME_KINDS, "static", "dynamic")
 """The fields that say which partitions there are."""
@@ -64,19 +67,6 @@ class Partitions(Protocol):
         Errors:
             ValueError: it is no key of such a partition.
         """
-
-
-def check_timezone(name: str) -> str:
-    """The name of a timezone as it was given.
-
-    Errors:
-        ValueError: there is no such timezone.
-    """
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"there is no timezone {name!r}; give a name such as Europe/Berlin or UTC") from None
-    return name
 
 
 class TimeConfig(ConfigBlock):

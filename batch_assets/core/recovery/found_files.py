@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import calendar
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,6 +20,7 @@ from batch_assets.core.io.json_files import damaged, read_object
 from batch_assets.core.io.layout import response_parts, results_parts, submission_parts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
+from batch_assets.core.store.names import built_at
 from batch_assets.core.store.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
 from batch_assets.core.store.request_index import (
     DIGEST,
@@ -37,20 +36,11 @@ from batch_assets.core.store.responses import digest_array, ended_at_of, open_re
 from batch_assets.core.store.result_table import submission_of
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
-_ID_TIME = "%Y%m%dT%H%M%S"
 _PARTITION = "partition="
 _PART = re.compile(r"(part-\d{5,}(?:-[12])*)\.(?:jsonl|batch\.json)")
 _LISTED = {"name": str, "requests": int, "bytes": int, "attempt": int}
 _UNUSUAL: dict[str, tuple[type, ...]] = {FRESH_AFTER: (int, float), WAITS: (list,), REQUESTS_LEFT_OUT: (int,)}
 _ANSWERED = ["digest", "result_type", "attempts"]
-
-
-def built_at(submission_id: str) -> float | None:
-    """When a submission was built, by our clock; None for an id that does not say."""
-    try:
-        return float(calendar.timegm(time.strptime(submission_id.partition("-")[0], _ID_TIME)))
-    except ValueError:
-        return None
 
 
 @dataclass(frozen=True)

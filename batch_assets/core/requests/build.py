@@ -20,9 +20,9 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.notify.notices import note_targets
-from batch_assets.core.pipeline.hooks import RequestHook
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import HeaderSets
+from batch_assets.core.requests.hook import RequestHook
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.selection import StandingOfPipeline, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered

@@ -14,11 +14,11 @@ import pyarrow as pa
 from batch_assets.core.api.errors import ApiError, NotFoundError, RefusedError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
-from batch_assets.core.batches.deadlines import results_end
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import batches, downloads, files, leases
+from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
 from batch_assets.core.results.result_lines import ResultLines

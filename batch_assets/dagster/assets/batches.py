@@ -9,6 +9,7 @@ import dagster as dg
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys, rounds
@@ -24,7 +25,7 @@ def materialize_batches(
     """Submits what is ready. It does not wait for the answers."""
     tags = context.run.tags
     # `results` closes the round; when this step fails, that one does not come about.
-    with explained(), Root.from_env() as root, rounds.closing(root, tags, when_done=False):
+    with explained(), open_root() as root, rounds.closing(root, tags, when_done=False):
 
         def sending(file: RequestFile) -> None:
             context.log.info(f"sending {file.id}: {file.requests} requests, {file.bytes} bytes")

@@ -12,11 +12,10 @@ from batch_assets.core.answers.parsed_answers import ParseMessage
 from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
 from batch_assets.core.pipeline.dataset import DatasetConfig
-from batch_assets.core.pipeline.hooks import Hooks, RenderRequest
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.pipeline.partitions import PartitionsConfig
-from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
 from batch_assets.core.settings import find_project
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches

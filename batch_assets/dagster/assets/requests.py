@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices import about
 from batch_assets.core.requests.build import build_requests
@@ -39,7 +40,7 @@ def materialize_requests(
     Args:
         table: the value of the asset that the dataset is, if it is one.
     """
-    with explained(), Root.from_env() as root:
+    with explained(), open_root() as root:
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
             f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
@@ -72,7 +73,7 @@ def say_costs(
     """
     partitions = partitions_of(context)
     requests, costs = 0, list[float | None]()
-    with explained(), Root.from_env() as root:
+    with explained(), open_root() as root:
         for partition in partitions:
             estimate = estimate_cost(root, pipeline, partition, config.ask_again, table=table)
             metadata: dict[str, Any] = {

@@ -11,9 +11,11 @@ import dagster as dg
 
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.ledger.downloads import collecting_name
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results.report import ResultsReport
-from batch_assets.core.results.run import CollectedResults, collect_results, collecting_name
+from batch_assets.core.results.run import CollectedResults, collect_results
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import write_sink
 from batch_assets.dagster import keys, rounds
@@ -50,7 +52,7 @@ def materialize_results(
     Errors:
         dg.Failure: of every partition that failed.
     """
-    with explained(), Root.from_env() as root, ExitStack() as stack:
+    with explained(), open_root() as root, ExitStack() as stack:
         stack.enter_context(rounds.closing(root, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from batch_assets.core.batches.deadlines import ending_soon
 from batch_assets.core.ledger import Transaction
+from batch_assets.core.ledger.deadlines import ending_soon
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.open_root import open_root
 from batch_assets.core.recovery.rebuild import has_ledger
-from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
 from batch_assets.dagster.checks.events import evaluation
@@ -36,7 +36,7 @@ def deadline_check(of: PipelineAssets) -> dg.AssetChecksDefinition:
         settings = Settings.from_env()
         if not has_ledger(settings):
             return dg.AssetCheckResult(passed=True)
-        with explained(), Root(settings) as root, root.ledger.read() as tx:
+        with explained(), open_root(settings) as root, root.ledger.read() as tx:
             return deadline_result(of.stages["results"], ending_soon(tx, of.pipeline.name))
 
     return LastingCheck.like(results_are_collected_in_time)

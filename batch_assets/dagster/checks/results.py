@@ -8,10 +8,10 @@ from typing import Any
 import dagster as dg
 
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.results.examine import Examination, examine
-from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
@@ -188,7 +188,7 @@ def _examine(pipeline: Pipeline, own: list[str]) -> dict[str, Examination | Batc
     if not has_ledger(settings):
         return {}
     found: dict[str, Examination | BatchAssetsError | None] = {}
-    with Root(settings) as root:
+    with open_root(settings) as root:
         for name in dict.fromkeys([*own, *partitions_with_results(root, pipeline.name)]):
             try:
                 found[name] = examine(root, pipeline, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from batch_assets.core.batches.deadlines import ending_soon
+from batch_assets.core.ledger.deadlines import ending_soon
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster.checks.deadline import DEADLINE_CHECK, deadline_result

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from batch_assets.core.batches.deadlines import results_end
 from batch_assets.core.ledger.batches import summary
+from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import UNCOLLECTED, Batch
 from batch_assets.dagster.metadata import markdown
 

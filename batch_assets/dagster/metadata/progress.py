@@ -13,9 +13,9 @@ from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.overview import batches_of
 from batch_assets.core.ledger.records import Batch, Submission
 from batch_assets.dagster import keys
+from batch_assets.dagster.cursor import Told
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.pipelines import PipelineAssets
-from batch_assets.dagster.sensors.cursor import Told
 
 _OPEN = ("open", "unreachable")
 # Between two observations of a submission's batches: a plot shows about 100 points, which then are a day. The

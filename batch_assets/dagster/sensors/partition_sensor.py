@@ -8,7 +8,7 @@ import dagster as dg
 
 from batch_assets.core.dataset.changes import column_fingerprint
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.dataset.partition_rows import partition_keys_of
+from batch_assets.core.dataset.partition_keys import partition_keys_of
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline

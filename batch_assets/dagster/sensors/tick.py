@@ -16,17 +16,18 @@ from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError, Se
 from batch_assets.core.ledger import Transaction, rounds, submissions
 from batch_assets.core.ledger.overview import Overview, in_motion
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.open_root import open_root
+from batch_assets.core.planning.next_step import Work, work_for
 from batch_assets.core.recovery.rebuild import has_ledger
-from batch_assets.core.results.run import Work, work_for
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.checks.deadline import DeadlineCheck
+from batch_assets.dagster.cursor import SensorCursor
 from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.partitions import is_partition
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 from batch_assets.dagster.rounds import name_of, tags_for
-from batch_assets.dagster.sensors.cursor import SensorCursor
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
 from batch_assets.dagster.sensors.situation import situation
 
@@ -43,7 +44,7 @@ def watch(context: dg.SensorEvaluationContext, names: Sequence[str] | None) -> d
         settings = Settings.from_env()
         if not has_ledger(settings):
             return dg.SensorResult(skip_reason="Nothing was ever submitted.")
-        with Root(settings) as root:
+        with open_root(settings) as root:
             return _Tick(context, root, _pipelines_of(context, names)).run()
     except BatchAssetsError as error:
         return dg.SensorResult(skip_reason=str(error))

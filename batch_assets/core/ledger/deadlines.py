@@ -6,7 +6,8 @@ Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
 
 from __future__ import annotations
 
-from batch_assets.core.ledger import Transaction, batches
+from batch_assets.core.ledger import batches
+from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import UNCOLLECTED, Batch
 
 _KEPT_SECONDS = 29 * 86400.0

@@ -1,0 +1,188 @@
+"""Ending batches at the API, and leaving unsent what is not sent yet.
+
+What the calls do not reach (the API was away, an upload was under way or in doubt) is canceled by later runs, a
+person's or the sensor's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError
+from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches import workspace
+from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+from batch_assets.core.root import Root
+
+
+@dataclass
+class CancelReport:
+    """What a cancel did.
+
+    Attributes:
+        canceled: batches that the API is ending now.
+        ended: batches that had ended before; their answers are collected as always.
+        unsent: request files that are not sent any more.
+        in_doubt: request files that may be at the API, or are being sent -> what will become of them.
+        shared: batches and request files left as they are, because another partition waits on them.
+        problems: what went wrong, for people; a later run tries again.
+        given_up: batches that somebody deleted at the API: their requests are canceled.
+        submissions: those that were not complete: nothing more of them is asked.
+    """
+
+    canceled: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+    unsent: list[str] = field(default_factory=list)
+    in_doubt: dict[str, str] = field(default_factory=dict)
+    shared: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    given_up: list[str] = field(default_factory=list)
+    submissions: list[str] = field(default_factory=list)
+
+    def done(self) -> Iterator[str]:
+        """What has come to its end, in words."""
+        for batch_id in self.canceled:
+            yield f"{batch_id}: the API ends it; what is answered by then is kept"
+        for batch_id in self.ended:
+            yield f"{batch_id}: it had ended; its answers are kept"
+        for batch_id in self.given_up:
+            yield f"{batch_id}: it was deleted at the API; its requests are given up, the next run asks them again"
+        for file_id in self.unsent:
+            yield f"{file_id}: it is not sent any more"
+        for submission_id in self.submissions:
+            yield f"{submission_id}: nothing more of this submission is asked"
+
+    def left(self) -> Iterator[str]:
+        """What is left as it is for now, in words; problems are said by themselves."""
+        for file_id, what in self.in_doubt.items():
+            yield f"{file_id}: {what}"
+        for name in self.shared:
+            yield f"{name}: left as it is, another partition waits on it"
+
+
+def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None:
+    """Asks the API to end batches, one after the other, and notes in the report what became of each."""
+    for batch in found:
+        if batch.state not in ("open", "unreachable"):
+            report.ended.append(batch.id)
+            continue
+        try:
+            seen = _cancel_batch(root, batch)
+        except NotFoundError:
+            report.problems.append(
+                f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} Set that one and cancel "
+                f"again. {workspace.if_deleted(batch.id)}"
+            )
+            continue
+        except NotSentError as error:
+            report.problems.append(f"{batch.id} and all after it: {root.api.base_url} cannot be reached: {error}")
+            return
+        except ApiError as error:
+            report.problems.append(f"{batch.id}: {error}")
+            continue
+        with root.ledger.write() as tx:
+            batches.observe(tx, batch, seen, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
+        # Another process of ours may have been quicker: canceled it is all the same.
+        had_ended = seen.ended and not seen.request_counts["canceled"]
+        (report.ended if had_ended else report.canceled).append(batch.id)
+
+
+def _cancel_batch(root: Root, batch: Batch) -> BatchObject:
+    try:
+        return root.api.cancel(batch.id)
+    except RefusedError as refused:
+        seen = root.api.retrieve(batch.id)
+        if not seen.ended:
+            raise refused from None
+        return seen
+
+
+def finish_canceling(root: Root, submission: Submission) -> dict[str, str]:
+    """Cancels what has turned up of a canceled submission since.
+
+    Returns:
+        What is still under way or in doubt, or could not be canceled -> why.
+    """
+    report = CancelReport()
+    finish(root, submission, report)
+    return report.in_doubt | {f"cancel of {submission.id}": problem for problem in report.problems}
+
+
+def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
+    """Cancels batches of canceled submissions that this one has replaced: those that the cancel did not reach, and
+    that nobody waits on now.
+
+    Returns:
+        As `finish_canceling`.
+    """
+    with root.ledger.read() as tx:
+        open_batches = batches.in_state(tx, "open", pipeline=submission.pipeline)
+        found = [batch for batch in open_batches if _is_in_progress(batch) and not batch.provisional]
+        if not found:
+            return {}
+        canceled = submissions.waited_on_in_vain(tx, submission)
+        wanted = {file.id for file in submissions.waited_on(tx, submission.id)}
+        wanted |= submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
+    report = CancelReport()
+    cancel_batches(root, [batch for batch in found if batch.file_id in canceled - wanted], report)
+    return {"cancel of what was replaced": "; ".join(report.problems)} if report.problems else {}
+
+
+def _is_in_progress(batch: Batch) -> bool:
+    return batch.state == "open" and batch.processing_status == "in_progress"
+
+
+def has_batches_to_cancel(tx: Transaction, submission: Submission) -> bool:
+    """Whether a batch of a canceled submission runs at the API that was not asked to end."""
+    found, _ = _open_batches(tx, submission)
+    return any(map(_is_in_progress, found))
+
+
+def finish(root: Root, submission: Submission, report: CancelReport) -> None:
+    """Cancels what is in flight for a canceled submission, as far as it can be reached now."""
+    with root.ledger.write() as tx:
+        mine, shared = _holding_files(tx, submission)
+        report.shared += [file.id for file in shared if file.state != "submitted"]
+        for file in mine:
+            if file.state in ("ready", "stopped", "too_large"):
+                files.move(tx, file.id, (file.state,), "canceled", batches.CANCELED_BY_A_PERSON)
+                report.unsent.append(file.id)
+            elif file.state in ("sending", "unresolved"):
+                report.in_doubt[file.id] = _doubt(tx, file)
+            elif any(batch.provisional for batch in batches.of_file(tx, file.id)):
+                report.in_doubt[file.id] = "it may be a batch of somebody else, which is left to run"
+        to_end, left = _open_batches(tx, submission)
+        report.shared += [batch.id for batch in left]
+    cancel_batches(root, to_end, report)
+
+
+def _doubt(tx: Transaction, file: RequestFile) -> str:
+    if leases.is_held(tx, files.lease_name(file.id)):
+        return "it is being sent just now: the sensor cancels its batch, or a second cancel"
+    return "in doubt: a batch found by its count alone may be somebody else's, and is left to run"
+
+
+def _holding_files(tx: Transaction, submission: Submission) -> tuple[list[RequestFile], list[RequestFile]]:
+    """Files in flight that a partition's rows wait on or that were written for it: (its own, shared ones)."""
+    waited = {file.id for file in submissions.waited_on(tx, submission.id)}
+    others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
+    held = submissions.holding(tx, submission.pipeline)
+    found = [file for file in held if file.partition == submission.partition or file.id in waited]
+    return [f for f in found if f.id not in others], [f for f in found if f.id in others]
+
+
+def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch], list[Batch]]:
+    """The same of batches that have not ended, those of files that were sent again included."""
+    waited = {file.id for file in submissions.waited_on(tx, submission.id)}
+    others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
+    found = [
+        batch
+        for batch in batches.in_state(tx, "open", "unreachable", pipeline=submission.pipeline)
+        # One taken on its count alone may be somebody else's: it is left to run until its results tell.
+        if batch.file_id is not None
+        and not batch.provisional
+        and (batch.file_id in waited or files.by_id(tx, batch.file_id).partition == submission.partition)
+    ]
+    return [b for b in found if b.file_id not in others], [b for b in found if b.file_id in others]

@@ -1,0 +1,97 @@
+"""The fields of a pipeline file, validated."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from batch_assets.core.pipeline.automation import ScheduleConfig
+from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.pipeline.blocks import (
+    KEEP_EVERYTHING,
+    BatchingConfig,
+    RetentionConfig,
+    RetryConfig,
+    SinkConfig,
+)
+from batch_assets.core.pipeline.dataset import DatasetConfig
+from batch_assets.core.pipeline.notify import NotifyConfig, one_entry_a_target
+from batch_assets.core.pipeline.partitions import PartitionsConfig
+from batch_assets.core.template.batch_rules import OLD_VERSION
+
+
+class PipelineConfig(ConfigBlock):
+    """The attributes of a pipeline file, field by field."""
+
+    name: str = Field(description="Asset keys are name/requests, name/batches, name/results.")
+    dataset: DatasetConfig = Field(description="The input table.")
+    partitions: PartitionsConfig | None = Field(
+        default=None, description="Partitions of the assets, and which rows belong to each; none by default."
+    )
+    schedule: ScheduleConfig | None = Field(
+        default=None, description="When it is run: a cron text such as 0 2 * * *, or {cron, timezone}."
+    )
+    watch: bool = Field(
+        default=False, description="Run it when files of dataset.path or dataset.files are new or have changed."
+    )
+    params: dict[str, Any] = Field(
+        description="The Messages API body; every string is a Jinja template over the row."
+    )
+    output_schema: str | dict[str, Any] | None = Field(
+        default=None,
+        description="JSON Schema, a file beside the pipeline, inline or module:PydanticModel: typed columns.",
+    )
+    batching: BatchingConfig = Field(default=BatchingConfig(), description="How requests are cut into batches.")
+    retry: RetryConfig = Field(default=RetryConfig(), description="How often a failed request is asked.")
+    retention: RetentionConfig = Field(
+        default=KEEP_EVERYTHING, description="How long batches and request files are kept: for ever."
+    )
+    sink: SinkConfig | None = Field(
+        default=None, description="A table of a database that gets a copy of complete results."
+    )
+    notify: list[NotifyConfig] = Field(
+        default=[], description="Who is told when results are complete, too many rows failed, or time runs out."
+    )
+    max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may fail.")
+    max_invalid: float = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of answers that may be refused, cut off, or not match the output schema.",
+    )
+    betas: list[str] = Field(
+        default=[],
+        description="Beta features, sent as the anthropic-beta header; each may be a Jinja template over the row.",
+    )
+    anthropic_version: str | None = Field(default=None, description="Pins the anthropic-version header.")
+    allow_unknown_params: bool = Field(
+        default=False, description="Lets params through that the installed SDK does not know yet."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_an_asset_key(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9_]{1,100}", name):
+            raise ValueError("use letters, digits and underscores only, at most 100")
+        return name
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _cron_alone(cls, schedule: Any) -> Any:
+        return {"cron": schedule} if isinstance(schedule, str) else schedule
+
+    @field_validator("notify")
+    @classmethod
+    def _one_entry_a_target(cls, entries: list[NotifyConfig]) -> list[NotifyConfig]:
+        return one_entry_a_target(entries)
+
+    @field_validator("anthropic_version", mode="before")
+    @classmethod
+    def _version_is_a_date(cls, version: Any) -> Any:
+        text = version.isoformat() if isinstance(version, date) else version  # YAML makes a date of it
+        if isinstance(text, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(f"a version of the API is a date like {OLD_VERSION}")
+        return text
