@@ -32,13 +32,13 @@ _LONGEST = (
     "chaos/test_campaign.py",
     "cli/test_cancel.py",
     "core/test_kill.py",
-    "core/test_responses.py",
-    "core/test_reconcile.py",
-    "core/test_split.py",
-    "core/test_submit.py",
+    "core/results/test_responses.py",
+    "core/batches/test_reconcile.py",
+    "core/batches/test_split.py",
+    "core/batches/test_submit.py",
     "dagster/test_sensor.py",
     "cli/test_run.py",
-    "core/test_poll.py",
+    "core/batches/test_poll.py",
 )
 # Half of the examples that hypothesis tries by itself.
 settings.register_profile("suite", max_examples=50, deadline=None)

@@ -13,7 +13,8 @@ from tests.forked import PACKAGES, ForkServer
 from .support import Project
 
 _OURS = tuple(
-    f"batch_assets.{name}" for name in ("dagster.component", "cli.describe", "cli.headless", "cli.run", "cli.summary")
+    f"batch_assets.{name}"
+    for name in ("dagster.component", "cli.describe", "cli.headless", "cli.run", "cli.summary")
 )
 
 

@@ -1,0 +1,175 @@
+"""What comes from outside is checked before it is trusted; what is written is for the right eyes only."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from batch_assets.core.api import client
+from batch_assets.core.api.errors import UnknownOutcomeError
+from batch_assets.core.errors import BatchAssetsError, ConfigError, DamagedFileError
+from batch_assets.core.io.json_files import read_object
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.template.template import RowRejectedError, Template
+from tests.forked import ForkServer
+
+from ..support import CREATE, LIST, World, environment, make_pipeline, texts
+
+_RUN = """
+import os, sys
+from pathlib import Path
+os.umask(int(sys.argv[1], 8))
+from batch_assets.core.chain import collect_results
+from batch_assets.core.poll import poll
+from batch_assets.core.requests import build_requests
+from batch_assets.core.open_root import open_root
+from batch_assets.core.root import Root
+from batch_assets.core.submit import submit_batches
+from tests.core.support import make_pipeline, wait_for
+pipeline = make_pipeline(Path(sys.argv[2]), {"path": "rows.jsonl", "key": "id"})
+with open_root() as root:
+    build_requests(root, pipeline)
+    submit_batches(root, "asked")
+    wait_for(lambda: poll(root, now=True) and collect_results(root, "asked").results.final, "results")
+    for path in sorted(Path(sys.argv[2], "output").rglob("*")):
+        print(path.name, path.is_dir(), oct(path.stat().st_mode & 0o777))
+"""
+
+
+@pytest.mark.parametrize(("umask", "file", "folder"), [("022", "0o644", "0o755"), ("077", "0o600", "0o700")])
+def test_files_have_the_users_umask_and_the_ledger_is_the_users_alone(
+    world: World, python: ForkServer, umask: str, file: str, folder: str
+) -> None:
+    world.pipeline(texts(2))
+    settings = world.root.settings
+    env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
+    env |= {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = python.python("-c", _RUN, umask, str(world.folder), env=env, timeout=120)
+    assert done.returncode == 0, done.stderr
+    seen = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
+    ledger = {name: mode for name, _, mode in seen if name.startswith("ledger.db")}
+    assert ledger == {"ledger.db": "0o600", "ledger.db-shm": "0o600", "ledger.db-wal": "0o600"}
+    others = {(is_dir, mode) for name, is_dir, mode in seen if name not in ledger}
+    assert others == {("False", file), ("True", folder)}
+
+
+@pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc/x", "a\0b", "a\n", "", "x" * 101, "a%2fb", "ä"])
+def test_a_pipelines_name_is_a_plain_word(world: World, name: str) -> None:
+    with pytest.raises(ConfigError, match="name"):
+        make_pipeline(world.folder, "rows.jsonl", name=name)
+
+
+@pytest.mark.parametrize("key", ["a\0b", "~", "%2e%2e", "a\nb", "*?[x]"])
+def test_a_partition_key_of_any_characters_is_one_folder(world: World, key: str) -> None:
+    pipeline = world.pipeline(texts(1))
+    world.build(pipeline, key)
+    (folder,) = world.path("asked", "requests").iterdir()
+    assert folder.is_dir()
+    assert list(folder.glob("*/manifest.json"))
+
+
+def test_a_partition_key_too_long_for_the_file_system_is_said(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    with pytest.raises((BatchAssetsError, OSError), match="File name too long"):
+        world.build(pipeline, "x" * 300)
+    assert world.query("select count(*) from submission") == [(0,)]
+
+
+def test_an_answer_that_is_read_whole_has_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "_ANSWER_BYTES", 1000)
+    padding = {"data": [], "has_more": False, "padding": "x" * 2000}
+    world.emulator.faults([{"match": LIST, "action": {"status": 200, "body": padding}}])
+    with pytest.raises(UnknownOutcomeError, match="list: the answer is larger than"):
+        world.root.api.page()
+
+
+def test_a_create_whose_answer_is_too_large_is_in_doubt(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.reopened(BATCH_ASSETS_RECONCILE_GRACE="900")
+    monkeypatch.setattr(client, "_ANSWER_BYTES", 1000)
+    world.emulator.faults(
+        [{"match": {**CREATE, "times": 1}, "action": {"status": 200, "body": {"x": "x" * 2000}}}]
+    )
+    pipeline = world.pipeline(texts(1))
+    world.send(pipeline)
+    assert world.states(pipeline) == ["unresolved"]
+
+
+def test_a_result_line_that_never_ends_is_not_held_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batch_assets.core.results.collect._LINE_BYTES", 20)
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    endless = {"match": {"path": "*/results", "times": 1}, "action": {"status": 200, "body": "x" * 5000}}
+    world.emulator.faults([endless])
+    done = world.collect(pipeline)
+    assert any("a line is longer than" in problem for problem in done.problems)
+    world.query("update batch set next_poll_at = 0")
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 2
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff", "not JSON"),
+        (b"3", "not a JSON object"),
+        (b"{}", "'n' is missing"),
+        (b'{"n": "1"}', "'n' is str"),
+        (b'{"n": true}', "'n' is bool"),
+        (b" " * ((64 << 20) + 1), "more than 64 MiB"),
+    ],
+)
+def test_a_file_of_the_root_that_is_not_as_written_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    storage = Storage(str(tmp_path))
+    storage.write_bytes(content, "a.json")
+    with pytest.raises(DamagedFileError, match=f"{tmp_path}/a.json is damaged: .*{said}"):
+        read_object(storage, ("a.json",), {"n": (int,)})
+    storage.write_bytes(b'{"n": 1, "more": 2}', "a.json")
+    assert read_object(storage, ("a.json",), {"n": (int,)})["n"] == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "text "])
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ range(10 ** 12) | list }}",
+        "{{ v * 10 ** 10 }}",
+        "{{ 9 ** (9 ** (9 ** (5 + (v | length)))) }}",
+        "{% for a in range(90000) %}{% for b in range(90000) %}{% endfor %}{% endfor %}{{ v }}",
+        "{% for a in v * 90000 %}{% for b in v * 90000 %}{% endfor %}{% endfor %}{{ v }}",
+        "{% set n = namespace(x=v) %}{% for i in range(60) %}{% set n.x = n.x ~ n.x %}{% endfor %}{{ n.x }}",
+        "{% set n = namespace(x=v) %}{% for i in range(60) %}{% set n.x = n.x + n.x %}{% endfor %}{{ n.x }}",
+        "{% macro f(n) %}{{ f(n - 1) ~ f(n - 1) if n else v }}{% endmacro %}{{ f(60) }}",
+        "{{ v.center(10 ** 10) }}",
+        "{{ v | center(10 ** 10) }}",
+        "{{ v | indent(10 ** 10) }}",
+        "{{ v | batch(10 ** 9, 'x') | list }}",
+        "{{ '%10000000000d' % (v | length) }}",
+        "{{ '%*d' % (10 ** 10, v | length) }}",
+        "{{ '%10000000000d' | format(v | length) }}",
+        "{{ '{:>10000000000}'.format(v) }}",
+        "{{ '{:>{w}}'.format(v, w=10 ** 10) }}",
+        "{{ v.replace('t', 't' * 9999999).replace('t', 't' * 9999999) }}",
+    ],
+)
+def test_no_template_hangs_a_run_or_eats_its_memory(source: str, prefix: str) -> None:
+    with pytest.raises((RowRejectedError, ConfigError)):
+        Template({"k": prefix + source}, Path("/nowhere"), "x").render({"v": "text"})
+
+
+def test_bounds_are_those_of_one_row() -> None:
+    template = Template({"k": "a{% for i in range(60000) %}{{ v }}{% endfor %}"}, Path("/nowhere"), "x")
+    for _ in range(20):
+        assert template.render({"v": "x"}) == b'{"k":"a' + b"x" * 60000 + b'"}'
+
+
+def test_ordinary_templates_are_not_bounded() -> None:
+    source = (
+        "{% for x in l %}{{ loop.index }}/{{ loop.length }}:{{ x ~ '-' ~ loop.last }} {% endfor %}{{ '%05d' % 3 }}"
+    )
+    template = Template({"k": source, "n": "{{ 2 ** 3 * 4 % 5 + 1 }}"}, Path("/nowhere"), "x")
+    assert template.render({"l": ["a", "b"]}) == b'{"k":"1/2:a-False 2/2:b-True 00003","n":3}'

@@ -1,0 +1,382 @@
+"""Canceling: what runs is ended, what lies unsent stays unsent, and only that is asked by the next run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from batch_assets.core.batches.cancel import CancelReport
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.cancel import UnknownTargetError, cancel
+from batch_assets.core.errors import SettingsError, UnreachableError
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger import submissions, transitions
+from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import Work, work_for
+from batch_assets.core.results.run import collect_results
+
+from ..support import BATCHES, CREATE, LIST, World, texts, wait_for
+
+CANCEL = {"method": "POST", "path": f"{BATCHES}/*/cancel"}
+
+
+def newest(world: World, pipeline: Pipeline, partition: str = "") -> Submission:
+    with world.root.ledger.read() as tx:
+        found = submissions.newest(tx, pipeline.name, partition)
+    assert found is not None
+    return found
+
+
+def work(world: World, pipeline: Pipeline, partition: str = "") -> Work | None:
+    """What the sensor would find to do."""
+    with world.root.ledger.read() as tx:
+        found = submissions.newest(tx, pipeline.name, partition)
+        assert found is not None
+        return work_for(tx, found)
+
+
+def let_the_sensor_work(world: World, pipeline: Pipeline, partition: str = "") -> None:
+    """What its ticks and runs do until nothing is left; never a person's step."""
+    for _ in range(20):
+        poll(world.root, now=True)
+        found = work(world, pipeline, partition)
+        if found is None or "not announced" in found.reason:
+            return
+        if found.send:
+            submit_batches(world.root, pipeline.name, partition, unattended=True)
+        collect_results(world.root, pipeline.name, partition)
+    raise AssertionError(f"the sensor does not come to an end: {found}")
+
+
+def types(world: World, pipeline: Pipeline) -> list[str]:
+    return list(world.table(pipeline)["result_type"])
+
+
+def test_answers_are_kept_and_the_next_run_asks_for_the_rest(
+    new_world: Callable[..., World], ledger_url: str
+) -> None:
+    """Of three batches one has ended, one runs, and one was never sent."""
+    world = new_world(ledger=ledger_url)
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
+    world.build(pipeline)
+    world.emulator.faults(
+        [{"match": {**CREATE, "nth": 3}, "action": {"status": 429, "headers": {"retry-after": "0"}}}]
+    )
+    first, second = world.submit(pipeline).submitted
+    world.emulator.end_batches(first)
+
+    report = cancel(world.root, pipeline.name)
+    unsent = world.files(pipeline)[2]
+    assert report == CancelReport([second], [first], [unsent.id], submissions=[unsent.submission_id])
+    assert world.states(pipeline) == ["submitted", "submitted", "canceled"]
+    let_the_sensor_work(world, pipeline)
+    assert len(world.accepted()) == 2, "nothing was sent unattended"
+    assert newest(world, pipeline).final_at is not None
+    table = world.table(pipeline)
+    assert list(table["result_type"]) == ["succeeded"] * 2 + ["canceled"] * 4
+    assert list(table["attempts"].fillna(0)) == [1, 1, 1, 1, 0, 0]
+    assert list(table["error_message"][4:]) == ["it was canceled before it was sent"] * 2
+    assert submit_batches(world.root, pipeline.name).submitted == []  # type: ignore[union-attr]
+
+    assert world.build(pipeline).written == 4
+    world.submit(pipeline)
+    assert not collect_results(world.root, pipeline.name).results.final  # type: ignore[union-attr]
+    assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 4
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert types(world, pipeline) == ["succeeded"] * 6
+    assert list(world.table(pipeline)["attempts"]) == [1, 1, 2, 2, 1, 1]
+    assert len(world.asked()) == 8
+
+
+@pytest.mark.parametrize("max_attempts", [1, 3])
+def test_a_run_right_after_a_cancel_asks_for_what_the_cancel_leaves(world: World, max_attempts: int) -> None:
+    """The batches have not ended, so its requests are on their way when it begins."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2}, retry={"max_attempts": max_attempts})
+    answered, canceled = world.send(pipeline).submitted
+    cancel(world.root, canceled)
+    report = world.build(pipeline)
+    assert (report.written, report.in_flight) == (0, 4)
+    assert world.submit(pipeline).submitted == []
+    world.emulator.end_batches(answered)
+    poll(world.root, now=True)
+    assert not collect_results(world.root, pipeline.name).results.final  # type: ignore[union-attr]
+    assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
+    found = work(world, pipeline)
+    assert found is not None and found.reason == "2 failed requests are asked again"
+    world.submit(pipeline, unattended=True)
+    (_, _, again) = world.accepted()
+    world.emulator.end_batches(again["id"])
+    world.finish(pipeline)
+    assert types(world, pipeline) == ["succeeded"] * 4
+    assert list(world.table(pipeline)["attempts"]) == [1, 1, *[min(2, max_attempts)] * 2]
+    assert len(world.asked()) == 6
+
+
+def test_a_batch_that_a_cancel_did_not_reach_is_canceled_after_it_was_replaced(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3), batching={"max_requests": 1})
+    batches = world.send(pipeline).submitted
+    world.emulator.faults([{"match": CANCEL, "action": {"status": 500}}])
+    assert cancel(world.root, pipeline.name).canceled == []
+    pipeline = world.pipeline({**texts(1), "new": "another text"})
+    world.build(pipeline)
+    waiting = world.submit(pipeline).waiting
+    assert batches[1] in waiting["cancel of what was replaced"]
+    assert batches[0] not in waiting["cancel of what was replaced"], "the new one waits on it"
+    world.emulator.reset_faults()
+    world.forget_calls()
+    assert world.submit(pipeline).waiting == {}
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert types(world, pipeline) == ["succeeded"] * 2
+    assert world.submit(pipeline).waiting == {}
+    assert world.calls()["POST /v1/messages/batches/{id}/cancel"] == 2
+
+
+def test_failures_with_attempts_left_are_final_once_canceled(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    first, _ = world.send(pipeline).submitted
+    world.emulator.expire_batches(first)
+    world.collect(pipeline)
+    assert types(world, pipeline) == ["pending"] * 4
+    cancel(world.root, pipeline.name)
+    let_the_sensor_work(world, pipeline)
+    assert types(world, pipeline) == ["expired"] * 2 + ["canceled"] * 2
+    assert len(world.accepted()) == 2
+    assert world.build(pipeline).written == 4
+
+
+def test_a_table_that_waited_for_a_retry_is_joined_anew_though_nothing_runs(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    world.emulator.expire_batches()
+    world.collect(pipeline)
+    (file,) = world.files(pipeline)
+    assert cancel(world.root, pipeline.name) == CancelReport(submissions=[file.submission_id])
+    let_the_sensor_work(world, pipeline)
+    assert types(world, pipeline) == ["expired"] * 2
+    assert len(world.accepted()) == 1
+
+
+def test_it_may_be_repeated_and_finds_nothing_new(world: World) -> None:
+    world.emulator.settings(latency=3600, cancel_delay=3600)
+    pipeline = world.pipeline(texts(2))
+    (batch_id,) = world.send(pipeline).submitted
+    for _ in range(2):
+        assert cancel(world.root, pipeline.name).canceled == [batch_id]
+    assert work(world, pipeline) is None or not work(world, pipeline).send  # type: ignore[union-attr]
+    world.emulator.end_batches()
+    let_the_sensor_work(world, pipeline)
+    report = cancel(world.root, pipeline.name)
+    assert report == CancelReport()
+
+
+def test_one_batch_is_canceled_by_its_id(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    first, second = world.send(pipeline).submitted
+    assert cancel(world.root, first).canceled == [first]
+    world.collect(pipeline)
+    assert types(world, pipeline) == ["canceled"] * 2 + ["pending"] * 2
+    assert not newest(world, pipeline).is_canceled
+    world.emulator.end_batches(second)
+    world.collect(pipeline)
+    assert cancel(world.root, first).ended == [first]
+    assert types(world, pipeline) == ["canceled"] * 2 + ["succeeded"] * 2
+
+
+def test_a_batch_that_ended_without_being_looked_at_is_no_error(world: World) -> None:
+    pipeline = world.pipeline(texts(2))
+    (batch_id,) = world.send(pipeline).submitted
+    assert cancel(world.root, batch_id).ended == [batch_id]
+    world.finish(pipeline)
+    assert types(world, pipeline) == ["succeeded"] * 2
+
+
+def test_what_the_ledger_does_not_know_is_refused_with_what_to_do(world: World) -> None:
+    world.send(world.pipeline(texts(1)), "A")
+    with pytest.raises(UnknownTargetError, match="`batch-assets list` shows"):
+        cancel(world.root, "msgbatch_elsewhere")
+    with pytest.raises(UnknownTargetError, match="pipelines there: asked"):
+        cancel(world.root, "other")
+    with pytest.raises(UnknownTargetError, match="partitions submitted: A"):
+        cancel(world.root, "asked", "B")
+    (batch,) = world.accepted()
+    with pytest.raises(UnknownTargetError, match="leave the partition out"):
+        cancel(world.root, batch["id"], "A")
+
+
+def test_without_an_api_nothing_is_changed(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(1))
+    world.send(pipeline)
+    world.reopened(BATCH_ASSETS_EMULATOR="")
+    with pytest.raises(SettingsError):
+        cancel(world.root, pipeline.name)
+    assert not newest(world, pipeline).is_canceled
+
+
+def test_one_partition_is_canceled_without_what_another_waits_on(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    rows = texts(4)
+    world.send(world.pipeline(dict(list(rows.items())[:2])), "A")
+    world.send(world.pipeline(rows), "B")
+    shared, own = (batch["id"] for batch in world.accepted())
+    report = cancel(world.root, "asked", "B")
+    assert (report.canceled, report.shared) == ([own], [shared])
+    report = cancel(world.root, "asked", "A")
+    assert report.canceled == [shared], "nobody else waits on it any more"
+
+
+def test_an_older_submissions_batches_are_canceled_too(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    world.send(world.pipeline(texts(2)))
+    pipeline = world.pipeline(texts(2, "other"))
+    world.send(pipeline)
+    assert cancel(world.root, pipeline.name).canceled == [batch["id"] for batch in world.accepted()]
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_file_in_doubt_is_never_sent_again_and_a_batch_that_may_be_anybodys_is_not_canceled(
+    world: World, found: bool
+) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.build(pipeline)
+    world.emulator.faults(
+        [
+            {"match": CREATE, "action": {"drop": "after_commit" if found else "before_commit"}},
+            {"match": {**LIST, "after": 1}, "action": {"status": 500}},
+        ]
+    )
+    world.submit(pipeline)
+    (file,) = world.files(pipeline)
+    assert file.state == "unresolved"
+    report = cancel(world.root, pipeline.name)
+    assert "in doubt" in report.in_doubt[file.id]
+    world.emulator.reset_faults()
+    let_the_sensor_work(world, pipeline)
+    assert world.calls()["POST /v1/messages/batches/{id}/cancel"] == 0
+    world.emulator.end_batches()
+    let_the_sensor_work(world, pipeline)
+    assert types(world, pipeline) == ["succeeded" if found else "canceled"] * 2
+    assert len(world.accepted()) == (1 if found else 0)
+    assert world.states(pipeline) == ["collected" if found else "canceled"]
+
+
+def test_a_file_that_is_being_sent_is_canceled_when_it_has_become_a_batch(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.build(pipeline)
+    (file,) = world.files(pipeline)
+    world.emulator.faults([{"match": CREATE, "action": {"delay": 1.0}}])
+    with ThreadPoolExecutor(1) as thread:
+        sending = thread.submit(world.submit, pipeline)
+        wait_for(lambda: world.states(pipeline) == ["sending"], "the upload")
+        assert "just now" in cancel(world.root, pipeline.name).in_doubt[file.id]
+        assert len(sending.result().submitted) == 1
+    let_the_sensor_work(world, pipeline)
+    assert types(world, pipeline) == ["canceled"] * 2
+
+
+def test_the_sensor_cancels_what_a_cancel_could_not_reach(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    (batch_id,) = world.send(pipeline).submitted
+    world.emulator.faults([{"match": CANCEL, "action": {"status": 500}}])
+    report = cancel(world.root, pipeline.name)
+    assert report.canceled == []
+    assert batch_id in report.problems[0]
+    found = work(world, pipeline)
+    assert found is not None
+    assert found.send
+    world.emulator.reset_faults()
+    let_the_sensor_work(world, pipeline)
+    assert types(world, pipeline) == ["canceled"] * 2
+
+
+def test_a_run_that_is_sending_stops_before_the_next_file(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    world.build(pipeline)
+    sent: list[str] = []
+
+    def cancel_before_the_second(file: RequestFile) -> None:
+        """Only the mark on the submission: the file itself is not reached yet."""
+        if sent:
+            with world.root.ledger.write() as tx:
+                submissions.cancel(tx, file.submission_id, "canceled by a person")
+        sent.append(file.id)
+
+    submit_batches(world.root, pipeline.name, on_file=cancel_before_the_second)
+    assert len(world.accepted()) == 1
+    assert world.states(pipeline) == ["submitted", "ready"]
+    let_the_sensor_work(world, pipeline)
+    assert types(world, pipeline) == ["canceled"] * 4
+
+
+def test_what_was_planned_while_it_was_canceled_is_not_sent(world: World) -> None:
+    """Failed requests came into a new request file just after the cancel."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    world.emulator.expire_batches()
+    world.collect(pipeline)
+    world.emulator.faults([{"match": LIST, "action": {"status": 500}}])
+    with pytest.raises(UnreachableError):
+        world.submit(pipeline, unattended=True)
+    world.emulator.reset_faults()
+    with world.root.ledger.write() as tx:
+        submissions.cancel(tx, newest(world, pipeline).id, "canceled by a person")
+    assert world.states(pipeline) == ["collected", "ready"]
+    let_the_sensor_work(world, pipeline)
+    assert len(world.accepted()) == 1
+    assert types(world, pipeline) == ["expired"] * 2
+
+
+def test_a_table_that_was_being_joined_is_joined_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    world.emulator.expire_batches()
+    publish = Storage.publish
+
+    def then_cancel(storage: Storage, scratch: Path, target: str) -> None:
+        publish(storage, scratch, target)
+        if target.endswith("results.parquet"):
+            cancel(world.root, pipeline.name)
+
+    monkeypatch.setattr(Storage, "publish", then_cancel)
+    world.collect(pipeline)
+    monkeypatch.undo()
+    assert newest(world, pipeline).joined_seq is None
+    let_the_sensor_work(world, pipeline)
+    assert types(world, pipeline) == ["expired"] * 2
+
+
+def test_the_history_tells_of_it(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    (batch_id,) = world.send(pipeline).submitted
+    cancel(world.root, pipeline.name)
+    let_the_sensor_work(world, pipeline)
+    with world.root.ledger.read() as tx:
+        found = transitions.of_pipeline(tx, pipeline.name)
+    submission = newest(world, pipeline).id
+    assert [(e.before, e.after) for e in found if e.entity == submission] == [
+        (None, "registered"), ("registered", "began"), ("began", "canceled"), ("canceled", "final")
+    ]  # fmt: skip
+    assert [(e.before, e.after) for e in found if e.entity == batch_id] == [
+        (None, "open"), ("open", "canceling"), ("canceling", "ended"), ("ended", "collected")
+    ]  # fmt: skip
+    assert {e.reason for e in found if e.after in ("canceled", "canceling")} == {"canceled by a person"}

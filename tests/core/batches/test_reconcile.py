@@ -1,0 +1,322 @@
+"""Replies that were lost: found again on the API's list, never paid twice, never mistaken for another's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+
+from batch_assets.core.batches.reconcile import reconcile
+from batch_assets.core.errors import UnreachableError
+
+from ..support import BATCHES, CREATE, LIST, World, params, texts
+
+LOST = {"match": {**CREATE, "times": 1}, "action": {"drop": "after_commit"}}
+NEVER_ARRIVED = {"match": {**CREATE, "times": 1}, "action": {"drop": "before_commit"}}
+
+
+def submit_as_somebody_else(world: World, count: int) -> str:
+    """A batch of the same workspace that is none of ours; returns its id."""
+    requests = [{"custom_id": f"theirs-{at}", "params": params(f"theirs {at}")} for at in range(count)]
+    call = urllib.request.Request(
+        world.emulator.url + BATCHES,
+        json.dumps({"requests": requests}).encode(),
+        {"x-api-key": "any", "content-type": "application/json", "anthropic-version": "2023-06-01"},
+    )
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(call) as reply:
+        created: str = json.load(reply)["id"]
+    return created
+
+
+def ours(world: World) -> list[str]:
+    """The custom_ids that were accepted of us."""
+    return [custom_id for custom_id in world.asked() if not custom_id.startswith("theirs-")]
+
+
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("latency", [0, 3600])
+def test_a_batch_whose_reply_was_lost_is_found_and_not_sent_again(world: World, latency: int, reset: bool) -> None:
+    world.emulator.settings(latency=latency)
+    world.emulator.faults([{**LOST, "action": {"drop": "after_commit", "reset": reset}}])
+    pipeline = world.pipeline(texts(3))
+    report = world.send(pipeline)
+    assert world.calls()["POST /v1/messages/batches"] == 1
+    (batch,) = world.accepted()
+    assert report.submitted == [batch["id"]]
+    assert world.query("select provisional from batch") == [(latency > 0,)]
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["batch_id"]) == [batch["id"]] * 3
+    assert len(world.accepted()) == 1
+    assert world.query("select provisional from batch") == [(False,)]
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"status": 500},
+        {"status": 504},
+        {"status": 529},
+        {"status": 408},
+        {"status": 409},
+        {"drop": "before_body"},
+        {"drop": "before_commit"},
+        {"drop": "before_commit", "reset": True},
+    ],
+    ids=str,
+)
+def test_what_may_have_been_accepted_is_sent_again_only_after_the_grace_period(
+    new_world: Callable[..., World], action: dict[str, object]
+) -> None:
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": action}])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    world.forget_calls()
+    for _ in range(2):
+        report = world.submit(pipeline)
+        assert list(report.waiting) == [world.files(pipeline)[0].id]
+    assert world.states(pipeline) == ["unresolved"]
+    world.query("update intent set last_byte_at = last_byte_at - 890")
+    world.submit(pipeline)
+    assert world.calls()["POST /v1/messages/batches"] == 0
+    world.query("update intent set last_byte_at = last_byte_at - 20")
+    world.submit(pipeline)
+    world.finish(pipeline)
+    assert (len(world.accepted()), world.calls()["POST /v1/messages/batches"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "body", ["<html>hi</html>", "", "null", "[]", '"x"', '{"id": "msgbatch_x"}', '{"id": 5, "created_at": ""}']
+)
+def test_a_success_without_a_readable_answer_is_in_doubt_too(world: World, body: str) -> None:
+    """HTTP 200 of a gateway, with something else than a batch in it."""
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"status": 200, "body": body}}])
+    world.reopened(BATCH_ASSETS_RECONCILE_GRACE="900")
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    assert world.states(pipeline) == ["unresolved"]
+    world.query("update intent set last_byte_at = last_byte_at - 901")
+    world.submit(pipeline)
+    world.finish(pipeline)
+    assert len(world.asked()) == 3
+
+
+def test_the_api_may_be_overloaded_for_minutes(world: World) -> None:
+    """Each try of a create is in doubt until the list has told; none is lost, and none is sent twice."""
+    world.emulator.faults(
+        [{"match": {**CREATE, "times": 4}, "action": {"status": status}} for status in (529, 500, 504, 408)]
+    )
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    world.finish(pipeline)
+    assert len(world.asked()) == 3
+    assert world.calls()["POST /v1/messages/batches"] == 5
+
+
+def test_an_ended_batch_of_somebody_else_with_the_same_count_is_ruled_out(world: World) -> None:
+    theirs = submit_as_somebody_else(world, 3)
+    world.emulator.faults([LOST])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    world.finish(pipeline)
+    assert len(ours(world)) == 3
+    assert theirs not in set(world.table(pipeline)["batch_id"])
+    assert world.query("select count(*) from batch where state = 'foreign'") in ([(1,)], [(0,)])
+
+
+def test_between_two_running_candidates_it_waits_and_does_not_guess(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    theirs = submit_as_somebody_else(world, 3)
+    world.emulator.faults([LOST])
+    world.send(pipeline)
+    assert world.states(pipeline) == ["unresolved"]
+    assert world.query("select count(*) from batch") == [(0,)]
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert len(ours(world)) == 3
+    assert theirs not in set(world.table(pipeline)["batch_id"])
+
+
+@pytest.mark.parametrize("fault", [LOST, NEVER_ARRIVED], ids=["hidden", "never arrived"])
+def test_a_batch_adopted_by_mistake_is_disproved_by_its_results(world: World, fault: dict[str, object]) -> None:
+    """Somebody else's is the only candidate; its results tell, and the search begins anew."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    theirs = submit_as_somebody_else(world, 3)
+    world.emulator.clock(advance=100)
+    hidden = {"match": LIST, "action": {"hide_from_list": 50}}
+    world.emulator.faults([fault, hidden])
+    world.send(pipeline)
+    assert world.query("select id, provisional from batch") == [(theirs, True)]
+    world.emulator.clock(advance=100)
+    world.emulator.end_batches()
+    world.emulator.settings(latency=0)
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
+    assert theirs not in set(world.table(pipeline)["batch_id"])
+    assert len(ours(world)) == 3
+    assert world.query("select state from batch where id = :id", id=theirs) == [("foreign",)]
+
+
+def test_two_lost_files_of_equal_count_are_never_in_doubt_together(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    world.emulator.faults([{"match": {**CREATE, "times": 2}, "action": {"drop": "after_commit"}}])
+    world.emulator.faults([{"match": {**LIST, "nth": [3, 4, 5]}, "action": {"status": 529}}])
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    world.build(pipeline)
+    most = 0
+    for _ in range(4):
+        with contextlib.suppress(UnreachableError):
+            world.submit(pipeline)
+        ((doubtful,),) = world.query("select count(*) from request_file where state = 'unresolved'")
+        most = max(most, doubtful)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert most <= 1
+    assert sorted(world.table(pipeline)["custom_id"]) == sorted(world.asked())
+    assert len(world.accepted()) == 2
+
+
+def test_files_of_equal_count_wait_for_one_in_doubt_and_others_do_not(new_world: Callable[..., World]) -> None:
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.faults([NEVER_ARRIVED])
+    pipeline = world.pipeline(texts(5), batching={"max_requests": 2})
+    report = world.send(pipeline)
+    assert world.states(pipeline) == ["unresolved", "ready", "submitted"]
+    assert [said for said in report.waiting.values() if "in doubt" in said]
+
+
+def test_a_batch_that_was_hidden_beyond_the_grace_period_is_reported_and_its_answers_are_kept(
+    world: World,
+) -> None:
+    world.emulator.faults([LOST, {"match": LIST, "action": {"hide_from_list": 3600}}])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    world.finish(pipeline)
+    first, second = world.accepted()
+    assert set(world.table(pipeline)["batch_id"]) == {second["id"]}
+    world.emulator.reset_faults()
+    assert reconcile(world.root) == [first["id"]]
+    world.collect(pipeline)
+    assert world.query("select paid_twice, state from batch where id = :id", id=first["id"]) == [
+        (True, "collected")
+    ]
+    assert world.path("asked", "responses", f"{first['id']}.parquet").exists()
+    ((reason,),) = world.query(
+        "select reason from history where entity = :id order by seq limit 1", id=first["id"]
+    )
+    assert "paid twice" in reason
+    assert reconcile(world.root) == []
+    world.build(pipeline)
+    world.submit(pipeline)
+    assert len(world.accepted()) == 2
+
+
+def test_the_search_goes_over_as_many_pages_as_it_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page holds 1,000 batches, here 2."""
+    monkeypatch.setattr("batch_assets.core.api.client.ApiClient.page.__defaults__", (2, None))
+    pipeline = world.pipeline(texts(3))
+    world.emulator.faults([LOST, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+    world.send(pipeline)
+    assert world.states(pipeline) == ["unresolved"]
+    for _ in range(7):
+        submit_as_somebody_else(world, 1)
+    world.forget_calls()
+    world.submit(pipeline)
+    assert world.states(pipeline) == ["submitted"]
+    assert world.calls()["GET /v1/messages/batches"] >= 4
+
+
+@pytest.mark.parametrize("skew", [-7200, -3600, 3600])
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_the_servers_clock_counts_not_ours(world: World, skew: int, earlier: int) -> None:
+    """The API's clock is hours off: the anchor is a batch of its own time, or the whole list is read."""
+    world.emulator.clock(skew=skew)
+    if earlier:
+        submit_as_somebody_else(world, 1)
+    world.emulator.faults([LOST])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    assert world.states(pipeline) == ["submitted"]
+    world.finish(pipeline)
+    assert len(ours(world)) == 3
+
+
+def test_a_batch_that_the_list_shows_only_after_a_while_is_found(new_world: Callable[..., World]) -> None:
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.faults([LOST, {"match": LIST, "action": {"hide_from_list": 60}}])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    assert world.states(pipeline) == ["unresolved"]
+    world.emulator.clock(advance=50)
+    world.submit(pipeline)
+    assert world.states(pipeline) == ["unresolved"]
+    world.emulator.clock(advance=50)
+    world.submit(pipeline)
+    assert world.states(pipeline) == ["submitted"]
+    assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize(
+    "second_page",
+    [
+        {"status": 500},
+        {"status": 429},
+        {"status": 200, "body": "<html>"},
+        {"status": 200, "body": {"data": [], "has_more": True, "first_id": None, "last_id": None}},
+        {"status": 200, "body": {"data": [{"id": 5}], "has_more": False, "first_id": None, "last_id": None}},
+    ],
+    ids=["500", "429", "garbage", "no cursor", "odd batch"],
+)
+def test_a_list_that_breaks_off_in_the_middle_settles_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, second_page: dict[str, object]
+) -> None:
+    """The batch stands on the second page, the grace period is over, and the file is not sent again."""
+    monkeypatch.setattr("batch_assets.core.api.client.ApiClient.page.__defaults__", (1, None))
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    world.emulator.faults([LOST, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
+    world.submit(pipeline)
+    submit_as_somebody_else(world, 1)
+    world.emulator.reset_faults()
+    world.forget_calls()
+    world.emulator.faults([{"match": {**LIST, "after": 1}, "action": second_page}])
+    world.submit(pipeline)
+    assert world.states(pipeline) == ["unresolved"]
+    assert world.calls()["POST /v1/messages/batches"] == 0
+    world.emulator.reset_faults()
+    world.submit(pipeline)
+    assert world.states(pipeline) == ["submitted"]
+    assert len(ours(world)) == 3
+
+
+def test_a_strangers_batch_whose_results_cannot_be_read_lets_the_file_wait_and_says_so(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    theirs = submit_as_somebody_else(world, 3)
+    unreadable = {"match": {"path": f"{BATCHES}/{theirs}/results"}, "action": {"status": 403}}
+    world.emulator.faults([NEVER_ARRIVED, unreadable])
+    world.send(pipeline)
+    for _ in range(2):
+        (said,) = world.submit(pipeline, unattended=True).waiting.values()
+        assert theirs in said
+    assert world.states(pipeline) == ["unresolved"]
+    world.emulator.reset_faults()
+    world.finish(pipeline)
+    assert len(ours(world)) == 3
+
+
+def test_a_first_line_with_a_lone_surrogate_rules_a_stranger_out(world: World) -> None:
+    theirs = submit_as_somebody_else(world, 3)
+    line = '{"custom_id":"theirs-0","result":{"type":"succeeded","message":{"content":"\\ud800"}}}\n'
+    odd = {"match": {"path": f"{BATCHES}/{theirs}/results"}, "action": {"status": 200, "body": line}}
+    world.emulator.faults([NEVER_ARRIVED, odd])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    world.finish(pipeline)
+    assert len(ours(world)) == 3
+    assert world.query("select state from batch where id = :id", id=theirs) == [("foreign",)]

@@ -1,0 +1,156 @@
+"""Asking again what was given up; and results that are not final while a failed request is on its way again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.requests.report import RequestsReport
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.store import in_flight
+
+from ..support import CREATE, World, texts
+
+
+def fail(world: World, **mix: Any) -> None:
+    """What becomes of the requests of every batch from here on."""
+    world.emulator.reset_faults()
+    if mix:
+        world.emulator.faults([{"match": CREATE, "action": {"error_mix": mix}}])
+
+
+def build_again(world: World, pipeline: Pipeline) -> RequestsReport:
+    return build_requests(world.root, pipeline, retry_failed=True)
+
+
+def types(world: World, pipeline: Pipeline) -> list[str]:
+    return list(world.table(pipeline)["result_type"])
+
+
+def is_final(world: World, pipeline: Pipeline) -> bool:
+    """Joins the table and says what the ledger makes of it."""
+    done = collect_results(world.root, pipeline.name)
+    assert done.results is not None
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+    assert newest is not None
+    assert done.results.final == (newest.final_at is not None)
+    return done.results.final
+
+
+@pytest.mark.parametrize("kind", ["permission_error", "expired", "archived"])
+def test_what_was_given_up_is_asked_once_more_and_only_when_a_person_says_so(world: World, kind: str) -> None:
+    if kind == "archived":
+        world.emulator.settings(latency=3600)
+    else:
+        fail(world, **{kind: 1.0})
+    pipeline = world.pipeline(texts(3), retry={"max_attempts": 2})
+    world.send(pipeline)
+    if kind == "archived":
+        world.emulator.end_batches()
+        world.emulator.archive_batches()
+    world.finish(pipeline)
+    spent = 2 if kind == "expired" else 1
+    assert list(world.table(pipeline)["attempts"]) == [spent] * 3
+    assert world.build(pipeline).written == 0
+
+    fail(world)
+    world.emulator.settings(latency=3600)
+    report = build_again(world, pipeline)
+    assert (report.written, report.reused) == (3, 0)
+    assert not is_final(world, pipeline)
+    world.submit(pipeline)
+    assert not is_final(world, pipeline)
+    assert types(world, pipeline) == ["pending"] * 3
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert types(world, pipeline) == ["succeeded"] * 3
+    assert list(world.table(pipeline)["attempts"]) == [spent + 1] * 3
+    assert len(world.asked()) == 3 * (spent + 1)
+
+
+def test_one_more_attempt_is_one_though_it_fails_for_a_passing_reason(world: World) -> None:
+    fail(world, expired=1.0)
+    pipeline = world.pipeline(texts(2), retry={"max_attempts": 2})
+    world.run(pipeline)
+    for attempts in (3, 4):
+        build_again(world, pipeline)
+        world.submit(pipeline)
+        world.finish(pipeline)
+        assert list(world.table(pipeline)["attempts"]) == [attempts] * 2
+    assert types(world, pipeline) == ["expired"] * 2
+    assert len(world.asked()) == 8
+
+
+def test_what_has_attempts_left_goes_on_to_be_retried(world: World) -> None:
+    """A lasting failure is asked again, then fails for a passing reason."""
+    fail(world, permission_error=1.0)
+    pipeline = world.pipeline(texts(2), retry={"max_attempts": 3})
+    world.run(pipeline)
+    fail(world, expired=1.0)
+    build_again(world, pipeline)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["attempts"]) == [3, 3]
+    assert [batch["requests"] for batch in world.accepted()] == [2, 2, 2]
+
+
+def test_answers_and_requests_on_their_way_are_left_alone(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    assert build_again(world, pipeline).in_flight == 2
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    report = build_again(world, pipeline)
+    assert (report.written, report.reused) == (0, 2)
+    assert len(world.asked()) == 2
+
+
+def test_another_partition_waits_on_a_failed_request_that_is_asked_again(world: World) -> None:
+    fail(world, permission_error=1.0)
+    pipeline = world.pipeline(texts(2))
+    for partition in ("A", "B"):
+        world.send(pipeline, partition)
+        world.finish(pipeline, partition)
+        with world.root.ledger.write() as tx:
+            newest = submissions.newest(tx, pipeline.name, partition)
+            assert newest is not None
+            submissions.announced(tx, newest.id)
+    fail(world)
+    world.emulator.settings(latency=3600)
+    build_requests(world.root, pipeline, "B", retry_failed=True)
+    world.submit(pipeline, "B")
+    done = collect_results(world.root, pipeline.name, "A")
+    assert done.results is not None
+    assert done.results.counts == {"pending": 2}
+    world.emulator.end_batches()
+    world.finish(pipeline, "B")
+    world.finish(pipeline, "A")
+    with world.root.ledger.read() as tx:
+        newest = submissions.newest(tx, pipeline.name, "A")
+        assert newest is not None
+        work = work_for(tx, newest)
+    assert work is not None
+    assert work.reason == "the complete results are not announced yet"
+
+
+def test_without_failures_the_request_files_are_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the batches are open while the table is joined: their files hold what nobody asked before."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
+    first, _ = world.send(pipeline).submitted
+    world.emulator.end_batches(first)
+    reads: list[str] = []
+    inner = in_flight._digests
+    monkeypatch.setattr(in_flight, "_digests", lambda root, file: (reads.append(file.id), inner(root, file))[1])
+    world.collect(pipeline)
+    assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
+    assert reads == []
+    world.build(pipeline)
+    assert reads, "the build does read them: the check itself works"

@@ -1,0 +1,90 @@
+"""Nested columns in templates and in results, and text of tens of megabytes in one cell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from ..support import World, params, read
+
+_LONG = 12_000_000
+
+
+def _sent(world: World) -> list[str]:
+    (batch,) = world.accepted()
+    requests = orjson.loads(world.sent_body(batch["id"]))["requests"]
+    return [request["params"]["messages"][0]["content"] for request in requests]
+
+
+def test_lists_structs_and_maps_of_parquet_work_in_templates_and_are_carried(world: World) -> None:
+    map_ = pa.map_(pa.string(), pa.list_(pa.int64()))
+    columns = {
+        "id": pa.array(["a", "b"]),
+        "tags": pa.array([["x", "y"], None], pa.list_(pa.string())),
+        "who": pa.array([{"name": "N", "seen": [{"day": 1}]}, {"name": None, "seen": []}]),
+        "more": pa.array([[("k", [1, 2]), ("l", [])], None], map_),
+    }
+    pq.write_table(pa.table(columns), world.folder / "rows.parquet")
+    content = (
+        "{% for tag in tags or ['none'] %}<{{ tag }}>{% endfor %}"
+        "{% if who.name %} {{ who.name }} {{ who.seen[0].day }}{% endif %}"
+        "{% if more %} {{ more.k | sum }}{% for key, values in more.items() %} {{ key }}{{ values | length }}"
+        "{% endfor %}{% endif %}"
+    )
+    table = world.run(world.pipeline("rows.parquet", params=params(content)))
+    assert _sent(world) == ["<x><y> N 1 3 k2 l0", "<none>"]
+    assert list(table["tags"][0]) == ["x", "y"]
+    assert table["tags"][1] is None
+    assert table["who"][0]["name"] == "N"
+    stored = pq.read_table(world.path("asked", "results", "results.parquet"))
+    assert stored.schema.field("more").type == map_
+    assert stored.column("more").to_pylist() == columns["more"].to_pylist()
+    assert stored.column("who").to_pylist() == columns["who"].to_pylist()
+
+
+def test_a_list_column_can_be_the_blocks_of_a_message(world: World) -> None:
+    blocks = [[{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]]
+    pq.write_table(pa.table({"id": ["a"], "blocks": blocks}), world.folder / "rows.parquet")
+    world.run(world.pipeline("rows.parquet", params=params("{{ blocks }}")))
+    (content,) = _sent(world)
+    assert content == blocks[0]
+
+
+@pytest.mark.parametrize("value", ["{}", "[{},{}]", '{"a":{}}'])
+def test_objects_that_never_hold_anything_are_their_json(world: World, value: str) -> None:
+    (world.folder / "rows.jsonl").write_text(f'{{"id":"a","text":"x","more":{value}}}\n')
+    table = world.run(world.pipeline())
+    assert list(table["more"]) == [value]
+
+
+def _write(folder: Path, ending: str, texts: list[str]) -> None:
+    path = folder / f"rows.{ending}"
+    rows = [{"id": str(number), "text": text} for number, text in enumerate(texts)]
+    if ending == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif ending == "csv":
+        path.write_text("id,text\n" + "".join(f'"{row["id"]}","{row["text"]}"\n' for row in rows))
+    else:
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_text_of_tens_of_megabytes_is_sent_or_its_row_is_rejected(world: World, ending: str) -> None:
+    texts = ["short", "long\n" * (_LONG // 5), "too long\n" * (_LONG // 6), "end"]
+    _write(world.folder, ending, texts)
+    found = read(world.folder, {"path": f"rows.{ending}", "key": "id"})
+    assert found["text"].to_pylist() == texts
+    dataset: dict[str, Any] = {"path": f"rows.{ending}", "key": "id", "columns": []}
+    report = world.build(world.pipeline(dataset=dataset, batching={"max_mb": 16}))
+    assert (report.rows, report.rejected, report.written) == (4, 1, 3)
+    folder = world.path("asked", "requests", report.submission_id)
+    (rejected,) = pq.read_table(folder / "rejected.parquet").to_pylist()
+    assert (rejected["reason"], str(rejected["id"])) == ("request_too_large", "2")
+    lines = b"".join((folder / name).read_bytes() for name in report.files).splitlines()
+    contents = [orjson.loads(line)["params"]["messages"][0]["content"] for line in lines]
+    assert contents == [texts[0], texts[1], texts[3]]

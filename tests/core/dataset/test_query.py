@@ -1,0 +1,348 @@
+"""A query as a dataset, on real databases: types settled over all rows, run once, nothing secret in errors."""
+
+from __future__ import annotations
+
+import datetime as dt
+import sqlite3
+import tempfile
+import traceback
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.rows import valid_text
+from batch_assets.core.dataset.spool import Spool
+from batch_assets.core.errors import ConfigError, DatasetError
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.pipeline.pipeline import Pipeline
+
+from ..postgres import PostgresServer
+from ..support import World, make_pipeline, params, read
+
+SECRET = "pa:ss/w%rd"
+UTC = pa.timestamp("us", "UTC")
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty SQLite file that WAREHOUSE_URL names."""
+    path = tmp_path / "warehouse.db"
+    sqlite3.connect(path).close()
+    path.touch()
+    monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def postgres(postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    url = postgres_server.new_database()
+    monkeypatch.setenv("WAREHOUSE_URL", url)
+    return url
+
+
+def _query(sql: str, **more: Any) -> dict[str, Any]:
+    return {"sql": sql, "url_env": "WAREHOUSE_URL", **more}
+
+
+def _column(folder: Path, values: str) -> pa.ChunkedArray:
+    return read(folder, _query(f"select * from (values {values}) as t (v)"))["v"]
+
+
+def _open_files() -> list[str]:
+    """Files without a name that this process holds, in the folder for temporary ones."""
+    links = []
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            links.append(str(entry.readlink()))
+        except OSError:
+            continue  # the one that lists them
+    return [link for link in links if link.startswith(tempfile.gettempdir()) and "(deleted)" in link]
+
+
+def test_every_type_of_postgresql_has_its_own(tmp_path: Path, postgres: str) -> None:
+    values: dict[str, tuple[str, pa.DataType, Any]] = {
+        "i": ("1::bigint", pa.int64(), 1),
+        "f": ("1.5::float8", pa.float64(), 1.5),
+        "n": ("2.50::numeric(10, 2)", pa.decimal128(38, 2), Decimal("2.50")),
+        "b": ("true", pa.bool_(), True),
+        "d": ("date '2024-01-02'", pa.date32(), dt.date(2024, 1, 2)),
+        "at": ("timestamp '2024-01-02 03:04:05'", pa.timestamp("us"), dt.datetime(2024, 1, 2, 3, 4, 5)),
+        "tz": (
+            "timestamptz '2024-01-02 03:04:05+02'", UTC,
+            dt.datetime(2024, 1, 2, 1, 4, 5, tzinfo=dt.UTC),
+        ),
+        "time": ("time '01:02'", pa.time64("us"), dt.time(1, 2)),
+        "raw": (r"'\x00ff'::bytea", pa.binary(), b"\x00\xff"),
+        "t": ("'100 % :name'::text", pa.string(), "100 % :name"),
+        "u": ("'00000000-0000-0000-0000-000000000005'::uuid", pa.string(), "00000000-0000-0000-0000-000000000005"),
+        "j": ("""'{"ä": [1, null]}'::jsonb""", pa.string(), '{"ä":[1,null]}'),
+        "l": ("array[1, 2]", pa.string(), "[1,2]"),
+        "null": ("null", pa.string(), None),
+        "big": ("12345678901234567890::numeric", pa.decimal128(38, 0), Decimal("12345678901234567890")),
+        "nan": ("'NaN'::numeric", pa.string(), "NaN"),
+    }  # fmt: skip
+    sql = ", ".join(f'{value[0]} as "{name}"' for name, value in values.items())
+    table = read(tmp_path, _query(f"select {sql}"), list(values))
+    assert table.schema.types == [value[1] for value in values.values()]
+    assert table.to_pylist() == [{name: value[2] for name, value in values.items()}]
+
+
+@pytest.mark.parametrize(
+    ("values", "type_", "expected"),
+    [
+        ("(1), (null), (2)", pa.int64(), [1, None, 2]),
+        ("(1), (2.5)", pa.string(), ["1", "2.5"]),  # 1 would come back as 1.0
+        ("(1.5), (1e300)", pa.float64(), [1.5, 1e300]),
+        ("(1), ('x'), (2.5)", pa.string(), ["1", "x", "2.5"]),
+        ("(null), (null)", pa.string(), [None, None]),
+        ("(x'00ff'), (null)", pa.binary(), [b"\x00\xff", None]),
+    ],
+)
+def test_a_type_is_taken_only_if_it_holds_every_value(
+    tmp_path: Path, warehouse: Path, values: str, type_: pa.DataType, expected: list[Any]
+) -> None:
+    rows = values.replace("(", "select ").replace(")", " as v").replace(", ", " union all ")
+    column = read(tmp_path, _query(rows))["v"]
+    assert (column.type, column.to_pylist()) == (type_, expected)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "type_", "shown"),
+    [
+        ("n", "'x'", pa.string(), "0"),
+        ("case when n > 0 then n end", "5", pa.int64(), None),
+        ("null", "5", pa.int64(), None),
+        ("n + 0.5", "'x'", pa.string(), "0.5"),
+        ("n + 0.5", "7", pa.string(), "0.5"),
+    ],
+)
+def test_a_value_that_comes_late_counts_and_changes_no_row_before_it(
+    tmp_path: Path, warehouse: Path, first: str, last: str, type_: pa.DataType, shown: Any
+) -> None:
+    count = 1200
+    numbers = f"with recursive t (n) as (select 0 union all select n + 1 from t where n < {count - 1})"
+    alone = read(tmp_path, _query(f"{numbers} select {first} as v from t"))["v"]
+    column = read(tmp_path, _query(f"{numbers} select {first} as v from t union all select {last}"))["v"]
+    assert (column.type, len(column)) == (type_, count + 1)
+    assert column[0].as_py() == shown
+    assert [str(value) for value in alone.to_pylist()] == [str(value) for value in column[:count].to_pylist()]
+
+
+def test_decimals_of_one_scale_are_decimals_and_others_print_as_they_are(tmp_path: Path, postgres: str) -> None:
+    same = _column(tmp_path, "(1.50), (10.25)")
+    assert (same.type, [str(value) for value in same.to_pylist()]) == (pa.decimal128(38, 2), ["1.50", "10.25"])
+    assert _column(tmp_path, "(1.5), (10.25)").to_pylist() == ["1.5", "10.25"]
+    assert _column(tmp_path, "(10.25), (1.5)").to_pylist() == ["10.25", "1.5"]
+    assert _column(tmp_path, f"(1.5), ({'9' * 40}.5)").to_pylist() == ["1.5", "9" * 40 + ".5"]
+
+
+def test_rows_of_a_table_go_the_whole_way_and_the_query_is_run_once(world: World, postgres: str) -> None:
+    engine = sa.create_engine(postgres)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table reviews (id int primary key, text text, stars numeric(2, 1))")
+        connection.exec_driver_sql(
+            "insert into reviews select n, 'review ' || n, 3.5 from generate_series(1, 3) n"
+        )
+        connection.exec_driver_sql("create sequence runs")
+    (world.folder / "reviews.sql").write_text(
+        "-- what is asked; no more\nselect id, text, stars, (select nextval('runs') where id = 1) as run\n"
+        "from reviews where text like '%review%' order by id;\n"
+    )
+    pipeline = world.pipeline(dataset=_query("reviews.sql", key="id"), params=params("{{ text }}: {{ stars }}"))
+    with engine.connect() as connection:  # loading has asked the database nothing
+        assert connection.exec_driver_sql("select is_called from runs").scalar() is False
+    before = _open_files()
+    table = world.run(pipeline)
+    assert list(table["id"]) == [1, 2, 3]
+    assert list(table["stars"]) == [Decimal("3.5")] * 3
+    assert list(table["result_type"]) == ["succeeded"] * 3
+    (batch,) = world.accepted()
+    (first, *_) = orjson.loads(world.sent_body(batch["id"]))["requests"]
+    assert first["params"]["messages"][0]["content"] == "review 1: 3.5"
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("select last_value from runs").scalar() == 1
+    engine.dispose()
+    assert _open_files() == before
+
+
+def test_rows_lie_in_a_file_without_a_name_until_the_dataset_is_closed(tmp_path: Path, warehouse: Path) -> None:
+    before = _open_files()
+    with Dataset(make_pipeline(tmp_path, _query("select 1 as a union all select 2"))) as dataset:
+        assert len(_open_files()) == len(before) + 1
+        assert [sum(len(rows.table) for rows in dataset.rows(["a"])) for _ in range(2)] == [2, 2]
+    assert _open_files() == before
+    with pytest.raises(DatasetError, match="no column 'id'") as caught:
+        Dataset(make_pipeline(tmp_path, _query("select 1 as a", key="id")))
+    assert _open_files() == before
+    del caught  # until here its traceback would have kept open what was not closed
+
+
+def test_rows_are_taken_from_the_server_some_hundreds_at_a_time(tmp_path: Path, postgres: str) -> None:
+    sql = "select n as a, repeat('x', 10) as t from generate_series(1, 1201) n"
+    with Dataset(make_pipeline(tmp_path, _query(sql))) as dataset:
+        assert [len(rows.table) for rows in dataset.rows(["a"])] == [500, 500, 201]
+
+
+def test_a_query_that_fails_midway_leaves_nothing_behind(tmp_path: Path, postgres: str) -> None:
+    before = _open_files()
+    with pytest.raises(
+        DatasetError, match=r"dataset.sql: the database of WAREHOUSE_URL refused: division by zero"
+    ):
+        read(tmp_path, _query("select 1 / (3000 - n) as v from generate_series(1, 5000) n"))
+    assert _open_files() == before
+
+
+def test_a_query_without_rows_has_its_columns(world: World, postgres: str) -> None:
+    pipeline = world.pipeline(dataset=_query("select 1 as id, 'x' as text where false", key="id"))
+    table = world.run(pipeline)
+    assert (len(table), list(table.columns[:2])) == (0, ["id", "text"])
+    assert not world.accepted()
+
+
+def test_text_that_is_not_valid_unicode_is_found_behind_the_spool() -> None:
+    """Lone surrogates come of JSON, and of drivers that decode leniently."""
+    spool = Spool(["t"])
+    spool.add([("fine",), ("bro\ud800ken",), ({"j": "\ud800"},)])
+    (batch,) = spool.batches(["t"])
+    spool.close()
+    rows = valid_text(batch)
+    assert sorted(rows.rejects) == [1, 2]
+    assert rows.table.column(0).to_pylist()[0] == "fine"
+    assert "\ufffd" in rows.table.column(0).to_pylist()[1]
+
+
+def test_a_file_is_read_by_the_uri_of_sqlite(
+    tmp_path: Path, warehouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///file:{warehouse}?mode=ro&uri=true")
+    assert read(tmp_path, _query("select 1 as a"))["a"].to_pylist() == [1]
+    with pytest.raises(DatasetError, match="readonly database"):
+        read(tmp_path, _query("create table t (a int)"))
+
+
+def test_duckdb_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", "duckdb:///facts.duckdb")
+    with pytest.raises(DatasetError, match=r"WAREHOUSE_URL names a file that does not exist: .*/facts\.duckdb"):
+        read(tmp_path, _query("select 1 as a"))
+    assert not (tmp_path / "facts.duckdb").exists()
+    engine = sa.create_engine(f"duckdb:///{tmp_path}/facts.duckdb")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("create table t as select range as n, 1.5::decimal(5, 2) as d from range(2000)")
+    engine.dispose()
+    table = read(tmp_path, _query("select n, d, {'a': [n]} as s from t where n % 2 = 0 order by n"))
+    assert table.schema.types == [pa.int64(), pa.int64(), pa.decimal128(38, 2), pa.string()]
+    assert table.num_rows == 1000
+    assert table.to_pylist()[999] == {"row_number": 999, "n": 1998, "d": Decimal("1.50"), "s": '{"a":[1998]}'}
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("select 1 as a, 2 as a", "two columns 'a': give one of them another name"),
+        ('select 1 as ""', "column 1 of the query has no name: add `as name`"),
+        ("select x'00' as a union all select 1", "the column 'a' holds bytes and other values: cast it"),
+        ("select cast(x'ff' as text) as a", "Could not decode to UTF-8 column 'a'"),
+        ("selec 1", "the database of WAREHOUSE_URL refused: near"),
+        ("select * from nope", "no such table: nope"),
+        ("pragma foreign_keys = 1", "the statement returns no rows: give a query"),
+    ],
+)
+def test_a_query_that_is_no_dataset_is_explained(tmp_path: Path, warehouse: Path, sql: str, said: str) -> None:
+    with pytest.raises(DatasetError, match=f"asked/defs.yaml: dataset.sql: .*{said}"):
+        read(tmp_path, _query(sql))
+
+
+def test_a_value_that_python_does_not_hold_is_explained(tmp_path: Path, postgres: str) -> None:
+    with pytest.raises(DatasetError, match=r"a value that Python does not hold: .*cast it to text in the query"):
+        read(tmp_path, _query("select date '10000-01-01' as d"))
+
+
+def test_a_variable_that_is_not_set_is_named_and_no_file_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DatasetError, match=r"WAREHOUSE_URL of dataset.url_env is not set: set it to the SQLAlch"):
+        read(tmp_path, _query("select 1 as a"))
+    monkeypatch.setenv("WAREHOUSE_URL", "sqlite:///nope.db")
+    with pytest.raises(DatasetError, match=r"names a file that does not exist: .*/nope\.db"):
+        read(tmp_path, _query("select 1 as a"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("postgresql+psycopg2://user:{}@127.0.0.1:1/x", "Connection refused"),
+        ("postgresql+psycopg2://user:{}@127.0.0.1:port/x", "holds no SQLAlchemy URL"),
+        ("postgresql+psycopg2://user@127.0.0.1:1/x?sslmode={}", r"invalid sslmode value: \"\*\*\*\""),
+        ("nonesuch://user:{}@127.0.0.1/x", "a database nonesuch://, for which there is no driver here: install"),
+        ("mysql+pymysql://user:{}@127.0.0.1/x", "no driver here: pip install pymysql"),
+        ("user:{}@127.0.0.1", "holds no SQLAlchemy URL, such as"),
+        ("postgresql+psycopg2://user:a@{}@127.0.0.1:1/x", "holds a URL with an @ in .*: write it as %40"),
+    ],
+)
+def test_no_error_holds_the_url_or_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+) -> None:
+    encoded = sa.URL.create("x", username="u", password=SECRET).render_as_string(False)[6:-1]
+    monkeypatch.setenv("WAREHOUSE_URL", url.format(encoded))
+    with pytest.raises(DatasetError, match=said) as caught:
+        read(tmp_path, _query("select 1 as a"))
+    text = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in text
+    assert encoded not in text
+    assert f"user:{encoded}" not in text
+
+
+def _load(folder: Path, dataset: dict[str, Any]) -> Pipeline:
+    attributes = {"name": "asked", "dataset": dataset, "params": params()}
+    return load_pipeline(attributes, folder=folder, source="asked/defs.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "field", "said"),
+    [
+        ({"sql": "select 1"}, "dataset", "sql needs url_env"),
+        (_query(" ; "), "dataset.sql", "the query is empty"),
+        (_query("empty.sql"), "dataset.sql", "the query is empty"),
+        (
+            _query("nope.sql"),
+            "dataset.sql",
+            "nope.sql is not beside the pipeline file; SQL files there: empty.sql",
+        ),
+        (_query("../up.sql"), "dataset.sql", "../up.sql lies outside the pipeline's folder"),
+        (_query("latin.sql"), "dataset.sql", "latin.sql is not UTF-8"),
+        (
+            {"sql": "select 1", "url_env": f"postgresql://u:{SECRET}@h/x"},
+            "dataset.url_env",
+            "such as WAREHOUSE_URL",
+        ),
+    ],
+)
+def test_what_can_be_said_without_the_database_is_said_at_load(
+    tmp_path: Path, dataset: dict[str, Any], field: str, said: str
+) -> None:
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    (tmp_path / "up.sql").write_text("select 1")
+    (folder / "empty.sql").write_text("\n")
+    if "latin.sql" in dataset["sql"]:
+        (folder / "latin.sql").write_bytes("select 'ä'".encode("latin-1"))
+    with pytest.raises(ConfigError) as caught:
+        _load(folder, dataset)
+    assert caught.value.field == field
+    assert said in caught.value.problem
+    assert SECRET not in str(caught.value)
+
+
+def test_a_query_names_no_files(tmp_path: Path, warehouse: Path) -> None:
+    with (
+        Dataset(make_pipeline(tmp_path, _query("select 1 as a"))) as dataset,
+        pytest.raises(ValueError, match=r"'x\.png': the rows of a query name no files"),
+    ):
+        dataset.read_file("x.png")

@@ -1,0 +1,112 @@
+"""Datasets that are a table in memory: pandas, polars, pyarrow, and what gives Arrow data."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.table_rows import TableRows
+from batch_assets.core.errors import ConfigError, DatasetError
+
+from ..support import World, make_pipeline, params
+
+ROWS = {"id": ["a", "b"], "text": ["one", "zwei ü"], "price": [1.5, None], "day": [dt.date(2026, 1, 2), None]}
+TABLES: dict[str, Any] = {
+    "pandas": pd.DataFrame(ROWS),
+    "pandas, indexed": pd.DataFrame(ROWS).set_index("id"),
+    "pandas, on Arrow": pa.table(ROWS).to_pandas(types_mapper=pd.ArrowDtype),
+    "polars": pl.DataFrame(ROWS),
+    "polars, lazy": pl.DataFrame(ROWS).lazy(),
+    "pyarrow": pa.table(ROWS),
+    "pyarrow, batches": pa.RecordBatchReader.from_batches(
+        pa.table(ROWS).schema, pa.table(ROWS).to_batches(max_chunksize=1)
+    ),
+    "dicts": pa.table(ROWS).to_pylist(),
+    "columns": ROWS,
+}
+
+
+def rows_of(value: Any, folder: Path, **dataset: Any) -> list[dict[str, Any]]:
+    pipeline = make_pipeline(folder, {"asset": "raw/reviews", **dataset})
+    with Dataset(pipeline, value) as found:
+        return [row for rows in found.rows(found.schema.names) for row in rows.table.to_pylist()]
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_every_kind_of_table_has_the_same_rows(tmp_path: Path, kind: str) -> None:
+    found = rows_of(TABLES[kind], tmp_path, key="id")
+    assert [{name: row[name] for name in ROWS} for row in found] == pa.table(ROWS).to_pylist()
+
+
+def test_a_relation_of_duckdb_is_a_table(tmp_path: Path) -> None:
+    with duckdb.connect() as connection:
+        relation = connection.sql("select 'a' as id, 'one' as text")
+        assert rows_of(relation, tmp_path) == [{"id": "a", "text": "one"}]
+
+
+def test_an_unnamed_index_is_left_out_and_categories_are_text(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": pd.Categorical(["x", "y"])}, index=[7, 9])
+    assert rows_of(frame, tmp_path) == [{"text": "x"}, {"text": "y"}]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pl.DataFrame({"kind": ["x", None, "y"]}, schema={"kind": pl.Categorical}),
+        pl.DataFrame({"kind": ["x", None, "y"]}, schema={"kind": pl.Enum(["y", "x"])}),
+        pl.DataFrame({"kind": [["x"], None, ["y", None]]}, schema={"kind": pl.List(pl.Categorical)}),
+        pl.DataFrame({"kind": [["x"], None, ["y"]]}, schema={"kind": pl.Array(pl.Categorical, 1)}),
+        pl.DataFrame({"kind": [{"of": "x"}, None]}, schema={"kind": pl.Struct({"of": pl.Categorical})}),
+    ],
+    ids=["categories", "enum", "lists of categories", "arrays of categories", "structs of categories"],
+)
+def test_categories_of_polars_are_text(tmp_path: Path, frame: pl.DataFrame) -> None:
+    assert rows_of(frame, tmp_path) == frame.to_dicts()
+    assert "view" not in str(TableRows(frame, "it").schema)  # which results could not be made of
+
+
+def test_list_views_are_lists(tmp_path: Path) -> None:
+    values = [[1], None, [2, 3]]
+    assert rows_of(pa.table({"found": pa.array(values, pa.list_view(pa.int64()))}), tmp_path) == [
+        {"found": value} for value in values
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (7, "the asset raw/reviews is a int: it must give a table of pandas, polars or pyarrow"),
+        (None, "is a NoneType"),
+        (pd.DataFrame({"a": [1, "x"]}), "the asset raw/reviews has no form as a table: .*column a"),
+        (pa.table([["x"], ["y"]], names=["a", "a"]), "two columns 'a'"),
+        (pl.DataFrame({"a": [object()]}), "raw/reviews: column 'a' holds objects of Python .*such as String"),
+        (
+            pa.table({"a": pa.DictionaryArray.from_arrays([0], pa.array([{"of": 1}]))}),
+            "raw/reviews: column 'a' has a type that cannot be read, dictionary<values=struct<of",
+        ),
+        (pd.DataFrame({"other": [1]}), "has no column 'id'; its columns: other"),
+    ],
+)
+def test_what_is_no_table_is_said_in_a_sentence(tmp_path: Path, value: Any, said: str) -> None:
+    with pytest.raises(DatasetError, match=f"dataset.*{said}"):
+        rows_of(value, tmp_path, key="id")
+
+
+def test_one_kind_of_dataset_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="exactly one of path, files, sql and asset; here are path and asset"):
+        make_pipeline(tmp_path, {"asset": "x", "path": "y.csv"})
+
+
+def test_files_are_not_read_for_such_a_dataset(world: World) -> None:
+    content = "{{ text | file_base64 }}"
+    pipeline = make_pipeline(world.folder, {"asset": "x", "key": "id"}, params=params(content))
+    report = world.build(pipeline, table=pd.DataFrame(ROWS))
+    assert (report.rows, report.rejected) == (2, 2)

@@ -1,0 +1,220 @@
+"""Ledgers of earlier versions: brought up to date when they are opened, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.operations import Operations
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from batch_assets.core.errors import LedgerVersionError
+from batch_assets.core.ledger import Ledger, migrations, tables
+from tests.forked import ForkServer
+
+from ..support import World, texts
+
+_FIRST = Path(__file__).with_name("ledger_0001.sql").read_text()
+_SCRIPTS = ScriptDirectory(str(Path(migrations.__file__).parent))
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[ForkServer]:
+    with ForkServer(__name__) as server:
+        yield server
+
+
+def use(url: str) -> None:
+    """What any process does first."""
+    ledger = Ledger(url)
+    with ledger.write() as tx:
+        tx.record("work", "any", None, "done", "")
+    ledger.close()
+
+
+def made_by(version: str, url: str) -> None:
+    """A ledger as a version made it, with a submission in it. The first two wrote down no version."""
+    engine = sa.create_engine(url)
+    steps = [*_SCRIPTS.iterate_revisions(version, "base")]
+    with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
+        for step in reversed(steps):
+            step.module.upgrade()
+        connection.execute(sa.text("insert into endpoint (id) values (1)"))
+        connection.execute(sa.text(_SUBMISSION))
+        if version > "0002":
+            connection.execute(sa.text("create table ledger_version (version_num varchar(32) primary key)"))
+            connection.execute(sa.text("insert into ledger_version values (:version)"), {"version": version})
+    engine.dispose()
+
+
+_SUBMISSION = (
+    'insert into submission (id, pipeline, "partition", created_at, "rows", rejected, requests, written, headers, '
+    "max_attempts, max_requests, max_bytes, ask_again) values ('s', 'p', '', 0, 1, 0, 1, 1, '{}', 3, 10, 10, 0)"
+)
+
+
+def version_of(url: str) -> str | None:
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        found = migrations.version_of(connection)
+    engine.dispose()
+    return found
+
+
+def differences(url: str) -> Any:
+    """Between the tables of a database and those of `tables.py`."""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        options = {"version_table": "ledger_version", "compare_type": True, "compare_server_default": True}
+        found = compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata)
+    engine.dispose()
+    return found
+
+
+def shape(sql: str) -> set[str]:
+    """Statements without the layout."""
+    return {re.sub(r"\s+", " ", statement).strip() for statement in sql.split(";")} - {""}
+
+
+def test_the_newest_script_is_of_the_version_of_the_tables() -> None:
+    assert _SCRIPTS.get_current_head() == migrations.HEAD
+
+
+def test_the_first_script_makes_what_the_first_release_made(tmp_path: Path) -> None:
+    made_by("0001", f"sqlite:///{tmp_path}/ledger.db")
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
+        found = database.execute("select sql from sqlite_master where sql not like '%sqlite_sequence%'").fetchall()
+    assert shape(";".join(sql for (sql,) in found)) == shape(_FIRST.split("\n\n", 1)[1])
+
+
+@pytest.mark.parametrize("version", [None, "0001", "0002", "0003"])
+def test_a_new_ledger_and_one_of_every_version_come_to_the_same_tables(
+    ledger_url: str, version: str | None
+) -> None:
+    if version is not None:
+        made_by(version, ledger_url)
+    Ledger(ledger_url).close()
+    assert differences(ledger_url) == []
+    assert version_of(ledger_url) == migrations.HEAD
+
+
+def test_a_pipeline_goes_on_with_a_ledger_of_the_first_release(world: World) -> None:
+    """A batch was running and a file left to send when the package was upgraded."""
+    world.emulator.settings(latency=3600, queue_limit=4)
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 3})
+    world.send(pipeline)
+    assert world.states(pipeline) == ["submitted", "ready"]
+    world.root.close()
+    _as_the_first_release_had_it(world.path("ledger.db"))
+    world.emulator.settings(latency=0, queue_limit=None)
+    world.emulator.end_batches()
+    world.reopened()
+    world.query("update request_file set not_before = 0")
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 6
+    assert [batch["requests"] for batch in world.accepted()] == [3, 3]
+    world.run(world.pipeline(texts(8)))
+    assert len(world.asked()) == len(set(world.asked())) == 8
+
+
+def _as_the_first_release_had_it(path: Path) -> None:
+    """Puts a ledger of the first release in the place of this one, with the same rows."""
+    now = path.with_name("now.db")
+    path.rename(now)
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(_FIRST)
+        database.execute("attach ? as now", [str(now)])
+        tables_of = "select name from main.sqlite_master where type = 'table' and name not like 'sqlite_%'"
+        for (table,) in database.execute(tables_of).fetchall():
+            names = [f'"{row[1]}"' for row in database.execute(f'pragma main.table_info("{table}")')]
+            columns = ", ".join(names)
+            database.execute(f'insert into main."{table}" ({columns}) select {columns} from now."{table}"')
+        database.commit()
+
+
+def test_several_processes_open_an_old_ledger_at_once(ledger_url: str, children: ForkServer) -> None:
+    made_by("0001", ledger_url)
+    outcomes = children.run(*[(f"{__name__}:use", {"url": ledger_url})] * 4)
+    assert not any(outcome.error for outcome in outcomes), "\n".join(outcome.error for outcome in outcomes)
+    assert differences(ledger_url) == []
+    engine = sa.create_engine(ledger_url)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("select count(*) from history")).scalar() == 4
+        assert connection.execute(sa.text("select count(*) from ledger_version")).scalar() == 1
+        assert connection.execute(sa.text("select id from submission")).scalar() == "s"
+    engine.dispose()
+
+
+def test_a_process_killed_while_it_upgrades_leaves_the_ledger_as_it_was(
+    ledger_url: str, children: ForkServer
+) -> None:
+    made_by("0001", ledger_url)
+    versions = []
+    for boundary in count(1):
+        (outcome,) = children.run((f"{__name__}:use", {"url": ledger_url}), die_at=boundary)
+        if not outcome.killed:
+            break
+        versions.append(version_of(ledger_url))
+        if versions[-1] == migrations.HEAD:
+            assert differences(ledger_url) == []
+    assert not outcome.error
+    # It was killed with all statements of the upgrade done and none committed as well.
+    assert versions.count("0001") >= 4
+    assert versions == sorted(versions)
+    assert set(versions) == {"0001", migrations.HEAD}
+
+
+def test_a_ledger_of_a_later_version_is_refused(ledger_url: str) -> None:
+    Ledger(ledger_url).close()
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update ledger_version set version_num = '9999'"))
+    engine.dispose()
+    if ledger_url.startswith("postgresql"):  # where a password may stand as well
+        url = sa.make_url(ledger_url)
+        own = url.set(username=None, password=None, query={"user": str(url.username), "password": "RECOGNISE-ME"})
+        ledger_url = own.render_as_string(hide_password=False)
+    with pytest.raises(
+        LedgerVersionError, match=r"have version 9999, .* Upgrade batch_assets here as well"
+    ) as said:
+        Ledger(ledger_url)
+    assert "RECOGNISE" not in str(said.value)
+    assert version_of(ledger_url) == "9999"
+
+
+def test_a_database_that_holds_the_tables_of_another_project_is_shared(ledger_url: str) -> None:
+    """Dagster's own storage writes its version into `alembic_version`."""
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table alembic_version (version_num varchar(32) not null)"))
+        connection.execute(sa.text("insert into alembic_version values ('63d7a8ec641a')"))
+    made_by("0001", ledger_url)
+    Ledger(ledger_url).close()
+    assert version_of(ledger_url) == migrations.HEAD
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("select version_num from alembic_version")).scalar() == "63d7a8ec641a"
+    engine.dispose()
+
+
+def test_a_ledger_that_is_up_to_date_is_opened_without_alembic_and_without_writing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    Ledger(url).close()
+    check = (
+        "import sys; from batch_assets.core.ledger import Ledger; Ledger(sys.argv[1]).close(); "
+        "print('alembic' in sys.modules)"
+    )
+    with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        done = subprocess.run([sys.executable, "-c", check, url], capture_output=True, text=True, timeout=20)
+    assert done.stdout == "False\n", done.stderr

@@ -1,0 +1,141 @@
+"""Mistakes in a pipeline are found when it is loaded, and named by file and field."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batch_assets.core.errors import ConfigError
+from batch_assets.core.pipeline.load import load_pipeline
+
+from ..support import params
+
+GOOD: dict[str, Any] = {"name": "asked", "dataset": {"path": "a.csv"}, "params": params()}
+
+
+def _csv(**options: Any) -> dict[str, Any]:
+    return {"dataset": {"path": "a.csv", "csv": options}}
+
+
+def refused(tmp_path: Path, **changes: Any) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load_pipeline({**GOOD, **changes}, folder=tmp_path, source="asked/defs.yaml")
+    assert caught.value.source == "asked/defs.yaml"
+    return caught.value
+
+
+def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tmp_path: Path) -> None:
+    assert load_pipeline(GOOD, folder=tmp_path).name == "asked"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "said"),
+    [
+        ({"name": "a-b"}, "name", "letters, digits and underscores"),
+        ({"name": ""}, "name", "letters"),
+        ({"name": "../x"}, "name", "letters"),
+        ({"dataset": {}}, "dataset", "exactly one of path, files, sql and asset; here are none"),
+        ({"dataset": {"path": "a.csv", "files": "b"}}, "dataset", "here are path and files"),
+        ({"dataset": {"path": "a.csv", "sep": ";"}}, "dataset.sep", "fields here: path, files, sql, url_env"),
+        ({"dataset": {"path": "a.csv", "url_env": "X"}}, "dataset", "url_env goes with sql, not with path"),
+        ({"dataset": {"files": "docs", "csv": {}}}, "dataset", "csv goes with path, not with files"),
+        (_csv(sep=";"), "dataset.csv.sep", "fields here: delimiter, encoding"),
+        (_csv(delimiter="||"), "dataset.csv.delimiter", "one ASCII character"),
+        (_csv(delimiter="§"), "dataset.csv.delimiter", "one ASCII character"),
+        (_csv(quote="\n"), "dataset.csv.quote", "no line break"),
+        (_csv(escape='"'), "dataset.csv", "must be different characters"),
+        (_csv(encoding="latin-99"), "dataset.csv.encoding", "latin-1, cp1252"),
+        (_csv(encoding="rot13"), "dataset.csv.encoding", "'rot13' is not"),
+        (_csv(header=["a", "a"]), "dataset.csv.header", "each another one"),
+        (_csv(header=[]), "dataset.csv.header", "every column a name"),
+        ({"nonsense": 1}, "nonsense", "no such field"),
+        ({"batching": {"max_requests": 100_001}}, "batching.max_requests", "less than or equal to 100000"),
+        ({"batching": {"max_requests": 0}}, "batching.max_requests", "greater than or equal to 1"),
+        ({"batching": {"max_mb": 257}}, "batching.max_mb", "256"),
+        ({"batching": {"max_mb": 0}}, "batching.max_mb", "greater than 0"),
+        ({"retry": {"max_attempts": 0}}, "retry.max_attempts", "greater than or equal to 1"),
+        ({"params": {"max_tokens": 1, "messages": []}}, "params.model", "required"),
+        ({"params": params(stream=True)}, "params.stream", "a batch refuses it"),
+        ({"params": params(max_tokens=0)}, "params.max_tokens", "a batch refuses 0"),
+        ({"params": params(betas=["x"])}, "params.betas", "header"),
+        ({"params": params(speed="fast")}, "params.speed", "a batch refuses it"),
+        ({"params": params(temperature=1, model="claude-haiku-4-5")}, "params.temperature", ": 2023-06-01"),
+        ({"params": params(temperature=1)}, "params.temperature", "claude-haiku-5-5 refuses it, under every"),
+        ({"params": params("{{ oops")}, "params.messages[0].content", ""),
+        (
+            {
+                "output_schema": {
+                    "type": "object",
+                    "properties": {"attempts": {"type": "integer"}},
+                    "additionalProperties": False,
+                }
+            },
+            "output_schema",
+            "'attempts' has the name of a results column",
+        ),
+        (
+            {"dataset": {"path": "a.csv", "key": "k", "columns": ["cost_usd"]}},
+            "dataset.columns",
+            "`cost_usd: dataset_cost_usd`",
+        ),
+        (
+            {"dataset": {"path": "a.csv", "key": "k", "columns": ["partition"]}},
+            "dataset.columns",
+            "`partition: dataset_partition`",
+        ),
+        ({"dataset": {"path": "a.csv", "key": "batch_id"}}, "dataset.key", "the same name"),
+        (
+            {"dataset": {"path": "a.csv", "columns": {"a": "x", "b": "x"}}},
+            "dataset.columns",
+            "carried column 'b' and the carried column 'a'",
+        ),
+    ],
+)
+def test_a_mistake_is_named_by_its_field(tmp_path: Path, changes: dict[str, Any], field: str, said: str) -> None:
+    error = refused(tmp_path, **changes)
+    assert error.field == field
+    assert said in error.problem
+
+
+def test_sampling_params_are_allowed_with_the_version_that_takes_them(tmp_path: Path) -> None:
+    attributes = {**GOOD, "params": params(temperature=1), "anthropic_version": "2023-06-01"}
+    assert load_pipeline(attributes, folder=tmp_path).headers == {"anthropic-version": "2023-06-01"}
+
+
+def test_an_api_version_is_a_date_also_where_yaml_makes_one_of_it(tmp_path: Path) -> None:
+    loaded = load_pipeline({**GOOD, "anthropic_version": date(2026, 10, 21)}, folder=tmp_path)
+    assert loaded.headers == {"anthropic-version": "2026-10-21"}
+    error = refused(tmp_path, anthropic_version="latest")
+    assert (error.field, "a date like 2023-06-01" in error.problem) == ("anthropic_version", True)
+
+
+def test_output_schema_needs_an_output_config_that_is_written_out(tmp_path: Path) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"x": {"type": "string"}},
+        "required": ["x"],
+        "additionalProperties": False,
+    }
+    error = refused(tmp_path, params=params(output_config="{{ c }}"), output_schema=schema)
+    assert error.field == "params.output_config"
+
+
+def test_output_schema_and_a_format_of_ones_own_exclude_each_other(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
+    asked = params(output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert refused(tmp_path, params=asked, output_schema=schema).field == "params.output_config.format"
+
+
+def test_a_schema_in_the_params_is_sent_to_where_it_is_checked_and_typed(tmp_path: Path) -> None:
+    schema = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
+    asked = params(output_config={"format": {"type": "json_schema", "schema": schema}})
+    error = refused(tmp_path, params=asked)
+    assert (error.field, "`output_schema`, beside `params`" in error.problem) == (
+        "params.output_config.format",
+        True,
+    )
+    for by_row in ("{{ form }}", {"type": "json_schema", "schema": "{{ schema }}"}):
+        load_pipeline({**GOOD, "params": params(output_config={"format": by_row})}, folder=tmp_path)

@@ -1,0 +1,182 @@
+"""The whole chain, on both kinds of ledger: dataset to batches to the table that users read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from batch_assets.core.ledger import overview, submissions
+from batch_assets.core.ledger.overview import Overview, in_motion
+from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.store.digests import DIGEST_CHARACTERS
+from batch_assets.emulator import emulated_answer
+
+from ..support import World, params, texts, write_rows
+
+_OF_B = "in (select id from {} where partition = 'b')"
+_FILE, _SUBMISSION = _OF_B.format("request_file"), _OF_B.format("submission")
+# What may befall the complete and announced partition b.
+_CANCELED = "update submission set max_attempts = 0 where partition = 'b'"
+_NOT_WAITED_ON = f"delete from wait where submission_id {_SUBMISSION}"
+_WAITED_ON_BY_C = (
+    "insert into wait select submission.id, request_file.id from submission, request_file "
+    "where submission.partition = 'c' and request_file.partition = 'b'"
+)
+_UNRESOLVED = f"update intent set outcome = 'unresolved' where file_id {_FILE}"
+# What the others come to depends on these.
+_TELLING = (_CANCELED, _NOT_WAITED_ON, _WAITED_ON_BY_C, _UNRESOLVED)
+_UPSETS = (
+    *_TELLING,
+    *(
+        f"update submission set {change} where partition = 'b'"
+        for change in (
+            "final_at = null",
+            "announced_at = null",
+            "joined_seq = null",
+            "ask_again = 2",
+            "began_at = null",
+            "left_out = 3, final_at = null",
+        )
+    ),
+    *(
+        f"update request_file set {change} where partition = 'b'"
+        for change in (
+            *(
+                f"state = '{state}'"
+                for state in ("ready", "sending", "unresolved", "submitted", "refused", "stopped", "too_large")
+            ),
+            "state = 'canceled'",
+            "collected_seq = 1000000",
+            "not_before = 9e12",
+        )
+    ),
+    *(
+        f"update batch set {change} where file_id {_FILE}"
+        for change in (
+            *(f"state = '{state}'" for state in ("ended", "unreachable", "deleted")),
+            "state = 'open', processing_status = 'in_progress'",
+            "paid_twice = true",
+            "next_poll_at = 9e12",
+        )
+    ),
+    f"update intent set outcome = 'resent', watch_until = 9e12 where file_id {_FILE}",
+    "insert into lease select 'sending:' || id, 'somebody', 9e12 from submission where partition = 'b'",
+)
+
+
+def test_every_row_gets_the_answer_to_its_own_request(new_world: Callable[..., World], ledger_url: str) -> None:
+    world = new_world(ledger=ledger_url)
+    rows = texts(25)
+    pipeline = world.pipeline(rows, batching={"max_requests": 10})
+    table = world.run(pipeline)
+    assert list(table["id"]) == list(rows)
+    for row in table.itertuples():
+        expected = emulated_answer(params(content=rows[row.id]))["content"][0]["text"]
+        assert row.response_text == expected
+    assert set(table["result_type"]) == {"succeeded"}
+    assert set(table["attempts"]) == {1}
+    assert sorted(batch["requests"] for batch in world.accepted()) == [5, 10, 10]
+    assert sorted(table["custom_id"]) == sorted(world.asked())
+
+
+def test_a_repeated_run_of_every_stage_changes_and_costs_nothing(
+    new_world: Callable[..., World], ledger_url: str
+) -> None:
+    world = new_world(ledger=ledger_url)
+    pipeline = world.pipeline(texts(7))
+    first = world.run(pipeline)
+    for _ in range(2):
+        world.submit(pipeline)
+        world.collect(pipeline)
+    pd.testing.assert_frame_equal(world.table(pipeline), first)
+    assert len(world.accepted()) == 1
+
+
+def test_new_rows_and_changed_rows_alone_are_sent(new_world: Callable[..., World], ledger_url: str) -> None:
+    world = new_world(ledger=ledger_url)
+    rows = texts(4)
+    world.run(world.pipeline(rows))
+    changed = {**rows, "row-1": "another text", "row-9": "a new row"}
+    table = world.run(world.pipeline(changed))
+    first, second = world.accepted(custom_ids=True)
+    assert len(first["custom_ids"]) == 4
+    assert [custom_id[: -DIGEST_CHARACTERS - 1] for custom_id in second["custom_ids"]] == ["row-1", "row-9"]
+    assert list(table["result_type"]) == ["succeeded"] * 5
+    for row in table.itertuples():
+        assert changed[row.id][:100] in row.response_text
+
+
+def test_requests_that_failed_for_a_passing_reason_are_asked_again(
+    new_world: Callable[..., World], ledger_url: str
+) -> None:
+    world = new_world(ledger=ledger_url)
+    mix = {"overloaded_error": 0.3, "expired": 0.3, "first": 1}
+    world.emulator.faults([{"match": {"method": "POST"}, "action": {"error_mix": mix}}])
+    pipeline = world.pipeline(texts(40))
+    table = world.run(pipeline)
+    assert set(table["result_type"]) == {"succeeded"}
+    first, second = world.accepted()
+    assert first["requests"] == 40
+    assert list(table["attempts"]).count(2) == second["requests"] > 5
+    assert table["error_type"].isna().all()
+
+
+@pytest.fixture
+def announced(new_world: Callable[..., World], ledger_url: str) -> World:
+    """A world of three partitions, complete and announced."""
+    world = new_world(ledger=ledger_url)
+    for partition in ("a", "b", "c"):
+        write_rows(world.folder / f"{partition}.jsonl", texts(2, partition))
+        dataset = {"path": "{partition}.jsonl", "key": "id"}
+        pipeline = world.pipeline(dataset=dataset, partitions={"static": ["a", "b", "c"]})
+        world.send(pipeline, partition)
+        world.finish(pipeline, partition)
+    with world.root.ledger.write() as tx:
+        for submission in submissions.all_newest(tx):
+            submissions.announced(tx, submission.id)
+    return world
+
+
+def test_whatever_there_is_to_do_or_to_say_is_of_submissions_in_motion(announced: World, ledger_url: str) -> None:
+    from batch_assets.dagster.sensors.situation import situation
+
+    pairs = [pair for pair in combinations(_UPSETS, 2) if set(pair) & set(_TELLING)]
+    moved, said, worked = set(), set(), set()
+    with announced.root.ledger.write() as tx:
+        assert in_motion(tx, tx.now) == []
+        assert [one.partition for one in in_motion(tx, 0.0)] == ["a", "b", "c"]
+        for upsets in [*combinations(_UPSETS, 1), *pairs]:
+            with tx.connection.begin_nested() as undone:
+                for upset in upsets:
+                    tx.execute(sa.text(upset))
+                everything, moving = submissions.all_newest(tx), in_motion(tx, tx.now)
+                seen = Overview.of(tx, moving)
+                work = {one.id: work_for(tx, one) for one in everything}
+                left = {name: found for name, found in work.items() if found is not None}
+                found = {one.id: work_for(tx, one, seen) for one in moving}
+                assert {name: one for name, one in found.items() if one is not None} == left, upsets
+                words = situation(tx, everything)
+                assert situation(tx, moving, seen) == words, upsets
+                undone.rollback()
+            moved |= {one.partition for one in moving}
+            said |= set(words)
+            worked |= {one.reason for one in left.values()}
+    assert moved == {"b", "c"}
+    assert len(worked) == 10  # every reason that there is
+    assert len(said) > 6
+
+
+def test_an_overview_of_many_is_that_of_each(announced: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview, "_AT_ONCE", 2)
+    with announced.root.ledger.read() as tx:
+        every = submissions.all_newest(tx)
+        ids = [one.id for one in every]
+        waited, found = Overview.of(tx, every).waited, overview.batches_of(tx, ids)
+        assert [len(waited[one]) for one in ids] == [len(found[one]) for one in ids] == [1, 1, 1]
+        for one in every:
+            assert waited[one.id] == submissions.waited_on(tx, one.id)
+            assert [batch.file_id for batch in found[one.id]] == [file.id for file in waited[one.id]]

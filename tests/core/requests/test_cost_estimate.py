@@ -1,0 +1,93 @@
+"""What a run would cost, before it is sent."""
+
+from __future__ import annotations
+
+import pytest
+
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.estimate import CostEstimate, estimate_cost
+from batch_assets.core.requests.report import AskAgain
+
+from ..support import MODEL, World, params, texts
+
+ALL = AskAgain(refresh=True)
+
+
+def estimate(world: World, pipeline: Pipeline, again: AskAgain = ALL) -> CostEstimate:
+    """It leaves no trace."""
+    before = sorted(world.path().rglob("*.*")), world.query("select id from submission")
+    found = estimate_cost(world.root, pipeline, "", again)
+    after = sorted(world.path().rglob("*.*")), world.query("select id from submission")
+    assert [path for path in after[0] if "ledger" not in path.name] == [
+        path for path in before[0] if "ledger" not in path.name
+    ]
+    assert after[1] == before[1]
+    return found
+
+
+def test_answered_requests_cost_what_they_cost(world: World) -> None:
+    pipeline = world.pipeline({**texts(3), "again": texts(1)["row-0"]}, params=params(model="claude-opus-5-5"))
+    table = world.run(pipeline)
+    found = estimate(world, pipeline)
+    assert (found.requests, found.answered, found.new, found.notes) == (3, 3, 0, [])
+    assert f"3 requests, about ${found.cost_usd:.4f} (" in found.in_words
+    assert found.cost_usd == pytest.approx(table["cost_usd"].sum())
+    assert (found.input_tokens, found.output_tokens) == (
+        table["input_tokens"].sum(),
+        table["output_tokens"].sum(),
+    )
+    limited = estimate(world, pipeline, AskAgain(refresh=True, limit=1))
+    assert limited.requests == 1
+    assert limited.cost_usd == pytest.approx(table["cost_usd"][0])
+    nothing = estimate(world, pipeline, AskAgain())
+    assert (nothing.requests, nothing.in_words) == (0, "nothing would be asked")
+
+
+def test_new_requests_are_estimated_by_their_bytes(world: World) -> None:
+    """Rows as long as the others cost about as much."""
+    world.run(world.pipeline(texts(4)))
+    pipeline = world.pipeline(texts(8))
+    found = estimate(world, pipeline)
+    assert (found.answered, found.new) == (4, 4)
+    table = world.run(pipeline)
+    assert found.cost_usd == pytest.approx(table["cost_usd"].sum(), rel=0.3)
+    assert "4 of them were never answered: estimated by their bytes" in found.in_words
+
+
+def test_an_edited_prompt_is_estimated_by_the_mean_of_the_answers_before(world: World) -> None:
+    table = world.run(world.pipeline(texts(4)))
+    found = estimate(world, world.pipeline(params=params("Please: {{ text }}")))
+    assert (found.answered, found.new) == (0, 4)
+    assert found.cost_usd == pytest.approx(table["cost_usd"].sum())
+    assert "by the mean of 4 other answers" in found.in_words
+
+
+def test_without_any_answer_the_prompts_alone_are_counted_and_it_says_so(world: World) -> None:
+    found = estimate(world, world.pipeline(texts(2)))
+    assert found.cost_usd is not None
+    assert found.cost_usd > 0
+    assert found.output_tokens == 0
+    assert "the cost is that of the prompts alone" in found.in_words
+
+
+def test_an_unknown_price_is_said_and_never_nothing(world: World) -> None:
+    pipeline = world.pipeline(texts(2), params=params(model="claude-new-9"), allow_unknown_params=True)
+    world.emulator.settings(latency=3600)
+    found = estimate(world, pipeline)
+    assert (found.cost_usd, found.unpriced, found.unpriced_models) == (None, 2, {"claude-new-9"})
+    assert found.in_words.startswith("2 requests, cost unknown")
+    assert "without 2 requests, for which there is no price of claude-new-9" in found.in_words
+
+
+def test_where_some_have_a_price_the_others_are_named(world: World) -> None:
+    rows = {"known": MODEL, "unknown": "claude-new-9"}
+    found = estimate(world, world.pipeline(rows, params=params(model="{{ text }}")))
+    assert found.unpriced == 1
+    assert found.cost_usd is not None
+    assert found.cost_usd > 0
+
+
+def test_a_cost_too_small_to_write_is_not_written_as_nothing(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    world.run(pipeline)
+    assert "1 request, less than $0.0001" in estimate(world, pipeline).in_words

@@ -1,0 +1,205 @@
+"""Batches deleted at the API before they were collected: a person gives them up, and only where it is certain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from batch_assets.core.batches.cancel import CancelReport
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.cancel import cancel
+from batch_assets.core.pipeline.pipeline import Pipeline
+
+from ..batches.test_reconcile import LOST, ours, submit_as_somebody_else
+from ..support import BATCHES, LIST, World, texts
+from .test_long_waits import batch_states, delete_in_the_console, later, without_ledger
+
+# What a key of another workspace gets: 404, and a list without the batch.
+ANOTHER_WORKSPACE = [
+    {"match": {"path": f"{BATCHES}/*"}, "action": {"status": 404}},
+    {"match": LIST, "action": {"hide_from_list": 99999}},
+]
+
+
+def sent(world: World) -> tuple[Pipeline, str]:
+    """A pipeline of two rows and its only batch, which runs until it is told to end."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    (batch_id,) = world.send(pipeline).submitted
+    return pipeline, batch_id
+
+
+def is_unreachable(world: World) -> list[str]:
+    """What the looks say at last, when the API has not known a batch for long."""
+    poll(world.root, now=True)
+    later(world, 400)
+    return poll(world.root, now=True).problems
+
+
+def deleted(world: World, batch_id: str) -> None:
+    world.emulator.end_batches(batch_id)
+    delete_in_the_console(world, batch_id)
+
+
+def ask_again(world: World, pipeline: Pipeline) -> None:
+    """The next run asks for what was given up, and for nothing else."""
+    world.emulator.settings(latency=0)
+    world.run(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+    assert list(world.table(pipeline)["attempts"]) == [2, 2]
+    assert len(ours(world)) == 2 * len(set(ours(world))) == 4
+
+
+@pytest.mark.parametrize("seen", ["open", "ended"])
+def test_a_deleted_batch_is_given_up_by_its_id(
+    new_world: Callable[..., World], ledger_url: str, seen: str
+) -> None:
+    world = new_world(ledger=ledger_url)
+    submit_as_somebody_else(world, 1)
+    pipeline, batch_id = sent(world)
+    world.emulator.end_batches(batch_id)
+    if seen == "ended":
+        poll(world.root, now=True)
+    delete_in_the_console(world, batch_id)
+    if seen == "ended":
+        (problem,) = world.collect(pipeline).problems
+        later(world, 400)
+    else:
+        (problem,) = is_unreachable(world)
+        assert batch_states(world) == ["unreachable"]
+    assert f"batch-assets cancel {batch_id}" in problem
+    assert "ANTHROPIC_API_KEY of the workspace" in problem
+
+    assert cancel(world.root, batch_id) == CancelReport(given_up=[batch_id])
+    assert (batch_states(world), world.states(pipeline)) == (["deleted"], ["collected"])
+    done = world.collect(pipeline)
+    assert done.results is not None and done.results.final
+    table = world.table(pipeline)
+    assert set(table["result_type"]) == {"canceled"}
+    assert table["error_message"].str.startswith(f"{batch_id} was deleted at the API").all()
+    assert cancel(world.root, batch_id) == CancelReport(ended=[batch_id])
+    assert world.submit(pipeline).submitted == [], "only the next submission asks again"
+    ask_again(world, pipeline)
+
+
+def test_a_key_of_another_workspace_gives_nothing_up(world: World) -> None:
+    submit_as_somebody_else(world, 1)
+    pipeline, batch_id = sent(world)
+    world.emulator.faults(ANOTHER_WORKSPACE)
+    is_unreachable(world)
+    report = cancel(world.root, batch_id)
+    (problem,) = report.problems
+    assert "shows no batch that surely is of its workspace" in problem
+    assert report == CancelReport(problems=[problem])
+    assert batch_states(world) == ["unreachable"]
+    world.emulator.reset_faults()
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+    assert len(world.accepted()) == 2
+
+
+def test_a_batch_of_ours_from_after_a_change_of_keys_proves_nothing(world: World) -> None:
+    """It was sent without having been the neighbour of the lost one: it may lie in another workspace."""
+    pipeline, batch_id = sent(world)
+    world.emulator.faults(ANOTHER_WORKSPACE)
+    is_unreachable(world)
+    world.emulator.reset_faults()
+    deleted(world, batch_id)  # as with a key of another workspace neither list nor call shows it any more
+    other = world.pipeline(texts(2, "other"), name="other")
+    world.send(other)
+    assert len(cancel(world.root, batch_id).problems) == 1
+    assert "unreachable" in batch_states(world)
+    assert set(world.states(pipeline)) == {"submitted"}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_neighbours_of_neighbours_prove_whose_key_it_is(world: World, listed: bool) -> None:
+    """Sent one after the other each is the newest when the next one goes out."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
+    first, second, _ = world.send(pipeline).submitted
+    for batch_id in (first, second):
+        deleted(world, batch_id)
+    is_unreachable(world)
+    if not listed:
+        world.emulator.faults([{"match": LIST, "action": {"hide_from_list": 99999}}])
+    assert cancel(world.root, first).given_up == [first]
+    assert cancel(world.root, second).given_up == [second]
+    world.emulator.reset_faults()
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["canceled"] * 4 + ["succeeded"] * 2
+
+
+def test_a_batch_that_is_unknown_since_a_moment_only_is_not_given_up(world: World) -> None:
+    submit_as_somebody_else(world, 1)
+    pipeline, batch_id = sent(world)
+    world.emulator.end_batches(batch_id)
+    poll(world.root, now=True)
+    deleted(world, batch_id)
+    world.collect(pipeline)
+    (problem,) = cancel(world.root, batch_id).problems
+    assert "cancel again later" in problem
+    assert batch_states(world) == ["ended"]
+
+
+def test_a_batch_that_is_known_again_is_canceled_as_any_other(world: World) -> None:
+    submit_as_somebody_else(world, 1)
+    _, batch_id = sent(world)
+    world.emulator.faults(ANOTHER_WORKSPACE)
+    is_unreachable(world)
+    world.emulator.reset_faults()
+    assert cancel(world.root, batch_id) == CancelReport(canceled=[batch_id])
+
+
+def test_a_pipeline_is_not_given_up_by_its_name(world: World) -> None:
+    submit_as_somebody_else(world, 1)
+    pipeline, batch_id = sent(world)
+    deleted(world, batch_id)
+    is_unreachable(world)
+    report = cancel(world.root, pipeline.name)
+    assert report.given_up == []
+    assert f"batch-assets cancel {batch_id}" in report.problems[0]
+    assert cancel(world.root, batch_id).given_up == [batch_id]
+
+
+def test_a_batch_taken_for_ours_on_its_count_alone_is_not_given_up(new_world: Callable[..., World]) -> None:
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    submit_as_somebody_else(world, 1)
+    world.emulator.settings(latency=3600)
+    world.emulator.faults([LOST])
+    world.send(world.pipeline(texts(2)))
+    ((batch_id, provisional),) = world.query("select id, provisional from batch")
+    assert provisional
+    world.emulator.faults(ANOTHER_WORKSPACE)
+    is_unreachable(world)
+    assert batch_states(world) == ["unreachable"]
+    assert "on its count alone" in cancel(world.root, batch_id).problems[0]
+    assert batch_states(world) == ["unreachable"]
+
+
+def test_what_was_given_up_stays_so_when_the_ledger_is_made_again(world: World) -> None:
+    submit_as_somebody_else(world, 1)
+    pipeline, batch_id = sent(world)
+    deleted(world, batch_id)
+    is_unreachable(world)
+    cancel(world.root, batch_id)
+    without_ledger(world)
+    world.finish(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"canceled"}
+    ask_again(world, pipeline)
+
+
+def test_a_batch_that_the_api_never_knows_again_ends_with_its_29_days(world: World) -> None:
+    """By then no workspace has its results."""
+    pipeline, batch_id = sent(world)
+    deleted(world, batch_id)
+    assert is_unreachable(world)
+    world.query("update batch set created_at = created_at - 86400 * 30")
+    assert poll(world.root, now=True).changed == {pipeline.name: [batch_id]}
+    done = world.collect(pipeline)
+    assert done.results is not None and done.results.final
+    assert set(world.table(pipeline)["error_type"]) == {"results_archived"}
+    assert len(world.accepted()) == 1

@@ -1,0 +1,447 @@
+"""Results in a table of a database as well: SQLite, PostgreSQL and DuckDB, all of them real."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import sqlalchemy as sa
+
+from batch_assets.core.errors import ConfigError, SinkError
+from batch_assets.core.io.database import file_of, in_project
+from batch_assets.core.io.layout import results_parts
+from batch_assets.core.ledger import submissions
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.sink.table import SinkTable
+from batch_assets.core.sink.target import Target
+from batch_assets.core.sink.write import SinkReport, write_sink
+
+from ..postgres import PostgresServer
+from ..support import World, environment, make_pipeline, params, texts, wait_for
+
+NAME = "asked"
+VARIABLE = "WAREHOUSE_URL"
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A new database of each kind; the environment names it."""
+    if request.param == "postgresql":
+        found: str = request.getfixturevalue("postgres_server").new_database()
+    else:
+        found = f"{request.param}:///{tmp_path}/warehouse.db"
+    monkeypatch.setenv(VARIABLE, found)
+    return found
+
+
+def query(url: str, sql: str) -> list[dict[str, Any]]:
+    engine = sa.create_engine(url)
+    try:
+        with engine.connect() as connection:
+            return [dict(row) for row in connection.execute(sa.text(sql)).mappings()]
+    finally:
+        engine.dispose()
+
+
+def change(url: str, sql: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(sql))
+    engine.dispose()
+
+
+def done(world: World, rows: dict[str, str], **more: Any) -> Pipeline:
+    pipeline = world.pipeline(rows, sink={"url_env": VARIABLE}, **more)
+    world.run(pipeline)
+    return pipeline
+
+
+def write(world: World, pipeline: Pipeline, partition: str = "") -> SinkReport | None:
+    """The results in force into the sink."""
+    with world.root.ledger.read() as tx:
+        submission = submissions.newest(tx, pipeline.name, partition)
+    assert submission is not None
+    return write_sink(world.root, pipeline, partition, submission.id)
+
+
+def test_every_row_of_the_results_stands_in_the_table(world: World, url: str) -> None:
+    pipeline = done(world, texts(20))
+    assert write(world, pipeline) == SinkReport(pipeline.name, 20)
+    wanted = world.table(pipeline)
+    found = pd.DataFrame(query(url, f"select * from {pipeline.name}")).set_index("id").loc[list(wanted["id"])]
+    assert list(found.columns) == [name for name in wanted.columns if name != "id"]
+    for name in ("text", "custom_id", "result_type", "response_text", "input_tokens", "cost_usd", "response_json"):
+        assert list(found[name]) == list(wanted[name]), name
+    ended = pd.to_datetime(found["ended_at"], utc=True)
+    assert list(ended) == list(wanted["ended_at"])
+
+
+def test_rows_are_updated_by_their_key_and_others_stay(world: World, url: str) -> None:
+    rows = texts(3)
+    write(world, done(world, rows))
+    pipeline = done(world, {"row-1": "another text", "row-9": "a new row"})
+    write(world, pipeline)
+    write(world, pipeline)
+    found = {row["id"]: row["text"] for row in query(url, f"select id, text from {pipeline.name}")}
+    assert found == {**rows, "row-1": "another text", "row-9": "a new row"}
+
+
+def test_columns_of_others_stay_and_missing_ones_are_added(world: World, url: str) -> None:
+    pipeline = done(world, texts(2))
+    change(url, f"create table {pipeline.name} (id varchar primary key, result_type varchar, remark varchar)")
+    change(url, f"insert into {pipeline.name} values ('row-0', 'pending', 'ours')")
+    write(world, pipeline)
+    first, second = query(url, f"select id, result_type, remark, response_text from {pipeline.name} order by id")
+    assert (first["result_type"], first["remark"], second["remark"]) == ("succeeded", "ours", None)
+    assert first["response_text"] == world.table(pipeline)["response_text"][0]
+
+
+def test_partitions_share_one_table(world: World, url: str) -> None:
+    pipeline = world.pipeline(texts(2), sink={"url_env": VARIABLE, "table": "answers"})
+    for partition in ("2026-01-01", "2026-01-02"):
+        world.run(pipeline, partition=partition)
+        write(world, pipeline, partition)
+    found = query(url, 'select "partition", id from answers order by 1, 2')
+    assert [tuple(row.values()) for row in found] == [
+        (day, f"row-{number}") for day in ("2026-01-01", "2026-01-02") for number in range(2)
+    ]
+
+
+def test_every_type_of_column(world: World, url: str, tmp_path: Path) -> None:
+    day, time = dt.date(2026, 1, 2), dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+    table = pa.table(
+        {
+            "key": pa.array([2**40, 7]),
+            "text": ["a", "b"],
+            "price": pa.array([Decimal("1.50"), None], pa.decimal128(10, 2)),
+            "share": [0.1, None],
+            "yes": [True, None],
+            "day": [day, None],
+            "time": pa.array([time, None], pa.timestamp("us", "UTC")),
+            "raw": [b"\x00\xff", None],
+            "tags": [["x", "ü"], None],
+            "where": [{"lat": 1.5}, None],
+            "kind": pa.array(["k", None]).dictionary_encode(),
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    pipeline = make_pipeline(
+        tmp_path, {"path": "rows.parquet", "key": "key"}, name=NAME, sink={"url_env": VARIABLE}
+    )
+    world.run(pipeline)
+    write(world, pipeline)
+    row, empty = query(url, f'select * from {NAME} order by "text"')
+    assert (row["key"], float(row["price"]), row["share"], bool(row["yes"])) == (2**40, 1.5, 0.1, True)
+    assert (str(row["day"]), bytes(row["raw"]), row["kind"]) == (str(day), b"\x00\xff", "k")
+    assert (row["tags"], row["where"]) == ('["x","ü"]', '{"lat":1.5}')
+    assert pd.Timestamp(row["time"]).tz_localize(None) == pd.Timestamp(time).tz_localize(None)
+    assert [empty[name] for name in table.column_names[2:]] == [None] * 9
+
+
+def test_a_failure_changes_nothing_and_shows_no_password(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = done(world, texts(3))
+    change(url, f"create table {pipeline.name} (id varchar, remark varchar)")
+    with pytest.raises(
+        SinkError, match=r"refuses the table asked: .*has no primary key of just id: .*results again"
+    ):
+        write(world, pipeline)
+    change(url, f"insert into {pipeline.name} values ('row-0', 'ours')")
+    assert query(url, f"select * from {pipeline.name}") == [{"id": "row-0", "remark": "ours"}]
+    monkeypatch.setenv(VARIABLE, "postgresql+psycopg2://someone:pass-word-x@127.0.0.1:1/nowhere")
+    with pytest.raises(SinkError, match=r"cannot be reached: .*refused.*lets this machine in") as raised:
+        write(world, pipeline)
+    assert "pass-word-x" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (None, f"variable {VARIABLE} is not set"),
+        ("no url", "holds no SQLAlchemy URL"),
+        ("oracle://x@y/z", "no driver for oracle://"),
+        ("postgresql://me:pa@ss-word@127.0.0.1:1/x", "holds a URL with an @ .* write it as %40"),
+        ("postgresql+psycopg2://me:ss-word@127.0.0.1:1/x", "cannot be reached: .*refused"),
+        ("sqlite:///nowhere/at/all.db", "there is no folder .*/nowhere/at for the database: make it"),
+    ],
+)
+def test_a_database_that_cannot_be_had_is_found_before_anything_is_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch, value: str | None, said: str
+) -> None:
+    if value is not None:
+        monkeypatch.setenv(VARIABLE, value)
+    pipeline = world.pipeline(texts(1), sink={"url_env": VARIABLE})
+    with pytest.raises(SinkError, match=said) as raised:
+        world.build(pipeline)
+    assert "ss-word" not in str(raised.value)
+    with world.root.ledger.read() as tx:
+        assert submissions.newest(tx, pipeline.name, "") is None
+
+
+def test_names_the_database_cannot_have_are_found_before_anything_is_sent(world: World, url: str) -> None:
+    postgres = url.startswith("postgresql")
+    row = {"id": ["a"], "text": ["b"]}
+    refused = {
+        "": "'' is no name",
+        "x" * 64: "is longer than the 63 bytes" if postgres else "",
+        "Text": "" if postgres else "'Text' and 'text' are the same name|'text' and 'Text' are the same name",
+        "Attempts": "" if postgres else "'attempts' and 'Attempts' are the same name|'Attempts' and 'attempts'",
+    }
+    for name, said in refused.items():
+        pq.write_table(pa.table({**row, name: ["c"]}), world.folder / "rows.parquet")
+        pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"}, sink={"url_env": VARIABLE})
+        if said:
+            with pytest.raises(SinkError, match=said):
+                world.build(pipeline)
+        else:
+            world.build(pipeline)
+    assert not world.accepted()
+
+
+LOSSES = [
+    ("n", "boolean"), ("share", "bigint"), ("share", "numeric(5, 0)"), ("word", "boolean"), ("word", "bigint"),
+    ("moment", "date"), ("price", "numeric(5, 1)"), ("id", "bigint"), ("raw", "varchar"),
+    ("big", "double precision"),
+]  # fmt: skip
+WIDER = [
+    ("n", "varchar", "7"), ("n", "double precision", 7.0), ("n", "numeric(9, 2)", 7.0), ("day", "timestamp", None),
+    ("none", "bigint", None), ("share", "varchar", "1.5"), ("small", "numeric(20, 0)", 3.0),
+    ("small", "bigint", 3),
+]  # fmt: skip
+
+
+def odd_rows(world: World) -> None:
+    table = pa.table(
+        {
+            "id": ["007"],
+            "n": [7],
+            "share": [1.5],
+            "word": ["no"],
+            "moment": pa.array([dt.datetime(2026, 1, 2, 3, 4)], pa.timestamp("us")),
+            "price": pa.array([Decimal("1.25")], pa.decimal128(10, 2)),
+            "raw": [b"\x00\xff"],
+            "big": [2**53 + 1],
+            "day": [dt.date(2026, 1, 2)],
+            "none": pa.array([None], pa.string()),
+            "small": pa.array([3], pa.uint8()),
+        }
+    )
+    pq.write_table(table, world.folder / "rows.parquet")
+
+
+def test_a_column_of_another_type_takes_what_it_holds_and_refuses_what_it_would_change(
+    world: World, url: str
+) -> None:
+    odd_rows(world)
+    fields: dict[str, Any] = {"dataset": {"path": "rows.parquet", "key": "id"}, "params": params("{{ n }}")}
+    world.run(world.pipeline(**fields))
+
+    def into(name: str, type_: str) -> Pipeline:
+        change(url, "drop table if exists there")
+        key = "" if name == "id" else "id varchar primary key, "
+        change(url, f"create table there ({key}{name} {type_}{'' if key else ' primary key'})")
+        return world.pipeline(**fields, sink={"url_env": VARIABLE, "table": "there"})
+
+    for name, type_ in LOSSES:
+        pipeline = into(name, type_)
+        with pytest.raises(
+            SinkError, match=rf"the column '{name}' of the table there is \w+.*, and values.*another table"
+        ):
+            write(world, pipeline)
+        assert query(url, "select * from there") == []
+    for name, type_, value in WIDER:
+        write(world, into(name, type_))
+        ((found,),) = (row.values() for row in query(url, f"select {name} from there"))
+        if name == "day":
+            assert str(found).startswith("2026-01-02 00:00")
+        else:
+            assert found == value, (name, type_)
+
+
+def test_values_that_drivers_do_not_take_as_they_are(world: World, url: str) -> None:
+    table = pa.table(
+        {
+            "id": ["a", "b"],
+            "nul": ["x\0y", None],
+            "u": pa.array([2**64 - 1, None], pa.uint64()),
+            "half": pa.array([1.5, None], pa.float32()).cast(pa.float16()),
+            "fixed": pa.array([b"\xff" * 4, None], pa.binary(4)),
+            "exact": pa.array([Decimal("1234567890123456789.25"), None], pa.decimal128(38, 2)),
+            "wide": pa.array([Decimal(10) ** 60, None], pa.decimal256(76, 2)),
+            "long": pa.array([dt.timedelta(days=1), None]),
+            "nested": [{"raw": b"\xff", "nan": float("nan")}, None],
+            "berlin": pa.array([0, None], pa.timestamp("us", "Europe/Berlin")),
+            "nano": pa.array([1001, None], pa.timestamp("ns")),
+            "p%c": [1, None],
+            'q"x': [1, None],
+        }
+    )
+    pq.write_table(table, world.folder / "rows.parquet")
+    pipeline = world.pipeline(
+        dataset={"path": "rows.parquet", "key": "id"}, params=params("{{ id }}"), sink={"url_env": VARIABLE}
+    )
+    world.run(pipeline)
+    assert write(world, pipeline) == SinkReport(pipeline.name, 2)
+    row, empty = query(url, f"select * from {pipeline.name} order by id")
+    assert row["nul"] == ("x\ufffdy" if url.startswith("postgresql") else "x\0y")
+    assert (int(row["u"]), row["half"], bytes(row["fixed"])) == (2**64 - 1, 1.5, b"\xff" * 4)
+    assert (str(row["exact"]), Decimal(row["wide"])) == ("1234567890123456789.25", Decimal(10) ** 60)
+    assert (row["long"], row["nested"]) == ("1 day, 0:00:00", '{"raw":"/w==","nan":null}')
+    assert pd.Timestamp(row["berlin"]).timestamp() == 0
+    assert pd.Timestamp(row["nano"]).microsecond == 1
+    assert [empty[name] for name in table.column_names[1:]] == [None] * 12
+
+
+def test_what_a_driver_raises_is_explained(
+    world: World, postgres_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, postgres_server.new_database())
+    pipeline = done(world, texts(1))
+    with pytest.raises(SinkError, match=r"refuses the table nowhere.t: .*make the schema first"):
+        write(world, world.pipeline(sink={"url_env": VARIABLE, "table": "nowhere.t"}))
+    monkeypatch.setenv(VARIABLE, f"duckdb:///{world.folder}/x.duckdb")
+    change(f"duckdb:///{world.folder}/x.duckdb", "create table asked (id varchar primary key check (id = 'x'))")
+    with pytest.raises(SinkError, match=r"refuses the table asked: .*CHECK constraint failed"):
+        write(world, pipeline)
+
+
+def test_results_of_another_submission_are_left_alone(world: World, url: str) -> None:
+    pipeline = done(world, texts(1))
+    assert write_sink(world.root, pipeline, "", "another") is None
+    with pytest.raises(sa.exc.DBAPIError):
+        query(url, f"select * from {pipeline.name}")
+
+
+_WRITE = """
+import os, sys
+from pathlib import Path
+from batch_assets.core.load import load_pipeline
+from batch_assets.core.open_root import open_root
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.core.sink import write_sink
+folder, url, partition, submission = sys.argv[1:]
+fields = {"name": "asked", "dataset": {"path": "rows.jsonl", "key": "id"}, "sink": {"url_env": "WAREHOUSE_URL"}}
+fields["params"] = {"model": "claude-haiku-5-5", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
+pipeline = load_pipeline(fields, folder=Path(folder))
+sys.stdin.readline()
+with open_root(Settings.from_env(dict(os.environ))) as root:
+    for _ in range(3):
+        print(write_sink(root, pipeline, partition, submission).rows)
+"""
+
+
+def test_partitions_written_at_once_wait_for_each_other(world: World, tmp_path: Path, monkeypatch: Any) -> None:
+    url = f"duckdb:///{tmp_path}/shared.duckdb"
+    monkeypatch.setenv(VARIABLE, url)
+    pipeline = world.pipeline(texts(300), sink={"url_env": VARIABLE})
+    writers = []
+    for partition in ("p1", "p2"):
+        world.run(pipeline, partition=partition)
+        with world.root.ledger.read() as tx:
+            submission = submissions.newest(tx, pipeline.name, partition)
+        assert submission is not None
+        command = [sys.executable, "-c", _WRITE, str(world.folder), url, partition, submission.id]
+        variables = environment(world.emulator.url, world.root.settings.root, world.root.settings.ledger_url)
+        writers.append(
+            subprocess.Popen(
+                command, env={**os.environ, **variables}, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+        )  # fmt: skip
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    said = [writer.communicate(timeout=120) for writer in writers]
+    assert [out.split() for out, _ in said] == [["300"] * 3] * 2, said
+    assert query(url, "select count(*) as n from asked") == [{"n": 600}]
+
+
+def test_two_roots_that_make_one_table_wait_for_each_other(
+    world: World, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease belongs to a root, so here only the database can put the two in order."""
+    url = postgres_server.new_database()
+    monkeypatch.setenv(VARIABLE, url)
+    pipeline = done(world, texts(4))
+    assert pipeline.config.sink is not None
+    target = Target(pipeline, pipeline.config.sink)
+    with pq.ParquetFile(world.root.storage.open(*results_parts(pipeline.name, ""))) as file:
+        rows = file.read()
+    with ThreadPoolExecutor() as threads:
+        with target.transaction() as connection:
+            SinkTable(connection, target, rows.schema, ["id"]).put(rows.slice(0, 2))
+            other = threads.submit(write, world, pipeline)
+            waiting = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+            wait_for(lambda: other.done() or query(url, waiting), "the other root")
+        assert other.result(60) == SinkReport(pipeline.name, 4)
+    assert query(url, f"select count(*) as n from {pipeline.name}") == [{"n": 4}]
+
+
+@pytest.mark.parametrize(
+    ("sink", "said"),
+    [
+        ({}, "give url_env"),
+        ({"url": "sqlite:///a.db", "url_env": "X"}, "give url_env"),
+        ({"url": "postgresql://me:secret@host/db"}, "holds a password"),
+        ({"url": "postgresql://me:sec/ret@host/db"}, "holds a password"),
+        ({"url": "postgresql:///db?user=me&password=secret"}, "holds a password"),
+        ({"url": "duckdb:///md:db?motherduck_token=secret"}, "holds a password"),
+        ({"url": "mssql+pyodbc:///?odbc_connect=UID%3Dme%3BPWD%3Dsecret"}, "holds a password"),
+        ({"url": "postgresql://me:p@secret@host/db"}, "write it as %40"),
+        ({"url_env": "postgresql://me:secret@host/db"}, "name of an environment variable"),
+    ],
+)
+def test_a_sink_that_cannot_be(tmp_path: Path, sink: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigError, match=f"sink: .*{said}") as raised:
+        make_pipeline(tmp_path, "rows.csv", sink=sink)
+    assert "secret" not in str(raised.value)
+
+
+def test_a_file_lies_where_the_project_is(new_world: Callable[..., World]) -> None:
+    world = new_world()
+    pipeline = world.pipeline(texts(1), sink={"url": "duckdb:///answers.duckdb"})
+    world.run(pipeline)
+    write(world, pipeline)
+    assert (pipeline.project / "answers.duckdb").is_file()
+
+
+@pytest.mark.parametrize(
+    ("url", "file"),
+    [
+        ("duckdb:///a.db", "/project/a.db"),
+        ("sqlite:////abs/a.db", "/abs/a.db"),
+        ("duckdb:///md:db", None),
+        ("sqlite:///file:a.db?mode=ro&uri=true", None),
+        ("duckdb:///:memory:", None),
+        ("postgresql://host/a.db", None),
+    ],
+)
+def test_only_a_file_is_looked_for_in_the_project(url: str, file: str | None) -> None:
+    found = in_project(sa.make_url(url), Path("/project"))
+    assert file_of(found) == file
+    if file is None:
+        assert found == sa.make_url(url)
+
+
+def test_the_file_says_where_its_rows_come_from(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    world.run(pipeline)
+    said = pq.read_schema(world.path(pipeline.name, "results", "results.parquet")).metadata
+    ours = {key.decode().removeprefix("batch_assets."): value.decode() for key, value in said.items()}
+    assert (ours["pipeline"], ours["partition"], ours["row_key"]) == (pipeline.name, "", "id")
+    assert len(ours["template_digest"]) == 64
+    assert ours["version"]
