@@ -23,17 +23,17 @@ _SUBMIT = """
 import sys
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
-from batch_assets.core.submit import submit_batches
+from batch_assets.core.batches.submit import submit_batches
 report = submit_batches(open_root(), "asked")
 print(report.submitted, report.waiting)
 """
 _FINISH = """
 import time
-from batch_assets.core.chain import collect_results
-from batch_assets.core.poll import poll
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
-from batch_assets.core.submit import submit_batches
+from batch_assets.core.batches.submit import submit_batches
 root = open_root()
 end = time.monotonic() + 60
 while time.monotonic() < end:

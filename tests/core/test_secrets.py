@@ -22,11 +22,11 @@ from .support import BATCHES, CREATE, RESULTS, World, texts
 KEY = "sk-ant-api03-RECOGNISE-ME-4711"
 _RUN = """
 import time, traceback
-from batch_assets.core.chain import collect_results
-from batch_assets.core.poll import poll
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
-from batch_assets.core.submit import submit_batches
+from batch_assets.core.batches.submit import submit_batches
 root = open_root()
 end = time.monotonic() + 60
 final = False

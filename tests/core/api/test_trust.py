@@ -22,12 +22,12 @@ _RUN = """
 import os, sys
 from pathlib import Path
 os.umask(int(sys.argv[1], 8))
-from batch_assets.core.chain import collect_results
-from batch_assets.core.poll import poll
+from batch_assets.core.results.run import collect_results
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.requests import build_requests
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
-from batch_assets.core.submit import submit_batches
+from batch_assets.core.batches.submit import submit_batches
 from tests.core.support import make_pipeline, wait_for
 pipeline = make_pipeline(Path(sys.argv[2]), {"path": "rows.jsonl", "key": "id"})
 with open_root() as root:

@@ -212,7 +212,7 @@ def test_as_many_are_under_way_as_asked_for_and_equal_ones_apart() -> None:
 
 _ONE_THREAD = """
 import resource, threading
-from batch_assets.core.transfers import Transfers
+from batch_assets.core.io.transfers import Transfers
 
 def work(item, progress):
     while True:  # until it is broken off

@@ -267,7 +267,7 @@ def test_a_clock_that_is_an_hour_off_changes_nothing(world: World, skew: int) ->
 
 
 _POLL = """
-from batch_assets.core.poll import poll
+from batch_assets.core.batches.poll import poll
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 with open_root() as root:

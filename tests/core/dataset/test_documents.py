@@ -150,8 +150,8 @@ def test_contents_are_read_in_slices_bounded_by_bytes(folder: Path, monkeypatch:
 _READING = """
 import re, sys
 from pathlib import Path
-from batch_assets.core.load import load_pipeline
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.dataset.dataset import Dataset
 message = {"role": "user", "content": "{{ path }}"}
 params = {"model": "m", "max_tokens": 1, "messages": [message]}
 pipeline = load_pipeline({"name": "p", "dataset": {"files": "docs"}, "params": params}, folder=Path(sys.argv[1]))

@@ -233,8 +233,8 @@ def test_a_file_that_is_not_parquet_is_named(tmp_path: Path, content: bytes) -> 
 _READING = """
 import re, sys
 from pathlib import Path
-from batch_assets.core.load import load_pipeline
-from batch_assets.core.datasets.dataset import Dataset
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.dataset.dataset import Dataset
 import pyarrow as pa
 params = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
 attributes = {"name": "p", "dataset": {"path": sys.argv[2]}, "params": params}

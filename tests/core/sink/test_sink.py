@@ -327,7 +327,7 @@ def test_results_of_another_submission_are_left_alone(world: World, url: str) ->
 _WRITE = """
 import os, sys
 from pathlib import Path
-from batch_assets.core.load import load_pipeline
+from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings

@@ -29,7 +29,7 @@ POST = "POST /v1/messages/batches"
 _SUBMIT = """
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
-from batch_assets.core.submit import submit_batches
+from batch_assets.core.batches.submit import submit_batches
 submit_batches(open_root(), "asked")
 """
 

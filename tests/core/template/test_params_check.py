@@ -250,8 +250,8 @@ def test_examples_from_a_file_are_checked_too(tmp_path: Path) -> None:
 _IN_A_NEW_PROCESS = """
 import sys
 from pathlib import Path
-from batch_assets.core.load import load_pipeline
-from batch_assets.core.templates.sdk_types import request_type, sdk_module
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.template.sdk_types import request_type, sdk_module
 
 params = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "{{ a }}"}]}
 load_pipeline({"name": "a", "dataset": {"path": "a.csv"}, "params": params}, folder=Path("."))
@@ -274,7 +274,7 @@ def test_the_sdks_types_come_without_the_sdk_unless_it_is_there_anyway() -> None
         "True",
         " ".join(
             f"{sdk}.{name}"
-            for sdk in ("batch_assets.core.templates.sdk_types_only", "anthropic")
+            for sdk in ("batch_assets.core.template.sdk_types_only", "anthropic")
             for name in modules
         ),
         "True",
