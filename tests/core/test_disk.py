@@ -28,7 +28,7 @@ import sqlalchemy as sa
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.errors import StorageError
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.batches.submit import submit_batches

@@ -24,7 +24,7 @@ from pathlib import Path
 os.umask(int(sys.argv[1], 8))
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.requests import build_requests
+from batch_assets.core.requests.build import build_requests
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.batches.submit import submit_batches

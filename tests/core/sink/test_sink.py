@@ -331,7 +331,7 @@ from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.open_root import open_root
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
-from batch_assets.core.sink import write_sink
+from batch_assets.core.sink.write import write_sink
 folder, url, partition, submission = sys.argv[1:]
 fields = {"name": "asked", "dataset": {"path": "rows.jsonl", "key": "id"}, "sink": {"url_env": "WAREHOUSE_URL"}}
 fields["params"] = {"model": "claude-haiku-5-5", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}]}
