@@ -5,6 +5,7 @@ Neither dataset nor template is read: a half-edited prompt is never bought unatt
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.errors import MissingFileError
-from batch_assets.core.io.layout import refused_file, submission_parts
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.names import REQUEST_FILES, PartName, ResponseName, SubmissionId
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
@@ -20,7 +22,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
 from batch_assets.core.store.in_flight import HeldRequests
 from batch_assets.core.store.refreshes import standing_for
-from batch_assets.core.store.request_files import PARTS, PartWriter, StoredRequestFile
+from batch_assets.core.store.request_files import PartWriter, StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.store.responses import PASSING, ResponseFiles, digest_array
 
@@ -47,9 +49,9 @@ def plan_again(root: Root, submission: Submission) -> int:
             return 0
         held = HeldRequests(root, holding)
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
-        root.storage.remove_leftovers(*folder, name=PARTS)  # a receipt may be on its way
+        root.storage.remove_leftovers(*folder, name=REQUEST_FILES)  # a receipt may be on its way
         taken = {*own, *root.storage.names(*folder)}
-        names = (name for number in range(100_000) if (name := f"part-{number:05d}.jsonl") not in taken)
+        names = (name for name in map(PartName, itertools.count()) if str(name) not in taken)
         writers: dict[tuple[int, str | None], PartWriter] = {}
         try:
             for attempt, headers, text in _failed_lines(root, submission, held):
@@ -71,7 +73,8 @@ def plan_again(root: Root, submission: Submission) -> int:
             raise
         written = [file for writer in writers.values() for file in writer.written]
         place = {"pipeline": submission.pipeline, "partition": submission.partition}
-        files = [{"id": f"{submission.id}/{file['name']}", **place, **file} for file in written]
+        own_id = SubmissionId(submission.id)
+        files = [{"id": str(own_id.file(PartName.parse(file["name"]))), **place, **file} for file in written]
         with root.ledger.write() as tx:
             lease.confirm(tx)
             submissions.add_files(tx, submission.id, files)
@@ -132,12 +135,12 @@ def _lines_at(
             yield tries + 1, headers, text
 
 
-def _file_of(root: Root, submission: Submission, response_file: str) -> tuple[RequestFile | None, str | None]:
+def _file_of(root: Root, submission: Submission, responses: ResponseName) -> tuple[RequestFile | None, str | None]:
     """The request file that responses are to, and its headers where they are not the submission's."""
     with root.ledger.read() as tx:
-        file_id = refused_file(response_file)
-        if file_id is None:
-            batch = batches.by_id(tx, response_file.removesuffix(".parquet"))
+        file_id = str(refused) if (refused := responses.refused) is not None else None
+        if responses.batch_id is not None:
+            batch = batches.by_id(tx, responses.batch_id)
             file_id = batch.file_id if batch is not None else None
         if file_id is None:
             return None, None

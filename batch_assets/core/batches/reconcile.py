@@ -14,11 +14,11 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
+from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
-from batch_assets.core.store.names import built_at
 from batch_assets.core.store.request_files import StoredRequestFile
 
 # The list may show a batch a little before the anchor: several clocks make it.
@@ -73,7 +73,7 @@ def _earliest(intent: Intent) -> float:
     """
     if intent.anchor_created_at is not None:
         return intent.anchor_created_at - _MARGIN_SECONDS
-    return (built_at(intent.file_id) or 0.0) - _CLOCK_SECONDS
+    return (RequestFileId.parse(intent.file_id).submission.built_at or 0.0) - _CLOCK_SECONDS
 
 
 class _Reconciler:

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.io.layout import refusal_parts, submission_parts
+from batch_assets.core.io.names import PartName
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Lease, files
 from batch_assets.core.ledger.records import RequestFile
@@ -40,12 +41,12 @@ def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
     pieces = [(0, int(ends[at]), at + 1), (int(ends[at]), int(ends[-1]), len(ends) - at - 1)]
     folder = submission_parts(file.pipeline, file.partition, file.submission_id)
     parts = []
-    for name, (start, end, requests) in zip(files.part_names(file.name), pieces, strict=True):
-        with root.storage.write(*folder, name) as scratch, root.storage.open(*stored.parts) as source:
+    for name, (start, end, requests) in zip(PartName.parse(file.name).halves, pieces, strict=True):
+        with root.storage.write(*folder, str(name)) as scratch, root.storage.open(*stored.parts) as source:
             with scratch.open("wb") as target:
                 _copy(source, target, start, end, lease)
             lease.check()
-        parts.append({"name": name, "requests": requests, "bytes": body_bytes(end - start)})
+        parts.append({"name": str(name), "requests": requests, "bytes": body_bytes(end - start)})
     with root.ledger.write() as tx:
         lease.confirm(tx)
         return files.replace(tx, file, parts)

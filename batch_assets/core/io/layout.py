@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import partition_folder
-
-# Before the name of a response file that no batch brought.
-_REFUSED = "refused."
 
 
 def submission_parts(pipeline: str, partition: str, submission_id: str) -> tuple[str, ...]:
@@ -20,17 +18,9 @@ def results_parts(pipeline: str, partition: str) -> tuple[str, ...]:
 
 def refusal_parts(pipeline: str, file_id: str) -> tuple[str, ...]:
     """Where the refusal of a request file's only request lies under the root, among the responses."""
-    return response_parts(pipeline, _REFUSED + file_id.removesuffix(".jsonl").replace("/", "."))
-
-
-def refused_file(response_name: str) -> str | None:
-    """The id of the request file whose refusal a response file holds; None for the answers of a batch."""
-    if not response_name.startswith(_REFUSED):
-        return None
-    submission_id, part = response_name.removeprefix(_REFUSED).removesuffix(".parquet").split(".")
-    return f"{submission_id}/{part}.jsonl"
+    return pipeline, "responses", str(ResponseName.of_refusal(file_id))
 
 
 def response_parts(pipeline: str, batch_id: str) -> tuple[str, ...]:
     """Where a batch's responses lie under the root."""
-    return pipeline, "responses", f"{batch_id}.parquet"
+    return pipeline, "responses", str(ResponseName.of_batch(batch_id))

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.errors import LeaseLostError
+from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
 from batch_assets.core.ledger.tables import batch, intent, lease, request_file, submission, wait
@@ -46,12 +47,6 @@ def move(tx: Transaction, file_id: str, before: tuple[str, ...], after: str, rea
     tx.record("file", file_id, file.state, after, reason)
 
 
-def part_names(name: str) -> tuple[str, str]:
-    """Names of the two parts that take the place of a file which was too large."""
-    stem = name.removesuffix(".jsonl")
-    return f"{stem}-1.jsonl", f"{stem}-2.jsonl"
-
-
 def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> list[RequestFile]:
     """Two parts take the place of a file that is too large: whoever waited on it waits on them.
 
@@ -82,8 +77,7 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
 
 def in_place_of(tx: Transaction, file_id: str) -> list[str]:
     """The file itself, or the parts that took its place while nobody looked."""
-    *folder, name = file_id.split("/")
-    parts = ["/".join([*folder, part]) for part in part_names(name)]
+    parts = [str(half) for half in RequestFileId.parse(file_id).halves]
     known = tx.execute(sa.select(request_file.c.id).where(request_file.c.id.in_(parts))).first()
     return [file_id] if known is None else [found for part in parts for found in in_place_of(tx, part)]
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Transaction, notices, submissions
 from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
 from batch_assets.core.ledger.records import Batch, Notice, Submission
@@ -172,7 +173,8 @@ def _happened(tx: Transaction, pipeline: Pipeline, since: float, *, announced_on
         of_submissions: dict[str, list[tuple[Batch, float]]] = {}
         for batch, left in ending:
             if batch.file_id is not None:
-                of_submissions.setdefault(batch.file_id.partition("/")[0], []).append((batch, left))
+                submission_id = str(RequestFileId.parse(batch.file_id).submission)
+                of_submissions.setdefault(submission_id, []).append((batch, left))
         found += [
             _Happened(submissions.by_id(tx, submission_id), kind, today, tuple(of_it))
             for submission_id, of_it in of_submissions.items()

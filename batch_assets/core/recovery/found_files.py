@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.api.objects import COUNTS
 from batch_assets.core.io.json_files import damaged, read_object
-from batch_assets.core.io.layout import response_parts, results_parts, submission_parts
+from batch_assets.core.io.layout import results_parts, submission_parts
+from batch_assets.core.io.names import PartName, ResponseName, SubmissionId
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
-from batch_assets.core.store.names import built_at
 from batch_assets.core.store.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
 from batch_assets.core.store.request_index import (
     DIGEST,
@@ -37,7 +37,6 @@ from batch_assets.core.store.result_table import submission_of
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
 _PARTITION = "partition="
-_PART = re.compile(r"(part-\d{5,}(?:-[12])*)\.(?:jsonl|batch\.json)")
 _LISTED = {"name": str, "requests": int, "bytes": int, "attempt": int}
 _UNUSUAL: dict[str, tuple[type, ...]] = {FRESH_AFTER: (int, float), WAITS: (list,), REQUESTS_LEFT_OUT: (int,)}
 _ANSWERED = ["digest", "result_type", "attempts"]
@@ -67,7 +66,7 @@ class FoundSubmission:
     def created_at(self) -> float:
         """When it was built, by the ledger's clock; its id says it to the second."""
         said = self.manifest.get("created_at")
-        return float(said) if isinstance(said, int | float) else built_at(self.id) or 0.0
+        return float(said) if isinstance(said, int | float) else SubmissionId(self.id).built_at or 0.0
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class FoundPart:
         is_there: the file itself is.
     """
 
-    name: str
+    name: PartName
     stored: StoredRequestFile
     listed: dict[str, Any] | None
     receipt: Receipt | None
@@ -127,11 +126,16 @@ class FoundResponses:
         ended_at: when the batch ended, 0.0 where the file does not say.
     """
 
-    batch_id: str
+    name: ResponseName
     digests: Digests
     attempt: int
     counts: dict[str, int]
     ended_at: float
+
+    @property
+    def batch_id(self) -> str:
+        """The batch that brought them."""
+        return self.name.stem
 
 
 def pipelines_of(storage: Storage) -> Iterator[str]:
@@ -179,15 +183,15 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
     for key, kinds in _UNUSUAL.items():
         if key in manifest and not isinstance(manifest[key], kinds):
             raise damaged(name, f"{key!r} is {manifest[key]!r}")
-    listed = {entry["name"]: entry for entry in manifest["files"]}
-    lying = set(storage.names(*folder))
-    later = {f"{match[1]}.jsonl" for other in lying if (match := _PART.fullmatch(other))}
+    try:
+        listed = {PartName.parse(entry["name"]): entry for entry in manifest["files"]}
+    except ValueError as error:
+        raise damaged(name, f"'files': {error}") from None
+    names = storage.names(*folder)
     parts = []
-    for part in sorted(listed.keys() | later, key=lambda part: part.removesuffix(".jsonl")):
-        if not _PART.fullmatch(part):
-            raise damaged(name, f"{part!r} in 'files' is no name of a request file")
-        stored = StoredRequestFile(storage, (*folder, part))
-        parts.append(FoundPart(part, stored, listed.get(part), stored.receipt(), part in lying))
+    for part in sorted(listed.keys() | filter(None, map(PartName.of_file, names))):
+        stored = StoredRequestFile(storage, (*folder, str(part)))
+        parts.append(FoundPart(part, stored, listed.get(part), stored.receipt(), str(part) in names))
     return FoundSubmission(submission_id, pipeline, partition, manifest, parts)
 
 
@@ -197,26 +201,24 @@ def _is_header_sets(said: Any) -> bool:
     return all(isinstance(value, str) for headers in said for value in headers.values())
 
 
-def responses_of(storage: Storage, pipeline: str) -> dict[str, FoundResponses]:
-    """A pipeline's response files by batch id.
+def responses_of(storage: Storage, pipeline: str) -> dict[ResponseName, FoundResponses]:
+    """A pipeline's response files by name.
 
     Errors:
         DamagedFileError: a file that is no response file.
     """
-    names = [name for name in storage.names(pipeline, "responses") if name.endswith(".parquet")]
-    found = (_responses(storage, pipeline, name.removesuffix(".parquet")) for name in names)
-    return {responses.batch_id: responses for responses in found}
+    names = filter(None, map(ResponseName.parse, storage.names(pipeline, "responses")))
+    return {name: _responses(storage, pipeline, name) for name in names}
 
 
-def _responses(storage: Storage, pipeline: str, batch_id: str) -> FoundResponses:
-    *_, name = response_parts(pipeline, batch_id)
+def _responses(storage: Storage, pipeline: str, name: ResponseName) -> FoundResponses:
     with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
         table = file.read(columns=_ANSWERED, use_threads=False)
         ended_at = ended_at_of(file)
     types = Counter(table["result_type"].to_pylist())
     counts = {name: types[name] for name in COUNTS}
     attempt = int(table["attempts"][0].as_py()) if len(table) else 1
-    return FoundResponses(batch_id, digest_array(table["digest"]), attempt, counts, ended_at)
+    return FoundResponses(name, digest_array(table["digest"]), attempt, counts, ended_at)
 
 
 def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from batch_assets.core.io.layout import refusal_parts, response_parts
+from batch_assets.core.io.names import RequestFileId, ResponseName, SubmissionId
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.recovery.found_files import (
     FoundPart,
@@ -53,8 +53,13 @@ class LostFile:
     responses: FoundResponses | None = None
 
     @property
+    def file_id(self) -> RequestFileId:
+        return SubmissionId(self.submission.id).file(self.part.name)
+
+    @property
     def id(self) -> str:
-        return f"{self.submission.id}/{self.part.name}"
+        """The same, as the ledger has it."""
+        return str(self.file_id)
 
     def headers(self) -> dict[str, str] | None:
         """Those of its requests; None where they are those of its submission, or nobody can send it any more.
@@ -95,7 +100,7 @@ def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
         return found
     responses = responses_of(storage, pipeline)
     claimed = {
-        part.receipt.batch.id
+        ResponseName.of_batch(part.receipt.batch.id)
         for submission in found.submissions
         for part in submission.parts
         if part.receipt is not None
@@ -103,11 +108,11 @@ def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
     for submission in found.submissions:
         found.files += [_file(submission, part, responses) for part in submission.parts]
     for file in found.files:
-        refusal = responses.get(refusal_parts(pipeline, file.id)[-1].removesuffix(".parquet"))
+        refusal = responses.get(ResponseName.of_refusal(file.id))
         if refusal is not None and file.state == "unresolved":
-            claimed.add(refusal.batch_id)
+            claimed.add(refusal.name)
             file.state, file.why = "collected", "the stored response is the refusal of its only request"
-    _claim(found, {id_: responses[id_] for id_ in responses.keys() - claimed})
+    _claim(found, [responses[name] for name in responses.keys() - claimed])
     for submission in found.submissions:
         if submission.fresh_after is not None:
             found.waits[submission.id] = _own(found, submission) | _in_flight(found, submission)
@@ -128,17 +133,10 @@ def _own(found: LostPipeline, submission: FoundSubmission) -> set[str]:
 def _in_flight(found: LostPipeline, submission: FoundSubmission) -> set[str]:
     """What was in flight when a refresh was built, or the parts that took its place."""
     waits = set(submission.manifest.get(WAITS, ()))
-    return {file.id for file in found.files if waits & {file.id, *_wholes(file.id)}}
+    return {file.id for file in found.files if waits & {file.id, *map(str, file.file_id.wholes())}}
 
 
-def _wholes(file_id: str) -> Iterator[str]:
-    """The files that a file was cut from, the last cut first."""
-    while (whole := _cut_from(file_id)) is not None:
-        yield whole
-        file_id = whole
-
-
-def _file(submission: FoundSubmission, part: FoundPart, responses: dict[str, FoundResponses]) -> LostFile:
+def _file(submission: FoundSubmission, part: FoundPart, responses: dict[ResponseName, FoundResponses]) -> LostFile:
     """What its receipt says of a request file."""
     nothing: Digests = np.empty(0, dtype="S16")
     listed = part.listed or {"requests": 0, "bytes": 0, "attempt": 0}
@@ -151,7 +149,7 @@ def _file(submission: FoundSubmission, part: FoundPart, responses: dict[str, Fou
         return LostFile(submission, part, digests, len(digests), size, listed["attempt"], "unresolved", _IN_DOUBT)
     batch = part.receipt.batch
     requests, attempt = batch.total, part.receipt.attempt
-    answers = responses.get(batch.id)
+    answers = responses.get(ResponseName.of_batch(batch.id))
     why = f"its receipt names {batch.id}"
     if answers is not None and len(answers.digests) == requests:
         why = f"{why}, whose responses are stored"
@@ -162,12 +160,12 @@ def _file(submission: FoundSubmission, part: FoundPart, responses: dict[str, Fou
     return LostFile(submission, part, digests, requests, size, attempt, "submitted", why)
 
 
-def _claim(found: LostPipeline, unclaimed: dict[str, FoundResponses]) -> None:
+def _claim(found: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
     """Responses whose batch no receipt names belong to the file with the same requests in the same order."""
     by_content: dict[bytes, list[LostFile]] = defaultdict(list)
     for file in found.files:
         by_content[file.digests.tobytes()].append(file)
-    for responses in sorted(unclaimed.values(), key=lambda responses: responses.ended_at):
+    for responses in sorted(unclaimed, key=lambda responses: responses.ended_at):
         files = by_content[responses.digests.tobytes()]
         free = [f for f in files if f.state == "unresolved" and f.attempt in (0, responses.attempt)]
         if not free:
@@ -178,7 +176,7 @@ def _claim(found: LostPipeline, unclaimed: dict[str, FoundResponses]) -> None:
         file.why = f"the stored responses of {responses.batch_id} are to its requests"
 
 
-def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[str, FoundResponses]) -> None:
+def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[ResponseName, FoundResponses]) -> None:
     """Tells files in doubt from those that were given up unsent.
 
     No request is ever in two files that were sent or may still be, but by a refresh. So a file without receipt
@@ -188,9 +186,9 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[str, Fou
     pipeline, refreshes = found.submissions[0].pipeline, _refreshes(found)
     of_responses: Refreshes = {}
     for file in found.files:
-        of_responses[refusal_parts(pipeline, file.id)[-1]] = refreshes[file.id]
+        of_responses[ResponseName.of_refusal(file.id)] = refreshes[file.id]
         if file.responses is not None:
-            of_responses[response_parts(pipeline, file.responses.batch_id)[-1]] = refreshes[file.id]
+            of_responses[file.responses.name] = refreshes[file.id]
     files, standings = ResponseFiles(storage, pipeline), dict[float, Standing]()
 
     def standing_for(refresh: float) -> Standing:
@@ -200,21 +198,21 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[str, Fou
 
     taken: dict[tuple[float, int], DigestSet] = defaultdict(DigestSet)
     for responses in answered.values():
-        name = response_parts(pipeline, responses.batch_id)[-1]
-        taken[of_responses.get(name, 0.0), responses.attempt].add(responses.digests)
+        taken[of_responses.get(responses.name, 0.0), responses.attempt].add(responses.digests)
     for file in found.files:
         if file.state in ("submitted", "collected"):
             taken[refreshes[file.id], file.attempt].add(file.digests)
     in_doubt = [file for file in found.files if file.state == "unresolved"]
-    by_id = {file.id: file for file in found.files}
+    by_id = {file.file_id: file for file in found.files}
     for file in in_doubt:
         if file.attempt == 0:  # no manifest lists what retries added, and the halves of files that were cut
-            whole = by_id.get(_cut_from(file.id) or "")
+            whole_id = file.file_id.whole
+            whole = by_id.get(whole_id) if whole_id is not None else None
             standing = standing_for(refreshes[file.id])
             file.attempt = whole.attempt if whole is not None else _next_attempt(standing, file.digests)
     for file in reversed(in_doubt):
-        whole_id = _cut_from(file.id)
-        if whole_id in by_id and not all(f"{whole_id[:-6]}-{half}.jsonl" in by_id for half in "12"):
+        whole_id = file.file_id.whole
+        if whole_id in by_id and not all(half in by_id for half in whole_id.halves):
             file.state, file.why = "superseded", "its other half was never written"
             continue
         standing, written = standing_for(refreshes[file.id]), (refreshes[file.id], file.attempt)
@@ -238,12 +236,6 @@ def _refreshes(found: LostPipeline) -> dict[str, float]:
             for file_id in found.waits[submission.id]:
                 refreshes[file_id] = max(refreshes[file_id], submission.fresh_after)
     return refreshes
-
-
-def _cut_from(file_id: str) -> str | None:
-    """The file that the API found too large and whose half this is, None for one that was not cut."""
-    stem = file_id.removesuffix(".jsonl")
-    return f"{stem[:-2]}.jsonl" if stem.endswith(("-1", "-2")) else None
 
 
 def _next_attempt(standing: Standing, digests: Digests) -> int:

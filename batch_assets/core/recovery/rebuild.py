@@ -150,7 +150,7 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "submission_id": file.submission.id,
         "pipeline": file.submission.pipeline,
         "partition": file.submission.partition,
-        "name": file.part.name,
+        "name": str(file.part.name),
         "requests": file.requests,
         "bytes": file.bytes,
         "attempt": max(1, file.attempt),

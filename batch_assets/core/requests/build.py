@@ -18,6 +18,7 @@ from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import BusyError, DatasetError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.memory import release_memory
+from batch_assets.core.io.names import REQUEST_FILES
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -30,7 +31,6 @@ from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.missing_responses import reopen_lost
-from batch_assets.core.store.request_files import PARTS
 from batch_assets.core.template.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
@@ -146,7 +146,7 @@ def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
         if name.startswith("partition="):
             continue
         if name in known:  # failed requests were about to be asked again
-            root.storage.remove_leftovers(*folder, name, name=PARTS)
+            root.storage.remove_leftovers(*folder, name, name=REQUEST_FILES)
         elif not root.storage.exists(*folder, name, "manifest.json"):
             root.storage.remove(*folder, name)
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -13,6 +11,7 @@ import pyarrow as pa
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.ledger import Lease, submissions
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -53,7 +52,8 @@ class NewSubmission:
     ) -> None:
         self._root, self._pipeline, self._partition = root, pipeline, partition
         self._dataset, self._lease, self._headers = dataset, lease, headers
-        self.report = RequestsReport(new_submission_id())
+        self._id = SubmissionId.new()
+        self.report = RequestsReport(str(self._id))
         self.limits = (
             pipeline.config.batching.max_requests,
             int(pipeline.config.batching.max_mb * _MEGABYTE),
@@ -114,14 +114,14 @@ class NewSubmission:
             )
         return self._writers[attempt, number]
 
-    def _next_part(self) -> str:
+    def _next_part(self) -> PartName:
         self._lease.check()
         self._parts += 1
-        return f"part-{self._parts - 1:05d}.jsonl"
+        return PartName(self._parts - 1)
 
     def _files(self) -> list[dict[str, Any]]:
         written = [file for writer in self._writers.values() for file in writer.written]
-        return sorted(written, key=lambda file: str(file["name"]))
+        return sorted(written, key=lambda file: PartName.parse(file["name"]))
 
     def write_manifest(self, standing: StandingOfPipeline) -> None:
         """Writes down what is written, and of what: the submission is complete from here on."""
@@ -193,15 +193,12 @@ class NewSubmission:
             "left_out": report.left_out,
         }
         place = {"pipeline": pipeline.name, "partition": self._partition}
-        files = [{"id": f"{report.submission_id}/{file['name']}", **place, **file} for file in self._files()]
+        files = [
+            {"id": str(self._id.file(PartName.parse(file["name"]))), **place, **file} for file in self._files()
+        ]
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             return submissions.register(tx, values, files, standing.waited_on, standing.set_aside)
-
-
-def new_submission_id() -> str:
-    """Sortable by time, and unlike any other."""
-    return time.strftime("%Y%m%dT%H%M%S", time.gmtime()) + "-" + secrets.token_hex(4)
 
 
 def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:

@@ -155,7 +155,7 @@ def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
     standing = standing_of(root, pipeline)
     passing = standing.place[standing.state >> 16 == PASSING]
     numbers = np.unique(np.searchsorted(standing.files.starts, passing, side="right") - 1)
-    names = [standing.files.names[number].removesuffix(".parquet") for number in numbers.tolist()]
+    batch_ids = [id_ for number in numbers.tolist() if (id_ := standing.files.names[number].batch_id) is not None]
     with root.ledger.read() as tx:
-        found = [batches.by_id(tx, name) for name in names]
+        found = [batches.by_id(tx, batch_id) for batch_id in batch_ids]
     return {batch.file_id for batch in found if batch is not None and batch.file_id is not None}

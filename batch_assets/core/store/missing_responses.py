@@ -6,6 +6,7 @@ Left alone their rows would wait for ever, and the next submission would ask and
 from __future__ import annotations
 
 from batch_assets.core.io.layout import response_parts
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import batches, files
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.root import Root
@@ -24,7 +25,7 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
         collected = [batch for batch in batches.in_state(tx, "collected", pipeline=pipeline) if batch.file_id]
     # In this order: what is recorded as collected was published before.
     stored = set(root.storage.names(pipeline, "responses"))
-    lost = [batch for batch in collected if response_parts(pipeline, batch.id)[-1] not in stored]
+    lost = [batch for batch in collected if str(ResponseName.of_batch(batch.id)) not in stored]
     return [problem for batch in lost if (problem := _reopen(root, pipeline, batch)) is not None]
 
 

@@ -6,7 +6,7 @@ found it in flight: no request is ever in two open batches, so a refresh takes w
 
 from __future__ import annotations
 
-from batch_assets.core.io.layout import refusal_parts, response_parts
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Transaction, batches, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
@@ -38,15 +38,15 @@ def untried_of(tx: Transaction, submission: Submission) -> Untried:
     if submission.is_canceled:
         return {}
     found = batches.canceled_before(tx, submission)
-    return {response_parts(submission.pipeline, id_)[-1]: submission.max_attempts - 1 for id_ in found}
+    return {ResponseName.of_batch(id_): submission.max_attempts - 1 for id_ in found}
 
 
 def refreshes_of(tx: Transaction, pipeline: str) -> Refreshes:
     """The response files whose requests a refresh asked or waited for, with the newest one's `fresh_after`."""
     found: Refreshes = {}
     for file_id, batch_id, fresh_after in submissions.refreshed_files(tx, pipeline):
-        parts = refusal_parts(pipeline, file_id) if batch_id is None else response_parts(pipeline, batch_id)
-        found[parts[-1]] = max(fresh_after, found.get(parts[-1], 0.0))
+        name = ResponseName.of_refusal(file_id) if batch_id is None else ResponseName.of_batch(batch_id)
+        found[name] = max(fresh_after, found.get(name, 0.0))
     return found
 
 

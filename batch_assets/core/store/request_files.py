@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.io.json_files import read_object
 from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage, writing
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.settings import MOST_TRANSFERS
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails
-
-PARTS = "part-*.jsonl"
-"""The names of request files."""
 
 _HEAD, _TAIL = b'{"requests":[', b"]}"
 _LINE_START, _LINE_MIDDLE, _LINE_END = b'{"custom_id":"', b'","params":', b"}\n"
@@ -150,7 +148,7 @@ class PartWriter:
         folder: tuple[str, ...],
         attempt: int,
         limits: tuple[int, int],
-        next_name: Callable[[], str],
+        next_name: Callable[[], PartName],
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._storage, self._folder, self._attempt = storage, folder, attempt
@@ -199,7 +197,7 @@ class PartWriter:
         return self._max_requests - fewer, self._max_bytes - fewer * line_bytes
 
     def _begin(self) -> None:
-        self._name = self._next_name()
+        self._name = str(self._next_name())
         self._target = self._storage.path(*self._folder, self._name)
         self._open = self._storage.write(*self._folder, self._name)
         self._file = self._open.__enter__().open("wb", buffering=_CHUNK)
@@ -316,7 +314,7 @@ class StoredRequestFile:
         yield _TAIL
 
     def receipt_parts(self) -> tuple[str, ...]:
-        return (*self.parts[:-1], self.parts[-1].removesuffix(".jsonl") + ".batch.json")
+        return (*self.parts[:-1], PartName.parse(self.parts[-1]).receipt)
 
     def remove_leftovers(self) -> None:
         """Removes what a killed process left of a receipt. The caller knows that nobody is sending the file."""

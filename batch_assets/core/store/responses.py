@@ -16,6 +16,7 @@ from batch_assets.core.answers.result_columns import TIMESTAMP
 from batch_assets.core.api.objects import PASSING_ERRORS
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.memory import release_memory
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, position_in
 
@@ -42,10 +43,10 @@ RESPONSE_SCHEMA = pa.schema(
     ]
 )
 
-# Name of a response file -> `fresh_after` of the newest refresh that it is of. The others are of none.
-Refreshes = dict[str, float]
-# Name of a response file whose canceled requests are asked again -> how many of their attempts count at most.
-Untried = dict[str, int]
+# Response file -> `fresh_after` of the newest refresh that it is of. The others are of none.
+Refreshes = dict[ResponseName, float]
+# Response file whose canceled requests are asked again -> how many of their attempts count at most.
+Untried = dict[ResponseName, int]
 
 # How a request stands.
 SUCCEEDED, FAILED, PASSING, CANCELED = range(4)
@@ -66,7 +67,7 @@ def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
 
 
 @contextmanager
-def reading_responses(storage: Storage, pipeline: str, name: str) -> Iterator[None]:
+def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> Iterator[None]:
     """Says which response file does not unpack, in the block that reads it, and what to do.
 
     Errors:
@@ -78,12 +79,12 @@ def reading_responses(storage: Storage, pipeline: str, name: str) -> Iterator[No
         if isinstance(error, OSError) and error.errno is not None:
             raise  # the disk's; of what does not unpack Arrow says only that
         raise DamagedFileError(
-            f"{storage.uri(pipeline, 'responses', name)} is damaged: {error}. Restore it from a backup, or remove "
-            "it: its batch is then downloaded again while the API has it, 29 days from its creation"
+            f"{storage.uri(pipeline, 'responses', str(name))} is damaged: {error}. Restore it from a backup, or "
+            "remove it: its batch is then downloaded again while the API has it, 29 days from its creation"
         ) from None
 
 
-def open_responses(storage: Storage, pipeline: str, name: str) -> pq.ParquetFile:
+def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.ParquetFile:
     """Opens a response file.
 
     Errors:
@@ -91,7 +92,7 @@ def open_responses(storage: Storage, pipeline: str, name: str) -> pq.ParquetFile
         DamagedFileError: it is no response file.
     """
     with reading_responses(storage, pipeline, name):
-        file = pq.ParquetFile(storage.open(pipeline, "responses", name), pre_buffer=False)
+        file = pq.ParquetFile(storage.open(pipeline, "responses", str(name)), pre_buffer=False)
         for field in RESPONSE_SCHEMA:
             if field.name not in file.schema_arrow.names or file.schema_arrow.field(field.name).type != field.type:
                 file.close()
@@ -121,14 +122,13 @@ class ResponseFiles:
 
     def __init__(self, storage: Storage, pipeline: str) -> None:
         self._storage, self._pipeline = storage, pipeline
-        ended: list[tuple[float, str, list[int]]] = []
-        for name in storage.names(pipeline, "responses"):
-            if name.endswith(".parquet"):
-                with open_responses(storage, pipeline, name) as file:
-                    groups = range(file.num_row_groups)
-                    rows = [file.metadata.row_group(group).num_rows for group in groups]
-                    ended.append((ended_at_of(file), name, rows))
-        ended.sort()
+        ended: list[tuple[float, ResponseName, list[int]]] = []
+        for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
+            with open_responses(storage, pipeline, name) as file:
+                groups = range(file.num_row_groups)
+                rows = [file.metadata.row_group(group).num_rows for group in groups]
+                ended.append((ended_at_of(file), name, rows))
+        ended.sort(key=lambda found: (found[0], str(found[1])))
         self.names = [name for _, name, _ in ended]
         self.group_rows = [rows for _, _, rows in ended]
         self.starts = np.cumsum([0, *map(sum, self.group_rows)], dtype=np.int64)
