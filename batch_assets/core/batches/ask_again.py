@@ -21,8 +21,9 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
 from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.refreshes import standing_for
-from batch_assets.core.store.request_files import PartWriter, StoredRequestFile
+from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.store.responses import PASSING, ResponseFiles, digest_array
 
@@ -52,29 +53,20 @@ def plan_again(root: Root, submission: Submission) -> int:
         root.storage.remove_leftovers(*folder, name=REQUEST_FILES)  # a receipt may be on its way
         taken = {*own, *root.storage.names(*folder)}
         names = (name for name in map(PartName, itertools.count()) if str(name) not in taken)
-        writers: dict[tuple[int, str | None], PartWriter] = {}
+        limits = submission.max_requests, submission.max_bytes
+        parts = PartWriters(root.storage, folder, limits, names.__next__)
         try:
-            for attempt, headers, text in _failed_lines(root, submission, held):
-                lease.check()
-                if (attempt, headers) not in writers:
-                    limits = (submission.max_requests, submission.max_bytes)
-                    their = json.loads(headers) if headers is not None else None
-                    writers[attempt, headers] = PartWriter(
-                        root.storage, folder, attempt, limits, names.__next__, their
-                    )
-                writers[attempt, headers].add([text])
-            for writer in writers.values():
-                writer.finish()
+            with parts:
+                for attempt, headers, text in _failed_lines(root, submission, held):
+                    lease.check()
+                    parts.add(attempt, headers, [text])
         except MissingFileError:  # tried again and again, it would leave parts that nobody knows each time
-            for writer in writers.values():
-                writer.abandon()
-                for part in writer.written:
-                    root.storage.remove(*folder, part["name"])
+            for entry in parts.written:
+                root.storage.remove(*folder, entry.name)
             raise
-        written = [file for writer in writers.values() for file in writer.written]
         place = {"pipeline": submission.pipeline, "partition": submission.partition}
         own_id = SubmissionId(submission.id)
-        files = [{"id": str(own_id.file(PartName.parse(file["name"]))), **place, **file} for file in written]
+        files = [{"id": str(own_id.file(entry.part)), **place, **entry.model_dump()} for entry in parts.written]
         with root.ledger.write() as tx:
             lease.confirm(tx)
             submissions.add_files(tx, submission.id, files)
@@ -82,15 +74,15 @@ def plan_again(root: Root, submission: Submission) -> int:
             if not submissions.let_go(tx, held.waited_on):  # otherwise the next run plans again
                 submissions.planned_again(tx, submission.id)
                 standstills.end(tx, submission.id)
-        return sum(file["requests"] for file in written)
+        return sum(entry.requests for entry in parts.written)
 
 
 def _failed_lines(
     root: Root, submission: Submission, held: HeldRequests
-) -> Iterator[tuple[int, str | None, bytes]]:
+) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """(next attempt, headers, line) of every request to ask again.
 
-    Responses stand in the order of their request file. Headers are JSON, None for those of the submission.
+    Responses are in the order of their request file. Headers are None where they are the submission's.
     """
     standing = standing_for(root, submission)
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
@@ -117,7 +109,7 @@ def _failed_lines(
 
 def _lines_at(
     root: Root, submission: Submission, files: ResponseFiles, place: NDArray[np.int64], attempt: NDArray[np.int32]
-) -> Iterator[tuple[int, str | None, bytes]]:
+) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """(next attempt, headers, line) for sorted places."""
     for number, name in enumerate(files.names):
         start, end = files.starts[number : number + 2].tolist()
@@ -135,7 +127,9 @@ def _lines_at(
             yield tries + 1, headers, text
 
 
-def _file_of(root: Root, submission: Submission, responses: ResponseName) -> tuple[RequestFile | None, str | None]:
+def _file_of(
+    root: Root, submission: Submission, responses: ResponseName
+) -> tuple[RequestFile | None, dict[str, str] | None]:
     """The request file that responses are to, and its headers where they are not the submission's."""
     with root.ledger.read() as tx:
         file_id = str(refused) if (refused := responses.refused) is not None else None
@@ -146,7 +140,7 @@ def _file_of(root: Root, submission: Submission, responses: ResponseName) -> tup
             return None, None
         file = ledger_files.by_id(tx, file_id)
         headers = ledger_files.headers_of(tx, file)
-    return file, None if headers == json.loads(submission.headers) else json.dumps(headers, sort_keys=True)
+    return file, None if headers == json.loads(submission.headers) else headers
 
 
 def _lines_of(root: Root, file: RequestFile) -> Iterator[bytes]:

@@ -18,7 +18,8 @@ from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Lease, files
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
-from batch_assets.core.store.request_files import StoredRequestFile, body_bytes
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_lines import body_bytes
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 _CHUNK = 1 << 20

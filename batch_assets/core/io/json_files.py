@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeVar
 
 import orjson
+from pydantic import BaseModel, ValidationError
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.storage import Storage
 
+_Document = TypeVar("_Document", bound=BaseModel)
 # A manifest holds the pipeline's params and schema, a receipt a few lines.
 _MOST_BYTES = 64 << 20
 
 
-def read_object(
-    storage: Storage, parts: tuple[str, ...], fields: Mapping[str, tuple[type, ...]]
-) -> dict[str, Any]:
+def read_document(storage: Storage, parts: tuple[str, ...], model: type[_Document]) -> _Document:
     """Reads a JSON object and checks it before anything in it is trusted.
 
     Args:
-        fields: that must be there, with the types each may have.
+        storage: the root.
+        parts: where the file lies.
+        model: what the object is to be.
 
-    Errors:
+    Returns:
+        The object.
+
+    Raises:
         FileNotFoundError: it is not there.
         DamagedFileError: too large, no JSON object, or a field is missing or of another type.
     """
@@ -36,12 +40,18 @@ def read_object(
         raise damaged(name, f"it is not JSON ({error})") from None
     if not isinstance(found, dict):
         raise damaged(name, "it is not a JSON object")
-    for field, types in fields.items():
-        if field not in found:
-            raise damaged(name, f"{field!r} is missing")
-        if not isinstance(found[field], types) or (isinstance(found[field], bool) and bool not in types):
-            raise damaged(name, f"{field!r} is {type(found[field]).__name__}")
-    return found
+    try:
+        return model.model_validate(found)
+    except ValidationError as error:
+        raise damaged(name, _first_problem(error)) from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    return (
+        f"{field!r} is missing" if first["type"] == "missing" else f"{field!r} is {type(first['input']).__name__}"
+    )
 
 
 def damaged(name: str, what: str) -> DamagedFileError:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
@@ -16,29 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.api.objects import COUNTS
-from batch_assets.core.io.json_files import damaged, read_object
+from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.layout import results_parts, submission_parts
 from batch_assets.core.io.names import PartName, ResponseName, SubmissionId
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
-from batch_assets.core.store.request_files import Receipt, StoredRequestFile, body_bytes, custom_id_of, params_of
-from batch_assets.core.store.request_index import (
-    DIGEST,
-    FRESH_AFTER,
-    HEADER_SETS,
-    MANIFEST,
-    REQUESTS_LEFT_OUT,
-    SLICE_ROWS,
-    WAITS,
-    RequestIndex,
-)
+from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_index import DIGEST, SLICE_ROWS, RequestIndex
+from batch_assets.core.store.request_lines import body_bytes, custom_id_of, params_of
 from batch_assets.core.store.responses import digest_array, ended_at_of, open_responses, reading_responses
 from batch_assets.core.store.result_table import submission_of
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
 _PARTITION = "partition="
-_LISTED = {"name": str, "requests": int, "bytes": int, "attempt": int}
-_UNUSUAL: dict[str, tuple[type, ...]] = {FRESH_AFTER: (int, float), WAITS: (list,), REQUESTS_LEFT_OUT: (int,)}
 _ANSWERED = ["digest", "result_type", "attempts"]
 
 
@@ -47,26 +37,36 @@ class FoundSubmission:
     """A submission's folder with a manifest: it was built to its end.
 
     Attributes:
-        manifest: as it was checked.
+        manifest: what it was made of.
         parts: its request files, those included that retries added, in order.
     """
 
-    id: str
-    pipeline: str
-    partition: str
-    manifest: dict[str, Any]
+    manifest: Manifest
     parts: list[FoundPart]
 
     @property
+    def id(self) -> str:
+        return self.manifest.submission
+
+    @property
+    def pipeline(self) -> str:
+        return self.manifest.pipeline
+
+    @property
+    def partition(self) -> str:
+        return self.manifest.partition
+
+    @property
     def fresh_after(self) -> float | None:
-        """What tells a refresh from others; None for a submission that is none."""
-        return float(said) if (said := self.manifest.get(FRESH_AFTER)) is not None else None
+        """What tells a refresh from others; None for a submission that is not a refresh."""
+        return self.manifest.fresh_after
 
     @property
     def created_at(self) -> float:
-        """When it was built, by the ledger's clock; its id says it to the second."""
-        said = self.manifest.get("created_at")
-        return float(said) if isinstance(said, int | float) else SubmissionId(self.id).built_at or 0.0
+        """When it was built, by the ledger's clock; its id has it to the second."""
+        if self.manifest.created_at is not None:
+            return self.manifest.created_at
+        return SubmissionId(self.id).built_at or 0.0
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class FoundPart:
 
     name: PartName
     stored: StoredRequestFile
-    listed: dict[str, Any] | None
+    listed: PartEntry | None
     receipt: Receipt | None
     is_there: bool
 
@@ -92,7 +92,7 @@ class FoundPart:
         """
         scanned = self.stored.scan()
         digests = decode_tails(scanned.tails)[0]
-        if scanned.rest or (self.listed is not None and self.listed["requests"] != len(digests)):
+        if scanned.rest or (self.listed is not None and self.listed.requests != len(digests)):
             name = self.stored.storage.uri(*self.stored.parts)
             raise damaged(name, f"it has {len(digests)} whole lines, and another number was written")
         return digests, body_bytes(int(scanned.ends[-1]) if len(scanned.ends) else 0)
@@ -113,7 +113,7 @@ class FoundPart:
                 if hash_.digest() == digest:
                     return headers
         name = self.stored.storage.uri(*self.stored.parts)
-        raise damaged(name, f"its first request has none of the {HEADER_SETS} in the manifest")
+        raise damaged(name, "its first request has none of the header_sets in the manifest")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _submission_folders(storage: Storage, pipeline: str) -> Iterator[tuple[str, 
         partition = unquote(name.removeprefix(_PARTITION)) if name.startswith(_PARTITION) else ""
         inner = storage.names(*submission_parts(pipeline, partition, "")) if partition else [name]
         for submission_id in inner:
-            if storage.exists(*submission_parts(pipeline, partition, submission_id), "manifest.json"):
+            if storage.exists(*submission_parts(pipeline, partition, submission_id), MANIFEST):
                 yield partition, submission_id
 
 
@@ -170,21 +170,13 @@ def submissions_of(storage: Storage, pipeline: str) -> list[FoundSubmission]:
 
 def _submission(storage: Storage, pipeline: str, partition: str, submission_id: str) -> FoundSubmission:
     folder = submission_parts(pipeline, partition, submission_id)
-    name = storage.uri(*folder, "manifest.json")
-    manifest = read_object(storage, (*folder, "manifest.json"), MANIFEST)
-    said = manifest["pipeline"], manifest["partition"], manifest["submission"]
-    if said != (pipeline, partition, submission_id):
-        raise damaged(name, f"it is the manifest of {'/'.join(filter(None, said))}, which lies elsewhere")
-    for entry in manifest["files"]:
-        if not isinstance(entry, dict) or any(type(entry.get(key)) is not kind for key, kind in _LISTED.items()):
-            raise damaged(name, "an entry of 'files' is none")
-    if not _is_header_sets(manifest.get(HEADER_SETS, [])):
-        raise damaged(name, f"{HEADER_SETS!r} is no list of headers")
-    for key, kinds in _UNUSUAL.items():
-        if key in manifest and not isinstance(manifest[key], kinds):
-            raise damaged(name, f"{key!r} is {manifest[key]!r}")
+    name = storage.uri(*folder, MANIFEST)
+    manifest = Manifest.read(storage, pipeline, partition, submission_id)
+    written_as = manifest.pipeline, manifest.partition, manifest.submission
+    if written_as != (pipeline, partition, submission_id):
+        raise damaged(name, f"it is the manifest of {'/'.join(filter(None, written_as))}, which lies elsewhere")
     try:
-        listed = {PartName.parse(entry["name"]): entry for entry in manifest["files"]}
+        listed = {entry.part: entry for entry in manifest.files}
     except ValueError as error:
         raise damaged(name, f"'files': {error}") from None
     names = storage.names(*folder)
@@ -192,13 +184,7 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
     for part in sorted(listed.keys() | filter(None, map(PartName.of_file, names))):
         stored = StoredRequestFile(storage, (*folder, str(part)))
         parts.append(FoundPart(part, stored, listed.get(part), stored.receipt(), str(part) in names))
-    return FoundSubmission(submission_id, pipeline, partition, manifest, parts)
-
-
-def _is_header_sets(said: Any) -> bool:
-    if not isinstance(said, list) or not all(isinstance(headers, dict) for headers in said):
-        return False
-    return all(isinstance(value, str) for headers in said for value in headers.values())
+    return FoundSubmission(manifest, parts)
 
 
 def responses_of(storage: Storage, pipeline: str) -> dict[ResponseName, FoundResponses]:

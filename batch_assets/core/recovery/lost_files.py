@@ -19,7 +19,7 @@ from batch_assets.core.recovery.found_files import (
     table_is_complete,
 )
 from batch_assets.core.store.digests import DigestOwners, Digests, DigestSet
-from batch_assets.core.store.request_index import DIGEST, HEADER_SETS, WAITS, RequestIndex
+from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import (
     FAILED,
     SUCCEEDED,
@@ -67,7 +67,7 @@ class LostFile:
         Errors:
             DamagedFileError: its first line is not as it was written.
         """
-        sets = self.submission.manifest.get(HEADER_SETS)
+        sets = self.submission.manifest.header_sets
         return self.part.headers(sets) if sets and self.part.is_there else None
 
 
@@ -132,21 +132,22 @@ def _own(found: LostPipeline, submission: FoundSubmission) -> set[str]:
 
 def _in_flight(found: LostPipeline, submission: FoundSubmission) -> set[str]:
     """What was in flight when a refresh was built, or the parts that took its place."""
-    waits = set(submission.manifest.get(WAITS, ()))
+    waits = set(submission.manifest.waits or ())
     return {file.id for file in found.files if waits & {file.id, *map(str, file.file_id.wholes())}}
 
 
 def _file(submission: FoundSubmission, part: FoundPart, responses: dict[ResponseName, FoundResponses]) -> LostFile:
     """What its receipt says of a request file."""
     nothing: Digests = np.empty(0, dtype="S16")
-    listed = part.listed or {"requests": 0, "bytes": 0, "attempt": 0}
-    numbers = listed["requests"], listed["bytes"], listed["attempt"]
+    listed = part.listed
+    numbers = (listed.requests, listed.bytes, listed.attempt) if listed is not None else (0, 0, 0)
+    _, listed_bytes, listed_attempt = numbers
     if part.receipt is None:
         if not part.is_there:
             why = f"the request file is gone: materialize {submission.pipeline}/requests again"
             return LostFile(submission, part, nothing, *numbers, "refused", why)
         digests, size = part.contents()
-        return LostFile(submission, part, digests, len(digests), size, listed["attempt"], "unresolved", _IN_DOUBT)
+        return LostFile(submission, part, digests, len(digests), size, listed_attempt, "unresolved", _IN_DOUBT)
     batch = part.receipt.batch
     requests, attempt = batch.total, part.receipt.attempt
     answers = responses.get(ResponseName.of_batch(batch.id))
@@ -154,9 +155,9 @@ def _file(submission: FoundSubmission, part: FoundPart, responses: dict[Response
     if answers is not None and len(answers.digests) == requests:
         why = f"{why}, whose responses are stored"
         return LostFile(
-            submission, part, answers.digests, requests, listed["bytes"], attempt, "collected", why, answers
+            submission, part, answers.digests, requests, listed_bytes, attempt, "collected", why, answers
         )
-    digests, size = part.contents() if part.is_there else (nothing, listed["bytes"])
+    digests, size = part.contents() if part.is_there else (nothing, listed_bytes)
     return LostFile(submission, part, digests, requests, size, attempt, "submitted", why)
 
 
@@ -218,7 +219,7 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[Response
         standing, written = standing_for(refreshes[file.id]), (refreshes[file.id], file.attempt)
         _, how, _ = standing.of(file.digests)
         known = standing.position(file.digests) >= 0
-        over = file.attempt > file.submission.manifest["max_attempts"] and file.part.listed is None
+        over = file.attempt > file.submission.manifest.max_attempts and file.part.listed is None
         settled = bool((known & ((how == SUCCEEDED) | (how == FAILED))).any())
         others = (digests for when, digests in taken.items() if when >= written)
         if over or settled or any(digests.contains(file.digests).any() for digests in others):

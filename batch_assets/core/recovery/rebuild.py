@@ -21,10 +21,7 @@ from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.recovery.found_files import FoundSubmission, holds_submissions, pipelines_of
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
 from batch_assets.core.settings import Settings
-from batch_assets.core.store.request_index import REQUESTS_LEFT_OUT
 
-# Manifests of versions before these were written down; nothing but retries asks for them.
-_MAX_REQUESTS, _MAX_BYTES = 100_000, 250_000_000
 _log = logging.getLogger("batch_assets")
 
 
@@ -105,7 +102,7 @@ def _write(tx: Transaction, found: LostPipeline) -> None:
         # What may still have to be sent is a person's business again, the rest goes on by itself.
         values["began_at"] = None if waits & unsent else tx.now
         values["announced_at"] = tx.now if submission.id in found.complete else None
-        restore.add_submission(tx, values, f"its manifest lists {len(submission.manifest['files'])} files")
+        restore.add_submission(tx, values, f"its manifest lists {len(submission.manifest.files)} files")
     for file in found.files:
         _write_file(tx, file)
     pipeline = found.submissions[0].pipeline
@@ -134,13 +131,13 @@ def _values(tx: Transaction, found: FoundSubmission) -> dict[str, Any]:
         "pipeline": found.pipeline,
         "partition": found.partition,
         "created_at": found.created_at or tx.now,
-        **{name: manifest[name] for name in ("rows", "rejected", "requests", "max_attempts")},
-        "written": sum(entry["requests"] for entry in manifest["files"]),
-        "headers": json.dumps(manifest["headers"]),
-        "max_requests": manifest.get("max_requests", _MAX_REQUESTS),
-        "max_bytes": manifest.get("max_bytes", _MAX_BYTES),
+        **manifest.model_dump(include={"rows", "rejected", "requests", "max_attempts"}),
+        "written": sum(entry.requests for entry in manifest.files),
+        "headers": json.dumps(manifest.headers),
+        "max_requests": manifest.max_requests,
+        "max_bytes": manifest.max_bytes,
         "fresh_after": found.fresh_after,
-        "left_out": manifest.get(REQUESTS_LEFT_OUT, 0),
+        "left_out": manifest.left_out or 0,
     }
 
 

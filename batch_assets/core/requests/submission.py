@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
@@ -20,17 +19,10 @@ from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.requests.selection import StandingOfPipeline
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, custom_ids
-from batch_assets.core.store.request_files import PartWriter, make_lines
-from batch_assets.core.store.request_index import (
-    BOUNDED,
-    FRESH_AFTER,
-    HEADER_SETS,
-    HOOK,
-    REQUESTS_LEFT_OUT,
-    WAITS,
-    IndexWriter,
-    write_rejected,
-)
+from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.part_writer import PartWriters
+from batch_assets.core.store.request_index import IndexWriter, write_rejected
+from batch_assets.core.store.request_lines import make_lines
 
 _MEGABYTE = 1_000_000
 
@@ -59,8 +51,8 @@ class NewSubmission:
             int(pipeline.config.batching.max_mb * _MEGABYTE),
         )
         self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
-        self._writers: dict[tuple[int, int], PartWriter] = {}
-        self._parts = 0
+        self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part)
+        self._named = 0
 
     def write(self, rendered: Iterable[Rendered], *, limited: bool) -> None:
         """Writes the index while rows are rendered, and with them the request files; nothing stays of a failure.
@@ -69,13 +61,9 @@ class NewSubmission:
             limited: a limit may leave requests out.
         """
         try:
-            with ExitStack() as files:
-                self._write_index(files, rendered, limited)
-            for writer in self._writers.values():
-                writer.finish()
+            with self._parts:
+                self._write_index(rendered, limited)
         except BaseException:
-            for writer in self._writers.values():
-                writer.abandon()
             self.remove()
             raise
 
@@ -83,18 +71,19 @@ class NewSubmission:
         """Removes what was written."""
         self._root.storage.remove(*self._folder)
 
-    def _write_index(self, files: ExitStack, rendered: Iterable[Rendered], limited: bool) -> None:
+    def _write_index(self, rendered: Iterable[Rendered], limited: bool) -> None:
         storage = self._root.storage
-        index_path = files.enter_context(storage.write(*self._folder, "index.parquet"))
-        rejected_path = files.enter_context(storage.write(*self._folder, "rejected.parquet"))
-        index = IndexWriter(index_path, self._dataset, limited=limited)
-        files.callback(index.close)
         rejected: list[pa.RecordBatch] = []
-        for rows, digests, rejects, left_out in rendered:
-            index.write(rows, digests, rejects, left_out)
-            if rejects:
-                rejected.append(_rejected_rows(rows.column(self._dataset.key), rejects))
-        write_rejected(rejected_path, index.schema, rejected)
+        with (
+            storage.write(*self._folder, "index.parquet") as index_path,
+            storage.write(*self._folder, "rejected.parquet") as rejected_path,
+            IndexWriter(index_path, self._dataset, limited=limited) as index,
+        ):
+            for rows, digests, rejects, left_out in rendered:
+                index.write(rows, digests, rejects, left_out)
+                if rejects:
+                    rejected.append(_rejected_rows(rows.column(self._dataset.key), rejects))
+            write_rejected(rejected_path, index.schema, rejected)
 
     def add(self, kind: int, keys: Sequence[Any], digests: Digests, params: Sequence[bytes]) -> None:
         """Adds requests to request files of their kind.
@@ -103,76 +92,50 @@ class NewSubmission:
             kind: attempt and number of the header set, see `kinds_of`.
             keys: the row key that gives each custom_id its slug.
         """
-        self._writer(*divmod(kind, MAX_HEADER_SETS)).add(make_lines(custom_ids(keys, digests), params))
-
-    def _writer(self, attempt: int, number: int) -> PartWriter:
-        """What takes requests of an attempt and a header set."""
-        if (attempt, number) not in self._writers:
-            headers = self._headers.sets[number] if self._headers.by_row else None
-            self._writers[attempt, number] = PartWriter(
-                self._root.storage, self._folder, attempt, self.limits, self._next_part, headers
-            )
-        return self._writers[attempt, number]
+        attempt, number = divmod(kind, MAX_HEADER_SETS)
+        headers = self._headers.sets[number] if self._headers.by_row else None
+        self._parts.add(attempt, headers, make_lines(custom_ids(keys, digests), params))
 
     def _next_part(self) -> PartName:
         self._lease.check()
-        self._parts += 1
-        return PartName(self._parts - 1)
-
-    def _files(self) -> list[dict[str, Any]]:
-        written = [file for writer in self._writers.values() for file in writer.written]
-        return sorted(written, key=lambda file: PartName.parse(file["name"]))
+        self._named += 1
+        return PartName(self._named - 1)
 
     def write_manifest(self, standing: StandingOfPipeline) -> None:
         """Writes down what is written, and of what: the submission is complete from here on."""
-        report, pipeline = self.report, self._pipeline
-        files = self._files()
-        report.files = [file["name"] for file in files]
-        report.bytes = sum(file["bytes"] for file in files)
-        manifest = {
-            "pipeline": pipeline.name,
-            "partition": self._partition,
-            "submission": report.submission_id,
-            "created_at": standing.created_at,
-            "dataset": self._dataset.place,
-            "key": self._dataset.key,
-            "carried": self._dataset.carried,
-            "params": pipeline.config.params,
-            "headers": pipeline.headers,
-            **self._by_row(),
-            **self._unusual(standing),
-            "output_schema": pipeline.sent_schema,
-            "output_tool": pipeline.tool.name if pipeline.tool else None,
-            "tool_calls": pipeline.has_tool_calls,
-            "max_attempts": pipeline.config.retry.max_attempts,
-            "max_requests": self.limits[0],
-            "max_bytes": self.limits[1],
-            "rows": report.rows,
-            "rejected": report.rejected,
-            "requests": report.requests,
-            "files": files,
-        }
-        content = json.dumps(manifest, indent=2, ensure_ascii=False).encode() + b"\n"
-        self._root.storage.write_bytes(content, *self._folder, "manifest.json")
-
-    def _by_row(self) -> dict[str, Any]:
-        """What the manifest says more where the betas depend on the row."""
-        if not self._headers.by_row:
-            return {}
-        return {"betas": self._pipeline.config.betas, HEADER_SETS: self._headers.sets}
-
-    def _unusual(self, standing: StandingOfPipeline) -> dict[str, Any]:
-        """What the manifest says more of a hook, a model and a refresh, and where a limit left requests out."""
-        said: dict[str, Any] = {}
-        if (hook := self._pipeline.hooks.render_request) is not None:
-            said[HOOK] = name_of(hook)
-        if (bounded := self._pipeline.bounded_schema) is not None:
-            said[BOUNDED] = bounded
-        if standing.fresh_after is not None:
-            said |= {FRESH_AFTER: standing.fresh_after, WAITS: standing.waited_on}
-        if self.report.left_out:
-            said[REQUESTS_LEFT_OUT] = self.report.left_out
-        return said
+        report, pipeline, files = self.report, self._pipeline, self._parts.written
+        report.files = [entry.name for entry in files]
+        report.bytes = sum(entry.bytes for entry in files)
+        by_row, hook = self._headers.by_row, pipeline.hooks.render_request
+        manifest = Manifest(
+            pipeline=pipeline.name,
+            partition=self._partition,
+            submission=report.submission_id,
+            created_at=standing.created_at,
+            dataset=self._dataset.place,
+            key=self._dataset.key,
+            carried=self._dataset.carried,
+            params=pipeline.config.params,
+            headers=pipeline.headers,
+            betas=pipeline.config.betas if by_row else None,
+            header_sets=self._headers.sets if by_row else None,
+            render_request=name_of(hook) if hook is not None else None,
+            bounded_schema=pipeline.bounded_schema,
+            fresh_after=standing.fresh_after,
+            waits=standing.waited_on if standing.fresh_after is not None else None,
+            left_out=report.left_out or None,
+            output_schema=pipeline.sent_schema,
+            output_tool=pipeline.tool.name if pipeline.tool else None,
+            tool_calls=pipeline.has_tool_calls,
+            max_attempts=pipeline.config.retry.max_attempts,
+            max_requests=self.limits[0],
+            max_bytes=self.limits[1],
+            rows=report.rows,
+            rejected=report.rejected,
+            requests=report.requests,
+            files=files,
+        )
+        manifest.write(self._root.storage)
 
     def register(self, standing: StandingOfPipeline) -> bool:
         """Makes it known to the ledger, unless request files were sent meanwhile that counted as unsent."""
@@ -194,7 +157,7 @@ class NewSubmission:
         }
         place = {"pipeline": pipeline.name, "partition": self._partition}
         files = [
-            {"id": str(self._id.file(PartName.parse(file["name"]))), **place, **file} for file in self._files()
+            {"id": str(self._id.file(entry.part)), **place, **entry.model_dump()} for entry in self._parts.written
         ]
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)

@@ -23,7 +23,8 @@ from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
-from batch_assets.core.store.request_files import Scan, StoredRequestFile
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 # Incomplete results are downloaded at least this often before what is missing is given a reason instead.

@@ -19,7 +19,8 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import HOLDING
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.store.request_index import OWN, Manifest, RequestIndex
+from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.request_index import OWN, RequestIndex
 from batch_assets.core.store.result_table import submission_of
 
 UNEXPECTED = "unexpected value"

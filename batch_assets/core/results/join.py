@@ -21,7 +21,8 @@ from batch_assets.core.results.reorder import Reordered
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.in_flight import HeldRequests
-from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, Manifest, RequestIndex
+from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, RequestIndex
 from batch_assets.core.store.responses import (
     PASSING,
     SUCCEEDED,

@@ -18,7 +18,8 @@ from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
-from batch_assets.core.store.request_files import Scan, StoredRequestFile
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, position_in
-from batch_assets.core.store.request_files import scan
+from batch_assets.core.store.request_lines import scan
 
 
 class ResultLines:

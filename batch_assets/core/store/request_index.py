@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.answers.answers import Answers
-from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.io.json_files import read_object
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.parquet import COMPRESSION, TableWriter
 from batch_assets.core.io.storage import Storage
@@ -35,9 +31,11 @@ SLICE_ROWS = 4096
 
 
 class IndexWriter:
-    """Writes index.parquet, a row group at a time.
+    """Writes index.parquet, a row group at a time. A context manager: leaving it finishes the file.
 
     Args:
+        path: of the file.
+        dataset: whose rows are written.
         limited: a limit may leave requests out.
     """
 
@@ -64,7 +62,14 @@ class IndexWriter:
         rejects: dict[int, tuple[str, str]],
         left_out: Set[bytes] = frozenset(),
     ) -> None:
-        """Adds rows: `rejects` maps a row's position to (reason, message)."""
+        """Adds rows.
+
+        Args:
+            table: the rows.
+            digests: one a row, None for a rejected one.
+            rejects: position of a row -> (reason, message).
+            left_out: digests of requests that a limit left out.
+        """
         count = len(table)
         own = [
             pa.array(digests, _OWN[0].type),
@@ -83,11 +88,14 @@ class IndexWriter:
             self._writer.write(pa.Table.from_batches(self._waiting))
             self._waiting = []
 
-    def close(self) -> None:
-        try:
+    def __enter__(self) -> IndexWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._writer:
             self._flush()
-        finally:
-            self._writer.close()
 
 
 def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) -> None:
@@ -96,58 +104,6 @@ def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) ->
     target = pa.schema([schema.field(0), ("reason", pa.string()), ("message", pa.string())])
     table = pa.Table.from_batches([batch.rename_columns(names) for batch in rows], target)
     pq.write_table(table, path, **COMPRESSION)
-
-
-# In a manifest: the headers of the requests that its rows want, where they depend on the row.
-HEADER_SETS = "header_sets"
-# Of a pipeline whose own code changes its requests: the name of that function.
-HOOK = "render_request"
-# Of a pipeline whose output schema is a pydantic model: the schema with the limits that the API does not take.
-BOUNDED = "bounded_schema"
-# Of a refresh: what tells it from others, and the request files that were in flight when it was built.
-FRESH_AFTER, WAITS = "fresh_after", "waits"
-# Distinct requests that a limit left out.
-REQUESTS_LEFT_OUT = "left_out"
-# What every version has written into a manifest.
-MANIFEST: dict[str, tuple[type, ...]] = {
-    "pipeline": (str,),
-    "partition": (str,),
-    "submission": (str,),
-    "key": (str,),
-    "headers": (dict,),
-    "output_schema": (dict, type(None)),
-    "max_attempts": (int,),
-    "rows": (int,),
-    "rejected": (int,),
-    "requests": (int,),
-    "files": (list,),
-}
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a submission was made of: results need nothing else of the pipeline.
-
-    Attributes:
-        content: the manifest.json.
-    """
-
-    content: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        return str(self.content["key"])
-
-    @property
-    def answers(self) -> Answers:
-        schema = self.content["output_schema"]
-        output = OutputSchema(schema, self.content.get(BOUNDED)) if schema is not None else None
-        return Answers(output, self.content.get("output_tool"), bool(self.content.get("tool_calls")))
-
-    @classmethod
-    def read(cls, storage: Storage, pipeline: str, partition: str, submission_id: str) -> Manifest:
-        folder = submission_parts(pipeline, partition, submission_id)
-        return cls(read_object(storage, (*folder, "manifest.json"), MANIFEST))
 
 
 class RequestIndex:

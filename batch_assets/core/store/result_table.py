@@ -8,7 +8,7 @@ from importlib.metadata import version
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.store.request_index import HOOK, Manifest
+from batch_assets.core.store.manifest import Manifest
 
 _PREFIX = "batch_assets."
 ROW_KEY = _PREFIX + "row_key"
@@ -29,15 +29,16 @@ def results_metadata(manifest: Manifest) -> dict[str, str]:
         output schema, headers and betas as the pipeline file had them: equal digests mean that every row was
         asked the same way, `render_request` excepted, of which it has the name only) and `.version`.
     """
-    content = manifest.content
-    asked = [content.get("params"), content["output_schema"], content["headers"]]
-    if "betas" in content:  # they depend on the row
-        asked.append(content["betas"])
-    if HOOK in content:
-        asked.append(content[HOOK])
-    said = {
+    asked: list[object] = [manifest.params, manifest.output_schema, manifest.headers]
+    if manifest.betas is not None:  # they depend on the row
+        asked.append(manifest.betas)
+    if manifest.render_request is not None:
+        asked.append(manifest.render_request)
+    return {
+        _PREFIX + "pipeline": manifest.pipeline,
+        _PREFIX + "partition": manifest.partition,
+        SUBMISSION: manifest.submission,
         ROW_KEY: manifest.key,
         _PREFIX + "template_digest": hashlib.sha256(orjson.dumps(asked)).hexdigest(),
         _PREFIX + "version": version("batch-assets"),
     }
-    return {_PREFIX + name: str(content[name]) for name in ("pipeline", "partition", "submission")} | said

@@ -14,7 +14,7 @@ from batch_assets.core.answers.schema_rules import SchemaError, check_schema
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.load import load_pipeline
-from batch_assets.core.store.request_index import Manifest
+from batch_assets.core.store.manifest import Manifest
 from batch_assets.emulator.schema_instance import schema_problem
 
 from ..support import World, params, texts

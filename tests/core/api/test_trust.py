@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, ConfigDict
 
 from batch_assets.core.api import client
 from batch_assets.core.api.errors import UnknownOutcomeError
 from batch_assets.core.errors import BatchAssetsError, ConfigError, DamagedFileError
-from batch_assets.core.io.json_files import read_object
+from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.template.template import RowRejectedError, Template
 from tests.forked import ForkServer
@@ -112,6 +113,12 @@ def test_a_result_line_that_never_ends_is_not_held_in_memory(
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 2
 
 
+class Numbered(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    n: int
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -127,9 +134,9 @@ def test_a_file_of_the_root_that_is_not_as_written_is_named(tmp_path: Path, cont
     storage = Storage(str(tmp_path))
     storage.write_bytes(content, "a.json")
     with pytest.raises(DamagedFileError, match=f"{tmp_path}/a.json is damaged: .*{said}"):
-        read_object(storage, ("a.json",), {"n": (int,)})
+        read_document(storage, ("a.json",), Numbered)
     storage.write_bytes(b'{"n": 1, "more": 2}', "a.json")
-    assert read_object(storage, ("a.json",), {"n": (int,)})["n"] == 1
+    assert read_document(storage, ("a.json",), Numbered).n == 1
 
 
 @pytest.mark.parametrize("prefix", ["", "text "])

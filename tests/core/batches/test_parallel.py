@@ -14,11 +14,12 @@ import pytest
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import SettingsError, SubmissionStoppedError
+from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.io.transfers import BrokenOffError, Progress, Transfers
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
-from batch_assets.core.store.request_files import PartWriter
+from batch_assets.core.store.part_writer import PartWriter
 from tests.forked import ForkServer
 
 from ..proxy import Proxy
@@ -183,14 +184,13 @@ def test_a_run_that_is_ended_in_the_middle_is_gone_on_with(world: World, stage: 
 def test_files_in_a_row_differ_in_their_counts(
     tmp_path: Path, limits: tuple[int, int], line: int, lines: int, counts: list[int]
 ) -> None:
-    names = iter(f"part-{number:05d}.jsonl" for number in range(99))
-    writer = PartWriter(Storage(str(tmp_path)), ("s",), 1, limits, names.__next__)
+    names = map(PartName, range(99))
     text = b"x" * (line - 1) + b"\n"
-    for size in [1, lines - 1]:
-        writer.add([text] * size)
-    writer.finish()
-    assert [part["requests"] for part in writer.written] == counts
-    assert all(part["bytes"] <= limits[1] for part in writer.written)
+    with PartWriter(Storage(str(tmp_path)), ("s",), 1, limits, names.__next__) as writer:
+        for size in [1, lines - 1]:
+            writer.add([text] * size)
+    assert [part.requests for part in writer.written] == counts
+    assert all(part.bytes <= limits[1] for part in writer.written)
 
 
 def test_as_many_are_under_way_as_asked_for_and_equal_ones_apart() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_assets.core.store import request_files
-from batch_assets.core.store.request_files import scan
+from batch_assets.core.store import request_lines
+from batch_assets.core.store.request_lines import scan
 
 IDS = st.text("ab-_09", min_size=1, max_size=64) | st.text(max_size=30) | st.text("x", min_size=60, max_size=90)
 ENTRIES = st.fixed_dictionaries({"custom_id": IDS, "result": st.fixed_dictionaries({"x": st.text(max_size=40)})})
@@ -40,7 +40,7 @@ def one_by_one(line: bytes) -> bytes:
 def test_a_scan_finds_what_a_loop_over_the_lines_finds(chunk: int, lines: list[bytes], rest: bytes) -> None:
     content = b"".join(line + b"\n" for line in lines) + rest
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(request_files, "_CHUNK", chunk)
+        patch.setattr(request_lines, "_CHUNK", chunk)
         found = scan(io.BytesIO(content), marked)
     whole = [line + b"\n" for line in lines]
     sizes = [len(line) for line in whole]

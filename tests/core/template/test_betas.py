@@ -193,7 +193,7 @@ def test_a_rebuilt_ledger_refuses_a_file_of_other_headers_than_the_manifest_says
     with pytest.raises(DamagedFileError, match=r"part-00000\.jsonl.* none of the header_sets"):
         world.root.ledger.close()
     path.write_text(json.dumps({**manifest, "header_sets": [BETA]}))
-    with pytest.raises(DamagedFileError, match=r"manifest\.json.*'header_sets' is no list of headers"):
+    with pytest.raises(DamagedFileError, match=r"manifest\.json.*'header_sets\.0' is str"):
         world.reopened().ledger.close()
 
 
