@@ -21,11 +21,12 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
 from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.outcomes import PASSING
 from batch_assets.core.store.part_writer import PartWriters
-from batch_assets.core.store.refreshes import standing_for
+from batch_assets.core.store.refreshes import outcomes_for
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
-from batch_assets.core.store.responses import PASSING, ResponseFiles, digest_array
+from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 
 def plan_again(root: Root, submission: Submission) -> int:
@@ -84,7 +85,7 @@ def _failed_lines(
 
     Responses are in the order of their request file. Headers are None where they are the submission's.
     """
-    standing = standing_for(root, submission)
+    outcomes = outcomes_for(root, submission)
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
     places: list[NDArray[np.int64]] = []
@@ -96,31 +97,28 @@ def _failed_lines(
         if index.is_limited:
             left_out = digest_array(rows.column(0).filter(rows.column(1)))
             digests = digests[~np.isin(digests, left_out)]
-        place, how, attempt = standing.of(digests)
-        failed = np.flatnonzero((place >= 0) & (how == PASSING) & (attempt < submission.max_attempts))
+        found = outcomes.of(digests)
+        may_pass = found.is_known & (found.kind == PASSING) & (found.attempt < submission.max_attempts)
+        failed = np.flatnonzero(may_pass)
         free = failed[~held.contains(digests[failed])]
-        places.append(place[free])
-        attempts.append(attempt[free])
+        places.append(found.place[free])
+        attempts.append(found.attempt[free])
     place = np.concatenate([np.empty(0, np.int64), *places])
     attempt = np.concatenate([np.empty(0, np.int32), *attempts])
     order = np.argsort(place)
-    yield from _lines_at(root, submission, standing.files, place[order], attempt[order])
+    yield from _lines_at(root, submission, outcomes.files, place[order], attempt[order])
 
 
 def _lines_at(
     root: Root, submission: Submission, files: ResponseFiles, place: NDArray[np.int64], attempt: NDArray[np.int32]
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """(next attempt, headers, line) for sorted places."""
-    for number, name in enumerate(files.names):
-        start, end = files.starts[number : number + 2].tolist()
-        low, high = np.searchsorted(place, [start, end]).tolist()
-        if low == high:
-            continue
-        file, headers = _file_of(root, submission, name)
+    for number, which, rows in files.by_file(place):
+        file, headers = _file_of(root, submission, files.names[number])
         if file is None:
             continue  # the ledger does not know the batch
-        lines = enumerate(_lines_of(root, file), start)
-        for wanted, tries in zip(place[low:high].tolist(), attempt[low:high].tolist(), strict=True):
+        lines = enumerate(_lines_of(root, file))
+        for wanted, tries in zip(rows.tolist(), attempt[which].tolist(), strict=True):
             text = next((text for at, text in lines if at == wanted), None)
             if text is None:
                 break  # the file is shorter than it was

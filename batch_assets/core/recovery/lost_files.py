@@ -19,16 +19,9 @@ from batch_assets.core.recovery.found_files import (
     table_is_complete,
 )
 from batch_assets.core.store.digests import DigestOwners, Digests, DigestSet
+from batch_assets.core.store.outcomes import FAILED, Outcomes, Refreshes, load_outcomes
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
-from batch_assets.core.store.responses import (
-    FAILED,
-    SUCCEEDED,
-    Refreshes,
-    ResponseFiles,
-    Standing,
-    digest_array,
-    load_standing,
-)
+from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 _IN_DOUBT = "the ledger was lost, and no receipt says whether this was sent"
 
@@ -190,12 +183,12 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[Response
         of_responses[ResponseName.of_refusal(file.id)] = refreshes[file.id]
         if file.responses is not None:
             of_responses[file.responses.name] = refreshes[file.id]
-    files, standings = ResponseFiles(storage, pipeline), dict[float, Standing]()
+    files, of_refreshes = ResponseFiles(storage, pipeline), dict[float, Outcomes]()
 
-    def standing_for(refresh: float) -> Standing:
-        if refresh not in standings:
-            standings[refresh] = load_standing(files, of_responses, refresh or None)
-        return standings[refresh]
+    def outcomes_for(refresh: float) -> Outcomes:
+        if refresh not in of_refreshes:
+            of_refreshes[refresh] = load_outcomes(files, of_responses, refresh or None)
+        return of_refreshes[refresh]
 
     taken: dict[tuple[float, int], DigestSet] = defaultdict(DigestSet)
     for responses in answered.values():
@@ -209,18 +202,17 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[Response
         if file.attempt == 0:  # no manifest lists what retries added, and the halves of files that were cut
             whole_id = file.file_id.whole
             whole = by_id.get(whole_id) if whole_id is not None else None
-            standing = standing_for(refreshes[file.id])
-            file.attempt = whole.attempt if whole is not None else _next_attempt(standing, file.digests)
+            found_before = outcomes_for(refreshes[file.id]).of(file.digests)
+            file.attempt = whole.attempt if whole is not None else int(found_before.attempt.max(initial=0)) + 1
     for file in reversed(in_doubt):
         whole_id = file.file_id.whole
         if whole_id in by_id and not all(half in by_id for half in whole_id.halves):
             file.state, file.why = "superseded", "its other half was never written"
             continue
-        standing, written = standing_for(refreshes[file.id]), (refreshes[file.id], file.attempt)
-        _, how, _ = standing.of(file.digests)
-        known = standing.position(file.digests) >= 0
+        written = refreshes[file.id], file.attempt
+        outcomes = outcomes_for(refreshes[file.id]).of(file.digests)
         over = file.attempt > file.submission.manifest.max_attempts and file.part.listed is None
-        settled = bool((known & ((how == SUCCEEDED) | (how == FAILED))).any())
+        settled = bool((outcomes.is_answered | (outcomes.kind == FAILED)).any())
         others = (digests for when, digests in taken.items() if when >= written)
         if over or settled or any(digests.contains(file.digests).any() for digests in others):
             file.state = "superseded"
@@ -237,11 +229,6 @@ def _refreshes(found: LostPipeline) -> dict[str, float]:
             for file_id in found.waits[submission.id]:
                 refreshes[file_id] = max(refreshes[file_id], submission.fresh_after)
     return refreshes
-
-
-def _next_attempt(standing: Standing, digests: Digests) -> int:
-    _, _, attempt = standing.of(digests)
-    return int(attempt.max(initial=0)) + 1
 
 
 def _others(storage: Storage, submission: FoundSubmission, files: list[LostFile]) -> set[str]:

@@ -25,7 +25,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import HeaderSets
 from batch_assets.core.requests.hook import RequestHook
 from batch_assets.core.requests.report import AskAgain, RequestsReport
-from batch_assets.core.requests.selection import StandingOfPipeline, kinds_of
+from batch_assets.core.requests.selection import Selection, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
@@ -172,8 +172,8 @@ class _Build:
         self._again, self._on_requests = again, on_requests
         self._headers = HeaderSets(pipeline)
         self._submission = NewSubmission(root, pipeline, partition, dataset, lease, self._headers)
-        self._standing = StandingOfPipeline(root, pipeline, partition, again)
-        self._submission.report.is_refresh = self._standing.fresh_after is not None
+        self._selection = Selection(root, pipeline, partition, again)
+        self._submission.report.is_refresh = self._selection.fresh_after is not None
         # What a row must give, and what makes a request of it.
         self._reads, self._render_row = list(pipeline.reads), pipeline.template.render
         if (hook := pipeline.hooks.render_request) is not None:
@@ -184,8 +184,8 @@ class _Build:
         """None when request files were sent meanwhile that this build counted as unsent."""
         submission = self._submission
         submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
-        submission.write_manifest(self._standing)
-        if submission.register(self._standing):
+        submission.write_manifest(self._selection)
+        if submission.register(self._selection):
             return submission.report
         submission.remove()
         return None
@@ -268,7 +268,7 @@ class _Build:
         if not group:
             return []
         packed = pack([digest for _, digest, _, _ in group])
-        chosen, attempts, beyond = self._standing.choose(packed, self._submission.report)
+        chosen, attempts, beyond = self._selection.choose(packed, self._submission.report)
         by_row = self._headers.by_row
         kinds = kinds_of(attempts, [group[at][3] for at in chosen.tolist()] if by_row else None)
         for kind in np.unique(kinds).tolist():

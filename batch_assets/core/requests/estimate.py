@@ -5,7 +5,7 @@ It is an estimate: a model may answer at another length the next time. What is n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,8 @@ from batch_assets.core.requests.build import count_requests
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
-from batch_assets.core.store.refreshes import standing_of
-from batch_assets.core.store.responses import SUCCEEDED, Standing
+from batch_assets.core.store.outcomes import SUCCEEDED, Outcomes
+from batch_assets.core.store.refreshes import outcomes_of
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 # Where no answer says better: about as many bytes of JSON are a token of English text.
@@ -83,10 +83,10 @@ def estimate_cost(
     Errors:
         As of `build_requests`.
     """
-    counted = _Counted(standing_of(root, pipeline.name))
+    counted = _Counted(outcomes_of(root, pipeline.name))
     report = count_requests(root, pipeline, partition, counted.add, again, table=table)
     estimate = CostEstimate(report, answered=counted.answered, new=counted.new)
-    known = _Known.read(counted.standing, counted.places())
+    known = _Known.read(counted.outcomes, counted.places())
     estimate.unpriced_models |= known.unpriced_models
     estimate.unpriced = known.unpriced
     estimate.input_tokens, estimate.output_tokens = known.input_tokens, known.output_tokens
@@ -104,18 +104,17 @@ def estimate_cost(
 class _Counted:
     """The requests that would be submitted: with an answer in force, or bytes."""
 
-    def __init__(self, standing: Standing) -> None:
-        self.standing = standing
+    def __init__(self, outcomes: Outcomes) -> None:
+        self.outcomes = outcomes
         self.answered = self.new = self.answered_bytes = 0
         self.bytes_of: dict[str, int] = {}
         self.count_of: dict[str, int] = {}
         self._places: list[NDArray[np.int64]] = []
 
     def add(self, digests: Digests, params: Sequence[bytes]) -> None:
-        place, how, _ = self.standing.of(digests)
-        is_answered = (place >= 0) & (how == SUCCEEDED)
-        self._places.append(place[is_answered])
-        for body, has_answer in zip(params, is_answered.tolist(), strict=True):
+        found = self.outcomes.of(digests)
+        self._places.append(found.place[found.is_answered])
+        for body, has_answer in zip(params, found.is_answered.tolist(), strict=True):
             if has_answer:
                 self.answered += 1
                 self.answered_bytes += len(body)
@@ -143,11 +142,11 @@ class _Known:
     unpriced_models: set[str] = field(default_factory=set)
 
     @classmethod
-    def read(cls, standing: Standing, places: NDArray[np.int64]) -> _Known:
+    def read(cls, outcomes: Outcomes, places: NDArray[np.int64]) -> _Known:
         """Args: places: of the answers, sorted."""
         known = cls()
-        for number, rows in _by_file(standing, places):
-            table = standing.files.read(number, ["cost_usd", "response_model", *_TOKENS]).take(pa.array(rows))
+        for number, _, rows in outcomes.files.by_file(places):
+            table = outcomes.files.read(number, ["cost_usd", "response_model", *_TOKENS]).take(pa.array(rows))
             cost = table["cost_usd"]
             known.answers += len(table)
             known.priced += len(table) - cost.null_count
@@ -162,22 +161,11 @@ class _Known:
         return known
 
 
-def _by_file(standing: Standing, places: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
-    """(number of a response file, rows of it) of sorted places."""
-    starts = standing.files.starts
-    for number in range(len(standing.files.names)):
-        low, high = np.searchsorted(places, starts[number : number + 2])
-        if low < high:
-            yield number, places[low:high] - starts[number]
-
-
 def _add_new(estimate: CostEstimate, counted: _Counted, known: _Known) -> None:
     """What was never answered: as long as the answered ones by bytes, else as the pipeline's other answers."""
-    standing = counted.standing
     bytes_of_known, answers = counted.answered_bytes, known
     if not known.answers:
-        is_answered = standing.state >> 16 == SUCCEEDED
-        answers = _Known.read(standing, np.sort(standing.place[is_answered].astype(np.int64)))
+        answers = _Known.read(counted.outcomes, counted.outcomes.places_of(SUCCEEDED))
     new, size = counted.new, sum(counted.bytes_of.values())
     if bytes_of_known and answers.input_tokens:
         input_tokens = size * answers.input_tokens / bytes_of_known

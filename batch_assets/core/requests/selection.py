@@ -12,11 +12,12 @@ from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet
 from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.outcomes import CANCELED, PASSING, load_outcomes
 from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
-from batch_assets.core.store.responses import CANCELED, PASSING, SUCCEEDED, ResponseFiles, load_standing
+from batch_assets.core.store.responses import ResponseFiles
 
 
-class StandingOfPipeline:
+class Selection:
     """What is answered, given up or in flight of a pipeline's requests, and which were seen to be desired.
 
     Attributes:
@@ -37,7 +38,7 @@ class StandingOfPipeline:
         # In this order: what is collected in between is in both, never in neither.
         self._held = HeldRequests(root, held)
         files = ResponseFiles(root.storage, pipeline.name)
-        self._standing = load_standing(files, refreshes, self.fresh_after)
+        self._outcomes = load_outcomes(files, refreshes, self.fresh_after)
         self._desired = DigestSet()
 
     @property
@@ -62,10 +63,10 @@ class StandingOfPipeline:
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
         held = self._held.contains(distinct)
-        place, how, attempt = self._standing.of(distinct)
-        again = (how == CANCELED) | ((how == PASSING) & (attempt < self._max_attempts))
-        unsettled = ~held & ((place < 0) | again)
-        wanted = ~held & ((place < 0) | (how != SUCCEEDED)) if self._again.retry_failed else unsettled
+        found = self._outcomes.of(distinct)
+        again = (found.kind == CANCELED) | ((found.kind == PASSING) & (found.attempt < self._max_attempts))
+        unsettled = ~held & (~found.is_known | again)
+        wanted = ~held & ~found.is_answered if self._again.retry_failed else unsettled
         chosen = np.flatnonzero(wanted)
         chosen = chosen[np.argsort(first[chosen])]
         limit = self._again.limit
@@ -77,7 +78,7 @@ class StandingOfPipeline:
         report.written += len(chosen)
         report.left_out += len(left_out)
         report.reused += int((~held).sum()) - len(chosen) - len(left_out)
-        return first[chosen], np.where(place < 0, 1, attempt + 1)[chosen], first[left_out]
+        return first[chosen], (found.attempt + 1)[chosen], first[left_out]
 
 
 def kinds_of(attempts: NDArray[np.int32], header_sets: list[int] | None) -> NDArray[np.int32]:

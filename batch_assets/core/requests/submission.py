@@ -16,7 +16,7 @@ from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
 from batch_assets.core.requests.report import RequestsReport
-from batch_assets.core.requests.selection import StandingOfPipeline
+from batch_assets.core.requests.selection import Selection
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, custom_ids
 from batch_assets.core.store.manifest import Manifest
@@ -101,7 +101,7 @@ class NewSubmission:
         self._named += 1
         return PartName(self._named - 1)
 
-    def write_manifest(self, standing: StandingOfPipeline) -> None:
+    def write_manifest(self, selection: Selection) -> None:
         """Writes down what is written, and of what: the submission is complete from here on."""
         report, pipeline, files = self.report, self._pipeline, self._parts.written
         report.files = [entry.name for entry in files]
@@ -111,7 +111,7 @@ class NewSubmission:
             pipeline=pipeline.name,
             partition=self._partition,
             submission=report.submission_id,
-            created_at=standing.created_at,
+            created_at=selection.created_at,
             dataset=self._dataset.place,
             key=self._dataset.key,
             carried=self._dataset.carried,
@@ -121,8 +121,8 @@ class NewSubmission:
             header_sets=self._headers.sets if by_row else None,
             render_request=name_of(hook) if hook is not None else None,
             bounded_schema=pipeline.bounded_schema,
-            fresh_after=standing.fresh_after,
-            waits=standing.waited_on if standing.fresh_after is not None else None,
+            fresh_after=selection.fresh_after,
+            waits=selection.waited_on if selection.fresh_after is not None else None,
             left_out=report.left_out or None,
             output_schema=pipeline.sent_schema,
             output_tool=pipeline.tool.name if pipeline.tool else None,
@@ -137,7 +137,7 @@ class NewSubmission:
         )
         manifest.write(self._root.storage)
 
-    def register(self, standing: StandingOfPipeline) -> bool:
+    def register(self, selection: Selection) -> bool:
         """Makes it known to the ledger, unless request files were sent meanwhile that counted as unsent."""
         report, pipeline = self.report, self._pipeline
         values = {
@@ -152,7 +152,7 @@ class NewSubmission:
             "max_attempts": pipeline.config.retry.max_attempts,
             "max_requests": self.limits[0],
             "max_bytes": self.limits[1],
-            "fresh_after": standing.fresh_after,
+            "fresh_after": selection.fresh_after,
             "left_out": report.left_out,
         }
         place = {"pipeline": pipeline.name, "partition": self._partition}
@@ -161,7 +161,7 @@ class NewSubmission:
         ]
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
-            return submissions.register(tx, values, files, standing.waited_on, standing.set_aside)
+            return submissions.register(tx, values, files, selection.waited_on, selection.set_aside)
 
 
 def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:

@@ -22,18 +22,10 @@ from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.in_flight import HeldRequests
 from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.outcomes import PASSING, SUCCEEDED, Outcomes, Refreshes, Untried, load_outcomes
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, RequestIndex
-from batch_assets.core.store.responses import (
-    PASSING,
-    SUCCEEDED,
-    Refreshes,
-    ResponseFiles,
-    ResponseReader,
-    Standing,
-    Untried,
-    digest_array,
-    load_standing,
-)
+from batch_assets.core.store.response_reader import ResponseReader
+from batch_assets.core.store.responses import ResponseFiles, digest_array
 from batch_assets.core.store.result_table import results_metadata
 
 # A dataset in another order than the request files: more loads of row groups than this many times their
@@ -65,12 +57,12 @@ class Join:
         columns = [*self._carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]
         self.schema = pa.schema(columns, results_metadata(self._manifest))
         files = ResponseFiles(root.storage, submission.pipeline)
-        self._standing: Standing = load_standing(files, refreshes, untried=untried)
+        self._standing: Outcomes = load_outcomes(files, refreshes, untried=untried)
         # Of a refresh what counts for it; the table takes what is in force. Both of the same files: what comes in
         # between would be there for one alone.
         self._fresh = self._standing
         if submission.fresh_after is not None:
-            self._fresh = load_standing(files, refreshes, submission.fresh_after, untried)
+            self._fresh = load_outcomes(files, refreshes, submission.fresh_after, untried)
 
     def _check_names(self) -> None:
         """Columns that a pipeline's own code makes may be others than those that its requests were built with."""
@@ -95,17 +87,13 @@ class Join:
 
     def tables(self) -> Iterator[pa.Table]:
         """The table, slice by slice, in the dataset's order."""
-        reader = ResponseReader(self._standing.files)
-        try:
+        with ResponseReader(self._standing.files) as reader, ExitStack() as spill:
             firsts, shared, is_scattered = self._survey(reader)
-            with ExitStack() as spill:
-                source: ResponseReader | Reordered = reader
-                if is_scattered:
-                    source = spill.enter_context(Reordered(reader, self._places()))
-                for slice_ in self._slices(firsts):
-                    yield self._table(slice_, source.take(slice_.place), shared)
-        finally:
-            reader.close()
+            source: ResponseReader | Reordered = reader
+            if is_scattered:
+                source = spill.enter_context(Reordered(reader, self._places()))
+            for slice_ in self._slices(firsts):
+                yield self._table(slice_, source.take(slice_.place), shared)
 
     def _positions(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """(number of the first row, positions in the standing) slice by slice; -1 for rows without response."""
@@ -241,7 +229,7 @@ class Join:
         report.ask_again += int((slice_.again & slice_.is_first).sum())
 
 
-def _position(standing: Standing, digests: pa.Array) -> NDArray[np.int64]:
+def _position(standing: Outcomes, digests: pa.Array) -> NDArray[np.int64]:
     """For each digest its position in a standing; -1 for null and for one without response."""
     if digests.null_count == 0:
         return standing.position(digest_array(digests))

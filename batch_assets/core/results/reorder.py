@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.store.request_index import SLICE_ROWS
-from batch_assets.core.store.responses import ResponseReader, one_null_row
+from batch_assets.core.store.response_reader import ResponseReader, one_null_row
 
 
 class Reordered:

@@ -6,7 +6,6 @@ and repeated; what cannot be removed now is a problem in words and is tried agai
 
 from __future__ import annotations
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,9 +18,9 @@ from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import STORED, Batch
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
-from batch_assets.core.store.refreshes import standing_of
+from batch_assets.core.store.outcomes import PASSING
+from batch_assets.core.store.refreshes import outcomes_of
 from batch_assets.core.store.request_files import StoredRequestFile
-from batch_assets.core.store.responses import PASSING
 
 _DAY = 86400.0
 # A batch that could not be deleted is tried again after this long.
@@ -152,10 +151,9 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
 
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
     """Request files with requests whose last word is a passing failure: a retry copies their lines."""
-    standing = standing_of(root, pipeline)
-    passing = standing.place[standing.state >> 16 == PASSING]
-    numbers = np.unique(np.searchsorted(standing.files.starts, passing, side="right") - 1)
-    batch_ids = [id_ for number in numbers.tolist() if (id_ := standing.files.names[number].batch_id) is not None]
+    outcomes = outcomes_of(root, pipeline)
+    names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(outcomes.places_of(PASSING))]
+    batch_ids = [name.batch_id for name in names if name.batch_id is not None]
     with root.ledger.read() as tx:
         found = [batches.by_id(tx, batch_id) for batch_id in batch_ids]
     return {batch.file_id for batch in found if batch is not None and batch.file_id is not None}

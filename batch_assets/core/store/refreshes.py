@@ -10,25 +10,26 @@ from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Transaction, batches, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
-from batch_assets.core.store.responses import Refreshes, ResponseFiles, Standing, Untried, load_standing
+from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, load_outcomes
+from batch_assets.core.store.responses import ResponseFiles
 
 # Two refreshes of a pipeline differ by this many seconds at least, also when the clock was set back.
 _APART = 0.001
 
 
-def standing_of(root: Root, pipeline: str) -> Standing:
-    """How every request of a pipeline stands now."""
+def outcomes_of(root: Root, pipeline: str) -> Outcomes:
+    """The outcome in force of every request of a pipeline."""
     with root.ledger.read() as tx:
         refreshes = refreshes_of(tx, pipeline)
-    return load_standing(ResponseFiles(root.storage, pipeline), refreshes)
+    return load_outcomes(ResponseFiles(root.storage, pipeline), refreshes)
 
 
-def standing_for(root: Root, submission: Submission) -> Standing:
-    """How every request stands for a submission: what counts for it."""
+def outcomes_for(root: Root, submission: Submission) -> Outcomes:
+    """The same as far as it counts for a submission."""
     with root.ledger.read() as tx:
         refreshes, untried = refreshes_of(tx, submission.pipeline), untried_of(tx, submission)
     files = ResponseFiles(root.storage, submission.pipeline)
-    return load_standing(files, refreshes, submission.fresh_after, untried)
+    return load_outcomes(files, refreshes, submission.fresh_after, untried)
 
 
 def untried_of(tx: Transaction, submission: Submission) -> Untried:

@@ -17,7 +17,8 @@ import pytest
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.results import join, reorder
 from batch_assets.core.store.request_index import SLICE_ROWS
-from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles, ResponseReader
+from batch_assets.core.store.response_reader import ResponseReader
+from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles
 
 from ..support import BATCHES, World, params, texts
 
@@ -176,14 +177,15 @@ def test_reordered_responses_are_those_of_their_places(world: World) -> None:
     random = np.random.default_rng(3)
     place = random.integers(0, len(names), 30_000)
     place[random.integers(0, 30_000, 3_000)] = -1
-    reader = ResponseReader(ResponseFiles(storage, "p"))
-    with reorder.Reordered(reader, place.astype(np.int32)) as spilled:
+    with (
+        ResponseReader(ResponseFiles(storage, "p")) as reader,
+        reorder.Reordered(reader, place.astype(np.int32)) as spilled,
+    ):
         for start in range(0, len(place), SLICE_ROWS):
             part = place[start : start + SLICE_ROWS]
             expected = [None if at < 0 else names[at] for at in part.tolist()]
             assert spilled.take(part)["custom_id"].to_pylist() == expected
             assert reader.take(part)["custom_id"].to_pylist() == expected
-    reader.close()
 
 
 @pytest.fixture

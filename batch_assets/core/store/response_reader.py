@@ -1,0 +1,109 @@
+"""Rows of response files by their place, for a table in another order than theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles
+
+_OPEN_FILES = 16
+
+
+class ResponseReader:
+    """Rows of response files by their place, keeping a few row groups in memory. A context manager.
+
+    Args:
+        files: the response files.
+        cache_bytes: of decoded row groups to keep.
+    """
+
+    def __init__(self, files: ResponseFiles, cache_bytes: int = 12 << 20) -> None:
+        self._files, self._cache_bytes = files, cache_bytes
+        self._open: dict[int, pq.ParquetFile] = {}
+        self._groups = [
+            (number, group) for number, rows in enumerate(files.group_rows) for group in range(len(rows))
+        ]
+        sizes = [size for rows in files.group_rows for size in rows]
+        self._starts = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+        self._cache: dict[int, pa.Table] = {}
+
+    def __enter__(self) -> ResponseReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._open.values():
+            file.close()
+
+    def groups_of(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The row group that each place is in, counted over all files: int64 (n,); -1 for no place."""
+        return np.where(place < 0, -1, np.searchsorted(self._starts, place, side="right") - 1)
+
+    def take(self, place: NDArray[np.int64]) -> pa.Table:
+        """The rows at the places, in their order; a row of nulls where there is no place.
+
+        Args:
+            place: int64 (n,), -1 for no place.
+        """
+        groups = self.groups_of(place)
+        tables, index = [one_null_row()], np.zeros(len(place), dtype=np.int64)
+        offset = 1
+        for number in np.unique(groups[groups >= 0]).tolist():
+            mask = groups == number
+            rows = place[mask] - self._starts[number]
+            tables.append(_rows_of(self._group(number), rows))
+            index[mask] = offset + np.arange(len(rows))
+            offset += len(rows)
+        if (
+            len(tables) > 1 and offset > len(place) and (np.diff(index) == 1).all()
+        ):  # in order, and none is missing: the usual case
+            return pa.concat_tables(tables[1:]).combine_chunks()
+        return pa.concat_tables(tables).take(pa.array(index))
+
+    def iterate(self) -> Iterator[tuple[int, pa.Table]]:
+        """Everything, row group by row group: (place of the first row, rows)."""
+        for number, start in enumerate(self._starts.tolist()):
+            yield start, self._read(number)
+
+    def _read(self, number: int) -> pa.Table:
+        file, group = self._groups[number]
+        return self._files.read_group(file, self._file(file), group)
+
+    def _file(self, number: int) -> pq.ParquetFile:
+        """An open file; years of batches are more files than a process may have open at once."""
+        if number not in self._open:
+            while len(self._open) >= _OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[number] = self._files.open(number)
+        return self._open[number]
+
+    def _group(self, number: int) -> pa.Table:
+        if number in self._cache:
+            self._cache[number] = self._cache.pop(number)  # the most recently used comes last
+            return self._cache[number]
+        table = self._read(number)
+        while self._cache and sum(t.nbytes for t in self._cache.values()) + table.nbytes > self._cache_bytes:
+            del self._cache[next(iter(self._cache))]
+        self._cache[number] = table
+        return table
+
+
+def _rows_of(group: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
+    """Some rows, without a copy where they are most of the group and follow each other: otherwise memory would
+    follow the row groups and not the rows.
+    """
+    if 2 * len(rows) > len(group) and (np.diff(rows) == 1).all():
+        return group.slice(rows[0], len(rows))
+    return group.take(pa.array(rows))
+
+
+def one_null_row() -> pa.Table:
+    """What stands for a row without a response."""
+    return pa.table({field.name: pa.nulls(1, field.type) for field in RESPONSE_SCHEMA}, schema=RESPONSE_SCHEMA)

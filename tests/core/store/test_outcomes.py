@@ -1,0 +1,128 @@
+"""Outcomes in force, against a loop over the responses one by one."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from batch_assets.core.io.names import ResponseName
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.store.digests import pack
+from batch_assets.core.store.outcomes import CANCELED, FAILED, PASSING, SUCCEEDED, Outcomes, load_outcomes
+from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles
+
+DIGESTS = [bytes([number]) * 16 for number in range(1, 7)]
+KINDS = {
+    ("succeeded", None): SUCCEEDED,
+    ("errored", "invalid_request_error"): FAILED,
+    ("errored", "overloaded_error"): PASSING,
+    ("expired", None): PASSING,
+    ("canceled", None): CANCELED,
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One response file: what came of some requests, in the order of their file; of which refresh it is."""
+
+    kinds: dict[int, tuple[str, str | None]]
+    attempt: int
+    refresh: float
+    untried: int | None
+
+
+FILES = st.lists(
+    st.builds(
+        Answers,
+        st.dictionaries(st.integers(0, len(DIGESTS) - 2), st.sampled_from(list(KINDS)), min_size=1),
+        st.integers(1, 3),
+        st.sampled_from([0.0, 1.0, 2.0]),
+        st.none() | st.integers(0, 2),
+    ),
+    max_size=4,
+)
+
+
+def load(folder: str, files: list[Answers], fresh_after: float | None) -> Outcomes:
+    storage = Storage(folder)
+    for number, answers in enumerate(files):
+        columns = {field.name: pa.nulls(len(answers.kinds), field.type) for field in RESPONSE_SCHEMA}
+        columns["digest"] = pa.array([DIGESTS[at] for at in answers.kinds], pa.binary(16))
+        columns["result_type"] = pa.array([result for result, _ in answers.kinds.values()])
+        columns["error_type"] = pa.array([error for _, error in answers.kinds.values()], pa.string())
+        columns["attempts"] = pa.array([answers.attempt] * len(answers.kinds), pa.int32())
+        schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": b"%d" % number})
+        with storage.write("p", "responses", f"{number}.parquet") as scratch:
+            pq.write_table(pa.table(columns, schema=schema), scratch)
+    names = [ResponseName.of_batch(str(number)) for number in range(len(files))]
+    refreshes = {name: file.refresh for name, file in zip(names, files, strict=True) if file.refresh}
+    untried = {name: file.untried for name, file in zip(names, files, strict=True) if file.untried is not None}
+    return load_outcomes(ResponseFiles(storage, "p"), refreshes, fresh_after, untried)
+
+
+def one_by_one(files: list[Answers], fresh_after: float | None) -> dict[int, tuple[int, int, int]]:
+    """Digest's number -> (place, kind, attempt)."""
+    in_force: dict[int, tuple[int, int, int, Answers]] = {}
+    start = 0
+    for answers in files:
+        for row, (digest, said) in enumerate(answers.kinds.items()):
+            now = (start + row, KINDS[said], answers.attempt, answers)
+            if fresh_after is not None and answers.refresh < fresh_after:
+                continue
+            if digest in in_force:
+                _, kind, attempt, before = in_force[digest]
+                newer = answers.refresh > before.refresh
+                if kind == SUCCEEDED and not (now[1] == SUCCEEDED and newer):
+                    continue
+                if kind != SUCCEEDED and now[1] != SUCCEEDED and not newer and now[2] < attempt:
+                    continue
+            in_force[digest] = now
+        start += len(answers.kinds)
+    found = {}
+    for digest, (place, kind, attempt, answers) in in_force.items():
+        if kind == CANCELED and answers.untried is not None:
+            kind, attempt = PASSING, min(attempt, answers.untried)
+        found[digest] = place, kind, attempt
+    return found
+
+
+@given(FILES, st.none() | st.sampled_from([1.0, 2.0]))
+def test_outcomes_are_those_of_a_loop(files: list[Answers], fresh_after: float | None) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = load(folder, files, fresh_after)
+    expected = one_by_one(files, fresh_after)
+    found = outcomes.of(pack(DIGESTS))
+    for digest in range(len(DIGESTS)):
+        one = tuple(int(array[digest]) for array in found)
+        assert one == expected.get(digest, (-1, 0, 0))
+        assert found.is_known[digest] == (digest in expected)
+        assert found.is_answered[digest] == (digest in expected and expected[digest][1] == SUCCEEDED)
+    for kind in (SUCCEEDED, FAILED, PASSING, CANCELED):
+        of_kind = sorted(place for place, its, _ in expected.values() if its == kind)
+        assert outcomes.places_of(kind).tolist() == of_kind
+
+
+def test_places_are_found_in_their_files(tmp_path: object) -> None:
+    kind = ("succeeded", None)
+    files = [Answers(dict.fromkeys(range(size), kind), 1, 0.0, None) for size in (3, 1, 5)]
+    opened = load(str(tmp_path), files, None).files
+    assert [opened.places(number).tolist() for number in range(3)] == [[0, 1, 2], [3], [4, 5, 6, 7, 8]]
+    place = np.array([1, 2, 4, 8])
+    assert opened.number_of(place).tolist() == [0, 0, 2, 2]
+    parts = [(number, place[which].tolist(), rows.tolist()) for number, which, rows in opened.by_file(place)]
+    assert parts == [(0, [1, 2], [1, 2]), (2, [4, 8], [0, 4])]
+
+
+@pytest.mark.parametrize("attempt", [1, 60_000])
+def test_an_outcome_costs_24_bytes(tmp_path: object, attempt: int) -> None:
+    outcomes = load(str(tmp_path), [Answers({0: ("succeeded", None)}, attempt, 0.0, None)], None)
+    arrays = [array for array in vars(outcomes).values() if isinstance(array, np.ndarray)]
+    assert sum(array.itemsize for array in arrays) == 24
+    assert outcomes.of(pack(DIGESTS[:1])).attempt.tolist() == [attempt]
