@@ -102,7 +102,8 @@ def _params(content: Any) -> dict[str, Any]:
 def batch_assets(workload: Workload) -> Render:
     """This project's way from a row to the bytes of its params."""
     attributes = {"name": "bench", "dataset": {"path": "rows.parquet"}, "params": _params(workload.content)}
-    return load_pipeline(attributes, folder=Path()).template.render
+    pipeline = load_pipeline(attributes, folder=Path())
+    return pipeline.templates_for(sorted(pipeline.reads)).params.render
 
 
 def plain_script(workload: Workload) -> Render:

@@ -86,7 +86,6 @@ class Dataset:
         self.carried = dict(columns) if isinstance(columns, dict) else {name: name for name in columns}
         for name in self.carried:
             self.check_column(name, "columns")
-        pipeline.fit(self.schema.names)
 
     def _pick(self, pipeline: Pipeline, partition: str) -> None:
         partitions = pipeline.config.partitions

@@ -18,7 +18,6 @@ from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
 from batch_assets.core.pipeline.rules import partitions_problem, watch_problem
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
 from batch_assets.core.template.params_check import check_params
-from batch_assets.core.template.row_values import row_checks
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -67,8 +66,6 @@ def load_pipeline(
     if problem := problem or refused_value(outline, version):
         field, said = problem
         raise pipeline.error(pipeline.template.place(field), said)
-    checks = row_checks(outline, betas=betas, also=also, allow_unknown=allow_unknown)
-    pipeline.template.check_rows_with(checks)
     return pipeline
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,8 +22,12 @@ from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.hooks import Params, Row
 from batch_assets.core.pipeline.partitions import Partitions
+from batch_assets.core.template.batch_rules import sampling
 from batch_assets.core.template.betas import Betas
+from batch_assets.core.template.row_templates import RowTemplates
+from batch_assets.core.template.row_values import RowCheck, row_checks
 from batch_assets.core.template.template import Template
+from batch_assets.core.template.template_strings import ReadFile
 
 RenderRequest = Callable[["Pipeline", Row, Params], Params | None]
 """(pipeline, all values of the row, its rendered params) -> the params to send; None rejects the row."""
@@ -204,23 +208,30 @@ class Pipeline:
             headers["anthropic-version"] = self.config.anthropic_version
         return headers
 
-    def fit(self, columns: list[str]) -> None:
-        """Settles `reads`, given the names of the dataset's columns in order.
+    @cached_property
+    def row_checks(self) -> dict[str, RowCheck]:
+        """The checks of what rows give, by field."""
+        also = sampling(self.config.anthropic_version)
+        allow_unknown = self.config.allow_unknown_params
+        outline, betas = self.template.outline(), bool(self.config.betas)
+        return row_checks(outline, betas=betas, also=also, allow_unknown=allow_unknown)
 
-        Errors:
+    def templates_for(self, columns: Sequence[str], read_file: ReadFile | None = None) -> RowTemplates:
+        """The templates, for a dataset.
+
+        Args:
+            columns: names of its columns in order.
+            read_file: gives the filter `file_base64` its files.
+
+        Raises:
             ConfigError: a template reads a column that Jinja cannot read by its name.
         """
-        self.template.fit(columns)
-        self.betas.fit(columns)
+        return RowTemplates(self.template.fitted(columns, self.row_checks, read_file), self.betas.fitted(columns))
 
     @property
     def reads(self) -> set[str]:
-        """The dataset columns that the templates read."""
-        return self.template.columns | self.betas.columns
-
-    def where(self, column: str) -> str:
-        """The first field whose template reads the column."""
-        return (self.template if column in self.template.columns else self.betas).where(column)
+        """The columns that the templates read, as far as that is known without a dataset."""
+        return RowTemplates(self.template, self.betas).reads
 
     def check_columns(self, key: str, carried: dict[str, str]) -> None:
         """Raises a ConfigError when two columns of results would have one name."""

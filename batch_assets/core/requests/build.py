@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.missing_responses import reopen_lost
+from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.template.values import RowRejectedError
 
 # Rows are rendered, then looked up together; whichever comes first ends such a group.
@@ -71,10 +73,10 @@ def build_requests(
     again = AskAgain(retry_failed, refresh, limit)
     if pipeline.config.notify:
         note_targets(root, [pipeline])
-    with _reading(root, pipeline, partition, table) as (dataset, lease):
-        check_sink(root, pipeline, _results_columns(pipeline, dataset), partition)
+    with _reading(root, pipeline, partition, table) as given:
+        check_sink(root, pipeline, _results_columns(pipeline, given.dataset), partition)
         for _ in range(_BUILDS):
-            report = _Build(root, pipeline, partition, dataset, lease, again).run(on_rows or _tell_nobody)
+            report = _Build(root, pipeline, partition, given, again).run(on_rows or _tell_nobody)
             release_memory()
             if report is not None:
                 return report
@@ -99,13 +101,28 @@ def count_requests(
     Errors:
         As of `build_requests`.
     """
-    with _reading(root, pipeline, partition, table) as (dataset, lease):
-        return _Build(root, pipeline, partition, dataset, lease, again, on_requests).count()
+    with _reading(root, pipeline, partition, table) as given:
+        return _Build(root, pipeline, partition, given, again, on_requests).count()
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What a build reads.
+
+    Attributes:
+        dataset: the rows.
+        templates: what they are rendered by.
+        lease: says that no other process builds requests of the pipeline.
+    """
+
+    dataset: Dataset
+    templates: RowTemplates
+    lease: Lease
 
 
 @contextmanager
-def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iterator[tuple[Dataset, Lease]]:
-    """The dataset, and the lease that says that nobody else is at the pipeline's requests."""
+def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iterator[_Given]:
+    """What a build reads, while nobody else is at the pipeline's requests."""
     if pipeline.partitions is not None and not partition:
         raise DatasetError(f"{pipeline.source}: partitions: this pipeline has partitions: say which one is to run")
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
@@ -113,22 +130,23 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
         reopen_lost(root, pipeline.name)
         # Not before it is our turn: the newest submission has the newest rows, and DuckDB lets one process in.
         with Dataset(pipeline, table, partition) as dataset:
-            _check_against_dataset(pipeline, dataset)
-            yield dataset, lease
+            templates = pipeline.templates_for(dataset.schema.names, dataset.read_file)
+            _check_against_dataset(pipeline, dataset, templates)
+            yield _Given(dataset, templates, lease)
 
 
 def _tell_nobody(rows: int) -> None:
     """Who reads rows and has nobody to tell."""
 
 
-def _check_against_dataset(pipeline: Pipeline, dataset: Dataset) -> None:
+def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:
     pipeline.check_columns(dataset.key, dataset.carried)
     known = {*dataset.schema.names, dataset.key}
-    unknown = sorted(pipeline.reads - known)
+    unknown = sorted(templates.reads - known)
     if unknown:
         columns = ", ".join(sorted(known))
         problem = f"the template reads {unknown[0]!r}, no column of {dataset.place}; its columns: {columns}"
-        raise pipeline.error(pipeline.where(unknown[0]), problem)
+        raise pipeline.error(templates.where(unknown[0]), problem)
 
 
 def _results_columns(pipeline: Pipeline, dataset: Dataset) -> list[str]:
@@ -163,22 +181,22 @@ class _Build:
         root: Root,
         pipeline: Pipeline,
         partition: str,
-        dataset: Dataset,
-        lease: Lease,
+        given: _Given,
         again: AskAgain,
         on_requests: OnRequests | None = None,
     ) -> None:
-        self._pipeline, self._dataset, self._lease = pipeline, dataset, lease
+        dataset, templates = given.dataset, given.templates
+        self._dataset, self._lease = dataset, given.lease
         self._again, self._on_requests = again, on_requests
-        self._headers = HeaderSets(pipeline)
-        self._submission = NewSubmission(root, pipeline, partition, dataset, lease, self._headers)
+        self._headers = HeaderSets(pipeline, templates.betas)
+        self._submission = NewSubmission(root, pipeline, partition, dataset, given.lease, self._headers)
         self._selection = Selection(root, pipeline, partition, again)
         self._submission.report.is_refresh = self._selection.fresh_after is not None
         # What a row must give, and what makes a request of it.
-        self._reads, self._render_row = list(pipeline.reads), pipeline.template.render
+        self._reads, self._render_row = list(templates.reads), templates.params.render
         if (hook := pipeline.hooks.render_request) is not None:
-            self._reads = list(dict.fromkeys([dataset.key, *dataset.schema.names, *pipeline.reads]))
-            self._render_row = RequestHook(pipeline, hook, pipeline.template.columns).render
+            self._reads = list(dict.fromkeys([dataset.key, *dataset.schema.names, *templates.reads]))
+            self._render_row = RequestHook(pipeline, hook, templates.params).render
 
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
         """None when request files were sent meanwhile that this build counted as unsent."""
@@ -200,8 +218,6 @@ class _Build:
         """Reads, renders and looks up the dataset's rows, group by group."""
         report = self._submission.report
         keys = KeyCheck(self._dataset)
-        template = self._pipeline.template
-        template.read_files_with(self._dataset.read_file)
         names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._reads]))
         for rows in self._dataset.rows(names):
             self._lease.check()

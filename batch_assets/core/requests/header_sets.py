@@ -6,6 +6,7 @@ from typing import Any
 
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.store.digests import digester
+from batch_assets.core.template.betas import Betas
 from batch_assets.core.template.template_strings import Row
 from batch_assets.core.template.values import RowRejectedError
 
@@ -16,20 +17,26 @@ MAX_HEADER_SETS = 16
 class HeaderSets:
     """The header sets of a submission's requests, numbered from 0 in the order in which rows bring them.
 
+    Args:
+        pipeline: whose requests they are.
+        betas: what the rows of its dataset ask for.
+
     Attributes:
+        common: the headers that all requests have, by which a submission is known.
         sets: the headers of each; the one that all rows have, where they do not decide.
         primed: for each, the hash that a digest begins with.
         by_row: whether rows decide.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline, self._betas = pipeline, pipeline.betas
-        self.by_row = pipeline.betas.by_row
+    def __init__(self, pipeline: Pipeline, betas: Betas) -> None:
+        self._pipeline, self._betas = pipeline, betas
+        self.by_row = betas.by_row
+        self.common = pipeline.headers_with(betas.constant)
         self.sets: list[dict[str, str]] = []
         self.primed: list[Any] = []
         self._numbers: dict[str | None, int] = {}
         if not self.by_row:
-            self._add(pipeline.betas.constant)
+            self._add(betas.constant)
 
     def number_of(self, row: Row) -> int:
         """The number of the set that a row's request is sent with.

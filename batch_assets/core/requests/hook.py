@@ -5,7 +5,7 @@ Whatever such code raises is written to its row; it never stops a run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -15,6 +15,7 @@ from batch_assets.core.pipeline.hooks import Params, RowRejected
 from batch_assets.core.pipeline.pipeline import Pipeline, RenderRequest
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
 from batch_assets.core.template.params_check import check_params
+from batch_assets.core.template.template import Template
 from batch_assets.core.template.values import RowRejectedError
 
 
@@ -22,11 +23,13 @@ class RequestHook:
     """Renders rows in the place of a pipeline's template, through its `render_request`.
 
     Args:
-        reads: the columns that the template takes.
+        pipeline: whose code it is.
+        hook: its `render_request`.
+        template: its params, for the dataset.
     """
 
-    def __init__(self, pipeline: Pipeline, hook: RenderRequest, reads: Collection[str]) -> None:
-        self._pipeline, self._hook, self._reads = pipeline, hook, reads
+    def __init__(self, pipeline: Pipeline, hook: RenderRequest, template: Template) -> None:
+        self._pipeline, self._hook, self._template = pipeline, hook, template
 
     def render(self, row: Mapping[str, Any]) -> bytes:
         """The params of one row as JSON bytes.
@@ -37,7 +40,7 @@ class RequestHook:
         Errors:
             RowRejectedError: the row cannot become a request, or the hook does not want it to.
         """
-        rendered = self._pipeline.template.render({name: row[name] for name in self._reads})
+        rendered = self._template.render({name: row[name] for name in self._template.columns})
         try:
             given = self._hook(self._pipeline, dict(row), orjson.loads(rendered))
         except RowRejectedError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,15 @@ class Betas:
         entries: as the pipeline file has them.
         folder: where files that templates name are looked up.
         source: the pipeline file, for errors.
+        template: the entries compiled for a dataset; None while there is none.
 
-    Errors:
+    Raises:
         ConfigError: a template that cannot be compiled, or what is no name of a beta feature.
     """
 
-    def __init__(self, entries: list[str], folder: Path, source: str) -> None:
-        self._entries = entries
-        self._template = Template(entries, folder, source, field=_FIELD)
+    def __init__(self, entries: list[str], folder: Path, source: str, template: Template | None = None) -> None:
+        self._entries, self._folder, self._source = entries, folder, source
+        self._template = template or Template(entries, folder, source, field=_FIELD)
         # As they were written, doubles and all: it is part of the identity of requests that are answered already.
         self._written = None if any(map(is_template, entries)) else ",".join(entries)
         if (constant := self._template.constant) is not None:
@@ -59,9 +61,9 @@ class Betas:
         """The dataset columns that the templates read."""
         return self._template.columns
 
-    def fit(self, dataset: list[str]) -> None:
-        """Settles `columns`: see `Template.fit`."""
-        self._template.fit(dataset)
+    def fitted(self, dataset: Iterable[str]) -> Betas:
+        """The same for a dataset with these columns: see `Template.fitted`."""
+        return Betas(self._entries, self._folder, self._source, self._template.fitted(dataset))
 
     def where(self, column: str) -> str:
         """The first entry that reads the column."""
@@ -70,7 +72,7 @@ class Betas:
     def of(self, row: Row) -> str | None:
         """The header of a row's request, each name once, in the order in which they are written; None without.
 
-        Errors:
+        Raises:
             RowRejectedError: the row gives none.
         """
         try:

@@ -18,25 +18,34 @@ class PipelineFileError(Exception):
 
 
 class PipelineFiles(jinja2.BaseLoader):
-    """Templates to include, and data for `load('examples.yaml')`.
+    """Templates to include, and data for `load('examples.yaml')`. Each file is read once.
 
-    Errors:
-        PipelineFileError, naming the file, for data; `jinja2.TemplateError` for templates.
+    Args:
+        folder: of the pipeline file.
+
+    Raises:
+        PipelineFileError: naming the file, for data; `jinja2.TemplateError` for templates.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._texts: dict[str, str] = {}
         self._loaded: dict[str, Any] = {}
 
     def get_source(
         self, environment: jinja2.Environment, template: str
     ) -> tuple[str, str | None, Callable[[], bool] | None]:
         """Jinja's hook: the text of a template."""
+        if template not in self._texts:
+            self._texts[template] = self._text(template)
+        return self._texts[template], template, None
+
+    def _text(self, template: str) -> str:
         path = self._find(template)
         if path is None:
             raise jinja2.TemplateNotFound(template)
         try:
-            return path.read_text("utf-8"), template, None
+            return path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise jinja2.TemplateError(f"{template} cannot be read: {_reason(error)}") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +10,18 @@ import orjson
 
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.template.outline import Spliced, Unknown
+from batch_assets.core.template.parts import Check, Entry, Part, as_it_is, items, merge, plain, splicing_list
+from batch_assets.core.template.pipeline_files import PipelineFiles
 from batch_assets.core.template.template_names import ROW, SELF, Names
-from batch_assets.core.template.template_strings import CompiledString, Row, StringCompiler, TemplateProblemError
+from batch_assets.core.template.template_strings import (
+    CompiledString,
+    ReadFile,
+    Row,
+    StringCompiler,
+    TemplateProblemError,
+)
 from batch_assets.core.template.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
 
-_Part = bytes | Callable[[Row], bytes]
-# (value, field) -> the value as the API takes it there
-_Check = Callable[[Any, str], Any]
-# What a list holds: the parts of an entry, or an expression over the row, the entry's field and its check.
-_Entry = list[_Part] | tuple[Callable[[Row], Any], str, _Check]
 # Without entries it asks for nothing; other lists are prompts, or what a prompt needs.
 _MAY_BE_EMPTY = ".stop_sequences"
 
@@ -39,62 +42,80 @@ class Template:
         folder: where files that templates name are looked up.
         source: the pipeline file, for errors.
         field: the field's name, for errors.
+        dataset: names of the dataset's columns in order; None while they are not known.
+        checks: of what rows give, by field: see `row_checks`.
+        read_file: gives the filter `file_base64` its files, by their paths within the dataset's folder.
+        files: those of the folder, as far as they are read already.
 
     Attributes:
-        columns: the dataset columns that the templates read; `fit` settles them.
+        columns: the dataset columns that the templates read, as far as that is known without `dataset`.
 
-    Errors:
-        ConfigError: a template that cannot be compiled, naming file and field.
+    Raises:
+        ConfigError: a template that cannot be compiled, or reads a column that Jinja cannot read by its name; it
+            names file and field.
     """
 
     def __init__(
-        self, params: Mapping[str, Any] | list[str], folder: Path, source: str, field: str = "params"
+        self,
+        params: Mapping[str, Any] | list[str],
+        folder: Path,
+        source: str,
+        field: str = "params",
+        *,
+        dataset: Iterable[str] | None = None,
+        checks: Mapping[str, Check] | None = None,
+        read_file: ReadFile | None = None,
+        files: PipelineFiles | None = None,
     ) -> None:
-        self._params, self._source, self._field = params, source, field
-        self._compiler = StringCompiler(folder)
+        self._params, self._folder, self._source, self._field = params, folder, source, field
+        self._files = files if files is not None else PipelineFiles(folder)
+        self._compiler = StringCompiler(self._files, read_file)
+        self._checks = checks or {}
+        self._known = tuple(dict.fromkeys(dataset)) if dataset is not None else None
         self._strings: dict[str, CompiledString] = {}
         self._names = Names()
         self._where: dict[str, str] = {}
-        self._known: frozenset[str] = frozenset()
-        self._checks: Mapping[str, _Check] = {}
-        self._parts = self._assemble()
-        self._offers_row = self._names.row
-        self._whole_row: list[str] | None = None
-        self.columns = self._names.columns | self._names.in_row
-
-    def fit(self, dataset: Iterable[str]) -> None:
-        """Settles `columns`, given the names of the dataset's columns in order.
-
-        Errors:
-            ConfigError: the template reads a column that Jinja cannot read by its name.
-        """
-        names, known = self._names, list(dict.fromkeys(dataset))
-        if names.itself and SELF in known:
+        self._parts = merge(self._compile(params, field, text=False, data=False))
+        if self._names.itself and SELF in (self._known or ()):
             problem = "in a template `self` is the template; the column of that name is `row['self']`"
-            raise ConfigError(self._source, self._where[SELF], problem)
-        self._known = frozenset(known)
-        columns = names.columns | (names.functions & self._known)
-        self._offers_row = names.row and ROW not in known
-        self._whole_row = None
-        if self._offers_row:
-            columns |= names.in_row
-            if names.every:
-                columns |= self._known
-                self._whole_row = list(dict.fromkeys([*known, *sorted(names.in_row)]))
-        elif names.row:
-            columns.add(ROW)
-        self.columns = columns
-        self._parts = self._assemble()
+            raise ConfigError(source, self._where[SELF], problem)
+        self._reads = self._names.reads(self._known)
+        self.columns = self._reads.columns
+
+    def fitted(
+        self,
+        dataset: Iterable[str],
+        checks: Mapping[str, Check] | None = None,
+        read_file: ReadFile | None = None,
+    ) -> Template:
+        """The same template for a dataset, compiled again of files that were read already.
+
+        Args:
+            dataset, checks, read_file: see the class.
+
+        Raises:
+            ConfigError: it reads a column that Jinja cannot read by its name.
+        """
+        return Template(
+            self._params,
+            self._folder,
+            self._source,
+            self._field,
+            dataset=dataset,
+            checks=checks,
+            read_file=read_file,
+            files=self._files,
+        )
 
     def render(self, row: Row) -> bytes:
         """The params of one row as JSON bytes, in the author's key order.
 
-        Errors:
+        Raises:
             RowRejectedError: the row cannot become a request.
         """
         self._compiler.begin()
-        if self._offers_row:
-            order = self._whole_row
+        if self._reads.row:
+            order = self._reads.order
             row = {**row, ROW: dict(row) if order is None else {name: row[name] for name in order}}
         return b"".join([part if type(part) is bytes else part(row) for part in self._parts])  # type: ignore[operator]
 
@@ -120,20 +141,7 @@ class Template:
                 return f"{field} ({', '.join(sorted(string.names.loads))})"
         return field
 
-    def check_rows_with(self, checks: Mapping[str, _Check]) -> None:
-        """Gives the checks of what rows give, by field: see `row_checks`."""
-        self._checks = checks
-        self._parts = self._assemble()
-
-    def read_files_with(self, reader: Callable[[str], bytes]) -> None:
-        """Gives the filter `file_base64` its files: `reader` takes a path within the dataset's folder."""
-        self._compiler.read_files_with(reader)
-        self._parts = self._assemble()
-
-    def _assemble(self) -> list[_Part]:
-        return _merge(self._compile(self._params, self._field, text=False, data=False))
-
-    def _compile(self, value: Any, field: str, text: bool, data: bool) -> list[_Part]:
+    def _compile(self, value: Any, field: str, text: bool, data: bool) -> list[Part]:
         """The parts of a value.
 
         Args:
@@ -154,20 +162,20 @@ class Template:
             problem = f"a {type(value).__name__} has no JSON form: put it in quotes"
             raise ConfigError(self._source, field, problem) from None
 
-    def _compile_object(self, value: Mapping[str, Any], field: str, data: bool) -> list[_Part]:
-        parts: list[_Part] = [b"{"]
+    def _compile_object(self, value: Mapping[str, Any], field: str, data: bool) -> list[Part]:
+        parts: list[Part] = [b"{"]
         for position, (key, sub) in enumerate(value.items()):
             parts.append((b"," if position else b"") + orjson.dumps(str(key)) + b":")
             text = key in TEXT_KEYS and not data
             parts += self._compile(sub, f"{field}.{key}", text, data or key in DATA_KEYS)
         return [*parts, b"}"]
 
-    def _compile_list(self, value: Collection[Any], field: str, data: bool) -> list[_Part]:
+    def _compile_list(self, value: Collection[Any], field: str, data: bool) -> list[Part]:
         """A list: an expression's list is spliced in, null drops the entry. The parts of a list that is as long
         for every row become parts of what surrounds it.
         """
-        entries: list[_Entry] = []
-        check = _as_it_is if data else checked
+        entries: list[Entry] = []
+        check = as_it_is if data else checked
         for position, entry in enumerate(value):
             place = f"{field}[{position}]"
             string = self._string(entry, place) if isinstance(entry, str) else None
@@ -179,23 +187,23 @@ class Template:
                 entries.append((string.evaluate, place, self._checked(check, place)))
                 continue
             try:
-                entries += [[item] for item in _items(constant[0], place, check)]
+                entries += [[item] for item in items(constant[0], place, check)]
             except RowRejectedError as error:
                 raise self._refused(error) from None
         may_be_empty = field == self._field or (field.endswith(_MAY_BE_EMPTY) and not data)
         if value and not entries and not may_be_empty:
             raise ConfigError(self._source, field, "nothing is left of the list")
-        parts: list[_Part] = [b"["]
+        parts: list[Part] = [b"["]
         for known in entries:
             if isinstance(known, tuple):
-                ready = [entry if isinstance(entry, tuple) else _merge(entry) for entry in entries]
-                return [_splicing_list(ready, field, may_be_empty)]
+                ready = [entry if isinstance(entry, tuple) else merge(entry) for entry in entries]
+                return [splicing_list(ready, field, may_be_empty)]
             parts += [b",", *known] if len(parts) > 1 else known
         return [*parts, b"]"]
 
-    def _compile_string(self, source: str, field: str, text: bool, data: bool) -> _Part:
+    def _compile_string(self, source: str, field: str, text: bool, data: bool) -> Part:
         string = self._string(source, field)
-        check = as_text if text else _as_it_is if data or not string.whole else checked
+        check = as_text if text else as_it_is if data or not string.whole else checked
         constant = self._constant(string, field)
         if constant is not None:
             try:
@@ -203,11 +211,11 @@ class Template:
             except RowRejectedError as error:
                 raise self._refused(error) from None
         if string.plain is not None:
-            return _plain(string.plain, field, check)
+            return plain(string.plain, field, check)
         evaluate, whole = string.evaluate, self._checked(check, field)
         return lambda row: dump(whole(evaluate(row), field), field)
 
-    def _checked(self, check: _Check, field: str) -> _Check:
+    def _checked(self, check: Check, field: str) -> Check:
         """The check of a field, and then that of what a row gives there."""
         more = self._checks.get(field)
         if more is None:
@@ -234,7 +242,7 @@ class Template:
 
     def _constant(self, string: CompiledString, field: str) -> tuple[Any] | None:
         """The string's value, if every row gives the same."""
-        if string.names.functions & self._known:
+        if string.names.functions.intersection(self._known or ()):
             return None
         try:
             constant = self._compiler.constant(string)
@@ -264,65 +272,3 @@ class Template:
         if constant is None:
             return Unknown.VALUE if string.whole else Unknown.TEXT
         return constant[0]
-
-
-def _as_it_is(value: Any, field: str) -> Any:
-    return value
-
-
-def _plain(parts: list[tuple[bool, str]], field: str, check: _Check) -> Callable[[Row], bytes]:
-    """Text and columns, put together as Jinja would: null is nothing, everything else its text."""
-    constant = ["" if is_column else part for is_column, part in parts]
-    columns = [(position, part) for position, (is_column, part) in enumerate(parts) if is_column]
-
-    def render(row: Row) -> bytes:
-        pieces = constant.copy()
-        for position, column in columns:
-            value = row[column]
-            if type(value) is str:
-                pieces[position] = value
-            elif type(value) is bytes:
-                return dump(as_text(value, field), field)
-            elif value is not None:
-                pieces[position] = str(value)
-        return dump(check("".join(pieces), field), field)
-
-    return render
-
-
-def _items(value: Any, field: str, check: _Check) -> list[bytes]:
-    """What an expression in a list adds to it."""
-    if value is None:
-        return []
-    if not isinstance(value, list | tuple):
-        return [dump(check(value, field), field)]
-    places = [f"{field}[{position}]" for position in range(len(value))]
-    return [dump(check(item, place), place) for item, place in zip(value, places, strict=True)]
-
-
-def _splicing_list(entries: list[_Entry], field: str, may_be_empty: bool) -> Callable[[Row], bytes]:
-    """A list of which some entries are expressions over the row."""
-
-    def render(row: Row) -> bytes:
-        items: list[bytes] = []
-        for entry in entries:
-            if isinstance(entry, list):
-                items.append(b"".join([part if type(part) is bytes else part(row) for part in entry]))  # type: ignore[operator]
-            else:
-                evaluate, place, check = entry
-                items += _items(evaluate(row), place, check)
-        if not items and not may_be_empty:
-            raise RowRejectedError("empty_prompt", f"{field}: nothing is left of the list")
-        return b"[" + b",".join(items) + b"]"
-
-    return render
-
-
-def _merge(parts: list[_Part]) -> list[_Part]:
-    merged: list[_Part] = []
-    for part in parts:
-        if isinstance(part, bytes) and merged and isinstance(merged[-1], bytes):
-            merged[-1] += part
-        else:
-            merged.append(part)
-    return merged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import jinja2
@@ -19,6 +19,21 @@ _MARKS = ("{{", "{%", "{#")
 def is_template(source: str) -> bool:
     """Whether a string holds anything but text."""
     return any(mark in source for mark in _MARKS)
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What templates need of a row.
+
+    Attributes:
+        columns: the columns.
+        row: whether they get all of these together, as `row`, too.
+        order: the columns of `row` in order; None for those of the row that is given.
+    """
+
+    columns: set[str]
+    row: bool
+    order: list[str] | None = None
 
 
 @dataclass
@@ -55,6 +70,24 @@ class Names:
         """Every name that is a column or, depending on the dataset, may be one."""
         special = {name for name, used in ((ROW, self.row), (SELF, self.itself)) if used}
         return self.columns | self.functions | self.in_row | special
+
+    def reads(self, dataset: Sequence[str] | None) -> Reads:
+        """What is needed of a row.
+
+        Args:
+            dataset: names of the dataset's columns in order; None while they are not known.
+        """
+        if dataset is None:
+            return Reads(self.columns | self.in_row, self.row)
+        columns = self.columns | self.functions.intersection(dataset)
+        if not self.row:
+            return Reads(columns, row=False)
+        if ROW in dataset:
+            return Reads(columns | {ROW}, row=False)
+        if not self.every:
+            return Reads(columns | self.in_row, row=True)
+        order = list(dict.fromkeys([*dataset, *sorted(self.in_row)]))
+        return Reads(columns.union(order), row=True, order=order)
 
     def add(self, other: Names) -> None:
         self.columns |= other.columns

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -18,6 +17,8 @@ from batch_assets.core.template.template_names import NameFinder, Names, is_temp
 from batch_assets.core.template.values import RowRejectedError, printed, to_base64
 
 Row = Mapping[str, Any]
+ReadFile = Callable[[str], bytes]
+"""Path within the dataset's folder -> the content of the file."""
 
 # A template must give the same bytes for the same row, or the row would be asked again at every run.
 _RANDOM_GLOBALS = ("lipsum",)
@@ -55,21 +56,24 @@ class CompiledString:
 
 
 class StringCompiler:
-    """Compiles the strings of one pipeline's params. Errors: TemplateProblemError."""
+    """Compiles the strings of one pipeline's params.
 
-    def __init__(self, folder: Path) -> None:
-        self._read_file: Callable[[str], bytes] | None = None
-        self._files = PipelineFiles(folder)
+    Args:
+        files: what templates include and load.
+        read_file: gives the filter `file_base64` its files; None while there is no dataset.
+
+    Raises:
+        TemplateProblemError: by `compile` and `constant`.
+    """
+
+    def __init__(self, files: PipelineFiles, read_file: ReadFile | None = None) -> None:
+        self._files, self._read_file = files, read_file
         self._environment = self._make_environment()
         self._finder = NameFinder(self._environment)
 
     def begin(self) -> None:
         """A new row begins, or what stands for one."""
         self._environment.begin()
-
-    def read_files_with(self, reader: Callable[[str], bytes]) -> None:
-        """Gives the filter `file_base64` its files."""
-        self._read_file = reader
 
     def constant(self, string: CompiledString) -> tuple[Any] | None:
         """Its value, if it reads nothing that a row could give; None while that cannot be said.

@@ -26,10 +26,7 @@ def loading(name: str) -> str:
 
 
 def template(source: Any, folder: Path, columns: list[str] | None = None) -> Template:
-    made = Template({"k": source}, folder, "x/defs.yaml")
-    if columns is not None:
-        made.fit(columns)
-    return made
+    return Template({"k": source}, folder, "x/defs.yaml", dataset=columns)
 
 
 def render(source: Any, folder: Path, row: dict[str, Any] | None = None) -> Any:

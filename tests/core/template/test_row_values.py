@@ -21,8 +21,8 @@ CONTENT = "params.messages[0].content"
 def rendered(folder: Path, asked: dict[str, Any], value: Any, **more: Any) -> Any:
     attributes = {"name": "asked", "dataset": {"path": "a.csv"}, "params": asked, **more}
     pipeline = load_pipeline(attributes, folder=folder)
-    pipeline.fit(["v", "text"])
-    return orjson.loads(pipeline.template.render({"v": value, "text": "a"}))
+    template = pipeline.templates_for(["v", "text"]).params
+    return orjson.loads(template.render({"v": value, "text": "a"}))
 
 
 def content(value: Any, **more: Any) -> dict[str, Any]:

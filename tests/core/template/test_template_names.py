@@ -18,9 +18,7 @@ FUNCTIONS = ["range", "dict", "cycler", "joiner", "namespace"]
 
 def template(source: Any, columns: list[str], folder: Path = Path("/nowhere")) -> Template:
     """A template that knows the dataset's columns."""
-    made = Template({"k": source}, folder, "x/defs.yaml")
-    made.fit(columns)
-    return made
+    return Template({"k": source}, folder, "x/defs.yaml").fitted(columns)
 
 
 def render(source: Any, row: dict[str, Any], folder: Path = Path("/nowhere")) -> Any:
@@ -103,10 +101,19 @@ def test_a_column_named_row_comes_before_the_row() -> None:
 def test_a_template_fits_one_dataset_after_another() -> None:
     made = template("{{ range }}{{ row['a b'] }}", ["range", "a b"])
     assert made.columns == {"range", "a b"}
-    made.fit(["row"])
-    assert made.columns == {"row"}
-    made.fit(["a b"])
-    assert made.columns == {"a b"}
+    assert made.fitted(["row"]).columns == {"row"}
+    assert made.fitted(["a b"]).columns == {"a b"}
+    assert made.columns == {"range", "a b"}
+
+
+def test_a_fitted_template_is_made_of_the_files_that_were_read_before(tmp_path: Path) -> None:
+    """A prompt that is edited after its pipeline was loaded is not half in force."""
+    (tmp_path / "a.md").write_text("one {{ v }}")
+    (tmp_path / "b.json").write_text('["one"]')
+    made = Template({"k": "{% include 'a.md' %}", "l": "{{ load('b.json') }}"}, tmp_path, "x/defs.yaml")
+    (tmp_path / "a.md").write_text("two {{ v }}")
+    (tmp_path / "b.json").write_text('["two"]')
+    assert made.fitted(["v"]).render({"v": 1}) == b'{"k":"one 1","l":["one"]}'
 
 
 def test_what_an_included_file_reads_is_named_with_file_and_line(tmp_path: Path) -> None:
