@@ -163,7 +163,7 @@ class _Collecting:
         if gone is not None:
             self._report.problem = self._archived(gone)
             return self._store(target, None, ResultLines.none(self._file.requests, gone), ARCHIVED)
-        lines = ResultLines(raw, self._requests.tails)
+        lines = ResultLines.read(raw, self._requests.tails)
         if lines.ours == 0 and lines.count and self._batch.provisional:
             self._disprove("its results carry none of our custom_ids")
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.results.reorder import Reordered
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.in_flight import HeldRequests
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.outcomes import PASSING, SUCCEEDED, Outcomes, Refreshes, Untried, load_outcomes
@@ -48,6 +48,7 @@ class Join:
     ) -> None:
         self._root, self._submission, self._report = root, submission, report
         self._holding = holding
+        self._held: HeldRequests | None = None
         place = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root.storage, *place)
         self._manifest = Manifest.read(root.storage, *place)
@@ -74,16 +75,17 @@ class Join:
                 f"were built: name one of the two otherwise, and materialize {place}/requests again"
             )
 
-    @cached_property
-    def _held(self) -> HeldRequests:
-        held = HeldRequests(self._root, self._holding, may_be_gone=True)
-        self._report.problems += held.problems
-        return held
+    def _in_flight_of(self, digests: Digests) -> NDArray[np.bool_]:
+        """Which digests are in flight. The request files are read at the first call."""
+        if self._held is None:
+            self._held = HeldRequests(self._root, self._holding, may_be_gone=True)
+            self._report.problems += self._held.problems
+        return self._held.contains(digests)
 
     @property
     def waits(self) -> list[str]:
         """Request files that hold requests which failed before, whoever asks them again."""
-        return self._held.waited_on if "_held" in self.__dict__ else []
+        return self._held.waited_on if self._held is not None else []
 
     def tables(self) -> Iterator[pa.Table]:
         """The table, slice by slice, in the dataset's order."""
@@ -183,7 +185,7 @@ class Join:
         if self._submission.is_canceled:
             unanswered |= (place < 0) & digests.is_valid().to_numpy(zero_copy_only=False)
         if unanswered.any():
-            unanswered[unanswered] = self._held.contains(digest_array(digests.filter(pa.array(unanswered))))
+            unanswered[unanswered] = self._in_flight_of(digest_array(digests.filter(pa.array(unanswered))))
         return unanswered
 
     def _table(self, slice_: _Slice, responses: pa.Table, shared: _SharedKeys) -> pa.Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -13,27 +14,41 @@ from batch_assets.core.store.digests import DIGEST_CHARACTERS, position_in
 from batch_assets.core.store.request_lines import scan
 
 
+@dataclass(frozen=True)
 class ResultLines:
     """Where in a downloaded file the line of each request lies.
 
-    Args:
-        raw: the file.
-        tails: the last 22 characters of the requests' custom_ids, in the order of their file.
-
     Attributes:
-        start, end: for each request in file order the bytes of its line; -1 where there is none.
-        count: lines in the download; `ours`, `foreign`, `duplicates`, `missing` of them.
+        start, end: int64, one a request in file order: the bytes of its line; -1 where there is none.
+        count: lines in the download; `ours`, `foreign`, `duplicates` of them.
+        missing: requests without a line.
         whole: the download ends with a line end.
         gone: why there are none and never will be.
     """
 
-    def __init__(self, raw: Path, tails: NDArray[np.bytes_]) -> None:
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    count: int
+    ours: int
+    foreign: int
+    duplicates: int
+    missing: int
+    whole: bool
+    gone: str | None = None
+
+    @classmethod
+    def read(cls, raw: Path, tails: NDArray[np.bytes_]) -> ResultLines:
+        """Finds the lines of requests in a download.
+
+        Args:
+            raw: the file.
+            tails: S22, one a request: the last 22 characters of its custom_id, in the order of their file.
+        """
         with raw.open("rb", buffering=0) as file:
             scanned = scan(cast(BinaryIO, file), _tail)
-        self.gone: str | None = None
         ends, starts, found = scanned.ends, scanned.starts, scanned.tails
-        self.whole = not scanned.rest or _is_json(scanned.rest)
-        if scanned.rest and self.whole:  # a last line that no newline ends
+        whole = not scanned.rest or _is_json(scanned.rest)
+        if scanned.rest and whole:  # a last line that no newline ends
             size = raw.stat().st_size
             starts, ends = np.append(starts, size - len(scanned.rest)), np.append(ends, size)
             found = np.append(found, np.array([_tail(scanned.rest)], dtype=found.dtype))
@@ -42,24 +57,33 @@ class ResultLines:
         mine = position >= 0
         request = order[position[mine]]
         _, first = np.unique(request, return_index=True)
-        self.start = np.full(len(tails), -1, dtype=np.int64)
-        self.end = np.full(len(tails), -1, dtype=np.int64)
-        self.start[request[first]] = starts[mine][first]
-        self.end[request[first]] = ends[mine][first]
-        self.count = len(ends)
-        self.ours = len(first)
-        self.foreign = int((~mine).sum())
-        self.duplicates = int(mine.sum()) - self.ours
-        self.missing = len(tails) - self.ours
+        start = np.full(len(tails), -1, dtype=np.int64)
+        end = np.full(len(tails), -1, dtype=np.int64)
+        start[request[first]] = starts[mine][first]
+        end[request[first]] = ends[mine][first]
+        return cls(
+            start,
+            end,
+            count=len(ends),
+            ours=len(first),
+            foreign=int((~mine).sum()),
+            duplicates=int(mine.sum()) - len(first),
+            missing=len(tails) - len(first),
+            whole=whole,
+        )
 
     @classmethod
     def none(cls, requests: int, gone: str) -> ResultLines:
-        """No line for any request. Args: requests: how many; gone: why."""
-        lines = cls.__new__(cls)
-        lines.start = lines.end = np.full(requests, -1, dtype=np.int64)
-        lines.count = lines.ours = lines.foreign = lines.duplicates = 0
-        lines.missing, lines.whole, lines.gone = requests, True, gone
-        return lines
+        """No line for any request.
+
+        Args:
+            requests: how many.
+            gone: why.
+        """
+        nowhere = np.full(requests, -1, dtype=np.int64)
+        return cls(
+            nowhere, nowhere, count=0, ours=0, foreign=0, duplicates=0, missing=requests, whole=True, gone=gone
+        )
 
 
 def _is_json(line: bytes) -> bool:
