@@ -5,6 +5,7 @@ from __future__ import annotations
 from batch_assets.cli import text
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.ledger.states import BatchState
 
 
 def describe_file(file: RequestFile) -> str:
@@ -16,10 +17,10 @@ def describe_batch(batch: Batch, now: float) -> str:
     """How a batch stands, with its age and its counts."""
     end = results_end(batch)
     until = f", results until {text.day(end)}" if end is not None else ""
-    if batch.state == "unreachable":
+    if batch.state is BatchState.UNREACHABLE:
         return f"unreachable: the API answers 404{until}"
     done = {name: count for name, count in batch.count_map.items() if name != "processing"}
     shown = f", {text.counts(done)}" if any(done.values()) else ""
-    if batch.state == "open":
+    if batch.state is BatchState.OPEN:
         return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{shown}{until}"
     return f"ended{shown}{until}"

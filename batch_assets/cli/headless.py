@@ -17,6 +17,7 @@ from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.errors import BatchAssetsError, BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import PARTIAL_SECONDS, SEND_AGAIN_SECONDS, work_for
 from batch_assets.core.requests.build import build_requests
@@ -127,7 +128,8 @@ class _Run:
     def _may_send_again(self, standing: Standing) -> bool:
         """As soon as the time is over that the API asked for; where nothing says how long, after a while."""
         if any(
-            file.state == "ready" and self._sent_at < file.not_before <= standing.now for file in standing.files
+            file.state is FileState.READY and self._sent_at < file.not_before <= standing.now
+            for file in standing.files
         ):
             return True
         return standing.now >= self._sent_at + min(SEND_AGAIN_SECONDS, 10 * self._interval)
@@ -135,7 +137,7 @@ class _Run:
     def look(self, *, now: bool = False) -> None:
         """Asks the API about batches that are due, unless nothing of ours is open."""
         standing = self._standing()
-        if any(batch.state != "ended" for batch in standing.batches):
+        if any(batch.state is not BatchState.ENDED for batch in standing.batches):
             self._note("poll", poll(self._root, now=now).problems)
             self._watcher.standing(self._standing())
 
@@ -161,7 +163,7 @@ class _Run:
         return False
 
     def _should_join(self, standing: Standing) -> bool:
-        arrived = {file.id for file in standing.files if file.state == "collected"}
+        arrived = {file.id for file in standing.files if file.state is FileState.COLLECTED}
         never_joined = standing.submission.joined_seq is None  # or not since it was canceled
         # Another run's join may have made the table complete: this one has not seen it yet.
         complete = standing.submission.final_at is not None
@@ -188,7 +190,7 @@ class _Run:
         took = time.monotonic() - started
         self._next_join = started + took + min(took * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
         after = self._standing()
-        arrived = {file.id for file in after.files if file.state == "collected"}
+        arrived = {file.id for file in after.files if file.state is FileState.COLLECTED}
         self._joined_files = arrived - {file.id for file in after.unjoined}
         self._watcher.standing(after)
         if done.results is not None:
@@ -237,9 +239,9 @@ class _Run:
 
 
 def _why_stuck(standing: Standing) -> list[str]:
-    refused = [file for file in standing.files if file.state in ("refused", "stopped")]
+    refused = [file for file in standing.files if file.state.needs_person]
     reasons = [f"the API refused {file.id}: {file.error}" for file in refused]
-    reasons += [unreachable(batch.id) for batch in standing.batches if batch.state == "unreachable"]
+    reasons += [unreachable(batch.id) for batch in standing.batches if batch.state is BatchState.UNREACHABLE]
     if standing.standstill is not None:
         reasons.append(standing.standstill.why)
     return reasons

@@ -41,7 +41,9 @@ def batches_in_words(batches: list[Batch], states: str, now: float) -> str:
     Args:
         states: the numbers of batches by state, in words.
     """
-    running = [batch for batch in batches if batch.state == "open"]
+    from batch_assets.core.ledger.states import BatchState
+
+    running = [batch for batch in batches if batch.state is BatchState.OPEN]
     if not running:
         return states
     oldest = now - min(batch.submitted_at or now for batch in running)

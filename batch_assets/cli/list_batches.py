@@ -56,13 +56,13 @@ def _line(batch: BatchObject, owner: str) -> str:
 def _owners(root: Root) -> dict[str, str]:
     """Batch id to pipeline and request file, for every batch the ledger has submitted."""
     from batch_assets.core.ledger import batches
-    from batch_assets.core.ledger.records import STORED, UNCOLLECTED
+    from batch_assets.core.ledger.states import BATCHES_STORED, BATCHES_UNCOLLECTED
     from batch_assets.core.recovery.rebuild import has_ledger
 
     if not has_ledger(root.settings):
         return {}
     with root.ledger.read() as tx:
-        known = batches.in_state(tx, *UNCOLLECTED, *STORED)
+        known = batches.in_state(tx, *BATCHES_UNCOLLECTED, *BATCHES_STORED)
     return dict(_described(known))
 
 

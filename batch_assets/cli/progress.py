@@ -15,6 +15,7 @@ from batch_assets.cli.headless import Watcher
 from batch_assets.cli.standing import Standing
 from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.report import ResultsReport
 
@@ -118,8 +119,8 @@ class Bars:
 
     def standing(self, standing: Standing) -> None:
         files = standing.files
-        done = sum(file.state == "collected" for file in files)
-        running = sum(batch.state == "open" for batch in standing.batches)
+        done = sum(file.state is FileState.COLLECTED for file in files)
+        running = sum(batch.state is BatchState.OPEN for batch in standing.batches)
         note = f"{text.number(running, 'batch', 'batches')} in progress" if running else ""
         self._progress.update(self._batches, total=len(files), completed=done, note=note)
         alive = {batch.id: batch for batch in standing.batches}

@@ -187,11 +187,12 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         before: ids of the submissions that it found; None when it did not come that far.
     """
     from batch_assets.core.ledger import batches, submissions
+    from batch_assets.core.ledger.states import BatchState, FileState
     from batch_assets.core.open_root import open_root
     from batch_assets.core.store.refreshes import goes_on
 
     with open_root(settings) as root, root.ledger.read() as tx:
-        running = len(batches.in_state(tx, "open", pipeline=name))
+        running = len(batches.in_state(tx, BatchState.OPEN, pipeline=name))
         newest = submissions.newest(tx, name, partition)
         built = newest if newest is not None and before is not None and newest.id not in before else None
         waited = submissions.waited_on(tx, built.id) if built is not None else []
@@ -199,7 +200,7 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         is_refresh = built is not None and goes_on(tx, built)
     option, beyond = text.partition_option(partition), ""
     # Requests in flight go on without it; only unsent ones would be left out.
-    if again.retry_failed and (built is None or any(file.state == "ready" for file in waited)):
+    if again.retry_failed and (built is None or any(file.state is FileState.READY for file in waited)):
         option += " --retry-failed"
     # One that a limit cut short goes on only when a refresh is asked for.
     if again.refresh and not is_refresh:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from batch_assets.core.ledger import batches, standstills, submissions
-from batch_assets.core.ledger.records import HOLDING, UNCOLLECTED, Batch, RequestFile, Submission
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState, FileState
 from batch_assets.core.root import Root
 
 # The longest time between two looks at the ledger: another process may have moved things on.
@@ -37,7 +38,7 @@ class Standing:
             assert submission is not None, "the run has built one"
             files = submissions.waited_on(tx, submission.id)
             wanted = {file.batch_id for file in files}
-            alive = batches.in_state(tx, *UNCOLLECTED, pipeline=pipeline)
+            alive = batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline)
             mine = [batch for batch in alive if batch.id in wanted]
             standstill = standstills.current(tx, submission.id) if submission.ask_again else None
             return cls(submission, files, mine, tx.now, standstill)
@@ -45,13 +46,14 @@ class Standing:
     @property
     def ended(self) -> list[Batch]:
         """Batches whose answers can be had now."""
-        return [batch for batch in self.batches if batch.state == "ended" and batch.next_poll_at <= self.now]
+        ended = [batch for batch in self.batches if batch.state is BatchState.ENDED]
+        return [batch for batch in ended if batch.next_poll_at <= self.now]
 
     @property
     def pending_files(self) -> list[RequestFile]:
         """Files that may still bring answers without a person's help."""
-        lost = {batch.id for batch in self.batches if batch.state == "unreachable"}
-        moving = (file for file in self.files if file.state in HOLDING and file.state != "stopped")
+        lost = {batch.id for batch in self.batches if batch.state is BatchState.UNREACHABLE}
+        moving = (file for file in self.files if file.state.in_flight and not file.state.needs_person)
         return [file for file in moving if file.batch_id not in lost]
 
     @property
@@ -71,5 +73,6 @@ class Standing:
         """When something may have changed, by the ledger's clock."""
         ended = self.ended
         times = [batch.next_poll_at for batch in self.batches if batch not in ended]
-        times += [file.not_before for file in self.files if file.state == "ready" and file.not_before > self.now]
+        ready = [file for file in self.files if file.state is FileState.READY]
+        times += [file.not_before for file in ready if file.not_before > self.now]
         return min(times, default=self.now + LONGEST_NAP)

@@ -112,9 +112,8 @@ def _line(label: str, value: str) -> str:
 
 def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
     from batch_assets.cli.describe import describe_batch
-    from batch_assets.core.ledger.records import UNCOLLECTED
 
-    alive = [batch for batch in mine if batch.state in UNCOLLECTED]
+    alive = [batch for batch in mine if batch.state.uncollected]
     for batch in alive[:_NAMED]:
         yield _line("", f"{batch.id}  {text.number(batch.requests, 'request')}, {describe_batch(batch, tx.now)}")
     if len(alive) > _NAMED:
@@ -123,13 +122,14 @@ def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
 
 def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile], mine: list[Batch]) -> str:
     """The next thing that has to happen, and who does it."""
+    from batch_assets.core.ledger.states import BatchState, FileState
     from batch_assets.core.planning.next_step import work_for
     from batch_assets.core.store.refreshes import waits_for_refresh
 
     canceled = "canceled, " if submission.is_canceled else ""
     if submission.final_at is not None:
         said = f"nothing: {canceled}complete since {text.duration(tx.now - submission.final_at)}"
-        still = sum(batch.state == "open" for batch in mine)
+        still = sum(batch.state is BatchState.OPEN for batch in mine)
         # Of a refresh that was ended: nothing waits for them, and they are paid for.
         if canceled or not still:
             return said
@@ -138,21 +138,22 @@ def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile]
     run = f"batch-assets run {submission.pipeline}{text.partition_option(submission.partition)}"
     again = f"the sensor, or: {run}"
     states = Counter(file.state for file in files)
-    if submission.began_at is None and states["ready"]:
+    if submission.began_at is None and states[FileState.READY]:
         return f"somebody to materialize {submission.pipeline}/batches, or: {run}"
     work, in_states = work_for(tx, submission), {batch.state for batch in mine}
     # While no batch has ended, a run could only write a table of rows that wait.
-    if work is not None and (work.send or "ended" in in_states or "open" not in in_states):
+    if work is not None and (work.send or BatchState.ENDED in in_states or BatchState.OPEN not in in_states):
         return f"{again} ({work.reason})"
-    if "open" in in_states:
+    if BatchState.OPEN in in_states:
         return f"{canceled and 'it was canceled: '}the API to end its batches"
-    waiting = [file for file in files if file.state == "ready" and file.not_before > tx.now]
+    waiting = [file for file in files if file.state is FileState.READY and file.not_before > tx.now]
     if waiting:
         seconds = min(file.not_before for file in waiting) - tx.now
         return f"the API, which asked to send no more for {text.duration(seconds)}"
-    if states["sending"]:
+    if states[FileState.SENDING]:
         return "an upload that is under way"
-    if states["refused"] or states["stopped"] or "unreachable" in in_states or submission.ask_again:
+    refused = states[FileState.REFUSED] or states[FileState.STOPPED]
+    if refused or BatchState.UNREACHABLE in in_states or submission.ask_again:
         return "a person: see the errors"
     if submission.left_out:
         said = f"a person: {text.number(submission.left_out, 'request')} left out by a limit. "
@@ -176,11 +177,10 @@ def _standstill(tx: Transaction, submission: Submission) -> Iterator[str]:
 def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
     """Batches whose answers are soon lost."""
     from batch_assets.core.ledger.deadlines import SOON_SECONDS, results_end
-    from batch_assets.core.ledger.records import UNCOLLECTED
 
     for batch in mine:
         end = results_end(batch)
-        if batch.state not in UNCOLLECTED or end is None or end - tx.now >= SOON_SECONDS:
+        if not batch.state.uncollected or end is None or end - tx.now >= SOON_SECONDS:
             continue
         left = f"in {text.duration(end - tx.now)}" if end > tx.now else "already"
         yield f"{batch.id}: its results end {left}, and they are not collected"
@@ -189,20 +189,23 @@ def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
 def _errors(tx: Transaction, files: list[RequestFile], mine: list[Batch]) -> Iterator[str]:
     from batch_assets.core.batches.workspace import unreachable
     from batch_assets.core.ledger import downloads
+    from batch_assets.core.ledger.states import BatchState, FileState
 
-    shown = ("ready", "unresolved", "refused", "stopped", "too_large")
-    said = Counter((file.state, file.error) for file in files if file.error and file.state in shown)
+    shown = (FileState.UNRESOLVED, FileState.REFUSED)
+    said = Counter(
+        (file.state, file.error) for file in files if file.error and (file.state.unsent or file.state in shown)
+    )
     for (state, error), count in said.items():
         name = next(file.name for file in files if (file.state, file.error) == (state, error))
         yield f"{name}{f' and {count - 1} more are' if count > 1 else ' is'} {state}: {error}"
     for batch in mine:
-        if batch.state == "ended" and batch.missing_since is not None:
+        if batch.state is BatchState.ENDED and batch.missing_since is not None:
             failing, again = tx.now - batch.missing_since, max(0.0, batch.next_poll_at - tx.now)
             yield (
                 f"{downloads.why_failed(tx, batch.id)}. It has failed for {text.duration(failing)} and is tried "
                 f"again in {text.duration(again)}"
             )
-        if batch.state == "unreachable":
+        if batch.state is BatchState.UNREACHABLE:
             yield unreachable(batch.id)
         if batch.paid_twice:
             yield f"{batch.id} of {batch.file_id} is paid twice: it turned up after the file had been sent again"

@@ -14,6 +14,7 @@ from batch_assets.core.batches.cancel import CancelReport, cancel_batches, finis
 from batch_assets.core.errors import BatchAssetsError, ResultsError
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.results import give_up
 from batch_assets.core.root import Root
 
@@ -43,7 +44,7 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
     with root.ledger.read() as tx:
         batch = batches.by_id(tx, target)
         known = {submission.pipeline for submission in submissions.all_newest(tx)}
-    if batch is not None and batch.state != "foreign":
+    if batch is not None and batch.state is not BatchState.FOREIGN:
         if partition is not None:
             raise UnknownTargetError(f"{target} is one batch: leave the partition out")
         root.check_endpoint()

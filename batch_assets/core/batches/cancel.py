@@ -14,6 +14,7 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState, FileState
 from batch_assets.core.root import Root
 
 
@@ -65,7 +66,7 @@ class CancelReport:
 def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None:
     """Asks the API to end batches, one after the other, and notes in the report what became of each."""
     for batch in found:
-        if batch.state not in ("open", "unreachable"):
+        if not batch.state.unended:
             report.ended.append(batch.id)
             continue
         try:
@@ -118,7 +119,7 @@ def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
         As `finish_canceling`.
     """
     with root.ledger.read() as tx:
-        open_batches = batches.in_state(tx, "open", pipeline=submission.pipeline)
+        open_batches = batches.in_state(tx, BatchState.OPEN, pipeline=submission.pipeline)
         found = [batch for batch in open_batches if _is_in_progress(batch) and not batch.provisional]
         if not found:
             return {}
@@ -131,7 +132,7 @@ def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
 
 
 def _is_in_progress(batch: Batch) -> bool:
-    return batch.state == "open" and batch.processing_status == "in_progress"
+    return batch.state is BatchState.OPEN and batch.processing_status == "in_progress"
 
 
 def has_batches_to_cancel(tx: Transaction, submission: Submission) -> bool:
@@ -144,12 +145,12 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
     """Cancels what is in flight for a canceled submission, as far as it can be reached now."""
     with root.ledger.write() as tx:
         mine, shared = _holding_files(tx, submission)
-        report.shared += [file.id for file in shared if file.state != "submitted"]
+        report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
         for file in mine:
-            if file.state in ("ready", "stopped", "too_large"):
-                files.move(tx, file.id, (file.state,), "canceled", batches.CANCELED_BY_A_PERSON)
+            if file.state.unsent:
+                files.move(tx, file.id, (file.state,), FileState.CANCELED, batches.CANCELED_BY_A_PERSON)
                 report.unsent.append(file.id)
-            elif file.state in ("sending", "unresolved"):
+            elif file.state.in_doubt:
                 report.in_doubt[file.id] = _doubt(tx, file)
             elif any(batch.provisional for batch in batches.of_file(tx, file.id)):
                 report.in_doubt[file.id] = "it may be a batch of somebody else, which is left to run"
@@ -179,7 +180,7 @@ def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch],
     others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
     found = [
         batch
-        for batch in batches.in_state(tx, "open", "unreachable", pipeline=submission.pipeline)
+        for batch in batches.in_state(tx, *BATCHES_UNENDED, pipeline=submission.pipeline)
         # One taken on its count alone may be somebody else's: it is left to run until its results tell.
         if batch.file_id is not None
         and not batch.provisional

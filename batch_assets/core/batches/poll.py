@@ -13,6 +13,7 @@ from batch_assets.core.errors import EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState
 from batch_assets.core.root import Root
 
 # A fresh batch may be unknown to the API for a minute or two; after this long it is out of our reach.
@@ -47,7 +48,7 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
     deadline = time.monotonic() + budget
     report = PollReport()
     with root.ledger.read() as tx:
-        open_batches = batches.in_state(tx, "open", "unreachable")
+        open_batches = batches.in_state(tx, *BATCHES_UNENDED)
         due = [batch for batch in open_batches if now or batch.next_poll_at <= tx.now]
     if not due:
         return report
@@ -131,7 +132,7 @@ def _missing(root: Root, batch: Batch, report: PollReport) -> None:
     is_gone = late and batch.provisional and workspace.is_ours(root, workspace.last_intent(root, batch.file_id))
     with root.ledger.write() as tx:
         gone = batches.missing(tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone)
-    if gone or batch.state == "unreachable":
+    if gone or batch.state is BatchState.UNREACHABLE:
         report.problems.append(workspace.unreachable(batch.id))
 
 

@@ -17,6 +17,7 @@ from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Intent, RequestFile
+from batch_assets.core.ledger.states import FileState, IntentOutcome
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -165,11 +166,7 @@ class _Reconciler:
 
     def _settle_all(self, doubtful: list[Doubt], strangers: _Strangers) -> None:
         with self._root.ledger.read() as tx:
-            left = [
-                (intent, file)
-                for intent, file in doubtful
-                if files.by_id(tx, file.id).state in ("sending", "unresolved")
-            ]
+            left = [(intent, file) for intent, file in doubtful if files.by_id(tx, file.id).state.in_doubt]
         for intent, file in left:
             rivals = sum(other.requests == intent.requests for other, _ in left)
             self._settle(intent, file, strangers, alone=rivals == 1)
@@ -213,7 +210,7 @@ class _Reconciler:
             current = files.by_id(tx, file.id)
             if leases.is_held(tx, files.lease_name(file.id)):
                 return False  # its sender is at it, and knows better
-            if provisional and current.state not in ("sending", "unresolved"):
+            if provisional and not current.state.in_doubt:
                 return True
             if provisional and (batches.by_id(tx, seen.id) or files.twin_in_doubt(tx, current)):
                 return False
@@ -234,7 +231,7 @@ class _Reconciler:
             reason = "it had been hidden beyond the grace period"
             reason += ": these requests are paid twice" if twice else ", and its file was not sent again"
             batches.note_late(tx, batch, file.id, reason, paid_twice=twice)
-            files.settle(tx, intent.id, "adopted")
+            files.settle(tx, intent.id, IntentOutcome.ADOPTED)
         self._found.append(batch.id)
 
     def _send_again_after_grace(self, intent: Intent, file: RequestFile) -> None:
@@ -245,21 +242,23 @@ class _Reconciler:
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             current = files.by_id(tx, file.id)
-            if current.state not in ("sending", "unresolved") or leases.is_held(tx, files.lease_name(file.id)):
+            if not current.state.in_doubt or leases.is_held(tx, files.lease_name(file.id)):
                 return
             last_byte_at = intent.last_byte_at
             if last_byte_at is None:
                 # A killed upload has no last byte on record: its lease ran on until after it.
                 last_byte_at = leases.ended_at(tx, files.lease_name(file.id)) or tx.now
-                files.settle(tx, intent.id, "unresolved", last_byte_at=last_byte_at)
+                files.settle(tx, intent.id, IntentOutcome.UNRESOLVED, last_byte_at=last_byte_at)
             if tx.now < last_byte_at + grace:
-                if current.state == "sending":
-                    files.move(tx, file.id, ("sending",), "unresolved", "its process is gone")
+                if current.state is FileState.SENDING:
+                    why = "its process is gone"
+                    files.move(tx, file.id, (FileState.SENDING,), FileState.UNRESOLVED, why)
                 return
             why = f"the API shows no such batch after {grace:.0f} s"
-            files.settle(tx, intent.id, "resent", watch_until=tx.now + files.WATCH_SECONDS)
+            files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
             if submissions.is_wanted(tx, file):
-                after, why = "ready", f"{why}: it is sent again"
+                after, why = FileState.READY, f"{why}: it is sent again"
             else:
-                after, why = "superseded", f"{why}, and no submission in force waits on it"
-            files.move(tx, file.id, ("sending", "unresolved"), after, why, not_before=0.0)
+                after, why = FileState.SUPERSEDED, f"{why}, and no submission in force waits on it"
+            before = FileState.SENDING, FileState.UNRESOLVED
+            files.move(tx, file.id, before, after, why, not_before=0.0)

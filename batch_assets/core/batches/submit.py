@@ -20,6 +20,7 @@ from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.states import FileState, IntentOutcome
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
 
@@ -115,10 +116,10 @@ def _submit(
             standstills.note(tx, submission.id, str(error))
     report.submitted += reconcile(root)
     _send(root, submission, report, on_file)
-    if any(file.state == "unresolved" for file in _waited_on(root, submission)):
+    if any(file.state is FileState.UNRESOLVED for file in _waited_on(root, submission)):
         report.submitted += reconcile(root)
     for file in _waited_on(root, submission):
-        if file.state in ("sending", "unresolved"):
+        if file.state.in_doubt:
             report.waiting[file.id] = file.error or "another process is sending it"
 
 
@@ -154,7 +155,7 @@ def _waited_on(root: Root, submission: Submission) -> list[RequestFile]:
 
 
 def _sendable(root: Root, submission: Submission) -> list[RequestFile]:
-    return [file for file in _waited_on(root, submission) if file.state in ("ready", "too_large")]
+    return [file for file in _waited_on(root, submission) if file.state.sendable]
 
 
 class _Sending:
@@ -178,7 +179,7 @@ class _Sending:
             self._report.waiting[self._file.id] = "another process is sending it"
             return []
         try:
-            send = self._file.state == "ready"
+            send = self._file.state is FileState.READY
             while send:
                 intent_id = self._intend(lease)
                 send = intent_id is not None and self._send(lease, intent_id, progress)
@@ -193,7 +194,7 @@ class _Sending:
         """Cuts the file in two if it is too large; a single request that is has its answer."""
         with self._root.ledger.read() as tx:
             file = files.by_id(tx, self._file.id)
-        if file.state != "too_large":
+        if file.state is not FileState.TOO_LARGE:
             return []
         if file.requests > 1:
             return split(self._root, file, lease)
@@ -225,7 +226,7 @@ class _Sending:
 
     def _has_to_wait(self, tx: Transaction) -> bool:
         file = files.by_id(tx, self._file.id)
-        if file.state != "ready" or submissions.by_id(tx, self._submission.id).is_canceled:
+        if file.state is not FileState.READY or submissions.by_id(tx, self._submission.id).is_canceled:
             return True
         if file.not_before > tx.now:
             why = f"the API asked to wait {file.not_before - tx.now:.0f} s more: {file.error}"
@@ -257,7 +258,7 @@ class _Sending:
             self._in_doubt(lease, intent_id, str(error))
         except FileNotFoundError:
             text = f"the request file is gone: materialize {self._file.pipeline}/requests again"
-            self._move(lease, intent_id, "refused", text)
+            self._move(lease, intent_id, FileState.REFUSED, text)
         else:
             self._accepted(lease, intent_id, seen)
         return False
@@ -270,7 +271,7 @@ class _Sending:
             problem = error
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
-            files.settle(tx, intent_id, "accepted", last_byte_at=tx.now)
+            files.settle(tx, intent_id, IntentOutcome.ACCEPTED, last_byte_at=tx.now)
             batches.accept(tx, self._file.id, intent_id, seen, provisional=False, reason="the API accepted it")
         self._report.submitted.append(seen.id)
         if problem is not None:
@@ -279,16 +280,17 @@ class _Sending:
     def _in_doubt(self, lease: Lease, intent_id: int, text: str) -> None:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
-            files.settle(tx, intent_id, "unresolved", last_byte_at=tx.now)
-            files.move(tx, self._file.id, ("sending",), "unresolved", text, error=text)
+            files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now)
+            files.move(tx, self._file.id, (FileState.SENDING,), FileState.UNRESOLVED, text, error=text)
 
     def _back_to_ready(
         self, tx: Transaction, lease: Lease, intent_id: int | None, text: str, not_before: float
     ) -> None:
         lease.confirm(tx)
         if intent_id is not None:
-            files.settle(tx, intent_id, "not_sent")
-        files.move(tx, self._file.id, ("ready", "sending"), "ready", text, error=text, not_before=not_before)
+            files.settle(tx, intent_id, IntentOutcome.NOT_SENT)
+        before = FileState.READY, FileState.SENDING
+        files.move(tx, self._file.id, before, FileState.READY, text, error=text, not_before=not_before)
 
     def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
         """Lets this file and those behind it wait: an upload each would only be told the same."""
@@ -307,24 +309,32 @@ class _Sending:
         if error.status == RATE_LIMITED:
             self._put_off(lease, intent_id, error)
         elif error.status == _TOO_LARGE:
-            self._move(lease, intent_id, "too_large", text)
+            self._move(lease, intent_id, FileState.TOO_LARGE, text)
         elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
-            self._move(lease, intent_id, "ready", f"{text}; sent once more", outcome="garbled")
+            why = f"{text}; sent once more"
+            self._move(lease, intent_id, FileState.READY, why, outcome=IntentOutcome.GARBLED)
             return True
         else:
-            self._move(lease, intent_id, "refused", text)
+            self._move(lease, intent_id, FileState.REFUSED, text)
         return False
 
     def _was_garbled(self) -> bool:
         with self._root.ledger.read() as tx:
-            return any(intent.outcome == "garbled" for intent in files.of_file(tx, self._file.id))
+            return any(intent.outcome is IntentOutcome.GARBLED for intent in files.of_file(tx, self._file.id))
 
-    def _move(self, lease: Lease, intent_id: int, state: str, text: str, outcome: str = "refused") -> None:
+    def _move(
+        self,
+        lease: Lease,
+        intent_id: int,
+        state: FileState,
+        text: str,
+        outcome: IntentOutcome = IntentOutcome.REFUSED,
+    ) -> None:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, outcome)
-            files.move(tx, self._file.id, ("sending",), state, text, error=text)
-        if state == "refused":
+            files.move(tx, self._file.id, (FileState.SENDING,), state, text, error=text)
+        if state is FileState.REFUSED:
             # Its requests are free to be built anew; those of a stopped or too large file are kept.
             self._report.refused[self._file.id] = text
 
@@ -334,8 +344,9 @@ class _Sending:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             if intent_id is not None:
-                files.settle(tx, intent_id, "refused")
-            files.move(tx, self._file.id, ("ready", "sending"), "stopped", text, error=text)
+                files.settle(tx, intent_id, IntentOutcome.REFUSED)
+            before = FileState.READY, FileState.SENDING
+            files.move(tx, self._file.id, before, FileState.STOPPED, text, error=text)
             files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
         return SubmissionStoppedError(
             f"{self._root.api.base_url} refused: {text}. The request files are kept: mend it and materialize "

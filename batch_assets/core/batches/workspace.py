@@ -5,6 +5,7 @@ from __future__ import annotations
 from batch_assets.core.api.errors import NotFoundError
 from batch_assets.core.ledger import batches, files, workspaces
 from batch_assets.core.ledger.records import Intent
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
 from batch_assets.core.root import Root
 
 # What to ask a person when the API does not know a batch that it gave us.
@@ -24,7 +25,7 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
     if intent is None:
         return True
     with root.ledger.read() as tx:
-        known = batches.in_state(tx, "open", "ended", "collected", "unreachable")
+        known = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
     own = [batch for batch in reversed(known) if batch.file_id is not None and not batch.provisional]
     if intent.anchor_id is None:
         own = [batch for batch in own if (batch.submitted_at or 0.0) >= intent.started_at]

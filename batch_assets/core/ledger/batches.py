@@ -11,11 +11,14 @@ import sqlalchemy as sa
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger import files
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.records import STORED, Batch, Submission, to_record, to_records
+from batch_assets.core.ledger.records import Batch, Submission, to_record, to_records
+from batch_assets.core.ledger.states import BatchState, FileState, IntentOutcome
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
 
 # The reason in the history of what a person has canceled here.
 CANCELED_BY_A_PERSON = "canceled by a person"
+# The API's word for an open batch that it is about to end, and the history's.
+_CANCELING = "canceling"
 
 
 def by_id(tx: Transaction, batch_id: str) -> Batch | None:
@@ -34,7 +37,7 @@ def of_file(tx: Transaction, file_id: str) -> list[Batch]:
     return to_records(Batch, tx.execute(statement))
 
 
-def in_state(tx: Transaction, *states: str, pipeline: str | None = None) -> list[Batch]:
+def in_state(tx: Transaction, *states: BatchState, pipeline: str | None = None) -> list[Batch]:
     statement = sa.select(batch).where(batch.c.state.in_(states)).order_by(batch.c.created_at, batch.c.id)
     if pipeline is not None:
         statement = statement.where(batch.c.pipeline == pipeline)
@@ -57,7 +60,7 @@ def ended_due(tx: Transaction) -> list[tuple[Batch, tuple[str, str]]]:
     statement = (
         sa.select(batch, request_file.c.pipeline.label("of"), request_file.c.partition)
         .join(request_file, request_file.c.id == batch.c.file_id)
-        .where(batch.c.state == "ended", batch.c.next_poll_at <= tx.now)
+        .where(batch.c.state == BatchState.ENDED, batch.c.next_poll_at <= tx.now)
         .order_by(batch.c.created_at, batch.c.id)
     )
     return [(to_record(Batch, row), (row.of, row.partition)) for row in tx.execute(statement)]
@@ -75,8 +78,9 @@ def accept(
     if not provisional:
         _give_way(tx, file_id, seen.id)
     file = files.by_id(tx, file_id)
-    files.move(tx, file_id, ("ready", "sending", "unresolved"), "submitted", reason, batch_id=seen.id, error=None)
-    files.settle(tx, intent_id, "adopted" if provisional else "accepted")
+    before = (FileState.READY, FileState.SENDING, FileState.UNRESOLVED)
+    files.move(tx, file_id, before, FileState.SUBMITTED, reason, batch_id=seen.id, error=None)
+    files.settle(tx, intent_id, IntentOutcome.ADOPTED if provisional else IntentOutcome.ACCEPTED)
     found: dict[str, Any] = {
         "file_id": file_id,
         "pipeline": file.pipeline,
@@ -89,17 +93,17 @@ def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
     known = by_id(tx, batch_id)
     if known is not None and known.provisional:
         disprove(tx, batch_id, f"it is proved to be {file_id}")
-    elif known is not None and known.state == "foreign":
+    elif known is not None and known.state is BatchState.FOREIGN:
         tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
-        tx.record("batch", batch_id, "foreign", "disproved", f"it is proved to be {file_id}")
+        tx.record("batch", batch_id, BatchState.FOREIGN, BatchState.DISPROVED, f"it is proved to be {file_id}")
     for other in of_file(tx, file_id):
-        if other.provisional and other.state in ("open", "ended", "unreachable"):
+        if other.provisional and other.state.uncollected:
             disprove(tx, other.id, f"{file_id} is proved to be {batch_id}")
 
 
 def note_foreign(tx: Transaction, seen: BatchObject, reason: str) -> None:
     """Remembers a batch that is somebody else's, so that it is looked into once only."""
-    _insert(tx, seen, file_id=None, pipeline=None, reason=reason, state="foreign")
+    _insert(tx, seen, file_id=None, pipeline=None, reason=reason, state=BatchState.FOREIGN)
 
 
 def note_late(tx: Transaction, seen: BatchObject, file_id: str, reason: str, *, paid_twice: bool) -> None:
@@ -116,11 +120,17 @@ def note_late(tx: Transaction, seen: BatchObject, file_id: str, reason: str, *, 
     )
 
 
-def _insert(tx: Transaction, seen: BatchObject, *, reason: str, state: str | None = None, **values: Any) -> None:
-    state = state or ("ended" if seen.ended else "open")
+def _insert(
+    tx: Transaction, seen: BatchObject, *, reason: str, state: BatchState | None = None, **values: Any
+) -> None:
+    state = state or _state_of(seen)
     row = {"state": state, "submitted_at": tx.now, "next_poll_at": tx.now}
     tx.execute(sa.insert(batch).values({**row, "id": seen.id, **_seen(seen), **values}))
     tx.record("batch", seen.id, None, state, reason)
+
+
+def _state_of(seen: BatchObject) -> BatchState:
+    return BatchState.ENDED if seen.ended else BatchState.OPEN
 
 
 def _seen(seen: BatchObject) -> dict[str, Any]:
@@ -146,9 +156,9 @@ def observe(
         Whether anything a person would look at changed.
     """
     current = by_id(tx, before.id)
-    if current is None or current.state not in ("open", "unreachable"):
+    if current is None or not current.state.unended:
         return False
-    state = "ended" if seen.ended else "open"
+    state = _state_of(seen)
     due = tx.now if seen.ended else next_poll_at
     values = {**_seen(seen), "state": state, "next_poll_at": due, "missing_since": None}
     if seen.total == 0:  # the API left the counts out: a batch has one request at least
@@ -165,16 +175,16 @@ def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
     """Ids of the batches that a submission waits on or has waited on whose cancel had been asked for when it was
     made.
     """
-    asked = sa.or_(history.c.to_state == "canceling", history.c.reason == CANCELED_BY_A_PERSON)
+    asked = sa.or_(history.c.to_state == _CANCELING, history.c.reason == CANCELED_BY_A_PERSON)
     of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
     told = sa.exists().where(of_it, asked, history.c.at <= waiting.created_at)
     mine = sa.select(batch.c.id).join(wait, wait.c.file_id == batch.c.file_id)
     return set(tx.execute(mine.where(wait.c.submission_id == waiting.id, told)).scalars())
 
 
-def _told(state: str, processing_status: str) -> str:
+def _told(state: BatchState, processing_status: str) -> str:
     """What the history calls an open batch."""
-    return "canceling" if (state, processing_status) == ("open", "canceling") else state
+    return _CANCELING if state is BatchState.OPEN and processing_status == _CANCELING else state
 
 
 def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float, *, is_gone: bool) -> bool:
@@ -188,18 +198,18 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
         Whether it has become unreachable just now.
     """
     current = by_id(tx, before.id)
-    if current is None or current.state not in ("open", "unreachable"):
+    if current is None or not current.state.unended:
         return False
     since = current.missing_since if current.missing_since is not None else tx.now
     late = tx.now - since >= patience
-    gone = current.state == "open" and late
+    gone = current.state is BatchState.OPEN and late
     if late and current.provisional and is_gone:
         disprove(tx, before.id, f"adopted on its count, and 404 for {tx.now - since:.0f} s")
         return False
     values: dict[str, Any] = {"missing_since": since, "next_poll_at": next_poll_at}
     if gone:
-        values["state"] = "unreachable"
-        tx.record("batch", before.id, "open", "unreachable", f"404 for {tx.now - since:.0f} s")
+        values["state"] = BatchState.UNREACHABLE
+        tx.record("batch", before.id, BatchState.OPEN, BatchState.UNREACHABLE, f"404 for {tx.now - since:.0f} s")
     tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
     return gone
 
@@ -207,31 +217,32 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
 def end_unseen(tx: Transaction, batch_id: str, reason: str) -> None:
     """The API does not know an open batch, and would not have its results any more: that is for collecting it."""
     current = by_id(tx, batch_id)
-    if current is None or current.state not in ("open", "unreachable"):
+    if current is None or not current.state.unended:
         return
-    values = {"state": "ended", "next_poll_at": tx.now, "missing_since": None}
+    values = {"state": BatchState.ENDED, "next_poll_at": tx.now, "missing_since": None}
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
-    tx.record("batch", batch_id, current.state, "ended", reason)
+    tx.record("batch", batch_id, current.state, BatchState.ENDED, reason)
 
 
 def collected(tx: Transaction, batch_id: str, reason: str) -> None:
     """The batch's answers are in the response store."""
     current = by_id(tx, batch_id)
-    if current is None or current.state in STORED:
+    if current is None or current.state.stored:
         return
-    values = {"state": "collected", "provisional": False, "next_poll_at": tx.now}
+    values = {"state": BatchState.COLLECTED, "provisional": False, "next_poll_at": tx.now}
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
-    seq = tx.record("batch", batch_id, current.state, "collected", reason)
+    seq = tx.record("batch", batch_id, current.state, BatchState.COLLECTED, reason)
     if current.file_id is None:
         return
     file = files.by_id(tx, current.file_id)
-    if file.state == "submitted" and file.batch_id == batch_id:
-        files.move(tx, file.id, ("submitted",), "collected", f"answers of {batch_id} stored", collected_seq=seq)
+    if file.state is FileState.SUBMITTED and file.batch_id == batch_id:
+        why = f"answers of {batch_id} stored"
+        files.move(tx, file.id, (FileState.SUBMITTED,), FileState.COLLECTED, why, collected_seq=seq)
     else:
         tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(collected_seq=seq))
 
 
-def move(tx: Transaction, batch_id: str, before: tuple[str, ...], after: str, reason: str) -> bool:
+def move(tx: Transaction, batch_id: str, before: tuple[BatchState, ...], after: BatchState, reason: str) -> bool:
     """One transition of a stored batch; False when somebody else has moved it on."""
     current = by_id(tx, batch_id)
     if current is None or current.state not in before:
@@ -253,11 +264,12 @@ def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batc
     The history says when: its first entry counts. Left out are those whose requests are not known: a rebuilt
     ledger cannot tell whether all of their answers are here.
     """
-    done = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id, history.c.to_state == "collected")
+    of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
+    done = sa.and_(of_it, history.c.to_state == BatchState.COLLECTED)
     collected_at = sa.select(sa.func.min(history.c.at)).where(done).scalar_subquery()
     statement = (
         sa.select(batch)
-        .where(batch.c.pipeline == pipeline, batch.c.state.in_(("collected", "deleting")))
+        .where(batch.c.pipeline == pipeline, batch.c.state.in_([BatchState.COLLECTED, BatchState.DELETING]))
         .where(batch.c.next_poll_at <= tx.now, collected_at <= before, batch.c.file_id.is_not(None))
         .order_by(batch.c.created_at, batch.c.id)
     )
@@ -267,14 +279,14 @@ def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batc
 def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
     """The answers of a collected batch are gone from the response store: they are to be collected again."""
     current = by_id(tx, batch_id)
-    if current is None or current.state != "collected" or current.file_id is None:
+    if current is None or current.state is not BatchState.COLLECTED or current.file_id is None:
         return
-    values = {"state": "ended", "next_poll_at": tx.now, "missing_since": None, "downloads": 0}
+    values = {"state": BatchState.ENDED, "next_poll_at": tx.now, "missing_since": None, "downloads": 0}
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
-    tx.record("batch", batch_id, "collected", "ended", reason)
+    tx.record("batch", batch_id, BatchState.COLLECTED, BatchState.ENDED, reason)
     file = files.by_id(tx, current.file_id)
-    if file.state == "collected" and file.batch_id == batch_id:
-        files.move(tx, file.id, ("collected",), "submitted", reason)
+    if file.state is FileState.COLLECTED and file.batch_id == batch_id:
+        files.move(tx, file.id, (FileState.COLLECTED,), FileState.SUBMITTED, reason)
 
 
 def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
@@ -284,11 +296,12 @@ def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
     if current is None or current.file_id is None:
         return
     tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
-    tx.record("batch", batch_id, current.state, "disproved", reason)
+    tx.record("batch", batch_id, current.state, BatchState.DISPROVED, reason)
     # The batch is no longer known as the file's: what the history says of it stands with the file.
-    files.move(tx, current.file_id, ("submitted",), "unresolved", f"{batch_id}: {reason}", batch_id=None)
+    why = f"{batch_id}: {reason}"
+    files.move(tx, current.file_id, (FileState.SUBMITTED,), FileState.UNRESOLVED, why, batch_id=None)
     last = files.of_file(tx, current.file_id)[-1]
-    files.settle(tx, last.id, "unresolved")
+    files.settle(tx, last.id, IntentOutcome.UNRESOLVED)
 
 
 def summary(counts: Mapping[str, int]) -> str:

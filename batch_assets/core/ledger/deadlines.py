@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.records import UNCOLLECTED, Batch
+from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
 
 _KEPT_SECONDS = 29 * 86400.0
 # A person is warned when less time than this is left.
@@ -29,7 +30,7 @@ def ending_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
     """
     found = [
         (batch, end - tx.now)
-        for batch in batches.in_state(tx, *UNCOLLECTED, pipeline=pipeline)
+        for batch in batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline)
         if (end := results_end(batch)) is not None and end - tx.now < SOON_SECONDS
     ]
     return sorted(found, key=lambda entry: entry[1])
@@ -43,7 +44,7 @@ def expiring_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
     """
     found = [
         (batch, left)
-        for batch in batches.in_state(tx, "open", pipeline=pipeline)
+        for batch in batches.in_state(tx, BatchState.OPEN, pipeline=pipeline)
         if batch.expires_at is not None and 0 < (left := batch.expires_at - tx.now) < EXPIRY_SOON_SECONDS
     ]
     return sorted(found, key=lambda entry: entry[1])

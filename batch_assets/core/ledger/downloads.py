@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.batches import by_id
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.ledger.tables import batch, history
 
 # Results that could not be fetched are tried again after this long,
@@ -34,20 +35,21 @@ def failed(tx: Transaction, batch_id: str, why: str) -> None:
     last one: answers are paid for, and the API keeps them for 29 days.
     """
     current = by_id(tx, batch_id)
-    if current is None or current.state != "ended":
+    if current is None or current.state is not BatchState.ENDED:
         return
     since = current.missing_since if current.missing_since is not None else tx.now
     wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), COLLECT_LAST_SECONDS)
     values = {"missing_since": since, "next_poll_at": tx.now + wait}
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
-    tx.record("batch", batch_id, "ended", "ended", why)
+    tx.record("batch", batch_id, BatchState.ENDED, BatchState.ENDED, why)
 
 
 def why_failed(tx: Transaction, batch_id: str) -> str:
     """Why the results of an ended batch were not to be had at the last attempt."""
+    of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch_id)
     statement = (
         sa.select(history.c.reason)
-        .where(history.c.kind == "batch", history.c.entity == batch_id, history.c.from_state == "ended")
+        .where(of_it, history.c.from_state == BatchState.ENDED)
         .order_by(history.c.seq.desc())
         .limit(1)
     )

@@ -11,6 +11,7 @@ from batch_assets.core.errors import LeaseLostError
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
+from batch_assets.core.ledger.states import FILES_IN_DOUBT, INTENTS_IN_DOUBT, FileState, IntentOutcome
 from batch_assets.core.ledger.tables import batch, intent, lease, request_file, submission, wait
 
 # An intent whose first POST was followed by another may still turn up as a batch for this long.
@@ -34,7 +35,9 @@ def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
     return dict(json.loads(tx.execute(of_all).scalar_one()))
 
 
-def move(tx: Transaction, file_id: str, before: tuple[str, ...], after: str, reason: str, **values: Any) -> None:
+def move(
+    tx: Transaction, file_id: str, before: tuple[FileState, ...], after: FileState, reason: str, **values: Any
+) -> None:
     """One transition of a request file.
 
     Errors:
@@ -57,7 +60,7 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
         The parts.
     """
     names = " and ".join(part["name"] for part in parts)
-    move(tx, file.id, ("too_large",), "superseded", f"{names} take its place")
+    move(tx, file.id, (FileState.TOO_LARGE,), FileState.SUPERSEDED, f"{names} take its place")
     waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
     ids = [f"{file.submission_id}/{part['name']}" for part in parts]
     shared = {
@@ -68,8 +71,10 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
         "headers": file.headers,
     }
     for file_id, part in zip(ids, parts, strict=True):
-        tx.execute(sa.insert(request_file).values(id=file_id, state="ready", not_before=0.0, **shared, **part))
-        tx.record("file", file_id, None, "ready", f"{part['requests']} requests of {file.name}")
+        tx.execute(
+            sa.insert(request_file).values(id=file_id, state=FileState.READY, not_before=0.0, **shared, **part)
+        )
+        tx.record("file", file_id, None, FileState.READY, f"{part['requests']} requests of {file.name}")
         for submission_id in waiting:
             tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
     return [by_id(tx, file_id) for file_id in ids]
@@ -84,7 +89,7 @@ def in_place_of(tx: Transaction, file_id: str) -> list[str]:
 
 def given_up(tx: Transaction, file_id: str, reason: str) -> None:
     """A file of one request that is too large: its refusal is in the response store, as its answer."""
-    move(tx, file_id, ("too_large",), "collected", reason)
+    move(tx, file_id, (FileState.TOO_LARGE,), FileState.COLLECTED, reason)
     values = {"collected_seq": tx.last_seq()}
     tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(values))
 
@@ -92,7 +97,7 @@ def given_up(tx: Transaction, file_id: str, reason: str) -> None:
 def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
     """Another file's open or unresolved intent with the same count: two lost files must never look alike."""
     statement = sa.select(intent).where(
-        intent.c.outcome.in_(("open", "unresolved")),
+        intent.c.outcome.in_(INTENTS_IN_DOUBT),
         intent.c.requests == file.requests,
         intent.c.file_id != file.id,
     )
@@ -102,7 +107,7 @@ def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
 
 def intend(tx: Transaction, file: RequestFile, anchor_id: str | None, anchor_created_at: float | None) -> int:
     """Writes down, before the POST, that a file is about to be sent. Returns the intent's number."""
-    move(tx, file.id, ("ready",), "sending", "intent written", error=None)
+    move(tx, file.id, (FileState.READY,), FileState.SENDING, "intent written", error=None)
     values = {
         "file_id": file.id,
         "requests": file.requests,
@@ -110,13 +115,13 @@ def intend(tx: Transaction, file: RequestFile, anchor_id: str | None, anchor_cre
         "anchor_id": anchor_id,
         "anchor_created_at": anchor_created_at,
         "started_at": tx.now,
-        "outcome": "open",
+        "outcome": IntentOutcome.OPEN,
     }
     inserted = tx.execute(sa.insert(intent).values(values))
     return int(inserted.inserted_primary_key[0])  # type: ignore[index]
 
 
-def settle(tx: Transaction, intent_id: int, outcome: str, **values: Any) -> None:
+def settle(tx: Transaction, intent_id: int, outcome: IntentOutcome, **values: Any) -> None:
     """Records what became of an intent."""
     tx.execute(sa.update(intent).where(intent.c.id == intent_id).values(outcome=outcome, **values))
 
@@ -126,7 +131,7 @@ def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     statement = (
         sa.select(intent)
         .join(request_file, request_file.c.id == intent.c.file_id)
-        .where(intent.c.outcome.in_(("open", "unresolved")), request_file.c.state.in_(("sending", "unresolved")))
+        .where(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
         .order_by(intent.c.id)
     )
     found = []
@@ -141,7 +146,7 @@ def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
 
 def watched(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     """Intents of files that were sent again, while the first may still turn up."""
-    statement = sa.select(intent).where(intent.c.outcome == "resent", intent.c.watch_until > tx.now)
+    statement = sa.select(intent).where(intent.c.outcome == IntentOutcome.RESENT, intent.c.watch_until > tx.now)
     found = to_records(Intent, tx.execute(statement.order_by(intent.c.id)))
     return [(record, by_id(tx, record.file_id)) for record in found]
 
@@ -155,8 +160,8 @@ def claimants(tx: Transaction, requests: int) -> list[tuple[Intent, RequestFile]
         .where(request_file.c.requests == requests, request_file.c.id.in_(sent))
         .where(
             sa.or_(
-                request_file.c.state.in_(("ready", "sending", "unresolved")),
-                sa.and_(request_file.c.state == "submitted", request_file.c.id.in_(unsure)),
+                request_file.c.state.in_([FileState.READY, *FILES_IN_DOUBT]),
+                sa.and_(request_file.c.state == FileState.SUBMITTED, request_file.c.id.in_(unsure)),
             )
         )
         .order_by(request_file.c.id)
@@ -179,14 +184,14 @@ def of_file(tx: Transaction, file_id: str) -> list[Intent]:
 
 def explain(tx: Transaction, file_id: str, text: str) -> None:
     """Says what a file in doubt waits for."""
-    unresolved = sa.and_(request_file.c.id == file_id, request_file.c.state == "unresolved")
+    unresolved = sa.and_(request_file.c.id == file_id, request_file.c.state == FileState.UNRESOLVED)
     tx.execute(sa.update(request_file).where(unresolved).values(error=text))
 
 
 def put_off(tx: Transaction, submission_files: list[RequestFile], until: float, why: str) -> None:
     """Lets the files that are ready wait until then at least."""
     for file in submission_files:
-        if file.state == "ready" and file.not_before < until:
+        if file.state is FileState.READY and file.not_before < until:
             later = sa.update(request_file).where(request_file.c.id == file.id)
             tx.execute(later.values(not_before=until, error=why))
 
@@ -194,12 +199,12 @@ def put_off(tx: Transaction, submission_files: list[RequestFile], until: float, 
 def stop_ready(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
     """Stops the files that are ready: they would be refused for the same reason."""
     for file in submission_files:
-        if file.state == "ready":
-            move(tx, file.id, ("ready",), "stopped", reason, error=reason)
+        if file.state is FileState.READY:
+            move(tx, file.id, (FileState.READY,), FileState.STOPPED, reason, error=reason)
 
 
 def give_back_stopped(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
     """Makes stopped files ready again, because a person asked for it."""
     for file in submission_files:
-        if file.state == "stopped":
-            move(tx, file.id, ("stopped",), "ready", reason, not_before=0.0)
+        if file.state is FileState.STOPPED:
+            move(tx, file.id, (FileState.STOPPED,), FileState.READY, reason, not_before=0.0)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import Notice, Submission, to_records
+from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.ledger.tables import notice, notice_target, submission
 
 Targets = dict[str, dict[str, float]]
@@ -30,8 +31,9 @@ def set_targets(tx: Transaction, pipeline: str, wanted: Collection[str]) -> None
     for target in sorted(set(known) - set(wanted)):
         this = sa.and_(notice_target.c.pipeline == pipeline, notice_target.c.target == target)
         tx.execute(sa.delete(notice_target).where(this))
-        waiting = sa.and_(notice.c.pipeline == pipeline, notice.c.target == target, notice.c.state == "waiting")
-        tx.execute(sa.update(notice).where(waiting).values(state="dropped"))
+        its = sa.and_(notice.c.pipeline == pipeline, notice.c.target == target)
+        waiting = sa.update(notice).where(its, notice.c.state == NoticeState.WAITING)
+        tx.execute(waiting.values(state=NoticeState.DROPPED))
     for target in sorted(set(wanted) - set(known)):
         tx.execute(sa.insert(notice_target).values(pipeline=pipeline, target=target, since=tx.now))
 
@@ -76,7 +78,7 @@ def add(tx: Transaction, notices: Iterable[dict[str, Any]]) -> None:
     """
     for values in notices:
         if tx.execute(sa.select(notice.c.id).where(notice.c.id == values["id"])).first() is None:
-            row = {"state": "waiting", "created_at": tx.now, "attempts": 0, "next_try_at": tx.now}
+            row = {"state": NoticeState.WAITING, "created_at": tx.now, "attempts": 0, "next_try_at": tx.now}
             tx.execute(sa.insert(notice).values(**values, **row))
 
 
@@ -84,7 +86,8 @@ def due(tx: Transaction, pipelines: Collection[str]) -> list[Notice]:
     """What is to be sent now, what has waited longest first."""
     statement = (
         sa.select(notice)
-        .where(notice.c.pipeline.in_(pipelines), notice.c.state == "waiting", notice.c.next_try_at <= tx.now)
+        .where(notice.c.pipeline.in_(pipelines))
+        .where(notice.c.state == NoticeState.WAITING, notice.c.next_try_at <= tx.now)
         .order_by(notice.c.next_try_at, notice.c.created_at, notice.c.id)
         .limit(100)
     )
@@ -97,28 +100,28 @@ def claim(tx: Transaction, found: Notice, pause: float) -> bool:
     Returns:
         False when somebody else was quicker.
     """
-    same = sa.and_(notice.c.id == found.id, notice.c.state == "waiting", notice.c.attempts == found.attempts)
+    still = notice.c.state == NoticeState.WAITING, notice.c.attempts == found.attempts
     values = {"attempts": found.attempts + 1, "next_try_at": tx.now + pause}
-    return bool(tx.execute(sa.update(notice).where(same).values(values)).rowcount)
+    return bool(tx.execute(sa.update(notice).where(notice.c.id == found.id, *still).values(values)).rowcount)
 
 
 def sent(tx: Transaction, notice_id: str) -> None:
     """The target has it."""
-    values = {"state": "sent", "sent_at": tx.now, "error": None}
+    values = {"state": NoticeState.SENT, "sent_at": tx.now, "error": None}
     tx.execute(sa.update(notice).where(notice.c.id == notice_id).values(values))
 
 
-def failed(tx: Transaction, notice_id: str, state: str, error: str) -> None:
+def failed(tx: Transaction, notice_id: str, state: NoticeState, error: str) -> None:
     """A try came to nothing. Args: state: waiting for the next one; refused or given_up for good."""
-    this = sa.and_(notice.c.id == notice_id, notice.c.state == "waiting")
+    this = sa.and_(notice.c.id == notice_id, notice.c.state == NoticeState.WAITING)
     tx.execute(sa.update(notice).where(this).values(state=state, error=error))
 
 
 def troubled(tx: Transaction, pipelines: Collection[str], since: float) -> list[Notice]:
     """What was tried in vain: it waits for another try, or its last one was not before `since`."""
     tried = sa.and_(notice.c.pipeline.in_(pipelines), notice.c.error.is_not(None))
-    waits = notice.c.state == "waiting"
+    waits = notice.c.state == NoticeState.WAITING
     # The time of the next try is kept: it is at most a day after the last one.
-    over = sa.and_(notice.c.state.in_(("refused", "given_up")), notice.c.next_try_at >= since)
+    over = sa.and_(notice.c.state.in_([NoticeState.REFUSED, NoticeState.GIVEN_UP]), notice.c.next_try_at >= since)
     statement = sa.select(notice).where(tried, sa.or_(waits, over)).order_by(notice.c.created_at, notice.c.id)
     return to_records(Notice, tx.execute(statement.limit(20)))

@@ -15,8 +15,6 @@ import sqlalchemy as sa
 from batch_assets.core.ledger import batches, files, submissions
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import (
-    HOLDING,
-    UNCOLLECTED,
     Batch,
     Record,
     RequestFile,
@@ -24,10 +22,9 @@ from batch_assets.core.ledger.records import (
     to_record,
     to_records,
 )
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_UNSETTLED, IntentOutcome
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
 
-# Files in other states are answered, or somebody gave them up.
-_UNSETTLED = (*HOLDING, "refused")
 # Ids in one statement: SQLite takes so many values and no more, an old one 999.
 _AT_ONCE = 500
 
@@ -72,7 +69,9 @@ def _waiting_on_files() -> sa.Select[tuple[str]]:
         sa.select(wait.c.submission_id)
         .join(request_file, request_file.c.id == wait.c.file_id)
         .join(joined, joined.c.id == wait.c.submission_id)
-        .where(sa.or_(request_file.c.state.in_(_UNSETTLED), request_file.c.collected_seq > joined.c.joined_seq))
+        .where(
+            sa.or_(request_file.c.state.in_(FILES_UNSETTLED), request_file.c.collected_seq > joined.c.joined_seq)
+        )
     )
 
 
@@ -81,7 +80,7 @@ def _with_batches() -> sa.Select[tuple[str]]:
     return (
         sa.select(wait.c.submission_id)
         .join(batch, batch.c.file_id == wait.c.file_id)
-        .where(sa.or_(batch.c.state.in_(UNCOLLECTED), batch.c.paid_twice.is_(True)))
+        .where(sa.or_(batch.c.state.in_(BATCHES_UNCOLLECTED), batch.c.paid_twice.is_(True)))
     )
 
 
@@ -90,8 +89,12 @@ def _at_places(now: float) -> sa.Select[tuple[str]]:
     nobody waits on it any more.
     """
     placed = submission.alias()
-    uncollected = sa.select(batch.c.file_id).where(batch.c.state.in_(UNCOLLECTED), batch.c.file_id.is_not(None))
-    watched = sa.select(intent.c.file_id).where(intent.c.outcome == "resent", intent.c.watch_until > now)
+    uncollected = sa.select(batch.c.file_id).where(
+        batch.c.state.in_(BATCHES_UNCOLLECTED), batch.c.file_id.is_not(None)
+    )
+    watched = sa.select(intent.c.file_id).where(
+        intent.c.outcome == IntentOutcome.RESENT, intent.c.watch_until > now
+    )
     at = sa.and_(placed.c.pipeline == request_file.c.pipeline, placed.c.partition == request_file.c.partition)
     found = request_file.c.id.in_(sa.union(uncollected, watched))
     return sa.select(placed.c.id).join(request_file, at).where(found)

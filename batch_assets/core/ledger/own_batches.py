@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.ledger.tables import batch, history, request_file
 
 
@@ -34,8 +35,8 @@ class OwnBatches:
 
 def own_batches(tx: Transaction, submission_id: str) -> OwnBatches:
     """The batches that a submission's own request files became."""
-    registered = _first("file", request_file.c.id, None, "ready")
-    collected = _first("batch", batch.c.id, "ended", "collected")
+    registered = _first("file", request_file.c.id, None, FileState.READY)
+    collected = _first("batch", batch.c.id, BatchState.ENDED, BatchState.COLLECTED)
     statement = (
         sa.select(
             batch.c.id,

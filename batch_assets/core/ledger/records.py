@@ -8,12 +8,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-# File states that hold their requests: nobody else may send them.
-HOLDING = ("ready", "sending", "unresolved", "submitted", "stopped", "too_large")
-# Batch states whose answers are not in the response store, and may come into it.
-UNCOLLECTED = ("open", "unreachable", "ended")
-# Those whose answers are there; a deleted batch is gone at the API.
-STORED = ("collected", "deleting", "deleted")
+from batch_assets.core.ledger.states import BatchState, FileState, IntentOutcome, NoticeState
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class RequestFile:
     requests: int
     bytes: int
     attempt: int
-    state: str
+    state: FileState
     not_before: float
     error: str | None
     batch_id: str | None
@@ -80,7 +75,7 @@ class Intent:
     anchor_created_at: float | None
     started_at: float
     last_byte_at: float | None
-    outcome: str
+    outcome: IntentOutcome
     watch_until: float | None
 
 
@@ -89,7 +84,7 @@ class Batch:
     id: str
     file_id: str | None
     pipeline: str | None
-    state: str
+    state: BatchState
     provisional: bool
     paid_twice: bool
     processing_status: str
@@ -117,7 +112,7 @@ class Notice:
     kind: str
     target: str
     content: str
-    state: str
+    state: NoticeState
     created_at: float
     attempts: int
     next_try_at: float

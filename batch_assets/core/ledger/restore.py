@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.ledger.connection import Transaction, bind_endpoint
+from batch_assets.core.ledger.states import BatchState, FileState, IntentOutcome, SubmissionState
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission
 
 _REBUILT = "the ledger was lost, this is rebuilt: "
@@ -23,7 +24,7 @@ def endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
 def add_submission(tx: Transaction, values: dict[str, Any], why: str) -> None:
     """A submission. Args: values: columns of `submission`; why: what says so."""
     tx.execute(sa.insert(submission).values(ask_again=0, **values))
-    tx.record("submission", values["id"], None, "registered", _REBUILT + why)
+    tx.record("submission", values["id"], None, SubmissionState.REGISTERED, _REBUILT + why)
 
 
 def add_file(tx: Transaction, values: dict[str, Any], why: str) -> None:
@@ -35,13 +36,17 @@ def add_file(tx: Transaction, values: dict[str, Any], why: str) -> None:
     """
     tx.execute(sa.insert(request_file).values(not_before=0.0, **values))
     seq = tx.record("file", values["id"], None, values["state"], _REBUILT + why)
-    if values["state"] == "collected":
+    if values["state"] is FileState.COLLECTED:
         _name(tx, values["id"], collected_seq=seq)
-    if values["state"] == "unresolved":
+    if values["state"] is FileState.UNRESOLVED:
         posted = {name: values[name] for name in ("requests", "bytes")}
         tx.execute(
             sa.insert(intent).values(
-                file_id=values["id"], started_at=tx.now, last_byte_at=tx.now, outcome="unresolved", **posted
+                file_id=values["id"],
+                started_at=tx.now,
+                last_byte_at=tx.now,
+                outcome=IntentOutcome.UNRESOLVED,
+                **posted,
             )
         )
 
@@ -49,7 +54,7 @@ def add_file(tx: Transaction, values: dict[str, Any], why: str) -> None:
 def add_open(tx: Transaction, file_id: str, pipeline: str, seen: BatchObject, why: str) -> None:
     """A batch of which nothing is known but that it was created: the next look tells."""
     values = {
-        "state": "open",
+        "state": BatchState.OPEN,
         "processing_status": seen.processing_status,
         "created_at": seen.created_at,
         "submitted_at": seen.created_at,
@@ -81,7 +86,7 @@ def add_collected(
         paid_twice: the file became another batch as well.
     """
     values: dict[str, Any] = {
-        "state": "collected",
+        "state": BatchState.COLLECTED,
         "processing_status": "ended",
         "paid_twice": paid_twice,
         "created_at": created_at,

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.states import RoundState
 from batch_assets.core.ledger.tables import round_
 
 # A round is held for this long unless it is closed before: longer than its run may take, which is an hour.
@@ -19,33 +20,34 @@ def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
     A round that nobody closed stays open however old it is: only who knows the runs can say that it is over.
     """
     row = _newest(tx, submission_id)
-    return (row.number, row.state == "open", row.opened_at) if row is not None else (0, False, 0.0)
+    return (row.number, row.state is RoundState.OPEN, row.opened_at) if row is not None else (0, False, 0.0)
 
 
 def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:
     """Opens the next round and returns its number; None while one is open and has not run out."""
     last = _newest(tx, submission_id)
-    if last is not None and last.state == "open" and last.until >= tx.now:
+    if last is not None and last.state is RoundState.OPEN and last.until >= tx.now:
         return None
     number = last.number + 1 if last is not None else 1
     values = {
         "submission_id": submission_id,
         "number": number,
-        "state": "open",
+        "state": RoundState.OPEN,
         "reason": reason,
         "opened_at": tx.now,
         "until": tx.now + ROUND_SECONDS,
     }
     tx.execute(sa.insert(round_).values(values))
-    tx.record("round", f"{submission_id}:{number}", None, "open", reason)
+    tx.record("round", f"{submission_id}:{number}", None, RoundState.OPEN, reason)
     return number
 
 
 def close(tx: Transaction, submission_id: str, number: int) -> None:
     """The round's run is over, whatever came of it."""
-    this = sa.and_(round_.c.submission_id == submission_id, round_.c.number == number, round_.c.state == "open")
-    if tx.execute(sa.update(round_).where(this).values(state="closed")).rowcount:
-        tx.record("round", f"{submission_id}:{number}", "open", "closed", "its run is over")
+    this = sa.and_(round_.c.submission_id == submission_id, round_.c.number == number)
+    still_open = sa.update(round_).where(this, round_.c.state == RoundState.OPEN)
+    if tx.execute(still_open.values(state=RoundState.CLOSED)).rowcount:
+        tx.record("round", f"{submission_id}:{number}", RoundState.OPEN, RoundState.CLOSED, "its run is over")
 
 
 def _newest(tx: Transaction, submission_id: str) -> sa.Row[Any] | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.states import SubmissionState
 from batch_assets.core.ledger.tables import history
 
 _STANDS, _GOES_ON = "standstill", "goes on"
@@ -47,7 +48,7 @@ def current(tx: Transaction, submission_id: str) -> Standstill | None:
 
 def note(tx: Transaction, submission_id: str, why: str) -> None:
     """A try came to nothing."""
-    tx.record("submission", submission_id, "began", _STANDS, why)
+    tx.record("submission", submission_id, SubmissionState.BEGAN, _STANDS, why)
 
 
 def end(tx: Transaction, submission_id: str) -> None:

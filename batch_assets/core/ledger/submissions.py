@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.files import in_place_of
-from batch_assets.core.ledger.records import HOLDING, RequestFile, Submission, to_record, to_records
+from batch_assets.core.ledger.records import RequestFile, Submission, to_record, to_records
+from batch_assets.core.ledger.states import FILES_IN_FLIGHT, FileState, SubmissionState
 from batch_assets.core.ledger.tables import batch, history, intent, request_file, submission, wait
 
 # What the history says of a request file that was removed from the root. Its state stays what it was.
@@ -90,17 +91,24 @@ def register(
     if let_go(tx, waits):
         return False
     for file in set_aside:
-        tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(state="superseded"))
-        tx.record("file", file.id, file.state, "superseded", f"submission {submission_id} takes its place")
+        tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(state=FileState.SUPERSEDED))
+        tx.record("file", file.id, file.state, FileState.SUPERSEDED, f"submission {submission_id} takes its place")
     tx.execute(sa.insert(submission).values(ask_again=0, created_at=tx.now, **values))
-    tx.record("submission", submission_id, None, "registered", f"{values['rows']} rows, {len(files)} new files")
+    tx.record(
+        "submission",
+        submission_id,
+        None,
+        SubmissionState.REGISTERED,
+        f"{values['rows']} rows, {len(files)} new files",
+    )
     add_files(tx, submission_id, files)
     add_waits(tx, submission_id, waits)
     return True
 
 
-def _state(tx: Transaction, file_id: str) -> str:
-    return str(tx.execute(sa.select(request_file.c.state).where(request_file.c.id == file_id)).scalar_one())
+def _state(tx: Transaction, file_id: str) -> FileState:
+    state: FileState = tx.execute(sa.select(request_file.c.state).where(request_file.c.id == file_id)).scalar_one()
+    return state
 
 
 def let_go(tx: Transaction, file_ids: Iterable[str]) -> list[str]:
@@ -108,7 +116,7 @@ def let_go(tx: Transaction, file_ids: Iterable[str]) -> list[str]:
     set aside, canceled or refused. Who waits on them waits for ever.
     """
     found = [part for file_id in file_ids for part in in_place_of(tx, file_id)]
-    return [file_id for file_id in found if _state(tx, file_id) not in (*HOLDING, "collected")]
+    return [file_id for file_id in found if _state(tx, file_id).let_go]
 
 
 def add_waits(tx: Transaction, submission_id: str, file_ids: Iterable[str]) -> None:
@@ -127,10 +135,12 @@ def add_files(tx: Transaction, submission_id: str, files: list[dict[str, Any]]) 
     """
     for file in files:
         own = {"headers": json.dumps(file["headers"])} if "headers" in file else {}
-        values = {"submission_id": submission_id, "state": "ready", "not_before": 0.0, **file, **own}
+        values = {"submission_id": submission_id, "state": FileState.READY, "not_before": 0.0, **file, **own}
         tx.execute(sa.insert(request_file).values(values))
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file["id"]))
-        tx.record("file", file["id"], None, "ready", f"{file['requests']} requests, attempt {file['attempt']}")
+        tx.record(
+            "file", file["id"], None, FileState.READY, f"{file['requests']} requests, attempt {file['attempt']}"
+        )
 
 
 def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
@@ -140,7 +150,7 @@ def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline,
         request_file.c.partition == partition,
-        request_file.c.state == "ready",
+        request_file.c.state == FileState.READY,
         request_file.c.id.not_in(sent),
         request_file.c.id.not_in(wanted),
     )
@@ -155,7 +165,7 @@ def is_wanted(tx: Transaction, file: RequestFile) -> bool:
 def holding(tx: Transaction, pipeline: str) -> list[RequestFile]:
     """Files of a pipeline whose requests are in flight."""
     statement = sa.select(request_file).where(
-        request_file.c.pipeline == pipeline, request_file.c.state.in_(HOLDING)
+        request_file.c.pipeline == pipeline, request_file.c.state.in_(FILES_IN_FLIGHT)
     )
     return to_records(RequestFile, tx.execute(statement))
 
@@ -175,7 +185,7 @@ def old_files(tx: Transaction, pipeline: str, before: float) -> list[RequestFile
         .where(
             request_file.c.pipeline == pipeline,
             submission.c.created_at <= before,
-            request_file.c.state.not_in(HOLDING),
+            request_file.c.state.not_in(FILES_IN_FLIGHT),
             request_file.c.id.not_in(_wanted(pipeline, unfinished)),
             ~sa.exists().where(removed),
         )
@@ -260,7 +270,8 @@ def began(tx: Transaction, submission_id: str) -> None:
         sa.update(submission).where(submission.c.id == submission_id, unset).values(began_at=tx.now)
     )
     if changed.rowcount:
-        tx.record("submission", submission_id, "registered", "began", "a run of batches has begun")
+        states = SubmissionState.REGISTERED, SubmissionState.BEGAN
+        tx.record("submission", submission_id, *states, "a run of batches has begun")
 
 
 def joined(
@@ -292,8 +303,8 @@ def joined(
         values["announced_at"] = None
     tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
     if final and before.final_at is None:
-        state = "canceled" if before.is_canceled else "began"
-        tx.record("submission", submission_id, state, "final", json.dumps(counts))
+        state = SubmissionState.CANCELED if before.is_canceled else SubmissionState.BEGAN
+        tx.record("submission", submission_id, state, SubmissionState.FINAL, json.dumps(counts))
     return final
 
 
@@ -311,8 +322,8 @@ def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
         return
     values = {"max_attempts": 0, "ask_again": 0, "joined_seq": None}
     tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
-    state = "began" if before.began_at is not None else "registered"
-    tx.record("submission", submission_id, state, "canceled", reason)
+    state = SubmissionState.BEGAN if before.began_at is not None else SubmissionState.REGISTERED
+    tx.record("submission", submission_id, state, SubmissionState.CANCELED, reason)
 
 
 def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
 from sqlalchemy import (
     Boolean,
     Column,
@@ -13,7 +16,30 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
 )
+
+from batch_assets.core.ledger.states import BatchState, FileState, IntentOutcome, NoticeState, RoundState
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+class _Words(TypeDecorator[Word], Generic[Word]):
+    """A column that holds the words of one enum. Any other word is refused, on its way in and out."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, kind: type[Word], length: int) -> None:
+        super().__init__(length)
+        self.kind = kind
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
+        return None if value is None else self.kind(value).value
+
+    def process_result_value(self, value: str | None, dialect: Any) -> Word | None:
+        return None if value is None else self.kind(value)
+
 
 metadata = MetaData()
 
@@ -56,10 +82,7 @@ submission = Table(
     Index("submission_by_partition", "pipeline", "partition", "seq"),
 )
 
-# States: ready -> sending -> submitted -> collected; sending -> unresolved -> submitted | ready;
-# sending -> refused | ready; ready | sending -> stopped -> ready, by a person; ready -> superseded;
-# sending -> too_large -> superseded, by its two parts, or -> collected, with the refusal as its answer;
-# ready | stopped | too_large -> canceled.
+# One body of a batch. `states.py` tells what its states mean.
 request_file = Table(
     "request_file",
     metadata,
@@ -71,7 +94,7 @@ request_file = Table(
     Column("requests", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("state", String(16), nullable=False),
+    Column("state", _Words(FileState, 16), nullable=False),
     Column("not_before", Float, nullable=False, default=0.0),  # the API asked to wait until then
     Column("error", Text),  # the API's or the network's last words
     Column("batch_id", String(80)),
@@ -90,7 +113,6 @@ wait = Table(
 )
 
 # One POST of a request file, written down before it begins.
-# outcome: open | accepted | refused | garbled | not_sent | unresolved | resent | adopted
 intent = Table(
     "intent",
     metadata,
@@ -102,20 +124,20 @@ intent = Table(
     Column("anchor_created_at", Float),
     Column("started_at", Float, nullable=False),
     Column("last_byte_at", Float),
-    Column("outcome", String(16), nullable=False),
+    Column("outcome", _Words(IntentOutcome, 16), nullable=False),
     Column("watch_until", Float),  # sent again meanwhile, but the first may still turn up
     Index("intent_by_file", "file_id"),
     Index("intent_by_outcome", "outcome"),
 )
 
-# state: open | ended | collected | deleting | deleted | unreachable | foreign
+# One batch of the API, ours or somebody else's.
 batch = Table(
     "batch",
     metadata,
     Column("id", String(80), primary_key=True),
     Column("file_id", ForeignKey("request_file.id")),
     Column("pipeline", String(100)),
-    Column("state", String(16), nullable=False),
+    Column("state", _Words(BatchState, 16), nullable=False),
     Column("provisional", Boolean, nullable=False, default=False),  # adopted on its count alone
     Column("paid_twice", Boolean, nullable=False, default=False),  # turned up after its file was sent again
     Column("processing_status", String(16), nullable=False),
@@ -146,7 +168,7 @@ round_ = Table(
     metadata,
     Column("submission_id", ForeignKey("submission.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("state", String(8), nullable=False),  # open | closed
+    Column("state", _Words(RoundState, 8), nullable=False),
     Column("reason", Text, nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("until", Float, nullable=False),
@@ -161,7 +183,7 @@ notice_target = Table(
     Column("since", Float, nullable=False),
 )
 
-# What a target is told. States: waiting -> sent | refused | given_up | dropped, with its target.
+# What a target is told.
 notice = Table(
     "notice",
     metadata,
@@ -171,7 +193,7 @@ notice = Table(
     Column("kind", String(16), nullable=False),  # complete | failed | expires | uncollected
     Column("target", String(200), nullable=False),
     Column("content", Text, nullable=False),  # JSON: the message
-    Column("state", String(16), nullable=False),
+    Column("state", _Words(NoticeState, 16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_try_at", Float, nullable=False),

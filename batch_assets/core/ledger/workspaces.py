@@ -7,10 +7,12 @@ from collections import defaultdict, deque
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.states import IntentOutcome
 from batch_assets.core.ledger.tables import batch, intent
 
 # Outcomes of an intent whose batch the ledger knows, and of one that may have made a batch.
-_KNOWN, _MADE = ("accepted", "adopted"), ("accepted", "adopted", "resent")
+_KNOWN = [IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED]
+_MADE = [*_KNOWN, IntentOutcome.RESENT]
 
 
 def companions(tx: Transaction, batch_id: str) -> list[str]:

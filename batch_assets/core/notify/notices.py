@@ -18,6 +18,7 @@ from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Transaction, notices, submissions
 from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
 from batch_assets.core.ledger.records import Batch, Notice, Submission
+from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.notify.message import content_of, event_of, failed_share
 from batch_assets.core.notify.sending import Message, NotSentError, RefusedMessageError, Send
 from batch_assets.core.pipeline.notify import NotifyConfig
@@ -218,10 +219,10 @@ def _send(root: Root, notice: Notice, entry: NotifyConfig | None, ways: Mapping[
     try:
         ways[way](entry, message)
     except RefusedMessageError as error:
-        state, why = "refused", str(error)
+        state, why = NoticeState.REFUSED, str(error)
     except NotSentError as error:
         is_late = message.sent_at - notice.created_at > _GIVEN_UP_SECONDS
-        state, why = "given_up" if is_late else "waiting", str(error)
+        state, why = NoticeState.GIVEN_UP if is_late else NoticeState.WAITING, str(error)
     else:
         with root.ledger.write() as tx:
             notices.sent(tx, notice.id)
@@ -237,9 +238,9 @@ def _pause(attempts: int) -> float:
 
 def _in_words(notice: Notice, now: float) -> str:
     said = f"{notice.pipeline}: the message `{event_of(notice.kind)}` to {notice.target}"
-    if notice.state == "waiting":
+    if notice.state is NoticeState.WAITING:
         minutes = max(1, round((notice.next_try_at - now) / 60))
         return f"{said} waits: {notice.error}, next try in {minutes} min"
-    if notice.state == "refused":
+    if notice.state is NoticeState.REFUSED:
         return f"{said} was refused: {notice.error}"
     return f"{said} is given up after {notice.attempts} tries: {notice.error}"

@@ -8,7 +8,7 @@ from batch_assets.core.batches.cancel import has_batches_to_cancel
 from batch_assets.core.ledger import Transaction, leases, standstills, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.ledger.overview import Overview
-from batch_assets.core.ledger.records import HOLDING, Submission
+from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.standstills import Standstill
 
 # While batches still run, the table is refreshed at most this often.
@@ -59,7 +59,7 @@ def work_for(tx: Transaction, submission: Submission, overview: Overview | None 
 def _to_collect(tx: Transaction, submission: Submission, overview: Overview) -> Work | None:
     """What is left to collect of it, to join, or to make known."""
     waited, ended = overview.waited[submission.id], overview.ended_for(submission)
-    running = sum(file.state in HOLDING for file in waited) - len({batch.file_id for batch in ended})
+    running = sum(file.state.in_flight for file in waited) - len({batch.file_id for batch in ended})
     pause = PARTIAL_SECONDS if running > 0 else 0.0
     if ended:
         return Work(False, pause, f"{len(ended)} batches have ended")
@@ -98,7 +98,7 @@ def _to_send(tx: Transaction, submission: Submission, overview: Overview) -> Wor
         return Work(True, SEND_AGAIN_SECONDS, "batches of it run on although it was canceled")
     if submission.ask_again and not _stands_still(tx, submission):
         return Work(True, 0.0, f"{submission.ask_again} failed requests are asked again")
-    ready = [file for file in waited if file.state in ("ready", "too_large") and file.not_before <= tx.now]
+    ready = [file for file in waited if file.state.sendable and file.not_before <= tx.now]
     if ready:
         return Work(True, SEND_AGAIN_SECONDS, f"{len(ready)} request files are left to send")
     in_doubt = sum(file.id in overview.in_doubt for file in waited)

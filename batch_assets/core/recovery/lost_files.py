@@ -10,6 +10,7 @@ import numpy as np
 
 from batch_assets.core.io.names import RequestFileId, ResponseName, SubmissionId
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger.states import FileState
 from batch_assets.core.recovery.found_files import (
     FoundPart,
     FoundResponses,
@@ -41,7 +42,7 @@ class LostFile:
     requests: int
     bytes: int
     attempt: int
-    state: str
+    state: FileState
     why: str
     responses: FoundResponses | None = None
 
@@ -102,14 +103,14 @@ def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
         found.files += [_file(submission, part, responses) for part in submission.parts]
     for file in found.files:
         refusal = responses.get(ResponseName.of_refusal(file.id))
-        if refusal is not None and file.state == "unresolved":
+        if refusal is not None and file.state is FileState.UNRESOLVED:
             claimed.add(refusal.name)
-            file.state, file.why = "collected", "the stored response is the refusal of its only request"
+            file.state, file.why = FileState.COLLECTED, "the stored response is the refusal of its only request"
     _claim(found, [responses[name] for name in responses.keys() - claimed])
     for submission in found.submissions:
         if submission.fresh_after is not None:
             found.waits[submission.id] = _own(found, submission) | _in_flight(found, submission)
-    if any(file.state == "unresolved" for file in found.files):
+    if any(file.state is FileState.UNRESOLVED for file in found.files):
         _set_aside(storage, found, responses)
     for submission in {s.partition: s for s in found.submissions}.values():
         waits = found.waits.setdefault(submission.id, _own(found, submission))
@@ -138,9 +139,11 @@ def _file(submission: FoundSubmission, part: FoundPart, responses: dict[Response
     if part.receipt is None:
         if not part.is_there:
             why = f"the request file is gone: materialize {submission.pipeline}/requests again"
-            return LostFile(submission, part, nothing, *numbers, "refused", why)
+            return LostFile(submission, part, nothing, *numbers, FileState.REFUSED, why)
         digests, size = part.contents()
-        return LostFile(submission, part, digests, len(digests), size, listed_attempt, "unresolved", _IN_DOUBT)
+        return LostFile(
+            submission, part, digests, len(digests), size, listed_attempt, FileState.UNRESOLVED, _IN_DOUBT
+        )
     batch = part.receipt.batch
     requests, attempt = batch.total, part.receipt.attempt
     answers = responses.get(ResponseName.of_batch(batch.id))
@@ -148,10 +151,10 @@ def _file(submission: FoundSubmission, part: FoundPart, responses: dict[Response
     if answers is not None and len(answers.digests) == requests:
         why = f"{why}, whose responses are stored"
         return LostFile(
-            submission, part, answers.digests, requests, listed_bytes, attempt, "collected", why, answers
+            submission, part, answers.digests, requests, listed_bytes, attempt, FileState.COLLECTED, why, answers
         )
     digests, size = part.contents() if part.is_there else (nothing, listed_bytes)
-    return LostFile(submission, part, digests, requests, size, attempt, "submitted", why)
+    return LostFile(submission, part, digests, requests, size, attempt, FileState.SUBMITTED, why)
 
 
 def _claim(found: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
@@ -161,12 +164,12 @@ def _claim(found: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
         by_content[file.digests.tobytes()].append(file)
     for responses in sorted(unclaimed, key=lambda responses: responses.ended_at):
         files = by_content[responses.digests.tobytes()]
-        free = [f for f in files if f.state == "unresolved" and f.attempt in (0, responses.attempt)]
+        free = [f for f in files if f.state is FileState.UNRESOLVED and f.attempt in (0, responses.attempt)]
         if not free:
             found.spare.append((responses, files[-1] if files else None))
             continue
         file = free[-1]
-        file.state, file.attempt, file.responses = "collected", responses.attempt, responses
+        file.state, file.attempt, file.responses = FileState.COLLECTED, responses.attempt, responses
         file.why = f"the stored responses of {responses.batch_id} are to its requests"
 
 
@@ -194,9 +197,9 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[Response
     for responses in answered.values():
         taken[of_responses.get(responses.name, 0.0), responses.attempt].add(responses.digests)
     for file in found.files:
-        if file.state in ("submitted", "collected"):
+        if file.state.sent:
             taken[refreshes[file.id], file.attempt].add(file.digests)
-    in_doubt = [file for file in found.files if file.state == "unresolved"]
+    in_doubt = [file for file in found.files if file.state is FileState.UNRESOLVED]
     by_id = {file.file_id: file for file in found.files}
     for file in in_doubt:
         if file.attempt == 0:  # no manifest lists what retries added, and the halves of files that were cut
@@ -207,7 +210,7 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[Response
     for file in reversed(in_doubt):
         whole_id = file.file_id.whole
         if whole_id in by_id and not all(half in by_id for half in whole_id.halves):
-            file.state, file.why = "superseded", "its other half was never written"
+            file.state, file.why = FileState.SUPERSEDED, "its other half was never written"
             continue
         written = refreshes[file.id], file.attempt
         outcomes = outcomes_for(refreshes[file.id]).of(file.digests)
@@ -215,7 +218,7 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[Response
         settled = bool((outcomes.is_answered | (outcomes.kind == FAILED)).any())
         others = (digests for when, digests in taken.items() if when >= written)
         if over or settled or any(digests.contains(file.digests).any() for digests in others):
-            file.state = "superseded"
+            file.state = FileState.SUPERSEDED
             file.why = "its requests were answered, or lie in a file that was sent or written later"
         else:
             taken[written].add(file.digests)
@@ -236,12 +239,12 @@ def _others(storage: Storage, submission: FoundSubmission, files: list[LostFile]
 
     What brought answers before a refresh brought none for it.
     """
-    states = ["unresolved", "submitted"]  # what is on its way comes before what was answered
+    states = [FileState.UNRESOLVED, FileState.SUBMITTED]  # what is on its way comes before what was answered
     others = [
         file
-        for state in (states if submission.fresh_after is not None else [*states, "collected"])
+        for state in (states if submission.fresh_after is not None else [*states, FileState.COLLECTED])
         for file in files
-        if file.state == state and len(file.digests)
+        if file.state is state and len(file.digests)
     ]
     owners = DigestOwners([file.digests for file in others])
     index = RequestIndex(storage, submission.pipeline, submission.partition, submission.id)

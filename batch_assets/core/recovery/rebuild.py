@@ -18,6 +18,7 @@ from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, restore, submissions
 from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.ledger.states import FileState
 from batch_assets.core.recovery.found_files import FoundSubmission, holds_submissions, pipelines_of
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
 from batch_assets.core.settings import Settings
@@ -95,7 +96,7 @@ def _words(endpoint: tuple[str, str | None]) -> str:
 
 
 def _write(tx: Transaction, found: LostPipeline) -> None:
-    unsent = {file.id for file in found.files if file.state == "unresolved"}
+    unsent = {file.id for file in found.files if file.state is FileState.UNRESOLVED}
     for submission in found.submissions:
         waits = found.waits.get(submission.id, {file.id for file in found.files if file.submission is submission})
         values = _values(tx, submission)
@@ -152,7 +153,7 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "bytes": file.bytes,
         "attempt": max(1, file.attempt),
         "state": file.state,
-        "error": file.why if file.state in ("unresolved", "refused") else None,
+        "error": file.why if file.state in (FileState.UNRESOLVED, FileState.REFUSED) else None,
         "headers": json.dumps(headers) if (headers := file.headers()) is not None else None,
     }
     restore.add_file(tx, values, file.why)
@@ -182,12 +183,12 @@ def _summary(storage: Storage, found: list[LostPipeline]) -> str:
     lines = [
         f"The ledger of {storage.url} was lost. It is rebuilt from {count} submissions; request files: {said}."
     ]
-    if states["unresolved"]:
+    if states[FileState.UNRESOLVED]:
         lines.append(
             "Of the unresolved ones nobody can tell here whether they were sent. They are looked for in the API's "
             "list of batches, and sent again only when it shows none for the grace period: run `batches` again."
         )
-    if states["refused"]:
+    if states[FileState.REFUSED]:
         lines.append("Of the refused ones the request file is gone: materialize `requests` again.")
     lines.append("What was refused, stopped or canceled before, and who had been told, cannot be known any more.")
     return " ".join(lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from batch_assets.core.ledger.records import HOLDING, Batch, RequestFile
+from batch_assets.core.ledger.records import Batch, RequestFile
 
 
 def requests_done(files: Iterable[RequestFile], batches: Iterable[Batch]) -> tuple[int, int]:
@@ -14,9 +14,9 @@ def requests_done(files: Iterable[RequestFile], batches: Iterable[Batch]) -> tup
         files: request files; those that were set aside, refused or canceled do not count.
         batches: theirs; those that are not open may be left out.
     """
-    running = [batch for batch in batches if batch.state in ("open", "unreachable")]
+    running = [batch for batch in batches if batch.state.unended]
     processing = {batch.file_id: batch.count_map.get("processing", 0) for batch in running}
-    asked = [file for file in files if file.state in (*HOLDING, "collected")]
-    sent = [file for file in asked if file.state in ("submitted", "collected")]
+    asked = [file for file in files if not file.state.let_go]
+    sent = [file for file in asked if file.state.sent]
     done = sum(file.requests - processing.get(file.id, 0) for file in sent)
     return done, sum(file.requests for file in asked)

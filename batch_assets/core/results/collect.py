@@ -20,6 +20,7 @@ from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
@@ -70,7 +71,7 @@ def downloaded(
     Errors:
         ResultsError: not to be had now, or the request file is gone; a later run tries again.
     """
-    with _collecting(root, batch, "ended") as collecting:
+    with _collecting(root, batch, BatchState.ENDED) as collecting:
         if collecting is None:
             yield None
             return
@@ -113,7 +114,7 @@ def store_canceled(root: Root, batch: Batch, why: str) -> bool:
     Errors:
         ResultsError: the request file is gone.
     """
-    with _collecting(root, batch, "unreachable", "ended") as collecting:
+    with _collecting(root, batch, BatchState.UNREACHABLE, BatchState.ENDED) as collecting:
         if collecting is None:
             return False
         collecting.cancel(why)
@@ -121,7 +122,7 @@ def store_canceled(root: Root, batch: Batch, why: str) -> bool:
 
 
 @contextmanager
-def _collecting(root: Root, batch: Batch, *states: str) -> Iterator[_Collecting | None]:
+def _collecting(root: Root, batch: Batch, *states: BatchState) -> Iterator[_Collecting | None]:
     """The work on a batch in one of these states, None when somebody else is at it or has moved it on."""
     lease = leases.try_take(root.ledger, f"batch:{batch.id}")
     if lease is None:

@@ -16,7 +16,6 @@ from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
-from batch_assets.core.ledger.records import HOLDING
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Manifest
@@ -95,7 +94,7 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         files = submissions.waited_on(tx, place[2])
         submission = submissions.by_id(tx, place[2])
     joined = submission.joined_seq or 0
-    found.on_their_way = sum(file.state in HOLDING or (file.collected_seq or 0) > joined for file in files)
+    found.on_their_way = sum(file.state.in_flight or (file.collected_seq or 0) > joined for file in files)
     found.asked_again = submission.ask_again
     return found
 

@@ -10,6 +10,7 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.batches.poll import UNREACHABLE_AFTER_SECONDS
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.root import Root
 
@@ -18,7 +19,7 @@ _REASON = "deleted at the API before its answers were collected, and given up by
 
 def may_be_lost(batch: Batch) -> bool:
     """Whether the API has not known an uncollected batch, or its results, since some time."""
-    return batch.state in ("unreachable", "ended") and batch.missing_since is not None
+    return batch.state in (BatchState.UNREACHABLE, BatchState.ENDED) and batch.missing_since is not None
 
 
 def give_up(root: Root, batch: Batch) -> str | None:
@@ -47,7 +48,7 @@ def give_up(root: Root, batch: Batch) -> str | None:
     if not store_canceled(root, batch, f"{batch.id} was {_REASON}"):
         return f"{batch.id}: another run is busy with it; cancel again later"
     with root.ledger.write() as tx:
-        batches.move(tx, batch.id, ("collected",), "deleted", _REASON)
+        batches.move(tx, batch.id, (BatchState.COLLECTED,), BatchState.DELETED, _REASON)
     return None
 
 

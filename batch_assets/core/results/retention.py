@@ -15,7 +15,8 @@ from batch_assets.core.batches.workspace import WHOSE_KEY
 from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
-from batch_assets.core.ledger.records import STORED, Batch
+from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
 from batch_assets.core.store.outcomes import PASSING
@@ -98,14 +99,15 @@ def _delete(root: Root, batch: Batch) -> str | None:
     """
     reason = "retention.batches_days have passed, its answers are stored"
     with root.ledger.write() as tx:
-        if not batches.move(tx, batch.id, ("collected", "deleting"), "deleting", reason):
+        before = BatchState.COLLECTED, BatchState.DELETING
+        if not batches.move(tx, batch.id, before, BatchState.DELETING, reason):
             return None
     try:
         root.api.delete(batch.id)
     except UnknownOutcomeError as error:
         return f"{error}; it is tried again"
     except NotFoundError as error:
-        if batch.state == "deleting":
+        if batch.state is BatchState.DELETING:
             _deleted(root, batch, "the API does not know it any more")
             return None
         return _kept(root, batch, f"404: {error}. {WHOSE_KEY}")
@@ -120,14 +122,14 @@ def _delete(root: Root, batch: Batch) -> str | None:
 
 def _deleted(root: Root, batch: Batch, reason: str) -> None:
     with root.ledger.write() as tx:
-        batches.move(tx, batch.id, ("deleting",), "deleted", reason)
+        batches.move(tx, batch.id, (BatchState.DELETING,), BatchState.DELETED, reason)
 
 
 def _kept(root: Root, batch: Batch, reason: str) -> str:
     """Nothing was deleted: the batch stands as before, unless an earlier try may have come through."""
-    if batch.state == "collected":
+    if batch.state is BatchState.COLLECTED:
         with root.ledger.write() as tx:
-            batches.move(tx, batch.id, ("deleting",), "collected", reason)
+            batches.move(tx, batch.id, (BatchState.DELETING,), BatchState.COLLECTED, reason)
     return reason
 
 
@@ -136,7 +138,7 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
         # What nothing is under way for that could need it.
         watched = {file.id for _, file in files.watched(tx)}
         old = [file for file in submissions.old_files(tx, pipeline, tx.now - age) if file.id not in watched]
-        candidates = [file for file in old if all(b.state in STORED for b in batches.of_file(tx, file.id))]
+        candidates = [file for file in old if all(b.state.stored for b in batches.of_file(tx, file.id))]
     if not candidates:
         return
     needed = _files_to_ask_again_from(root, pipeline)

@@ -13,6 +13,7 @@ from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import batches, downloads
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
 from batch_assets.core.results.report import ResultsReport
@@ -54,7 +55,7 @@ def collect_results(
     """
     done = CollectedResults(None, problems=reopen_lost(root, pipeline))
     with root.ledger.read() as tx:
-        ended = batches.in_state(tx, "ended", pipeline=pipeline)
+        ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline)
         ended = [batch for batch in ended if not due_only or batch.next_poll_at <= tx.now]
     ended.sort(key=lambda batch: batch.file_id or "")
     if ended:

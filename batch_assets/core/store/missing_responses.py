@@ -9,6 +9,7 @@ from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import batches, files
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
 
@@ -22,7 +23,9 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
         What was found missing, for people.
     """
     with root.ledger.read() as tx:
-        collected = [batch for batch in batches.in_state(tx, "collected", pipeline=pipeline) if batch.file_id]
+        collected = [
+            batch for batch in batches.in_state(tx, BatchState.COLLECTED, pipeline=pipeline) if batch.file_id
+        ]
     # In this order: what is recorded as collected was published before.
     stored = set(root.storage.names(pipeline, "responses"))
     lost = [batch for batch in collected if str(ResponseName.of_batch(batch.id)) not in stored]

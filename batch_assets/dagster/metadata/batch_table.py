@@ -8,7 +8,8 @@ import dagster as dg
 
 from batch_assets.core.ledger.batches import summary
 from batch_assets.core.ledger.deadlines import results_end
-from batch_assets.core.ledger.records import UNCOLLECTED, Batch
+from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.dagster.metadata import markdown
 
 # Batches that are not collected come first; of a hundred the others are of little interest.
@@ -22,22 +23,21 @@ def batch_table(found: list[Batch], now: float) -> dg.MarkdownMetadataValue:
     Times are UTC. `ends by` is when the API expires what is unanswered, for open batches; `results until` when it
     drops the answers, for those that are not collected.
     """
-    newest = sorted(found, key=lambda batch: (batch.state not in UNCOLLECTED, -(batch.created_at or now)))
+    newest = sorted(found, key=lambda batch: (not batch.state.uncollected, -(batch.created_at or now)))
     rows = [_row(batch) for batch in newest[:_SHOWN]]
     left = len(found) - len(rows)
     return markdown.table(_COLUMNS, rows, note=f"… and {left:,} more batches." if left else "")
 
 
 def _row(batch: Batch) -> dict[str, str]:
-    is_open = batch.state in ("open", "unreachable")
     return {
         "batch": batch.id,
-        "state": batch.processing_status if batch.state == "open" else batch.state,
+        "state": batch.processing_status if batch.state is BatchState.OPEN else batch.state,
         "requests": f"{batch.requests:,}",
         "counts": summary(batch.count_map),
         "created": _time(batch.created_at),
-        "ends by": _time(batch.expires_at) if is_open else "",
-        "results until": _time(results_end(batch)) if batch.state in UNCOLLECTED else "",
+        "ends by": _time(batch.expires_at) if batch.state.unended else "",
+        "results until": _time(results_end(batch)) if batch.state.uncollected else "",
     }
 
 

@@ -17,7 +17,6 @@ from batch_assets.dagster.cursor import Told
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.pipelines import PipelineAssets
 
-_OPEN = ("open", "unreachable")
 # Between two observations of a submission's batches: a plot shows about 100 points, which then are a day. The
 # emulator ends batches in seconds.
 _PAUSE_SECONDS, _PAUSE_EMULATED = 900.0, 2.0
@@ -32,7 +31,7 @@ def counts_of(found: list[Batch]) -> dict[str, int]:
         total.update(batch.count_map)
     return {
         keys.BATCHES: len(found),
-        keys.BATCHES_OPEN: sum(batch.state in _OPEN for batch in found),
+        keys.BATCHES_OPEN: sum(batch.state.unended for batch in found),
         **{keys.count_key(name): total[name] for name in COUNTS},
         **paid_twice_of(found),
     }

@@ -6,6 +6,7 @@ from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger import Transaction, batches, standstills, submissions
 from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+from batch_assets.core.ledger.states import FILES_IN_DOUBT, BatchState, FileState
 from batch_assets.core.requests.requests_done import requests_done
 from batch_assets.core.store.refreshes import waits_for_refresh
 
@@ -19,8 +20,8 @@ def situation(tx: Transaction, in_force: list[Submission], overview: Overview | 
     overview = overview or Overview.of(tx, in_force)
     paid_twice = submissions.paid_twice(tx)
     ours = {s.pipeline for s in in_force}
-    open_batches = {b.file_id: b for b in batches.in_state(tx, "open") if b.pipeline in ours}
-    lost = [batch for batch in batches.in_state(tx, "unreachable") if batch.pipeline in ours]
+    open_batches = {b.file_id: b for b in batches.in_state(tx, BatchState.OPEN) if b.pipeline in ours}
+    lost = [batch for batch in batches.in_state(tx, BatchState.UNREACHABLE) if batch.pipeline in ours]
     said = [unreachable(batch.id) for batch in lost]
     in_progress: dict[str, RequestFile] = {}
     by_pipeline: dict[str, list[Submission]] = {}
@@ -60,11 +61,11 @@ def _left(tx: Transaction, pipeline: str, some: list[Submission], overview: Over
     """Files that are on no way to an answer, of all of a pipeline's partitions together."""
     said = []
     # What a run of `batches` has begun to send goes on by itself.
-    if ready := _files([s for s in some if s.began_at is None], overview, "ready"):
+    if ready := _files([s for s in some if s.began_at is None], overview, FileState.READY):
         said.append(f"{ready} ready: materialize {pipeline}/batches to send them")
-    if refused := _files(some, overview, "refused", "stopped"):
+    if refused := _files(some, overview, FileState.REFUSED, FileState.STOPPED):
         said.append(f"{refused} refused: see the last run of {pipeline}/batches")
-    if in_doubt := _files(some, overview, "sending", "unresolved"):
+    if in_doubt := _files(some, overview, *FILES_IN_DOUBT):
         said.append(f"{in_doubt} being sent or in doubt")
     limited = [s for s in some if s.left_out and s.final_at is None and not s.is_canceled]
     for refreshes, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
@@ -77,7 +78,7 @@ def _left(tx: Transaction, pipeline: str, some: list[Submission], overview: Over
     return said
 
 
-def _files(some: list[Submission], overview: Overview, *states: str) -> str:
+def _files(some: list[Submission], overview: Overview, *states: FileState) -> str:
     """How many request files are in these states, and of which partitions, which may share them; "" for none."""
     found = [(s.partition, file.id) for s in some for file in overview.waited[s.id] if file.state in states]
     number = len({file_id for _, file_id in found})
