@@ -199,8 +199,8 @@ def _errors(tx: Transaction, files: list[RequestFile], mine: list[Batch]) -> Ite
         name = next(file.name for file in files if (file.state, file.error) == (state, error))
         yield f"{name}{f' and {count - 1} more are' if count > 1 else ' is'} {state}: {error}"
     for batch in mine:
-        if batch.state is BatchState.ENDED and batch.missing_since is not None:
-            failing, again = tx.now - batch.missing_since, max(0.0, batch.next_poll_at - tx.now)
+        if batch.state is BatchState.ENDED and batch.failing_since is not None:
+            failing, again = tx.now - batch.failing_since, max(0.0, batch.next_poll_at - tx.now)
             yield (
                 f"{downloads.why_failed(tx, batch.id)}. It has failed for {text.duration(failing)} and is tried "
                 f"again in {text.duration(again)}"

@@ -13,6 +13,7 @@ from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import batches
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
@@ -48,7 +49,7 @@ def submit(root: Root, pipeline: Pipeline) -> None:
 def collection(root: Root, pipeline: Pipeline) -> None:
     poll(root, now=True)
     with root.ledger.read() as tx:
-        ended = batches.in_state(tx, "ended", pipeline=pipeline.name)
+        ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline.name)
     for batch in ended:
         with downloaded(root, batch) as answers:
             if answers is not None:
@@ -107,7 +108,7 @@ def unattended(
             poll(root, now=True)
             done = collect_results(root, pipeline.name, retention=retention)
             with root.ledger.read() as tx:
-                under_way = batches.in_state(tx, "open", "ended", pipeline=pipeline.name)
+                under_way = batches.in_state(tx, BatchState.OPEN, BatchState.ENDED, pipeline=pipeline.name)
             if done.results is not None and done.results.final and not under_way:
                 return
             trouble = done.problems or trouble

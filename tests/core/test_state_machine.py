@@ -54,10 +54,10 @@ LONG = 1000.0
 _TIMES = {
     "request_file": ("not_before",),
     "intent": ("started_at", "last_byte_at", "watch_until"),
-    "batch": ("submitted_at", "missing_since", "next_poll_at"),
+    "batch": ("submitted_at", "missing_since", "failing_since", "next_poll_at"),
     "lease": ("until",),
     "round": ("opened_at", "until"),
-    "submission": ("created_at", "began_at", "joined_at", "final_at", "announced_at"),
+    "submission": ("created_at", "began_at", "joined_at", "final_at", "announced_at", "canceled_at"),
 }
 
 

@@ -98,7 +98,7 @@ def _failed_lines(
             left_out = digest_array(rows.column(0).filter(rows.column(1)))
             digests = digests[~np.isin(digests, left_out)]
         found = outcomes.of(digests)
-        may_pass = found.is_known & (found.kind == PASSING) & (found.attempt < submission.max_attempts)
+        may_pass = found.is_known & (found.kind == PASSING) & (found.attempt < submission.attempts_allowed)
         failed = np.flatnonzero(may_pass)
         free = failed[~held.contains(digests[failed])]
         places.append(found.place[free])

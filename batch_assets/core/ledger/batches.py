@@ -229,7 +229,13 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.state.stored:
         return
-    values = {"state": BatchState.COLLECTED, "provisional": False, "next_poll_at": tx.now}
+    values = {
+        "state": BatchState.COLLECTED,
+        "provisional": False,
+        "next_poll_at": tx.now,
+        "missing_since": None,
+        "failing_since": None,
+    }
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
     seq = tx.record("batch", batch_id, current.state, BatchState.COLLECTED, reason)
     if current.file_id is None:
@@ -281,7 +287,7 @@ def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.COLLECTED or current.file_id is None:
         return
-    values = {"state": BatchState.ENDED, "next_poll_at": tx.now, "missing_since": None, "downloads": 0}
+    values = {"state": BatchState.ENDED, "next_poll_at": tx.now, "downloads": 0}
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
     tx.record("batch", batch_id, BatchState.COLLECTED, BatchState.ENDED, reason)
     file = files.by_id(tx, current.file_id)

@@ -23,9 +23,9 @@ def collecting_name(pipeline: str) -> str:
 def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
     """Counts an incomplete download: (how many there were, seconds since the first that failed)."""
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
-    statement = sa.select(batch.c.downloads, batch.c.missing_since).where(batch.c.id == batch_id)
+    statement = sa.select(batch.c.downloads, batch.c.failing_since).where(batch.c.id == batch_id)
     row = tx.execute(statement).one()
-    return int(row.downloads), max(0.0, tx.now - row.missing_since) if row.missing_since is not None else 0.0
+    return int(row.downloads), max(0.0, tx.now - row.failing_since) if row.failing_since is not None else 0.0
 
 
 def failed(tx: Transaction, batch_id: str, why: str) -> None:
@@ -37,9 +37,9 @@ def failed(tx: Transaction, batch_id: str, why: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.ENDED:
         return
-    since = current.missing_since if current.missing_since is not None else tx.now
+    since = current.failing_since if current.failing_since is not None else tx.now
     wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), COLLECT_LAST_SECONDS)
-    values = {"missing_since": since, "next_poll_at": tx.now + wait}
+    values = {"failing_since": since, "next_poll_at": tx.now + wait}
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
     tx.record("batch", batch_id, BatchState.ENDED, BatchState.ENDED, why)
 

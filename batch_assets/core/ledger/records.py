@@ -35,6 +35,7 @@ class Submission:
     announced_at: float | None
     fresh_after: float | None
     left_out: int
+    canceled_at: float | None
 
     @property
     def count_map(self) -> dict[str, int]:
@@ -43,8 +44,13 @@ class Submission:
 
     @property
     def is_canceled(self) -> bool:
-        """A person canceled it: it has no attempts left, so nothing of it is sent or asked again."""
-        return self.max_attempts == 0
+        """A person canceled it: nothing of it is sent or asked again."""
+        return self.canceled_at is not None
+
+    @property
+    def attempts_allowed(self) -> int:
+        """How often each of its requests may be asked; once it was canceled, no more at all."""
+        return 0 if self.is_canceled else self.max_attempts
 
 
 @dataclass(frozen=True)
@@ -97,11 +103,17 @@ class Batch:
     missing_since: float | None
     next_poll_at: float
     downloads: int
+    failing_since: float | None
 
     @property
     def count_map(self) -> dict[str, int]:
         """request_counts as last seen."""
         return dict(json.loads(self.counts))
+
+    @property
+    def lost_since(self) -> float | None:
+        """Since when the API has not known it or, once it has ended, its results; None where it knows them."""
+        return self.failing_since if self.state is BatchState.ENDED else self.missing_since
 
 
 @dataclass(frozen=True)

@@ -320,7 +320,7 @@ def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
     before = by_id(tx, submission_id)
     if before.is_canceled:
         return
-    values = {"max_attempts": 0, "ask_again": 0, "joined_seq": None}
+    values = {"canceled_at": tx.now, "ask_again": 0, "joined_seq": None}
     tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
     state = SubmissionState.BEGAN if before.began_at is not None else SubmissionState.REGISTERED
     tx.record("submission", submission_id, state, SubmissionState.CANCELED, reason)
@@ -328,14 +328,14 @@ def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
 
 def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]:
     """Ids of the request files that other partitions wait on: those of canceled submissions do not count."""
-    others = submission.c.partition != partition, submission.c.max_attempts != 0
+    others = submission.c.partition != partition, submission.c.canceled_at.is_(None)
     return set(tx.execute(_wanted(pipeline, *others)).scalars())
 
 
 def waited_on_in_vain(tx: Transaction, newer: Submission) -> set[str]:
     """Ids of the request files that canceled submissions of the same partition waited on which it has replaced."""
     place = submission.c.pipeline == newer.pipeline, submission.c.partition == newer.partition
-    replaced = _waited_by(*place, submission.c.max_attempts == 0, submission.c.id != newer.id)
+    replaced = _waited_by(*place, submission.c.canceled_at.is_not(None), submission.c.id != newer.id)
     return set(tx.execute(replaced).scalars())
 
 

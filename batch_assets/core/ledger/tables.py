@@ -67,7 +67,7 @@ submission = Table(
     Column("requests", Integer, nullable=False),  # distinct ones that its rows want
     Column("written", Integer, nullable=False),  # of these, the ones its own files hold
     Column("headers", Text, nullable=False),  # JSON: headers of all its requests that are part of their identity
-    Column("max_attempts", Integer, nullable=False),  # 0: canceled, a pipeline has 1 at least
+    Column("max_attempts", Integer, nullable=False),  # of each request, the first one included
     Column("max_requests", Integer, nullable=False),
     Column("max_bytes", Integer, nullable=False),
     Column("began_at", Float),  # a run of `batches` has begun: from here on it may be sent unattended
@@ -79,6 +79,7 @@ submission = Table(
     Column("announced_at", Float),  # the materialization of results was logged
     Column("fresh_after", Float),  # a refresh: answers to requests from before it do not count
     Column("left_out", Integer, nullable=False, server_default="0"),  # distinct requests that a limit left out
+    Column("canceled_at", Float),  # by a person: from here on nothing of it is sent or asked again
     Index("submission_by_partition", "pipeline", "partition", "seq"),
 )
 
@@ -147,9 +148,11 @@ batch = Table(
     Column("expires_at", Float),
     Column("ended_at", Float),
     Column("submitted_at", Float),  # our clock
-    Column("missing_since", Float),  # first 404 in a row; once ended, first failed download in a row
+    Column("missing_since", Float),  # until it has ended: the first 404 in a row
+    # When it is next looked at; once ended, downloaded again; once stored, deleted at the API.
     Column("next_poll_at", Float, nullable=False, default=0.0),
     Column("downloads", Integer, nullable=False, default=0),  # incomplete ones so far
+    Column("failing_since", Float),  # once it has ended, until its answers are stored: the first failed download
     Index("batch_by_state", "state"),
     Index("batch_by_file", "file_id"),
 )

@@ -19,7 +19,7 @@ _REASON = "deleted at the API before its answers were collected, and given up by
 
 def may_be_lost(batch: Batch) -> bool:
     """Whether the API has not known an uncollected batch, or its results, since some time."""
-    return batch.state in (BatchState.UNREACHABLE, BatchState.ENDED) and batch.missing_since is not None
+    return batch.state in (BatchState.UNREACHABLE, BatchState.ENDED) and batch.lost_since is not None
 
 
 def give_up(root: Root, batch: Batch) -> str | None:
@@ -40,7 +40,7 @@ def give_up(root: Root, batch: Batch) -> str | None:
             f"{batch.id} was taken for ours on its count alone: what became of its requests is found out by itself"
         )
     with root.ledger.read() as tx:
-        since = tx.now - (batch.missing_since if batch.missing_since is not None else tx.now)
+        since = tx.now - (batch.lost_since if batch.lost_since is not None else tx.now)
     if since < UNREACHABLE_AFTER_SECONDS:
         return f"{batch.id}: the API answers 404 since {since:.0f} s only; cancel again later"
     if not workspace.is_proved(root, batch.id):

@@ -157,7 +157,7 @@ class Join:
             first = np.where(position >= 0, firsts[position], -1) if len(firsts) else position
             left = (position >= 0) & left_out[position] if len(left_out) else position >= 0
             held = self._on_their_way(rows.column(DIGEST), fresh, fresh_how)
-            again = (fresh >= 0) & (fresh_how == PASSING) & (attempt < self._submission.max_attempts)
+            again = (fresh >= 0) & (fresh_how == PASSING) & (attempt < self._submission.attempts_allowed)
             again &= ~held & ~left
             is_answered = (fresh >= 0) & (fresh_how == SUCCEEDED)
             # What was never asked is asked by somebody, unless it was canceled.

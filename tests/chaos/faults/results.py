@@ -82,7 +82,7 @@ def _lost(bench: Bench, lost: dict[str, Any]) -> Tried:
                 trial.run("tick")
             hits = struck()
             there = {one for batch_id in trial.batches() for one in _digests(bench, trial, batch_id)}
-            trial.ledger(f"update batch set missing_since = missing_since - {_AN_HOUR}")
+            trial.ledger(f"update batch set failing_since = failing_since - {_AN_HOUR}")
             trial.run("tick")
         sent = {digest_of(one) for ids in trial.batches().values() for one in ids}
         trial.expect(trial.table.exists() and len(sent) > len(there), "nothing was missing")

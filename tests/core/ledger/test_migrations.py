@@ -19,11 +19,12 @@ from alembic.operations import Operations
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import LedgerVersionError
-from batch_assets.core.ledger import Ledger, migrations, tables
+from batch_assets.core.ledger import Ledger, batches, migrations, submissions, tables
 from tests.forked import ForkServer
 
-from ..support import World, texts
+from ..support import BATCHES, World, texts
 
 _FIRST = Path(__file__).with_name("ledger_0001.sql").read_text()
 _SCRIPTS = ScriptDirectory(str(Path(migrations.__file__).parent))
@@ -98,7 +99,7 @@ def test_the_first_script_makes_what_the_first_release_made(tmp_path: Path) -> N
     assert shape(";".join(sql for (sql,) in found)) == shape(_FIRST.split("\n\n", 1)[1])
 
 
-@pytest.mark.parametrize("version", [None, "0001", "0002", "0003"])
+@pytest.mark.parametrize("version", [None, "0001", "0002", "0003", "0004"])
 def test_a_new_ledger_and_one_of_every_version_come_to_the_same_tables(
     ledger_url: str, version: str | None
 ) -> None:
@@ -128,6 +129,99 @@ def test_a_pipeline_goes_on_with_a_ledger_of_the_first_release(world: World) -> 
     assert len(world.asked()) == len(set(world.asked())) == 8
 
 
+def test_a_submission_that_the_first_release_canceled_stays_canceled(world: World) -> None:
+    world.emulator.settings(latency=3600, queue_limit=4)
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 3})
+    world.send(pipeline)
+    cancel(world.root, pipeline.name)
+    assert world.states(pipeline) == ["submitted", "canceled"]
+    with world.root.ledger.read() as tx:
+        before = submissions.by_id(tx, world.files(pipeline)[0].submission_id)
+    world.root.close()
+    _as_the_first_release_had_it(world.path("ledger.db"))
+    world.reopened()
+    with world.root.ledger.read() as tx:
+        after = submissions.by_id(tx, before.id)
+    assert (after.is_canceled, after.attempts_allowed) == (True, 0)
+    assert after.canceled_at == pytest.approx(before.canceled_at, abs=5)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert len(world.accepted()) == 1
+    assert list(world.table(pipeline)["result_type"]) == ["canceled"] * 6
+
+
+@pytest.mark.parametrize("found", [404, 500])
+def test_downloads_that_failed_in_the_first_release_have_failed_as_long(world: World, found: int) -> None:
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    world.emulator.end_batches()
+    world.emulator.faults([{"match": {"path": f"{BATCHES}/*/results"}, "action": {"status": found}}])
+    assert world.collect(pipeline).problems
+    before = world.query("select failing_since, missing_since from batch")
+    world.root.close()
+    _as_the_first_release_had_it(world.path("ledger.db"))
+    world.reopened()
+    assert world.query("select failing_since, missing_since from batch") == before
+    assert before[0][0] is not None
+    world.emulator.reset_faults()
+    world.collect(pipeline)
+    assert world.query("select state, failing_since, missing_since from batch") == [("collected", None, None)]
+
+
+@pytest.mark.parametrize("version", ["0001", "0002", "0003", "0004"])
+def test_a_cancel_and_failing_downloads_get_columns_of_their_own(ledger_url: str, version: str) -> None:
+    made_by(version, ledger_url)
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        for submission_id in ("canceled", "of a lost history"):
+            canceled = _SUBMISSION.replace("'s'", f"'{submission_id}'").replace(", 3, 10", ", 0, 10")
+            connection.execute(sa.text(canceled))
+        for kind, entity, state in (("submission", "canceled", "canceled"), ("file", "canceled", "canceled")):
+            values = {"at": 50.0 if kind == "submission" else 1.0, "kind": kind, "entity": entity, "state": state}
+            connection.execute(sa.text(_TRANSITION), values)
+        for number, (state, missing_since) in enumerate(_MISSING):
+            values = {"id": f"b{number}", "state": state, "missing_since": missing_since}
+            connection.execute(sa.text(_BATCH), values)
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    with ledger.read() as tx:
+        kept, canceled, unsaid = (submissions.by_id(tx, name) for name in ("s", "canceled", "of a lost history"))
+        found = [batches.by_id(tx, f"b{number}") for number in range(len(_MISSING))]
+    ledger.close()
+    assert [(one.canceled_at, one.is_canceled) for one in (kept, canceled, unsaid)] == [
+        (None, False),
+        (50.0, True),
+        (unsaid.created_at, True),
+    ]
+    assert [one.max_attempts for one in (kept, canceled, unsaid)] == [3, 1, 1]
+    assert [(one.missing_since, one.failing_since, one.lost_since) for one in found if one] == [
+        (None, None, None),
+        (10.0, None, 10.0),
+        (20.0, None, 20.0),
+        (None, None, None),
+        (None, 30.0, 30.0),
+        (None, None, None),
+    ]
+
+
+_TRANSITION = (
+    "insert into history (at, process, kind, entity, from_state, to_state, reason) "
+    "values (:at, 'host:1', :kind, :entity, 'began', :state, 'canceled by a person')"
+)
+_BATCH = (
+    "insert into batch (id, state, provisional, paid_twice, processing_status, requests, counts, missing_since, "
+    "next_poll_at, downloads) values (:id, :state, false, false, 'ended', 1, '{}', :missing_since, 0, 0)"
+)
+_MISSING = [
+    ("open", None),
+    ("open", 10.0),
+    ("unreachable", 20.0),
+    ("ended", None),
+    ("ended", 30.0),
+    ("collected", 40.0),
+]
+
+
 def _as_the_first_release_had_it(path: Path) -> None:
     """Puts a ledger of the first release in the place of this one, with the same rows."""
     now = path.with_name("now.db")
@@ -140,6 +234,14 @@ def _as_the_first_release_had_it(path: Path) -> None:
             names = [f'"{row[1]}"' for row in database.execute(f'pragma main.table_info("{table}")')]
             columns = ", ".join(names)
             database.execute(f'insert into main."{table}" ({columns}) select {columns} from now."{table}"')
+        database.execute(
+            "update submission set max_attempts = 0 where id in "
+            "(select id from now.submission where canceled_at is not null)"
+        )
+        database.execute(
+            "update batch set missing_since = "
+            "(select coalesce(missing_since, failing_since) from now.batch as same where same.id = batch.id)"
+        )
         database.commit()
 
 

@@ -20,7 +20,7 @@ from ..support import World, params, texts, write_rows
 _OF_B = "in (select id from {} where partition = 'b')"
 _FILE, _SUBMISSION = _OF_B.format("request_file"), _OF_B.format("submission")
 # What may befall the complete and announced partition b.
-_CANCELED = "update submission set max_attempts = 0 where partition = 'b'"
+_CANCELED = "update submission set canceled_at = 1 where partition = 'b'"
 _NOT_WAITED_ON = f"delete from wait where submission_id {_SUBMISSION}"
 _WAITED_ON_BY_C = (
     "insert into wait select submission.id, request_file.id from submission, request_file "

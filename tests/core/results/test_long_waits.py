@@ -26,7 +26,7 @@ def collect(world: World, pipeline: Pipeline, **days: RetentionConfig) -> Collec
 
 def later(world: World, seconds: float) -> None:
     """That much time passes for batches that wait for a next download or a next delete."""
-    world.query("update batch set missing_since = missing_since - :s, next_poll_at = 0", s=seconds)
+    world.query("update batch set failing_since = failing_since - :s, next_poll_at = 0", s=seconds)
 
 
 def batch_states(world: World) -> list[str]:

@@ -34,7 +34,7 @@ def collect(world: World, count: int = 6, **attributes: Any) -> CollectedResults
 
 def an_hour_later(world: World) -> None:
     """What failed has failed for long enough to be given up."""
-    world.query("update batch set missing_since = missing_since - 4000")
+    world.query("update batch set failing_since = failing_since - 4000")
 
 
 def responses(world: World) -> list[pd.DataFrame]:
@@ -124,7 +124,7 @@ def test_results_that_keep_failing_are_tried_more_and_more_rarely_and_never_give
     world.send(pipeline)
     waits = []
     for failing_for in (0, 50, 100, 1000, 10_000, 2_000_000):
-        world.query("update batch set missing_since = missing_since - :more, next_poll_at = 0", more=failing_for)
+        world.query("update batch set failing_since = failing_since - :more, next_poll_at = 0", more=failing_for)
         (problem,) = (
             collect_results(world.root, pipeline.name, due_only=True).problems
             if waits
