@@ -1,9 +1,10 @@
 """Emulated answers: a deterministic function of a request's params.
 
-The same params always get the same answer, so a test can compute what the answer to a row must be
-and compare. Texts say that they are emulated, and echo the beginning and a short digest of the last
-user text.
+The same params always get the same answer, so a test can compute the expected answer to a row. The texts say that
+they are emulated, and contain a short digest and the beginning of the last user text.
 """
+
+from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
@@ -11,12 +12,12 @@ from typing import Any
 
 import orjson
 
-from .draws import Draws
-from .models import MODELS
-from .params import output_schema
-from .schema_instance import schema_instance
-from .tokens import CHARS_PER_TOKEN, prompt_tokens, text_tokens
-from .wire import derived_id
+from batch_assets.emulator.draws import Draws
+from batch_assets.emulator.models import MODELS
+from batch_assets.emulator.params import output_schema
+from batch_assets.emulator.schema_instance import schema_instance
+from batch_assets.emulator.tokens import CHARS_PER_TOKEN, prompt_tokens, text_tokens
+from batch_assets.emulator.wire import derived_id
 
 ECHO_CHARS = 120
 """How much of the last user text an answer echoes, in characters."""
@@ -30,12 +31,12 @@ _CLOSINGS = ("", "\nNothing more is claimed here.", "\nIt may be repeated at wil
 
 
 def text_digest(text: str) -> str:
-    """The eight hexadecimal digits by which an answer names the text it answers."""
+    """Compute the eight hexadecimal digits that identify a text in the answer to it."""
     return hashlib.blake2b(text.encode(errors="replace"), digest_size=4).hexdigest()
 
 
 def last_user_text(params: Mapping[str, Any]) -> str:
-    """The text of the last user message, its text blocks joined by newlines; "" when it has none."""
+    """Return the text of the last user message, with its text blocks joined by newlines; "" if there is none."""
     for message in reversed(params["messages"]):
         if message["role"] == "user":
             content = message["content"]
@@ -46,11 +47,19 @@ def last_user_text(params: Mapping[str, Any]) -> str:
 
 
 def emulated_answer(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to `params`: `content`, `stop_reason`, `stop_sequence` and `usage` of a message.
+    """Compute the answer to a request.
 
-    A forced tool (tool_choice `tool` or `any`) gives a `tool_use` block with a valid input, a JSON schema
-    gives a valid instance as text, everything else a short text. `max_tokens` and `stop_sequences` cut it.
-    `usage` counts estimated tokens. Raises ValueError when a schema has no instance.
+    A forced tool (tool_choice `tool` or `any`) gets a `tool_use` block with a valid input. A JSON schema gets a
+    valid instance as text. Any other request gets a short text. `max_tokens` and `stop_sequences` cut the answer.
+
+    Args:
+        params: The params of the request.
+
+    Returns:
+        `content`, `stop_reason`, `stop_sequence` and `usage` of a message. The token counts are estimates.
+
+    Raises:
+        ValueError: When no value satisfies a schema.
     """
     canonical = orjson.dumps(params, option=orjson.OPT_SORT_KEYS)
     seed = int.from_bytes(hashlib.blake2b(canonical, digest_size=8).digest(), "big")
@@ -71,7 +80,16 @@ def emulated_answer(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def emulated_message(params: Mapping[str, Any], message_id: str, service_tier: str) -> dict[str, Any]:
-    """The whole message for `params`, as `POST /v1/messages` or a result line carries it."""
+    """Make the whole message for a request, as in the answer of `POST /v1/messages` and in a result line.
+
+    Args:
+        params: The params of the request.
+        message_id: The id of the message.
+        service_tier: The service tier in its `usage`.
+
+    Raises:
+        ValueError: When no value satisfies a schema.
+    """
     answer = emulated_answer(params)
     answer["usage"]["service_tier"] = service_tier
     return {
@@ -91,10 +109,10 @@ def _text(params: Mapping[str, Any], seed: int) -> str:
     schema = output_schema(params)
     if schema is not None:
         return orjson.dumps(schema_instance(schema, seed)).decode()
-    asked = last_user_text(params)
-    echo = asked[:ECHO_CHARS]
+    user_text = last_user_text(params)
+    echo = user_text[:ECHO_CHARS]
     opening, closing = _OPENINGS[seed % len(_OPENINGS)], _CLOSINGS[(seed >> 16) % len(_CLOSINGS)]
-    return f"{opening} to text {text_digest(asked)}: {echo}{closing}"
+    return f"{opening} to text {text_digest(user_text)}: {echo}{closing}"
 
 
 def _forced_tool(params: Mapping[str, Any], seed: int) -> dict[str, Any] | None:
@@ -110,21 +128,25 @@ def _tool_use(params: Mapping[str, Any], tool: dict[str, Any], seed: int) -> tup
     value = schema_instance(tool.get("input_schema", {"type": "object"}), seed)
     size = text_tokens(orjson.dumps(value).decode())
     stop_reason = "tool_use"
-    if size > params["max_tokens"]:  # a call that was cut off carries no usable input
+    if size > params["max_tokens"]:  # a truncated call has no usable input
         value, size, stop_reason = {}, params["max_tokens"], "max_tokens"
     block = {"type": "tool_use", "id": derived_id("toolu", str(seed)), "name": tool["name"], "input": value}
     return [block], stop_reason, size
 
 
 def _thinking(params: Mapping[str, Any]) -> list[dict[str, Any]]:
-    wanted = params.get("thinking")
-    if not isinstance(wanted, dict) or wanted.get("type") != "enabled":
+    thinking = params.get("thinking")
+    if not isinstance(thinking, dict) or thinking.get("type") != "enabled":
         return []
     return [{"type": "thinking", "thinking": "Emulated thinking.", "signature": "ZW11bGF0ZWQ="}]
 
 
 def _cut(params: Mapping[str, Any], text: str) -> tuple[str, str, str | None]:
-    """The text as far as max_tokens and the first stop sequence let it go, and why it stops."""
+    """Cut a text at max_tokens and at the first stop sequence.
+
+    Returns:
+        The text, the stop reason, and the stop sequence that cut it (`None` for another reason).
+    """
     stop_reason, stop_sequence = "end_turn", None
     limit = params["max_tokens"] * CHARS_PER_TOKEN
     if len(text) > limit:

@@ -1,5 +1,7 @@
 """The endpoints under /v1/messages/batches."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,24 +10,25 @@ from typing import Any
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
-from .batches import SECOND
-from .body import index_body
-from .calls import Call, too_large
-from .cut import CutResponse
-from .outcomes import Judge, Mix
-from .results import altered, joined, parse_betas, prepared, result_lines
-from .state import BatchRecord, NewBatch
-from .wire import ApiError, json_response
+from batch_assets.emulator.batches import SECOND
+from batch_assets.emulator.body import index_body
+from batch_assets.emulator.calls import Call, too_large
+from batch_assets.emulator.cut import CutResponse
+from batch_assets.emulator.outcomes import Judge, Mix
+from batch_assets.emulator.results import altered, joined, parse_betas, prepared, result_lines
+from batch_assets.emulator.state import BatchRecord, NewBatch
+from batch_assets.emulator.wire import HttpError, json_response
 
 LIST_LIMIT = 1000
-"""Largest `limit` of a list call."""
+"""The largest `limit` of a list call."""
 POLL_SECONDS = 10
-"""`retry-after` on a batch that has not ended."""
-_SPOILING = frozenset({"lines", "truncate", "ending"})
+"""The `retry-after` in the answer about a batch that has not ended."""
+# Faults that change the body of a download, so that a prepared file cannot be sent.
+_BODY_FAULTS = frozenset({"lines", "truncate", "ending"})
 
 
 async def create(call: Call) -> Response:
-    """POST /v1/messages/batches: receive the body on disk, check it, store the batch, then answer."""
+    """POST /v1/messages/batches: write the body to disk, check it, store the batch, then answer."""
     path = call.service.store.incoming()
     try:
         await _receive(call, path)
@@ -37,11 +40,14 @@ async def create(call: Call) -> Response:
 
 
 def _not_ended(shown: dict[str, Any], status: str) -> dict[str, Any]:
-    """The batch as at the instant of the call, which with a latency or delay of zero is over already."""
+    """Show a batch as not ended, as it was at the instant of the call.
+
+    With a latency or cancel delay of zero it has ended by now.
+    """
     counts = dict.fromkeys(shown["request_counts"], 0)
     counts["processing"] = sum(shown["request_counts"].values())
-    unended = {"processing_status": status, "ended_at": None, "results_url": None, "archived_at": None}
-    return shown | unended | {"request_counts": counts}
+    not_ended = {"processing_status": status, "ended_at": None, "results_url": None, "archived_at": None}
+    return shown | not_ended | {"request_counts": counts}
 
 
 async def _receive(call: Call, path: Path) -> None:
@@ -63,7 +69,7 @@ def _accept(call: Call, path: Path) -> BatchRecord:
     judge = Judge(call.version, parse_betas(call.betas), mix, service.submissions)
     index = index_body(path, judge, max_requests=settings.max_requests)
     if settings.queue_limit is not None and service.queued() + len(index) > settings.queue_limit:
-        raise ApiError(429, "This request would exceed your organization's limit of batch requests in process")
+        raise HttpError(429, "This request would exceed your organization's limit of batch requests in process")
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     record = service.store.accept(
@@ -104,14 +110,15 @@ async def list_batches(call: Call) -> Response:
         if batch_id:
             cursors[name] = call.service.store.cursor_of(batch_id, call.workspace)
             if cursors[name] is None:
-                raise ApiError(400, f"{name}_id: Message Batch {batch_id} not found.")
+                raise HttpError(400, f"{name}_id: Message Batch {batch_id} not found.")
     if None not in cursors.values():
-        raise ApiError(400, "Only one of after_id and before_id may be given")
+        raise HttpError(400, "Only one of after_id and before_id may be given")
     hidden = round(call.action.get("hide_from_list", 0) * SECOND)
     until = call.service.clock.now() - hidden
     records = call.service.store.page(call.workspace, limit + 1, **cursors, created_until=until)
     has_more = len(records) > limit
-    # The surplus record, fetched to learn whether there are more, is the one farthest from the cursor.
+    # One record more than the limit was fetched, to know whether there are more. It is the farthest from the
+    # cursor.
     records = records[-limit:] if cursors["before"] is not None else records[:limit]
     return json_response(
         {
@@ -126,11 +133,12 @@ async def list_batches(call: Call) -> Response:
 async def cancel(call: Call) -> Response:
     """POST /v1/messages/batches/{id}/cancel
 
-    A second call changes nothing. For a batch that has ended the answer is 400; no public source shows it.
+    A second call changes nothing. For a batch that has ended the answer is 400; that is an assumption, no public
+    source shows it.
     """
     record = call.service.find(call.id, call.workspace, call.action)
     if call.service.progress(record).ended_at is not None:
-        raise ApiError(400, f"Message Batch {call.id} has ended and cannot be canceled.")
+        raise HttpError(400, f"Message Batch {call.id} has ended and cannot be canceled.")
     call.service.store.mark(call.id, "cancel_at", call.service.clock.now())
     record = call.service.find(call.id, call.workspace, {})
     return json_response(_not_ended(_shown(call, record), "canceling"))
@@ -140,20 +148,20 @@ async def delete(call: Call) -> Response:
     """DELETE /v1/messages/batches/{id}"""
     record = call.service.find(call.id, call.workspace, call.action)
     if call.service.progress(record).ended_at is None:
-        raise ApiError(400, "In progress batches cannot be deleted. Consider canceling the batch instead.")
+        raise HttpError(400, "In progress batches cannot be deleted. Consider canceling the batch instead.")
     call.service.store.mark(call.id, "deleted_at", call.service.clock.now())
     return json_response({"id": call.id, "type": "message_batch_deleted"})
 
 
 async def results(call: Call) -> Response:
-    """GET /v1/messages/batches/{id}/results: the lines, from the prepared file or made while they are sent."""
+    """GET /v1/messages/batches/{id}/results: the lines, from the prepared file or made during the download."""
     record = call.service.find(call.id, call.workspace, call.action)
     progress = call.service.progress(record)
     if progress.ended_at is None or progress.archived_at is not None:
-        raise ApiError(404, f"Message Batch {call.id} has no available results.")
+        raise HttpError(404, f"Message Batch {call.id} has no available results.")
     headers = _download_headers(call.id)
     file = call.service.store.results_path(call.id)
-    if progress.finished == record.requests and not call.action.keys() & _SPOILING and file.exists():
+    if progress.finished == record.requests and not call.action.keys() & _BODY_FAULTS and file.exists():
         return StreamingResponse(prepared(file), headers=headers)
     lines = result_lines(call.service.store, record, progress)
     if "lines" in call.action:

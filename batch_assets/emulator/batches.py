@@ -1,30 +1,39 @@
-"""The life of a batch as a function of its record and the time: nothing runs between two calls.
+"""The state of a batch as a function of its record and the time. Nothing runs between two calls.
 
-The requests of a batch finish one after the other, evenly spread over its latency, in the order in
-which they were submitted. Cancelling, expiring and ending act on those that have not finished.
-States, counts and limits follow the batch guide; that `request_counts` stays at `processing` until
-the batch has ended is what the guide says and what recordings of small batches show.
+The requests of a batch finish in the order in which they were submitted, evenly spread over its latency.
+Canceling, expiring and ending affect the requests that have not finished. States, counts and limits follow the
+batch guide (https://platform.claude.com/docs/en/build-with-claude/batch-processing). In the guide and in
+recordings of small batches, all requests count as `processing` until the batch has ended.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .outcomes import RESULT_TYPES, count_results
-from .state import BatchRecord
-from .wire import timestamp
+from batch_assets.emulator.outcomes import RESULT_TYPES, count_results
+from batch_assets.emulator.state import BatchRecord
+from batch_assets.emulator.wire import timestamp
 
 SECOND = 1_000_000
 EXPIRY_SECONDS = 24 * 60 * 60
-"""Seconds from creation until unfinished requests expire."""
+"""Seconds after creation at which unfinished requests expire."""
 RETENTION_SECONDS = 29 * 24 * 60 * 60
-"""Seconds from creation until results are no longer available."""
+"""Seconds after creation at which results become unavailable."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a batch stands: its `processing_status`, when it ended (microseconds; None while it has not),
-    how many of its requests have been processed, and what became of the others (`canceled` or `expired`)."""
+    """The progress of a batch at one instant.
+
+    Attributes:
+        status: The `processing_status`.
+        ended_at: When it ended, in microseconds; `None` if it has not ended.
+        finished: The number of requests that have been processed.
+        unfinished: The result type of the other requests once the batch has ended: `canceled` or `expired`.
+        archived_at: When its results became unavailable, in microseconds; `None` if they are available.
+    """
 
     status: str
     ended_at: int | None
@@ -34,7 +43,12 @@ class Progress:
 
 
 def progress_of(record: BatchRecord, now: int) -> Progress:
-    """The state of a batch at the instant `now` (microseconds)."""
+    """Compute the progress of a batch.
+
+    Args:
+        record: The batch.
+        now: The instant, in microseconds.
+    """
     canceled = record.cancel_at
     complete = _earlier(record.created_at + record.latency, record.end_at, canceled)
     expires = _earlier(record.created_at + record.expiry, record.expire_at, canceled)
@@ -58,7 +72,10 @@ def progress_of(record: BatchRecord, now: int) -> Progress:
 
 
 def _earlier(planned: int, ordered: int | None, canceled: int | None) -> int:
-    """When something happens that a control call may have ordered; no order undoes an earlier cancel."""
+    """The instant of an event: the planned one, or an earlier one ordered by a control call.
+
+    An order that came after a cancel has no effect.
+    """
     if ordered is None or (canceled is not None and canceled <= ordered):
         return planned
     return min(planned, ordered)
@@ -72,15 +89,19 @@ def _finished_by(record: BatchRecord, instant: int) -> int:
 
 
 def request_counts(record: BatchRecord, progress: Progress, codes: bytes, *, moving: bool) -> dict[str, int]:
-    """The `request_counts` of a batch; `codes` are its outcome codes. They always add up to its size.
+    """Compute the `request_counts` of a batch. They always add up to its number of requests.
 
-    `moving` shows what has finished before the batch has ended.
+    Args:
+        record: The batch.
+        progress: Its progress.
+        codes: The outcome codes of its requests, one byte each.
+        moving: Whether to show finished requests before the batch has ended.
     """
     if progress.ended_at is None and not moving:
         return {"processing": record.requests} | dict.fromkeys(RESULT_TYPES, 0)
     counts = {"processing": 0} | count_results(codes[: progress.finished])
-    rest = record.requests - progress.finished
-    counts["processing" if progress.ended_at is None else progress.unfinished] += rest
+    unfinished = record.requests - progress.finished
+    counts["processing" if progress.ended_at is None else progress.unfinished] += unfinished
     return counts
 
 
@@ -92,12 +113,20 @@ def wire_batch(
     skew: int,
     results_url: Callable[[str], str],
 ) -> dict[str, Any]:
-    """A batch as the API shows it; `skew` (microseconds) is added to every timestamp."""
+    """Make the JSON object with which the API shows a batch.
+
+    Args:
+        record: The batch.
+        progress: Its progress.
+        counts: Its `request_counts`.
+        skew: Microseconds added to every timestamp.
+        results_url: Makes the URL of the results from the id of the batch.
+    """
 
     def shown(instant: int | None) -> str | None:
         return None if instant is None else timestamp(instant + skew)
 
-    readable = progress.ended_at is not None and progress.archived_at is None
+    has_results = progress.ended_at is not None and progress.archived_at is None
     return {
         "id": record.id,
         "type": "message_batch",
@@ -108,5 +137,5 @@ def wire_batch(
         "expires_at": shown(record.created_at + record.expiry),
         "archived_at": shown(progress.archived_at),
         "cancel_initiated_at": shown(record.cancel_at),
-        "results_url": results_url(record.id) if readable else None,
+        "results_url": results_url(record.id) if has_results else None,
     }

@@ -1,15 +1,16 @@
-"""Splitting the body of a create call into its requests, without holding it as Python objects.
+"""Split the body of a create call into its requests, without holding all of them as Python objects.
 
-The body stays in its file; what comes out is where each request begins and how long it is. A body
-is read twice at most: bodies laid out the way clients write them (`{"requests":[{"custom_id":…`)
-are cut at the raw bytes `{"custom_id":`, which in valid JSON cannot occur inside a string because a
-quote in a string is escaped; every other layout goes through a scanner that only looks at quotes and
-brackets. Either way each piece is parsed and the bytes between pieces are checked, so the body is
-accepted exactly when it is valid JSON of the right shape.
+The body stays in its file. The result is the position and length of each request. A body is read at most twice.
+Bodies in the layout that clients write (`{"requests":[{"custom_id":…`) are cut at the raw bytes `{"custom_id":`,
+which cannot occur inside a string of valid JSON, because a quote in a string is escaped. For any other layout a
+scanner follows the quotes and brackets. In both cases each piece is parsed and the bytes between pieces are
+checked, so a body is accepted if and only if it is valid JSON of the right shape.
 
-The texts of the refusals and the point at which they are made (all of them before the create call is
-answered) follow public captures of the API.
+The texts of the refusals follow public recordings of the API, and so does their time: before the create call is
+answered.
 """
+
+from __future__ import annotations
 
 import mmap
 import re
@@ -21,12 +22,12 @@ from typing import Any
 
 import orjson
 
-from .wire import ApiError
+from batch_assets.emulator.wire import HttpError
 
 MAX_REQUESTS = 100_000
-"""Most requests in one batch, from the batch guide."""
+"""The largest number of requests in one batch, from the batch guide."""
 MAX_BODY_BYTES = 256_000_000
-"""Largest create body in bytes; the batch guide says 256 MB, read here as decimal megabytes."""
+"""The largest create body in bytes. The batch guide says 256 MB, read here as decimal megabytes."""
 
 _MARK = b'{"custom_id":'
 _HEAD = re.compile(rb'[ \t\n\r]*\{[ \t\n\r]*"requests"[ \t\n\r]*:[ \t\n\r]*\[[ \t\n\r]*(?=\{"custom_id":)')
@@ -37,17 +38,23 @@ _CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _RELEASE_EVERY = 32 * 1024 * 1024
 
 Judge = Callable[[str, dict[str, Any]], int]
-"""Called with each request's custom_id and params; gives the outcome code kept in the index."""
+"""A function from a request's custom_id and params to the outcome code that the index stores."""
 Piece = tuple[int, int, Any]
-"""One parsed element of `requests`, with its first byte and the byte after it."""
+"""One element of `requests`: the position of its first byte, the position after its last, the parsed value."""
 
 
 @dataclass(frozen=True)
 class BodyIndex:
-    """Where the requests of a body are: byte offsets, byte lengths and one outcome code per request."""
+    """The positions of the requests in a body.
 
-    offsets: "array[int]"
-    lengths: "array[int]"
+    Attributes:
+        offsets: The position of each request in bytes, uint64.
+        lengths: The length of each request in bytes, uint32.
+        outcomes: The outcome code of each request, one byte each.
+    """
+
+    offsets: array[int]
+    lengths: array[int]
     outcomes: bytes
 
     def __len__(self) -> int:
@@ -55,14 +62,20 @@ class BodyIndex:
 
 
 class _OtherLayoutError(Exception):
-    """The body is not laid out the usual way; it may be valid all the same."""
+    """The body does not have the usual layout. It may still be valid."""
 
 
 def index_body(path: Path, judge: Judge, *, max_requests: int = MAX_REQUESTS) -> BodyIndex:
-    """Index the create body in the file `path`.
+    """Index a create body.
 
-    Raises ApiError 400 with the API's text when the body is not valid JSON, is not of the right
-    shape, has more than `max_requests` requests, or has a missing, malformed or repeated custom_id.
+    Args:
+        path: The file with the body.
+        judge: Called with the custom_id and params of each request. Returns its outcome code.
+        max_requests: The largest number of requests.
+
+    Raises:
+        HttpError: 400, with the API's text, when the body is not valid JSON, does not have the right shape, has
+            too many requests, or has a missing, malformed or repeated custom_id.
     """
     if path.stat().st_size == 0:
         raise _not_json("unexpected end of data", 0)
@@ -81,7 +94,7 @@ def _build_index(data: mmap.mmap, pieces: Iterator[Piece], judge: Judge, max_req
     released = count = 0
     for start, end, request in pieces:
         count += 1
-        # What follows must still be read after a refusal: invalid JSON takes precedence.
+        # After a refusal the remaining requests are still read, because invalid JSON takes precedence.
         if refusal is None and count <= max_requests:
             refusal = _refusal(request, count - 1, seen)
             if refusal is None:
@@ -96,7 +109,7 @@ def _build_index(data: mmap.mmap, pieces: Iterator[Piece], judge: Judge, max_req
     elif count > max_requests:
         refusal = f"requests: List should have at most {max_requests} items after validation, not {count}"
     if refusal is not None:
-        raise ApiError(400, refusal)
+        raise HttpError(400, refusal)
     return BodyIndex(offsets, lengths, bytes(outcomes))
 
 
@@ -123,8 +136,8 @@ def _refusal(request: Any, at: int, seen: set[str]) -> str | None:
     return None
 
 
-def _not_json(reason: str, at: int) -> ApiError:
-    return ApiError(400, f"The request body is not valid JSON: {reason}: char {at}")
+def _not_json(reason: str, at: int) -> HttpError:
+    return HttpError(400, f"The request body is not valid JSON: {reason}: char {at}")
 
 
 def _usual_pieces(data: mmap.mmap) -> Iterator[Piece]:
@@ -150,7 +163,7 @@ def _usual_pieces(data: mmap.mmap) -> Iterator[Piece]:
 def _load_usual(data: mmap.mmap, start: int, end: int) -> Any:
     try:
         return orjson.loads(data[start:end])
-    except orjson.JSONDecodeError:  # cut at a nested custom_id, or not JSON at all
+    except orjson.JSONDecodeError:  # cut at a nested object that begins with custom_id, or not JSON at all
         raise _OtherLayoutError from None
 
 
@@ -158,7 +171,7 @@ def _scanned_pieces(data: mmap.mmap) -> Iterator[Piece]:
     at = _skip(data, 0)
     if data[at : at + 1] != b"{":
         _load(data, at, len(data))
-        raise ApiError(400, "Input should be a valid dictionary or object to extract fields from")
+        raise HttpError(400, "Input should be a valid dictionary or object to extract fields from")
     at, seen, extra = _skip(data, at + 1), False, None
     if data[at : at + 1] == b"}":
         at += 1
@@ -184,13 +197,13 @@ def _scanned_pieces(data: mmap.mmap) -> Iterator[Piece]:
     if _skip(data, at) != len(data):
         raise _not_json("unexpected content after document", at)
     if not seen:
-        raise ApiError(400, "requests: Field required")
+        raise HttpError(400, "requests: Field required")
     if extra is not None:
-        raise ApiError(400, extra)
+        raise HttpError(400, extra)
 
 
 def _array_pieces(data: mmap.mmap, at: int) -> Generator[Piece, None, int]:
-    """The elements of the array that opens at `at`; the generator's value is the place after it."""
+    """Yield the elements of the array that opens at `at`, and return the position after the array."""
     at = _skip(data, at + 1)
     if data[at : at + 1] == b"]":
         return at + 1
@@ -223,7 +236,7 @@ def _load(data: mmap.mmap, start: int, end: int) -> Any:
 
 
 def _value_end(data: mmap.mmap, start: int) -> int:
-    """The place just after the JSON value at `start`, found by nesting alone; the value is not checked."""
+    """Find the position after the JSON value at `start` by its nesting alone. The value itself is not checked."""
     depth = 0
     for token in _NESTING.finditer(data, start):
         byte = data[token.start()]
@@ -233,6 +246,6 @@ def _value_end(data: mmap.mmap, start: int) -> int:
             depth -= 1
             if depth <= 0:
                 return token.end() if depth == 0 else token.start()
-        elif depth == 0:  # a string is the value, a comma follows it
+        elif depth == 0:  # the value is a string, or a number or literal that ends at this comma
             return token.end() if byte == 0x22 else token.start()
     raise _not_json("unexpected end of data", len(data))

@@ -1,4 +1,6 @@
-"""One call to the API, as the endpoints see it."""
+"""A call to the API, as the endpoints see it."""
+
+from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -8,16 +10,24 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from .service import Service
-from .wire import ApiError
+from batch_assets.emulator.service import Service
+from batch_assets.emulator.wire import HttpError
 
 MAX_MESSAGE_BYTES = 32_000_000
-"""Largest body of the Messages and token counting endpoints, in bytes, from the list of API errors."""
+"""The largest body of the Messages and token counting endpoints in bytes, from the API's list of errors."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call: the server's parts, the request, the id in its path (or ""), its workspace and its faults."""
+    """A call to the API.
+
+    Attributes:
+        service: The state of the server.
+        request: The HTTP request.
+        id: The id in the path; "" if the path has none.
+        workspace: The workspace of the API key.
+        action: The combined actions of the faults that apply to this call.
+    """
 
     service: Service
     request: Request
@@ -37,24 +47,32 @@ class Call:
 
     @property
     def betas(self) -> str:
-        """The `anthropic-beta` headers, joined."""
+        """The values of the `anthropic-beta` headers, joined by commas."""
         return ",".join(self.request.headers.getlist("anthropic-beta"))
 
     def limit(self, largest: int) -> int:
-        """The `limit` of a list call: 20 when absent; ApiError 400 when not from 1 to `largest`."""
+        """Read the `limit` of a list call, 20 by default.
+
+        Raises:
+            HttpError: 400 when it is not an integer from 1 to `largest`.
+        """
         text = self.request.query_params.get("limit", "20")
         try:
             limit = int(text)
         except ValueError:
-            raise ApiError(400, "limit: Input should be a valid integer") from None
+            raise HttpError(400, "limit: Input should be a valid integer") from None
         if limit < 1:
-            raise ApiError(400, "limit: Input should be greater than or equal to 1")
+            raise HttpError(400, "limit: Input should be greater than or equal to 1")
         if limit > largest:
-            raise ApiError(400, f"limit: Input should be less than or equal to {largest}")
+            raise HttpError(400, f"limit: Input should be less than or equal to {largest}")
         return limit
 
     async def json(self) -> dict[str, Any]:
-        """The body as a JSON object; ApiError 400 when it is not one, 413 when it is too large."""
+        """Read the body as a JSON object.
+
+        Raises:
+            HttpError: 400 when it is not a JSON object, 413 when it is too large.
+        """
         parts, size = [], 0
         async for part in self.request.stream():
             parts.append(part)
@@ -64,15 +82,15 @@ class Call:
         try:
             body = orjson.loads(b"".join(parts))
         except orjson.JSONDecodeError as error:
-            raise ApiError(400, f"The request body is not valid JSON: {error}") from None
+            raise HttpError(400, f"The request body is not valid JSON: {error}") from None
         if not isinstance(body, dict):
-            raise ApiError(400, "Input should be a valid dictionary or object to extract fields from")
+            raise HttpError(400, "Input should be a valid dictionary or object to extract fields from")
         return body
 
 
 Handler = Callable[[Call], Awaitable[Response]]
 
 
-def too_large() -> ApiError:
-    """The refusal of a body above the size limit."""
-    return ApiError(413, "Request exceeds the maximum size")
+def too_large() -> HttpError:
+    """Make the error for a body above the size limit."""
+    return HttpError(413, "Request exceeds the maximum size")

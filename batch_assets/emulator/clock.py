@@ -1,4 +1,6 @@
-"""The server's clock, which tests may freeze, advance and skew."""
+"""The server's clock, which tests can freeze, advance and skew."""
+
+from __future__ import annotations
 
 import time
 from dataclasses import dataclass
@@ -6,10 +8,12 @@ from dataclasses import dataclass
 
 @dataclass
 class Clock:
-    """Time in microseconds since the epoch.
+    """A clock that counts microseconds since 1970.
 
-    `shift` is how far the clock has been advanced, `frozen_at` the instant at which it stands still
-    (None while it runs), `skew` what is added to timestamps shown to clients and to nothing else.
+    Attributes:
+        shift: How far the clock has been advanced, in microseconds.
+        frozen_at: The instant at which the clock is frozen; `None` while it runs.
+        skew: Microseconds added to the timestamps that clients see, and to nothing else.
     """
 
     shift: int = 0
@@ -17,21 +21,21 @@ class Clock:
     skew: int = 0
 
     def now(self) -> int:
-        """The instant by which batches progress."""
+        """Return the current instant, which determines the progress of batches."""
         return self.frozen_at if self.frozen_at is not None else time.time_ns() // 1000 + self.shift
 
     def freeze(self) -> None:
-        """Stand still at the current instant."""
+        """Stop the clock at the current instant."""
         self.frozen_at = self.now()
 
     def unfreeze(self) -> None:
-        """Run on from the instant at which the clock stood still."""
+        """Let the clock run again from the instant at which it was frozen."""
         if self.frozen_at is not None:
             self.shift = self.frozen_at - time.time_ns() // 1000
             self.frozen_at = None
 
     def advance(self, microseconds: int) -> None:
-        """Jump forward, whether the clock runs or stands still."""
+        """Move the clock forward, whether it runs or is frozen."""
         if self.frozen_at is not None:
             self.frozen_at += microseconds
         else:

@@ -1,4 +1,6 @@
-"""Access to the TCP connection of a call, so that faults can close it for real."""
+"""Access to the TCP connection of a call, so that faults can really close it."""
+
+from __future__ import annotations
 
 import asyncio
 import os
@@ -15,28 +17,33 @@ _KEY = "batch_assets.connection"
 
 
 class Connection:
-    """The connection a call came in on."""
+    """The TCP connection of a call."""
 
     def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
         self._transport, self._flow = transport, flow
 
     @classmethod
-    def of(cls, scope: MutableMapping[str, Any]) -> "Connection":
-        """The connection of the call with this ASGI scope."""
+    def of(cls, scope: MutableMapping[str, Any]) -> Connection:
+        """Return the connection of the call with this ASGI scope."""
         connection = scope["extensions"][_KEY]
         assert isinstance(connection, cls)
         return connection
 
     async def write(self, data: bytes) -> None:
-        """Send raw bytes past the HTTP server, waiting while the client reads slowly."""
+        """Send raw bytes, bypassing the HTTP server. Waits while the client reads slowly."""
         if not self._transport.is_closing():
             self._transport.write(data)
             await self._flow.drain()
 
     async def drop(self, receive: Receive, *, reset: bool = False) -> None:
-        """Close the connection after what was written has been sent, by a TCP reset if so wished.
+        """Close the connection once all written data has been sent.
 
-        Returns when the connection is gone, so that the HTTP server does not miss an answer.
+        Returns only when the connection is closed, because the HTTP server complains about a call without an
+        answer on an open connection.
+
+        Args:
+            receive: The ASGI receive function of the call.
+            reset: Whether to close with a TCP reset.
         """
         if reset:
             while self._transport.get_write_buffer_size():
@@ -49,18 +56,19 @@ class Connection:
             pass
 
     def _linger_zero(self) -> None:
-        # With a linger time of zero, close() sends RST. The option belongs to the socket, not to the
-        # descriptor, and uvloop's socket objects do not let it be set: hence the duplicate.
+        # With a linger time of zero, close() sends a TCP reset. The option is set on a duplicate of the
+        # descriptor, because uvloop's socket objects do not allow setting it. It applies to the socket, so to both
+        # descriptors.
         shared = socket.socket(fileno=os.dup(self._transport.get_extra_info("socket").fileno()))
         with shared:
             shared.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class EmulatorProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol, with the connection handed to the application in the ASGI scope."""
+    """uvicorn's HTTP protocol, which also passes the connection to the application in the ASGI scope."""
 
     def on_message_begin(self) -> None:
-        """Called by the HTTP parser when a request begins."""
+        """Add the connection to the scope. The HTTP parser calls this when a request begins."""
         super().on_message_begin()
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # a TypedDict, extended here
+        scope: dict[str, Any] = self.scope  # type: ignore[assignment]  # a TypedDict without this key
         scope["extensions"] = {_KEY: Connection(self.transport, self.flow)}

@@ -1,4 +1,6 @@
-"""The control endpoints under /_emulator: how tests steer the emulator and look at it from outside."""
+"""The control endpoints under /_emulator, with which tests control and inspect the emulator."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,34 +8,34 @@ from typing import Any
 import orjson
 from starlette.responses import Response, StreamingResponse
 
-from .batches import SECOND
-from .calls import Call
-from .clock import Clock
-from .results import joined
-from .wire import ApiError, json_response, timestamp
+from batch_assets.emulator.batches import SECOND
+from batch_assets.emulator.calls import Call
+from batch_assets.emulator.clock import Clock
+from batch_assets.emulator.results import joined
+from batch_assets.emulator.wire import HttpError, json_response, timestamp
 
 _INSTANTS = {"end": "end_at", "expire": "expire_at", "archive": "archived_at"}
 
 
 async def faults(call: Call) -> Response:
-    """GET or POST /_emulator/faults: the rules in force with their counts; POST adds a list of rules."""
+    """GET or POST /_emulator/faults: list the active rules with their counts; POST adds a list of rules first."""
     if call.request.method == "POST":
         try:
             call.service.faults.add(orjson.loads(await call.request.body()))
         except (ValueError, TypeError, AttributeError) as error:
-            raise ApiError(400, str(error)) from None
+            raise HttpError(400, str(error)) from None
     return json_response([rule.shown() for rule in call.service.faults.rules])
 
 
 async def reset_faults(call: Call) -> Response:
-    """POST /_emulator/reset-faults"""
+    """POST /_emulator/reset-faults: remove all rules."""
     call.service.faults.reset()
     call.service.submissions.clear()
     return json_response([])
 
 
 async def settings(call: Call) -> Response:
-    """GET or POST /_emulator/settings: POST changes those named in the body, for new batches."""
+    """GET or POST /_emulator/settings: show the settings; POST first changes some of them, for new batches."""
     current = call.service.settings
     if call.request.method == "POST":
         for name, value in (await call.json()).items():
@@ -42,7 +44,10 @@ async def settings(call: Call) -> Response:
 
 
 async def clock(call: Call) -> Response:
-    """GET or POST /_emulator/clock: POST takes `reset`, `frozen` (bool), `advance`, `skew` (seconds)."""
+    """GET or POST /_emulator/clock: show the clock; POST first applies `reset`, `frozen`, `advance` and `skew`.
+
+    `reset` and `frozen` are booleans, `advance` and `skew` are seconds.
+    """
     clock = call.service.clock
     if call.request.method == "POST":
         body = await call.json()
@@ -64,9 +69,9 @@ async def clock(call: Call) -> Response:
 
 
 async def move(call: Call) -> Response:
-    """POST /_emulator/end, /expire or /archive: do that now to the batches in `ids`, or to all.
+    """POST /_emulator/end, /expire or /archive: do this now to the batches in `ids`, or to all batches.
 
-    Ended batches are neither ended nor expired again; only ended ones can be archived.
+    Only batches that have not ended are ended or expired, and only ended batches are archived.
     """
     body = orjson.loads(await call.request.body() or b"{}")
     step = call.request.url.path.rpartition("/")[2]
@@ -81,7 +86,7 @@ async def move(call: Call) -> Response:
 
 
 async def log(call: Call) -> Response:
-    """GET /_emulator/log: every batch accepted, in order; with ?custom_ids=true its custom_ids too."""
+    """GET /_emulator/log: list every accepted batch, in order; with ?custom_ids=true also its custom_ids."""
     entries = call.service.store.log()
     for entry in entries:
         entry["created_at"] = timestamp(entry["created_at"])
@@ -96,14 +101,14 @@ def _custom_ids(call: Call, batch_id: str) -> Iterator[Any]:
 
 
 async def accepted_requests(call: Call) -> Response:
-    """GET /_emulator/batches/{id}/requests: the requests of an accepted batch as submitted, as JSON lines."""
+    """GET /_emulator/batches/{id}/requests: the requests of an accepted batch as JSON lines, in their order."""
     if not call.service.store.body_path(call.id).exists():
-        raise ApiError(404, f"Message Batch {call.id} not found.")
+        raise HttpError(404, f"Message Batch {call.id} not found.")
     requests = call.service.store.read_requests(call.id)
     lines = (orjson.dumps(orjson.loads(raw)) + b"\n" for _, raw in requests)
     return StreamingResponse(joined(lines), media_type="application/x-jsonl")
 
 
 async def requests(call: Call) -> Response:
-    """GET /_emulator/requests: how many API calls were received, by method and path template."""
+    """GET /_emulator/requests: count the API calls received, by method and path template."""
     return json_response(call.service.calls)

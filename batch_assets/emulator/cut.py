@@ -1,4 +1,6 @@
-"""Result streams that break off: each way in which a download can end before its end."""
+"""Truncated downloads of results, ended in each way in which a download can break off."""
+
+from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -8,13 +10,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from .connection import Connection
+from batch_assets.emulator.connection import Connection
 
 _CHUNK = 256 * 1024
 
 
 class CutResponse(Response):
-    """A 200 answer whose body is cut as `truncate` says and ends as `ending` says (see faults.ENDINGS)."""
+    """A 200 answer with a truncated body.
+
+    Args:
+        pieces: The whole body.
+        truncate: Where to cut it; see `faults.ACTIONS`.
+        ending: How to end the answer; see `faults.ENDINGS`.
+        headers: The headers of the answer.
+    """
 
     def __init__(
         self, pieces: Iterator[bytes], truncate: Mapping[str, Any], ending: str, headers: Mapping[str, str]
@@ -54,7 +63,11 @@ class CutResponse(Response):
 
 
 def _measure(pieces: Iterator[bytes], file: IO[bytes], truncate: Mapping[str, Any]) -> tuple[int, int]:
-    """Write the whole body to `file`; gives its size and the size it is to be cut to."""
+    """Write the whole body to a file.
+
+    Returns:
+        The size of the body, and the size to truncate it to.
+    """
     for piece in pieces:
         file.write(piece)
     total = file.tell()

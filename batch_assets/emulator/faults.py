@@ -1,48 +1,63 @@
-"""Faults a test can order: rules that match calls and say what is to go wrong.
+"""Faults that a test can order: rules that match calls and define what goes wrong.
 
-A rule is `{"match": {...}, "action": {...}}`. `match` may hold `method`, `path` (a glob without the
-query), and which of the matching calls to hit: `after` (skip that many), `nth` (a number from 1, or a
-list of them), `times` (stop after that many hits). Without them every matching call is hit. When
-several rules hit one call their actions are combined; of the same action the earlier rule's wins.
+A rule is `{"match": {...}, "action": {...}}`. `match` may have `method` and `path` (a glob, compared without the
+query), and fields that select among the matching calls: `after` (skip this many), `nth` (a number from 1, or a
+list of numbers, counted after the skipped calls), `times` (stop after this many hits). Without these fields every
+matching call is hit. If several rules hit one call, their actions are combined. If they have the same action, the
+earlier rule wins.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from .outcomes import Mix
-from .results import ALTERATIONS
+from batch_assets.emulator.outcomes import Mix
+from batch_assets.emulator.results import ALTERATIONS
 
 ACTIONS = {
-    "delay": "seconds to wait before the call is looked at",
+    "delay": "seconds to wait before the call is processed",
     "status": "answer with this HTTP status instead",
-    "body": "body of that answer: JSON, or a string sent as it is; an API error of that status when absent",
+    "body": "body of that answer: JSON, or a string sent unchanged; an API error of that status by default",
     "headers": "headers added to the answer",
     "early": "true: give that answer without reading the request body",
     "drop": "close the connection: before_body, before_commit (body read) or after_commit (reply lost)",
-    "reset": "true: drop by a TCP reset instead of a close",
+    "reset": "true: drop with a TCP reset instead of a close",
     "truncate": "cut the results: {fraction | bytes | lines, at_line_end: true}",
-    "ending": "how cut results end: abort, reset, content_length, clean or chunked",
-    "lines": "spoil result lines: {missing, duplicate, foreign, unknown_type, garbage, broken: count}",
-    "results_url": "results_url shown, with {id} in it",
+    "ending": "how truncated results end: abort, reset, content_length, clean or chunked",
+    "lines": "corrupt result lines: {missing, duplicate, foreign, unknown_type, garbage, broken: count}",
+    "results_url": "the results_url to show, in which {id} is replaced",
     "hide_from_list": "seconds after creation during which a batch is missing from lists",
-    "not_found_for": "seconds after creation during which a batch is answered by 404",
+    "not_found_for": "seconds after creation during which the answer for a batch is 404",
     "error_mix": "on create: shares of requests that do not succeed",
 }
-"""Every action by name, with what its value says."""
+"""Every action by name, with the meaning of its value."""
 
 _MATCHES = frozenset({"method", "path", "after", "nth", "times"})
 _DROPS = ("before_body", "before_commit", "after_commit")
 ENDINGS = ("abort", "reset", "content_length", "clean", "chunked")
-"""How a cut result stream ends: `abort` closes in mid-chunk, `reset` by a TCP reset, `content_length`
-short of the announced length; `clean` (no length announced) and `chunked` (proper last chunk) look
-complete to the client."""
+"""How a truncated result stream ends.
+
+`abort` closes the connection in mid-chunk, `reset` with a TCP reset, `content_length` before the announced length.
+`clean` (no announced length) and `chunked` (with a proper last chunk) look complete to the client.
+"""
 
 
 @dataclass
 class Rule:
-    """One fault and how often it has been met: `seen` counts matching calls, `hits` those affected."""
+    """One fault with its counts.
+
+    Attributes:
+        match: Which calls it affects; see the module.
+        action: What goes wrong; see `ACTIONS`.
+        seen: The number of matching calls so far.
+        hits: The number of affected calls so far.
+
+    Raises:
+        ValueError: When the rule has an unknown field or value.
+    """
 
     match: Mapping[str, Any]
     action: Mapping[str, Any]
@@ -53,7 +68,7 @@ class Rule:
         _check(self.match, self.action)
 
     def take(self, method: str, path: str) -> bool:
-        """Whether this call is to be affected; counts it."""
+        """Count a call, and return whether the rule affects it."""
         if self.match.get("method", method) != method or not fnmatchcase(path, self.match.get("path", "*")):
             return False
         self.seen += 1
@@ -67,49 +82,53 @@ class Rule:
         return False
 
     def shown(self) -> dict[str, Any]:
-        """The rule with its counts, as the control endpoint lists it."""
+        """Return the rule with its counts, as the control endpoint shows it."""
         return {"match": self.match, "action": self.action, "seen": self.seen, "hits": self.hits}
 
 
 def _check(match: Mapping[str, Any], action: Mapping[str, Any]) -> None:
     if unknown := match.keys() - _MATCHES:
-        raise ValueError(f"unknown in match: {', '.join(sorted(unknown))}")
+        raise ValueError(f"unknown field in match: {', '.join(sorted(unknown))}")
     if unknown := action.keys() - ACTIONS.keys():
-        raise ValueError(f"unknown in action: {', '.join(sorted(unknown))}; known: {', '.join(ACTIONS)}")
+        raise ValueError(f"unknown field in action: {', '.join(sorted(unknown))}; known: {', '.join(ACTIONS)}")
     if action.get("drop", _DROPS[0]) not in _DROPS:
         raise ValueError(f"drop must be one of {', '.join(_DROPS)}")
     if action.get("ending", ENDINGS[0]) not in ENDINGS:
         raise ValueError(f"ending must be one of {', '.join(ENDINGS)}")
     if unknown := set(action.get("lines", ())) - set(ALTERATIONS):
-        raise ValueError(f"unknown in lines: {', '.join(sorted(unknown))}")
+        raise ValueError(f"unknown field in lines: {', '.join(sorted(unknown))}")
     if unknown := set(action.get("truncate", ())) - {"fraction", "bytes", "lines", "at_line_end"}:
-        raise ValueError(f"unknown in truncate: {', '.join(sorted(unknown))}")
+        raise ValueError(f"unknown field in truncate: {', '.join(sorted(unknown))}")
     if "error_mix" in action:
         Mix(action["error_mix"])
 
 
 class Faults:
-    """The rules in force, in order."""
+    """The active rules, in order."""
 
     def __init__(self, rules: Iterable[Mapping[str, Any]] = ()) -> None:
         self.rules: list[Rule] = []
         self.add(rules)
 
     def add(self, rules: Iterable[Mapping[str, Any]]) -> None:
-        """Put rules in force after those already there; ValueError for a rule that says nothing known."""
-        made = []
+        """Add rules after the existing ones. If one of them is invalid, none is added.
+
+        Raises:
+            ValueError: When a rule has an unknown field or value.
+        """
+        new = []
         for rule in rules:
             if not isinstance(rule, Mapping) or set(rule) - {"match", "action"}:
                 raise ValueError('a rule is {"match": {...}, "action": {...}}')
-            made.append(Rule(rule.get("match", {}), rule.get("action", {})))
-        self.rules += made
+            new.append(Rule(rule.get("match", {}), rule.get("action", {})))
+        self.rules += new
 
     def reset(self) -> None:
-        """Put every rule out of force."""
+        """Remove all rules."""
         self.rules.clear()
 
     def take(self, method: str, path: str) -> dict[str, Any]:
-        """The combined actions for a call; counts it for every rule it matches."""
+        """Count a call in every rule that it matches, and return the combined actions of those that affect it."""
         actions: dict[str, Any] = {}
         for rule in self.rules:
             if rule.take(method, path):

@@ -1,4 +1,6 @@
-"""The endpoints beside batches: messages, token counting, models."""
+"""The endpoints for messages, token counting and models."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,13 +8,13 @@ from typing import Any
 import orjson
 from starlette.responses import Response, StreamingResponse
 
-from .answers import emulated_message
-from .calls import Call
-from .models import CATALOGUE, MODELS
-from .params import check_params
-from .results import parse_betas
-from .tokens import prompt_tokens
-from .wire import ApiError, json_response, new_id
+from batch_assets.emulator.answers import emulated_message
+from batch_assets.emulator.calls import Call
+from batch_assets.emulator.models import CATALOGUE, MODELS
+from batch_assets.emulator.params import check_params
+from batch_assets.emulator.results import parse_betas
+from batch_assets.emulator.tokens import prompt_tokens
+from batch_assets.emulator.wire import HttpError, json_response, new_id
 
 _STATUS = {"not_found_error": 404}
 
@@ -20,16 +22,16 @@ _STATUS = {"not_found_error": 404}
 def _check(call: Call, params: dict[str, Any]) -> None:
     refusal = check_params(params, version=call.version, betas=parse_betas(call.betas), batch=False)
     if refusal is not None:
-        raise ApiError(_STATUS.get(refusal.type, 400), refusal.message, type=refusal.type)
+        raise HttpError(_STATUS.get(refusal.type, 400), refusal.message, type=refusal.type)
 
 
 async def create_message(call: Call) -> Response:
-    """POST /v1/messages: the answer a batch would give, with service tier `standard`."""
+    """POST /v1/messages: the same answer as in a batch, with service tier `standard`."""
     params = await call.json()
     _check(call, params)
-    streamed = params.pop("stream", False)  # how an answer is sent has no part in what it says
+    streamed = params.pop("stream", False)  # removed because the answer does not depend on how it is sent
     message = emulated_message(params, new_id("msg"), "standard")
-    if params["max_tokens"] == 0:  # warms the prompt cache and answers nothing
+    if params["max_tokens"] == 0:  # only warms the prompt cache, and has an empty answer
         message |= {"content": [], "stop_reason": "max_tokens"}
         message["usage"]["output_tokens"] = 0
     if streamed:
@@ -51,7 +53,7 @@ def _events(message: dict[str, Any]) -> Iterator[bytes]:
 
 
 def _opened(block: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A content block as it begins in a stream, and the one delta that completes it."""
+    """Split a content block into its empty form at the start of a stream and the one delta that completes it."""
     match block["type"]:
         case "text":
             return block | {"text": ""}, {"type": "text_delta", "text": block["text"]}
@@ -67,7 +69,7 @@ def _event(name: str, body: dict[str, Any]) -> bytes:
 
 
 async def count_tokens(call: Call) -> Response:
-    """POST /v1/messages/count_tokens: the estimate that `usage` is made from."""
+    """POST /v1/messages/count_tokens: the same estimate as in `usage`."""
     params = await call.json()
     _check(call, {"max_tokens": 1} | params)
     return json_response({"input_tokens": prompt_tokens(params).total})
@@ -78,10 +80,10 @@ async def list_models(call: Call) -> Response:
     limit, query = call.limit(1000), call.request.query_params
     ids = list(CATALOGUE)
     if after := query.get("after_id"):
-        ids = ids[_place(ids, after) + 1 :]
+        ids = ids[_position(ids, after) + 1 :]
     page = ids[:limit]
     if before := query.get("before_id"):
-        ids = ids[: _place(ids, before)]
+        ids = ids[: _position(ids, before)]
         page = ids[-limit:]
     return json_response(
         {
@@ -93,15 +95,15 @@ async def list_models(call: Call) -> Response:
     )
 
 
-def _place(ids: list[str], cursor: str) -> int:
+def _position(ids: list[str], cursor: str) -> int:
     if cursor not in ids:
-        raise ApiError(400, f"model {cursor} not found")
+        raise HttpError(400, f"model {cursor} not found")
     return ids.index(cursor)
 
 
 async def retrieve_model(call: Call) -> Response:
-    """GET /v1/models/{id}; aliases are resolved."""
+    """GET /v1/models/{id}: one model, also by its alias."""
     model = MODELS.get(call.id)
     if model is None:
-        raise ApiError(404, f"model: {call.id}")
+        raise HttpError(404, f"model: {call.id}")
     return json_response(model.wire())

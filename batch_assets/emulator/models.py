@@ -1,18 +1,31 @@
-"""The models the emulator answers for, with the limits that decide whether a request is valid.
+"""The models that the emulator knows, with the limits that decide whether a request is valid.
 
 Identifiers, output limits and release dates follow the public model overview of November 2026.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
 OUTPUT_300K_BETA = "output-300k-2026-03-24"
-"""`anthropic-beta` value that lifts `max_tokens` to 300,000 for batches on the models that support it."""
+"""The `anthropic-beta` value that allows `max_tokens` up to 300,000 in batches, on models that support it."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """One model: token limits, the shortest prompt prefix that is cached (tokens), accepted features."""
+    """One model.
+
+    Attributes:
+        id: The identifier.
+        display_name: The name for people.
+        created: The release date, YYYY-MM-DD.
+        max_tokens: The largest `max_tokens` of a request.
+        max_input_tokens: The size of the context window in tokens.
+        min_cache_tokens: The length of the shortest prompt prefix that is cached, in tokens.
+        output_300k: Whether the model supports `OUTPUT_300K_BETA`.
+        sampling: Whether `temperature`, `top_p` and `top_k` may be set under anthropic-version 2023-06-01.
+    """
 
     id: str
     display_name: str
@@ -21,10 +34,10 @@ class Model:
     max_input_tokens: int = 1_000_000
     min_cache_tokens: int = 1024
     output_300k: bool = False
-    sampling: bool = False  # temperature, top_p and top_k may be set under anthropic-version 2023-06-01
+    sampling: bool = False
 
     def wire(self) -> dict[str, Any]:
-        """The model as `GET /v1/models/{id}` shows it."""
+        """Make the JSON object that `GET /v1/models/{id}` returns."""
         yes = {"supported": True}
         return {
             "type": "model",
@@ -85,7 +98,7 @@ _MODELS = [
 ]
 
 CATALOGUE: dict[str, Model] = {model.id: model for model in _MODELS}
-"""Models by identifier, newest first."""
+"""The models by identifier, newest first."""
 
 _ALIASES = {
     "claude-opus-4-5": "claude-opus-4-5-20251101",

@@ -1,9 +1,10 @@
-"""What becomes of each request of a batch: one code per request, decided when the batch is created.
+"""The outcome of each request of a batch: one code per request, decided when the batch is created.
 
-Codes depend on the validity of the params and on an optional error mix: shares of requests that are
-to end in another way than `succeeded`, chosen by a hash of the custom_id, so that the same
-custom_id meets the same fate in every run.
+The code depends on whether the params are valid, and on an optional error mix: shares of requests that do not
+succeed. They are chosen by a hash of the custom_id, so that the same custom_id has the same outcome in every run.
 """
+
+from __future__ import annotations
 
 import hashlib
 from collections import Counter
@@ -12,11 +13,14 @@ from typing import Any
 
 import orjson
 
-from .params import Refusal, check_params
+from batch_assets.emulator.params import Refusal, check_params
 
 SUCCEEDED, INVALID, EXPIRED, CANCELED, REFUSAL, MAX_TOKENS = range(6)
-"""Codes: answered, refused by validation, made to expire, made to be canceled, answered by a refusal,
-answered but cut off by max_tokens. Codes from FIRST_ERROR on are the errors of `MIX_ERRORS`, in order."""
+"""The outcome codes.
+
+In order: answered, refused by validation, expired, canceled, answered with a refusal of the model, answered but
+cut off by max_tokens. The codes from `FIRST_ERROR` on are the errors in `MIX_ERRORS`, in order.
+"""
 FIRST_ERROR = 16
 
 MIX_ERRORS = (
@@ -29,8 +33,11 @@ MIX_ERRORS = (
     Refusal("permission_error", "Your API key does not have permission to use the specified resource."),
     Refusal("billing_error", "There is an issue with your billing or payment information."),
 )
-"""Errors an error mix can name: by `error.type`, or `download_error` and `credit_error` for the two
-invalid_request_errors that depend on circumstances and not on the request."""
+"""The errors that an error mix can contain.
+
+They are named by `error.type`. The two invalid_request_errors, which depend on circumstances and not on the
+request, are named `download_error` and `credit_error`.
+"""
 
 MIX_KINDS = {
     "expired": EXPIRED,
@@ -46,20 +53,20 @@ MIX_KINDS = {
     "permission_error": FIRST_ERROR + 6,
     "billing_error": FIRST_ERROR + 7,
 }
-"""Names usable in an error mix."""
+"""The outcome codes by their names in an error mix."""
 
 RESULT_TYPES = ("succeeded", "errored", "canceled", "expired")
 
 
 def result_type(code: int) -> str:
-    """The `result.type` an outcome code leads to when the request is processed."""
+    """Return the `result.type` of a processed request with this outcome code."""
     if code in (SUCCEEDED, REFUSAL, MAX_TOKENS):
         return "succeeded"
     return {EXPIRED: "expired", CANCELED: "canceled"}.get(code, "errored")
 
 
 def count_results(codes: bytes) -> dict[str, int]:
-    """How many of the requests with these codes lead to each result type."""
+    """Count the requests with these outcome codes by their result types."""
     counts = dict.fromkeys(RESULT_TYPES, 0)
     for code in set(codes):
         counts[result_type(code)] += codes.count(code)
@@ -74,8 +81,11 @@ def _fraction(text: str) -> float:
 class Mix:
     """An error mix: `{"overloaded_error": 0.1, "expired": 0.05, …, "first": K, "salt": "…"}`.
 
-    Shares are fractions of the requests. With `first`, only the first K submissions of the same params
-    are affected, so that a retry succeeds. Raises ValueError for an unknown name or a share sum above 1.
+    Shares are fractions of the requests. With `first`, only the first K submissions of the same params are
+    affected, so that a later retry succeeds. Another `salt` chooses other requests.
+
+    Raises:
+        ValueError: When a name is unknown, or the shares sum to more than 1.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -91,24 +101,29 @@ class Mix:
             total += float(share)
             self._bounds.append((total, MIX_KINDS[name]))
         if total > 1 + 1e-9:
-            raise ValueError(f"the shares of error_mix sum to {total}, more than 1")
+            raise ValueError(f"the shares of error_mix sum to {total}, which is more than 1")
 
     def pick(self, custom_id: str) -> int:
-        """The outcome the mix has for a custom_id, SUCCEEDED for most."""
+        """Return the outcome code for a custom_id; `SUCCEEDED` if the mix does not affect it."""
         fraction = _fraction(self._salt + custom_id)
         return next((code for bound, code in self._bounds if fraction < bound), SUCCEEDED)
 
     def applies(self, submissions: int) -> bool:
-        """Whether params that were submitted that many times before are still affected."""
+        """Whether the mix still affects params that were submitted `submissions` times before."""
         return self._first is None or submissions < self._first
 
 
 class Judge:
-    """Gives each request of one create call its outcome code; `commit` once the batch is accepted."""
+    """Decides the outcome codes of the requests of one create call. `commit` once the batch is accepted.
 
-    def __init__(
-        self, version: str, betas: Collection[str], mix: Mix | None, submissions: "Counter[bytes]"
-    ) -> None:
+    Args:
+        version: The `anthropic-version` header.
+        betas: The values of the `anthropic-beta` header.
+        mix: The error mix; `None` for none.
+        submissions: How often params were submitted under an error mix, by their digest.
+    """
+
+    def __init__(self, version: str, betas: Collection[str], mix: Mix | None, submissions: Counter[bytes]) -> None:
         self._version, self._betas, self._mix = version, betas, mix
         self._submissions = submissions
         self._submitted: set[bytes] = set()

@@ -1,19 +1,21 @@
-"""Validation of a request's `params`, with the API's error texts.
+"""Validate a request's `params`, with the API's error texts.
 
-In a batch these checks run after the create call has been answered, so a refusal becomes one
-`errored` line; on `POST /v1/messages` the same refusal is the HTTP answer. Rules and texts follow
-the batch guide (https://platform.claude.com/docs/en/build-with-claude/batch-processing), the API
-migration notes for version 2026-10-21 and public captures of refusals.
+The API validates the requests of a batch after it has answered the create call, so a refusal becomes one `errored`
+line. On `POST /v1/messages` the same refusal is the HTTP answer. Rules and texts follow the batch guide
+(https://platform.claude.com/docs/en/build-with-claude/batch-processing), the API migration notes for version
+2026-10-21 and public recordings of refusals.
 """
+
+from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from .models import MODELS, OUTPUT_300K_BETA
-from .schema_instance import schema_problem
+from batch_assets.emulator.models import MODELS, OUTPUT_300K_BETA
+from batch_assets.emulator.schema_instance import schema_problem
 
 NO_SAMPLING_VERSION = "2026-10-21"
-"""`anthropic-version` from which `temperature`, `top_p` and `top_k` are refused."""
+"""The first `anthropic-version` that refuses `temperature`, `top_p` and `top_k`."""
 
 _SAMPLING = ("temperature", "top_p", "top_k")
 _UNBATCHABLE = ("speed", "fallbacks", "store", "previous_thread_event_id", "cache_hint", "context_hint")
@@ -40,7 +42,12 @@ _NON_EMPTY = "text content blocks must be non-empty"
 
 
 class Refusal(NamedTuple):
-    """Why a request is refused: `error.type` and `error.message`."""
+    """Why a request is refused.
+
+    Attributes:
+        type: The `error.type`.
+        message: The `error.message`.
+    """
 
     type: str
     message: str
@@ -53,10 +60,16 @@ def _invalid(message: str) -> Refusal:
 def check_params(
     params: Mapping[str, Any], *, version: str = "", betas: Collection[str] = (), batch: bool = True
 ) -> Refusal | None:
-    """The reason `params` would be refused, or None when they are valid.
+    """Check the params of a request.
 
-    `version` is the `anthropic-version` header, `betas` the values of `anthropic-beta`; `batch`
-    adds the rules that hold only inside a batch.
+    Args:
+        params: The params.
+        version: The `anthropic-version` header.
+        betas: The values of the `anthropic-beta` header.
+        batch: Whether to apply the rules that are valid only in a batch.
+
+    Returns:
+        Why the API would refuse the request; `None` if it is valid.
     """
     for name in ("model", "max_tokens", "messages"):
         if name not in params:
@@ -120,8 +133,8 @@ def _check_messages(messages: Any) -> Refusal | None:
             return _invalid(f"messages.{at}.role: Input should be 'user', 'assistant' or 'system'")
         if "content" not in message:
             return _invalid(f"messages.{at}.content: Field required")
-        last = at == len(messages) - 1
-        refusal = _check_content(message["content"], at, last and message["role"] == "assistant")
+        is_last = at == len(messages) - 1
+        refusal = _check_content(message["content"], at, is_last and message["role"] == "assistant")
         if refusal is not None:
             return refusal
     return None
@@ -180,9 +193,12 @@ def _check_tools(tools: Any, choice: Any) -> Refusal | None:
 
 
 def output_schema(params: Mapping[str, Any]) -> Any:
-    """The JSON schema an answer must satisfy, from `output_config.format` or the older `output_format`."""
+    """Return the JSON schema of the answer; `None` if there is none.
+
+    It is in `output_config.format`, or in the older `output_format`.
+    """
     config = params.get("output_config")
-    wanted = (config.get("format") if isinstance(config, dict) else None) or params.get("output_format")
-    if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-        return wanted.get("schema")
+    form = (config.get("format") if isinstance(config, dict) else None) or params.get("output_format")
+    if isinstance(form, dict) and form.get("type") == "json_schema":
+        return form.get("schema")
     return None

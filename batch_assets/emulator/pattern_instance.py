@@ -1,10 +1,12 @@
-"""Strings that match a regular expression, made from the expression's parse tree."""
+"""Make strings that match a regular expression, from its parse tree."""
+
+from __future__ import annotations
 
 import re
 from functools import lru_cache
 from typing import Any
 
-from .draws import Draws
+from batch_assets.emulator.draws import Draws
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _DIGITS = "0123456789"
@@ -22,12 +24,12 @@ _UNBOUNDED_REPEATS = 5
 
 @lru_cache(maxsize=256)
 def _parsed(pattern: str) -> Any:
-    # The parser of `re` has no public name; the tree it gives has been stable since Python 3.11.
+    # The parser of `re` has no public name. Its tree has not changed since Python 3.11.
     return re._parser.parse(pattern)  # type: ignore[attr-defined]
 
 
 def pattern_instance(pattern: str, draws: Draws) -> str:
-    """A string in which `pattern` occurs; look-arounds are ignored, so the caller checks the result."""
+    """Make a string that contains a match. Lookarounds are ignored, so the caller has to check the result."""
     return _sequence(_parsed(pattern), draws, {})
 
 
@@ -59,7 +61,7 @@ def _item(code: str, value: Any, draws: Draws, groups: dict[int, str]) -> str:
             return "".join(_sequence(inner, draws, groups) for _ in range(draws.between(int(least), most)))
         case "ATOMIC_GROUP":
             return _sequence(value, draws, groups)
-        case _:  # anchors and look-arounds add no characters
+        case _:  # anchors and lookarounds add no characters
             return ""
 
 

@@ -1,4 +1,6 @@
-"""The emulator as a separate process, for tests and demonstrations."""
+"""Run the emulator as a separate process, for tests and demonstrations."""
+
+from __future__ import annotations
 
 import json
 import os
@@ -16,11 +18,23 @@ _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class Emulator:
-    """A running emulator; use as a context manager.
+    """An emulator process. Use it as a context manager: `with Emulator(latency=0.0, state=tmp_path) as emulator:`.
 
-    `Emulator(latency=0.0, state=tmp_path)` starts a process on a free port. Options are those of
-    run_server. Without `state` a temporary directory is used, which lasts until the end of the `with`
-    block, restarts included. Raises RuntimeError when the process does not come up.
+    Args:
+        latency: Seconds from a batch's creation until it ends.
+        state: The directory for batches; `None` for a temporary one, which is kept over restarts and removed at
+            the end of the `with` block.
+        host: The address to listen on.
+        port: The port to listen on; 0 for any free port.
+        cancel_delay: Seconds from a cancel call until the batch ends.
+        options: Further options of `run_server`.
+
+    Attributes:
+        state: The directory for batches.
+        url: The URL of the API, for a client's `base_url`; "" before the start. It stays the same over restarts.
+
+    Raises:
+        RuntimeError: When the process does not start.
     """
 
     def __init__(
@@ -45,9 +59,8 @@ class Emulator:
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
         self.url = ""
-        """Where the API is: the value for a client's `base_url`. It stays the same over restarts."""
 
-    def __enter__(self) -> "Emulator":
+    def __enter__(self) -> Emulator:
         self.start()
         return self
 
@@ -61,17 +74,25 @@ class Emulator:
 
     @property
     def pid(self) -> int:
-        """The process id of the server."""
+        """The process id of the server.
+
+        Raises:
+            RuntimeError: When it is not running.
+        """
         return self._running().pid
 
-    def _running(self) -> "subprocess.Popen[bytes]":
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise RuntimeError("the emulator is not running")
         return self._process
 
     def start(self) -> None:
-        """Start the process and wait until it says that it is ready."""
-        from .serving import READY
+        """Start the process and wait until it is ready.
+
+        Raises:
+            RuntimeError: When it does not start. The text has what it wrote to standard error.
+        """
+        from batch_assets.emulator.serving import READY
 
         options = self._options | {"port": self._port, "stop_with_stdin": True}
         self._close_errors()
@@ -97,18 +118,18 @@ class Emulator:
             self._errors = None
 
     def errors(self) -> str:
-        """What the process wrote to standard error; empty unless something went wrong."""
+        """Return what the process wrote to standard error; "" unless something went wrong."""
         if self._errors is None:
             return ""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace")
 
     def stop(self) -> None:
-        """End the process by SIGTERM and wait for it; nothing happens when it is not running."""
+        """End the process with SIGTERM and wait for it. Does nothing if it is not running."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the process by SIGKILL, as a crash would."""
+        """End the process with SIGKILL, like a crash."""
         self._end(signal.SIGKILL)
 
     def _end(self, signal_number: int) -> None:
@@ -122,47 +143,70 @@ class Emulator:
                 pipe.close()
 
     def restart(self) -> None:
-        """Stop the process if it runs and start it again on the same port and state; faults are forgotten."""
+        """Stop the process if it is running, and start it with the same port and state. Fault rules are lost."""
         self.stop()
         self.start()
 
     def control(self, path: str, body: Any = None) -> Any:
-        """Call a control endpoint, such as `control("clock", {"advance": 60})`; POST when there is a body."""
+        """Call a control endpoint, such as `control("clock", {"advance": 60})`.
+
+        Args:
+            path: The path below /_emulator/.
+            body: The JSON body of a POST; `None` for a GET.
+        """
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
             f"{self.url}/_emulator/{path}", data, {"content-type": "application/json"}
         )
-        # No proxy may come between a test and its own server.
+        # Without the proxies of the environment: the server is local.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request) as response:
             return json.load(response)
 
     def faults(self, rules: Iterable[Mapping[str, Any]]) -> None:
-        """Put fault rules in force."""
+        """Add fault rules; see `batch_assets.emulator.faults`."""
         self.control("faults", list(rules))
 
     def reset_faults(self) -> None:
-        """Put all fault rules out of force."""
+        """Remove all fault rules."""
         self.control("reset-faults", {})
 
     def settings(self, **values: Any) -> Any:
-        """Change settings for batches created from now on; gives all of them."""
+        """Change settings for batches created from now on, and return all settings."""
         return self.control("settings", values)
 
     def clock(self, **values: Any) -> Any:
-        """Set the clock: `reset`, `frozen` (bool), `advance` and `skew` (seconds); gives its state."""
+        """Set the clock, and return its state.
+
+        Args:
+            values: `reset` and `frozen` (bool), `advance` and `skew` (seconds).
+        """
         return self.control("clock", values)
 
     def end_batches(self, *ids: str) -> list[str]:
-        """End batches now, all unless named; gives the ids of those that had not ended."""
+        """End batches now.
+
+        Args:
+            ids: The ids of the batches; none for all batches.
+
+        Returns:
+            The ids of the batches that had not ended before.
+        """
         return self._move("end", ids)
 
     def expire_batches(self, *ids: str) -> list[str]:
-        """Let the unfinished requests of batches expire now."""
+        """Expire the unfinished requests of batches now. Arguments and result are as in `end_batches`."""
         return self._move("expire", ids)
 
     def archive_batches(self, *ids: str) -> list[str]:
-        """Archive ended batches now: their results are gone."""
+        """Archive ended batches now, so that their results are gone.
+
+        Args:
+            ids: The ids of the batches; none for all batches.
+
+        Returns:
+            The ids of the batches that had ended.
+        """
         return self._move("archive", ids)
 
     def _move(self, step: str, ids: tuple[str, ...]) -> list[str]:
@@ -170,16 +214,20 @@ class Emulator:
         return moved
 
     def log(self, *, custom_ids: bool = False) -> list[dict[str, Any]]:
-        """Every batch ever accepted, in order, whatever became of it; with its custom_ids if asked."""
+        """List every batch ever accepted, in order, deleted ones included.
+
+        Args:
+            custom_ids: Whether to include the custom_ids of its requests.
+        """
         entries: list[dict[str, Any]] = self.control("log?custom_ids=true" if custom_ids else "log")
         return entries
 
     def requests(self) -> dict[str, int]:
-        """API calls received since the start, by method and path template."""
+        """Count the API calls received since the start, by method and path template."""
         counts: dict[str, int] = self.control("requests")
         return counts
 
 
 def _python_path() -> str:
-    """The path on which the process finds this package even when it is not installed."""
+    """The PYTHONPATH with which the process finds this package even if it is not installed."""
     return os.pathsep.join(filter(None, [str(_PACKAGE_ROOT), os.environ.get("PYTHONPATH", "")]))

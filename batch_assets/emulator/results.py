@@ -1,12 +1,14 @@
-"""The results of an ended batch: one JSON line per request, in an order of the server's own.
+"""Make the results of an ended batch: one JSON line per request, not in the order of the requests.
 
-They are a function of what is stored about the batch, so they can be made whenever they are asked for. As
-the real API has done its work before a batch ends, those of a batch with a latency are prepared in a file
-during it: a download then costs no more than reading that file.
+The results depend only on what is stored about the batch, so they can be made at any time. The real API has done
+its work before a batch ends. To be as fast, the results of a batch with a latency are written to a file before it
+ends, so a download only reads that file.
 
-Line shapes follow the batch guide and public captures: `errored` lines nest the error twice
-(`result.error.error.type`), `canceled` and `expired` lines carry nothing else.
+The lines follow the batch guide and public recordings: `errored` lines nest the error twice
+(`result.error.error.type`), `canceled` and `expired` lines have nothing else.
 """
+
+from __future__ import annotations
 
 import contextlib
 import queue
@@ -18,21 +20,21 @@ from typing import Any
 
 import orjson
 
-from .answers import emulated_message
-from .batches import Progress
-from .outcomes import CANCELED, EXPIRED, FIRST_ERROR, INVALID, MAX_TOKENS, MIX_ERRORS, REFUSAL
-from .params import Refusal, check_params
-from .state import BatchRecord, Store
-from .wire import derived_id
+from batch_assets.emulator.answers import emulated_message
+from batch_assets.emulator.batches import Progress
+from batch_assets.emulator.outcomes import CANCELED, EXPIRED, FIRST_ERROR, INVALID, MAX_TOKENS, MIX_ERRORS, REFUSAL
+from batch_assets.emulator.params import Refusal, check_params
+from batch_assets.emulator.state import BatchRecord, Store
+from batch_assets.emulator.wire import derived_id
 
 _CHUNK = 256 * 1024
 _FILE_CHUNK = 1 << 20
 ALTERATIONS = ("missing", "duplicate", "unknown_type", "garbage", "broken", "foreign")
-"""Ways in which a fault can spoil lines of a result file, in the order in which they pick their lines."""
+"""The ways in which a fault can corrupt result lines, in the order in which they choose their lines."""
 
 
 def result_lines(store: Store, record: BatchRecord, progress: Progress) -> Iterator[bytes]:
-    """Every line of the results, newline included; the order is shuffled by the batch id."""
+    """Yield every line of the results, newline included. The order is shuffled with the batch id as seed."""
     codes = store.outcomes(record.id)
     order = list(range(record.requests))
     random.Random(record.id).shuffle(order)
@@ -41,7 +43,7 @@ def result_lines(store: Store, record: BatchRecord, progress: Progress) -> Itera
     for at, raw in store.read_requests(record.id, order):
         request = orjson.loads(raw)
         custom_id = request["custom_id"]
-        if at >= progress.finished:  # no message, whatever it would have become
+        if at >= progress.finished:  # never processed, so its outcome code does not matter
             yield b'{"custom_id":"%s","result":%s}\n' % (custom_id.encode(), unfinished)
             continue
         result = _result(request, codes[at], record, betas)
@@ -49,7 +51,7 @@ def result_lines(store: Store, record: BatchRecord, progress: Progress) -> Itera
 
 
 def parse_betas(header: str) -> list[str]:
-    """The values of an `anthropic-beta` header."""
+    """Split an `anthropic-beta` header into its values."""
     return [value.strip() for value in header.split(",") if value.strip()]
 
 
@@ -57,7 +59,7 @@ def _result(request: Mapping[str, Any], code: int, record: BatchRecord, betas: C
     custom_id, params = request["custom_id"], request["params"]
     if code == INVALID:
         refusal = check_params(params, version=record.version, betas=betas)
-        assert refusal is not None  # the same check as at creation
+        assert refusal is not None  # the check at creation had the same result
         return _errored(refusal, None)
     if code in (EXPIRED, CANCELED):
         return {"type": "expired" if code == EXPIRED else "canceled"}
@@ -91,11 +93,15 @@ def _errored(refusal: Refusal, request_id: str | None) -> dict[str, Any]:
 
 
 def altered(lines: Iterable[bytes], counts: Mapping[str, int]) -> Iterator[bytes]:
-    """The lines with faults: `counts` says how many lines to spoil, by the names in ALTERATIONS.
+    """Corrupt some of the lines.
 
-    Missing lines are left out, duplicates repeated at the end, lines of an unknown type keep their
-    custom_id, garbage lines are cut in half, broken ones end in a brace all the same, foreign lines have
-    a custom_id nobody submitted.
+    `missing` lines are left out. `duplicate` lines are repeated at the end. `unknown_type` lines keep their
+    custom_id. `garbage` lines are cut in half; `broken` lines are too, but still end in a brace. `foreign` lines
+    are added, with a custom_id that no request has.
+
+    Args:
+        lines: The lines.
+        counts: How many lines to corrupt in each way; see `ALTERATIONS`.
     """
     budget = {name: counts.get(name, 0) for name in ALTERATIONS}
     repeated: list[bytes] = []
@@ -124,7 +130,7 @@ def altered(lines: Iterable[bytes], counts: Mapping[str, int]) -> Iterator[bytes
 
 
 def joined(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines joined to pieces of about 256 KB, which cost the server far less to send."""
+    """Join lines into pieces of about 256 KB, which the server can send with much less work."""
     parts, size = [], 0
     for line in lines:
         parts.append(line)
@@ -137,26 +143,26 @@ def joined(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def prepared(path: Path) -> Iterator[bytes]:
-    """The pieces of a file of prepared results."""
+    """Yield a file of prepared results in pieces."""
     with path.open("rb", buffering=0) as file:
         while piece := file.read(_FILE_CHUNK):
             yield piece
 
 
 class Preparation:
-    """One thread that makes the results of accepted batches beforehand, in the order of their creation."""
+    """A thread that makes the results of accepted batches in advance, in the order of their creation."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._waiting: queue.SimpleQueue[BatchRecord | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[BatchRecord | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     def begin(self, record: BatchRecord) -> None:
-        """Prepare the results of a batch soon; without a latency they are wanted before they could be ready."""
+        """Queue a batch. Without a latency it is skipped: its results may be downloaded before they are ready."""
         if record.latency <= 0:
             return
-        self._waiting.put(record)
+        self._queue.put(record)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, daemon=True)
             self._thread.start()
@@ -165,20 +171,20 @@ class Preparation:
     def _stop(self) -> None:
         assert self._thread is not None
         self._stopped.set()
-        self._waiting.put(None)
+        self._queue.put(None)
         self._thread.join()
 
     def _work(self) -> None:
-        while (record := self._waiting.get()) is not None and not self._stopped.is_set():
-            with contextlib.suppress(OSError):  # such as a full disk: the results are then made when asked for
+        while (record := self._queue.get()) is not None and not self._stopped.is_set():
+            with contextlib.suppress(OSError):  # such as a full disk: the results are then made at download
                 self._prepare(record)
 
     def _prepare(self, record: BatchRecord) -> None:
         path = self._store.incoming()
-        everything = Progress("ended", None, record.requests, "canceled", None)
+        all_finished = Progress("ended", None, record.requests, "canceled", None)
         try:
             with path.open("wb") as file:
-                for piece in joined(result_lines(self._store, record, everything)):
+                for piece in joined(result_lines(self._store, record, all_finished)):
                     if self._stopped.is_set():
                         return
                     file.write(piece)

@@ -1,13 +1,14 @@
-"""Valid instances of a JSON schema, chosen by a seed.
+"""Make valid instances of a JSON schema from a seed.
 
-A schema is compiled once into nested functions and then called once per answer, because a batch of
-100,000 requests usually carries the same schema 100,000 times. Covered: type (also as a list), enum,
-const, properties, required, additionalProperties, minProperties, items, prefixItems, minItems,
-maxItems, uniqueItems, minimum and maximum in both forms, multipleOf, lengths, pattern, format,
-limits that only a description names, anyOf, oneOf (whose branches are taken to exclude each other),
-allOf, $ref into the same document (recursive ones too), boolean schemas. Not covered, and ignored:
-not, if/then/else, contains, dependentSchemas.
+A schema is compiled once into nested functions, which are then called once per answer, because a batch of 100,000
+requests usually has the same schema 100,000 times. Supported: type (also as a list), enum, const, properties,
+required, additionalProperties, minProperties, maxProperties, items, prefixItems, minItems, maxItems, uniqueItems,
+minimum and maximum in both forms, multipleOf, lengths, pattern, format, limits in a description, anyOf, oneOf (its
+branches are assumed to exclude each other), allOf, $ref into the same document (also recursive), boolean schemas.
+Ignored: not, if/then/else, contains, dependentSchemas.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
@@ -17,15 +18,15 @@ from typing import Any
 
 import orjson
 
-from .draws import Draws
-from .said_limits import with_said_limits
-from .schema_merge import merge, resolve
-from .string_instance import compile_string
+from batch_assets.emulator.described_limits import with_described_limits
+from batch_assets.emulator.draws import Draws
+from batch_assets.emulator.schema_merge import merge, resolve
+from batch_assets.emulator.string_instance import compile_string
 
 Make = Callable[[Draws, int], Any]
-"""Makes one instance; the integer is the depth of nesting reached so far."""
+"""A function that makes one instance. The integer is the current depth of nesting."""
 
-_DEEP = 4  # from this depth on optional parts are left out, so that recursive schemas come to an end
+_DEEP = 4  # from this depth on, optional parts are left out, so that recursion ends
 _TOO_DEEP = 60
 _STRUCTURE = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
@@ -34,18 +35,23 @@ _STRUCTURE = {
 
 
 class UnsatisfiableSchemaError(ValueError):
-    """No instance of the schema could be made."""
+    """No value satisfies the schema, or none could be found."""
 
 
 def schema_instance(schema: Any, seed: int) -> Any:
-    """An instance of `schema` (a JSON schema as parsed JSON) that depends only on the schema and `seed`.
+    """Make an instance of a schema. It depends only on the schema and the seed.
 
-    Raises UnsatisfiableSchemaError when no instance is found, exactly when `schema_problem` has one to name.
+    Args:
+        schema: The JSON schema, as parsed JSON.
+        seed: Any integer.
+
+    Raises:
+        UnsatisfiableSchemaError: When no instance could be made; exactly when `schema_problem` returns a reason.
     """
     text = orjson.dumps(schema)
     try:
         return _compiled(text)(Draws(seed), 0)
-    except _FAILURES:  # not every draw succeeds; the one that `schema_problem` tried does
+    except _FAILURES:  # another seed may still succeed, such as the one that `schema_problem` tries
         problem = _problem(text)
         if problem is not None:
             raise UnsatisfiableSchemaError(problem) from None
@@ -53,7 +59,7 @@ def schema_instance(schema: Any, seed: int) -> Any:
 
 
 def schema_problem(schema: Any) -> str | None:
-    """Why no instance of `schema` can be made, or None when one can."""
+    """Say why no instance of a schema can be made; `None` if one can be made."""
     return _problem(orjson.dumps(schema))
 
 
@@ -66,7 +72,7 @@ def _problem(schema: bytes) -> str | None:
     return None
 
 
-# A malformed schema fails in as many ways as it can be malformed.
+# A malformed schema can raise any of these.
 _FAILURES = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError, re.error)
 
 
@@ -77,6 +83,8 @@ def _compiled(schema: bytes) -> Make:
 
 
 class _Compiler:
+    """Compiles the parts of one schema."""
+
     def __init__(self, root: Any) -> None:
         self._root = root
         self._references: dict[str, Make] = {}
@@ -95,8 +103,8 @@ class _Compiler:
             merged: Any = {key: value for key, value in schema.items() if key != "allOf"}
             for part in schema["allOf"]:
                 while isinstance(part, dict) and "$ref" in part:
-                    rest = {key: value for key, value in part.items() if key != "$ref"}
-                    part = merge(resolve(self._root, part["$ref"]), rest)
+                    siblings = {key: value for key, value in part.items() if key != "$ref"}
+                    part = merge(resolve(self._root, part["$ref"]), siblings)
                 merged = merge(merged, part)
             return self.compile(merged)
         for word in ("anyOf", "oneOf"):
@@ -109,7 +117,7 @@ class _Compiler:
         return self._typed(schema)
 
     def _reference(self, pointer: str) -> Make:
-        """A call that looks its target up when used: the target may contain the reference itself."""
+        """Make a function that looks up its target on each call, because the target may contain the reference."""
         if pointer not in self._references:
             self._references[pointer] = lambda draws, depth: self._references[pointer](draws, depth)
             self._references[pointer] = self.compile(resolve(self._root, pointer))
@@ -131,8 +139,8 @@ class _Compiler:
                 branches.append((_weight(branch), self.compile(branch)))
                 continue
             while isinstance(branch, dict) and "$ref" in branch:
-                rest = {key: value for key, value in branch.items() if key != "$ref"}
-                branch = merge(resolve(self._root, branch["$ref"]), rest)
+                siblings = {key: value for key, value in branch.items() if key != "$ref"}
+                branch = merge(resolve(self._root, branch["$ref"]), siblings)
             merged = merge(base, branch)
             if merged is not False:
                 branches.append((_weight(merged), self.compile(merged)))
@@ -143,7 +151,7 @@ class _Compiler:
         return lambda draws, depth: (simplest if depth >= _DEEP else draws.pick(makes))(draws, depth)
 
     def _typed(self, schema: dict[str, Any]) -> Make:
-        schema = with_said_limits(schema)
+        schema = with_described_limits(schema)
         kinds = schema.get("type")
         if isinstance(kinds, list):
             if not kinds:
@@ -185,21 +193,22 @@ class _Compiler:
 
         def make(draws: Draws, depth: int) -> dict[str, Any]:
             optional = most - len(required)
-            made = {}
-            for name, value in items:
+            instance: dict[str, Any] = {}
+            for name, make_value in items:
                 if name not in required:
-                    # An optional part is left out one time in four, and always deep inside.
+                    # An optional property is left out one time in four, and always from the depth _DEEP on.
                     if optional <= 0 or depth >= _DEEP or not draws.bits() & 3:
                         continue
                     optional -= 1
-                made[name] = value(draws, depth + 1)
-            for name, value in items:
-                if len(made) < least and name not in made:
-                    made[name] = value(draws, depth + 1)
-            wanted = max(least, len(made) + (draws.below(3) if free and depth < _DEEP and not items else 0))
-            while len(made) < min(wanted, most):
-                made[f"key_{len(made) + 1}"] = extra(draws, depth + 1)
-            return made
+                instance[name] = make_value(draws, depth + 1)
+            for name, make_value in items:
+                if len(instance) < least and name not in instance:
+                    instance[name] = make_value(draws, depth + 1)
+            more = draws.below(3) if free and depth < _DEEP and not items else 0
+            size = max(least, len(instance) + more)
+            while len(instance) < min(size, most):
+                instance[f"key_{len(instance) + 1}"] = extra(draws, depth + 1)
+            return instance
 
         return make
 
@@ -216,20 +225,20 @@ class _Compiler:
         def make(draws: Draws, depth: int) -> list[Any]:
             low = max(least, min(len(first), most))
             size = low if depth >= _DEEP else draws.between(low, max(low, min(most, low + 3)))
-            made: list[Any] = []
+            instance: list[Any] = []
             seen: set[bytes] = set()
-            for _ in range(20 * size):  # a drawn repetition is drawn again, within reason
-                if len(made) == size:
+            for _ in range(20 * size):  # duplicates are drawn again, up to a limit
+                if len(instance) == size:
                     break
-                item = (first[len(made)] if len(made) < len(first) else rest)(draws, depth + 1)
+                item = (first[len(instance)] if len(instance) < len(first) else rest)(draws, depth + 1)
                 key = _equality_key(item) if unique else b""
                 if unique and key in seen:
                     continue
                 seen.add(key)
-                made.append(item)
-            if len(made) < least:
-                raise UnsatisfiableSchemaError(f"no {least} different items found")
-            return made
+                instance.append(item)
+            if len(instance) < least:
+                raise UnsatisfiableSchemaError(f"fewer than {least} different items found")
+            return instance
 
         return make
 
@@ -247,7 +256,7 @@ def _constant(values: list[Any]) -> Make:
 
 
 def _weight(schema: Any) -> int:
-    """How far a branch may lead: null, then other scalars, then anything else."""
+    """Rank a branch by how deep it may lead: fixed values, then scalars, then anything else."""
     if not isinstance(schema, dict):
         return 1
     if schema.get("type") == "null" or "const" in schema or "enum" in schema:
@@ -256,7 +265,7 @@ def _weight(schema: Any) -> int:
 
 
 def _equality_key(item: Any) -> bytes:
-    """Equal for items JSON schema takes as equal: 1 and 1.0 are the same number."""
+    """Make a key that is the same for items that JSON schema considers equal, such as 1 and 1.0."""
     if isinstance(item, float) and item.is_integer():
         item = int(item)
     return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)

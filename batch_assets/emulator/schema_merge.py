@@ -1,4 +1,6 @@
-"""Combining JSON schemas: pointers into a document and the conjunction of two schemas."""
+"""Resolve references in a JSON schema, and merge two schemas into one that requires both."""
+
+from __future__ import annotations
 
 from typing import Any
 from urllib.parse import unquote
@@ -8,9 +10,14 @@ _SMALLER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperti
 
 
 def resolve(root: Any, pointer: str) -> Any:
-    """The part of the document `root` that a local reference such as `#/$defs/Name` points to.
+    """Resolve a local reference such as `#/$defs/Name`.
 
-    Raises ValueError for references outside of the document or to nothing.
+    Args:
+        root: The whole schema.
+        pointer: The reference.
+
+    Raises:
+        ValueError: When the reference points outside of the schema or at nothing.
     """
     if not pointer.startswith("#"):
         raise ValueError(f"only references inside the schema are supported: {pointer}")
@@ -25,7 +32,7 @@ def resolve(root: Any, pointer: str) -> Any:
 
 
 def merge(left: Any, right: Any) -> Any:
-    """A schema for the values that satisfy both; False when a conflict of types leaves none."""
+    """Merge two schemas into one for values that satisfy both; False if it is clear that no value does."""
     if left is False or right is False:
         return False
     if not isinstance(left, dict):
@@ -45,12 +52,12 @@ def merge(left: Any, right: Any) -> Any:
 
 
 def _combine(word: str, left: Any, right: Any) -> Any:
-    """One keyword that both schemas have; None when nothing satisfies both."""
+    """Combine the two values of a keyword; `None` if no value satisfies both."""
     if word == "properties":
-        names = left | right
+        either = left | right
         return {
-            name: merge(left[name], right[name]) if name in left and name in right else names[name]
-            for name in names
+            name: merge(left[name], right[name]) if name in left and name in right else either[name]
+            for name in either
         }
     if word == "required":
         return list(dict.fromkeys([*left, *right]))
@@ -65,7 +72,7 @@ def _combine(word: str, left: Any, right: Any) -> Any:
     if word in _SMALLER:
         return min(left, right)
     if word in ("anyOf", "oneOf", "allOf"):
-        return [part for part in (merge(one, other) for one in left for other in right) if part is not False]
+        return [part for part in (merge(first, second) for first in left for second in right) if part is not False]
     return right
 
 

@@ -1,4 +1,6 @@
-"""The ASGI application: routes, authentication, faults and headers around every endpoint."""
+"""The ASGI application: routing, authentication, faults and headers for all endpoints."""
+
+from __future__ import annotations
 
 import asyncio
 import re
@@ -9,11 +11,19 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from . import batch_endpoints, control, message_endpoints
-from .calls import Call, Handler
-from .connection import Connection
-from .service import DEFAULT_WORKSPACE, Service
-from .wire import ERROR_TYPES, ApiError, error_body, error_response, json_response, new_id, standard_headers
+from batch_assets.emulator import batch_endpoints, control, message_endpoints
+from batch_assets.emulator.calls import Call, Handler
+from batch_assets.emulator.connection import Connection
+from batch_assets.emulator.service import DEFAULT_WORKSPACE, Service
+from batch_assets.emulator.wire import (
+    ERROR_TYPES,
+    HttpError,
+    error_body,
+    error_response,
+    json_response,
+    new_id,
+    standard_headers,
+)
 
 _BATCHES = "/v1/messages/batches"
 
@@ -29,7 +39,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/v1/models", message_endpoints.list_models),
     ("GET", "/v1/models/{id}", message_endpoints.retrieve_model),
 ]
-"""Method, path template and endpoint of the API."""
+"""The API: method, path template and endpoint of each route."""
 
 CONTROL_ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/_emulator/faults", control.faults),
@@ -46,11 +56,11 @@ CONTROL_ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "/_emulator/requests", control.requests),
     ("GET", "/_emulator/batches/{id}/requests", control.accepted_requests),
 ]
-"""The same for the control endpoints."""
+"""The control endpoints: method, path template and endpoint of each route."""
 
 
 class EmulatorApp:
-    """The ASGI application over a service."""
+    """The ASGI application of the emulator."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
@@ -61,17 +71,17 @@ class EmulatorApp:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP call; the server is started without lifespan events and web sockets."""
+        """Answer one HTTP call. The server runs without lifespan events and web sockets."""
         request = Request(scope, receive)
         try:
             response = await self._respond(request, receive)
             if response is not None:
                 await response(scope, receive, send)
         except ClientDisconnect:
-            pass  # an upload or a download given up by the client leaves nothing behind
+            pass  # the client has gone away, so there is no one to answer
 
     async def _respond(self, request: Request, receive: Receive) -> Response | None:
-        """The answer, or None when the connection was dropped instead."""
+        """Make the answer; `None` if a fault closed the connection instead."""
         request_id = new_id("req")
         method, path = request.method, request.url.path
         template, batch_id, handler = self._route(method, path)
@@ -94,13 +104,13 @@ class EmulatorApp:
             return None
         try:
             if "status" in action:
-                response = _ordered(action, request_id)
+                response = _fault_response(action, request_id)
             elif handler is None:
-                raise ApiError(404, "Not found")
+                raise HttpError(404, "Not found")
             else:
                 workspace = DEFAULT_WORKSPACE if is_control else self._workspace(request)
                 response = await handler(Call(self._service, request, batch_id, workspace, action))
-        except ApiError as error:
+        except HttpError as error:
             response = error_response(error, request_id)
         if drop == "after_commit":
             await connection.drop(receive, reset=action.get("reset", False))
@@ -109,20 +119,24 @@ class EmulatorApp:
         return response
 
     def _route(self, method: str, path: str) -> tuple[str, str, Handler | None]:
-        for wanted, template, pattern, handler in self._routes:
-            if wanted == method and (match := pattern.fullmatch(path)):
+        for route_method, template, pattern, handler in self._routes:
+            if route_method == method and (match := pattern.fullmatch(path)):
                 return template, match.groupdict().get("id", ""), handler
         return "other", "", None
 
     def _workspace(self, request: Request) -> str:
-        """The workspace of the call's key; ApiError 401 without an accepted key."""
+        """Find the workspace of the call's API key.
+
+        Raises:
+            HttpError: 401 when there is no accepted key.
+        """
         key = request.headers.get("x-api-key", "")
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if not key and scheme.lower() == "bearer":
             key = token.strip()
         keys, workspaces = self._service.settings.keys, self._service.settings.workspaces
         if not key or (keys and key not in keys and key not in workspaces):
-            raise ApiError(401, "invalid x-api-key")
+            raise HttpError(401, "invalid x-api-key")
         return workspaces.get(key, DEFAULT_WORKSPACE)
 
     def _add_headers(self, response: Response, request_id: str, action: Mapping[str, Any]) -> None:
@@ -132,8 +146,8 @@ class EmulatorApp:
             response.headers[name] = str(value)
 
 
-def _ordered(action: Mapping[str, Any], request_id: str) -> Response:
-    """The answer a fault orders in place of the endpoint's."""
+def _fault_response(action: Mapping[str, Any], request_id: str) -> Response:
+    """Make the answer that a fault orders in place of the endpoint's."""
     status = action["status"]
     if "body" not in action:
         kind = ERROR_TYPES.get(status, "api_error")

@@ -1,30 +1,38 @@
-"""What the endpoints share: settings, state, clock and faults."""
+"""The state that all endpoints share: settings, stored batches, clock and faults."""
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .batches import EXPIRY_SECONDS, SECOND, Progress, progress_of, request_counts, wire_batch
-from .body import MAX_BODY_BYTES, MAX_REQUESTS
-from .clock import Clock
-from .faults import Faults
-from .results import Preparation
-from .state import BatchRecord, Store
-from .wire import ApiError
+from batch_assets.emulator.batches import EXPIRY_SECONDS, SECOND, Progress, progress_of, request_counts, wire_batch
+from batch_assets.emulator.body import MAX_BODY_BYTES, MAX_REQUESTS
+from batch_assets.emulator.clock import Clock
+from batch_assets.emulator.faults import Faults
+from batch_assets.emulator.results import Preparation
+from batch_assets.emulator.state import BatchRecord, Store
+from batch_assets.emulator.wire import HttpError
 
 DEFAULT_WORKSPACE = "default"
 
 
 @dataclass
 class Settings:
-    """How the emulator behaves; durations in seconds. All but the last three may change while it runs.
+    """The settings of the emulator. Those in `CHANGEABLE` may change while it runs.
 
-    `latency` is the time from a batch's creation until it ends, `cancel_delay` that from a cancel call
-    until it ends, `expiry` that after which unfinished requests expire. `moving_counters` shows
-    counts before the end. `queue_limit` is how many requests may be in process at once over all batches
-    (None: no limit). `keys` are the accepted API keys (empty: any), `workspaces` maps keys to workspace
-    names, `control` opens the control endpoints.
+    Attributes:
+        latency: Seconds from a batch's creation until it ends.
+        cancel_delay: Seconds from a cancel call until the batch ends.
+        expiry: Seconds from a batch's creation until its unfinished requests expire.
+        moving_counters: Whether to show the counts of finished requests before a batch has ended.
+        max_body_bytes: The largest create body in bytes.
+        max_requests: The largest number of requests in a batch.
+        queue_limit: The largest number of requests in process over all batches; `None` for no limit.
+        keys: The accepted API keys; empty to accept any key.
+        workspaces: The names of workspaces, by API key.
+        control: Whether there are control endpoints.
     """
 
     latency: float = 2.0
@@ -39,16 +47,20 @@ class Settings:
     control: bool = True
 
     def change(self, name: str, value: Any) -> None:
-        """Set one of the changeable settings; ApiError 400 for another name or a value that cannot be."""
+        """Change a setting.
+
+        Raises:
+            HttpError: 400 when the setting cannot change while the emulator runs, or the value is not valid.
+        """
         if name not in self.CHANGEABLE:
-            raise ApiError(400, f"{name}: not one of {', '.join(self.CHANGEABLE)}")
+            raise HttpError(400, f"{name}: not one of {', '.join(self.CHANGEABLE)}")
         if name == "moving_counters":
-            valid = isinstance(value, bool)
+            is_valid = isinstance(value, bool)
         else:
-            number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
-            valid = number or (name == "queue_limit" and value is None)
-        if not valid:
-            raise ApiError(400, f"{name}: cannot be {value!r}")
+            is_number = isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+            is_valid = is_number or (name == "queue_limit" and value is None)
+        if not is_valid:
+            raise HttpError(400, f"{name}: cannot be {value!r}")
         setattr(self, name, value)
 
     CHANGEABLE = (
@@ -63,7 +75,17 @@ class Settings:
 
 
 class Service:
-    """One emulator: its settings and everything that changes while it runs."""
+    """One emulator: its settings and everything that changes while it runs.
+
+    Attributes:
+        store: The stored batches.
+        settings: The settings.
+        faults: The fault rules.
+        clock: The clock.
+        submissions: How often params were submitted under an error mix, by their digest.
+        calls: The number of API calls, by method and path template.
+        preparation: Makes results in advance.
+    """
 
     def __init__(self, store: Store, settings: Settings, faults: Faults) -> None:
         self.store, self.settings, self.faults = store, settings, faults
@@ -73,21 +95,36 @@ class Service:
         self.preparation = Preparation(store)
 
     def find(self, batch_id: str, workspace: str, action: Mapping[str, Any]) -> BatchRecord:
-        """The batch as this workspace sees it; ApiError 404 when it does not."""
+        """Find a batch of a workspace.
+
+        Args:
+            batch_id: The id of the batch.
+            workspace: The workspace of the call.
+            action: The combined actions of the faults that apply to the call.
+
+        Raises:
+            HttpError: 404 when the workspace has no such batch, or a fault hides it.
+        """
         record = self.store.find(batch_id, workspace)
         if record is None or self._young(record, action.get("not_found_for", 0)):
-            raise ApiError(404, f"Message Batch {batch_id} not found.")
+            raise HttpError(404, f"Message Batch {batch_id} not found.")
         return record
 
     def _young(self, record: BatchRecord, seconds: float) -> bool:
         return self.clock.now() < record.created_at + seconds * SECOND
 
     def progress(self, record: BatchRecord) -> Progress:
-        """Where the batch stands now."""
+        """Compute the progress of a batch at the current instant."""
         return progress_of(record, self.clock.now())
 
     def shown(self, record: BatchRecord, base_url: str, action: Mapping[str, Any]) -> dict[str, Any]:
-        """The batch as JSON for a client that reached the server at `base_url`."""
+        """Make the JSON object with which the API shows a batch.
+
+        Args:
+            record: The batch.
+            base_url: The URL at which the client reached the server, for the `results_url`.
+            action: The combined actions of the faults that apply to the call.
+        """
         progress = self.progress(record)
         template = action.get("results_url", base_url + "/v1/messages/batches/{id}/results")
         moving = self.settings.moving_counters
@@ -101,12 +138,12 @@ class Service:
         )
 
     def queued(self) -> int:
-        """How many requests of all batches are in process."""
+        """Count the requests of all batches that are in process."""
         progresses = [(record, self.progress(record)) for record in self.store.alive()]
         return sum(
             record.requests - progress.finished for record, progress in progresses if progress.ended_at is None
         )
 
     def save_clock(self) -> None:
-        """Keep the clock's setting for the next start."""
+        """Store the clock's settings for the next start."""
         self.store.save_clock(self.clock.shift, self.clock.frozen_at, self.clock.skew)

@@ -1,4 +1,6 @@
-"""Running the server in this process until it is told to stop."""
+"""Run the server in this process until it is stopped."""
+
+from __future__ import annotations
 
 import os
 import socket
@@ -12,14 +14,14 @@ from typing import Any
 
 import uvicorn
 
-from .connection import EmulatorProtocol
-from .faults import Faults
-from .server import EmulatorApp
-from .service import Service, Settings
-from .state import Store
+from batch_assets.emulator.connection import EmulatorProtocol
+from batch_assets.emulator.faults import Faults
+from batch_assets.emulator.server import EmulatorApp
+from batch_assets.emulator.service import Service, Settings
+from batch_assets.emulator.state import Store
 
 READY = "Emulator of the Message Batches API ready at "
-"""What the line printed when the server is ready begins with; its URL follows."""
+"""The beginning of the line that is printed when the server is ready. The URL follows."""
 
 
 def run_server(
@@ -42,11 +44,27 @@ def run_server(
 ) -> None:
     """Serve until SIGTERM or SIGINT. Prints one line with the URL when ready.
 
-    `port` 0 takes a free one. `state` is the directory for batches; without it a temporary one is used
-    and removed at the end. Durations are seconds; None leaves a limit at the API's value. See Settings
-    for the meaning of the others. `stop_with_stdin` also stops when standard input is closed, which is how
-    a server started by a test ends with it. Raises OSError when the port is taken, ValueError for
-    an unknown fault.
+    Args:
+        host: The address to listen on.
+        port: The port to listen on; 0 for any free port.
+        state: The directory for batches; `None` for a temporary one, which is removed at the end.
+        latency: Seconds from a batch's creation until it ends.
+        cancel_delay: Seconds from a cancel call until the batch ends.
+        expiry: Seconds from a batch's creation until its unfinished requests expire; `None` for the API's value.
+        moving_counters: Whether to show the counts of finished requests before a batch has ended.
+        max_body_bytes: The largest create body in bytes; `None` for the API's value.
+        max_requests: The largest number of requests in a batch; `None` for the API's value.
+        queue_limit: The largest number of requests in process over all batches; `None` for no limit.
+        keys: The accepted API keys; empty to accept any key.
+        workspaces: The names of workspaces, by API key.
+        faults: Fault rules to start with; see `batch_assets.emulator.faults`.
+        control: Whether there are control endpoints.
+        stop_with_stdin: Whether to stop when standard input is closed too, so that a server that a test started
+            ends with the test.
+
+    Raises:
+        OSError: When the port is in use.
+        ValueError: When a fault rule is not valid.
     """
     settings = Settings(
         latency=latency,
@@ -87,7 +105,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying when it is ready."""
+    """uvicorn's server, which also prints a line when it is ready."""
 
     def __init__(self, app: EmulatorApp, listener: socket.socket, stop_with_stdin: bool) -> None:
         super().__init__(
@@ -112,11 +130,11 @@ class _Server(uvicorn.Server):
             threading.Thread(target=self._wait_for_stdin, daemon=True).start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        # uvicorn would raise the signal once more at the end, and the temporary state would stay behind.
+        # uvicorn would raise the signal again at the end, and the temporary state would not be removed.
         self.should_exit = True
 
     def _wait_for_stdin(self) -> None:
-        # The descriptor, not sys.stdin: a thread waiting in its buffer would hang the interpreter's end.
+        # Read the descriptor, not sys.stdin: a thread that waits in its buffer would block the interpreter's exit.
         while os.read(0, 4096):
             pass
         self.should_exit = True

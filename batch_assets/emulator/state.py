@@ -1,9 +1,11 @@
-"""State on disk: batch records in SQLite, request bodies and their indexes as files.
+"""The emulator's state on disk: batch records in SQLite, request bodies and their indexes as files.
 
-A batch is accepted once its row is committed; its body and index are in place before that, so a
-process killed at any moment leaves either a complete batch or none. Rows of the `accepted` table are
-only ever added: they are the record of what the server took on, whatever became of it later.
+A batch is accepted once its row is committed. Its body and index are written before that, so a process that is
+killed at any moment leaves either a complete batch or none. Rows are never removed from the table `accepted`. It
+is the record of every batch that the server accepted, deleted or not.
 """
+
+from __future__ import annotations
 
 import os
 import shutil
@@ -16,8 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from .body import BodyIndex
-from .wire import new_id
+from batch_assets.emulator.body import BodyIndex
+from batch_assets.emulator.wire import new_id
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -38,10 +40,24 @@ CREATE TABLE IF NOT EXISTS clock (
 
 @dataclass(frozen=True)
 class BatchRecord:
-    """What is stored about a batch. Instants and durations are microseconds; None means "has not happened".
+    """The stored data of a batch. Instants and durations are in microseconds.
 
-    `end_at` and `expire_at` are instants at which a control call ended or expired the batch;
-    `betas` is the raw `anthropic-beta` header.
+    Attributes:
+        seq: Its number in the order of creation.
+        id: The id of the batch.
+        workspace: The workspace it belongs to.
+        created_at: When it was created.
+        requests: The number of its requests.
+        latency: The time from its creation until it ends.
+        expiry: The time from its creation until its unfinished requests expire.
+        cancel_delay: The time from a cancel call until it ends.
+        version: The `anthropic-version` header of the create call.
+        betas: The `anthropic-beta` header of the create call.
+        cancel_at: When it was canceled; `None` if it was not. The same holds for the instants below.
+        end_at: When a control call ended it.
+        expire_at: When a control call expired it.
+        archived_at: When a control call archived it.
+        deleted_at: When it was deleted.
     """
 
     seq: int
@@ -63,7 +79,15 @@ class BatchRecord:
 
 @dataclass(frozen=True)
 class NewBatch:
-    """A batch about to be accepted: its body file, which is moved into the state directory, and the rest."""
+    """A batch that is about to be accepted.
+
+    The fields are those of `BatchRecord`, and the following.
+
+    Attributes:
+        sha256: The hexadecimal SHA-256 of the body.
+        body: The file with the body. `Store.accept` moves it.
+        index: The index of the body.
+    """
 
     workspace: str
     created_at: int
@@ -81,12 +105,20 @@ _COLUMNS = ", ".join(field.name for field in fields(BatchRecord))
 
 
 class Store:
-    """The state directory `root`; created when missing. Methods may be called from any thread."""
+    """The state directory. Methods may be called from any thread.
+
+    Args:
+        root: The directory, created if it does not exist.
+
+    Attributes:
+        outcomes: Returns the outcome codes of a batch's requests, one byte each, by its id.
+        before_close: Functions to call before the database is closed, which stop the users of this store.
+    """
 
     def __init__(self, root: Path) -> None:
         self._bodies = root / "bodies"
         self._incoming = root / "incoming"
-        shutil.rmtree(self._incoming, ignore_errors=True)  # uploads that were never accepted
+        shutil.rmtree(self._incoming, ignore_errors=True)  # uploads of an earlier process that were never accepted
         for folder in (self._bodies, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
@@ -96,12 +128,10 @@ class Store:
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.executescript(_SCHEMA)
         self.outcomes = lru_cache(maxsize=32)(self._read_outcomes)
-        """The outcome codes of a batch's requests, one byte each, by batch id."""
         self.before_close: list[Callable[[], None]] = []
-        """What must stop working on this state before it is closed."""
 
     def close(self) -> None:
-        """Close the database; nothing is lost without it."""
+        """Close the database. Without a call nothing is lost."""
         for stop in self.before_close:
             stop()
         self._db.close()
@@ -111,11 +141,11 @@ class Store:
             return self._db.execute(sql, values).fetchall()
 
     def incoming(self) -> Path:
-        """A fresh path for a file on its way into the state; what is left of it is removed at the next start."""
+        """Make a new path for a file that is being received. Remaining files are removed at the next start."""
         return self._incoming / new_id("upload")
 
     def accept(self, batch: NewBatch) -> BatchRecord:
-        """Store a batch; when this returns, the batch survives the end of the process."""
+        """Store a batch. Once this returns, the batch survives the end of the process."""
         batch_id, size = new_id("msgbatch"), batch.body.stat().st_size
         with (self._bodies / f"{batch_id}.idx").open("wb") as file:
             batch.index.offsets.tofile(file)
@@ -149,77 +179,94 @@ class Store:
         return cursor.lastrowid
 
     def find(self, batch_id: str, workspace: str | None = None) -> BatchRecord | None:
-        """The batch, unless it is unknown, deleted, or of another workspace than the one given."""
+        """Find a batch.
+
+        Args:
+            batch_id: The id of the batch.
+            workspace: The workspace it has to belong to; `None` for any.
+
+        Returns:
+            The batch, or `None` if it is unknown, deleted, or in another workspace.
+        """
         rows = self._query(f"SELECT {_COLUMNS} FROM batches WHERE id = ? AND deleted_at IS NULL", batch_id)
         if not rows or workspace not in (None, rows[0]["workspace"]):
             return None
         return BatchRecord(**rows[0])
 
     def cursor_of(self, batch_id: str, workspace: str) -> int | None:
-        """The place of a batch in the order of creation, deleted batches included; None when unknown."""
+        """Return a batch's number in the order of creation, also of a deleted batch; `None` if it is unknown."""
         rows = self._query("SELECT seq FROM batches WHERE id = ? AND workspace = ?", batch_id, workspace)
         return rows[0]["seq"] if rows else None
 
     def page(
         self, workspace: str, limit: int, *, after: int | None, before: int | None, created_until: int
     ) -> list[BatchRecord]:
-        """Up to `limit` batches, newest first.
+        """List batches of a workspace, newest first.
 
-        `after` asks for those older than that place in the order of creation, `before` for those next
-        newer than it; batches created later than `created_until` are left out.
+        Args:
+            workspace: The workspace.
+            limit: The largest number of batches.
+            after: List batches older than this one, by its number in the order of creation; `None` for no limit.
+            before: List the batches that come next after this one in time, by its number; `None` for no limit.
+            created_until: Leave out batches created later than this instant, in microseconds.
         """
         condition, order = "seq > ?", "ASC"
-        place = before if before is not None else after
+        cursor = before if before is not None else after
         if before is None:
             condition, order = "(? IS NULL OR seq < ?)", "DESC"
-        places = (place,) if before is not None else (place, place)
+        cursors = (cursor,) if before is not None else (cursor, cursor)
         rows = self._query(
             f"SELECT {_COLUMNS} FROM batches WHERE workspace = ? AND deleted_at IS NULL AND created_at <= ?"
             f" AND {condition} ORDER BY seq {order} LIMIT ?",
-            *(workspace, created_until, *places, limit),
+            *(workspace, created_until, *cursors, limit),
         )
         records = [BatchRecord(**row) for row in rows]
         return records if before is None else records[::-1]
 
     def alive(self) -> list[BatchRecord]:
-        """Every batch that was not deleted, oldest first."""
+        """List every batch that was not deleted, oldest first."""
         rows = self._query(f"SELECT {_COLUMNS} FROM batches WHERE deleted_at IS NULL ORDER BY seq")
         return [BatchRecord(**row) for row in rows]
 
     def mark(self, batch_id: str, column: str, instant: int) -> None:
-        """Record the instant in one of the columns that begin as None; the first instant stays."""
+        """Set an instant of a batch, such as `cancel_at`, unless it is already set."""
         self._query(f"UPDATE batches SET {column} = ? WHERE id = ? AND {column} IS NULL", instant, batch_id)
 
     def log(self) -> list[dict[str, Any]]:
-        """Every batch ever accepted, in order; deleted batches stay in it."""
+        """List every batch ever accepted, in order, deleted ones included."""
         return [dict(row) for row in self._query("SELECT * FROM accepted ORDER BY seq")]
 
     def _read_outcomes(self, batch_id: str) -> bytes:
         return bytes(self._query("SELECT outcomes FROM batches WHERE id = ?", batch_id)[0]["outcomes"])
 
     def body_path(self, batch_id: str) -> Path:
-        """The file with the create body of a batch, byte for byte; it outlives the batch's deletion."""
+        """The file with the create body of a batch, byte for byte. It is kept when the batch is deleted."""
         return self._bodies / f"{batch_id}.json"
 
     def results_path(self, batch_id: str) -> Path:
-        """The file with the prepared results of a batch; complete when it is there, and never needed."""
+        """The file with the prepared results of a batch. If it exists it is complete. It is only a cache."""
         return self._bodies / f"{batch_id}.results"
 
     def read_requests(self, batch_id: str, order: list[int] | None = None) -> Iterator[tuple[int, bytes]]:
-        """Position and bytes of each request of a batch, in the given order or as submitted."""
+        """Yield the position and the bytes of each request of a batch.
+
+        Args:
+            batch_id: The id of the batch.
+            order: The positions in the order to read them; `None` for the submitted order.
+        """
         raw = (self._bodies / f"{batch_id}.idx").read_bytes()
         count = len(raw) // 12
         offsets, lengths = array("Q", raw[: 8 * count]), array("I", raw[8 * count :])
-        # pread, not mmap: pages of a mapped body would count as memory of this process.
+        # pread instead of mmap, because the pages of a mapped body would count as memory of this process.
         with self.body_path(batch_id).open("rb") as file:
             for at in range(count) if order is None else order:
                 yield at, os.pread(file.fileno(), lengths[at], offsets[at])
 
     def load_clock(self) -> tuple[int, int | None, int]:
-        """The clock's shift, frozen_at and skew as last saved."""
+        """Load the last saved shift, frozen_at and skew of the clock."""
         rows = self._query("SELECT shift, frozen_at, skew FROM clock")
         return (rows[0]["shift"], rows[0]["frozen_at"], rows[0]["skew"]) if rows else (0, None, 0)
 
     def save_clock(self, shift: int, frozen_at: int | None, skew: int) -> None:
-        """Keep the clock's setting, so that time does not run backwards after a restart."""
+        """Save the clock's settings, so that time does not go backwards after a restart."""
         self._query("INSERT OR REPLACE INTO clock VALUES (0, ?, ?, ?)", shift, frozen_at, skew)

@@ -1,10 +1,12 @@
-"""Strings that satisfy a JSON schema: formats, lengths and regular expressions."""
+"""Make strings that satisfy a JSON schema: formats, lengths and regular expressions."""
+
+from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .draws import Draws
+from batch_assets.emulator.draws import Draws
 
 _WORDS = (
     *("amber", "basalt", "cedar", "delta", "ember", "fjord", "garnet", "harbor", "indigo", "juniper"),
@@ -44,7 +46,10 @@ _FORMATS: dict[str, Callable[[Draws], str]] = {
 
 
 def compile_string(schema: Mapping[str, Any]) -> Callable[[Draws, int], str]:
-    """A function that makes strings satisfying `format`, else `pattern`, else the length limits."""
+    """Make a function that makes strings for a schema.
+
+    They satisfy `format` alone if the schema has a known one, otherwise `pattern` and the length limits.
+    """
     by_format = _FORMATS.get(schema.get("format", ""))
     if by_format is not None:
         return lambda draws, depth: by_format(draws)
@@ -58,7 +63,7 @@ def compile_string(schema: Mapping[str, Any]) -> Callable[[Draws, int], str]:
             text += " lorem" * ((least - len(text)) // 6 + 1)
             text = text[: max(least, most or 0)]
         if most is not None and len(text) > most:
-            # What is left of words would often be the same; digits differ in every place.
+            # The first letters of the words would often be the same, while all digits of a UUID differ.
             text = _uuid(draws)[:most] if most <= 16 else text[:most]
         return text
 
@@ -66,15 +71,15 @@ def compile_string(schema: Mapping[str, Any]) -> Callable[[Draws, int], str]:
 
 
 def _compile_pattern(pattern: str, least: int, most: int | None) -> Callable[[Draws, int], str]:
-    from .pattern_instance import pattern_instance
+    from batch_assets.emulator.pattern_instance import pattern_instance
 
     compiled = re.compile(pattern)
 
     def make(draws: Draws, depth: int) -> str:
-        for _ in range(50):  # assertions and lengths are met by drawing again
+        for _ in range(50):  # lookarounds and length limits are satisfied by trying again
             text = pattern_instance(pattern, draws)
             if len(text) >= least and (most is None or len(text) <= most) and compiled.search(text):
                 return text
-        raise ValueError(f"no string found for pattern {pattern!r}")
+        raise ValueError(f"no string found for the pattern {pattern!r}")
 
     return make

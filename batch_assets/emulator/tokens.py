@@ -1,8 +1,10 @@
-"""Token estimates from the length of texts: three characters are one token, deterministic and cheap.
+"""Estimate tokens from the length of texts: three characters per token, deterministic and cheap.
 
-The real tokenizer is not public; the public guides give between 2.5 and 3.5 characters of English
-per token, depending on the model.
+The real tokenizer is not public. The public guides name between 2.5 and 3.5 characters of English per token,
+depending on the model.
 """
+
+from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,16 +12,22 @@ from typing import Any, NamedTuple
 import orjson
 
 CHARS_PER_TOKEN = 3
-_MEDIA_TOKENS = 1600  # an image or a page of a document, whatever the length of its encoding
+_MEDIA_TOKENS = 1600  # for an image or a document, whatever the length of its encoding
 
 
 def text_tokens(text: str) -> int:
-    """Estimated tokens of a text, at least 1."""
+    """Estimate the tokens of a text, at least 1."""
     return max(1, -(-len(text) // CHARS_PER_TOKEN))
 
 
 class PromptTokens(NamedTuple):
-    """Estimated tokens of a prompt: all of them, those up to the last `cache_control` mark, its ttl."""
+    """Estimated tokens of a prompt.
+
+    Attributes:
+        total: All tokens.
+        marked: The tokens up to the last `cache_control` mark; 0 without one.
+        ttl: The ttl of that mark, `5m` by default.
+    """
 
     total: int
     marked: int
@@ -27,10 +35,10 @@ class PromptTokens(NamedTuple):
 
 
 def prompt_tokens(params: Mapping[str, Any]) -> PromptTokens:
-    """The estimate for tools, system prompt and messages, with a few tokens for each message's framing."""
+    """Estimate the tokens of tools, system prompt and messages, plus a few for the framing of each message."""
     messages = params["messages"]
     total, marked, ttl = 4 + 3 * len(messages), 0, "5m"
-    # In the order in which prompt caching sees them.
+    # In the order in which prompt caching processes them.
     blocks: list[Any] = [*(params.get("tools") or ())]
     for content in (params.get("system"), *(message["content"] for message in messages)):
         if isinstance(content, str):

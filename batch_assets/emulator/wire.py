@@ -1,9 +1,11 @@
-"""Shapes of the wire: identifiers, timestamps, error bodies, response headers.
+"""The forms of the API's answers: identifiers, timestamps, error bodies, response headers.
 
-Shapes follow the public API reference (https://platform.claude.com/docs/en/api) and
-public recordings of the API's traffic: microsecond RFC 3339 timestamps with `+00:00`,
-error bodies with a top-level `request_id`, `x-should-retry: false` on refusals.
+They follow the public API reference (https://platform.claude.com/docs/en/api) and public recordings of the API's
+traffic: RFC 3339 timestamps with microseconds and `+00:00`, error bodies with a top-level `request_id`,
+`x-should-retry: false` on refusals.
 """
+
+from __future__ import annotations
 
 import hashlib
 import secrets
@@ -15,7 +17,7 @@ import orjson
 from starlette.responses import Response
 
 ORGANIZATION_ID = "emulator"
-"""Value of `anthropic-organization-id`: makes plain that no real organization answered."""
+"""The value of `anthropic-organization-id`, which shows that no real organization answered."""
 
 _BASE58 = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _TO_BASE58 = bytes(_BASE58[byte % 58] for byte in range(256))
@@ -34,13 +36,19 @@ ERROR_TYPES = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-"""HTTP status → `error.type`, from the API's list of errors."""
+"""The `error.type` by HTTP status, from the API's list of errors."""
 
 _RETRYABLE = frozenset({408, 409, 429})
 
 
-class ApiError(Exception):
-    """A refusal to be sent as an HTTP error: `status`, and `error.type` and `error.message` of its body."""
+class HttpError(Exception):
+    """A refusal that is sent to the client as an HTTP error.
+
+    Attributes:
+        status: The HTTP status.
+        type: The `error.type` in the body; by default that of the status.
+        message: The `error.message` in the body.
+    """
 
     def __init__(self, status: int, message: str, *, type: str | None = None) -> None:
         super().__init__(message)
@@ -50,12 +58,12 @@ class ApiError(Exception):
 
 
 def new_id(prefix: str) -> str:
-    """A fresh identifier such as `msgbatch_01…`: `prefix`, an underscore, `01` and 22 base-58 characters."""
+    """Make a new identifier such as `msgbatch_01…`: a prefix, an underscore, `01` and 22 base-58 characters."""
     return _id(prefix, secrets.token_bytes(22))
 
 
 def derived_id(prefix: str, *parts: str) -> str:
-    """An identifier in the shape of `new_id` that depends on nothing but `parts`."""
+    """Make an identifier in the form of `new_id` that depends only on `prefix` and `parts`."""
     return _id(prefix, hashlib.blake2b("\0".join(parts).encode(), digest_size=22).digest())
 
 
@@ -64,22 +72,22 @@ def _id(prefix: str, random_bytes: bytes) -> str:
 
 
 def timestamp(microseconds: int) -> str:
-    """Microseconds since the epoch as the API writes them, e.g. `2026-05-29T22:06:31.968394+00:00`."""
+    """Format microseconds since 1970 as the API does: `2026-05-29T22:06:31.968394+00:00`."""
     return (_EPOCH + timedelta(microseconds=microseconds)).isoformat(timespec="microseconds")
 
 
 def error_body(error_type: str, message: str, request_id: str) -> dict[str, Any]:
-    """The body of an HTTP error."""
+    """Make the body of an HTTP error."""
     return {"type": "error", "error": {"type": error_type, "message": message}, "request_id": request_id}
 
 
 def json_response(body: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A response with `body` as JSON."""
+    """Make a response with `body` as JSON."""
     return Response(orjson.dumps(body), status, headers=dict(headers or {}), media_type="application/json")
 
 
-def error_response(error: ApiError, request_id: str) -> Response:
-    """The response for `error`; clients are told not to retry what cannot succeed."""
+def error_response(error: HttpError, request_id: str) -> Response:
+    """Make the response for an error. A header tells clients whether to retry."""
     response = json_response(error_body(error.type, error.message, request_id), error.status)
     retry = error.status in _RETRYABLE or error.status >= 500
     response.headers["x-should-retry"] = "true" if retry else "false"
@@ -87,7 +95,12 @@ def error_response(error: ApiError, request_id: str) -> Response:
 
 
 def standard_headers(request_id: str, now: int) -> dict[str, str]:
-    """The headers every API answer carries; `now` in microseconds since the epoch."""
+    """Make the headers of every answer of the API.
+
+    Args:
+        request_id: The id of the call.
+        now: The instant, in microseconds since 1970.
+    """
     return {
         "request-id": request_id,
         "anthropic-organization-id": ORGANIZATION_ID,

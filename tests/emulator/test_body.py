@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batch_assets.emulator.body import index_body
-from batch_assets.emulator.wire import ApiError
+from batch_assets.emulator.wire import HttpError
 
 scalars = st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(max_size=8)
 nested = st.recursive(
@@ -86,7 +86,7 @@ def test_damaged_bodies_are_refused_as_json_is(tmp_path: Path, data: st.DataObje
     try:
         indexed(tmp_path / "body", bytes(body))
         refusal = ""
-    except ApiError as error:
+    except HttpError as error:
         refusal = error.message
     assert refusal.startswith("The request body is not valid JSON") == (not valid)
 
@@ -99,5 +99,5 @@ def test_large_gaps_and_escaped_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b'"requests"', b"null"])
 def test_not_an_object(tmp_path: Path, body: bytes) -> None:
-    with pytest.raises(ApiError, match="valid dictionary"):
+    with pytest.raises(HttpError, match="valid dictionary"):
         indexed(tmp_path / "body", body)

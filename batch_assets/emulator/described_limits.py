@@ -1,14 +1,16 @@
-"""Limits that a schema's description tells the model, because the API does not take them in the schema.
+r"""Read limits from the descriptions in a schema, where the SDK puts limits that the API does not accept.
 
-The form is the SDK's, which sends pydantic models so: `The stars.\n\n{maximum: 5, minimum: 1}`
-(anthropic/lib/_parse/_transform.py). The emulator's model keeps to what it is told.
+The SDK writes the limits of pydantic models like this: `The stars.\n\n{maximum: 5, minimum: 1}`
+(anthropic/lib/_parse/_transform.py). The emulated answers keep these limits.
 """
+
+from __future__ import annotations
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-_TOLD = re.compile(r"\{[^{}]*\w: .+\}\Z", re.DOTALL)
+_LIMITS = re.compile(r"\{[^{}]*\w: .+\}\Z", re.DOTALL)
 _NUMBER = re.compile(
     r"\b(minimum|maximum|exclusiveMinimum|exclusiveMaximum|multipleOf|minLength|maxLength|minItems|maxItems): "
     r"(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?=[,}])"
@@ -16,14 +18,14 @@ _NUMBER = re.compile(
 _PATTERN = re.compile(r"[{ ]pattern: (.+)\}\Z", re.DOTALL)
 
 
-def with_said_limits(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema with the limits in its description as words of its own; those that it has already stay."""
+def with_described_limits(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy a schema and add the limits in its description as keywords. Existing keywords stay."""
     description = schema.get("description")
-    told = _TOLD.search(description) if isinstance(description, str) else None
-    if told is None:
+    match = _LIMITS.search(description) if isinstance(description, str) else None
+    if match is None:
         return dict(schema)
     limits: dict[str, Any] = {}
-    text = told.group()
+    text = match.group()
     pattern = _PATTERN.search(text)
     if pattern is not None:
         limits["pattern"] = pattern.group(1)
