@@ -1,4 +1,4 @@
-"""A shared emulator process for tests that do not mind each other's batches, and clients for it."""
+"""An emulator process shared by tests that can ignore the batches of others, and clients for it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
 
 @pytest.fixture
 def emulator(shared: Emulator) -> Emulator:
-    """The shared emulator as at its start, but for batches of earlier tests."""
+    """The shared emulator, reset to its initial state except for the batches of earlier tests."""
     shared.reset_faults()
     shared.clock(reset=True)
     shared.settings(
@@ -47,17 +47,17 @@ def client(emulator: Emulator) -> Iterator[anthropic.Anthropic]:
 
 @pytest.fixture
 def http(emulator: Emulator) -> Iterator[httpx2.Client]:
-    """A plain HTTP client, for what the SDK does not let through or does not show."""
+    """A plain HTTP client, for calls that the SDK does not allow and answers that it does not show."""
     headers = {"x-api-key": "any-key", "anthropic-version": "2023-06-01"}
     with httpx2.Client(base_url=emulator.url, headers=headers, timeout=60, trust_env=False) as made:
         yield made
 
 
 def params(text: str = "Hello", **more: Any) -> Any:
-    """Valid params; typed Any because tests also make them invalid."""
+    """Valid params, typed Any because tests also make them invalid."""
     return {"model": MODEL, "max_tokens": 200, "messages": [{"role": "user", "content": text}]} | more
 
 
 def requests(count: int, **more: Any) -> list[Any]:
-    """That many valid requests, each with a text of its own."""
+    """Make valid requests, each with its own text."""
     return [{"custom_id": f"row-{at}", "params": params(f"Text {at}", **more)} for at in range(count)]

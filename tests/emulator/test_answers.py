@@ -1,4 +1,4 @@
-"""Answers are deterministic, prove what they answer, and satisfy the schema asked for."""
+"""Answers are deterministic, identify the text they answer, and satisfy the requested schema."""
 
 import json
 from typing import Any
@@ -42,7 +42,7 @@ def check(schema: Any, value: Any) -> None:
 
 @st.composite
 def bounded(draw: st.DrawFn) -> dict[str, Any]:
-    """A schema for numbers with bounds that leave room."""
+    """A schema for numbers with bounds that some numbers satisfy."""
     kind = draw(st.sampled_from(["integer", "number"]))
     low = draw(numbers)
     high = low + draw(st.integers(2, 40))
@@ -79,7 +79,7 @@ leaves = st.one_of(
 
 @st.composite
 def objects(draw: st.DrawFn, inner: st.SearchStrategy[Any]) -> dict[str, Any]:
-    """A schema for objects; some names are required, some of those not described."""
+    """A schema for objects. Some names are required, and some of those are not described."""
     properties = draw(st.dictionaries(st.sampled_from("abcdef"), inner, max_size=4))
     required = draw(st.lists(st.sampled_from("abcdef"), unique=True, max_size=3))
     schema: dict[str, Any] = {"type": "object", "properties": properties}
@@ -135,7 +135,7 @@ def test_instances_of_generated_schemas(schema: Any, seed: int) -> None:
         {"type": "integer", "allOf": [{"minimum": 3}, {"maximum": 3}]},
     ],
 )
-def test_instances_of_given_schemas(schema: Any) -> None:
+def test_instances_of_special_schemas(schema: Any) -> None:
     values = [schema_instance(schema, seed * 7919) for seed in range(50)]
     for value in values:
         check(schema, value)
@@ -164,17 +164,17 @@ def test_schemas_without_instances(schema: Any) -> None:
         schema_instance(schema, 1)
 
 
-@pytest.mark.parametrize("place", ["output_config", "output_format"])
-def test_structured_answers(place: str) -> None:
+@pytest.mark.parametrize("field", ["output_config", "output_format"])
+def test_structured_answers(field: str) -> None:
     wanted: Any = {"type": "json_schema", "schema": TREE}
-    asked = params("x", max_tokens=60_000, **{place: {"format": wanted} if place == "output_config" else wanted})
+    asked = params("x", max_tokens=60_000, **{field: {"format": wanted} if field == "output_config" else wanted})
     answer = emulated_answer(asked)
     check(TREE, json.loads(answer["content"][0]["text"]))
     assert answer["stop_reason"] == "end_turn"
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "second"}])
-def test_forced_tools(choice: dict[str, str]) -> None:
+def test_a_forced_tool_is_called(choice: dict[str, str]) -> None:
     tools = [{"name": name, "input_schema": TREE} for name in ("first", "second")]
     answer = emulated_answer(params("x", max_tokens=60_000, tools=tools, tool_choice=choice))
     (block,) = answer["content"]
@@ -185,7 +185,7 @@ def test_forced_tools(choice: dict[str, str]) -> None:
     assert free["content"][0]["type"] == "text"
 
 
-def test_answers_depend_on_all_of_the_params_and_on_nothing_else() -> None:
+def test_answers_depend_on_all_params_and_on_nothing_else() -> None:
     asked = params("Same question")
     assert emulated_answer(asked) == emulated_answer(dict(reversed(asked.items())))
     texts = {emulated_answer(params("Same question", system=f"s{at}"))["content"][0]["text"] for at in range(30)}
@@ -203,7 +203,7 @@ def test_the_last_user_text_is_echoed() -> None:
     assert "second\nthird" in text and "first" not in text and text_digest("second\nthird") in text
 
 
-def test_cuts() -> None:
+def test_max_tokens_and_stop_sequences_cut_the_answer() -> None:
     whole = emulated_answer(params("word " * 20))["content"][0]["text"]
     short = emulated_answer(params("word " * 20, max_tokens=5))
     assert (short["stop_reason"], short["usage"]["output_tokens"]) == ("max_tokens", 5)
@@ -225,7 +225,7 @@ def test_thinking_comes_first() -> None:
 
 
 @pytest.mark.parametrize(("ttl", "key"), [("5m", "ephemeral_5m"), ("1h", "ephemeral_1h")])
-def test_cache_tokens(ttl: str, key: str) -> None:
+def test_tokens_up_to_a_cache_mark_are_counted_as_cached(ttl: str, key: str) -> None:
     mark = {"cache_control": {"type": "ephemeral", "ttl": ttl}}
     long = emulated_answer(params("x", system=[{"type": "text", "text": "s" * 15_000} | mark]))["usage"]
     short = emulated_answer(params("x", system=[{"type": "text", "text": "s" * 150} | mark]))["usage"]

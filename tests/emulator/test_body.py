@@ -1,4 +1,4 @@
-"""The body splitter accepts exactly the valid bodies, in whatever layout, and finds every request."""
+"""Create bodies are accepted if and only if they are valid, in any layout, and every request is found."""
 
 import json
 from pathlib import Path
@@ -26,7 +26,7 @@ in_a_file = settings(suppress_health_check=[HealthCheck.function_scoped_fixture]
 
 
 def indexed(path: Path, body: bytes) -> list[tuple[str, dict[str, Any]]]:
-    """The requests of a body as the splitter finds them, checked against their recorded places."""
+    """Index a body, and read its requests at the recorded positions."""
     path.write_bytes(body)
     seen: list[tuple[str, dict[str, Any]]] = []
     attempts: list[int] = []
@@ -37,12 +37,12 @@ def indexed(path: Path, body: bytes) -> list[tuple[str, dict[str, Any]]]:
         return len(custom_id)
 
     index = index_body(path, judge)
-    found = [
+    requests = [
         orjson.loads(body[start : start + length])
         for start, length in zip(index.offsets, index.lengths, strict=True)
     ]
-    assert list(index.outcomes) == [len(request["custom_id"]) for request in found]
-    return [(request["custom_id"], request["params"]) for request in found]
+    assert list(index.outcomes) == [len(request["custom_id"]) for request in requests]
+    return [(request["custom_id"], request["params"]) for request in requests]
 
 
 @in_a_file
@@ -53,7 +53,7 @@ def indexed(path: Path, body: bytes) -> list[tuple[str, dict[str, Any]]]:
     st.booleans(),
     st.booleans(),
 )
-def test_every_layout(
+def test_bodies_in_every_layout_are_accepted(
     tmp_path: Path,
     every: list[dict[str, Any]],
     indent: int | None,
@@ -70,7 +70,7 @@ def test_every_layout(
 
 @in_a_file
 @given(st.data())
-def test_damaged_bodies_are_refused_as_json_is(tmp_path: Path, data: st.DataObject) -> None:
+def test_damaged_bodies_are_refused_if_they_are_not_valid_json(tmp_path: Path, data: st.DataObject) -> None:
     requests = [{"custom_id": f"r{at}", "params": {"t": ['a"', {"custom_id": "x"}]}} for at in range(3)]
     body = bytearray(json.dumps({"requests": requests}, separators=(",", ":")).encode())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -98,6 +98,6 @@ def test_large_gaps_and_escaped_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [b"[]", b"7", b'"requests"', b"null"])
-def test_not_an_object(tmp_path: Path, body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_refused(tmp_path: Path, body: bytes) -> None:
     with pytest.raises(HttpError, match="valid dictionary"):
         indexed(tmp_path / "body", body)

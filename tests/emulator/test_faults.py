@@ -1,4 +1,4 @@
-"""Each fault, seen from the client's side of a real socket."""
+"""Each fault, as a client sees it over a real socket."""
 
 import json
 import socket
@@ -35,7 +35,7 @@ def create(http: httpx2.Client, count: int = 20) -> str:
         ({"after": 1, "times": 2}, [2, 3]),
     ],
 )
-def test_which_calls_are_hit(
+def test_which_calls_a_rule_affects(
     http: httpx2.Client, emulator: Emulator, limits: dict[str, Any], hit: list[int]
 ) -> None:
     emulator.faults([{"match": {"method": "GET", "path": BATCHES} | limits, "action": {"status": 529}}])
@@ -47,7 +47,7 @@ def test_which_calls_are_hit(
     assert http.get(BATCHES).status_code == 200
 
 
-def test_ordered_answers(http: httpx2.Client, emulator: Emulator) -> None:
+def test_a_fault_replaces_the_answer(http: httpx2.Client, emulator: Emulator) -> None:
     spend = {"type": "error", "error": {"type": "rate_limit_error", "message": "spend", "details": {}}}
     emulator.faults(
         [
@@ -64,13 +64,13 @@ def test_ordered_answers(http: httpx2.Client, emulator: Emulator) -> None:
     assert (fourth.status_code, fourth.text) == (413, "too big")
 
 
-def test_delay(http: httpx2.Client, emulator: Emulator) -> None:
+def test_a_delayed_call_does_not_delay_others(http: httpx2.Client, emulator: Emulator) -> None:
     emulator.faults([{"match": {"path": BATCHES}, "action": {"delay": 5}}])
     started = time.monotonic()
     with pytest.raises(httpx2.ReadTimeout):
         http.get(BATCHES, timeout=0.2)
     assert time.monotonic() - started < 4
-    assert http.get("/v1/models").status_code == 200  # the server waits without standing still
+    assert http.get("/v1/models").status_code == 200  # others are answered while the delayed call waits
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -100,7 +100,7 @@ def test_a_reset_is_not_a_close(emulator: Emulator, reset: bool) -> None:
 
 
 def read(http: httpx2.Client, batch_id: str) -> tuple[bytes, Exception | None]:
-    """What a download yields before it ends, and the error it ends with."""
+    """Download results until the end. Returns the bytes, and the error if the download broke off."""
     pieces = []
     try:
         with http.stream("GET", f"{BATCHES}/{batch_id}/results") as response:
@@ -113,14 +113,14 @@ def read(http: httpx2.Client, batch_id: str) -> tuple[bytes, Exception | None]:
 
 @pytest.mark.parametrize("ending", ["abort", "reset", "content_length", "clean", "chunked"])
 @pytest.mark.parametrize("at_line_end", [False, True])
-def test_cut_results(http: httpx2.Client, emulator: Emulator, ending: str, at_line_end: bool) -> None:
+def test_truncated_results(http: httpx2.Client, emulator: Emulator, ending: str, at_line_end: bool) -> None:
     batch_id = create(http)
     whole, _ = read(http, batch_id)
     cut = {"fraction": 0.5, "at_line_end": at_line_end}
     emulator.faults([{"match": RESULTS | {"times": 1}, "action": {"truncate": cut, "ending": ending}}])
     body, error = read(http, batch_id)
     assert (error is None) == (ending in ("clean", "chunked"))
-    if ending != "reset":  # after a reset the client may not get all that was sent
+    if ending != "reset":  # after a reset the client may not get all bytes that were sent
         assert body.endswith(b"\n") == at_line_end
         assert abs(len(body) - len(whole) // 2) < 1000
     assert whole.startswith(body) and len(body) < len(whole)
@@ -128,7 +128,7 @@ def test_cut_results(http: httpx2.Client, emulator: Emulator, ending: str, at_li
 
 
 @pytest.mark.parametrize(("cut", "size"), [({"bytes": 100}, 100), ({"lines": 0}, 0), ({"fraction": 1.0}, None)])
-def test_where_results_are_cut(
+def test_where_results_are_truncated(
     http: httpx2.Client, emulator: Emulator, cut: dict[str, Any], size: int | None
 ) -> None:
     batch_id = create(http)
@@ -137,7 +137,7 @@ def test_where_results_are_cut(
     assert read(http, batch_id) == (whole[:size], None)
 
 
-def test_spoiled_lines(http: httpx2.Client, emulator: Emulator) -> None:
+def test_corrupted_lines(http: httpx2.Client, emulator: Emulator) -> None:
     batch_id = create(http)
     spoil = {"missing": 2, "duplicate": 3, "foreign": 1, "unknown_type": 2, "garbage": 1}
     emulator.faults([{"match": RESULTS | {"times": 1}, "action": {"lines": spoil}}])
@@ -183,9 +183,9 @@ def test_hidden_from_list_and_not_found(http: httpx2.Client, emulator: Emulator)
 
 
 def outcomes(http: httpx2.Client, sent: list[Any]) -> dict[str, str]:
-    """What became of each request: its result type, its error's type or its stop reason."""
+    """The outcome of each request by custom_id: its error type, its stop reason or its result type."""
     batch_id = http.post(BATCHES, json={"requests": sent}).json()["id"]
-    found = {}
+    results = {}
     for line in map(json.loads, read(http, batch_id)[0].splitlines()):
         result = line["result"]
         kind = result["type"]
@@ -193,22 +193,22 @@ def outcomes(http: httpx2.Client, sent: list[Any]) -> dict[str, str]:
             kind = result["error"]["error"]["type"]
         elif kind == "succeeded":
             kind = result["message"]["stop_reason"]
-        found[line["custom_id"]] = kind
+        results[line["custom_id"]] = kind
     counts = http.get(f"{BATCHES}/{batch_id}").json()["request_counts"]
-    assert counts["succeeded"] == sum(kind in ("end_turn", "refusal", "max_tokens") for kind in found.values())
-    assert counts["expired"] == list(found.values()).count("expired")
-    return found
+    assert counts["succeeded"] == sum(kind in ("end_turn", "refusal", "max_tokens") for kind in results.values())
+    assert counts["expired"] == list(results.values()).count("expired")
+    return results
 
 
 def test_error_mix(http: httpx2.Client, emulator: Emulator) -> None:
     shares = {"overloaded_error": 0.2, "expired": 0.1, "canceled": 0.1, "refusal": 0.1, "max_tokens": 0.1}
     emulator.faults([{"match": CREATE, "action": {"error_mix": shares}}])
-    found = outcomes(http, requests(1000))
-    counts = Counter(found.values())
+    results = outcomes(http, requests(1000))
+    counts = Counter(results.values())
     assert counts.keys() == shares.keys() | {"end_turn"}
     for name, share in shares.items():
         assert 0.5 * share < counts[name] / 1000 < 1.6 * share
-    assert outcomes(http, requests(1000)) == found
+    assert outcomes(http, requests(1000)) == results
 
 
 def test_error_mix_of_first_submissions(http: httpx2.Client, emulator: Emulator) -> None:
@@ -250,7 +250,7 @@ def test_calls_are_counted(http: httpx2.Client, emulator: Emulator) -> None:
     }
 
 
-def test_an_upload_given_up_by_the_client(http: httpx2.Client, emulator: Emulator) -> None:
+def test_an_upload_that_the_client_aborts(http: httpx2.Client, emulator: Emulator) -> None:
     accepted = len(emulator.log())
 
     def upload() -> Iterator[bytes]:
@@ -264,7 +264,7 @@ def test_an_upload_given_up_by_the_client(http: httpx2.Client, emulator: Emulato
     assert emulator.errors() == ""
 
 
-def test_a_download_given_up_by_the_client(http: httpx2.Client, emulator: Emulator) -> None:
+def test_a_download_that_the_client_aborts(http: httpx2.Client, emulator: Emulator) -> None:
     batch_id = create(http, 20_000)
     with http.stream("GET", f"{BATCHES}/{batch_id}/results") as response:
         next(response.iter_raw())
@@ -276,7 +276,7 @@ def test_a_download_given_up_by_the_client(http: httpx2.Client, emulator: Emulat
 @pytest.mark.parametrize(
     "change", [{"speed": 1}, {"latency": -1}, {"latency": "1"}, {"expiry": None}, {"moving_counters": 1}]
 )
-def test_impossible_settings_are_refused(http: httpx2.Client, emulator: Emulator, change: dict[str, Any]) -> None:
+def test_invalid_settings_are_refused(http: httpx2.Client, emulator: Emulator, change: dict[str, Any]) -> None:
     before = emulator.settings()
     assert http.post("/_emulator/settings", json=change).status_code == 400
     assert emulator.settings() == before

@@ -1,4 +1,4 @@
-"""Progress, cancelling, expiry, archiving: by the emulator's clock, so that no test waits."""
+"""Progress, canceling, expiry and archiving of batches, by the emulator's clock so that no test waits."""
 
 from collections import Counter
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ BATCHES = "/v1/messages/batches"
 
 @pytest.fixture
 def batch(http: httpx2.Client, emulator: Emulator) -> dict[str, Any]:
-    """A batch of 100 requests that takes 100 seconds of a clock that stands still."""
+    """A batch of 100 requests that takes 100 seconds of a frozen clock."""
     emulator.clock(frozen=True)
     emulator.settings(latency=100, cancel_delay=25)
     created: dict[str, Any] = http.post(BATCHES, json={"requests": requests(100)}).json()
@@ -37,7 +37,9 @@ def result_types(http: httpx2.Client, batch: dict[str, Any]) -> Counter[str]:
     return Counter(kind for line in lines for kind in types if f'"result":{{"type":"{kind}"' in line)
 
 
-def test_counts_stay_until_the_end(http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]) -> None:
+def test_counts_do_not_change_before_the_end(
+    http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]
+) -> None:
     emulator.clock(advance=99)
     assert look(http, batch) == batch
     emulator.clock(advance=1)
@@ -54,7 +56,9 @@ def test_moving_counters(http: httpx2.Client, emulator: Emulator, batch: dict[st
     assert (counts["processing"], counts["succeeded"]) == (70, 30)
 
 
-def test_cancel_keeps_what_was_finished(http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]) -> None:
+def test_cancel_keeps_the_results_of_finished_requests(
+    http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]
+) -> None:
     emulator.clock(advance=50)
     canceling = http.post(f"{BATCHES}/{batch['id']}/cancel").json()
     assert canceling["processing_status"] == "canceling"
@@ -73,7 +77,7 @@ def test_cancel_keeps_what_was_finished(http: httpx2.Client, emulator: Emulator,
     assert http.post(f"{BATCHES}/{batch['id']}/cancel").status_code == 400
 
 
-def test_a_cancel_just_before_the_end_still_ends(
+def test_a_batch_canceled_just_before_its_end_still_ends(
     http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]
 ) -> None:
     emulator.clock(advance=99)
@@ -83,7 +87,7 @@ def test_a_cancel_just_before_the_end_still_ends(
     assert (counts["succeeded"], counts["canceled"]) == (99, 1)
 
 
-def test_expiry_by_time(http: httpx2.Client, emulator: Emulator) -> None:
+def test_a_batch_expires_after_a_day(http: httpx2.Client, emulator: Emulator) -> None:
     emulator.clock(frozen=True)
     emulator.settings(latency=200_000)
     batch = http.post(BATCHES, json={"requests": requests(100)}).json()
@@ -96,7 +100,9 @@ def test_expiry_by_time(http: httpx2.Client, emulator: Emulator) -> None:
     assert ended["request_counts"]["expired"] == 57
 
 
-def test_expiry_by_setting_and_by_control(http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]) -> None:
+def test_a_batch_expires_by_setting_and_by_control_call(
+    http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]
+) -> None:
     emulator.clock(advance=20)
     assert emulator.expire_batches(batch["id"]) == [batch["id"]]
     assert result_types(http, batch) == {"succeeded": 20, "expired": 80}
@@ -123,7 +129,9 @@ def test_archived_results_are_gone(
     assert http.get(f"{BATCHES}/{batch['id']}/results").status_code == 404
 
 
-def test_skew_is_only_shown(http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]) -> None:
+def test_skew_changes_only_the_timestamps_shown(
+    http: httpx2.Client, emulator: Emulator, batch: dict[str, Any]
+) -> None:
     emulator.clock(skew=-3600)
     skewed = look(http, batch)
     for name in ("created_at", "expires_at"):

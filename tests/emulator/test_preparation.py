@@ -1,4 +1,4 @@
-"""Results that are prepared while a batch is in process: the same bytes as those made when asked for."""
+"""Results prepared while a batch is in process are the same bytes as results made at download."""
 
 import time
 from pathlib import Path
@@ -42,7 +42,7 @@ def prepared(state: Path, batch_id: str) -> Path:
     return file
 
 
-def test_prepared_results_are_those_made_when_asked_for(tmp_path: Path) -> None:
+def test_prepared_results_equal_those_made_at_download(tmp_path: Path) -> None:
     with Emulator(latency=600.0, state=tmp_path) as emulator:
         emulator.faults([MIX])
         batch_id = create(emulator)
@@ -56,7 +56,7 @@ def test_prepared_results_are_those_made_when_asked_for(tmp_path: Path) -> None:
         assert served.count(b"\n") == 300
 
 
-def test_what_is_served_comes_from_the_file(tmp_path: Path) -> None:
+def test_downloads_come_from_the_prepared_file(tmp_path: Path) -> None:
     with Emulator(latency=600.0, state=tmp_path) as emulator:
         batch_id = create(emulator, 1)
         prepared(tmp_path, batch_id).write_bytes(b"from the file\n")
@@ -94,7 +94,7 @@ def test_without_a_latency_nothing_is_prepared(tmp_path: Path) -> None:
         assert not list((tmp_path / "bodies").glob("*.results"))
 
 
-def test_a_stop_in_the_middle_leaves_no_part_behind(tmp_path: Path) -> None:
+def test_stopping_during_preparation_leaves_no_partial_file(tmp_path: Path) -> None:
     with Emulator(latency=600.0, state=tmp_path) as emulator:
         batch_id = create(emulator, 20_000)
         emulator.restart()

@@ -21,7 +21,7 @@ KEY = {"x-api-key": "k"}
 
 
 @pytest.mark.parametrize("crash", [False, True])
-def test_accepted_batches_survive(tmp_path: Path, crash: bool) -> None:
+def test_accepted_batches_survive_a_restart_and_a_crash(tmp_path: Path, crash: bool) -> None:
     with (
         Emulator(state=tmp_path, latency=1000) as emulator,
         anthropic.Anthropic(api_key="k", base_url=emulator.url, max_retries=0) as client,
@@ -48,15 +48,15 @@ def test_accepted_batches_survive(tmp_path: Path, crash: bool) -> None:
         assert emulator.errors() == ""
 
 
-def test_it_is_reached_from_this_machine_alone_unless_told_otherwise() -> None:
-    """Another address of this machine stands for all others: a server bound to every address answers there."""
+def test_it_listens_on_the_loopback_address_by_default() -> None:
+    """Tries another address of this machine. A server bound to all addresses would answer there."""
     for host, reachable in (("127.0.0.1", False), ("0.0.0.0", True)):
         with Emulator(**({"host": host} if reachable else {})) as emulator, socket.socket() as caller:
             port = int(emulator.url.rsplit(":", 1)[1])
             assert (caller.connect_ex(("127.0.0.2", port)) == 0) == reachable
 
 
-def test_a_crash_in_an_upload_accepts_nothing(tmp_path: Path) -> None:
+def test_a_crash_during_an_upload_accepts_no_batch(tmp_path: Path) -> None:
     with Emulator(state=tmp_path) as emulator:
         body = b'{"requests":[{"custom_id":"a","params":{"x":"' + b"x" * 1_000_000
 
@@ -72,7 +72,7 @@ def test_a_crash_in_an_upload_accepts_nothing(tmp_path: Path) -> None:
         assert list((tmp_path / "incoming").iterdir()) == []
 
 
-def test_a_lost_reply_is_found_again(tmp_path: Path) -> None:
+def test_a_batch_whose_reply_was_lost_is_in_the_list(tmp_path: Path) -> None:
     with Emulator(state=tmp_path) as emulator:
         emulator.faults([{"match": {"method": "POST"}, "action": {"drop": "after_commit"}}])
         with pytest.raises(httpx2.TransportError):
@@ -130,7 +130,7 @@ def test_temporary_state_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_ends_with_its_parent() -> None:
+def test_the_server_stops_when_its_parent_dies() -> None:
     script = (
         "from batch_assets.emulator import Emulator; e = Emulator(); e.start(); print(e.pid, flush=True); input()"
     )

@@ -1,4 +1,4 @@
-"""A full batch costs the server little memory, and other calls are answered while it is worked on."""
+"""A full batch needs little memory, and the server answers other calls while it processes one."""
 
 import threading
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ KEY = {"x-api-key": "k", "anthropic-version": "2023-06-01", "content-type": "app
 
 
 class PeakMemory(threading.Thread):
-    """Follows the resident memory of a process while the `with` block runs."""
+    """Records the peak of the resident memory of a process while the `with` block runs."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -37,7 +37,7 @@ class PeakMemory(threading.Thread):
 
 
 def pieces(text_bytes: int) -> Iterator[bytes]:
-    """A create body of REQUESTS requests with texts of that size, piece by piece."""
+    """Yield a create body of REQUESTS requests with texts of `text_bytes` bytes, in pieces."""
     text = "x" * text_bytes
     message = orjson.dumps(
         {"model": "claude-haiku-4-5", "max_tokens": 99, "messages": [{"role": "user", "content": text}]}
@@ -64,7 +64,7 @@ def test_a_full_batch(tmp_path: Path) -> None:
             for piece in response.iter_raw():
                 lines += piece.count(b"\n")
                 tail = piece[-1:]
-                if lines - last > 20_000:  # the server answers others in the middle of a download
+                if lines - last > 20_000:  # the server answers other calls during a download
                     last = lines
                     counts = httpx2.get(f"{emulator.url}/v1/messages/batches/{batch_id}", headers=KEY).json()
                     polls += counts["request_counts"]["succeeded"] == REQUESTS

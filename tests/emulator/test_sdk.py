@@ -50,7 +50,7 @@ def test_cancel_and_delete(client: anthropic.Anthropic, emulator: Emulator) -> N
 
 @pytest.fixture(scope="module")
 def seven() -> Iterator[tuple[Emulator, list[str]]]:
-    """An emulator of its own with seven batches, and their ids, newest first."""
+    """A separate emulator with seven batches, and their ids, newest first."""
     with Emulator() as own, anthropic.Anthropic(api_key="k", base_url=own.url) as client:
         ids = [client.messages.batches.create(requests=requests(1)).id for _ in range(7)]
         yield own, ids[::-1]
@@ -113,8 +113,8 @@ def test_async_client(emulator: Emulator) -> None:
             assert (await client.messages.batches.retrieve(batch.id)).processing_status == "ended"
             lines = [line async for line in await client.messages.batches.results(batch.id)]
             assert {line.custom_id for line in lines} == {f"row-{at}" for at in range(4)}
-            found = [listed.id async for listed in client.messages.batches.list(limit=2)]
-            assert found[0] == batch.id
+            ids = [listed.id async for listed in client.messages.batches.list(limit=2)]
+            assert ids[0] == batch.id
             deleted = await client.messages.batches.delete(batch.id)
             assert deleted.id == batch.id
             message = await client.messages.create(**params("Async"))

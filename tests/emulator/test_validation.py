@@ -1,4 +1,4 @@
-"""What is refused at once, what becomes an errored line, and with which texts."""
+"""Which requests are refused at once, which become errored lines, and with which texts."""
 
 import json
 from typing import Any
@@ -65,7 +65,7 @@ def test_refused_at_once(http: httpx2.Client, emulator: Emulator, sent: Any, mes
         b'{"requests":[{"custom_id":"bad id","params":{}}]',
     ],
 )
-def test_not_json(http: httpx2.Client, body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(http: httpx2.Client, body: bytes) -> None:
     response = http.post(BATCHES, content=body)
     assert response.status_code == 400
     assert response.json()["error"]["message"].startswith("The request body is not valid JSON: ")
@@ -77,7 +77,7 @@ def test_no_requests_and_other_keys(http: httpx2.Client) -> None:
     assert extra.json()["error"]["message"] == "name: Extra inputs are not permitted"
 
 
-def test_limits(http: httpx2.Client, emulator: Emulator) -> None:
+def test_limits_on_the_number_of_requests_and_the_size(http: httpx2.Client, emulator: Emulator) -> None:
     emulator.settings(max_requests=3, max_body_bytes=2000)
     assert http.post(BATCHES, json={"requests": requests(3)}).status_code == 200
     many = http.post(BATCHES, json={"requests": requests(4)})

@@ -1,4 +1,4 @@
-"""Bodies, headers and texts are those of the API."""
+"""Bodies, headers and texts are the same as those of the API."""
 
 import re
 
@@ -21,7 +21,7 @@ def create(http: httpx2.Client, sent: list[object]) -> dict[str, object]:
     return body
 
 
-def test_batch_object_through_its_life(http: httpx2.Client, emulator: Emulator) -> None:
+def test_the_batch_object_from_creation_to_deletion(http: httpx2.Client, emulator: Emulator) -> None:
     emulator.settings(latency=1000)
     batch = create(http, requests(3))
     zero = {"succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
@@ -128,7 +128,7 @@ def test_authentication(emulator: Emulator) -> None:
     assert httpx2.get(url, headers={"authorization": "Basic a2V5"}).status_code == 401
 
 
-def test_only_listed_keys() -> None:
+def test_only_configured_keys_are_accepted() -> None:
     with Emulator(keys=["good"]) as own:
         assert httpx2.get(own.url + BATCHES, headers={"x-api-key": "good"}).status_code == 200
         assert httpx2.get(own.url + BATCHES, headers={"x-api-key": "bad"}).status_code == 401
