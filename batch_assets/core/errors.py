@@ -1,17 +1,50 @@
-"""Errors for the person who reads them: what was wrong, where, and what to do."""
+"""Errors that the user sees. Each text says what was wrong, where, and what to do.
+
+    BatchAssetsError                     a retry may succeed, once what was in the way is gone
+    ├── FinalError                       a retry fails again until the user changes something
+    │   ├── ConfigError
+    │   ├── SettingsError
+    │   ├── DatasetError
+    │   ├── EndpointMismatchError
+    │   └── SubmissionStoppedError
+    ├── LeaseLostError
+    ├── BusyError
+    ├── UnreachableError
+    ├── ResultsError
+    ├── MissingFileError
+    ├── DamagedFileError
+    ├── StorageError
+    ├── SinkError
+    ├── LedgerVersionError
+    ├── MessageNotSentError              core/notify/sending.py
+    ├── RefusedMessageError              core/notify/sending.py
+    ├── UnknownTargetError               core/cancel.py
+    ├── PartitionError                   dagster/partitions.py
+    ├── UnknownPipelineError             cli/run.py
+    ├── DefinitionsError                 cli/run.py
+    ├── NotConfirmedError                cli/confirm.py
+    ├── RunFailedError                   cli/headless.py
+    └── EmulatorError                    cli/emulator.py
+
+Errors of single API calls form a tree of their own, which the stages translate: see core/api/errors.py.
+"""
 
 
 class BatchAssetsError(Exception):
     """Base of every error this project raises on purpose. Its text never holds a secret."""
 
 
-class ConfigError(BatchAssetsError):
+class FinalError(BatchAssetsError):
+    """Base of the errors that come back until the user changes something. Dagster does not retry them."""
+
+
+class ConfigError(FinalError):
     """A pipeline file is wrong. Names the file and the field.
 
     Args:
-        source: the pipeline file, as the user would open it.
-        field: dotted path of the field inside it, or "" for the file as a whole.
-        problem: what is wrong and what to do.
+        source: The pipeline file, as the user would open it.
+        field: Dotted path of the field inside it, or "" for the file as a whole.
+        problem: What is wrong and what to do.
     """
 
     def __init__(self, source: str, field: str, problem: str) -> None:
@@ -19,20 +52,20 @@ class ConfigError(BatchAssetsError):
         super().__init__(f"{source}: {field}: {problem}" if field else f"{source}: {problem}")
 
 
-class SettingsError(BatchAssetsError):
+class SettingsError(FinalError):
     """An environment variable is missing or wrong."""
 
 
-class DatasetError(BatchAssetsError):
+class DatasetError(FinalError):
     """The dataset cannot be used: missing file or column, unreadable content, bad row keys."""
 
 
-class EndpointMismatchError(BatchAssetsError):
+class EndpointMismatchError(FinalError):
     """The root's ledger belongs to another API endpoint or organization."""
 
 
 class LeaseLostError(BatchAssetsError):
-    """Another process has taken over the work this one was doing; nothing of it may be recorded."""
+    """Another process has taken over this one's work. This process may not record any of its results."""
 
 
 class BusyError(BatchAssetsError):
@@ -40,11 +73,11 @@ class BusyError(BatchAssetsError):
 
 
 class MissingFileError(BatchAssetsError):
-    """A file that the ledger counts on is not under the root any more."""
+    """A file that the ledger refers to is no longer under the root."""
 
 
 class StorageError(BatchAssetsError):
-    """A file or folder cannot be written: the disk is full, or it may not be written to. Names the path."""
+    """A file or folder cannot be written: the disk is full, or write permission is missing. Names the path."""
 
 
 class DamagedFileError(BatchAssetsError):
@@ -52,15 +85,15 @@ class DamagedFileError(BatchAssetsError):
 
 
 class LedgerVersionError(BatchAssetsError):
-    """A later version of this package has changed the ledger's tables."""
+    """A later version of this package has upgraded the ledger's tables."""
 
 
-class SubmissionStoppedError(BatchAssetsError):
-    """The API refused in a way that repeating cannot mend (key, billing, spend limit)."""
+class SubmissionStoppedError(FinalError):
+    """The API refused for a reason that a retry cannot fix (key, billing, spend limit)."""
 
 
 class UnreachableError(BatchAssetsError):
-    """The API could not be reached at all; nothing was sent."""
+    """The API could not be reached at all. Nothing was sent."""
 
 
 class ResultsError(BatchAssetsError):
@@ -68,4 +101,4 @@ class ResultsError(BatchAssetsError):
 
 
 class SinkError(BatchAssetsError):
-    """The database that gets a copy of the results cannot be reached or refuses them."""
+    """The database for the copy of the results cannot be reached, or it refuses them."""

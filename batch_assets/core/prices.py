@@ -1,4 +1,4 @@
-"""What a succeeded request cost, from prices.yaml: USD, at batch prices."""
+"""The cost of succeeded requests in USD, at the batch prices of prices.yaml."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from typing import Any
 import yaml
 
 _MILLION = 1_000_000
-# USD; less than this would read as nothing.
-_LEAST = 0.0001
+# USD. A smaller amount would be shown as $0.0000.
+_SMALLEST_SHOWN = 0.0001
 NAMELESS = "an answer that names no model"
+"""Listed in place of the model's name when an answer has none."""
 
 
 @dataclass(frozen=True)
 class _Rates:
-    """USD a token, batch discount included."""
+    """USD per token, batch discount included."""
 
     input: float
     output: float
@@ -36,10 +37,10 @@ class _Model:
 
 
 class Prices:
-    """A price table. A model that is not in it costs null, never 0.
+    """A price table. The cost of a model that is not in the table is unknown (`None`), never 0.
 
     Attributes:
-        batch_multiplier: what a batch costs of the price of the same calls made live.
+        batch_multiplier: The price of a batch as a fraction of the price of the same calls made one by one.
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
@@ -53,14 +54,18 @@ class Prices:
         return list(self._models)
 
     def knows(self, model: str) -> bool:
-        """Whether a model has a price, also by the name that ends in its date."""
+        """Whether a model has a price. A name that ends in a release date is also looked up without the date."""
         return model in self._models or _undated(model) in self._models
 
     def cost(self, model: str, usage: Mapping[str, Any]) -> float | None:
-        """The cost of one succeeded message in USD, None for a model that is not in the table.
+        """Compute the cost of one succeeded message.
 
         Args:
-            usage: the message's usage; cached tokens are not part of its input_tokens.
+            model: The model that the message names.
+            usage: The message's `usage`. Its `input_tokens` do not include cached tokens.
+
+        Returns:
+            The cost in USD, or `None` if the model is not in the table.
         """
         entry = self._models.get(model) or self._models.get(_undated(model))
         if entry is None:
@@ -113,22 +118,22 @@ def _undated(model: str) -> str:
 
 
 def dollars(usd: float) -> str:
-    """An amount for people, USD: "$0.0078", and of what would read as nothing "less than $0.0001"."""
-    return f"less than ${_LEAST}" if 0 < usd < _LEAST else f"${usd:,.4f}"
+    """Format an amount in USD: "$0.0078", or "less than $0.0001" if it would be shown as zero."""
+    return f"less than ${_SMALLEST_SHOWN}" if 0 < usd < _SMALLEST_SHOWN else f"${usd:,.4f}"
 
 
 def no_price_for(models: Collection[str]) -> str:
-    """Why a cost is not known: "no price for claude-a, claude-b"."""
+    """Explain why a cost is unknown: "no price for claude-a, claude-b"."""
     return f"no price for {', '.join(sorted(models))}"
 
 
 def about(usd: float) -> str:
-    """The same of an estimate: "about $0.0078"."""
-    said = dollars(usd)
-    return said if said.startswith("less") else f"about {said}"
+    """Format an estimated amount in USD: "about $0.0078", or "less than $0.0001"."""
+    amount = dollars(usd)
+    return amount if amount.startswith("less") else f"about {amount}"
 
 
 @cache
 def default_prices() -> Prices:
-    """The table that is shipped."""
+    """The price table that is shipped with this package."""
     return Prices(yaml.safe_load(Path(__file__).with_name("prices.yaml").read_text("utf-8")))

@@ -1,4 +1,4 @@
-"""Where the data, the ledger and the API are: everything read from the environment, in one place."""
+"""Settings from environment variables: the locations of the data, the ledger and the API."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
 
-# Every way the SDK can find credentials by itself (anthropic 2.x, `_client.py`).
+# Every variable in which the SDK looks for credentials (anthropic 2.x, `_client.py`).
 CREDENTIALS = (
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
@@ -22,11 +22,19 @@ CREDENTIALS = (
 )
 REAL_BASE_URL = "https://api.anthropic.com"
 MOST_TRANSFERS = 16
-"""Most uploads or downloads at a time."""
+"""The largest number of concurrent uploads or downloads."""
 
 
 def find_project(start: Path | None = None) -> Path:
-    """The project folder: the nearest one at or above `start` with a workspace.yaml or a [tool.dg] table."""
+    """Find the project folder.
+
+    Args:
+        start: Where to begin; `None` for the current folder.
+
+    Returns:
+        The nearest folder at or above `start` with a workspace.yaml or a pyproject.toml that has a [tool.dg]
+        table; `start` itself if there is none.
+    """
     start = (start or Path.cwd()).resolve()
     for folder in (start, *start.parents):
         if (folder / "workspace.yaml").is_file() or _is_dg_project(folder / "pyproject.toml"):
@@ -35,15 +43,18 @@ def find_project(start: Path | None = None) -> Path:
 
 
 def dg_table(pyproject: Path) -> dict[str, Any] | None:
-    """The table [tool.dg] of a pyproject.toml; None where it has none, or is not there.
+    """Read the table [tool.dg] of a pyproject.toml.
 
-    Errors:
-        tomllib.TOMLDecodeError: it is no TOML.
+    Returns:
+        The table, or `None` if the file has no such table or does not exist.
+
+    Raises:
+        tomllib.TOMLDecodeError: When the file is not valid TOML.
     """
     if not pyproject.is_file():
         return None
-    found: dict[str, Any] | None = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {}).get("dg")
-    return found
+    table: dict[str, Any] | None = tomllib.loads(pyproject.read_text("utf-8")).get("tool", {}).get("dg")
+    return table
 
 
 def _is_dg_project(pyproject: Path) -> bool:
@@ -55,18 +66,18 @@ def _is_dg_project(pyproject: Path) -> bool:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where things are.
+    """The settings of one process.
 
     Attributes:
-        root: local folder or fsspec URL that holds requests, responses and results.
+        root: Local folder or fsspec URL that holds requests, responses and results.
         ledger_url: SQLAlchemy URL of the ledger.
-        emulator_url: set when the emulator was asked for, by BATCH_ASSETS_EMULATOR.
-        base_url: the API's base URL; None when neither a key nor a base URL is set.
-        has_credentials: the environment names credentials for the API. They are never read here.
-        reconcile_grace: seconds after the last byte of an upload whose outcome is unknown before it
-            may be sent again.
-        transfers: uploads or downloads at a time.
-        ui_url: where people open Dagster's UI, for links in messages; None for no links.
+        emulator_url: The emulator's URL, from BATCH_ASSETS_EMULATOR; `None` if the emulator is not used.
+        base_url: The base URL of the API or the emulator; `None` if no emulator, credentials or base URL is set.
+        has_credentials: Whether the environment has credentials for the API. Their values are never stored here.
+        reconcile_grace: Seconds to wait after the last byte of an upload whose outcome is unknown before the
+            upload may be sent again.
+        transfers: The number of concurrent uploads or downloads.
+        ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
     """
 
     root: str
@@ -80,11 +91,17 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None, project: Path | None = None) -> Settings:
-        """Reads BATCH_ASSETS_ROOT, _LEDGER, _EMULATOR, _RECONCILE_GRACE, _TRANSFERS, _UI_URL and the SDK's own
-        variables.
+        """Read the settings from environment variables.
 
-        Errors:
-            SettingsError: a value that cannot be used, naming the variable.
+        The variables are BATCH_ASSETS_ROOT, _LEDGER, _EMULATOR, _RECONCILE_GRACE, _TRANSFERS, _UI_URL and those
+        of the SDK.
+
+        Args:
+            env: The variables; `None` for those of this process.
+            project: The project folder, for the default root; `None` to find it from the current folder.
+
+        Raises:
+            SettingsError: When a value cannot be used. Names the variable.
         """
         env = os.environ if env is None else env
         emulator = env.get("BATCH_ASSETS_EMULATOR") or None
@@ -116,11 +133,15 @@ class Settings:
 
     @property
     def first_poll(self) -> float:
-        """Seconds between looks at a fresh batch. The emulator ends batches in seconds, the API in minutes."""
+        """Seconds between polls of a new batch. The emulator ends batches in seconds, the API in minutes."""
         return 0.5 if self.emulator_url else 10.0
 
     def require_endpoint(self) -> str:
-        """The base URL, or a SettingsError that says what to set. Nothing falls back to the emulator."""
+        """Return the base URL. There is no fallback to the emulator.
+
+        Raises:
+            SettingsError: When no base URL is known. Says which variables to set.
+        """
         if self.base_url is None:
             raise SettingsError(
                 "No API to talk to: set ANTHROPIC_API_KEY for the real API (or ANTHROPIC_BASE_URL for a "
@@ -137,23 +158,23 @@ def _base_url(env: Mapping[str, str]) -> str | None:
 
 
 def _check_base_url(name: str, url: str) -> None:
-    """A base URL stands in the ledger, in receipts and in errors: it must hold nothing secret."""
+    """Refuse a base URL with credentials: it is written to the ledger, to receipts and to errors."""
     parts = urlsplit(url)
     if "@" in parts.netloc or parts.query or parts.fragment:
         raise SettingsError(
-            f"{name} holds a user, a password or a query, which would be written down with the batches. Give the "
-            "URL without them, and credentials by ANTHROPIC_API_KEY or ANTHROPIC_CUSTOM_HEADERS"
+            f"{name} has a user, a password, a query or a fragment, which would be stored with the batches. Set "
+            "it without them, and give credentials in ANTHROPIC_API_KEY or ANTHROPIC_CUSTOM_HEADERS"
         )
 
 
 def _ui_url(env: Mapping[str, str]) -> str | None:
-    """It stands in messages, so that it must hold nothing secret either."""
+    """Read the URL of Dagster's UI, which may not have credentials because notifications show it."""
     url = (env.get("BATCH_ASSETS_UI_URL") or "").rstrip("/")
     parts = urlsplit(url)
     if url and (parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment):
         raise SettingsError(
-            "BATCH_ASSETS_UI_URL takes the address of Dagster's UI, such as https://dagster.example.com, without "
-            "a user, a password or a query"
+            "BATCH_ASSETS_UI_URL is not valid: set it to the URL of Dagster's UI, such as "
+            "https://dagster.example.com, without a user, a password, a query or a fragment"
         )
     return url or None
 
@@ -171,7 +192,7 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
     except ValueError:
         value = -1.0
     if value < 0:
-        raise SettingsError(f"{name} is {text!r}: give a number of seconds, 0 or more")
+        raise SettingsError(f"{name} is {text!r}: set it to a number of seconds, 0 or more")
     return value
 
 
@@ -179,7 +200,7 @@ def _transfers(env: Mapping[str, str]) -> int:
     text = env.get("BATCH_ASSETS_TRANSFERS") or str(Settings.transfers)
     if not text.isdecimal() or not 1 <= int(text) <= MOST_TRANSFERS:
         raise SettingsError(
-            f"BATCH_ASSETS_TRANSFERS is {text!r}: give the number of uploads or downloads at a time, "
-            f"1 to {MOST_TRANSFERS}"
+            f"BATCH_ASSETS_TRANSFERS is {text!r}: set it to the number of concurrent uploads or downloads, "
+            f"from 1 to {MOST_TRANSFERS}"
         )
     return int(text)

@@ -7,17 +7,7 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from batch_assets.core.errors import (
-    BatchAssetsError,
-    ConfigError,
-    DatasetError,
-    EndpointMismatchError,
-    SettingsError,
-    SubmissionStoppedError,
-)
-
-# Repeating the step as it is would fail again: a person has to change something.
-_NEEDS_A_PERSON = (ConfigError, DatasetError, EndpointMismatchError, SettingsError, SubmissionStoppedError)
+from batch_assets.core.errors import BatchAssetsError, FinalError
 
 
 @contextmanager
@@ -26,5 +16,4 @@ def explained() -> Iterator[None]:
     try:
         yield
     except BatchAssetsError as error:
-        retryable = not isinstance(error, _NEEDS_A_PERSON)
-        raise dg.Failure(description=str(error), allow_retries=retryable) from None
+        raise dg.Failure(description=str(error), allow_retries=not isinstance(error, FinalError)) from None

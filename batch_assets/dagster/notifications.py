@@ -9,10 +9,10 @@ from batch_assets.core.notify.notices import Noticed, send_notices
 from batch_assets.core.notify.sending import (
     TIMEOUT_SECONDS,
     Message,
-    NotSentError,
+    MessageNotSentError,
     RefusedMessageError,
+    error_text,
     secret,
-    told,
 )
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.root import Root
@@ -40,7 +40,7 @@ def notify(root: Root, pipelines: Mapping[str, PipelineAssets], *, announced_onl
     try:
         return send_notices(root, found, more={"slack": send_to_slack}, announced_only=announced_only)
     except Exception as error:
-        return [f"messages could not be sent: {type(error).__name__}: {told(error)}"]
+        return [f"messages could not be sent: {type(error).__name__}: {error_text(error)}"]
 
 
 def send_to_slack(config: NotifyConfig, message: Message) -> None:
@@ -63,10 +63,10 @@ def send_to_slack(config: NotifyConfig, message: Message) -> None:
         is_slack = re.fullmatch(r"\w{1,80}", code) is not None  # else it is the page of whatever has answered
         why = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not as Slack answers"
         if status == 429 or status >= 500 or code in (*_LATER, *_NOT_LET_IN) or not is_slack:
-            raise NotSentError(why) from None
+            raise MessageNotSentError(why) from None
         raise RefusedMessageError(why) from None
     except Exception as error:  # no connection, no answer, or one that Slack would not give
-        raise NotSentError(f"{type(error).__name__}: {told(error, token)}") from None
+        raise MessageNotSentError(f"{type(error).__name__}: {error_text(error, token)}") from None
 
 
 def _escaped(text: str) -> str:

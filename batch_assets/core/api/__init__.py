@@ -1,1 +1,1 @@
-"""The Message Batches API: the client, its errors, and the objects it answers with."""
+"""The Message Batches API: the client, its errors, and the objects that the API returns."""

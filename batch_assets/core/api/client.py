@@ -1,7 +1,7 @@
-"""The official SDK as transport: its authentication, sockets and error classes, none of its object layer.
+"""A client that uses the official SDK as transport: its authentication, sockets and errors, not its object layer.
 
-The SDK repeats a POST whose reply was lost, which would pay for a batch twice, and follows the server's
-`results_url` with the key in hand. Neither happens here.
+By default the SDK repeats a POST whose reply was lost, which would pay for a batch twice. It also sends the key to
+whatever `results_url` the server names. This client does neither.
 """
 
 from __future__ import annotations
@@ -31,22 +31,28 @@ if TYPE_CHECKING:
     import anthropic
 
 BATCHES = "/v1/messages/batches"
-PAGE = 1000  # the most batches that one list call returns
+PAGE = 1000  # a list call returns at most this many batches
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 30.0
 CREATE_SECONDS = 600.0  # from the last byte of the upload to the answer
 _READ_RETRIES = 2
 _SDK_WAIT = 5.0  # seconds that the SDK may sleep before it repeats a read
-_DOWNLOAD_CHUNK = 1 << 18  # several are in memory, of several downloads at a time
-# A page of 1,000 batches has less than one; results are streamed and have no bound.
+_DOWNLOAD_CHUNK = 1 << 18  # bytes; several downloads at a time each hold several chunks in memory
+# A page of 1,000 batches is smaller than 1 MiB. Results are streamed and have no limit.
 _ANSWER_BYTES = 64 << 20
-# Shorter words than this in the place of a key are none, and may stand in any text.
+# A shorter value is a placeholder, not a key. Hiding it could remove ordinary words from a text.
 _KEY_LENGTH = 8
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of the list of batches, newest first."""
+    """One page of the list of batches, newest first.
+
+    Attributes:
+        batches: The batches of this page.
+        has_more: Whether older batches follow.
+        last_id: The id after which the next page begins; `None` if the page is empty.
+    """
 
     batches: list[BatchObject]
     has_more: bool
@@ -54,12 +60,12 @@ class Page:
 
 
 class ApiClient:
-    """The batch endpoints of one API. Reads are repeated by the SDK, a create never.
+    """The batch endpoints of one API. The SDK retries reads; a create is never retried.
 
     Attributes:
-        base_url: where every call goes, the key with it.
-        organization: whose key it is, as the API last said; None before the first answer.
-        poll_floor: seconds the API asked to wait between looks at a batch, as it last said.
+        base_url: The URL that every call and the key go to.
+        organization: The organization of the key, from the API's latest answer; `None` before the first answer.
+        poll_floor: Seconds to wait between polls, from the API's latest answer; 0.0 if it did not ask.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -73,18 +79,18 @@ class ApiClient:
 
     @property
     def _sdk(self) -> anthropic.Anthropic:
-        """One for all threads, so that they share its connections."""
+        """The SDK's client, opened on first use. All threads use the same one and share its connections."""
         with self._opening:
             if self._opened is None:
                 self._opened = self._open()
             return self._opened
 
     def _open(self) -> anthropic.Anthropic:
-        import anthropic  # takes over a second: only what talks to the API pays for it
+        import anthropic  # takes over a second, so it is imported only when the API is called
 
-        # The emulator gets no real key; a gateway without credentials of ours gets a word in its place.
+        # The SDK sends nothing without a key. The emulator must not get the real key, and a gateway may need none.
         options: dict[str, Any] = {} if self._has_key else {"api_key": "none"}
-        # A proxy may stand before the API, but not before the emulator.
+        # The API may be behind a proxy, the emulator never is.
         direct = {self.base_url: None} if self._emulated else {}
         return anthropic.Anthropic(
             base_url=self.base_url,
@@ -101,7 +107,7 @@ class ApiClient:
             self._opened.close()
 
     def _within(self, seconds: float | None) -> anthropic.Anthropic:
-        """The SDK with all tries of one read within that many seconds."""
+        """The SDK's client with a timeout that fits one read, its retries included, into `seconds`."""
         if seconds is None:
             return self._sdk
         import anthropic
@@ -110,22 +116,25 @@ class ApiClient:
         return self._sdk.with_options(timeout=anthropic.Timeout(each, connect=min(each, CONNECT_SECONDS)))
 
     def _hide(self, text: str) -> str:
-        """The text without the key: a gateway may repeat in an error what it was sent."""
+        """Remove the key from a text. A gateway may repeat in an error what it was sent."""
         for secret in (self._sdk.api_key, self._sdk.auth_token):
             if secret and len(secret) >= _KEY_LENGTH:
                 text = text.replace(secret, "[key]")
         return text
 
     def create(self, body: Iterable[bytes], length: int, headers: Mapping[str, str]) -> BatchObject:
-        """Submits a batch, once.
+        """Create a batch. The call is never repeated.
 
         Args:
-            body: the JSON body in chunks; an exception it raises ends the call unsent and comes out as it is.
-            length: of the body, bytes.
-            headers: that belong to the requests' identity.
+            body: The JSON body in chunks. If reading it raises an exception, the API gets no complete body and
+                the exception is raised unchanged.
+            length: The length of the body in bytes.
+            headers: Headers that are part of the requests' identity.
 
-        Errors:
-            NotSentError, UnknownOutcomeError, RefusedError.
+        Raises:
+            NotSentError: When no connection could be made.
+            UnknownOutcomeError: When the API may or may not have accepted the batch.
+            RefusedError: When the API refused the batch.
         """
         import anthropic
 
@@ -146,38 +155,57 @@ class ApiClient:
         return self._batch(response, "create")
 
     def retrieve(self, batch_id: str, *, seconds: float | None = None) -> BatchObject:
-        """One batch as it stands.
+        """Get the current state of a batch.
 
         Args:
-            seconds: in which the call is to be over, its repetitions included.
+            batch_id: The id of the batch.
+            seconds: The time limit for the call, its retries included; `None` for the default.
 
-        Errors:
-            NotFoundError, RefusedError, UnknownOutcomeError, NotSentError.
+        Raises:
+            NotFoundError: When this workspace has no such batch.
+            RefusedError: When the API refused the call.
+            UnknownOutcomeError: When the answer is missing or cannot be read.
+            NotSentError: When no connection could be made.
         """
         with translated(self._hide):
             response = self._within(seconds).get(f"{BATCHES}/{batch_id}", cast_to=_raw_response(), stream=True)
         return self._batch(response, "retrieve")
 
     def cancel(self, batch_id: str) -> BatchObject:
-        """Asks the API to end a batch; requests that are being answered may still be. Repeated freely.
+        """Cancel a batch. Requests that are already being answered may still be answered. Safe to repeat.
 
         Returns:
-            The batch as it stands now, in general `canceling`.
+            The batch after the call, usually in the status `canceling`.
 
-        Errors:
-            As retrieve; RefusedError also for a batch that has ended.
+        Raises:
+            RefusedError: When the API refused the call, for example because the batch has ended.
+            ApiError: As `retrieve`.
         """
         with translated(self._hide):
             response = self._sdk.post(f"{BATCHES}/{batch_id}/cancel", cast_to=_raw_response(), stream=True)
         return self._batch(response, "cancel")
 
     def delete(self, batch_id: str) -> None:
-        """Removes an ended batch and its results from the API for good. Errors: as retrieve."""
+        """Delete an ended batch and its results from the API permanently.
+
+        Raises:
+            ApiError: As `retrieve`.
+        """
         with translated(self._hide):
             self._json(self._sdk.delete(f"{BATCHES}/{batch_id}", cast_to=_raw_response()), "delete")
 
     def page(self, limit: int = PAGE, after_id: str | None = None, *, seconds: float | None = None) -> Page:
-        """One page of the workspace's batches. `seconds` and errors: as retrieve."""
+        """List one page of the workspace's batches.
+
+        Args:
+            limit: The largest number of batches on the page.
+            after_id: The `last_id` of the page before; `None` for the first page.
+            seconds: The time limit for the call, its retries included; `None` for the default.
+
+        Raises:
+            RefusedError: When the API refused the call, or the base URL is not that of the API.
+            ApiError: As `retrieve`.
+        """
         params: dict[str, Any] = {"limit": limit} | ({"after_id": after_id} if after_id else {})
         try:
             with translated(self._hide):
@@ -193,17 +221,28 @@ class ApiClient:
         except (KeyError, TypeError, ValueError) as error:
             raise UnknownOutcomeError(f"list: the answer is not a list of batches: {error}") from None
         if page.has_more and page.last_id in (None, after_id):
-            # Taken for the end of the list, it would let a batch that stands further on be sent again.
-            raise UnknownOutcomeError("list: there is more, but the answer does not say where")
+            # If this counted as the end of the list, a batch that comes later in the list could be sent again.
+            raise UnknownOutcomeError("list: there are more batches, but the answer does not say where they begin")
         return page
 
     def newest(self) -> BatchObject | None:
-        """The workspace's newest batch, None when it has none. Errors: as retrieve."""
+        """Get the workspace's newest batch, or `None` if it has none.
+
+        Raises:
+            ApiError: As `page`.
+        """
         batches = self.page(limit=1).batches
         return batches[0] if batches else None
 
     def batches_back_to(self, created_at: float | None) -> Iterator[BatchObject]:
-        """Batches newest first, over as many pages as it takes, down to a creation time (None: all)."""
+        """Iterate over the workspace's batches, newest first, over as many pages as needed.
+
+        Args:
+            created_at: Stop at batches created before this time, in seconds since 1970; `None` for all batches.
+
+        Raises:
+            ApiError: As `page`.
+        """
         after_id = None
         while True:
             page = self.page(after_id=after_id)
@@ -217,9 +256,11 @@ class ApiClient:
 
     @contextmanager
     def results(self, batch_id: str) -> Iterator[Iterator[bytes]]:
-        """The raw bytes of a batch's results, from the path relative to the base URL.
+        """Stream the raw bytes of a batch's results, from a path relative to the base URL.
 
-        Errors: as retrieve, when opening and while reading; a break in the middle is UnknownOutcomeError.
+        Raises:
+            UnknownOutcomeError: When the download broke off, also while the bytes are read.
+            ApiError: As `retrieve`.
         """
         with translated(self._hide):
             response: Any = self._sdk.get(
@@ -251,7 +292,7 @@ class ApiClient:
             raise UnknownOutcomeError(f"{call}: the answer is not JSON (HTTP {response.status_code})") from None
 
     def _whole(self, response: Any, call: str) -> bytes:
-        """The answer's body, which is trusted to be small only when it is."""
+        """Read the answer's body, up to a limit."""
         content = bytearray()
         try:
             with translated(self._hide):
@@ -271,6 +312,6 @@ def _raw_response() -> Any:
 
 
 def _leave_waiting_to_us(response: Any) -> None:
-    """Keeps the SDK from sleeping as long as `retry-after` says: who has to wait comes again later."""
+    """Keep the SDK from sleeping for a long `retry-after`. The caller tries again later instead."""
     if response.status_code == RATE_LIMITED or (asked_wait(response.headers) or 0.0) > _SDK_WAIT:
         response.headers["x-should-retry"] = "false"

@@ -1,4 +1,13 @@
-"""What a call to the API can end in: the SDK's and the transport's errors as ours."""
+"""Errors of calls to the API, translated from those of the SDK and of its HTTP transport.
+
+    ApiError
+    ├── NotSentError            retryable: no connection, so nothing was sent
+    ├── UnknownOutcomeError     reads are retryable; an upload is looked for in the list before it is sent again
+    ├── NotFoundError           retryable: the object may appear, or belong to the workspace of another key
+    └── RefusedError            final if `stop` is true; otherwise the caller decides by `status` and `retry_after`
+
+The stages turn them into a `BatchAssetsError` (core/errors.py) if the user has to see them.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +23,24 @@ if TYPE_CHECKING:
     import anthropic
 
 RATE_LIMITED = 429
-# What the API asks to wait is believed within these bounds, seconds: neither a storm nor a wait for ever.
+# Bounds in seconds for the wait that the API asks for, so that there is neither a storm of calls nor an endless
+# wait.
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
-# Of a longer text from elsewhere the beginning and the end are kept.
+# Longer texts from outside are cut in the middle.
 _TEXT_LENGTH, _TEXT_END = 2000, 400
-# Texts and codes of refusals that only a person can mend; repeating would be refused again.
+# Refusals that only the user can resolve, by status, text or code. A retry would be refused again.
 _STOP_STATUS = (401, 402, 403)
-# So does whoever is not the API answer; a 404 for the collection of batches says the same.
+# Answers of a server that is not the API. A 404 for the list of batches means the same, see `no_endpoint`.
 _ELSEWHERE = (301, 302, 303, 307, 308, 405)
-_WHERE = ". Is ANTHROPIC_BASE_URL right?"
+_CHECK_URL = ". Is ANTHROPIC_BASE_URL right?"
 _STOP_TEXTS = ("credit balance is too low", "spend limit", "usage limits")
 _STOP_CODES = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "organization_on_hold")
 
 
 class ApiError(Exception):
-    """Base of what a call can end in. The text is for people and holds no secret.
+    """Base of the errors of a call. The text is for the user and holds no secret.
 
-    Whatever the other side said in it, every ledger takes it: it is of bounded length, control characters and
+    Every ledger can store the text, whatever the server sent: its length is bounded, and control characters and
     lone surrogates are replaced.
     """
 
@@ -39,25 +49,26 @@ class ApiError(Exception):
 
 
 class NotSentError(ApiError):
-    """No connection came about: nothing was sent."""
+    """No connection could be made, so nothing was sent."""
 
 
 class UnknownOutcomeError(ApiError):
-    """The request may or may not have been carried out."""
+    """The API may or may not have carried out the request."""
 
 
 class NotFoundError(ApiError):
-    """404: unknown, not there yet, or another workspace's."""
+    """HTTP 404: the object is unknown, does not exist yet, or belongs to another workspace."""
 
 
 class RefusedError(ApiError):
-    """The API said no: the request was not carried out.
+    """The API refused the request and did not carry it out.
 
     Attributes:
-        status: HTTP status.
-        type: the API's error type, "" where the body had none.
-        stop: only a person can mend it (key, billing, spend limit).
-        retry_after: seconds the API asked to wait, from 1 to an hour; None where it did not ask.
+        status: The HTTP status.
+        type: The API's error type; "" if the body had none.
+        stop: Whether only the user can resolve it (key, billing, spend limit, base URL).
+        retry_after: Seconds that the API asked to wait, limited to the range from 1 second to 1 hour; `None` if
+            it did not ask.
     """
 
     def __init__(self, status: int, type_: str, message: str, stop: bool, retry_after: float | None) -> None:
@@ -68,11 +79,15 @@ class RefusedError(ApiError):
 def _writable(text: str) -> str:
     if len(text) > _TEXT_LENGTH:
         text = f"{text[: _TEXT_LENGTH - _TEXT_END]} … {text[-_TEXT_END:]}"
-    return "".join("\ufffd" if category(one) in ("Cc", "Cs") and one not in "\n\t" else one for one in text)
+    return "".join("\ufffd" if category(char) in ("Cc", "Cs") and char not in "\n\t" else char for char in text)
 
 
 class GuardedBody:
-    """A request body that remembers its own failure: the SDK reports every failure as a connection error."""
+    """A request body that keeps the exception it raised. The SDK reports every failure as a connection error.
+
+    Attributes:
+        failure: The exception raised while the body was read; `None` so far.
+    """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         self._chunks = chunks
@@ -88,14 +103,17 @@ class GuardedBody:
 
 @contextmanager
 def translated(hide: Callable[[str], str], body: GuardedBody | None = None) -> Iterator[None]:
-    """Raises the SDK's and the transport's errors as ours.
+    """Translate the errors of the SDK and of its transport.
 
     Args:
-        hide: takes the key out of a text.
-        body: of the call, whose own failure comes out as it is.
+        hide: Removes the key from a text.
+        body: The body of the call. An exception that it raised is raised unchanged.
 
-    Errors:
-        NotSentError, UnknownOutcomeError, NotFoundError, RefusedError.
+    Raises:
+        NotSentError: When no connection could be made.
+        UnknownOutcomeError: When the answer is missing or broken, or its status is 408, 409, or 500 or higher.
+        NotFoundError: When the status is 404.
+        RefusedError: When the API answered with any other error status.
     """
     import anthropic
     import httpx2
@@ -124,7 +142,7 @@ def _status_error(error: anthropic.APIStatusError, hide: Callable[[str], str]) -
         return UnknownOutcomeError(f"HTTP {status} {type_}: {message}")
     lowered = message.lower()
     if status in _ELSEWHERE:
-        message += _WHERE
+        message += _CHECK_URL
     stop = (
         status in (*_STOP_STATUS, *_ELSEWHERE)
         or error.error_code in _STOP_CODES
@@ -134,12 +152,16 @@ def _status_error(error: anthropic.APIStatusError, hide: Callable[[str], str]) -
 
 
 def no_endpoint(error: NotFoundError) -> RefusedError:
-    """404 for the collection of batches itself: the base URL is not the API's."""
-    return RefusedError(404, "not_found_error", f"{error}{_WHERE}", True, None)
+    """Make the error for a 404 on the list of batches itself: the base URL is not that of the API."""
+    return RefusedError(404, "not_found_error", f"{error}{_CHECK_URL}", True, None)
 
 
 def asked_wait(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `retry-after` asks to wait, given as a number or as a date; None where it says neither."""
+    """Read the header `retry-after`, which holds a number of seconds or a date.
+
+    Returns:
+        Seconds to wait, within `SHORTEST_WAIT` and `LONGEST_WAIT`; `None` if the header is absent or unreadable.
+    """
     text = headers.get("retry-after")
     if not text:
         return None
@@ -149,14 +171,14 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         until = _date(text)
         if until is None:
             return None
-        # By the server's own clock, where it tells the time.
+        # The server's own clock, if the answer has a date.
         seconds = (until - (_date(headers.get("date")) or datetime.now(UTC))).total_seconds()
     return None if math.isnan(seconds) else min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
 
 
 def _date(text: str | None) -> datetime | None:
     try:
-        found = parsedate_to_datetime(text or "")
+        date = parsedate_to_datetime(text or "")
     except ValueError:
         return None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

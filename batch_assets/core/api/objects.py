@@ -1,4 +1,4 @@
-"""Shapes of the Message Batches API, as far as the core reads them.
+"""Objects of the Message Batches API, as far as the core reads them.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
 """
@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
-_STATUS_LENGTH = 16  # as much of one that is not known as the ledger has room for
+_STATUS_LENGTH = 16  # the ledger stores at most this many characters of an unknown status
 STATUSES = ("in_progress", "canceling", "ended")
-# Errors of a line that may go away by themselves; all others would fail the same way again.
+# Error types of a result line that may be gone on the next attempt. All others would fail the same way again.
 PASSING_ERRORS = frozenset(
     {"api_error", "overloaded_error", "timeout_error", "rate_limit_error", "missing_result"}
 )
@@ -20,7 +20,13 @@ PASSING_ERRORS = frozenset(
 
 @dataclass(frozen=True)
 class BatchObject:
-    """A message batch as the API describes it. Times are seconds since 1970 by the server's clock."""
+    """A message batch as the API describes it.
+
+    Attributes:
+        request_counts: The number of requests in each state.
+        created_at: Seconds since 1970 by the server's clock, as are the other times. Times that have not come yet
+            are `None`.
+    """
 
     id: str
     processing_status: str
@@ -32,30 +38,33 @@ class BatchObject:
 
     @property
     def ended(self) -> bool:
-        """Whether it has ended; of a status that is not known, the time of the end says so."""
+        """Whether the batch has ended. If its status is unknown, it has ended once `ended_at` is set."""
         return self.processing_status == "ended" or (
             self.processing_status not in STATUSES and self.ended_at is not None
         )
 
     @property
     def total(self) -> int:
-        """Requests in the batch: the sum of all counts, at any time; 0 where the API gave none."""
+        """The number of requests in the batch: the sum of all counts, or 0 if the API sent no counts."""
         return sum(self.request_counts.values())
 
     @classmethod
     def parse(cls, body: Any) -> BatchObject:
-        """Reads a MessageBatch object. Unknown keys are ignored, unknown counts are requests like any other.
+        """Read a MessageBatch object. Unknown keys are ignored; unknown counts are part of the total.
 
-        Errors:
-            ValueError: not a MessageBatch object.
+        Args:
+            body: The parsed JSON.
+
+        Raises:
+            ValueError: When `body` is not a MessageBatch object.
         """
         try:
             counts = body.get("request_counts") or {}
             created_at = timestamp(body["created_at"])
             if created_at is None or not body["id"] or not isinstance(body["id"], str):
                 raise ValueError("id or created_at is missing")
-            if not body["id"].isprintable() or "/" in body["id"]:  # it names a file and a path of the API
-                raise ValueError(f"{body['id']!r} is no id of a batch")
+            if not body["id"].isprintable() or "/" in body["id"]:  # the id becomes part of file names and URLs
+                raise ValueError(f"{body['id']!r} is not a valid batch id")
             return cls(
                 id=body["id"],
                 processing_status=str(body.get("processing_status"))[:_STATUS_LENGTH].replace("\0", ""),
@@ -70,7 +79,7 @@ class BatchObject:
 
 
 def timestamp(text: str | None) -> float | None:
-    """RFC 3339 -> seconds since 1970; UTC where no offset is given."""
+    """Convert an RFC 3339 time to seconds since 1970. A time without an offset is UTC."""
     if not text:
         return None
     time = datetime.fromisoformat(text)

@@ -1,1 +1,1 @@
-"""Messages about a pipeline: what they say, and the ways they go."""
+"""Notifications about a pipeline: when they are due, what they contain, and how they are sent."""

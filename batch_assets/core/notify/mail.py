@@ -1,6 +1,6 @@
-"""Messages by e-mail.
+"""Send notifications by email, with the standard library.
 
-Dagster's own e-mails tell of failed runs only, and what sends them is private to it: the standard library does it.
+Dagster's own emails only report failed runs, and its function that sends them is private.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from batch_assets.core.notify.sending import (
     TIMEOUT_SECONDS,
     Message,
-    NotSentError,
+    MessageNotSentError,
     RefusedMessageError,
+    error_text,
     secret,
-    told,
 )
 from batch_assets.core.pipeline.notify import EmailConfig, NotifyConfig
 
 _PORTS = {"smtps": 465, "smtp+starttls": 587, "smtp": 25}
-# Whatever their code, they are about us and not about the message: another password or another day may do.
-_NOT_LET_IN = (smtplib.SMTPConnectError, smtplib.SMTPHeloError, smtplib.SMTPAuthenticationError)
+# Whatever their code, these refuse the login and not the message. Another try may succeed, with another password
+# or on another day.
+_LOGIN_ERRORS = (smtplib.SMTPConnectError, smtplib.SMTPHeloError, smtplib.SMTPAuthenticationError)
 
 
 def send_email(config: NotifyConfig, message: Message) -> None:
-    """Sends the message to all addresses."""
+    """Send the message to all addresses.
+
+    Raises:
+        MessageNotSentError: When another try may succeed.
+        RefusedMessageError: When the server refused the message or a recipient permanently.
+    """
     assert config.email is not None
     url = secret(config.email.url_env)
     server = _server(url, config.email.url_env)
@@ -38,30 +44,33 @@ def send_email(config: NotifyConfig, message: Message) -> None:
                 connection.login(unquote(server.username), unquote(server.password or ""))
             refused = connection.send_message(_letter(config.email, message))
     except smtplib.SMTPRecipientsRefused as error:
-        _refused(error.recipients, for_good=any(code >= 500 for code, _ in error.recipients.values()))
+        is_permanent = any(code >= 500 for code, _ in error.recipients.values())
+        _raise_refused(error.recipients, is_permanent=is_permanent)
     except smtplib.SMTPResponseException as error:
-        said = f"SMTP {error.smtp_code} {told(error, url)}"
-        # Beginning with a 5 it is meant for good (RFC 5321, section 4.2.1).
-        for_good = error.smtp_code >= 500 and not isinstance(error, _NOT_LET_IN)
-        raise (RefusedMessageError if for_good else NotSentError)(said) from None
+        reason = f"SMTP {error.smtp_code} {error_text(error, url)}"
+        # Codes from 500 on are permanent (RFC 5321, section 4.2.1).
+        is_permanent = error.smtp_code >= 500 and not isinstance(error, _LOGIN_ERRORS)
+        raise (RefusedMessageError if is_permanent else MessageNotSentError)(reason) from None
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        raise NotSentError(f"{type(error).__name__}: {told(error, url)}") from None
+        raise MessageNotSentError(f"{type(error).__name__}: {error_text(error, url)}") from None
     else:
         if refused:
-            _refused(refused, for_good=True)  # a second try would reach the others twice
+            _raise_refused(refused, is_permanent=True)  # a second try would send the message to the others twice
 
 
 def _server(url: str, variable: str) -> SplitResult:
-    remedy = f"{variable} takes a URL such as smtps://user:password@host"
+    remedy = f"{variable} is not valid: set it to a URL such as smtps://user:password@host"
     try:
         server = urlsplit(url)
         _ = server.port
     except ValueError:
-        raise NotSentError(remedy) from None
+        raise MessageNotSentError(remedy) from None
     if server.scheme not in _PORTS or not server.hostname:
-        raise NotSentError(remedy)
+        raise MessageNotSentError(remedy)
     if server.username and server.scheme == "smtp":
-        raise NotSentError(f"{variable} would send a password unencrypted: use smtps:// or smtp+starttls://")
+        raise MessageNotSentError(
+            f"{variable} would send a password unencrypted: use smtps:// or smtp+starttls://"
+        )
     return server
 
 
@@ -85,11 +94,13 @@ def _letter(config: EmailConfig, message: Message) -> EmailMessage:
     letter["From"] = config.sender
     letter["To"] = ", ".join(config.to)
     letter["Date"] = formatdate(message.sent_at)
-    letter["Message-ID"] = f"<{message.id}@batch-assets>"  # who gets it twice can tell
+    # The same at every try, so that a receiver can recognize a duplicate.
+    letter["Message-ID"] = f"<{message.id}@batch-assets>"
     letter.set_content(message.text)
     return letter
 
 
-def _refused(recipients: dict[str, tuple[int, bytes]], *, for_good: bool) -> NoReturn:
-    said = ", ".join(f"{address} (SMTP {code})" for address, (code, _) in recipients.items())
-    raise (RefusedMessageError if for_good else NotSentError)(f"the server refused {said}") from None
+def _raise_refused(recipients: dict[str, tuple[int, bytes]], *, is_permanent: bool) -> NoReturn:
+    addresses = ", ".join(f"{address} (SMTP {code})" for address, (code, _) in recipients.items())
+    error = RefusedMessageError if is_permanent else MessageNotSentError
+    raise error(f"the server refused {addresses}") from None

@@ -1,4 +1,4 @@
-"""What a message says."""
+"""The content of a notification."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _EVENTS = {"complete": "complete", "failed": "failed", "expires": "deadline", "u
 
 
 def event_of(kind: str) -> str:
-    """What a pipeline file calls that kind of notice."""
+    """Return the event, as the pipeline file names it, of a kind of notice."""
     return _EVENTS[kind]
 
 
 def failed_share(submission: Submission) -> float:
-    """Rows without an answer, the rejected ones among them, as a share of all; of a complete table."""
+    """Compute the share of rows without an answer, rejected rows included. The results must be complete."""
     failed = submission.rows - submission.count_map.get("succeeded", 0)
     return failed / submission.rows if submission.rows else 0.0
 
@@ -37,24 +37,26 @@ def content_of(
     asset: Sequence[str],
     ending: Sequence[tuple[Batch, float]] = (),
 ) -> dict[str, Any]:
-    """The message for programs, with the same for people under `message`.
+    """Make the JSON content of a notification. The text for people is under the key `message`.
 
     Args:
-        kind: complete | failed | expires | uncollected.
-        asset: path of the asset key of results.
-        ending: the batches that are near their end, with the seconds left.
+        root: The root.
+        submission: The submission that the notification is about.
+        kind: `complete`, `failed`, `expires` or `uncollected`.
+        max_failed: The pipeline's `max_failed`.
+        asset: The path of the asset key of results.
+        ending: The batches that are near a deadline, each with the seconds left.
     """
     counts = submission.count_map or {"pending": submission.rows}
-    cost, unknown = _cost(root, submission)
+    cost, why_unknown = _cost(root, submission)
     name = f"{submission.pipeline} [{submission.partition}]" if submission.partition else submission.pipeline
     link = _link(root.settings.ui_url, asset, submission.partition)
-    said = _in_words(counts)
-    paid = f"cost {dollars(cost)}" if cost is not None else unknown
+    cost_text = f"cost {dollars(cost)}" if cost is not None else why_unknown
     note = " (by the price list; the emulator bills nothing)" if root.settings.emulator_url else ""
     lines = [
-        f"{name}: {_happened(kind, submission, max_failed, ending)}",
-        f"{submission.rows:,} rows: {said}; {paid}{note}",
-        *_batches(kind, ending),
+        f"{name}: {_headline(kind, submission, max_failed, ending)}",
+        f"{submission.rows:,} rows: {_counts_text(counts)}; {cost_text}{note}",
+        *_batch_lines(kind, ending),
         *([link] if link else []),
     ]
     return {
@@ -72,25 +74,26 @@ def content_of(
     }
 
 
-def _happened(kind: str, submission: Submission, max_failed: float, ending: Sequence[tuple[Batch, float]]) -> str:
+def _headline(kind: str, submission: Submission, max_failed: float, ending: Sequence[tuple[Batch, float]]) -> str:
     if kind == "complete":
         return "results are complete"
     if kind == "failed":
         share = failed_share(submission)
         return f"{share:.2%} of the rows have no answer, and max_failed is {max_failed:.2%}"
-    are = "1 batch is" if len(ending) == 1 else f"{len(ending):,} batches are"
-    return f"{are} near the end of {'the 24 hours' if kind == 'expires' else 'their results'}"
+    if kind == "expires":
+        return "1 batch expires soon" if len(ending) == 1 else f"{len(ending):,} batches expire soon"
+    return f"the results of {'1 batch' if len(ending) == 1 else f'{len(ending):,} batches'} will soon be gone"
 
 
-def _batches(kind: str, ending: Sequence[tuple[Batch, float]]) -> list[str]:
+def _batch_lines(kind: str, ending: Sequence[tuple[Batch, float]]) -> list[str]:
     if not ending:
         return []
     lines = [f"{batch.id} ({batch.state}): {_left(seconds)} left" for batch, seconds in ending[:_BATCHES_SHOWN]]
     if len(ending) > _BATCHES_SHOWN:
         lines.append(f"and {len(ending) - _BATCHES_SHOWN:,} more")
     if kind == "expires":
-        return [*lines, "What is not answered by then expires, and is asked again while it has attempts left."]
-    return [*lines, "Answers that are not collected by then are lost. Materialize results; does the sensor run?"]
+        return [*lines, "Requests not answered by then expire, and are sent again if they have attempts left."]
+    return [*lines, "Answers not collected by then are lost. Materialize results, and check that the sensor runs."]
 
 
 def _left(seconds: float) -> str:
@@ -98,27 +101,27 @@ def _left(seconds: float) -> str:
     return f"{minutes // 60} h" if minutes >= 48 * 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def _in_words(counts: dict[str, int]) -> str:
+def _counts_text(counts: dict[str, int]) -> str:
     return ", ".join(f"{counts[kind]:,} {kind}" for kind in _ORDER if counts.get(kind)) or "none"
 
 
 def _cost(root: Root, submission: Submission) -> tuple[float | None, str]:
-    """What the submission's table cost, USD; None and why when that is not known."""
+    """The cost of the submission's table in USD and ""; or `None` and why the cost is unknown."""
     try:
-        found = table_cost(root, submission)
-    except DamagedFileError:  # that is for the checks to say; nobody is to wait for the message
+        cost = table_cost(root, submission)
+    except DamagedFileError:  # the asset checks report it; the notification is sent anyway
         return None, "cost unknown: the table cannot be read"
-    if found is None and submission.final_at is not None:  # it was replaced before this was written
-        return None, "cost unknown: its table is there no more"
-    if found is None:
+    if cost is None and submission.final_at is not None:  # another submission replaced the table
+        return None, "cost unknown: a newer submission replaced the table"
+    if cost is None:
         return None, "cost not known yet"
-    if found.unpriced_models:
-        return None, f"cost unknown: {no_price_for(found.unpriced_models)} (the others: {dollars(found.usd)})"
-    return found.usd, ""
+    if cost.unpriced_models:
+        return None, f"cost unknown: {no_price_for(cost.unpriced_models)} (other models: {dollars(cost.usd)})"
+    return cost.usd, ""
 
 
 def _link(ui_url: str | None, asset: Sequence[str], partition: str) -> str | None:
-    """The asset's page in Dagster's UI."""
+    """The URL of the asset's page in Dagster's UI."""
     if ui_url is None:
         return None
     page = f"{ui_url}/assets/{'/'.join(quote(part, safe='') for part in asset)}"

@@ -1,4 +1,4 @@
-"""What the ways to send a message have in common."""
+"""The parts that all ways of sending a notification share: the message, the errors, secrets."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.notify import NotifyConfig
 
 TIMEOUT_SECONDS = 5.0
-"""Of connecting, and of each answer of a server."""
-_SHOWN = 200
+"""The time limit for connecting, and for each answer of a server."""
+_MAX_TEXT = 200
 
 
 @dataclass(frozen=True)
 class Message:
-    """A message on its way.
+    """A notification that is being sent.
 
     Attributes:
-        id: the same at every try, so that who gets it twice can tell.
-        content: see `content_of`.
-        sent_at: seconds since 1970.
+        id: The same at every try, so that the receiver can recognize a duplicate.
+        content: The JSON content; see `content_of`.
+        sent_at: Seconds since 1970.
     """
 
     id: str
@@ -32,58 +32,69 @@ class Message:
 
     @property
     def subject(self) -> str:
+        """The first line of the text."""
         return str(self.content["message"]).splitlines()[0]
 
     @property
     def text(self) -> str:
+        """The text for people."""
         return str(self.content["message"])
 
 
 Send = Callable[[NotifyConfig, Message], None]
-"""Sends a message to its target. Errors: NotSentError, RefusedMessageError."""
+"""A function that sends a message to its target. Raises MessageNotSentError or RefusedMessageError."""
 
 
-class NotSentError(BatchAssetsError):
-    """A message could not be sent now; another try may do it."""
+class MessageNotSentError(BatchAssetsError):
+    """A notification could not be sent now. Another try may succeed."""
 
 
 class RefusedMessageError(BatchAssetsError):
-    """The other side refused a message: another try would come to the same."""
+    """The receiver refused a notification. Another try would be refused as well."""
 
 
 def secret(name: str) -> str:
-    """The value of an environment variable.
+    """Read a secret from an environment variable.
 
-    Errors:
-        NotSentError: it is not set.
+    Raises:
+        MessageNotSentError: When the variable is not set.
     """
     value = os.environ.get(name)
     if not value:
-        raise NotSentError(f"the environment variable {name} is not set")
+        raise MessageNotSentError(f"the environment variable {name} is not set")
     return value
 
 
-def told(error: BaseException, *secrets: str) -> str:
-    """What an error says, in one short line without the secrets or parts of the URLs among them."""
+def error_text(error: BaseException, *secrets: str) -> str:
+    """Return the text of an error as one short line without secrets.
+
+    Args:
+        error: The error.
+        secrets: Secrets, and URLs that contain secrets. Each, and the secret parts of each URL, is replaced by
+            `***`.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
     hidden = {
-        form for given in secrets for part in _parts(given) for form in (part, quote(part), quote_plus(part))
+        form
+        for value in secrets
+        for part in _secret_parts(value)
+        for form in (part, quote(part), quote_plus(part))
     }
     for part in sorted(hidden, key=len, reverse=True):
         text = text.replace(part, "***")
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
 
 
-def _parts(given: str) -> list[str]:
-    """A secret, and what of a URL may be one."""
-    found = [given]
-    if "://" in given:
-        url = urlsplit(given)
-        found += [
+def _secret_parts(value: str) -> list[str]:
+    """The value itself and, if it is a URL, those of its parts that may be secret."""
+    parts = [value]
+    if "://" in value:
+        url = urlsplit(value)
+        parts += [
             url.path,
             url.query,
             url.netloc.rpartition("@")[0],
             url.password or "",
             unquote(url.password or ""),
         ]
-    return [part for part in found if len(part) > 3]
+    return [part for part in parts if len(part) > 3]

@@ -1,4 +1,4 @@
-"""Messages to a webhook: JSON by POST, signed with HMAC-SHA256."""
+"""Send notifications to a webhook: JSON by POST, signed with HMAC-SHA256."""
 
 from __future__ import annotations
 
@@ -15,23 +15,27 @@ import orjson
 from batch_assets.core.notify.sending import (
     TIMEOUT_SECONDS,
     Message,
-    NotSentError,
+    MessageNotSentError,
     RefusedMessageError,
+    error_text,
     secret,
-    told,
 )
 from batch_assets.core.pipeline.notify import NotifyConfig
 
 SIGNATURE = "X-Batch-Assets-Signature"
-# Besides 5xx. 401 is about the secret, not about the message: a mended one may do.
-_LATER = (401, 408, 425, 429)
+# Statuses, apart from 5xx, after which the message is sent again. 401 concerns the secret, which may be corrected.
+_RETRIED = (401, 408, 425, 429)
 
 
 def send_webhook(config: NotifyConfig, message: Message) -> None:
-    """Posts the message.
+    """Post the message, through the proxies that the environment names.
 
-    The standard library does it: the clients used elsewhere write every URL into the log, and that of a webhook
-    is often its only secret. Proxies are those of the environment.
+    This uses the standard library, because the HTTP clients used elsewhere log every URL, and the URL of a webhook
+    is often its only secret.
+
+    Raises:
+        MessageNotSentError: When another try may succeed.
+        RefusedMessageError: When the receiver refused the message.
     """
     assert config.webhook is not None
     url, key = secret(config.webhook.url_env), secret(config.webhook.secret_env)
@@ -43,22 +47,26 @@ def send_webhook(config: NotifyConfig, message: Message) -> None:
             return
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code in _LATER or error.code >= 500:
-            raise NotSentError(f"HTTP {error.code}") from None
-        why = f"HTTP {error.code}"
+        if error.code in _RETRIED or error.code >= 500:
+            raise MessageNotSentError(f"HTTP {error.code}") from None
+        reason = f"HTTP {error.code}"
         if 300 <= error.code < 400:
-            why += ": redirects are not followed, give the URL that it leads to"
-        raise RefusedMessageError(why) from None
+            reason += ": redirects are not followed; use the URL that this one redirects to"
+        raise RefusedMessageError(reason) from None
     except urllib.error.URLError as error:
-        raise NotSentError(told(error, url, key)) from None
-    except (
-        Exception
-    ) as error:  # what the answer of something that speaks no HTTP, or a URL with odd letters, raises
-        raise NotSentError(f"{type(error).__name__}: {told(error, url, key)}") from None
+        raise MessageNotSentError(error_text(error, url, key)) from None
+    except Exception as error:  # such as those of an answer that is not HTTP, or of a URL with invalid characters
+        raise MessageNotSentError(f"{type(error).__name__}: {error_text(error, url, key)}") from None
 
 
 def signature(key: str, timestamp: int, body: bytes) -> str:
-    """The value of the header that says who sent the body, and when."""
+    """Make the value of the header that proves who sent the body, and when.
+
+    Args:
+        key: The secret shared with the receiver.
+        timestamp: Seconds since 1970.
+        body: The body of the POST.
+    """
     digest = hmac.new(key.encode(), b"%d." % timestamp + body, hashlib.sha256).hexdigest()
     return f"t={timestamp},v1={digest}"
 
@@ -69,13 +77,15 @@ def _request(url: str, variable: str, body: bytes, signed: str) -> urllib.reques
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise NotSentError(f"{variable} holds no URL such as https://example.com/hook, without user and password")
+        raise MessageNotSentError(
+            f"{variable} is not valid: set it to a URL such as https://example.com/hook, without user and password"
+        )
     headers = {"Content-Type": "application/json", "User-Agent": "batch-assets", SIGNATURE: signed}
     return urllib.request.Request(url, data=body, headers=headers, method="POST")
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A message goes where it was meant to go, or nowhere."""
+    """Refuses redirects, so that a message only goes to the configured URL."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None

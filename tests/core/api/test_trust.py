@@ -1,4 +1,4 @@
-"""What comes from outside is checked before it is trusted; what is written is for the right eyes only."""
+"""Input from outside is checked before it is trusted, and files are readable only by the right users."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ with open_root() as root:
 
 
 @pytest.mark.parametrize(("umask", "file", "folder"), [("022", "0o644", "0o755"), ("077", "0o600", "0o700")])
-def test_files_have_the_users_umask_and_the_ledger_is_the_users_alone(
+def test_files_follow_the_umask_and_only_the_user_can_read_the_ledger(
     world: World, python: ForkServer, umask: str, file: str, folder: str
 ) -> None:
     world.pipeline(texts(2))
@@ -58,7 +58,7 @@ def test_files_have_the_users_umask_and_the_ledger_is_the_users_alone(
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc/x", "a\0b", "a\n", "", "x" * 101, "a%2fb", "ä"])
-def test_a_pipelines_name_is_a_plain_word(world: World, name: str) -> None:
+def test_the_name_of_a_pipeline_is_a_plain_word(world: World, name: str) -> None:
     with pytest.raises(ConfigError, match="name"):
         make_pipeline(world.folder, "rows.jsonl", name=name)
 
@@ -72,14 +72,16 @@ def test_a_partition_key_of_any_characters_is_one_folder(world: World, key: str)
     assert list(folder.glob("*/manifest.json"))
 
 
-def test_a_partition_key_too_long_for_the_file_system_is_said(world: World) -> None:
+def test_a_partition_key_too_long_for_the_file_system_is_an_error_that_says_so(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     with pytest.raises((BatchAssetsError, OSError), match="File name too long"):
         world.build(pipeline, "x" * 300)
     assert world.query("select count(*) from submission") == [(0,)]
 
 
-def test_an_answer_that_is_read_whole_has_a_bound(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_is_read_into_memory_has_a_size_limit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(client, "_ANSWER_BYTES", 1000)
     padding = {"data": [], "has_more": False, "padding": "x" * 2000}
     world.emulator.faults([{"match": LIST, "action": {"status": 200, "body": padding}}])
@@ -98,7 +100,7 @@ def test_a_create_whose_answer_is_too_large_is_in_doubt(world: World, monkeypatc
     assert world.states(pipeline) == ["unresolved"]
 
 
-def test_a_result_line_that_never_ends_is_not_held_in_memory(
+def test_a_result_line_that_never_ends_does_not_fill_the_memory(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("batch_assets.core.results.collect._LINE_BYTES", 20)
@@ -120,7 +122,7 @@ class Numbered(BaseModel):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         (b"\xff", "not JSON"),
         (b"3", "not a JSON object"),
@@ -130,10 +132,10 @@ class Numbered(BaseModel):
         (b" " * ((64 << 20) + 1), "more than 64 MiB"),
     ],
 )
-def test_a_file_of_the_root_that_is_not_as_written_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_damaged_file_under_the_root_is_named(tmp_path: Path, content: bytes, problem: str) -> None:
     storage = Storage(str(tmp_path))
     storage.write_bytes(content, "a.json")
-    with pytest.raises(DamagedFileError, match=f"{tmp_path}/a.json is damaged: .*{said}"):
+    with pytest.raises(DamagedFileError, match=f"{tmp_path}/a.json is damaged: .*{problem}"):
         read_document(storage, ("a.json",), Numbered)
     storage.write_bytes(b'{"n": 1, "more": 2}', "a.json")
     assert read_document(storage, ("a.json",), Numbered).n == 1
@@ -163,18 +165,18 @@ def test_a_file_of_the_root_that_is_not_as_written_is_named(tmp_path: Path, cont
         "{{ v.replace('t', 't' * 9999999).replace('t', 't' * 9999999) }}",
     ],
 )
-def test_no_template_hangs_a_run_or_eats_its_memory(source: str, prefix: str) -> None:
+def test_no_template_blocks_a_run_or_uses_up_its_memory(source: str, prefix: str) -> None:
     with pytest.raises((RowRejectedError, ConfigError)):
         Template({"k": prefix + source}, Path("/nowhere"), "x").render({"v": "text"})
 
 
-def test_bounds_are_those_of_one_row() -> None:
+def test_the_limits_of_templates_apply_to_each_row() -> None:
     template = Template({"k": "a{% for i in range(60000) %}{{ v }}{% endfor %}"}, Path("/nowhere"), "x")
     for _ in range(20):
         assert template.render({"v": "x"}) == b'{"k":"a' + b"x" * 60000 + b'"}'
 
 
-def test_ordinary_templates_are_not_bounded() -> None:
+def test_ordinary_templates_stay_within_the_limits() -> None:
     source = (
         "{% for x in l %}{{ loop.index }}/{{ loop.length }}:{{ x ~ '-' ~ loop.last }} {% endfor %}{{ '%05d' % 3 }}"
     )

@@ -1,4 +1,4 @@
-"""Messages by e-mail, to a real SMTP server."""
+"""Notifications by email, to a real SMTP server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..support import World, texts
 
 
 class MailServer(Controller):
-    """On any free port."""
+    """An SMTP server on any free port."""
 
     def _trigger_server(self) -> None:
         self.port = self.server.sockets[0].getsockname()[1]
@@ -34,7 +34,7 @@ class MailServer(Controller):
 
 
 class Mailbox:
-    """What an SMTP server took."""
+    """The messages that an SMTP server accepted."""
 
     def __init__(self) -> None:
         self.letters: list[tuple[list[str], EmailMessage]] = []
@@ -55,7 +55,7 @@ class Mailbox:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of the mail server, signed by itself; with its key."""
+    """A self-signed certificate for the mail server, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = dt.datetime.now(dt.UTC)
@@ -78,7 +78,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("scheme", ["smtp", "smtp+starttls", "smtps"])
-def test_a_message_comes_by_e_mail(
+def test_a_message_arrives_by_email(
     world: World, certificate: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     box, logins = Mailbox(), []
@@ -102,8 +102,8 @@ def test_a_message_comes_by_e_mail(
         pipeline = world.pipeline(texts(2), notify=[EMAIL])
         complete(world, pipeline)
         if scheme != "smtp":
-            (said,) = tick(world, pipeline)
-            assert "CERTIFICATE_VERIFY_FAILED" in said  # nobody vouches for it
+            (problem,) = tick(world, pipeline)
+            assert "CERTIFICATE_VERIFY_FAILED" in problem  # the certificate is self-signed
             assert not logins
             monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
             now_due(world)
@@ -121,7 +121,7 @@ def test_a_message_comes_by_e_mail(
     assert logins == ([] if scheme == "smtp" else [(b"us", b"p@ss/word")])
 
 
-def test_addresses_that_a_mail_server_refuses_are_said(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_that_a_mail_server_refuses_are_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     box = Mailbox()
     server = MailServer(box, hostname="localhost", port=0)
     server.start()
@@ -130,12 +130,14 @@ def test_addresses_that_a_mail_server_refuses_are_said(world: World, monkeypatch
         pipeline = world.pipeline(texts(1), notify=[EMAIL])
         complete(world, pipeline)
         box.refuses = dict.fromkeys(("ada@example.com", "bob@example.com"), "450 later")
-        (said,) = tick(world, pipeline)
-        assert "waits: the server refused ada@example.com (SMTP 450), bob@example.com (SMTP 450), next try" in said
+        (problem,) = tick(world, pipeline)
+        assert (
+            "waits: the server refused ada@example.com (SMTP 450), bob@example.com (SMTP 450), next try" in problem
+        )
         box.refuses = {"bob@example.com": "550 nobody of that name"}
         now_due(world)
-        (said,) = tick(world, pipeline)
-        assert said.endswith("was refused: the server refused bob@example.com (SMTP 550)")
+        (problem,) = tick(world, pipeline)
+        assert problem.endswith("was refused: the server refused bob@example.com (SMTP 550)")
         now_due(world)
         tick(world, pipeline)
     finally:
@@ -143,7 +145,7 @@ def test_addresses_that_a_mail_server_refuses_are_said(world: World, monkeypatch
     assert [recipients for recipients, _ in box.letters] == [["ada@example.com"]]
 
 
-def test_a_message_waits_while_the_password_is_not_taken(
+def test_a_message_waits_while_the_password_is_refused(
     world: World, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     box, password = Mailbox(), [b"renewed"]
@@ -161,9 +163,9 @@ def test_a_message_waits_while_the_password_is_not_taken(
     try:
         pipeline = world.pipeline(texts(1), notify=[EMAIL])
         complete(world, pipeline)
-        (said,) = tick(world, pipeline)
-        assert "waits: SMTP 535 " in said
-        assert "expired" not in said
+        (problem,) = tick(world, pipeline)
+        assert "waits: SMTP 535 " in problem
+        assert "expired" not in problem
         monkeypatch.setenv("SMTP_URL", f"smtps://us:renewed@localhost:{server.port}")
         now_due(world)
         assert tick(world, pipeline) == []
@@ -174,7 +176,7 @@ def test_a_message_waits_while_the_password_is_not_taken(
 
 @contextmanager
 def curt_server(greeting: bytes) -> Iterator[int]:
-    """The port of an SMTP server that lets nobody get as far as a message."""
+    """The port of an SMTP server that refuses every client before it can send a message."""
 
     class Handler(socketserver.StreamRequestHandler):
         def handle(self) -> None:
@@ -193,13 +195,13 @@ def curt_server(greeting: bytes) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("greeting", "code"), [(b"554 no service", 554), (b"220 hello", 550)])
-def test_a_message_waits_while_a_mail_server_takes_nobody(
+def test_a_message_waits_while_a_mail_server_refuses_all_clients(
     world: World, monkeypatch: pytest.MonkeyPatch, greeting: bytes, code: int
 ) -> None:
     pipeline = world.pipeline(texts(1), notify=[EMAIL])
     complete(world, pipeline)
     with curt_server(greeting) as port:
         monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{port}")
-        (said,) = tick(world, pipeline)
-    assert f"waits: SMTP {code} " in said
+        (problem,) = tick(world, pipeline)
+    assert f"waits: SMTP {code} " in problem
     assert states(world) == ["waiting"]

@@ -1,4 +1,4 @@
-"""Messages of processes that are killed, or that send at once."""
+"""Notifications sent by processes that are killed, or that send at the same time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def children() -> Iterator[ForkServer]:
 
 
 def send_from(folder: str, env: dict[str, str]) -> None:
-    """Another process with the same pipeline."""
+    """Send the notices of the same pipeline from another process."""
     pipeline = make_pipeline(Path(folder), {"path": "rows.jsonl", "key": "id"}, notify=[WEBHOOK])
     os.environ.update(env)
     with open_root(Settings.from_env()) as root:
@@ -47,7 +47,7 @@ def _work(world: World, hook: Receiver) -> tuple[str, dict[str, Any]]:
     return f"{__name__}:send_from", {"folder": str(world.folder), "env": env}
 
 
-def test_a_process_killed_at_any_point_neither_loses_a_message_nor_sends_it_for_ever(
+def test_a_process_killed_at_any_point_neither_loses_a_message_nor_sends_it_forever(
     world: World, hook: Receiver, children: ForkServer
 ) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
@@ -65,11 +65,11 @@ def test_a_process_killed_at_any_point_neither_loses_a_message_nor_sends_it_for_
         world.query("delete from notice")
         if not outcome.killed:
             break
-    assert set(received) == {1, 2}  # twice where it died with the message sent and not noted
+    assert set(received) == {1, 2}  # twice if it died after sending the message and before recording that
     assert len(received) > 5
 
 
-def test_processes_that_send_at_once_send_one_message(
+def test_processes_that_send_at_the_same_time_send_one_message(
     new_world: Callable[..., World], ledger_url: str, hook: Receiver, children: ForkServer
 ) -> None:
     world = new_world(ledger=ledger_url)
@@ -82,12 +82,12 @@ def test_processes_that_send_at_once_send_one_message(
     world.query("update notice set state = 'waiting', next_try_at = 0")
     with world.root.ledger.read() as tx:
         (seen,) = notices.due(tx, ["asked"])
-    for is_first in (True, False):  # two that saw it at once
+    for is_first in (True, False):  # two processes that read the notice at the same time
         with world.root.ledger.write() as tx:
             assert notices.claim(tx, seen, 60.0) is is_first
 
 
-def test_a_ledger_that_was_made_again_tells_under_the_same_ids(world: World, hook: Receiver) -> None:
+def test_a_rebuilt_ledger_sends_messages_with_the_same_ids(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     tick(world, pipeline)

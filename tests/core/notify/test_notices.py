@@ -1,4 +1,4 @@
-"""Messages about pipelines: what is told, that it arrives, and that it is told once."""
+"""Notifications about pipelines: what they contain, that they arrive, and that they are sent once."""
 
 from __future__ import annotations
 
@@ -28,31 +28,31 @@ NOT_A_NAME = {"url_env": "https://x.test/y", "secret_env": "S"}
 
 
 def verify() -> Callable[..., bool]:
-    """The function that the documentation shows."""
+    """The function that the documentation shows for checking a signature."""
     (code,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
     names: dict[str, Any] = {}
     exec(code, names)
-    found: Callable[..., bool] = names["is_genuine"]
-    return found
+    is_genuine: Callable[..., bool] = names["is_genuine"]
+    return is_genuine
 
 
-def test_a_webhook_is_told_once_and_can_verify_it(world: World, hook: Receiver) -> None:
+def test_a_webhook_gets_one_message_and_can_verify_it(world: World, hook: Receiver) -> None:
     world.reopened(BATCH_ASSETS_UI_URL="https://dagster.example.com/")
     pipeline = world.pipeline({**texts(3), "empty": ""}, notify=[WEBHOOK], max_failed=0.5)
     world.send(pipeline, "2026-11-20")
     world.finish(pipeline, "2026-11-20")
     assert tick(world, pipeline) == []
-    assert hook.received == []  # not before Dagster has it
+    assert hook.received == []  # not before the materialization is in Dagster
     announce(world, pipeline, "2026-11-20")
     assert tick(world, pipeline) == []
     assert tick(world, pipeline) == []
     (message,) = hook.received
-    told = message.json
+    content = message.json
     link = "https://dagster.example.com/assets/asked/results?view=partitions&partition=2026-11-20"
     table = world.table(pipeline)
-    assert told["cost_usd"] == pytest.approx(table["cost_usd"].sum())
-    assert told["cost_usd"] > 0
-    assert told | {"cost_usd": 0, "id": "", "submission": "", "message": "", "sent_at": ""} == {
+    assert content["cost_usd"] == pytest.approx(table["cost_usd"].sum())
+    assert content["cost_usd"] > 0
+    assert content | {"cost_usd": 0, "id": "", "submission": "", "message": "", "sent_at": ""} == {
         "id": "",
         "event": "complete",
         "pipeline": "asked",
@@ -67,13 +67,13 @@ def test_a_webhook_is_told_once_and_can_verify_it(world: World, hook: Receiver) 
         "message": "",
         "sent_at": "",
     }
-    first, second, third = told["message"].splitlines()
+    first, second, third = content["message"].splitlines()
     assert first == "asked [2026-11-20]: results are complete"
     assert re.fullmatch(
         r"4 rows: 3 succeeded, 1 rejected; cost less than \$0\.0001 \(by the price list; .*\)", second
     )
     assert third == link
-    assert re.fullmatch(r"[0-9a-f]{32}", told["id"])
+    assert re.fullmatch(r"[0-9a-f]{32}", content["id"])
     assert message.path == PATH
     assert message.headers["Content-Type"] == "application/json"
     genuine, signed = verify(), message.headers["X-Batch-Assets-Signature"]
@@ -83,7 +83,7 @@ def test_a_webhook_is_told_once_and_can_verify_it(world: World, hook: Receiver) 
     assert not genuine(SECRET, signed, message.body, tolerance=-1)
 
 
-def test_too_many_failed_rows_are_told_in_place_of_complete(world: World, hook: Receiver) -> None:
+def test_too_many_failed_rows_send_failed_in_place_of_complete(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline({**texts(3), "empty": ""}, notify=[WEBHOOK])
     complete(world, pipeline)
     tick(world, pipeline)
@@ -95,7 +95,7 @@ def test_too_many_failed_rows_are_told_in_place_of_complete(world: World, hook: 
     )
 
 
-def test_only_what_is_asked_for_is_told(world: World, hook: Receiver) -> None:
+def test_only_the_chosen_events_are_sent(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK | {"events": ["failed", "deadline"]}])
     complete(world, pipeline)
     tick(world, pipeline)
@@ -103,7 +103,7 @@ def test_only_what_is_asked_for_is_told(world: World, hook: Receiver) -> None:
     assert states(world) == []
 
 
-def test_what_was_complete_before_is_not_told(world: World, hook: Receiver) -> None:
+def test_results_that_were_complete_before_are_not_announced(world: World, hook: Receiver) -> None:
     complete(world, world.pipeline(texts(1)))
     pipeline = world.pipeline(notify=[WEBHOOK])
     assert tick(world, pipeline) == []
@@ -114,7 +114,7 @@ def test_what_was_complete_before_is_not_told(world: World, hook: Receiver) -> N
     assert [message.json["rows"] for message in hook.received] == [2]
 
 
-def test_a_submission_replaced_before_the_next_tick_is_told_when_it_had_finished(
+def test_a_submission_replaced_before_the_next_tick_is_announced_if_it_had_finished(
     world: World, hook: Receiver
 ) -> None:
     pipeline = world.pipeline({**texts(3), "empty": ""}, notify=[WEBHOOK])
@@ -122,15 +122,17 @@ def test_a_submission_replaced_before_the_next_tick_is_told_when_it_had_finished
     complete(world, pipeline)
     world.build(pipeline, retry_failed=True)
     assert tick(world, pipeline) == []
-    complete(world, pipeline)  # in place of one that was never finished
+    complete(world, pipeline)  # replaces a submission that never finished
     for _ in range(2):
         assert tick(world, pipeline) == []
     first, _, last = [row.id for row in world.query("select id from submission order by seq")]
-    told = [(message.json["submission"], message.json["event"]) for message in hook.received]
-    assert told == [(first, "failed"), (last, "failed")]
+    sent = [(message.json["submission"], message.json["event"]) for message in hook.received]
+    assert sent == [(first, "failed"), (last, "failed")]
 
 
-def test_a_replaced_submission_that_dagster_never_had_is_not_told(world: World, hook: Receiver) -> None:
+def test_a_replaced_submission_that_dagster_never_materialized_is_not_announced(
+    world: World, hook: Receiver
+) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     tick(world, pipeline)
     world.send(pipeline)
@@ -143,7 +145,7 @@ def test_a_replaced_submission_that_dagster_never_had_is_not_told(world: World, 
 
 
 @pytest.mark.parametrize(("before", "after", "event"), [(0.01, 0.5, "failed"), (0.5, 0.01, "complete")])
-def test_another_max_failed_does_not_tell_what_was_told_otherwise(
+def test_a_change_of_max_failed_sends_no_second_message(
     world: World, hook: Receiver, monkeypatch: pytest.MonkeyPatch, before: float, after: float, event: str
 ) -> None:
     monkeypatch.setenv("OTHER_URL", f"{hook.url}/other")
@@ -157,10 +159,10 @@ def test_another_max_failed_does_not_tell_what_was_told_otherwise(
     pipeline = world.pipeline(texts(2), notify=notify, max_failed=after)
     complete(world, pipeline)
     tick(world, pipeline)
-    assert hook.received[1].json["event"] == "complete"  # the next submission is judged by the new one
+    assert hook.received[1].json["event"] == "complete"  # the new max_failed applies to the next submission
 
 
-def test_a_target_that_is_taken_away_gets_nothing_more(world: World, hook: Receiver) -> None:
+def test_a_removed_target_gets_no_more_messages(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     hook.answers = [(503, b"")]
@@ -168,26 +170,26 @@ def test_a_target_that_is_taken_away_gets_nothing_more(world: World, hook: Recei
     tick(world, world.pipeline())
     assert states(world) == ["dropped"]
     now_due(world)
-    assert tick(world, pipeline) == []  # it is there again: for what comes from now on
+    assert tick(world, pipeline) == []  # the target is back, but only for what happens from now on
     assert len(hook.received) == 1
 
 
-def test_a_message_that_does_not_arrive_is_sent_again_more_and_more_rarely(world: World, hook: Receiver) -> None:
+def test_a_message_that_does_not_arrive_is_sent_again_at_growing_intervals(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     hook.answers = [(503, b""), (0, b""), (429, b"")]
-    said = [tick(world, pipeline)]
-    assert tick(world, pipeline) == said[0]
-    assert len(hook.received) == 1  # its time has not come
+    problems = [tick(world, pipeline)]
+    assert tick(world, pipeline) == problems[0]
+    assert len(hook.received) == 1  # the next try is not due yet
     for _ in range(2):
         now_due(world)
-        said.append(tick(world, pipeline))
+        problems.append(tick(world, pipeline))
     prefix = "asked: the message `complete` to webhook HOOK_URL waits: "
-    assert [text for (text,) in said][::2] == [
+    assert [text for (text,) in problems][::2] == [
         f"{prefix}HTTP 503, next try in 1 min",
         f"{prefix}HTTP 429, next try in 4 min",
     ]
-    assert said[1][0].endswith("next try in 2 min")
+    assert problems[1][0].endswith("next try in 2 min")
     now_due(world)
     assert tick(world, pipeline) == []
     now_due(world)
@@ -198,7 +200,7 @@ def test_a_message_that_does_not_arrive_is_sent_again_more_and_more_rarely(world
     assert states(world) == ["sent"]
 
 
-def test_the_pauses_end_at_a_day_and_the_tries_after_a_week(world: World, hook: Receiver) -> None:
+def test_the_interval_grows_up_to_a_day_and_the_tries_end_after_a_week(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     hook.usual = (500, b"")
@@ -206,7 +208,7 @@ def test_the_pauses_end_at_a_day_and_the_tries_after_a_week(world: World, hook: 
     world.query("update notice set attempts = 5000, next_try_at = 0")
     assert tick(world, pipeline)[0].endswith("next try in 1440 min")
     world.query("update notice set created_at = created_at - 7 * 86400 - 60, next_try_at = 0")
-    assert tick(world, pipeline)[0].endswith("is given up after 5002 tries: HTTP 500")
+    assert tick(world, pipeline)[0].endswith("was given up after 5002 tries: HTTP 500")
     world.query("update notice set next_try_at = 0")
     assert tick(world, pipeline) == []
     assert states(world) == ["given_up"]
@@ -214,20 +216,20 @@ def test_the_pauses_end_at_a_day_and_the_tries_after_a_week(world: World, hook: 
 
 
 @pytest.mark.parametrize("status", [400, 410, 302])
-def test_a_refused_message_is_said_and_not_sent_again(world: World, hook: Receiver, status: int) -> None:
+def test_a_refused_message_is_reported_and_not_sent_again(world: World, hook: Receiver, status: int) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     hook.answers = [(status, b"")]
-    (said,) = tick(world, pipeline)
-    assert f"to webhook HOOK_URL was refused: HTTP {status}" in said
+    (problem,) = tick(world, pipeline)
+    assert f"to webhook HOOK_URL was refused: HTTP {status}" in problem
     now_due(world)
-    assert tick(world, pipeline) == [said]
+    assert tick(world, pipeline) == [problem]
     world.query("update notice set next_try_at = next_try_at - 86400 - 60")
     assert tick(world, pipeline) == []
     assert [message.path for message in hook.received] == [PATH]
 
 
-def test_a_message_waits_while_its_secret_is_not_taken(world: World, hook: Receiver) -> None:
+def test_a_message_waits_while_its_secret_is_refused(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     hook.answers = [(401, b"")]
@@ -239,7 +241,7 @@ def test_a_message_waits_while_its_secret_is_not_taken(world: World, hook: Recei
     assert states(world) == ["sent"]
 
 
-def test_one_target_that_fails_does_not_hold_up_another(
+def test_a_target_that_fails_does_not_delay_another(
     world: World, hook: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWAY_URL", "http://127.0.0.1:9/hook")
@@ -247,36 +249,36 @@ def test_one_target_that_fails_does_not_hold_up_another(
     unset = {"webhook": {"url_env": "UNSET_URL", "secret_env": "HOOK_SECRET"}}
     pipeline = world.pipeline(texts(1), notify=[away, unset, WEBHOOK])
     complete(world, pipeline)
-    said = "\n".join(tick(world, pipeline))
-    assert re.search("to webhook AWAY_URL waits: .*refused", said)
-    assert "to webhook UNSET_URL waits: the environment variable UNSET_URL is not set" in said
+    problems = "\n".join(tick(world, pipeline))
+    assert re.search("to webhook AWAY_URL waits: .*refused", problems)
+    assert "to webhook UNSET_URL waits: the environment variable UNSET_URL is not set" in problems
     assert len(hook.received) == 1
 
 
-def test_an_unknown_cost_is_said_to_be_unknown(world: World, hook: Receiver) -> None:
+def test_an_unknown_cost_is_reported_as_unknown(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     (path,) = world.path("asked", "results").glob("*.parquet")
     table = pq.read_table(path)
-    place = table.schema.get_field_index("cost_usd")
-    pq.write_table(table.set_column(place, "cost_usd", pa.nulls(1, pa.float64())), path)
+    position = table.schema.get_field_index("cost_usd")
+    pq.write_table(table.set_column(position, "cost_usd", pa.nulls(1, pa.float64())), path)
     tick(world, pipeline)
-    told = hook.received[0].json
-    assert (told["cost_usd"], told["cost_known"]) == (None, False)
-    assert "cost unknown: no price for claude-haiku-5-5" in told["message"]
+    content = hook.received[0].json
+    assert (content["cost_usd"], content["cost_known"]) == (None, False)
+    assert "cost unknown: no price for claude-haiku-5-5" in content["message"]
 
 
-def test_the_cost_of_another_submissions_table_is_not_taken(world: World, hook: Receiver) -> None:
+def test_the_cost_of_the_table_of_another_submission_is_not_used(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     (path,) = world.path("asked", "results").glob("*.parquet")
     pq.write_table(pq.read_table(path).replace_schema_metadata({SUBMISSION: "another"}), path)
     tick(world, pipeline)
     assert hook.received[0].json["cost_usd"] is None
-    assert "cost unknown: its table is there no more" in hook.received[0].json["message"]
+    assert "cost unknown: a newer submission replaced the table" in hook.received[0].json["message"]
 
 
-def test_a_table_that_cannot_be_read_holds_up_no_message(world: World, hook: Receiver) -> None:
+def test_a_table_that_cannot_be_read_delays_no_message(world: World, hook: Receiver) -> None:
     pipeline = world.pipeline(texts(1), notify=[WEBHOOK])
     complete(world, pipeline)
     (path,) = world.path("asked", "results").glob("*.parquet")
@@ -286,7 +288,7 @@ def test_a_table_that_cannot_be_read_holds_up_no_message(world: World, hook: Rec
     assert "cost unknown: the table cannot be read" in hook.received[0].json["message"]
 
 
-def test_batches_near_their_end_are_told_once_a_day(world: World, hook: Receiver) -> None:
+def test_batches_near_a_deadline_are_reported_once_a_day(world: World, hook: Receiver) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4), notify=[WEBHOOK], batching={"max_requests": 2})
     world.send(pipeline)
@@ -300,9 +302,7 @@ def test_batches_near_their_end_are_told_once_a_day(world: World, hook: Receiver
     ids = {row.id for row in world.query("select id from batch")}
     assert expiring.json["event"] == "deadline"
     assert set(expiring.json["batches"]) == ids
-    assert expiring.json["message"].startswith(
-        "asked: 2 batches are near the end of the 24 hours\n4 rows: 4 pending; "
-    )
+    assert expiring.json["message"].startswith("asked: 2 batches expire soon\n4 rows: 4 pending; ")
     assert "(open): 1 h 29 min left" in expiring.json["message"]
     assert "cost not known yet" in expiring.json["message"]
     soon = now - 29 * 86400
@@ -312,24 +312,24 @@ def test_batches_near_their_end_are_told_once_a_day(world: World, hook: Receiver
     for _ in range(2):
         assert tick(world, pipeline) == []
     _, uncollected = hook.received
-    assert uncollected.json["message"].startswith("asked: 2 batches are near the end of their results\n")
+    assert uncollected.json["message"].startswith("asked: the results of 2 batches will soon be gone\n")
     assert "60 h left" in uncollected.json["message"]
     assert uncollected.json["id"] != expiring.json["id"]
     world.query("delete from notice")
     world.query("update batch set created_at = :past", past=soon - 60)
-    assert tick(world, pipeline) == []  # nothing can be done any more
+    assert tick(world, pipeline) == []  # after the deadline nothing can be done
     assert len(hook.received) == 2
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "expected"),
     [
         ("SMTP_URL", "smtp://us:RECOGNISE-ME@localhost:9", "would send a password unencrypted"),
-        ("SMTP_URL", "imap://us:RECOGNISE-ME@localhost", "takes a URL such as"),
-        ("SMTP_URL", "smtps://us:RECOGNISE-ME@localhost:x", "takes a URL such as"),
+        ("SMTP_URL", "imap://us:RECOGNISE-ME@localhost", "set it to a URL such as"),
+        ("SMTP_URL", "smtps://us:RECOGNISE-ME@localhost:x", "set it to a URL such as"),
         ("SMTP_URL", "smtps://us:RECOGNISE-ME@localhost:9", "refused"),
-        ("HOOK_URL", "file:///RECOGNISE-ME", "holds no URL such as"),
-        ("HOOK_URL", "https://us:RECOGNISE-ME@localhost:9/", "holds no URL such as"),
+        ("HOOK_URL", "file:///RECOGNISE-ME", "set it to a URL such as"),
+        ("HOOK_URL", "https://us:RECOGNISE-ME@localhost:9/", "set it to a URL such as"),
         ("HOOK_URL", "http://localhost:RECOGNISE-ME/", "InvalidURL"),
         ("HOOK_URL", "http://localhost:9/RECOGNISE ME?token=RECOGNISE-ME\n", "waits: "),
         ("HOOK_URL", "http://localhost:9/RECOGNISE-ME", "refused"),
@@ -341,7 +341,7 @@ def test_secrets_are_in_no_message_and_no_file(
     caplog: pytest.LogCaptureFixture,
     variable: str,
     value: str,
-    said: str,
+    expected: str,
 ) -> None:
     caplog.set_level(logging.DEBUG)
     monkeypatch.setenv("HOOK_SECRET", "RECOGNISE-ME")
@@ -349,7 +349,7 @@ def test_secrets_are_in_no_message_and_no_file(
     pipeline = world.pipeline(texts(1), notify=[EMAIL if variable == "SMTP_URL" else WEBHOOK])
     complete(world, pipeline)
     (problem,) = tick(world, pipeline)
-    assert said in problem
+    assert expected in problem
     assert "RECOGNISE" not in problem + caplog.text
     for path in Path(world.root.settings.root).rglob("*"):
         assert not path.is_file() or b"RECOGNISE" not in path.read_bytes()
@@ -370,7 +370,7 @@ def test_secrets_are_in_no_message_and_no_file(
         ([WEBHOOK, WEBHOOK | {"events": ["failed"]}], "notify", "webhook HOOK_URL is there twice"),
     ],
 )  # fmt: skip
-def test_mistakes_in_the_block_are_said_at_load(
+def test_mistakes_in_the_block_are_reported_at_load(
     tmp_path: Path, notify: list[dict[str, Any]], field: str, problem: str
 ) -> None:
     write_rows(tmp_path / "rows.jsonl", texts(1))
@@ -381,6 +381,6 @@ def test_mistakes_in_the_block_are_said_at_load(
 
 
 @pytest.mark.parametrize("url", ["dagster.example.com", "https://me:pw@x.test", "https://x.test/?token=1"])
-def test_an_address_of_the_ui_with_secrets_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="BATCH_ASSETS_UI_URL takes the address"):
+def test_an_invalid_or_secret_url_of_the_ui_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="BATCH_ASSETS_UI_URL is not valid"):
         Settings.from_env({"BATCH_ASSETS_UI_URL": url, "BATCH_ASSETS_ROOT": "/any"})
