@@ -115,7 +115,7 @@ def test_a_receipt_that_cannot_be_written_does_not_lose_the_batch(world: World) 
     report = world.build(pipeline)
     receipt = world.submission_folder(pipeline, report) / "part-00000.batch.json"
     receipt.mkdir()
-    with pytest.raises(StorageError, match=f"{receipt} cannot be written: Is a directory. A folder stands where"):
+    with pytest.raises(StorageError, match=f"{receipt} cannot be written: Is a directory. There is a folder"):
         submit_batches(world.root, pipeline.name)
     (batch,) = world.accepted()
     assert world.query("select batch_id, state from request_file") == [(batch["id"], "submitted")]

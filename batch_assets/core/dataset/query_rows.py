@@ -14,7 +14,7 @@ from batch_assets.core.dataset.query_parameters import with_partition
 from batch_assets.core.dataset.rows import Rows, conform, valid_text
 from batch_assets.core.dataset.spool import Spool
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.io.database import EXAMPLE, driver_hint, file_of, in_project, parse_url, said
+from batch_assets.core.io.database import EXAMPLE, driver_hint, error_text, file_of, in_project, parse_url
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.query_parameters import parameters_in
 
@@ -99,7 +99,9 @@ def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
             f"driver here: {driver_hint(url)}"
         ) from None
     except (sa.exc.SQLAlchemyError, TypeError, ValueError) as error:
-        raise DatasetError(f"the environment variable {variable} cannot be used: {said(error, url)}") from None
+        raise DatasetError(
+            f"the environment variable {variable} cannot be used: {error_text(error, url)}"
+        ) from None
     try:
         with engine.connect() as connection:
             streaming = connection.execution_options(stream_results=True)
@@ -107,9 +109,9 @@ def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
                 return _spooled(streaming.execute(query))
             return _spooled(streaming.execution_options(no_parameters=True).exec_driver_sql(query))
     except sa.exc.SQLAlchemyError as error:
-        raise DatasetError(f"the database of {variable} refused: {said(error, url)}") from None
+        raise DatasetError(f"the database of {variable} refused: {error_text(error, url)}") from None
     except (ValueError, OverflowError) as error:  # of the driver: a date of the year 10000
-        problem = f"the query returns a value that Python does not hold: {said(error, url)}"
+        problem = f"the query returns a value that Python does not hold: {error_text(error, url)}"
         raise DatasetError(f"{problem}; cast it to text in the query") from None
     finally:
         engine.dispose()

@@ -1,1 +1,1 @@
-"""Files, memory and databases: what every other wing reads and writes with."""
+"""Reading and writing: files under the root, Parquet, databases, parallel transfers, memory."""

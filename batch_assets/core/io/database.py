@@ -1,4 +1,4 @@
-"""Databases that a pipeline names by a SQLAlchemy URL: finding them, and errors that give no secret away."""
+"""Databases that a pipeline names by a SQLAlchemy URL, and texts about them that hide secrets."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from urllib.parse import quote, quote_plus
 import sqlalchemy as sa
 
 EXAMPLE = "postgresql+psycopg2://user:password@host/name"
-_SHOWN = 500
-# Databases that are a file.
+_MAX_TEXT = 500
+# Databases that are a single file.
 _FILES = ("sqlite", "duckdb")
-# What brings the driver, by the first part of a URL.
+# The package that installs the driver, by the first part of the URL.
 _PACKAGES = {
     "bigquery": "sqlalchemy-bigquery",
     "duckdb": "'batch-assets[duckdb]'",
@@ -26,67 +26,74 @@ _SECRET = re.compile(r"pass|pwd|secret|token|credential|(api|access|private|acco
 
 
 def parse_url(text: str) -> sa.URL:
-    """The URL in its parts.
+    """Parse a SQLAlchemy URL.
 
-    Errors:
-        ValueError: it is none, or not as it was meant; the text holds nothing of it.
+    Raises:
+        ValueError: When the text is not a URL, or an unescaped @ splits it in the wrong position. The message
+            shows no part of the text. It completes the sentence "The environment variable holds …".
     """
     try:
         url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is none
+    except (sa.exc.ArgumentError, ValueError):  # ValueError for an invalid port
         raise ValueError(f"no SQLAlchemy URL, such as {EXAMPLE}") from None
-    if url.host and "@" in url.host + (url.database or ""):  # a piece of the password, which errors would show
+    if url.host and "@" in url.host + (url.database or ""):  # part of the password, which errors would show
         raise ValueError("a URL with an @ in its user, password or database: write it as %40 there")
     return url
 
 
 def in_words(url: sa.URL) -> str:
-    """The URL without what may be secret: its password, and its parameters, which may hold another."""
+    """Format the URL without its password and its parameters, which may hold another secret."""
     return url.set(query={}).render_as_string(hide_password=True)
 
 
 def holds_secret(url: sa.URL) -> bool:
-    """Whether the URL has a password, or a parameter that looks like one."""
-    values = [(name, value) for name, given in url.normalized_query.items() for value in given]
+    """Whether the URL has a password or a parameter that looks like one."""
+    parameters = [(name, value) for name, values in url.normalized_query.items() for value in values]
     return url.password is not None or any(
         _SECRET.search(name) or re.search(rf"({_SECRET.pattern})\w*\s*=", value, re.IGNORECASE)
-        for name, value in values
+        for name, value in parameters
     )
 
 
 def file_of(url: sa.URL) -> str | None:
-    """The file that the database is, as the URL names it; None for a server, one in memory, or one elsewhere."""
+    """Return the path of the database file as the URL names it.
+
+    Returns:
+        The path, or `None` for a server, a database in memory, or a file that only the driver can locate.
+    """
     if url.get_backend_name() not in _FILES or not url.database:
         return None
     if url.database.startswith(":") or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", url.database):
-        return None  # :memory:, md:name of MotherDuck, file:name?mode=ro of SQLite
+        return None  # :memory:, MotherDuck's md:name, SQLite's file:name?mode=ro
     return url.database
 
 
 def in_project(url: sa.URL, project: Path) -> sa.URL:
-    """The URL with a relative file as one of the project: not where the process happens to be."""
+    """Resolve a relative database file against the project folder instead of the current folder."""
     file = file_of(url)
     return url if file is None else url.set(database=str(project / file))
 
 
 def driver_hint(url: sa.URL) -> str:
-    """What to install for a URL whose driver is not here."""
+    """Say what to install when the driver of a URL is missing."""
     name = url.get_backend_name()
     return f"pip install {_PACKAGES[name]}" if name in _PACKAGES else "install the package that brings one"
 
 
-def said(error: BaseException, url: sa.URL, *, lines: int | None = None) -> str:
-    """What the database says, without what may be secret in its URL.
+def error_text(error: BaseException, url: sa.URL, *, lines: int | None = None) -> str:
+    """Return the text of a database error without the secrets of the URL.
 
-    SQLAlchemy's own text is left out where there is one of the driver: it holds the statement.
+    The driver's text is preferred to SQLAlchemy's, which contains the statement.
 
     Args:
-        lines: only so many of the first; a driver's later ones may show values of rows.
+        error: The error, raised by SQLAlchemy or by the driver.
+        url: The URL of the database. Its password and the values of its parameters are replaced by `***`.
+        lines: Use only this many lines from the start, because later ones may show values of rows; `None` for all.
     """
-    whole = str(getattr(error, "orig", None) or error).strip().splitlines()
-    text = " ".join(" ".join(whole[:lines]).split()) or type(error).__name__
+    all_lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    text = " ".join(" ".join(all_lines[:lines]).split()) or type(error).__name__
     secrets = [url.password, *(value for values in url.normalized_query.values() for value in values)]
     for secret in sorted({str(secret) for secret in secrets if secret}, key=len, reverse=True):
         for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret)):
             text = text.replace(form, "***")
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"

@@ -1,4 +1,4 @@
-"""Names of text encodings."""
+"""Check the names of text encodings."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import codecs
 
 
 def check_encoding(name: str) -> str:
-    """The name as Python spells it.
+    """Return Python's name of an encoding.
 
-    Errors:
-        ValueError: Python knows no such encoding of text.
+    Args:
+        name: Any name or alias of the encoding.
+
+    Raises:
+        ValueError: When Python has no text encoding of that name.
     """
     try:
-        found = codecs.lookup(name)
-        if found.incrementaldecoder is None or found.incrementaldecoder().decode("a".encode(name), True) != "a":
+        codec = codecs.lookup(name)
+        if codec.incrementaldecoder is None or codec.incrementaldecoder().decode("a".encode(name), True) != "a":
             raise LookupError
     except (LookupError, UnicodeError):
         raise ValueError(
-            f"{name!r} is not an encoding of text that Python knows; examples: utf-8, latin-1, cp1252, utf-16"
+            f"{name!r} is not a text encoding that Python knows; examples: utf-8, latin-1, cp1252, utf-16"
         ) from None
-    return found.name
+    return codec.name

@@ -1,4 +1,4 @@
-"""Small JSON files under the root: they are the project's own, but anybody may have edited them since."""
+"""Small JSON files under the root. This project wrote them, but anyone may have edited them since."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ def read_document(storage: Storage, parts: tuple[str, ...], model: type[_Documen
     """Reads a JSON object and checks it before anything in it is trusted.
 
     Args:
-        storage: the root.
-        parts: where the file lies.
-        model: what the object is to be.
+        storage: The root.
+        parts: Path of the file, in parts.
+        model: What the object must be.
 
     Returns:
         The object.
 
     Raises:
-        FileNotFoundError: it is not there.
-        DamagedFileError: too large, no JSON object, or a field is missing or of another type.
+        FileNotFoundError: When there is no such file.
+        DamagedFileError: When it is too large, not a JSON object, or a field is missing or has another type.
     """
     content = storage.read_bytes(*parts, most=_MOST_BYTES + 1)
     name = storage.uri(*parts)
     if len(content) > _MOST_BYTES:
         raise damaged(name, f"it has more than {_MOST_BYTES >> 20} MiB")
     try:
-        found = orjson.loads(content)
+        document = orjson.loads(content)
     except orjson.JSONDecodeError as error:
         raise damaged(name, f"it is not JSON ({error})") from None
-    if not isinstance(found, dict):
+    if not isinstance(document, dict):
         raise damaged(name, "it is not a JSON object")
     try:
-        return model.model_validate(found)
+        return model.model_validate(document)
     except ValidationError as error:
         raise damaged(name, _first_problem(error)) from None
 
@@ -54,6 +54,11 @@ def _first_problem(error: ValidationError) -> str:
     )
 
 
-def damaged(name: str, what: str) -> DamagedFileError:
-    """The error for a file under the root that is not as it was written."""
-    return DamagedFileError(f"{name} is damaged: {what}. Restore it from a backup")
+def damaged(name: str, problem: str) -> DamagedFileError:
+    """Make the error for a file under the root that no longer holds what this project wrote.
+
+    Args:
+        name: The path or URL of the file.
+        problem: What is wrong with it, as a clause.
+    """
+    return DamagedFileError(f"{name} is damaged: {problem}. Restore it from a backup")

@@ -1,4 +1,4 @@
-"""Giving memory back: what a stage no longer uses should not count towards the peak of the next."""
+"""Return unused memory to the operating system, so that it does not add to the peak of the next stage."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 
 import pyarrow as pa
 
-# Of glibc's malloc.h.
+# From glibc's malloc.h.
 _M_ARENA_MAX = -8
 
 
 @cache
-def _of_glibc(name: str) -> Any:
-    """A function of glibc's; None with another C library."""
+def _glibc_function(name: str) -> Any:
+    """Look up a function of glibc; `None` with another C library."""
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), name, None)
 
 
 def release_memory() -> None:
-    """Returns freed memory of Arrow and of the C library to the operating system. Takes milliseconds."""
+    """Return the freed memory of Arrow and of the C library to the operating system. Takes milliseconds."""
     pa.default_memory_pool().release_unused()
-    # glibc keeps freed arrays of up to 32 MiB otherwise.
-    if (trim := _of_glibc("malloc_trim")) is not None:
+    # Otherwise glibc keeps freed arrays of up to 32 MiB.
+    if (trim := _glibc_function("malloc_trim")) is not None:
         trim(0)
 
 
 def share_memory() -> None:
-    """Threads that begin from now on allocate where those before them did.
+    """Make threads that start from now on share the existing heaps.
 
-    glibc gives each a heap of its own, and what is left in many of them adds up: with four transfers at a time, to
-    50 MB at a million rows. Threads of Python hardly ever wait for each other at one heap.
+    By default glibc gives each thread its own heap, and the unused memory in them adds up: to 50 MB at a million
+    rows with four concurrent transfers. Python threads rarely have to wait for each other at a shared heap.
     """
-    if (option := _of_glibc("mallopt")) is not None:
+    if (option := _glibc_function("mallopt")) is not None:
         option(_M_ARENA_MAX, 1)

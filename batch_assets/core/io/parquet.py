@@ -1,4 +1,4 @@
-"""Writing Parquet on a thread of its own: encoding and compressing overlap with making what comes next."""
+"""Write Parquet on a separate thread, so that encoding overlaps with making the next table."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 
 
 class TableWriter:
-    """Writes one Parquet file. Besides the table being made, one is being written and none waits.
+    """Writes one Parquet file. While the caller makes a table, one more is being written; no others are queued.
 
     Args:
-        options: of pyarrow.parquet.ParquetWriter.
+        path: The file to write.
+        schema: The schema of all tables.
+        options: Further options of pyarrow.parquet.ParquetWriter.
 
-    Errors:
-        OSError: of a write, raised by the call that follows it.
+    Raises:
+        OSError: When a write failed. Raised by the next call of `write` or `close`.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
@@ -29,12 +31,12 @@ class TableWriter:
         self._pending: Future[None] | None = None
 
     def write(self, table: pa.Table) -> None:
-        """Adds a row group."""
+        """Append a table as a row group."""
         self._wait()
         self._pending = self._thread.submit(self._writer.write_table, table)
 
     def close(self) -> None:
-        """Finishes the file."""
+        """Finish the file."""
         try:
             self._wait()
         finally:

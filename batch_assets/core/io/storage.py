@@ -1,4 +1,4 @@
-"""Files under the root: whole or not there. Local folders and anything fsspec can reach."""
+"""Files under the root, in a local folder or anywhere fsspec can reach. A file is either complete or absent."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 from batch_assets.core.errors import StorageError
 
-# File systems take names of 255 bytes; our own file names are ASCII.
+# File systems allow names of 255 bytes. The file names of this project are ASCII.
 _SCRATCH_NAME = 200
-# What keeps a file from being written, and what helps.
+# What the user can do, by the reason why a file could not be written.
 _FULL = "Free some space and run again"
 _FORBIDDEN = "Make it writable for the user that runs this, and run again"
 _REMEDIES = {
@@ -30,10 +30,10 @@ _REMEDIES = {
     errno.EROFS: _FORBIDDEN,
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
-    errno.EIO: "Look after the disk and run again",
-    errno.ENOTDIR: "A file stands where a folder should be: move it away and run again",
-    errno.EISDIR: "A folder stands where the file should be: move it away and run again",
-    errno.ENAMETOOLONG: "The file system takes no name that long: choose a shorter one",
+    errno.EIO: "Check the disk and run again",
+    errno.ENOTDIR: "There is a file where a folder should be: move it away and run again",
+    errno.EISDIR: "There is a folder where the file should be: move it away and run again",
+    errno.ENAMETOOLONG: "The file system does not allow names that long: choose a shorter one",
 }
 
 _WHILE_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -41,40 +41,50 @@ _WHILE_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 @contextmanager
 def writing(target: str | Path) -> Iterator[None]:
-    """Says which path could not be written and what to do, where the system's own error names none.
+    """Replace an OSError by an error that names the path and says what to do.
 
-    Errors:
-        StorageError: in place of an OSError of the disk; one that names a file elsewhere is left as it is.
+    Args:
+        target: The path that the block writes.
+
+    Raises:
+        StorageError: In place of an OSError about the target. Errors about other files are raised unchanged.
     """
     try:
         yield
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0)
-        if remedy is None or not _is_of(error, Path(target)):
+        if remedy is None or not _is_about(error, Path(target)):
             raise
         why = os.strerror(error.errno or 0)
         raise StorageError(f"{target} cannot be written: {why}. {remedy}; nothing is lost") from error
 
 
-def _is_of(error: OSError, target: Path) -> bool:
-    """Whether an error is about the target, a folder on the way to it, or a scratch file beside it."""
+def _is_about(error: OSError, target: Path) -> bool:
+    """Whether an error is about the target, one of its parent folders, or a scratch file beside it."""
     if error.filename is not None:
         path = Path(str(error.filename))
         return path.parent == target.parent or target.is_relative_to(path)
-    # A write names no file. Arrow's own errors name it in their text alone.
+    # The error of a write has no file name. Arrow's errors have it only in their text.
     return error.errno in _WHILE_WRITING or str(target.parent) in str(error)
 
 
 def partition_folder(partition: str) -> str:
-    """The path segment of a partition key, "" for none. Percent-encoded: a key can not leave its folder."""
+    """Return the folder name of a partition key; "" without a key. Percent-encoding makes it a single folder."""
     return f"partition={quote(partition, safe='')}" if partition else ""
 
 
 class Storage:
     """The root of one project's data.
 
-    A file becomes visible under its final name only when it is complete: locally it is written beside,
-    fsynced and renamed; on an object store one complete PUT stands for that.
+    A file becomes visible under its final name only when it is complete. Locally it is written to a scratch file
+    in the same folder, fsynced and renamed. On an object store, one complete PUT has the same effect.
+
+    Args:
+        url: A local folder or an fsspec URL.
+
+    Attributes:
+        url: As given.
+        is_local: Whether the root is a local folder.
     """
 
     def __init__(self, url: str) -> None:
@@ -85,17 +95,21 @@ class Storage:
         self.is_local = isinstance(filesystem, LocalFileSystem)
 
     def path(self, *parts: str) -> str:
-        """The full path of something under the root, as the file system spells it."""
+        """The full path of a file or folder under the root, in the form that the file system uses."""
         return "/".join([self._base, *(part for part in parts if part)])
 
     def uri(self, *parts: str) -> str:
-        """The path with its protocol, for people and metadata; a plain path when local."""
+        """The path with its protocol, for texts and metadata; a plain path if the root is local."""
         path = self.path(*parts)
         return path if self.is_local else str(self._fs.unstrip_protocol(path))
 
     @contextmanager
     def write(self, *parts: str) -> Iterator[Path]:
-        """Yields a local path to write to; publishes it under the final name when the block succeeds."""
+        """Yield a local scratch file to write to, and publish it under its final name if the block succeeds.
+
+        Raises:
+            StorageError: When the file cannot be written.
+        """
         target = self.path(*parts)
         with self.scratch_file(target) as scratch:
             yield scratch
@@ -103,9 +117,13 @@ class Storage:
 
     @contextmanager
     def scratch_file(self, target: str) -> Iterator[Path]:
-        """Yields a path for a file on its way to `target`, removed afterwards if it is still there."""
+        """Yield the path of a scratch file for `target`. It is removed afterwards if it was not published.
+
+        Raises:
+            StorageError: When the file cannot be written.
+        """
         folder = Path(target).parent if self.is_local else Path(tempfile.gettempdir())
-        # However long the name is, that of the scratch file is one that file systems take.
+        # However long the name of the target, the name of the scratch file stays within the limit.
         scratch = folder / f".{Path(target).name[:_SCRATCH_NAME]}.{secrets.token_hex(6)}.tmp"
         with writing(target):
             if self.is_local:
@@ -116,7 +134,7 @@ class Storage:
                 scratch.unlink(missing_ok=True)
 
     def publish(self, scratch: Path, target: str) -> None:
-        """Makes a finished scratch file visible under its final name, durably."""
+        """Make a finished scratch file visible under its final name, durably."""
         if not self.is_local:
             self._fs.put_file(str(scratch), target)
             return
@@ -126,23 +144,39 @@ class Storage:
         _sync_folder(Path(target).parent)
 
     def write_bytes(self, content: bytes, *parts: str) -> None:
-        """Writes a small file atomically."""
+        """Write a small file atomically.
+
+        Raises:
+            StorageError: When the file cannot be written.
+        """
         with self.write(*parts) as scratch:
             scratch.write_bytes(content)
 
     def read_bytes(self, *parts: str, most: int | None = None) -> bytes:
-        """A file's content, its first `most` bytes; FileNotFoundError when it is not there."""
+        """Read a file.
+
+        Args:
+            parts: The path of the file under the root.
+            most: Read only this many bytes from the start; `None` for the whole file.
+
+        Raises:
+            FileNotFoundError: When the file does not exist.
+        """
         return cast(bytes, self._fs.cat_file(self.path(*parts), end=most))
 
     def open(self, *parts: str) -> BinaryIO:
-        """Opens a file for reading, seekable; FileNotFoundError when it is not there."""
+        """Open a file for reading. The file is seekable.
+
+        Raises:
+            FileNotFoundError: When the file does not exist.
+        """
         return cast(BinaryIO, self._fs.open(self.path(*parts), "rb"))
 
     def exists(self, *parts: str) -> bool:
         return bool(self._fs.exists(self.path(*parts)))
 
     def names(self, *parts: str) -> list[str]:
-        """Names of the files and folders in a folder, sorted, without those still being written."""
+        """List the names of the files and folders in a folder, sorted, without scratch files."""
         folder = self.path(*parts)
         self._fs.invalidate_cache(folder)
         if not self._fs.isdir(folder):
@@ -151,19 +185,20 @@ class Storage:
         return sorted(name for name in names if not name.startswith("."))
 
     def remove_leftovers(self, *folder: str, name: str = "") -> None:
-        """Removes what a killed process left of a file, or of every file, that it was writing into a folder.
+        """Remove the scratch files that killed processes left in a folder.
 
-        The caller's lease says that nobody is writing there now.
+        The caller must hold the lease on the folder, so that no other process is writing there.
 
         Args:
-            name: of the file, or a pattern of names; all files when empty.
+            folder: The path of the folder under the root.
+            name: The name of the file that was being written, or a pattern of names; "" for all.
         """
         if self.is_local:
             for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):
                 scratch.unlink(missing_ok=True)
 
     def remove(self, *parts: str) -> None:
-        """Removes a file or folder; nothing happens when it is not there."""
+        """Remove a file or a folder with its content. Does nothing if it does not exist."""
         path = self.path(*parts)
         if self.is_local:
             shutil.rmtree(path) if Path(path).is_dir() else Path(path).unlink(missing_ok=True)

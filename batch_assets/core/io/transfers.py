@@ -1,4 +1,4 @@
-"""Several uploads or downloads at a time, in threads of their own. What comes of them is told in the caller's."""
+"""Run several uploads or downloads at a time, each in its own thread. All callbacks run in the caller's thread."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from batch_assets.core.io.memory import share_memory
 
-# A run that a signal ends waits as long for what is under way to be recorded.
+# When a signal ends the run, transfers in progress get this many seconds to stop.
 _LAST_SECONDS = 5.0
 
 Item = TypeVar("Item")
@@ -20,36 +20,43 @@ Progress = Callable[[int], None]
 
 
 class BrokenOffError(Exception):
-    """The run that a transfer belongs to is over."""
+    """Stops the work of a transfer whose run is over."""
 
 
 @dataclass
-class _Said(Generic[Item]):
-    """What a thread says: how far it is, or that it has ended."""
+class _Event(Generic[Item]):
+    """A report from a worker thread.
+
+    Attributes:
+        number: The number of the transfer.
+        done: How far the work is; `None` if it has ended.
+        error: The exception that ended the work; `None` if it succeeded.
+        replacements: Items to do in place of the transfer's item.
+    """
 
     number: int
     done: int | None = None
     error: BaseException | None = None
-    instead: Iterable[Item] = ()
+    replacements: Iterable[Item] = ()
 
 
 class Transfers(Generic[Item]):
-    """Does a piece of work for each of some items, several at a time. One alone takes no thread.
+    """Does the same work for each of several items, several at a time. A single item is done without a thread.
 
-    After a failure no further one begins; those under way come to their end, and the failure of the first item
-    in order is raised. A process that ends does not wait for its threads: what they did then is as if it had been
-    killed.
+    After a failure no further item is started. The items in progress are finished, then the failure of the first
+    item in order is raised. The threads are daemons: when the process ends, they stop as if it had been killed.
 
     Args:
-        at_most: so many at a time.
-        work: does one. It is given what to call now and then with how far it is, which raises when the work is to
-            be broken off. It returns items that are to be done in the place of its own.
-        before: called with each item before it begins, in the caller's thread.
-        after: called with each item whose work is done, in the caller's thread; until then it is one of those that
-            are under way.
-        progress: called with the item and how far it is, in the caller's thread.
-        apart: items that are equal in this are never under way together.
-        breaks_off: a failure breaks off the others: to begin them anew costs nothing.
+        at_most: The largest number of items in progress at a time.
+        work: Does one item. Its second argument is a function that `work` calls now and then with how far it is,
+            and that raises `BrokenOffError` when the work should stop. It returns the items to do in place of this
+            one.
+        before: Called with each item before it starts, in the caller's thread.
+        after: Called with each item whose work is done, in the caller's thread. Until it is called, the item
+            counts as in progress.
+        progress: Called with an item and how far it is, in the caller's thread.
+        apart: Items for which this returns equal values are never in progress at the same time.
+        breaks_off: Whether a failure stops the other items, because starting them again costs nothing.
     """
 
     def __init__(
@@ -68,14 +75,14 @@ class Transfers(Generic[Item]):
         self._breaks_off = breaks_off
         self._left: list[tuple[int, Item]] = []
         self._done: list[tuple[int, Item]] = []
-        self._under_way: dict[int, tuple[int, Item]] = {}
+        self._in_progress: dict[int, tuple[int, Item]] = {}
         self._begun = 0
-        self._said: SimpleQueue[_Said[Item]] = SimpleQueue()
+        self._events: SimpleQueue[_Event[Item]] = SimpleQueue()
         self._over = threading.Event()
         self._failures: list[tuple[int, BaseException]] = []
 
     def run(self, items: Iterable[Item]) -> None:
-        """Does the work for all items, in their order as far as that goes."""
+        """Do the work for all items. They start in order, except that items kept apart may wait."""
         self._left = list(enumerate(items))
         share_memory()
         try:
@@ -84,88 +91,88 @@ class Transfers(Generic[Item]):
                     self._begin(*chosen)
                 elif self._done:
                     self._finish(*self._done.pop(0))
-                elif self._under_way:
-                    self._hear(self._said.get())
+                elif self._in_progress:
+                    self._handle(self._events.get())
                 else:
                     break
         except BaseException as error:
-            self._let_end(error)
+            self._wait_for_threads(error)
             raise
         if self._failures:
             raise min(self._failures, key=lambda failure: failure[0])[1]
 
     def _next(self) -> tuple[int, Item] | None:
-        """What may begin now."""
-        if self._failures or len(self._under_way) + len(self._done) >= self._at_most:
+        """The position and item that may start now; `None` if none may."""
+        if self._failures or len(self._in_progress) + len(self._done) >= self._at_most:
             return None
-        busy = {self._apart(item) for _, item in self._under_way.values()}
-        return next((one for one in self._left if self._apart(one[1]) not in busy), None)
+        busy = {self._apart(item) for _, item in self._in_progress.values()}
+        return next((entry for entry in self._left if self._apart(entry[1]) not in busy), None)
 
-    def _begin(self, place: int, item: Item) -> None:
-        self._left.remove((place, item))
+    def _begin(self, position: int, item: Item) -> None:
+        self._left.remove((position, item))
         self._before(item)
         self._begun += 1
-        number, alone = self._begun, not self._under_way
-        self._under_way[number] = place, item
+        number, alone = self._begun, not self._in_progress
+        self._in_progress[number] = position, item
         if not alone or self._next() is not None:
             try:
                 threading.Thread(target=self._do, args=(number, item), name="transfer", daemon=True).start()
-            except BaseException:  # a machine may allow no more: nobody is to wait for it
-                del self._under_way[number]
+            except BaseException:  # the machine may allow no more threads; there is nothing to wait for then
+                del self._in_progress[number]
                 raise
             return
-        del self._under_way[number]
-        self._put_first(place, self._work(item, lambda done: self._progress(item, done)))
+        del self._in_progress[number]
+        self._put_first(position, self._work(item, lambda done: self._progress(item, done)))
         self._after(item)
 
     def _do(self, number: int, item: Item) -> None:
         def progress(done: int) -> None:
             if self._over.is_set():
                 raise BrokenOffError
-            self._said.put(_Said(number, done=done))
+            self._events.put(_Event(number, done=done))
 
         try:
-            said = _Said(number, instead=self._work(item, progress))
+            event = _Event(number, replacements=self._work(item, progress))
         except BaseException as error:  # raised again in the caller's thread
-            said = _Said(number, error=error)
-        self._said.put(said)
+            event = _Event(number, error=error)
+        self._events.put(event)
 
-    def _hear(self, said: _Said[Item]) -> None:
-        place, item = self._under_way[said.number]
-        if said.done is not None:
-            self._progress(item, said.done)
+    def _handle(self, event: _Event[Item]) -> None:
+        position, item = self._in_progress[event.number]
+        if event.done is not None:
+            self._progress(item, event.done)
             return
-        del self._under_way[said.number]
-        self._put_first(place, said.instead)
-        if said.error is None:
-            self._done.append((place, item))
-        elif not isinstance(said.error, BrokenOffError):
-            self._fail(place, said.error)
+        del self._in_progress[event.number]
+        self._put_first(position, event.replacements)
+        if event.error is None:
+            self._done.append((position, item))
+        elif not isinstance(event.error, BrokenOffError):
+            self._fail(position, event.error)
 
-    def _finish(self, place: int, item: Item) -> None:
+    def _finish(self, position: int, item: Item) -> None:
         try:
             self._after(item)
-        except Exception as error:  # raised again when those under way have come to their end
-            self._fail(place, error)
+        except Exception as error:  # raised again once the items in progress are finished
+            self._fail(position, error)
 
-    def _fail(self, place: int, error: BaseException) -> None:
-        self._failures.append((place, error))
+    def _fail(self, position: int, error: BaseException) -> None:
+        self._failures.append((position, error))
         if self._breaks_off:
             self._over.set()
 
-    def _put_first(self, place: int, items: Iterable[Item]) -> None:
-        self._left[:0] = [(place, item) for item in items]
+    def _put_first(self, position: int, items: Iterable[Item]) -> None:
+        self._left[:0] = [(position, item) for item in items]
 
-    def _let_end(self, error: BaseException) -> None:
-        """Waits for what is under way: to its end, or when the run itself is ended only for a moment."""
+    def _wait_for_threads(self, error: BaseException) -> None:
+        """Wait until the items in progress are finished; after a signal, only for `_LAST_SECONDS`."""
         is_signal = not isinstance(error, Exception)
         if is_signal or self._breaks_off:
             self._over.set()
         end = time.monotonic() + _LAST_SECONDS
-        while self._under_way:
+        while self._in_progress:
             with suppress(Empty):
-                said = self._said.get(timeout=max(end - time.monotonic(), 0.0) if is_signal else None)
-                if said.done is None:
-                    del self._under_way[said.number]
+                event = self._events.get(timeout=max(end - time.monotonic(), 0.0) if is_signal else None)
+                if event.done is None:
+                    del self._in_progress[event.number]
             if is_signal and time.monotonic() >= end:
                 return

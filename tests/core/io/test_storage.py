@@ -1,4 +1,4 @@
-"""Files are whole or not there, keys cannot leave their folder, and a remote root carries the whole chain."""
+"""Files are complete or absent, keys cannot leave their folder, and all stages work on a remote root."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Storage]
         files.rm("/storage-tests", recursive=True)
 
 
-def test_a_file_appears_when_it_is_complete(storage: Storage) -> None:
+def test_a_file_appears_only_when_it_is_complete(storage: Storage) -> None:
     storage.write_bytes(b"old", "a", "b.txt")
     with storage.write("a", "b.txt") as scratch:
         scratch.write_bytes(b"half")
@@ -42,9 +42,7 @@ def test_a_file_appears_when_it_is_complete(storage: Storage) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_a_write_that_fails_leaves_what_was_there(
-    storage: Storage, error: type[BaseException], tmp_path: Path
-) -> None:
+def test_a_failed_write_keeps_the_old_file(storage: Storage, error: type[BaseException], tmp_path: Path) -> None:
     storage.write_bytes(b"old", "a", "b.txt")
     for name in ("b.txt", "c.txt"):
         with pytest.raises(error), storage.write("a", name) as scratch:
@@ -55,7 +53,7 @@ def test_a_write_that_fails_leaves_what_was_there(
     assert not list(tmp_path.rglob("*.tmp"))
 
 
-def test_what_is_not_there_is_said_so(storage: Storage) -> None:
+def test_a_missing_file_is_reported_as_missing(storage: Storage) -> None:
     assert not storage.exists("a")
     assert storage.names("a") == []
     storage.remove("a", "b")
@@ -64,7 +62,7 @@ def test_what_is_not_there_is_said_so(storage: Storage) -> None:
             read("a", "b")
 
 
-def test_folders_are_removed_with_what_is_in_them(storage: Storage) -> None:
+def test_folders_are_removed_with_their_content(storage: Storage) -> None:
     for name in ("b/c", "b/d/e", "f"):
         storage.write_bytes(b"x", "a", name)
     assert storage.names("a") == ["b", "f"]
@@ -74,7 +72,7 @@ def test_folders_are_removed_with_what_is_in_them(storage: Storage) -> None:
 
 
 @given(st.text(min_size=1))
-def test_a_partition_key_is_one_path_segment_and_no_two_share_one(key: str) -> None:
+def test_each_partition_key_is_one_path_segment_of_its_own(key: str) -> None:
     folder = partition_folder(key)
     assert folder.startswith("partition=")
     assert "/" not in folder
@@ -101,7 +99,7 @@ def test_a_partition_key_cannot_leave_its_folder(world: World, key: str) -> None
     }
 
 
-def test_a_remote_root_carries_the_whole_chain(new_world: Callable[..., World], tmp_path: Path) -> None:
+def test_all_stages_work_on_a_remote_root(new_world: Callable[..., World], tmp_path: Path) -> None:
     world = new_world(ledger=f"sqlite:///{tmp_path}/elsewhere/ledger.db", BATCH_ASSETS_ROOT="memory://bucket/data")
     files = fsspec.filesystem("memory")
     try:
@@ -127,7 +125,7 @@ def test_a_remote_root_carries_the_whole_chain(new_world: Callable[..., World], 
 
 
 def test_readers_never_see_half_a_table(world: World) -> None:
-    """Results are written over and over while another thread reads them."""
+    """Results are written again and again while another thread reads them."""
     pipeline = world.pipeline(texts(50))
     world.run(pipeline)
     failures: list[Any] = []
@@ -150,7 +148,7 @@ def test_readers_never_see_half_a_table(world: World) -> None:
     assert failures == []
 
 
-def test_settings_say_what_to_set(tmp_path: Path) -> None:
+def test_errors_of_settings_say_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="needs BATCH_ASSETS_LEDGER"):
         Settings.from_env({"BATCH_ASSETS_ROOT": "s3://bucket"})
     with pytest.raises(SettingsError, match="BATCH_ASSETS_RECONCILE_GRACE is 'soon'"):
