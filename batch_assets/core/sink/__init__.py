@@ -1,1 +1,1 @@
-"""Complete results -> a table of a database."""
+"""The sink: a database table with a copy of complete results."""

@@ -1,4 +1,4 @@
-"""The table that takes results: made, or given the columns it lacks; rows inserted or updated by their key."""
+"""The table for a copy of the results: create it, add missing columns, insert or update rows by their key."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from batch_assets.core.errors import SinkError
 from batch_assets.core.sink import types
 from batch_assets.core.sink.target import ANOTHER_TABLE, Target
 
-# A database takes so many values in one statement: https://sqlite.org/limits.html (32,766),
+# Databases limit the number of values in one statement: https://sqlite.org/limits.html (32,766),
 # https://www.postgresql.org/docs/current/limits.html (65,535).
 _MOST_VALUES = 30_000
 # Databases in which Name and name are two columns.
-_CASE_COUNTS = ("postgresql",)
+_CASE_SENSITIVE = ("postgresql",)
 _Put = Callable[[pa.Table], None]
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column that is there: its kind, its type as the database calls it, the digits of its decimals."""
+    """A column of the table.
+
+    Attributes:
+        name: The name in the database.
+        kind: The kind of its values; see `types`.
+        type: The type as the database names it; "" if it has none.
+        scale: The number of decimal places; `None` if they are not limited.
+    """
 
     name: str
     kind: str
@@ -32,11 +39,13 @@ class _Column:
 
 
 class SinkTable:
-    """The table in one transaction.
+    """The table within one transaction. Created if it does not exist; missing columns are added.
 
     Args:
-        schema: of the rows that will come.
-        keys: the columns that tell rows apart.
+        connection: The connection, in a transaction.
+        target: The database and the name of the table.
+        schema: The schema of the rows that will be written.
+        keys: The names of the columns that identify a row.
     """
 
     def __init__(self, connection: sa.Connection, target: Target, schema: pa.Schema, keys: Sequence[str]) -> None:
@@ -58,13 +67,16 @@ class SinkTable:
             schema=target.schema,
         )
         if kind == "postgresql":
-            # IF NOT EXISTS fails there when two transactions make the table at once, of two roots for example.
+            # In PostgreSQL, IF NOT EXISTS fails when two transactions create the table at once, for example of two
+            # roots.
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(target.name))))
         connection.execute(sa.schema.CreateTable(wanted, if_not_exists=True))
-        present = _present(connection, wanted, schema)
-        _add(connection, wanted, [column for column in wanted.columns if folded(column.name, kind) not in present])
+        existing = _existing_columns(connection, wanted, schema)
+        missing = [column for column in wanted.columns if folded(column.name, kind) not in existing]
+        _add_columns(connection, wanted, missing)
         self._columns = [
-            present.get(folded(field.name, kind)) or _Column(field.name, types.kind_of(field.type, kind), "", None)
+            existing.get(folded(field.name, kind))
+            or _Column(field.name, types.kind_of(field.type, kind), "", None)
             for field in schema
         ]
         table = sa.Table(
@@ -77,10 +89,10 @@ class SinkTable:
         self._write = _writer(connection, table, [names[key] for key in keys])
 
     def put(self, rows: pa.Table) -> None:
-        """Inserts or updates the rows.
+        """Insert or update rows.
 
-        Errors:
-            SinkError: a column that is there would change a value of them.
+        Raises:
+            SinkError: When an existing column would change one of the values.
         """
         columns = [
             self._fitting(values, field, column)
@@ -94,45 +106,45 @@ class SinkTable:
         except types.LossError:
             own = types.new_type(field.type, self._dialect.name).compile(self._dialect)
             raise SinkError(
-                f"{self._target.where}: the column {column.name!r} of the table {self._target.name} is "
-                f"{column.type}, and values of results, which are {own}, would change in it. Nothing was changed "
-                f"in the database. To mend it: {ANOTHER_TABLE}, or give the column that type"
+                f"{self._target.where}: the column {column.name!r} of the table {self._target.name} has the type "
+                f"{column.type}, which would change values of results, whose type is {own}. Nothing was changed "
+                f"in the database. To fix this, {ANOTHER_TABLE}, or change the type of the column"
             ) from None
 
 
 def folded(name: str, dialect: str) -> str:
-    """The name as the database compares it with others."""
-    return name if dialect in _CASE_COUNTS else name.lower()
+    """Return a column name in the form in which the database compares names."""
+    return name if dialect in _CASE_SENSITIVE else name.lower()
 
 
-def _present(connection: sa.Connection, wanted: sa.Table, schema: pa.Schema) -> dict[str, _Column]:
-    """The columns that are there, by their folded names."""
+def _existing_columns(connection: sa.Connection, wanted: sa.Table, schema: pa.Schema) -> dict[str, _Column]:
+    """The columns of the table in the database, by their folded names."""
     dialect = connection.dialect
-    found = []
+    columns = []
     if dialect.name == "duckdb":
         table = dialect.identifier_preparer.format_table(wanted)
         for name, type_, *_ in connection.exec_driver_sql(f"DESCRIBE {table}"):
-            found.append(_Column(name, types.kind_of_duckdb(type_), type_, types.scale_of_column(type_)))
+            columns.append(_Column(name, types.kind_of_duckdb(type_), type_, types.scale_of_column(type_)))
     else:
         own = {folded(field.name, dialect.name): types.kind_of(field.type, dialect.name) for field in schema}
         for column in sa.inspect(connection).get_columns(wanted.name, wanted.schema):
             name, type_ = column["name"], column["type"]
-            if isinstance(type_, sa.types.NullType):  # SQLite: it takes everything as it is
-                found.append(_Column(name, own.get(folded(name, dialect.name), ""), "", None))
+            if isinstance(type_, sa.types.NullType):  # a column without a type in SQLite, which keeps any value
+                columns.append(_Column(name, own.get(folded(name, dialect.name), ""), "", None))
                 continue
             kind = types.kind_of_column(type_, dialect.name)
-            found.append(_Column(name, kind, _shown(type_, dialect), types.scale_of_column(type_)))
-    return {folded(column.name, dialect.name): column for column in found}
+            columns.append(_Column(name, kind, _type_name(type_, dialect), types.scale_of_column(type_)))
+    return {folded(column.name, dialect.name): column for column in columns}
 
 
-def _shown(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> str:
+def _type_name(type_: sa.types.TypeEngine[Any], dialect: sa.Dialect) -> str:
     try:
         return type_.compile(dialect)
     except sa.exc.CompileError:
         return str(type_)
 
 
-def _add(connection: sa.Connection, table: sa.Table, columns: Sequence[sa.Column[Any]]) -> None:
+def _add_columns(connection: sa.Connection, table: sa.Table, columns: Sequence[sa.Column[Any]]) -> None:
     quote = connection.dialect.identifier_preparer
     for column in columns:
         type_ = column.type.compile(connection.dialect)
@@ -162,7 +174,7 @@ def _writer(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> 
 
 
 def _upsert(dialect: str, table: sa.Table, keys: Sequence[str]) -> Any:
-    """The dialect's own statement; None where rows are deleted and inserted anew."""
+    """Make the dialect's upsert statement; `None` if it has none, and rows are deleted and inserted instead."""
     if dialect == "postgresql":
         from sqlalchemy.dialects.postgresql import insert
     elif dialect == "sqlite":
@@ -175,7 +187,7 @@ def _upsert(dialect: str, table: sa.Table, keys: Sequence[str]) -> Any:
 
 
 def _duckdb_writer(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> _Put:
-    """DuckDB reads Arrow tables as they are; row by row it takes seconds for a thousand."""
+    """Write with DuckDB's own reader of Arrow tables. Row by row, a thousand rows would take seconds."""
     driver: Any = connection.connection.driver_connection
     quote = connection.dialect.identifier_preparer
     names = [quote.quote_identifier(column.name) for column in table.columns]
@@ -194,6 +206,8 @@ def _duckdb_writer(connection: sa.Connection, table: sa.Table, keys: Sequence[st
     def put(rows: pa.Table) -> None:
         driver.register("batch_assets_rows", rows)
         connection.exec_driver_sql(sql)
-        driver.unregister("batch_assets_rows")  # after an error it fails as well, and would hide that one
+        driver.unregister(
+            "batch_assets_rows"
+        )  # not in a `finally`: after an error it fails too and hides the error
 
     return put

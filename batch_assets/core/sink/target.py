@@ -1,4 +1,4 @@
-"""The database and table that a pipeline's sink names: one transaction on it, and what its refusals mean."""
+"""The database and table that a pipeline's sink names: transactions on it, and readable errors."""
 
 from __future__ import annotations
 
@@ -13,32 +13,42 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from batch_assets.core.errors import BatchAssetsError, SinkError
-from batch_assets.core.io.database import driver_hint, file_of, in_project, parse_url, said
+from batch_assets.core.io.database import driver_hint, error_text, file_of, in_project, parse_url
 from batch_assets.core.pipeline.blocks import SinkConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 
-ANOTHER_TABLE = "name another table in sink.table, which is made as it has to be"
-# What a driver says, and what helps.
+ANOTHER_TABLE = "name a new table in sink.table, which is then created with the right columns"
+# What the user can do, by the text of the driver's error.
 _REMEDIES = [
     (
         r"ON CONFLICT|conflict target",
-        "the table has no primary key of just {keys}: give it one, or " + ANOTHER_TABLE,
+        "give the table a primary key of exactly {keys}, or " + ANOTHER_TABLE,
     ),
-    (r"permission denied|read-?only|not authorized", "give the user of the URL the right to create and write it"),
-    (r"could not set lock|database is locked", "another program has the file open: close it there"),
-    (r"schema .*(does not exist|not exist|not found)|unknown database", "make the schema first: CREATE SCHEMA"),
+    (
+        r"permission denied|read-?only|not authorized",
+        "give the user of the URL the permission to create and write the table",
+    ),
+    (r"could not set lock|database is locked", "close the database file in the other program that has it open"),
+    (r"schema .*(does not exist|not exist|not found)|unknown database", "create the schema first: CREATE SCHEMA"),
 ]
 
 
 class Target:
-    """Where results go.
+    """The database and table of a pipeline's sink.
+
+    Args:
+        pipeline: The pipeline.
+        sink: The `sink` of its pipeline file.
 
     Attributes:
-        name: of the table, with its schema if it has one.
-        where: the place in the pipeline file, for errors.
+        where: The position in the pipeline file, for errors.
+        name: The name of the table, with its schema if it has one.
+        schema: The schema; `None` if the name has none.
+        short: The name of the table without the schema.
+        url: The URL of the database.
 
-    Errors:
-        SinkError: the URL's variable is not set or holds no URL.
+    Raises:
+        SinkError: When the environment variable of the URL is not set or does not hold a URL.
     """
 
     def __init__(self, pipeline: Pipeline, sink: SinkConfig) -> None:
@@ -56,12 +66,12 @@ class Target:
 
     @property
     def is_file(self) -> bool:
-        """Whether the database is a file here, which DuckDB lets one process open at a time."""
+        """Whether the database is a local file. DuckDB lets only one process open such a file."""
         return file_of(self.url) is not None
 
     @property
     def lease(self) -> str:
-        """What one run at a time may hold: a database that is a file has one writer, others one for each table."""
+        """The name of the lease for writing. A database file has one writer, a server has one for each table."""
         url = self.url
         file = file_of(url)
         if file is not None:
@@ -70,10 +80,10 @@ class Target:
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """A connection whose changes stand when the block ends, and none of them when it raises.
+        """Open a connection with a transaction, committed at the end of the block and rolled back if it raises.
 
-        Errors:
-            SinkError: it cannot be reached, or refuses at the end.
+        Raises:
+            SinkError: When the database cannot be reached, or refuses the commit.
         """
         engine = self._engine()
         try:
@@ -88,7 +98,7 @@ class Target:
             try:
                 yield connection
             except BaseException:
-                with contextlib.suppress(Exception):  # of a connection that is gone: what is raised says why
+                with contextlib.suppress(Exception):  # a lost connection: the error of the block says why
                     transaction.rollback()
                 raise
             with self.explained():
@@ -99,53 +109,56 @@ class Target:
 
     @contextmanager
     def explained(self, keys: str = "the row key") -> Iterator[None]:
-        """Makes a SinkError of whatever a driver raises, without the URL and the values in its texts.
+        """Turn any exception of the driver into a SinkError that shows neither the URL nor values.
 
         Args:
-            keys: the columns that tell rows apart, for people.
+            keys: The names of the columns that identify a row, for the text.
+
+        Raises:
+            SinkError: In place of any exception that this project did not raise itself.
         """
         try:
             yield
         except BatchAssetsError:
             raise
-        except Exception as error:  # drivers raise of any kind: ValueError, OverflowError, their own
-            text = said(error, self.url, lines=1).rstrip(".")
+        except Exception as error:  # drivers also raise ValueError, OverflowError and their own classes
+            text = error_text(error, self.url, lines=1).rstrip(".")
             remedy = _remedy(text, ANOTHER_TABLE).format(keys=keys)
             raise SinkError(
                 f"{self.where}: the database refuses the table {self.name}: {text}. Nothing was changed in it. "
-                f"To mend it: {remedy}"
+                f"To fix this, {remedy}"
             ) from None
 
     def _engine(self) -> sa.Engine:
         file = file_of(self.url)
         if file is not None and not Path(file).parent.is_dir():
-            raise SinkError(f"{self.where}: there is no folder {Path(file).parent} for the database: make it")
+            raise SinkError(f"{self.where}: there is no folder {Path(file).parent} for the database: create it")
         try:
             engine = sa.create_engine(self.url, poolclass=sa.NullPool)
         except (sa.exc.NoSuchModuleError, ImportError):
             raise SinkError(
-                f"{self.where}: there is no driver for {self.url.drivername}:// here: {driver_hint(self.url)}"
+                f"{self.where}: the driver for {self.url.drivername}:// is not installed: {driver_hint(self.url)}"
             ) from None
         except Exception as error:
             raise self._unreachable(error) from None
         if engine.dialect.name == "sqlite":
-            # Its driver begins a transaction before rows only: new tables and columns would stand after a failure.
-            # https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable
-            sa.event.listen(engine, "connect", _no_transactions_of_its_own)
+            # Its driver starts a transaction only before rows, so new tables and columns would stay after a
+            # failure. https://docs.sqlalchemy.org/en/20/dialects/sqlite.html#pysqlite-serializable
+            sa.event.listen(engine, "connect", _stop_implicit_transactions)
             sa.event.listen(engine, "begin", _begin)
         return engine
 
     def _unreachable(self, error: Exception) -> SinkError:
-        text = said(error, self.url, lines=1).rstrip(".")
-        remedy = _remedy(text, "see that the URL is right and that the database runs and lets this machine in")
-        return SinkError(f"{self.where}: the database cannot be reached: {text}. To mend it: {remedy}")
+        text = error_text(error, self.url, lines=1).rstrip(".")
+        remedy = _remedy(text, "check that the URL is right, and that the database runs and accepts this machine")
+        return SinkError(f"{self.where}: the database cannot be reached: {text}. To fix this, {remedy}")
 
 
-def _remedy(text: str, otherwise: str) -> str:
-    return next((remedy for said_, remedy in _REMEDIES if re.search(said_, text, re.IGNORECASE)), otherwise)
+def _remedy(text: str, default: str) -> str:
+    return next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text, re.IGNORECASE)), default)
 
 
-def _no_transactions_of_its_own(connection: object, _: object) -> None:
+def _stop_implicit_transactions(connection: object, _: object) -> None:
     connection.isolation_level = None  # type: ignore[attr-defined]
 
 

@@ -1,4 +1,4 @@
-"""Which type of a database a column of results gets, and which types that are there take it without a loss."""
+"""Database types for columns of results, and which existing column types keep every value unchanged."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlalchemy as sa
 
-# SQLite keeps a decimal as a double, of which 15 digits are certain; DuckDB has 38.
+# SQLite stores a decimal as a double, in which 15 digits are exact; DuckDB has 38.
 # https://www.sqlite.org/floatingpoint.html, https://duckdb.org/docs/stable/sql/data_types/numeric
 _DECIMAL_DIGITS = {"sqlite": 15, "duckdb": 38}
-# The digits of an unsigned integer of 64 bits.
+# An unsigned 64-bit integer has up to 20 digits.
 _UINT64 = pa.decimal128(20, 0)
 
-# Column of results -> kinds of columns that hold every value of it, its own included. Integers and reals go into
-# a double when the double is exact; text is the value as it prints.
+# Kind of a column of results -> kinds of database columns that can hold its values. Integers and reals go into a
+# double if the double is exact; as text, a value is stored as it prints.
 _HOLDERS = {
     "boolean": {"boolean", "text"},
     "integer": {"integer", "numeric", "double", "text"},
@@ -53,11 +53,16 @@ _DUCKDB = [
 
 
 class LossError(ValueError):
-    """A value that the column of the table would change."""
+    """The database column would change a value."""
 
 
 def kind_of(type_: pa.DataType, dialect: str) -> str:
-    """What a column of results is for the database; what has no type of its own is text."""
+    """Return the kind of database column for a column of results; "text" for types that databases do not have.
+
+    Args:
+        type_: The type of the column of results.
+        dialect: SQLAlchemy's name of the database.
+    """
     if pa.types.is_dictionary(type_):
         type_ = type_.value_type
     if pa.types.is_boolean(type_):
@@ -77,7 +82,7 @@ def kind_of(type_: pa.DataType, dialect: str) -> str:
     if pa.types.is_time(type_):
         return "time"
     if pa.types.is_timestamp(type_):
-        # Only these two tell moments with a time zone from others.
+        # Only these two databases distinguish timestamps with a time zone.
         zoned = type_.tz is not None and dialect in ("postgresql", "duckdb")
         return "timestamp with time zone" if zoned else "timestamp"
     if pa.types.is_binary(type_) or pa.types.is_large_binary(type_) or pa.types.is_fixed_size_binary(type_):
@@ -86,7 +91,7 @@ def kind_of(type_: pa.DataType, dialect: str) -> str:
 
 
 def new_type(type_: pa.DataType, dialect: str) -> sa.types.TypeEngine[Any]:
-    """The type of a column that is made for it."""
+    """Return the type of a new database column for a column of results."""
     kind = kind_of(type_, dialect)
     if kind == "numeric":
         exact = _UINT64 if pa.types.is_uint64(type_) else type_
@@ -95,7 +100,7 @@ def new_type(type_: pa.DataType, dialect: str) -> sa.types.TypeEngine[Any]:
 
 
 def statement_type(kind: str) -> sa.types.TypeEngine[Any]:
-    """What a statement says of values that go into a column of that kind."""
+    """Return the type that statements declare for values of a database column."""
     types: dict[str, sa.types.TypeEngine[Any]] = {
         "boolean": sa.Boolean(),
         "integer": sa.BigInteger(),
@@ -112,12 +117,12 @@ def statement_type(kind: str) -> sa.types.TypeEngine[Any]:
 
 
 def kind_of_duckdb(name: str) -> str:
-    """The kind of a column of DuckDB by the name of its type; that name for one that is of no kind here."""
+    """Return the kind of an existing DuckDB column, or the name of its type if no kind fits."""
     return next((kind for pattern, kind in _DUCKDB if re.fullmatch(pattern, name)), name)
 
 
 def kind_of_column(type_: sa.types.TypeEngine[Any], dialect: str) -> str:
-    """The kind of a column that is there; its type's name for one that is of no kind here."""
+    """Return the kind of an existing column, or the name of its type if no kind fits."""
     zoned = dialect == "postgresql" and getattr(type_, "timezone", False)
     if isinstance(type_, sa.Boolean):
         return "boolean"
@@ -138,29 +143,31 @@ def kind_of_column(type_: sa.types.TypeEngine[Any], dialect: str) -> str:
     if isinstance(type_, sa.LargeBinary):
         return "binary"
     if isinstance(type_, sa.CHAR):
-        return str(type_)  # it fills up with blanks
+        return str(type_)  # CHAR pads values with blanks, so it does not count as text
     if isinstance(type_, sa.String | sa.JSON):
         return "text"
     return str(type_)
 
 
 def scale_of_column(type_: sa.types.TypeEngine[Any] | str) -> int | None:
-    """The digits behind the point that a decimal column holds; None for any number of them."""
+    """Return the number of decimal places of a decimal column; `None` if they are not limited."""
     if isinstance(type_, str):
-        found = re.fullmatch(r"DECIMAL\(\d+,(\d+)\)", type_)
-        return int(found[1]) if found else None
+        match = re.fullmatch(r"DECIMAL\(\d+,(\d+)\)", type_)
+        return int(match[1]) if match else None
     return getattr(type_, "scale", None)
 
 
 def as_kind(column: pa.ChunkedArray, kind: str, dialect: str, scale: int | None = None) -> pa.ChunkedArray:
-    """Values that go into a column of that kind as they are.
+    """Convert values for a database column, without changing any of them.
 
     Args:
-        kind: of the column in the database.
-        scale: of that column, where it holds decimals of one.
+        column: A column of results.
+        kind: The kind of the database column.
+        dialect: SQLAlchemy's name of the database.
+        scale: The number of decimal places of the database column; `None` if they are not limited.
 
-    Errors:
-        LossError: the column would change one of them.
+    Raises:
+        LossError: When the database column would change a value.
     """
     if column.null_count == len(column):
         return pa.chunked_array([pa.nulls(len(column), _ARROW.get(kind, pa.string()))])
@@ -183,7 +190,7 @@ def _scale(type_: pa.DataType) -> int:
 
 
 def _plain(column: pa.ChunkedArray, dialect: str) -> pa.ChunkedArray:
-    """Values that every driver takes: no dictionaries, moments in UTC, and JSON for what is nested."""
+    """Convert values for the drivers: no dictionaries, timestamps in UTC, nested values as JSON."""
     type_ = column.type
     if pa.types.is_dictionary(type_):
         return _plain(column.cast(type_.value_type), dialect)
@@ -200,18 +207,18 @@ def _plain(column: pa.ChunkedArray, dialect: str) -> pa.ChunkedArray:
     elif kind_of(type_, dialect) == "text":
         column = column.cast(pa.string())
     if dialect == "postgresql" and pa.types.is_string(column.type):
-        # https://www.postgresql.org/docs/current/datatype-character.html: it has no place for this character.
+        # PostgreSQL cannot store this character: https://www.postgresql.org/docs/current/datatype-character.html
         column = pc.replace_substring(column, "\x00", "\ufffd")
     return column
 
 
-def _as_text(column: pa.ChunkedArray, shown: Any) -> pa.ChunkedArray:
-    texts = [None if value is None else shown(value) for value in column.to_pylist()]
+def _as_text(column: pa.ChunkedArray, to_text: Any) -> pa.ChunkedArray:
+    texts = [None if value is None else to_text(value) for value in column.to_pylist()]
     return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def _json(value: Any) -> str:
-    def other(inner: Any) -> str:
+    def unknown_type(inner: Any) -> str:
         return base64.b64encode(inner).decode() if isinstance(inner, bytes) else str(inner)
 
-    return orjson.dumps(value, default=other).decode()
+    return orjson.dumps(value, default=unknown_type).decode()

@@ -1,4 +1,4 @@
-"""A copy of the results in a table of a database, row by row by their key. The Parquet file comes first."""
+"""Copy complete results from the Parquet file into a database table, row by row by the row key."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class SinkReport:
     """What was written.
 
     Attributes:
-        table: its name, with its schema if it has one.
-        rows: that were inserted or updated.
+        table: The name of the table, with its schema if it has one.
+        rows: The number of rows that were inserted or updated.
     """
 
     table: str
@@ -37,26 +37,30 @@ class SinkReport:
 
 
 def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: str) -> SinkReport | None:
-    """Inserts or updates every row of the results by its row key, all of them in one transaction.
+    """Insert or update every row of the results by its row key, all in one transaction.
 
-    The table is made when it is not there, and columns that it lacks are added; columns of others stay. Rows that
-    are in the dataset no more stay as well. Doing it again changes nothing.
+    The table is created if it does not exist, and missing columns are added. Other columns stay, and so do rows
+    that are no longer in the dataset. Writing the same results again changes nothing.
 
     Args:
-        submission_id: whose results are complete and meant.
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        submission_id: The submission whose complete results should be written.
 
     Returns:
-        None for a pipeline without a sink, and when the results of another submission are in force by now: they
-        may not be complete, and come here when they are.
+        What was written, or `None` if the pipeline has no sink or the results are now those of another submission.
+        Those may be incomplete, and are written once they are complete.
 
-    Errors:
-        SinkError: the database cannot be reached or refuses, naming the table and what to do. Nothing was changed.
+    Raises:
+        SinkError: When the database cannot be reached or refuses. Names the table and says what to do. Nothing was
+            changed.
     """
     sink = pipeline.config.sink
     if sink is None:
         return None
     target = Target(pipeline, sink)
-    # One after the other: partitions share the table.
+    # Partitions share the table, so they write one after the other.
     with leases.hold(root.ledger, target.lease, wait=leases.PATIENCE) as lease:
         with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
             schema = file.schema_arrow
@@ -66,26 +70,29 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
             try:
                 rows = _write(target, schema, [key], partition, _checked(file.iter_batches(_ROWS_AT_ONCE), lease))
             except SinkError as error:
-                rest = "The results are complete in Parquet; materialize results again when it is mended"
-                raise SinkError(f"{error}. {rest}") from None
+                next_step = "The results are complete in Parquet; materialize results again after the fix"
+                raise SinkError(f"{error}. {next_step}") from None
         return SinkReport(target.name, rows)
 
 
 def check_sink(root: Root, pipeline: Pipeline, columns: Iterable[str], partition: str = "") -> None:
-    """Tries the sink before anything is paid for: connects, and looks at the names. Changes nothing.
+    """Check the sink before anything is paid for: connect, and check the names. Changes nothing.
 
     Args:
-        columns: the names of the results' columns.
+        root: The root.
+        pipeline: The pipeline.
+        columns: The names of the columns of results.
+        partition: The partition key; "" without partitions.
 
-    Errors:
-        SinkError: it cannot be reached, or cannot have such columns.
+    Raises:
+        SinkError: When the database cannot be reached, or cannot have columns of these names.
     """
     sink = pipeline.config.sink
     if sink is None:
         return
     target = Target(pipeline, sink)
-    turn = leases.hold(root.ledger, target.lease, wait=leases.PATIENCE) if target.is_file else nullcontext()
-    with turn, target.transaction() as connection:
+    lease = leases.hold(root.ledger, target.lease, wait=leases.PATIENCE) if target.is_file else nullcontext()
+    with lease, target.transaction() as connection:
         _check_names(target, connection.dialect, [*([PARTITION] if partition else []), *columns])
 
 
@@ -95,17 +102,17 @@ def _check_names(target: Target, dialect: sa.Dialect, names: list[str]) -> None:
     remedy = "give it another name in `dataset.columns`, written as a map, or in the output schema"
     if most is not None and len(target.short.encode()) > most:
         raise SinkError(
-            f"{target.where}.table: {dialect.name} takes names of {most} bytes at most, and {target.short!r} is "
-            "longer: name another"
+            f"{target.where}.table: {dialect.name} allows names of at most {most} bytes, and {target.short!r} is "
+            "longer: choose a shorter name"
         )
     for name in names:
         problem = None
         if not name or "\x00" in name:
-            problem = "is no name in a database"
+            problem = "has a name that a database cannot have"
         elif (other := seen.setdefault(folded(name, dialect.name), name)) is not name:
-            problem = f"and {other!r} are the same name for {dialect.name}"
+            problem = f"and {other!r} have the same name for {dialect.name}"
         elif most is not None and len(name.encode("utf-8", "replace")) > most:
-            problem = f"is longer than the {most} bytes that {dialect.name} takes"
+            problem = f"has a name longer than the {most} bytes that {dialect.name} allows"
         if problem is not None:
             raise SinkError(f"{target.where}: the column {name!r} {problem}: {remedy}")
 
@@ -116,17 +123,17 @@ def _write(
     if partition:
         keys = [PARTITION, *keys]
         schema = schema.insert(0, pa.field(PARTITION, pa.string()))
-    shown = ", ".join(keys)
+    key_names = ", ".join(keys)
     count = 0
     with target.transaction() as connection:
         _check_names(target, connection.dialect, schema.names)
-        with target.explained(shown):
+        with target.explained(key_names):
             table = SinkTable(connection, target, schema, keys)
         for batch in batches:
             rows = pa.Table.from_batches([batch])
             if partition:
                 rows = rows.add_column(0, PARTITION, pa.array([partition] * len(batch), pa.string()))
-            with target.explained(shown):
+            with target.explained(key_names):
                 table.put(rows)
             count += len(batch)
     return count

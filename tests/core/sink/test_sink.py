@@ -1,4 +1,4 @@
-"""Results in a table of a database as well: SQLite, PostgreSQL and DuckDB, all of them real."""
+"""A copy of the results in a database table, with real SQLite, PostgreSQL and DuckDB."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ VARIABLE = "WAREHOUSE_URL"
 
 @pytest.fixture(params=["sqlite", "postgresql", "duckdb"])
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new database of each kind; the environment names it."""
+    """The URL of a new database of each kind, which is also in the environment variable."""
     if request.param == "postgresql":
-        found: str = request.getfixturevalue("postgres_server").new_database()
+        new_url: str = request.getfixturevalue("postgres_server").new_database()
     else:
-        found = f"{request.param}:///{tmp_path}/warehouse.db"
-    monkeypatch.setenv(VARIABLE, found)
-    return found
+        new_url = f"{request.param}:///{tmp_path}/warehouse.db"
+    monkeypatch.setenv(VARIABLE, new_url)
+    return new_url
 
 
 def query(url: str, sql: str) -> list[dict[str, Any]]:
@@ -68,36 +68,36 @@ def done(world: World, rows: dict[str, str], **more: Any) -> Pipeline:
 
 
 def write(world: World, pipeline: Pipeline, partition: str = "") -> SinkReport | None:
-    """The results in force into the sink."""
+    """Write the current results to the sink."""
     with world.root.ledger.read() as tx:
         submission = submissions.newest(tx, pipeline.name, partition)
     assert submission is not None
     return write_sink(world.root, pipeline, partition, submission.id)
 
 
-def test_every_row_of_the_results_stands_in_the_table(world: World, url: str) -> None:
+def test_every_row_of_the_results_is_in_the_table(world: World, url: str) -> None:
     pipeline = done(world, texts(20))
     assert write(world, pipeline) == SinkReport(pipeline.name, 20)
     wanted = world.table(pipeline)
-    found = pd.DataFrame(query(url, f"select * from {pipeline.name}")).set_index("id").loc[list(wanted["id"])]
-    assert list(found.columns) == [name for name in wanted.columns if name != "id"]
+    stored = pd.DataFrame(query(url, f"select * from {pipeline.name}")).set_index("id").loc[list(wanted["id"])]
+    assert list(stored.columns) == [name for name in wanted.columns if name != "id"]
     for name in ("text", "custom_id", "result_type", "response_text", "input_tokens", "cost_usd", "response_json"):
-        assert list(found[name]) == list(wanted[name]), name
-    ended = pd.to_datetime(found["ended_at"], utc=True)
+        assert list(stored[name]) == list(wanted[name]), name
+    ended = pd.to_datetime(stored["ended_at"], utc=True)
     assert list(ended) == list(wanted["ended_at"])
 
 
-def test_rows_are_updated_by_their_key_and_others_stay(world: World, url: str) -> None:
+def test_rows_are_updated_by_their_key_and_other_rows_stay(world: World, url: str) -> None:
     rows = texts(3)
     write(world, done(world, rows))
     pipeline = done(world, {"row-1": "another text", "row-9": "a new row"})
     write(world, pipeline)
     write(world, pipeline)
-    found = {row["id"]: row["text"] for row in query(url, f"select id, text from {pipeline.name}")}
-    assert found == {**rows, "row-1": "another text", "row-9": "a new row"}
+    stored = {row["id"]: row["text"] for row in query(url, f"select id, text from {pipeline.name}")}
+    assert stored == {**rows, "row-1": "another text", "row-9": "a new row"}
 
 
-def test_columns_of_others_stay_and_missing_ones_are_added(world: World, url: str) -> None:
+def test_other_columns_stay_and_missing_columns_are_added(world: World, url: str) -> None:
     pipeline = done(world, texts(2))
     change(url, f"create table {pipeline.name} (id varchar primary key, result_type varchar, remark varchar)")
     change(url, f"insert into {pipeline.name} values ('row-0', 'pending', 'ours')")
@@ -112,13 +112,13 @@ def test_partitions_share_one_table(world: World, url: str) -> None:
     for partition in ("2026-01-01", "2026-01-02"):
         world.run(pipeline, partition=partition)
         write(world, pipeline, partition)
-    found = query(url, 'select "partition", id from answers order by 1, 2')
-    assert [tuple(row.values()) for row in found] == [
+    stored = query(url, 'select "partition", id from answers order by 1, 2')
+    assert [tuple(row.values()) for row in stored] == [
         (day, f"row-{number}") for day in ("2026-01-01", "2026-01-02") for number in range(2)
     ]
 
 
-def test_every_type_of_column(world: World, url: str, tmp_path: Path) -> None:
+def test_every_type_of_column_is_stored(world: World, url: str, tmp_path: Path) -> None:
     day, time = dt.date(2026, 1, 2), dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
     table = pa.table(
         {
@@ -155,55 +155,55 @@ def test_a_failure_changes_nothing_and_shows_no_password(
     pipeline = done(world, texts(3))
     change(url, f"create table {pipeline.name} (id varchar, remark varchar)")
     with pytest.raises(
-        SinkError, match=r"refuses the table asked: .*has no primary key of just id: .*results again"
+        SinkError, match=r"refuses the table asked: .*give the table a primary key of exactly id, .*results again"
     ):
         write(world, pipeline)
     change(url, f"insert into {pipeline.name} values ('row-0', 'ours')")
     assert query(url, f"select * from {pipeline.name}") == [{"id": "row-0", "remark": "ours"}]
     monkeypatch.setenv(VARIABLE, "postgresql+psycopg2://someone:pass-word-x@127.0.0.1:1/nowhere")
-    with pytest.raises(SinkError, match=r"cannot be reached: .*refused.*lets this machine in") as raised:
+    with pytest.raises(SinkError, match=r"cannot be reached: .*refused.*accepts this machine") as raised:
         write(world, pipeline)
     assert "pass-word-x" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "problem"),
     [
         (None, f"variable {VARIABLE} is not set"),
         ("no url", "holds no SQLAlchemy URL"),
-        ("oracle://x@y/z", "no driver for oracle://"),
+        ("oracle://x@y/z", "the driver for oracle:// is not installed"),
         ("postgresql://me:pa@ss-word@127.0.0.1:1/x", "holds a URL with an @ .* write it as %40"),
         ("postgresql+psycopg2://me:ss-word@127.0.0.1:1/x", "cannot be reached: .*refused"),
-        ("sqlite:///nowhere/at/all.db", "there is no folder .*/nowhere/at for the database: make it"),
+        ("sqlite:///nowhere/at/all.db", "there is no folder .*/nowhere/at for the database: create it"),
     ],
 )
-def test_a_database_that_cannot_be_had_is_found_before_anything_is_sent(
-    world: World, monkeypatch: pytest.MonkeyPatch, value: str | None, said: str
+def test_an_unusable_database_is_noticed_before_anything_is_sent(
+    world: World, monkeypatch: pytest.MonkeyPatch, value: str | None, problem: str
 ) -> None:
     if value is not None:
         monkeypatch.setenv(VARIABLE, value)
     pipeline = world.pipeline(texts(1), sink={"url_env": VARIABLE})
-    with pytest.raises(SinkError, match=said) as raised:
+    with pytest.raises(SinkError, match=problem) as raised:
         world.build(pipeline)
     assert "ss-word" not in str(raised.value)
     with world.root.ledger.read() as tx:
         assert submissions.newest(tx, pipeline.name, "") is None
 
 
-def test_names_the_database_cannot_have_are_found_before_anything_is_sent(world: World, url: str) -> None:
+def test_names_that_the_database_cannot_have_are_noticed_before_anything_is_sent(world: World, url: str) -> None:
     postgres = url.startswith("postgresql")
     row = {"id": ["a"], "text": ["b"]}
     refused = {
-        "": "'' is no name",
-        "x" * 64: "is longer than the 63 bytes" if postgres else "",
-        "Text": "" if postgres else "'Text' and 'text' are the same name|'text' and 'Text' are the same name",
-        "Attempts": "" if postgres else "'attempts' and 'Attempts' are the same name|'Attempts' and 'attempts'",
+        "": "'' has a name that a database cannot have",
+        "x" * 64: "has a name longer than the 63 bytes" if postgres else "",
+        "Text": "" if postgres else "'Text' and 'text' have the same name|'text' and 'Text' have the same name",
+        "Attempts": "" if postgres else "'attempts' and 'Attempts' have the same name|'Attempts' and 'attempts'",
     }
-    for name, said in refused.items():
+    for name, problem in refused.items():
         pq.write_table(pa.table({**row, name: ["c"]}), world.folder / "rows.parquet")
         pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"}, sink={"url_env": VARIABLE})
-        if said:
-            with pytest.raises(SinkError, match=said):
+        if problem:
+            with pytest.raises(SinkError, match=problem):
                 world.build(pipeline)
         else:
             world.build(pipeline)
@@ -241,7 +241,7 @@ def odd_rows(world: World) -> None:
     pq.write_table(table, world.folder / "rows.parquet")
 
 
-def test_a_column_of_another_type_takes_what_it_holds_and_refuses_what_it_would_change(
+def test_a_column_of_another_type_stores_what_it_can_hold_and_refuses_what_it_would_change(
     world: World, url: str
 ) -> None:
     odd_rows(world)
@@ -257,20 +257,21 @@ def test_a_column_of_another_type_takes_what_it_holds_and_refuses_what_it_would_
     for name, type_ in LOSSES:
         pipeline = into(name, type_)
         with pytest.raises(
-            SinkError, match=rf"the column '{name}' of the table there is \w+.*, and values.*another table"
+            SinkError,
+            match=rf"the column '{name}' of the table there has the type \w+.*, which would.*a new table",
         ):
             write(world, pipeline)
         assert query(url, "select * from there") == []
     for name, type_, value in WIDER:
         write(world, into(name, type_))
-        ((found,),) = (row.values() for row in query(url, f"select {name} from there"))
+        ((stored,),) = (row.values() for row in query(url, f"select {name} from there"))
         if name == "day":
-            assert str(found).startswith("2026-01-02 00:00")
+            assert str(stored).startswith("2026-01-02 00:00")
         else:
-            assert found == value, (name, type_)
+            assert stored == value, (name, type_)
 
 
-def test_values_that_drivers_do_not_take_as_they_are(world: World, url: str) -> None:
+def test_values_that_drivers_do_not_accept_unchanged(world: World, url: str) -> None:
     table = pa.table(
         {
             "id": ["a", "b"],
@@ -304,12 +305,12 @@ def test_values_that_drivers_do_not_take_as_they_are(world: World, url: str) -> 
     assert [empty[name] for name in table.column_names[1:]] == [None] * 12
 
 
-def test_what_a_driver_raises_is_explained(
+def test_errors_of_a_driver_are_explained(
     world: World, postgres_server: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, postgres_server.new_database())
     pipeline = done(world, texts(1))
-    with pytest.raises(SinkError, match=r"refuses the table nowhere.t: .*make the schema first"):
+    with pytest.raises(SinkError, match=r"refuses the table nowhere.t: .*create the schema first"):
         write(world, world.pipeline(sink={"url_env": VARIABLE, "table": "nowhere.t"}))
     monkeypatch.setenv(VARIABLE, f"duckdb:///{world.folder}/x.duckdb")
     change(f"duckdb:///{world.folder}/x.duckdb", "create table asked (id varchar primary key check (id = 'x'))")
@@ -365,15 +366,15 @@ def test_partitions_written_at_once_wait_for_each_other(world: World, tmp_path: 
         assert writer.stdin is not None
         writer.stdin.write("go\n")
         writer.stdin.flush()
-    said = [writer.communicate(timeout=120) for writer in writers]
-    assert [out.split() for out, _ in said] == [["300"] * 3] * 2, said
+    outputs = [writer.communicate(timeout=120) for writer in writers]
+    assert [out.split() for out, _ in outputs] == [["300"] * 3] * 2, outputs
     assert query(url, "select count(*) as n from asked") == [{"n": 600}]
 
 
-def test_two_roots_that_make_one_table_wait_for_each_other(
+def test_two_roots_that_create_the_same_table_wait_for_each_other(
     world: World, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lease belongs to a root, so here only the database can put the two in order."""
+    """A lease belongs to one root, so only the database can make the two wait for each other."""
     url = postgres_server.new_database()
     monkeypatch.setenv(VARIABLE, url)
     pipeline = done(world, texts(4))
@@ -392,7 +393,7 @@ def test_two_roots_that_make_one_table_wait_for_each_other(
 
 
 @pytest.mark.parametrize(
-    ("sink", "said"),
+    ("sink", "problem"),
     [
         ({}, "give url_env"),
         ({"url": "sqlite:///a.db", "url_env": "X"}, "give url_env"),
@@ -405,13 +406,13 @@ def test_two_roots_that_make_one_table_wait_for_each_other(
         ({"url_env": "postgresql://me:secret@host/db"}, "name of an environment variable"),
     ],
 )
-def test_a_sink_that_cannot_be(tmp_path: Path, sink: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigError, match=f"sink: .*{said}") as raised:
+def test_an_invalid_sink_is_refused_at_load(tmp_path: Path, sink: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"sink: .*{problem}") as raised:
         make_pipeline(tmp_path, "rows.csv", sink=sink)
     assert "secret" not in str(raised.value)
 
 
-def test_a_file_lies_where_the_project_is(new_world: Callable[..., World]) -> None:
+def test_a_relative_database_file_is_in_the_project_folder(new_world: Callable[..., World]) -> None:
     world = new_world()
     pipeline = world.pipeline(texts(1), sink={"url": "duckdb:///answers.duckdb"})
     world.run(pipeline)
@@ -430,18 +431,18 @@ def test_a_file_lies_where_the_project_is(new_world: Callable[..., World]) -> No
         ("postgresql://host/a.db", None),
     ],
 )
-def test_only_a_file_is_looked_for_in_the_project(url: str, file: str | None) -> None:
-    found = in_project(sa.make_url(url), Path("/project"))
-    assert file_of(found) == file
+def test_only_a_file_is_resolved_against_the_project_folder(url: str, file: str | None) -> None:
+    resolved = in_project(sa.make_url(url), Path("/project"))
+    assert file_of(resolved) == file
     if file is None:
-        assert found == sa.make_url(url)
+        assert resolved == sa.make_url(url)
 
 
-def test_the_file_says_where_its_rows_come_from(world: World) -> None:
+def test_the_metadata_of_the_file_say_where_its_rows_come_from(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     world.run(pipeline)
-    said = pq.read_schema(world.path(pipeline.name, "results", "results.parquet")).metadata
-    ours = {key.decode().removeprefix("batch_assets."): value.decode() for key, value in said.items()}
+    metadata = pq.read_schema(world.path(pipeline.name, "results", "results.parquet")).metadata
+    ours = {key.decode().removeprefix("batch_assets."): value.decode() for key, value in metadata.items()}
     assert (ours["pipeline"], ours["partition"], ours["row_key"]) == (pipeline.name, "", "id")
     assert len(ours["template_digest"]) == 64
     assert ours["version"]
