@@ -1,1 +1,1 @@
-"""Answers -> typed columns."""
+"""Turn answers into the typed columns of results."""

@@ -1,4 +1,4 @@
-"""One answer -> the value of a shape, exactly, or why it is none."""
+"""Parse one answer into the values of a schema without losing precision, or say why it does not match."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from batch_assets.core.answers.limits import broken_limit
 from batch_assets.core.answers.output_shapes import Shape
 from batch_assets.core.io.json_text import FLOATS_SKIP, dump
 
-_SHOWN_CHARACTERS = 60
-_SHOWN_VALUES = 12
+_MAX_TEXT = 60
+_MAX_MEMBERS = 12
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 # https://www.rfc-editor.org/rfc/rfc3339#section-5.6, which is what `date-time` means in JSON Schema
 _DATE_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-# A number of fewer digits is exact as a float, and of fewer yet as the 64 bits that orjson keeps.
+# Text that may hold a number with too many digits for a float. orjson reads shorter numbers exactly.
 _MANY_DIGITS = re.compile(r"[0-9.]{16}|[0-9][eE][0-9+]")
 _FITS = (-(2**63), 2**63)
-# Python makes whole numbers of no more digits.
+# Python refuses to convert whole numbers with more than 4300 digits.
 _MOST_DIGITS = 4000
 _NAMES = {
     "string": "a text",
@@ -40,18 +40,18 @@ _NAMES = {
 
 
 class MismatchError(Exception):
-    """An answer that is no value of the schema; the text says why, naming the property."""
+    """An answer does not match the schema. The text names the property and says why."""
 
 
 def parse(text: str, shape: Shape) -> dict[str, Any]:
-    """The raw values of an answer's properties, as `Shape.raw` takes them.
+    """Parse an answer into the raw values of its properties, as `Shape.raw` describes them.
 
     Args:
-        text: the answer.
-        shape: of an object; a property without Arrow type becomes text holding JSON.
+        text: The answer.
+        shape: The shape of an object. A property without an Arrow type becomes text that holds JSON.
 
-    Errors:
-        MismatchError: not JSON, or it does not match.
+    Raises:
+        MismatchError: When the answer is not JSON, or does not match the shape.
     """
     try:
         value = orjson.loads(text)
@@ -61,18 +61,18 @@ def parse(text: str, shape: Shape) -> dict[str, Any]:
         value = _load_exactly(text)
     if not isinstance(value, dict):
         raise MismatchError("the answer is not a JSON object")
-    taken = _object(shape, value, "")
+    values = _object(shape, value, "")
     for name, part in shape.fields.items():
         if part.raw is None and value.get(name) is not None:
             try:
-                taken[name] = dump(value[name])
-            except RecursionError:  # deeper than Python writes; orjson reads deeper
+                values[name] = dump(value[name])
+            except RecursionError:  # orjson reads deeper nesting than Python's json writes
                 raise MismatchError(f"the property {name!r} is nested too deeply") from None
-    return taken
+    return values
 
 
 def _load_exactly(text: str) -> Any:
-    """JSON with every digit of its whole numbers, of which floats keep 53 bits."""
+    """Parse JSON and keep every digit of whole numbers. A float would keep 53 bits only."""
     try:
         return json.loads(text, parse_int=_whole, parse_float=_number)
     except RecursionError:
@@ -81,7 +81,7 @@ def _load_exactly(text: str) -> Any:
 
 def _whole(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:
-        raise MismatchError(f"the answer holds a number of {len(digits)} digits")
+        raise MismatchError(f"the answer has a number with {len(digits)} digits, more than can be read")
     return int(digits)
 
 
@@ -93,7 +93,8 @@ def _number(digits: str) -> int | float:
     return number
 
 
-def _take(shape: Shape, value: Any, path: str) -> Any:
+def _convert(shape: Shape, value: Any, path: str) -> Any:
+    """Convert a parsed value to the raw value of a shape, or raise a MismatchError that names the path."""
     if value is None and shape.nullable:
         return None
     if shape.limits and (broken := broken_limit(shape.limits, shape.kind, value)) is not None:
@@ -105,53 +106,53 @@ def _take(shape: Shape, value: Any, path: str) -> Any:
     elif shape.kind == "object" and isinstance(value, dict):
         return _object(shape, value, path + ".")
     elif shape.kind == "array" and shape.items is not None and isinstance(value, list):
-        return [_take(shape.items, item, f"{path}[{position}]") for position, item in enumerate(value)]
+        return [_convert(shape.items, item, f"{path}[{position}]") for position, item in enumerate(value)]
     elif shape.kind == "union":
         for option in shape.options:
             try:
-                return _take(option, value, path)
+                return _convert(option, value, path)
             except MismatchError:
                 continue
-    elif (taken := _scalar(shape.kind, value)) is not None:
-        return taken
+    elif (scalar := _scalar(shape.kind, value)) is not None:
+        return scalar
     is_large = shape.kind == "integer" and type(value) in (int, float) and _is_whole(value)
-    problem = "more than the 64 bits of a column hold" if is_large else f"not {_NAMES[shape.kind]}"
+    problem = "too large for a column of 64 bits" if is_large else f"not {_NAMES[shape.kind]}"
     raise MismatchError(f"the property {path!r} is {_shown(value)}, {problem}")
 
 
 def _object(shape: Shape, value: dict[str, Any], prefix: str) -> dict[str, Any]:
-    if shape.closed and (more := next((name for name in value if name not in shape.fields), None)) is not None:
-        raise MismatchError(f"the schema has no property {prefix + more!r}")
-    taken: dict[str, Any] = {}
+    if shape.closed and (extra := next((name for name in value if name not in shape.fields), None)) is not None:
+        raise MismatchError(f"the schema has no property {prefix + extra!r}")
+    values: dict[str, Any] = {}
     for name, part in shape.fields.items():
         path = prefix + name
         if name not in value:
             if name in shape.required:
                 raise MismatchError(f"the answer lacks the property {path!r}")
         elif value[name] is not None or name in shape.required:
-            # null for what may be left out says no more than leaving it out
-            taken[name] = _take(part, value[name], path)
-    return taken
+            # A null for an optional property means the same as leaving it out.
+            values[name] = _convert(part, value[name], path)
+    return values
 
 
 def _scalar(kind: str, value: Any) -> Any:
-    """The value in Python's matching type, None when it is not of the kind."""
-    number = type(value) in (int, float)
+    """The value in Python's matching type; `None` if it is not of that kind."""
+    is_number = type(value) in (int, float)
     if kind == "string":
         return value if isinstance(value, str) else None
     if kind == "boolean":
         return value if isinstance(value, bool) else None
     if kind == "number":
-        return _float(value) if number else None
+        return _float(value) if is_number else None
     if kind == "integer":
-        return int(value) if number and _is_whole(value) and _FITS[0] <= value < _FITS[1] else None
+        return int(value) if is_number and _is_whole(value) and _FITS[0] <= value < _FITS[1] else None
     if isinstance(value, str) and kind in ("date", "date-time"):
-        return _day(value) if kind == "date" else _moment(value)
+        return _date(value) if kind == "date" else _date_time(value)
     return None
 
 
 def _is_whole(value: int | float) -> bool:
-    """Whole numbers that floats may not hold are no floats here: see `_number`."""
+    """Whether a number is whole. Whole numbers too large for an exact float are ints by now; see `_number`."""
     return isinstance(value, int) or (value.is_integer() and abs(value) < FLOATS_SKIP)
 
 
@@ -162,15 +163,15 @@ def _float(value: int | float) -> float | None:
         return None
 
 
-def _day(text: str) -> str | None:
+def _date(text: str) -> str | None:
     try:
         return date.fromisoformat(text).isoformat() if _DATE.fullmatch(text) else None
     except ValueError:
         return None
 
 
-def _moment(text: str) -> str | None:
-    """The moment in UTC, to the microsecond; finer digits are cut off."""
+def _date_time(text: str) -> str | None:
+    """The time in UTC, cut to microseconds; `None` if the text is not a time with an offset."""
     parts = _DATE_TIME.fullmatch(text)
     if parts is None:
         return None
@@ -185,7 +186,7 @@ def _moment(text: str) -> str | None:
 def _member(shape: Shape, value: Any, path: str) -> Any:
     if not any(_equal(member, value) for member in shape.values):
         raise MismatchError(
-            f"unexpected value {_shown(value)} of the property {path!r}; expected is one of {_members(shape)}"
+            f"unexpected value {_shown(value)} of the property {path!r}; expected one of {_members(shape)}"
         )
     if type(value) in (int, float):
         return int(value) if shape.raw == pa.int64() else float(value)
@@ -193,16 +194,16 @@ def _member(shape: Shape, value: Any, path: str) -> Any:
 
 
 def _equal(member: Any, value: Any) -> bool:
-    """As JSON Schema says it: 1 and 1.0 are equal, true and 1 are not."""
+    """Compare as JSON Schema does: 1 and 1.0 are equal, true and 1 are not."""
     if isinstance(member, bool) or isinstance(value, bool):
         return member is value
     return bool(member == value)
 
 
 def _members(shape: Shape) -> str:
-    named = ", ".join(_shown(value) for value in shape.values[:_SHOWN_VALUES])
-    more = len(shape.values) - _SHOWN_VALUES
-    return f"{named} and {more} more" if more > 0 else named
+    names = ", ".join(_shown(value) for value in shape.values[:_MAX_MEMBERS])
+    hidden = len(shape.values) - _MAX_MEMBERS
+    return f"{names} and {hidden} more" if hidden > 0 else names
 
 
 def _shown(value: Any) -> str:
@@ -210,4 +211,4 @@ def _shown(value: Any) -> str:
         text = "a list" if isinstance(value, list) else "an object"
     else:
         text = repr(value) if isinstance(value, str) else dump(value)
-    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"

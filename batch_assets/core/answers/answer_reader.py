@@ -1,8 +1,8 @@
-"""Many answers -> Arrow at once, by Arrow's own JSON reader, wherever no doubt is left that they match.
+"""Parse many answers at once with Arrow's own JSON reader, where it is certain that all of them match.
 
-What this module reads it reads as `answer_parser` does, several times faster. Arrow's reader checks the types and
-stops at properties that the schema does not name or that come twice; what it does not check is checked here on
-whole columns. Any doubt gives None, and the answers are then parsed one by one.
+The result is the same as that of `answer_parser`, several times faster. Arrow's reader checks the types, and fails
+at properties that are unknown or appear twice. The rest is checked here on whole columns. If anything is
+uncertain, the reader returns `None` and the caller parses the answers one by one.
 """
 
 from __future__ import annotations
@@ -14,27 +14,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from batch_assets.core.answers.limits import are_seen_at_once, surely_kept
+from batch_assets.core.answers.limits import can_check_arrays, surely_kept
 from batch_assets.core.answers.output_shapes import Shape
 
-# A line end in a text is white space like a tab, and within a string neither may stand.
+# A line end within an answer is white space, like a tab. Neither is allowed within a JSON string.
 _INNER_LINE_ENDS = bytes.maketrans(b"\r\n\0", b"\t\t\n")
 _MAX_BYTES = 1 << 30
-# Arrow reads so many parts of a piece at the same time.
+# Arrow reads this many blocks in parallel.
 _BLOCKS = 4
-# What both ways read alike; rarer forms are the parser's. https://www.rfc-editor.org/rfc/rfc3339#section-5.6
+# Forms that Arrow and the parser read alike. Rarer forms are left to the parser.
+# https://www.rfc-editor.org/rfc/rfc3339#section-5.6
 _DATE = "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}$"
 _DATE_TIME = (
     "^[12][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})$"
 )
 
 
-class _DoubtError(Exception):
-    pass
+class _UncertainError(Exception):
+    """It is not certain that all answers match."""
 
 
 class AnswerReader:
-    """Reads answers of one shape, an object all of whose properties have an Arrow type."""
+    """Reads answers of one shape: an object whose properties all have an Arrow type."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
@@ -44,20 +45,24 @@ class AnswerReader:
 
     @classmethod
     def of(cls, shape: Shape) -> AnswerReader | None:
-        """None for shapes that only the parser can read."""
+        """Make a reader for a shape; `None` if only the parser can read it."""
         if any(part.raw is None for part in shape.fields.values()):
             return None
         if any(b"\\" in orjson.dumps(name) for name in _names(shape)):
-            return None  # the count of keys takes them as they stand in the text
-        if not _are_seen_at_once(shape):
+            return None  # keys are counted in the raw text, where they may be escaped in several ways
+        if not _can_check_arrays(shape):
             return None
         return cls(shape)
 
     def read(self, texts: pa.StringArray) -> pa.StructArray | None:
-        """The raw values of answers; None when one of them may not match, or may have to be read otherwise.
+        """Read answers at once.
 
         Args:
-            texts: answers, each of which begins with { and ends with }.
+            texts: The answers, string, shape (n,), without nulls. Each begins with { and ends with }.
+
+        Returns:
+            The raw values, one struct per answer, shape (n,); `None` if an answer may not match, or may be read in
+            another way by the parser.
         """
         if texts.nbytes > _MAX_BYTES:
             return None
@@ -70,21 +75,21 @@ class AnswerReader:
         blocks = pj.ReadOptions(block_size=max(len(data) // _BLOCKS, longest) + 2)
         try:
             table = pj.read_json(pa.BufferReader(data), read_options=blocks, parse_options=self._options)
-            # Between two texts stands } and a line end and {. JSON allows no line end within a string, and here
-            # only where one value ends and the next begins. So each text holds whole objects, at least one; as
-            # many objects as texts are then one for each.
+            # Two texts are separated by }, a line end and {. JSON does not allow a line end within a string, and
+            # Arrow allows it only between two objects. So each text holds one or more whole objects; if there are
+            # as many objects as texts, each text holds exactly one.
             if len(table) != len(texts):
                 return None
             columns = [column.combine_chunks() for column in table.columns]
             answers = pa.StructArray.from_arrays(columns, fields=list(self._shape.raw))
             _Check(data).answers(answers, self._shape)
-        except (pa.ArrowException, _DoubtError):
+        except (pa.ArrowException, _UncertainError):
             return None
         return answers
 
 
 class _Check:
-    """Whether what Arrow has read matches, column by column."""
+    """Checks column by column that the values read by Arrow match the shape."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -93,14 +98,18 @@ class _Check:
         self._null: set[str] = set()
 
     def answers(self, array: pa.StructArray, shape: Shape) -> None:
-        """Raises _DoubtError unless all of them match for certain."""
+        """Check all answers.
+
+        Raises:
+            _UncertainError: When it is not certain that all of them match.
+        """
         self._object(array, shape)
         for name in self._null:
-            # Arrow does not tell a null from a property that is absent. A key's text occurs as often as the key:
-            # within a string the quote at its end would have a backslash before it.
+            # Arrow does not distinguish a null from an absent property, so the keys are counted in the text. The
+            # text of a key cannot occur within a string, where its last quote would have a backslash before it.
             key = orjson.dumps(name) + b":"
             if name in self._optional or self._data.count(key) != self._required[name]:
-                raise _DoubtError
+                raise _UncertainError
 
     def _object(self, array: pa.StructArray, shape: Shape) -> None:
         array = array.drop_null()
@@ -118,12 +127,12 @@ class _Check:
 
     def _nullable(self, part: Shape) -> None:
         if not part.nullable:
-            raise _DoubtError
+            raise _UncertainError
 
     def _values(self, values: pa.Array, shape: Shape) -> None:
-        """Args: values: of the shape, nulls allowed."""
+        """Check values of any shape; nulls were checked by the caller."""
         if shape.limits:
-            _be_sure(surely_kept(shape.limits, values))
+            _require(surely_kept(shape.limits, values))
         if shape.kind == "object":
             self._object(values, shape)
         elif shape.kind == "array" and shape.items is not None:
@@ -132,30 +141,30 @@ class _Check:
                 self._nullable(shape.items)
             self._values(items, shape.items)
         elif shape.kind == "enum":
-            found = pc.index_in(values, pa.array(shape.values, shape.raw))
-            _be_sure(found.null_count == values.null_count)
+            positions = pc.index_in(values, pa.array(shape.values, shape.raw))
+            _require(positions.null_count == values.null_count)
         elif shape.kind == "number":
-            _be_sure(pc.all(pc.is_finite(values)).as_py() is not False)  # Arrow takes NaN
+            _require(pc.all(pc.is_finite(values)).as_py() is not False)  # Arrow accepts NaN
         elif shape.kind in ("date", "date-time"):
             form = _DATE if shape.kind == "date" else _DATE_TIME
-            _be_sure(pc.all(pc.match_substring_regex(values, form)).as_py() is not False)
-            values.cast(shape.type)
+            _require(pc.all(pc.match_substring_regex(values, form)).as_py() is not False)
+            values.cast(shape.type)  # raises if a date does not exist
 
 
 def _joined(texts: pa.StringArray, separator: str) -> bytes:
-    together = pa.ListArray.from_arrays([0, len(texts)], texts)
-    joined: bytes = pc.binary_join(together, separator)[0].as_buffer().to_pybytes()
+    one_list = pa.ListArray.from_arrays([0, len(texts)], texts)
+    joined: bytes = pc.binary_join(one_list, separator)[0].as_buffer().to_pybytes()
     return joined
 
 
-def _be_sure(certain: bool) -> None:
+def _require(certain: bool) -> None:
     if not certain:
-        raise _DoubtError
+        raise _UncertainError
 
 
-def _are_seen_at_once(shape: Shape) -> bool:
+def _can_check_arrays(shape: Shape) -> bool:
     inner = [*shape.fields.values(), *([shape.items] if shape.items else ())]
-    return are_seen_at_once(shape.limits) and all(map(_are_seen_at_once, inner))
+    return can_check_arrays(shape.limits) and all(map(_can_check_arrays, inner))
 
 
 def _names(shape: Shape) -> set[str]:

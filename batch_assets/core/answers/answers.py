@@ -1,4 +1,4 @@
-"""What answers become in the table of results: typed columns, calls of tools, and why an answer has no columns."""
+"""Turn answers into columns of results: typed columns, tool calls, and why an answer has no typed columns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batch_assets.core.answers.parsed_answers import ArrowColumns, ParseMessage,
 from batch_assets.core.answers.result_columns import TOOL_CALLS
 from batch_assets.core.io.json_text import dump, load_exactly
 
-# Why a model stopped before its answer was whole.
+# Reasons why a model stops before its answer is complete.
 # https://platform.claude.com/docs/en/build-with-claude/handling-stop-reasons
 REFUSED = "refusal"
 TRUNCATED = {
@@ -22,16 +22,16 @@ TRUNCATED = {
 
 
 class Answers:
-    """The columns that hang on what was asked, behind response_text.
+    """The columns of results, after response_text, that depend on the pipeline.
 
     Args:
-        output: the typed columns.
-        tool: the tool whose input they hold; None for the text of the answer.
-        tool_calls: whether calls of tools have a column.
-        parse: makes the typed columns of whole messages, in the place of the answer's JSON.
+        output: The typed columns; `None` for none.
+        tool: The tool whose input the typed columns hold; `None` to parse the text of the answer.
+        tool_calls: Whether there is a column with the tool calls.
+        parse: Makes the typed columns from a whole message; `None` to parse the answer as JSON.
 
     Attributes:
-        fields: of the table, in order.
+        fields: The fields of these columns, in order.
     """
 
     def __init__(
@@ -46,27 +46,28 @@ class Answers:
         self.fields = [*typed, *([TOOL_CALLS] if tool_calls else [])]
 
     def add(self, columns: dict[str, Any]) -> int:
-        """Adds the columns to those of a slice. A succeeded answer that does not match stays so and says why.
+        """Add these columns to those of a slice of results.
+
+        An answer that does not match keeps the result_type `succeeded`, and gets an error_type and error_message.
 
         Args:
-            columns: by name, result_type and the response's among them; error_type and error_message of answers
-                that do not match are replaced.
+            columns: The columns of the slice by name, those of the response included. Changed in place.
 
         Returns:
-            How many do not match.
+            The number of answers that do not match.
         """
         if not self.fields:
             return 0
-        # Made here: at the first scalar pyarrow imports pandas, which most of the commands do without.
+        # Not a constant of the module: making the first scalar imports pandas, which most commands do not need.
         no_text = pa.scalar(None, pa.string())
         succeeded = pc.equal(columns["result_type"], "succeeded")
         texts = pc.if_else(succeeded, columns["response_text"], no_text)
         if self.fields[-1] == TOOL_CALLS or self._tool is not None:
             messages = pc.if_else(succeeded, columns["response_json"], no_text).to_pylist()
             calls = [_calls(message) if message is not None else [] for message in messages]
-            columns[TOOL_CALLS.name] = pa.array([some or None for some in calls], TOOL_CALLS.type)
+            columns[TOOL_CALLS.name] = pa.array([row_calls or None for row_calls in calls], TOOL_CALLS.type)
             if self._tool is not None:
-                texts = pa.array([_input(some, self._tool) for some in calls], pa.string())
+                texts = pa.array([_input(row_calls, self._tool) for row_calls in calls], pa.string())
         if self._output is None:
             return 0
         if self._parse is not None:
@@ -74,35 +75,35 @@ class Answers:
             arrays, problems = parsed_columns(messages, self._parse, self._output)
         else:
             assert isinstance(self._output, OutputSchema)
-            arrays, problems = self._output.columns(_whole(texts))
+            arrays, problems = self._output.columns(_combined(texts))
             unanswered = pc.and_(succeeded, pc.is_null(texts))
             for number in pc.indices_nonzero(unanswered).to_pylist():
-                called = f"does not call the tool {self._tool!r}" if self._tool is not None else "holds no text"
-                problems[number] = f"the answer {called}"
+                lack = f"does not call the tool {self._tool!r}" if self._tool is not None else "holds no text"
+                problems[number] = f"the answer {lack}"
         columns.update(zip(self._output.names, arrays, strict=True))
-        return _say_why(columns, problems)
+        return _add_problems(columns, problems)
 
 
-def _say_why(columns: dict[str, Any], problems: list[str | None]) -> int:
-    """Puts into the columns why answers do not match; returns how many do not."""
+def _add_problems(columns: dict[str, Any], problems: list[str | None]) -> int:
+    """Write into error_type and error_message why answers do not match; return how many do not."""
     reasons = [
-        _because(problem, columns["stop_reason"][number].as_py()) if problem else None
+        _reason(problem, columns["stop_reason"][number].as_py()) if problem else None
         for number, problem in enumerate(problems)
     ]
-    why = pa.array(reasons, pa.string())
-    columns["error_message"] = pc.if_else(why.is_valid(), why, columns["error_message"])
-    columns["error_type"] = pc.if_else(why.is_valid(), "invalid_output", columns["error_type"])
+    messages = pa.array(reasons, pa.string())
+    columns["error_message"] = pc.if_else(messages.is_valid(), messages, columns["error_message"])
+    columns["error_type"] = pc.if_else(messages.is_valid(), "invalid_output", columns["error_type"])
     return len(reasons) - reasons.count(None)
 
 
-def _because(problem: str, stop_reason: str | None) -> str:
+def _reason(problem: str, stop_reason: str | None) -> str:
     if stop_reason == REFUSED:
         return "the model refused"
     return f"{TRUNCATED[stop_reason]}: {problem}" if stop_reason in TRUNCATED else problem
 
 
 def _calls(message: str) -> list[dict[str, str]]:
-    """The calls of tools in a raw message. What server tools were given and found stays in the message."""
+    """The tool calls in a raw message, without those of server tools."""
     content = load_exactly(message.encode()).get("content") or []
     return [
         {"id": block.get("id"), "name": block.get("name"), "input": dump(block.get("input"))}
@@ -112,9 +113,9 @@ def _calls(message: str) -> list[dict[str, str]]:
 
 
 def _input(calls: list[dict[str, str]], tool: str) -> str | None:
-    """The input of the first call of a tool, as JSON."""
+    """The input of the first call of a tool, as JSON; `None` if it is not called."""
     return next((call["input"] for call in calls if call["name"] == tool), None)
 
 
-def _whole(texts: Any) -> pa.StringArray:
+def _combined(texts: Any) -> pa.StringArray:
     return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts

@@ -1,4 +1,4 @@
-"""Schemas in the params: of the tool whose calls are the answers, and those that the API holds the model to."""
+"""Find schemas in the params: that of a forced tool, those of strict tools, and a misplaced output schema."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _TEXTS = frozenset({"description", "title", "$comment"})
 
 @dataclass(frozen=True)
 class ForcedTool:
-    """The tool that every answer calls.
+    """The tool that every answer has to call.
 
     Attributes:
-        name: of the tool.
-        field: of the pipeline file that holds its schema.
-        schema: of its input.
+        name: The name of the tool.
+        field: The field of the pipeline file with its schema.
+        schema: The JSON Schema of its input.
     """
 
     name: str
@@ -27,7 +27,11 @@ class ForcedTool:
 
 
 def forced_tool(params: Mapping[str, Any]) -> ForcedTool | None:
-    """The tool that `tool_choice` names, where both are written out in the params: no templates over the row."""
+    """Find the tool that `tool_choice` forces.
+
+    Returns:
+        The tool, or `None` if no tool is forced, or if its name or schema depends on the row.
+    """
     choice = params.get("tool_choice")
     if not isinstance(choice, Mapping) or choice.get("type") != "tool":
         return None
@@ -39,14 +43,14 @@ def forced_tool(params: Mapping[str, Any]) -> ForcedTool | None:
 
 
 def strict_schemas(params: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(field, schema) of the tools with `strict: true`, whose input the API makes match."""
+    """Yield (field, schema) of each tool with `strict: true`, whose input the API makes match the schema."""
     for field, tool in _tools(params):
         if tool.get("strict") is True and isinstance(tool.get("input_schema"), dict):
             yield f"{field}.input_schema", tool["input_schema"]
 
 
 def has_schema(output_config: Any) -> bool:
-    """Whether the params hold an output schema that is the same for every row: it belongs into `output_schema`."""
+    """Whether the params hold an output schema that is the same for every row and belongs in `output_schema`."""
     form = output_config.get("format") if isinstance(output_config, Mapping) else None
     schema = form.get("schema") if isinstance(form, Mapping) else None
     return isinstance(schema, dict) and _is_literal(schema)
@@ -60,7 +64,7 @@ def _tools(params: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]
 
 
 def _is_literal(value: Any) -> bool:
-    """Whether the row cannot change what a schema demands; its descriptions may be templates."""
+    """Whether a schema demands the same of every row. Its descriptions may still be templates."""
     if isinstance(value, str):
         return not is_template(value)
     if isinstance(value, dict):

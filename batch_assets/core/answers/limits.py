@@ -1,4 +1,4 @@
-"""What a schema demands of a value besides its type: bounds, lengths, steps and patterns."""
+"""The limits that a schema sets for values, apart from their type: bounds, lengths, steps and patterns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from batch_assets.core.io.json_text import FLOATS_SKIP
 
 Limits = dict[str, Any]
-"""Words of JSON Schema and what they say, such as {"minimum": 1}."""
+"""Keywords of JSON Schema and their values, such as {"minimum": 1}."""
 
 _BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 _KEEPS: dict[str, Callable[[Any, Any], bool]] = {
@@ -40,17 +40,25 @@ _OTHERS = {"\\W", "\\D", "\\S"}
 
 
 def limits_in(definition: Limits, kind: str) -> Limits:
-    """The limits that a schema sets to values of a kind; words that are used wrongly set none.
+    """Collect the limits that a schema sets for values of a kind. Malformed limits are ignored.
 
-    Neither does a pattern that RE2 does not read, such as one that looks around or refers back: other engines can
-    take for ever over a short text. The API does not take these either.
+    A pattern that RE2 cannot read, such as one with a lookaround or a back-reference, is ignored too. Engines that
+    can read it may run indefinitely on a short text, and the API does not accept it either.
+
+    Args:
+        definition: The schema.
+        kind: The type of the values, as JSON Schema names it.
     """
-    found = {word: definition[word] for word in _WORDS.get(kind, ()) if word in definition}
-    return {word: limit for word, limit in found.items() if _is_limit(word, limit)}
+    candidates = {word: definition[word] for word in _WORDS.get(kind, ()) if word in definition}
+    return {word: limit for word, limit in candidates.items() if _is_limit(word, limit)}
 
 
 def broken_limit(limits: Limits, kind: str, value: Any) -> str | None:
-    """Which limit a value breaks, in words; values of other kinds break none."""
+    """Say which limit a value breaks, as a clause such as "which breaks minimum 1".
+
+    Returns:
+        The clause, or `None` if the value breaks no limit or is of another kind.
+    """
     if kind in ("integer", "number") and type(value) in (int, float):
         size, unit = value, ""
     elif kind == "string" and isinstance(value, str):
@@ -71,17 +79,17 @@ def broken_limit(limits: Limits, kind: str, value: Any) -> str | None:
     return None
 
 
-def are_seen_at_once(limits: Limits) -> bool:
-    """Whether `surely_kept` can tell."""
+def can_check_arrays(limits: Limits) -> bool:
+    """Whether `surely_kept` can check these limits."""
     return "multipleOf" not in limits
 
 
 def surely_kept(limits: Limits, values: pa.Array) -> bool:
-    """Whether every value keeps the limits, nulls aside; False where that is not certain.
+    """Whether all values certainly keep the limits. False if it is uncertain. Nulls are ignored.
 
     Args:
-        limits: of the kind of the values.
-        values: numbers, texts or lists.
+        limits: The limits, as `limits_in` returns them for the kind of the values.
+        values: Numbers, texts or lists, shape (n,).
     """
     if pa.types.is_string(values.type):
         sizes = pc.utf8_length(values)
@@ -107,12 +115,13 @@ def _is_limit(word: str, limit: Any) -> bool:
 
 @lru_cache(maxsize=256)
 def _for_arrow(pattern: str) -> str | None:
-    """A pattern as Arrow's RE2 reads it, None when it does not.
+    """Translate a pattern for RE2, the engine of Arrow; `None` if RE2 cannot read it.
 
-    Its own `\\w`, `\\d` and `\\s` know ASCII only, pydantic's know all letters, digits and spaces.
+    In RE2 `\\w`, `\\d` and `\\s` match ASCII only. They are translated to match all letters, digits and spaces, as
+    in pydantic.
     """
     parts: list[str] = []
-    in_class = at_start = False  # of [...], where a ] right behind [ or [^ is one of its characters
+    in_class = at_start = False  # of a class [...], in which a ] directly after [ or [^ is an ordinary character
     for part in re.findall(r"\\.|.", pattern, re.DOTALL):
         opens = part == "[" and not in_class
         if part == "]" and not at_start:

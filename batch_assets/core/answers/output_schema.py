@@ -1,4 +1,4 @@
-"""The schema of the answers: one Arrow column for every property, and answers -> typed values."""
+"""The output schema: one Arrow column for every top-level property, and the parsing of answers into them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,31 @@ from batch_assets.core.answers.answer_parser import MismatchError, parse
 from batch_assets.core.answers.answer_reader import AnswerReader
 from batch_assets.core.answers.output_shapes import shape_of, typed, with_limits
 
-# Answers are read at once in pieces of so many; a piece with one that does not match, in smaller ones. What is
-# left of the smallest is parsed one by one.
+# Answers are read at once in pieces of the first size. A piece with an answer that may not match is read again in
+# pieces of the next size. Answers in a failed piece of the last size are parsed one by one.
 _PIECES = (4096, 512, 64)
 
-_Places = NDArray[np.int64]
+_Positions = NDArray[np.int64]
 
 
 class OutputSchema:
-    """One column for every top-level property of the answer, with the property's own type.
+    """Typed columns for answers: one for every top-level property, with the property's own type.
 
     Args:
-        schema, bounded: see the attributes.
+        schema: See the attribute.
+        bounded: See the attribute.
 
     Attributes:
-        schema: the JSON Schema, as it is sent.
-        bounded: the same schema with the limits that the API does not take, and that answers are held to; None
-            where there are none.
-        names: the properties, in the schema's order.
-        descriptions: of those that have one.
-        types: their Arrow types, by name. What has no Arrow type of its own (mixed types, recursion)
-            becomes text holding JSON.
+        schema: The JSON Schema that is sent to the API.
+        bounded: The same schema with limits that the API does not accept but that answers are checked against;
+            `None` if there are none.
+        names: The names of the properties, in the schema's order.
+        descriptions: The descriptions of properties, by name, where the schema has one.
+        types: The Arrow types of the columns, by name. A property without a matching Arrow type (mixed types,
+            recursion) becomes text that holds JSON.
 
-    Errors:
-        ValueError: the schema does not describe an object with properties.
+    Raises:
+        ValueError: When the schema does not describe an object with properties.
     """
 
     def __init__(self, schema: dict[str, Any], bounded: dict[str, Any] | None = None) -> None:
@@ -45,12 +46,14 @@ class OutputSchema:
         try:
             orjson.dumps(schema)
         except TypeError as error:
-            raise ValueError(f"the schema has no JSON form: {error}; names and texts go in quotes") from None
+            raise ValueError(
+                f"the schema cannot be written as JSON: {error}; put names and texts in quotes"
+            ) from None
         self._shape = shape_of(schema, schema)
         if bounded is not None:
             self._shape = with_limits(self._shape, shape_of(bounded, bounded))
         if self._shape.kind != "object" or not self._shape.fields:
-            raise ValueError('the schema must be of "type": "object" with "properties", one a column')
+            raise ValueError('the schema must have "type": "object" and "properties", one for each column')
         self.names = list(self._shape.fields)
         self.types: dict[str, pa.DataType] = {
             name: part.type or pa.string() for name, part in self._shape.fields.items()
@@ -67,55 +70,63 @@ class OutputSchema:
         self._reader = AnswerReader.of(self._shape)
 
     def columns(self, texts: pa.StringArray) -> tuple[list[pa.Array], list[str | None]]:
-        """Parses answers into one array a property.
+        """Parse answers into one array per property.
 
         Args:
-            texts: answers, null where there is none.
+            texts: The answers, string, shape (n,); null for rows without an answer.
 
         Returns:
-            The arrays in the order of `names`, and for each answer None or why it does not match the
-            schema; a row that does not match is null in every column.
+            The arrays in the order of `names`, each of shape (n,), and a list with the reason for each answer that
+            does not match the schema and `None` for the others. An answer that does not match is null in every
+            array.
         """
         problems: list[str | None] = [None] * len(texts)
-        places, arrays, rest = self._read(texts)
-        places.append(rest)
-        arrays.append(self._parse(texts, rest, problems))
+        positions, arrays, unread = self._read(texts)
+        positions.append(unread)
+        arrays.append(self._parse(texts, unread, problems))
         raw = pa.concat_arrays(arrays)
         if len(arrays[0]) < len(texts):
-            raw = raw.take(pa.array(np.argsort(np.concatenate(places))))
+            raw = raw.take(pa.array(np.argsort(np.concatenate(positions))))
         columns = raw.flatten()
         return [
             typed(column, part) if part.type else column
             for column, part in zip(columns, self._shape.fields.values(), strict=True)
         ], problems
 
-    def _read(self, texts: pa.StringArray) -> tuple[list[_Places], list[pa.Array], _Places]:
-        """What can be read at once: positions, and the values that stand there; and the other positions."""
-        places: list[_Places] = []
+    def _read(self, texts: pa.StringArray) -> tuple[list[_Positions], list[pa.Array], _Positions]:
+        """Read answers in pieces.
+
+        Returns:
+            The positions (int64) and the values of each piece that could be read, and the positions of all other
+            answers, sorted.
+        """
+        positions: list[_Positions] = []
         arrays: list[pa.Array] = []
         if self._reader is None:
-            return places, arrays, np.arange(len(texts))
-        # What the reader requires; it also keeps answers that were cut off from spoiling their neighbours' piece.
+            return positions, arrays, np.arange(len(texts))
+        # The reader requires braces at both ends. The filter also keeps truncated answers out of the pieces, where
+        # they would make the others of their piece fail.
         texts = pc.ascii_trim(texts, " \t\r\n")
-        whole = pc.and_(pc.starts_with(texts, "{"), pc.ends_with(texts, "}"))
-        mask = pc.fill_null(whole, False).to_numpy(False)
-        left, rest = np.flatnonzero(mask), np.flatnonzero(~mask)
+        complete = pc.and_(pc.starts_with(texts, "{"), pc.ends_with(texts, "}"))
+        mask = pc.fill_null(complete, False).to_numpy(False)
+        candidates, others = np.flatnonzero(mask), np.flatnonzero(~mask)
         for size in _PIECES:
-            doubtful: list[_Places] = []
-            for start in range(0, len(left), size):
-                piece = left[start : start + size]
+            failed: list[_Positions] = []
+            for start in range(0, len(candidates), size):
+                piece = candidates[start : start + size]
                 array = self._reader.read(texts if len(piece) == len(texts) else texts.take(pa.array(piece)))
                 if array is None:
-                    doubtful.append(piece)
+                    failed.append(piece)
                 else:
-                    places.append(piece)
+                    positions.append(piece)
                     arrays.append(array)
-            left = np.concatenate(doubtful) if doubtful else left[:0]
-        return places, arrays, np.sort(np.concatenate([left, rest]))
+            candidates = np.concatenate(failed) if failed else candidates[:0]
+        return positions, arrays, np.sort(np.concatenate([candidates, others]))
 
-    def _parse(self, texts: pa.StringArray, places: _Places, problems: list[str | None]) -> pa.Array:
+    def _parse(self, texts: pa.StringArray, positions: _Positions, problems: list[str | None]) -> pa.Array:
+        """Parse the answers at some positions one by one, and write into `problems` why answers do not match."""
         values: list[dict[str, Any] | None] = []
-        for number in places.tolist():
+        for number in positions.tolist():
             text, value = texts[number].as_py(), None
             if text is not None:
                 try:

@@ -1,4 +1,4 @@
-"""JSON Schema -> shapes: what each part of an answer must be, and the Arrow type that holds it."""
+"""Compile a JSON Schema into shapes: what each part of an answer must be, and the Arrow type that holds it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _SCALARS = {
     "null": pa.null(),
 }
 _FORMATS = {"date": pa.date32(), "date-time": TIMESTAMP}
-# Of a schema's words the ones that say nothing of the value.
-_ABOUT = frozenset({"$schema", "$id", "$defs", "definitions", "title", "description", "default", "examples"})
-_BIG = 2**63
+# Keywords of a schema that do not restrict the value.
+_ANNOTATIONS = frozenset({"$schema", "$id", "$defs", "definitions", "title", "description", "default", "examples"})
+_INT64_LIMIT = 2**63
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,17 @@ class Shape:
 
     Attributes:
         kind: string, integer, number, boolean, null, date, date-time, enum, array, object, union, or any.
-        nullable: whether null is a value of it, too.
-        values: members of an enum, null left out.
-        items: of an array.
-        fields, required: properties of an object, in the schema's order, and which of them must be there.
-        closed: whether an object has no other properties.
-        options: of a union.
-        limits: what the schema demands of a value besides, by its words: see limits.py.
-        raw: the Arrow type as JSON gives it: texts where `type` has a dictionary, a date or a timestamp.
-        type: the Arrow type of the column; None, as `raw` is, where none holds every value.
+        nullable: Whether null is also allowed.
+        values: The members of an enum, without null.
+        items: The shape of the items of an array.
+        fields: The shapes of the properties of an object, by name, in the schema's order.
+        required: The names of the properties that an object must have.
+        closed: Whether an object may have no other properties.
+        options: The shapes of which a value of a union must match one.
+        limits: The limits of the value; see limits.py.
+        raw: The Arrow type of the values as parsed from JSON. It has strings where `type` has a dictionary, a date
+            or a timestamp.
+        type: The Arrow type of the column. `None`, like `raw`, if no Arrow type can hold every value.
     """
 
     kind: str
@@ -58,17 +60,17 @@ ANY = Shape("any", nullable=True)
 
 
 def shape_of(definition: Any, root: dict[str, Any]) -> Shape:
-    """The shape that a JSON Schema describes.
+    """Compile a JSON Schema into a shape.
 
     Args:
-        definition: the schema, or a part of it.
-        root: the whole schema, which references point into.
+        definition: The schema, or a part of it.
+        root: The whole schema, which references point into.
     """
     return _Reader(root).shape(definition, frozenset())
 
 
 def with_limits(shape: Shape, other: Shape) -> Shape:
-    """A shape with the limits of another one as well, wherever the two are of the same kind."""
+    """Add the limits of another shape to a shape, wherever both are of the same kind."""
     if shape.kind != other.kind:
         return shape
     options = zip(shape.options, other.options, strict=True) if len(shape.options) == len(other.options) else ()
@@ -77,26 +79,33 @@ def with_limits(shape: Shape, other: Shape) -> Shape:
         limits={**shape.limits, **other.limits},
         items=with_limits(shape.items, other.items) if shape.items and other.items else shape.items,
         fields={name: with_limits(part, other.fields.get(name, part)) for name, part in shape.fields.items()},
-        options=tuple(with_limits(one, another) for one, another in options) or shape.options,
+        options=tuple(with_limits(option, other_option) for option, other_option in options) or shape.options,
     )
 
 
 def target(reference: Any, root: dict[str, Any]) -> Any:
-    """What a `$ref` points at, None when that is nothing in this schema."""
+    """Resolve a `$ref`; `None` if it points at nothing in the schema `root`."""
     if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
         return None
-    found: Any = root
-    for part in reference.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        if isinstance(found, list) and name.isdecimal() and int(name) < len(found):
-            found = found[int(name)]
+    part: Any = root
+    for step in reference.split("/")[1:]:
+        name = step.replace("~1", "/").replace("~0", "~")
+        if isinstance(part, list) and name.isdecimal() and int(name) < len(part):
+            part = part[int(name)]
         else:
-            found = found.get(name) if isinstance(found, dict) else None
-    return found
+            part = part.get(name) if isinstance(part, dict) else None
+    return part
 
 
 def typed(array: pa.Array, shape: Shape) -> pa.Array:
-    """Values of the type `shape.raw` in `shape.type`; dictionaries are the schema's own, the same everywhere."""
+    """Convert values from the type `shape.raw` to `shape.type`.
+
+    Dictionaries have the members of the enum in the schema's order, so they are the same in every array.
+
+    Args:
+        array: The raw values, shape (n,).
+        shape: The shape of the values.
+    """
     if array.type == shape.type:
         return array
     if pa.types.is_dictionary(shape.type):
@@ -106,17 +115,23 @@ def typed(array: pa.Array, shape: Shape) -> pa.Array:
         items = typed(array.values, shape.items)
         return pa.ListArray.from_arrays(array.offsets, items, type=shape.type, mask=array.is_null())
     if shape.fields:
-        inner = [typed(part, of) for part, of in zip(array.flatten(), shape.fields.values(), strict=True)]
-        return pa.StructArray.from_arrays(inner, fields=list(shape.type), mask=array.is_null())
+        fields = [typed(part, field) for part, field in zip(array.flatten(), shape.fields.values(), strict=True)]
+        return pa.StructArray.from_arrays(fields, fields=list(shape.type), mask=array.is_null())
     return array.cast(shape.type)
 
 
 class _Reader:
+    """Compiles the parts of one schema.
+
+    In all methods, `seen` are the references that led to the part. Meeting one of them again means recursion, for
+    which there is no Arrow type.
+    """
+
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
 
     def shape(self, definition: Any, seen: frozenset[str]) -> Shape:
-        """Args: seen: the references that lead here; one of them again is recursion, which no type holds."""
+        """Compile any part of the schema."""
         while isinstance(definition, dict) and ("$ref" in definition or "allOf" in definition):
             parts = definition.get("allOf")
             if "$ref" in definition:
@@ -128,8 +143,8 @@ class _Reader:
                 inner, word = parts[0], "allOf"
             else:
                 return ANY
-            beside = {key: value for key, value in definition.items() if key != word and key not in _ABOUT}
-            definition = {**inner, **beside} if isinstance(inner, dict) else None
+            siblings = {key: value for key, value in definition.items() if key not in (word, *_ANNOTATIONS)}
+            definition = {**inner, **siblings} if isinstance(inner, dict) else None
         if not isinstance(definition, dict):
             return ANY
         if "const" in definition:
@@ -142,55 +157,55 @@ class _Reader:
         return self._typed(definition, definition.get("type"), seen)
 
     def _one_of(self, definition: dict[str, Any], word: str, seen: frozenset[str]) -> Shape:
-        beside = {key: value for key, value in definition.items() if key != word and key not in _ABOUT}
+        siblings = {key: value for key, value in definition.items() if key not in (word, *_ANNOTATIONS)}
         options = [
-            self.shape({**beside, **option} if isinstance(option, dict) else option, seen)
+            self.shape({**siblings, **option} if isinstance(option, dict) else option, seen)
             for option in definition[word]
         ]
         return _union(options)
 
     def _typed(self, definition: dict[str, Any], kind: Any, seen: frozenset[str]) -> Shape:
         if isinstance(kind, list):
-            return _union([self._typed(definition, one, seen) for one in kind])
+            return _union([self._typed(definition, option, seen) for option in kind])
         if kind == "array":
             items = self.shape(definition.get("items"), seen)
-            typed = items.raw is not None
+            has_type = items.raw is not None
             return Shape(
                 "array",
                 items=items,
                 limits=limits_in(definition, kind),
-                raw=pa.list_(items.raw) if typed else None,
-                type=pa.list_(items.type) if typed else None,
+                raw=pa.list_(items.raw) if has_type else None,
+                type=pa.list_(items.type) if has_type else None,
             )
         if kind == "object":
             return self._object(definition, seen)
         if kind == "string" and definition.get("format") in _FORMATS:
             return Shape(definition["format"], raw=pa.string(), type=_FORMATS[definition["format"]])
         if isinstance(kind, str) and kind in _SCALARS:
-            of_kind = _SCALARS[kind]
+            type_ = _SCALARS[kind]
             limits = limits_in(definition, kind)
-            return Shape(kind, nullable=kind == "null", limits=limits, raw=of_kind, type=of_kind)
+            return Shape(kind, nullable=kind == "null", limits=limits, raw=type_, type=type_)
         return ANY
 
     def _object(self, definition: dict[str, Any], seen: frozenset[str]) -> Shape:
         properties, required = definition.get("properties"), definition.get("required")
-        named = properties if isinstance(properties, dict) else {}
-        fields = {name: self.shape(part, seen) for name, part in named.items()}
-        typed = bool(fields) and all(part.raw is not None for part in fields.values())
+        definitions = properties if isinstance(properties, dict) else {}
+        fields = {name: self.shape(part, seen) for name, part in definitions.items()}
+        has_type = bool(fields) and all(part.raw is not None for part in fields.values())
         return Shape(
             "object",
             fields=fields,
             closed=definition.get("additionalProperties") is False,
             required=frozenset(name for name in (required or ()) if name in fields),
-            raw=pa.struct([pa.field(name, part.raw) for name, part in fields.items()]) if typed else None,
-            type=pa.struct([pa.field(name, part.type) for name, part in fields.items()]) if typed else None,
+            raw=pa.struct([pa.field(name, part.raw) for name, part in fields.items()]) if has_type else None,
+            type=pa.struct([pa.field(name, part.type) for name, part in fields.items()]) if has_type else None,
         )
 
 
 def _enum(members: list[Any], kind: Any) -> Shape:
     kinds = kind if isinstance(kind, list) else [kind]
     if kind is not None:
-        members = [member for member in members if any(_is_a(one, member) for one in kinds)]
+        members = [member for member in members if any(_is_a(name, member) for name in kinds)]
     values = tuple(member for member in members if member is not None)
     nullable = len(values) < len(members)
     if not values:
@@ -200,7 +215,10 @@ def _enum(members: list[Any], kind: Any) -> Shape:
         return _texts(values, nullable)
     if all(isinstance(value, bool) for value in values):
         raw = pa.bool_()
-    elif all(_is_a("integer", value) and -_BIG <= value < _BIG for value in values) and "number" not in kinds:
+    elif (
+        all(_is_a("integer", value) and -_INT64_LIMIT <= value < _INT64_LIMIT for value in values)
+        and "number" not in kinds
+    ):
         raw = pa.int64()
     elif all(_is_a("number", value) for value in values):
         raw = pa.float64()
@@ -219,7 +237,7 @@ def _texts(values: tuple[str, ...], nullable: bool) -> Shape:
 
 
 def _union(options: list[Shape]) -> Shape:
-    """One shape for several: null beside a single other one makes that nullable, enums of texts become one."""
+    """Combine shapes. One shape and null give a nullable shape, enums of texts one enum, numbers one number."""
     others = [option for option in options if option.kind != "null"]
     nullable = len(others) < len(options) or any(option.nullable for option in others)
     if not others:
@@ -235,7 +253,7 @@ def _union(options: list[Shape]) -> Shape:
 
 
 def _is_a(kind: Any, value: Any) -> bool:
-    """Whether a value of an enum is of a JSON type."""
+    """Whether a member of an enum has the JSON type `kind`."""
     if value is None or isinstance(value, bool):
         return bool(kind == ("null" if value is None else "boolean"))
     if isinstance(value, int | float):

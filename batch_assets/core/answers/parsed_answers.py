@@ -1,4 +1,4 @@
-"""Messages -> typed columns by a pipeline's own `parse_message`, one by one."""
+"""Turn messages into typed columns with a pipeline's own `parse_message`, one message at a time."""
 
 from __future__ import annotations
 
@@ -13,28 +13,31 @@ from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.io.json_text import load_exactly
 
 ParseMessage = Callable[[dict[str, Any]], Mapping[str, Any]]
-"""(a message as the API sent it) -> values of the typed columns by name."""
+"""A function from a message, as the API sent it, to the values of the typed columns by name."""
 _Values = list[dict[str, Any] | None]
 _Problems = list[str | None]
 
 
 class ArrowColumns:
-    """Typed columns as a pyarrow schema declares them.
+    """Typed columns declared by a pyarrow schema.
+
+    Args:
+        schema: The schema.
 
     Attributes:
-        names: in the schema's order.
-        types: by name.
-        descriptions: of those whose field has `description` in its metadata.
+        names: The names of the columns, in the schema's order.
+        types: Their Arrow types, by name.
+        descriptions: The descriptions, by name, of columns whose field has `description` in its metadata.
 
-    Errors:
-        ValueError: no columns, two of one name, or a type that Parquet does not have.
+    Raises:
+        ValueError: When the schema has no columns, two columns of one name, or a type that Parquet does not have.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
         if not isinstance(schema, pa.Schema) or not schema.names:
             raise ValueError("give a pyarrow schema with at least one column")
         if len(set(schema.names)) < len(schema.names):
-            raise ValueError("give every column a name of its own")
+            raise ValueError("two columns have the same name: give every column its own")
         _try_in_parquet(schema)
         self._schema = schema
         self.names: list[str] = schema.names
@@ -46,23 +49,30 @@ class ArrowColumns:
         }
 
     def columns(self, values: _Values) -> tuple[list[pa.Array], _Problems]:
-        """One array a column, and for each row None or why its values do not fit: then it is null in every column.
+        """Convert values to one array per column.
 
         Args:
-            values: by name; None where there are none.
+            values: For each row its values by name, or `None` if it has none.
+
+        Returns:
+            The arrays in the order of `names`, each of shape (n,), and a list with the reason for each row whose
+            values do not fit and `None` for the others. A row that does not fit is null in every array.
         """
         problems: _Problems = [self._names_problem(row) if row is not None else None for row in values]
-        rows = [row if row is not None and problems[at] is None else {} for at, row in enumerate(values)]
+        rows = [
+            row if row is not None and problem is None else {}
+            for row, problem in zip(values, problems, strict=True)
+        ]
         try:
             return self._arrays(rows), problems
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             pass
-        for at, row in enumerate(rows):
+        for number, row in enumerate(rows):
             for field in self._schema if row else ():
                 try:
                     pa.array([row.get(field.name)], field.type)
                 except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-                    problems[at], rows[at] = f"{field.name!r} is not {field.type}: {error}", {}
+                    problems[number], rows[number] = f"{field.name!r} is not {field.type}: {error}", {}
                     break
         return self._arrays(rows), problems
 
@@ -72,21 +82,24 @@ class ArrowColumns:
     def _names_problem(self, row: dict[str, Any]) -> str | None:
         unknown = next((name for name in row if name not in self.types), None)
         if unknown is not None:
-            return f"it gave {unknown!r}, which is none of the columns {', '.join(self.names)}"
+            return f"it returned {unknown!r}, which is not one of the columns {', '.join(self.names)}"
         missing = next((f.name for f in self._schema if not f.nullable and row.get(f.name) is None), None)
-        return f"it gave no {missing!r}, which may not be null" if missing is not None else None
+        return f"it returned no {missing!r}, which may not be null" if missing is not None else None
 
 
 def parsed_columns(
     messages: list[str | None], parse: ParseMessage, output: OutputSchema | ArrowColumns
 ) -> tuple[list[pa.Array], _Problems]:
-    """Parses messages into one array a column.
+    """Parse messages into one array per column.
 
     Args:
-        messages: the raw message of each row, None where there is no answer.
+        messages: The raw message of each row; `None` for rows without an answer.
+        parse: The pipeline's own function.
+        output: The typed columns.
 
     Returns:
-        The arrays, and for each message None or why it has no columns.
+        The arrays, each of shape (n,), and a list with the reason for each message that could not be parsed and
+        `None` for the others.
     """
     values: _Values = []
     problems: _Problems = []
@@ -98,25 +111,28 @@ def parsed_columns(
         arrays, unfit = output.columns(values)
     else:
         texts: list[str | None] = []
-        for at, value in enumerate(values):
+        for number, value in enumerate(values):
             text = None
             if value is not None:
                 try:
                     text = orjson.dumps(value, default=_plain).decode()
                 except TypeError as error:
-                    problems[at] = str(error.__cause__ or error)
+                    problems[number] = str(error.__cause__ or error)
             texts.append(text)
         arrays, unfit = output.columns(pa.array(texts, pa.string()))
-    said = [one or other for one, other in zip(problems, unfit, strict=True)]
-    return arrays, [f"parse_message: {problem}" if problem is not None else None for problem in said]
+    reasons = [problem or misfit for problem, misfit in zip(problems, unfit, strict=True)]
+    return arrays, [f"parse_message: {reason}" if reason is not None else None for reason in reasons]
 
 
 def in_words(error: Exception) -> str:
-    """What an exception of a pipeline's own code says to the reader of a table."""
-    said = str(error)
-    if type(error) is ValueError and said:
-        return said
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+    """Describe an exception of a pipeline's own code for the reader of the table.
+
+    The text of a ValueError is used as it is. Other exceptions are named.
+    """
+    text = str(error)
+    if type(error) is ValueError and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _parse(message: str, parse: ParseMessage) -> tuple[dict[str, Any] | None, str | None]:
@@ -132,7 +148,7 @@ def _parse(message: str, parse: ParseMessage) -> tuple[dict[str, Any] | None, st
 def _plain(value: Any) -> int | float:
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
-    raise TypeError(f"a {type(value).__name__} has no JSON form: declare the columns by output_columns")
+    raise TypeError(f"a {type(value).__name__} cannot be written as JSON: declare the columns with output_columns")
 
 
 def _try_in_parquet(schema: pa.Schema) -> None:

@@ -1,4 +1,4 @@
-"""The columns of results: their names, their types, and who may not take them."""
+"""The columns of results: their names and types, and which other columns clash with them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pyarrow as pa
 
 TIMESTAMP = pa.timestamp("us", "UTC")
 
-# The columns that follow the row key and the carried columns, typed ones of the output schema excepted:
-# those stand behind response_text.
+# The columns that follow the row key and the carried columns. The typed columns of the output schema come between
+# these two groups, after response_text.
 BEFORE_OUTPUT = [
     pa.field("custom_id", pa.string()),
     pa.field("result_type", pa.string()),
@@ -30,16 +30,16 @@ AFTER_OUTPUT = [
     pa.field("ended_at", TIMESTAMP),
     pa.field("response_json", pa.string()),
 ]
-# Behind the typed columns, where the params have tools and none of them is forced: the tools that a response
-# called, null where it called none. `input` is JSON.
+# Follows the typed columns if the params have tools and none of them is forced: the tool calls of a response, null
+# if it has none. `input` is JSON.
 TOOL_CALLS = pa.field(
     "tool_calls", pa.list_(pa.struct([("id", pa.string()), ("name", pa.string()), ("input", pa.string())]))
 )
-# Who reads a folder of partitions gets this column from the folders' names: a column of the tables with this name
-# cannot be merged with it. Whether there will be partitions is not known when a pipeline is loaded.
+# Readers of a partitioned folder get this column from the folder names, so the tables cannot have their own column
+# of this name. It is reserved for every pipeline, because partitions are not known when a pipeline is loaded.
 PARTITION = "partition"
 RESULT_NAMES = [field.name for field in (*BEFORE_OUTPUT, *AFTER_OUTPUT)]
-# Of rows that share a request, these stand on the first one only, so that sums over the table are right.
+# If rows share a request, only the first row has values in these columns, so that sums over the table are right.
 COUNTED_ONCE = (
     "input_tokens",
     "output_tokens",
@@ -57,17 +57,19 @@ def name_clash(
     typed_by: str = "output_schema",
     tool_calls: bool = False,
 ) -> tuple[str, str] | None:
-    """Looks for two columns of results with one name.
+    """Look for two columns of results with the same name.
 
     Args:
-        key: the row key.
-        carried: dataset column to its name in results, the row key left out or in.
-        typed: properties of the output schema.
-        typed_by: the field of the pipeline file that holds that schema.
-        tool_calls: whether the table has the column TOOL_CALLS.
+        key: The row key.
+        carried: The carried columns, from the name in the dataset to the name in results. It may include the row
+            key.
+        typed: The properties of the output schema.
+        typed_by: The field of the pipeline file that holds that schema.
+        tool_calls: Whether the table has the column TOOL_CALLS.
 
     Returns:
-        (field of the pipeline file, what clashes and the line of YAML that mends it), None when all is well.
+        The field of the pipeline file, and a text that names what clashes and says how to fix it; `None` if all
+        names differ.
     """
     own = [*RESULT_NAMES, PARTITION, *([TOOL_CALLS.name] if tool_calls else [])]
     for name in typed:

@@ -1,7 +1,7 @@
-"""What the API takes of JSON Schema, for structured output and for strict tools.
+"""Check which parts of JSON Schema the API accepts, for structured output and for strict tools.
 
-Rules: https://platform.claude.com/docs/en/build-with-claude/structured-outputs (JSON Schema limitations), and what
-the SDK rewrites before it sends a schema: anthropic/lib/_parse/_transform.py.
+Sources: https://platform.claude.com/docs/en/build-with-claude/structured-outputs (JSON Schema limitations), and
+the rewriting of schemas in the SDK: anthropic/lib/_parse/_transform.py.
 """
 
 from __future__ import annotations
@@ -13,67 +13,75 @@ from typing import Any
 
 from batch_assets.core.answers.output_shapes import target
 
-# Over all objects of a schema: properties that are not required, and properties with anyOf or several types.
+# Limits for a whole schema: the number of optional properties, and of properties with anyOf or several types.
 MAX_OPTIONAL = 24
 MAX_UNIONS = 16
 
 _TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid")
-_SAY_IT = "remove it, and say it in the description"
+_DESCRIBE = "remove it, and put it into the description"
 _REFUSED = {
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), _SAY_IT),
-    **dict.fromkeys(("minLength", "maxLength", "maxItems", "uniqueItems", "contains"), _SAY_IT),
-    **dict.fromkeys(("minContains", "maxContains", "minProperties", "maxProperties", "propertyNames"), _SAY_IT),
-    **dict.fromkeys(("not", "if", "then", "else", "dependentRequired", "dependentSchemas"), _SAY_IT),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), _DESCRIBE),
+    **dict.fromkeys(("minLength", "maxLength", "maxItems", "uniqueItems", "contains"), _DESCRIBE),
+    **dict.fromkeys(("minContains", "maxContains", "minProperties", "maxProperties", "propertyNames"), _DESCRIBE),
+    **dict.fromkeys(("not", "if", "then", "else", "dependentRequired", "dependentSchemas"), _DESCRIBE),
     "oneOf": "write anyOf",
-    "prefixItems": "write an object with a property for each place",
-    "patternProperties": "write the properties out, or a list of objects with a name and a value",
+    "prefixItems": "write an object with a property for each item",
+    "patternProperties": "list the properties, or write a list of objects with a name and a value",
     "unevaluatedProperties": 'write "additionalProperties": false',
     "unevaluatedItems": "remove it",
 }
-# What the API takes, and what tells of a value only.
-_TAKEN = (
+# Keywords that the API accepts, annotations included.
+_ACCEPTED = (
     *("type", "properties", "required", "additionalProperties", "items", "minItems", "pattern", "format", "enum"),
     *("const", "anyOf", "allOf", "$ref", "$defs", "definitions", "$schema", "$id", "$comment", "title"),
     *("description", "default", "examples"),
 )
-_LIKE_ENOUGH = 0.8
+_SIMILAR = 0.8
 _NOT_IN_PATTERNS = (
     (re.compile(r"\(\?(=|!|<=|<!)"), "lookaround"),
-    (re.compile(r"(?<!\\)(?:\\\\)*\\(?:[1-9]|k<)"), "references back"),
+    (re.compile(r"(?<!\\)(?:\\\\)*\\(?:[1-9]|k<)"), "back-references"),
     (re.compile(r"(?<!\\)(?:\\\\)*\\[bB]"), "\\b and \\B"),
 )
 
 
 class SchemaError(ValueError):
-    """A schema that the API refuses; the text names the place in the schema and what to do."""
+    """The API refuses the schema. The text names the path in the schema and says what to do."""
 
 
 def check_schema(schema: dict[str, Any]) -> None:
-    """Looks for what the API refuses in a schema.
+    """Check that the API accepts a schema.
 
     Args:
-        schema: as it is to be sent.
+        schema: The schema as it will be sent.
 
-    Errors:
-        SchemaError: the first thing found.
+    Raises:
+        SchemaError: When the API refuses the schema. Names the first problem.
     """
     check = _Check(schema)
     check.at(schema, "")
     if check.optional > MAX_OPTIONAL:
         raise SchemaError(
-            f"{check.optional} properties are optional, and the API takes at most {MAX_OPTIONAL} in all: "
-            'name more of them in "required", and let be null what may be absent'
+            f"{check.optional} properties are optional, but the API allows at most {MAX_OPTIONAL} in all: "
+            'list more of them in "required", and allow null where a value may be absent'
         )
     if check.unions > MAX_UNIONS:
         raise SchemaError(
-            f"{check.unions} properties have anyOf or several types, the API takes at most {MAX_UNIONS} in all: "
-            "give more of them one type, a text that may be empty for example"
+            f"{check.unions} properties have anyOf or several types, but the API allows at most {MAX_UNIONS} in "
+            "all: give more of them a single type, for example a text that may be empty"
         )
 
 
 class _Check:
-    """Attributes: optional, unions: properties found that are not required; that have anyOf or several types."""
+    """Walks through a schema, following references.
+
+    Args:
+        root: The whole schema, which references point into.
+
+    Attributes:
+        optional: The number of optional properties seen so far.
+        unions: The number of properties with anyOf or several types seen so far.
+    """
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
@@ -82,12 +90,16 @@ class _Check:
         self.optional = self.unions = 0
 
     def at(self, part: Any, path: str) -> None:
-        """Raises a SchemaError for what is wrong with a part of the schema, or in what it refers to."""
+        """Check a part of the schema, and everything it contains or refers to.
+
+        Raises:
+            SchemaError: When the API refuses it.
+        """
         if not isinstance(part, dict):
-            raise problem_at(path, 'this is no schema: write an object such as {"type": "string"}')
+            raise problem_at(path, 'this is not a schema: write an object such as {"type": "string"}')
         for word, remedy in _REFUSED.items():
             if word in part:
-                raise problem_at(path, f"the API does not take `{word}`: {remedy}")
+                raise problem_at(path, f"the API does not accept `{word}`: {remedy}")
         _check_words(part, path)
         for word in ("$defs", "definitions"):
             for name, inner in _object(part, word, path):
@@ -96,23 +108,23 @@ class _Check:
             self._reference(part["$ref"], path)
             return
         self._one_of_several(part, path)
-        kinds = part.get("type")
-        named = kinds if isinstance(kinds, list) else [] if kinds is None else [kinds]
-        for kind in named:
+        type_ = part.get("type")
+        kinds = type_ if isinstance(type_, list) else [] if type_ is None else [type_]
+        for kind in kinds:
             if kind not in _TYPES:
                 raise problem_at(path, f"there is no type {kind!r}; types are {', '.join(_TYPES)}")
-        if not named and not {"enum", "const", "anyOf", "allOf"} & part.keys():
+        if not kinds and not {"enum", "const", "anyOf", "allOf"} & part.keys():
             raise problem_at(path, 'it needs a "type" (or an enum, const, anyOf or $ref)')
-        if "object" in named or "properties" in part:
+        if "object" in kinds or "properties" in part:
             self._properties(part, path)
-        if "array" in named and "items" not in part:
-            raise problem_at(path, 'an array needs "items": the schema of what is in it')
+        if "array" in kinds and "items" not in part:
+            raise problem_at(path, 'an array needs "items", the schema of its items')
         if "items" in part:
             if isinstance(part["items"], list):
-                raise problem_at(path, "the API does not take a list of `items`: write one schema for all")
+                raise problem_at(path, "the API does not accept a list of `items`: write one schema for all")
             self.at(part["items"], join_path(path, "items"))
         if part.get("minItems", 0) not in (0, 1):
-            raise problem_at(path, f"the API takes `minItems` 0 and 1 only: {_SAY_IT}")
+            raise problem_at(path, f"the API accepts only 0 and 1 for `minItems`: {_DESCRIBE}")
         _check_text(part, path)
 
     def _once(self, pointer: str, part: Any, path: str) -> None:
@@ -123,49 +135,48 @@ class _Check:
             self._done.add(pointer)
 
     def _reference(self, reference: Any, path: str) -> None:
-        found = target(reference, self._root)
+        part = target(reference, self._root)
         if not isinstance(reference, str) or not reference.startswith("#"):
             raise problem_at(
-                path, f"the API follows no reference out of the schema: write what {reference!r} holds"
+                path,
+                f"the API does not follow references to other documents: write here what {reference!r} refers to",
             )
-        if found is None:
+        if part is None:
             raise problem_at(path, f"{reference!r} points at nothing in this schema")
         if reference in self._open:
-            what = f"{reference!r} refers to itself, and the API takes no recursion"
-            raise problem_at(path, f"{what}: write out as many levels as are needed")
-        self._once(reference, found, reference.removeprefix("#").strip("/").replace("/", "."))
+            problem = f"{reference!r} refers to itself, and the API does not accept recursion"
+            raise problem_at(path, f"{problem}: write out as many levels as needed")
+        self._once(reference, part, reference.removeprefix("#").strip("/").replace("/", "."))
 
     def _one_of_several(self, part: dict[str, Any], path: str) -> None:
         for word in ("anyOf", "allOf"):
             options = part.get(word, [])
             if not isinstance(options, list) or (word in part and not options):
-                raise problem_at(path, f"`{word}` holds a list of schemas")
+                raise problem_at(path, f"`{word}` must be a list of schemas")
             for number, option in enumerate(options):
                 if word == "allOf" and isinstance(option, dict) and "$ref" in option:
-                    raise problem_at(
-                        path, "the API does not take `$ref` within `allOf`: write the reference alone"
-                    )
+                    raise problem_at(path, "the API does not accept `$ref` within `allOf`: write the `$ref` alone")
                 self.at(option, join_path(path, f"{word}[{number}]"))
         members = part.get("enum", [None])
         if not isinstance(members, list) or not members:
-            raise problem_at(path, "`enum` holds a list of values")
+            raise problem_at(path, "`enum` must be a list of values")
         for member in [*members, part.get("const")]:
             if not (member is None or isinstance(member, str | int | float)):
-                takes = "texts, numbers, true, false and null"
-                raise problem_at(path, f"the API takes {takes} in `enum` and `const`, not {member!r}")
+                allowed = "texts, numbers, true, false and null"
+                raise problem_at(path, f"the API accepts {allowed} in `enum` and `const`, not {member!r}")
 
     def _properties(self, part: dict[str, Any], path: str) -> None:
         if part.get("additionalProperties") is not False:
-            has = "is something else" if "additionalProperties" in part else "is absent"
+            state = "has another value" if "additionalProperties" in part else "is missing"
             raise problem_at(
-                path, f'the API wants the line "additionalProperties": false in every object; it {has}'
+                path, f'the API requires "additionalProperties": false in every object; here it {state}'
             )
         properties, required = dict(_object(part, "properties", path)), part.get("required", [])
         if not isinstance(required, list):
-            raise problem_at(path, "`required` holds a list of names")
+            raise problem_at(path, "`required` must be a list of names")
         for name in required:
             if name not in properties:
-                raise problem_at(path, f"{name!r} is required, and is not among the properties")
+                raise problem_at(path, f"{name!r} is required, but is not one of the properties")
         self.optional += len(properties) - len(set(required))
         for name, inner in properties.items():
             if isinstance(inner, dict) and ("anyOf" in inner or isinstance(inner.get("type"), list)):
@@ -174,32 +185,34 @@ class _Check:
 
 
 def _check_words(part: dict[str, Any], path: str) -> None:
-    """Names words that are none of JSON Schema's, and plainly meant for one; others pass, as notes do."""
+    """Refuse misspelled keywords. Other unknown keywords pass, because they may be notes."""
     if "nullable" in part:
         raise problem_at(path, 'JSON Schema has no `nullable`: write "type": [..., "null"]')
     for word in part:
-        known = [*_TAKEN, *_REFUSED]
+        known = [*_ACCEPTED, *_REFUSED]
         if word not in known:
-            alike = {one.lower(): one for one in known}
-            close = difflib.get_close_matches(str(word).lower(), alike, n=1, cutoff=_LIKE_ENOUGH)
+            by_lower_case = {keyword.lower(): keyword for keyword in known}
+            close = difflib.get_close_matches(str(word).lower(), by_lower_case, n=1, cutoff=_SIMILAR)
             if close:
-                raise problem_at(path, f"JSON Schema has no `{word}`: did you mean `{alike[close[0]]}`?")
+                raise problem_at(path, f"JSON Schema has no `{word}`: did you mean `{by_lower_case[close[0]]}`?")
 
 
 def _check_text(part: dict[str, Any], path: str) -> None:
     if "format" in part and part["format"] not in _FORMATS:
         known = ", ".join(_FORMATS)
-        raise problem_at(path, f"the API does not take the format {part['format']!r}, only {known}: {_SAY_IT}")
+        raise problem_at(path, f"the API does not accept the format {part['format']!r}, only {known}: {_DESCRIBE}")
     pattern = part.get("pattern", "")
-    for form, what in _NOT_IN_PATTERNS:
+    for form, name in _NOT_IN_PATTERNS:
         if isinstance(pattern, str) and form.search(pattern):
-            raise problem_at(path, f"the API takes no {what} in `pattern`: write it without, or {_SAY_IT}")
+            raise problem_at(
+                path, f"the API does not accept {name} in `pattern`: write it without, or {_DESCRIBE}"
+            )
 
 
 def _object(part: dict[str, Any], word: str, path: str) -> Iterator[tuple[str, Any]]:
     inner = part.get(word, {})
     if not isinstance(inner, dict):
-        raise problem_at(path, f"`{word}` holds an object, a name and a schema each")
+        raise problem_at(path, f"`{word}` must be an object of names and their schemas")
     yield from inner.items()
 
 
@@ -208,10 +221,10 @@ def _pointer(path: str) -> str:
 
 
 def join_path(path: str, more: str) -> str:
-    """A place in a schema, as errors name it, below another one; "" is the schema itself."""
+    """Extend a path in a schema, as errors show it. "" is the path of the whole schema."""
     return f"{path}.{more}" if path else more
 
 
-def problem_at(path: str, what: str) -> SchemaError:
-    """The error that names a place in a schema."""
-    return SchemaError(f"{path}: {what}" if path else what)
+def problem_at(path: str, problem: str) -> SchemaError:
+    """Make the error for a problem at a path in a schema."""
+    return SchemaError(f"{path}: {problem}" if path else problem)

@@ -1,4 +1,4 @@
-"""Where the output schema comes from: the pipeline file, a file beside it, or a pydantic model."""
+"""Load the output schema from the pipeline file, from a file beside it, or from a pydantic model."""
 
 from __future__ import annotations
 
@@ -20,31 +20,34 @@ _MODEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 def load_schema(
-    given: str | dict[str, Any], folder: Path, project: Path
+    source: str | dict[str, Any], folder: Path, project: Path
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """The JSON Schema that `output_schema` stands for, and of a model also the one with its bounds, which the API
-    does not take.
+    """Load the schema that the field `output_schema` names.
 
     Args:
-        given: the schema, the name of a file in `folder`, or `module:Model`.
-        folder: of the pipeline file.
-        project: where modules are looked for besides the Python path.
+        source: The schema itself, the name of a file in `folder`, or `module:Model`.
+        folder: The folder of the pipeline file.
+        project: The folder in which modules are looked for, in addition to the Python path.
 
-    Errors:
-        ValueError: it is not to be had; says why and what to do.
+    Returns:
+        The JSON Schema to send. For a model also its full schema with the limits that the API does not accept,
+        otherwise `None`.
+
+    Raises:
+        ValueError: When the schema cannot be loaded. Says why and what to do.
     """
-    if isinstance(given, dict):
-        return given, None
-    return _of_model(given, project) if _MODEL.fullmatch(given) else (_of_file(given, folder), None)
+    if isinstance(source, dict):
+        return source, None
+    return _from_model(source, project) if _MODEL.fullmatch(source) else (_from_file(source, folder), None)
 
 
-def _of_file(name: str, folder: Path) -> dict[str, Any]:
+def _from_file(name: str, folder: Path) -> dict[str, Any]:
     path = (folder / name).resolve()
     if not path.is_relative_to(folder):
-        raise ValueError(f"{name} lies outside the pipeline's folder")
+        raise ValueError(f"{name} is outside the pipeline's folder")
     if not path.is_file():
-        found = ", ".join(sorted(p.name for p in folder.glob("*.json"))) or "none"
-        raise ValueError(f"{name} is not beside the pipeline file; JSON files there: {found}")
+        names = ", ".join(sorted(p.name for p in folder.glob("*.json"))) or "none"
+        raise ValueError(f"{name} is not beside the pipeline file; JSON files there: {names}")
     try:
         schema = json.loads(path.read_text("utf-8-sig"))
     except ValueError as error:
@@ -54,9 +57,10 @@ def _of_file(name: str, folder: Path) -> dict[str, Any]:
     return schema
 
 
-def _of_model(name: str, project: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The schema in the form in which the SDK sends models, what the API does not take being in descriptions, and
-    pydantic's own.
+def _from_model(name: str, project: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a model's schema as the SDK sends it, and pydantic's own schema.
+
+    The SDK's form has what the API does not accept in descriptions.
     """
     module_name, _, attribute = name.partition(":")
     try:
@@ -66,56 +70,61 @@ def _of_model(name: str, project: Path) -> tuple[dict[str, Any], dict[str, Any]]
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise ValueError(f"importing {module_name} failed: {error}") from None
         raise ValueError(
-            f"there is no module {error.name!r}: install the project that holds it (pip install -e .), or put it "
-            f"into {project}"
+            f"there is no module {error.name!r}: install the project that contains it (pip install -e .), or put "
+            f"it into {project}"
         ) from None
-    except Exception as error:  # whatever a user's module does when it is imported
+    except Exception as error:  # importing a user's module may raise anything
         raise ValueError(f"importing {module_name} failed: {type(error).__name__}: {error}") from None
     model = getattr(module, attribute, None)
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         models = sorted(key for key, value in vars(module).items() if _is_model(value))
         raise ValueError(
-            f"{attribute!r} of {module_name} is no pydantic model; models there: {', '.join(models) or 'none'}"
+            f"{attribute!r} of {module_name} is not a pydantic model; models there: {', '.join(models) or 'none'}"
         )
-    import anthropic  # takes over a second: only who names a model waits for it
+    import anthropic  # takes over a second, so it is imported only for models
 
     try:
         schema = model.model_json_schema()
         return anthropic.transform_schema(_for_the_sdk(schema, schema, "")), schema
     except SchemaError:
         raise
-    except Exception as error:  # pydantic's and the SDK's, for types that JSON does not have
-        raise ValueError(f"{name} has no JSON Schema for the API: {error}") from None
+    except Exception as error:  # errors of pydantic and the SDK, for types that JSON does not have
+        raise ValueError(f"{name} cannot be converted to a JSON Schema for the API: {error}") from None
 
 
 def _for_the_sdk(part: Any, root: dict[str, Any], path: str) -> Any:
-    """A model's schema without what the SDK drops in silence: descriptions beside references are written into what
-    these point at.
+    """Rewrite a model's schema so that the SDK loses nothing.
 
-    Errors:
-        SchemaError: objects with any names, of which the SDK makes objects that are always empty.
+    The SDK silently drops a description beside a reference. Such references are replaced by what they point at.
+
+    Raises:
+        SchemaError: When an object may have properties of any name. The SDK would turn it into an object that is
+            always empty.
     """
     if not isinstance(part, dict):
         return part
-    if "$ref" in part and "description" in part and isinstance(whole := target(part["$ref"], root), dict):
-        part = {**whole, **{word: value for word, value in part.items() if word != "$ref"}}
-    more = part.get("additionalProperties")
-    if "patternProperties" in part or isinstance(more, dict) or (more is True and "properties" not in part):
-        what = "the API takes no object of any names, as a dict is: write a list of models with a name and a value"
-        raise problem_at(path, what)
-    made = dict(part)
+    if "$ref" in part and "description" in part and isinstance(referenced := target(part["$ref"], root), dict):
+        part = {**referenced, **{word: value for word, value in part.items() if word != "$ref"}}
+    extra = part.get("additionalProperties")
+    if "patternProperties" in part or isinstance(extra, dict) or (extra is True and "properties" not in part):
+        raise problem_at(
+            path,
+            "the API does not accept an object with arbitrary names, such as a dict: write a list of models with "
+            "a name and a value",
+        )
+    rewritten = dict(part)
     for word in ("properties", "$defs"):
         if isinstance(part.get(word), dict):
             inner = join_path(path, word)
-            made[word] = {
-                name: _for_the_sdk(one, root, join_path(inner, name)) for name, one in part[word].items()
+            rewritten[word] = {
+                name: _for_the_sdk(member, root, join_path(inner, name)) for name, member in part[word].items()
             }
     for word in ("anyOf", "oneOf", "allOf"):
         if isinstance(part.get(word), list):
-            made[word] = [_for_the_sdk(one, root, path) for one in part[word]]
+            rewritten[word] = [_for_the_sdk(option, root, path) for option in part[word]]
     if "items" in part:
-        made["items"] = _for_the_sdk(part["items"], root, join_path(path, "items"))
-    return made
+        rewritten["items"] = _for_the_sdk(part["items"], root, join_path(path, "items"))
+    return rewritten
 
 
 def _is_model(value: Any) -> bool:
@@ -124,7 +133,7 @@ def _is_model(value: Any) -> bool:
 
 @contextmanager
 def _importing_from(project: Path) -> Iterator[None]:
-    """Modules in the project's folder are found, too, as they are where `dagster dev` runs."""
+    """Also find modules in the project's folder, as `dagster dev` does."""
     path = str(project)
     if path in sys.path:
         yield

@@ -1,4 +1,4 @@
-"""Answers that are held to more than types, and numbers that no float holds."""
+"""Answers are checked against limits and not only types, and large whole numbers keep every digit."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ TEXT = {"type": "string"}
 ITEMS = {"type": "array", "items": TEXT}
 
 
-def one(schema: dict[str, Any], text: str) -> tuple[list[Any], str | None]:
-    """(values, why it does not match) of one answer"""
+def parse_one(schema: dict[str, Any], text: str) -> tuple[list[Any], str | None]:
+    """Parse one answer into its values and the reason why it does not match."""
     columns, problems = OutputSchema(schema).columns(pa.array([text]))
     return [column[0].as_py() for column in columns], problems[0]
 
 
 @pytest.mark.parametrize(
-    ("definition", "good", "bad", "said"),
+    ("definition", "good", "bad", "expected"),
     [
         ({"type": "integer", "minimum": 1}, [1, 2], 0, "is 0, which breaks minimum 1"),
         ({"type": "integer", "maximum": 5}, [5, 5.0], 99, "is 99, which breaks maximum 5"),
@@ -36,8 +36,8 @@ def one(schema: dict[str, Any], text: str) -> tuple[list[Any], str | None]:
         ({**TEXT, "pattern": r"^\w+$"}, ["größe"], "a b", "is 'a b', which breaks pattern"),
         ({**TEXT, "pattern": r"^[\w\d-]+[^\S]\W$"}, ["é-٣ €"], "é-٣€", "is 'é-٣€', which breaks pattern"),
         ({**TEXT, "pattern": r"^[]\s[]+$"}, ["[ ]"], "[a]", "is '[a]', which breaks pattern"),
-        ({**TEXT, "pattern": r"^(\w+\s?)+$"}, ["a b"], "a" * 60 + "!", "which breaks pattern"),  # at once
-        ({**TEXT, "pattern": "(?<!a)b"}, ["ab"], 1, "is 1, not a text"),  # looks behind
+        ({**TEXT, "pattern": r"^(\w+\s?)+$"}, ["a b"], "a" * 60 + "!", "which breaks pattern"),  # slow in `re`
+        ({**TEXT, "pattern": "(?<!a)b"}, ["ab"], 1, "is 1, not a text"),  # no lookbehind in RE2: ignored
         ({"type": ["integer", "number"], "minimum": 0}, [0, 0.5], -0.5, "is -0.5, which breaks minimum 0"),
         ({**ITEMS, "minItems": 1}, [["a"]], [], "is a list, of 0 items, which breaks minItems 1"),
         ({"type": "integer", "multipleOf": 5}, [10, 0, -5], 6, "is 6, which breaks multipleOf 5"),
@@ -55,21 +55,21 @@ def one(schema: dict[str, Any], text: str) -> tuple[list[Any], str | None]:
         (schema_of(w=TEXT), [{"w": "a"}], ["a"], "is a list, not an object"),
     ],
 )  # fmt: skip
-def test_limits_of_a_schema(definition: dict[str, Any], good: list[Any], bad: Any, said: str) -> None:
+def test_limits_of_a_schema(definition: dict[str, Any], good: list[Any], bad: Any, expected: str) -> None:
     schema = schema_of(v=definition)
     for value in good:
-        assert one(schema, json.dumps({"v": value})) == ([value], None)
-    # beside others, which are read all at once where that is possible
+        assert parse_one(schema, json.dumps({"v": value})) == ([value], None)
+    # The same answers among others that the reader reads at once, if it can.
     answers = [json.dumps({"v": value}) for value in (good[0], bad, good[0])]
     (column,), problems = OutputSchema(schema).columns(pa.array(answers))
-    assert [problem is not None and said in problem for problem in problems] == [False, True, False]
+    assert [problem is not None and expected in problem for problem in problems] == [False, True, False]
     assert column.to_pylist() == [good[0], None, good[0]]
 
 
-def test_what_the_schema_does_not_close_may_hold_more() -> None:
+def test_unknown_properties_are_allowed_unless_the_schema_closes_the_object() -> None:
     schema = {"type": "object", "properties": {"a": TEXT}}
-    assert one(schema, '{"a": "x", "extra": 1}') == (["x"], None)
-    problem = one({**schema, "additionalProperties": False}, '{"a": "x", "extra": 1}')[1]
+    assert parse_one(schema, '{"a": "x", "extra": 1}') == (["x"], None)
+    problem = parse_one({**schema, "additionalProperties": False}, '{"a": "x", "extra": 1}')[1]
     assert problem == "the schema has no property 'extra'"
 
 
@@ -77,27 +77,27 @@ def test_what_the_schema_does_not_close_may_hold_more() -> None:
     "text", ["9007199254740993", "9007199254740993.0", "9.007199254740993e15", "9007199254740993E0"]
 )
 def test_whole_numbers_keep_every_digit(text: str) -> None:
-    assert one(schema_of(v={"type": "integer"}), f'{{"v":{text}}}') == ([9007199254740993], None)
+    assert parse_one(schema_of(v={"type": "integer"}), f'{{"v":{text}}}') == ([9007199254740993], None)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
-        ("99999999999999999999", "is 99999999999999999999, more than the 64 bits of a column hold"),
-        ("1e20", "is 100000000000000000000, more than the 64 bits"),
+        ("99999999999999999999", "is 99999999999999999999, too large for a column of 64 bits"),
+        ("1e20", "is 100000000000000000000, too large for"),
         ("9007199254740993.5", "not a whole number"),
     ],
 )
-def test_whole_numbers_that_have_no_place(text: str, said: str) -> None:
-    problem = one(schema_of(v={"type": "integer"}), f'{{"v":{text}}}')[1]
+def test_whole_numbers_that_are_too_large_for_a_column(text: str, expected: str) -> None:
+    problem = parse_one(schema_of(v={"type": "integer"}), f'{{"v":{text}}}')[1]
     assert problem is not None
-    assert said in problem
+    assert expected in problem
 
 
-def test_columns_that_hold_json_keep_every_digit() -> None:
+def test_columns_of_json_text_keep_every_digit() -> None:
     long = "12345678901234567890123"
     schema = schema_of(v={"type": "number"}, w={"type": ["string", "object"]})
-    assert one(schema, f'{{"v":{long},"w":{{"x":[{long}, 1.5]}}}}') == (
+    assert parse_one(schema, f'{{"v":{long},"w":{{"x":[{long}, 1.5]}}}}') == (
         [float(long), f'{{"x":[{long},1.5]}}'],
         None,
     )

@@ -1,4 +1,4 @@
-"""Answers read at once and answers parsed one by one come to the same."""
+"""Reading many answers at once gives the same values as parsing them one by one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SCALARS: list[Schema] = [
     {"$ref": "#/$defs/point"},
 ]
 DEFS: Schema = {"point": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}}
-# Texts that stand for values of each kind, and others that stand for none.
+# JSON texts with values of each kind, and texts that are not valid values.
 VALUES = [
     *("null", "true", "0", "-0", "1", "1.0", "2.0", "1.5", "1e3", "01", "9007199254740993", "1e999", "NaN"),
     *("9223372036854775808", "-Infinity", "1e-400", "123456789012345678901234567890"),
@@ -92,7 +92,7 @@ schemas = objects(st.recursive(st.sampled_from(SCALARS), nested, max_leaves=4)).
 
 @st.composite
 def answers(draw: st.DrawFn, schema: Schema) -> str:
-    """A valid answer, or one that was spoiled somewhere."""
+    """A valid answer, or one that is corrupted somewhere."""
     text = json.dumps(
         schema_instance(schema, draw(st.integers(0, 10_000))),
         ensure_ascii=draw(st.booleans()),
@@ -102,7 +102,7 @@ def answers(draw: st.DrawFn, schema: Schema) -> str:
     spoil = draw(st.sampled_from(["no", "no", "value", "own", "text"]))
     if spoil == "value":
         at = text.find(":") + 1
-        end = min((found for mark in ",}" if (found := text.find(mark, at)) >= 0), default=len(text))
+        end = min((position for mark in ",}" if (position := text.find(mark, at)) >= 0), default=len(text))
         text = text[:at] + draw(st.sampled_from(VALUES)) + text[end:]
     elif spoil == "own":
         members = draw(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=3))
@@ -124,7 +124,7 @@ def parsed(texts: list[str], shape: Shape) -> list[Any] | None:
 
 @given(st.data())
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-def test_what_is_read_at_once_is_what_the_parser_reads(data: st.DataObject) -> None:
+def test_the_reader_and_the_parser_give_the_same_values(data: st.DataObject) -> None:
     schema = data.draw(schemas)
     shape = shape_of(schema, schema)
     reader = AnswerReader.of(shape)
@@ -144,7 +144,7 @@ def test_what_is_read_at_once_is_what_the_parser_reads(data: st.DataObject) -> N
 
 @pytest.mark.parametrize("scalar", SCALARS, ids=str)
 @pytest.mark.parametrize("around", ["required", "nullable", "optional", "list", "object"])
-def test_every_kind_with_every_text(scalar: Schema, around: str) -> None:
+def test_every_kind_of_schema_with_every_text(scalar: Schema, around: str) -> None:
     of: Schema = {
         "nullable": {"anyOf": [scalar, {"type": "null"}]},
         "list": {"type": "array", "items": scalar},
@@ -200,7 +200,7 @@ def typical(number: int) -> Schema:
 
 @pytest.mark.parametrize("indent", [None, 2])
 def test_answers_that_match_are_read_at_once(indent: int | None) -> None:
-    """Otherwise all would still be right, and slow."""
+    """If they were not, the values would still be right, but reading would be slow."""
     texts = [json.dumps(typical(number), indent=indent, separators=(",", ":")) for number in range(100)]
     shape = shape_of(TYPICAL, TYPICAL)
     reader = AnswerReader.of(shape)
@@ -241,7 +241,7 @@ def changed(**properties: Any) -> Schema:
         "{" + json.dumps(typical(1)) + "}",
     ],
 )
-def test_what_may_not_match_is_left_to_the_parser(text: str) -> None:
+def test_answers_that_may_not_match_are_left_to_the_parser(text: str) -> None:
     shape = shape_of(TYPICAL, TYPICAL)
     reader = AnswerReader.of(shape)
     assert reader is not None
@@ -251,7 +251,7 @@ def test_what_may_not_match_is_left_to_the_parser(text: str) -> None:
     assert reader.read(pa.array([whole, text, whole])) is None
 
 
-def test_a_name_that_one_place_requires_and_another_does_not() -> None:
+def test_a_property_name_that_is_required_in_one_object_and_optional_in_another() -> None:
     nullable = {"type": ["integer", "null"]}
     inner = {"type": "object", "properties": {"a": nullable}}
     schema = {"type": "object", "properties": {"a": nullable, "b": inner}, "required": ["a", "b"]}
@@ -261,7 +261,7 @@ def test_a_name_that_one_place_requires_and_another_does_not() -> None:
     assert reader.read(pa.array(['{"b":{"a":null}}'])) is None
 
 
-def test_an_object_too_many_does_not_stand_for_one_too_few() -> None:
+def test_an_extra_object_in_one_answer_does_not_make_up_for_a_missing_one() -> None:
     shape = shape_of(TYPICAL, TYPICAL)
     reader = AnswerReader.of(shape)
     assert reader is not None
@@ -272,7 +272,7 @@ def test_an_object_too_many_does_not_stand_for_one_too_few() -> None:
     assert reader.read(pa.array([whole + whole, *torn])) is None
 
 
-def test_answers_keep_their_places_when_none_is_read_at_once() -> None:
+def test_answers_keep_their_order_when_none_is_read_at_once() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
     texts = ['{"a":null}', 'null{"a":1}', '{"a":2.0}', '{"a":3}\v', ' {"a":4.0}\n', None]
     (array,), problems = OutputSchema(schema).columns(pa.array(texts))

@@ -64,7 +64,7 @@ def test_each_property_has_its_own_column_and_type(world: World) -> None:
 
 
 def test_the_schema_is_sent_as_written(world: World) -> None:
-    """Its strings are no templates."""
+    """Strings in the schema are not templates."""
     schema = {
         "type": "object",
         "properties": {"x": {"type": "string", "description": "{{ not a template }}"}},
@@ -81,7 +81,7 @@ def test_the_schema_is_sent_as_written(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("not json", "the answer is not valid JSON: "),
         ('{"label": "good"', "the answer is not valid JSON: "),
@@ -90,7 +90,7 @@ def test_the_schema_is_sent_as_written(world: World) -> None:
         ('{"label": "good"}', "the answer lacks the property 'score'"),
         (
             '{"label": 5, "score": 1}',
-            "unexpected value 5 of the property 'label'; expected is one of 'good', 'b",
+            "unexpected value 5 of the property 'label'; expected one of 'good', 'b",
         ),
         ('{"label": "x", "score": 1}', "unexpected value 'x' of the property 'label'; expected"),
         ('{"label": "bad", "score": true}', "the property 'score' is true, not a number"),
@@ -106,12 +106,12 @@ def test_the_schema_is_sent_as_written(world: World) -> None:
         ('{"label": "bad", "score": 1, "either": true}', "the property 'either' is true, not of a type that the"),
     ],
 )
-def test_an_answer_that_does_not_match_is_null_with_a_reason(text: str, said: str) -> None:
+def test_an_answer_that_does_not_match_is_null_with_a_reason(text: str, problem: str) -> None:
     good = '{"label": "good", "score": 1, "stars": 2.0, "either": "a", "tags": null}'
     arrays, problems = OutputSchema(SCHEMA).columns(pa.array([good, text, None]))
     values = dict(zip(TYPES, arrays, strict=True))
     assert problems[0] is None
-    assert (problems[1] or "").startswith(said)
+    assert (problems[1] or "").startswith(problem)
     assert problems[2] is None
     assert {name: array.type for name, array in values.items()} == TYPES
     assert values["stars"].to_pylist() == [2, None, None]
@@ -119,7 +119,7 @@ def test_an_answer_that_does_not_match_is_null_with_a_reason(text: str, said: st
     assert all(array[1].as_py() is None for array in arrays)
 
 
-def test_whole_numbers_of_any_size_are_taken_as_numbers() -> None:
+def test_a_number_column_accepts_whole_numbers_of_any_size() -> None:
     big = 2**53 + 1
     first = {"label": "good", "score": 0.5}
     second = {"label": "bad", "score": big, "linked": {"n": -big}, "stars": 9007199254740994.0}
@@ -133,11 +133,11 @@ def test_whole_numbers_of_any_size_are_taken_as_numbers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "said"),
+    ("kind", "problem"),
     [("max_tokens", "cut off at max_tokens: the answer is not valid JSON"), ("refusal", "the model refused")],
 )
-def test_a_succeeded_answer_that_is_unusable_stays_succeeded_and_says_why(
-    world: World, kind: str, said: str
+def test_a_succeeded_answer_that_does_not_match_stays_succeeded_with_a_reason(
+    world: World, kind: str, problem: str
 ) -> None:
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {kind: 0.5}}}])
     pipeline = world.pipeline(texts(20), params=params(max_tokens=2000), output_schema=SCHEMA)
@@ -150,23 +150,23 @@ def test_a_succeeded_answer_that_is_unusable_stays_succeeded_and_says_why(
     assert 0 < len(odd) < 20
     assert report.invalid_outputs == len(odd)
     assert (report.refused, report.truncated) == ((len(odd), 0) if kind == "refusal" else (0, len(odd)))
-    assert odd["error_message"].str.startswith(said).all()
+    assert odd["error_message"].str.startswith(problem).all()
     assert odd["label"].isna().all()
     assert (odd["stop_reason"] == kind).all()
     assert table[table["error_type"].isna()]["label"].notna().all()
     assert len(world.accepted()) == 1
 
 
-def test_a_refusal_without_a_schema_is_a_row_without_text(world: World) -> None:
+def test_without_a_schema_a_refusal_is_a_row_without_text(world: World) -> None:
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"refusal": 1.0}}}])
     pipeline = world.pipeline(texts(2))
     world.send(pipeline)
     report = world.finish(pipeline).results
     assert report is not None
     assert (report.refused, report.truncated, report.invalid_outputs) == (2, 0, 0)
-    said = list(summary(world.root, "asked", "", report))
-    assert [line.split()[:2] for line in said if "refused" in line] == [["refused", "2"]]
-    assert not any("truncated" in line for line in said)
+    summary_lines = list(summary(world.root, "asked", "", report))
+    assert [line.split()[:2] for line in summary_lines if "refused" in line] == [["refused", "2"]]
+    assert not any("truncated" in line for line in summary_lines)
     table = world.table(pipeline)
     assert table["response_text"].isna().all()
     assert list(table["stop_reason"]) == ["refusal"] * 2
@@ -174,21 +174,21 @@ def test_a_refusal_without_a_schema_is_a_row_without_text(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "problem"),
     [
-        ({"type": "array"}, 'must be of "type": "object"'),
+        ({"type": "array"}, 'must have "type": "object"'),
         (
             {"type": "object", "properties": {"batch_id": {"type": "string"}}, "additionalProperties": False},
             "'batch_id' has the name of a results",
         ),
         ("nope.json", "nope.json is not beside the pipeline file; JSON files there: broken.json"),
         ("broken.json", "broken.json is not valid JSON"),
-        ("../outside.json", "lies outside the pipeline's folder"),
+        ("../outside.json", "is outside the pipeline's folder"),
     ],
 )
-def test_a_schema_that_cannot_be_used_is_named_at_load(world: World, schema: Any, said: str) -> None:
+def test_a_schema_that_cannot_be_used_is_named_at_load(world: World, schema: Any, problem: str) -> None:
     (world.folder / "broken.json").write_text("{")
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=problem) as caught:
         world.pipeline(texts(1), output_schema=schema)
     assert caught.value.field == "output_schema"
 

@@ -1,4 +1,4 @@
-"""Which column a schema becomes, and that the readers people use read it."""
+"""Each schema becomes a column of the right type, which the usual tools can read."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_the_value_of_a_property(definition: Any, answer: Any, value: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("definition", "answer", "said"),
+    ("definition", "answer", "problem"),
     [
         (DATE, "2023-02-29", "the property 'found' is '2023-02-29', not a date"),
         (DATE, "29.2.2024", "not a date such as 2026-01-31"),
@@ -119,16 +119,16 @@ def test_the_value_of_a_property(definition: Any, answer: Any, value: str) -> No
             [{"x": 2}],
             "value 2 of the property 'found[0].x'",
         ),
-        ({"const": True}, 1, "unexpected value 1 of the property 'found'; expected is one of true"),
+        ({"const": True}, 1, "unexpected value 1 of the property 'found'; expected one of true"),
         ({"enum": ["a", 1]}, "b", "unexpected value 'b'"),
         ({"type": "null"}, 1, "not null"),
         ({"enum": [str(n) for n in range(30)]}, "x" * 200, "and 18 more"),
     ],
 )
-def test_a_value_that_does_not_match(definition: Any, answer: Any, said: str) -> None:
+def test_a_value_that_does_not_match(definition: Any, answer: Any, problem: str) -> None:
     output = OutputSchema(schema_of(found=definition))
     arrays, problems = output.columns(pa.array([orjson.dumps({"found": answer}).decode()]))
-    assert said in (problems[0] or "")
+    assert problem in (problems[0] or "")
     assert len(problems[0] or "") < 400
     assert arrays[0].null_count == 1
 
@@ -145,8 +145,8 @@ AS_IN_JSON = ["label", "tags", "place", "größe in m²", "", 'a"b\\c']
 
 
 def test_rich_columns_are_read_back_by_other_tools(world: World) -> None:
-    """Odd names, nested types and dictionaries come through the whole chain and Parquet."""
-    rows = 5000  # more than a slice of the table and a row group
+    """Unusual names, nested types and dictionaries pass through all stages and Parquet unchanged."""
+    rows = 5000  # more than one slice of the table and one row group
     pipeline = world.pipeline(texts(rows), params=params(max_tokens=2000), output_schema=RICH)
     frame = world.run(pipeline)
     assert frame["error_type"].isna().all()
@@ -166,7 +166,7 @@ def test_rich_columns_are_read_back_by_other_tools(world: World) -> None:
         assert table[name].to_pylist() == expected
         assert in_polars[name].to_list() == expected
         at = table.column_names.index(name)
-        assert in_duckdb.columns[at] == name or not name  # DuckDB gives a column without a name one
+        assert in_duckdb.columns[at] == name or not name  # DuckDB gives a name to a column without one
         assert [row[at] for row in rows_in_duckdb] == expected
     assert isinstance(in_polars["label"].dtype, pl.Categorical | pl.Enum)
     assert in_polars.schema["at"] == pl.Datetime("us", "UTC")

@@ -26,7 +26,7 @@ LOOP = schema_of(b={"type": "array", "items": {"$ref": "#/$defs/a"}})
 PROJECT = Path(__file__).parents[3]
 
 
-def test_what_the_api_takes_is_taken() -> None:
+def test_schemas_that_the_api_accepts_are_accepted() -> None:
     point = schema_of(x=INTEGER, kind={"const": "point"})
     schema: dict[str, Any] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -48,40 +48,40 @@ def test_what_the_api_takes_is_taken() -> None:
 
 
 @pytest.mark.parametrize("path", sorted((PROJECT / "batch_assets").rglob("*schema*.json")), ids=str)
-def test_shipped_schemas_are_taken(path: Path) -> None:
+def test_shipped_schemas_are_accepted(path: Path) -> None:
     check_schema(json.loads(path.read_text()))
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "problem"),
     [
-        (schema_of(n={"type": "integer", "minimum": 1}), "properties.n: the API does not take `minimum`: "),
-        (schema_of(t={"type": "string", "maxLength": 9}), "properties.t: the API does not take `maxLength`"),
-        (schema_of(t={"oneOf": [TEXT, INTEGER]}), "properties.t: the API does not take `oneOf`: write anyOf"),
-        (schema_of(t={"type": "array", "items": TEXT, "maxItems": 3}), "properties.t: the API does not take `max"),
-        (schema_of(t={"type": "array", "items": TEXT, "minItems": 2}), "properties.t: the API takes `minItems` 0"),
-        (schema_of(t={"type": "array", "items": [TEXT]}), "properties.t: the API does not take a list of `items`"),
-        (schema_of(t={"type": "array", "items": {"not": {}}}), "properties.t.items: the API does not take"),
-        (schema_of(t={"type": "string", "format": "regex"}), "properties.t: the API does not take the format '"),
-        (schema_of(t={"type": "string", "pattern": "a(?=b)"}), "properties.t: the API takes no lookaround"),
-        (schema_of(t={"type": "string", "pattern": r"(a)\1"}), "properties.t: the API takes no references back"),
-        (schema_of(t={"type": "string", "pattern": r"\ba"}), r"properties.t: the API takes no \b and \B"),
-        (schema_of(t={"enum": [{"a": 1}]}), "properties.t: the API takes texts, numbers, true, false and null in"),
+        (schema_of(n={"type": "integer", "minimum": 1}), "properties.n: the API does not accept `minimum`: "),
+        (schema_of(t={"type": "string", "maxLength": 9}), "properties.t: the API does not accept `maxLength`"),
+        (schema_of(t={"oneOf": [TEXT, INTEGER]}), "properties.t: the API does not accept `oneOf`: write anyOf"),
+        (schema_of(t={"type": "array", "items": TEXT, "maxItems": 3}), "properties.t: the API does not accept `m"),
+        (schema_of(t={"type": "array", "items": TEXT, "minItems": 2}), "properties.t: the API accepts only 0"),
+        (schema_of(t={"type": "array", "items": [TEXT]}), "properties.t: the API does not accept a list of `i"),
+        (schema_of(t={"type": "array", "items": {"not": {}}}), "properties.t.items: the API does not accept"),
+        (schema_of(t={"type": "string", "format": "regex"}), "properties.t: the API does not accept the format '"),
+        (schema_of(t={"type": "string", "pattern": "a(?=b)"}), "properties.t: the API does not accept lookaround"),
+        (schema_of(t={"type": "string", "pattern": r"(a)\1"}), "properties.t: the API does not accept back-refer"),
+        (schema_of(t={"type": "string", "pattern": r"\ba"}), r"properties.t: the API does not accept \b and \B"),
+        (schema_of(t={"enum": [{"a": 1}]}), "properties.t: the API accepts texts, numbers, true, false and null"),
         (schema_of(t={"type": "array"}), 'properties.t: an array needs "items"'),
         (schema_of(t={**TEXT, "nullable": True}), 'properties.t: JSON Schema has no `nullable`: write "type": ['),
         (schema_of(t={**TEXT, "minlength": 3}), "properties.t: JSON Schema has no `minlength`: did you mean `mi"),
         (schema_of(t={**TEXT, "enums": ["a"]}), "properties.t: JSON Schema has no `enums`: did you mean `enum`?"),
-        (schema_of(t={"enum": []}), "properties.t: `enum` holds a list of values"),
+        (schema_of(t={"enum": []}), "properties.t: `enum` must be a list of values"),
         (schema_of(t={"type": "text"}), "properties.t: there is no type 'text'; types are object"),
         (schema_of(t={"description": "x"}), 'properties.t: it needs a "type"'),
-        (schema_of(t=True), "properties.t: this is no schema"),
-        (schema_of(t={"type": "object", "properties": {}}), 'properties.t: the API wants the line "addi'),
+        (schema_of(t=True), "properties.t: this is not a schema"),
+        (schema_of(t={"type": "object", "properties": {}}), 'properties.t: the API requires "addi'),
         (schema_of(t={"$ref": "#/$defs/no"}), "properties.t: '#/$defs/no' points at nothing in this schema"),
-        (schema_of(t={"$ref": "other.json"}), "properties.t: the API follows no reference out of the schema"),
-        (schema_of(t={"$ref": "#"}), "properties.t: '#' refers to itself, and the API takes no recursion"),
+        (schema_of(t={"$ref": "other.json"}), "properties.t: the API does not follow references to other"),
+        (schema_of(t={"$ref": "#"}), "properties.t: '#' refers to itself, and the API does not accept recursion"),
         (schema_of(t={"anyOf": [{"allOf": [{"$ref": "#"}]}]}), "properties.t.anyOf[0]: the API does not"),
-        ({**schema_of(t=TEXT), "additionalProperties": True}, "the API wants the line"),
-        ({**schema_of(t=TEXT), "required": ["u"]}, "'u' is required, and is not among the properties"),
+        ({**schema_of(t=TEXT), "additionalProperties": True}, 'the API requires "additionalProperties"'),
+        ({**schema_of(t=TEXT), "required": ["u"]}, "'u' is required, but is not one of the properties"),
         (
             {**schema_of(t={"$ref": "#/$defs/a"}), "$defs": {"a": LOOP}},
             "$defs.a.properties.b.items: '#/$defs/a' refers to itself",
@@ -92,36 +92,40 @@ def test_shipped_schemas_are_taken(path: Path) -> None:
         ),
         (
             {**schema_of(**{f"p{n}": TEXT for n in range(25)}), "required": []},
-            "25 properties are optional, and the API takes at most 24",
+            "25 properties are optional, but the API allows at most 24",
         ),
         (
             schema_of(**{f"p{n}": {"type": ["string", "null"]} for n in range(17)}),
-            "17 properties have anyOf or several types, the API takes at most 16",
+            "17 properties have anyOf or several types, but the API allows at most 16",
         ),
     ],
 )  # fmt: skip
-def test_what_the_api_refuses_is_refused_with_place_and_remedy(schema: dict[str, Any], said: str) -> None:
+def test_schemas_that_the_api_refuses_are_refused_with_path_and_remedy(
+    schema: dict[str, Any], problem: str
+) -> None:
     with pytest.raises(SchemaError) as caught:
         check_schema(schema)
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(problem)
 
 
 def test_the_pipeline_and_the_file_are_named(world: World) -> None:
     (world.folder / "out.json").write_text(json.dumps(schema_of(n={"type": "integer", "maximum": 1})))
-    with pytest.raises(ConfigError, match=r"out\.json: properties\.n: the API does not take `maximum`") as caught:
+    with pytest.raises(
+        ConfigError, match=r"out\.json: properties\.n: the API does not accept `maximum`"
+    ) as caught:
         world.pipeline(texts(1), output_schema="out.json")
     assert caught.value.field == "output_schema"
 
 
 @pytest.mark.parametrize(
-    ("properties", "said"),
+    ("properties", "problem"),
     [
-        ({1: TEXT}, "the schema has no JSON form: .*; names and texts go in quotes"),
-        ({"a\ud800": TEXT}, "the schema has no JSON form"),
+        ({1: TEXT}, "the schema cannot be written as JSON: .*; put names and texts in quotes"),
+        ({"a\ud800": TEXT}, "the schema cannot be written as JSON"),
     ],
 )
-def test_names_that_json_does_not_have(world: World, properties: dict[Any, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_names_that_json_does_not_have(world: World, properties: dict[Any, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
         world.pipeline(texts(1), output_schema={**schema_of(), "properties": properties})
 
 
@@ -178,7 +182,7 @@ MODELS = """
 
 @pytest.fixture
 def models(tmp_path: Path) -> str:
-    """The name of a module in the project's folder, another one for every test: imported once, it stays."""
+    """The name of a module in the project's folder. Each test has its own, because imported modules are cached."""
     name = f"models_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(textwrap.dedent(MODELS))
     return name
@@ -208,22 +212,22 @@ def test_a_pydantic_model_is_sent_as_the_sdk_sends_it(world: World, models: str)
 def test_descriptions_of_nested_models_are_sent(world: World, models: str) -> None:
     pipeline = world.pipeline(texts(1), output_schema=f"{models}:Described")
     assert pipeline.sent_schema is not None
-    found = pipeline.sent_schema["properties"]
-    assert (found["line"]["description"], found["line"]["type"]) == ("the LINE", "object")
-    assert found["lines"]["items"]["description"] == "one of them"
-    assert found["plain"] == {"$ref": "#/$defs/Line"}
+    properties = pipeline.sent_schema["properties"]
+    assert (properties["line"]["description"], properties["line"]["type"]) == ("the LINE", "object")
+    assert properties["lines"]["items"]["description"] == "one of them"
+    assert properties["plain"] == {"$ref": "#/$defs/Line"}
     (frame,) = world.run(pipeline).to_dict("records")
     assert set(frame["line"]) == {"item", "amount"}
 
 
-def test_answers_are_held_to_the_bounds_of_a_pydantic_model(world: World, models: str) -> None:
+def test_answers_are_checked_against_the_limits_of_a_pydantic_model(world: World, models: str) -> None:
     pipeline = world.pipeline(texts(40), params=params(max_tokens=2000), output_schema=f"{models}:Bounded")
     assert pipeline.output is not None
     sent = json.dumps(pipeline.output.schema)
     for word in ("minimum", "maxItems", "pattern", "multipleOf"):
-        assert f"{word}: " in sent and f'"{word}"' not in sent  # the API takes them in descriptions only
+        assert f"{word}: " in sent and f'"{word}"' not in sent  # the API accepts them only in descriptions
     frame = world.run(pipeline)
-    assert frame["error_type"].isna().all()  # the emulator's model keeps to what it is told
+    assert frame["error_type"].isna().all()  # emulated answers keep the limits in descriptions
     assert frame["stars"].between(1, 5).all() and not (frame["tens"] % 10).any()
 
     good: dict[str, Any] = {
@@ -260,30 +264,33 @@ def test_answers_are_held_to_the_bounds_of_a_pydantic_model(world: World, models
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "problem"),
     [
-        ("no_such_module:Review", "there is no module 'no_such_module': install the project that holds it"),
+        ("no_such_module:Review", "there is no module 'no_such_module': install the project that contains it"),
         (
             "{models}:Revue",
-            "'Revue' of {models} is no pydantic model; models there: Anything, Bounded, Counts, Deep, ",
+            "'Revue' of {models} is not a pydantic model; models there: Anything, Bounded, Counts, Deep, ",
         ),
-        ("{models}:Mood", "'Mood' of {models} is no pydantic model"),
-        ("{models}:Tree", "{models}:Tree: .*refers to itself, and the API takes no recursion"),
-        ("{models}:Odd", "{models}:Odd has no JSON Schema for the API: "),
+        ("{models}:Mood", "'Mood' of {models} is not a pydantic model"),
+        ("{models}:Tree", "{models}:Tree: .*refers to itself, and the API does not accept recursion"),
+        ("{models}:Odd", "{models}:Odd cannot be converted to a JSON Schema for the API: "),
         (
             "{models}:Counts",
-            r"output_schema: {models}:Counts: properties\.counts: the API takes no object of any names",
+            r"output_schema: {models}:Counts: properties\.counts: the API does not accept an object",
         ),
-        ("{models}:Deep", r"{models}:Deep: \$defs\.Counts\.properties\.counts: the API takes no object of any"),
+        (
+            "{models}:Deep",
+            r"{models}:Deep: \$defs\.Counts\.properties\.counts: the API does not accept an object with",
+        ),
         (
             "{models}:Anything",
-            r"{models}:Anything: properties\.it\.items: the API takes no object of any names, as a",
+            r"{models}:Anything: properties\.it\.items: the API does not accept an object with arbitrary",
         ),
         ("broken:Review", "importing broken failed: ZeroDivisionError: division by zero"),
         ("lacking:Review", "importing lacking failed: No module named 'no_such_dependency'"),
     ],
 )
-def test_a_model_that_cannot_be_used_is_named(tmp_path: Path, models: str, name: str, said: str) -> None:
+def test_a_model_that_cannot_be_used_is_named(tmp_path: Path, models: str, name: str, problem: str) -> None:
     (tmp_path / "broken.py").write_text("1 / 0")
     (tmp_path / "lacking.py").write_text("import no_such_dependency")
     attributes = {
@@ -292,6 +299,6 @@ def test_a_model_that_cannot_be_used_is_named(tmp_path: Path, models: str, name:
         "params": params(),
         "output_schema": name.format(models=models),
     }
-    with pytest.raises(ConfigError, match=said.format(models=models)) as caught:
+    with pytest.raises(ConfigError, match=problem.format(models=models)) as caught:
         load_pipeline(attributes, folder=tmp_path)
     assert caught.value.field == "output_schema"

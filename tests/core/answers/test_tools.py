@@ -1,4 +1,4 @@
-"""Tools: the input of a forced one as typed columns, the calls of free ones as a list."""
+"""Tools: the input of a forced tool becomes typed columns, the calls of other tools a list."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_input_of_a_forced_tool_becomes_typed_columns(world: World) -> None:
     assert table["response_text"].isna().all()
 
 
-def test_an_input_that_was_cut_off(world: World) -> None:
+def test_the_input_of_a_truncated_tool_call(world: World) -> None:
     pipeline = world.pipeline(texts(2), params=params(max_tokens=2, tools=[TOOL], tool_choice=FORCED))
     world.send(pipeline)
     report = world.finish(pipeline).results
@@ -69,7 +69,7 @@ def test_an_input_that_was_cut_off(world: World) -> None:
     assert table["stars"].isna().all()
 
 
-def test_the_calls_of_free_tools_are_listed(world: World) -> None:
+def test_calls_of_tools_that_are_not_forced_are_listed(world: World) -> None:
     pipeline = world.pipeline(texts(4), params=asked(tools=[OTHER, TOOL], tool_choice={"type": "any"}))
     table = world.run(pipeline)
     names = list(table.columns)
@@ -86,7 +86,7 @@ def test_answers_that_call_no_tool(world: World) -> None:
     assert table["response_text"].notna().all()
 
 
-def test_a_submission_of_an_earlier_version_has_neither(world: World) -> None:
+def test_a_submission_of_an_earlier_version_has_neither_column(world: World) -> None:
     pipeline = world.pipeline(texts(2), params=asked(tools=[TOOL], tool_choice=FORCED))
     report = world.build(pipeline)
     path = world.submission_folder(pipeline, report) / "manifest.json"
@@ -120,11 +120,11 @@ def test_a_submission_of_an_earlier_version_has_neither(world: World) -> None:
         ({}, []),
     ],
 )
-def test_which_columns_tools_bring(world: World, more: dict[str, Any], columns: list[str]) -> None:
+def test_which_columns_tools_add(world: World, more: dict[str, Any], columns: list[str]) -> None:
     assert column_names(world.pipeline(texts(1), params=asked(**more))) == columns
 
 
-def test_a_schema_of_ones_own_beside_tools(world: World) -> None:
+def test_an_output_schema_together_with_tools(world: World) -> None:
     schema = schema_of(n={"type": "integer"})
     more = asked(tools=[TOOL], tool_choice={"type": "auto"})
     assert column_names(world.pipeline(texts(1), params=more, output_schema=schema)) == ["n", "tool_calls"]
@@ -135,8 +135,8 @@ def test_a_schema_of_ones_own_beside_tools(world: World) -> None:
             world.pipeline(texts(1), params=asked(tools=[TOOL], tool_choice=choice), output_schema=schema)
 
 
-def test_a_strict_tool_keeps_to_what_the_api_takes(world: World) -> None:
-    with pytest.raises(ConfigError, match='the line "additionalProperties": false') as caught:
+def test_the_schema_of_a_strict_tool_is_checked(world: World) -> None:
+    with pytest.raises(ConfigError, match='requires "additionalProperties": false') as caught:
         world.pipeline(texts(1), params=asked(tools=[OTHER, {**TOOL, "strict": True}]))
     assert caught.value.field == "params.tools[1].input_schema"
 
@@ -154,7 +154,7 @@ def test_names_that_clash(world: World) -> None:
 
 
 def slice_of(*messages: dict[str, Any] | None) -> dict[str, Any]:
-    """Columns of a slice whose answers are these; None for a row that failed."""
+    """The columns of a slice of results with these messages; `None` for a row that failed."""
     texts_ = [
         "".join(block["text"] for block in message["content"] if block["type"] == "text") or None
         if message
@@ -186,7 +186,7 @@ THOUGHT = {"type": "thinking", "thinking": "…", "signature": "x"}
 SERVER = call("web_search", {"query": "x"}, kind="server_tool_use")
 
 
-def test_several_calls_beside_text_and_server_tools() -> None:
+def test_several_calls_together_with_text_and_server_tools() -> None:
     columns = slice_of(
         message(THOUGHT, TEXT, SERVER, call("a", {"n": 1}), call("a", {}, 2)), message(TEXT, SERVER), None
     )
@@ -219,7 +219,7 @@ def test_answers_of_a_forced_tool_that_do_not_match() -> None:
         None,
         "the answer does not call the tool 'rate'",
         "the model refused",
-        "unexpected value 'fine' of the property 'mood'; expected is one of 'good', 'bad'",
+        "unexpected value 'fine' of the property 'mood'; expected one of 'good', 'bad'",
         "cut off at the end of the model's context window: the answer lacks the property 'mood'",
         "gone",
     ]

@@ -172,8 +172,8 @@ def test_messages_become_the_columns_that_a_pyarrow_schema_declares(world: World
     assert {row["result_type"] for row in rows.values()} == {"succeeded"}
     assert problems["bare"] == "parse_message: there are no tags in the answer"
     assert problems["typed"].startswith("parse_message: 'score' is not int64: ")
-    assert problems["lacking"] == "parse_message: it gave no 'mood', which may not be null"
-    assert problems["more"] == "parse_message: it gave 'odd', which is none of the columns mood, score"
+    assert problems["lacking"] == "parse_message: it returned no 'mood', which may not be null"
+    assert problems["more"] == "parse_message: it returned 'odd', which is not one of the columns mood, score"
     assert all(rows[key]["mood"] is None and rows[key]["score"] is None for key in problems)
     assert pipeline.output is not None
     assert pipeline.output.descriptions == {"mood": "What the writer feels."}
@@ -234,7 +234,7 @@ def test_a_column_of_the_code_that_is_carried_already_is_named(world: World) -> 
         (Hooks(output_columns=COLUMNS), {}, "output_columns: these are the columns that parse_message makes"),
         (Hooks(None, _from_tags, COLUMNS), {"output_schema": {}}, "output_columns: output_schema says what"),
         (Hooks(None, _from_tags, pa.schema([])), {}, "output_columns: give a pyarrow schema with at least one"),
-        (Hooks(None, _from_tags, pa.schema([("a", pa.int8())] * 2)), {}, "give every column a name of its own"),
+        (Hooks(None, _from_tags, pa.schema([("a", pa.int8())] * 2)), {}, "two columns have the same name"),
         (Hooks(None, _from_tags, pa.schema([("a", pa.struct([]))])), {}, "Parquet, which cannot hold"),
         (
             Hooks(None, _from_tags, pa.schema([("cost_usd", pa.int8())])),
