@@ -80,7 +80,7 @@ def test_an_unknown_model_costs_null_and_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("usd", "said"),
+    ("usd", "text"),
     [
         (0.0, "$0.0000"),
         (0.00004, "less than $0.0001"),
@@ -89,8 +89,8 @@ def test_an_unknown_model_costs_null_and_is_named() -> None:
         (1234.5, "$1,234.5000"),
     ],
 )
-def test_a_cost_that_is_none_is_told_from_one_that_is_small(usd: float, said: str) -> None:
-    assert dollars(usd) == said
+def test_a_cost_of_zero_is_shown_differently_from_a_small_cost(usd: float, text: str) -> None:
+    assert dollars(usd) == text
 
 
 def test_every_model_that_can_be_asked_has_a_price() -> None:

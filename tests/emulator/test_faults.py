@@ -139,8 +139,8 @@ def test_where_results_are_truncated(
 
 def test_corrupted_lines(http: httpx2.Client, emulator: Emulator) -> None:
     batch_id = create(http)
-    spoil = {"missing": 2, "duplicate": 3, "foreign": 1, "unknown_type": 2, "garbage": 1}
-    emulator.faults([{"match": RESULTS | {"times": 1}, "action": {"lines": spoil}}])
+    corruptions = {"missing": 2, "duplicate": 3, "foreign": 1, "unknown_type": 2, "garbage": 1}
+    emulator.faults([{"match": RESULTS | {"times": 1}, "action": {"lines": corruptions}}])
     lines, seen = read(http, batch_id)[0].splitlines(), []
     for line in lines:
         try:

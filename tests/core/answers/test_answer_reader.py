@@ -99,15 +99,15 @@ def answers(draw: st.DrawFn, schema: Schema) -> str:
         indent=draw(st.sampled_from([None, None, 1])),
         separators=draw(st.sampled_from([(",", ":"), (", ", ": ")])),
     )
-    spoil = draw(st.sampled_from(["no", "no", "value", "own", "text"]))
-    if spoil == "value":
+    corruption = draw(st.sampled_from(["no", "no", "value", "own", "text"]))
+    if corruption == "value":
         at = text.find(":") + 1
         end = min((position for mark in ",}" if (position := text.find(mark, at)) >= 0), default=len(text))
         text = text[:at] + draw(st.sampled_from(VALUES)) + text[end:]
-    elif spoil == "own":
+    elif corruption == "own":
         members = draw(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(VALUES)), max_size=3))
         text = "{" + ",".join(json.dumps(name) + ":" + value for name, value in members) + "}"
-    elif spoil == "text":
+    elif corruption == "text":
         at = draw(st.integers(0, len(text)))
         text = (
             text[:at] + draw(st.sampled_from([*VALUES, "{", "}", "\n", '"', "}{", "}\n{", "\\", ","])) + text[at:]

@@ -237,7 +237,7 @@ def test_answers_are_checked_against_the_limits_of_a_pydantic_model(world: World
         "tens": 20,
         "lines": [{"item": "a", "amount": 0}] * 2,
     }
-    spoiled: dict[str, dict[str, Any]] = {
+    mismatches: dict[str, dict[str, Any]] = {
         "the property 'stars' is 0, which breaks minimum 1": {"stars": 0},
         "the property 'share' is 1, which breaks exclusiveMaximum 1": {"share": 1},
         "the property 'code' is 'ABCDE', of 5 characters, which breaks maxLength 4": {"code": "ABCDE"},
@@ -248,7 +248,7 @@ def test_answers_are_checked_against_the_limits_of_a_pydantic_model(world: World
             "lines": [*good["lines"], {"item": "a", "amount": -1}][1:]
         },
     }
-    answers = [json.dumps(good | change) for change in ({}, *spoiled.values())]
+    answers = [json.dumps(good | change) for change in ({}, *mismatches.values())]
     with world.root.ledger.read() as tx:
         (submission,) = submissions.all_newest(tx)
     manifest = Manifest.read(world.root.storage, pipeline.name, "", submission.id)
@@ -259,8 +259,8 @@ def test_answers_are_checked_against_the_limits_of_a_pydantic_model(world: World
         "error_type": pa.nulls(len(answers), pa.string()),
         "error_message": pa.nulls(len(answers), pa.string()),
     }
-    assert manifest.answers.add(columns) == len(spoiled)
-    assert columns["error_message"].to_pylist() == [None, *spoiled]
+    assert manifest.answers.add(columns) == len(mismatches)
+    assert columns["error_message"].to_pylist() == [None, *mismatches]
 
 
 @pytest.mark.parametrize(
