@@ -104,7 +104,7 @@ clean: ## Remove the environment; data and history stay
 
 $(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (a minute or two the first time)"
-	@$(PIP) install -c constraints.txt -e .
+	@$(PIP) install -c constraints.txt -e '.[demo]'
 	@touch $@
 
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python

@@ -29,6 +29,7 @@ def review_summary() -> dg.MaterializeResult[Any]:
         with root.storage.open(*results_parts("review_triage", "")) as file:
             reviews = pd.read_parquet(file, columns=["product", "result_type", "sentiment", "needs_reply"])
         answered = reviews[reviews["result_type"] == "succeeded"]
+        image = chart(answered)
         summary = summarize(answered)
         with root.storage.write("review_summary", "summary.parquet") as scratch:
             summary.to_parquet(scratch)
@@ -39,7 +40,7 @@ def review_summary() -> dg.MaterializeResult[Any]:
             "dagster/uri": uri,
             "reviews": len(reviews),
             "answered": len(answered),
-            "chart": dg.MetadataValue.md(f"![Reviews by mood]({chart(answered)})"),
+            "chart": dg.MetadataValue.md(f"![Reviews by mood]({image})"),
             "products": dg.MetadataValue.md(_markdown(summary.head(10))),
         }
     )
@@ -57,8 +58,18 @@ def summarize(answered: pd.DataFrame) -> pd.DataFrame:
 
 
 def chart(answered: pd.DataFrame) -> str:
-    """A bar chart of moods as a data URI."""
-    from matplotlib.figure import Figure
+    """A bar chart of moods as a data URI.
+
+    Raises:
+        Failure: matplotlib, which only this demo needs, is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise dg.Failure(
+            "The chart of review_summary needs matplotlib. Install it: pip install 'batch-assets[demo]'",
+            allow_retries=False,
+        ) from error
 
     moods = answered["sentiment"].value_counts()
     figure = Figure(figsize=(6, 3), layout="constrained")
