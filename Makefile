@@ -6,12 +6,16 @@ UI_PORT = 3000
 LATENCY = 2
 KILLS =
 PYTHON =
+UPGRADE = --upgrade
 
 VENV := .venv
 BIN := $(VENV)/bin
-RUNTIME := $(VENV)/.installed-runtime
+DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+UV := $(BIN)/uv
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
+  --no-annotate --no-header
 
 # A root belongs to one URL, so another port gets a root and an emulator state of its own.
 ifeq ($(PORT),4010)
@@ -45,13 +49,13 @@ print("Next: make dev starts the UI on the same data.")
 endef
 
 demo: export SCRIPT = $(SHOW_RESULTS)
-demo: $(RUNTIME) ## Run both demo pipelines against the emulator: no account, no key; PORT=4010
+demo: $(DEMO) ## Run both demo pipelines against the emulator: no account, no key; PORT=4010
 	@unset BATCH_ASSETS_EMULATOR BATCH_ASSETS_LEDGER; export BATCH_ASSETS_ROOT=$(ROOT); \
 	$(EMULATOR_COMMAND) -- sh -c ' \
 	  set -e; for name in review_triage ticket_replies; do $(BIN)/batch-assets run $$name; echo; done'
 	@$(BIN)/python -c "$$SCRIPT" $(ROOT)
 
-dev: $(RUNTIME) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or with EMULATOR=1 the emulator
+dev: $(DEMO) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or with EMULATOR=1 the emulator
 	@mkdir -p .dagster; [ -e .dagster/dagster.yaml ] || cp dagster.yaml .dagster/
 	@export DAGSTER_HOME="$(CURDIR)/.dagster" PYTHONWARNINGS='ignore:Function `dev_command` is superseded'; \
 	echo "UI:  http://127.0.0.1:$(UI_PORT)  (ready in about half a minute; Ctrl-C stops everything)"; \
@@ -93,24 +97,35 @@ chaos: $(DEV) ## Kill processes and spoil calls for 10 minutes, and count what w
 screenshots: $(DEV) ## Take the pictures in docs/images anew, with Chromium
 	$(BIN)/python -m tests.screenshots
 
-lock: $(BIN)/python ## Choose newest versions anew and write constraints.txt
-	$(BIN)/python -m venv --clear $(VENV)/lock
-	$(VENV)/lock/bin/python -m pip --disable-pip-version-check --quiet install uv
-	$(VENV)/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras \
-	  --no-annotate --no-header --output-file constraints.txt pyproject.toml
+# All files hold the same versions: the other three are chosen within dev.txt.
+lock: $(DEV) ## Choose newest versions and write requirements/*.txt; UPGRADE= keeps the chosen ones where it can
+	$(COMPILE) $(UPGRADE) --all-extras --output-file requirements/dev.txt pyproject.toml
+	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra demo \
+	  --output-file requirements/demo.txt pyproject.toml
+	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra duckdb --extra postgres --extra slack \
+	  --output-file requirements/runtime.txt pyproject.toml
+	$(BIN)/python -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
+	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --output-file requirements/build.txt -
 
 clean: ## Remove the environment; data and history stay
 	rm -rf $(VENV)
 
-$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+# pip refuses an editable install where hashes are required, so the package itself comes second.
+define INSTALL
+@$(PIP) install --require-hashes -r requirements/build.txt -r requirements/$(1).txt
+@$(PIP) install --no-deps --no-build-isolation -e .
+endef
+
+$(DEMO): pyproject.toml requirements/build.txt requirements/demo.txt | $(BIN)/python
 	@echo "Installing into $(VENV) (a minute or two the first time)"
-	@$(PIP) install -c constraints.txt -e '.[demo]'
+	$(call INSTALL,demo)
 	@touch $@
 
-$(DEV): pyproject.toml constraints.txt | $(BIN)/python
+$(DEV): pyproject.toml requirements/build.txt requirements/dev.txt requirements/demo.txt | $(BIN)/python
 	@echo "Installing into $(VENV), with development tools (a minute or two the first time)"
-	@$(PIP) install -c constraints.txt -e '.[dev]'
-	@touch $(RUNTIME) $@
+	$(call INSTALL,dev)
+	@touch $(DEMO) $@
 
 $(BIN)/python:
 	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
