@@ -29,11 +29,11 @@ EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
-.PHONY: help demo dev test lint format bench chaos screenshots lock clean
+.PHONY: help demo dev test test-lowest test-newest lint format bench chaos screenshots lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
 define SHOW_RESULTS
 import sys
@@ -74,6 +74,30 @@ dev: $(DEMO) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or with
 
 test: lint ## Everything CI checks: format, lint, types, tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
+# The part of the tests that uses each dependency the most. They are found by name, in whichever folder they are.
+DEPENDENCY_TESTS := test_template test_params_check test_output test_dataset_files test_csv test_jsonl_parquet \
+  test_table_rows test_ledger test_migrations test_query test_results test_sink test_stages test_component
+test_files = $(foreach name,$(DEPENDENCY_TESTS),$(or \
+  $(shell find tests -name $(name).py),$(error DEPENDENCY_TESTS: tests/ has no $(name).py)))
+
+# (name of the environment, version of Python, options of the installation)
+define TEST_DEPENDENCIES
+@python=$$(for python in python$(2) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(2).*/bin/python; do \
+  $$python -c 'import sys; print(sys.executable)' 2>/dev/null && break; done) || { \
+  echo "SKIPPED: make $@ needs Python $(2), and there is neither a python$(2) on the PATH nor one of pyenv."; exit 0; }; \
+echo "Installing into $(VENV)/$(1) with $$($$python --version): $(3)"; \
+$(UV) venv --quiet --clear --python $$python $(VENV)/$(1) && \
+$(UV) pip install --quiet --python $(VENV)/$(1)/bin/python $(3) -e '.[test]' && \
+$(UV) pip list --quiet --python $(VENV)/$(1)/bin/python --format freeze | paste -sd ' ' | fold -sw 115 && \
+set -x && $(VENV)/$(1)/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(test_files)
+endef
+
+test-lowest: $(DEV) ## Test with the oldest versions that pyproject.toml allows, on Python 3.11
+	$(call TEST_DEPENDENCIES,lowest,3.11,--resolution lowest-direct)
+
+test-newest: $(DEV) ## Test with the newest versions there are, on Python 3.13
+	$(call TEST_DEPENDENCIES,newest,3.13,--upgrade)
 
 lint: $(DEV) ## Format, lint, layers and types, changing nothing
 	$(BIN)/ruff format --check

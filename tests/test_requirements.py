@@ -45,7 +45,10 @@ def declared(name: str) -> Iterator[Requirement]:
         texts = PYPROJECT["build-system"]["requires"]
     else:
         extras = PYPROJECT["project"]["optional-dependencies"]
-        texts = [*PYPROJECT["project"]["dependencies"], *(text for extra in EXTRAS[name] for text in extras[extra])]
+        texts = [
+            *PYPROJECT["project"]["dependencies"],
+            *(text for extra in EXTRAS[name] for text in extras[extra]),
+        ]
     for text in texts:
         if (requirement := Requirement(text)).name != "batch-assets":
             yield requirement
