@@ -113,8 +113,8 @@ class Page:
 
 @cache
 def pages() -> list[Page]:
-    """README, CONTRIBUTING and everything in docs/."""
-    top = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md"]
+    """The pages beside the README, and everything in docs/. What the changelog names may be gone."""
+    top = [PROJECT / f"{name}.md" for name in ("README", "CONTRIBUTING", "RELEASING", "SECURITY")]
     return [Page(path) for path in (*top, *sorted((PROJECT / "docs").rglob("*.md")))]
 
 
