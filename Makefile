@@ -99,11 +99,12 @@ test-lowest: $(DEV) ## Test with the oldest versions that pyproject.toml allows,
 test-newest: $(DEV) ## Test with the newest versions there are, on Python 3.13
 	$(call TEST_DEPENDENCIES,newest,3.13,--upgrade)
 
-lint: $(DEV) ## Format, lint, layers and types, changing nothing
+lint: $(DEV) ## Format, lint, layers, types and dependencies, changing nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
+	$(BIN)/deptry --no-ansi batch_assets
 
 format: $(DEV) ## Format the code and mend what the linter can
 	$(BIN)/ruff format
