@@ -29,7 +29,7 @@ EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
-.PHONY: help demo dev test test-lowest test-newest lint format bench chaos screenshots lock clean
+.PHONY: help demo dev test test-lowest test-newest lint docs format bench chaos screenshots lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -72,7 +72,7 @@ dev: $(DEMO) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or with
 	  exec $(DAGSTER_COMMAND); \
 	fi
 
-test: lint ## Everything CI checks: format, lint, types, tests
+test: lint docs ## Format, lint, types, dependencies, docs and all tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 # The part of the tests that uses each dependency the most. They are found by name, in whichever folder they are.
@@ -105,6 +105,10 @@ lint: $(DEV) ## Format, lint, layers, types and dependencies, changing nothing
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/deptry --no-ansi batch_assets
+
+# The variable silences an advertisement of the theme. With --quiet, --strict would see no warnings.
+docs: $(DEV) ## Build the documentation site into site/; a broken link or docstring is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(DEV) ## Format the code and mend what the linter can
 	$(BIN)/ruff format

@@ -76,8 +76,9 @@ def build_message_batch_assets(
         project: what a relative dataset path is relative to; default the project `folder` lies in.
         partitions: the field of a pipeline file, or a definition of Dagster's; which rows belong to a partition of
             the latter the dataset's path, query or asset must say.
-        render_request, parse_message, output_columns: as `MessageBatchComponent` has them; they are called with
-            (pipeline, row, params) and (message).
+        render_request: as the method of `MessageBatchComponent`; called with (pipeline, row, params).
+        parse_message: as the method of `MessageBatchComponent`; called with (message).
+        output_columns: the columns that `parse_message` makes.
 
     Errors:
         ConfigError: any mistake that shows without reading the dataset, naming the field.

@@ -1,0 +1,13 @@
+"""The reference of the Python API has every public name. `make docs` builds it, and fails on a broken one."""
+
+from __future__ import annotations
+
+import re
+
+import batch_assets
+from tests.documentation import page
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    shown = re.findall(r"^::: batch_assets\.(\w+)$", page("docs/api/README.md").text, re.M)
+    assert sorted(shown) == sorted(batch_assets.__all__)
