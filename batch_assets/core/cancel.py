@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.cancel import CancelReport, cancel_batches, finish
-from batch_assets.core.errors import BatchAssetsError, ResultsError
+from batch_assets.core.errors import BatchAssetsError, MoveRefusedError, ResultsError
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
@@ -94,7 +94,7 @@ def _is_given_up(root: Root, batch: Batch, report: CancelReport) -> bool:
         if workspace.is_there(root, batch.id):
             return False
         problem = give_up.give_up(root, batch)
-    except (ApiError, ResultsError) as error:
+    except (ApiError, ResultsError, MoveRefusedError) as error:  # it may have been found again just now
         problem = f"{batch.id}: {error}"
     if problem is None:
         report.given_up.append(batch.id)

@@ -68,6 +68,24 @@ class LeaseLostError(BatchAssetsError):
     """Another process has taken over this one's work. This process may not record any of its results."""
 
 
+class MoveRefusedError(LeaseLostError):
+    """A request file, a batch or a submission is not in a state from which it may go where it should: another
+    process has moved it on.
+
+    Args:
+        kind: file, batch or submission.
+        entity: its id.
+        before: its state; None where the ledger does not have it.
+        after: the state that it should have come to.
+        event: what should have happened to it.
+    """
+
+    def __init__(self, kind: str, entity: str, before: str | None, after: str, event: str) -> None:
+        self.kind, self.entity, self.before, self.after = kind, entity, before, after
+        now = before if before is not None else "not in the ledger"
+        super().__init__(f"{kind} {entity} is {now}: it cannot become {after} ({event})")
+
+
 class BusyError(BatchAssetsError):
     """Another process holds the lease this stage needs."""
 

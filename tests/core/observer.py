@@ -27,7 +27,7 @@ from .support import BATCHES, World, params
 PASSING = {"api_error", "overloaded_error", "timeout_error", "rate_limit_error"}
 MAX_ATTEMPTS = 3
 STRANGER = "theirs-"
-# Every change of state there is; the tables of the ledger say the same in words.
+# What may be seen to change in a run of this machine. It is the judge's own list: the ledger's table has more.
 FILE_MOVES = {
     (None, "ready"),
     ("ready", "sending"),

@@ -13,8 +13,9 @@ from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, 
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
 from batch_assets.core.ledger import Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
-from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState, FileState
+from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState, FileMove, FileState
 from batch_assets.core.root import Root
 
 
@@ -148,7 +149,7 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
         report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
         for file in mine:
             if file.state.unsent:
-                files.move(tx, file.id, (file.state,), FileState.CANCELED, batches.CANCELED_BY_A_PERSON)
+                move(tx, FileMove.CANCEL, file.id, batches.CANCELED_BY_A_PERSON)
                 report.unsent.append(file.id)
             elif file.state.in_doubt:
                 report.in_doubt[file.id] = _doubt(tx, file)

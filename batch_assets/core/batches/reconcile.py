@@ -16,8 +16,10 @@ from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import Intent, RequestFile
-from batch_assets.core.ledger.states import FileState, IntentOutcome
+from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -251,14 +253,12 @@ class _Reconciler:
                 files.settle(tx, intent.id, IntentOutcome.UNRESOLVED, last_byte_at=last_byte_at)
             if tx.now < last_byte_at + grace:
                 if current.state is FileState.SENDING:
-                    why = "its process is gone"
-                    files.move(tx, file.id, (FileState.SENDING,), FileState.UNRESOLVED, why)
+                    move(tx, FileMove.DOUBT, file.id, "its process is gone")
                 return
             why = f"the API shows no such batch after {grace:.0f} s"
             files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
             if submissions.is_wanted(tx, file):
-                after, why = FileState.READY, f"{why}: it is sent again"
+                step, why = FileMove.SEND_AGAIN, f"{why}: it is sent again"
             else:
-                after, why = FileState.SUPERSEDED, f"{why}, and no submission in force waits on it"
-            before = FileState.SENDING, FileState.UNRESOLVED
-            files.move(tx, file.id, before, after, why, not_before=0.0)
+                step, why = FileMove.DROP, f"{why}, and no submission in force waits on it"
+            move(tx, step, file.id, why, not_before=0.0)

@@ -19,8 +19,10 @@ from batch_assets.core.errors import LeaseLostError, MissingFileError, Submissio
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.ledger.states import FileState, IntentOutcome
+from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
 
@@ -258,7 +260,7 @@ class _Sending:
             self._in_doubt(lease, intent_id, str(error))
         except FileNotFoundError:
             text = f"the request file is gone: materialize {self._file.pipeline}/requests again"
-            self._move(lease, intent_id, FileState.REFUSED, text)
+            self._move(lease, FileMove.REFUSE, intent_id, text)
         else:
             self._accepted(lease, intent_id, seen)
         return False
@@ -281,7 +283,7 @@ class _Sending:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now)
-            files.move(tx, self._file.id, (FileState.SENDING,), FileState.UNRESOLVED, text, error=text)
+            move(tx, FileMove.DOUBT, self._file.id, text, error=text)
 
     def _back_to_ready(
         self, tx: Transaction, lease: Lease, intent_id: int | None, text: str, not_before: float
@@ -289,8 +291,7 @@ class _Sending:
         lease.confirm(tx)
         if intent_id is not None:
             files.settle(tx, intent_id, IntentOutcome.NOT_SENT)
-        before = FileState.READY, FileState.SENDING
-        files.move(tx, self._file.id, before, FileState.READY, text, error=text, not_before=not_before)
+        move(tx, FileMove.WAIT, self._file.id, text, error=text, not_before=not_before)
 
     def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
         """Lets this file and those behind it wait: an upload each would only be told the same."""
@@ -309,13 +310,13 @@ class _Sending:
         if error.status == RATE_LIMITED:
             self._put_off(lease, intent_id, error)
         elif error.status == _TOO_LARGE:
-            self._move(lease, intent_id, FileState.TOO_LARGE, text)
+            self._move(lease, FileMove.EXCEED, intent_id, text)
         elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
             why = f"{text}; sent once more"
-            self._move(lease, intent_id, FileState.READY, why, outcome=IntentOutcome.GARBLED)
+            self._move(lease, FileMove.RESEND, intent_id, why, outcome=IntentOutcome.GARBLED)
             return True
         else:
-            self._move(lease, intent_id, FileState.REFUSED, text)
+            self._move(lease, FileMove.REFUSE, intent_id, text)
         return False
 
     def _was_garbled(self) -> bool:
@@ -325,16 +326,16 @@ class _Sending:
     def _move(
         self,
         lease: Lease,
+        step: FileMove,
         intent_id: int,
-        state: FileState,
         text: str,
         outcome: IntentOutcome = IntentOutcome.REFUSED,
     ) -> None:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, outcome)
-            files.move(tx, self._file.id, (FileState.SENDING,), state, text, error=text)
-        if state is FileState.REFUSED:
+            move(tx, step, self._file.id, text, error=text)
+        if step is FileMove.REFUSE:
             # Its requests are free to be built anew; those of a stopped or too large file are kept.
             self._report.refused[self._file.id] = text
 
@@ -345,8 +346,7 @@ class _Sending:
             lease.confirm(tx)
             if intent_id is not None:
                 files.settle(tx, intent_id, IntentOutcome.REFUSED)
-            before = FileState.READY, FileState.SENDING
-            files.move(tx, self._file.id, before, FileState.STOPPED, text, error=text)
+            move(tx, FileMove.STOP, self._file.id, text, error=text)
             files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
         return SubmissionStoppedError(
             f"{self._root.api.base_url} refused: {text}. The request files are kept: mend it and materialize "

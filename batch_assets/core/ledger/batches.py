@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger import files
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import Batch, Submission, to_record, to_records
-from batch_assets.core.ledger.states import BatchState, FileState, IntentOutcome
+from batch_assets.core.ledger.states import BatchMove, BatchState, FileMove, FileState
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
 
 # The reason in the history of what a person has canceled here.
@@ -78,15 +80,14 @@ def accept(
     if not provisional:
         _give_way(tx, file_id, seen.id)
     file = files.by_id(tx, file_id)
-    before = (FileState.READY, FileState.SENDING, FileState.UNRESOLVED)
-    files.move(tx, file_id, before, FileState.SUBMITTED, reason, batch_id=seen.id, error=None)
+    move(tx, FileMove.ACCEPT, file_id, reason, batch_id=seen.id, error=None)
     files.settle(tx, intent_id, IntentOutcome.ADOPTED if provisional else IntentOutcome.ACCEPTED)
     found: dict[str, Any] = {
         "file_id": file_id,
         "pipeline": file.pipeline,
         "requests": seen.total or file.requests,
     }
-    _insert(tx, seen, provisional=provisional, reason=reason, **found)
+    _meet(tx, seen, reason, provisional=provisional, **found)
 
 
 def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
@@ -94,43 +95,34 @@ def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
     if known is not None and known.provisional:
         disprove(tx, batch_id, f"it is proved to be {file_id}")
     elif known is not None and known.state is BatchState.FOREIGN:
-        tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
-        tx.record("batch", batch_id, BatchState.FOREIGN, BatchState.DISPROVED, f"it is proved to be {file_id}")
+        _forget(tx, batch_id, f"it is proved to be {file_id}")
     for other in of_file(tx, file_id):
         if other.provisional and other.state.uncollected:
             disprove(tx, other.id, f"{file_id} is proved to be {batch_id}")
 
 
+def _forget(tx: Transaction, batch_id: str, reason: str) -> None:
+    """What the ledger believed of a batch is wrong: it is a stranger again, to be looked into like any other."""
+    move(tx, BatchMove.DISPROVE, batch_id, reason)
+    tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
+
+
 def note_foreign(tx: Transaction, seen: BatchObject, reason: str) -> None:
     """Remembers a batch that is somebody else's, so that it is looked into once only."""
-    _insert(tx, seen, file_id=None, pipeline=None, reason=reason, state=BatchState.FOREIGN)
+    _meet(tx, seen, reason, BatchMove.MEET_FOREIGN, file_id=None, pipeline=None)
 
 
 def note_late(tx: Transaction, seen: BatchObject, file_id: str, reason: str, *, paid_twice: bool) -> None:
     """Remembers a batch of ours that turned up after its file had been sent again, or set aside."""
     file = files.by_id(tx, file_id)
-    _insert(
-        tx,
-        seen,
-        file_id=file_id,
-        pipeline=file.pipeline,
-        provisional=False,
-        paid_twice=paid_twice,
-        reason=reason,
-    )
+    _meet(tx, seen, reason, file_id=file_id, pipeline=file.pipeline, paid_twice=paid_twice)
 
 
-def _insert(
-    tx: Transaction, seen: BatchObject, *, reason: str, state: BatchState | None = None, **values: Any
-) -> None:
-    state = state or _state_of(seen)
-    row = {"state": state, "submitted_at": tx.now, "next_poll_at": tx.now}
-    tx.execute(sa.insert(batch).values({**row, "id": seen.id, **_seen(seen), **values}))
-    tx.record("batch", seen.id, None, state, reason)
-
-
-def _state_of(seen: BatchObject) -> BatchState:
-    return BatchState.ENDED if seen.ended else BatchState.OPEN
+def _meet(tx: Transaction, seen: BatchObject, reason: str, step: BatchMove | None = None, **values: Any) -> None:
+    """A batch that the ledger did not know."""
+    step = step or (BatchMove.MEET_ENDED if seen.ended else BatchMove.MEET)
+    row = {"submitted_at": tx.now, "next_poll_at": tx.now, **_seen(seen), **values}
+    move(tx, step, seen.id, reason, **row)
 
 
 def _seen(seen: BatchObject) -> dict[str, Any]:
@@ -158,17 +150,18 @@ def observe(
     current = by_id(tx, before.id)
     if current is None or not current.state.unended:
         return False
-    state = _state_of(seen)
+    step = BatchMove.END if seen.ended else BatchMove.SEE
     due = tx.now if seen.ended else next_poll_at
-    values = {**_seen(seen), "state": state, "next_poll_at": due, "missing_since": None}
+    values = {**_seen(seen), "next_poll_at": due, "missing_since": None}
     if seen.total == 0:  # the API left the counts out: a batch has one request at least
         values |= {"requests": current.requests, "counts": current.counts}
-    tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
-    told = _told(current.state, current.processing_status), _told(state, seen.processing_status)
-    if told[0] != told[1]:
-        tx.record("batch", before.id, *told, reason or f"the API says {seen.processing_status}")
+    words = _told(current.state, current.processing_status), _told(step.after, seen.processing_status)
+    if words[0] != words[1]:
+        move(tx, step, before.id, reason or f"the API says {seen.processing_status}", words=words, **values)
+    else:
+        tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
     changed = (current.processing_status, current.counts) != (seen.processing_status, values["counts"])
-    return changed or state != current.state
+    return changed or step.after is not current.state
 
 
 def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
@@ -202,16 +195,15 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
         return False
     since = current.missing_since if current.missing_since is not None else tx.now
     late = tx.now - since >= patience
-    gone = current.state is BatchState.OPEN and late
     if late and current.provisional and is_gone:
         disprove(tx, before.id, f"adopted on its count, and 404 for {tx.now - since:.0f} s")
         return False
     values: dict[str, Any] = {"missing_since": since, "next_poll_at": next_poll_at}
-    if gone:
-        values["state"] = BatchState.UNREACHABLE
-        tx.record("batch", before.id, BatchState.OPEN, BatchState.UNREACHABLE, f"404 for {tx.now - since:.0f} s")
+    if late and current.state is BatchState.OPEN:
+        move(tx, BatchMove.LOSE, before.id, f"404 for {tx.now - since:.0f} s", **values)
+        return True
     tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
-    return gone
+    return False
 
 
 def end_unseen(tx: Transaction, batch_id: str, reason: str) -> None:
@@ -219,9 +211,7 @@ def end_unseen(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or not current.state.unended:
         return
-    values = {"state": BatchState.ENDED, "next_poll_at": tx.now, "missing_since": None}
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
-    tx.record("batch", batch_id, current.state, BatchState.ENDED, reason)
+    move(tx, BatchMove.END, batch_id, reason, next_poll_at=tx.now, missing_since=None)
 
 
 def collected(tx: Transaction, batch_id: str, reason: str) -> None:
@@ -229,34 +219,36 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.state.stored:
         return
-    values = {
-        "state": BatchState.COLLECTED,
+    values: dict[str, Any] = {
         "provisional": False,
         "next_poll_at": tx.now,
         "missing_since": None,
         "failing_since": None,
     }
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
-    seq = tx.record("batch", batch_id, current.state, BatchState.COLLECTED, reason)
+    seq = move(tx, BatchMove.COLLECT, batch_id, reason, **values)
     if current.file_id is None:
         return
     file = files.by_id(tx, current.file_id)
     if file.state is FileState.SUBMITTED and file.batch_id == batch_id:
         why = f"answers of {batch_id} stored"
-        files.move(tx, file.id, (FileState.SUBMITTED,), FileState.COLLECTED, why, collected_seq=seq)
+        move(tx, FileMove.COLLECT, file.id, why, collected_seq=seq)
     else:
         tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(collected_seq=seq))
 
 
-def move(tx: Transaction, batch_id: str, before: tuple[BatchState, ...], after: BatchState, reason: str) -> bool:
-    """One transition of a stored batch; False when somebody else has moved it on."""
+def move_stored(tx: Transaction, step: BatchMove, batch_id: str, reason: str) -> bool:
+    """Moves a batch whose answers are stored, unless another process has moved it on.
+
+    Returns:
+        Whether it is now where the move leads: it may have been there before.
+    """
     current = by_id(tx, batch_id)
-    if current is None or current.state not in before:
+    if current is None:
         return False
-    if current.state != after:
-        tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(state=after))
-        tx.record("batch", batch_id, current.state, after, reason)
-    return True
+    if current.state in step.before:
+        move(tx, step, batch_id, reason)
+        return True
+    return current.state is step.after
 
 
 def not_before(tx: Transaction, batch_id: str, then: float) -> None:
@@ -287,12 +279,10 @@ def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.COLLECTED or current.file_id is None:
         return
-    values = {"state": BatchState.ENDED, "next_poll_at": tx.now, "downloads": 0}
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
-    tx.record("batch", batch_id, BatchState.COLLECTED, BatchState.ENDED, reason)
+    move(tx, BatchMove.REOPEN, batch_id, reason, next_poll_at=tx.now, downloads=0)
     file = files.by_id(tx, current.file_id)
     if file.state is FileState.COLLECTED and file.batch_id == batch_id:
-        files.move(tx, file.id, (FileState.COLLECTED,), FileState.SUBMITTED, reason)
+        move(tx, FileMove.REOPEN, file.id, reason)
 
 
 def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
@@ -301,11 +291,9 @@ def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.file_id is None:
         return
-    tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
-    tx.record("batch", batch_id, current.state, BatchState.DISPROVED, reason)
+    _forget(tx, batch_id, reason)
     # The batch is no longer known as the file's: what the history says of it stands with the file.
-    why = f"{batch_id}: {reason}"
-    files.move(tx, current.file_id, (FileState.SUBMITTED,), FileState.UNRESOLVED, why, batch_id=None)
+    move(tx, FileMove.DISPROVE, current.file_id, f"{batch_id}: {reason}", batch_id=None)
     last = files.of_file(tx, current.file_id)[-1]
     files.settle(tx, last.id, IntentOutcome.UNRESOLVED)
 

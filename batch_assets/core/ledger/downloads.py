@@ -6,7 +6,8 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.batches import by_id
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.states import BatchMove, BatchState
 from batch_assets.core.ledger.tables import batch, history
 
 # Results that could not be fetched are tried again after this long,
@@ -39,9 +40,7 @@ def failed(tx: Transaction, batch_id: str, why: str) -> None:
         return
     since = current.failing_since if current.failing_since is not None else tx.now
     wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), COLLECT_LAST_SECONDS)
-    values = {"failing_since": since, "next_poll_at": tx.now + wait}
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(values))
-    tx.record("batch", batch_id, BatchState.ENDED, BatchState.ENDED, why)
+    move(tx, BatchMove.FAIL, batch_id, why, failing_since=since, next_poll_at=tx.now + wait)
 
 
 def why_failed(tx: Transaction, batch_id: str) -> str:

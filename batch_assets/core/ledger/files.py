@@ -7,11 +7,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from batch_assets.core.errors import LeaseLostError
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.outcomes import INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
-from batch_assets.core.ledger.states import FILES_IN_DOUBT, INTENTS_IN_DOUBT, FileState, IntentOutcome
+from batch_assets.core.ledger.states import FILES_IN_DOUBT, FileMove, FileState
 from batch_assets.core.ledger.tables import batch, intent, lease, request_file, submission, wait
 
 # An intent whose first POST was followed by another may still turn up as a batch for this long.
@@ -35,21 +36,6 @@ def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
     return dict(json.loads(tx.execute(of_all).scalar_one()))
 
 
-def move(
-    tx: Transaction, file_id: str, before: tuple[FileState, ...], after: FileState, reason: str, **values: Any
-) -> None:
-    """One transition of a request file.
-
-    Errors:
-        LeaseLostError: the file is in none of the states it was expected in: somebody else moved it.
-    """
-    file = by_id(tx, file_id)
-    if file.state not in before:
-        raise LeaseLostError(f"request file {file_id} is {file.state}, expected {' or '.join(before)}")
-    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(state=after, **values))
-    tx.record("file", file_id, file.state, after, reason)
-
-
 def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> list[RequestFile]:
     """Two parts take the place of a file that is too large: whoever waited on it waits on them.
 
@@ -60,10 +46,10 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
         The parts.
     """
     names = " and ".join(part["name"] for part in parts)
-    move(tx, file.id, (FileState.TOO_LARGE,), FileState.SUPERSEDED, f"{names} take its place")
+    move(tx, FileMove.CUT, file.id, f"{names} take its place")
     waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
     ids = [f"{file.submission_id}/{part['name']}" for part in parts]
-    shared = {
+    shared: dict[str, Any] = {
         "submission_id": file.submission_id,
         "pipeline": file.pipeline,
         "partition": file.partition,
@@ -71,10 +57,8 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
         "headers": file.headers,
     }
     for file_id, part in zip(ids, parts, strict=True):
-        tx.execute(
-            sa.insert(request_file).values(id=file_id, state=FileState.READY, not_before=0.0, **shared, **part)
-        )
-        tx.record("file", file_id, None, FileState.READY, f"{part['requests']} requests of {file.name}")
+        why = f"{part['requests']} requests of {file.name}"
+        move(tx, FileMove.WRITE, file_id, why, not_before=0.0, **shared, **part)
         for submission_id in waiting:
             tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
     return [by_id(tx, file_id) for file_id in ids]
@@ -89,9 +73,8 @@ def in_place_of(tx: Transaction, file_id: str) -> list[str]:
 
 def given_up(tx: Transaction, file_id: str, reason: str) -> None:
     """A file of one request that is too large: its refusal is in the response store, as its answer."""
-    move(tx, file_id, (FileState.TOO_LARGE,), FileState.COLLECTED, reason)
-    values = {"collected_seq": tx.last_seq()}
-    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(values))
+    seq = move(tx, FileMove.GIVE_UP, file_id, reason)
+    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(collected_seq=seq))
 
 
 def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
@@ -107,7 +90,7 @@ def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
 
 def intend(tx: Transaction, file: RequestFile, anchor_id: str | None, anchor_created_at: float | None) -> int:
     """Writes down, before the POST, that a file is about to be sent. Returns the intent's number."""
-    move(tx, file.id, (FileState.READY,), FileState.SENDING, "intent written", error=None)
+    move(tx, FileMove.INTEND, file.id, "intent written", error=None)
     values = {
         "file_id": file.id,
         "requests": file.requests,
@@ -200,11 +183,11 @@ def stop_ready(tx: Transaction, submission_files: list[RequestFile], reason: str
     """Stops the files that are ready: they would be refused for the same reason."""
     for file in submission_files:
         if file.state is FileState.READY:
-            move(tx, file.id, (FileState.READY,), FileState.STOPPED, reason, error=reason)
+            move(tx, FileMove.STOP, file.id, reason, error=reason)
 
 
 def give_back_stopped(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
     """Makes stopped files ready again, because a person asked for it."""
     for file in submission_files:
         if file.state is FileState.STOPPED:
-            move(tx, file.id, (FileState.STOPPED,), FileState.READY, reason, not_before=0.0)
+            move(tx, FileMove.RESUME, file.id, reason, not_before=0.0)

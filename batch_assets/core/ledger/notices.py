@@ -8,8 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.outcomes import NoticeState
 from batch_assets.core.ledger.records import Notice, Submission, to_records
-from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.ledger.tables import notice, notice_target, submission
 
 Targets = dict[str, dict[str, float]]

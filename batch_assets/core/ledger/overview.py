@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import batches, files, submissions
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import (
     Batch,
     Record,
@@ -22,7 +23,7 @@ from batch_assets.core.ledger.records import (
     to_record,
     to_records,
 )
-from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_UNSETTLED, IntentOutcome
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_UNSETTLED
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
 
 # Ids in one statement: SQLite takes so many values and no more, an old one 999.

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from batch_assets.core.ledger.states import BatchState, FileState, IntentOutcome, NoticeState
+from batch_assets.core.ledger.outcomes import IntentOutcome, NoticeState
+from batch_assets.core.ledger.states import BatchState, FileState, SubmissionState
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ class Submission:
     def count_map(self) -> dict[str, int]:
         """Rows by result_type at the last join."""
         return dict(json.loads(self.counts)) if self.counts else {}
+
+    @property
+    def state(self) -> SubmissionState:
+        """What it has come to. A canceled one becomes final as any other does."""
+        if self.final_at is not None:
+            return SubmissionState.FINAL
+        if self.is_canceled:
+            return SubmissionState.CANCELED
+        return SubmissionState.BEGAN if self.began_at is not None else SubmissionState.REGISTERED
 
     @property
     def is_canceled(self) -> bool:

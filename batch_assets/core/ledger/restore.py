@@ -9,10 +9,22 @@ import sqlalchemy as sa
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.ledger.connection import Transaction, bind_endpoint
-from batch_assets.core.ledger.states import BatchState, FileState, IntentOutcome, SubmissionState
-from batch_assets.core.ledger.tables import batch, intent, request_file, submission
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.outcomes import IntentOutcome
+from batch_assets.core.ledger.states import BatchMove, FileMove, FileState, SubmissionMove
+from batch_assets.core.ledger.tables import intent, request_file
 
 _REBUILT = "the ledger was lost, this is rebuilt: "
+_FILE_MOVES = {
+    step.after: step
+    for step in (
+        FileMove.REBUILD_IN_DOUBT,
+        FileMove.REBUILD_SUBMITTED,
+        FileMove.REBUILD_COLLECTED,
+        FileMove.REBUILD_LOST,
+        FileMove.REBUILD_UNWANTED,
+    )
+}
 
 
 def endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
@@ -21,28 +33,31 @@ def endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
     tx.record("endpoint", base_url, None, "bound", f"{_REBUILT}the receipts name it")
 
 
-def add_submission(tx: Transaction, values: dict[str, Any], why: str) -> None:
-    """A submission. Args: values: columns of `submission`; why: what says so."""
-    tx.execute(sa.insert(submission).values(ask_again=0, **values))
-    tx.record("submission", values["id"], None, SubmissionState.REGISTERED, _REBUILT + why)
+def add_submission(tx: Transaction, submission_id: str, why: str, **values: Any) -> None:
+    """A submission.
+
+    Args:
+        why: what says that there was one.
+        values: the other columns of `submission`.
+    """
+    move(tx, SubmissionMove.REGISTER, submission_id, _REBUILT + why, ask_again=0, **values)
 
 
-def add_file(tx: Transaction, values: dict[str, Any], why: str) -> None:
+def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values: Any) -> None:
     """A request file; one in doubt gets an intent, so that it goes the way of all files in doubt.
 
     Args:
-        values: columns of `request_file`.
         why: what says that it is in this state.
+        values: the other columns of `request_file`.
     """
-    tx.execute(sa.insert(request_file).values(not_before=0.0, **values))
-    seq = tx.record("file", values["id"], None, values["state"], _REBUILT + why)
-    if values["state"] is FileState.COLLECTED:
-        _name(tx, values["id"], collected_seq=seq)
-    if values["state"] is FileState.UNRESOLVED:
+    seq = move(tx, _FILE_MOVES[state], file_id, _REBUILT + why, not_before=0.0, **values)
+    if state is FileState.COLLECTED:
+        _name(tx, file_id, collected_seq=seq)
+    if state is FileState.UNRESOLVED:
         posted = {name: values[name] for name in ("requests", "bytes")}
         tx.execute(
             sa.insert(intent).values(
-                file_id=values["id"],
+                file_id=file_id,
                 started_at=tx.now,
                 last_byte_at=tx.now,
                 outcome=IntentOutcome.UNRESOLVED,
@@ -54,14 +69,13 @@ def add_file(tx: Transaction, values: dict[str, Any], why: str) -> None:
 def add_open(tx: Transaction, file_id: str, pipeline: str, seen: BatchObject, why: str) -> None:
     """A batch of which nothing is known but that it was created: the next look tells."""
     values = {
-        "state": BatchState.OPEN,
         "processing_status": seen.processing_status,
         "created_at": seen.created_at,
         "submitted_at": seen.created_at,
         "expires_at": seen.expires_at,
         "next_poll_at": tx.now,
     }
-    _insert(tx, seen.id, file_id, pipeline, seen.request_counts, values, why)
+    _add(tx, BatchMove.MEET, seen.id, file_id, pipeline, seen.request_counts, values, why)
     _name(tx, file_id, batch_id=seen.id)
 
 
@@ -86,7 +100,6 @@ def add_collected(
         paid_twice: the file became another batch as well.
     """
     values: dict[str, Any] = {
-        "state": BatchState.COLLECTED,
         "processing_status": "ended",
         "paid_twice": paid_twice,
         "created_at": created_at,
@@ -94,13 +107,14 @@ def add_collected(
         "expires_at": expires_at,
         "ended_at": ended_at or None,
     }
-    seq = _insert(tx, batch_id, file_id, pipeline, counts, values, why)
+    seq = _add(tx, BatchMove.REBUILD_COLLECTED, batch_id, file_id, pipeline, counts, values, why)
     if file_id is not None and not paid_twice:
         _name(tx, file_id, batch_id=batch_id, collected_seq=seq)
 
 
-def _insert(
+def _add(
     tx: Transaction,
+    step: BatchMove,
     batch_id: str,
     file_id: str | None,
     pipeline: str,
@@ -109,9 +123,8 @@ def _insert(
     why: str,
 ) -> int:
     every = {name: counts.get(name, 0) for name in COUNTS}
-    row = {"id": batch_id, "file_id": file_id, "pipeline": pipeline, "counts": json.dumps(every)}
-    tx.execute(sa.insert(batch).values(requests=sum(every.values()), **row, **values))
-    return tx.record("batch", batch_id, None, values["state"], _REBUILT + why)
+    row = {"file_id": file_id, "pipeline": pipeline, "counts": json.dumps(every), **values}
+    return move(tx, step, batch_id, _REBUILT + why, requests=sum(every.values()), **row)
 
 
 def _name(tx: Transaction, file_id: str, **values: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.states import RoundState
+from batch_assets.core.ledger.outcomes import RoundState
 from batch_assets.core.ledger.tables import round_
 
 # A round is held for this long unless it is closed before: longer than its run may take, which is an hour.

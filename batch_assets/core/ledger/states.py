@@ -1,8 +1,12 @@
-"""What a request file, a batch and a submission can be: their states, each with its meaning."""
+"""What a request file, a batch and a submission can be, and how each comes from one state to the next.
+
+The moves are the only legal ones: `moves.py` refuses every other. The diagrams of docs/durability.md are drawn
+from them.
+"""
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import Enum, StrEnum, unique
 
 
 class FileState(StrEnum):
@@ -126,54 +130,108 @@ class SubmissionState(StrEnum):
     """Every row has its final result."""
 
 
-class RoundState(StrEnum):
-    """The state of a round: a run that the sensor asked for."""
+@unique
+class FileMove(Enum):
+    """Every legal move of a request file: where it may begin (None: there was none), where it ends, the event."""
 
-    OPEN = "open"
-    """Its run is under way, or about to be."""
-    CLOSED = "closed"
-    """Its run is over."""
+    WRITE = (None,), FileState.READY, "written"
+    INTEND = (FileState.READY,), FileState.SENDING, "intent written"
+    ACCEPT = (
+        (FileState.READY, FileState.SENDING, FileState.UNRESOLVED),
+        FileState.SUBMITTED,
+        "accepted, or found in the API's list",
+    )
+    DOUBT = (FileState.SENDING,), FileState.UNRESOLVED, "no clear answer, or its process is gone"
+    WAIT = (FileState.READY, FileState.SENDING), FileState.READY, "not sent, or the API asks to wait"
+    RESEND = (FileState.SENDING,), FileState.READY, "garbled on its way"
+    SEND_AGAIN = (
+        (FileState.SENDING, FileState.UNRESOLVED),
+        FileState.READY,
+        "the API shows no such batch for the grace period",
+    )
+    DROP = (
+        (FileState.SENDING, FileState.UNRESOLVED),
+        FileState.SUPERSEDED,
+        "the API shows no such batch, and no submission in force waits on it",
+    )
+    REFUSE = (FileState.SENDING,), FileState.REFUSED, "refused for good, or its file is gone"
+    STOP = (FileState.READY, FileState.SENDING), FileState.STOPPED, "refused for its key, billing or a limit"
+    RESUME = (FileState.STOPPED,), FileState.READY, "a person's run"
+    EXCEED = (FileState.SENDING,), FileState.TOO_LARGE, "too large for the API"
+    CUT = (FileState.TOO_LARGE,), FileState.SUPERSEDED, "two smaller files"
+    GIVE_UP = (FileState.TOO_LARGE,), FileState.COLLECTED, "a single request, whose answer is the refusal"
+    SET_ASIDE = (FileState.READY,), FileState.SUPERSEDED, "a newer submission"
+    CANCEL = (
+        (FileState.READY, FileState.STOPPED, FileState.TOO_LARGE),
+        FileState.CANCELED,
+        "canceled by a person",
+    )
+    COLLECT = (FileState.SUBMITTED,), FileState.COLLECTED, "answers stored"
+    REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is gone"
+    DISPROVE = (FileState.SUBMITTED,), FileState.UNRESOLVED, "its batch is not its own"
+    REBUILD_IN_DOUBT = (None,), FileState.UNRESOLVED, "rebuilt, and nothing says whether it was sent"
+    REBUILD_SUBMITTED = (None,), FileState.SUBMITTED, "rebuilt from its receipt"
+    REBUILD_COLLECTED = (None,), FileState.COLLECTED, "rebuilt from its answers"
+    REBUILD_LOST = (None,), FileState.REFUSED, "rebuilt, and the file is gone"
+    REBUILD_UNWANTED = (None,), FileState.SUPERSEDED, "rebuilt, and other files have its requests"
+
+    def __init__(self, before: tuple[FileState | None, ...], after: FileState, event: str) -> None:
+        self.before, self.after, self.event = before, after, event
 
 
-class NoticeState(StrEnum):
-    """The state of a notice to one target."""
+@unique
+class BatchMove(Enum):
+    """Every legal move of a batch: where it may begin (None: it was not known), where it ends, the event."""
 
-    WAITING = "waiting"
-    """It is to be sent, for the first time or once more."""
-    SENT = "sent"
-    """The target has it."""
-    REFUSED = "refused"
-    """The target does not want it, and will not: it is not tried again."""
-    GIVEN_UP = "given_up"
-    """It was tried for too long."""
-    DROPPED = "dropped"
-    """The pipeline no longer names its target."""
+    MEET = (None,), BatchState.OPEN, "accepted, found, or rebuilt"
+    MEET_ENDED = (None,), BatchState.ENDED, "found"
+    MEET_FOREIGN = (None,), BatchState.FOREIGN, "somebody else's"
+    SEE = (BatchState.OPEN, BatchState.UNREACHABLE), BatchState.OPEN, "the API shows it"
+    LOSE = (BatchState.OPEN,), BatchState.UNREACHABLE, "404 for minutes"
+    END = (BatchState.OPEN, BatchState.UNREACHABLE), BatchState.ENDED, "the API has ended it, or 29 days are over"
+    FAIL = (BatchState.ENDED,), BatchState.ENDED, "a download that failed"
+    COLLECT = (BatchState.UNREACHABLE, BatchState.ENDED), BatchState.COLLECTED, "answers stored"
+    REOPEN = (BatchState.COLLECTED,), BatchState.ENDED, "response file is gone"
+    DELETE = (BatchState.COLLECTED,), BatchState.DELETING, "retention"
+    KEEP = (BatchState.DELETING,), BatchState.COLLECTED, "the API did not delete it"
+    DELETED = (BatchState.DELETING,), BatchState.DELETED, "the API has deleted it"
+    GIVE_UP = (BatchState.COLLECTED,), BatchState.DELETED, "it was deleted before, says a person"
+    DISPROVE = (
+        (BatchState.OPEN, BatchState.UNREACHABLE, BatchState.ENDED, BatchState.FOREIGN),
+        BatchState.DISPROVED,
+        "proved to be another's",
+    )
+    REBUILD_COLLECTED = (None,), BatchState.COLLECTED, "rebuilt from its answers"
+
+    def __init__(self, before: tuple[BatchState | None, ...], after: BatchState, event: str) -> None:
+        self.before, self.after, self.event = before, after, event
 
 
-class IntentOutcome(StrEnum):
-    """What became of one POST of a request file."""
+@unique
+class SubmissionMove(Enum):
+    """Every legal move of a submission: where it may begin (None: there was none), where it ends, the event."""
 
-    OPEN = "open"
-    """It has no end yet: under way, or its process is gone."""
-    ACCEPTED = "accepted"
-    """The API's reply, a receipt or results prove the batch."""
-    REFUSED = "refused"
-    """The API said no: it took nothing."""
-    GARBLED = "garbled"
-    """The API could not read the body, which had been changed on its way."""
-    NOT_SENT = "not_sent"
-    """No body went out, or the API asked to wait."""
-    UNRESOLVED = "unresolved"
-    """It got no clear answer."""
-    RESENT = "resent"
-    """The API showed no batch for the grace period, so the file may go out again; the batch may still turn up."""
-    ADOPTED = "adopted"
-    """A batch in the API's list was taken for its, on the count alone or after its file was sent again."""
+    REGISTER = (None,), SubmissionState.REGISTERED, "built"
+    BEGIN = (SubmissionState.REGISTERED,), SubmissionState.BEGAN, "a run of batches"
+    CANCEL = (
+        (SubmissionState.REGISTERED, SubmissionState.BEGAN),
+        SubmissionState.CANCELED,
+        "canceled by a person",
+    )
+    FINISH = (
+        (SubmissionState.REGISTERED, SubmissionState.BEGAN, SubmissionState.CANCELED),
+        SubmissionState.FINAL,
+        "every row has its final result",
+    )
+    REOPEN_UNSENT = (SubmissionState.FINAL,), SubmissionState.REGISTERED, "rows wait again, none was sent"
+    REOPEN = (SubmissionState.FINAL,), SubmissionState.BEGAN, "rows wait again"
+    REOPEN_CANCELED = (SubmissionState.FINAL,), SubmissionState.CANCELED, "rows wait again after a cancel"
 
-    @property
-    def in_doubt(self) -> bool:
-        """Nothing says yet whether the API accepted it."""
-        return self in (IntentOutcome.OPEN, IntentOutcome.UNRESOLVED)
+    def __init__(self, before: tuple[SubmissionState | None, ...], after: SubmissionState, event: str) -> None:
+        self.before, self.after, self.event = before, after, event
+
+
+Move = FileMove | BatchMove | SubmissionMove
 
 
 # For statements, which take values and not properties.
@@ -183,4 +241,3 @@ FILES_UNSETTLED = [state for state in FileState if not state.settled]
 BATCHES_UNENDED = [state for state in BatchState if state.unended]
 BATCHES_UNCOLLECTED = [state for state in BatchState if state.uncollected]
 BATCHES_STORED = [state for state in BatchState if state.stored]
-INTENTS_IN_DOUBT = [outcome for outcome in IntentOutcome if outcome.in_doubt]

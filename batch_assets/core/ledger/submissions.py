@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.files import in_place_of
+from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission, to_record, to_records
-from batch_assets.core.ledger.states import FILES_IN_FLIGHT, FileState, SubmissionState
+from batch_assets.core.ledger.states import FILES_IN_FLIGHT, FileMove, FileState, SubmissionMove, SubmissionState
 from batch_assets.core.ledger.tables import batch, history, intent, request_file, submission, wait
 
 # What the history says of a request file that was removed from the root. Its state stays what it was.
 REMOVED = "removed"
+
+
+_REOPENING = (SubmissionMove.REOPEN_UNSENT, SubmissionMove.REOPEN, SubmissionMove.REOPEN_CANCELED)
 
 
 def newest(tx: Transaction, pipeline: str, partition: str) -> Submission | None:
@@ -91,19 +96,16 @@ def register(
     if let_go(tx, waits):
         return False
     for file in set_aside:
-        tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(state=FileState.SUPERSEDED))
-        tx.record("file", file.id, file.state, FileState.SUPERSEDED, f"submission {submission_id} takes its place")
-    tx.execute(sa.insert(submission).values(ask_again=0, created_at=tx.now, **values))
-    tx.record(
-        "submission",
-        submission_id,
-        None,
-        SubmissionState.REGISTERED,
-        f"{values['rows']} rows, {len(files)} new files",
-    )
+        move(tx, FileMove.SET_ASIDE, file.id, f"submission {submission_id} takes its place")
+    why = f"{values['rows']} rows, {len(files)} new files"
+    move(tx, SubmissionMove.REGISTER, submission_id, why, ask_again=0, **_without_id(values))
     add_files(tx, submission_id, files)
     add_waits(tx, submission_id, waits)
     return True
+
+
+def _without_id(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != "id"}
 
 
 def _state(tx: Transaction, file_id: str) -> FileState:
@@ -135,12 +137,10 @@ def add_files(tx: Transaction, submission_id: str, files: list[dict[str, Any]]) 
     """
     for file in files:
         own = {"headers": json.dumps(file["headers"])} if "headers" in file else {}
-        values = {"submission_id": submission_id, "state": FileState.READY, "not_before": 0.0, **file, **own}
-        tx.execute(sa.insert(request_file).values(values))
+        values = {"submission_id": submission_id, "not_before": 0.0, **_without_id(file), **own}
+        why = f"{file['requests']} requests, attempt {file['attempt']}"
+        move(tx, FileMove.WRITE, file["id"], why, **values)
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file["id"]))
-        tx.record(
-            "file", file["id"], None, FileState.READY, f"{file['requests']} requests, attempt {file['attempt']}"
-        )
 
 
 def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
@@ -265,13 +265,11 @@ def sending_name(submission_id: str) -> str:
 
 def began(tx: Transaction, submission_id: str) -> None:
     """Notes that a run of `batches` has begun: what it leaves unsent may be sent unattended."""
-    unset = submission.c.began_at.is_(None)
-    changed = tx.execute(
-        sa.update(submission).where(submission.c.id == submission_id, unset).values(began_at=tx.now)
-    )
-    if changed.rowcount:
-        states = SubmissionState.REGISTERED, SubmissionState.BEGAN
-        tx.record("submission", submission_id, *states, "a run of batches has begun")
+    if by_id(tx, submission_id).state is SubmissionState.REGISTERED:
+        move(tx, SubmissionMove.BEGIN, submission_id, "a run of batches has begun")
+        return
+    unset = submission.c.began_at.is_(None)  # complete or canceled before that
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id, unset).values(began_at=tx.now))
 
 
 def joined(
@@ -298,32 +296,42 @@ def joined(
         values["ask_again"] = ask_again + len(gone)
     add_waits(tx, submission_id, waits)
     before = by_id(tx, submission_id)
-    values["final_at"] = (before.final_at or tx.now) if final else None
     if not final:  # requests of complete results may be asked again: what comes of it is to be announced
         values["announced_at"] = None
-    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
     if final and before.final_at is None:
-        state = SubmissionState.CANCELED if before.is_canceled else SubmissionState.BEGAN
-        tx.record("submission", submission_id, state, SubmissionState.FINAL, json.dumps(counts))
+        move(tx, SubmissionMove.FINISH, submission_id, values["counts"], **values)
+    elif not final and before.final_at is not None:
+        _reopen(tx, before, values["counts"], **values)
+    else:
+        _update(tx, submission_id, **values)
     return final
+
+
+def _reopen(tx: Transaction, final: Submission, reason: str, **values: Any) -> None:
+    """Rows of a complete table wait again: the submission is what it was before it became final."""
+    earlier = replace(final, final_at=None).state
+    step = next(step for step in _REOPENING if step.after is earlier)
+    move(tx, step, final.id, reason, **values)
+
+
+def _update(tx: Transaction, submission_id: str, **values: Any) -> None:
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
 
 
 def join_anew(tx: Transaction, submission_id: str) -> None:
     """Has the table joined once more, whatever is recorded of earlier joins."""
-    tx.execute(
-        sa.update(submission).where(submission.c.id == submission_id).values(joined_seq=None, final_at=None)
-    )
+    before = by_id(tx, submission_id)
+    if before.final_at is not None:
+        _reopen(tx, before, "its table is written once more", joined_seq=None)
+    else:
+        _update(tx, submission_id, joined_seq=None)
 
 
 def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
     """From here on nothing of a submission is sent or asked again, and its table is to be joined anew."""
-    before = by_id(tx, submission_id)
-    if before.is_canceled:
+    if by_id(tx, submission_id).is_canceled:
         return
-    values = {"canceled_at": tx.now, "ask_again": 0, "joined_seq": None}
-    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
-    state = SubmissionState.BEGAN if before.began_at is not None else SubmissionState.REGISTERED
-    tx.record("submission", submission_id, state, SubmissionState.CANCELED, reason)
+    move(tx, SubmissionMove.CANCEL, submission_id, reason, ask_again=0, joined_seq=None)
 
 
 def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]:
@@ -341,7 +349,7 @@ def waited_on_in_vain(tx: Transaction, newer: Submission) -> set[str]:
 
 def planned_again(tx: Transaction, submission_id: str) -> None:
     """Notes that the failed requests of the last join lie in request files again."""
-    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(ask_again=0))
+    _update(tx, submission_id, ask_again=0)
 
 
 def announced(tx: Transaction, submission_id: str) -> None:
@@ -352,4 +360,4 @@ def announced(tx: Transaction, submission_id: str) -> None:
 
 def announce_again(tx: Transaction, submission_id: str) -> None:
     """Has complete results be materialized once more, in a run of their own."""
-    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(announced_at=None))
+    _update(tx, submission_id, announced_at=None)

@@ -19,7 +19,8 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-from batch_assets.core.ledger.states import BatchState, FileState, IntentOutcome, NoticeState, RoundState
+from batch_assets.core.ledger.outcomes import IntentOutcome, NoticeState, RoundState
+from batch_assets.core.ledger.states import BatchState, FileState
 
 Word = TypeVar("Word", bound=StrEnum)
 

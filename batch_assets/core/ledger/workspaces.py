@@ -7,7 +7,7 @@ from collections import defaultdict, deque
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.states import IntentOutcome
+from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.tables import batch, intent
 
 # Outcomes of an intent whose batch the ledger knows, and of one that may have made a batch.

@@ -103,7 +103,8 @@ def _write(tx: Transaction, found: LostPipeline) -> None:
         # What may still have to be sent is a person's business again, the rest goes on by itself.
         values["began_at"] = None if waits & unsent else tx.now
         values["announced_at"] = tx.now if submission.id in found.complete else None
-        restore.add_submission(tx, values, f"its manifest lists {len(submission.manifest.files)} files")
+        why = f"its manifest lists {len(submission.manifest.files)} files"
+        restore.add_submission(tx, submission.id, why, **values)
     for file in found.files:
         _write_file(tx, file)
     pipeline = found.submissions[0].pipeline
@@ -128,7 +129,6 @@ def _values(tx: Transaction, found: FoundSubmission) -> dict[str, Any]:
     """The columns of `submission`."""
     manifest = found.manifest
     return {
-        "id": found.id,
         "pipeline": found.pipeline,
         "partition": found.partition,
         "created_at": found.created_at or tx.now,
@@ -144,7 +144,6 @@ def _values(tx: Transaction, found: FoundSubmission) -> dict[str, Any]:
 
 def _write_file(tx: Transaction, file: LostFile) -> None:
     values = {
-        "id": file.id,
         "submission_id": file.submission.id,
         "pipeline": file.submission.pipeline,
         "partition": file.submission.partition,
@@ -152,11 +151,10 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "requests": file.requests,
         "bytes": file.bytes,
         "attempt": max(1, file.attempt),
-        "state": file.state,
         "error": file.why if file.state in (FileState.UNRESOLVED, FileState.REFUSED) else None,
         "headers": json.dumps(headers) if (headers := file.headers()) is not None else None,
     }
-    restore.add_file(tx, values, file.why)
+    restore.add_file(tx, file.id, file.state, file.why, **values)
     batch = file.part.receipt.batch if file.part.receipt is not None else None
     pipeline, answers = file.submission.pipeline, file.responses
     if answers is not None:

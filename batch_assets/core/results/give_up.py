@@ -10,7 +10,7 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.batches.poll import UNREACHABLE_AFTER_SECONDS
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.ledger.states import BatchMove, BatchState
 from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.root import Root
 
@@ -48,7 +48,7 @@ def give_up(root: Root, batch: Batch) -> str | None:
     if not store_canceled(root, batch, f"{batch.id} was {_REASON}"):
         return f"{batch.id}: another run is busy with it; cancel again later"
     with root.ledger.write() as tx:
-        batches.move(tx, batch.id, (BatchState.COLLECTED,), BatchState.DELETED, _REASON)
+        batches.move_stored(tx, BatchMove.GIVE_UP, batch.id, _REASON)
     return None
 
 

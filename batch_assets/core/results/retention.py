@@ -16,7 +16,7 @@ from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.ledger.states import BatchMove, BatchState
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
 from batch_assets.core.store.outcomes import PASSING
@@ -99,8 +99,7 @@ def _delete(root: Root, batch: Batch) -> str | None:
     """
     reason = "retention.batches_days have passed, its answers are stored"
     with root.ledger.write() as tx:
-        before = BatchState.COLLECTED, BatchState.DELETING
-        if not batches.move(tx, batch.id, before, BatchState.DELETING, reason):
+        if not batches.move_stored(tx, BatchMove.DELETE, batch.id, reason):
             return None
     try:
         root.api.delete(batch.id)
@@ -122,14 +121,14 @@ def _delete(root: Root, batch: Batch) -> str | None:
 
 def _deleted(root: Root, batch: Batch, reason: str) -> None:
     with root.ledger.write() as tx:
-        batches.move(tx, batch.id, (BatchState.DELETING,), BatchState.DELETED, reason)
+        batches.move_stored(tx, BatchMove.DELETED, batch.id, reason)
 
 
 def _kept(root: Root, batch: Batch, reason: str) -> str:
     """Nothing was deleted: the batch stands as before, unless an earlier try may have come through."""
     if batch.state is BatchState.COLLECTED:
         with root.ledger.write() as tx:
-            batches.move(tx, batch.id, (BatchState.DELETING,), BatchState.COLLECTED, reason)
+            batches.move_stored(tx, BatchMove.KEEP, batch.id, reason)
     return reason
 
 

@@ -25,8 +25,9 @@ def collect(world: World, pipeline: Pipeline, **days: RetentionConfig) -> Collec
 
 
 def later(world: World, seconds: float) -> None:
-    """That much time passes for batches that wait for a next download or a next delete."""
-    world.query("update batch set failing_since = failing_since - :s, next_poll_at = 0", s=seconds)
+    """That much time passes for batches that wait for a next look, a next download or a next delete."""
+    for since in ("missing_since", "failing_since"):
+        world.query(f"update batch set {since} = {since} - :s, next_poll_at = 0", s=seconds)
 
 
 def batch_states(world: World) -> list[str]:

@@ -1,0 +1,79 @@
+"""The one way in which a request file, a batch or a submission changes its state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.errors import MoveRefusedError
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.records import Submission, to_record
+from batch_assets.core.ledger.states import BatchMove, FileMove, Move, SubmissionMove, SubmissionState
+from batch_assets.core.ledger.tables import batch, request_file, submission
+
+_ENTITIES: dict[type[Move], tuple[str, sa.Table]] = {
+    FileMove: ("file", request_file),
+    BatchMove: ("batch", batch),
+    SubmissionMove: ("submission", submission),
+}
+# The column that says when a submission came to a state.
+_SINCE = {
+    SubmissionState.REGISTERED: "created_at",
+    SubmissionState.BEGAN: "began_at",
+    SubmissionState.CANCELED: "canceled_at",
+    SubmissionState.FINAL: "final_at",
+}
+
+
+def move(
+    tx: Transaction,
+    step: Move,
+    entity_id: str,
+    reason: str,
+    *,
+    words: tuple[str, str] | None = None,
+    **values: Any,
+) -> int:
+    """Moves a request file, a batch or a submission to its next state, with a line in the history.
+
+    Args:
+        step: the move, one of those in `states.py`; it also says what kind of thing moves.
+        entity_id: the id of what moves. A move that begins at None makes it.
+        reason: for the history.
+        words: what the history calls the two states, where it says more than the ledger.
+        values: other columns that change with the state.
+
+    Returns:
+        The number of the line in the history.
+
+    Raises:
+        MoveRefusedError: it is not in a state from which this move is legal; nothing was changed.
+    """
+    kind, table = _ENTITIES[type(step)]
+    row = tx.execute(sa.select(table).where(table.c.id == entity_id)).first()
+    before = _state(step, row) if row is not None else None
+    if before not in step.before:
+        raise MoveRefusedError(kind, entity_id, before, step.after, step.event)
+    values = _changes(tx, step, before) | values
+    if row is None:
+        tx.execute(sa.insert(table).values(id=entity_id, **values))
+    else:
+        tx.execute(sa.update(table).where(table.c.id == entity_id).values(values))
+    told_before, told_after = words or (before, step.after)
+    return tx.record(kind, entity_id, told_before, told_after, reason)
+
+
+def _state(step: Move, row: sa.Row[Any]) -> str:
+    if isinstance(step, SubmissionMove):
+        return to_record(Submission, row).state
+    return row.state  # type: ignore[no-any-return]
+
+
+def _changes(tx: Transaction, step: Move, before: str | None) -> dict[str, Any]:
+    """The columns that make the state what it is after a move."""
+    if not isinstance(step, SubmissionMove):
+        return {"state": step.after}
+    if before is SubmissionState.FINAL:
+        return {"final_at": None}
+    return {_SINCE[step.after]: tx.now}
