@@ -29,7 +29,7 @@ EMULATOR_COMMAND := $(BIN)/batch-assets emulator --port $(PORT) --state $(STATE)
 DAGSTER_COMMAND := $(BIN)/dagster dev --workspace workspace.yaml --port $(UI_PORT)
 CREDENTIALS := $$ANTHROPIC_API_KEY$$ANTHROPIC_AUTH_TOKEN$$ANTHROPIC_PROFILE$$ANTHROPIC_IDENTITY_TOKEN$$ANTHROPIC_IDENTITY_TOKEN_FILE$$ANTHROPIC_BASE_URL
 
-.PHONY: help demo dev test test-lowest test-newest lint docs format bench chaos screenshots lock clean
+.PHONY: help demo dev test test-lowest test-newest lint docs format bench chaos diagrams screenshots lock clean
 .DELETE_ON_ERROR:
 
 help: ## List the targets
@@ -122,6 +122,9 @@ bench: $(DEV) ## Measure against plain scripts
 
 chaos: $(DEV) ## Kill processes and spoil calls for 10 minutes, and count what was lost; KILLS=1000
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))
+
+diagrams: $(DEV) ## Draw the diagrams of states in docs/durability.md from the code
+	$(BIN)/python -m tests.state_diagrams
 
 screenshots: $(DEV) ## Take the pictures in docs/images anew, with Chromium
 	$(BIN)/python -m tests.screenshots
