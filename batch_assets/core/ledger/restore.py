@@ -33,14 +33,17 @@ def endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
     tx.record("endpoint", base_url, None, "bound", f"{_REBUILT}the receipts name it")
 
 
-def add_submission(tx: Transaction, submission_id: str, why: str, **values: Any) -> None:
+def add_submission(tx: Transaction, submission_id: str, why: str, *, has_begun: bool, **values: Any) -> None:
     """A submission.
 
     Args:
         why: what says that there was one.
+        has_begun: nothing of it is left to send for the first time, so it goes on unattended.
         values: the other columns of `submission`.
     """
     move(tx, SubmissionMove.REGISTER, submission_id, _REBUILT + why, ask_again=0, **values)
+    if has_begun:
+        move(tx, SubmissionMove.BEGIN, submission_id, f"{_REBUILT}none of its request files is in doubt")
 
 
 def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values: Any) -> None:

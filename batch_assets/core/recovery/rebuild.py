@@ -100,11 +100,10 @@ def _write(tx: Transaction, found: LostPipeline) -> None:
     for submission in found.submissions:
         waits = found.waits.get(submission.id, {file.id for file in found.files if file.submission is submission})
         values = _values(tx, submission)
-        # What may still have to be sent is a person's business again, the rest goes on by itself.
-        values["began_at"] = None if waits & unsent else tx.now
         values["announced_at"] = tx.now if submission.id in found.complete else None
         why = f"its manifest lists {len(submission.manifest.files)} files"
-        restore.add_submission(tx, submission.id, why, **values)
+        # What may still have to be sent is a person's business again, the rest goes on by itself.
+        restore.add_submission(tx, submission.id, why, has_begun=not waits & unsent, **values)
     for file in found.files:
         _write_file(tx, file)
     pipeline = found.submissions[0].pipeline
