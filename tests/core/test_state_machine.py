@@ -18,7 +18,7 @@ from typing import Any
 import hypothesis.strategies as st
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, event, settings
+from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from batch_assets.core.batches.poll import poll
@@ -38,8 +38,7 @@ from batch_assets.emulator import Emulator
 from tests.forked import ForkServer
 
 from .machine_faults import FAULTS, SPOILED
-from .observer import MAX_ATTEMPTS, STRANGER, Asked, Observer, call, newest_submissions
-from .results.fate_oracle import check_root
+from .observer import STRANGER, Asked, Observer, call, newest_submissions
 from .support import BATCHES, World, as_new, environment, make_pipeline, params, write_rows
 
 EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 6)
@@ -323,12 +322,6 @@ class Machine(RuleBasedStateMachine):
     def ledger_holds(self) -> None:
         self.observer.watch_moves()
         self.observer.check_ledger()
-
-    @invariant()
-    def fates_agree(self) -> None:
-        for partition in PARTITIONS:
-            for fate, is_canceled in check_root(self.root, "asked", partition, MAX_ATTEMPTS):
-                event(f"{fate.name}{' of a canceled submission' if is_canceled else ''}")
 
     def table(self, partition: str) -> Any:
         return pd.read_parquet(self.world.path("asked", "results", f"partition={partition}", "results.parquet"))

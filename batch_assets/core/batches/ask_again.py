@@ -18,11 +18,12 @@ from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
+from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import HeldRequests
 from batch_assets.core.store.refreshes import standing_for
 from batch_assets.core.store.request_files import PARTS, PartWriter, StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
-from batch_assets.core.store.responses import PASSING, ResponseFiles, digest_array
+from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 
 def plan_again(root: Root, submission: Submission) -> int:
@@ -98,12 +99,15 @@ def _failed_lines(
         digests = np.unique(digest_array(rows.column(0).drop_null()))
         digests = digests[~seen.contains(digests)]
         seen.add(digests)
+        left_out = None
         if index.is_limited:
-            left_out = digest_array(rows.column(0).filter(rows.column(1)))
-            digests = digests[~np.isin(digests, left_out)]
-        place, how, attempt = standing.of(digests)
-        failed = np.flatnonzero((place >= 0) & (how == PASSING) & (attempt < submission.max_attempts))
-        free = failed[~held.contains(digests[failed])]
+            left_out = np.isin(digests, digest_array(rows.column(0).filter(rows.column(1))))
+        place, outcome, attempt = standing.of(digests)
+        fates = request_fates(
+            place >= 0, outcome, attempt, max_attempts=submission.max_attempts, left_out=left_out
+        )
+        due = np.flatnonzero(fates == RequestFate.RETRY)
+        free = due[~held.contains(digests[due])]  # asked for these alone: the submission waits on what holds them
         places.append(place[free])
         attempts.append(attempt[free])
     place = np.concatenate([np.empty(0, np.int64), *places])

@@ -11,9 +11,13 @@ from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet
+from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import HeldRequests
 from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
-from batch_assets.core.store.responses import CANCELED, PASSING, SUCCEEDED, ResponseFiles, load_standing
+from batch_assets.core.store.responses import ResponseFiles, load_standing
+
+# What a new submission asks, a limit aside. What was given up it asks only when a person wants that.
+_UNSETTLED = (RequestFate.UNASKED, RequestFate.RETRY, RequestFate.CANCELED)
 
 
 class StandingOfPipeline:
@@ -62,10 +66,10 @@ class StandingOfPipeline:
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
         held = self._held.contains(distinct)
-        place, how, attempt = self._standing.of(distinct)
-        again = (how == CANCELED) | ((how == PASSING) & (attempt < self._max_attempts))
-        unsettled = ~held & ((place < 0) | again)
-        wanted = ~held & ((place < 0) | (how != SUCCEEDED)) if self._again.retry_failed else unsettled
+        place, outcome, attempt = self._standing.of(distinct)
+        fates = request_fates(place >= 0, outcome, attempt, max_attempts=self._max_attempts, in_flight=held)
+        unsettled = np.isin(fates, _UNSETTLED)
+        wanted = unsettled | (fates == RequestFate.GIVEN_UP) if self._again.retry_failed else unsettled
         chosen = np.flatnonzero(wanted)
         chosen = chosen[np.argsort(first[chosen])]
         limit = self._again.limit

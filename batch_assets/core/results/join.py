@@ -17,13 +17,14 @@ from batch_assets.core.answers.answers import REFUSED, TRUNCATED, Answers
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.results.fate import RowFate, is_pending, result_types, row_fates
 from batch_assets.core.results.reorder import Reordered
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
+from batch_assets.core.store.fate import request_fates
 from batch_assets.core.store.in_flight import HeldRequests
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, Manifest, RequestIndex
 from batch_assets.core.store.responses import (
-    PASSING,
     SUCCEEDED,
     Refreshes,
     ResponseFiles,
@@ -161,20 +162,25 @@ class Join:
         start, left_out = 0, self._left_out()
         for rows in self._index.slices():
             position = _position(self._standing, rows.column(DIGEST))
-            place, how, _ = self._standing.at(position)
-            fresh, fresh_how, attempt = self._fresh_at(rows.column(DIGEST), position)
+            place, outcome, _ = self._standing.at(position)
+            counting, counting_outcome, attempt = self._fresh_at(rows.column(DIGEST), position)
             first = np.where(position >= 0, firsts[position], -1) if len(firsts) else position
-            left = (position >= 0) & left_out[position] if len(left_out) else position >= 0
-            held = self._on_their_way(rows.column(DIGEST), fresh, fresh_how)
-            again = (fresh >= 0) & (fresh_how == PASSING) & (attempt < self._submission.max_attempts)
-            again &= ~held & ~left
-            is_answered = (fresh >= 0) & (fresh_how == SUCCEEDED)
-            # What was never asked is asked by somebody, unless it was canceled.
-            unasked = ((fresh < 0) | (left & ~is_answered)) & (not self._submission.is_canceled)
-            waiting = held | again | unasked
-            hidden = waiting & (place != fresh)
-            self._report.kept += int((~waiting & ~is_answered & (place >= 0) & (how == SUCCEEDED)).sum())
-            yield _Slice(rows, place, waiting, again, hidden, first, start)
+            requests = request_fates(
+                counting >= 0,
+                counting_outcome,
+                attempt,
+                max_attempts=self._submission.max_attempts,
+                in_flight=self._in_flight(rows.column(DIGEST), counting, counting_outcome),
+                left_out=(position >= 0) & left_out[position] if len(left_out) else None,
+            )
+            fates = row_fates(
+                rows.column(REASON).is_valid().to_numpy(zero_copy_only=False),
+                requests,
+                place >= 0,
+                outcome == SUCCEEDED,
+                is_canceled=self._submission.is_canceled,
+            )
+            yield _Slice(rows, place, fates, is_pending(fates) & (place != counting), first, start)
             start += len(rows)
 
     def _fresh_at(
@@ -183,14 +189,15 @@ class Join:
         """(place, how it stands, attempt) as far as it counts for the submission."""
         return self._fresh.at(position if self._fresh is self._standing else _position(self._fresh, digests))
 
-    def _on_their_way(
-        self, digests: pa.Array, place: NDArray[np.int64], how: NDArray[np.int32]
+    def _in_flight(
+        self, digests: pa.Array, place: NDArray[np.int64], outcome: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
-        """Which rows without success have their request in a file that will bring an answer.
+        """Which rows without an answer have their request in a file that will bring one.
 
-        The request files are read for this only where something failed or was canceled.
+        The request files are read for this only where something failed or was canceled: elsewhere a row waits
+        for its answer whoever asks for it.
         """
-        unanswered: NDArray[np.bool_] = (place >= 0) & (how != SUCCEEDED)
+        unanswered: NDArray[np.bool_] = (place >= 0) & (outcome != SUCCEEDED)
         if self._submission.is_canceled:
             unanswered |= (place < 0) & digests.is_valid().to_numpy(zero_copy_only=False)
         if unanswered.any():
@@ -198,12 +205,8 @@ class Join:
         return unanswered
 
     def _table(self, slice_: _Slice, responses: pa.Table, shared: _SharedKeys) -> pa.Table:
-        rejected = slice_.rows.column(REASON).is_valid()
-        waiting = pa.array(slice_.waiting)
-        unsent = pa.array((slice_.place < 0) & ~slice_.waiting)
-        kind = pc.if_else(unsent, "canceled", responses["result_type"])
-        kind = pc.if_else(waiting, "pending", kind)
-        kind = pc.if_else(rejected, "rejected", kind)
+        rejected = pa.array(slice_.fates == RowFate.REJECTED)
+        unsent = pa.array(slice_.fates == RowFate.UNSENT)
         is_first = pa.array(slice_.is_first)
         columns: dict[str, Any] = {name: responses[name] for name in responses.column_names}
         if slice_.hidden.any():
@@ -211,7 +214,7 @@ class Join:
             columns = {
                 name: pc.if_else(hidden, pa.scalar(None, column.type), column) for name, column in columns.items()
             }
-        columns["result_type"] = kind
+        columns["result_type"] = result_types(slice_.fates, columns["result_type"])
         for name in COUNTED_ONCE:
             columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
         columns["shared_with"] = shared.of(slice_)
@@ -237,7 +240,8 @@ class Join:
         report.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
         report.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
         report.tally.add(table, pa.array(slice_.is_first))
-        report.ask_again += int((slice_.again & slice_.is_first).sum())
+        report.ask_again += int(((slice_.fates == RowFate.RETRY) & slice_.is_first).sum())
+        report.kept += int((slice_.fates == RowFate.KEPT).sum())
 
 
 def _position(standing: Standing, digests: pa.Array) -> NDArray[np.int64]:
@@ -256,17 +260,15 @@ class _Slice:
 
     Attributes:
         place: of the response in force; -1 for none.
-        waiting: rows whose answer is to come.
-        again: of these, the ones whose request failed for a passing reason and that no request file holds yet.
-        hidden: of these, the ones of a refresh whose response in force is not of it.
+        fates: see `row_fates`.
+        hidden: pending rows of a refresh whose response in force is not of it.
         first: number of the first row that has the response; -1 for none.
         start: number of the slice's first row.
     """
 
     rows: pa.RecordBatch
     place: NDArray[np.int64]
-    waiting: NDArray[np.bool_]
-    again: NDArray[np.bool_]
+    fates: NDArray[np.int8]
     hidden: NDArray[np.bool_]
     first: NDArray[np.int64]
     start: int

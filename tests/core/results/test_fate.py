@@ -1,53 +1,78 @@
-"""What becomes of requests and rows: every combination, and every root that the state machine reaches."""
+"""The truth table of what becomes of a row, written out by hand."""
 
 from __future__ import annotations
 
-import itertools
-from types import SimpleNamespace
-from typing import Any
-
-import hypothesis.strategies as st
+import numpy as np
+import pyarrow as pa
 import pytest
-from hypothesis import given
 
-from batch_assets.core.requests.report import AskAgain
-from batch_assets.core.results.fate import RowFate
+from batch_assets.core.results.fate import RowFate, is_pending, result_types, row_fates
 from batch_assets.core.store.fate import RequestFate
 
-from .fate_oracle import MAX_ATTEMPTS, Made, all_cases, check_join, check_retries, check_selection, old_slices
+NONE = None
+# What becomes of the request, result_type of the response in force, what becomes of the row, its result_type.
+TABLE = [
+    (RequestFate.ANSWERED, "succeeded", "ANSWERED", "succeeded"),
+    (RequestFate.IN_FLIGHT, NONE, "IN_FLIGHT", "pending"),
+    (RequestFate.IN_FLIGHT, "errored", "IN_FLIGHT", "pending"),
+    (RequestFate.IN_FLIGHT, "canceled", "IN_FLIGHT", "pending"),
+    (RequestFate.IN_FLIGHT, "succeeded", "IN_FLIGHT", "pending"),
+    (RequestFate.UNASKED, NONE, "UNASKED", "pending"),
+    (RequestFate.UNASKED, "succeeded", "UNASKED", "pending"),
+    (RequestFate.UNASKED, "expired", "UNASKED", "pending"),
+    (RequestFate.LEFT_OUT, "errored", "LEFT_OUT", "pending"),
+    (RequestFate.LEFT_OUT, "succeeded", "LEFT_OUT", "pending"),
+    (RequestFate.RETRY, "expired", "RETRY", "pending"),
+    (RequestFate.RETRY, "succeeded", "RETRY", "pending"),
+    (RequestFate.CANCELED, "canceled", "FAILED", "canceled"),
+    (RequestFate.CANCELED, "succeeded", "KEPT", "succeeded"),
+    (RequestFate.GIVEN_UP, "errored", "FAILED", "errored"),
+    (RequestFate.GIVEN_UP, "expired", "FAILED", "expired"),
+    (RequestFate.GIVEN_UP, "succeeded", "KEPT", "succeeded"),
+]
+# The same of a submission that a person canceled.
+CANCELED = [
+    (RequestFate.ANSWERED, "succeeded", "ANSWERED", "succeeded"),
+    (RequestFate.IN_FLIGHT, NONE, "IN_FLIGHT", "pending"),
+    (RequestFate.IN_FLIGHT, "succeeded", "IN_FLIGHT", "pending"),
+    (RequestFate.UNASKED, NONE, "UNSENT", "canceled"),
+    (RequestFate.UNASKED, "errored", "FAILED", "errored"),
+    (RequestFate.UNASKED, "succeeded", "KEPT", "succeeded"),
+    (RequestFate.LEFT_OUT, "expired", "FAILED", "expired"),
+    (RequestFate.LEFT_OUT, "succeeded", "KEPT", "succeeded"),
+    (RequestFate.RETRY, "expired", "FAILED", "expired"),
+    (RequestFate.CANCELED, "canceled", "FAILED", "canceled"),
+    (RequestFate.GIVEN_UP, "errored", "FAILED", "errored"),
+]
+Table = list[tuple[RequestFate, str | None, str, str]]
 
-CASES = all_cases()
 
-
-def submission(*, is_canceled: bool) -> Any:
-    most = 0 if is_canceled else MAX_ATTEMPTS
-    return SimpleNamespace(max_attempts=most, is_canceled=is_canceled, pipeline="asked", partition="", id="any")
-
-
-def check(made: Made, *, is_canceled: bool) -> set[RowFate]:
-    """Holds the join, a retry and a new submission against `fate`."""
-    one = submission(is_canceled=is_canceled)
-    slices, report = old_slices(made, one)
-    seen = check_join(slices, made.standing, made.fresh, made.held, made.left, one, report.kept, made.types)
-    check_retries(SimpleNamespace(storage=None), one, made.fresh, made.held, [made.rows], True)
-    return {fate for fate, _ in seen}
+@pytest.mark.parametrize(("table", "is_canceled"), [(TABLE, False), (CANCELED, True)])
+def test_what_becomes_of_rows(table: Table, is_canceled: bool) -> None:
+    responses = [response for _, response, _, _ in table]
+    fates = row_fates(
+        np.zeros(len(table), dtype=bool),
+        np.array([request for request, *_ in table], np.int8),
+        np.array([response is not None for response in responses]),
+        np.array([response == "succeeded" for response in responses]),
+        is_canceled=is_canceled,
+    )
+    assert fates.dtype == np.int8
+    assert [RowFate(fate).name for fate in fates] == [fate for _, _, fate, _ in table]
+    types = [type_ for *_, type_ in table]
+    assert result_types(fates, pa.array(responses, pa.string())).to_pylist() == types
+    assert is_pending(fates).tolist() == [type_ == "pending" for type_ in types]
 
 
 @pytest.mark.parametrize("is_canceled", [False, True])
-def test_rows_of_all_combinations_become_what_the_join_made_of_them(is_canceled: bool) -> None:
-    seen = check(Made(CASES), is_canceled=is_canceled)
-    pending = {RowFate.UNASKED, RowFate.LEFT_OUT, RowFate.RETRY}
-    assert seen == set(RowFate) - (pending if is_canceled else {RowFate.UNSENT})
+@pytest.mark.parametrize("request_fate", RequestFate)
+def test_a_rejected_row_is_rejected_whatever_else_holds(request_fate: RequestFate, is_canceled: bool) -> None:
+    yes, no = np.array([True]), np.array([False])
+    fates = row_fates(yes, np.array([request_fate], np.int8), no, no, is_canceled=is_canceled)
+    assert fates.tolist() == [RowFate.REJECTED]
+    assert result_types(fates, pa.nulls(1, pa.string())).to_pylist() == ["rejected"]
 
 
-@given(st.lists(st.sampled_from(CASES), min_size=1, max_size=12), st.booleans())
-def test_rows_become_the_same_in_any_company(cases: list[Any], is_canceled: bool) -> None:
-    check(Made(cases), is_canceled=is_canceled)
-
-
-@pytest.mark.parametrize(("retry_failed", "limit"), [*itertools.product((False, True), (None, 0, 7))])
-def test_a_new_submission_asks_for_what_it_asked_for(retry_failed: bool, limit: int | None) -> None:
-    made = Made(CASES)
-    again = AskAgain(retry_failed=retry_failed, limit=limit)
-    seen = check_selection(made.fresh, made.held, made.digests, MAX_ATTEMPTS, again)
-    assert seen == set(RequestFate) - {RequestFate.LEFT_OUT}
+def test_every_fate_is_in_the_tables() -> None:
+    found = {fate for *_, fate, _ in TABLE + CANCELED} | {RowFate.REJECTED.name}
+    assert found == set(RowFate.__members__)
