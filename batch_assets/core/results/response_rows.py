@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch_assets.core.io.json_text import PARSED, parse_line
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
+from batch_assets.core.results.message_line import PARSED, parse_line
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
 from batch_assets.core.store.request_files import Scan, StoredRequestFile
