@@ -1,7 +1,8 @@
-"""Downloaded results: which of the requests has which line, before a line is believed to be whole."""
+"""A download of results: which line belongs to which request, and whether the download is whole."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -13,53 +14,82 @@ from batch_assets.core.store.digests import DIGEST_CHARACTERS, position_in
 from batch_assets.core.store.request_files import scan
 
 
+@dataclass(frozen=True)
 class ResultLines:
-    """Where in a downloaded file the line of each request lies.
-
-    Args:
-        raw: the file.
-        tails: the last 22 characters of the requests' custom_ids, in the order of their file.
+    """Where each request's line is in a download.
 
     Attributes:
-        start, end: for each request in file order the bytes of its line; -1 where there is none.
-        count: lines in the download; `ours`, `foreign`, `duplicates`, `missing` of them.
-        whole: the download ends with a line end.
-        gone: why there are none and never will be.
+        start: For each request, in the order of the request file, the first byte of its line; -1 without a line.
+            int64, shape (requests,).
+        end: The byte after the line, like `start`.
+        count: Lines in the download.
+        ours: Requests that have a line.
+        foreign: Lines for no request of ours.
+        duplicates: Lines for a request that has an earlier one, which is the one that counts.
+        is_whole: Whether the download ends with a complete line.
+        gone: Why there are no lines and never will be; None when there was a download.
     """
 
-    def __init__(self, raw: Path, tails: NDArray[np.bytes_]) -> None:
+    start: NDArray[np.int64]
+    end: NDArray[np.int64]
+    count: int = 0
+    ours: int = 0
+    foreign: int = 0
+    duplicates: int = 0
+    is_whole: bool = True
+    gone: str | None = None
+
+    @property
+    def missing(self) -> int:
+        """Requests without a line."""
+        return len(self.start) - self.ours
+
+    @classmethod
+    def none(cls, requests: int, gone: str) -> ResultLines:
+        """No line for any request.
+
+        Args:
+            requests: How many there are.
+            gone: Why they have none.
+        """
+        nowhere = np.full(requests, -1, dtype=np.int64)
+        return cls(nowhere, nowhere, gone=gone)
+
+    @classmethod
+    def find(cls, raw: Path, tails: NDArray[np.bytes_]) -> ResultLines:
+        """Finds the lines in a download.
+
+        Args:
+            raw: The download.
+            tails: The last 22 characters of the requests' custom_ids in the order of the request file, S22, shape
+                (requests,).
+        """
         with raw.open("rb", buffering=0) as file:
             scanned = scan(cast(BinaryIO, file), _tail)
-        self.gone: str | None = None
         ends, starts, found = scanned.ends, scanned.starts, scanned.tails
-        self.whole = not scanned.rest or _is_json(scanned.rest)
-        if scanned.rest and self.whole:  # a last line that no newline ends
+        is_whole = not scanned.rest or _is_json(scanned.rest)
+        if scanned.rest and is_whole:  # a last line that no line end follows
             size = raw.stat().st_size
             starts, ends = np.append(starts, size - len(scanned.rest)), np.append(ends, size)
             found = np.append(found, np.array([_tail(scanned.rest)], dtype=found.dtype))
         order = np.argsort(tails, kind="stable")
         position = position_in(tails[order], found)
-        mine = position >= 0
-        request = order[position[mine]]
+        is_ours = position >= 0
+        request = order[position[is_ours]]
         _, first = np.unique(request, return_index=True)
-        self.start = np.full(len(tails), -1, dtype=np.int64)
-        self.end = np.full(len(tails), -1, dtype=np.int64)
-        self.start[request[first]] = starts[mine][first]
-        self.end[request[first]] = ends[mine][first]
-        self.count = len(ends)
-        self.ours = len(first)
-        self.foreign = int((~mine).sum())
-        self.duplicates = int(mine.sum()) - self.ours
-        self.missing = len(tails) - self.ours
-
-    @classmethod
-    def none(cls, requests: int, gone: str) -> ResultLines:
-        """No line for any request. Args: requests: how many; gone: why."""
-        lines = cls.__new__(cls)
-        lines.start = lines.end = np.full(requests, -1, dtype=np.int64)
-        lines.count = lines.ours = lines.foreign = lines.duplicates = 0
-        lines.missing, lines.whole, lines.gone = requests, True, gone
-        return lines
+        start = np.full(len(tails), -1, dtype=np.int64)
+        end = np.full(len(tails), -1, dtype=np.int64)
+        start[request[first]] = starts[is_ours][first]
+        end[request[first]] = ends[is_ours][first]
+        return cls(
+            start,
+            end,
+            count=len(ends),
+            ours=len(first),
+            foreign=int((~is_ours).sum()),
+            duplicates=int(is_ours.sum()) - len(first),
+            is_whole=is_whole,
+        )
 
 
 def _is_json(line: bytes) -> bool:
@@ -71,8 +101,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def _tail(line: bytes) -> bytes:
-    """The last 22 characters of a line's custom_id; zeros where there is none."""
-    # A line that was cut or spoiled counts as absent: it is downloaded again before it is asked again.
+    """The last 22 characters of a line's custom_id; zeros without one.
+
+    A line that was cut or damaged counts as missing: it is downloaded again before its request is asked again.
+    """
     try:
         custom_id = str(load_line(line)["custom_id"]).encode()
     except (ValueError, KeyError, TypeError):
