@@ -106,7 +106,7 @@ def _failed_lines(
         fates = request_fates(
             place >= 0, outcome, attempt, max_attempts=submission.max_attempts, left_out=left_out
         )
-        due = np.flatnonzero(fates == RequestFate.RETRY)
+        due = np.flatnonzero(fates == RequestFate.RETRY.value)
         free = due[~held.contains(digests[due])]  # asked for these alone: the submission waits on what holds them
         places.append(place[free])
         attempts.append(attempt[free])

@@ -17,7 +17,7 @@ from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
 from batch_assets.core.store.responses import ResponseFiles, load_standing
 
 # What a new submission asks, a limit aside. What was given up it asks only when a person wants that.
-_UNSETTLED = (RequestFate.UNASKED, RequestFate.RETRY, RequestFate.CANCELED)
+_UNSETTLED = np.array([RequestFate.UNASKED, RequestFate.RETRY, RequestFate.CANCELED], np.int8)
 
 
 class StandingOfPipeline:
@@ -69,7 +69,7 @@ class StandingOfPipeline:
         place, outcome, attempt = self._standing.of(distinct)
         fates = request_fates(place >= 0, outcome, attempt, max_attempts=self._max_attempts, in_flight=held)
         unsettled = np.isin(fates, _UNSETTLED)
-        wanted = unsettled | (fates == RequestFate.GIVEN_UP) if self._again.retry_failed else unsettled
+        wanted = unsettled | (fates == RequestFate.GIVEN_UP.value) if self._again.retry_failed else unsettled
         chosen = np.flatnonzero(wanted)
         chosen = chosen[np.argsort(first[chosen])]
         limit = self._again.limit

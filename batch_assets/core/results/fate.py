@@ -37,6 +37,8 @@ class RowFate(IntEnum):
 
 
 _PENDING = (RowFate.IN_FLIGHT, RowFate.UNASKED, RowFate.LEFT_OUT, RowFate.RETRY)
+# By the number of a fate.
+_IS_PENDING = np.array([fate in _PENDING for fate in RowFate])
 # The result_type of a fate; that of the response for all others.
 _RESULT_TYPES = {
     RowFate.REJECTED: "rejected",
@@ -83,11 +85,11 @@ def row_fates(
     is_asked = not is_canceled
     lines = [
         (rejected, RowFate.REJECTED),
-        (request == RequestFate.ANSWERED, RowFate.ANSWERED),
-        (request == RequestFate.IN_FLIGHT, RowFate.IN_FLIGHT),
-        ((request == RequestFate.UNASKED) & is_asked, RowFate.UNASKED),
-        ((request == RequestFate.LEFT_OUT) & is_asked, RowFate.LEFT_OUT),
-        ((request == RequestFate.RETRY) & is_asked, RowFate.RETRY),
+        (request == RequestFate.ANSWERED.value, RowFate.ANSWERED),
+        (request == RequestFate.IN_FLIGHT.value, RowFate.IN_FLIGHT),
+        ((request == RequestFate.UNASKED.value) & is_asked, RowFate.UNASKED),
+        ((request == RequestFate.LEFT_OUT.value) & is_asked, RowFate.LEFT_OUT),
+        ((request == RequestFate.RETRY.value) & is_asked, RowFate.RETRY),
         (has_response & has_answer, RowFate.KEPT),
         (has_response, RowFate.FAILED),
     ]
@@ -104,7 +106,8 @@ def is_pending(fates: NDArray[np.int8]) -> NDArray[np.bool_]:
     Returns:
         Shape (n,).
     """
-    return np.isin(fates, _PENDING)
+    pending: NDArray[np.bool_] = _IS_PENDING[fates]
+    return pending
 
 
 def result_types(fates: NDArray[np.int8], of_responses: Any) -> Any:
