@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pytest
 
 from batch_assets.cli.headless import run_pipeline
@@ -18,7 +17,7 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import work_for
 from batch_assets.core.requests.report import AskAgain
-from batch_assets.core.results.join import Join
+from batch_assets.core.results.join import Join, JoinedRows
 from batch_assets.core.results.run import collect_results
 
 from .support import CREATE, World, texts, write_rows
@@ -89,15 +88,15 @@ def test_a_file_that_is_set_aside_during_a_join_is_not_waited_on_for_ever(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = asked_again_by_another(world)
-    tables = Join.tables
+    slices = Join.slices
 
-    def set_aside_meanwhile(join: Any) -> Iterator[pa.Table]:
-        yield from tables(join)
+    def set_aside_meanwhile(join: Join) -> Iterator[JoinedRows]:
+        yield from slices(join)
         monkeypatch.undo()
         write_rows(world.folder / "A.jsonl", texts(1, "other"))
         world.build(a, "A")
 
-    monkeypatch.setattr(Join, "tables", set_aside_meanwhile)
+    monkeypatch.setattr(Join, "slices", set_aside_meanwhile)
     world.collect(b, "B")
     assert sensor_goes_on(world, b, "B") == 2
 

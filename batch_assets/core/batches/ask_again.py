@@ -20,8 +20,8 @@ from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
+from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import HeldRequests
-from batch_assets.core.store.outcomes import PASSING
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.refreshes import outcomes_for
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -94,15 +94,17 @@ def _failed_lines(
         digests = np.unique(digest_array(rows.column(0).drop_null()))
         digests = digests[~seen.contains(digests)]
         seen.add(digests)
+        left_out = None
         if index.is_limited:
-            left_out = digest_array(rows.column(0).filter(rows.column(1)))
-            digests = digests[~np.isin(digests, left_out)]
-        found = outcomes.of(digests)
-        may_pass = found.is_known & (found.kind == PASSING) & (found.attempt < submission.attempts_allowed)
-        failed = np.flatnonzero(may_pass)
-        free = failed[~held.contains(digests[failed])]
-        places.append(found.place[free])
-        attempts.append(found.attempt[free])
+            left_out = np.isin(digests, digest_array(rows.column(0).filter(rows.column(1))))
+        place, outcome, attempt = outcomes.of(digests)
+        fates = request_fates(
+            place >= 0, outcome, attempt, max_attempts=submission.attempts_allowed, left_out=left_out
+        )
+        due = np.flatnonzero(fates == RequestFate.RETRY.value)
+        free = due[~held.contains(digests[due])]  # asked for these alone: the submission waits on what holds them
+        places.append(place[free])
+        attempts.append(attempt[free])
     place = np.concatenate([np.empty(0, np.int64), *places])
     attempt = np.concatenate([np.empty(0, np.int32), *attempts])
     order = np.argsort(place)

@@ -11,10 +11,14 @@ from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet
+from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import HeldRequests
-from batch_assets.core.store.outcomes import CANCELED, PASSING, load_outcomes
+from batch_assets.core.store.outcomes import load_outcomes
 from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
 from batch_assets.core.store.responses import ResponseFiles
+
+# What a new submission asks, a limit aside. What was given up it asks only when a person wants that.
+_UNSETTLED = np.array([RequestFate.UNASKED, RequestFate.RETRY, RequestFate.CANCELED], np.int8)
 
 
 class Selection:
@@ -63,10 +67,10 @@ class Selection:
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
         held = self._held.contains(distinct)
-        found = self._outcomes.of(distinct)
-        again = (found.kind == CANCELED) | ((found.kind == PASSING) & (found.attempt < self._max_attempts))
-        unsettled = ~held & (~found.is_known | again)
-        wanted = ~held & ~found.is_answered if self._again.retry_failed else unsettled
+        place, outcome, attempt = self._outcomes.of(distinct)
+        fates = request_fates(place >= 0, outcome, attempt, max_attempts=self._max_attempts, in_flight=held)
+        unsettled = np.isin(fates, _UNSETTLED)
+        wanted = unsettled | (fates == RequestFate.GIVEN_UP.value) if self._again.retry_failed else unsettled
         chosen = np.flatnonzero(wanted)
         chosen = chosen[np.argsort(first[chosen])]
         limit = self._again.limit
@@ -78,7 +82,7 @@ class Selection:
         report.written += len(chosen)
         report.left_out += len(left_out)
         report.reused += int((~held).sum()) - len(chosen) - len(left_out)
-        return first[chosen], (found.attempt + 1)[chosen], first[left_out]
+        return first[chosen], (attempt + 1)[chosen], first[left_out]
 
 
 def kinds_of(attempts: NDArray[np.int32], header_sets: list[int] | None) -> NDArray[np.int32]:

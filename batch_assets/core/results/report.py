@@ -1,13 +1,82 @@
-"""What a join of results found."""
+"""What a join of results found, counted slice by slice while the table is written."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from batch_assets.core.results.tally import Tally
+from batch_assets.core.answers.answers import REFUSED, TRUNCATED
+from batch_assets.core.prices import NAMELESS
+from batch_assets.core.results.fate import RowFate
+from batch_assets.core.results.join import JoinedRows
+
+_COUNTED = ["result_type", "batch_id", "attempts", "cost_usd", "response_model"]
+
+
+@dataclass
+class Tally:
+    """Counts of one table. Pending rows are left out.
+
+    Attributes:
+        errors: Rows by (result_type, error_type), where there is an error type.
+        requests: Distinct requests with a response, by the batch it came from.
+        cost_usd: Sum of the known costs of these, by batch.
+        unpriced: Batches with an answer whose cost is unknown.
+        unpriced_models: Models of these answers, or `NAMELESS`.
+        attempts: Distinct requests by how often they were submitted.
+        cache_creation_input_tokens: Sum over the table.
+        cache_read_input_tokens: Sum over the table.
+    """
+
+    errors: Counter[tuple[str, str]] = field(default_factory=Counter)
+    requests: Counter[str] = field(default_factory=Counter)
+    cost_usd: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    unpriced: set[str] = field(default_factory=set)
+    unpriced_models: set[str] = field(default_factory=set)
+    attempts: Counter[int] = field(default_factory=Counter)
+    cache_creation_input_tokens: int = 0
+    cache_read_input_tokens: int = 0
+
+    def add(self, table: pa.Table, is_first: pa.Array) -> None:
+        """Counts some rows.
+
+        Args:
+            table: Rows of results.
+            is_first: Whether no earlier row has the same request, booleans of the length of the table.
+        """
+        self.cache_creation_input_tokens += pc.sum(table["cache_creation_input_tokens"]).as_py() or 0
+        self.cache_read_input_tokens += pc.sum(table["cache_read_input_tokens"]).as_py() or 0
+        arrived = pc.not_equal(table["result_type"], "pending")
+        if table["error_type"].null_count < len(table):
+            failed = table.select(["result_type", "error_type"]).filter(
+                pc.and_(arrived, table["error_type"].is_valid())
+            )
+            counts = failed.group_by(failed.column_names, use_threads=False).aggregate([([], "count_all")])
+            for row in counts.to_pylist():
+                self.errors[row["result_type"], row["error_type"]] += row["count_all"]
+        answered = pc.and_(pc.and_(arrived, is_first), table["batch_id"].is_valid())
+        self._add_requests(table.select(_COUNTED).filter(answered))
+
+    def _add_requests(self, once: pa.Table) -> None:
+        sums = once.group_by(["batch_id", "attempts"], use_threads=False).aggregate(
+            [([], "count_all"), ("cost_usd", "sum")]
+        )
+        for row in sums.to_pylist():
+            self.requests[row["batch_id"]] += row["count_all"]
+            self.attempts[row["attempts"]] += row["count_all"]
+            self.cost_usd[row["batch_id"]] += row["cost_usd_sum"] or 0.0
+        unknown = once.filter(pc.and_(pc.equal(once["result_type"], "succeeded"), once["cost_usd"].is_null()))
+        self.unpriced.update(unknown["batch_id"].unique().to_pylist())
+        self.unpriced_models.update(name or NAMELESS for name in unknown["response_model"].unique().to_pylist())
+
+    def cost_of(self, batch_ids: set[str]) -> float | None:
+        """What the table's answers from some batches cost, USD; None when the cost of any of them is unknown."""
+        if self.unpriced & batch_ids:
+            return None
+        return sum((cost for batch_id, cost in self.cost_usd.items() if batch_id in batch_ids), 0.0)
 
 
 @dataclass
@@ -15,21 +84,28 @@ class ResultsReport:
     """What the table holds.
 
     Attributes:
-        counts: rows by result_type.
-        input_tokens, output_tokens: sums over the table.
-        invalid_outputs: rows whose answer does not match the schema.
-        refused, truncated: rows whose answer the model refused to give; whose answer was cut off.
-        tally: requests, costs and failures in more detail.
-        kept: rows of a refresh that have their older answer, for the new request failed for good.
-        left_out: distinct requests that a limit left out.
-        held_back: the table was left as it is: rows of a refresh wait, and it has no such row.
-        final: every row has its final type.
-        problems: why rows are pending that may not be.
-        uri: where the table lies.
+        submission_id: Whose table it is.
+        uri: Where it is.
+        schema: Of the table.
+        rows: Of the table.
+        counts: Rows by result_type.
+        input_tokens: Sum over the table.
+        output_tokens: Sum over the table.
+        invalid_outputs: Rows whose answer does not match the schema.
+        refused: Rows whose answer the model refused to give.
+        truncated: Rows whose answer was cut off.
+        tally: Requests, costs and failures in more detail.
+        ask_again: Distinct requests that are retried automatically.
+        kept: Rows of a refresh that keep their older answer, since the new request failed for good.
+        left_out: Distinct requests that a limit left out.
+        held_back: The table was left as it is: rows of a refresh wait, and it has no such row.
+        final: Every row has its final type.
+        problems: Why rows are pending that may not have to be.
     """
 
     submission_id: str
     uri: str
+    schema: pa.Schema | None = None
     rows: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     input_tokens: int = 0
@@ -43,10 +119,26 @@ class ResultsReport:
     left_out: int = 0
     held_back: bool = False
     final: bool = False
-    schema: pa.Schema | None = None
     problems: list[str] = field(default_factory=list)
 
     @property
     def cost_usd(self) -> float | None:
-        """What the answers cost, each request once; None when that of any of them is not known."""
+        """What the answers cost, each request once; None when the cost of any of them is unknown."""
         return None if self.tally.unpriced_models else sum(self.tally.cost_usd.values(), 0.0)
+
+    def add(self, joined: JoinedRows) -> None:
+        """Counts a slice of the table."""
+        table = joined.table
+        self.rows += len(table)
+        for entry in table["result_type"].value_counts().to_pylist():
+            self.counts[entry["values"]] += entry["counts"]
+        answered = table["stop_reason"].filter(pc.equal(table["result_type"], "succeeded"))
+        for entry in answered.value_counts().to_pylist():
+            self.refused += entry["counts"] * (entry["values"] == REFUSED)
+            self.truncated += entry["counts"] * (entry["values"] in TRUNCATED)
+        self.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
+        self.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
+        self.invalid_outputs += joined.invalid_outputs
+        self.tally.add(table, pa.array(joined.is_first))
+        self.ask_again += int(((joined.fates == RowFate.RETRY.value) & joined.is_first).sum())
+        self.kept += int((joined.fates == RowFate.KEPT.value).sum())

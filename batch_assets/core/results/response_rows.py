@@ -1,4 +1,4 @@
-"""Result lines as rows of the response store."""
+"""Lines of a download -> rows of the response store."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch_assets.core.io.json_text import PARSED, parse_line
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
+from batch_assets.core.results.message_line import PARSED, parse_line
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -25,7 +25,7 @@ from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 @dataclass(frozen=True)
 class Absent:
-    """What stands for an answer that is not there."""
+    """The response that is stored for a request without an answer."""
 
     result_type: str
     error_type: str | None
@@ -39,7 +39,7 @@ _GROUP_BYTES = 4 << 20
 
 
 def ended_at(batch: Batch) -> float:
-    """When a batch ended, seconds since 1970: what orders response files. 0.0 where nothing says it."""
+    """When a batch ended, which orders response files: seconds since 1970, 0.0 where that is unknown."""
     return batch.ended_at or batch.created_at or 0.0
 
 
@@ -47,36 +47,50 @@ class ResponseRows:
     """Turns lines into record batches of responses, in the order of the request file.
 
     Args:
-        attempt: the how-many-th time the requests were submitted.
-        absent: what stands for a line that is not there or cannot be read.
-        stored, requests: the request file, and where its lines lie.
+        batch: The batch that the responses are from.
+        attempt: Ordinal of the attempt that the batch was, from 1.
+        absent: The response to a request whose line is missing or cannot be read.
+        stored: The request file.
+        requests: Its lines.
+        lines: Where the requests' lines are in the download.
+        raw: The download; None without one.
 
     Attributes:
-        unreadable: lines so far that name a request of ours and are no result of it.
+        lines: As given.
+        raw: As given.
+        unreadable: Lines so far that name a request of ours and are no result.
     """
 
     def __init__(
-        self, batch: Batch, attempt: int, absent: Absent, stored: StoredRequestFile, requests: Scan
+        self,
+        batch: Batch,
+        attempt: int,
+        absent: Absent,
+        stored: StoredRequestFile,
+        requests: Scan,
+        lines: ResultLines,
+        raw: Path | None = None,
     ) -> None:
-        self._batch, self._absent, self._prices = batch, absent, default_prices()
-        self._stored, self._requests = stored, requests
+        self.lines, self.raw = lines, raw
         self.unreadable = 0
+        self._batch_id, self._absent, self._prices = batch.id, absent, default_prices()
+        self._stored, self._requests = stored, requests
         self._shared = {
             "batch_id": batch.id,
             "attempts": attempt,
             "ended_at": datetime.fromtimestamp(ended_at(batch), UTC),
         }
 
-    def batches(self, raw: Path | None, lines: ResultLines) -> Iterator[pa.RecordBatch]:
-        """The responses. Args: raw: the downloaded file, None where there is none; lines: where its lines lie."""
-        # One value after the other, a row's together: as many tuples would keep the garbage collector busy.
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The responses, with the columns of RESPONSE_SCHEMA, some thousand rows at a time."""
+        # One flat list of values, row after row: as many tuples would keep the garbage collector busy.
         values: list[Any] = []
         first = size = 0
-        source = os.open(raw, os.O_RDONLY) if raw is not None else -1
+        source = os.open(self.raw, os.O_RDONLY) if self.raw is not None else -1
         try:
-            for start, end in zip(lines.start.tolist(), lines.end.tolist(), strict=True):
+            for start, end in zip(self.lines.start.tolist(), self.lines.end.tolist(), strict=True):
                 line = os.pread(source, end - start, start) if start >= 0 else None
-                values += self._row(line, lines.gone)
+                values += self._row(line)
                 size += end - start
                 if len(values) == _GROUP_ROWS * len(PARSED) or size > _GROUP_BYTES:
                     yield (batch := self._batch_of(first, values))
@@ -87,23 +101,25 @@ class ResponseRows:
         if values:
             yield self._batch_of(first, values)
 
-    def _row(self, line: bytes | None, gone: str | None) -> tuple[Any, ...]:
+    def _row(self, line: bytes | None) -> tuple[Any, ...]:
+        """The values of a request's line, or of its absence, in the order of PARSED."""
         if line is None:
-            problem = gone or f"the results of {self._batch.id} hold no line for it"
+            problem = self.lines.gone or f"the results of {self._batch_id} hold no line for it"
         else:
             try:
                 return parse_line(line, self._prices)
             except ValueError as error:
                 self.unreadable += 1
                 problem = f"its result line cannot be read: {error}"
-        said = {
+        values = {
             "result_type": self._absent.result_type,
             "error_type": self._absent.error_type,
             "error_message": problem,
         }
-        return tuple(said.get(name) for name in PARSED)
+        return tuple(values.get(name) for name in PARSED)
 
     def _batch_of(self, first: int, values: list[Any]) -> pa.RecordBatch:
+        """A record batch of the responses to the requests from `first` on."""
         rows = len(values) // len(PARSED)
         parsed: dict[str, Any] = {name: values[place :: len(PARSED)] for place, name in enumerate(PARSED)}
         parsed["custom_id"] = self._custom_ids(first, parsed["custom_id"])
@@ -118,7 +134,7 @@ class ResponseRows:
         return pa.RecordBatch.from_arrays(columns, schema=RESPONSE_SCHEMA)
 
     def _custom_ids(self, first: int, read: list[str | None]) -> list[str | None]:
-        """The custom_ids that the lines carry; those of requests without a line are in the request file."""
+        """The custom_ids of the lines, completed from the request file for requests without a line."""
         custom_ids = read.copy()
         absent = [position for position, custom_id in enumerate(read) if custom_id is None]
         if absent:
@@ -129,6 +145,7 @@ class ResponseRows:
 
 
 def _digest_column(tails: NDArray[np.bytes_]) -> pa.Array:
+    """The digests in the tails of custom_ids (S22, shape (n,)), null where a tail holds none."""
     digests, ours = decode_tails(tails)
     valid = None if ours.all() else pa.py_buffer(np.packbits(ours, bitorder="little"))
     return pa.Array.from_buffers(pa.binary(DIGEST_BYTES), len(tails), [valid, pa.py_buffer(digests)])

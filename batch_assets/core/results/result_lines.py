@@ -1,4 +1,4 @@
-"""Downloaded results: which of the requests has which line, before a line is believed to be whole."""
+"""A download of results: which line belongs to which request, and whether the download is whole."""
 
 from __future__ import annotations
 
@@ -16,73 +16,79 @@ from batch_assets.core.store.request_lines import scan
 
 @dataclass(frozen=True)
 class ResultLines:
-    """Where in a downloaded file the line of each request lies.
+    """Where each request's line is in a download.
 
     Attributes:
-        start, end: int64, one a request in file order: the bytes of its line; -1 where there is none.
-        count: lines in the download; `ours`, `foreign`, `duplicates` of them.
-        missing: requests without a line.
-        whole: the download ends with a line end.
-        gone: why there are none and never will be.
+        start: For each request, in the order of the request file, the first byte of its line; -1 without a line.
+            int64, shape (requests,).
+        end: The byte after the line, like `start`.
+        count: Lines in the download.
+        ours: Requests that have a line.
+        foreign: Lines for no request of ours.
+        duplicates: Lines for a request that has an earlier one, which is the one that counts.
+        is_whole: Whether the download ends with a complete line.
+        gone: Why there are no lines and never will be; None when there was a download.
     """
 
     start: NDArray[np.int64]
     end: NDArray[np.int64]
-    count: int
-    ours: int
-    foreign: int
-    duplicates: int
-    missing: int
-    whole: bool
+    count: int = 0
+    ours: int = 0
+    foreign: int = 0
+    duplicates: int = 0
+    is_whole: bool = True
     gone: str | None = None
 
-    @classmethod
-    def read(cls, raw: Path, tails: NDArray[np.bytes_]) -> ResultLines:
-        """Finds the lines of requests in a download.
-
-        Args:
-            raw: the file.
-            tails: S22, one a request: the last 22 characters of its custom_id, in the order of their file.
-        """
-        with raw.open("rb", buffering=0) as file:
-            scanned = scan(cast(BinaryIO, file), _tail)
-        ends, starts, found = scanned.ends, scanned.starts, scanned.tails
-        whole = not scanned.rest or _is_json(scanned.rest)
-        if scanned.rest and whole:  # a last line that no newline ends
-            size = raw.stat().st_size
-            starts, ends = np.append(starts, size - len(scanned.rest)), np.append(ends, size)
-            found = np.append(found, np.array([_tail(scanned.rest)], dtype=found.dtype))
-        order = np.argsort(tails, kind="stable")
-        position = position_in(tails[order], found)
-        mine = position >= 0
-        request = order[position[mine]]
-        _, first = np.unique(request, return_index=True)
-        start = np.full(len(tails), -1, dtype=np.int64)
-        end = np.full(len(tails), -1, dtype=np.int64)
-        start[request[first]] = starts[mine][first]
-        end[request[first]] = ends[mine][first]
-        return cls(
-            start,
-            end,
-            count=len(ends),
-            ours=len(first),
-            foreign=int((~mine).sum()),
-            duplicates=int(mine.sum()) - len(first),
-            missing=len(tails) - len(first),
-            whole=whole,
-        )
+    @property
+    def missing(self) -> int:
+        """Requests without a line."""
+        return len(self.start) - self.ours
 
     @classmethod
     def none(cls, requests: int, gone: str) -> ResultLines:
         """No line for any request.
 
         Args:
-            requests: how many.
-            gone: why.
+            requests: How many there are.
+            gone: Why they have none.
         """
         nowhere = np.full(requests, -1, dtype=np.int64)
+        return cls(nowhere, nowhere, gone=gone)
+
+    @classmethod
+    def find(cls, raw: Path, tails: NDArray[np.bytes_]) -> ResultLines:
+        """Finds the lines in a download.
+
+        Args:
+            raw: The download.
+            tails: The last 22 characters of the requests' custom_ids in the order of the request file, S22, shape
+                (requests,).
+        """
+        with raw.open("rb", buffering=0) as file:
+            scanned = scan(cast(BinaryIO, file), _tail)
+        ends, starts, found = scanned.ends, scanned.starts, scanned.tails
+        is_whole = not scanned.rest or _is_json(scanned.rest)
+        if scanned.rest and is_whole:  # a last line that no line end follows
+            size = raw.stat().st_size
+            starts, ends = np.append(starts, size - len(scanned.rest)), np.append(ends, size)
+            found = np.append(found, np.array([_tail(scanned.rest)], dtype=found.dtype))
+        order = np.argsort(tails, kind="stable")
+        position = position_in(tails[order], found)
+        is_ours = position >= 0
+        request = order[position[is_ours]]
+        _, first = np.unique(request, return_index=True)
+        start = np.full(len(tails), -1, dtype=np.int64)
+        end = np.full(len(tails), -1, dtype=np.int64)
+        start[request[first]] = starts[is_ours][first]
+        end[request[first]] = ends[is_ours][first]
         return cls(
-            nowhere, nowhere, count=0, ours=0, foreign=0, duplicates=0, missing=requests, whole=True, gone=gone
+            start,
+            end,
+            count=len(ends),
+            ours=len(first),
+            foreign=int((~is_ours).sum()),
+            duplicates=int(is_ours.sum()) - len(first),
+            is_whole=is_whole,
         )
 
 
@@ -95,8 +101,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def _tail(line: bytes) -> bytes:
-    """The last 22 characters of a line's custom_id; zeros where there is none."""
-    # A line that was cut or spoiled counts as absent: it is downloaded again before it is asked again.
+    """The last 22 characters of a line's custom_id; zeros without one.
+
+    A line that was cut or damaged counts as missing: it is downloaded again before its request is asked again.
+    """
     try:
         custom_id = str(load_line(line)["custom_id"]).encode()
     except (ValueError, KeyError, TypeError):

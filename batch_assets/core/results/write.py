@@ -1,11 +1,12 @@
 """The third stage, second half: request index + responses in force -> the table that users read.
 
-Results are a function of the submission and the response store, never of the dataset or the YAML as they
-are now; where a pipeline's own code makes columns of answers, of that code as well. Rows stand in the dataset's
-order; memory follows slices of it, not the whole.
+Results depend on the submission and the response store, never on the dataset or the YAML as they are now; where a
+pipeline's own code makes columns of answers, on that code as well.
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,14 +15,14 @@ from batch_assets.core.answers.answers import Answers
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
-from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.results.join import Join
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
 
-# Freed memory is given back after as many slices.
+# Freed memory is returned to the system after this many slices.
 _SLICES_A_RELEASE = 2
 
 
@@ -31,11 +32,15 @@ def write_results(
     """Joins the newest submission's index with the responses in force and replaces the table.
 
     Args:
-        answers: of a pipeline whose own code makes columns of answers; otherwise the submission says how.
+        root: Where both are.
+        pipeline: Whose table to write.
+        partition: Of the pipeline.
+        answers: Of a pipeline whose own code makes columns of answers; otherwise the submission says how.
 
     Returns:
         None when nothing was ever written for the partition.
     """
+    parts = results_parts(pipeline, partition)
     with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=leases.PATIENCE) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
@@ -45,44 +50,79 @@ def write_results(
             seq = tx.last_seq()
         if submission is None:
             return None
-        target = root.storage.path(*results_parts(pipeline, partition))
-        uri = root.storage.uri(*results_parts(pipeline, partition))
-        report = ResultsReport(submission.id, uri, left_out=submission.left_out)
-        root.storage.remove_leftovers(*results_parts(pipeline, partition)[:-1])
+        target = root.storage.path(*parts)
+        root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
-            join = Join(root, submission, report, holding, refreshes, untried, answers)
-            with TableWriter(scratch, join.schema) as writer:
-                for number, table in enumerate(join.tables()):
-                    lease.check()
-                    writer.write(table)
-                    if number % _SLICES_A_RELEASE == 0:
-                        release_memory()
-            report.schema = join.schema
-            with root.ledger.read() as tx:
-                in_force = submissions.newest(tx, pipeline, partition)
-            if in_force is None or in_force.id != submission.id:
-                return report  # a newer submission is in force: its own join follows
-            if in_force.is_canceled != submission.is_canceled:
-                return report  # canceled meanwhile: the next join says so of rows that nobody will ask
+            join = Join(root, submission, holding, refreshes, untried, answers)
+            report = _write(scratch, join, submission, root.storage.uri(*parts), lease)
+            if not _is_in_force(root, submission):
+                return report  # the next join says what became of the rows
             lease.check()
             waits = submission.fresh_after is not None and report.counts["pending"] > 0
             report.held_back = waits and _is_complete(root, submission)
             if not report.held_back:
                 root.storage.publish(scratch, target)
-        with root.ledger.write() as tx:
-            if not lease.is_ours(tx):
-                # Frozen on the way, this process may just have put an old table over a newer one.
-                submissions.join_anew(tx, submission.id)
-                return report
-            if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
-                return report
-            counts = dict(report.counts)
-            report.final = submissions.joined(tx, submission.id, seq, counts, report.ask_again, join.waits)
+        report.final = _record(root, lease, submission, seq, report, join.waits)
         return report
 
 
+def _write(scratch: Path, join: Join, submission: Submission, uri: str, lease: Lease) -> ResultsReport:
+    """Writes the table into a file of its own.
+
+    Args:
+        scratch: That file.
+        join: Makes the table.
+        submission: Whose table it is.
+        uri: Where the table will be.
+        lease: The table's, held.
+    """
+    report = ResultsReport(submission.id, uri, join.schema, left_out=submission.left_out)
+    with TableWriter(scratch, join.schema) as writer:
+        for number, joined in enumerate(join.slices()):
+            lease.check()
+            writer.write(joined.table)
+            report.add(joined)
+            if number % _SLICES_A_RELEASE == 0:
+                release_memory()
+    report.problems += join.problems
+    return report
+
+
+def _is_in_force(root: Root, submission: Submission) -> bool:
+    """Whether the submission is still the newest, and still canceled or not canceled."""
+    with root.ledger.read() as tx:
+        newest = submissions.newest(tx, submission.pipeline, submission.partition)
+    return newest is not None and (newest.id, newest.is_canceled) == (submission.id, submission.is_canceled)
+
+
+def _record(
+    root: Root, lease: Lease, submission: Submission, seq: int, report: ResultsReport, waits: list[str]
+) -> bool:
+    """Records the join, unless another process or a cancellation came between.
+
+    Args:
+        root: Where the table was replaced.
+        lease: The table's.
+        submission: As it was when the join began.
+        seq: How far the history had come then.
+        report: What the table holds.
+        waits: See `Join.waits`.
+
+    Returns:
+        Whether every row has its final type.
+    """
+    with root.ledger.write() as tx:
+        if not lease.is_ours(tx):
+            # Frozen on the way, this process may just have put an old table over a newer one.
+            submissions.join_anew(tx, submission.id)
+            return False
+        if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
+            return False
+        return submissions.joined(tx, submission.id, seq, dict(report.counts), report.ask_again, waits)
+
+
 def _is_complete(root: Root, submission: Submission) -> bool:
-    """Whether the table that users read now has no row that waits."""
+    """Whether there is a table, and none of its rows is pending."""
     parts = results_parts(submission.pipeline, submission.partition)
     if not root.storage.exists(*parts):
         return False
@@ -91,4 +131,4 @@ def _is_complete(root: Root, submission: Submission) -> bool:
             slices = table.iter_batches(columns=["result_type"], use_threads=False)
             return not any("pending" in rows.column(0).unique().to_pylist() for rows in slices)
     except (pa.ArrowException, OSError, KeyError):
-        return False  # it is written anew
+        return False  # whatever it is, it is replaced

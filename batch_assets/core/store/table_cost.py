@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import results_parts
@@ -20,8 +23,8 @@ class TableCost:
     """USD, at batch prices.
 
     Attributes:
-        usd: of the answers whose cost is known.
-        unpriced_models: of the others; the sum is not the whole cost when there are any.
+        usd: Sum over the answers whose cost is known.
+        unpriced_models: Models of the other answers; where there are any, the sum is not the whole cost.
     """
 
     usd: float = 0.0
@@ -32,17 +35,14 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
     """Adds up the costs of a submission's table.
 
     Returns:
-        None without a table of its own: there is none yet, or that of a submission before it or after it.
+        None when there is no table yet, or it is another submission's.
 
-    Errors:
-        DamagedFileError: the table cannot be read.
+    Raises:
+        DamagedFileError: The table cannot be read.
     """
     parts = results_parts(submission.pipeline, submission.partition)
     if not root.storage.exists(*parts):
         return None
-    import pyarrow as pa  # who only looks has no use for it before there is a table
-    import pyarrow.parquet as pq
-
     try:
         with pq.ParquetFile(root.storage.open(*parts)) as file:
             return _added(file) if submission_of(file.schema_arrow) == submission.id else None
@@ -50,13 +50,11 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
         raise DamagedFileError(f"{root.storage.uri(*parts)} cannot be read: {error}") from error
 
 
-def _added(file: Any) -> TableCost:
-    import pyarrow.compute as pc
-
-    found = TableCost()
+def _added(file: pq.ParquetFile) -> TableCost:
+    cost = TableCost()
     for rows in file.iter_batches(columns=_COLUMNS):
-        found.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
+        cost.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
         answered = pc.and_(pc.equal(rows["result_type"], "succeeded"), rows["shared_with"].is_null())
         unknown = rows["response_model"].filter(pc.and_(answered, rows["cost_usd"].is_null())).unique()
-        found.unpriced_models.update(model or NAMELESS for model in unknown.to_pylist())
-    return found
+        cost.unpriced_models.update(model or NAMELESS for model in unknown.to_pylist())
+    return cost

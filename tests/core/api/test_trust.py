@@ -103,7 +103,7 @@ def test_a_create_whose_answer_is_too_large_is_in_doubt(world: World, monkeypatc
 def test_a_result_line_that_never_ends_does_not_fill_the_memory(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("batch_assets.core.results.collect._LINE_BYTES", 20)
+    monkeypatch.setattr("batch_assets.core.results.download._LINE_BYTES", 20)
     pipeline = world.pipeline(texts(2))
     world.send(pipeline)
     endless = {"match": {"path": "*/results", "times": 1}, "action": {"status": 200, "body": "x" * 5000}}

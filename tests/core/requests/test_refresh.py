@@ -144,11 +144,10 @@ def test_an_answer_that_comes_in_while_the_table_is_made_waits_for_the_next(
         return found
 
     monkeypatch.setattr(Storage, "names", names)
-    report = ResultsReport(submission.id, "")
-    tables = list(Join(world.root, submission, report, [], refreshes, {}, None).tables())
-    assert [table["result_type"].to_pylist() for table in tables] == [["pending"]]
-    tables = list(Join(world.root, submission, report, [], refreshes, {}, None).tables())
-    assert [table["batch_id"].to_pylist() for table in tables] == [[world.accepted()[1]["id"]]]
+    slices = list(Join(world.root, submission, [], refreshes, {}, None).slices())
+    assert [joined.table["result_type"].to_pylist() for joined in slices] == [["pending"]]
+    slices = list(Join(world.root, submission, [], refreshes, {}, None).slices())
+    assert [joined.table["batch_id"].to_pylist() for joined in slices] == [[world.accepted()[1]["id"]]]
 
 
 def test_what_is_in_flight_counts_and_is_not_asked_a_second_time(world: World) -> None:

@@ -1,0 +1,112 @@
+"""One line of a batch's results, as the API sends it -> the columns of a response."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from batch_assets.core.io.json_text import dump, load_exactly, load_line
+from batch_assets.core.prices import Prices
+
+_MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
+_BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
+# The columns of RESPONSE_SCHEMA that a line holds, in the order of the values that `parse_line` returns.
+PARSED = (
+    "custom_id",
+    "result_type",
+    "response_text",
+    "stop_reason",
+    "response_model",
+    "message_id",
+    "input_tokens",
+    "output_tokens",
+    "cache_creation_input_tokens",
+    "cache_read_input_tokens",
+    "cost_usd",
+    "error_type",
+    "error_message",
+    "response_json",
+)
+# Of a line without a message: response_text to cache_read_input_tokens.
+_NO_MESSAGE = (None,) * 8
+_KNOWN_TYPES = ("errored", "canceled", "expired")
+
+
+def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
+    """Parses a result line.
+
+    Args:
+        line: The line, usually with its line end.
+        prices: What answers cost.
+
+    Returns:
+        The values of the columns PARSED, in this order.
+
+    Raises:
+        ValueError: The line is not a result line.
+    """
+    entry = load_line(line)
+    try:
+        custom_id, result = entry["custom_id"], entry["result"]
+        kind = result["type"]
+        if kind == "succeeded":
+            return _succeeded(line, entry, custom_id, result, prices)
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"not a result line: {error!r}") from None
+    if kind not in _KNOWN_TYPES:
+        problem = f"the API sent the result type {kind!r}, which this version does not know"
+        return (custom_id, "errored", *_NO_MESSAGE, None, "unknown_result_type", problem, None)
+    error_type, message = _error(result) if kind == "errored" else (None, None)
+    return (custom_id, kind, *_NO_MESSAGE, None, error_type, message, None)
+
+
+def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Prices) -> tuple[Any, ...]:
+    message = result["message"]
+    get = message.get
+    usage, model, content = get("usage") or {}, get("model"), get("content") or ()
+    texts = [block["text"] for block in content if block.get("type") == "text"]
+    tokens = usage.get
+    return (
+        custom_id,
+        "succeeded",
+        "".join(texts) if texts else None,
+        get("stop_reason"),
+        model,
+        get("id"),
+        tokens("input_tokens"),
+        tokens("output_tokens"),
+        tokens("cache_creation_input_tokens"),
+        tokens("cache_read_input_tokens"),
+        prices.cost(model, usage) if model else None,
+        None,
+        None,
+        _raw_message(line, entry, result),
+    )
+
+
+def _raw_message(line: bytes, entry: Any, result: Any) -> str:
+    """The message's own bytes where it comes last in the line, as the API sends it; otherwise serialized again."""
+    before = len(_BEFORE_ID) + len(entry["custom_id"])
+    if line.startswith(_AFTER_ID, before) and len(entry) == len(result) == 2 and line.endswith(b"}}}\n"):
+        try:
+            return line[before + len(_AFTER_ID) - 1 : -3].decode()
+        except UnicodeDecodeError:
+            pass
+    mark, line = _MESSAGE_MARK.search(line), line.rstrip()
+    if mark is not None and line.endswith(b"}}}"):
+        raw = line[mark.end() : -2]
+        try:
+            if load_line(raw) == result["message"]:  # neither another object of that name nor more than it
+                return raw.decode()
+        except ValueError:
+            pass
+    return dump(load_exactly(line)["result"]["message"])
+
+
+def _error(result: Any) -> tuple[str, str | None]:
+    """(type, message) of an errored line: `result.error.error` as documented, or flat."""
+    error = result.get("error") or {}
+    nested = error.get("error")
+    inner = nested if isinstance(nested, dict) else error
+    message = inner.get("message")
+    return str(inner.get("type") or "unknown_error"), message if message is None else str(message)

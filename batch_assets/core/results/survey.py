@@ -1,0 +1,134 @@
+"""A first pass over the request index: which rows share a request, and how the responses are best read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batch_assets.core.store.outcomes import Outcomes
+from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
+from batch_assets.core.store.response_reader import ResponseReader
+from batch_assets.core.store.responses import digest_array
+
+# A dataset in another order than the request files: when reading it in its own order would load row groups more
+# than this many times their number, the responses are first laid out in the dataset's order on disk.
+_LOADS = 3
+
+
+@dataclass(frozen=True)
+class SharedKeys:
+    """Row keys of the first rows whose request other rows share.
+
+    Attributes:
+        numbers: Numbers of these rows, sorted, int32, shape (shared,).
+        keys: Their row keys, strings of length `shared`.
+    """
+
+    numbers: NDArray[np.int32]
+    keys: pa.Array
+
+    def of(self, first: NDArray[np.int64], is_first: NDArray[np.bool_]) -> pa.Array:
+        """Row keys of the rows that some rows share their request with.
+
+        Args:
+            first: Number of the first row that has each row's request, shape (n,).
+            is_first: Whether that is the row itself, shape (n,).
+
+        Returns:
+            Strings of length n, null for first rows.
+        """
+        if len(self.numbers) == 0:
+            return pa.nulls(len(first), pa.string())
+        return self.keys.take(pa.array(np.searchsorted(self.numbers, first), mask=is_first))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What is known of all rows before the first of them is joined.
+
+    Attributes:
+        first_rows: For each response in force the number of the first row that has it, -1 for none; int32, shape
+            (responses,).
+        left_out: For each response in force whether a limit left its request out of the submission, shape
+            (responses,); None without a limit.
+        shared: Keys of the rows that others share their request with.
+        is_scattered: Whether reading responses in the dataset's order would load row groups over and over.
+    """
+
+    first_rows: NDArray[np.int32]
+    left_out: NDArray[np.bool_] | None
+    shared: SharedKeys
+    is_scattered: bool
+
+
+def survey(index: RequestIndex, key: str, outcomes: Outcomes, reader: ResponseReader) -> Survey:
+    """Reads the digests of an index once, in slices.
+
+    Args:
+        index: Of the submission.
+        key: The column that holds the row key.
+        outcomes: The responses in force.
+        reader: Reads them.
+    """
+    first_rows = np.full(len(outcomes.digests), -1, dtype=np.int32)
+    left_out = np.zeros(len(outcomes.digests), dtype=bool) if index.is_limited else None
+    sharing: list[NDArray[np.int32]] = []
+    loads, groups, start = 0, set[int](), 0
+    for rows in index.slices([DIGEST] if left_out is None else [DIGEST, LEFT_OUT]):
+        position = positions_of(outcomes, rows.column(0))
+        answered = np.flatnonzero(position >= 0)
+        distinct, first = np.unique(position[answered], return_index=True)
+        unseen = first_rows[distinct] < 0
+        first_rows[distinct[unseen]] = start + answered[first[unseen]]
+        owner = first_rows[position[answered]]
+        sharing.append(np.unique(owner[owner != start + answered]))
+        touched = np.unique(reader.groups_of(outcomes.at(distinct)[0])).tolist()
+        loads += len(touched)
+        groups.update(touched)
+        if left_out is not None:
+            marked = rows.column(1).to_numpy(zero_copy_only=False)
+            left_out[position[marked & (position >= 0)]] = True
+        start += len(rows)
+    shared = _keys_of(index, key, np.unique(np.concatenate([np.empty(0, np.int32), *sharing])))
+    return Survey(first_rows, left_out, shared, loads > _LOADS * len(groups))
+
+
+def _keys_of(index: RequestIndex, key: str, numbers: NDArray[np.int32]) -> SharedKeys:
+    keys = [pa.array([], pa.string())]
+    start = 0
+    for rows in index.slices([key]) if len(numbers) else ():
+        inside = numbers[(numbers >= start) & (numbers < start + len(rows))] - start
+        keys.append(rows.column(0).take(pa.array(inside)).cast(pa.string()))
+        start += len(rows)
+    return SharedKeys(numbers, pa.concat_arrays(keys))
+
+
+def places_of(index: RequestIndex, outcomes: Outcomes) -> NDArray[np.int32]:
+    """For each row the place of its response in force, -1 for none; shape (rows,)."""
+    places = np.full(index.rows, -1, dtype=np.int32)
+    start = 0
+    for rows in index.slices([DIGEST]):
+        places[start : start + len(rows)] = outcomes.at(positions_of(outcomes, rows.column(0)))[0]
+        start += len(rows)
+    return places
+
+
+def positions_of(outcomes: Outcomes, digests: pa.Array) -> NDArray[np.int64]:
+    """Looks digests up, some of which may be null.
+
+    Args:
+        outcomes: Where to look.
+        digests: Binary, length n.
+
+    Returns:
+        The position of each in the outcomes, -1 for null and for one without response; shape (n,).
+    """
+    if digests.null_count == 0:
+        return outcomes.position(digest_array(digests))
+    position = np.full(len(digests), -1, dtype=np.int64)
+    valid = digests.is_valid().to_numpy(zero_copy_only=False)
+    position[valid] = outcomes.position(digest_array(digests.drop_null()))
+    return position
