@@ -1,6 +1,7 @@
 """`MessageBatchComponent`: one YAML file -> the definitions of one pipeline."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -56,7 +57,6 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
                 return super().get_asset_spec(pipeline, stage).replace_attributes(owners=["team:reviews"])
     """
 
-    _given_model: ClassVar[type[BaseModel]]
     output_columns: ClassVar[pa.Schema | None] = None
     """The columns that `parse_message` makes; without it `output_schema` says them."""
 
@@ -103,12 +103,11 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             raise invalid(_pipeline_file(context), errors) from None
 
     @classmethod
+    @cache
     def get_model_cls(cls) -> type[BaseModel]:
         """The schema of the attributes; a mistake in them is raised by `load`, which knows the file."""
-        if "_given_model" not in cls.__dict__:
-            derived = cls.model()
-            cls._given_model = type(derived.__name__, (Given, derived), {"__module__": __name__})
-        return cls._given_model
+        derived = cls.model()
+        return type(derived.__name__, (Given, derived), {"__module__": __name__})
 
     @classmethod
     def _mistakes(cls, attributes: BaseModel | None) -> list[ErrorDetails]:

@@ -1,6 +1,7 @@
 """The pipeline file as Dagster reads it: a class for each block, whose mistakes are told by file and field."""
 
-from typing import Annotated, Any, ClassVar, Self
+from functools import cache
+from typing import Annotated, Any, Self
 
 import dagster as dg
 from pydantic import (
@@ -24,17 +25,10 @@ class Block(dg.Model, dg.Resolvable):
     the bounds of a number to the text of a Dagster template in its place as well.
     """
 
-    _derived: ClassVar[type[BaseModel]]
-
     @classmethod
+    @cache
     def model(cls) -> type[BaseModel]:
-        """The schema of a block; asked for once for every field of every pipeline, it is derived once."""
-        if "_derived" not in cls.__dict__:
-            cls._derived = cls._derive()
-        return cls._derived
-
-    @classmethod
-    def _derive(cls) -> type[BaseModel]:
+        """The schema of a block; asked for once for every field of every pipeline, it is derived once a class."""
         derived = super().model()
         for name, field in derived.model_fields.items():
             if field.description is None and name in cls.model_fields:
