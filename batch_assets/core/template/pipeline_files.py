@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,9 @@ class PipelineFileError(Exception):
 class PipelineFiles(jinja2.BaseLoader):
     """Templates to include, and data for `load('examples.yaml')`.
 
+    Attributes:
+        digests: Of the content of every file that was read so far, by its name.
+
     Errors:
         PipelineFileError, naming the file, for data; `jinja2.TemplateError` for templates.
     """
@@ -27,6 +31,7 @@ class PipelineFiles(jinja2.BaseLoader):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._loaded: dict[str, Any] = {}
+        self.digests: dict[str, str] = {}
 
     def get_source(
         self, environment: jinja2.Environment, template: str
@@ -36,7 +41,9 @@ class PipelineFiles(jinja2.BaseLoader):
         if path is None:
             raise jinja2.TemplateNotFound(template)
         try:
-            return path.read_text("utf-8"), template, None
+            text = path.read_text("utf-8")
+            self.digests[template] = hashlib.sha256(text.encode()).hexdigest()
+            return text, template, None
         except (OSError, UnicodeDecodeError) as error:
             raise jinja2.TemplateError(f"{template} cannot be read: {_reason(error)}") from None
 
@@ -56,7 +63,9 @@ class PipelineFiles(jinja2.BaseLoader):
         if path is None:
             raise PipelineFileError(not_beside(name))
         try:
-            return parse(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+            content = path.read_bytes()
+            self.digests[name] = hashlib.sha256(content).hexdigest()
+            return parse(content.removeprefix(b"\xef\xbb\xbf"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise PipelineFileError(f"{name} cannot be read: {_reason(error)}") from None
 

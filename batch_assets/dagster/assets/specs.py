@@ -32,6 +32,8 @@ def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
         kinds=_KINDS[stage],
         description=_description(pipeline, stage),
         metadata=_table_metadata(pipeline) if stage == "results" else {},
+        # The UI says so when the question has changed since it was materialized.
+        code_version=pipeline.prompt_digest if stage == "requests" else None,
     )
 
 
