@@ -22,6 +22,7 @@ from batch_assets.dagster.component_blocks import (
     DatasetBlock,
     Given,
     NotifyBlock,
+    OpBlock,
     PartitionsBlock,
     RetentionBlock,
     RetryBlock,
@@ -76,6 +77,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     retention: RetentionBlock = Field(default=RetentionBlock(), description=_described("retention"))
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     notify: list[NotifyBlock] = Field(default=[], description=_described("notify"))  # type: ignore[assignment]
+    op: OpBlock = Field(default=OpBlock(), description=_described("op"))
     # Templates over the row and data of the API's: Dagster's own templating leaves them as they are.
     params: Annotated[dict[str, Any], dg.Resolver.passthrough(description=_described("params"))]
     betas: Annotated[list[str], dg.Resolver.passthrough(description=_described("betas"))] = Field(

@@ -10,6 +10,7 @@ from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.notify import NotifyConfig
+from batch_assets.core.pipeline.op import OpConfig
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 
 
@@ -28,6 +29,7 @@ class PipelineFields(TypedDict, total=False):
     retention: Mapping[str, Any] | RetentionConfig | None
     sink: Mapping[str, Any] | SinkConfig | None
     notify: Sequence[Mapping[str, Any] | NotifyConfig] | None
+    op: Mapping[str, Any] | OpConfig | None
     max_failed: float | None
     max_invalid: float | None
     betas: Sequence[str] | None

@@ -19,6 +19,7 @@ from batch_assets.core.pipeline.blocks import (
 )
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.notify import NotifyConfig, one_entry_a_target
+from batch_assets.core.pipeline.op import OpConfig
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.template.batch_rules import OLD_VERSION
 
@@ -54,6 +55,9 @@ class PipelineConfig(ConfigBlock):
     )
     notify: list[NotifyConfig] = Field(
         default=[], description="Who is told when results are complete, too many rows failed, or time runs out."
+    )
+    op: OpConfig = Field(
+        default=OpConfig(), description="How Dagster runs the step of each stage: tags, pool and retry policy."
     )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may fail.")
     max_invalid: float = Field(

@@ -13,6 +13,7 @@ from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
 from batch_assets.core.settings import find_project
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches
+from batch_assets.dagster.assets.op_settings import op_settings
 from batch_assets.dagster.assets.requests import materialize_requests, say_costs
 from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.assets.results import materialize_results
@@ -26,9 +27,6 @@ from batch_assets.dagster.partitions import (
 )
 from batch_assets.dagster.pipeline_fields import PipelineFields, given_fields
 from batch_assets.dagster.pipelines import STAGES, PipelineFile, upstream_key
-
-# Submissions of one deployment go one after the other, where the instance limits pools.
-_POOL = "message_batches"
 
 SpecOf = Callable[[Pipeline, str], dg.AssetSpec]
 
@@ -55,9 +53,9 @@ def build_message_batch_assets(
         render_request: As `MessageBatchComponent` has it; called with (pipeline, row, params).
         parse_message: As `MessageBatchComponent` has it; called with (message).
         output_columns: The columns that `parse_message` makes.
-        **fields: The fields of a pipeline file; `name`, `dataset` and `params` are required. `output_schema` may be
-            a pydantic model that can be imported from its module. `partitions` may be a definition of Dagster's;
-            then the dataset's path, query or asset says which rows belong to a partition.
+        **fields: The fields of a pipeline file; `name`, `dataset` and `params` are required. `output_schema` may
+            be a pydantic model that can be imported from its module. `partitions` may be a definition of
+            Dagster's; then the dataset's path, query or asset says which rows belong to a partition.
 
     Raises:
         ConfigError: Any mistake that shows without reading the dataset, naming the field.
@@ -93,11 +91,11 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
 
     requests = _requests(pipeline, specs["requests"], upstream, specs["results"].key)
 
-    @dg.multi_asset(**_arguments(pipeline, specs["batches"]), pool=_POOL)
+    @dg.multi_asset(**_arguments(pipeline, "batches", specs["batches"]))
     def batches(context: dg.AssetExecutionContext) -> Iterator[Event]:
         yield from all_partitions(context, lambda key: materialize_batches(context, pipeline, key))
 
-    @dg.multi_asset(**_arguments(pipeline, specs["results"]))
+    @dg.multi_asset(**_arguments(pipeline, "results", specs["results"]))
     def results(context: dg.AssetExecutionContext) -> Iterator[Event]:
         yield from materialize_results(context, pipeline)
 
@@ -109,7 +107,7 @@ def _requests(
 ) -> dg.AssetsDefinition:
     if upstream is None:
 
-        @dg.multi_asset(**_arguments(pipeline, spec))
+        @dg.multi_asset(**_arguments(pipeline, "requests", spec))
         def requests(context: dg.AssetExecutionContext, config: RequestsConfig) -> Iterator[Event]:
             if config.only_says_cost:
                 say_costs(context, pipeline, results, config)
@@ -120,7 +118,7 @@ def _requests(
         return requests
 
     # Its IO manager loads the table.
-    @dg.multi_asset(**_arguments(pipeline, spec), ins={"dataset": dg.AssetIn(key=upstream)})
+    @dg.multi_asset(**_arguments(pipeline, "requests", spec), ins={"dataset": dg.AssetIn(key=upstream)})
     def requests_of_asset(
         context: dg.AssetExecutionContext, config: RequestsConfig, dataset: Any
     ) -> Iterator[Event]:
@@ -141,7 +139,7 @@ def _mark_as_new(context: dg.AssetExecutionContext) -> None:
     context.set_data_version(context.asset_key, dg.DataVersion(context.run.run_id))
 
 
-def _arguments(pipeline: Pipeline, spec: dg.AssetSpec) -> dict[str, Any]:
+def _arguments(pipeline: Pipeline, stage: str, spec: dg.AssetSpec) -> dict[str, Any]:
     """What the decorator of every stage is given.
 
     A backfill takes one run for all of its partitions, not one for each: nearly all of a run's seconds go into its
@@ -149,7 +147,7 @@ def _arguments(pipeline: Pipeline, spec: dg.AssetSpec) -> dict[str, Any]:
     """
     together = spec.partitions_def is not None and pipeline.config.dataset.asset is None
     policy = dg.BackfillPolicy.single_run() if together else None
-    return {"specs": [spec], "name": _op_name(spec), "backfill_policy": policy}
+    return {"specs": [spec], "name": _op_name(spec), "backfill_policy": policy} | op_settings(pipeline, stage)
 
 
 def _wired(spec: dg.AssetSpec, pipeline: Pipeline, stage: str, after: list[dg.AssetKey]) -> dg.AssetSpec:
