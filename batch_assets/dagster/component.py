@@ -140,9 +140,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         return (own.annotation, own.metadata) == (ours.annotation, ours.metadata)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The pipeline's assets with their checks and jobs, and the sensor that all pipelines of the code location
-        share.
-        """
+        """The pipeline's assets with their checks and jobs, and the sensor that all of its root share."""
         assets = assets_of(self.build_pipeline(context), self.get_asset_spec)
         return dg.Definitions(
             assets=assets,
@@ -150,7 +148,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             jobs=build_message_batch_jobs(assets),
             schedules=build_message_batch_schedules(assets),
             sensors=[
-                build_message_batch_sensor(),
+                build_message_batch_sensor(resource_key=self.resource_key),
                 *build_message_batch_partitions_sensors(assets),
                 *build_message_batch_watch_sensors(assets),
             ],

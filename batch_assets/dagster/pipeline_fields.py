@@ -29,6 +29,7 @@ class PipelineFields(TypedDict, total=False):
     retention: Mapping[str, Any] | RetentionConfig | None
     sink: Mapping[str, Any] | SinkConfig | None
     notify: Sequence[Mapping[str, Any] | NotifyConfig] | None
+    resource_key: str | None
     op: Mapping[str, Any] | OpConfig | None
     max_failed: float | None
     max_invalid: float | None

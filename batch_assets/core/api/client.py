@@ -66,6 +66,7 @@ class ApiClient:
         self.base_url = settings.require_endpoint()
         self._emulated = settings.emulator_url is not None
         self._has_key = settings.emulator_url is None and settings.has_credentials
+        self._api_key = settings.api_key
         self.organization: str | None = None
         self.poll_floor = 0.0
         self._opening = threading.Lock()
@@ -83,7 +84,11 @@ class ApiClient:
         import anthropic  # takes over a second: only what talks to the API pays for it
 
         # The emulator gets no real key; a gateway without credentials of ours gets a word in its place.
-        options: dict[str, Any] = {} if self._has_key else {"api_key": "none"}
+        options: dict[str, Any] = {}  # the SDK finds the environment's credentials by itself
+        if not self._has_key:
+            options["api_key"] = "none"
+        elif self._api_key is not None:
+            options["api_key"] = self._api_key
         # A proxy may stand before the API, but not before the emulator.
         direct = {self.base_url: None} if self._emulated else {}
         return anthropic.Anthropic(

@@ -1,4 +1,4 @@
-"""How Dagster runs the step of a stage: tags, pool and retry policy, as the field `op` says."""
+"""How Dagster runs the step of a stage: its resource, and tags, pool and retry policy, as the field `op` says."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import dagster as dg
 
 from batch_assets.core.pipeline.op import RetryPolicyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.dagster.resource import required_keys
 
 # Submissions of one deployment go one after the other, where the instance limits pools.
 _POOLS = {"batches": "message_batches"}
@@ -25,6 +26,7 @@ def op_settings(pipeline: Pipeline, stage: str) -> dict[str, Any]:
     return {
         "op_tags": given.tags,
         "pool": given.pool or _POOLS.get(stage),
+        "required_resource_keys": required_keys(pipeline),
         "retry_policy": _retry_policy(given.retry_policy) if given.retry_policy is not None else None,
     }
 
