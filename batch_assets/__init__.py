@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from batch_assets.dagster.checks.build import build_message_batch_checks
     from batch_assets.dagster.component import MessageBatchComponent
     from batch_assets.dagster.jobs import build_message_batch_jobs
+    from batch_assets.dagster.resource import MessageBatchResource
     from batch_assets.dagster.schedule import build_message_batch_schedules
     from batch_assets.dagster.sensors.dataset_sensor import build_message_batch_watch_sensors
     from batch_assets.dagster.sensors.partition_sensor import build_message_batch_partitions_sensors
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "MessageBatchComponent",
+    "MessageBatchResource",
     "RowRejected",
     "build_message_batch_assets",
     "build_message_batch_cancel_jobs",
@@ -36,6 +38,7 @@ __all__ = [
 
 _HOMES = {
     "MessageBatchComponent": "batch_assets.dagster.component",
+    "MessageBatchResource": "batch_assets.dagster.resource",
     "RowRejected": "batch_assets.core.pipeline.hooks",
     "build_message_batch_assets": "batch_assets.dagster.assets.build",
     "build_message_batch_cancel_jobs": "batch_assets.dagster.cancel_job",

@@ -55,7 +55,7 @@ class _Commands(click.Group):
             why = _database_error(error)
             if why is None:
                 raise
-            raise click.ClickException(f"{_ledger_name()}: {why}") from None
+            raise click.ClickException(f"{_ledger_name(ctx)}: {why}") from None
 
 
 def _system_error(error: OSError) -> str:
@@ -63,13 +63,14 @@ def _system_error(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
-def _ledger_name() -> str:
-    """The ledger in words, without its password."""
+def _ledger_name(ctx: click.Context) -> str:
+    """The ledger that a command works with in words, without its password."""
     from batch_assets.core.io.database import in_words
     from batch_assets.core.ledger.connection import parse_url
     from batch_assets.core.settings import Settings
 
-    url = parse_url(Settings.from_env().ledger_url)
+    settings = ctx.find_root().obj or Settings.from_env()
+    url = parse_url(settings.ledger_url)
     named = url.database if url.get_backend_name() == "sqlite" else in_words(url)
     return f"the ledger's database {named}"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
-from batch_assets.core.settings import Settings
+from batch_assets.cli.resource_option import resource_option, settings_of
 
 if TYPE_CHECKING:
     from batch_assets.core.batches.cancel import CancelReport
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("target", metavar="NAME|BATCH_ID")
 @click.option("--partition", metavar="KEY", help="Of a pipeline only this partition; all by default.")
-def cancel(target: str, partition: str | None) -> None:
+@resource_option
+def cancel(target: str, partition: str | None, resource: str | None) -> None:
     """Cancels the pipeline NAME, or one batch.
 
     Its batches are ended at the API, and request files that were not sent yet are not sent any more. Answers
@@ -40,15 +41,18 @@ def cancel(target: str, partition: str | None) -> None:
       1    the API did not take it, or there is no such pipeline or batch; why stands on standard error
     """
     from batch_assets.cli.ledger_view import nothing_here
-    from batch_assets.core.cancel import cancel
+    from batch_assets.core.cancel import UnknownTargetError, cancel
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
 
-    settings = Settings.from_env()
+    settings = settings_of(resource)
     if not has_ledger(settings):
         raise click.ClickException(nothing_here(settings))
     with open_root(settings) as root:
-        report = cancel(root, target, partition)
+        try:
+            report = cancel(root, target, partition)
+        except UnknownTargetError as error:
+            raise UnknownTargetError(f"{error}{text.elsewhere(resource)}") from None
     for line in cancel_lines(report):
         click.echo(line)
     for problem in report.problems:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
+from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.settings import Settings
 
 if TYPE_CHECKING:
     from batch_assets.core.api.objects import BatchObject
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @click.command("list")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after the newest N; all by default.")
-def list_batches(limit: int | None) -> None:
+@resource_option
+def list_batches(limit: int | None, resource: str | None) -> None:
     """Lists all batches of the workspace from the API, newest first; ours with pipeline and file.
 
     \b
@@ -31,7 +32,7 @@ def list_batches(limit: int | None) -> None:
     from batch_assets.core.api.errors import ApiError
     from batch_assets.core.open_root import open_root
 
-    settings = Settings.from_env()
+    settings = settings_of(resource)
     base_url = settings.require_endpoint()
     with open_root(settings) as root:
         owners = _owners(root)

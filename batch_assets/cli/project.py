@@ -10,8 +10,9 @@ import dagster as dg
 
 from batch_assets.core.errors import DatasetError, SettingsError
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.settings import dg_table, find_project
+from batch_assets.core.settings import Settings, dg_table, find_project
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in, upstream_key
+from batch_assets.dagster.resource import MessageBatchResource, settings_for
 from batch_assets.definitions import defs
 
 _OWN = "batch_assets"
@@ -25,6 +26,22 @@ def load_pipeline_assets() -> dict[str, PipelineAssets]:
         SettingsError: there are no definitions.
     """
     return dict(sorted(pipelines_in(_definitions().resolve_all_asset_specs()).items()))
+
+
+def load_settings(key: str) -> Settings:
+    """The settings that a resource of the project's definitions stands for.
+
+    Raises:
+        SettingsError: There is no resource of that key, or it is of another kind; naming those that there are.
+    """
+    resources = _definitions().resources or {}
+    if key not in resources:
+        known = ", ".join(sorted(name for name, one in resources.items() if isinstance(one, MessageBatchResource)))
+        raise SettingsError(
+            f"the project's definitions have no resource {key!r}; those with a root: {known or 'none'}"
+        )
+    with dg.build_resources({key: resources[key]}) as built:
+        return settings_for(key, built)
 
 
 def _definitions() -> dg.Definitions:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
+from batch_assets.cli.definitions_error import loading
+from batch_assets.cli.resource_option import settings_of
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from batch_assets.core.requests.report import AskAgain
     from batch_assets.core.results.report import ResultsReport
     from batch_assets.core.root import Root
+    from batch_assets.core.settings import Settings
     from batch_assets.dagster.pipelines import PipelineAssets
 
 _FAILED_ROWS = 3
@@ -27,10 +29,6 @@ _INTERRUPTED = 128 + signal.SIGINT
 
 class UnknownPipelineError(BatchAssetsError):
     """The project has no pipeline of that name."""
-
-
-class DefinitionsError(BatchAssetsError):
-    """The project's Dagster definitions do not load."""
 
 
 @click.command()
@@ -82,9 +80,9 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     from batch_assets.dagster.partitions import check_partition
 
     console = make_console()
-    settings = Settings.from_env()
-    settings.require_endpoint()
     found = find_pipeline(name)
+    settings = settings_of(found.pipeline.config.resource_key)
+    settings.require_endpoint()
     check_partition(name, found.partitions, partition)
     pipeline, again = found.pipeline, AskAgain(retry_failed, refresh, limit)
     before: set[str] | None = None
@@ -111,26 +109,12 @@ def find_pipeline(name: str) -> PipelineAssets:
     """
     from batch_assets.cli.project import load_pipeline_assets
 
-    try:
+    with loading():
         pipelines = load_pipeline_assets()
-    except Exception as error:  # whatever a project's own Python files raise when they are loaded
-        raise DefinitionsError(_why_not_loaded(error)) from error
     if name not in pipelines:
         known = ", ".join(sorted(pipelines)) or "none"
         raise UnknownPipelineError(f"there is no pipeline {name!r} in this project; its pipelines: {known}")
     return pipelines[name]
-
-
-def _why_not_loaded(error: BaseException) -> str:
-    """Dagster wraps what went wrong in layers of its own: the innermost is for the reader."""
-    innermost = error
-    while not isinstance(innermost, BatchAssetsError):
-        inner = innermost.__cause__ or innermost.__context__
-        if inner is None:
-            where = "`dg check defs` shows where"
-            return f"the project's definitions do not load: {type(innermost).__name__}: {innermost}\n{where}"
-        innermost = inner
-    return str(innermost)
 
 
 def failed_share(results: ResultsReport) -> float:

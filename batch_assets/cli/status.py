@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
-from batch_assets.core.settings import Settings
+from batch_assets.cli.resource_option import resource_option, settings_of
 
 if TYPE_CHECKING:
     from batch_assets.core.ledger import Transaction
@@ -25,7 +25,8 @@ _COSTED = 50
 @click.command()
 @click.argument("name", required=False)
 @click.option("--history", is_flag=True, help="Show everything that ever happened to the pipeline NAME, in order.")
-def status(name: str | None, history: bool) -> None:
+@resource_option
+def status(name: str | None, history: bool, resource: str | None) -> None:
     """Shows how pipelines stand: rows, request files, batches, what they wait for.
 
     It reads the ledger and what lies under the root: no call to the API, no key needed. NAME limits it to one
@@ -46,7 +47,7 @@ def status(name: str | None, history: bool) -> None:
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
 
-    settings = Settings.from_env()
+    settings = settings_of(resource)
     if not has_ledger(settings):
         click.echo(nothing_here(settings))
         return
@@ -60,7 +61,7 @@ def status(name: str | None, history: bool) -> None:
             with_cost = name is not None or len(found) <= _COSTED
             click.echo("\n" + "\n".join(_lines(tx, submission, root if with_cost else None)))
     if not found:
-        click.echo(f"No run of {name} is recorded." if name else "No run is recorded.")
+        click.echo(f"No run of {name} is recorded{text.elsewhere(resource)}." if name else "No run is recorded.")
 
 
 def _show_history(tx: Transaction, name: str) -> None:

@@ -72,3 +72,8 @@ def partition_option(partition: str) -> str:
 
 def partition_name(pipeline: str, partition: str) -> str:
     return f"{pipeline} [{partition}]" if partition else pipeline
+
+
+def elsewhere(resource: str | None) -> str:
+    """Where else to look for a pipeline that is not under the environment's root; "" beside a resource."""
+    return "" if resource is not None else "; add --resource KEY for a pipeline that has a `resource_key`"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from functools import cached_property
 
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
@@ -25,16 +25,25 @@ class Root:
         self.settings = settings
         self.storage = Storage(settings.root)
         self._find_lost = find_lost
+        self._opening = threading.Lock()
+        self._ledger: Ledger | None = None
+        self._api: ApiClient | None = None
 
-    @cached_property
+    @property
     def ledger(self) -> Ledger:
-        """The ledger. A lost one is rebuilt from the files under the root."""
-        return Ledger(self.settings.ledger_url, lambda: self._find_lost(self.storage))
+        """The ledger, opened when it is first asked for. A lost one is rebuilt from the files under the root."""
+        with self._opening:
+            if self._ledger is None:
+                self._ledger = Ledger(self.settings.ledger_url, lambda: self._find_lost(self.storage))
+            return self._ledger
 
-    @cached_property
+    @property
     def api(self) -> ApiClient:
-        """The API; SettingsError when the environment names none."""
-        return ApiClient(self.settings)
+        """The API; SettingsError when the settings name none."""
+        with self._opening:
+            if self._api is None:
+                self._api = ApiClient(self.settings)
+            return self._api
 
     def check_endpoint(self) -> None:
         """Raises SettingsError without an API, EndpointMismatchError when the root belongs to another."""
@@ -43,10 +52,14 @@ class Root:
             bind_endpoint(tx, self.api.base_url, self.api.organization)
 
     def close(self) -> None:
-        if "api" in self.__dict__:
-            self.api.close()
-        if "ledger" in self.__dict__:
-            self.ledger.close()
+        """Closes what was opened; it may be opened again."""
+        with self._opening:
+            api, self._api = self._api, None
+            ledger, self._ledger = self._ledger, None
+        if api is not None:
+            api.close()
+        if ledger is not None:
+            ledger.close()
 
     def __enter__(self) -> Root:
         return self

@@ -1,11 +1,11 @@
-"""Settings from environment variables: the locations of the data, the ledger and the API."""
+"""Settings: the locations of the data, the ledger and the API, from environment variables or given in code."""
 
 from __future__ import annotations
 
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -65,6 +65,28 @@ def _is_dg_project(pyproject: Path) -> bool:
 
 
 @dataclass(frozen=True)
+class Overrides:
+    """What is given in place of the environment's variables; None leaves those in force.
+
+    Attributes:
+        root: In place of BATCH_ASSETS_ROOT. The ledger of the environment then no longer counts.
+        ledger: In place of BATCH_ASSETS_LEDGER.
+        api_key: In place of all credentials of the environment.
+        base_url: In place of ANTHROPIC_BASE_URL.
+        emulator_url: In place of BATCH_ASSETS_EMULATOR.
+    """
+
+    root: str | None = None
+    ledger: str | None = field(default=None, repr=False)
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    emulator_url: str | None = None
+
+
+NO_OVERRIDES = Overrides()
+
+
+@dataclass(frozen=True)
 class Settings:
     """The settings of one process.
 
@@ -73,7 +95,8 @@ class Settings:
         ledger_url: SQLAlchemy URL of the ledger.
         emulator_url: The emulator's URL, from BATCH_ASSETS_EMULATOR; `None` if the emulator is not used.
         base_url: The base URL of the API or the emulator; `None` if no emulator, credentials or base URL is set.
-        has_credentials: Whether the environment has credentials for the API. Their values are never stored here.
+        has_credentials: Whether there are credentials for the API. Those of the environment are never stored here.
+        api_key: A key in place of the environment's credentials; `None` to use those.
         reconcile_grace: Seconds to wait after the last byte of an upload whose outcome is unknown before the
             upload may be sent again.
         transfers: The number of concurrent uploads or downloads.
@@ -88,47 +111,53 @@ class Settings:
     reconcile_grace: float
     transfers: int = 4
     ui_url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
 
     @classmethod
-    def from_env(cls, env: Mapping[str, str] | None = None, project: Path | None = None) -> Settings:
-        """Read the settings from environment variables.
+    def from_env(
+        cls,
+        env: Mapping[str, str] | None = None,
+        project: Path | None = None,
+        overrides: Overrides = NO_OVERRIDES,
+    ) -> Settings:
+        """Reads BATCH_ASSETS_ROOT, _LEDGER, _EMULATOR, _RECONCILE_GRACE, _TRANSFERS, _UI_URL and the SDK's own
+        variables.
 
-        The variables are BATCH_ASSETS_ROOT, _LEDGER, _EMULATOR, _RECONCILE_GRACE, _TRANSFERS, _UI_URL and those
-        of the SDK.
+        An emulator comes before every other endpoint: with BATCH_ASSETS_EMULATOR set, nothing reaches the real
+        API, whatever is given.
 
         Args:
-            env: The variables; `None` for those of this process.
-            project: The project folder, for the default root; `None` to find it from the current folder.
+            env: The variables; by default those of the process.
+            project: The folder that the default root is in; by default found from the working directory.
+            overrides: What is given in place of variables.
 
         Raises:
-            SettingsError: When a value cannot be used. Names the variable.
+            SettingsError: A value that cannot be used, naming the variable or the override.
         """
         env = os.environ if env is None else env
-        emulator = env.get("BATCH_ASSETS_EMULATOR") or None
-        root = env.get("BATCH_ASSETS_ROOT") or str(
-            (project or find_project()) / "data" / ("emulated" if emulator else "output")
-        )
-        remote = "://" in root and not root.startswith("file://")
-        ledger = env.get("BATCH_ASSETS_LEDGER")
-        if not ledger:
-            if remote:
-                raise SettingsError(
-                    f"BATCH_ASSETS_ROOT is {root}: a remote root needs BATCH_ASSETS_LEDGER, "
-                    "for example postgresql+psycopg2://user@host/name"
-                )
-            folder = Path(root.removeprefix("file://")).resolve()
-            root, ledger = str(folder), f"sqlite:///{folder}/ledger.db"
-        for name in ("BATCH_ASSETS_EMULATOR", "ANTHROPIC_BASE_URL"):
-            _check_base_url(name, env.get(name) or "")
+        for name, url in (
+            ("BATCH_ASSETS_EMULATOR", env.get("BATCH_ASSETS_EMULATOR")),
+            ("ANTHROPIC_BASE_URL", env.get("ANTHROPIC_BASE_URL")),
+            ("emulator_url", overrides.emulator_url),
+            ("base_url", overrides.base_url),
+        ):
+            _check_base_url(name, url or "")
+        emulator = overrides.emulator_url or env.get("BATCH_ASSETS_EMULATOR") or None
+        root, ledger = _root_and_ledger(env, project, overrides, is_emulated=emulator is not None)
+        has_credentials = overrides.api_key is not None or _has_credentials(env)
+        base_url = emulator or overrides.base_url or env.get("ANTHROPIC_BASE_URL") or None
+        if base_url is None and has_credentials:
+            base_url = REAL_BASE_URL
         return cls(
             root=root,
             ledger_url=ledger,
             emulator_url=emulator,
-            base_url=emulator.rstrip("/") if emulator else _base_url(env),
-            has_credentials=_has_credentials(env),
+            base_url=base_url.rstrip("/") if base_url is not None else None,
+            has_credentials=has_credentials,
             reconcile_grace=_seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
             transfers=_transfers(env),
             ui_url=_ui_url(env),
+            api_key=overrides.api_key,
         )
 
     @property
@@ -150,11 +179,31 @@ class Settings:
         return self.base_url
 
 
-def _base_url(env: Mapping[str, str]) -> str | None:
-    configured = env.get("ANTHROPIC_BASE_URL")
-    if configured:
-        return configured.rstrip("/")
-    return REAL_BASE_URL if _has_credentials(env) else None
+def _root_and_ledger(
+    env: Mapping[str, str], project: Path | None, overrides: Overrides, *, is_emulated: bool
+) -> tuple[str, str]:
+    """The root, and the URL of its ledger.
+
+    A root brings its ledger along: one of the environment belongs to the environment's root.
+    """
+    if overrides.root is not None:
+        name, root = "root", overrides.root
+        ledger_name, ledger = "ledger", overrides.ledger
+    else:
+        if overrides.ledger is not None:
+            raise SettingsError("`ledger` is given without `root`: a ledger belongs to one root, so give both")
+        name, ledger_name, ledger = "BATCH_ASSETS_ROOT", "BATCH_ASSETS_LEDGER", env.get("BATCH_ASSETS_LEDGER")
+        root = env.get("BATCH_ASSETS_ROOT") or str(
+            (project or find_project()) / "data" / ("emulated" if is_emulated else "output")
+        )
+    if ledger:
+        return root, ledger
+    if "://" in root and not root.startswith("file://"):
+        raise SettingsError(
+            f"{name} is {root}: a remote root needs {ledger_name}, for example postgresql+psycopg2://user@host/name"
+        )
+    folder = Path(root.removeprefix("file://")).resolve()
+    return str(folder), f"sqlite:///{folder}/ledger.db"
 
 
 def _check_base_url(name: str, url: str) -> None:

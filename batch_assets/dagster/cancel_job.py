@@ -1,6 +1,7 @@
 """`<name>_cancel`: the job that cancels a pipeline from the UI."""
 
 from collections.abc import Iterable
+from functools import cache
 
 import dagster as dg
 
@@ -9,6 +10,7 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.resource import settings_for
 
 _SUFFIX = "_cancel"
 
@@ -30,10 +32,12 @@ def build_message_batch_cancel_jobs(assets: Iterable[dg.AssetsDefinition]) -> li
         assets: as `build_message_batch_assets` returns them.
     """
     specs = (spec for asset in assets for spec in asset.specs)
-    return [_job(name) for name in pipelines_in(specs)]
+    return [_job(name, found.pipeline.config.resource_key) for name, found in pipelines_in(specs).items()]
 
 
-def _job(name: str) -> dg.JobDefinition:
+def _job(name: str, resource_key: str | None) -> dg.JobDefinition:
+    cancel_op = _cancel_op(resource_key)
+
     @dg.job(
         name=name + _SUFFIX,
         description=(
@@ -42,18 +46,26 @@ def _job(name: str) -> dg.JobDefinition:
         ),
     )
     def cancel_job() -> None:
-        _cancel_batches()
+        cancel_op()
 
     return cancel_job
 
 
-# One for all jobs: to make an op takes a millisecond, at every load of every pipeline.
-@dg.op(name="cancel_batches", description="Ends the pipeline's batches at the API.")
-def _cancel_batches(context: dg.OpExecutionContext, config: CancelConfig) -> None:
-    pipeline = context.job_name.removesuffix(_SUFFIX)
-    with explained(), open_root() as root:
-        report = cancel(root, config.batch_id or pipeline, config.partition)
-    _log(context, report)
+# One for all jobs of a resource: to make an op takes a millisecond, at every load of every pipeline.
+@cache
+def _cancel_op(resource_key: str | None) -> dg.OpDefinition:
+    @dg.op(
+        name="cancel_batches" if resource_key is None else f"cancel_batches_of_{resource_key}",
+        description="Ends the pipeline's batches at the API.",
+        required_resource_keys=set() if resource_key is None else {resource_key},
+    )
+    def cancel_batches(context: dg.OpExecutionContext, config: CancelConfig) -> None:
+        pipeline = context.job_name.removesuffix(_SUFFIX)
+        with explained(), open_root(settings_for(resource_key, context.resources)) as root:
+            report = cancel(root, config.batch_id or pipeline, config.partition)
+        _log(context, report)
+
+    return cancel_batches
 
 
 def _log(context: dg.OpExecutionContext, report: CancelReport) -> None:

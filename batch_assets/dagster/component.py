@@ -1,6 +1,7 @@
 """`MessageBatchComponent`: one YAML file -> the definitions of one pipeline."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -21,6 +22,7 @@ from batch_assets.dagster.component_blocks import (
     DatasetBlock,
     Given,
     NotifyBlock,
+    OpBlock,
     PartitionsBlock,
     RetentionBlock,
     RetryBlock,
@@ -56,7 +58,6 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
                 return super().get_asset_spec(pipeline, stage).replace_attributes(owners=["team:reviews"])
     """
 
-    _given_model: ClassVar[type[BaseModel]]
     output_columns: ClassVar[pa.Schema | None] = None
     """The columns that `parse_message` makes; without it `output_schema` says them."""
 
@@ -76,6 +77,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     retention: RetentionBlock = Field(default=RetentionBlock(), description=_described("retention"))
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     notify: list[NotifyBlock] = Field(default=[], description=_described("notify"))  # type: ignore[assignment]
+    op: OpBlock = Field(default=OpBlock(), description=_described("op"))
     # Templates over the row and data of the API's: Dagster's own templating leaves them as they are.
     params: Annotated[dict[str, Any], dg.Resolver.passthrough(description=_described("params"))]
     betas: Annotated[list[str], dg.Resolver.passthrough(description=_described("betas"))] = Field(
@@ -103,12 +105,11 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             raise invalid(_pipeline_file(context), errors) from None
 
     @classmethod
+    @cache
     def get_model_cls(cls) -> type[BaseModel]:
         """The schema of the attributes; a mistake in them is raised by `load`, which knows the file."""
-        if "_given_model" not in cls.__dict__:
-            derived = cls.model()
-            cls._given_model = type(derived.__name__, (Given, derived), {"__module__": __name__})
-        return cls._given_model
+        derived = cls.model()
+        return type(derived.__name__, (Given, derived), {"__module__": __name__})
 
     @classmethod
     def _mistakes(cls, attributes: BaseModel | None) -> list[ErrorDetails]:
@@ -139,9 +140,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         return (own.annotation, own.metadata) == (ours.annotation, ours.metadata)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The pipeline's assets with their checks and jobs, and the sensor that all pipelines of the code location
-        share.
-        """
+        """The pipeline's assets with their checks and jobs, and the sensor that all of its root share."""
         assets = assets_of(self.build_pipeline(context), self.get_asset_spec)
         return dg.Definitions(
             assets=assets,
@@ -149,7 +148,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             jobs=build_message_batch_jobs(assets),
             schedules=build_message_batch_schedules(assets),
             sensors=[
-                build_message_batch_sensor(),
+                build_message_batch_sensor(resource_key=self.resource_key),
                 *build_message_batch_partitions_sensors(assets),
                 *build_message_batch_watch_sensors(assets),
             ],

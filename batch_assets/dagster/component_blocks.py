@@ -1,6 +1,8 @@
 """The pipeline file as Dagster reads it: a class for each block, whose mistakes are told by file and field."""
 
-from typing import Annotated, Any, ClassVar, Self
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, Self
 
 import dagster as dg
 from pydantic import (
@@ -16,6 +18,7 @@ from batch_assets.core.pipeline.automation import ScheduleConfig
 from batch_assets.core.pipeline.blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
 from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
 from batch_assets.core.pipeline.notify import EmailConfig, NotifyConfig, SlackConfig, WebhookConfig
+from batch_assets.core.pipeline.op import OpConfig, RetryPolicyConfig, StageOpConfig
 from batch_assets.core.pipeline.partitions import PartitionsConfig, TimeConfig
 
 
@@ -24,17 +27,10 @@ class Block(dg.Model, dg.Resolvable):
     the bounds of a number to the text of a Dagster template in its place as well.
     """
 
-    _derived: ClassVar[type[BaseModel]]
-
     @classmethod
+    @cache
     def model(cls) -> type[BaseModel]:
-        """The schema of a block; asked for once for every field of every pipeline, it is derived once."""
-        if "_derived" not in cls.__dict__:
-            cls._derived = cls._derive()
-        return cls._derived
-
-    @classmethod
-    def _derive(cls) -> type[BaseModel]:
+        """The schema of a block; asked for once for every field of every pipeline, it is derived once a class."""
         derived = super().model()
         for name, field in derived.model_fields.items():
             if field.description is None and name in cls.model_fields:
@@ -144,6 +140,37 @@ class NotifyBlock(NotifyConfig, Block):
 
 class SinkBlock(SinkConfig, Block):
     """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
+
+
+class RetryPolicyBlock(RetryPolicyConfig, Block):
+    """How often Dagster repeats a step that failed, within its run."""
+
+
+def _tags(context: dg.ResolutionContext, given: Any) -> Any:
+    """Values as they were written, but for templates: Dagster's turn the text "2" of a resource into a number."""
+    if isinstance(given, Mapping):
+        return {name: _tags(context.at_path(str(name)), value) for name, value in given.items()}
+    if isinstance(given, list | tuple):
+        return [_tags(context.at_path(place), value) for place, value in enumerate(given)]
+    return context.resolve_value(given) if is_templated(given) else given
+
+
+class StageOpBlock(StageOpConfig, Block):
+    """How Dagster runs one stage."""
+
+    tags: Annotated[
+        dict[str, Any],
+        dg.Resolver(_tags, model_field_type=dict[str, Any], description=_said(StageOpConfig, "tags")),
+    ] = Field(default={}, description=_said(StageOpConfig, "tags"))
+    retry_policy: RetryPolicyBlock | None = Field(default=None, description=_said(StageOpConfig, "retry_policy"))
+
+
+class OpBlock(OpConfig, Block):
+    """How Dagster runs each stage."""
+
+    requests: StageOpBlock = Field(default=StageOpBlock(), description=_said(OpConfig, "requests"))
+    batches: StageOpBlock = Field(default=StageOpBlock(), description=_said(OpConfig, "batches"))
+    results: StageOpBlock = Field(default=StageOpBlock(), description=_said(OpConfig, "results"))
 
 
 class Given(BaseModel):

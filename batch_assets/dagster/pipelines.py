@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import dagster as dg
 
@@ -15,8 +15,9 @@ from batch_assets.dagster import keys
 STAGES = ("requests", "batches", "results")
 
 
-class PipelineFile(str):
-    """The name of a pipeline's file, as metadata shows it, with the pipeline in hand.
+@dataclass(frozen=True)
+class PipelineFile:
+    """A pipeline as metadata of its assets: Dagster takes it for the path of its file, and shows that.
 
     Attributes:
         pipeline: as the core runs it. It stays in the process that loaded the definitions.
@@ -24,10 +25,14 @@ class PipelineFile(str):
 
     pipeline: Pipeline
 
-    def __new__(cls, pipeline: Pipeline) -> Self:
-        name = super().__new__(cls, pipeline.source)
-        name.pipeline = pipeline
-        return name
+    def __fspath__(self) -> str:
+        return self.pipeline.source
+
+
+def pipeline_of(spec: dg.AssetSpec) -> Pipeline | None:
+    """The pipeline that an asset belongs to; None for an asset of another kind."""
+    file = spec.metadata.get(keys.PIPELINE)
+    return file.pipeline if isinstance(file, PipelineFile) else None
 
 
 @dataclass(frozen=True)
@@ -49,10 +54,10 @@ def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
     """Every pipeline among asset specs, by name: from YAML and from Python alike."""
     found: dict[str, PipelineAssets] = {}
     for spec in specs:
-        file, stage = spec.metadata.get(keys.PIPELINE), spec.tags.get(keys.STAGE)
-        if isinstance(file, PipelineFile) and stage in STAGES:
-            new = PipelineAssets(file.pipeline, {}, spec.partitions_def)
-            found.setdefault(file.pipeline.name, new).stages[stage] = spec.key
+        pipeline, stage = pipeline_of(spec), spec.tags.get(keys.STAGE)
+        if pipeline is not None and stage in STAGES:
+            new = PipelineAssets(pipeline, {}, spec.partitions_def)
+            found.setdefault(pipeline.name, new).stages[stage] = spec.key
     return found
 
 
@@ -80,6 +85,5 @@ def _pipelines_of(definitions: dg.Definitions) -> Iterator[Pipeline]:
     """Of every asset, before Dagster puts them together."""
     for asset in definitions.assets or ():
         for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else ():
-            file = spec.metadata.get(keys.PIPELINE)
-            if isinstance(file, PipelineFile):
-                yield file.pipeline
+            if (pipeline := pipeline_of(spec)) is not None:
+                yield pipeline

@@ -25,6 +25,7 @@ mutation Launch($params: ExecutionParams!) {
     __typename
     ... on LaunchRunSuccess { run { runId } }
     ... on PythonError { message }
+    ... on InvalidSubsetError { message }
     ... on RunConfigValidationInvalid { errors { message } }
   }
 }

@@ -22,7 +22,7 @@ from batch_assets.emulator import Emulator
 from tests.projects import Project, importable, whole_text
 
 PAGE = (Path(__file__).parents[2] / "docs" / "customizing.md").read_text("utf-8")
-MODULE, IN_PYTHON = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+MODULE, IN_PYTHON, RESOURCES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 MOODS, TWO = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
 ROWS = """\
 id,text,language,tier,consent
@@ -122,3 +122,16 @@ def test_two_pipelines_in_one_file_have_their_own_partitions_and_one_sensor(my_p
     assert schedules == {"reviews_by_day_schedule": "0 2 * * *", "reviews_by_language_schedule": "0 6 * * 1"}
     jobs = {job.name for job in loaded.get_repository_def().get_all_jobs()}
     assert {"reviews_by_day_refresh", "reviews_by_language_refresh"} <= jobs
+
+
+def test_a_pipeline_takes_the_root_of_the_resource_that_the_page_shows(
+    my_project: Project, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    my_project.write("defs/resources.py", RESOURCES.replace("/srv/batches", str(tmp_path)))
+    monkeypatch.setenv("EU_ANTHROPIC_API_KEY", "sk-ant-of-europe")
+    loaded = my_project.load(MOODS + "  resource_key: eu\n")
+    sensors = [sensor.name for sensor in loaded.get_repository_def().sensor_defs]
+    assert sensors == ["message_batches_eu_sensor"]
+    with dg.build_resources(dict(loaded.resources or {})) as built:
+        settings = built.eu.settings()
+    assert (settings.root, settings.base_url) == (str(tmp_path / "eu"), emulator.url)

@@ -72,6 +72,7 @@ class ApiClient:
         self.base_url = settings.require_endpoint()
         self._emulated = settings.emulator_url is not None
         self._has_key = settings.emulator_url is None and settings.has_credentials
+        self._api_key = settings.api_key
         self.organization: str | None = None
         self.poll_floor = 0.0
         self._opening = threading.Lock()
@@ -89,7 +90,11 @@ class ApiClient:
         import anthropic  # takes over a second, so it is imported only when the API is called
 
         # The SDK sends nothing without a key. The emulator must not get the real key, and a gateway may need none.
-        options: dict[str, Any] = {} if self._has_key else {"api_key": "none"}
+        options: dict[str, Any] = {}  # the SDK finds the environment's credentials itself
+        if not self._has_key:
+            options["api_key"] = "none"
+        elif self._api_key is not None:
+            options["api_key"] = self._api_key
         # The API may be behind a proxy, the emulator never is.
         direct = {self.base_url: None} if self._emulated else {}
         return anthropic.Anthropic(

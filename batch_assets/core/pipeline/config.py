@@ -19,6 +19,7 @@ from batch_assets.core.pipeline.blocks import (
 )
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.notify import NotifyConfig, one_entry_a_target
+from batch_assets.core.pipeline.op import OpConfig
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.template.batch_rules import OLD_VERSION
 
@@ -55,6 +56,13 @@ class PipelineConfig(ConfigBlock):
     notify: list[NotifyConfig] = Field(
         default=[], description="Who is told when results are complete, too many rows failed, or time runs out."
     )
+    resource_key: str | None = Field(
+        default=None,
+        description="Key of the MessageBatchResource that says where its root and API are.",
+    )
+    op: OpConfig = Field(
+        default=OpConfig(), description="How Dagster runs the step of each stage: tags, pool and retry policy."
+    )
     max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may fail.")
     max_invalid: float = Field(
         default=0.01,
@@ -77,6 +85,13 @@ class PipelineConfig(ConfigBlock):
         if not re.fullmatch(r"[A-Za-z0-9_]{1,100}", name):
             raise ValueError("use letters, digits and underscores only, at most 100")
         return name
+
+    @field_validator("resource_key")
+    @classmethod
+    def _resource_key_is_a_name(cls, key: str | None) -> str | None:
+        if key is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", key):
+            raise ValueError("use letters, digits and underscores only, as keys of Dagster's resources do")
+        return key
 
     @field_validator("schedule", mode="before")
     @classmethod

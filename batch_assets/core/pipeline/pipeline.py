@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from batch_assets.core.answers.schema_rules import SchemaError, check_schema
 from batch_assets.core.answers.schema_source import load_schema
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.config import PipelineConfig
-from batch_assets.core.pipeline.hooks import Params, Row
+from batch_assets.core.pipeline.hooks import Params, Row, name_of
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.template.batch_rules import sampling
 from batch_assets.core.template.betas import Betas
@@ -46,9 +47,6 @@ class Hooks:
     render_request: RenderRequest | None = None
     parse_message: ParseMessage | None = None
     output_columns: pa.Schema | None = None
-
-
-NO_HOOKS = Hooks()
 
 
 NO_HOOKS = Hooks()
@@ -193,6 +191,25 @@ class Pipeline:
     def betas(self) -> Betas:
         """The compiled betas."""
         return Betas(self.config.betas, self.folder, self.source)
+
+    @property
+    def prompt_digest(self) -> str:
+        """What stands for the question of every row: params, the schema that is sent, files that templates read,
+        betas and version, and which function of the pipeline's own changes requests.
+
+        Neither the dataset nor batching, retries and the like are in it, and not what that function does.
+        """
+        renders = self.hooks.render_request
+        asked = [
+            self.config.params,
+            self.sent_schema,
+            sorted((self.template.files | self.betas.files).items()),
+            self.config.betas,
+            self.config.anthropic_version,
+            name_of(renders) if renders is not None else None,
+        ]
+        content = orjson.dumps(asked, option=orjson.OPT_NON_STR_KEYS)
+        return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     @property
     def headers(self) -> dict[str, str]:

@@ -57,6 +57,11 @@ class Betas:
         return self._written if self._written is not None else self.of({})
 
     @property
+    def files(self) -> dict[str, str]:
+        """The files beside the pipeline that its templates read: see `Template.files`."""
+        return self._template.files
+
+    @property
     def columns(self) -> set[str]:
         """The dataset columns that the templates read."""
         return self._template.columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -23,14 +24,18 @@ class PipelineFiles(jinja2.BaseLoader):
     Args:
         folder: of the pipeline file.
 
+    Attributes:
+        digests: Of the content of every file that was read so far, by its name.
+
     Raises:
-        PipelineFileError: naming the file, for data; `jinja2.TemplateError` for templates.
+        PipelineFileError: Naming the file, for data; `jinja2.TemplateError` for templates.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._texts: dict[str, str] = {}
         self._loaded: dict[str, Any] = {}
+        self.digests: dict[str, str] = {}
 
     def get_source(
         self, environment: jinja2.Environment, template: str
@@ -45,7 +50,9 @@ class PipelineFiles(jinja2.BaseLoader):
         if path is None:
             raise jinja2.TemplateNotFound(template)
         try:
-            return path.read_text("utf-8")
+            text = path.read_text("utf-8")
+            self.digests[template] = hashlib.sha256(text.encode()).hexdigest()
+            return text
         except (OSError, UnicodeDecodeError) as error:
             raise jinja2.TemplateError(f"{template} cannot be read: {_reason(error)}") from None
 
@@ -65,7 +72,9 @@ class PipelineFiles(jinja2.BaseLoader):
         if path is None:
             raise PipelineFileError(not_beside(name))
         try:
-            return parse(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+            content = path.read_bytes()
+            self.digests[name] = hashlib.sha256(content).hexdigest()
+            return parse(content.removeprefix(b"\xef\xbb\xbf"))
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise PipelineFileError(f"{name} cannot be read: {_reason(error)}") from None
 

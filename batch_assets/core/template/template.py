@@ -130,6 +130,11 @@ class Template:
         parts = [part for part in self._parts if isinstance(part, bytes)]
         return b"".join(parts) if len(parts) == len(self._parts) else None
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The files beside the pipeline that it includes or loads: name to digest of what is in them."""
+        return self._compiler.files
+
     def where(self, column: str) -> str:
         """The first field whose template reads the column; with file and line if a file that it includes does."""
         return self._where[column]

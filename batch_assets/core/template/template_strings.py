@@ -71,6 +71,11 @@ class StringCompiler:
         self._environment = self._make_environment()
         self._finder = NameFinder(self._environment)
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The files that its strings have read so far: name to digest."""
+        return self._files.digests
+
     def begin(self) -> None:
         """A new row begins, or what stands for one."""
         self._environment.begin()

@@ -9,7 +9,6 @@ import dagster as dg
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile
-from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys, rounds
@@ -17,6 +16,7 @@ from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.metadata.progress import observation, paid_twice_of
+from batch_assets.dagster.resource import root_for
 
 
 def materialize_batches(
@@ -25,7 +25,7 @@ def materialize_batches(
     """Submits what is ready. It does not wait for the answers."""
     tags = context.run.tags
     # `results` closes the round; when this step fails, that one does not come about.
-    with explained(), open_root() as root, rounds.closing(root, tags, when_done=False):
+    with explained(), root_for(pipeline, context.resources) as root, rounds.closing(root, tags, when_done=False):
 
         def sending(file: RequestFile) -> None:
             context.log.info(f"sending {file.id}: {file.requests} requests, {file.bytes} bytes")

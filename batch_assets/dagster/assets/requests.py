@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices import about
 from batch_assets.core.requests.build import build_requests
@@ -24,6 +23,7 @@ from batch_assets.dagster.checks.settled import settle_checks
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.partitions import partitions_of, row_count_key
+from batch_assets.dagster.resource import root_for
 
 _SHOWN = 5
 
@@ -40,7 +40,7 @@ def materialize_requests(
     Args:
         table: the value of the asset that the dataset is, if it is one.
     """
-    with explained(), open_root() as root:
+    with explained(), root_for(pipeline, context.resources) as root:
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
             f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
@@ -73,7 +73,7 @@ def say_costs(
     """
     partitions = partitions_of(context)
     requests, costs = 0, list[float | None]()
-    with explained(), open_root() as root:
+    with explained(), root_for(pipeline, context.resources) as root:
         for partition in partitions:
             estimate = estimate_cost(root, pipeline, partition, config.ask_again, table=table)
             metadata: dict[str, Any] = {

@@ -12,7 +12,6 @@ import dagster as dg
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
-from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
@@ -25,6 +24,7 @@ from batch_assets.dagster.metadata.columns import columns_of
 from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
+from batch_assets.dagster.resource import root_for
 
 # Of a person's run, which looks at the batches itself: the sensor may be stopped.
 _LOOK_SECONDS = 20.0
@@ -52,7 +52,7 @@ def materialize_results(
     Errors:
         dg.Failure: of every partition that failed.
     """
-    with explained(), open_root() as root, ExitStack() as stack:
+    with explained(), root_for(pipeline, context.resources) as root, ExitStack() as stack:
         stack.enter_context(rounds.closing(root, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))

@@ -32,6 +32,8 @@ def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
         kinds=_KINDS[stage],
         description=_description(pipeline, stage),
         metadata=_table_metadata(pipeline) if stage == "results" else {},
+        # The UI says so when the question has changed since it was materialized.
+        code_version=pipeline.prompt_digest if stage == "requests" else None,
     )
 
 
@@ -56,9 +58,11 @@ def _table_metadata(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _results_uri(pipeline: Pipeline) -> str | None:
-    """Where the results lie by the environment that the definitions are loaded in; None where it does not say,
-    or where the root holds what may be a secret.
+    """Where the results are by the environment that the definitions are loaded in; None where it does not say,
+    where the root holds what may be a secret, and where a resource says it, which has no values yet.
     """
+    if pipeline.config.resource_key is not None:
+        return None
     try:
         root = Settings.from_env(project=pipeline.project).root
     except SettingsError:

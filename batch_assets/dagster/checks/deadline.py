@@ -10,12 +10,12 @@ from batch_assets.core.ledger.deadlines import ending_soon
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.open_root import open_root
 from batch_assets.core.recovery.rebuild import has_ledger
-from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipelines import PipelineAssets
+from batch_assets.dagster.resource import required_keys, settings_for
 
 DEADLINE_CHECK = "results_are_collected_in_time"
 _HOUR = 3600.0
@@ -31,13 +31,15 @@ def deadline_check(of: PipelineAssets) -> dg.AssetChecksDefinition:
         asset=of.stages["results"],
         name=DEADLINE_CHECK,
         description="No uncollected batch is within three days of the end of its results, 29 days after creation.",
+        required_resource_keys=required_keys(of.pipeline),
     )
-    def results_are_collected_in_time() -> dg.AssetCheckResult:
-        settings = Settings.from_env()
-        if not has_ledger(settings):
-            return dg.AssetCheckResult(passed=True)
-        with explained(), open_root(settings) as root, root.ledger.read() as tx:
-            return deadline_result(of.stages["results"], ending_soon(tx, of.pipeline.name))
+    def results_are_collected_in_time(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        with explained():
+            settings = settings_for(of.pipeline.config.resource_key, context.resources)
+            if not has_ledger(settings):
+                return dg.AssetCheckResult(passed=True)
+            with open_root(settings) as root, root.ledger.read() as tx:
+                return deadline_result(of.stages["results"], ending_soon(tx, of.pipeline.name))
 
     return LastingCheck.like(results_are_collected_in_time)
 

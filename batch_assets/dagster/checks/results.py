@@ -18,6 +18,7 @@ from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
+from batch_assets.dagster.resource import required_keys, settings_for
 
 _SHOWN = 10
 Verdict = tuple[bool, str, dict[str, Any]]
@@ -132,28 +133,35 @@ def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
         for check in _checks_of(of.pipeline)
     ]
 
-    @dg.multi_asset_check(name="__".join([*results.path, "checks"]), specs=specs, can_subset=True)
+    @dg.multi_asset_check(
+        name="__".join([*results.path, "checks"]),
+        specs=specs,
+        can_subset=True,
+        required_resource_keys=required_keys(of.pipeline),
+    )
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with explained():
             own = partitions_of(context)
-            found = list(_results(of.pipeline, results, own, _examine(of.pipeline, own)))
+            settings = settings_for(of.pipeline.config.resource_key, context.resources)
+            found = list(_results(of.pipeline, results, own, _examine(settings, of.pipeline, own)))
         yield from (result for check, result in found if check.name in wanted)
 
     return LastingCheck.like(examine_results)
 
 
 def results_evaluations(
-    pipeline: Pipeline, results: dg.AssetKey, own: list[str]
+    settings: Settings, pipeline: Pipeline, results: dg.AssetKey, own: list[str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """What the checks say of the tables as they are, for another step than their own to log; nothing while there
     are none.
 
     Args:
+        settings: where the tables are.
         results: the asset that they are of.
         own: the partitions of the run.
     """
-    if found := _examine(pipeline, own):
+    if found := _examine(settings, pipeline, own):
         for check, result in _results(pipeline, results, own, found):
             yield evaluation(result, blocking=check.blocking)
 
@@ -178,13 +186,12 @@ def _results(
         yield check, _result(check, results, own, judged)
 
 
-def _examine(pipeline: Pipeline, own: list[str]) -> dict[str, Examination | BatchAssetsError]:
+def _examine(settings: Settings, pipeline: Pipeline, own: list[str]) -> dict[str, Examination | BatchAssetsError]:
     """Every partition that has a table, the step's own ones first; "" where there are none.
 
     Dagster keeps one status of a check for all partitions: judged by its own partition alone, a run would hide
     that another partition failed.
     """
-    settings = Settings.from_env()
     if not has_ledger(settings):
         return {}
     found: dict[str, Examination | BatchAssetsError | None] = {}

@@ -25,7 +25,7 @@ def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipel
         return
     with root.ledger.read() as tx:
         in_time = deadline_result(results, ending_soon(tx, pipeline.name))
-    found = [*results_evaluations(pipeline, results, partitions_of(context)), evaluation(in_time)]
+    found = [*results_evaluations(root.settings, pipeline, results, partitions_of(context)), evaluation(in_time)]
     for one in found:
         if one.asset_check_key in planned:
             context.log_event(one)

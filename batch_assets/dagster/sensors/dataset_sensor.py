@@ -11,9 +11,9 @@ from batch_assets.core.dataset.changes import fingerprints
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.partitions import key_problem
-from batch_assets.core.settings import Settings
 from batch_assets.dagster.partitions import is_partition, keys_of
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
+from batch_assets.dagster.resource import required_keys, settings_for
 from batch_assets.dagster.sensors.dataset_cursor import DatasetCursor
 from batch_assets.dagster.sensors.partition_sensor import requests_to_add
 
@@ -50,6 +50,7 @@ def _sensor(assets: PipelineAssets) -> dg.SensorDefinition:
         asset_selection=dg.AssetSelection.assets(*assets.stages.values()),
         minimum_interval_seconds=_INTERVAL_EMULATED if os.environ.get("BATCH_ASSETS_EMULATOR") else _INTERVAL,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys=required_keys(assets.pipeline),
         description=f"Runs {name} when files of {assets.pipeline.config.dataset.place} are new or have changed.",
     )
 
@@ -58,7 +59,7 @@ def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.Sen
     pipeline, partitions = assets.pipeline, assets.partitions
     place = pipeline.config.dataset.place
     there = fingerprints(pipeline)
-    storage = Storage(Settings.from_env().root)
+    storage = Storage(settings_for(pipeline.config.resource_key, context.resources).root)
     before = DatasetCursor.read(context.cursor, storage, pipeline.name)
     unchanged = {key for key, found in there.items() if before.asked.get(key) == found}
     keys = _keys_among(partitions, there, unchanged, context.instance)

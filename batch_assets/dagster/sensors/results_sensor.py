@@ -1,13 +1,13 @@
-"""`build_message_batch_sensor`: the one sensor that watches the ledger of a code location."""
+"""`build_message_batch_sensor`: the sensor that watches the ledger of a code location, one for each root."""
 
 import os
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
 
 import dagster as dg
 
 from batch_assets.dagster import keys
+from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
 from batch_assets.dagster.sensors.tick import watch
 
 # The emulator ends batches in seconds, the API in minutes to hours.
@@ -15,42 +15,41 @@ _INTERVAL, _INTERVAL_EMULATED = 30, 5
 
 
 def build_message_batch_sensor(
-    *, name: str = "message_batches_sensor", pipelines: Sequence[str] | None = None
+    *, name: str | None = None, pipelines: Sequence[str] | None = None, resource_key: str | None = None
 ) -> dg.SensorDefinition:
     """A sensor that looks at open batches and has `results` materialized as they end.
 
-    The same arguments give the same object, so that every pipeline of a code location can bring it along.
+    It watches one ledger, so pipelines with a `resource_key` need one for their key besides: an account that is
+    slow or out of reach then holds up no other. The same arguments give the same object, so that every pipeline of
+    a code location can bring it along.
 
     Args:
-        name: of the sensor.
-        pipelines: names of the pipelines it watches; default all of the code location.
+        name: Of the sensor; by default `message_batches_sensor`, and with a key `message_batches_<key>_sensor`.
+        pipelines: Names of the pipelines that it watches; by default all of the code location that have this key.
+        resource_key: Of the pipelines that it watches; None for those that take root and API from the environment.
     """
+    if name is None:
+        name = "message_batches_sensor" if resource_key is None else f"message_batches_{resource_key}_sensor"
     interval = _INTERVAL_EMULATED if os.environ.get("BATCH_ASSETS_EMULATOR") else _INTERVAL
-    return _build(name, tuple(pipelines) if pipelines is not None else None, interval)
+    return _build(name, tuple(pipelines) if pipelines is not None else None, resource_key, interval)
 
 
 @cache
-def _build(name: str, pipelines: tuple[str, ...] | None, interval: int) -> dg.SensorDefinition:
+def _build(
+    name: str, pipelines: tuple[str, ...] | None, resource_key: str | None, interval: int
+) -> dg.SensorDefinition:
     # A selection, not a job: it is resolved late, and pipelines may differ in their partitions.
     watched = dg.AssetSelection.tag(keys.STAGE, "batches") | dg.AssetSelection.tag(keys.STAGE, "results")
 
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        return watch(context, pipelines)
+        return watch(context, resource_key, pipelines)
 
-    return _SharedSensor(
+    return LedgerSensor(
         name=name,
         evaluation_fn=look,
         asset_selection=watched,
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys=set() if resource_key is None else {resource_key},
         description="Looks at open message batches and asks for the runs that bring their results back.",
     )
-
-
-class _SharedSensor(dg.SensorDefinition):
-    """Stays one object: Dagster copies the sensors of a component to note in each where it came from, and
-    would then see as many sensors of one name as there are pipelines.
-    """
-
-    def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> dg.SensorDefinition:
-        return self if not jobs else super().with_attributes(jobs=jobs, metadata=metadata)

@@ -20,43 +20,47 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.planning.next_step import Work, work_for
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.root import Root
-from batch_assets.core.settings import Settings
 from batch_assets.dagster.checks.deadline import DeadlineCheck
 from batch_assets.dagster.cursor import SensorCursor
 from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.partitions import is_partition
-from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
+from batch_assets.dagster.pipelines import PipelineAssets
+from batch_assets.dagster.resource import settings_for
 from batch_assets.dagster.rounds import name_of, tags_for
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
 from batch_assets.dagster.sensors.situation import situation
+from batch_assets.dagster.sensors.unwatched import pipelines_of_location, unwatched
 
 # Dagster gives a tick 60 seconds; one that takes longer would go on beside the next.
 _POLL_SECONDS = 30.0
 
 
-def watch(context: dg.SensorEvaluationContext, names: Sequence[str] | None) -> dg.SensorResult:
-    """One tick over the pipelines of the code location, or the named ones of them.
+def watch(
+    context: dg.SensorEvaluationContext, resource_key: str | None, names: Sequence[str] | None
+) -> dg.SensorResult:
+    """One tick over the pipelines of the code location that have a resource key, or the named ones of them.
 
     What is wrong for the moment (no key, no connection) is said, and no reason to be silent about the rest.
     """
     try:
-        settings = Settings.from_env()
+        settings = settings_for(resource_key, context.resources)
         if not has_ledger(settings):
-            return dg.SensorResult(skip_reason="Nothing was ever submitted.")
+            return dg.SensorResult(skip_reason=" ".join(["Nothing was ever submitted.", *unwatched(context)]))
         with open_root(settings) as root:
-            return _Tick(context, root, _pipelines_of(context, names)).run()
+            return _Tick(context, root, _pipelines_of(context, resource_key, names)).run()
     except BatchAssetsError as error:
         return dg.SensorResult(skip_reason=str(error))
 
 
-def _pipelines_of(context: dg.SensorEvaluationContext, names: Sequence[str] | None) -> dict[str, PipelineAssets]:
-    repository = context.repository_def
-    if repository is None:
-        return {}
-    specs = (spec for assets in repository.assets_defs_by_key.values() for spec in assets.specs)
-    found = pipelines_in(specs)
-    return found if names is None else {name: found[name] for name in names if name in found}
+def _pipelines_of(
+    context: dg.SensorEvaluationContext, resource_key: str | None, names: Sequence[str] | None
+) -> dict[str, PipelineAssets]:
+    return {
+        name: found
+        for name, found in pipelines_of_location(context).items()
+        if found.pipeline.config.resource_key == resource_key and (names is None or name in names)
+    }
 
 
 class _Tick:
@@ -78,7 +82,7 @@ class _Tick:
                 *progress.observe(tx, in_force, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
-            said = [*problems, *situation(tx, in_force, overview)]
+            said = [*problems, *situation(tx, in_force, overview), *unwatched(self._context)]
         asked = self._rounds([(s, work[s.id]) for s in in_force if s.id in work])
         requests = [found for found in asked if isinstance(found, dg.RunRequest)]
         said += [found for found in asked if isinstance(found, str)]

@@ -1,0 +1,51 @@
+"""The fields of a pipeline as keyword arguments, for `build_message_batch_assets`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Required, TypedDict
+
+import dagster as dg
+from pydantic import BaseModel
+
+from batch_assets.core.pipeline.automation import ScheduleConfig
+from batch_assets.core.pipeline.blocks import BatchingConfig, RetentionConfig, RetryConfig, SinkConfig
+from batch_assets.core.pipeline.dataset import DatasetConfig
+from batch_assets.core.pipeline.notify import NotifyConfig
+from batch_assets.core.pipeline.op import OpConfig
+from batch_assets.core.pipeline.partitions import PartitionsConfig
+
+
+class PipelineFields(TypedDict, total=False):
+    """The fields of `PipelineConfig`, in the forms that Python code has them in; None means the default."""
+
+    name: Required[str]
+    dataset: Required[Mapping[str, Any] | DatasetConfig]
+    partitions: Mapping[str, Any] | PartitionsConfig | dg.PartitionsDefinition[Any] | None
+    schedule: str | Mapping[str, Any] | ScheduleConfig | None
+    watch: bool | None
+    params: Required[Mapping[str, Any]]
+    output_schema: str | Mapping[str, Any] | type[BaseModel] | None
+    batching: Mapping[str, Any] | BatchingConfig | None
+    retry: Mapping[str, Any] | RetryConfig | None
+    retention: Mapping[str, Any] | RetentionConfig | None
+    sink: Mapping[str, Any] | SinkConfig | None
+    notify: Sequence[Mapping[str, Any] | NotifyConfig] | None
+    resource_key: str | None
+    op: Mapping[str, Any] | OpConfig | None
+    max_failed: float | None
+    max_invalid: float | None
+    betas: Sequence[str] | None
+    anthropic_version: str | None
+    allow_unknown_params: bool | None
+
+
+def given_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields as a pipeline file has them, without those that are None."""
+    return {name: _as_in_a_file(value) for name, value in fields.items() if value is not None}
+
+
+def _as_in_a_file(value: Any) -> Any:
+    if isinstance(value, type):  # a pydantic model is named by where it is found
+        return f"{value.__module__}:{value.__qualname__}"
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value

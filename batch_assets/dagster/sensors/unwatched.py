@@ -1,0 +1,33 @@
+"""The pipelines of a code location, and those of them that no sensor watches."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
+from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
+
+
+def pipelines_of_location(context: dg.SensorEvaluationContext) -> dict[str, PipelineAssets]:
+    """Every pipeline of the code location that a sensor belongs to, by name."""
+    repository = context.repository_def
+    if repository is None:
+        return {}
+    return pipelines_in(spec for assets in repository.assets_defs_by_key.values() for spec in assets.specs)
+
+
+def unwatched(context: dg.SensorEvaluationContext) -> list[str]:
+    """Which pipelines have a root that no sensor of the code location watches, as sentences for people."""
+    repository = context.repository_def
+    if repository is None:
+        return []
+    watched = {sensor.resource_key for sensor in repository.sensor_defs if isinstance(sensor, LedgerSensor)}
+    names: dict[str | None, list[str]] = {}
+    for name, found in pipelines_of_location(context).items():
+        if (key := found.pipeline.config.resource_key) not in watched:
+            names.setdefault(key, []).append(name)
+    return [
+        f"No sensor watches {', '.join(some)}: add build_message_batch_sensor"
+        f"({'' if key is None else f'resource_key={key!r}'}) to the definitions."
+        for key, some in names.items()
+    ]

@@ -1,0 +1,231 @@
+"""Two roots with two endpoints in one code location: each pipeline works with its own, through every door."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pytest
+
+from batch_assets import (
+    MessageBatchResource,
+    build_message_batch_checks,
+    build_message_batch_jobs,
+    build_message_batch_sensor,
+    build_message_batch_watch_sensors,
+)
+from batch_assets.core.errors import SettingsError
+from batch_assets.core.settings import REAL_BASE_URL
+from batch_assets.emulator import Emulator
+
+MakeAssets = Callable[..., list[dg.AssetsDefinition]]
+KEY = "sk-ant-api03-RECOGNISE-ME-EU-4712"
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[Emulator]:
+    """The other endpoint. Its batches end when a test says so."""
+    with Emulator(latency=3600.0) as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Location:
+    """A code location with a pipeline of the environment's root, `greetings`, and one of another, `gruesse`."""
+
+    assets: list[dg.AssetsDefinition]
+    definitions: dg.Definitions
+    instance: dg.DagsterInstance
+    eu: MessageBatchResource
+
+    def materialize(self, *names: str) -> dg.ExecuteInProcessResult:
+        assets = [asset for asset in self.assets if asset.key.path[0] in names]
+        chosen = [*assets, *build_message_batch_checks(assets)]
+        done = dg.materialize(chosen, instance=self.instance, resources={"eu": self.eu})
+        assert done.success
+        return done
+
+    def tick(self, name: str) -> list[list[list[str]]]:
+        """The assets of each run that a sensor asks for."""
+        sensor = self.definitions.get_repository_def().get_sensor_def(name)
+        with dg.build_sensor_context(
+            instance=self.instance, definitions=self.definitions, resources={"eu": self.eu}
+        ) as context:
+            found = sensor.evaluate_tick(context)
+        return [[key.path for key in request.asset_selection or []] for request in found.run_requests or []]
+
+
+@pytest.fixture
+def location(
+    make_assets: MakeAssets, emulator: Emulator, elsewhere: Emulator, instance: dg.DagsterInstance, tmp_path: Path
+) -> Location:
+    fields = {"max_failed": 1.0}  # one row is rejected
+    assets = [*make_assets(**fields), *make_assets("gruesse", rows=7, resource_key="eu", watch=True, **fields)]
+    eu = MessageBatchResource(root=str(tmp_path / "eu"), emulator_url=elsewhere.url)
+    definitions = dg.Definitions(
+        assets=assets,
+        asset_checks=build_message_batch_checks(assets),
+        jobs=build_message_batch_jobs(assets),
+        sensors=[
+            build_message_batch_sensor(),
+            build_message_batch_sensor(resource_key="eu"),
+            *build_message_batch_watch_sensors(assets),
+        ],
+        resources={"eu": eu},
+    )
+    return Location(assets, definitions, instance, eu)
+
+
+def test_each_pipeline_lands_at_its_own_endpoint_and_under_its_own_root(
+    location: Location, emulator: Emulator, elsewhere: Emulator, tmp_path: Path
+) -> None:
+    before = len(elsewhere.log())
+    location.materialize("greetings", "gruesse")
+    assert [batch["requests"] for batch in emulator.log()] == [4]
+    assert [batch["requests"] for batch in elsewhere.log()[before:]] == [7]
+    for running in (emulator, elsewhere):
+        running.end_batches()
+    assert location.tick("message_batches_sensor") == [[["greetings", "results"]]]
+    assert location.tick("message_batches_eu_sensor") == [[["gruesse", "results"]]]
+    location.materialize("greetings", "gruesse")
+    for root, name, other, rows in (("root", "greetings", "gruesse", 5), ("eu", "gruesse", "greetings", 8)):
+        table = pd.read_parquet(tmp_path / root / name / "results")
+        assert (len(table), (table["result_type"] == "succeeded").sum()) == (rows, rows - 1)
+        assert not (tmp_path / root / other).exists()
+        assert (tmp_path / root / "ledger.db").is_file()
+
+
+def test_checks_cancel_and_watch_go_by_the_resource(
+    location: Location, elsewhere: Emulator, tmp_path: Path
+) -> None:
+    location.materialize("gruesse")
+    elsewhere.end_batches()
+    done = location.materialize("gruesse")
+    found = {one.check_name: one.description for one in done.get_asset_check_evaluations()}
+    assert found["every_row_once"] == "8 rows of 8 in the dataset"
+    assert "results_are_collected_in_time" in found
+    job = location.definitions.resolve_job_def("gruesse_cancel")
+    canceled = job.execute_in_process(instance=location.instance)
+    assert canceled.success
+    watched = location.definitions.get_repository_def().get_sensor_def("gruesse_watch_sensor")
+    with dg.build_sensor_context(
+        instance=location.instance, definitions=location.definitions, resources={"eu": location.eu}
+    ) as context:
+        assert "New or changed" in (watched.evaluate_tick(context).skip_message or "")
+    # Nothing of it was looked for, or written, where the environment points to.
+    assert not (tmp_path / "root").exists()
+
+
+def test_a_pipeline_that_no_sensor_watches_is_named(
+    make_assets: MakeAssets, emulator: Emulator, instance: dg.DagsterInstance
+) -> None:
+    assets = [*make_assets(), *make_assets("gruesse", resource_key="eu")]
+    sensor = build_message_batch_sensor()
+    definitions = dg.Definitions(assets=assets, sensors=[sensor], resources={"eu": MessageBatchResource()})
+    with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
+        said = sensor.evaluate_tick(context).skip_message
+    assert said == (
+        "Nothing was ever submitted. No sensor watches gruesse: add build_message_batch_sensor(resource_key='eu') "
+        "to the definitions."
+    )
+
+
+def test_without_the_resource_definitions_do_not_load(make_assets: MakeAssets) -> None:
+    definitions = dg.Definitions(assets=make_assets(resource_key="eu"))
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="resource with key 'eu'"):
+        dg.Definitions.validate_loadable(definitions)
+
+
+def test_another_kind_of_resource_is_refused(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
+    with pytest.raises(dg.Failure, match=r"resource_key: 'eu' is a \w+; a MessageBatchResource is needed"):
+        dg.materialize(make_assets(resource_key="eu"), instance=instance, resources={"eu": 5})
+
+
+# --- What it stands for ----------------------------------------------------------------------------------------
+
+
+def test_nothing_given_is_the_environment(emulator: Emulator, tmp_path: Path) -> None:
+    settings = MessageBatchResource().settings()
+    assert (settings.root, settings.base_url, settings.api_key) == (str(tmp_path / "root"), emulator.url, None)
+
+
+def test_a_root_brings_its_ledger_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BATCH_ASSETS_LEDGER", "sqlite:////elsewhere/ledger.db")
+    assert MessageBatchResource(root=str(tmp_path)).settings().ledger_url == f"sqlite:///{tmp_path}/ledger.db"
+    with pytest.raises(SettingsError, match=r"root is s3://bucket: a remote root needs ledger, for example"):
+        MessageBatchResource(root="s3://bucket").settings()
+    with pytest.raises(SettingsError, match="`ledger` is given without `root`"):
+        MessageBatchResource(ledger="sqlite:////tmp/ledger.db").settings()
+
+
+def test_an_emulator_of_the_environment_comes_before_an_endpoint_and_its_own_before_that(
+    emulator: Emulator,
+) -> None:
+    given = MessageBatchResource(base_url="https://gateway.example.com", api_key=KEY)
+    assert given.settings().base_url == emulator.url
+    assert MessageBatchResource(emulator_url="http://127.0.0.1:1").settings().base_url == "http://127.0.0.1:1"
+
+
+def test_its_key_takes_the_place_of_all_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "not-this-one")
+    settings = MessageBatchResource(root=str(tmp_path), api_key=KEY).settings()
+    assert (settings.base_url, settings.has_credentials, settings.api_key) == (REAL_BASE_URL, True, KEY)
+    assert KEY not in repr(settings)
+
+
+@pytest.mark.parametrize("name", ["root", "ledger", "api_key", "base_url", "emulator_url"])
+def test_an_empty_value_is_never_the_environments(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is empty"):
+        MessageBatchResource(**{name: ""}).settings()
+
+
+# --- Secrets ---------------------------------------------------------------------------------------------------
+
+
+def test_a_secret_as_text_is_refused_before_dagster_keeps_it(make_assets: MakeAssets) -> None:
+    for given in ({"api_key": KEY}, {"ledger": f"postgresql+psycopg2://me:{KEY}@host/ledger", "root": "s3://x"}):
+        with pytest.raises(SettingsError, match=r"as dg\.EnvVar\(…\)") as caught:
+            dg.Definitions(resources={"eu": MessageBatchResource(**given)}).get_repository_def()
+        assert KEY not in str(caught.value)
+        assert KEY not in repr(MessageBatchResource(**given))
+
+
+def test_dagster_keeps_no_key_of_a_resource(
+    make_assets: MakeAssets,
+    emulator: Emulator,
+    elsewhere: Emulator,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delenv("BATCH_ASSETS_EMULATOR")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-api03-OF-THE-ENVIRONMENT")
+    monkeypatch.setenv("EU_KEY", KEY)
+    monkeypatch.setenv("BATCH_ASSETS_RECONCILE_GRACE", "0")
+    body = {"type": "error", "error": {"type": "authentication_error", "message": f"invalid key {KEY}"}}
+    create = {"method": "POST", "path": "/v1/messages/batches", "nth": 1}
+    elsewhere.reset_faults()
+    elsewhere.faults([{"match": create, "action": {"status": 401, "body": body}}])
+    eu = MessageBatchResource(root=str(tmp_path / "eu"), base_url=elsewhere.url, api_key=dg.EnvVar("EU_KEY"))
+    assets = make_assets(resource_key="eu")
+    (home := tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(home)) as instance:
+        succeeded = []
+        for _ in range(3):
+            done = dg.materialize(assets, instance=instance, resources={"eu": eu}, raise_on_error=False)
+            succeeded.append(done.success)
+            elsewhere.end_batches()
+        assert succeeded == [False, True, True]
+        materialized = {
+            event.asset_key.path[-1] for event in done.get_asset_materialization_events() if event.asset_key
+        }
+        assert "results" in materialized
+    captured = capfd.readouterr()
+    assert KEY not in captured.out + captured.err
+    assert any(path.suffix == ".db" for path in home.rglob("*"))
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path
