@@ -96,6 +96,7 @@ def test_unknown_pipeline(project: Project) -> None:
 
 
 def test_no_api_named(bare_project: Project) -> None:
+    bare_project.add_pipeline("asked", ["one"])
     done = bare_project.run("run", "asked")
     assert done.returncode == 1
     assert "ANTHROPIC_API_KEY" in done.stderr and "BATCH_ASSETS_EMULATOR" in done.stderr
