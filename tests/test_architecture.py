@@ -1,0 +1,30 @@
+"""docs/architecture.md against the code: every path it names is there, and its wings are those of the contract."""
+
+from __future__ import annotations
+
+import tomllib
+
+from tests.documentation import PROJECT, page
+
+PAGE = page("docs/architecture.md")
+
+
+def _paths(text: str) -> list[str]:
+    return [span for span in text.split("`")[1::2] if "/" in span and " " not in span and "<" not in span]
+
+
+def test_every_path_exists() -> None:
+    paths = [path for path in PAGE.spans() if path.startswith(("core/", "cli/", "dagster/", "emulator/", "defs/"))]
+    assert len(paths) > 60
+    assert [path for path in paths if not (PROJECT / "batch_assets" / path).exists()] == []
+
+
+def test_the_wings_are_those_of_the_contract_in_its_order() -> None:
+    contracts = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(contract["layers"] for contract in contracts if contract["id"] == "wings")
+    described = [
+        [path.removeprefix("core/").removesuffix("/").removesuffix(".py") for path in _paths(row[0])]
+        for row in PAGE.table("The wings")
+        if "core/" in row[0]
+    ]
+    assert described == [layer.split(" | ") for layer in layers]
