@@ -25,7 +25,7 @@ def headway(submission: Submission, files: list[RequestFile], batches: list[Batc
     Args:
         files, batches: what the submission's rows wait on.
     """
-    from batch_assets.core.requests.requests_done import requests_done
+    from batch_assets.core.planning.progress import requests_done
 
     counts = submission.count_map
     rows = submission.rows - counts.get("pending", 0) if counts else submission.rejected

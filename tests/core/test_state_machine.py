@@ -39,6 +39,7 @@ from tests.forked import ForkServer
 
 from .machine_faults import FAULTS, SPOILED
 from .observer import STRANGER, Asked, Observer, call, newest_submissions
+from .planning.old_answers import agree
 from .support import BATCHES, World, as_new, environment, make_pipeline, params, write_rows
 
 EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 6)
@@ -323,6 +324,12 @@ class Machine(RuleBasedStateMachine):
         self.observer.watch_moves()
         self.observer.check_ledger()
 
+    @invariant()
+    def one_answer(self) -> None:
+        """The sensor, the run loop, `status` and the sensor's message say what the one value says."""
+        with self.root.ledger.read() as tx:
+            agree(tx)
+
     def table(self, partition: str) -> Any:
         return pd.read_parquet(self.world.path("asked", "results", f"partition={partition}", "results.parquet"))
 
@@ -337,6 +344,7 @@ class Machine(RuleBasedStateMachine):
                 self.time_passes(LONG)
                 busy = tick(self.root, list(PARTITIONS))
                 self.ledger_holds()
+                self.one_answer()
                 self.batches_end()
                 if not busy:
                     break

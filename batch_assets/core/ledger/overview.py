@@ -124,7 +124,7 @@ class Overview:
             ended_of.setdefault(found.file_id or "", []).append(found)
             ended_at.setdefault(place, []).append(found)
         return cls(
-            waited=_files_of(tx, [one.id for one in given]),
+            waited=files_of(tx, [one.id for one in given]),
             in_doubt=frozenset(file.id for _, file in files.in_doubt(tx)),
             watched=frozenset((file.pipeline, file.partition) for _, file in files.watched(tx)),
             ended_of=ended_of,
@@ -139,14 +139,68 @@ class Overview:
         return list({one.id: one for one in found if one.pipeline == given.pipeline}.values())
 
 
-def _files_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RequestFile]]:
+def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
+    """By submission, the batches of the request files that its rows wait on or have waited on, earliest first."""
+    return _waited_on(tx, ids, Batch, batch, batch.c.file_id, (batch.c.created_at, batch.c.id))
+
+
+def files_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RequestFile]]:
+    """By submission, the request files that its rows wait on, in a fixed order."""
     order = request_file.c.submission_id, request_file.c.name
     return _waited_on(tx, ids, RequestFile, request_file, request_file.c.id, order)
 
 
-def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
-    """By submission, the batches of the request files that its rows wait on or have waited on, earliest first."""
-    return _waited_on(tx, ids, Batch, batch, batch.c.file_id, (batch.c.created_at, batch.c.id))
+def uncollected_at(tx: Transaction) -> dict[Place, list[Batch]]:
+    """Batches whose answers are not collected, by pipeline and partition of the request file."""
+    statement = (
+        sa.select(batch, request_file.c.pipeline.label("at_pipeline"), request_file.c.partition)
+        .join(request_file, request_file.c.id == batch.c.file_id)
+        .where(batch.c.state.in_(UNCOLLECTED))
+        .order_by(batch.c.created_at, batch.c.id)
+    )
+    found: dict[Place, list[Batch]] = {}
+    for row in tx.execute(statement):
+        found.setdefault((row.at_pipeline, row.partition), []).append(to_record(Batch, row))
+    return found
+
+
+def watched_places(tx: Transaction) -> set[Place]:
+    """Where files were sent again, while the batch of the first time may still turn up."""
+    statement = (
+        sa.select(request_file.c.pipeline, request_file.c.partition)
+        .join(intent, intent.c.file_id == request_file.c.id)
+        .where(intent.c.outcome == "resent", intent.c.watch_until > tx.now)
+        .distinct()
+    )
+    return {(row.pipeline, row.partition) for row in tx.execute(statement)}
+
+
+def files_with_open_intent(tx: Transaction) -> set[str]:
+    """Ids of request files that are being sent, or may or may not have reached the API."""
+    statement = (
+        sa.select(intent.c.file_id)
+        .join(request_file, request_file.c.id == intent.c.file_id)
+        .where(intent.c.outcome.in_(("open", "unresolved")), request_file.c.state.in_(("sending", "unresolved")))
+    )
+    return set(tx.execute(statement).scalars())
+
+
+def wanting_partitions(tx: Transaction, file_ids: Sequence[str]) -> dict[str, set[str]]:
+    """By request file, the partitions whose submission in force waits on it; canceled ones do not count."""
+    found: dict[str, set[str]] = {}
+    for start in range(0, len(file_ids), _AT_ONCE):
+        statement = (
+            sa.select(wait.c.file_id, submission.c.partition)
+            .join(submission, submission.c.id == wait.c.submission_id)
+            .where(
+                wait.c.file_id.in_(file_ids[start : start + _AT_ONCE]),
+                submission.c.seq.in_(submissions.newest_seqs()),
+                submission.c.max_attempts != 0,
+            )
+        )
+        for row in tx.execute(statement):
+            found.setdefault(row.file_id, set()).add(row.partition)
+    return found
 
 
 def _waited_on(

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+
 from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger import Transaction, batches, standstills, submissions
 from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
-from batch_assets.core.requests.requests_done import requests_done
+from batch_assets.core.planning.new_step import remedies
+from batch_assets.core.planning.progress import requests_done
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import (
+    AskTheRest,
+    CancelBatch,
+    MaterializeBatches,
+    MaterializeRequests,
+    Remedy,
+    RestoreFile,
+    SendStopped,
+)
 from batch_assets.core.store.refreshes import waits_for_refresh
 
 
@@ -111,3 +124,89 @@ def _soon(seconds: float) -> str:
 def _hours(seconds: float) -> str:
     minutes = int(seconds) // 60
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
+
+
+def situation_of(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
+    """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h, next look in 2 min".
+
+    Args:
+        snapshots: of submissions in force, read at one moment.
+        paid_twice: by submission, ids of batches that are paid twice.
+    """
+    said: list[str] = []
+    by_pipeline: dict[str, list[Snapshot]] = {}
+    for snapshot in snapshots:
+        by_pipeline.setdefault(snapshot.submission.pipeline, []).append(snapshot)
+    needed = {one.submission.id: remedies(one) for one in snapshots}
+    for one in snapshots:
+        of_it = needed[one.submission.id]
+        said += [unreachable(remedy.batch_id) for remedy in of_it if isinstance(remedy, CancelBatch)]
+        said += [f"{one.submission.pipeline}: {remedy.why}" for remedy in of_it if isinstance(remedy, RestoreFile)]
+        said += _paid_twice(one.submission, paid_twice.get(one.submission.id, []))
+    for pipeline, some in by_pipeline.items():
+        said += _remedies(pipeline, [(one, remedy) for one in some for remedy in needed[one.submission.id]])
+        in_doubt = _Files()
+        for one in some:
+            in_doubt.add(one, one.in_state("sending", "unresolved"))
+        if in_doubt:
+            said.append(f"{in_doubt} being sent or in doubt")
+    return [*_running(snapshots), *dict.fromkeys(said)]
+
+
+def _running(snapshots: Collection[Snapshot]) -> list[str]:
+    """How far the submissions are that have an open batch; nothing when none is open."""
+    found = {batch.id: batch for one in snapshots for batch in (*one.batches, *one.left_behind)}
+    running = list({batch.file_id: batch for batch in found.values() if batch.state == "open"}.values())
+    if not running:
+        return []
+    lost = [batch for batch in found.values() if batch.state == "unreachable"]
+    open_files = {batch.file_id for batch in running}
+    moving = (one for one in snapshots if any(file.id in open_files for file in one.files))
+    files = {file.id: file for one in moving for file in one.files}
+    now = max(one.now for one in snapshots)
+    return [_in_progress(running, lost, list(files.values()), now)]
+
+
+class _Files:
+    """Request files of several partitions, which may share them."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._partitions: set[str] = set()
+
+    def add(self, snapshot: Snapshot, files: Iterable[RequestFile]) -> None:
+        for file in files:
+            self._ids.add(file.id)
+            self._partitions.add(snapshot.submission.partition)
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
+    def __str__(self) -> str:
+        return f"{len(self._ids)} request files{_of(self._partitions)} are"
+
+
+def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]:
+    """What a person could do for a pipeline, of all its partitions together."""
+    ready, refused = _Files(), _Files()
+    left_out: dict[bool, dict[str, int]] = {True: {}, False: {}}
+    for one, remedy in needed:
+        match remedy:
+            case MaterializeBatches(files):
+                ready.add(one, files)
+            case MaterializeRequests(files) | SendStopped(files):
+                refused.add(one, files)
+            case AskTheRest():
+                left_out[remedy.by_refresh][one.submission.partition] = remedy.requests
+    said = []
+    if ready:
+        said.append(f"{ready} ready: materialize {pipeline}/batches to send them")
+    if refused:
+        said.append(f"{refused} refused: see the last run of {pipeline}/batches")
+    for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
+        if found := left_out[by_refresh]:
+            said.append(
+                f"{pipeline} is limited: {sum(found.values())} requests{_of(set(found))} were left out, "
+                f"materialize {pipeline}/requests {how} to ask them"
+            )
+    return said

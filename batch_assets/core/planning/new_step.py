@@ -1,0 +1,148 @@
+"""What happens next to a submission: one answer for the sensor, the run loop, `status` and every message."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import (
+    Announce,
+    AskTheRest,
+    CancelBatch,
+    Collect,
+    Done,
+    Join,
+    Joining,
+    MaterializeBatches,
+    MaterializeRequests,
+    MaterializeResults,
+    Person,
+    Remedy,
+    RestoreFile,
+    Round,
+    Send,
+    Sending,
+    SendStopped,
+    Step,
+    Wait,
+    Waiting,
+)
+
+
+def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step:
+    """What happens next: the first that applies of sending, collecting, being done, waiting, and asking a person.
+
+    Args:
+        put_off: kinds of steps that have to wait a little for a reason of the caller's own. The answer is what
+            comes next beside them.
+    """
+    if Send not in put_off and (send := _to_send(snapshot)) is not None:
+        return send
+    if (collect := _to_collect(snapshot)) is not None and type(collect) not in put_off:
+        return collect if not snapshot.is_collecting else Wait(None, Waiting.COLLECTING)
+    watch = snapshot.is_watched and snapshot.is_unattended
+    if snapshot.submission.final_at is not None:
+        return Done(watch)
+    if (consent := _consent(snapshot)) is not None:
+        return Person(consent, watch)
+    if (wait := _to_wait_for(snapshot)) is not None:
+        until, why = wait
+        return Wait(until, why, watch)
+    return Person(remedies(snapshot)[0], watch)
+
+
+def round_of(step: Step) -> Round | None:
+    """What an unattended run does at this step, None when it has nothing to do."""
+    if isinstance(step, Wait | Person | Done):
+        return Send(Sending.LATE_BATCH) if step.watch else None
+    return step
+
+
+def remedies(snapshot: Snapshot) -> list[Remedy]:
+    """Everything a person could do for a submission, what keeps rows from their answers first.
+
+    There may be some while other rows go on by themselves. Of one that is not final there is at least one.
+    """
+    submission = snapshot.submission
+    found: list[Remedy] = []
+    if submission.final_at is None:
+        lost = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
+        found = list(_of_rows(snapshot)) or [lost]
+    # Of batches that no row waits on only their answers would be lost.
+    return found + [one for batch in snapshot.unreachable if (one := CancelBatch(batch.id)) not in found]
+
+
+def _to_send(snapshot: Snapshot) -> Send | None:
+    """What is left to send, or to cancel, if that may be done unattended."""
+    if not snapshot.is_unattended:
+        return None
+    if snapshot.to_cancel:
+        return Send(Sending.CANCEL, len(snapshot.to_cancel))
+    if snapshot.submission.ask_again and not snapshot.stands_still:
+        return Send(Sending.ASK_AGAIN, snapshot.submission.ask_again)
+    unsent = [file for file in snapshot.in_state("ready", "too_large") if file.not_before <= snapshot.now]
+    if unsent:
+        return Send(Sending.UNSENT, len(unsent))
+    if snapshot.in_doubt:
+        return Send(Sending.IN_DOUBT, len(snapshot.in_doubt))
+    return None
+
+
+def _to_collect(snapshot: Snapshot) -> Collect | Join | Announce | None:
+    """What is left to collect, to join, or to announce."""
+    submission, others_run = snapshot.submission, snapshot.others_run
+    if snapshot.ended:
+        return Collect(len(snapshot.ended), others_run)
+    if submission.joined_seq is None and snapshot.is_unattended:
+        return Join(Joining.CANCELED if submission.is_canceled else Joining.FIRST, others_run)
+    if snapshot.has_unjoined:
+        return Join(Joining.NEW_ANSWERS, others_run)
+    if submission.final_at is not None and submission.announced_at is None:
+        return Announce()
+    return None
+
+
+def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
+    """What nobody has agreed to send yet, or to look for at the API; of a canceled submission nothing is sent."""
+    submission = snapshot.submission
+    if submission.began_at is not None or submission.final_at is not None:
+        return None
+    ready = () if submission.is_canceled else tuple(snapshot.in_state("ready"))
+    return MaterializeBatches(ready) if ready or snapshot.in_doubt or submission.ask_again else None
+
+
+def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
+    """Until when, and for what; None when nothing is under way that could bring an answer."""
+    running = [batch for batch in snapshot.batches if batch.state == "open"]
+    if running:
+        return min(batch.next_poll_at for batch in running), Waiting.BATCHES
+    limited = [file.not_before for file in snapshot.in_state("ready") if file.not_before > snapshot.now]
+    if limited:
+        return min(limited), Waiting.RATE_LIMIT
+    if snapshot.is_sending or any(file.id not in snapshot.in_doubt for file in snapshot.in_state("sending")):
+        return None, Waiting.UPLOAD
+    failed = [batch.next_poll_at for batch in snapshot.batches if batch.state == "ended"]
+    if failed:
+        return min(failed), Waiting.DOWNLOAD
+    if snapshot.moving or (snapshot.submission.ask_again and not snapshot.stands_still):
+        return None, Waiting.NEXT_ROUND
+    return None
+
+
+def _of_rows(snapshot: Snapshot) -> Iterator[Remedy]:
+    """What keeps rows of an incomplete submission from their answers."""
+    submission = snapshot.submission
+    waited_for = {file.batch_id for file in snapshot.files}
+    if (consent := _consent(snapshot)) is not None:
+        yield consent
+    if stopped := snapshot.in_state("stopped"):
+        yield SendStopped(tuple(stopped))
+    if refused := snapshot.in_state("refused"):
+        yield MaterializeRequests(tuple(refused))
+    for batch in snapshot.unreachable:
+        if batch.id in waited_for:
+            yield CancelBatch(batch.id)
+    if snapshot.standstill is not None and snapshot.next_try is not None:
+        yield RestoreFile(snapshot.standstill.why, snapshot.next_try)
+    if submission.left_out and not submission.is_canceled:
+        yield AskTheRest(submission.left_out, snapshot.needs_refresh)
