@@ -8,7 +8,7 @@ from typing import assert_never
 from batch_assets.cli import text
 from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.planning import in_words
-from batch_assets.core.planning.new_step import next_step, remedies
+from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     AskTheRest,

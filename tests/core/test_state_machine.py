@@ -28,7 +28,7 @@ from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.planning.steps import Send
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
@@ -39,8 +39,7 @@ from tests.forked import ForkServer
 
 from .machine_faults import FAULTS, SPOILED
 from .observer import STRANGER, Asked, Observer, call, newest_submissions
-from .planning.old_answers import agree
-from .support import BATCHES, World, as_new, environment, make_pipeline, params, write_rows
+from .support import BATCHES, World, as_new, environment, make_pipeline, params, round_for, write_rows
 
 EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 6)
 STEPS = int(os.environ.get("BATCH_ASSETS_MACHINE_STEPS") or 30)
@@ -93,12 +92,12 @@ def tick(root: Root, partitions: list[str]) -> bool:
     for partition in partitions:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, "asked", partition)
-            work = work_for(tx, submission) if submission is not None else None
+            work = round_for(tx, submission)
         if work is None:
             continue
         busy = True
         try:
-            if work.send:
+            if isinstance(work, Send):
                 submit_batches(root, "asked", partition, unattended=True)
         except (SubmissionStoppedError, UnreachableError):
             continue  # the run fails before it comes to `results`
@@ -324,12 +323,6 @@ class Machine(RuleBasedStateMachine):
         self.observer.watch_moves()
         self.observer.check_ledger()
 
-    @invariant()
-    def one_answer(self) -> None:
-        """The sensor, the run loop, `status` and the sensor's message say what the one value says."""
-        with self.root.ledger.read() as tx:
-            agree(tx)
-
     def table(self, partition: str) -> Any:
         return pd.read_parquet(self.world.path("asked", "results", f"partition={partition}", "results.parquet"))
 
@@ -344,7 +337,6 @@ class Machine(RuleBasedStateMachine):
                 self.time_passes(LONG)
                 busy = tick(self.root, list(PARTITIONS))
                 self.ledger_holds()
-                self.one_answer()
                 self.batches_end()
                 if not busy:
                     break

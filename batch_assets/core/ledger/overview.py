@@ -6,13 +6,12 @@ number to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
-from batch_assets.core.ledger import batches, files, submissions
+from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import (
     HOLDING,
@@ -95,48 +94,6 @@ def _at_places(now: float) -> sa.Select[tuple[str]]:
     at = sa.and_(placed.c.pipeline == request_file.c.pipeline, placed.c.partition == request_file.c.partition)
     found = request_file.c.id.in_(sa.union(uncollected, watched))
     return sa.select(placed.c.id).join(request_file, at).where(found)
-
-
-@dataclass(frozen=True)
-class Overview:
-    """What some submissions wait on, read for all of them at once.
-
-    Attributes:
-        waited: by submission, the request files its rows wait on, in a fixed order.
-        in_doubt: ids of request files that may or may not have reached the API.
-        watched: where files were sent again, while the batch of the first time may still turn up.
-        ended_of: batches that have ended and are due to be collected, by the file that became them.
-        ended_at: the same, by the place of that file.
-    """
-
-    waited: Mapping[str, list[RequestFile]]
-    in_doubt: frozenset[str]
-    watched: frozenset[Place]
-    ended_of: Mapping[str, list[Batch]]
-    ended_at: Mapping[Place, list[Batch]]
-
-    @classmethod
-    def of(cls, tx: Transaction, given: Iterable[Submission]) -> Self:
-        """What the ledger says of them now."""
-        ended_of: dict[str, list[Batch]] = {}
-        ended_at: dict[Place, list[Batch]] = {}
-        for found, place in batches.ended_due(tx):
-            ended_of.setdefault(found.file_id or "", []).append(found)
-            ended_at.setdefault(place, []).append(found)
-        return cls(
-            waited=files_of(tx, [one.id for one in given]),
-            in_doubt=frozenset(file.id for _, file in files.in_doubt(tx)),
-            watched=frozenset((file.pipeline, file.partition) for _, file in files.watched(tx)),
-            ended_of=ended_of,
-            ended_at=ended_at,
-        )
-
-    def ended_for(self, given: Submission) -> list[Batch]:
-        """Ended batches due for a partition's results to collect: its own files' and those it waits on."""
-        found = [*self.ended_at.get((given.pipeline, given.partition), [])]
-        for file in self.waited[given.id]:
-            found += self.ended_of.get(file.id, [])
-        return list({one.id: one for one in found if one.pipeline == given.pipeline}.values())
 
 
 def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 
 from batch_assets.core.batches.workspace import unreachable
-from batch_assets.core.ledger import Transaction, batches, standstills, submissions
-from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
-from batch_assets.core.planning.new_step import remedies
+from batch_assets.core.planning.next_step import remedies
 from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
@@ -20,113 +18,9 @@ from batch_assets.core.planning.steps import (
     RestoreFile,
     SendStopped,
 )
-from batch_assets.core.store.refreshes import waits_for_refresh
 
 
-def situation(tx: Transaction, in_force: list[Submission], overview: Overview | None = None) -> list[str]:
-    """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h, next look in 2 min".
-
-    Args:
-        overview: of these submissions, where the caller has read one in the same transaction.
-    """
-    overview = overview or Overview.of(tx, in_force)
-    paid_twice = submissions.paid_twice(tx)
-    ours = {s.pipeline for s in in_force}
-    open_batches = {b.file_id: b for b in batches.in_state(tx, "open") if b.pipeline in ours}
-    lost = [batch for batch in batches.in_state(tx, "unreachable") if batch.pipeline in ours]
-    said = [unreachable(batch.id) for batch in lost]
-    in_progress: dict[str, RequestFile] = {}
-    by_pipeline: dict[str, list[Submission]] = {}
-    for submission in in_force:
-        waited = overview.waited[submission.id]
-        if any(file.id in open_batches for file in waited):
-            in_progress |= {file.id: file for file in waited}
-        by_pipeline.setdefault(submission.pipeline, []).append(submission)
-        said += _standstill(tx, submission)
-        said += _paid_twice(submission, paid_twice.get(submission.id, []))
-    for pipeline, some in by_pipeline.items():
-        said += _left(tx, pipeline, some, overview)
-    if open_batches:
-        said.insert(0, _in_progress(list(open_batches.values()), lost, list(in_progress.values()), tx.now))
-    return said
-
-
-def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFile], now: float) -> str:
-    """How far the submissions are that have an open batch.
-
-    Args:
-        running, lost: the batches that are open; that are out of reach.
-        files: all that these submissions wait on; batches of submissions that newer ones replaced run beside.
-    """
-    known = {file.id for file in files}
-    total = sum(file.batch_id is not None for file in files) + sum(b.file_id not in known for b in running)
-    oldest = now - min((batch.submitted_at for batch in running if batch.submitted_at is not None), default=now)
-    said = [f"{len(running)} of {total} batches in progress", f"oldest {_hours(oldest)} h"]
-    done, asked = requests_done(files, [*running, *lost])
-    if done:
-        said.append(f"{100 * done // asked} % of requests done")
-    next_look = min(batch.next_poll_at for batch in running) - now
-    return ", ".join([*said, f"next look in {_soon(next_look)}"])
-
-
-def _left(tx: Transaction, pipeline: str, some: list[Submission], overview: Overview) -> list[str]:
-    """Files that are on no way to an answer, of all of a pipeline's partitions together."""
-    said = []
-    # What a run of `batches` has begun to send goes on by itself.
-    if ready := _files([s for s in some if s.began_at is None], overview, "ready"):
-        said.append(f"{ready} ready: materialize {pipeline}/batches to send them")
-    if refused := _files(some, overview, "refused", "stopped"):
-        said.append(f"{refused} refused: see the last run of {pipeline}/batches")
-    if in_doubt := _files(some, overview, "sending", "unresolved"):
-        said.append(f"{in_doubt} being sent or in doubt")
-    limited = [s for s in some if s.left_out and s.final_at is None and not s.is_canceled]
-    for refreshes, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
-        if found := [s for s in limited if waits_for_refresh(tx, s) is refreshes]:
-            number = sum(s.left_out for s in found)
-            said.append(
-                f"{pipeline} is limited: {number} requests{_of({s.partition for s in found})} were left out, "
-                f"materialize {pipeline}/requests {how} to ask them"
-            )
-    return said
-
-
-def _files(some: list[Submission], overview: Overview, *states: str) -> str:
-    """How many request files are in these states, and of which partitions, which may share them; "" for none."""
-    found = [(s.partition, file.id) for s in some for file in overview.waited[s.id] if file.state in states]
-    number = len({file_id for _, file_id in found})
-    return f"{number} request files{_of({partition for partition, _ in found})} are" if found else ""
-
-
-def _of(partitions: set[str]) -> str:
-    """Of which partition, or of how many; nothing without partitions."""
-    if partitions == {""}:
-        return ""
-    return f" of {len(partitions)} partitions" if len(partitions) > 1 else f" of {min(partitions)}"
-
-
-def _standstill(tx: Transaction, submission: Submission) -> list[str]:
-    """What keeps failed requests from being asked again."""
-    found = standstills.current(tx, submission.id) if submission.ask_again else None
-    return [f"{submission.pipeline}: {found.why}"] if found is not None else []
-
-
-def _paid_twice(submission: Submission, ids: list[str]) -> list[str]:
-    if not ids:
-        return []
-    are = "batch is" if len(ids) == 1 else "batches are"
-    return [f"{len(ids)} {are} paid twice, see batch-assets status {submission.pipeline}: {', '.join(ids)}"]
-
-
-def _soon(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
-
-
-def _hours(seconds: float) -> str:
-    minutes = int(seconds) // 60
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
-
-
-def situation_of(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
+def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
     """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h, next look in 2 min".
 
     Args:
@@ -210,3 +104,44 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]
                 f"materialize {pipeline}/requests {how} to ask them"
             )
     return said
+
+
+def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFile], now: float) -> str:
+    """How far the submissions are that have an open batch.
+
+    Args:
+        running, lost: the batches that are open; that are out of reach.
+        files: all that these submissions wait on; batches of submissions that newer ones replaced run beside.
+    """
+    known = {file.id for file in files}
+    total = sum(file.batch_id is not None for file in files) + sum(b.file_id not in known for b in running)
+    oldest = now - min((batch.submitted_at for batch in running if batch.submitted_at is not None), default=now)
+    said = [f"{len(running)} of {total} batches in progress", f"oldest {_hours(oldest)} h"]
+    done, asked = requests_done(files, [*running, *lost])
+    if done:
+        said.append(f"{100 * done // asked} % of requests done")
+    next_look = min(batch.next_poll_at for batch in running) - now
+    return ", ".join([*said, f"next look in {_soon(next_look)}"])
+
+
+def _of(partitions: set[str]) -> str:
+    """Of which partition, or of how many; nothing without partitions."""
+    if partitions == {""}:
+        return ""
+    return f" of {len(partitions)} partitions" if len(partitions) > 1 else f" of {min(partitions)}"
+
+
+def _paid_twice(submission: Submission, ids: list[str]) -> list[str]:
+    if not ids:
+        return []
+    are = "batch is" if len(ids) == 1 else "batches are"
+    return [f"{len(ids)} {are} paid twice, see batch-assets status {submission.pipeline}: {', '.join(ids)}"]
+
+
+def _soon(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
+
+
+def _hours(seconds: float) -> str:
+    minutes = int(seconds) // 60
+    return f"{minutes // 60:02d}:{minutes % 60:02d}"
