@@ -10,23 +10,35 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from batch_assets.cli.standing import LONGEST_NAP, Standing
+from batch_assets.cli.what_next import why_stuck
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
-from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.errors import BatchAssetsError, BusyError, LeaseLostError, UnreachableError
+from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import PARTIAL_SECONDS, SEND_AGAIN_SECONDS, work_for
+from batch_assets.core.planning.next_step import next_step, round_of
+from batch_assets.core.planning.snapshot import SEND_AGAIN_SECONDS, Snapshot
+from batch_assets.core.planning.steps import (
+    PARTIAL_SECONDS,
+    AskTheRest,
+    Collect,
+    Join,
+    MaterializeBatches,
+    Person,
+    Send,
+    Step,
+)
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import NOTHING_AGAIN, AskAgain, RequestsReport
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.root import Root
 
-_SHORTEST_NAP = 0.05
+# The longest time between two looks at the ledger: another process may have moved things on.
+_SHORTEST_NAP, _LONGEST_NAP = 0.05, 5.0
 # Joining a large table anew for every batch that ends would cost more than the batches: at most about a
 # tenth of the time goes into it while others still run.
 _PAUSE_AFTER_JOIN = 9.0
@@ -42,7 +54,7 @@ class Watcher(Protocol):
     def built(self, report: RequestsReport) -> None: ...
     def sending(self, file: RequestFile) -> None: ...
     def submitted(self, report: SubmitReport) -> None: ...
-    def standing(self, standing: Standing) -> None: ...
+    def looked(self, snapshot: Snapshot) -> None: ...
     def downloaded(self, batch_id: str, size: int) -> None: ...
     def joined(self, results: ResultsReport) -> None: ...
     def problem(self, text: str) -> None: ...
@@ -100,24 +112,23 @@ class _Run:
         self._root, self._place, self._watcher = root, (pipeline.name, partition), watcher
         self._retention, self._own_answers = pipeline.config.retention, pipeline.own_answers
         self.results: ResultsReport | None = None
-        self._joined_files: set[str] | None = None
+        self._in_table: set[str] | None = None
         self._next_join = 0.0
         self._sent_at = 0.0  # by the ledger's clock
         self._troubles: dict[str, _Trouble] = {}
 
     def send(self, *, unattended: bool) -> None:
-        self._sent_at = self._standing().now
+        self._sent_at = self._snapshot().now
         report = submit_batches(self._root, *self._place, unattended=unattended, on_file=self._watcher.sending)
         if report is not None:
             self._watcher.submitted(report)
-        self._watcher.standing(self._standing())
+        self._watcher.looked(self._snapshot())
 
     def send_what_is_left(self) -> None:
         """Files that had to wait, failed requests to ask again, uploads whose outcome is unknown."""
-        standing = self._standing()
-        with self._root.ledger.read() as tx:
-            work = work_for(tx, standing.submission)
-        if work is None or not work.send or (work.pause and not self._may_send_again(standing)):
+        snapshot = self._snapshot()
+        step = round_of(next_step(snapshot))
+        if not isinstance(step, Send) or (step.pause and not self._may_send_again(snapshot)):
             return
         try:
             self.send(unattended=True)
@@ -125,21 +136,17 @@ class _Run:
         except (BusyError, LeaseLostError, UnreachableError) as error:
             self._note("send", [str(error)])
 
-    def _may_send_again(self, standing: Standing) -> bool:
+    def _may_send_again(self, snapshot: Snapshot) -> bool:
         """As soon as the time is over that the API asked for; where nothing says how long, after a while."""
-        if any(
-            file.state is FileState.READY and self._sent_at < file.not_before <= standing.now
-            for file in standing.files
-        ):
+        if any(self._sent_at < file.not_before <= snapshot.now for file in snapshot.in_state(FileState.READY)):
             return True
-        return standing.now >= self._sent_at + min(SEND_AGAIN_SECONDS, 10 * self._interval)
+        return snapshot.now >= self._sent_at + min(SEND_AGAIN_SECONDS, 10 * self._interval)
 
     def look(self, *, now: bool = False) -> None:
         """Asks the API about batches that are due, unless nothing of ours is open."""
-        standing = self._standing()
-        if any(batch.state is not BatchState.ENDED for batch in standing.batches):
+        if any(batch.state is not BatchState.ENDED for batch in self._snapshot().uncollected):
             self._note("poll", poll(self._root, now=now).problems)
-            self._watcher.standing(self._standing())
+            self._watcher.looked(self._snapshot())
 
     def is_final(self) -> bool:
         """Collects and joins what has come in; whether every row has its final result, or as many as the limit
@@ -148,31 +155,29 @@ class _Run:
         Errors:
             RunFailedError: nothing is under way any more.
         """
-        standing = self._standing()
-        if self._should_join(standing):
-            self._join(standing)
+        snapshot = self._snapshot()
+        if self._should_join(snapshot):
+            self._join()
         if self.results is not None and self.results.final:
             return True
-        standing = self._standing()  # others may have sent or collected something since
-        if standing.is_stuck:
-            reasons = _why_stuck(standing)
-            if self.results is not None and standing.submission.left_out and not reasons:
-                return True
-            why = "; ".join(reasons) or "rows wait for answers that no request file holds"
-            raise RunFailedError(f"{why}. Mend it and run again: nothing that was submitted is sent twice")
-        return False
-
-    def _should_join(self, standing: Standing) -> bool:
-        arrived = {file.id for file in standing.files if file.state is FileState.COLLECTED}
-        never_joined = standing.submission.joined_seq is None  # or not since it was canceled
-        # Another run's join may have made the table complete: this one has not seen it yet.
-        complete = standing.submission.final_at is not None
-        if self._joined_files == arrived and not standing.ended and not never_joined and not complete:
+        snapshot = self._snapshot()  # others may have sent or collected something since
+        step = next_step(snapshot)
+        if not _is_stuck(step):
             return False
-        running = len(standing.pending_files) > len(standing.ended)
-        return not running or time.monotonic() >= self._next_join
+        if isinstance(step, Person) and isinstance(step.remedy, AskTheRest) and self.results is not None:
+            return True
+        why = "; ".join(why_stuck(snapshot)) or "rows wait for answers that no request file holds"
+        raise RunFailedError(f"{why}. Mend it and run again: nothing that was submitted is sent twice")
 
-    def _join(self, standing: Standing) -> None:
+    def _should_join(self, snapshot: Snapshot) -> bool:
+        step = next_step(snapshot, put_off=(Send,))
+        # Another run may have joined answers, or completed the table: this one has not seen it yet.
+        is_new = self._in_table != _in_table(snapshot) or snapshot.submission.final_at is not None
+        if not is_new and not isinstance(step, Collect | Join):
+            return False
+        return not snapshot.others_run or time.monotonic() >= self._next_join
+
+    def _join(self) -> None:
         started = time.monotonic()
         try:
             done = collect_results(
@@ -189,25 +194,25 @@ class _Run:
         self._note("collect", done.problems)
         took = time.monotonic() - started
         self._next_join = started + took + min(took * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
-        after = self._standing()
-        arrived = {file.id for file in after.files if file.state is FileState.COLLECTED}
-        self._joined_files = arrived - {file.id for file in after.unjoined}
-        self._watcher.standing(after)
+        after = self._snapshot()
+        self._in_table = _in_table(after)
+        self._watcher.looked(after)
         if done.results is not None:
             self.results = done.results
             self._watcher.joined(done.results)
 
     def nap(self) -> None:
         """Sleeps until something may have changed."""
-        standing = self._standing()
-        if standing.is_stuck:
+        snapshot = self._snapshot()
+        if _is_stuck(next_step(snapshot)):
             return  # nothing will: that is to be said at once
-        seconds = standing.next_look() - standing.now
-        if standing.ended:
+        until = snapshot.next_change()
+        seconds = until - snapshot.now if until is not None else _LONGEST_NAP
+        if isinstance(next_step(snapshot, put_off=(Send,)), Collect | Join):
             seconds = min(seconds, max(0.0, self._next_join - time.monotonic()))
         if self._troubles:
             seconds = max(seconds, self._interval)
-        time.sleep(min(max(seconds, _SHORTEST_NAP), LONGEST_NAP))
+        time.sleep(min(max(seconds, _SHORTEST_NAP), _LONGEST_NAP))
 
     def _note(self, step: str, problems: list[str]) -> None:
         """Tells of problems that were not told yet; gives up when they last.
@@ -230,18 +235,23 @@ class _Run:
                 "nothing is sent twice"
             )
 
-    def _standing(self) -> Standing:
-        return Standing.read(self._root, *self._place)
+    def _snapshot(self) -> Snapshot:
+        with self._root.ledger.read() as tx:
+            submission = submissions.newest(tx, *self._place)
+            assert submission is not None, "the run has built one"
+            return Snapshot.of(tx, submission)
 
     @property
     def _interval(self) -> float:
         return self._root.settings.first_poll
 
 
-def _why_stuck(standing: Standing) -> list[str]:
-    refused = [file for file in standing.files if file.state.needs_person]
-    reasons = [f"the API refused {file.id}: {file.error}" for file in refused]
-    reasons += [unreachable(batch.id) for batch in standing.batches if batch.state is BatchState.UNREACHABLE]
-    if standing.standstill is not None:
-        reasons.append(standing.standstill.why)
-    return reasons
+def _is_stuck(step: Step) -> bool:
+    """Whether only a person can go on. What another run has built meanwhile is that run's to send."""
+    return isinstance(step, Person) and not isinstance(step.remedy, MaterializeBatches)
+
+
+def _in_table(snapshot: Snapshot) -> set[str]:
+    """Ids of the request files whose answers the last join has seen."""
+    joined = snapshot.submission.joined_seq or 0
+    return {file.id for file in snapshot.in_state(FileState.COLLECTED) if (file.collected_seq or 0) <= joined}

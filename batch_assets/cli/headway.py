@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -19,13 +19,15 @@ _WIDTH = 24
 _DONE, _LEFT = "━", "╌"
 
 
-def headway(submission: Submission, files: list[RequestFile], batches: list[Batch]) -> Iterator[tuple[str, str]]:
+def headway(
+    submission: Submission, files: Sequence[RequestFile], batches: Sequence[Batch]
+) -> Iterator[tuple[str, str]]:
     """(label, value) for rows that have their result and, until all have it, for requests with an outcome.
 
     Args:
         files, batches: what the submission's rows wait on.
     """
-    from batch_assets.core.requests.requests_done import requests_done
+    from batch_assets.core.planning.progress import requests_done
 
     counts = submission.count_map
     rows = submission.rows - counts.get("pending", 0) if counts else submission.rejected
@@ -35,7 +37,7 @@ def headway(submission: Submission, files: list[RequestFile], batches: list[Batc
         yield "answered", _bar(done, asked, "request")
 
 
-def batches_in_words(batches: list[Batch], states: str, now: float) -> str:
+def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
     """The states, and of those that are open the oldest, when they are looked at next and until when they end.
 
     Args:

@@ -12,10 +12,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from batch_assets.cli import text
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
-from batch_assets.cli.standing import Standing
 from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchState, FileState
+from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.report import ResultsReport
 
@@ -74,9 +74,9 @@ class Lines:
         for problem in new_problems(report, self._waiting):
             self.say(f"batches: {problem}")
 
-    def standing(self, standing: Standing) -> None:
-        for batch in standing.batches:
-            state = describe_batch(batch, standing.now)
+    def looked(self, snapshot: Snapshot) -> None:
+        for batch in snapshot.uncollected:
+            state = describe_batch(batch, snapshot.now)
             if self._states.get(batch.id) != batch.state:
                 self.say(f"batches: {batch.id} {state}")
             self._states[batch.id] = batch.state
@@ -117,17 +117,16 @@ class Bars:
         for problem in new_problems(report, self._waiting):
             self.problem(problem)
 
-    def standing(self, standing: Standing) -> None:
-        files = standing.files
+    def looked(self, snapshot: Snapshot) -> None:
+        files, alive = snapshot.files, {batch.id: batch for batch in snapshot.uncollected}
         done = sum(file.state is FileState.COLLECTED for file in files)
-        running = sum(batch.state is BatchState.OPEN for batch in standing.batches)
+        running = sum(batch.state is BatchState.OPEN for batch in alive.values())
         note = f"{text.number(running, 'batch', 'batches')} in progress" if running else ""
         self._progress.update(self._batches, total=len(files), completed=done, note=note)
-        alive = {batch.id: batch for batch in standing.batches}
         for batch_id in set(self._bars) - set(alive):
             self._progress.remove_task(self._bars.pop(batch_id))
         for batch in alive.values():
-            self._show_batch(batch, standing.now)
+            self._show_batch(batch, snapshot.now)
 
     def _show_batch(self, batch: Batch, now: float) -> None:
         if batch.id not in self._bars:

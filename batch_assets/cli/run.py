@@ -152,13 +152,13 @@ def _run(
 
 def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
     from batch_assets.core.ledger import submissions
-    from batch_assets.core.store.refreshes import waits_for_refresh
+    from batch_assets.core.planning.snapshot import Snapshot
 
     with root.ledger.read() as tx:
-        submission = submissions.by_id(tx, results.submission_id)
-        is_for_a_refresh = waits_for_refresh(tx, submission)
+        snapshot = Snapshot.of(tx, submissions.by_id(tx, results.submission_id))
+    submission = snapshot.submission
     said = f"{submission.written:,} of {submission.written + results.left_out:,} asked"
-    if not is_for_a_refresh:
+    if not snapshot.needs_refresh:
         return f"{said}; run without --limit for the rest"
     table = ". Until then the table stays as it was" if results.held_back else ""
     return f"{said}; --refresh goes on with the rest, a run without it keeps these and ends the refresh{table}"

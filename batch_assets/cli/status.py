@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,7 +13,8 @@ from batch_assets.cli.resource_option import resource_option, settings_of
 
 if TYPE_CHECKING:
     from batch_assets.core.ledger import Transaction
-    from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+    from batch_assets.core.ledger.records import Batch, RequestFile
+    from batch_assets.core.planning.snapshot import Snapshot
     from batch_assets.core.root import Root
 
 # Batches that are named one by one; of the others the number is said.
@@ -45,6 +46,7 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
     from batch_assets.cli.ledger_view import nothing_here, where
     from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
+    from batch_assets.core.planning.snapshot import read_snapshots
     from batch_assets.core.recovery.rebuild import has_ledger
 
     settings = settings_of(resource)
@@ -56,10 +58,10 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
             _show_history(tx, name)
             return
         click.echo(where(settings))
-        found = submissions.all_newest(tx, name)
-        for submission in found:
+        found = read_snapshots(tx, submissions.all_newest(tx, name))
+        for snapshot in found.values():
             with_cost = name is not None or len(found) <= _COSTED
-            click.echo("\n" + "\n".join(_lines(tx, submission, root if with_cost else None)))
+            click.echo("\n" + "\n".join(_lines(tx, snapshot, root if with_cost else None)))
     if not found:
         click.echo(f"No run of {name} is recorded{text.elsewhere(resource)}." if name else "No run is recorded.")
 
@@ -79,13 +81,12 @@ def _show_history(tx: Transaction, name: str) -> None:
         click.echo(f"No run of {name} is recorded.")
 
 
-def _lines(tx: Transaction, submission: Submission, root: Root | None) -> Iterator[str]:
+def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[str]:
     """Everything about a submission. Args: root: to read the cost from its table; None to leave it out."""
     from batch_assets.cli.headway import batches_in_words, cost_in_words, headway
-    from batch_assets.core.ledger import batches, submissions
+    from batch_assets.cli.what_next import waits_for
 
-    files = submissions.waited_on(tx, submission.id)
-    mine = batches.waited_on(tx, submission.id)
+    submission, files, mine = snapshot.submission, snapshot.files, snapshot.batches
     yield text.partition_name(submission.pipeline, submission.partition)
     yield _line("submission", f"{submission.id}, {text.ago(tx.now, submission.created_at)}")
     rejected = f", {submission.rejected:,} rejected" if submission.rejected else ""
@@ -97,13 +98,13 @@ def _lines(tx: Transaction, submission: Submission, root: Root | None) -> Iterat
         "files", text.counts(Counter(file.state for file in files), nothing="none: nothing had to be asked")
     )
     yield _line("batches", batches_in_words(mine, text.counts(Counter(batch.state for batch in mine)), tx.now))
-    yield from _running(tx, mine)
+    yield from _running(snapshot)
     if submission.count_map:
         yield _line("results", f"{text.counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
     if root is not None and (cost := cost_in_words(root, submission)) is not None:
         yield _line("cost", cost)
-    yield _line("waits for", _waits_for(tx, submission, files, mine))
-    for error in [*_errors(tx, files, mine), *_standstill(tx, submission), *_deadlines(tx, mine)]:
+    yield _line("waits for", waits_for(snapshot))
+    for error in [*_errors(tx, files, mine), *_standstill(snapshot), *_deadlines(tx, mine)]:
         yield _line("error", error)
 
 
@@ -111,71 +112,27 @@ def _line(label: str, value: str) -> str:
     return f"  {label:<11} {value}"
 
 
-def _running(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
+def _running(snapshot: Snapshot) -> Iterator[str]:
     from batch_assets.cli.describe import describe_batch
 
-    alive = [batch for batch in mine if batch.state.uncollected]
+    alive = snapshot.uncollected
     for batch in alive[:_NAMED]:
-        yield _line("", f"{batch.id}  {text.number(batch.requests, 'request')}, {describe_batch(batch, tx.now)}")
+        yield _line(
+            "", f"{batch.id}  {text.number(batch.requests, 'request')}, {describe_batch(batch, snapshot.now)}"
+        )
     if len(alive) > _NAMED:
         yield _line("", f"… and {len(alive) - _NAMED:,} more")
 
 
-def _waits_for(tx: Transaction, submission: Submission, files: list[RequestFile], mine: list[Batch]) -> str:
-    """The next thing that has to happen, and who does it."""
-    from batch_assets.core.ledger.states import BatchState, FileState
-    from batch_assets.core.planning.next_step import work_for
-    from batch_assets.core.store.refreshes import waits_for_refresh
-
-    canceled = "canceled, " if submission.is_canceled else ""
-    if submission.final_at is not None:
-        said = f"nothing: {canceled}complete since {text.duration(tx.now - submission.final_at)}"
-        still = sum(batch.state is BatchState.OPEN for batch in mine)
-        # Of a refresh that was ended: nothing waits for them, and they are paid for.
-        if canceled or not still:
-            return said
-        newer = text.number(still, "open batch", "open batches")
-        return f"{said}. Newer answers of {newer} come with the sensor or a later run"
-    run = f"batch-assets run {submission.pipeline}{text.partition_option(submission.partition)}"
-    again = f"the sensor, or: {run}"
-    states = Counter(file.state for file in files)
-    if submission.began_at is None and states[FileState.READY]:
-        return f"somebody to materialize {submission.pipeline}/batches, or: {run}"
-    work, in_states = work_for(tx, submission), {batch.state for batch in mine}
-    # While no batch has ended, a run could only write a table of rows that wait.
-    if work is not None and (work.send or BatchState.ENDED in in_states or BatchState.OPEN not in in_states):
-        return f"{again} ({work.reason})"
-    if BatchState.OPEN in in_states:
-        return f"{canceled and 'it was canceled: '}the API to end its batches"
-    waiting = [file for file in files if file.state is FileState.READY and file.not_before > tx.now]
-    if waiting:
-        seconds = min(file.not_before for file in waiting) - tx.now
-        return f"the API, which asked to send no more for {text.duration(seconds)}"
-    if states[FileState.SENDING]:
-        return "an upload that is under way"
-    refused = states[FileState.REFUSED] or states[FileState.STOPPED]
-    if refused or BatchState.UNREACHABLE in in_states or submission.ask_again:
-        return "a person: see the errors"
-    if submission.left_out:
-        said = f"a person: {text.number(submission.left_out, 'request')} left out by a limit. "
-        if not waits_for_refresh(tx, submission):
-            return said + "Run it without one"
-        return said + "--refresh goes on with them, a run without it ends the refresh"
-    return again
-
-
-def _standstill(tx: Transaction, submission: Submission) -> Iterator[str]:
+def _standstill(snapshot: Snapshot) -> Iterator[str]:
     """What keeps failed requests from being asked again."""
-    from batch_assets.core.ledger import standstills
-    from batch_assets.core.planning.next_step import next_try
-
-    found = standstills.current(tx, submission.id) if submission.ask_again else None
-    if found is not None:
-        again = text.duration(next_try(found) - tx.now)
-        yield f"{found.why}. Asking again failed {text.ago(tx.now, found.last)}, the next try is in {again}"
+    found, again = snapshot.standstill, snapshot.next_try
+    if found is not None and again is not None:
+        last, next_ = text.ago(snapshot.now, found.last), text.duration(again - snapshot.now)
+        yield f"{found.why}. Asking again failed {last}, the next try is in {next_}"
 
 
-def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
+def _deadlines(tx: Transaction, mine: Sequence[Batch]) -> Iterator[str]:
     """Batches whose answers are soon lost."""
     from batch_assets.core.ledger.deadlines import SOON_SECONDS, results_end
 
@@ -187,7 +144,7 @@ def _deadlines(tx: Transaction, mine: list[Batch]) -> Iterator[str]:
         yield f"{batch.id}: its results end {left}, and they are not collected"
 
 
-def _errors(tx: Transaction, files: list[RequestFile], mine: list[Batch]) -> Iterator[str]:
+def _errors(tx: Transaction, files: Sequence[RequestFile], mine: Sequence[Batch]) -> Iterator[str]:
     from batch_assets.core.batches.workspace import unreachable
     from batch_assets.core.ledger import downloads
     from batch_assets.core.ledger.states import BatchState, FileState

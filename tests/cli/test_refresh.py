@@ -183,7 +183,7 @@ def test_answers_of_an_ended_refresh_that_are_to_come_are_told(project: Project)
         done = world.collect(pipeline).results
         assert done is not None and done.final
         shown = project.run("status", "asked").stdout
-        assert "Newer answers of 1 open batch come with the sensor or a later run" in shown
+        assert "Newer answers of 1 batch come with the sensor or a later run" in shown
         project.emulator.end_batches()
         world.collect(pipeline)
         assert "Newer answers" not in project.run("status", "asked").stdout

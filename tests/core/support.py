@@ -17,11 +17,14 @@ import sqlalchemy as sa
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.ledger import submissions
-from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger import Transaction, submissions
+from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import NO_HOOKS, Hooks, Pipeline
+from batch_assets.core.planning.next_step import next_step, round_of
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import Round
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
@@ -70,6 +73,11 @@ def write_rows(path: Path, texts: Mapping[str, str]) -> Path:
 def texts(count: int, word: str = "row") -> dict[str, str]:
     """That many rows, each with a text of its own."""
     return {f"{word}-{number}": f"the text of {word} {number}" for number in range(count)}
+
+
+def round_for(tx: Transaction, submission: Submission | None) -> Round | None:
+    """What the sensor would find to do for a submission."""
+    return round_of(next_step(Snapshot.of(tx, submission))) if submission is not None else None
 
 
 def wait_for(condition: Callable[[], T | None], what: str, deadline: float = DEADLINE) -> T:

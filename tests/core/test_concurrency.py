@@ -18,7 +18,8 @@ from batch_assets.core.errors import BusyError
 from batch_assets.core.ledger import rounds, submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import Work, work_for
+from batch_assets.core.planning.in_words import reason
+from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results.run import collect_results
@@ -27,7 +28,7 @@ from batch_assets.core.settings import Settings
 from tests.forked import ForkServer
 
 from .observer import Asked, Observer
-from .support import CREATE, World, environment, make_pipeline, params, write_rows
+from .support import CREATE, World, environment, make_pipeline, params, round_for, write_rows
 
 LOST = {"match": {**CREATE, "nth": [2, 5]}, "action": {"drop": "after_commit"}}
 SLOWER = {"match": {**CREATE, "nth": [1]}, "action": {"status": 429, "headers": {"retry-after": "0"}}}
@@ -95,7 +96,7 @@ def like_sensor(env: dict[str, str], names: list[str]) -> int:
             poll(root, now=True)
             with root.ledger.read() as tx:
                 in_force = [s for s in submissions.all_newest(tx) if s.pipeline in names]
-                work = {s.id: found for s in in_force if (found := work_for(tx, s)) is not None}
+                work = {s.id: found for s in in_force if (found := round_for(tx, s)) is not None}
             if not work and all(s.announced_at is not None for s in in_force):
                 return opened
             for submission in in_force:
@@ -105,12 +106,12 @@ def like_sensor(env: dict[str, str], names: list[str]) -> int:
     raise AssertionError(f"never done: {work}")
 
 
-def _round(root: Root, submission: Any, work: Work) -> bool:
+def _round(root: Root, submission: Any, work: Round) -> bool:
     with root.ledger.write() as tx:
-        number = rounds.open_next(tx, submission.id, work.reason)
+        number = rounds.open_next(tx, submission.id, reason(work))
     if number is None:
         return False
-    if work.send:
+    if isinstance(work, Send):
         submit_batches(root, submission.pipeline, submission.partition, unattended=True)
     done = collect_results(root, submission.pipeline, submission.partition).results
     with root.ledger.write() as tx:

@@ -15,12 +15,12 @@ from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.planning.steps import Send
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results.join import Join, JoinedRows
 from batch_assets.core.results.run import collect_results
 
-from .support import CREATE, World, texts, write_rows
+from .support import CREATE, World, round_for, texts, write_rows
 
 
 class Watcher:
@@ -69,10 +69,10 @@ def sensor_goes_on(world: World, pipeline: Pipeline, partition: str) -> int:
         with world.root.ledger.read() as tx:
             newest = submissions.newest(tx, pipeline.name, partition)
             assert newest is not None
-            work = work_for(tx, newest)
+            work = round_for(tx, newest)
         if work is None:
             break
-        if work.send:
+        if isinstance(work, Send):
             world.submit(pipeline, partition, unattended=True)
         world.emulator.end_batches()
         poll(world.root, now=True)

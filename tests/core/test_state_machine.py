@@ -28,7 +28,7 @@ from batch_assets.core.errors import SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.planning.steps import Send
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.results.write import write_results
@@ -39,7 +39,7 @@ from tests.forked import ForkServer
 
 from .machine_faults import FAULTS, SPOILED
 from .observer import STRANGER, Asked, Observer, call, newest_submissions
-from .support import BATCHES, World, as_new, environment, make_pipeline, params, write_rows
+from .support import BATCHES, World, as_new, environment, make_pipeline, params, round_for, write_rows
 
 EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 6)
 STEPS = int(os.environ.get("BATCH_ASSETS_MACHINE_STEPS") or 30)
@@ -92,12 +92,12 @@ def tick(root: Root, partitions: list[str]) -> bool:
     for partition in partitions:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, "asked", partition)
-            work = work_for(tx, submission) if submission is not None else None
+            work = round_for(tx, submission)
         if work is None:
             continue
         busy = True
         try:
-            if work.send:
+            if isinstance(work, Send):
                 submit_batches(root, "asked", partition, unattended=True)
         except (SubmissionStoppedError, UnreachableError):
             continue  # the run fails before it comes to `results`

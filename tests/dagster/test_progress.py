@@ -13,6 +13,7 @@ from sqlalchemy import text
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
+from batch_assets.core.planning.snapshot import read_snapshots
 from batch_assets.dagster import keys
 from batch_assets.dagster.cursor import SensorCursor, Told
 from batch_assets.dagster.metadata.progress import Progress
@@ -60,7 +61,8 @@ class Watched:
 
     def said(self) -> str:
         with open_root() as root, root.ledger.read() as tx:
-            return "; ".join(situation(tx, submissions.all_newest(tx)))
+            found = read_snapshots(tx, submissions.all_newest(tx))
+            return "; ".join(situation(found.values(), submissions.paid_twice(tx)))
 
 
 @pytest.fixture

@@ -136,12 +136,6 @@ def _is_in_progress(batch: Batch) -> bool:
     return batch.state is BatchState.OPEN and batch.processing_status == "in_progress"
 
 
-def has_batches_to_cancel(tx: Transaction, submission: Submission) -> bool:
-    """Whether a batch of a canceled submission runs at the API that was not asked to end."""
-    found, _ = _open_batches(tx, submission)
-    return any(map(_is_in_progress, found))
-
-
 def finish(root: Root, submission: Submission, report: CancelReport) -> None:
     """Cancels what is in flight for a canceled submission, as far as it can be reached now."""
     with root.ledger.write() as tx:

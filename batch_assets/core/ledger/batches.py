@@ -57,17 +57,6 @@ def waited_on(tx: Transaction, submission_id: str) -> list[Batch]:
     return to_records(Batch, tx.execute(statement))
 
 
-def ended_due(tx: Transaction) -> list[tuple[Batch, tuple[str, str]]]:
-    """Ended batches that are due to be collected, each with the pipeline and the partition of its request file."""
-    statement = (
-        sa.select(batch, request_file.c.pipeline.label("of"), request_file.c.partition)
-        .join(request_file, request_file.c.id == batch.c.file_id)
-        .where(batch.c.state == BatchState.ENDED, batch.c.next_poll_at <= tx.now)
-        .order_by(batch.c.created_at, batch.c.id)
-    )
-    return [(to_record(Batch, row), (row.of, row.partition)) for row in tx.execute(statement)]
-
-
 def accept(
     tx: Transaction, file_id: str, intent_id: int, seen: BatchObject, *, provisional: bool, reason: str
 ) -> None:

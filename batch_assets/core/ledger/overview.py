@@ -6,15 +6,14 @@ number to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
-from batch_assets.core.ledger import batches, files, submissions
+from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.outcomes import IntentOutcome
+from batch_assets.core.ledger.outcomes import INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.records import (
     Batch,
     Record,
@@ -23,7 +22,7 @@ from batch_assets.core.ledger.records import (
     to_record,
     to_records,
 )
-from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_UNSETTLED
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_IN_DOUBT, FILES_UNSETTLED
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
 
 # Ids in one statement: SQLite takes so many values and no more, an old one 999.
@@ -101,56 +100,68 @@ def _at_places(now: float) -> sa.Select[tuple[str]]:
     return sa.select(placed.c.id).join(request_file, at).where(found)
 
 
-@dataclass(frozen=True)
-class Overview:
-    """What some submissions wait on, read for all of them at once.
-
-    Attributes:
-        waited: by submission, the request files its rows wait on, in a fixed order.
-        in_doubt: ids of request files that may or may not have reached the API.
-        watched: where files were sent again, while the batch of the first time may still turn up.
-        ended_of: batches that have ended and are due to be collected, by the file that became them.
-        ended_at: the same, by the place of that file.
-    """
-
-    waited: Mapping[str, list[RequestFile]]
-    in_doubt: frozenset[str]
-    watched: frozenset[Place]
-    ended_of: Mapping[str, list[Batch]]
-    ended_at: Mapping[Place, list[Batch]]
-
-    @classmethod
-    def of(cls, tx: Transaction, given: Iterable[Submission]) -> Self:
-        """What the ledger says of them now."""
-        ended_of: dict[str, list[Batch]] = {}
-        ended_at: dict[Place, list[Batch]] = {}
-        for found, place in batches.ended_due(tx):
-            ended_of.setdefault(found.file_id or "", []).append(found)
-            ended_at.setdefault(place, []).append(found)
-        return cls(
-            waited=_files_of(tx, [one.id for one in given]),
-            in_doubt=frozenset(file.id for _, file in files.in_doubt(tx)),
-            watched=frozenset((file.pipeline, file.partition) for _, file in files.watched(tx)),
-            ended_of=ended_of,
-            ended_at=ended_at,
-        )
-
-    def ended_for(self, given: Submission) -> list[Batch]:
-        """Ended batches due for a partition's results to collect: its own files' and those it waits on."""
-        found = [*self.ended_at.get((given.pipeline, given.partition), [])]
-        for file in self.waited[given.id]:
-            found += self.ended_of.get(file.id, [])
-        return list({one.id: one for one in found if one.pipeline == given.pipeline}.values())
+def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
+    """By submission, the batches of the request files that its rows wait on or have waited on, earliest first."""
+    return _waited_on(tx, ids, Batch, batch, batch.c.file_id, (batch.c.created_at, batch.c.id))
 
 
-def _files_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RequestFile]]:
+def files_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RequestFile]]:
+    """By submission, the request files that its rows wait on, in a fixed order."""
     order = request_file.c.submission_id, request_file.c.name
     return _waited_on(tx, ids, RequestFile, request_file, request_file.c.id, order)
 
 
-def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
-    """By submission, the batches of the request files that its rows wait on or have waited on, earliest first."""
-    return _waited_on(tx, ids, Batch, batch, batch.c.file_id, (batch.c.created_at, batch.c.id))
+def uncollected_at(tx: Transaction) -> dict[Place, list[Batch]]:
+    """Batches whose answers are not collected, by pipeline and partition of the request file."""
+    statement = (
+        sa.select(batch, request_file.c.pipeline.label("at_pipeline"), request_file.c.partition)
+        .join(request_file, request_file.c.id == batch.c.file_id)
+        .where(batch.c.state.in_(BATCHES_UNCOLLECTED))
+        .order_by(batch.c.created_at, batch.c.id)
+    )
+    found: dict[Place, list[Batch]] = {}
+    for row in tx.execute(statement):
+        found.setdefault((row.at_pipeline, row.partition), []).append(to_record(Batch, row))
+    return found
+
+
+def watched_places(tx: Transaction) -> set[Place]:
+    """Where files were sent again, while the batch of the first time may still turn up."""
+    statement = (
+        sa.select(request_file.c.pipeline, request_file.c.partition)
+        .join(intent, intent.c.file_id == request_file.c.id)
+        .where(intent.c.outcome == IntentOutcome.RESENT, intent.c.watch_until > tx.now)
+        .distinct()
+    )
+    return {(row.pipeline, row.partition) for row in tx.execute(statement)}
+
+
+def files_with_open_intent(tx: Transaction) -> set[str]:
+    """Ids of request files that are being sent, or may or may not have reached the API."""
+    statement = (
+        sa.select(intent.c.file_id)
+        .join(request_file, request_file.c.id == intent.c.file_id)
+        .where(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
+    )
+    return set(tx.execute(statement).scalars())
+
+
+def wanting_partitions(tx: Transaction, file_ids: Sequence[str]) -> dict[str, set[str]]:
+    """By request file, the partitions whose submission in force waits on it; canceled ones do not count."""
+    found: dict[str, set[str]] = {}
+    for start in range(0, len(file_ids), _AT_ONCE):
+        statement = (
+            sa.select(wait.c.file_id, submission.c.partition)
+            .join(submission, submission.c.id == wait.c.submission_id)
+            .where(
+                wait.c.file_id.in_(file_ids[start : start + _AT_ONCE]),
+                submission.c.seq.in_(submissions.newest_seqs()),
+                submission.c.canceled_at.is_(None),
+            )
+        )
+        for row in tx.execute(statement):
+            found.setdefault(row.file_id, set()).add(row.partition)
+    return found
 
 
 def _waited_on(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,6 +13,8 @@ from batch_assets.core.ledger.tables import round_
 
 # A round is held for this long unless it is closed before: longer than its run may take, which is an hour.
 ROUND_SECONDS = 3900.0
+# Ids in one statement: SQLite takes so many values and no more, an old one 999.
+_AT_ONCE = 500
 
 
 def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
@@ -21,6 +24,23 @@ def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
     """
     row = _newest(tx, submission_id)
     return (row.number, row.state is RoundState.OPEN, row.opened_at) if row is not None else (0, False, 0.0)
+
+
+def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[int, bool, float]]:
+    """What `current` says of each of some submissions, by submission; those without any round are left out."""
+    found: dict[str, tuple[int, bool, float]] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        asked = round_.c.submission_id.in_(ids[start : start + _AT_ONCE])
+        last = (
+            sa.select(round_.c.submission_id, sa.func.max(round_.c.number).label("number"))
+            .where(asked)
+            .group_by(round_.c.submission_id)
+            .subquery()
+        )
+        is_last = sa.and_(round_.c.submission_id == last.c.submission_id, round_.c.number == last.c.number)
+        for row in tx.execute(sa.select(round_).join(last, is_last)):
+            found[row.submission_id] = row.number, row.state is RoundState.OPEN, row.opened_at
+    return found
 
 
 def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:

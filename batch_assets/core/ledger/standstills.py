@@ -5,7 +5,9 @@ The history says it: every try that came to nothing is a line, and so is the one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 import sqlalchemy as sa
 
@@ -13,7 +15,17 @@ from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.states import SubmissionState
 from batch_assets.core.ledger.tables import history
 
-_STANDS, _GOES_ON = "standstill", "goes on"
+# Ids in one statement: SQLite takes so many values and no more, an old one 999.
+_AT_ONCE = 500
+
+
+class HistoryMark(StrEnum):
+    """What the history says of a standstill, in the place of a state."""
+
+    STANDS = "standstill"
+    """A try came to nothing."""
+    GOES_ON = "goes on"
+    """The failed requests are in request files again."""
 
 
 @dataclass(frozen=True)
@@ -36,22 +48,42 @@ class Standstill:
 
 def current(tx: Transaction, submission_id: str) -> Standstill | None:
     """The standstill of a submission, None where nothing keeps its failed requests."""
-    of_it = sa.and_(history.c.kind == "submission", history.c.entity == submission_id)
-    over = sa.select(sa.func.max(history.c.seq)).where(of_it, history.c.to_state == _GOES_ON).scalar_subquery()
-    tries = tx.execute(
-        sa.select(history.c.at, history.c.reason)
-        .where(of_it, history.c.to_state == _STANDS, history.c.seq > sa.func.coalesce(over, 0))
-        .order_by(history.c.seq)
-    ).all()
-    return Standstill(tries[0].at, tries[-1].at, tries[-1].reason) if tries else None
+    return current_of(tx, [submission_id]).get(submission_id)
+
+
+def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
+    """The standstills of some submissions, by submission; those that have none are left out."""
+    found: dict[str, Standstill] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        lines = (
+            sa.select(history.c.entity, history.c.at, history.c.to_state, history.c.reason)
+            .where(
+                history.c.kind == "submission",
+                history.c.entity.in_(ids[start : start + _AT_ONCE]),
+                history.c.to_state.in_(list(HistoryMark)),
+            )
+            .order_by(history.c.seq)
+        )
+        for line in tx.execute(lines):
+            before = found.pop(line.entity, None)
+            if line.to_state == HistoryMark.STANDS:
+                since = before.since if before is not None else line.at
+                found[line.entity] = Standstill(since, line.at, line.reason)
+    return found
 
 
 def note(tx: Transaction, submission_id: str, why: str) -> None:
     """A try came to nothing."""
-    tx.record("submission", submission_id, SubmissionState.BEGAN, _STANDS, why)
+    tx.record("submission", submission_id, SubmissionState.BEGAN, HistoryMark.STANDS, why)
 
 
 def end(tx: Transaction, submission_id: str) -> None:
     """The failed requests lie in request files again."""
     if current(tx, submission_id) is not None:
-        tx.record("submission", submission_id, _STANDS, _GOES_ON, "its failed requests are asked again")
+        tx.record(
+            "submission",
+            submission_id,
+            HistoryMark.STANDS,
+            HistoryMark.GOES_ON,
+            "its failed requests are asked again",
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +18,8 @@ from batch_assets.core.ledger.tables import batch, history, intent, request_file
 
 # What the history says of a request file that was removed from the root. Its state stays what it was.
 REMOVED = "removed"
+# Ids in one statement: SQLite takes so many values and no more, an old one 999.
+_AT_ONCE = 500
 
 
 _REOPENING = (SubmissionMove.REOPEN_UNSENT, SubmissionMove.REOPEN, SubmissionMove.REOPEN_CANCELED)
@@ -242,6 +244,29 @@ def of_refresh(tx: Transaction, pipeline: str, partition: str, fresh_after: floa
     )
     found: Any = tx.execute(statement).one()
     return found[0] is not None, found[1] == 0
+
+
+def of_refreshes(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[bool, bool]]:
+    """What `of_refresh` says of the refreshes that some submissions are part of, by submission."""
+    found: dict[str, tuple[bool, bool]] = {}
+    one = submission.alias()
+    same = sa.and_(
+        submission.c.pipeline == one.c.pipeline,
+        submission.c.partition == one.c.partition,
+        submission.c.fresh_after == one.c.fresh_after,
+    )
+    last_began, least_left = sa.func.max(submission.c.began_at), sa.func.min(submission.c.left_out)
+    for start in range(0, len(ids), _AT_ONCE):
+        statement = (
+            sa.select(one.c.id, last_began.label("began_at"), least_left.label("left_out"))
+            .select_from(one)
+            .join(submission, same)
+            .where(one.c.id.in_(ids[start : start + _AT_ONCE]))
+            .group_by(one.c.id)
+        )
+        for row in tx.execute(statement):
+            found[row.id] = row.began_at is not None, row.left_out == 0
+    return found
 
 
 def paid_twice(tx: Transaction) -> dict[str, list[str]]:

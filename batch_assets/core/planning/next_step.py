@@ -1,107 +1,153 @@
-"""What is left to do for a submission, and when."""
+"""What happens next to a submission: one answer for the sensor, the run loop, `status` and every message."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 
-from batch_assets.core.batches.cancel import has_batches_to_cancel
-from batch_assets.core.ledger import Transaction, leases, standstills, submissions
-from batch_assets.core.ledger.downloads import collecting_name
-from batch_assets.core.ledger.overview import Overview
-from batch_assets.core.ledger.records import Submission
-from batch_assets.core.ledger.standstills import Standstill
-
-# While batches still run, the table is refreshed at most this often.
-PARTIAL_SECONDS = 900.0
-# Files that could not be sent or found are tried at most this often.
-SEND_AGAIN_SECONDS = 60.0
-# So is what a lost request file keeps from being asked again, more and more rarely, down to once in this long.
-STANDSTILL_LAST_SECONDS = 3600.0
-# A batch hidden beyond the grace period is looked for this often.
-WATCH_SECONDS = 3600.0
-
-
-@dataclass(frozen=True)
-class Work:
-    """What an unattended run could do for a submission.
-
-    Attributes:
-        send: `batches` has something to do, otherwise only `results`.
-        pause: seconds that should have passed since the last round was opened.
-        reason: in words.
-    """
-
-    send: bool
-    pause: float
-    reason: str
+from batch_assets.core.ledger.states import BatchState, FileState
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import (
+    Announce,
+    AskTheRest,
+    CancelBatch,
+    Collect,
+    Done,
+    Join,
+    Joining,
+    MaterializeBatches,
+    MaterializeRequests,
+    MaterializeResults,
+    Person,
+    Remedy,
+    RestoreFile,
+    Round,
+    Send,
+    Sending,
+    SendStopped,
+    Step,
+    Wait,
+    Waiting,
+)
 
 
-def work_for(tx: Transaction, submission: Submission, overview: Overview | None = None) -> Work | None:
-    """What is left to do for a submission in force, None when nothing is or everything must wait.
-
-    Requests that no run of `batches` has begun to send are a person's business: they cost money. What one
-    is sending just now is its own.
+def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step:
+    """What happens next: the first that applies of sending, collecting, being done, waiting, and asking a person.
 
     Args:
-        overview: of this submission and others, when it is asked of many; read in the same transaction.
+        put_off: kinds of steps that have to wait a little for a reason of the caller's own. The answer is what
+            comes next beside them.
     """
-    overview = overview or Overview.of(tx, [submission])
-    if (work := _to_send(tx, submission, overview)) is not None and _is_unattended(tx, submission):
-        return work
-    if (work := _to_collect(tx, submission, overview)) is not None:
-        return work if not leases.is_held(tx, collecting_name(submission.pipeline)) else None
-    is_watched = (submission.pipeline, submission.partition) in overview.watched
-    if is_watched and _is_unattended(tx, submission):
-        return Work(True, WATCH_SECONDS, "the batch of an upload that got no answer may still turn up")
-    return None
+    if Send not in put_off and (send := _to_send(snapshot)) is not None:
+        return send
+    if (collect := _to_collect(snapshot)) is not None and type(collect) not in put_off:
+        return collect if not snapshot.is_collecting else Wait(None, Waiting.COLLECTING)
+    watch = snapshot.is_watched and snapshot.is_unattended
+    if snapshot.submission.final_at is not None:
+        return Done(watch)
+    if (consent := _consent(snapshot)) is not None:
+        return Person(consent, watch)
+    if (wait := _to_wait_for(snapshot)) is not None:
+        until, why = wait
+        return Wait(until, why, watch)
+    return Person(remedies(snapshot)[0], watch)
 
 
-def _to_collect(tx: Transaction, submission: Submission, overview: Overview) -> Work | None:
-    """What is left to collect of it, to join, or to make known."""
-    waited, ended = overview.waited[submission.id], overview.ended_for(submission)
-    running = sum(file.state.in_flight for file in waited) - len({batch.file_id for batch in ended})
-    pause = PARTIAL_SECONDS if running > 0 else 0.0
-    if ended:
-        return Work(False, pause, f"{len(ended)} batches have ended")
-    if submission.joined_seq is None and _is_unattended(tx, submission):
-        missing = "not written since it was canceled" if submission.is_canceled else "never written"
-        return Work(False, pause, f"its table was {missing}")
-    if any((file.collected_seq or 0) > (submission.joined_seq or 0) for file in waited):
-        return Work(False, pause, "answers have come in since the last join")
-    if submission.final_at is not None and submission.announced_at is None:
-        return Work(False, 0.0, "the complete results are not announced yet")
-    return None
+def round_of(step: Step) -> Round | None:
+    """What an unattended run does at this step, None when it has nothing to do."""
+    if isinstance(step, Wait | Person | Done):
+        return Send(Sending.LATE_BATCH) if step.watch else None
+    return step
 
 
-def _is_unattended(tx: Transaction, submission: Submission) -> bool:
-    """Whether a run of `batches` has begun to send it, and none is at it just now."""
-    name = submissions.sending_name(submission.id)
-    return submission.began_at is not None and not leases.is_held(tx, name)
+def remedies(snapshot: Snapshot) -> list[Remedy]:
+    """Everything a person could do for a submission, what keeps rows from their answers first.
+
+    There may be some while other rows go on by themselves. Of one that is not final there is at least one.
+    """
+    submission = snapshot.submission
+    found: list[Remedy] = []
+    if submission.final_at is None:
+        lost = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
+        found = list(_of_rows(snapshot)) or [lost]
+    # Of batches that no row waits on only their answers would be lost.
+    return found + [one for batch in snapshot.unreachable if (one := CancelBatch(batch.id)) not in found]
 
 
-def next_try(standstill: Standstill) -> float:
-    """When failed requests that a lost file keeps from being asked again are tried unattended."""
-    return standstill.next_try(SEND_AGAIN_SECONDS, STANDSTILL_LAST_SECONDS)
-
-
-def _stands_still(tx: Transaction, submission: Submission) -> bool:
-    standstill = standstills.current(tx, submission.id)
-    return standstill is not None and tx.now < next_try(standstill)
-
-
-def _to_send(tx: Transaction, submission: Submission, overview: Overview) -> Work | None:
-    """What is left to send of it, or to cancel, if that may be done unattended."""
-    if submission.began_at is None:
+def _to_send(snapshot: Snapshot) -> Send | None:
+    """What is left to send, or to cancel, if that may be done unattended."""
+    if not snapshot.is_unattended:
         return None
-    waited = overview.waited[submission.id]
-    if submission.is_canceled and has_batches_to_cancel(tx, submission):
-        return Work(True, SEND_AGAIN_SECONDS, "batches of it run on although it was canceled")
-    if submission.ask_again and not _stands_still(tx, submission):
-        return Work(True, 0.0, f"{submission.ask_again} failed requests are asked again")
-    ready = [file for file in waited if file.state.sendable and file.not_before <= tx.now]
-    if ready:
-        return Work(True, SEND_AGAIN_SECONDS, f"{len(ready)} request files are left to send")
-    in_doubt = sum(file.id in overview.in_doubt for file in waited)
-    if in_doubt:
-        return Work(True, SEND_AGAIN_SECONDS, f"{in_doubt} request files are in doubt")
+    if snapshot.to_cancel:
+        return Send(Sending.CANCEL, len(snapshot.to_cancel))
+    if snapshot.submission.ask_again and not snapshot.stands_still:
+        return Send(Sending.ASK_AGAIN, snapshot.submission.ask_again)
+    unsent = [
+        file for file in snapshot.in_state(FileState.READY, FileState.TOO_LARGE) if file.not_before <= snapshot.now
+    ]
+    if unsent:
+        return Send(Sending.UNSENT, len(unsent))
+    if snapshot.in_doubt:
+        return Send(Sending.IN_DOUBT, len(snapshot.in_doubt))
     return None
+
+
+def _to_collect(snapshot: Snapshot) -> Collect | Join | Announce | None:
+    """What is left to collect, to join, or to announce."""
+    submission, others_run = snapshot.submission, snapshot.others_run
+    if snapshot.ended:
+        return Collect(len(snapshot.ended), others_run)
+    if submission.joined_seq is None and snapshot.is_unattended:
+        return Join(Joining.CANCELED if submission.is_canceled else Joining.FIRST, others_run)
+    if snapshot.has_unjoined:
+        return Join(Joining.NEW_ANSWERS, others_run)
+    if submission.final_at is not None and submission.announced_at is None:
+        return Announce()
+    return None
+
+
+def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
+    """What nobody has agreed to send yet, or to look for at the API; of a canceled submission nothing is sent."""
+    submission = snapshot.submission
+    if submission.began_at is not None or submission.final_at is not None:
+        return None
+    ready = () if submission.is_canceled else tuple(snapshot.in_state(FileState.READY))
+    return MaterializeBatches(ready) if ready or snapshot.in_doubt or submission.ask_again else None
+
+
+def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
+    """Until when, and for what; None when nothing is under way that could bring an answer."""
+    running = [batch for batch in snapshot.batches if batch.state is BatchState.OPEN]
+    if running:
+        return min(batch.next_poll_at for batch in running), Waiting.BATCHES
+    limited = [file.not_before for file in snapshot.in_state(FileState.READY) if file.not_before > snapshot.now]
+    if limited:
+        return min(limited), Waiting.RATE_LIMIT
+    if snapshot.is_sending or any(
+        file.id not in snapshot.in_doubt for file in snapshot.in_state(FileState.SENDING)
+    ):
+        return None, Waiting.UPLOAD
+    failed = [batch.next_poll_at for batch in snapshot.batches if batch.state is BatchState.ENDED]
+    if failed:
+        return min(failed), Waiting.DOWNLOAD
+    if snapshot.moving or (snapshot.submission.ask_again and not snapshot.stands_still):
+        return None, Waiting.NEXT_ROUND
+    return None
+
+
+def _of_rows(snapshot: Snapshot) -> Iterator[Remedy]:
+    """What keeps rows of an incomplete submission from their answers."""
+    submission = snapshot.submission
+    waited_for = {file.batch_id for file in snapshot.files}
+    if (consent := _consent(snapshot)) is not None:
+        yield consent
+    if stopped := snapshot.in_state(FileState.STOPPED):
+        yield SendStopped(tuple(stopped))
+    if refused := snapshot.in_state(FileState.REFUSED):
+        yield MaterializeRequests(tuple(refused))
+    for batch in snapshot.unreachable:
+        if batch.id in waited_for:
+            yield CancelBatch(batch.id)
+    if snapshot.standstill is not None and snapshot.next_try is not None:
+        yield RestoreFile(snapshot.standstill.why, snapshot.next_try)
+    if submission.left_out and not submission.is_canceled:
+        yield AskTheRest(submission.left_out, snapshot.needs_refresh)

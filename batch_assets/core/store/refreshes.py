@@ -6,6 +6,8 @@ found it in flight: no request is ever in two open batches, so a refresh takes w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Transaction, batches, submissions
 from batch_assets.core.ledger.records import Submission
@@ -89,4 +91,12 @@ def goes_on(tx: Transaction, submission: Submission, *, asked_for: bool = False)
 
 def waits_for_refresh(tx: Transaction, submission: Submission) -> bool:
     """Whether what a limit left out of a submission is asked only when a refresh is asked for again."""
-    return submission.fresh_after is not None and not goes_on(tx, submission)
+    return submission.id in waiting_for_refresh(tx, [submission])
+
+
+def waiting_for_refresh(tx: Transaction, given: Iterable[Submission]) -> set[str]:
+    """The same of some submissions: ids of those of which it is true."""
+    refreshing = [one for one in given if one.fresh_after is not None]
+    ending = {one.id for one in refreshing if one.final_at is not None or one.is_canceled}
+    found = submissions.of_refreshes(tx, [one.id for one in refreshing])
+    return ending | {id_ for id_, (has_begun, was_whole) in found.items() if not (has_begun and was_whole)}

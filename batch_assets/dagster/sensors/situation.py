@@ -2,40 +2,108 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+
 from batch_assets.core.batches.workspace import unreachable
-from batch_assets.core.ledger import Transaction, batches, standstills, submissions
-from batch_assets.core.ledger.overview import Overview
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
-from batch_assets.core.ledger.states import FILES_IN_DOUBT, BatchState, FileState
-from batch_assets.core.requests.requests_done import requests_done
-from batch_assets.core.store.refreshes import waits_for_refresh
+from batch_assets.core.ledger.states import BatchState, FileState
+from batch_assets.core.planning.next_step import remedies
+from batch_assets.core.planning.progress import requests_done
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import (
+    AskTheRest,
+    CancelBatch,
+    MaterializeBatches,
+    MaterializeRequests,
+    Remedy,
+    RestoreFile,
+    SendStopped,
+)
 
 
-def situation(tx: Transaction, in_force: list[Submission], overview: Overview | None = None) -> list[str]:
+def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
     """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h, next look in 2 min".
 
     Args:
-        overview: of these submissions, where the caller has read one in the same transaction.
+        snapshots: of submissions in force, read at one moment.
+        paid_twice: by submission, ids of batches that are paid twice.
     """
-    overview = overview or Overview.of(tx, in_force)
-    paid_twice = submissions.paid_twice(tx)
-    ours = {s.pipeline for s in in_force}
-    open_batches = {b.file_id: b for b in batches.in_state(tx, BatchState.OPEN) if b.pipeline in ours}
-    lost = [batch for batch in batches.in_state(tx, BatchState.UNREACHABLE) if batch.pipeline in ours]
-    said = [unreachable(batch.id) for batch in lost]
-    in_progress: dict[str, RequestFile] = {}
-    by_pipeline: dict[str, list[Submission]] = {}
-    for submission in in_force:
-        waited = overview.waited[submission.id]
-        if any(file.id in open_batches for file in waited):
-            in_progress |= {file.id: file for file in waited}
-        by_pipeline.setdefault(submission.pipeline, []).append(submission)
-        said += _standstill(tx, submission)
-        said += _paid_twice(submission, paid_twice.get(submission.id, []))
+    said: list[str] = []
+    by_pipeline: dict[str, list[Snapshot]] = {}
+    for snapshot in snapshots:
+        by_pipeline.setdefault(snapshot.submission.pipeline, []).append(snapshot)
+    needed = {one.submission.id: remedies(one) for one in snapshots}
+    for one in snapshots:
+        of_it = needed[one.submission.id]
+        said += [unreachable(remedy.batch_id) for remedy in of_it if isinstance(remedy, CancelBatch)]
+        said += [f"{one.submission.pipeline}: {remedy.why}" for remedy in of_it if isinstance(remedy, RestoreFile)]
+        said += _paid_twice(one.submission, paid_twice.get(one.submission.id, []))
     for pipeline, some in by_pipeline.items():
-        said += _left(tx, pipeline, some, overview)
-    if open_batches:
-        said.insert(0, _in_progress(list(open_batches.values()), lost, list(in_progress.values()), tx.now))
+        said += _remedies(pipeline, [(one, remedy) for one in some for remedy in needed[one.submission.id]])
+        in_doubt = _Files()
+        for one in some:
+            in_doubt.add(one, one.in_state(FileState.SENDING, FileState.UNRESOLVED))
+        if in_doubt:
+            said.append(f"{in_doubt} being sent or in doubt")
+    return [*_running(snapshots), *dict.fromkeys(said)]
+
+
+def _running(snapshots: Collection[Snapshot]) -> list[str]:
+    """How far the submissions are that have an open batch; nothing when none is open."""
+    found = {batch.id: batch for one in snapshots for batch in (*one.batches, *one.left_behind)}
+    running = list({batch.file_id: batch for batch in found.values() if batch.state is BatchState.OPEN}.values())
+    if not running:
+        return []
+    lost = [batch for batch in found.values() if batch.state is BatchState.UNREACHABLE]
+    open_files = {batch.file_id for batch in running}
+    moving = (one for one in snapshots if any(file.id in open_files for file in one.files))
+    files = {file.id: file for one in moving for file in one.files}
+    now = max(one.now for one in snapshots)
+    return [_in_progress(running, lost, list(files.values()), now)]
+
+
+class _Files:
+    """Request files of several partitions, which may share them."""
+
+    def __init__(self) -> None:
+        self._ids: set[str] = set()
+        self._partitions: set[str] = set()
+
+    def add(self, snapshot: Snapshot, files: Iterable[RequestFile]) -> None:
+        for file in files:
+            self._ids.add(file.id)
+            self._partitions.add(snapshot.submission.partition)
+
+    def __bool__(self) -> bool:
+        return bool(self._ids)
+
+    def __str__(self) -> str:
+        return f"{len(self._ids)} request files{_of(self._partitions)} are"
+
+
+def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]:
+    """What a person could do for a pipeline, of all its partitions together."""
+    ready, refused = _Files(), _Files()
+    left_out: dict[bool, dict[str, int]] = {True: {}, False: {}}
+    for one, remedy in needed:
+        match remedy:
+            case MaterializeBatches(files):
+                ready.add(one, files)
+            case MaterializeRequests(files) | SendStopped(files):
+                refused.add(one, files)
+            case AskTheRest():
+                left_out[remedy.by_refresh][one.submission.partition] = remedy.requests
+    said = []
+    if ready:
+        said.append(f"{ready} ready: materialize {pipeline}/batches to send them")
+    if refused:
+        said.append(f"{refused} refused: see the last run of {pipeline}/batches")
+    for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
+        if found := left_out[by_refresh]:
+            said.append(
+                f"{pipeline} is limited: {sum(found.values())} requests{_of(set(found))} were left out, "
+                f"materialize {pipeline}/requests {how} to ask them"
+            )
     return said
 
 
@@ -57,45 +125,11 @@ def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFil
     return ", ".join([*said, f"next look in {_soon(next_look)}"])
 
 
-def _left(tx: Transaction, pipeline: str, some: list[Submission], overview: Overview) -> list[str]:
-    """Files that are on no way to an answer, of all of a pipeline's partitions together."""
-    said = []
-    # What a run of `batches` has begun to send goes on by itself.
-    if ready := _files([s for s in some if s.began_at is None], overview, FileState.READY):
-        said.append(f"{ready} ready: materialize {pipeline}/batches to send them")
-    if refused := _files(some, overview, FileState.REFUSED, FileState.STOPPED):
-        said.append(f"{refused} refused: see the last run of {pipeline}/batches")
-    if in_doubt := _files(some, overview, *FILES_IN_DOUBT):
-        said.append(f"{in_doubt} being sent or in doubt")
-    limited = [s for s in some if s.left_out and s.final_at is None and not s.is_canceled]
-    for refreshes, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
-        if found := [s for s in limited if waits_for_refresh(tx, s) is refreshes]:
-            number = sum(s.left_out for s in found)
-            said.append(
-                f"{pipeline} is limited: {number} requests{_of({s.partition for s in found})} were left out, "
-                f"materialize {pipeline}/requests {how} to ask them"
-            )
-    return said
-
-
-def _files(some: list[Submission], overview: Overview, *states: FileState) -> str:
-    """How many request files are in these states, and of which partitions, which may share them; "" for none."""
-    found = [(s.partition, file.id) for s in some for file in overview.waited[s.id] if file.state in states]
-    number = len({file_id for _, file_id in found})
-    return f"{number} request files{_of({partition for partition, _ in found})} are" if found else ""
-
-
 def _of(partitions: set[str]) -> str:
     """Of which partition, or of how many; nothing without partitions."""
     if partitions == {""}:
         return ""
     return f" of {len(partitions)} partitions" if len(partitions) > 1 else f" of {min(partitions)}"
-
-
-def _standstill(tx: Transaction, submission: Submission) -> list[str]:
-    """What keeps failed requests from being asked again."""
-    found = standstills.current(tx, submission.id) if submission.ask_again else None
-    return [f"{submission.pipeline}: {found.why}"] if found is not None else []
 
 
 def _paid_twice(submission: Submission, ids: list[str]) -> list[str]:

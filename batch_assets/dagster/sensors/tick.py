@@ -6,18 +6,21 @@ is transactional, and a round that comes to nothing runs out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError, SettingsError
-from batch_assets.core.ledger import Transaction, rounds, submissions
-from batch_assets.core.ledger.overview import Overview, in_motion
+from batch_assets.core.ledger import rounds, submissions
+from batch_assets.core.ledger.overview import in_motion
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.open_root import open_root
-from batch_assets.core.planning.next_step import Work, work_for
+from batch_assets.core.planning import in_words
+from batch_assets.core.planning.next_step import next_step, round_of
+from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
+from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.root import Root
 from batch_assets.dagster.checks.deadline import DeadlineCheck
@@ -34,6 +37,10 @@ from batch_assets.dagster.sensors.unwatched import pipelines_of_location, unwatc
 
 # Dagster gives a tick 60 seconds; one that takes longer would go on beside the next.
 _POLL_SECONDS = 30.0
+
+LastRound = tuple[int, bool, float]
+"""Number, whether it is open, when it was opened: as `rounds.current` has it."""
+NO_ROUND: LastRound = (0, False, 0.0)
 
 
 def watch(
@@ -74,16 +81,18 @@ class _Tick:
         with self._root.ledger.read() as tx:
             moving = in_motion(tx, tx.now - RECENT_SECONDS)
             in_force = [s for s in moving if s.pipeline in self._pipelines]
-            overview = Overview.of(tx, in_force)
-            work = {s.id: found for s in in_force if (found := work_for(tx, s, overview)) is not None}
+            snapshots = list(read_snapshots(tx, in_force).values())
+            due = [(one.submission, step) for one in snapshots if (step := round_of(next_step(one))) is not None]
+            rounds_before = rounds.current_of(tx, [submission.id for submission, _ in due])
             cursor = SensorCursor.read(self._context.cursor)
             progress = Progress(cursor.observed, emulated=self._root.settings.emulator_url is not None)
             events: list[dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
                 *progress.observe(tx, in_force, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
-            said = [*problems, *situation(tx, in_force, overview), *unwatched(self._context)]
-        asked = self._rounds([(s, work[s.id]) for s in in_force if s.id in work])
+            said = [*problems, *situation(snapshots, submissions.paid_twice(tx))]
+            now = tx.now
+        asked = self._rounds(due, rounds_before, now)
         requests = [found for found in asked if isinstance(found, dg.RunRequest)]
         said += [found for found in asked if isinstance(found, str)]
         unsent = notify(self._root, self._pipelines)
@@ -102,39 +111,51 @@ class _Tick:
         present = repository.asset_checks_defs_by_key if repository is not None else ()
         return DeadlineCheck(present, cursor.warned)
 
-    def _rounds(self, due: Sequence[tuple[Submission, Work]]) -> list[dg.RunRequest | str]:
-        """For each submission the run to ask for, or why there is none."""
+    def _rounds(
+        self, due: Sequence[tuple[Submission, Round]], before: Mapping[str, LastRound], now: float
+    ) -> list[dg.RunRequest | str]:
+        """For each submission the run to ask for, or why there is none.
+
+        Args:
+            before: the newest round of each submission that has had any.
+            now: when these were read, by the ledger's clock.
+        """
         if not due:
             return []
         try:
             self._root.check_endpoint()
         except (EndpointMismatchError, SettingsError) as error:
             return [str(error)]
-        return [self._round(submission, work) for submission, work in due]
+        return [self._round(one, step, before.get(one.id, NO_ROUND), now) for one, step in due]
 
-    def _round(self, submission: Submission, work: Work) -> dg.RunRequest | str:
+    def _round(self, submission: Submission, step: Round, before: LastRound, now: float) -> dg.RunRequest | str:
         """Opens a round, or says why not: the last one is not over, it is too early for another, or the partition
         is none any more.
+
+        What was read before may be over by now: the transaction that opens the round decides on what it reads.
         """
         if (unknown := self._unknown_partition(submission)) is not None:
             return unknown
+        if not before[1] and (waits := _too_early(now, submission, step, before, step.pause)) is not None:
+            return waits  # so it is in most ticks: Dagster's runs are not asked for
         runs = RunsOfSubmission.read(self._context.instance, submission.id)
-        with self._root.ledger.read() as tx:  # most ticks find that it must wait: no writer waits for these
-            if (waits := _waits(tx, submission, work, runs)) is not None:
-                return waits
+        if (waits := _waits(now, submission, step, before, runs)) is not None:
+            return waits
         self._make_known(submission)
         with self._root.ledger.write() as tx:
-            if (waits := _waits(tx, submission, work, runs)) is not None:  # another tick was quicker
+            last = rounds.current(tx, submission.id)
+            current = round_of(next_step(Snapshot.of(tx, submissions.by_id(tx, submission.id))))
+            if current is None:
+                return f"{submission.pipeline}: it was done meanwhile: {in_words.reason(step)}"
+            if (waits := _waits(tx.now, submission, current, last, runs)) is not None:  # another tick was quicker
                 return waits
-            if work_for(tx, submissions.by_id(tx, submission.id)) is None:
-                return f"{submission.pipeline}: it was done meanwhile: {work.reason}"
-            number, _, _ = rounds.current(tx, submission.id)
-            rounds.close(tx, submission.id, number)
-            opened = rounds.open_next(tx, submission.id, work.reason)
+            rounds.close(tx, submission.id, last[0])
+            why = in_words.reason(current)
+            opened = rounds.open_next(tx, submission.id, why)
             opened_at = tx.now
         assert opened is not None  # the last one was closed in the same transaction
-        self._context.log.info(f"{submission.pipeline}: round {opened}: {work.reason}")
-        return self._request(submission, work, name_of(opened, opened_at))
+        self._context.log.info(f"{submission.pipeline}: round {opened}: {why}")
+        return self._request(submission, current, name_of(opened, opened_at))
 
     def _unknown_partition(self, submission: Submission) -> str | None:
         """Why no run can be asked for: it would fail the tick, and with it the runs of every other pipeline."""
@@ -154,9 +175,9 @@ class _Tick:
         if dynamic is not None:
             self._context.instance.add_dynamic_partitions(dynamic, [submission.partition])
 
-    def _request(self, submission: Submission, work: Work, name: str) -> dg.RunRequest:
+    def _request(self, submission: Submission, step: Round, name: str) -> dg.RunRequest:
         stages = self._pipelines[submission.pipeline].stages
-        wanted = ["batches", "results"] if work.send else ["results"]
+        wanted = ["batches", "results"] if isinstance(step, Send) else ["results"]
         return dg.RunRequest(
             run_key=f"{submission.id}:{name}",
             asset_selection=[stages[stage] for stage in wanted],
@@ -165,15 +186,21 @@ class _Tick:
         )
 
 
-def _waits(tx: Transaction, submission: Submission, work: Work, runs: RunsOfSubmission) -> str | None:
+def _waits(now: float, submission: Submission, step: Round, last: LastRound, runs: RunsOfSubmission) -> str | None:
     """Why no round is opened now: the last one is not over, or it is too early for another."""
-    number, is_open, opened_at = rounds.current(tx, submission.id)
-    age = tx.now - opened_at
-    if is_open and not runs.is_over(name_of(number, opened_at), age):
+    number, is_open, opened_at = last
+    if is_open and not runs.is_over(name_of(number, opened_at), now - opened_at):
         return f"{submission.pipeline}: round {number} is at work"
-    if age < (pause := max(work.pause, runs.back_off())):
-        return f"{submission.pipeline}: {work.reason}, the next round begins in {pause - age:.0f} s"
-    return None
+    return _too_early(now, submission, step, last, max(step.pause, runs.back_off()))
+
+
+def _too_early(now: float, submission: Submission, step: Round, last: LastRound, pause: float) -> str | None:
+    """How long the next round still waits, None when the pause since the last one is over."""
+    _, _, opened_at = last
+    if now - opened_at >= pause:
+        return None
+    left = pause - (now - opened_at)
+    return f"{submission.pipeline}: {in_words.reason(step)}, the next round begins in {left:.0f} s"
 
 
 def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:

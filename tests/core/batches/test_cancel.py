@@ -17,10 +17,11 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import submissions, transitions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import Work, work_for
+from batch_assets.core.planning.in_words import reason
+from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.results.run import collect_results
 
-from ..support import BATCHES, CREATE, LIST, World, texts, wait_for
+from ..support import BATCHES, CREATE, LIST, World, round_for, texts, wait_for
 
 CANCEL = {"method": "POST", "path": f"{BATCHES}/*/cancel"}
 
@@ -32,12 +33,12 @@ def newest(world: World, pipeline: Pipeline, partition: str = "") -> Submission:
     return found
 
 
-def work(world: World, pipeline: Pipeline, partition: str = "") -> Work | None:
+def work(world: World, pipeline: Pipeline, partition: str = "") -> Round | None:
     """What the sensor would find to do."""
     with world.root.ledger.read() as tx:
         found = submissions.newest(tx, pipeline.name, partition)
         assert found is not None
-        return work_for(tx, found)
+        return round_for(tx, found)
 
 
 def let_the_sensor_work(world: World, pipeline: Pipeline, partition: str = "") -> None:
@@ -45,9 +46,9 @@ def let_the_sensor_work(world: World, pipeline: Pipeline, partition: str = "") -
     for _ in range(20):
         poll(world.root, now=True)
         found = work(world, pipeline, partition)
-        if found is None or "not announced" in found.reason:
+        if found is None or "not announced" in reason(found):
             return
-        if found.send:
+        if isinstance(found, Send):
             submit_batches(world.root, pipeline.name, partition, unattended=True)
         collect_results(world.root, pipeline.name, partition)
     raise AssertionError(f"the sensor does not come to an end: {found}")
@@ -110,7 +111,7 @@ def test_a_run_right_after_a_cancel_asks_for_what_the_cancel_leaves(world: World
     assert not collect_results(world.root, pipeline.name).results.final  # type: ignore[union-attr]
     assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
     found = work(world, pipeline)
-    assert found is not None and found.reason == "2 failed requests are asked again"
+    assert found is not None and reason(found) == "2 failed requests are asked again"
     world.submit(pipeline, unattended=True)
     (_, _, again) = world.accepted()
     world.emulator.end_batches(again["id"])
@@ -174,7 +175,7 @@ def test_it_may_be_repeated_and_finds_nothing_new(world: World) -> None:
     (batch_id,) = world.send(pipeline).submitted
     for _ in range(2):
         assert cancel(world.root, pipeline.name).canceled == [batch_id]
-    assert work(world, pipeline) is None or not work(world, pipeline).send  # type: ignore[union-attr]
+    assert not isinstance(work(world, pipeline), Send)
     world.emulator.end_batches()
     let_the_sensor_work(world, pipeline)
     report = cancel(world.root, pipeline.name)
@@ -299,7 +300,7 @@ def test_the_sensor_cancels_what_a_cancel_could_not_reach(world: World) -> None:
     assert batch_id in report.problems[0]
     found = work(world, pipeline)
     assert found is not None
-    assert found.send
+    assert isinstance(found, Send)
     world.emulator.reset_faults()
     let_the_sensor_work(world, pipeline)
     assert types(world, pipeline) == ["canceled"] * 2

@@ -13,19 +13,19 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.errors import MissingFileError, SubmissionStoppedError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import Work, work_for
+from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.requests.submission import NewSubmission
 from batch_assets.core.results.run import collect_results
 
-from ..support import BATCHES, CREATE, LIST, World, params, texts, wait_for
+from ..support import BATCHES, CREATE, LIST, World, params, round_for, texts, wait_for
 
 
-def work(world: World, pipeline: Pipeline, partition: str = "") -> Work | None:
+def work(world: World, pipeline: Pipeline, partition: str = "") -> Round | None:
     """What the sensor would find to do."""
     with world.root.ledger.read() as tx:
         newest = submissions.newest(tx, pipeline.name, partition)
         assert newest is not None
-        return work_for(tx, newest)
+        return round_for(tx, newest)
 
 
 def asked_more_than_once(world: World) -> int:
@@ -120,7 +120,7 @@ def test_requests_stopped_in_one_partition_are_sent_by_another_only_once(world: 
     world.build(pipeline, "A")
     with pytest.raises(SubmissionStoppedError):
         world.submit(pipeline, "A")
-    assert work(world, pipeline, "A") is None or not work(world, pipeline, "A").send  # type: ignore[union-attr]
+    assert not isinstance(work(world, pipeline, "A"), Send)
     world.send(pipeline, "B")
     world.finish(pipeline, "B")
     world.submit(pipeline, "A")
@@ -138,7 +138,7 @@ def test_a_smaller_dataset_gets_its_table_although_nothing_is_asked(world: World
     world.send(pipeline)
     found = work(world, pipeline)
     assert found is not None
-    assert not found.send
+    assert not isinstance(found, Send)
     assert collect_results(world.root, pipeline.name).results.final  # type: ignore[union-attr]
     assert len(world.table(pipeline)) == left
 
@@ -163,7 +163,7 @@ def test_a_batch_hidden_beyond_the_grace_period_is_found_unattended_and_reported
     announce(world, pipeline)
     found = work(world, pipeline)
     assert found is not None
-    assert found.send
+    assert isinstance(found, Send)
     world.submit(pipeline, unattended=True)
     collect_results(world.root, pipeline.name)
     assert sorted(world.query("select state, paid_twice from batch")) == [("collected", 0), ("collected", 1)]

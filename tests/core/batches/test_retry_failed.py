@@ -8,13 +8,13 @@ import pytest
 
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.planning.in_words import reason
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.store import in_flight
 
-from ..support import CREATE, World, texts
+from ..support import CREATE, World, round_for, texts
 
 
 def fail(world: World, **mix: Any) -> None:
@@ -135,9 +135,9 @@ def test_another_partition_waits_on_a_failed_request_that_is_asked_again(world: 
     with world.root.ledger.read() as tx:
         newest = submissions.newest(tx, pipeline.name, "A")
         assert newest is not None
-        work = work_for(tx, newest)
+        work = round_for(tx, newest)
     assert work is not None
-    assert work.reason == "the complete results are not announced yet"
+    assert reason(work) == "the complete results are not announced yet"
 
 
 def test_without_failures_the_request_files_are_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,11 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.core.ledger import overview, submissions
-from batch_assets.core.ledger.overview import Overview, in_motion
-from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.ledger.overview import in_motion
+from batch_assets.core.planning.in_words import reason
+from batch_assets.core.planning.next_step import next_step, round_of
+from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
+from batch_assets.core.planning.steps import Round
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.emulator import emulated_answer
 
@@ -141,6 +144,12 @@ def announced(new_world: Callable[..., World], ledger_url: str) -> World:
     return world
 
 
+def _left(snapshots: dict[str, Snapshot]) -> dict[str, Round]:
+    """What there is to do, by submission."""
+    steps = {name: round_of(next_step(one)) for name, one in snapshots.items()}
+    return {name: step for name, step in steps.items() if step is not None}
+
+
 def test_whatever_there_is_to_do_or_to_say_is_of_submissions_in_motion(announced: World, ledger_url: str) -> None:
     from batch_assets.dagster.sensors.situation import situation
 
@@ -154,17 +163,16 @@ def test_whatever_there_is_to_do_or_to_say_is_of_submissions_in_motion(announced
                 for upset in upsets:
                     tx.execute(sa.text(upset))
                 everything, moving = submissions.all_newest(tx), in_motion(tx, tx.now)
-                seen = Overview.of(tx, moving)
-                work = {one.id: work_for(tx, one) for one in everything}
-                left = {name: found for name, found in work.items() if found is not None}
-                found = {one.id: work_for(tx, one, seen) for one in moving}
-                assert {name: one for name, one in found.items() if one is not None} == left, upsets
-                words = situation(tx, everything)
-                assert situation(tx, moving, seen) == words, upsets
+                every, some = read_snapshots(tx, everything), read_snapshots(tx, moving)
+                left = _left(every)
+                assert _left(some) == left, upsets
+                twice = submissions.paid_twice(tx)
+                words = situation(every.values(), twice)
+                assert situation(some.values(), twice) == words, upsets
                 undone.rollback()
             moved |= {one.partition for one in moving}
             said |= set(words)
-            worked |= {one.reason for one in left.values()}
+            worked |= {reason(step) for step in left.values()}
     assert moved == {"b", "c"}
     assert len(worked) == 10  # every reason that there is
     assert len(said) > 6
@@ -175,7 +183,7 @@ def test_an_overview_of_many_is_that_of_each(announced: World, monkeypatch: pyte
     with announced.root.ledger.read() as tx:
         every = submissions.all_newest(tx)
         ids = [one.id for one in every]
-        waited, found = Overview.of(tx, every).waited, overview.batches_of(tx, ids)
+        waited, found = overview.files_of(tx, ids), overview.batches_of(tx, ids)
         assert [len(waited[one]) for one in ids] == [len(found[one]) for one in ids] == [1, 1, 1]
         for one in every:
             assert waited[one.id] == submissions.waited_on(tx, one.id)

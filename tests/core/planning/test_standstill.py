@@ -9,21 +9,21 @@ import pytest
 from batch_assets.cli.headless import RunFailedError, run_pipeline
 from batch_assets.core.ledger import standstills, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import Work, work_for
+from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results.report import ResultsReport
 
-from ..support import CREATE, World, texts
+from ..support import CREATE, World, round_for, texts
 
 EXPIRED = {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"expired": 1.0}}}
 
 
-def work(world: World, pipeline: Pipeline) -> Work | None:
+def work(world: World, pipeline: Pipeline) -> Round | None:
     """What the sensor would find to do."""
     with world.root.ledger.read() as tx:
         found = submissions.newest(tx, pipeline.name, "")
         assert found is not None
-        return work_for(tx, found)
+        return round_for(tx, found)
 
 
 def later(world: World, seconds: float) -> None:
@@ -52,7 +52,7 @@ def test_what_a_lost_request_file_keeps_is_said_and_holds_nothing_else_back(worl
     kept = lost.rename(world.folder / "kept.jsonl")
 
     found = work(world, pipeline)
-    assert found is not None and found.send
+    assert found is not None and isinstance(found, Send)
     report = world.submit(pipeline, unattended=True)
     (why,) = report.waiting.values()
     assert "part-00000.jsonl is gone" in why and "Restore it" in why
@@ -63,7 +63,7 @@ def test_what_a_lost_request_file_keeps_is_said_and_holds_nothing_else_back(worl
         assert work(world, pipeline) is None
         later(world, waited)
         found = work(world, pipeline)
-        assert found is not None and found.send
+        assert found is not None and isinstance(found, Send)
         world.submit(pipeline, unattended=True)
     later(world, 61)
     assert work(world, pipeline) is None

@@ -9,11 +9,10 @@ import pytest
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger import submissions
-from batch_assets.core.planning.next_step import work_for
 from batch_assets.core.results.run import collect_results
 
 from ..lost_ledger import HIDDEN, LOST, check, finish, in_doubt_over, lose_ledger, nothing_left, part_states
-from ..support import CREATE, LIST, World, texts
+from ..support import CREATE, LIST, World, round_for, texts
 
 
 def test_after_requests_nothing_is_sent_before_the_grace_period(world: World) -> None:
@@ -38,7 +37,7 @@ def test_the_sensor_sends_nothing_of_a_rebuilt_submission_by_itself(world: World
     with world.root.ledger.read() as tx:
         (submission,) = submissions.all_newest(tx)
         assert submission.began_at is None
-        assert work_for(tx, submission) is None
+        assert round_for(tx, submission) is None
 
 
 @pytest.mark.parametrize("latency", [0, 3600])
@@ -100,7 +99,7 @@ def test_after_collection_everything_is_known(world: World) -> None:
     with world.root.ledger.read() as tx:
         (submission,) = submissions.all_newest(tx)
         assert submission.announced_at is not None, "it was complete: what hangs on it ran before"
-        assert work_for(tx, submission) is None
+        assert round_for(tx, submission) is None
     nothing_left(world, pipeline)
 
 

@@ -11,11 +11,12 @@ from batch_assets.core.errors import SubmissionStoppedError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.planning.in_words import reason
+from batch_assets.core.planning.steps import Send
 from batch_assets.core.results.report import ResultsReport
 
 from ..lost_ledger import lose_ledger
-from ..support import CREATE, World, texts, wait_for
+from ..support import CREATE, World, round_for, texts, wait_for
 
 
 def send(world: World, pipeline: Pipeline, limit: int, **more: bool) -> tuple[int, int]:
@@ -42,9 +43,9 @@ def settle(world: World, pipeline: Pipeline) -> ResultsReport:
         with world.root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline.name, "")
             assert submission is not None
-            work = work_for(tx, submission)
+            work = round_for(tx, submission)
             moving = [file for file in submissions.waited_on(tx, submission.id) if file.state != "collected"]
-        if work is not None and work.send:
+        if isinstance(work, Send):
             world.submit(pipeline, unattended=True)
         return done if work is None and not moving else None
 
@@ -243,9 +244,9 @@ def test_canceled_there_is_nothing_to_wait_for(world: World) -> None:
     assert report.submissions == [submission.id]
     assert cancel(world.root, pipeline.name).submissions == []
     with world.root.ledger.read() as tx:
-        work = work_for(tx, submission)
+        work = round_for(tx, submission)
     assert work is not None
-    assert work.reason == "its table was not written since it was canceled"
+    assert reason(work) == "its table was not written since it was canceled"
     assert settle(world, pipeline).final
     assert types(world, pipeline) == ["succeeded", "canceled"]
 

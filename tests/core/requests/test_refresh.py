@@ -14,7 +14,7 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import work_for
+from batch_assets.core.planning.in_words import reason
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.join import Join
@@ -25,7 +25,7 @@ from batch_assets.core.store.refreshes import refreshes_of
 from tests.forked import ForkServer
 
 from ..lost_ledger import in_doubt_over, lose_ledger
-from ..support import CREATE, World, environment, make_pipeline, params, texts
+from ..support import CREATE, World, environment, make_pipeline, params, round_for, texts
 
 
 def refresh(world: World, pipeline: Pipeline, partition: str = "") -> RequestsReport:
@@ -347,9 +347,9 @@ def test_a_refresh_whose_table_was_not_there_yet_is_announced_after_the_ledger_w
     lose_ledger(world)
     world.finish(pipeline)
     with world.root.ledger.read() as tx:
-        work = work_for(tx, in_force(world, pipeline))
+        work = round_for(tx, in_force(world, pipeline))
     assert work is not None
-    assert "not announced" in work.reason
+    assert "not announced" in reason(work)
 
 
 def test_a_response_file_that_was_deleted_is_of_its_refresh_again(world: World) -> None:

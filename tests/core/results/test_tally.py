@@ -10,8 +10,8 @@ import pytest
 
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
+from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.prices import no_price_for
-from batch_assets.core.requests.requests_done import requests_done
 from batch_assets.core.results.report import ResultsReport
 
 from ..support import CREATE, World, texts

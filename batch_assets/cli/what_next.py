@@ -1,0 +1,124 @@
+"""What comes next for a submission, as the command line says it: with the commands that a person could type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import assert_never
+
+from batch_assets.cli import text
+from batch_assets.core.batches.workspace import unreachable
+from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.planning import in_words
+from batch_assets.core.planning.next_step import next_step, remedies
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import (
+    AskTheRest,
+    CancelBatch,
+    Done,
+    Join,
+    MaterializeBatches,
+    MaterializeRequests,
+    MaterializeResults,
+    Person,
+    Remedy,
+    RestoreFile,
+    SendStopped,
+    Step,
+    Wait,
+    Waiting,
+)
+
+
+def waits_for(snapshot: Snapshot) -> str:
+    """The next thing that has to happen, and who does it; for the line of `status`."""
+    if snapshot.submission.final_at is not None:
+        return _complete(snapshot, snapshot.submission.final_at)
+    step = next_step(snapshot)
+    if isinstance(step, Join) and step.others_run:
+        # A run could only write a table of rows that wait.
+        step = next_step(snapshot, put_off=(Join,))
+    return _in_words(snapshot, step)
+
+
+def rest_of_limit(remedy: AskTheRest) -> str:
+    """How what a limit left out is asked."""
+    if not remedy.by_refresh:
+        return "Run it without one"
+    return "--refresh goes on with them, a run without it ends the refresh"
+
+
+def why_stuck(snapshot: Snapshot) -> Iterator[str]:
+    """What keeps a run from its end, apart from its limit."""
+    for remedy in remedies(snapshot):
+        match remedy:
+            case SendStopped(files) | MaterializeRequests(files):
+                yield from (f"the API refused {file.id}: {file.error}" for file in files)
+            case CancelBatch(batch_id):
+                yield unreachable(batch_id)
+            case RestoreFile():
+                yield remedy.why
+
+
+def _complete(snapshot: Snapshot, since: float) -> str:
+    canceled = snapshot.submission.is_canceled
+    said = f"nothing: {'canceled, ' if canceled else ''}complete since {text.duration(snapshot.now - since)}"
+    # Of a refresh that was ended: nothing waits for them, and they are paid for.
+    still = sum(batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in snapshot.batches)
+    if canceled or not still:
+        return said
+    return f"{said}. Newer answers of {text.number(still, 'batch', 'batches')} come with the sensor or a later run"
+
+
+def _in_words(snapshot: Snapshot, step: Step) -> str:
+    match step:
+        case Wait():
+            return _wait(snapshot, step)
+        case Person():
+            return f"a person: {_remedy(snapshot, step.remedy)}"
+        case Done():
+            return "nothing"
+        case _:
+            return f"the sensor, or: {_run(snapshot)} ({in_words.reason(step)})"
+
+
+def _wait(snapshot: Snapshot, step: Wait) -> str:
+    left = text.duration(step.until - snapshot.now) if step.until is not None else ""
+    match step.why:
+        case Waiting.BATCHES:
+            return (
+                f"{'it was canceled: ' if snapshot.submission.is_canceled else ''}{in_words.waits_for(step.why)}"
+            )
+        case Waiting.RATE_LIMIT:
+            return f"the API, which asked to send no more for {left}"
+        case Waiting.DOWNLOAD:
+            return f"{in_words.waits_for(step.why)}: the next try is in {left}"
+        case Waiting.NEXT_ROUND:
+            return f"the sensor, or: {_run(snapshot)}"
+        case Waiting.UPLOAD | Waiting.COLLECTING:
+            return in_words.waits_for(step.why)
+
+
+def _remedy(snapshot: Snapshot, remedy: Remedy) -> str:
+    name, run = snapshot.submission.pipeline, _run(snapshot)
+    match remedy:
+        case MaterializeBatches():
+            return f"materialize {name}/batches, or: {run}"
+        case MaterializeResults():
+            return f"materialize {name}/results, or: {run}"
+        case SendStopped() | MaterializeRequests(refused=(_, *_)):
+            return f"fix what the API refused, see the errors; then: {run}"
+        case MaterializeRequests():
+            return f"no request file holds what rows wait for; {run} asks for it"
+        case CancelBatch():
+            return f"the API does not know {remedy.batch_id}, see the errors"
+        case RestoreFile():
+            return f"restore the request file, see the errors; then: {run}"
+        case AskTheRest():
+            return f"{text.number(remedy.requests, 'request')} left out by a limit. {rest_of_limit(remedy)}"
+        case _:
+            assert_never(remedy)
+
+
+def _run(snapshot: Snapshot) -> str:
+    submission = snapshot.submission
+    return f"batch-assets run {submission.pipeline}{text.partition_option(submission.partition)}"

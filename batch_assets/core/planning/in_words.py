@@ -1,0 +1,44 @@
+"""What comes next, in the words that the command line and Dagster share: they name no command and no asset."""
+
+from __future__ import annotations
+
+from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, Sending, Waiting
+
+_SENDING = {
+    Sending.CANCEL: "batches of it run on although it was canceled",
+    Sending.ASK_AGAIN: "{count} failed requests are asked again",
+    Sending.UNSENT: "{count} request files are left to send",
+    Sending.IN_DOUBT: "{count} request files are in doubt",
+    Sending.LATE_BATCH: "the batch of an upload that got no answer may still turn up",
+}
+_JOINING = {
+    Joining.FIRST: "its table was never written",
+    Joining.CANCELED: "its table was not written since it was canceled",
+    Joining.NEW_ANSWERS: "answers have come in since the last join",
+}
+_WAITING = {
+    Waiting.BATCHES: "the API to end its batches",
+    Waiting.RATE_LIMIT: "the API, which asked to send no more for now",
+    Waiting.DOWNLOAD: "results that could not be downloaded",
+    Waiting.UPLOAD: "an upload that is under way",
+    Waiting.COLLECTING: "a run that is collecting its results",
+    Waiting.NEXT_ROUND: "request files that are under way",
+}
+
+
+def reason(step: Round) -> str:
+    """Why a run is to be started."""
+    match step:
+        case Send():
+            return _SENDING[step.why].format(count=step.count)
+        case Collect():
+            return f"{step.batches} batches have ended"
+        case Join():
+            return _JOINING[step.why]
+        case Announce():
+            return "the complete results are not announced yet"
+
+
+def waits_for(why: Waiting) -> str:
+    """What a submission waits for, after "it waits for"."""
+    return _WAITING[why]

@@ -1,0 +1,324 @@
+"""What comes next, line by line, and in any state of a ledger."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import HealthCheck, given, settings
+from sqlalchemy import event
+
+from batch_assets.cli import what_next
+from batch_assets.core.ledger import Ledger, submissions
+from batch_assets.core.ledger.records import Batch, RequestFile, Submission
+from batch_assets.core.ledger.standstills import Standstill
+from batch_assets.core.ledger.states import BatchState, FileState
+from batch_assets.core.planning.in_words import reason
+from batch_assets.core.planning.next_step import next_step, remedies, round_of
+from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
+from batch_assets.core.planning.steps import (
+    Announce,
+    AskTheRest,
+    CancelBatch,
+    Collect,
+    Done,
+    Join,
+    Joining,
+    MaterializeBatches,
+    MaterializeRequests,
+    MaterializeResults,
+    Person,
+    RestoreFile,
+    Send,
+    Sending,
+    SendStopped,
+    Step,
+    Wait,
+    Waiting,
+)
+from batch_assets.dagster.sensors.situation import situation
+
+from .generated import fill
+
+EXAMPLES = int(os.environ.get("BATCH_ASSETS_SNAPSHOTS") or 60)
+NOW = 1000.0
+FULL: dict[str, Any] = {"began_at": 10.0, "joined_seq": 5}
+FINAL: dict[str, Any] = {**FULL, "final_at": 900.0}
+LOST = Standstill(since=NOW - 10, last=NOW - 10, why="part-00000.jsonl is gone")
+OLD = Standstill(since=NOW - 100, last=NOW - 61, why="part-00000.jsonl is gone")
+
+
+def file(state: str, **values: Any) -> RequestFile:
+    empty = dict.fromkeys(("error", "batch_id", "collected_seq", "headers"))
+    given = {"id": "s/part-0", "name": "part-0", "not_before": 0.0, **empty, **values}
+    return RequestFile(
+        submission_id="s",
+        pipeline="asked",
+        partition="",
+        requests=2,
+        bytes=10,
+        attempt=1,
+        state=FileState(state),
+        **given,
+    )
+
+
+def batch(state: str, **values: Any) -> Batch:
+    empty = dict.fromkeys(
+        ("created_at", "expires_at", "ended_at", "submitted_at", "missing_since", "failing_since")
+    )
+    given = {"id": "b", "file_id": "s/part-0", "provisional": False, "next_poll_at": NOW + 60, **empty, **values}
+    given.setdefault("processing_status", "in_progress")
+    return Batch(
+        pipeline="asked", state=BatchState(state), paid_twice=False, requests=2, counts="{}", downloads=0, **given
+    )
+
+
+def snapshot(*, submission: dict[str, Any], **values: Any) -> Snapshot:
+    empty = dict.fromkeys(
+        ("began_at", "joined_seq", "joined_at", "counts", "final_at", "announced_at", "fresh_after", "canceled_at")
+    )
+    given = {"ask_again": 0, "left_out": 0, "max_attempts": 3, **empty, **submission}
+    made = Submission(
+        seq=1, id="s", pipeline="asked", partition="", created_at=0.0, rows=4, rejected=0, requests=4, written=4,
+        headers="{}", max_requests=2, max_bytes=100, **given,
+    )  # fmt: skip
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return Snapshot(submission=made, now=NOW, **values)
+
+
+RUNNING = {"files": [file("submitted", batch_id="b")], "batches": [batch("open")]}
+ENDED = {"files": [file("submitted", batch_id="b")], "batches": [batch("ended", next_poll_at=NOW)]}
+LATE = {"is_watched": True}
+CANCELED: dict[str, Any] = {**FULL, "canceled_at": 20.0}
+STOPPED, REFUSED, READY = file("stopped"), file("refused"), file("ready")
+LIMITED = file("ready", id="s/part-1", not_before=NOW + 30)
+
+CASES: dict[str, tuple[Step, Snapshot]] = {
+    # Sending
+    "canceled, and a batch runs": (Send(Sending.CANCEL, 1), snapshot(submission=CANCELED, **RUNNING)),
+    "failed requests": (Send(Sending.ASK_AGAIN, 3), snapshot(submission=FULL | {"ask_again": 3}, **ENDED)),
+    "failed requests, and the lost file is due": (
+        Send(Sending.ASK_AGAIN, 3),
+        snapshot(submission=FULL | {"ask_again": 3}, standstill=OLD),
+    ),
+    "ready files": (Send(Sending.UNSENT, 1), snapshot(submission=FULL, files=[READY, LIMITED])),
+    "a file to split": (Send(Sending.UNSENT, 1), snapshot(submission=FULL, files=[file("too_large")])),
+    "a file in doubt": (
+        Send(Sending.IN_DOUBT, 1),
+        snapshot(submission=FULL, files=[file("unresolved")], in_doubt=frozenset({"s/part-0"})),
+    ),
+    # Collecting
+    "an ended batch": (Collect(1, others_run=False), snapshot(submission=FULL, **ENDED)),
+    "an ended batch that no row waits on": (
+        Collect(1, others_run=False),
+        snapshot(submission=FULL, left_behind=[batch("ended", next_poll_at=NOW)]),
+    ),
+    "an ended batch beside a running one": (
+        Collect(1, others_run=True),
+        snapshot(submission=FULL, files=[*ENDED["files"], LIMITED], batches=ENDED["batches"]),
+    ),
+    "an ended batch beside a stopped file": (
+        Collect(1, others_run=False),
+        snapshot(submission=FULL, files=[*ENDED["files"], STOPPED], batches=ENDED["batches"]),
+    ),
+    "no table yet": (Join(Joining.FIRST, others_run=True), snapshot(submission={"began_at": 1.0}, **RUNNING)),
+    "no table since the cancel": (
+        Join(Joining.CANCELED, others_run=False),
+        snapshot(submission=CANCELED | {"joined_seq": None}),
+    ),
+    "new answers": (
+        Join(Joining.NEW_ANSWERS, others_run=False),
+        snapshot(submission=FULL, files=[file("collected", collected_seq=6)]),
+    ),
+    "not announced": (Announce(), snapshot(submission=FINAL)),
+    "somebody collects": (
+        Wait(None, Waiting.COLLECTING),
+        snapshot(submission=FULL, is_collecting=True, **LATE, **ENDED),
+    ),
+    # Done
+    "complete": (Done(), snapshot(submission=FINAL | {"announced_at": 950.0})),
+    "complete, and a batch may turn up": (
+        Done(watch=True),
+        snapshot(submission=FINAL | {"announced_at": 950.0}, **LATE),
+    ),
+    # A person's consent, before any wait
+    "nobody agreed to send": (
+        Person(MaterializeBatches((READY,))),
+        snapshot(submission={}, files=[READY, *RUNNING["files"]], batches=RUNNING["batches"]),
+    ),
+    "nobody agreed to ask again": (
+        Person(MaterializeBatches()),
+        snapshot(submission={"joined_seq": 5, "ask_again": 1}),
+    ),
+    "nobody agreed to look for an upload": (
+        Person(MaterializeBatches()),
+        snapshot(submission={}, files=[file("unresolved")], in_doubt=frozenset({"s/part-0"})),
+    ),
+    # Waiting
+    "the API": (Wait(NOW + 60, Waiting.BATCHES), snapshot(submission=FULL, **RUNNING)),
+    "the API, and a batch may turn up": (
+        Wait(NOW + 60, Waiting.BATCHES, watch=True),
+        snapshot(submission=FULL, **LATE, **RUNNING),
+    ),
+    "the batch of an earlier upload of a refused file": (
+        Wait(NOW + 60, Waiting.BATCHES),
+        snapshot(submission=FULL, files=[REFUSED], batches=[batch("open")]),
+    ),
+    "a canceled batch's end": (
+        Wait(NOW + 60, Waiting.BATCHES),
+        snapshot(
+            submission=CANCELED,
+            files=RUNNING["files"],
+            batches=[batch("open", processing_status="canceling")],
+        ),
+    ),
+    "a batch that another partition wants": (
+        Wait(NOW + 60, Waiting.BATCHES),
+        snapshot(submission=CANCELED, shared=frozenset({"s/part-0"}), **RUNNING),
+    ),
+    "a batch that may be somebody else's": (
+        Wait(NOW + 60, Waiting.BATCHES),
+        snapshot(submission=CANCELED, files=RUNNING["files"], batches=[batch("open", provisional=True)]),
+    ),
+    "the rate limit": (Wait(NOW + 30, Waiting.RATE_LIMIT), snapshot(submission=FULL, files=[LIMITED])),
+    "an upload": (Wait(None, Waiting.UPLOAD), snapshot(submission=FULL, files=[file("sending")])),
+    "another run": (
+        Wait(None, Waiting.UPLOAD),
+        snapshot(submission=FULL | {"ask_again": 1}, is_sending=True),
+    ),
+    "a download": (
+        Wait(NOW + 60, Waiting.DOWNLOAD),
+        snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("ended")]),
+    ),
+    "another partition's run": (
+        Wait(None, Waiting.NEXT_ROUND),
+        snapshot(submission={"joined_seq": 5, "canceled_at": 20.0}, files=[READY]),
+    ),
+    # A person
+    "stopped": (Person(SendStopped((STOPPED,))), snapshot(submission=FULL, files=[STOPPED, REFUSED])),
+    "refused": (Person(MaterializeRequests((REFUSED,))), snapshot(submission=FULL, files=[REFUSED])),
+    "refused, and a batch may turn up": (
+        Person(MaterializeRequests((REFUSED,)), watch=True),
+        snapshot(submission=FULL, files=[REFUSED], **LATE),
+    ),
+    "unreachable": (
+        Person(CancelBatch("b")),
+        snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("unreachable")]),
+    ),
+    "a lost file": (
+        Person(RestoreFile(LOST.why, NOW + 50)),
+        snapshot(submission=FULL | {"ask_again": 1}, standstill=LOST),
+    ),
+    "a limit": (Person(AskTheRest(3, False)), snapshot(submission=FULL | {"left_out": 3})),
+    "a limited refresh": (
+        Person(AskTheRest(3, True)),
+        snapshot(submission=FULL | {"left_out": 3}, needs_refresh=True),
+    ),
+    "a limit of a canceled one": (
+        Person(MaterializeRequests()),
+        snapshot(submission=CANCELED | {"left_out": 3}),
+    ),
+    "nothing holds what rows wait for": (
+        Person(MaterializeRequests()),
+        snapshot(submission=FULL, files=[file("canceled")], left_behind=[batch("unreachable")]),
+    ),
+    "all was answered before": (Person(MaterializeResults()), snapshot(submission={})),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_line_of_the_answer(name: str) -> None:
+    expected, given = CASES[name]
+    assert next_step(given) == expected
+
+
+def test_what_comes_beside_a_step_that_is_put_off() -> None:
+    ready = snapshot(submission=FULL, files=[READY, *ENDED["files"]], batches=ENDED["batches"])
+    assert next_step(ready) == Send(Sending.UNSENT, 1)
+    assert next_step(ready, put_off=(Send,)) == Collect(1, others_run=False)
+    alone = snapshot(submission=FULL, files=[READY])
+    assert next_step(alone, put_off=(Send,)) == Wait(None, Waiting.NEXT_ROUND)
+    first = snapshot(submission={"began_at": 1.0}, **RUNNING)
+    assert next_step(first, put_off=(Join,)) == Wait(NOW + 60, Waiting.BATCHES)
+
+
+def test_a_late_batch_is_looked_for_beside_any_wait() -> None:
+    for step in (Wait(None, Waiting.BATCHES), Person(CancelBatch("b")), Done()):
+        assert round_of(step) is None
+        found = round_of(replace(step, watch=True))
+        assert found == Send(Sending.LATE_BATCH)
+        assert found.pause == 3600.0
+    assert round_of(Announce()) == Announce()
+
+
+def test_everything_a_person_could_do_what_keeps_rows_first() -> None:
+    given = snapshot(
+        submission=FULL | {"ask_again": 1, "left_out": 3},
+        files=[STOPPED, REFUSED, *RUNNING["files"]],
+        batches=[batch("unreachable")],
+        left_behind=[batch("unreachable", id="old")],
+        standstill=LOST,
+    )
+    assert remedies(given) == [
+        SendStopped((STOPPED,)),
+        MaterializeRequests((REFUSED,)),
+        CancelBatch("b"),
+        RestoreFile(LOST.why, NOW + 50),
+        AskTheRest(3, False),
+        CancelBatch("old"),
+    ]
+    assert remedies(snapshot(submission=FINAL, files=[REFUSED])) == []
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    made = Ledger(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.db'}")
+    yield made
+    made.close()
+
+
+@given(data=st.data())
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+def test_any_state_has_an_answer_in_words_for_both_faces(ledger: Ledger, data: st.DataObject) -> None:
+    with ledger.write() as tx, tx.connection.begin_nested() as undone:
+        try:
+            fill(tx, data)
+            snapshots = read_snapshots(tx, submissions.all_newest(tx))
+            assert snapshots == {one.id: Snapshot.of(tx, one) for one in submissions.all_newest(tx)}
+            for one in snapshots.values():
+                step = next_step(one)
+                found = round_of(step)
+                assert found is None or reason(found)
+                assert what_next.waits_for(one)
+                assert not isinstance(step, Done) or one.submission.final_at is not None
+            situation(snapshots.values(), submissions.paid_twice(tx))
+        finally:
+            undone.rollback()
+
+
+def test_how_many_statements_it_takes_is_not_for_the_number_of_submissions_to_say(ledger: Ledger) -> None:
+    seen: list[str] = []
+    with ledger.write() as tx, tx.connection.begin_nested() as undone:
+        event.listen(tx.connection, "before_cursor_execute", lambda *call: seen.append(call[2]))
+        _, one = CASES["a lost file"]
+        values = one.submission.__dict__ | {"left_out": 3, "fresh_after": 7.0, "canceled_at": 20.0}
+        counts = []
+        for number in (1, 30):
+            given = [replace(one.submission, **values | {"id": f"s-{at}"}) for at in range(number)]
+            seen.clear()
+            read_snapshots(tx, given)
+            counts.append(len(seen))
+        assert counts[0] == counts[1] <= 10
+        seen.clear()
+        assert read_snapshots(tx, []) == {}
+        assert seen == []
+        undone.rollback()
