@@ -14,6 +14,8 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 UV := $(BIN)/uv
+# As pip does: the proxy of a company may have a certificate of its own.
+export UV_SYSTEM_CERTS := 1
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
   --no-annotate --no-header
 
