@@ -136,7 +136,7 @@ class DatasetConfig(ConfigBlock):
         return self.sql if self.sql is not None and re.fullmatch(r"\S+\.sql", self.sql) else None
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the rows are, in a few words."""
         found = self.path or self.files or self.query_file or (self.asset and f"the asset {self.asset}")
         return found or shorten(self.sql or "", _SHOWN_QUERY, placeholder=" …")

@@ -48,7 +48,7 @@ def watch_problem(pipeline: Pipeline) -> str | None:
         return "only files can be watched; when a query gives other rows, nobody says: use `schedule`"
     if dataset.kind == "asset":
         return (
-            f"only files can be watched; to follow {dataset.place} set an automation condition, "
+            f"only files can be watched; to follow {dataset.location} set an automation condition, "
             "AutomationCondition.eager(), on requests and batches by `post_processing`"
         )
     if pipeline.partitions is not None and PLACEHOLDER not in (dataset.path or dataset.files or ""):

@@ -96,7 +96,7 @@ def test_files_are_read_from_the_datasets_folder_and_from_nowhere_else(photos: W
     assert set(rejected["error_type"]) == {"template_error"}
     said = dict(zip(rejected["id"], rejected["error_message"], strict=True))
     for key in ("up", "around", "absolute", "link"):
-        assert "lies outside the dataset's folder" in said[key]
+        assert "is outside the dataset's folder" in said[key]
     for key in ("none", "folder", "url"):
         assert "there is no file" in said[key]
 
