@@ -65,7 +65,7 @@ def load_pipeline(
     problem = check_params(outline, betas=betas, also=also, allow_unknown=allow_unknown)
     if problem := problem or refused_value(outline, version):
         field, said = problem
-        raise pipeline.error(pipeline.template.place(field), said)
+        raise pipeline.error(pipeline.template.field_with_file(field), said)
     return pipeline
 
 

@@ -97,7 +97,7 @@ def test_documents_get_results(world: World) -> None:
     assert list(table["name"]) == ["b.docx", "a.pdf"]
     assert "bytes" not in table.columns
     assert list(table["result_type"]) == ["rejected", "succeeded"]
-    assert "no media type for 'b.docx'; it has for gif, jpeg, jpg, pdf, png" in table["error_message"][0]
+    assert "no media type for 'b.docx', only for gif, jpeg, jpg, pdf, png" in table["error_message"][0]
     (batch,) = world.accepted()
     (request,) = orjson.loads(world.sent_body(batch["id"]))["requests"]
     source = request["params"]["messages"][0]["content"][0]["source"]

@@ -110,7 +110,7 @@ def test_a_column_named_load_comes_before_the_function(tmp_path: Path) -> None:
         ("a.yaml", b"a: \xff", "a.yaml cannot be read: "),
         ("a.json", b'[{"content": null}]', "the value is null"),
         ("a.yaml", b"- {1: b}", "must be str"),
-        ("a.json", b"[]", "nothing is left of the list"),
+        ("a.json", b"[]", "no entry of the list is left"),
     ],
 )
 def test_what_cannot_be_loaded_is_named_at_load(
