@@ -20,7 +20,7 @@ from batch_assets.core.results.reorder import Reordered
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
-from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.outcomes import PASSING, SUCCEEDED, Outcomes, Refreshes, Untried, load_outcomes
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, MESSAGE, OWN, REASON, RequestIndex
@@ -48,7 +48,7 @@ class Join:
     ) -> None:
         self._root, self._submission, self._report = root, submission, report
         self._holding = holding
-        self._held: HeldRequests | None = None
+        self._held: RequestsInFlight | None = None
         place = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root.storage, *place)
         self._manifest = Manifest.read(root.storage, *place)
@@ -78,7 +78,7 @@ class Join:
     def _in_flight_of(self, digests: Digests) -> NDArray[np.bool_]:
         """Which digests are in flight. The request files are read at the first call."""
         if self._held is None:
-            self._held = HeldRequests(self._root, self._holding, may_be_gone=True)
+            self._held = RequestsInFlight(self._root, self._holding, may_be_gone=True)
             self._report.problems += self._held.problems
         return self._held.contains(digests)
 

@@ -1,4 +1,4 @@
-"""What a table of results cost, from the table itself."""
+"""The cost of a table of results, from the table itself."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _COLUMNS = ["result_type", "response_model", "cost_usd", "shared_with"]
 
 @dataclass
 class TableCost:
-    """USD, at batch prices.
+    """The cost of a table in USD, at batch prices.
 
     Attributes:
-        usd: of the answers whose cost is known.
-        unpriced_models: of the others; the sum is not the whole cost when there are any.
+        usd: The cost of the answers whose cost is known.
+        unpriced_models: The models of the other answers. If there are any, `usd` is not the whole cost.
     """
 
     usd: float = 0.0
@@ -29,18 +29,18 @@ class TableCost:
 
 
 def table_cost(root: Root, submission: Submission) -> TableCost | None:
-    """Adds up the costs of a submission's table.
+    """Add up the costs of a submission's table.
 
     Returns:
-        None without a table of its own: there is none yet, or that of a submission before it or after it.
+        The cost; `None` if there is no table, or the table is of an earlier or later submission.
 
-    Errors:
-        DamagedFileError: the table cannot be read.
+    Raises:
+        DamagedFileError: When the table cannot be read.
     """
     parts = results_parts(submission.pipeline, submission.partition)
     if not root.storage.exists(*parts):
         return None
-    import pyarrow as pa  # who only looks has no use for it before there is a table
+    import pyarrow as pa  # imported late, because `status` does not need it before there is a table
     import pyarrow.parquet as pq
 
     try:
@@ -53,10 +53,10 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
 def _added(file: Any) -> TableCost:
     import pyarrow.compute as pc
 
-    found = TableCost()
+    cost = TableCost()
     for rows in file.iter_batches(columns=_COLUMNS):
-        found.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
+        cost.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
         answered = pc.and_(pc.equal(rows["result_type"], "succeeded"), rows["shared_with"].is_null())
         unknown = rows["response_model"].filter(pc.and_(answered, rows["cost_usd"].is_null())).unique()
-        found.unpriced_models.update(model or NAMELESS for model in unknown.to_pylist())
-    return found
+        cost.unpriced_models.update(model or NAMELESS for model in unknown.to_pylist())
+    return cost
