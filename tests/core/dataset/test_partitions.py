@@ -72,9 +72,9 @@ def values_of(code: str) -> list[Any]:
     ("partitions", "field", "problem"),
     [
         ({}, "partitions", "give exactly one of hourly, daily, weekly, monthly, static, dynamic, or column alone"),
-        ({"static": ["a"], "dynamic": True}, "partitions", "here are static and dynamic"),
+        ({"static": ["a"], "dynamic": True}, "partitions", "got static and dynamic"),
         ({"daily": {}}, "partitions.daily.start", "required"),
-        ({"daily": {"start": "yesterday"}}, "partitions.daily.start", "no date like 2026-01-01"),
+        ({"daily": {"start": "yesterday"}}, "partitions.daily.start", "not a date like 2026-01-01"),
         ({"daily": {"start": "2026-01-01T00:00Z"}}, "partitions.daily.start", "leave it out"),
         ({"daily": {"start": "2026-01-01", "timezone": "Berlin"}}, "partitions.daily.timezone", "Europe/Berlin"),
         ({"daily": {"start": "2026-01-01", "begin": 1}}, "partitions.daily.begin", "start, end, timezone"),
@@ -110,7 +110,7 @@ def values_of(code: str) -> list[Any]:
         ),
         ({"static": []}, "partitions.static", "at least one"),
         ({"static": [2024]}, "partitions.static.0", "give a text, not 2024; put it in quotes"),
-        ({"static": ["a", "b", "a"]}, "partitions.static", "'a' is there twice"),
+        ({"static": ["a", "b", "a"]}, "partitions.static", "'a' is listed twice"),
         ({"static": [""]}, "partitions.static", "empty"),
         ({"static": ["a\tb"]}, "partitions.static", "control character"),
         ({"static": ["ä" * 50]}, "partitions.static", "too long"),
@@ -139,7 +139,7 @@ def test_invalid_partitions_are_refused_at_load(
         ({"sql": "select 1", "url_env": "U"}, DAILY, "partitions", "read :partition, :partition_start or"),
         (
             {"sql": "select :partition_start", "url_env": "U"}, {"static": ["a"]}, "dataset.sql",
-            ":partition_start is of partitions of time only",
+            ":partition_start is only for time partitions",
         ),
     ],
 )  # fmt: skip
@@ -162,7 +162,7 @@ def test_a_yaml_date_is_accepted_as_a_date(tmp_path: Path) -> None:
 @pytest.mark.parametrize("key", ["2026-1", "x", "2026-01-01-10:00", "2026-02-30"])
 def test_the_error_for_an_invalid_daily_key_shows_the_format(tmp_path: Path, key: str) -> None:
     (tmp_path / "rows.csv").write_text("at\n2026-01-01\n")
-    with pytest.raises(DatasetError, match="is no key of a daily partition; they look like 2026-01-31"):
+    with pytest.raises(DatasetError, match="is not a key of a daily partition; keys look like 2026-01-31"):
         keys_in(tmp_path, {"path": "rows.csv"}, {**DAILY, "column": "at"}, key)
 
 

@@ -317,7 +317,7 @@ def _load(folder: Path, dataset: dict[str, Any]) -> Pipeline:
             "dataset.sql",
             "nope.sql is not beside the pipeline file; SQL files there: empty.sql",
         ),
-        (_query("../up.sql"), "dataset.sql", "../up.sql lies outside the pipeline's folder"),
+        (_query("../up.sql"), "dataset.sql", "../up.sql is outside the pipeline's folder"),
         (_query("latin.sql"), "dataset.sql", "latin.sql is not UTF-8"),
         (
             {"sql": "select 1", "url_env": f"postgresql://u:{SECRET}@h/x"},

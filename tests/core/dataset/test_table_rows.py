@@ -101,7 +101,7 @@ def test_a_value_that_is_not_a_table_is_explained(tmp_path: Path, value: Any, pr
 
 
 def test_a_dataset_has_only_one_kind(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="exactly one of path, files, sql and asset; here are path and asset"):
+    with pytest.raises(ConfigError, match="exactly one of path, files, sql and asset; got path and asset"):
         make_pipeline(tmp_path, {"asset": "x", "path": "y.csv"})
 
 

@@ -190,7 +190,7 @@ def test_a_rebuilt_ledger_refuses_a_file_whose_headers_are_not_in_the_manifest(w
     assert manifest["header_sets"] == [{"anthropic-beta": BETA}, {}]
     path.write_text(json.dumps({**manifest, "header_sets": [{"anthropic-beta": "another"}, {}]}))
     lose_ledger(world)
-    with pytest.raises(DamagedFileError, match=r"part-00000\.jsonl.* none of the header_sets"):
+    with pytest.raises(DamagedFileError, match=r"part-00000\.jsonl.* not in the header_sets"):
         world.root.ledger.close()
     path.write_text(json.dumps({**manifest, "header_sets": [BETA]}))
     with pytest.raises(DamagedFileError, match=r"manifest\.json.*'header_sets\.0' is str"):

@@ -148,8 +148,8 @@ def test_an_error_names_a_missing_column_that_is_read_through_the_row(world: Wor
 
 def test_columns_with_unusual_names_get_results(world: World) -> None:
     (world.folder / "rows.csv").write_text("id,Review Text,range,row\na,good,5,r\n")
-    asked = params("{{ range }} {{ row }}", system="{{ dict(a=id).a }}")
-    table = world.run(world.pipeline("rows.csv", params=asked))
+    body = params("{{ range }} {{ row }}", system="{{ dict(a=id).a }}")
+    table = world.run(world.pipeline("rows.csv", params=body))
     assert list(table["result_type"]) == ["succeeded"]
     (batch,) = world.accepted()
     (request,) = orjson.loads(world.sent_body(batch["id"]))["requests"]

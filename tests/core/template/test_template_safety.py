@@ -83,8 +83,8 @@ def photos(world: World) -> World:
 def test_files_are_read_only_from_the_datasets_folder(photos: World) -> None:
     source = {"type": "base64", "media_type": "image/png", "data": "{{ photo | file_base64 }}"}
     image = {"type": "image", "source": source}
-    asked = params([image, {"type": "text", "text": "logo: {{ 'logo.bin' | file_base64 }}"}])
-    pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=asked)
+    body = params([image, {"type": "text", "text": "logo: {{ 'logo.bin' | file_base64 }}"}])
+    pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=body)
     report = photos.build(pipeline)
     (part,) = (photos.submission_folder(pipeline, report)).glob("part-*.jsonl")
     content = orjson.loads(part.read_bytes())["params"]["messages"][0]["content"]
@@ -103,7 +103,7 @@ def test_files_are_read_only_from_the_datasets_folder(photos: World) -> None:
 
 def test_a_file_with_a_constant_name_is_read_when_rows_are_rendered(photos: World) -> None:
     """When the pipeline is loaded, there is no dataset yet."""
-    asked = params("see {{ 'logo.bin' | file_base64 }} for all")
-    pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=asked)
+    body = params("see {{ 'logo.bin' | file_base64 }} for all")
+    pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=body)
     report = photos.build(pipeline)
     assert (report.requests, report.rejected) == (1, 0)
