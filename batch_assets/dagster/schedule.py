@@ -57,7 +57,7 @@ def _schedule(assets: PipelineAssets, schedule: ScheduleConfig) -> dg.ScheduleDe
             execution_fn=due,
             # It stands in the pipeline's file, as the sensor does. Who stops it in the UI has the last word.
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description=f"Asks what is not answered yet of {pipeline.config.dataset.place}.",
+            description=f"Asks what is not answered yet of {pipeline.config.dataset.location}.",
         )
     except dg.DagsterInvalidDefinitionError:
         raise pipeline.error(

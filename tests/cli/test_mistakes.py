@@ -15,10 +15,10 @@ LETTER = {"to": ["a@b.c"], "sender": "us@b.c", "url_env": "SMTP_URL"}
 MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"partitions": "daily"}, "partitions", "give a map of its fields, not daily; fields here: hourly, daily"),
     ({"partitions": {"daily": "2026-01-01"}}, "partitions.daily", "give a map of its fields, not 2026-01-01"),
-    ({"partitions": {"daily": {"start": "soon"}}}, "partitions.daily.start", "'soon' is no date like"),
-    ({"partitions": {"daily": {"start": "{{ 'so' }}on"}}}, "partitions.daily.start", "'soon' is no date like"),
+    ({"partitions": {"daily": {"start": "soon"}}}, "partitions.daily.start", "'soon' is not a date like"),
+    ({"partitions": {"daily": {"start": "{{ 'so' }}on"}}}, "partitions.daily.start", "'soon' is not a date like"),
     ({"partitions": {"dayly": {"start": "2026-01-01"}}}, "partitions.dayly", "there is no such field"),
-    ({"partitions": {"static": ["de", False]}}, "partitions.static.1", "false (which no and off are, too)"),
+    ({"partitions": {"static": ["de", False]}}, "partitions.static.1", "false (no and off mean false too)"),
     ({"partitions": {"static": [2024]}}, "partitions.static.0", "give a text, not 2024; put it in quotes"),
     ({"partitions": {"static": "de"}}, "partitions.static", "give a list, as in [one, two], not de"),
     ({"partitions": {"dynamic": False}}, "partitions", "give exactly one of"),

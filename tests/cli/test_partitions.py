@@ -27,6 +27,6 @@ def test_the_partition_must_be_one_of_the_pipelines(project: Project) -> None:
 
     done = project.run("run", "by_text", "--partition", "de")
     assert done.returncode == 0, done.stderr
-    assert "belong to no partition, and are asked in none: 1" in done.stdout + done.stderr
+    assert "belong to no partition and are never sent: 1" in done.stdout + done.stderr
     table = pd.read_parquet(project.folder / "data" / "emulated" / "by_text" / "results")
     assert list(table["id"]) == [0]

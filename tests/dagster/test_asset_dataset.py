@@ -50,4 +50,4 @@ def test_what_is_no_table_fails_with_a_sentence(
         lambda event: event.is_step_failure and event.step_key == "greetings__requests"
     )
     said = event.step_failure_data.user_failure_data.description
-    assert "dataset.asset: the asset number is a int: it must give a table of pandas" in said
+    assert "dataset.asset: the asset number has a value of the type int: it must be a table of pandas" in said

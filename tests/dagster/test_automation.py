@@ -119,7 +119,7 @@ def test_other_partitions_are_run_each_by_itself(
         ("every night", "schedule: 'every night' is no time: give the five fields of cron"),
         ("0 25 * * *", "schedule: '0 25 * * *' is no time"),
         ("", "schedule: '' is no time"),
-        ({"cron": "0 2 * * *", "timezone": "Mars"}, "schedule.timezone: there is no timezone 'Mars'"),
+        ({"cron": "0 2 * * *", "timezone": "Mars"}, "schedule.timezone: there is no time zone 'Mars'"),
         ({"crn": "0 2 * * *"}, "schedule.cron: this field is required"),
         (5, "schedule: "),
     ],
@@ -178,9 +178,9 @@ def test_schedule_and_watch_of_the_pipeline_file(project: Project, monkeypatch: 
     ("fields", "problem"),
     [
         ("schedule: nightly\n", "schedule: 'nightly' is no time"),
-        ("schedule: {cron: 0 2 * * *, timezone: Mars}\n", "there is no timezone 'Mars'"),
+        ("schedule: {cron: 0 2 * * *, timezone: Mars}\n", "there is no time zone 'Mars'"),
         ("schedule: {crn: 0 2 * * *}\n", "crn"),
-        ("watch: true\npartitions: {column: text}\n", "watch: files do not say which partitions have changed"),
+        ("watch: true\npartitions: {column: text}\n", "watch: files do not show which partitions have changed"),
     ],
 )
 def test_a_mistake_is_reported_with_file_and_field(project: Project, fields: str, problem: str) -> None:

@@ -106,7 +106,7 @@ def test_a_subclass_without_columns_is_told_so(my_project: Project) -> None:
     with pytest.raises(Exception) as caught:  # Dagster wraps it in errors of its own
         my_project.load(MOODS)
     said = whole_text(caught.value)
-    assert "my_project/defs/greetings/defs.yaml: parse_message: nothing says what columns it makes" in said
+    assert "my_project/defs/greetings/defs.yaml: parse_message: its columns are not declared" in said
 
 
 def test_two_pipelines_in_one_file_have_their_own_partitions_and_one_sensor(my_project: Project) -> None:

@@ -208,7 +208,7 @@ def test_many_partitions_come_a_few_at_a_time_and_leave_the_cursor_short(
         ({"dataset": {"asset": "reviews"}}, "watch: only files can be watched; to follow the asset reviews set"),
         (
             {"partitions": {"static": ["de"], "column": "text"}},
-            "watch: files do not say which partitions have changed",
+            "watch: files do not show which partitions have changed",
         ),
     ],
 )

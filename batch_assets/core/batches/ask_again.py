@@ -21,7 +21,7 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
 from batch_assets.core.store.fate import RequestFate, request_fates
-from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.refreshes import outcomes_for
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -49,7 +49,7 @@ def plan_again(root: Root, submission: Submission) -> int:
             own = [file.name for file in submissions.waited_on(tx, submission.id)]
         if current.ask_again == 0:
             return 0
-        held = HeldRequests(root, holding)
+        held = RequestsInFlight(root, holding)
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
         root.storage.remove_leftovers(*folder, name=REQUEST_FILES)  # a receipt may be on its way
         taken = {*own, *root.storage.names(*folder)}
@@ -79,7 +79,7 @@ def plan_again(root: Root, submission: Submission) -> int:
 
 
 def _failed_lines(
-    root: Root, submission: Submission, held: HeldRequests
+    root: Root, submission: Submission, held: RequestsInFlight
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """(next attempt, headers, line) of every request to ask again.
 

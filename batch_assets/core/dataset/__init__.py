@@ -1,1 +1,1 @@
-"""The dataset of a pipeline: where its rows come from, and what types they have."""
+"""The dataset of a pipeline: where its rows come from, and the types of its columns."""

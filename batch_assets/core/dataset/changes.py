@@ -1,4 +1,4 @@
-"""Which files of a dataset have changed, by names, sizes and times alone."""
+"""Detect changed files of a dataset from names, sizes and times, without reading them."""
 
 from __future__ import annotations
 
@@ -13,37 +13,40 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.partitions import PLACEHOLDER
 from batch_assets.core.pipeline.pipeline import Pipeline
 
-# Stands for the key while a path goes through fsspec, which would take braces for a pattern of its own.
+# Replaces `{partition}` while fsspec handles a path, because braces are glob syntax in fsspec.
 _KEY = "\ue000"
 _KEYS = re.compile(rf"\*?{_KEY}[{_KEY}*]*")  # two stars in a row would mean any number of folders
 _WILDCARDS = re.compile(rf"(\*\*/|\*\*|\*|\?|\[[^\]/]+\]|{_KEY})")
 
 
 def fingerprints(pipeline: Pipeline) -> dict[str, str]:
-    """For every partition that has files, a text that is another when one was added, changed or removed.
+    """Return a fingerprint of the files of each partition.
 
-    The key of a pipeline without partitions is "". The files are listed once, however many partitions there are;
-    where `{partition}` stands, a key without slashes is looked for.
+    A fingerprint changes when a file is added, changed or removed. The files are listed once, however many
+    partitions there are. Only keys without slashes are recognized in a path with `{partition}`.
 
-    Errors:
-        DatasetError: a path that is no pattern leads to nothing.
+    Returns:
+        Fingerprints by partition key, for the partitions that have files. Without partitions the only key is "".
+
+    Raises:
+        DatasetError: When the path is not a pattern and there is no such file or folder.
     """
     dataset = pipeline.config.dataset
     path = dataset.path or dataset.files or ""
     if PLACEHOLDER in path:
         return _by_partition(path, pipeline.project)
     try:
-        found = LocatedFiles(path, pipeline.project).found()
+        files = LocatedFiles(path, pipeline.project).infos()
     except DatasetError as error:
         raise DatasetError(f"{pipeline.source}: dataset.{dataset.kind}: {error}") from None
-    return {"": fingerprint_of(found)} if found else {}
+    return {"": fingerprint_of(files)} if files else {}
 
 
 def column_fingerprint(pipeline: Pipeline, column: str) -> str:
-    """Another text when the files of the dataset, or the column that makes its partitions, are others.
+    """Return a fingerprint of the dataset's files and of the name of the column that defines the partitions.
 
-    Errors:
-        DatasetError: see `fingerprints`.
+    Raises:
+        DatasetError: See `fingerprints`.
     """
     return f"{column}:{fingerprints(pipeline).get('', '')}"
 
@@ -52,42 +55,42 @@ def _by_partition(path: str, project: Path) -> dict[str, str]:
     url = path if "://" in path else str(project / path)
     fs, root = fsspec.core.url_to_fs(url.replace(PLACEHOLDER, _KEY))
     fs.invalidate_cache()
-    found = fs.glob(_KEYS.sub("*", root), detail=True)
+    infos = fs.glob(_KEYS.sub("*", root), detail=True)
     folder = _fixed_folder(root)
-    if any(info["type"] == "directory" for info in found.values()):  # a folder for each partition
-        found = fs.find(folder, detail=True)
+    if any(info["type"] == "directory" for info in infos.values()):  # a folder for each partition
+        infos = fs.find(folder, detail=True)
     pattern = _pattern(root)
-    files: dict[str, dict[str, Any]] = {}
-    for name, info in found.items():
+    by_key: dict[str, dict[str, Any]] = {}
+    for name, info in infos.items():
         hidden = any(part.startswith(".") for part in name[len(folder) :].split("/"))
         if info["type"] == "file" and not hidden and (match := pattern.fullmatch(name)):
-            files.setdefault(match["key"], {})[name] = info
-    return {key: fingerprint_of(files[key]) for key in sorted(files)}
+            by_key.setdefault(match["key"], {})[name] = info
+    return {key: fingerprint_of(by_key[key]) for key in sorted(by_key)}
 
 
 def _fixed_folder(root: str) -> str:
     parts = root.split("/")
-    varying = next(at for at, part in enumerate(parts) if _KEY in part or GLOB & set(part))
-    return "/".join(parts[:varying])
+    first_variable = next(at for at, part in enumerate(parts) if _KEY in part or GLOB & set(part))
+    return "/".join(parts[:first_variable])
 
 
 def _pattern(root: str) -> re.Pattern[str]:
-    """What the names of a partition's files look like, or of those within its folder."""
-    written, has_key = "", False
+    """A pattern for the names of a partition's files or, if the path is a folder, of the files in it."""
+    regex, has_key = "", False
     for part in _WILDCARDS.split(root):
         if part == _KEY:
-            written += "(?P=key)" if has_key else "(?P<key>[^/]+)"
+            regex += "(?P=key)" if has_key else "(?P<key>[^/]+)"
             has_key = True
         elif part == "**/":
-            written += "(?:.+/)?"
+            regex += "(?:.+/)?"
         elif part == "**":
-            written += ".*"
+            regex += ".*"
         elif part == "*":
-            written += "[^/]*"
+            regex += "[^/]*"
         elif part == "?":
-            written += "[^/]"
+            regex += "[^/]"
         elif _WILDCARDS.fullmatch(part):
-            written += part.replace("[!", "[^")
+            regex += part.replace("[!", "[^")
         else:
-            written += re.escape(part)
-    return re.compile(written.rstrip("/") + "(?:/.*)?", re.DOTALL)
+            regex += re.escape(part)
+    return re.compile(regex.rstrip("/") + "(?:/.*)?", re.DOTALL)

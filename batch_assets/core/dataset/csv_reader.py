@@ -1,4 +1,4 @@
-"""CSV and TSV files: nothing is guessed from a sample, nothing that does not fit is passed over."""
+"""Read CSV and TSV files. Types are decided over the whole file, and a row that does not fit is an error."""
 
 from __future__ import annotations
 
@@ -13,23 +13,32 @@ import pyarrow.csv
 from batch_assets.core.dataset.csv_scan import find_bad_row
 from batch_assets.core.dataset.csv_types import ColumnType
 from batch_assets.core.dataset.data_file import DataFile
-from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, no_twins, valid_text
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, check_distinct, conform, valid_text
 from batch_assets.core.dataset.transcode import as_utf8
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
 
-BLOCK_BYTES = 1 << 20  # pyarrow reads many of these ahead
-# A row longer than this is first suspected of a quote that is never closed.
+BLOCK_BYTES = 1 << 20  # pyarrow reads many blocks ahead
+# A row longer than this is checked for an unclosed quote before the blocks grow further.
 _LONG_ROW_BYTES = 64 << 20
-_MAX_BLOCK_BYTES = 1 << 30  # pyarrow takes blocks below 2 GiB
+_MAX_BLOCK_BYTES = 1 << 30  # pyarrow's limit is below 2 GiB
 _TAIL_BYTES = 1 << 16
 
 
 class CsvReader:
-    """A CSV or TSV file. A first pass over all of it decides the types; empty fields are null.
+    """A CSV or TSV file. A first pass over the whole file decides the types; empty fields are null.
 
-    Errors:
-        DatasetError: it is no table, naming the file and, where it is one, the line.
+    Args:
+        file: The file.
+        config: The `dataset` of the pipeline file.
+
+    Attributes:
+        schema: The columns and their types.
+        blank: Whether the file is empty, without even a header.
+        watched: The types that remain possible for each column.
+
+    Raises:
+        DatasetError: When the file is not a table. Names the file and, if a single line is wrong, the line.
     """
 
     def __init__(self, file: DataFile, config: DatasetConfig) -> None:
@@ -44,28 +53,32 @@ class CsvReader:
                 watched = self._watch(set(config.types))
                 break
             except UnicodeDecodeError as error:
-                said = f"the header is not valid UTF-8: {error}; {self._remedy()}"
-                raise DatasetError(f"{self._name}: {said}") from None
+                problem = f"the header is not valid UTF-8: {error}; {self._remedy()}"
+                raise DatasetError(f"{self._name}: {problem}") from None
             except pa.ArrowInvalid as error:
                 if "Empty CSV file" in str(error):
                     watched = self._watch_header()
                     break
-                # A row longer than the block: the only way pyarrow can say it.
+                # pyarrow has no other sign for a row that is longer than the block.
                 is_long = "straddl" in str(error)
                 if not is_long or self._block >= _MAX_BLOCK_BYTES:
                     raise self._no_table(error) from None
-                if self._block >= _LONG_ROW_BYTES and (problem := self._bad_row()):
-                    raise DatasetError(f"{self._name}, {problem}") from None
+                if self._block >= _LONG_ROW_BYTES and (bad_row := self._bad_row()):
+                    raise DatasetError(f"{self._name}, {bad_row}") from None
                 self._block *= 4
         self.watched = watched
         self.schema: pa.Schema = pa.schema([(column, watcher.type) for column, watcher in watched.items()])
 
     def agree(self, seen: dict[str, ColumnType]) -> None:
-        """Takes the types that hold the same columns of other files as well."""
+        """Adopt the types that were decided over all files.
+
+        Args:
+            seen: The types by column, over all files.
+        """
         self.schema = pa.schema([(column, seen[column].type) for column in self.watched])
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        """Its rows with the columns and types of `target`; a column it lacks is null."""
+        """Yield the rows with the columns and types of `target`. A column that the file lacks is null."""
         if self._without_rows:
             return
         present = [name for name in target.names if name in self.schema.names]
@@ -74,7 +87,7 @@ class CsvReader:
             with self._open() as file, self._reader(file, columns) as reader:
                 for batch in _slices(reader):
                     yield valid_text(conform(batch, target, self._name))
-        except pa.ArrowInvalid as error:  # it was another file when its types were decided
+        except pa.ArrowInvalid as error:  # the file has changed since its types were decided
             raise self._no_table(error) from None
 
     def _open(self) -> BinaryIO:
@@ -87,7 +100,7 @@ class CsvReader:
             tail = _Tail(file)
             with self._reader(tail, None) as reader:
                 names = list(reader.schema.names)
-                no_twins(names, self._name)
+                check_distinct(names, self._name)
                 watched = {column: ColumnType() for column in names}
                 for batch in _slices(reader):
                     last = batch
@@ -99,7 +112,7 @@ class CsvReader:
         return watched
 
     def _check_end(self, last: pa.RecordBatch, tail: bytes) -> None:
-        """A quote that is never closed makes one field of all rows behind it, and pyarrow is content with that."""
+        """Detect an unclosed quote, which turns all later rows into one field. pyarrow accepts that silently."""
         if self._options.quote is None:
             return
         value = last.column(last.num_columns - 1)[len(last) - 1].cast(pa.binary()).as_py()
@@ -107,7 +120,7 @@ class CsvReader:
             raise DatasetError(f"{self._name}, {problem}")
 
     def _watch_header(self) -> dict[str, ColumnType]:
-        """What pyarrow takes for an empty file: one that is, or a header that ends without a line break."""
+        """Read a file that pyarrow calls empty: it is empty, or a header without a line break at its end."""
         with self._open() as file:
             content = file.read()
         self._without_rows = True
@@ -118,7 +131,7 @@ class CsvReader:
             return {}
         with self._reader(io.BytesIO(content + b"\n"), None) as reader:
             names = list(reader.schema.names)
-        no_twins(names, self._name)
+        check_distinct(names, self._name)
         return {column: ColumnType() for column in names}
 
     def _reader(self, file: Any, columns: list[str] | None) -> Any:
@@ -134,7 +147,7 @@ class CsvReader:
                 newlines_in_values=True,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                check_utf8=False,  # broken text is a matter of its row, not of the file
+                check_utf8=False,  # invalid text rejects its row, not the file
                 default_column_type=pa.string(),
                 null_values=[""],
                 strings_can_be_null=True,
@@ -165,7 +178,7 @@ class _Tail(io.RawIOBase):
     """A file that remembers its last bytes.
 
     Attributes:
-        content: the last bytes read.
+        content: The last bytes read, up to _TAIL_BYTES.
     """
 
     def __init__(self, file: Any) -> None:
@@ -182,10 +195,12 @@ class _Tail(io.RawIOBase):
 
 
 def _may_be_open(value: bytes | None, tail: bytes, quote: bytes) -> bool:
-    """Whether the file's last value may come of a quote that is never closed: it would hold the file's end.
+    """Whether the last value may start at an unclosed quote. It would then contain the end of the file.
 
     Args:
-        tail: the last bytes of the file, one more than the value has unless that is very long.
+        value: The last value of the file.
+        tail: The last bytes of the file: more than the value has, unless the value is very long.
+        quote: The quote character.
     """
     if value is None:
         return False
@@ -202,7 +217,11 @@ def _slices(batches: Any) -> Iterator[pa.RecordBatch]:
 
 
 def agree_on_types(readers: Sequence[Any]) -> None:
-    """Decides the types of CSV columns over all files: what is a number in one may be text in the next."""
+    """Decide the types of CSV columns over all files, because a number in one file may be text in the next.
+
+    Args:
+        readers: The readers of all files. Those of other formats are ignored.
+    """
     files = [reader for reader in readers if isinstance(reader, CsvReader)]
     seen: dict[str, ColumnType] = {}
     for file in files:

@@ -1,4 +1,4 @@
-"""Finds the line of a CSV file that is no row of the table: slowly, and only when there is one."""
+"""Find the first line of a CSV file that does not fit the table. Slow, so it runs only after an error."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ _SHOWN = 80
 def find_bad_row(
     file: BinaryIO, delimiter: str, quote: str | None, escape: str | None, names: int | None
 ) -> str | None:
-    """Looks for the first row with too many or too few fields, or a quote that is never closed.
+    """Look for the first row with too many or too few fields, or for an unclosed quote.
 
     Args:
-        file: UTF-8.
-        names: how many columns the pipeline names; None when the first line does.
+        file: The content, in UTF-8.
+        delimiter: The character between fields.
+        quote: The quote character, or `None` if quotes have no meaning.
+        escape: The escape character, or `None`.
+        names: The number of columns in `dataset.csv.header`; `None` if the first line is the header.
 
     Returns:
-        "line N: what is wrong", lines counted from 1 as an editor counts them; None when every row fits.
+        "line N: what is wrong", with lines counted from 1 as an editor does, or `None` if every row fits.
     """
     return _Scan(delimiter, quote, escape, names).first_problem(file)
 
 
 class _Scan:
-    """Follows the rules by which Arrow cuts CSV: a quote counts where a field begins, and where it closes one."""
+    """Splits CSV by the rules of Arrow: a quote counts only where a field begins or where it closes a field."""
 
     def __init__(self, delimiter: str, quote: str | None, escape: str | None, names: int | None) -> None:
         self._delimiter = delimiter.encode()
@@ -40,8 +43,8 @@ class _Scan:
         line = row_line = opened = 1
         fields = 1
         quoted = False
-        # Offsets in the file: where the row and the field begin, the character that an escape takes the meaning
-        # from, and the one behind a closing quote or a carriage return.
+        # Offsets in the file: where the row and the field begin, the character after an escape, and the characters
+        # after a closing quote and after a carriage return.
         row = field = 0
         escaped = reopening = after_return = -1
         head = b""
@@ -79,7 +82,7 @@ class _Scan:
             head = (head + block[max(0, row - offset) :][:_SHOWN])[:_SHOWN]
             offset += len(block)
         if quoted:
-            return f"line {opened}: the quote that opens there is never closed, up to the end of the file"
+            return f"line {opened}: the quote that opens here is never closed"
         return self._check(fields, row_line, head) if offset > row else None
 
     def _check(self, fields: int, line: int, text: bytes) -> str | None:
@@ -88,6 +91,6 @@ class _Scan:
         if fields == self._names:
             return None
         where = "the header" if self._header else "dataset.csv.header"
-        shown = text.decode(errors="replace")
-        shown = shown if len(shown) < _SHOWN else shown[: _SHOWN - 1] + "…"
-        return f"line {line}: {fields} fields where {where} has {self._names}: {shown!r}"
+        excerpt = text.decode(errors="replace")
+        excerpt = excerpt if len(excerpt) < _SHOWN else excerpt[: _SHOWN - 1] + "…"
+        return f"line {line}: {fields} fields where {where} has {self._names}: {excerpt!r}"

@@ -1,12 +1,12 @@
-"""Types of CSV columns, decided over the whole file: a column is typed only if every value prints back.
+"""Types of CSV columns, decided over the whole file. A column has a type only if every value prints unchanged.
 
-A prompt shows what the file shows: integers, floats, `True`/`False` and dates are taken as such only where
-Python prints every one of them as it was written, so that a value that comes late cannot change the prompts
-of the rows before it. A column of `10` and `2.5`, of `1.50` or of `true` stays text.
+A prompt shows what the file shows. So a column becomes integers, floats, booleans (`True` and `False`) or dates
+only if Python prints every value as it is written in the file. Then a value late in the file cannot change the
+prompts of earlier rows. A column with `10` and `2.5`, with `1.50` or with `true` stays text.
 
-ISO timestamps are the exception. A column of them, all with a zone or all without, becomes timestamps, and a
-prompt shows those as Python prints them: `2024-01-02T03:04:05` as `2024-01-02 03:04:05`, and one with a zone
-in UTC, `2024-01-02T03:04:05Z` as `2024-01-02 03:04:05+00:00`. `dataset.types: {at: string}` keeps the text.
+ISO timestamps are the exception. A column of them, all with a time zone or all without, becomes timestamps, and a
+prompt shows them as Python prints them: `2024-01-02T03:04:05` as `2024-01-02 03:04:05`. Timestamps with a zone are
+shown in UTC: `2024-01-02T03:04:05Z` as `2024-01-02 03:04:05+00:00`. `dataset.types: {at: string}` keeps the text.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 _FLOAT = r"^-?(0|[1-9][0-9]*)\.(0|[0-9]*[1-9])$|^-?[1-9](\.[0-9]*[1-9])?e[+-][0-9]{2,3}$"
-_SURE_LENGTH = 16  # a point and 15 digits, which a double always holds
-_NOT_PLAIN = r"e|^-?0\.0000"  # what Python prints with an exponent
+_SURE_LENGTH = 16  # a point and 15 digits, which a double always stores exactly
+_NOT_PLAIN = r"e|^-?0\.0000"  # numbers that Python prints with an exponent
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 _ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
-# Years 1 to 9999, which is what Python's dates hold.
+# Years 1 to 9999, the range of Python's dates.
 _DAYS = (-719_162, 2_932_896)
 _MICROSECONDS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
 
@@ -44,7 +44,10 @@ def _is_integer(values: pa.Array) -> bool:
 
 
 def _is_float(values: pa.Array) -> bool:
-    """Plain decimals that are short, or that Arrow prints back, print back; Python is asked about the others."""
+    """Whether Python prints every value unchanged.
+
+    That is certain for short plain decimals and for those that Arrow prints unchanged. Python prints the others.
+    """
     if not _matches(_FLOAT)(values):
         return False
     unsure = pc.greater(pc.binary_length(values), _SURE_LENGTH)
@@ -81,30 +84,34 @@ CANDIDATES: list[tuple[pa.DataType, Callable[[pa.Array], bool]]] = [
 
 
 class ColumnType:
-    """Watches one column's text go by and settles on its type."""
+    """Finds the type of one column from its text, block by block."""
 
     def __init__(self) -> None:
         self._open = list(CANDIDATES)
         self._seen = False
 
     def watch(self, values: pa.Array) -> None:
-        """Takes the next values (strings, nulls allowed)."""
+        """Take the next values into account.
+
+        Args:
+            values: string, shape (n,). Nulls are ignored.
+        """
         values = values.drop_null()
         if len(values) == 0:
             return
         self._seen = True
-        head = values.slice(0, 100)  # most columns are settled by their first values
+        head = values.slice(0, 100)  # the first values decide most columns
         self._open = [candidate for candidate in self._open if candidate[1](head)]
         self._open = [candidate for candidate in self._open if candidate[1](values)]
 
     def join(self, other: ColumnType) -> None:
-        """Takes into account what another has watched: the same column of another file."""
+        """Take into account the values of the same column in another file."""
         self._open = [candidate for candidate in self._open if candidate in other._open]
         self._seen = self._seen or other._seen
 
     @property
     def type(self) -> pa.DataType:
-        """The type that holds every value seen, text when none does; null when none was seen."""
+        """The type of all values so far: text if no other type fits, null if there were no values."""
         if not self._seen:
             return pa.null()
         return self._open[0][0] if self._open else pa.string()

@@ -1,4 +1,4 @@
-"""One file of the dataset, opened as the bytes its format defines: decompressed on the way."""
+"""One file of the dataset. Opening it also decompresses it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from batch_assets.core.errors import DatasetError
 
-# Endings that may follow that of a text format, and what Arrow calls them.
+# Endings that may follow the ending of a text format, with Arrow's names for the compressions.
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
 
 
@@ -19,8 +19,8 @@ class DataFile:
     """A file of the dataset.
 
     Attributes:
-        fs: the fsspec file system it lies on.
-        name: as that file system spells it.
+        fs: The fsspec file system that has the file.
+        name: The path as the file system spells it.
     """
 
     fs: Any
@@ -32,7 +32,7 @@ class DataFile:
 
     @property
     def plain_name(self) -> str:
-        """The name in lower case without the ending of a compression: it ends as its format does."""
+        """The name in lower case, without the ending of a compression, so that it ends with that of its format."""
         lower = self.name.lower()
         return lower.removesuffix(self._compression) if self._compression else lower
 
@@ -41,10 +41,10 @@ class DataFile:
         return next((ending for ending in COMPRESSIONS if self.name.lower().endswith(ending)), None)
 
     def open(self) -> BinaryIO:
-        """Opens it for reading.
+        """Open the file for reading, decompressed.
 
-        Errors:
-            DatasetError: from a read, when what is compressed is damaged or cut short.
+        Raises:
+            DatasetError: From a later read, when a compressed file is damaged or truncated.
         """
         file = self.fs.open(self.name, "rb")
         if self._compression is None:
@@ -53,7 +53,7 @@ class DataFile:
 
 
 class _Decompressed(io.RawIOBase):
-    """What a compressed file holds, block by block."""
+    """The content of a compressed file, decompressed block by block."""
 
     def __init__(self, file: Any, codec: str, name: str) -> None:
         self._file, self._codec, self._name = file, codec, name
@@ -63,7 +63,7 @@ class _Decompressed(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to so many bytes, all of them by default; none at the end."""
+        """Return up to `size` bytes, by default everything; b"" at the end."""
         try:
             block: bytes = self._stream.read(None if size < 0 else size)
         except (pa.ArrowException, OSError) as error:
@@ -73,7 +73,7 @@ class _Decompressed(io.RawIOBase):
         return block
 
     def _damaged(self, why: str) -> DatasetError:
-        return DatasetError(f"{self._name}: not a whole {self._codec} file, it is damaged or cut short: {why}")
+        return DatasetError(f"{self._name}: not a complete {self._codec} file; it is damaged or truncated: {why}")
 
     def close(self) -> None:
         if not self.closed:

@@ -1,4 +1,4 @@
-"""Rows of the dataset as Arrow record batches, never all in memory."""
+"""The rows of a dataset as Arrow record batches, never all in memory at once."""
 
 from __future__ import annotations
 
@@ -22,25 +22,29 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 
 
 class Dataset:
-    """The input table of a pipeline: its columns with their types, its rows. Close it after use.
+    """The input table of a pipeline: its columns with their types, and its rows. A context manager.
 
     Args:
-        table: the value of `dataset.asset`, where that is where the rows come from.
-        partition: only the rows of this one; "" for all.
+        pipeline: The pipeline.
+        table: The value of the asset that `dataset.asset` names. Unused for other kinds of datasets.
+        partition: The partition whose rows to read; "" for all rows.
 
     Attributes:
-        place: where its rows come from, for people.
-        source: the pipeline file and the partition, for errors.
+        location: Where the rows come from, for texts.
+        source: The pipeline file and the partition, for errors.
+        schema: The columns and their types.
+        key: The column of the row key.
+        carried: The columns to carry into results: names in the dataset to names in results.
 
-    Errors:
-        DatasetError: no such file, an unknown format, an unreadable file, a query that fails, a missing column;
-            it names what is wrong and what there is.
+    Raises:
+        DatasetError: When a file or column is missing, the format is unknown, a file cannot be read, or a query
+            fails. Says what is wrong and what is available.
     """
 
     def __init__(self, pipeline: Pipeline, table: Any = None, partition: str = "") -> None:
         config = pipeline.config.dataset
         self.source = f"{pipeline.source}: partition {partition}" if partition else pipeline.source
-        self.place = config.place
+        self.location = config.location
         self._picks: PartitionRows | None = None
         self._rows_from = self._open(pipeline, table, partition)
         try:
@@ -54,13 +58,13 @@ class Dataset:
         config = pipeline.config.dataset
         try:
             if config.path is not None:
-                self.place = filled(config.path, partition)
-                return TableFiles(self.place, pipeline)
+                self.location = filled(config.path, partition)
+                return TableFiles(self.location, pipeline)
             if config.files is not None:
-                self.place = filled(config.files, partition)
-                return DocumentFiles(self.place, pipeline)
+                self.location = filled(config.files, partition)
+                return DocumentFiles(self.location, pipeline)
             if config.asset is not None:
-                return TableRows(table, self.place)
+                return TableRows(table, self.location)
             return QueryRows(pipeline, partition)
         except DatasetError as error:
             self._fail(config.kind, str(error))
@@ -73,13 +77,13 @@ class Dataset:
             self.schema = _named_columns(pipeline)
         self._check_types(config.types)
         if self.key == ROW_NUMBER and config.key is None and ROW_NUMBER in self.schema.names:
-            self._fail("key", f"the dataset has a column {ROW_NUMBER!r}: name it as the row key, or another")
+            problem = f"the dataset has a column {ROW_NUMBER!r}: name that or another column as the row key"
+            self._fail("key", problem)
         if config.key is not None:
             self.check_column(config.key, "key")
             if pa.types.is_nested(self.key_type):
-                self._fail(
-                    "key", f"the column {self.key!r} is of the type {self.key_type}; name one of plain values"
-                )
+                problem = f"the column {self.key!r} has the type {self.key_type}; name a column with plain values"
+                self._fail("key", problem)
         columns = config.columns
         if columns is None:
             columns = [name for name in source.columns or self.schema.names if name != self.key]
@@ -103,11 +107,11 @@ class Dataset:
 
     @property
     def without_partition(self) -> int:
-        """Rows read so far that belong to no partition, whatever its key."""
+        """The number of rows read so far that belong to no partition at all."""
         return self._picks.without if self._picks is not None else 0
 
     def close(self) -> None:
-        """Frees what it holds on disk."""
+        """Delete temporary files."""
         self._rows_from.close()
 
     def __enter__(self) -> Dataset:
@@ -121,29 +125,41 @@ class Dataset:
         return pa.int64() if self.key == ROW_NUMBER else self.schema.field(self.key).type
 
     def check_column(self, name: str, where: str, *, field: str | None = None) -> None:
-        """Raises a DatasetError that names the column, the field that wants it and the columns there are.
+        """Check that the dataset has a column.
 
         Args:
-            where: the field, within `dataset`.
-            field: another field of the pipeline file that names the column.
+            name: The column.
+            where: The field within `dataset` that names the column.
+            field: The field of the pipeline file that names the column, if it is not within `dataset`.
+
+        Raises:
+            DatasetError: When the column is missing. Names the column, the field and the existing columns.
         """
         if name in self.schema.names or (name == self.key and where != "key" and field is None):
             return
-        problem = f"{self.place} has no column {name!r}; its columns: {', '.join(self.schema.names)}"
+        problem = f"{self.location} has no column {name!r}; its columns: {', '.join(self.schema.names)}"
         if field is not None:
             raise DatasetError(f"{self.source}: {field}: {problem}")
         self._fail(where, problem)
 
     def rows(self, columns: list[str]) -> Iterator[Rows]:
-        """The rows in order, with the columns asked for in the order asked for. Of a partition by a column only
-        its own; their numbers are those in the whole dataset.
+        """Yield the rows in order.
+
+        If a column defines the partitions, only the rows of the partition. Row numbers always count all rows of
+        the dataset.
+
+        Args:
+            columns: The columns to read, in the order in which they should come.
+
+        Raises:
+            DatasetError: When the rows cannot be read, or a value does not fit its type.
         """
         wanted = [name for name in columns if name != ROW_NUMBER or ROW_NUMBER in self.schema.names]
         picks = self._picks
         read = wanted if picks is None else list(dict.fromkeys([*wanted, self._column]))
         if picks is not None:
             picks.without = 0
-        # A file is read by a column of it even where its rows are only to be counted.
+        # To only count rows, one column still has to be read.
         target = pa.schema([self.schema.field(name) for name in read or self.schema.names[:1]])
         number = 0
         try:
@@ -163,7 +179,11 @@ class Dataset:
             self._fail(self._rows_from.field, str(error))
 
     def read_file(self, name: str) -> bytes:
-        """A file within the dataset's folder, for the template filter `file_base64`."""
+        """Read a file within the dataset's folder, for the template filter `file_base64`.
+
+        Raises:
+            ValueError: When there is no such file, or rows may not name it.
+        """
         return self._rows_from.read_file(name)
 
     def _check_types(self, types: dict[str, str]) -> None:
@@ -180,14 +200,18 @@ class Dataset:
 
 
 def _filtered(rows: Rows, mask: pa.Array) -> Rows:
-    """The rows where the mask is true."""
-    places = {old: new for new, old in enumerate(pa.compute.indices_nonzero(mask).to_pylist())}
-    rejects = {places[old]: why for old, why in rows.rejects.items() if old in places}
+    """The rows where the mask is true. The mask is a bool array, shape (n,)."""
+    positions = {old: new for new, old in enumerate(pa.compute.indices_nonzero(mask).to_pylist())}
+    rejects = {positions[old]: reason for old, reason in rows.rejects.items() if old in positions}
     return replace(rows, table=rows.table.filter(mask), rejects=rejects)
 
 
 def parse_type(name: str) -> pa.DataType:
-    """An Arrow type by its name, as pyarrow prints it, plus `decimal(p, s)` and `timestamp[us, UTC]`."""
+    """Return an Arrow type by its name: as pyarrow prints it, or `decimal(p, s)` or `timestamp[us, UTC]`.
+
+    Raises:
+        ValueError: When there is no such type.
+    """
     text = name.strip()
     if text.startswith("timestamp[") and "," in text:
         unit, zone = text[len("timestamp[") : -1].split(",")
@@ -204,7 +228,7 @@ def parse_type(name: str) -> pa.DataType:
 
 
 def _named_columns(pipeline: Pipeline) -> pa.Schema:
-    """The columns of a dataset without anything in it: those that the pipeline names, as text."""
+    """The columns of an empty dataset: those that the pipeline names, as text."""
     config = pipeline.config.dataset
     names = [config.key] if config.key else []
     names += [*(config.columns or []), *config.types, *sorted(pipeline.reads)]

@@ -1,4 +1,4 @@
-"""A dataset of documents: every file is a row."""
+"""A dataset of documents: each file is a row."""
 
 from __future__ import annotations
 
@@ -14,17 +14,21 @@ from batch_assets.core.pipeline.dataset import DOCUMENT_KEY
 from batch_assets.core.pipeline.pipeline import Pipeline
 
 PATH, NAME, BYTES = DOCUMENT_KEY, "name", "bytes"
-# Contents held at once; a single file may be larger.
+# The size of the contents in memory at once. A single file may be larger.
 _BYTES_AT_ONCE = 16 << 20
-# What no batch could hold is not read.
+# A larger file cannot fit into any batch, so it is not read.
 _MAX_BYTES = int(MAX_MB * 1_000_000)
 
 
 class DocumentFiles:
-    """`dataset: {files: …}`: one row a file in path order, with its path, its name and its bytes.
+    """`dataset: {files: …}`: one row per file in path order, with its path, its name and its bytes.
 
-    Errors:
-        DatasetError: no such folder, or no file in it.
+    Args:
+        path: A folder or a glob.
+        pipeline: The pipeline.
+
+    Raises:
+        DatasetError: When the folder does not exist or has no files.
     """
 
     field = "files"
@@ -39,7 +43,7 @@ class DocumentFiles:
             raise DatasetError(f"there is no file {path}")
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        """The files in slices; contents are read only when they are asked for."""
+        """Yield the files in slices. Their contents are read only if `target` has the column `bytes`."""
         wants_bytes = BYTES in target.names
         names: list[str] = []
         size = 0
@@ -61,7 +65,7 @@ class DocumentFiles:
             contents: list[bytes | None] = []
             for position, name in enumerate(names):
                 if self._sizes[name] > _MAX_BYTES:
-                    problem = f"the file has {self._sizes[name]} bytes; a batch holds {_MAX_BYTES}"
+                    problem = f"the file has {self._sizes[name]} bytes; a batch can hold {_MAX_BYTES}"
                     rejects[position] = "request_too_large", problem
                 contents.append(None if position in rejects else self._content(name))
             columns[BYTES] = pa.array(contents, pa.binary())
@@ -77,8 +81,8 @@ class DocumentFiles:
         return content
 
     def read_file(self, name: str) -> bytes:
-        """A file within the documents' folder."""
+        """Read a file within the documents' folder."""
         return self._located.read(name)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: there are no temporary files."""

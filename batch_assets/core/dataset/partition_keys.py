@@ -1,4 +1,4 @@
-"""The partition keys that a column holds: a key for each value."""
+"""The partition keys of a column: one for each of its values."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.partitions import key_problem
 
 MAX_KEYS = 10_000
-"""As many values of a column may become partitions."""
+"""The most values a column may have to define partitions."""
 _SHOWN = 3
 
 
 @dataclass(frozen=True)
 class PartitionKeys:
-    """What a column holds.
+    """The partition keys of a column.
 
     Attributes:
-        keys: its values, in the order in which they first come up.
-        unusable: for the first values that can be no key, why.
+        keys: The valid values, in the order in which they first occur.
+        unusable: The problems of the first few values that cannot be keys.
     """
 
     keys: list[str]
@@ -31,22 +31,24 @@ class PartitionKeys:
 
 
 def partition_keys_of(dataset: Dataset, column: str, *, seconds: float | None = None) -> PartitionKeys:
-    """Every value of a column once, read as a stream. Null and empty text are no partitions.
+    """Read the distinct values of a column as a stream. Null and empty text are not keys.
 
     Args:
-        seconds: give up after so long.
+        dataset: The dataset.
+        column: The column that defines the partitions.
+        seconds: The time limit; `None` for no limit.
 
-    Errors:
-        DatasetError: there is no such column, it has more than MAX_KEYS values, or it takes too long.
+    Raises:
+        DatasetError: When the column is missing, has more than MAX_KEYS values, or takes too long to read.
     """
     dataset.check_column(column, "columns", field="partitions.column")
-    found: dict[str, str | None] = {}
+    problems: dict[str, str | None] = {}  # by distinct value; None for a valid key
     end = time.monotonic() + seconds if seconds is not None else None
     for texts in _text_slices(dataset, column):
         for text in texts:
-            if text and text not in found:
-                found[text] = key_problem(text)
-        if len(found) > MAX_KEYS:
+            if text and text not in problems:
+                problems[text] = key_problem(text)
+        if len(problems) > MAX_KEYS:
             raise DatasetError(
                 f"{dataset.source}: partitions.column: {column!r} has more than {MAX_KEYS:,} values, too many for "
                 "partitions: name a column with fewer"
@@ -56,8 +58,8 @@ def partition_keys_of(dataset: Dataset, column: str, *, seconds: float | None = 
                 f"{dataset.source}: partitions.column: the values of {column!r} could not be read within "
                 f"{seconds:g} s: name the keys in `static`, or add them to Dagster by hand with `dynamic: true`"
             )
-    unusable = [problem for problem in found.values() if problem is not None]
-    return PartitionKeys([text for text, problem in found.items() if problem is None], unusable[:_SHOWN])
+    unusable = [problem for problem in problems.values() if problem is not None]
+    return PartitionKeys([text for text, problem in problems.items() if problem is None], unusable[:_SHOWN])
 
 
 def _text_slices(dataset: Dataset, column: str) -> Iterator[Iterable[str | None]]:

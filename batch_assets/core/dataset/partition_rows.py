@@ -1,4 +1,4 @@
-"""What makes partitions differ: a key in the dataset's path, in its query, or in a column of its rows."""
+"""The rows of a partition: found through a path that contains the key, or through a column of the dataset."""
 
 from __future__ import annotations
 
@@ -20,34 +20,41 @@ _MICROSECONDS = 1_000_000
 
 
 def filled(path: str, key: str) -> str:
-    """The path of a partition's file or folder.
+    """Return the path of a partition's file or folder.
 
-    Errors:
-        DatasetError: the key would lead somewhere else.
+    Args:
+        path: The path in the pipeline file, with or without `{partition}`.
+        key: The partition key; "" without one.
+
+    Raises:
+        DatasetError: When the key is missing, or the path would lead out of its folder.
     """
     if PLACEHOLDER not in path:
         return path
     if not key:
-        raise DatasetError(f"{path} is of partitions: say which one")
+        raise DatasetError(f"{path} needs a partition: pass --partition KEY")
     parts = re.split(r"[/\\]", key)
     if "::" in key or "\0" in key or not all(part.strip(".") for part in parts):
-        raise DatasetError(f"the partition {key!r} has no file: as part of {path} it would lead out of its folder")
+        raise DatasetError(f"the partition key {key!r} is not allowed in {path}: it would lead out of its folder")
     return path.replace(PLACEHOLDER, glob.escape(key))
 
 
 @dataclass
 class PartitionRows:
-    """Picks the rows of a partition by the value of a column.
+    """Selects the rows of a partition by the value of a column.
 
     Args:
-        type_: of the column.
+        partitions: The `partitions` of the pipeline file.
+        key: The partition key.
+        type_: The type of the column.
 
     Attributes:
-        without: rows seen that belong to no partition at all: the value is null, empty, none of the `static` keys
-            or what no key can be; for partitions of time no date or one before their start or from their end on.
+        without: The number of rows so far that belong to no partition at all. Their value is null, empty, not one
+            of the `static` keys, or cannot be a key. For time partitions it is not a date, or is outside their
+            start and end.
 
-    Errors:
-        ValueError: the column's type or the key does not fit the partitions.
+    Raises:
+        ValueError: When the column's type or the key does not fit the partitions.
     """
 
     partitions: PartitionsConfig
@@ -63,7 +70,7 @@ class PartitionRows:
         if self.partitions.is_time:
             if not (_is_dated(self.type_) or _is_text(self.type_)):
                 raise ValueError(
-                    f"it is of the type {self.type_}, and partitions of time need dates, timestamps or text like "
+                    f"its type is {self.type_}, but time partitions need dates, timestamps or text like "
                     "2026-01-31T13:00:00"
                 )
             self._window = self.partitions.window(self.key)
@@ -71,7 +78,7 @@ class PartitionRows:
             check_has_text(self.type_)
 
     def mask(self, column: pa.Array) -> pa.Array:
-        """Whether each row belongs to the partition; never null."""
+        """Whether each row belongs to the partition: bool, shape (n,), without nulls."""
         if not self.partitions.is_time:
             texts = partition_texts(column)
             keys = {text for text in set(texts) if text and self._is_key(text)}
@@ -85,14 +92,18 @@ class PartitionRows:
     def _is_key(self, text: str) -> bool:
         if self._static is not None:
             return text in self._static
-        # The command line takes any key of dynamic partitions, also one that Dagster would not.
+        # The command line accepts any key of dynamic partitions, even one that Dagster rejects.
         return text == self.key or key_problem(text) is None
 
 
 def check_has_text(type_: pa.DataType) -> None:
-    """Raises a ValueError for a column whose values are no partition keys."""
+    """Check that the values of a column can be partition keys.
+
+    Raises:
+        ValueError: When the column holds bytes or nested values.
+    """
     if pa.types.is_nested(type_) or _is_bytes(type_):
-        raise ValueError(f"it is of the type {type_}; partitions need plain values")
+        raise ValueError(f"its type is {type_}; partitions need plain values")
 
 
 def _is_text(type_: pa.DataType) -> bool:
@@ -110,26 +121,35 @@ def _is_bytes(type_: pa.DataType) -> bool:
 
 
 def partition_texts(column: pa.Array) -> list[str | None]:
-    """Values as a prompt shows them."""
+    """Return values as a prompt shows them.
+
+    Args:
+        column: Any type, shape (n,).
+    """
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     texts = [None if value is None else str(value) for value in encoded.dictionary.to_pylist()]
     return [None if at is None else texts[at] for at in encoded.indices.to_pylist()]
 
 
 def _instants(column: pa.Array, zone: str) -> pa.Array:
-    """Microseconds since 1970 in UTC; null for what is no date. Without a zone a value is in the partitions'."""
+    """Microseconds since 1970 in UTC: int64, shape (n,), null for values that are not dates.
+
+    Args:
+        column: Dates, timestamps or text, shape (n,).
+        zone: The time zone of the partitions, which applies to values without one.
+    """
     if _is_text(column.type):
-        read = {text: _instant(text, ZoneInfo(zone)) for text in column.unique().to_pylist()}
-        return pa.array([read[text] for text in column.to_pylist()], pa.int64())
+        instants = {text: _instant(text, ZoneInfo(zone)) for text in column.unique().to_pylist()}
+        return pa.array([instants[text] for text in column.to_pylist()], pa.int64())
     if pa.types.is_date(column.type) or column.type.tz is None:
         local = column.cast(pa.timestamp("us"), safe=False)
-        # An hour that comes twice counts as the first of the two, as in Dagster's keys.
+        # A wall clock hour that occurs twice means the first of the two, as in Dagster's keys.
         column = pc.assume_timezone(local, zone, ambiguous="earliest", nonexistent="latest")
     return column.cast(_INSTANT, safe=False).cast(pa.int64())
 
 
 def _within(instants: pa.Array, first: datetime, end: datetime | None) -> pa.Array:
-    """Whether each is from `first` on and before `end`; never null."""
+    """Whether each instant is at or after `first` and before `end`: bool, shape (n,), without nulls."""
     inside = pc.greater_equal(instants, _microseconds(first))
     if end is not None:
         inside = pc.and_(inside, pc.less(instants, _microseconds(end)))
@@ -138,8 +158,8 @@ def _within(instants: pa.Array, first: datetime, end: datetime | None) -> pa.Arr
 
 def _instant(text: str | None, zone: ZoneInfo) -> int | None:
     try:
-        found = datetime.fromisoformat(text.strip() if text else "")
-        return _microseconds(found if found.tzinfo is not None else found.replace(tzinfo=zone))
+        moment = datetime.fromisoformat(text.strip() if text else "")
+        return _microseconds(moment if moment.tzinfo is not None else moment.replace(tzinfo=zone))
     except (ValueError, OverflowError):
         return None
 
@@ -150,17 +170,22 @@ def _microseconds(moment: datetime) -> int:
 
 
 def rows_left_out(pipeline: Pipeline, count: int) -> str:
-    """What is to be said of rows that belong to no partition."""
+    """Return the warning about rows that belong to no partition.
+
+    Args:
+        pipeline: A pipeline whose partitions are defined by a column.
+        count: The number of these rows.
+    """
     partitions = pipeline.config.partitions
     assert partitions is not None
-    what = "null, empty, or can be no key: it holds ... or a control character, or is too long"
+    reasons = "null, empty, or cannot be a key: it contains ... or a control character, or is too long"
     if partitions.static is not None:
-        what = "null, empty, or none of the keys in partitions.static"
+        reasons = "null, empty, or not one of the keys in partitions.static"
     elif partitions.is_time:
         times = partitions.times
-        outside = f"before {times.start}" + (f", or from {times.end} on" if times.end else "")
-        what = f"null, no date, {'' if times.end else 'or '}{outside}"
+        outside = f"before {times.start}" + (f", or on or after {times.end}" if times.end else "")
+        reasons = f"null, not a date, {'' if times.end else 'or '}{outside}"
     return (
-        f"Rows of the dataset that belong to no partition, and are asked in none: {count:,}. Their "
-        f"{partitions.column!r} is {what}"
+        f"Rows of the dataset that belong to no partition and are never sent: {count:,}. Their "
+        f"{partitions.column!r} is {reasons}"
     )

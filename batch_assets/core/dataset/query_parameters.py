@@ -1,4 +1,4 @@
-"""The partition in a query: `:partition`, `:partition_start` and `:partition_end`, bound and never pasted in."""
+"""Bind a partition to a query: `:partition`, `:partition_start` and `:partition_end` become bound parameters."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from batch_assets.core.pipeline.query_parameters import PARAMETERS, QUERY_TOKENS
 
 
 def with_partition(query: str, partitions: Partitions, key: str, database: str) -> sa.TextClause:
-    """The query with a partition's values bound to its parameters.
+    """Return the query with a partition's values bound to its parameters.
 
-    SQLite has no type for time and compares text: there the bounds are `2026-01-31` or `2026-01-31 13:00:00`.
-    PostgreSQL is given text with the offset, which it takes as the type that the other side has. Other
-    databases get timestamps. Without an offset, a bound is by the wall clock of the partitions' timezone.
+    SQLite has no time types and compares text, so its bounds are text such as `2026-01-31` or
+    `2026-01-31 13:00:00`. PostgreSQL gets text with the UTC offset, which it converts to the type of the other
+    operand. Other databases get timestamps. A bound without an offset is wall clock time in the partitions'
+    time zone.
 
     Args:
-        database: SQLAlchemy's name of it.
+        query: The SQL text.
+        partitions: The partitions of the pipeline.
+        key: The partition key.
+        database: SQLAlchemy's name of the database.
 
-    Errors:
-        ValueError: the key is of no partition.
+    Raises:
+        ValueError: When there is no partition with that key.
     """
     names = sorted(parameters_in(query))
     values: dict[str, object] = {"partition": key}
@@ -30,7 +34,7 @@ def with_partition(query: str, partitions: Partitions, key: str, database: str) 
         window = partitions.window(key)
         values["partition_start"] = _bound(window.start, database)
         values["partition_end"] = _bound(window.end, database)
-    # Text has no type of its own here, or some drivers would cast it to VARCHAR.
+    # Text is bound without a type, because some drivers would cast it to VARCHAR.
     bound = [
         sa.bindparam(name, values[name], type_=sa.types.NullType() if isinstance(values[name], str) else None)
         for name in names
@@ -39,10 +43,10 @@ def with_partition(query: str, partitions: Partitions, key: str, database: str) 
 
 
 def _escaped(match: re.Match[str]) -> str:
-    """A token for SQLAlchemy, which would take every `:name` for a parameter."""
+    """A token of the query, escaped for SQLAlchemy, which treats every `:name` as a parameter."""
     if match["name"] not in PARAMETERS:
         return match[0].replace(":", "\\:")
-    # SQLAlchemy sees no parameter where a cast follows.
+    # In parentheses because SQLAlchemy does not recognize a parameter before a `::` cast.
     return f"({match[0]})" if match.string.startswith(":", match.end()) else match[0]
 
 

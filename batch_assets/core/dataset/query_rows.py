@@ -1,4 +1,4 @@
-"""A dataset of the rows of a query, on any database that SQLAlchemy reaches."""
+"""A dataset from the rows of a query, in any database that SQLAlchemy supports."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ _ROWS_AT_ONCE = 500
 
 
 class QueryRows:
-    """`dataset: {sql: …, url_env: …}`: the query is run once, and its rows are laid down on disk for as long as
-    they are read: what is sent and what stands in the index come from the same rows.
+    """`dataset: {sql: …, url_env: …}`: the rows of a query.
 
-    Lists and JSON of the database become text with their JSON.
+    The query runs once, and its rows stay on disk until the dataset is closed. So requests and the request index
+    are built from the same rows. The database's lists and JSON values become text that holds their JSON.
 
     Args:
-        partition: what the query's parameters stand for.
+        pipeline: The pipeline.
+        partition: The partition key for the query's parameters; "" without partitions.
 
-    Errors:
-        DatasetError: the variable is not set, the driver is missing, the database refuses, two columns have one
-            name. It never holds the URL or a part of it that may be secret.
+    Raises:
+        DatasetError: When the variable is not set, the driver is missing, the database refuses the query, or two
+            columns have the same name. Never contains the URL or a part of it that may be secret.
     """
 
     field = "sql"
@@ -41,20 +42,20 @@ class QueryRows:
 
     def __init__(self, pipeline: Pipeline, partition: str = "") -> None:
         config = pipeline.config.dataset
-        self._place = config.place
+        self._location = config.location
         url = _url(config.url_env or "", pipeline.project)
         self._spool = _run(_statement(pipeline, partition, url), url, config.url_env or "")
         self.schema = self._spool.schema
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        """The rows in the order of the query."""
+        """Yield the rows in the order of the query."""
         for batch in self._spool.batches(target.names):
-            yield valid_text(conform(batch, target, self._place))
+            yield valid_text(conform(batch, target, self._location))
 
     def read_file(self, name: str) -> bytes:
-        """A query has no folder."""
+        """Refuse: a query has no folder for files."""
         raise ValueError(
-            f"{name!r}: the rows of a query name no files: file_base64 works with dataset.path and files"
+            f"{name!r}: the rows of a query cannot name files: file_base64 works with dataset.path and files"
         )
 
     def close(self) -> None:
@@ -62,28 +63,28 @@ class QueryRows:
 
 
 def _url(variable: str, project: Path) -> sa.URL:
-    given = os.environ.get(variable)
-    if not given:
+    text = os.environ.get(variable)
+    if not text:
         raise DatasetError(
             f"the environment variable {variable} of dataset.url_env is not set: set it to the SQLAlchemy URL of "
             f"the database, such as {EXAMPLE}"
         )
     try:
-        url = in_project(parse_url(given), project)
+        url = in_project(parse_url(text), project)
     except ValueError as error:
         raise DatasetError(f"the environment variable {variable} holds {error}") from None
     path = file_of(url)
-    if path is not None and not Path(path).is_file():  # it would be made, empty
+    if path is not None and not Path(path).is_file():  # the driver would create an empty database
         raise DatasetError(f"the environment variable {variable} names a file that does not exist: {path}")
     return url
 
 
 def _statement(pipeline: Pipeline, partition: str, url: sa.URL) -> str | sa.TextClause:
-    """The query as the driver gets it: word by word where no partition is to be bound."""
+    """The query for the driver: unchanged if it has no partition parameters."""
     if pipeline.partitions is None or not parameters_in(pipeline.query):
         return pipeline.query
     if not partition:
-        raise DatasetError("the query is of partitions: say which one")
+        raise DatasetError("the query needs a partition: pass --partition KEY")
     try:
         return with_partition(pipeline.query, pipeline.partitions, partition, url.get_backend_name())
     except ValueError as error:
@@ -110,8 +111,8 @@ def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
             return _spooled(streaming.execution_options(no_parameters=True).exec_driver_sql(query))
     except sa.exc.SQLAlchemyError as error:
         raise DatasetError(f"the database of {variable} refused: {error_text(error, url)}") from None
-    except (ValueError, OverflowError) as error:  # of the driver: a date of the year 10000
-        problem = f"the query returns a value that Python does not hold: {error_text(error, url)}"
+    except (ValueError, OverflowError) as error:  # from the driver, for example for a date in the year 10000
+        problem = f"the query returns a value that Python cannot represent: {error_text(error, url)}"
         raise DatasetError(f"{problem}; cast it to text in the query") from None
     finally:
         engine.dispose()
@@ -135,7 +136,7 @@ def _spooled(result: sa.CursorResult[Any]) -> Spool:
 def _check_names(names: list[str]) -> None:
     for position, name in enumerate(names, 1):
         if not name:
-            raise DatasetError(f"column {position} of the query has no name: add `as name` behind it")
+            raise DatasetError(f"column {position} of the query has no name: add `as name` after it")
         if names.count(name) > 1:
             raise DatasetError(
                 f"the query has two columns {name!r}: give one of them another name, `as other_name`"

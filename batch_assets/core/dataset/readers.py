@@ -1,4 +1,4 @@
-"""One file -> its schema and its rows, for each format. Memory is bounded by a block, not by the file."""
+"""Read one file of each format: its schema and its rows. Memory use depends on the block, not on the file."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
     Rows,
+    check_distinct,
     conform,
     invalid_text,
     is_storable,
     json_text,
-    no_twins,
     plain_type,
     valid_text,
     whole_number,
@@ -30,30 +30,30 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import DatasetConfig
 
 BLOCK_BYTES = 4 << 20
-# Whole numbers of fewer digits fit into the 64 bits that orjson keeps.
+# Whole numbers with fewer digits fit into 64 bits, which is orjson's limit.
 _LONG_NUMBER = b"0" * 19
 _DIGITS_AS_ZEROS = bytes(ord("0" if chr(byte) in "0123456789" else " ") for byte in range(256))
 
 
 class FileReader(Protocol):
-    """A file of the dataset.
+    """A reader for one file of the dataset.
 
     Attributes:
-        blank: whether there is nothing in it, not even names of columns.
+        blank: Whether the file is empty, without even column names.
     """
 
     blank: bool
 
     @property
     def schema(self) -> pa.Schema:
-        """Its columns and their types."""
+        """The columns and their types."""
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        """Its rows with the columns and types of `target`; a column it lacks is null."""
+        """Yield the rows with the columns and types of `target`. A column that the file lacks is null."""
 
 
 class ParquetReader:
-    """A Parquet file, read through small buffers so that a huge row group costs no memory."""
+    """A Parquet file, read through small buffers so that a huge row group needs little memory."""
 
     blank = False
 
@@ -61,11 +61,11 @@ class ParquetReader:
         self._data, self._name = file, file.name
         with self._open() as parquet:
             stored = parquet.schema_arrow
-            no_twins(stored.names, self._name)
+            check_distinct(stored.names, self._name)
             self.schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in stored])
-            content = parquet.metadata
-            rows = max(1, content.num_rows)
-            size = sum(content.row_group(i).total_byte_size for i in range(content.num_row_groups))
+            footer = parquet.metadata
+            rows = max(1, footer.num_rows)
+            size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
         self._rows_at_once = max(1, min(ROWS_AT_ONCE, BLOCK_BYTES * 4 * rows // max(1, size)))
 
     def _open(self) -> pq.ParquetFile:
@@ -88,7 +88,7 @@ class ParquetReader:
 
 
 class JsonLinesReader:
-    """A JSON Lines file. A first pass decides the types; a column of several kinds is text."""
+    """A JSON Lines file. A first pass decides the types; a column with values of several kinds is text."""
 
     def __init__(self, file: DataFile, config: DatasetConfig) -> None:
         self._data, self._name = file, file.name
@@ -116,7 +116,7 @@ class JsonLinesReader:
                 values = [entry.get(name) for entry in objects]
                 seen = pa.field(name, pa.array(values).type)
                 if pa.types.is_floating(seen.type) and any(type(value) is bool for value in values):
-                    raise pa.ArrowInvalid("true and false are no numbers, which Arrow takes them for")
+                    raise pa.ArrowInvalid("true and false are not numbers, but Arrow reads them as such")
                 before = fields.get(name, seen)
                 fields[name] = pa.unify_schemas(
                     [pa.schema([before]), pa.schema([seen])], promote_options="permissive"
@@ -127,19 +127,19 @@ class JsonLinesReader:
         return pa.schema(list(fields.values()))
 
     def _blocks(self) -> Iterator[tuple[int, list[dict[str, Any]], dict[int, tuple[str, str]]]]:
-        """(number of the first line, objects, line position -> rejection for its text)"""
-        number, rest = 1, b""
+        """Yield (number of the first line, objects, rejections by position of the object)."""
+        number, partial_line = 1, b""
         with self._data.open() as file:
             while True:
                 block = file.read(BLOCK_BYTES)
-                if number == 1 and not rest:
+                if number == 1 and not partial_line:
                     block = block.removeprefix(codecs.BOM_UTF8)
-                *lines, rest = (rest + block).split(b"\n")
+                *lines, partial_line = (partial_line + block).split(b"\n")
                 if not block:
-                    lines, rest = [rest], b""
+                    lines, partial_line = [partial_line], b""
                 for start in range(0, len(lines), ROWS_AT_ONCE):
-                    some = lines[start : start + ROWS_AT_ONCE]
-                    objects, broken = self._parse(some, number + start)
+                    slice_ = lines[start : start + ROWS_AT_ONCE]
+                    objects, broken = self._parse(slice_, number + start)
                     if objects:
                         yield number + start, objects, broken
                 number += len(lines)
@@ -156,27 +156,32 @@ class JsonLinesReader:
             try:
                 entry = _exact(orjson.loads(line), line)
             except orjson.JSONDecodeError as error:
-                entry, is_broken = self._second_look(line, number + offset, error)
+                entry, is_broken = self._parse_leniently(line, number + offset, error)
                 if is_broken:
-                    broken[len(objects)] = invalid_text("the line holds text that is not valid Unicode")
+                    broken[len(objects)] = invalid_text("the line contains text that is not valid Unicode")
             if not isinstance(entry, dict):
-                self._fail(number + offset, "not a JSON object; one object a line is expected")
+                self._fail(number + offset, "not a JSON object; one object per line is expected")
             objects.append(entry)
         return objects, broken
 
-    def _second_look(self, line: bytes, number: int, error: Exception) -> tuple[Any, bool]:
-        """What json takes and orjson does not: NaN and infinities become null, lone surrogates and broken UTF-8
-        become U+FFFD. The second value says whether there was any of the latter.
+    def _parse_leniently(self, line: bytes, number: int, error: Exception) -> tuple[Any, bool]:
+        """Parse a line that orjson refuses.
+
+        NaN and infinities become null. Lone surrogates and invalid UTF-8 become U+FFFD.
+
+        Returns:
+            The value, and whether U+FFFD had to be put in.
         """
         text = line.decode(errors="replace")
         try:
             entry = json.loads(text, parse_constant=lambda _: None)
         except ValueError:
             if number == 1 and line.startswith(b"["):
-                self._fail(number, "a list begins here; one object a line is expected, as jq -c '.[]' writes them")
+                problem = "a list begins here; one object per line is expected, as jq -c '.[]' writes them"
+                self._fail(number, problem)
             self._fail(number, f"not valid JSON: {error}")
-        mended = _without_surrogates(entry)
-        return mended, mended != entry or text.encode() != line
+        valid = _without_surrogates(entry)
+        return valid, valid != entry or text.encode() != line
 
     def _fail(self, number: int, problem: str) -> Any:
         raise DatasetError(f"{self._name}, line {number}: {problem}")
@@ -196,11 +201,16 @@ class JsonLinesReader:
 
 
 def _exact(entry: Any, line: bytes) -> Any:
-    """A line as orjson has read it, or with every digit: of whole numbers beyond 64 bits orjson makes floats."""
-    may_be_one = isinstance(entry, dict) and any(
+    """A parsed line with every digit of whole numbers beyond 64 bits, which orjson turns into floats.
+
+    Args:
+        entry: The line as orjson parsed it.
+        line: The line.
+    """
+    may_be_inexact = isinstance(entry, dict) and any(
         isinstance(value, float | list | dict) for value in entry.values()
     )
-    return json.loads(line) if may_be_one and _LONG_NUMBER in line.translate(_DIGITS_AS_ZEROS) else entry
+    return json.loads(line) if may_be_inexact and _LONG_NUMBER in line.translate(_DIGITS_AS_ZEROS) else entry
 
 
 def _without_surrogates(value: Any) -> Any:
@@ -224,7 +234,10 @@ READERS: dict[str, Callable[[DataFile, DatasetConfig], FileReader]] = {
 
 
 def reader_class(file: DataFile) -> Callable[[DataFile, DatasetConfig], FileReader] | None:
-    """What reads a file of this name; None when nothing does. Parquet is compressed inside, never as a whole."""
+    """Return the reader for a file's name, or `None` if the format is unknown.
+
+    A compressed Parquet file has no reader, because Parquet is compressed inside and never as a whole.
+    """
     ending = next((ending for ending in READERS if file.plain_name.endswith(ending)), None)
     if ending is None or (file.is_compressed and ending == ".parquet"):
         return None
@@ -232,5 +245,5 @@ def reader_class(file: DataFile) -> Callable[[DataFile, DatasetConfig], FileRead
 
 
 def known_endings() -> str:
-    """The endings of names that are read, for people."""
+    """Return the supported endings of file names, for texts."""
     return f"{', '.join(READERS)}; all but .parquet also followed by {' or '.join(COMPRESSIONS)}"

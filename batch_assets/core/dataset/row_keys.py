@@ -1,4 +1,4 @@
-"""Row keys name rows: every one of them there, no two alike. Checked with 8 bytes a row."""
+"""Check that every row has a row key and that no two are equal, with 8 bytes of memory per row."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ _SHOWN = 5
 
 
 class KeyCheck:
-    """Watches the row keys go by."""
+    """Checks the row keys of a dataset, slice by slice.
+
+    Args:
+        dataset: The dataset.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -25,7 +29,7 @@ class KeyCheck:
         self._null_count = self._rows = 0
 
     def watch(self, keys: list[Any]) -> None:
-        """Takes the next row keys."""
+        """Take the next row keys into account."""
         self._hashes.append(np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys)))
         if None in keys:
             nulls = [self._rows + position for position, key in enumerate(keys) if key is None]
@@ -34,31 +38,39 @@ class KeyCheck:
         self._rows += len(keys)
 
     def finish(self) -> None:
-        """Raises a DatasetError that names the first null or duplicate row keys and how many there are."""
+        """Finish the check after the last row key.
+
+        Raises:
+            DatasetError: When row keys are null or not unique. Names the first ones and their number.
+        """
         if self._null_count:
             rows = ", ".join(map(str, self._nulls))
-            self._fail(f"{self._null_count} rows have none; the first are the rows {rows} (counted from 0)")
+            self._fail(f"{self._null_count} rows have none; the first are rows {rows} (counted from 0)")
         if self._dataset.key == ROW_NUMBER or not self._hashes:
             return
         hashes = np.concatenate(self._hashes)
         hashes.sort()
         suspects = np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
         if len(suspects):
-            self._look_closer(set(suspects.tolist()))
+            self._find_duplicates(set(suspects.tolist()))
 
-    def _look_closer(self, suspects: set[int]) -> None:
-        """Equal hashes need not be equal keys: a second pass over the keys tells."""
+    def _find_duplicates(self, suspects: set[int]) -> None:
+        """Read the keys a second time, because keys with equal hashes may be different.
+
+        Args:
+            suspects: The hashes that occur more than once.
+        """
         counts: Counter[Any] = Counter()
         for rows in self._dataset.rows([self._dataset.key]):
             counts.update(key for key in rows.table.column(0).to_pylist() if hash(key) in suspects)
-        twins = [key for key, count in counts.items() if count > 1]
-        if twins:
-            shown = ", ".join(repr(key) for key in twins[:_SHOWN])
-            more = " and so on" if len(twins) > _SHOWN else ""
-            self._fail(f"{len(twins)} of its values name more than one row: {shown}{more}")
+        duplicates = [key for key, count in counts.items() if count > 1]
+        if duplicates:
+            examples = ", ".join(repr(key) for key in duplicates[:_SHOWN])
+            more = " and so on" if len(duplicates) > _SHOWN else ""
+            self._fail(f"{len(duplicates)} of its values name more than one row: {examples}{more}")
 
     def _fail(self, problem: str) -> None:
         raise DatasetError(
-            f"{self._dataset.source}: dataset.key: the row key {self._dataset.key!r} must name every row "
-            f"once, but {problem}. Mend the dataset, name another column, or leave dataset.key out to count rows."
+            f"{self._dataset.source}: dataset.key: the row key {self._dataset.key!r} must name every row once, "
+            f"but {problem}. Fix the dataset, name another column, or leave out dataset.key to use row numbers."
         )

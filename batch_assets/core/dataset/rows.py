@@ -1,4 +1,4 @@
-"""Some rows of the dataset, brought to the columns and types that were asked for."""
+"""A slice of the dataset's rows, and the conversion of values to the columns and types that are needed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ ROWS_AT_ONCE = 4096
 
 @dataclass
 class Rows:
-    """Some rows of the dataset, in order.
+    """A slice of the dataset's rows, in order.
 
     Attributes:
-        table: the columns asked for, the row key among them.
-        rejects: row position in `table` -> (reason, message) of rows that cannot become a request whatever the
-            template: text that is not valid Unicode, which stands in the table with U+FFFD in place of what is
-            broken, or content that is too large to be read, which is null there.
-        has_json_numbers: the numbers are JSON's, where 1 and 1.0 are the same.
+        table: The requested columns.
+        rejects: Rows that cannot become a request, whatever the template: row position in `table` to (reason,
+            text). Either some text is not valid Unicode, and `table` has U+FFFD in place of the invalid part, or
+            the content is too large to be read, and is null in `table`.
+        has_json_numbers: Whether the numbers come from JSON, in which 1 and 1.0 are the same.
     """
 
     table: pa.RecordBatch
@@ -34,9 +34,9 @@ class Rows:
     has_json_numbers: bool = False
 
     def values(self, name: str) -> list[Any]:
-        """A column as templates see it: a map is an object, like a struct.
+        """Return a column as Python values for templates. A map is an object, like a struct.
 
-        Rows whose value is more than Python holds, such as a time in the year 12026, become rejects.
+        A row with a value that Python cannot represent, such as a time in the year 12026, is added to `rejects`.
         """
         column = self.table.column(name)
         try:
@@ -51,13 +51,22 @@ class Rows:
         try:
             return _python_values(column.slice(position, 1))[0]
         except (OverflowError, ValueError) as error:
-            problem = f"column {name!r} holds a value that Python does not: {error}; cast the column to text"
+            problem = f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
             self.rejects.setdefault(position, ("template_error", problem))
             return None
 
 
 def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBatch:
-    """The columns and types of `target`, in its order; an error names the file and the column."""
+    """Return rows with the columns and types of `target`, in its order. A missing column is null.
+
+    Args:
+        batch: The rows.
+        target: The columns and their types.
+        name: The file or other origin of the rows, for errors.
+
+    Raises:
+        DatasetError: When a value does not fit its type.
+    """
     arrays = []
     for wanted in target:
         if wanted.name not in batch.schema.names:
@@ -80,7 +89,10 @@ def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
 
 
 def goes_by_value(type_: pa.DataType) -> bool:
-    """Whether `cast` does not read a type rightly, or one nested in it: list views, extensions such as UUIDs."""
+    """Whether a type must be converted value by value, because `cast` is wrong for it or for a type nested in it.
+
+    That is so for list views and for extension types such as UUIDs.
+    """
     return _holds(
         type_,
         lambda inner: pa.types.is_list_view(inner) or pa.types.is_large_list_view(inner) or _is_extension(inner),
@@ -88,7 +100,7 @@ def goes_by_value(type_: pa.DataType) -> bool:
 
 
 def by_value(column: pa.Array | pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
-    """A column in another type, value by value."""
+    """Convert a column to another type value by value."""
     return pa.array([_without_uuids(value) for value in column.to_pylist()], type_)
 
 
@@ -104,14 +116,14 @@ def _is_extension(type_: pa.DataType) -> bool:
     return isinstance(type_, pa.BaseExtensionType)
 
 
-def _holds(type_: pa.DataType, is_it: Callable[[pa.DataType], bool]) -> bool:
-    """Whether a type, or one nested in it, is of a kind."""
-    inner = (type_.field(position).type for position in range(type_.num_fields))
-    return is_it(type_) or any(_holds(one, is_it) for one in inner)
+def _holds(type_: pa.DataType, is_match: Callable[[pa.DataType], bool]) -> bool:
+    """Whether a type, or one nested in it, matches."""
+    nested = (type_.field(position).type for position in range(type_.num_fields))
+    return is_match(type_) or any(_holds(inner, is_match) for inner in nested)
 
 
 def is_storable(type_: pa.DataType) -> bool:
-    """Whether Parquet has the type: objects that never hold anything it has not."""
+    """Whether Parquet can store the type. It cannot store objects without any field."""
     return not _holds(type_, lambda inner: pa.types.is_struct(inner) and inner.num_fields == 0)
 
 
@@ -124,7 +136,7 @@ def _python_values(column: pa.Array) -> list[Any]:
 
 
 def whole_number(value: Any) -> Any:
-    """A value of JSON with its whole numbers as such: 1.0 is 1, wherever it stands."""
+    """Return a JSON value in which whole numbers are integers: 1.0 becomes 1 at any depth."""
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < FLOATS_SKIP else value
     if isinstance(value, list):
@@ -133,8 +145,10 @@ def whole_number(value: Any) -> Any:
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:
-    """The type to read a column as: views, which few of Arrow's functions take, become what they view, UUIDs text,
-    and other types that Arrow does not have itself what they are stored as.
+    """Return the type to read a column as.
+
+    Few of Arrow's functions accept view types, so they become the plain types. UUIDs become text, and other
+    extension types become the type they are stored as.
     """
     if _is_extension(type_):
         return pa.string() if type_.extension_name == "arrow.uuid" else plain_type(type_.storage_type)
@@ -162,7 +176,7 @@ def _plain_field(inner: pa.Field) -> pa.Field:
 
 
 def json_text(value: Any) -> Any:
-    """A value for a text column: text as it is, anything else as its JSON."""
+    """Return a value for a text column: text unchanged, any other value as its JSON."""
     if value is None or isinstance(value, str):
         return value
     try:
@@ -172,7 +186,7 @@ def json_text(value: Any) -> Any:
 
 
 def text_array(values: Sequence[str | None]) -> pa.Array:
-    """A text column; lone surrogates in it become bytes that `valid_text` finds."""
+    """Return a text column. Lone surrogates become invalid bytes, which `valid_text` finds."""
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:
@@ -181,19 +195,27 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
 
 
 def invalid_text(problem: str) -> tuple[str, str]:
-    """The rejection of a row for text that is not valid Unicode."""
+    """Return the (reason, text) of a row that is rejected for invalid Unicode."""
     return "invalid_unicode", problem
 
 
-def no_twins(names: Sequence[str], place: str) -> None:
-    """Raises a DatasetError when two columns have one name."""
-    twins = sorted({name for name in names if names.count(name) > 1})
-    if twins:
-        raise DatasetError(f"{place}: the header names {twins[0]!r} twice: every column needs a name of its own")
+def check_distinct(names: Sequence[str], file: str) -> None:
+    """Check that no two columns have the same name.
+
+    Args:
+        names: The names of the columns.
+        file: The file, for errors.
+
+    Raises:
+        DatasetError: When a name occurs twice.
+    """
+    duplicates = sorted({name for name in names if names.count(name) > 1})
+    if duplicates:
+        raise DatasetError(f"{file}: the header names {duplicates[0]!r} twice: every column needs its own name")
 
 
 def valid_text(batch: pa.RecordBatch) -> Rows:
-    """Finds text that is not valid UTF-8 and mends it for the table; its rows are named."""
+    """Replace text that is not valid UTF-8 by text with U+FFFD, and record its rows as rejects."""
     rows = Rows(batch)
     try:
         batch.validate(full=True)
@@ -203,13 +225,13 @@ def valid_text(batch: pa.RecordBatch) -> Rows:
     columns = []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            column = _mend(name, column, rows.rejects)
+            column = _repaired(name, column, rows.rejects)
         columns.append(column)
     rows.table = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
     return rows
 
 
-def _mend(name: str, column: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.Array:
+def _repaired(name: str, column: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.Array:
     binary = column.view(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())
     values: list[str | None] = []
     for row, value in enumerate(binary.to_pylist()):

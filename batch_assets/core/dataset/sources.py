@@ -1,4 +1,4 @@
-"""What a kind of dataset must offer: the dataset itself picks one and adds row key, carried columns and types."""
+"""The interface of each kind of dataset. `Dataset` picks one and adds the row key, carried columns and types."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from batch_assets.core.dataset.rows import Rows
 
 
 class Source(Protocol):
-    """Where the rows of a dataset come from.
+    """The source of a dataset's rows.
 
     Attributes:
-        field: of `dataset`, the one that asks for this kind; errors name it.
-        schema: its columns and their types; none is null.
-        blank: whether there is nothing in it, not even names of columns.
-        columns: carried where the pipeline names none; None for all.
+        field: The field of `dataset` that selects this kind, for errors.
+        schema: The columns and their types. No type is null.
+        blank: Whether the source is empty, without even column names.
+        columns: The columns to carry if the pipeline names none; `None` for all columns.
     """
 
     field: str
@@ -26,18 +26,18 @@ class Source(Protocol):
     columns: list[str] | None
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        """Its rows in order, with the columns and types of `target`; may be asked for again.
+        """Yield the rows in order, with the columns and types of `target`. May be called more than once.
 
-        Errors:
-            DatasetError: the rows cannot be read, or a value does not fit its type.
+        Raises:
+            DatasetError: When the rows cannot be read, or a value does not fit its type.
         """
 
     def read_file(self, name: str) -> bytes:
-        """A file that a row names, for the template filter `file_base64`.
+        """Read a file that a row names, for the template filter `file_base64`.
 
-        Errors:
-            ValueError: there is no such file, or rows may not name it.
+        Raises:
+            ValueError: When there is no such file, or rows may not name it.
         """
 
     def close(self) -> None:
-        """Frees what it holds on disk."""
+        """Delete temporary files."""

@@ -1,4 +1,4 @@
-"""Rows that can be had once only, laid down on disk: their types are known when the last one has come."""
+"""Store rows that can be read only once in a temporary file. Their types are known after the last row."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from batch_assets.core.io.storage import writing
 
 
 class Spool:
-    """Rows in a file without a name, which is gone when it is closed or the process ends, however it ends.
+    """Rows in an unnamed temporary file, which disappears when it is closed or the process ends, even if killed.
 
     Args:
-        names: of the columns.
+        names: The names of the columns.
 
-    Errors:
-        StorageError: the folder for temporary files has no room.
-        DatasetError: a column that no type holds.
+    Raises:
+        StorageError: When the folder for temporary files is full.
+        DatasetError: When no type can store all values of a column.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -33,7 +33,7 @@ class Spool:
         self._starts: list[int] = []
 
     def add(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Lays down some rows."""
+        """Append rows."""
         columns = zip(*rows, strict=True)
         arrays = [values.take(column) for values, column in zip(self._values, columns, strict=True)]
         batch = pa.RecordBatch.from_arrays(arrays, names=self._names)
@@ -43,11 +43,11 @@ class Spool:
 
     @property
     def schema(self) -> pa.Schema:
-        """The columns with the types that hold every row laid down so far."""
+        """The columns with types that can store every row so far."""
         return pa.schema([(name, values.type) for name, values in zip(self._names, self._values, strict=True)])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """The rows in order, with some of their columns."""
+        """Yield the rows in order, with the named columns."""
         schema = self.schema
         fields = [schema.field(name) for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=[self._names.index(name) for name in columns])

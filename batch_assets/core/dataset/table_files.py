@@ -1,4 +1,4 @@
-"""A dataset of files that hold tables: CSV, TSV, JSON Lines, Parquet; several files are one table."""
+"""A dataset of table files: CSV, TSV, JSON Lines and Parquet. Several files form one table."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 
 
 class TableFiles:
-    """`dataset: {path: …}`: the rows of every file, in path order.
+    """`dataset: {path: …}`: the rows of all files, in path order.
 
-    Errors:
-        DatasetError: no such file, an unknown format, an unreadable file.
+    Args:
+        path: A file, a folder or a glob.
+        pipeline: The pipeline.
+
+    Raises:
+        DatasetError: When there is no such file, its format is unknown, or it cannot be read.
     """
 
     field = "path"
@@ -31,7 +35,9 @@ class TableFiles:
         self._located = LocatedFiles(path, pipeline.project)
         self._readers = [_reader(file, config) for file in self._files()]
         if config.csv is not None and not any(isinstance(reader, CsvReader) for reader in self._readers):
-            raise DatasetError(f"{path} holds no CSV or TSV file, and dataset.csv says how those are written")
+            raise DatasetError(
+                f"{path} has no CSV or TSV file, but dataset.csv applies only to those: leave it out"
+            )
         agree_on_types(self._readers)
         self.schema = _unified([reader.schema for reader in self._readers])
         self.blank = all(reader.blank for reader in self._readers)
@@ -40,33 +46,33 @@ class TableFiles:
         located = self._located
         files = [DataFile(located.fs, name) for name in located.sizes()]
         if located.is_folder:
-            files = [file for file in files if reader_class(file) and not _is_aside(located.relative(file.name))]
+            files = [file for file in files if reader_class(file) and not _is_marker(located.relative(file.name))]
         if not files:
-            raise DatasetError(f"{located.path} holds no CSV, TSV, JSON Lines or Parquet file")
+            raise DatasetError(f"{located.path} has no CSV, TSV, JSON Lines or Parquet file")
         return files
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        """The rows of every file."""
+        """Yield the rows of all files."""
         for reader in self._readers:
             yield from reader.rows(target)
 
     def read_file(self, name: str) -> bytes:
-        """A file within the dataset's folder."""
+        """Read a file within the dataset's folder."""
         return self._located.read(name)
 
     def close(self) -> None:
-        """Holds nothing."""
+        """Do nothing: there are no temporary files."""
 
 
 def _reader(file: DataFile, config: DatasetConfig) -> FileReader:
-    read = reader_class(file)
-    if read is None:
+    make_reader = reader_class(file)
+    if make_reader is None:
         raise DatasetError(f"{file.name}: the name must end in {known_endings()}")
-    return read(file, config)
+    return make_reader(file, config)
 
 
-def _is_aside(relative: str) -> bool:
-    """What other programs leave beside tables: _SUCCESS, _logs/…"""
+def _is_marker(relative: str) -> bool:
+    """Whether another program left the file beside the tables, such as _SUCCESS or _logs/…"""
     return any(part.startswith("_") for part in relative.split("/"))
 
 
@@ -75,7 +81,7 @@ def _unified(schemas: list[pa.Schema]) -> pa.Schema:
         unified = pa.unify_schemas(schemas, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         unified = pa.schema(_as_text_where_mixed(schemas))
-    # A column without any value is text.
+    # A column without values is text.
     nulls = [position for position, field in enumerate(unified) if pa.types.is_null(field.type)]
     for position in nulls:
         unified = unified.set(position, pa.field(unified.names[position], pa.string()))
@@ -83,7 +89,7 @@ def _unified(schemas: list[pa.Schema]) -> pa.Schema:
 
 
 def _as_text_where_mixed(schemas: list[pa.Schema]) -> list[pa.Field]:
-    """Files that do not agree on a column's type: the column is text."""
+    """The columns of all files. A column whose types in the files do not go together is text."""
     names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
     fields = []
     for name in names:

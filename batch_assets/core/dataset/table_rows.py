@@ -1,4 +1,4 @@
-"""A dataset that somebody else has made: a table of pandas, polars, pyarrow or anything that gives Arrow data."""
+"""A dataset from a table in memory, the value of another asset: pandas, polars, pyarrow, or any Arrow data."""
 
 from __future__ import annotations
 
@@ -11,73 +11,74 @@ from batch_assets.core.dataset.rows import Rows, by_value, conform, goes_by_valu
 from batch_assets.core.errors import DatasetError
 
 _ROWS_AT_ONCE = 4096
-_TAKEN = "a table of pandas, polars or pyarrow, or a list of dicts"
+_SUPPORTED = "a table of pandas, polars or pyarrow, or a list of dicts"
 
 
 class TableRows:
-    """`dataset: {asset: …}`: the rows of a table that is in memory.
+    """`dataset: {asset: …}`: the rows of a table in memory.
 
     Args:
-        value: the table. A named index of pandas becomes columns, an unnamed one is left out.
-        place: where it comes from, for people.
+        value: The table. A named pandas index becomes columns; an unnamed index is left out.
+        origin: Where the table comes from, for errors.
 
-    Errors:
-        DatasetError: it is no table, two columns have one name, a column mixes types or holds objects of Python.
+    Raises:
+        DatasetError: When the value is not a table, two columns have the same name, or a column mixes types or
+            holds Python objects.
     """
 
     field = "asset"
     columns: list[str] | None = None
 
-    def __init__(self, value: Any, place: str) -> None:
-        self._place = place
-        table = _arrow(value, place)
+    def __init__(self, value: Any, origin: str) -> None:
+        self._origin = origin
+        table = _arrow(value, origin)
         twice = {name for name in table.column_names if table.column_names.count(name) > 1}
         if twice:
-            raise DatasetError(f"{place} has two columns {min(twice)!r}")
-        columns = [_as_read(table.column(name), f"{place}: column {name!r}") for name in table.column_names]
+            raise DatasetError(f"{origin} has two columns {min(twice)!r}")
+        columns = [_as_read(table.column(name), f"{origin}: column {name!r}") for name in table.column_names]
         self._table = pa.table(columns, names=table.column_names)
         self.schema: pa.Schema = self._table.schema
         self.blank = not table.column_names
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        """The rows in order."""
+        """Yield the rows in order."""
         present = self._table.select([name for name in target.names if name in self.schema.names])
         for batch in present.to_batches(_ROWS_AT_ONCE):
-            yield valid_text(conform(batch, target, self._place))
+            yield valid_text(conform(batch, target, self._origin))
 
     def read_file(self, name: str) -> bytes:
-        """There is no folder that files could be in."""
-        raise ValueError(f"{self._place} has no folder: read the file {name!r} into a column of bytes instead")
+        """Refuse: a table has no folder for files."""
+        raise ValueError(f"{self._origin} has no folder: read the file {name!r} into a column of bytes instead")
 
     def close(self) -> None:
-        """The table is not ours."""
+        """Do nothing: the table belongs to the caller."""
 
 
-def _arrow(value: Any, place: str) -> pa.Table:
-    if hasattr(value, "collect") and hasattr(value, "collect_schema"):  # a lazy frame of polars
+def _arrow(value: Any, origin: str) -> pa.Table:
+    if hasattr(value, "collect") and hasattr(value, "collect_schema"):  # a polars LazyFrame
         value = value.collect()
-    if hasattr(value, "collect_schema"):  # a frame of polars
-        _no_objects(value.schema, place)
+    if hasattr(value, "collect_schema"):  # a polars DataFrame
+        _no_objects(value.schema, origin)
     try:
-        if hasattr(value, "reset_index"):  # a frame of pandas
-            named = any(name is not None for name in value.index.names)
-            return pa.Table.from_pandas(value.reset_index() if named else value, preserve_index=False)
+        if hasattr(value, "reset_index"):  # a pandas DataFrame
+            has_named_index = any(name is not None for name in value.index.names)
+            return pa.Table.from_pandas(value.reset_index() if has_named_index else value, preserve_index=False)
         if isinstance(value, list):
             return pa.Table.from_pylist(value)
         if isinstance(value, Mapping) or hasattr(value, "__arrow_c_stream__"):
             return pa.table(value)
     except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{place} has no form as a table: {error}") from None
-    raise DatasetError(f"{place} is a {type(value).__name__}: it must give {_TAKEN}")
+        raise DatasetError(f"{origin} cannot be converted to a table: {error}") from None
+    raise DatasetError(f"{origin} has a value of the type {type(value).__name__}: it must be {_SUPPORTED}")
 
 
-def _no_objects(schema: Mapping[str, Any], place: str) -> None:
-    """Refuses what polars gives as the addresses of objects in memory."""
+def _no_objects(schema: Mapping[str, Any], origin: str) -> None:
+    """Refuse columns of Python objects, which polars would export as memory addresses."""
     for name, dtype in schema.items():
         if str(dtype) == "Object":
             raise DatasetError(
-                f"{place}: column {name!r} holds objects of Python (polars calls the type Object): give it a type "
-                "of data, such as String, or leave it out"
+                f"{origin}: column {name!r} holds Python objects (polars calls the type Object): give it a data "
+                "type such as String, or leave it out"
             )
 
 
@@ -85,7 +86,7 @@ def _as_read(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
     try:
         if goes_by_value(column.type):
             column = pa.chunked_array([by_value(column, plain_type(column.type))])
-        # In two steps: Arrow takes nothing out of a dictionary of views, and categories of polars are such.
+        # In two steps, because Arrow cannot cast a dictionary of views to its values. Polars' categories are that.
         return column.cast(plain_type(column.type)).cast(_read_as(column.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise DatasetError(f"{where} has a type that cannot be read, {column.type}: {error}") from None

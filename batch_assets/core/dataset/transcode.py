@@ -1,4 +1,4 @@
-"""Text in any encoding, read as UTF-8 block by block."""
+"""Read text in any encoding as UTF-8, block by block."""
 
 from __future__ import annotations
 
@@ -9,22 +9,28 @@ from typing import BinaryIO, cast
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.encodings import check_encoding
 
-# Left as they are: what is broken in them rejects a row, not the file.
+# Not converted: invalid text in these rejects a row, not the file.
 _UTF8 = ("utf-8", "utf-8-sig")
 _SHOWN_BYTES = 20
 
 
 def as_utf8(file: BinaryIO, encoding: str, name: str) -> BinaryIO:
-    """The file as UTF-8; itself when it is that already."""
+    """Return a file with the content in UTF-8: the same file if it is UTF-8 already.
+
+    Args:
+        file: The file.
+        encoding: Its encoding.
+        name: Its name, for errors.
+    """
     encoding = check_encoding(encoding)
     return file if encoding in _UTF8 else cast(BinaryIO, _Transcoded(file, encoding, name))
 
 
 class _Transcoded(io.RawIOBase):
-    """A file in another encoding, as UTF-8.
+    """A file in another encoding, read as UTF-8.
 
-    Errors:
-        DatasetError: from a read, naming the file and the line that cannot be decoded.
+    Raises:
+        DatasetError: From a read, when a line cannot be decoded. Names the file and the line.
     """
 
     def __init__(self, file: BinaryIO, encoding: str, name: str) -> None:
@@ -38,15 +44,15 @@ class _Transcoded(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to so many bytes, all of them by default; none at the end."""
+        """Return up to `size` bytes, by default everything; b"" at the end."""
         if size < 0:
             return b"".join(iter(lambda: self.read(1 << 20), b""))
         while not self._ready and not self._ended:
             block = self._file.read(size)
             self._ended = not block
             self._ready = self._decode(block).encode()
-        taken, self._ready = self._ready[:size], self._ready[size:]
-        return taken
+        content, self._ready = self._ready[:size], self._ready[size:]
+        return content
 
     def _decode(self, block: bytes) -> str:
         try:
@@ -57,7 +63,7 @@ class _Transcoded(io.RawIOBase):
             start = before.rsplit("\n", 1)[-1][-_SHOWN_BYTES:]
             broken = error.object[error.start : error.end].hex(" ")
             raise DatasetError(
-                f"{self._name}, line {line}: not {self._encoding}, as dataset.csv.encoding says: "
+                f"{self._name}, line {line}: not {self._encoding}, the encoding in dataset.csv.encoding: "
                 f"the bytes {broken} after {start!r}"
             ) from None
         self._lines += text.count("\n")

@@ -1,7 +1,7 @@
-"""Types of columns that come as Python values: decided over all of them, whatever the database says.
+"""Types of columns from Python values, decided over all values and not by the database's declared types.
 
-As with CSV, a value that comes late must not change the prompts of the rows before it. So a column has a type of
-its own only if its values are of one kind, and each prints in a prompt as it would alone; else it is text.
+As with CSV, a value late in the dataset must not change the prompts of earlier rows. So a column has another type
+than text only if all its values are of one kind, and each prints in a prompt as it would by itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TYPES: dict[str, pa.DataType] = {
     _BYTES: pa.binary(),
     _TEXT: pa.string(),
 }
-# Python type -> kind, the narrower first. Everything else is text.
+# Python types and their kinds. Subclasses come before their base classes. Every other type is text.
 _KINDS: list[tuple[type | tuple[type, ...], str]] = [
     (bool, "bool"),
     (int, "int"),
@@ -40,13 +40,16 @@ _KINDS: list[tuple[type | tuple[type, ...], str]] = [
     (time, "time"),
     ((bytes, bytearray, memoryview), _BYTES),
 ]
-_MOST_DIGITS = 38  # of Arrow's decimal128
+_MOST_DIGITS = 38  # the limit of Arrow's decimal128
 
 
 class ColumnValues:
-    """Takes one column's values piece by piece, and in the end knows the type that holds them all.
+    """Collects one column's values slice by slice, and finds the type that can store all of them.
 
-    Lists and objects are text with their JSON, a column without any value is text.
+    Lists and objects become text that holds their JSON. A column without values is text.
+
+    Args:
+        name: The name of the column, for errors.
     """
 
     def __init__(self, name: str) -> None:
@@ -55,13 +58,16 @@ class ColumnValues:
         self._exponents: set[Any] = set()
 
     def take(self, values: Sequence[Any]) -> pa.Array:
-        """The next values, of the type that suits them alone; `as_type` brings it to that of all.
+        """Convert the next values to the type that fits them. `as_type` later converts them to the final type.
 
-        Errors:
-            DatasetError: bytes beside other values, which no text holds.
+        Returns:
+            The values, shape (n,).
+
+        Raises:
+            DatasetError: When the column has bytes and other values, because bytes cannot become text.
         """
         kinds = {_kind(type_) for type_ in set(map(type, values))} - {None}
-        if kinds & {"local", "time"}:  # with a zone they are of another kind
+        if kinds & {"local", "time"}:  # values with a time zone are of another kind
             kinds = {_kind_of_time(value) for value in values} - {None}
         self._kinds |= {kind for kind in kinds if kind}
         if _BYTES in self._kinds and len(self._kinds) > 1:
@@ -73,30 +79,35 @@ class ColumnValues:
         if len(kinds) == 1 and self.type != pa.string():
             try:
                 return pa.array(values, self.type)
-            except (pa.ArrowInvalid, OverflowError):  # more digits than Arrow has
+            except (pa.ArrowInvalid, OverflowError):  # more digits than Arrow can store
                 self._kinds.add(_TEXT)
         return text_array([_text(value) for value in values])
 
     @property
     def type(self) -> pa.DataType:
-        """The type that holds every value taken."""
+        """The type that can store all values so far."""
         if len(self._kinds) != 1:
             return pa.string()
         (kind,) = self._kinds
         if kind != _DECIMAL:
             return _TYPES[kind]
         exponent = next(iter(self._exponents))
-        is_one = len(self._exponents) == 1 and isinstance(exponent, int) and -_MOST_DIGITS <= exponent <= 0
-        return pa.decimal128(_MOST_DIGITS, -exponent) if is_one else pa.string()
+        fits = len(self._exponents) == 1 and isinstance(exponent, int) and -_MOST_DIGITS <= exponent <= 0
+        return pa.decimal128(_MOST_DIGITS, -exponent) if fits else pa.string()
 
 
-def as_type(piece: pa.Array, type_: pa.DataType) -> pa.Array:
-    """A piece of a column brought to the type that holds the whole column: its own, or text."""
-    if piece.type == type_:
-        return piece
-    if piece.null_count == len(piece):
-        return pa.nulls(len(piece), type_)
-    return text_array([_text(value) for value in piece.to_pylist()])
+def as_type(values: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Convert a slice of a column to the type of the whole column: the slice's own type, or text.
+
+    Args:
+        values: A slice of the column, shape (n,).
+        type_: The type of the whole column.
+    """
+    if values.type == type_:
+        return values
+    if values.null_count == len(values):
+        return pa.nulls(len(values), type_)
+    return text_array([_text(value) for value in values.to_pylist()])
 
 
 def _kind(type_: type) -> str | None:

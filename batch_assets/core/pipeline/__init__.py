@@ -1,1 +1,1 @@
-"""What a pipeline is: the blocks of its file, validated, and what is checked of them at load."""
+"""Pipelines: the blocks of a pipeline file, their validation, and the checks when it is loaded."""

@@ -1,4 +1,4 @@
-"""The field of a pipeline file that starts it by the clock: `schedule`."""
+"""The field `schedule` of a pipeline file, which runs the pipeline at certain times."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from batch_assets.core.pipeline.timezones import check_timezone
 
 
 class ScheduleConfig(ConfigBlock):
-    """When a pipeline is run."""
+    """The times at which a pipeline runs."""
 
     cron: str = Field(description="Five fields, such as 0 2 * * * for every night at two.")
     timezone: str | None = Field(
         default=None,
-        description="Whose clock counts, such as Europe/Berlin. Default: that of the partitions, else UTC.",
+        description="Time zone, such as Europe/Berlin. Default: that of the partitions, else UTC.",
     )
 
     @field_validator("timezone")

@@ -1,4 +1,4 @@
-"""What all blocks of a pipeline file have in common."""
+"""The base class of all blocks of a pipeline file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class ConfigBlock(BaseModel):
-    """Fields that nobody declared are mistakes, and nothing changes what was read."""
+    """A block of a pipeline file. Unknown fields are errors, and its values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

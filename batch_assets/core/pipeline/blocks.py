@@ -1,4 +1,4 @@
-"""Blocks of a pipeline file: small groups of fields with defaults that need no reading."""
+"""Small blocks of a pipeline file, with defaults that most pipelines can keep."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from pydantic import Field, model_validator
 
 from batch_assets.core.pipeline.block import ConfigBlock
 
-# Limits of the API: 100,000 requests or 256 MB a batch, whichever is reached first.
+# Limits of the API: 100,000 requests or 256 MB per batch, whichever is reached first.
 # https://platform.claude.com/docs/en/build-with-claude/batch-processing
 MAX_REQUESTS = 100_000
 MAX_MB = 256.0
 
 
 class BatchingConfig(ConfigBlock):
-    """How requests are cut into batches."""
+    """How requests are split into batches."""
 
     max_requests: int = Field(default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Requests in one batch.")
     max_mb: float = Field(default=250.0, gt=0, le=MAX_MB, description="Megabytes (10^6 bytes) in one batch.")
 
 
 class RetryConfig(ConfigBlock):
-    """How often a request that failed for a passing reason is asked."""
+    """How often a request is sent if it fails for a reason that may pass."""
 
-    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts a request, the first one included.")
+    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts per request, including the first.")
 
 
 class RetentionConfig(ConfigBlock):
-    """How long copies of requests and responses are kept where they are not needed; by default for ever."""
+    """How long unneeded copies of requests and responses are kept; by default without limit."""
 
     batches_days: float | None = Field(
-        default=None, ge=0, description="Delete a batch at the API so many days after it was collected."
+        default=None, ge=0, description="Delete a batch at the API this many days after it was collected."
     )
     request_files_days: float | None = Field(
-        default=None, ge=0, description="Remove the request files of submissions that are so many days old."
+        default=None, ge=0, description="Remove the request files of submissions that are this many days old."
     )
 
 
 class SinkConfig(ConfigBlock):
-    """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
+    """A database table that gets a copy of complete results. Rows are inserted or updated by their key."""
 
     url_env: str | None = Field(
         default=None, description="Environment variable that holds the SQLAlchemy URL of the database."
     )
     url: str | None = Field(
-        default=None, description="The URL itself, where it holds no password: duckdb:///answers.duckdb."
+        default=None, description="The URL itself, if it contains no password: duckdb:///answers.duckdb."
     )
     table: str | None = Field(
-        default=None, description="Name of the table, also schema.table. Default: the pipeline's name."
+        default=None, description="Name of the table, or schema.table. Default: the pipeline's name."
     )
 
     @model_validator(mode="after")
@@ -56,7 +56,7 @@ class SinkConfig(ConfigBlock):
         if (self.url is None) == (self.url_env is None):
             raise ValueError("give url_env, the environment variable that holds the URL, or url")
         if self.url is not None:
-            from batch_assets.core.io.database import (  # SQLAlchemy: only where it is needed
+            from batch_assets.core.io.database import (  # imports SQLAlchemy, so only if it is needed
                 holds_secret,
                 parse_url,
             )
@@ -64,7 +64,7 @@ class SinkConfig(ConfigBlock):
             url = parse_url(self.url)
             if holds_secret(url):
                 raise ValueError(
-                    "the URL holds a password: put it into an environment variable and name that in url_env"
+                    "the URL contains a password: put it into an environment variable and name that in url_env"
                 )
         if self.url_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.url_env):
             raise ValueError("url_env takes the name of an environment variable; its value is the URL")

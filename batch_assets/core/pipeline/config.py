@@ -33,7 +33,7 @@ class PipelineConfig(ConfigBlock):
         default=None, description="Partitions of the assets, and which rows belong to each; none by default."
     )
     schedule: ScheduleConfig | None = Field(
-        default=None, description="When it is run: a cron text such as 0 2 * * *, or {cron, timezone}."
+        default=None, description="When it runs: a cron text such as 0 2 * * *, or {cron, timezone}."
     )
     watch: bool = Field(
         default=False, description="Run it when files of dataset.path or dataset.files are new or have changed."
@@ -45,16 +45,16 @@ class PipelineConfig(ConfigBlock):
         default=None,
         description="JSON Schema, a file beside the pipeline, inline or module:PydanticModel: typed columns.",
     )
-    batching: BatchingConfig = Field(default=BatchingConfig(), description="How requests are cut into batches.")
-    retry: RetryConfig = Field(default=RetryConfig(), description="How often a failed request is asked.")
+    batching: BatchingConfig = Field(default=BatchingConfig(), description="How requests are split into batches.")
+    retry: RetryConfig = Field(default=RetryConfig(), description="How often a failed request is sent.")
     retention: RetentionConfig = Field(
-        default=KEEP_EVERYTHING, description="How long batches and request files are kept: for ever."
+        default=KEEP_EVERYTHING, description="How long batches and request files are kept. Default: without limit."
     )
     sink: SinkConfig | None = Field(
-        default=None, description="A table of a database that gets a copy of complete results."
+        default=None, description="A database table that gets a copy of complete results."
     )
     notify: list[NotifyConfig] = Field(
-        default=[], description="Who is told when results are complete, too many rows failed, or time runs out."
+        default=[], description="Who is notified when results are complete, too many rows fail, or time runs out."
     )
     resource_key: str | None = Field(
         default=None,
@@ -76,7 +76,7 @@ class PipelineConfig(ConfigBlock):
     )
     anthropic_version: str | None = Field(default=None, description="Pins the anthropic-version header.")
     allow_unknown_params: bool = Field(
-        default=False, description="Lets params through that the installed SDK does not know yet."
+        default=False, description="Accepts params that the installed SDK does not know yet."
     )
 
     @field_validator("name")
@@ -106,7 +106,7 @@ class PipelineConfig(ConfigBlock):
     @field_validator("anthropic_version", mode="before")
     @classmethod
     def _version_is_a_date(cls, version: Any) -> Any:
-        text = version.isoformat() if isinstance(version, date) else version  # YAML makes a date of it
+        text = version.isoformat() if isinstance(version, date) else version  # YAML turns it into a date
         if isinstance(text, str) and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
-            raise ValueError(f"a version of the API is a date like {OLD_VERSION}")
+            raise ValueError(f"an API version is a date like {OLD_VERSION}")
         return text

@@ -11,24 +11,24 @@ from pydantic import Field, field_validator, model_validator
 from batch_assets.core.io.encodings import check_encoding
 from batch_assets.core.pipeline.block import ConfigBlock
 
-# Row keys where the pipeline names none: rows are counted from 0, documents have their path.
+# The row keys of pipelines that name none: row numbers from 0, or the path of a document.
 ROW_NUMBER = "row_number"
 DOCUMENT_KEY = "path"
 _SHOWN_QUERY = 60
 KINDS = ("path", "files", "sql", "asset")
-"""The fields that say where the rows are."""
+"""The fields that can say where the rows are. Exactly one of them is set."""
 
 
 class CsvConfig(ConfigBlock):
-    """How CSV and TSV files are written, where it is not in the usual way."""
+    """The format of CSV and TSV files, if it is not the usual one."""
 
     delimiter: str | None = Field(
-        default=None, description="The character between fields. Default: a comma, in .tsv files a tab."
+        default=None, description="The character between fields. Default: a comma, or a tab in .tsv files."
     )
     encoding: str = Field(
         default="utf-8", description="Python's name of the encoding, for example latin-1, cp1252 or utf-16."
     )
-    quote: str | None = Field(default='"', description="The character around fields; none for none.")
+    quote: str | None = Field(default='"', description="The character around fields, or none.")
     escape: str | None = Field(
         default=None,
         description="The character that makes the next one part of the field, for example a backslash.",
@@ -44,7 +44,7 @@ class CsvConfig(ConfigBlock):
             return None
         character = "\t" if text == "\\t" else text
         if not isinstance(character, str) or len(character) != 1 or not character.isascii() or character in "\r\n":
-            raise ValueError(f"{text!r}: give one ASCII character, and no line break")
+            raise ValueError(f"{text!r}: give one ASCII character, but no line break")
         return character
 
     @field_validator("encoding")
@@ -56,19 +56,21 @@ class CsvConfig(ConfigBlock):
     @classmethod
     def _names_columns(cls, header: list[str] | None) -> list[str] | None:
         if header is not None and (not header or not all(header) or len(set(header)) < len(header)):
-            raise ValueError("give every column a name, each another one")
+            raise ValueError("give every column a name, and a different one")
         return header
 
     @model_validator(mode="after")
     def _are_different(self) -> CsvConfig:
-        marks = [mark for mark in (self.delimiter, self.quote, self.escape) if mark is not None]
-        if len(set(marks)) < len(marks):
+        characters = [
+            character for character in (self.delimiter, self.quote, self.escape) if character is not None
+        ]
+        if len(set(characters)) < len(characters):
             raise ValueError("delimiter, quote and escape must be different characters")
         return self
 
 
 class DatasetConfig(ConfigBlock):
-    """The input table: one of path, files, sql and asset says where its rows are."""
+    """The input table. One of path, files, sql and asset says where its rows are."""
 
     path: str | None = Field(
         default=None,
@@ -76,7 +78,7 @@ class DatasetConfig(ConfigBlock):
     )
     files: str | None = Field(
         default=None,
-        description="Documents, each a row with the columns path, name and bytes: a folder, glob or fsspec URL.",
+        description="Documents, one row each with the columns path, name and bytes: a folder, glob or fsspec URL.",
     )
     sql: str | None = Field(
         default=None, description="A query, or the name of a .sql file beside the pipeline. Needs url_env."
@@ -85,11 +87,11 @@ class DatasetConfig(ConfigBlock):
         default=None, description="Environment variable that holds the SQLAlchemy URL of the query's database."
     )
     asset: str | None = Field(
-        default=None, description="Key of the Dagster asset whose table it is; slashes between its parts."
+        default=None, description="Key of the Dagster asset that gives the table, with slashes between its parts."
     )
-    csv: CsvConfig | None = Field(default=None, description="How the CSV files of path are written.")
+    csv: CsvConfig | None = Field(default=None, description="The format of the CSV files of path.")
     key: str | None = Field(
-        default=None, description="Column that names a row, unique. Default: row_number, from 0; of files, path."
+        default=None, description="Unique column that names a row. Default: row_number from 0, or path for files."
     )
     columns: list[str] | dict[str, str] | None = Field(
         default=None,
@@ -102,22 +104,23 @@ class DatasetConfig(ConfigBlock):
     def _names_a_variable(cls, name: str | None) -> str | None:
         if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(
-                "this is no name of an environment variable. Put the URL into one, such as WAREHOUSE_URL, "
-                "and give its name: URLs hold passwords"
+                "this is not the name of an environment variable. Put the URL into one, such as WAREHOUSE_URL, "
+                "and give its name, because URLs contain passwords"
             )
         return name
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> DatasetConfig:
-        given = [name for name in KINDS if getattr(self, name) is not None]
-        if len(given) != 1:
-            said = " and ".join(given) or "none"
-            raise ValueError(f"give exactly one of path, files, sql and asset; here are {said}")
+        kinds = [name for name in KINDS if getattr(self, name) is not None]
+        if len(kinds) != 1:
+            raise ValueError(
+                f"give exactly one of path, files, sql and asset; got {' and '.join(kinds) or 'none'}"
+            )
         if self.sql is not None and self.url_env is None:
             raise ValueError("sql needs url_env, the environment variable that holds the database's URL")
         for name, kind in (("url_env", "sql"), ("csv", "path")):
-            if getattr(self, name) is not None and given != [kind]:
-                raise ValueError(f"{name} goes with {kind}, not with {given[0]}")
+            if getattr(self, name) is not None and kinds != [kind]:
+                raise ValueError(f"{name} goes with {kind}, not with {kinds[0]}")
         return self
 
     @property
@@ -127,16 +130,16 @@ class DatasetConfig(ConfigBlock):
 
     @property
     def default_key(self) -> str:
-        """The row key where none is named."""
+        """The row key if the pipeline names none."""
         return DOCUMENT_KEY if self.files is not None else ROW_NUMBER
 
     @property
     def query_file(self) -> str | None:
-        """The name of the file that holds the query, if one does."""
+        """The name of the file with the query; `None` if the query is written in the pipeline file."""
         return self.sql if self.sql is not None and re.fullmatch(r"\S+\.sql", self.sql) else None
 
     @property
-    def place(self) -> str:
-        """Where the rows are, in a few words."""
-        found = self.path or self.files or self.query_file or (self.asset and f"the asset {self.asset}")
-        return found or shorten(self.sql or "", _SHOWN_QUERY, placeholder=" …")
+    def location(self) -> str:
+        """Where the rows are, in a few words, for texts."""
+        location = self.path or self.files or self.query_file or (self.asset and f"the asset {self.asset}")
+        return location or shorten(self.sql or "", _SHOWN_QUERY, placeholder=" …")

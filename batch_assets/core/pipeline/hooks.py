@@ -1,4 +1,4 @@
-"""What a pipeline's own code works with: rows, params, and the exception that rejects a row."""
+"""Types for a pipeline's own functions: rows, params, and the exception that rejects a row."""
 
 from __future__ import annotations
 
@@ -13,13 +13,17 @@ Params = dict[str, Any]
 
 
 class RowRejected(RowRejectedError):
-    """Raised by `render_request`: the row is rejected, with this message in its `error_message`."""
+    """Raised by `render_request` to reject a row. The text becomes the row's `error_message`.
+
+    Args:
+        message: The reason.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__(REASON, message)
 
 
 def name_of(hook: Callable[..., Any]) -> str:
-    """Where a function is found: its module and its name there."""
+    """Return the module and name of a function, such as `shop.shorten`."""
     name = getattr(hook, "__qualname__", None) or type(hook).__qualname__
     return f"{getattr(hook, '__module__', None) or type(hook).__module__}.{name}"

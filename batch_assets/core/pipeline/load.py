@@ -1,4 +1,4 @@
-"""Loading a pipeline: every mistake that shows without reading the dataset is found here."""
+"""Load a pipeline, and find every mistake that can be found without reading the dataset."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ def load_pipeline(
     partitions: Partitions | None = None,
     hooks: Hooks = NO_HOOKS,
 ) -> Pipeline:
-    """Validates a pipeline, compiles its template and reads its schema.
+    """Validate a pipeline, compile its templates and read its schema.
 
     Args:
-        attributes: the fields of `PipelineConfig`, as YAML gives them.
-        folder: where included files and the schema file lie.
-        project: what a relative dataset path is relative to; default `folder`.
-        source: how errors name the pipeline file; default the folder's defs.yaml.
-        partitions: in the place of the field `partitions`.
-        hooks: the pipeline's own code.
+        attributes: The fields of `PipelineConfig`, as read from YAML.
+        folder: The folder of included files and of the schema file.
+        project: The folder that a relative dataset path starts from; `folder` by default.
+        source: The name of the pipeline file in errors; the folder's defs.yaml by default.
+        partitions: Replaces the field `partitions`.
+        hooks: The pipeline's own functions.
 
-    Errors:
-        ConfigError: any mistake that shows without reading the dataset, naming file and field.
+    Raises:
+        ConfigError: When there is a mistake that can be found without reading the dataset. Names the file and the
+            field.
     """
     source = source or str(folder / "defs.yaml")
     try:
@@ -64,46 +65,51 @@ def load_pipeline(
     betas, also, allow_unknown = bool(config.betas), sampling(version), config.allow_unknown_params
     problem = check_params(outline, betas=betas, also=also, allow_unknown=allow_unknown)
     if problem := problem or refused_value(outline, version):
-        field, said = problem
-        raise pipeline.error(pipeline.template.place(field), said)
+        field, text = problem
+        raise pipeline.error(pipeline.template.field_with_file(field), text)
     return pipeline
 
 
 def invalid(source: str, errors: Sequence[ErrorDetails]) -> ConfigError:
-    """The first thing that pydantic found wrong with a pipeline's fields, as an error for people."""
+    """Return the first error that pydantic found in a pipeline's fields as a readable error.
+
+    Args:
+        source: The pipeline file.
+        errors: The errors that pydantic found.
+    """
     first = errors[0]
     return ConfigError(source, ".".join(str(part) for part in first["loc"]), _in_words(first))
 
 
 def _in_words(error: ErrorDetails) -> str:
-    kind, location, given = error["type"], error["loc"], error["input"]
+    kind, location, value = error["type"], error["loc"], error["input"]
     if kind == "extra_forbidden":
         return f"there is no such field; fields here: {_known_fields(location)}"
     if kind == "missing":
         return "this field is required"
     if kind == "model_type":
-        return f"give a map of its fields, not {_shown(given)}; fields here: {_known_fields((*location, ''))}"
+        return f"give a map of its fields, not {_shown(value)}; fields here: {_known_fields((*location, ''))}"
     if kind == "dict_type":
-        return f"give a map, not {_shown(given)}"
+        return f"give a map, not {_shown(value)}"
     if kind == "list_type":
-        return f"give a list, as in [one, two], not {_shown(given)}"
+        return f"give a list, as in [one, two], not {_shown(value)}"
     if kind == "string_type":
-        quotes = "" if isinstance(given, Mapping | list) or given is None else "; put it in quotes if it is one"
-        return f"give a text, not {_shown(given)}{quotes}"
+        quotes = "" if isinstance(value, Mapping | list) or value is None else "; put it in quotes if it is one"
+        return f"give a text, not {_shown(value)}{quotes}"
     if kind == "literal_error":
-        return f"give one of {error['ctx']['expected']}, not {_shown(given)}"
+        return f"give one of {error['ctx']['expected']}, not {_shown(value)}"
     return error["msg"].removeprefix("Value error, ")
 
 
-def _shown(given: object) -> str:
-    """What stands in the file, as YAML reads it."""
-    if given is None:
+def _shown(value: object) -> str:
+    """A value of the pipeline file as YAML reads it, for errors."""
+    if value is None:
         return "nothing"
-    if isinstance(given, bool):
-        return "true (which yes and on are, too)" if given else "false (which no and off are, too)"
-    if isinstance(given, Mapping):
+    if isinstance(value, bool):
+        return "true (yes and on mean true too)" if value else "false (no and off mean false too)"
+    if isinstance(value, Mapping):
         return "a map"
-    return "a list" if isinstance(given, list | tuple) else shorten(str(given), 60)
+    return "a list" if isinstance(value, list | tuple) else shorten(str(value), 60)
 
 
 def _known_fields(location: tuple[int | str, ...]) -> str:
@@ -133,11 +139,11 @@ def _check_params(pipeline: Pipeline) -> None:
     output_config = params.get("output_config") or {}
     parses = pipeline.hooks.parse_message is not None
     if pipeline.config.output_schema is None and not parses and has_schema(output_config):
-        remedy = "write it under `output_schema`, beside `params`: it is checked there and gives typed columns"
+        remedy = "write it under `output_schema`, beside `params`: there it is checked and gives typed columns"
         raise pipeline.error("params.output_config.format", f"the schema does not go here: {remedy}")
     if parses and pipeline.output is None:
-        remedy = "declare them by output_schema, which is not sent then, or by output_columns, a pyarrow schema"
-        raise pipeline.error("parse_message", f"nothing says what columns it makes: {remedy}")
+        remedy = "declare them by output_schema, which is then not sent, or by output_columns, a pyarrow schema"
+        raise pipeline.error("parse_message", f"its columns are not declared: {remedy}")
     if pipeline.sent_schema is None or pipeline.tool is not None:
         return
     if not isinstance(output_config, Mapping):
@@ -147,13 +153,11 @@ def _check_params(pipeline: Pipeline) -> None:
     choice = params.get("tool_choice")
     if isinstance(choice, Mapping) and choice.get("type") in ("any", "tool"):
         remedy = "leave out output_schema (a tool that `tool_choice` names gives the columns) or tool_choice"
-        raise pipeline.error(
-            "params.tool_choice", f"every answer is then a call of a tool, without text: {remedy}"
-        )
+        raise pipeline.error("params.tool_choice", f"every answer is then a tool call without text: {remedy}")
 
 
 def _check_names(pipeline: Pipeline) -> None:
-    """What can be said of column names without the dataset: the rest is said before anything is sent."""
+    """Check column names as far as possible without the dataset. The rest is checked before anything is sent."""
     columns = pipeline.config.dataset.columns or {}
     carried = columns if isinstance(columns, dict) else {name: name for name in columns}
     pipeline.check_columns(pipeline.config.dataset.key or pipeline.config.dataset.default_key, carried)

@@ -1,4 +1,4 @@
-"""The `notify` block of a pipeline file: who is told of what. Secrets are named by their environment variables."""
+"""The `notify` block of a pipeline file: who is notified of what. Secrets are in environment variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from batch_assets.core.pipeline.block import ConfigBlock
 
 Event = Literal["complete", "failed", "deadline"]
 EVENTS: tuple[Event, ...] = ("complete", "failed", "deadline")
-# Of a target's name, in the ledger.
+# The most characters in a target's name in the ledger.
 _LONGEST = 200
 
 
@@ -24,21 +24,22 @@ def _variable(name: str) -> str:
 
 
 class WebhookConfig(ConfigBlock):
-    """An HTTP endpoint that gets a signed JSON message."""
+    """An HTTP endpoint that gets a signed JSON notice."""
 
     url_env: str = Field(description="Environment variable that holds the URL.")
-    secret_env: str = Field(description="Environment variable that holds the secret that signs messages.")
+    secret_env: str = Field(description="Environment variable that holds the secret that signs notices.")
 
     _are_variables = field_validator("url_env", "secret_env")(_variable)
 
 
 class SlackConfig(ConfigBlock):
-    """A channel of Slack, written to by a bot. Needs `pip install 'batch-assets[slack]'`."""
+    """A Slack channel that a bot writes to. Needs `pip install 'batch-assets[slack]'`."""
 
     token_env: str = Field(description="Environment variable that holds the bot's token.")
     channel: str = Field(min_length=1, description='The channel, such as "#data"; the bot is a member of it.')
     base_url: str = Field(
-        default="https://slack.com/api/", description="Slack's API; another one for GovSlack and gateways."
+        default="https://slack.com/api/",
+        description="URL of Slack's API; a different one for GovSlack and gateways.",
     )
 
     _is_variable = field_validator("token_env")(_variable)
@@ -51,10 +52,10 @@ class SlackConfig(ConfigBlock):
 
 
 class EmailConfig(ConfigBlock):
-    """A message by e-mail, through an SMTP server."""
+    """E-mail through an SMTP server."""
 
-    to: list[str] = Field(min_length=1, description="Addresses that get the message.")
-    sender: str = Field(description="Address that it comes from.")
+    to: list[str] = Field(min_length=1, description="Addresses that get the notice.")
+    sender: str = Field(description="Address of the sender.")
     url_env: str = Field(
         description="Environment variable with the server: smtps://user:password@host, smtp+starttls://… or, "
         "without encryption and password, smtp://host."
@@ -74,56 +75,56 @@ class EmailConfig(ConfigBlock):
 
 
 def _address(text: str) -> str:
-    # One that ends up in a header must not bring a header of its own.
+    # An address becomes part of an e-mail header, so it must not be able to add another header.
     if not re.fullmatch(r"[^@\s,<>]+@[^@\s,<>]+", text):
-        raise ValueError(f"{text!r} is no address such as ada@example.com")
+        raise ValueError(f"{text!r} is not an address such as ada@example.com")
     return text
 
 
 class NotifyConfig(ConfigBlock):
-    """Who is told, one of webhook, slack and email, and of what."""
+    """Who is notified, through one of webhook, slack and email, and of which events."""
 
-    webhook: WebhookConfig | None = Field(default=None, description="A URL that gets a signed JSON message.")
-    slack: SlackConfig | None = Field(default=None, description="A channel of Slack.")
-    email: EmailConfig | None = Field(default=None, description="A message by e-mail.")
+    webhook: WebhookConfig | None = Field(default=None, description="A URL that gets a signed JSON notice.")
+    slack: SlackConfig | None = Field(default=None, description="A Slack channel.")
+    email: EmailConfig | None = Field(default=None, description="E-mail addresses.")
     events: list[Event] = Field(
         default=list(EVENTS),
         min_length=1,
-        description="What is told, of complete (every row has its result), failed (in its place, when more rows "
-        "than max_failed are without an answer) and deadline (a batch is near its end); default all.",
+        description="Events to notify of: complete (every row has its result), failed (instead of complete, when "
+        "more rows than max_failed have no answer) and deadline (a batch is near its end). Default: all.",
     )
 
     @model_validator(mode="after")
     def _one_target(self) -> NotifyConfig:
         if sum(target is not None for target in (self.webhook, self.slack, self.email)) != 1:
-            raise ValueError("give one of webhook, slack and email; each further one is an entry of its own")
+            raise ValueError("give one of webhook, slack and email; add an entry for each further one")
         return self
 
     @property
     def target(self) -> str:
-        """The target in words, which is also what the ledger knows it by. Nothing of it is secret."""
+        """The target as text, which is also its name in the ledger. Contains no secret."""
         if self.webhook is not None:
-            said = f"webhook {self.webhook.url_env}"
+            name = f"webhook {self.webhook.url_env}"
         elif self.slack is not None:
-            said = f"slack {self.slack.channel} ({self.slack.token_env})"
+            name = f"slack {self.slack.channel} ({self.slack.token_env})"
         else:
             assert self.email is not None
-            said = f"email {', '.join(self.email.to)}"
-        if len(said) > _LONGEST:
-            digest = hashlib.sha256(said.encode()).hexdigest()[:16]
-            said = f"{said[: _LONGEST - 20]}… {digest}"
-        return said
+            name = f"email {', '.join(self.email.to)}"
+        if len(name) > _LONGEST:
+            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+            name = f"{name[: _LONGEST - 20]}… {digest}"
+        return name
 
 
 def one_entry_a_target(entries: list[NotifyConfig]) -> list[NotifyConfig]:
-    """The entries as they are.
+    """Return the entries unchanged, after checking that their targets differ.
 
-    Errors:
-        ValueError: two have the same target: it would be told twice.
+    Raises:
+        ValueError: When two entries have the same target, which would be notified twice.
     """
     seen = set[str]()
     for entry in entries:
         if entry.target in seen:
-            raise ValueError(f"{entry.target} is there twice: list what it is told under `events` of one entry")
+            raise ValueError(f"{entry.target} is listed twice: list all of its `events` in one entry")
         seen.add(entry.target)
     return entries

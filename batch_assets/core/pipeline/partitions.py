@@ -1,4 +1,4 @@
-"""The `partitions` block of a pipeline file, and what its keys stand for."""
+"""The `partitions` block of a pipeline file, and the time windows of its keys."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.timezones import check_timezone
 
 PLACEHOLDER = "{partition}"
-"""What stands for the key in the path of a dataset."""
+"""Replaced by the partition key in the path of a dataset."""
 TIME_KINDS = ("hourly", "daily", "weekly", "monthly")
 KINDS = (*TIME_KINDS, "static", "dynamic")
-"""The fields that say which partitions there are."""
-# Keys of Dagster's time partitions; of an hour that comes twice, the second has its offset behind it.
+"""The fields that can define the partitions. At most one of them is set."""
+# The key formats of Dagster's time partitions. If an hour occurs twice, the key of the second ends in its offset.
 KEY_FORMATS = {"hourly": "%Y-%m-%d-%H:%M", "daily": "%Y-%m-%d", "weekly": "%Y-%m-%d", "monthly": "%Y-%m-%d"}
 _EXAMPLES = {"hourly": "2026-01-31-13:00", "daily": "2026-01-31", "weekly": "2026-02-01", "monthly": "2026-02-01"}
 _BEGIN = {
@@ -28,17 +28,18 @@ _BEGIN = {
     "weekly": "a week begins, on Sunday",
     "monthly": "a month begins",
 }
-# Of a month: long enough to end in the next one.
+# For a month: long enough to end in the next month.
 _LENGTHS = {"hourly": {"hours": 1}, "daily": {"days": 1}, "weekly": {"days": 7}, "monthly": {"days": 31}}
-# Of a folder's name, percent-encoded, on every file system: 255 bytes with `partition=` before it.
+# The most bytes of a percent-encoded key. With `partition=` before it, it is the name of a folder, for which file
+# systems allow 255 bytes.
 _LONGEST = 240
-# What Dagster takes in no key.
+# Dagster does not allow these in a key.
 _REFUSED = re.compile(r"\.\.\.|[\x00-\x1f]")
 
 
 @dataclass(frozen=True)
 class Window:
-    """The time that a partition stands for, in its timezone: `start` belongs to it, `end` to the next one."""
+    """The time window of a partition, in its time zone. `start` is inclusive, and `end` is exclusive."""
 
     start: datetime
     end: datetime
@@ -48,10 +49,10 @@ class Partitions(Protocol):
     """The partitions of a pipeline, as far as the core needs to know them.
 
     Attributes:
-        column: of the dataset, whose value says which partition a row belongs to; None where files, a query or an
-            asset do.
-        is_time: whether keys stand for windows of time.
-        timezone: of these windows, and of dates without one.
+        column: The column of the dataset that says which partition a row belongs to; `None` if files, a query or
+            an asset do.
+        is_time: Whether keys are time windows.
+        timezone: The time zone of these windows, and of dates without one.
     """
 
     @property
@@ -62,24 +63,24 @@ class Partitions(Protocol):
     def timezone(self) -> str: ...
 
     def window(self, key: str) -> Window:
-        """The time that the key stands for.
+        """Return the time window of a key.
 
-        Errors:
-            ValueError: it is no key of such a partition.
+        Raises:
+            ValueError: When it is not a key of these partitions.
         """
 
 
 class TimeConfig(ConfigBlock):
-    """Which hours, days, weeks or months there are."""
+    """The hours, days, weeks or months that are partitions."""
 
-    start: str = Field(description="The first one, such as 2026-01-01; for hours also 2026-01-01T13:00.")
-    end: str | None = Field(default=None, description="The first one that is none any more; none by default.")
-    timezone: str = Field(default="UTC", description="Whose days they are, such as Europe/Berlin.")
+    start: str = Field(description="The first one, such as 2026-01-01, or 2026-01-01T13:00 for hours.")
+    end: str | None = Field(default=None, description="Exclusive end. Default: no end.")
+    timezone: str = Field(default="UTC", description="Time zone of the partitions, such as Europe/Berlin.")
 
     @field_validator("start", "end", mode="before")
     @classmethod
-    def _is_text(cls, given: Any) -> Any:
-        return given.isoformat() if isinstance(given, date) else given  # YAML makes a date of it
+    def _is_text(cls, value: Any) -> Any:
+        return value.isoformat() if isinstance(value, date) else value  # YAML turns it into a date
 
     @field_validator("start", "end")
     @classmethod
@@ -87,15 +88,15 @@ class TimeConfig(ConfigBlock):
         if text is None:
             return None
         try:
-            found = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(text)
         except ValueError:
-            raise ValueError(f"{text!r} is no date like 2026-01-01") from None
-        if found.tzinfo is not None:
-            raise ValueError(f"{text!r} has an offset: leave it out, `timezone` says where it counts")
+            raise ValueError(f"{text!r} is not a date like 2026-01-01") from None
+        if moment.tzinfo is not None:
+            raise ValueError(f"{text!r} has an offset: leave it out and set `timezone`")
         return text
 
     def moment(self, text: str) -> datetime:
-        """Start or end, by the wall clock of the timezone."""
+        """Return `start` or `end` as wall clock time in the time zone."""
         return datetime.fromisoformat(text)
 
     @property
@@ -105,7 +106,7 @@ class TimeConfig(ConfigBlock):
 
     @property
     def until(self) -> datetime | None:
-        """The first moment that belongs to none any more."""
+        """The first moment after all partitions; `None` if they have no end."""
         return None if self.end is None else self.moment(self.end).replace(tzinfo=ZoneInfo(self.timezone))
 
     @field_validator("timezone")
@@ -115,28 +116,28 @@ class TimeConfig(ConfigBlock):
 
 
 class PartitionsConfig(ConfigBlock):
-    """Which partitions a pipeline has, and which rows belong to each."""
+    """The partitions of a pipeline, and which rows belong to each."""
 
-    hourly: TimeConfig | None = Field(default=None, description="A partition an hour: {start, end, timezone}.")
-    daily: TimeConfig | None = Field(default=None, description="A partition a day: {start, end, timezone}.")
+    hourly: TimeConfig | None = Field(default=None, description="A partition per hour: {start, end, timezone}.")
+    daily: TimeConfig | None = Field(default=None, description="A partition per day: {start, end, timezone}.")
     weekly: TimeConfig | None = Field(
-        default=None, description="A partition a week, from Sunday: {start, end, timezone}."
+        default=None, description="A partition per week, from Sunday: {start, end, timezone}."
     )
-    monthly: TimeConfig | None = Field(default=None, description="A partition a month: {start, end, timezone}.")
+    monthly: TimeConfig | None = Field(default=None, description="A partition per month: {start, end, timezone}.")
     static: list[str] | None = Field(default=None, description="The keys, one by one: [de, en].")
     dynamic: bool = Field(default=False, description="Keys are added to Dagster as they come up.")
     column: str | None = Field(
         default=None,
         description=(
-            "Column that says which partition a row belongs to. By itself: every value of it is a partition, "
-            "added when it first shows."
+            "Column that says which partition a row belongs to. Alone, it makes each of its values a partition, "
+            "added when the value first occurs."
         ),
     )
 
     @field_validator(*TIME_KINDS)
     @classmethod
     def _are_whole(cls, times: TimeConfig | None, info: ValidationInfo) -> TimeConfig | None:
-        """A start within a month would begin with the next one, and say so nowhere."""
+        """Refuse a start within a month, because Dagster would silently begin with the next month."""
         if times is None or info.field_name is None:
             return times
         for name, text in (("start", times.start), ("end", times.end)):
@@ -157,20 +158,20 @@ class PartitionsConfig(ConfigBlock):
             if problem := key_problem(key):
                 raise ValueError(problem)
             if keys.count(key) > 1:
-                raise ValueError(f"the key {key!r} is there twice")
+                raise ValueError(f"the key {key!r} is listed twice")
         return keys
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> PartitionsConfig:
-        given = [name for name in KINDS if getattr(self, name)]
-        if len(given) > 1 or not (given or self.column):
-            said = " and ".join(given) or "none"
-            raise ValueError(f"give exactly one of {', '.join(KINDS)}, or column alone; here are {said}")
+        kinds = [name for name in KINDS if getattr(self, name)]
+        if len(kinds) > 1 or not (kinds or self.column):
+            got = " and ".join(kinds) or "none"
+            raise ValueError(f"give exactly one of {', '.join(KINDS)}, or column alone; got {got}")
         return self
 
     @property
     def kind(self) -> str:
-        """The field that says which partitions there are; of a column alone, `dynamic`."""
+        """The field that defines the partitions; `dynamic` for a column alone."""
         return next((name for name in KINDS if getattr(self, name)), "dynamic")
 
     @property
@@ -184,7 +185,7 @@ class PartitionsConfig(ConfigBlock):
 
     @property
     def times(self) -> TimeConfig:
-        """The block of a kind of time."""
+        """The block of the time partitions."""
         times = getattr(self, self.kind)
         assert isinstance(times, TimeConfig)
         return times
@@ -195,7 +196,7 @@ class PartitionsConfig(ConfigBlock):
 
     @property
     def in_words(self) -> str:
-        """For people, in a few words."""
+        """A short description, for texts."""
         if self.by_value:
             return f"one for every value of the column {self.column}"
         if self.is_time:
@@ -207,11 +208,15 @@ class PartitionsConfig(ConfigBlock):
         return words + (f", by the column {self.column}" if self.column else "")
 
     def window(self, key: str) -> Window:
-        """See Partitions.window."""
+        """Return the time window of a key.
+
+        Raises:
+            ValueError: When it is not a key of these partitions.
+        """
         zone = ZoneInfo(self.timezone)
         start = self._start(key, zone)
         if self.kind == "hourly":
-            # By the clock of UTC: an hour of the wall clock may come twice, or not at all.
+            # Added in UTC, because a wall clock hour may occur twice or not at all.
             return Window(start, (start.astimezone(UTC) + timedelta(hours=1)).astimezone(zone))
         if self.kind == "monthly":
             years, month = divmod(start.month, 12)
@@ -219,18 +224,18 @@ class PartitionsConfig(ConfigBlock):
         return Window(start, start + timedelta(days=7 if self.kind == "weekly" else 1))
 
     def _start(self, key: str, zone: ZoneInfo) -> datetime:
-        written = KEY_FORMATS[self.kind]
-        for form in (written, f"{written}%z") if self.kind == "hourly" else (written,):
+        usual = KEY_FORMATS[self.kind]
+        for format_ in (usual, f"{usual}%z") if self.kind == "hourly" else (usual,):
             try:
-                found = datetime.strptime(key, form)
+                start = datetime.strptime(key, format_)
             except ValueError:
                 continue
-            return found.replace(tzinfo=zone) if found.tzinfo is None else found.astimezone(zone)
-        raise ValueError(f"{key!r} is no key of a {self.kind} partition; they look like {_EXAMPLES[self.kind]}")
+            return start.replace(tzinfo=zone) if start.tzinfo is None else start.astimezone(zone)
+        raise ValueError(f"{key!r} is not a key of a {self.kind} partition; keys look like {_EXAMPLES[self.kind]}")
 
 
 def _off_boundary(kind: str, moment: datetime) -> str | None:
-    """Why no partition of that kind begins at a moment, naming those before and after it; None if one does."""
+    """Why no partition of that kind begins at a moment, with the nearest ones; `None` if one does."""
     before = moment.replace(minute=0, second=0, microsecond=0)
     if kind != "hourly":
         before = before.replace(hour=0)
@@ -246,16 +251,16 @@ def _off_boundary(kind: str, moment: datetime) -> str | None:
         return f"is not where {_BEGIN[kind]}: give {before.date()}"
     if kind == "monthly":
         after = after.replace(day=1)
-    near = [found.isoformat(timespec="minutes").removesuffix("T00:00") for found in (before, after)]
+    near = [nearest.isoformat(timespec="minutes").removesuffix("T00:00") for nearest in (before, after)]
     return f"is not where {_BEGIN[kind]}: give {near[0]} or {near[1]}"
 
 
 def key_problem(key: str) -> str | None:
-    """Why a text can be no partition key, None if it can."""
+    """Return why a text cannot be a partition key, or `None` if it can."""
     if not key:
         return "a key must not be empty"
     if _REFUSED.search(key):
-        return f"the key {key!r} holds ... or a control character, which Dagster takes in no key"
+        return f"the key {key!r} contains ... or a control character, which Dagster does not allow in keys"
     if len(quote(key, safe="")) > _LONGEST:
         return f"the key {key[:40] + '…'!r} is too long for the name of a folder: {_LONGEST} bytes percent-encoded"
     return None

@@ -1,4 +1,4 @@
-"""What a pipeline is: the validated form of one YAML file or one Python call."""
+"""A pipeline: the validated form of one YAML file or one Python call."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from batch_assets.core.template.template import Template
 from batch_assets.core.template.template_strings import ReadFile
 
 RenderRequest = Callable[["Pipeline", Row, Params], Params | None]
-"""(pipeline, all values of the row, its rendered params) -> the params to send; None rejects the row."""
+"""Takes (pipeline, whole row, its rendered params), and returns the params to send or `None` to reject the row."""
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """Functions of a pipeline's own, each None where it has none.
+    """A pipeline's own functions; `None` for each that it does not have.
 
     Attributes:
-        render_request: changes or rejects rendered requests.
-        parse_message: makes typed columns of messages, in the place of JSON answers.
-        output_columns: the columns it makes, where `output_schema` does not say.
+        render_request: Changes or rejects rendered requests.
+        parse_message: Makes typed columns from messages, instead of from JSON answers.
+        output_columns: The columns that `parse_message` makes, if there is no `output_schema`.
     """
 
     render_request: RenderRequest | None = None
@@ -57,12 +57,12 @@ class Pipeline:
     """One pipeline, ready to run.
 
     Attributes:
-        config: the validated fields.
-        folder: where templates, prompts and schema files are looked up: the pipeline file's folder.
-        project: what a relative dataset path is relative to.
-        source: the pipeline file as the user would open it, for errors.
-        given_partitions: partitions that are declared elsewhere than in the fields.
-        hooks: its own code.
+        config: The validated fields.
+        folder: The pipeline file's folder, which has the templates, prompts and schema files.
+        project: The folder that a relative dataset path starts from.
+        source: The pipeline file as the user would open it, for errors.
+        given_partitions: Partitions that are not declared in the fields.
+        hooks: The pipeline's own functions.
     """
 
     config: PipelineConfig
@@ -78,7 +78,7 @@ class Pipeline:
 
     @property
     def partitions(self) -> Partitions | None:
-        """The partitions, None for a pipeline without."""
+        """The partitions; `None` if there are none."""
         return self.given_partitions or self.config.partitions
 
     @cached_property
@@ -89,11 +89,11 @@ class Pipeline:
         if name is not None:
             path = (self.folder / name).resolve()
             if not path.is_relative_to(self.folder):
-                raise self.error("dataset.sql", f"{name} lies outside the pipeline's folder")
+                raise self.error("dataset.sql", f"{name} is outside the pipeline's folder")
             if not path.is_file():
-                found = ", ".join(sorted(p.name for p in self.folder.glob("*.sql"))) or "none"
+                files = ", ".join(sorted(p.name for p in self.folder.glob("*.sql"))) or "none"
                 raise self.error(
-                    "dataset.sql", f"{name} is not beside the pipeline file; SQL files there: {found}"
+                    "dataset.sql", f"{name} is not beside the pipeline file; SQL files there: {files}"
                 )
             try:
                 query = path.read_text("utf-8-sig")
@@ -106,29 +106,32 @@ class Pipeline:
 
     @cached_property
     def output(self) -> OutputSchema | ArrowColumns | None:
-        """The typed columns: those of the output schema, of the tool that all answers call, or that parse_message
-        makes. None for plain text.
+        """The typed columns; `None` if answers are plain text.
+
+        They come from the output schema, from the tool that all answers call, or from `parse_message`.
         """
-        given = self.config.output_schema
+        schema_source = self.config.output_schema
         if self.hooks.output_columns is not None:
             return self._output_columns(self.hooks.output_columns)
-        if given is None:
+        if schema_source is None:
             return OutputSchema(self.tool.schema) if self.tool else None
         try:
-            schema, bounded = load_schema(given, self.folder, self.project)
+            schema, bounded = load_schema(schema_source, self.folder, self.project)
             output = OutputSchema(schema, bounded)
             if self.hooks.parse_message is None:
                 check_schema(schema)
         except ValueError as error:
-            place = f"{given}: " if isinstance(given, str) and isinstance(error, SchemaError) else ""
-            raise self.error("output_schema", f"{place}{error}") from None
+            is_named = isinstance(schema_source, str) and isinstance(error, SchemaError)
+            raise self.error("output_schema", f"{schema_source}: {error}" if is_named else str(error)) from None
         return output
 
     def _output_columns(self, schema: Any) -> ArrowColumns:
         if self.hooks.parse_message is None:
-            raise self.error("output_columns", "these are the columns that parse_message makes, and there is none")
+            raise self.error(
+                "output_columns", "these are columns from parse_message, but there is no parse_message"
+            )
         if self.config.output_schema is not None:
-            raise self.error("output_columns", "output_schema says what the columns are: leave one of the two out")
+            raise self.error("output_columns", "output_schema declares the columns too: leave out one of the two")
         try:
             return ArrowColumns(schema)
         except ValueError as error:
@@ -136,28 +139,28 @@ class Pipeline:
 
     @property
     def sent_schema(self) -> dict[str, Any] | None:
-        """The JSON Schema that answers are held to: none where parse_message reads them."""
+        """The JSON Schema that answers must match; `None` if `parse_message` reads the answers."""
         output = self.output
         return output.schema if isinstance(output, OutputSchema) and self.hooks.parse_message is None else None
 
     @property
     def bounded_schema(self) -> dict[str, Any] | None:
-        """The sent schema with the limits of a pydantic model, which the API does not take; else None."""
+        """The sent schema with a pydantic model's limits, which the API does not support; `None` without any."""
         output = self.output
         return output.bounded if isinstance(output, OutputSchema) and self.sent_schema is not None else None
 
     @cached_property
     def tool(self) -> ForcedTool | None:
-        """The tool that every answer calls and whose input gives the typed columns."""
+        """The tool that every answer calls, whose input gives the typed columns; `None` if there is none."""
         if self.config.output_schema is not None or self.hooks.parse_message is not None:
             return None
-        found = forced_tool(self.config.params)
-        if found is not None:
+        tool = forced_tool(self.config.params)
+        if tool is not None:
             try:
-                OutputSchema(found.schema)
+                OutputSchema(tool.schema)
             except ValueError:
-                return None  # a tool without input of its own: its calls are listed
-        return found
+                return None  # a tool without typed input, so results list its calls
+        return tool
 
     @property
     def has_tool_calls(self) -> bool:
@@ -166,13 +169,13 @@ class Pipeline:
 
     @cached_property
     def answers(self) -> Answers:
-        """The columns of results that hang on what is asked."""
+        """The columns of results that depend on the params."""
         tool = self.tool.name if self.tool else None
         return Answers(self.output, tool, self.has_tool_calls, self.hooks.parse_message)
 
     @property
     def own_answers(self) -> Answers | None:
-        """The same where the pipeline's own code makes them: no file can say it. None where it does not."""
+        """`answers` if `parse_message` makes them, because a manifest cannot describe them; else `None`."""
         return self.answers if self.hooks.parse_message is not None else None
 
     @cached_property
@@ -181,7 +184,7 @@ class Pipeline:
         params = dict(self.config.params)
         if self.sent_schema is not None and self.tool is None:
             output_config = dict(params.get("output_config") or {})
-            # A fragment, because the schema's strings are data: nothing in it is a template.
+            # A fragment, because the schema's strings are data and not templates.
             fragment = orjson.Fragment(orjson.dumps(self.sent_schema))
             output_config["format"] = {"type": "json_schema", "schema": fragment}
             params["output_config"] = output_config
@@ -213,11 +216,15 @@ class Pipeline:
 
     @property
     def headers(self) -> dict[str, str]:
-        """Headers of every request that change what it means, and so are part of its identity."""
+        """The headers of every request that change its meaning, and so are part of its digest."""
         return self.headers_with(self.betas.constant)
 
     def headers_with(self, betas: str | None) -> dict[str, str]:
-        """The same headers of a request that asks for these betas; None for none."""
+        """Return the `headers` of a request with certain betas.
+
+        Args:
+            betas: The betas, separated by commas; `None` for no betas.
+        """
         headers = {}
         if betas is not None:
             headers["anthropic-beta"] = betas
@@ -227,31 +234,39 @@ class Pipeline:
 
     @cached_property
     def row_checks(self) -> dict[str, RowCheck]:
-        """The checks of what rows give, by field."""
+        """The checks of values from rows, by field."""
         also = sampling(self.config.anthropic_version)
         allow_unknown = self.config.allow_unknown_params
         outline, betas = self.template.outline(), bool(self.config.betas)
         return row_checks(outline, betas=betas, also=also, allow_unknown=allow_unknown)
 
     def templates_for(self, columns: Sequence[str], read_file: ReadFile | None = None) -> RowTemplates:
-        """The templates, for a dataset.
+        """Return the templates compiled for a dataset.
 
         Args:
-            columns: names of its columns in order.
-            read_file: gives the filter `file_base64` its files.
+            columns: The names of the dataset's columns in order.
+            read_file: Reads files for the filter `file_base64`.
 
         Raises:
-            ConfigError: a template reads a column that Jinja cannot read by its name.
+            ConfigError: When a template reads a column by a name that Jinja reserves.
         """
         return RowTemplates(self.template.fitted(columns, self.row_checks, read_file), self.betas.fitted(columns))
 
     @property
     def reads(self) -> set[str]:
-        """The columns that the templates read, as far as that is known without a dataset."""
+        """The columns that the templates read, as far as they are known without a dataset."""
         return RowTemplates(self.template, self.betas).reads
 
     def check_columns(self, key: str, carried: dict[str, str]) -> None:
-        """Raises a ConfigError when two columns of results would have one name."""
+        """Check that no two columns of results have the same name.
+
+        Args:
+            key: The column of the row key.
+            carried: The carried columns: names in the dataset to names in results.
+
+        Raises:
+            ConfigError: When two columns have the same name.
+        """
         clash = name_clash(
             key,
             carried,
@@ -264,10 +279,11 @@ class Pipeline:
 
     @property
     def _typed_by(self) -> str:
-        """The field that says what the typed columns are."""
+        """The field that defines the typed columns."""
         if self.tool is not None:
             return self.tool.field
         return "output_schema" if self.hooks.output_columns is None else "output_columns"
 
     def error(self, field: str, problem: str) -> ConfigError:
+        """Make the error for a field of the pipeline file."""
         return ConfigError(self.source, field, problem)

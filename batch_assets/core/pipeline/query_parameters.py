@@ -1,11 +1,11 @@
-"""Which of a partition's parameters a query reads."""
+"""Find the parameters of a partition that a query reads."""
 
 from __future__ import annotations
 
 import re
 
 PARAMETERS = ("partition", "partition_start", "partition_end")
-# Text, quoted names and comments hold no parameters; what stands behind a second colon is a cast.
+# Parameters do not occur in text, quoted names and comments. After two colons comes a cast.
 QUERY_TOKENS = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | `[^`]*` | --[^\n]* | /\*.*?\*/ | (?<![:\w]):(?P<name>\w+)""",
     re.DOTALL | re.VERBOSE,
@@ -13,5 +13,5 @@ QUERY_TOKENS = re.compile(
 
 
 def parameters_in(query: str) -> set[str]:
-    """Which of PARAMETERS a query reads."""
+    """Return those of PARAMETERS that a query reads."""
     return {match["name"] for match in QUERY_TOKENS.finditer(query)} & set(PARAMETERS)

@@ -8,24 +8,28 @@ from batch_assets.core.pipeline.query_parameters import parameters_in
 
 
 def partitions_problem(pipeline: Pipeline) -> tuple[str, str] | None:
-    """What is wrong between dataset and partitions: the field and what to do; None when all is well."""
+    """Check that dataset and partitions fit together.
+
+    Returns:
+        (field, what is wrong and what to do), or `None` if they fit.
+    """
     dataset, partitions = pipeline.config.dataset, pipeline.partitions
     kind = dataset.kind
     by_path = kind in ("path", "files") and PLACEHOLDER in (dataset.path or dataset.files or "")
     parameters = parameters_in(pipeline.query) if kind == "sql" else set()
     if partitions is None:
         if by_path:
-            return f"dataset.{kind}", f"{PLACEHOLDER} needs the field `partitions`, which says what keys there are"
+            return f"dataset.{kind}", f"{PLACEHOLDER} needs the field `partitions`, which defines the keys"
         if parameters:
             names = " and ".join(f":{name}" for name in sorted(parameters))
-            return "dataset.sql", f"{names} needs the field `partitions`, which says what keys there are"
+            return "dataset.sql", f"{names} needs the field `partitions`, which defines the keys"
         return None
     windows = sorted(parameters - {"partition"})
     if windows and not partitions.is_time:
-        return "dataset.sql", f":{windows[0]} is of partitions of time only; :partition is the key"
+        return "dataset.sql", f":{windows[0]} is only for time partitions; :partition is the key"
     if by_path and pipeline.config.partitions is not None and pipeline.config.partitions.by_value:
         return "partitions", (
-            f"{PLACEHOLDER} stands in dataset.{kind}, and `column` alone reads whole files: use `dynamic: true` "
+            f"{PLACEHOLDER} is in dataset.{kind}, but `column` alone reads whole files: use `dynamic: true` "
             "beside `column`"
         )
     if not (by_path or parameters or partitions.column or kind == "asset"):
@@ -40,20 +44,20 @@ def partitions_problem(pipeline: Pipeline) -> tuple[str, str] | None:
 
 
 def watch_problem(pipeline: Pipeline) -> str | None:
-    """Why the dataset cannot be watched; None when it can, or need not be."""
+    """Return why the dataset cannot be watched, or `None` if it can or need not be."""
     if not pipeline.config.watch:
         return None
     dataset = pipeline.config.dataset
     if dataset.kind == "sql":
-        return "only files can be watched; when a query gives other rows, nobody says: use `schedule`"
+        return "only files can be watched, because databases do not report changed rows: use `schedule`"
     if dataset.kind == "asset":
         return (
-            f"only files can be watched; to follow {dataset.place} set an automation condition, "
+            f"only files can be watched; to follow {dataset.location} set an automation condition, "
             "AutomationCondition.eager(), on requests and batches by `post_processing`"
         )
     if pipeline.partitions is not None and PLACEHOLDER not in (dataset.path or dataset.files or ""):
         return (
-            f"files do not say which partitions have changed unless {PLACEHOLDER} stands in "
-            f"dataset.{dataset.kind}: put it there, or use `schedule`"
+            f"files do not show which partitions have changed unless {PLACEHOLDER} is in dataset.{dataset.kind}: "
+            "put it there, or use `schedule`"
         )
     return None

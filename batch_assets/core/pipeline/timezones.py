@@ -1,4 +1,4 @@
-"""Names of timezones."""
+"""Names of time zones."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 
 def check_timezone(name: str) -> str:
-    """The name of a timezone as it was given.
+    """Return the name of a time zone unchanged, after checking that it exists.
 
-    Errors:
-        ValueError: there is no such timezone.
+    Raises:
+        ValueError: When there is no such time zone.
     """
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"there is no timezone {name!r}; give a name such as Europe/Berlin or UTC") from None
+        raise ValueError(f"there is no time zone {name!r}; give a name such as Europe/Berlin or UTC") from None
     return name

@@ -1,1 +1,1 @@
-"""A lost ledger, rebuilt from the files under the root."""
+"""Rebuild a lost ledger from the files under the root."""

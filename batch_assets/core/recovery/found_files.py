@@ -1,4 +1,4 @@
-"""What lies under a root, read without a ledger: submissions, their request files and receipts, responses."""
+"""Read the files under a root without a ledger: submissions, their request files and receipts, and responses."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _ANSWERED = ["digest", "result_type", "attempts"]
 
 @dataclass(frozen=True)
 class FoundSubmission:
-    """A submission's folder with a manifest: it was built to its end.
+    """The folder of a submission whose build was finished, so that it has a manifest.
 
     Attributes:
-        manifest: what it was made of.
-        parts: its request files, those included that retries added, in order.
+        manifest: The manifest.
+        parts: The request files in order, including those of retries.
     """
 
     manifest: Manifest
@@ -58,12 +58,12 @@ class FoundSubmission:
 
     @property
     def fresh_after(self) -> float | None:
-        """What tells a refresh from others; None for a submission that is not a refresh."""
+        """The identity of the refresh; `None` for a submission that is not part of a refresh."""
         return self.manifest.fresh_after
 
     @property
     def created_at(self) -> float:
-        """When it was built, by the ledger's clock; its id has it to the second."""
+        """When it was built, in seconds since 1970 by the ledger's clock. In early versions only the id has it."""
         if self.manifest.created_at is not None:
             return self.manifest.created_at
         return SubmissionId(self.id).built_at or 0.0
@@ -71,40 +71,46 @@ class FoundSubmission:
 
 @dataclass(frozen=True)
 class FoundPart:
-    """A request file, or what is left of it.
+    """A request file, or its remains.
 
     Attributes:
-        listed: its entry in the manifest; None where a retry added it.
-        is_there: the file itself is.
+        name: The name of the file.
+        stored: The file on disk.
+        listed: Its entry in the manifest; `None` for a file of a retry or a half of a split file.
+        receipt: Its receipt; `None` if there is none.
+        exists: Whether the file itself exists.
     """
 
     name: PartName
     stored: StoredRequestFile
     listed: PartEntry | None
     receipt: Receipt | None
-    is_there: bool
+    exists: bool
 
     def contents(self) -> tuple[Digests, int]:
-        """(digests of its requests, bytes of the HTTP body it becomes).
+        """Read the digests of the requests, S16, shape (n,), and the size of the HTTP body that the file becomes.
 
-        Errors:
-            DamagedFileError: it is not as long as the manifest says.
+        Raises:
+            DamagedFileError: When the number of requests differs from the manifest, or a line is incomplete.
         """
-        scanned = self.stored.scan()
-        digests = decode_tails(scanned.tails)[0]
-        if scanned.rest or (self.listed is not None and self.listed.requests != len(digests)):
+        scan = self.stored.scan()
+        digests = decode_tails(scan.tails)[0]
+        if scan.rest or (self.listed is not None and self.listed.requests != len(digests)):
             name = self.stored.storage.uri(*self.stored.parts)
-            raise damaged(name, f"it has {len(digests)} whole lines, and another number was written")
-        return digests, body_bytes(int(scanned.ends[-1]) if len(scanned.ends) else 0)
+            raise damaged(name, f"it has {len(digests)} complete lines, but a different number was written")
+        return digests, body_bytes(int(scan.ends[-1]) if len(scan.ends) else 0)
 
     def headers(self, sets: list[dict[str, str]]) -> dict[str, str]:
-        """That of several header sets which its requests have: a digest is taken over it.
+        """Return the headers of the file's requests: those that give the digest of the first request.
 
-        Errors:
-            DamagedFileError: none of them.
+        Args:
+            sets: The header sets of the submission.
+
+        Raises:
+            DamagedFileError: When no header set gives the digest.
         """
         text = next(self.stored.lines(), b"")
-        with suppress(ValueError):  # it is no line of ours
+        with suppress(ValueError):  # not a line that this project wrote
             tail = np.array([custom_id_of(text)[-DIGEST_CHARACTERS:].encode()], f"S{DIGEST_CHARACTERS}")
             digest, params = decode_tails(tail)[0].tobytes(), params_of(text)
             for headers in sets:
@@ -113,7 +119,7 @@ class FoundPart:
                 if hash_.digest() == digest:
                     return headers
         name = self.stored.storage.uri(*self.stored.parts)
-        raise damaged(name, "its first request has none of the header_sets in the manifest")
+        raise damaged(name, "the headers of its first request are not in the header_sets of the manifest")
 
 
 @dataclass(frozen=True)
@@ -121,9 +127,11 @@ class FoundResponses:
     """A file of the response store.
 
     Attributes:
-        digests: of the answered requests, in the order of their request file.
-        counts: request_counts as the API would give them.
-        ended_at: when the batch ended, 0.0 where the file does not say.
+        name: The name of the file.
+        digests: S16, shape (n,): the digests of the requests, in the order of their request file.
+        attempt: The attempt of the requests, from 1.
+        counts: The request_counts as the API would report them.
+        ended_at: When the batch ended, in seconds since 1970; 0.0 if the file does not have it.
     """
 
     name: ResponseName
@@ -134,22 +142,22 @@ class FoundResponses:
 
     @property
     def batch_id(self) -> str:
-        """The batch that brought them."""
+        """The id of the batch that the responses came from."""
         return self.name.stem
 
 
 def pipelines_of(storage: Storage) -> Iterator[str]:
-    """Folders under the root that can be a pipeline's."""
+    """Return the folders under the root whose name can be that of a pipeline."""
     return (name for name in storage.names() if _PIPELINE.fullmatch(name))
 
 
 def holds_submissions(storage: Storage) -> bool:
-    """Whether anything was ever built under this root."""
+    """Whether the root has any submission."""
     return any(True for pipeline in pipelines_of(storage) for _ in _submission_folders(storage, pipeline))
 
 
 def _submission_folders(storage: Storage, pipeline: str) -> Iterator[tuple[str, str]]:
-    """(partition, submission id) of every folder that was finished."""
+    """Yield (partition key, submission id) of every submission folder with a manifest."""
     for name in storage.names(pipeline, "requests"):
         partition = unquote(name.removeprefix(_PARTITION)) if name.startswith(_PARTITION) else ""
         inner = storage.names(*submission_parts(pipeline, partition, "")) if partition else [name]
@@ -159,13 +167,16 @@ def _submission_folders(storage: Storage, pipeline: str) -> Iterator[tuple[str, 
 
 
 def submissions_of(storage: Storage, pipeline: str) -> list[FoundSubmission]:
-    """A pipeline's submissions, oldest first.
+    """Read a pipeline's submissions, oldest first.
 
-    Errors:
-        DamagedFileError: a manifest or receipt is not as it was written, or lies where it was not written.
+    Raises:
+        DamagedFileError: When a manifest or receipt is not what this project wrote, or is in the wrong folder.
     """
-    found = [_submission(storage, pipeline, *place) for place in _submission_folders(storage, pipeline)]
-    return sorted(found, key=lambda submission: (submission.created_at, submission.id))
+    submissions = [
+        _submission(storage, pipeline, partition, submission_id)
+        for partition, submission_id in _submission_folders(storage, pipeline)
+    ]
+    return sorted(submissions, key=lambda submission: (submission.created_at, submission.id))
 
 
 def _submission(storage: Storage, pipeline: str, partition: str, submission_id: str) -> FoundSubmission:
@@ -174,7 +185,7 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
     manifest = Manifest.read(storage, pipeline, partition, submission_id)
     written_as = manifest.pipeline, manifest.partition, manifest.submission
     if written_as != (pipeline, partition, submission_id):
-        raise damaged(name, f"it is the manifest of {'/'.join(filter(None, written_as))}, which lies elsewhere")
+        raise damaged(name, f"it is the manifest of {'/'.join(filter(None, written_as))}, in another folder")
     try:
         listed = {entry.part: entry for entry in manifest.files}
     except ValueError as error:
@@ -188,10 +199,10 @@ def _submission(storage: Storage, pipeline: str, partition: str, submission_id: 
 
 
 def responses_of(storage: Storage, pipeline: str) -> dict[ResponseName, FoundResponses]:
-    """A pipeline's response files by name.
+    """Read a pipeline's response files, by name.
 
-    Errors:
-        DamagedFileError: a file that is no response file.
+    Raises:
+        DamagedFileError: When a file is not a response file.
     """
     names = filter(None, map(ResponseName.parse, storage.names(pipeline, "responses")))
     return {name: _responses(storage, pipeline, name) for name in names}
@@ -208,21 +219,21 @@ def _responses(storage: Storage, pipeline: str, name: ResponseName) -> FoundResp
 
 
 def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:
-    """Whether the table that users read is that of the submission, with every row's final result."""
+    """Whether the table of results is that of the submission and has the final result of every row."""
     pipeline, partition = submission.pipeline, submission.partition
     parts = results_parts(pipeline, partition)
     if not storage.exists(*parts):
         return False
     index = RequestIndex(storage, pipeline, partition, submission.id)
-    wanted, answered = blake2b(), blake2b()
+    in_index, in_table = blake2b(), blake2b()
     for rows in index.slices([DIGEST]):
-        wanted.update(digest_array(rows.column(0).drop_null()).tobytes())
+        in_index.update(digest_array(rows.column(0).drop_null()).tobytes())
     try:
         with pq.ParquetFile(storage.open(*parts), pre_buffer=False) as file:
             if file.metadata.num_rows != index.rows:
                 return False
             if submission.fresh_after is not None and submission_of(file.schema_arrow) != submission.id:
-                return False  # the table from before the refresh has the same rows
+                return False  # the table from before the refresh, which has the same rows
             for rows in file.iter_batches(SLICE_ROWS, columns=["custom_id", "result_type"], use_threads=False):
                 if "pending" in rows.column("result_type").to_pylist():
                     return False
@@ -231,7 +242,7 @@ def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:
                     [text[-DIGEST_CHARACTERS:].encode() for text in custom_ids], f"S{DIGEST_CHARACTERS}"
                 )
                 if len(tails):
-                    answered.update(decode_tails(tails)[0].tobytes())
+                    in_table.update(decode_tails(tails)[0].tobytes())
     except (pa.ArrowException, OSError, KeyError, ValueError):
-        return False  # it is written anew
-    return wanted.digest() == answered.digest()
+        return False  # the table will be written again
+    return in_index.digest() == in_table.digest()

@@ -1,4 +1,4 @@
-"""What became of the request files of a lost ledger, as far as manifests, receipts and responses tell."""
+"""Find the state of each request file of a lost ledger, as far as manifests, receipts and responses show it."""
 
 from __future__ import annotations
 
@@ -29,11 +29,18 @@ _IN_DOUBT = "the ledger was lost, and no receipt says whether this was sent"
 
 @dataclass
 class LostFile:
-    """A request file with what its remains say of it.
+    """A request file with the state that its remains show.
 
     Attributes:
-        state: as in the ledger.
-        why: what says so.
+        submission: The submission of the file.
+        part: The file on disk.
+        digests: S16, shape (n,): the digests of its requests; empty if they are unknown.
+        requests: The number of its requests.
+        bytes: The size of the HTTP body that it becomes.
+        attempt: The attempt of its requests, from 1; 0 as long as it is unknown.
+        state: The state for the ledger.
+        why: The reason for the state.
+        responses: The stored responses to its requests; `None` if there are none.
     """
 
     submission: FoundSubmission
@@ -48,32 +55,36 @@ class LostFile:
 
     @property
     def file_id(self) -> RequestFileId:
+        """The id of the file."""
         return SubmissionId(self.submission.id).file(self.part.name)
 
     @property
     def id(self) -> str:
-        """The same, as the ledger has it."""
+        """The id of the file as text, as in the ledger."""
         return str(self.file_id)
 
     def headers(self) -> dict[str, str] | None:
-        """Those of its requests; None where they are those of its submission, or nobody can send it any more.
+        """Return the headers of its requests; `None` if they are those of the submission or the file is gone.
 
-        Errors:
-            DamagedFileError: its first line is not as it was written.
+        Raises:
+            DamagedFileError: When the first line is not what this project wrote.
         """
         sets = self.submission.manifest.header_sets
-        return self.part.headers(sets) if sets and self.part.is_there else None
+        return self.part.headers(sets) if sets and self.part.exists else None
 
 
 @dataclass
 class LostPipeline:
-    """What is known of a pipeline.
+    """The submissions, request files and responses of one pipeline.
 
     Attributes:
-        files: in the order in which they were written.
-        spare: responses to requests of no file here, or to such that another batch answered as well.
-        waits: for each submission in force, and each refresh, the files its rows wait on, its own included.
-        complete: submissions in force whose table is there and has every row's final result.
+        submissions: The submissions, oldest first.
+        files: The request files in the order in which they were written.
+        spare: Responses to requests that no file has (with `None`), or that another batch has answered too (with
+            the file of the requests).
+        waits: The ids of the files that each submission in force, and each refresh, waits for, by its id. Its own
+            files are included.
+        complete: The ids of submissions in force whose table has the final result of every row.
     """
 
     submissions: list[FoundSubmission]
@@ -84,62 +95,62 @@ class LostPipeline:
 
 
 def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
-    """What is known of a pipeline's submissions and of each of their request files.
+    """Find a pipeline's submissions and the state of each of their request files.
 
-    Errors:
-        DamagedFileError: a file of the root is not as it was written.
+    Raises:
+        DamagedFileError: When a file of the root is not what this project wrote.
     """
-    found = LostPipeline(submissions_of(storage, pipeline))
-    if not found.submissions:
-        return found
+    lost = LostPipeline(submissions_of(storage, pipeline))
+    if not lost.submissions:
+        return lost
     responses = responses_of(storage, pipeline)
     claimed = {
         ResponseName.of_batch(part.receipt.batch.id)
-        for submission in found.submissions
+        for submission in lost.submissions
         for part in submission.parts
         if part.receipt is not None
     }
-    for submission in found.submissions:
-        found.files += [_file(submission, part, responses) for part in submission.parts]
-    for file in found.files:
+    for submission in lost.submissions:
+        lost.files += [_file(submission, part, responses) for part in submission.parts]
+    for file in lost.files:
         refusal = responses.get(ResponseName.of_refusal(file.id))
         if refusal is not None and file.state is FileState.UNRESOLVED:
             claimed.add(refusal.name)
             file.state, file.why = FileState.COLLECTED, "the stored response is the refusal of its only request"
-    _claim(found, [responses[name] for name in responses.keys() - claimed])
-    for submission in found.submissions:
+    _claim(lost, [responses[name] for name in responses.keys() - claimed])
+    for submission in lost.submissions:
         if submission.fresh_after is not None:
-            found.waits[submission.id] = _own(found, submission) | _in_flight(found, submission)
-    if any(file.state is FileState.UNRESOLVED for file in found.files):
-        _set_aside(storage, found, responses)
-    for submission in {s.partition: s for s in found.submissions}.values():
-        waits = found.waits.setdefault(submission.id, _own(found, submission))
-        waits |= _others(storage, submission, found.files)
+            lost.waits[submission.id] = _own(lost, submission) | _in_flight(lost, submission)
+    if any(file.state is FileState.UNRESOLVED for file in lost.files):
+        _set_aside(storage, lost, responses)
+    for submission in {s.partition: s for s in lost.submissions}.values():
+        waits = lost.waits.setdefault(submission.id, _own(lost, submission))
+        waits |= _others(storage, submission, lost.files)
         if table_is_complete(storage, submission):
-            found.complete.add(submission.id)
-    return found
+            lost.complete.add(submission.id)
+    return lost
 
 
-def _own(found: LostPipeline, submission: FoundSubmission) -> set[str]:
-    return {file.id for file in found.files if file.submission is submission}
+def _own(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
+    return {file.id for file in lost.files if file.submission is submission}
 
 
-def _in_flight(found: LostPipeline, submission: FoundSubmission) -> set[str]:
-    """What was in flight when a refresh was built, or the parts that took its place."""
+def _in_flight(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
+    """The ids of the files that were in flight when a refresh was built, or of the halves that replaced them."""
     waits = set(submission.manifest.waits or ())
-    return {file.id for file in found.files if waits & {file.id, *map(str, file.file_id.wholes())}}
+    return {file.id for file in lost.files if waits & {file.id, *map(str, file.file_id.wholes())}}
 
 
 def _file(submission: FoundSubmission, part: FoundPart, responses: dict[ResponseName, FoundResponses]) -> LostFile:
-    """What its receipt says of a request file."""
-    nothing: Digests = np.empty(0, dtype="S16")
+    """A request file with the state that its receipt shows."""
+    no_digests: Digests = np.empty(0, dtype="S16")
     listed = part.listed
     numbers = (listed.requests, listed.bytes, listed.attempt) if listed is not None else (0, 0, 0)
     _, listed_bytes, listed_attempt = numbers
     if part.receipt is None:
-        if not part.is_there:
+        if not part.exists:
             why = f"the request file is gone: materialize {submission.pipeline}/requests again"
-            return LostFile(submission, part, nothing, *numbers, FileState.REFUSED, why)
+            return LostFile(submission, part, no_digests, *numbers, FileState.REFUSED, why)
         digests, size = part.contents()
         return LostFile(
             submission, part, digests, len(digests), size, listed_attempt, FileState.UNRESOLVED, _IN_DOUBT
@@ -153,36 +164,37 @@ def _file(submission: FoundSubmission, part: FoundPart, responses: dict[Response
         return LostFile(
             submission, part, answers.digests, requests, listed_bytes, attempt, FileState.COLLECTED, why, answers
         )
-    digests, size = part.contents() if part.is_there else (nothing, listed_bytes)
+    digests, size = part.contents() if part.exists else (no_digests, listed_bytes)
     return LostFile(submission, part, digests, requests, size, attempt, FileState.SUBMITTED, why)
 
 
-def _claim(found: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
-    """Responses whose batch no receipt names belong to the file with the same requests in the same order."""
+def _claim(lost: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
+    """Assign responses whose batch no receipt names to the file with the same requests in the same order."""
     by_content: dict[bytes, list[LostFile]] = defaultdict(list)
-    for file in found.files:
+    for file in lost.files:
         by_content[file.digests.tobytes()].append(file)
     for responses in sorted(unclaimed, key=lambda responses: responses.ended_at):
         files = by_content[responses.digests.tobytes()]
         free = [f for f in files if f.state is FileState.UNRESOLVED and f.attempt in (0, responses.attempt)]
         if not free:
-            found.spare.append((responses, files[-1] if files else None))
+            lost.spare.append((responses, files[-1] if files else None))
             continue
         file = free[-1]
         file.state, file.attempt, file.responses = FileState.COLLECTED, responses.attempt, responses
         file.why = f"the stored responses of {responses.batch_id} are to its requests"
 
 
-def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[ResponseName, FoundResponses]) -> None:
-    """Tells files in doubt from those that were given up unsent.
+def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseName, FoundResponses]) -> None:
+    """Find the files in doubt that were given up before they were sent, and mark them as superseded.
 
-    No request is ever in two files that were sent or may still be, but by a refresh. So a file without receipt
-    or responses that shares a request with one that was sent, was answered or was written later, in no earlier
-    refresh or attempt, was set aside, or never registered: nobody may send it.
+    Apart from refreshes, no request is ever in two files that were sent or may still be sent. So consider a file
+    without a receipt or responses. If it shares a request with a file that was sent, answered or written later,
+    and that file is not of an earlier refresh or attempt, then the first file was set aside or never registered.
+    It must not be sent.
     """
-    pipeline, refreshes = found.submissions[0].pipeline, _refreshes(found)
+    pipeline, refreshes = lost.submissions[0].pipeline, _refreshes(lost)
     of_responses: Refreshes = {}
-    for file in found.files:
+    for file in lost.files:
         of_responses[ResponseName.of_refusal(file.id)] = refreshes[file.id]
         if file.responses is not None:
             of_responses[file.responses.name] = refreshes[file.id]
@@ -196,17 +208,17 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[Response
     taken: dict[tuple[float, int], DigestSet] = defaultdict(DigestSet)
     for responses in answered.values():
         taken[of_responses.get(responses.name, 0.0), responses.attempt].add(responses.digests)
-    for file in found.files:
+    for file in lost.files:
         if file.state.sent:
             taken[refreshes[file.id], file.attempt].add(file.digests)
-    in_doubt = [file for file in found.files if file.state is FileState.UNRESOLVED]
-    by_id = {file.file_id: file for file in found.files}
+    in_doubt = [file for file in lost.files if file.state is FileState.UNRESOLVED]
+    by_id = {file.file_id: file for file in lost.files}
     for file in in_doubt:
-        if file.attempt == 0:  # no manifest lists what retries added, and the halves of files that were cut
+        if file.attempt == 0:  # no manifest lists the files of retries and the halves of split files
             whole_id = file.file_id.whole
             whole = by_id.get(whole_id) if whole_id is not None else None
-            found_before = outcomes_for(refreshes[file.id]).of(file.digests)
-            file.attempt = whole.attempt if whole is not None else int(found_before.attempt.max(initial=0)) + 1
+            earlier = outcomes_for(refreshes[file.id]).of(file.digests)
+            file.attempt = whole.attempt if whole is not None else int(earlier.attempt.max(initial=0)) + 1
     for file in reversed(in_doubt):
         whole_id = file.file_id.whole
         if whole_id in by_id and not all(half in by_id for half in whole_id.halves):
@@ -214,32 +226,32 @@ def _set_aside(storage: Storage, found: LostPipeline, answered: Mapping[Response
             continue
         written = refreshes[file.id], file.attempt
         outcomes = outcomes_for(refreshes[file.id]).of(file.digests)
-        over = file.attempt > file.submission.manifest.max_attempts and file.part.listed is None
-        settled = bool((outcomes.is_answered | (outcomes.kind == FAILED)).any())
+        has_too_many = file.attempt > file.submission.manifest.max_attempts and file.part.listed is None
+        is_settled = bool((outcomes.is_answered | (outcomes.kind == FAILED)).any())
         others = (digests for when, digests in taken.items() if when >= written)
-        if over or settled or any(digests.contains(file.digests).any() for digests in others):
+        if has_too_many or is_settled or any(digests.contains(file.digests).any() for digests in others):
             file.state = FileState.SUPERSEDED
-            file.why = "its requests were answered, or lie in a file that was sent or written later"
+            file.why = "its requests were answered, or are in a file that was sent or written later"
         else:
             taken[written].add(file.digests)
 
 
-def _refreshes(found: LostPipeline) -> dict[str, float]:
-    """For each file the `fresh_after` of the newest refresh that wrote it or waited on it, 0.0 for none."""
-    refreshes = {file.id: 0.0 for file in found.files}
-    for submission in found.submissions:
+def _refreshes(lost: LostPipeline) -> dict[str, float]:
+    """`fresh_after` of the newest refresh that wrote each file or waited for it, by file id; 0.0 without one."""
+    refreshes = {file.id: 0.0 for file in lost.files}
+    for submission in lost.submissions:
         if submission.fresh_after is not None:
-            for file_id in found.waits[submission.id]:
+            for file_id in lost.waits[submission.id]:
                 refreshes[file_id] = max(refreshes[file_id], submission.fresh_after)
     return refreshes
 
 
 def _others(storage: Storage, submission: FoundSubmission, files: list[LostFile]) -> set[str]:
-    """Files of other submissions that a submission's rows wait on, or that brought their answers.
+    """The ids of other submissions' files that a submission waits for, or from which its answers came.
 
-    What brought answers before a refresh brought none for it.
+    For a refresh, files that were answered before it do not count.
     """
-    states = [FileState.UNRESOLVED, FileState.SUBMITTED]  # what is on its way comes before what was answered
+    states = [FileState.UNRESOLVED, FileState.SUBMITTED]  # requests in flight come before answered ones
     others = [
         file
         for state in (states if submission.fresh_after is not None else [*states, FileState.COLLECTED])
@@ -250,4 +262,4 @@ def _others(storage: Storage, submission: FoundSubmission, files: list[LostFile]
     index = RequestIndex(storage, submission.pipeline, submission.partition, submission.id)
     for rows in index.slices([DIGEST]):
         owners.contains(digest_array(rows.column(0).drop_null()))
-    return {file.id for file, asked in zip(others, owners.asked.tolist(), strict=True) if asked}
+    return {file.id for file, is_shared in zip(others, owners.requested.tolist(), strict=True) if is_shared}

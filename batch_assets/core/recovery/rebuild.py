@@ -1,7 +1,8 @@
-"""A lost ledger, made again from what lies under the root: manifests, request files, receipts, responses.
+"""Rebuild a lost ledger from the manifests, request files, receipts and responses under the root.
 
-A receipt says which batch a request file became, a response file what was answered. A request file with
-neither is in doubt: it is looked for in the API's own list like any other, and never sent straight away.
+A receipt shows which batch a request file became, and a response file shows the answers. A request file with
+neither is in doubt: like any other file in doubt, it is looked for in the API's list of batches before it may be
+sent.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _log = logging.getLogger("batch_assets")
 
 
 def has_ledger(settings: Settings) -> bool:
-    """Whether there is a ledger to read, or a lost one to make again. A database server is taken at its word.
+    """Whether there is a ledger to read, or a lost one to rebuild. Always true for a database server.
 
-    A file is not made for the sake of looking into it.
+    Does not create a database file.
     """
     url = parse_url(settings.ledger_url)
     if url.get_backend_name() != "sqlite" or Path(url.database or "").is_file():
@@ -38,76 +39,77 @@ def has_ledger(settings: Settings) -> bool:
 
 
 def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
-    """Reads what a new ledger should know of the submissions under its root.
+    """Read everything that a new ledger must record about the submissions under a root.
 
     Returns:
-        What writes it into the ledger; None when nothing was ever submitted here.
+        A function that writes it into the ledger; `None` if the root has no submissions.
 
-    Errors:
-        DamagedFileError: a file of the root is not as it was written.
-        EndpointMismatchError: receipts name several endpoints.
+    Raises:
+        DamagedFileError: When a file of the root is not what this project wrote.
+        EndpointMismatchError: When the receipts name different endpoints or organizations.
     """
-    found = [find_pipeline(storage, pipeline) for pipeline in pipelines_of(storage)]
-    found = [pipeline for pipeline in found if pipeline.submissions]
-    if not found:
+    pipelines = [find_pipeline(storage, pipeline) for pipeline in pipelines_of(storage)]
+    pipelines = [pipeline for pipeline in pipelines if pipeline.submissions]
+    if not pipelines:
         return None
-    endpoint = _endpoint(storage, [file for pipeline in found for file in pipeline.files])
+    endpoint = _endpoint(storage, [file for pipeline in pipelines for file in pipeline.files])
 
     def write(tx: Transaction) -> None:
         if endpoint is not None:
             restore.endpoint(tx, *endpoint)
-        for pipeline in found:
+        for pipeline in pipelines:
             _write(tx, pipeline)
-        _log.warning(_summary(storage, found))
+        _log.warning(_summary(storage, pipelines))
 
     return write
 
 
 def _endpoint(storage: Storage, files: list[LostFile]) -> tuple[str, str | None] | None:
-    """(base URL, organization) that the receipts name; None without receipts."""
+    """(base URL, organization) in the receipts; `None` without receipts."""
     batch_ids: dict[str, str] = {}
-    bound: tuple[str, str | None] | None = None
+    endpoint: tuple[str, str | None] | None = None
     first = ""
     for file in files:
         receipt = file.part.receipt
         if receipt is None:
             continue
         name = storage.uri(*file.part.stored.receipt_parts())
-        if (twin := batch_ids.setdefault(receipt.batch.id, name)) != name:
-            raise damaged(name, f"it names {receipt.batch.id}, and so does {twin}")
-        if bound is None:
-            bound, first = (receipt.base_url, receipt.organization), name
-        base_url, organization = bound
+        if (other := batch_ids.setdefault(receipt.batch.id, name)) != name:
+            raise damaged(name, f"it names {receipt.batch.id}, and so does {other}")
+        if endpoint is None:
+            endpoint, first = (receipt.base_url, receipt.organization), name
+        base_url, organization = endpoint
         if receipt.base_url != base_url or None is not receipt.organization != (
             organization or receipt.organization
         ):
             raise EndpointMismatchError(
-                f"The ledger is gone, and the receipts do not agree on the API this root belongs to: {first} says "
-                f"{_words(bound)}, {name} says {_words((receipt.base_url, receipt.organization))}. Move the "
-                "submissions of one of them into a root of their own."
+                f"The ledger is gone, and the receipts do not agree on the API this root belongs to: {first} "
+                f"names {_described(endpoint)}, {name} names "
+                f"{_described((receipt.base_url, receipt.organization))}. Move the submissions of one of them "
+                "into another root."
             )
-        bound = base_url, organization or receipt.organization
-    return bound
+        endpoint = base_url, organization or receipt.organization
+    return endpoint
 
 
-def _words(endpoint: tuple[str, str | None]) -> str:
+def _described(endpoint: tuple[str, str | None]) -> str:
     base_url, organization = endpoint
     return f"{base_url} (organization {organization})" if organization else base_url
 
 
-def _write(tx: Transaction, found: LostPipeline) -> None:
-    unsent = {file.id for file in found.files if file.state is FileState.UNRESOLVED}
-    for submission in found.submissions:
-        waits = found.waits.get(submission.id, {file.id for file in found.files if file.submission is submission})
+def _write(tx: Transaction, lost: LostPipeline) -> None:
+    unsent = {file.id for file in lost.files if file.state is FileState.UNRESOLVED}
+    for submission in lost.submissions:
+        waits = lost.waits.get(submission.id, {file.id for file in lost.files if file.submission is submission})
         values = _values(tx, submission)
-        values["announced_at"] = tx.now if submission.id in found.complete else None
+        values["announced_at"] = tx.now if submission.id in lost.complete else None
         why = f"its manifest lists {len(submission.manifest.files)} files"
-        # What may still have to be sent is a person's business again, the rest goes on by itself.
+        # A submission that may still have to be sent waits for a user. Others continue automatically.
         restore.add_submission(tx, submission.id, why, has_begun=not waits & unsent, **values)
-    for file in found.files:
+    for file in lost.files:
         _write_file(tx, file)
-    pipeline = found.submissions[0].pipeline
-    for spare, owner in found.spare:
+    pipeline = lost.submissions[0].pipeline
+    for spare, owner in lost.spare:
         why = "its responses are stored" if owner is None else f"its responses are to the requests of {owner.id}"
         file_id = owner.id if owner is not None else None
         restore.add_collected(
@@ -120,23 +122,23 @@ def _write(tx: Transaction, found: LostPipeline) -> None:
             paid_twice=owner is not None,
             ended_at=spare.ended_at,
         )
-    for submission_id, waits in found.waits.items():
+    for submission_id, waits in lost.waits.items():
         submissions.add_waits(tx, submission_id, waits)
 
 
-def _values(tx: Transaction, found: FoundSubmission) -> dict[str, Any]:
-    """The columns of `submission`."""
-    manifest = found.manifest
+def _values(tx: Transaction, submission: FoundSubmission) -> dict[str, Any]:
+    """The values of the row in the ledger's table `submission`, by column."""
+    manifest = submission.manifest
     return {
-        "pipeline": found.pipeline,
-        "partition": found.partition,
-        "created_at": found.created_at or tx.now,
+        "pipeline": submission.pipeline,
+        "partition": submission.partition,
+        "created_at": submission.created_at or tx.now,
         **manifest.model_dump(include={"rows", "rejected", "requests", "max_attempts"}),
         "written": sum(entry.requests for entry in manifest.files),
         "headers": json.dumps(manifest.headers),
         "max_requests": manifest.max_requests,
         "max_bytes": manifest.max_bytes,
-        "fresh_after": found.fresh_after,
+        "fresh_after": submission.fresh_after,
         "left_out": manifest.left_out or 0,
     }
 
@@ -172,20 +174,20 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         restore.add_open(tx, file.id, pipeline, batch, file.why)
 
 
-def _summary(storage: Storage, found: list[LostPipeline]) -> str:
-    files = [file for pipeline in found for file in pipeline.files]
-    count = sum(len(pipeline.submissions) for pipeline in found)
+def _summary(storage: Storage, pipelines: list[LostPipeline]) -> str:
+    files = [file for pipeline in pipelines for file in pipeline.files]
+    count = sum(len(pipeline.submissions) for pipeline in pipelines)
     states = Counter(file.state for file in files)
-    said = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none"
+    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none"
     lines = [
-        f"The ledger of {storage.url} was lost. It is rebuilt from {count} submissions; request files: {said}."
+        f"The ledger of {storage.url} was lost. It is rebuilt from {count} submissions; request files: {counts}."
     ]
     if states[FileState.UNRESOLVED]:
         lines.append(
-            "Of the unresolved ones nobody can tell here whether they were sent. They are looked for in the API's "
-            "list of batches, and sent again only when it shows none for the grace period: run `batches` again."
+            "It is unknown whether the unresolved ones were sent. They are looked for in the API's list of "
+            "batches, and sent again only if they are not in it for the grace period: run `batches` again."
         )
     if states[FileState.REFUSED]:
-        lines.append("Of the refused ones the request file is gone: materialize `requests` again.")
-    lines.append("What was refused, stopped or canceled before, and who had been told, cannot be known any more.")
+        lines.append("The request files of the refused ones are gone: materialize `requests` again.")
+    lines.append("The record of earlier refusals, stops, cancels and sent notices is lost.")
     return " ".join(lines)

@@ -12,7 +12,7 @@ from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet
 from batch_assets.core.store.fate import RequestFate, request_fates
-from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.outcomes import load_outcomes
 from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
 from batch_assets.core.store.responses import ResponseFiles
@@ -40,7 +40,7 @@ class Selection:
             refreshes = refreshes_of(tx, pipeline.name)
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
         # In this order: what is collected in between is in both, never in neither.
-        self._held = HeldRequests(root, held)
+        self._held = RequestsInFlight(root, held)
         files = ResponseFiles(root.storage, pipeline.name)
         self._outcomes = load_outcomes(files, refreshes, self.fresh_after)
         self._desired = DigestSet()

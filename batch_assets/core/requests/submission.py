@@ -112,7 +112,7 @@ class NewSubmission:
             partition=self._partition,
             submission=report.submission_id,
             created_at=selection.created_at,
-            dataset=self._dataset.place,
+            dataset=self._dataset.location,
             key=self._dataset.key,
             carried=self._dataset.carried,
             params=pipeline.config.params,

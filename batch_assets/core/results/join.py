@@ -21,7 +21,7 @@ from batch_assets.core.results.reorder import Reordered
 from batch_assets.core.results.survey import SharedKeys, Survey, places_of, positions_of, survey
 from batch_assets.core.root import Root
 from batch_assets.core.store.fate import request_fates
-from batch_assets.core.store.in_flight import HeldRequests
+from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.outcomes import SUCCEEDED, Refreshes, Untried, load_outcomes
 from batch_assets.core.store.request_index import DIGEST, MESSAGE, OWN, REASON, RequestIndex
@@ -75,7 +75,7 @@ class Join:
         answers: Answers | None,
     ) -> None:
         self._root, self._submission, self._holding = root, submission, holding
-        self._held: HeldRequests | None = None
+        self._held: RequestsInFlight | None = None
         place = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root.storage, *place)
         self._manifest = Manifest.read(root.storage, *place)
@@ -173,7 +173,7 @@ class Join:
         if self._submission.is_canceled:
             unanswered |= (place < 0) & digests.is_valid().to_numpy(zero_copy_only=False)
         if unanswered.any():
-            self._held = self._held or HeldRequests(self._root, self._holding, may_be_gone=True)
+            self._held = self._held or RequestsInFlight(self._root, self._holding, may_be_gone=True)
             unanswered[unanswered] = self._held.contains(digest_array(digests.filter(pa.array(unanswered))))
         return unanswered
 

@@ -1,1 +1,1 @@
-"""What is stored under the root: request files, indexes, responses, and how requests stand by them."""
+"""Files under the root: request files, indexes and responses, and the outcomes of requests in them."""

@@ -1,7 +1,7 @@
-"""The identity of a request, and packed sets of identities.
+"""Digests, which identify requests, and packed sets of digests.
 
-A request is identified by 128 bits over the exact params bytes that are sent and the headers that change
-their meaning. A set of them costs 16 bytes each: Python's own would cost over 100.
+A digest has 128 bits over the exact params bytes that are sent and the headers that change their meaning. In a
+packed set it takes 16 bytes; in a Python set it would take over 100.
 """
 
 from __future__ import annotations
@@ -31,22 +31,27 @@ Digests = NDArray[np.bytes_]
 
 
 def digester(headers: Mapping[str, str]) -> Any:
-    """A hash primed with the headers: copy it, update it with params bytes, take its digest (16 bytes)."""
+    """Return a hash of the headers. For a digest of 16 bytes, copy it and update the copy with params bytes."""
     primed = hashlib.blake2b(digest_size=DIGEST_BYTES)
     primed.update(orjson.dumps(dict(headers), option=orjson.OPT_SORT_KEYS) + b"\n")
     return primed
 
 
 def decode_tails(tails: NDArray[np.bytes_]) -> tuple[Digests, NDArray[np.bool_]]:
-    """The digests in the last 22 characters of many custom_ids: (digests, which of them can be ours).
+    """Decode the digests in the last 22 characters of custom_ids.
 
-    The digest of one that cannot be ours is all zeros.
+    Args:
+        tails: S22, shape (n,).
+
+    Returns:
+        The digests, S16, shape (n,), and whether each tail can be from this project, bool, shape (n,). Where it
+        cannot, the digest is all zeros.
     """
     characters = np.ascontiguousarray(tails).view(np.uint8).reshape(len(tails), DIGEST_CHARACTERS)
     values = _VALUES[characters]
     ours = (values != _NO_VALUE).all(axis=1)
     values[~ours] = 0
-    # Four characters of 6 bits are three bytes; the last group has two characters, whose last 4 bits count not.
+    # Four characters of 6 bits are three bytes. The last group has two characters, whose last 4 bits do not count.
     groups = np.zeros((len(tails), 6, 4), dtype=np.uint8)
     groups.reshape(len(tails), 24)[:, :DIGEST_CHARACTERS] = values
     decoded = np.empty((len(tails), 6, 3), dtype=np.uint8)
@@ -58,12 +63,17 @@ def decode_tails(tails: NDArray[np.bytes_]) -> tuple[Digests, NDArray[np.bool_]]
 
 
 def slug(row_key: Any) -> str:
-    """The readable part of a custom_id. Equal slugs are harmless: the digest tells requests apart."""
+    """Return the readable part of a custom_id. Equal slugs are harmless: the digest identifies the request."""
     return _OUTSIDE.sub("_", str(row_key))[:SLUG_CHARACTERS] or "row"
 
 
 def custom_ids(row_keys: Iterable[Any], digests: Digests) -> list[bytes]:
-    """The custom_ids of requests: a readable part, a dash, the digest as 22 characters of base64url."""
+    """Return the custom_ids of requests: slug, dash, and the digest as 22 characters of base64url.
+
+    Args:
+        row_keys: The first row key of each request.
+        digests: S16, shape (n,).
+    """
     padded = np.zeros((len(digests), 18), dtype=np.uint8)
     padded[:, :DIGEST_BYTES] = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, DIGEST_BYTES)
     encoded = binascii.b2a_base64(padded.tobytes(), newline=False).translate(_TO_URL_SAFE)
@@ -72,21 +82,26 @@ def custom_ids(row_keys: Iterable[Any], digests: Digests) -> list[bytes]:
 
 
 def pack(digests: Iterable[bytes]) -> Digests:
-    """Digests as one packed array."""
+    """Return digests as one packed array: S16, shape (n,)."""
     return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")
 
 
 def position_in(haystack: Digests, needles: Digests) -> NDArray[np.int64]:
-    """For each needle its position in a sorted array, -1 where it is not there."""
+    """Return the position of each needle in a sorted array: int64, shape (m,), -1 for a missing one.
+
+    Args:
+        haystack: S16, shape (n,), sorted.
+        needles: S16, shape (m,).
+    """
     if len(haystack) == 0:
         return np.full(len(needles), -1, dtype=np.int64)
-    found = np.searchsorted(haystack, needles)
-    found[found == len(haystack)] = 0
-    return np.where(haystack[found] == needles, found, -1)
+    position = np.searchsorted(haystack, needles)
+    position[position == len(haystack)] = 0
+    return np.where(haystack[position] == needles, position, -1)
 
 
 class DigestSet:
-    """A growing set of digests in sorted runs merged as they grow: 16 bytes each, no object an item."""
+    """A growing set of digests, in sorted runs that are merged as they grow. Takes 16 bytes per digest."""
 
     def __init__(self) -> None:
         self._runs: list[Digests] = []
@@ -95,18 +110,26 @@ class DigestSet:
         return sum(len(run) for run in self._runs)
 
     def contains(self, digests: Digests) -> NDArray[np.bool_]:
-        """Which of the digests are in the set."""
-        found = np.zeros(len(digests), dtype=bool)
+        """Whether each digest is in the set: bool, shape (n,).
+
+        Args:
+            digests: S16, shape (n,).
+        """
+        is_member = np.zeros(len(digests), dtype=bool)
         for run in self._runs:
-            found |= position_in(run, digests) >= 0
-        return found
+            is_member |= position_in(run, digests) >= 0
+        return is_member
 
     def add(self, digests: Digests) -> None:
-        """Adds digests; those already in the set change nothing."""
-        fresh = np.unique(digests)
-        fresh = fresh[~self.contains(fresh)]
-        if len(fresh):
-            self._runs.append(fresh)
+        """Add digests. Those already in the set change nothing.
+
+        Args:
+            digests: S16, shape (n,).
+        """
+        new = np.unique(digests)
+        new = new[~self.contains(new)]
+        if len(new):
+            self._runs.append(new)
         while len(self._runs) > 1 and len(self._runs[-2]) < 2 * len(self._runs[-1]):
             last, before = self._runs.pop(), self._runs.pop()
             merged = np.concatenate([before, last])
@@ -115,13 +138,13 @@ class DigestSet:
 
 
 class DigestOwners:
-    """Whose a digest is, of several that have some: 20 bytes each.
+    """Digests with their owners, such as request files. Takes 20 bytes per digest.
 
     Args:
-        owned: the digests of each owner. Of several with the same digest it is the first one's.
+        owned: The digests of each owner. If several owners have a digest, it belongs to the first.
 
     Attributes:
-        asked: which owners had a digest that was asked for.
+        requested: Whether each owner had a digest that `contains` was called with: bool, shape (owners,).
     """
 
     def __init__(self, owned: Sequence[Digests]) -> None:
@@ -130,11 +153,15 @@ class DigestOwners:
         order = np.argsort(digests, kind="stable")
         self._digests = digests[order]
         self._owners = np.concatenate(owners)[order] if owners else np.empty(0, dtype=np.int32)
-        self.asked = np.zeros(len(owned), dtype=bool)
+        self.requested = np.zeros(len(owned), dtype=bool)
 
     def contains(self, digests: Digests) -> NDArray[np.bool_]:
-        """Which of the digests have an owner."""
+        """Whether each digest has an owner: bool, shape (n,). Marks the owners in `requested`.
+
+        Args:
+            digests: S16, shape (n,).
+        """
         position = position_in(self._digests, digests)
-        found = position >= 0
-        self.asked[self._owners[position[found]]] = True
-        return found
+        is_owned = position >= 0
+        self.requested[self._owners[position[is_owned]]] = True
+        return is_owned

@@ -1,4 +1,4 @@
-"""Requests in flight: which request file holds which digest."""
+"""Requests in flight, and the request file of each."""
 
 from __future__ import annotations
 
@@ -17,44 +17,55 @@ def _digests(root: Root, file: RequestFile) -> Digests:
         return StoredRequestFile.of(root.storage, file).digests()
     except FileNotFoundError:
         raise MissingFileError(
-            f"the request file {file.id} is {file.state}, but it is gone from {root.storage.url}: without it "
-            "nobody can tell which requests are on their way. Restore it from a backup"
+            f"the request file {file.id} is {file.state}, but it is gone from {root.storage.url}: without it, the "
+            "requests in flight are unknown. Restore it from a backup"
         ) from None
 
 
-class HeldRequests:
-    """The digests of request files that are ready, in doubt, or submitted and not collected.
+class RequestsInFlight:
+    """The digests of request files that are in flight: ready, in doubt, or submitted and not collected.
 
     Args:
-        may_be_gone: a file that is gone may hold any request: then all are in flight, and `problems` says so.
+        root: The root.
+        files: The request files.
+        may_be_gone: Whether a file may be missing. It may have any request, so all requests then count as in
+            flight.
 
-    Errors:
-        MissingFileError: a file is gone that may not be.
+    Attributes:
+        problems: The text about each missing file.
+
+    Raises:
+        MissingFileError: When a file is missing and may not be.
     """
 
     def __init__(self, root: Root, files: list[RequestFile], *, may_be_gone: bool = False) -> None:
         self.problems: list[str] = []
         self._gone: list[RequestFile] = []
         self._files: list[RequestFile] = []
-        found: list[Digests] = []
+        digests: list[Digests] = []
         for file in files:
             try:
-                found.append(_digests(root, file))
+                digests.append(_digests(root, file))
                 self._files.append(file)
             except MissingFileError as error:
                 if not may_be_gone:
                     raise
                 self._gone.append(file)
                 self.problems.append(str(error))
-        self._owners = DigestOwners(found)
+        self._owners = DigestOwners(digests)
 
     def contains(self, digests: Digests) -> NDArray[np.bool_]:
-        """Which digests are in flight; the files that hold them count as waited on from then on."""
-        found = self._owners.contains(digests)
-        return found | True if self._gone else found
+        """Whether each digest is in flight: bool, shape (n,). Adds the files of these digests to `waited_on`.
+
+        Args:
+            digests: S16, shape (n,).
+        """
+        is_owned = self._owners.contains(digests)
+        return is_owned | True if self._gone else is_owned
 
     @property
     def waited_on(self) -> list[str]:
-        """Ids of the files that hold something that was asked for."""
-        asked = [file.id for file, asked in zip(self._files, self._owners.asked, strict=True) if asked]
-        return asked + [file.id for file in self._gone]
+        """The ids of the files with a digest that `contains` was called with, and of all missing files."""
+        requested = self._owners.requested
+        ids = [file.id for file, is_requested in zip(self._files, requested, strict=True) if is_requested]
+        return ids + [file.id for file in self._gone]

@@ -1,7 +1,7 @@
 """The documents of a submission: its manifest, and a receipt beside each request file that became a batch.
 
-Results need nothing else of the pipeline, and a lost ledger is rebuilt from them. Documents of earlier versions
-are read; what a later version adds to them is kept as it is.
+Results need nothing else from the pipeline, and a lost ledger is rebuilt from these documents. Documents of
+earlier versions can be read. Fields that a later version adds are kept unchanged.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ MANIFEST = "manifest.json"
 
 
 class _Document(BaseModel):
-    """A JSON object under the root. No value is converted: a number in quotes is no number."""
+    """A JSON object under the root. Values are not converted: a number in quotes is not accepted as a number."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     if_any: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are written only where they have a value."""
+    """Fields that are written only if they have a value."""
 
     @model_serializer(mode="wrap")
-    def _without_absent(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = written(self)
+    def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = serialize(self)
         return {name: value for name, value in fields.items() if value is not None or name not in self.if_any}
 
 
@@ -39,11 +39,11 @@ class PartEntry(_Document):
     """A request file as the manifest lists it.
 
     Attributes:
-        name: of the file.
-        requests: how many it holds.
-        bytes: of the HTTP body that it becomes.
-        attempt: which attempt of its requests it is, from 1.
-        headers: what it is sent with, where that differs from the submission's.
+        name: The name of the file.
+        requests: The number of its requests.
+        bytes: The size of the HTTP body that it becomes.
+        attempt: The attempt of its requests, from 1.
+        headers: The headers of its requests, if they differ from those of the submission.
     """
 
     if_any = frozenset({"headers"})
@@ -56,34 +56,44 @@ class PartEntry(_Document):
 
     @property
     def part(self) -> PartName:
-        """Its name, read.
+        """The parsed name of the file.
 
         Raises:
-            ValueError: it is no name of a request file.
+            ValueError: When it is not the name of a request file.
         """
         return PartName.parse(self.name)
 
 
 class Manifest(_Document):
-    """What a submission was made of. The fields without a default are in the manifests of every version.
+    """What a submission was built from. Fields without a default are in the manifests of every version.
 
     Attributes:
-        created_at: when it was built, by the ledger's clock.
-        dataset: where the rows came from, for people.
-        key: the column that names a row.
-        carried: column of the dataset -> column of the results.
-        params, output_schema, output_tool, tool_calls: what was asked, and how answers are read.
-        headers: of its requests, as far as they change what a request means.
-        betas: as the pipeline file has them, where they depend on the row.
-        header_sets: the headers of the requests that its rows want, where they depend on the row.
-        render_request: name of the pipeline's own function that changes its requests.
-        bounded_schema: the output schema with the limits that the API does not take, of a pydantic model.
-        fresh_after: of a refresh: what tells it from others, seconds since 1970.
-        waits: of a refresh: ids of the request files that were in flight when it was built.
-        left_out: distinct requests that a limit left out.
-        max_requests, max_bytes: limits of one batch.
-        rows, rejected, requests: counts; requests are distinct ones.
-        files: the request files it wrote.
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+        submission: The id of the submission.
+        created_at: When it was built, in seconds since 1970 by the ledger's clock.
+        dataset: Where the rows came from, for texts.
+        key: The column of the row key.
+        carried: The carried columns: names in the dataset to names in the results.
+        params: The params in the pipeline file.
+        headers: The headers of its requests that change the meaning of a request.
+        betas: The betas in the pipeline file, if they depend on the row.
+        header_sets: The different headers of its requests, if they depend on the row.
+        render_request: The name of the pipeline's function that changes its requests.
+        bounded_schema: The output schema of a pydantic model, with the limits that the API does not support.
+        fresh_after: The identity of the refresh, in seconds since 1970; `None` if it is not part of a refresh.
+        waits: The ids of the request files that were in flight when a refresh was built.
+        left_out: The number of distinct requests that a limit left out.
+        output_schema: The schema of the answers.
+        output_tool: The name of the tool whose input is the answer.
+        tool_calls: Whether answers list the calls of tools.
+        max_attempts: The most attempts for a request.
+        max_requests: The most requests in one batch.
+        max_bytes: The most bytes in the HTTP body of one batch.
+        rows: The number of rows.
+        rejected: The number of rejected rows.
+        requests: The number of distinct requests.
+        files: The request files that it wrote.
     """
 
     if_any = frozenset(
@@ -110,7 +120,7 @@ class Manifest(_Document):
     output_tool: str | None = None
     tool_calls: bool = False
     max_attempts: int
-    # These two are defaults for manifests from before they were written down; nothing but retries asks for them.
+    # The defaults of these two are for early manifests, which did not have them. Only retries use the two.
     max_requests: int = 100_000
     max_bytes: int = 250_000_000
     rows: int
@@ -120,36 +130,38 @@ class Manifest(_Document):
 
     @property
     def answers(self) -> Answers:
-        """How its answers are read."""
+        """How the answers are read."""
         schema = self.output_schema
         output = OutputSchema(schema, self.bounded_schema) if schema is not None else None
         return Answers(output, self.output_tool, self.tool_calls)
 
     @classmethod
     def read(cls, storage: Storage, pipeline: str, partition: str, submission_id: str) -> Self:
-        """Reads a submission's manifest.
+        """Read a submission's manifest.
 
         Raises:
-            FileNotFoundError: it is not there.
-            DamagedFileError: it is not as it was written.
+            FileNotFoundError: When there is no manifest.
+            DamagedFileError: When it is not what this project wrote.
         """
         return read_document(storage, (*submission_parts(pipeline, partition, submission_id), MANIFEST), cls)
 
     def write(self, storage: Storage) -> None:
-        """Writes it into the submission's folder."""
+        """Write the manifest into the submission's folder."""
         content = json.dumps(self.model_dump(), indent=2, ensure_ascii=False).encode() + b"\n"
         storage.write_bytes(content, *submission_parts(self.pipeline, self.partition, self.submission), MANIFEST)
 
 
 class Receipt(_Document):
-    """Which batch a request file became.
+    """The batch that a request file became.
 
     Attributes:
-        requests: how many the batch holds.
-        attempt: which attempt of its requests it was.
-        created_at, expires_at: of the batch when it was created, seconds since 1970 by the server's clock.
-        base_url: the endpoint it was submitted to.
-        organization: whose key it was, None where the API did not say.
+        batch_id: The id of the batch.
+        requests: The number of its requests.
+        attempt: The attempt of its requests, from 1.
+        created_at: When it was created, in seconds since 1970 by the server's clock.
+        expires_at: When it would expire, in seconds since 1970 by the server's clock.
+        base_url: The endpoint that it was submitted to.
+        organization: The organization of the API key; `None` if the API did not report it.
     """
 
     batch_id: str
@@ -162,7 +174,7 @@ class Receipt(_Document):
 
     @classmethod
     def of(cls, batch: BatchObject, attempt: int, base_url: str, organization: str | None) -> Self:
-        """The receipt of a batch that was just created."""
+        """Make the receipt of a batch that was just created."""
         return cls(
             batch_id=batch.id,
             requests=batch.total,
@@ -175,7 +187,7 @@ class Receipt(_Document):
 
     @property
     def batch(self) -> BatchObject:
-        """The batch as it was when it was created."""
+        """The batch as it was at its creation."""
         return BatchObject(
             id=self.batch_id,
             processing_status="in_progress",
@@ -187,5 +199,5 @@ class Receipt(_Document):
         )
 
     def to_json(self) -> bytes:
-        """The content of its file."""
+        """Return the content of the receipt's file."""
         return json.dumps(self.model_dump(), indent=2).encode() + b"\n"

@@ -1,6 +1,6 @@
-"""Response files that somebody deleted: the API still has the answers for 29 days, so they are downloaded again.
+"""Download deleted response files again. The API keeps the answers of a batch for 29 days.
 
-Left alone their rows would wait for ever, and the next submission would ask and pay for them anew.
+Otherwise their rows would wait without limit, and the next submission would send and pay for their requests again.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from batch_assets.core.store.request_files import StoredRequestFile
 
 
 def reopen_lost(root: Root, pipeline: str) -> list[str]:
-    """Makes batches due for collection again whose response files are gone.
+    """Schedule batches whose response files are missing for another collection.
 
-    Where the request file is gone as well, the answers cannot be matched: that is old data cleared away.
+    If the request file is missing too, the answers cannot be matched. Then someone has cleared away old data, and
+    the batch is left alone.
 
     Returns:
-        What was found missing, for people.
+        A text about each missing file.
     """
     with root.ledger.read() as tx:
         collected = [
             batch for batch in batches.in_state(tx, BatchState.COLLECTED, pipeline=pipeline) if batch.file_id
         ]
-    # In this order: what is recorded as collected was published before.
+    # In this order: a response file is published before its batch is recorded as collected.
     stored = set(root.storage.names(pipeline, "responses"))
     lost = [batch for batch in collected if str(ResponseName.of_batch(batch.id)) not in stored]
     return [problem for batch in lost if (problem := _reopen(root, pipeline, batch)) is not None]
@@ -37,7 +38,7 @@ def _reopen(root: Root, pipeline: str, batch: Batch) -> str | None:
         owner = files.by_id(tx, batch.file_id or "")
     if not root.storage.exists(*StoredRequestFile.of(root.storage, owner).parts):
         return None
-    where = root.storage.uri(*response_parts(pipeline, batch.id))
+    uri = root.storage.uri(*response_parts(pipeline, batch.id))
     with root.ledger.write() as tx:
-        batches.reopen(tx, batch.id, f"{where} is gone")
-    return f"{where} is gone: the answers are downloaded again"
+        batches.reopen(tx, batch.id, f"{uri} is gone")
+    return f"{uri} is gone: the answers are downloaded again"

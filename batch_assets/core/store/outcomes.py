@@ -1,10 +1,10 @@
-"""Which response is in force for a digest, and what came of the request: 24 bytes a response, in packed arrays.
+"""The response in force for each digest, and the outcome of the request, in packed arrays: 24 bytes per response.
 
-This module alone packs and unpacks them. Of n digests that ever had a response:
+Only this module packs and unpacks them. For n digests that ever had a response:
 
     digests  S16    (n,)  sorted, unique
-    place    int32  (n,)  where the response in force is, see `ResponseFiles`
-    packed   int32  (n,)  what came of the request << 16 | the attempt that brought it
+    place    int32  (n,)  the row number of the response in force, see `ResponseFiles`
+    packed   int32  (n,)  the kind of outcome << 16 | the attempt that it came from
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from batch_assets.core.io.names import ResponseName
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, position_in
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 
-# Response file -> `fresh_after` of the newest refresh that it is of. The others are of none.
+# `fresh_after` of the newest refresh that a response file belongs to. Other files belong to no refresh.
 Refreshes = dict[ResponseName, float]
-# Response file whose canceled requests are asked again -> how many of their attempts count at most.
+# The response files whose canceled requests are retried, with the most of their attempts that count.
 Untried = dict[ResponseName, int]
 
 SUCCEEDED, FAILED, PASSING, CANCELED = range(4)
-"""What came of a request: an answer; a failure that would repeat itself; one that may pass; it was canceled."""
+"""The outcomes of a request: an answer, a failure that a retry would repeat, one that may pass, or canceled."""
 
 _SHIFT, _ATTEMPT = 16, 0xFFFF
 _COLUMNS = ["digest", "result_type", "error_type", "attempts", "ended_at"]
 
 
-class Found(NamedTuple):
+class UnpackedOutcomes(NamedTuple):
     """The outcomes of n requests, unpacked.
 
     Attributes:
-        place: int64 (n,): where the response in force is, -1 where there is none.
-        kind: int32 (n,): SUCCEEDED, FAILED, PASSING or CANCELED; 0 without response.
-        attempt: int32 (n,): which attempt brought it, from 1; 0 without response.
+        place: int64, shape (n,): the row number of the response in force, -1 without a response.
+        kind: int32, shape (n,): SUCCEEDED, FAILED, PASSING or CANCELED; 0 without a response.
+        attempt: int32, shape (n,): the attempt that the response came from, from 1; 0 without a response.
     """
 
     place: NDArray[np.int64]
@@ -50,18 +50,18 @@ class Found(NamedTuple):
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
-        """bool (n,): whether there is a response."""
+        """Whether there is a response: bool, shape (n,)."""
         return self.place >= 0
 
     @property
     def is_answered(self) -> NDArray[np.bool_]:
-        """bool (n,): whether there is a response with an answer."""
+        """Whether there is a response with an answer: bool, shape (n,)."""
         answered: NDArray[np.bool_] = self.is_known & (self.kind == SUCCEEDED)
         return answered
 
 
 class _Packed(NamedTuple):
-    """The arrays of the module's docstring."""
+    """The arrays that the module's docstring describes."""
 
     digests: Digests
     place: NDArray[np.int32]
@@ -73,8 +73,8 @@ class Outcomes:
     """The outcome in force of every request that ever had a response.
 
     Attributes:
-        files: the response files.
-        digests: S16 (n,): sorted, unique.
+        files: The response files.
+        digests: S16, shape (n,), sorted, unique.
     """
 
     files: ResponseFiles
@@ -83,52 +83,57 @@ class Outcomes:
     _packed: NDArray[np.int32]
 
     def position(self, digests: Digests) -> NDArray[np.int64]:
-        """For m digests the position of each in `digests`: int64 (m,), -1 where there is no response."""
+        """Return the position of each digest in `digests`: int64, shape (m,), -1 without a response.
+
+        Args:
+            digests: S16, shape (m,).
+        """
         return position_in(self.digests, digests)
 
-    def at(self, position: NDArray[np.int64]) -> Found:
-        """The outcomes at positions.
+    def at(self, position: NDArray[np.int64]) -> UnpackedOutcomes:
+        """Return the outcomes at positions.
 
         Args:
-            position: int64 (m,), as `position` gives them.
+            position: int64, shape (m,), as returned by `position`.
         """
         if len(self.digests) == 0:
-            nothing = np.zeros(len(position), dtype=np.int32)
-            return Found(position, nothing, nothing)
-        none = position < 0
-        place = np.where(none, -1, self._place[position]).astype(np.int64)
-        packed = np.where(none, 0, self._packed[position])
-        return Found(place, packed >> _SHIFT, packed & _ATTEMPT)
+            zeros = np.zeros(len(position), dtype=np.int32)
+            return UnpackedOutcomes(position, zeros, zeros)
+        is_missing = position < 0
+        place = np.where(is_missing, -1, self._place[position]).astype(np.int64)
+        packed = np.where(is_missing, 0, self._packed[position])
+        return UnpackedOutcomes(place, packed >> _SHIFT, packed & _ATTEMPT)
 
-    def of(self, digests: Digests) -> Found:
-        """The outcomes of requests.
+    def of(self, digests: Digests) -> UnpackedOutcomes:
+        """Return the outcomes of requests.
 
         Args:
-            digests: S16 (m,).
+            digests: S16, shape (m,).
         """
         return self.at(self.position(digests))
 
     def places_of(self, kind: int) -> NDArray[np.int64]:
-        """The places of all outcomes of one kind, sorted: int64 (m,)."""
+        """Return the row numbers of the responses with one kind of outcome: int64, shape (m,), sorted."""
         return np.sort(self._place[self._packed >> _SHIFT == kind].astype(np.int64))
 
 
 def load_outcomes(
     files: ResponseFiles, refreshes: Refreshes, fresh_after: float | None = None, untried: Untried | None = None
 ) -> Outcomes:
-    """Reads the outcomes of all requests of a pipeline.
+    """Read the outcomes of all requests of a pipeline.
 
-    A succeeded response comes before any other; of several succeeded, that of the newest refresh, then the
-    earliest ended; else the last attempt. Attempts count from 1 again with every refresh.
+    For each digest one response is in force. A succeeded response comes before any other. Of several succeeded
+    ones, the newest refresh comes first, then the earliest ended. Without a succeeded one it is the last attempt.
+    Every refresh counts attempts from 1 again.
 
     Args:
-        files: the pipeline's response files.
-        refreshes: see `refreshes_of`.
-        fresh_after: of a refresh: only what it and later ones brought counts.
-        untried: see `untried_of`.
+        files: The pipeline's response files.
+        refreshes: See `refreshes_of`.
+        fresh_after: The refresh whose responses, with those of later refreshes, count; `None` for all responses.
+        untried: See `untried_of`.
 
     Raises:
-        DamagedFileError: a file that is not a response file.
+        DamagedFileError: When a file is not a response file.
     """
     of_files = np.array([refreshes.get(name, 0.0) for name in files.names], np.float64)
     known = _Packed(np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
@@ -140,12 +145,17 @@ def load_outcomes(
         del table
         release_memory()
     if untried and len(known.digests):
-        known = _asked_again(known, files, untried)
+        known = _retried(known, files, untried)
     return Outcomes(files, *known)
 
 
 def _packed(table: pa.Table, places: NDArray[np.int64]) -> _Packed:
-    """The responses of one file, sorted by digest. No digest is there twice."""
+    """The responses of one file, sorted by digest. No digest occurs twice.
+
+    Args:
+        table: The columns of the file.
+        places: int64, shape (n,): the row numbers of the file's rows.
+    """
     digests = digest_array(table["digest"])
     order = np.argsort(digests, kind="stable")
     attempts = table["attempts"].to_numpy()[order].astype(np.int32)
@@ -168,13 +178,13 @@ def _kinds(table: pa.Table) -> NDArray[np.int32]:
 
 
 def _merged(known: _Packed, later: _Packed, files: ResponseFiles, refreshes: NDArray[np.float64]) -> _Packed:
-    """What is known with the responses of a file that ended later.
+    """Merge the responses of a file that ended later into those of earlier files.
 
     Args:
-        known: its arrays are written to.
-        later: of one file.
-        files: that the places are of.
-        refreshes: float64, by the number of the file: `fresh_after` of its refresh, 0 for none.
+        known: The outcomes from earlier files. Their arrays are modified.
+        later: The outcomes from the later file.
+        files: All response files.
+        refreshes: float64, shape (number of files,): `fresh_after` of each file's refresh, 0 without a refresh.
     """
     position = position_in(known.digests, later.digests)
     again = np.flatnonzero(position >= 0)
@@ -200,15 +210,15 @@ def _merged(known: _Packed, later: _Packed, files: ResponseFiles, refreshes: NDA
 
 
 def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which responses of a later file take the place of those before: bool (m,).
+    """Whether each response of a later file replaces the earlier one: bool, shape (m,).
 
     Args:
-        before: int32 (m,): packed outcomes.
-        now: int32 (m,): those of the same requests in the later file.
-        newer: bool (m,): whether they are of a later refresh.
+        before: int32, shape (m,): the packed outcomes from earlier files.
+        now: int32, shape (m,): the packed outcomes of the same requests in the later file.
+        newer: bool, shape (m,): whether the later response belongs to a newer refresh.
     """
     has_succeeded = now >> _SHIFT == SUCCEEDED
-    # Files come earliest ended first, so a later success of the same refresh never replaces one.
+    # The earliest ended file comes first, so a later success of the same refresh never replaces an earlier one.
     better: NDArray[np.bool_] = np.where(
         before >> _SHIFT == SUCCEEDED,
         has_succeeded & newer,
@@ -217,8 +227,8 @@ def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray
     return better
 
 
-def _asked_again(known: _Packed, files: ResponseFiles, untried: Untried) -> _Packed:
-    """Makes failures that pass of the requests that were canceled in some files."""
+def _retried(known: _Packed, files: ResponseFiles, untried: Untried) -> _Packed:
+    """Turn the canceled requests of some files into failures that may pass, so that they are retried."""
     most = np.array([untried.get(name, -1) for name in files.names], np.int32)[files.number_of(known.place)]
     attempts = np.minimum(known.packed & _ATTEMPT, most)
     canceled = (known.packed >> _SHIFT == CANCELED) & (most >= 0)

@@ -1,4 +1,4 @@
-"""Writing request files: lines are cut into files that stay within the limits of one batch."""
+"""Write request files. Lines are split into files that stay within the limits of one batch."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from batch_assets.core.store.manifest import PartEntry
 from batch_assets.core.store.request_lines import body_bytes
 
 _CHUNK = 1 << 20
-# Files of equal counts do not go up at the same time. So of as many in a row as may do so, no two that are full
-# have the same: each holds one request fewer than the one before. Where that would cost too much of a file it is
-# left.
+# Two files with the same number of requests are never uploaded at the same time. So among as many consecutive full
+# files as can be uploaded at once, no two have the same number: each has one request fewer than the one before.
+# This is not done if it would make files too small.
 _FEWEST_REQUESTS, _FEWEST_LINES = 1000, 200
 
 
 class PartWriter:
-    """Cuts lines into request files within the limits of one batch.
+    """Splits lines into request files within the limits of one batch.
 
-    A context manager: leaving it makes the last file visible, an error drops it.
+    A context manager: leaving it publishes the last file, and an error drops that file.
 
     Args:
-        storage: the root.
-        folder: of the submission.
-        attempt: of the requests.
-        limits: (requests, bytes of the HTTP body) at most in one file.
-        next_name: gives the name of the next part.
-        headers: of these requests, where they are not those of the whole submission.
+        storage: The storage of the root.
+        folder: The path of the submission's folder.
+        attempt: The attempt of the requests.
+        limits: The most requests and the most bytes of the HTTP body in one file.
+        next_name: Returns the name of the next file.
+        headers: The headers of these requests, if they differ from those of the submission.
 
     Attributes:
-        written: one entry a finished file.
+        written: An entry for each finished file.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class PartWriter:
             self._open.drop()
 
     def add(self, lines: list[bytes]) -> None:
-        """Adds lines, in a new part where one would pass a limit."""
+        """Add lines. Begins a new file when a line would exceed a limit."""
         ends = np.cumsum([len(text) for text in lines])
         self._lines += len(lines)
         self._all_bytes += int(ends[-1]) if len(lines) else 0
@@ -92,7 +92,7 @@ class PartWriter:
             done, size = stop, int(ends[stop - 1])
 
     def _limits(self) -> tuple[int, int]:
-        """Those of the file being written."""
+        """The most requests and bytes in the file that is being written."""
         fewer, line_bytes = len(self.written) % MOST_TRANSFERS, self._all_bytes // self._lines
         if self._max_requests < _FEWEST_REQUESTS:
             return self._max_requests, self._max_bytes
@@ -101,7 +101,7 @@ class PartWriter:
         return self._max_requests - fewer, self._max_bytes - fewer * line_bytes
 
     def _finish(self) -> None:
-        """Makes the part being written visible."""
+        """Publish the file that is being written."""
         part, self._open = self._open, None
         if part is None:
             return
@@ -117,15 +117,15 @@ class PartWriter:
 
 
 class PartWriters:
-    """The request files of a submission: requests of different attempts or headers go to different files.
+    """The request files of a submission. Requests of different attempts or headers go to different files.
 
-    A context manager: leaving it makes the last file of each kind visible, an error drops them.
+    A context manager: leaving it publishes the last file of each kind, and an error drops these files.
 
     Args:
-        storage: the root.
-        folder: of the submission.
-        limits: (requests, bytes of the HTTP body) at most in one file.
-        next_name: gives the name of the next part.
+        storage: The storage of the root.
+        folder: The path of the submission's folder.
+        limits: The most requests and the most bytes of the HTTP body in one file.
+        next_name: Returns the name of the next file.
     """
 
     def __init__(
@@ -149,12 +149,12 @@ class PartWriters:
         self._entered.__exit__(kind, error, trace)
 
     def add(self, attempt: int, headers: Mapping[str, str] | None, lines: list[bytes]) -> None:
-        """Adds lines to the file of their kind.
+        """Add lines to the file of their kind.
 
         Args:
-            attempt: of the requests.
-            headers: what they are sent with, where that is not what the whole submission is sent with.
-            lines: of a request file.
+            attempt: The attempt of the requests.
+            headers: The headers of the requests, if they differ from those of the submission.
+            lines: The lines of the request file.
         """
         kind = attempt, frozenset(headers.items()) if headers is not None else None
         if kind not in self._writers:
@@ -164,46 +164,51 @@ class PartWriters:
 
     @property
     def written(self) -> list[PartEntry]:
-        """One entry a finished file, in the order of their names."""
+        """An entry for each finished file, in the order of their names."""
         entries = [entry for writer in self._writers.values() for entry in writer.written]
         return sorted(entries, key=lambda entry: entry.part)
 
 
 class _UnfinishedError(Exception):
-    """The part is not to become visible."""
+    """Raised to drop a file instead of publishing it."""
 
 
 class _OpenPart:
-    """A part that is being written; nobody sees it before it is published.
+    """A request file that is being written. It is invisible until it is published.
 
     Attributes:
-        name: its name.
-        requests: how many it holds so far.
-        bytes: the length of its lines so far.
+        name: The name of the file.
+        requests: The number of its requests so far.
+        bytes: The size of its lines so far.
     """
 
     def __init__(self, storage: Storage, folder: tuple[str, ...], name: PartName) -> None:
         self.name, self.requests, self.bytes = name, 0, 0
         self._target = storage.path(*folder, str(name))
-        with ExitStack() as made:
-            scratch = made.enter_context(storage.write(*folder, str(name)))
-            self._file: BinaryIO = made.enter_context(scratch.open("wb", buffering=_CHUNK))
-            self._made = made.pop_all()
+        with ExitStack() as stack:
+            scratch = stack.enter_context(storage.write(*folder, str(name)))
+            self._file: BinaryIO = stack.enter_context(scratch.open("wb", buffering=_CHUNK))
+            self._resources = stack.pop_all()
 
     def write(self, lines: list[bytes], size: int) -> None:
-        """Adds lines of that many bytes together."""
+        """Append lines.
+
+        Args:
+            lines: The lines.
+            size: Their total size in bytes.
+        """
         with writing(self._target):
             self._file.write(b"".join(lines))
         self.requests += len(lines)
         self.bytes += size
 
     def publish(self) -> None:
-        """Makes it visible under its name."""
-        self._made.close()
+        """Make the file visible under its name."""
+        self._resources.close()
 
     def drop(self) -> None:
-        """Removes it."""
-        with suppress(OSError):  # a full disk does not take the rest either
+        """Remove the file."""
+        with suppress(OSError):  # if the disk is full, flushing the buffer fails too
             self._file.close()
-        with suppress(_UnfinishedError), self._made:
+        with suppress(_UnfinishedError), self._resources:
             raise _UnfinishedError

@@ -1,7 +1,7 @@
-"""Refreshes: asking again although answered. Which answers are of which refresh, and which one goes on.
+"""Refreshes, which send requests again although they have an answer.
 
-A refresh is told from others by its `fresh_after`. An answer is of the newest refresh that wrote its request, or
-found it in flight: no request is ever in two open batches, so a refresh takes what is on its way.
+A refresh is identified by its `fresh_after`. An answer belongs to the newest refresh that wrote its request or
+found it in flight. No request is ever in two open batches, so a refresh accepts the answers of requests in flight.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, load_outcomes
 from batch_assets.core.store.responses import ResponseFiles
 
-# Two refreshes of a pipeline differ by this many seconds at least, also when the clock was set back.
+# Two refreshes of a pipeline are at least this many seconds apart, even if the clock was set back.
 _APART = 0.001
 
 
 def outcomes_of(root: Root, pipeline: str) -> Outcomes:
-    """The outcome in force of every request of a pipeline."""
+    """Read the outcome in force of every request of a pipeline."""
     with root.ledger.read() as tx:
         refreshes = refreshes_of(tx, pipeline)
     return load_outcomes(ResponseFiles(root.storage, pipeline), refreshes)
 
 
 def outcomes_for(root: Root, submission: Submission) -> Outcomes:
-    """The same as far as it counts for a submission."""
+    """Read the outcome in force of every request of a pipeline, as far as it counts for a submission."""
     with root.ledger.read() as tx:
         refreshes, untried = refreshes_of(tx, submission.pipeline), untried_of(tx, submission)
     files = ResponseFiles(root.storage, submission.pipeline)
@@ -35,32 +35,37 @@ def outcomes_for(root: Root, submission: Submission) -> Outcomes:
 
 
 def untried_of(tx: Transaction, submission: Submission) -> Untried:
-    """The response files of batches that were being canceled already when a submission came to wait on them: what
-    it wants of these is asked again by itself. Batches that are canceled while it waits are none of them.
+    """Return the response files of batches that were canceled before a submission began to wait for them.
+
+    The submission's requests in these batches are retried automatically. Batches that are canceled while the
+    submission waits for them do not count.
     """
     if submission.is_canceled:
         return {}
-    found = batches.canceled_before(tx, submission)
-    return {ResponseName.of_batch(id_): submission.max_attempts - 1 for id_ in found}
+    batch_ids = batches.canceled_before(tx, submission)
+    return {ResponseName.of_batch(id_): submission.max_attempts - 1 for id_ in batch_ids}
 
 
 def refreshes_of(tx: Transaction, pipeline: str) -> Refreshes:
-    """The response files whose requests a refresh asked or waited for, with the newest one's `fresh_after`."""
-    found: Refreshes = {}
+    """Return `fresh_after` of the newest refresh that sent or waited for the requests of each response file."""
+    refreshes: Refreshes = {}
     for file_id, batch_id, fresh_after in submissions.refreshed_files(tx, pipeline):
         name = ResponseName.of_refusal(file_id) if batch_id is None else ResponseName.of_batch(batch_id)
-        found[name] = max(fresh_after, found.get(name, 0.0))
-    return found
+        refreshes[name] = max(fresh_after, refreshes.get(name, 0.0))
+    return refreshes
 
 
 def fresh_after_for(tx: Transaction, pipeline: str, partition: str, *, refresh: bool) -> float | None:
-    """The `fresh_after` of the submission that is being built; None when it is no refresh.
+    """Return the `fresh_after` of a submission that is being built; `None` if it is not part of a refresh.
 
-    A refresh that has begun goes on, whoever builds the next submission, see `goes_on`; a person who asks for one
-    while it does gets no other.
+    A refresh that has begun continues with the next submission, see `goes_on`. A user who asks for a refresh in
+    the meantime does not start another one.
 
     Args:
-        refresh: a person asks for one.
+        tx: A transaction.
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+        refresh: Whether a user asks for a refresh.
     """
     before = submissions.newest(tx, pipeline, partition)
     if before is not None and goes_on(tx, before, asked_for=refresh):
@@ -72,31 +77,34 @@ def fresh_after_for(tx: Transaction, pipeline: str, partition: str, *, refresh: 
 
 
 def goes_on(tx: Transaction, submission: Submission, *, asked_for: bool = False) -> bool:
-    """Whether the submission in force is of a refresh that the next one goes on with.
+    """Whether the next submission continues the refresh of the submission in force.
 
-    It is so from when a run of `batches` has begun to send any of it until every row has its answer or a person
-    cancels it: what it has been answered so far is not paid for again. One that a limit cut short each time was
-    agreed to for so many requests: it goes on only when a person asks for a refresh again. Any other run keeps
-    what it brought, and ends it.
+    It does from the moment when a run of `batches` begins to send the refresh until every row has its answer or a
+    user cancels it. So its answers are not paid for twice. If a limit cut every submission of the refresh short,
+    the user has agreed only to that many requests. Then the refresh continues only if a user asks for a refresh
+    again. Any other run keeps its answers and ends it.
 
     Args:
-        asked_for: a person asks for a refresh.
+        tx: A transaction.
+        submission: The submission in force.
+        asked_for: Whether a user asks for a refresh.
     """
     if submission.fresh_after is None or submission.final_at is not None or submission.is_canceled:
         return False
-    place = submission.pipeline, submission.partition
-    has_begun, was_whole = submissions.of_refresh(tx, *place, submission.fresh_after)
+    has_begun, was_whole = submissions.of_refresh(
+        tx, submission.pipeline, submission.partition, submission.fresh_after
+    )
     return has_begun and (was_whole or asked_for)
 
 
 def waits_for_refresh(tx: Transaction, submission: Submission) -> bool:
-    """Whether what a limit left out of a submission is asked only when a refresh is asked for again."""
+    """Whether the requests that a limit left out are sent only after a user asks for a refresh again."""
     return submission.id in waiting_for_refresh(tx, [submission])
 
 
-def waiting_for_refresh(tx: Transaction, given: Iterable[Submission]) -> set[str]:
-    """The same of some submissions: ids of those of which it is true."""
-    refreshing = [one for one in given if one.fresh_after is not None]
-    ending = {one.id for one in refreshing if one.final_at is not None or one.is_canceled}
-    found = submissions.of_refreshes(tx, [one.id for one in refreshing])
-    return ending | {id_ for id_, (has_begun, was_whole) in found.items() if not (has_begun and was_whole)}
+def waiting_for_refresh(tx: Transaction, candidates: Iterable[Submission]) -> set[str]:
+    """Ids of the submissions whose left-out requests are sent only after a user asks for a refresh again."""
+    refreshing = [submission for submission in candidates if submission.fresh_after is not None]
+    ending = {each.id for each in refreshing if each.final_at is not None or each.is_canceled}
+    progress = submissions.of_refreshes(tx, [submission.id for submission in refreshing])
+    return ending | {id_ for id_, (has_begun, was_whole) in progress.items() if not (has_begun and was_whole)}

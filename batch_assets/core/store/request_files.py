@@ -1,4 +1,4 @@
-"""Request files on disk: JSON Lines, one `{"custom_id":…,"params":…}` a line, one file the body of one batch."""
+"""Request files on disk: JSON Lines with one `{"custom_id":…,"params":…}` per line. One file becomes one batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from batch_assets.core.store.digests import Digests, decode_tails
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_lines import HEAD, TAIL, WINDOW, Scan, custom_id_of, own_tail, scan
 
-# Several bodies are sent at a time, and of each some chunks are in memory.
+# Several bodies are sent at once, each with a few chunks in memory.
 _BODY_CHUNK = 1 << 18
 
 
@@ -27,7 +27,8 @@ class StoredRequestFile:
     """A request file on disk.
 
     Attributes:
-        parts: its path under the root.
+        storage: The storage of the root.
+        parts: The path under the root.
     """
 
     storage: Storage
@@ -39,42 +40,47 @@ class StoredRequestFile:
         return cls(storage, (*folder, file.name))
 
     def lines(self) -> Iterator[bytes]:
-        """Its lines, newline included, in order."""
+        """Yield the lines in order, each with its newline."""
         with self.storage.open(*self.parts) as file:
             yield from file
 
     def digests(self) -> Digests:
-        """The digests of its requests, in order: S16, one a request."""
+        """Return the digests of the requests in order: S16, shape (n,)."""
         return decode_tails(self.tails())[0]
 
     def scan(self) -> Scan:
-        """Where its lines lie, and the last 22 characters of its custom_ids: what results are matched by."""
+        """Find the lines and the last 22 characters of the custom_ids, by which results are matched."""
         with self.storage.open(*self.parts) as file:
             return scan(file, own_tail)
 
     def tails(self) -> NDArray[np.bytes_]:
-        """The last 22 characters of its custom_ids, in order: S22, one a request."""
+        """Return the last 22 characters of the custom_ids in order: S22, shape (n,)."""
         return self.scan().tails
 
     def custom_ids_at(self, starts: Iterable[int]) -> Iterator[str]:
-        """The custom_ids of the lines at these offsets."""
+        """Yield the custom_ids of the lines at these offsets."""
         with self.storage.open(*self.parts) as file:
             for start in starts:
                 file.seek(start)
                 yield custom_id_of(file.read(WINDOW))
 
     def body(self, before_chunk: Callable[[], None]) -> Iterator[bytes]:
-        """The HTTP body in chunks. `before_chunk` may raise: no server accepts an unfinished body."""
+        """Yield the HTTP body in chunks.
+
+        Args:
+            before_chunk: Called before each chunk. It may raise to stop sending, because no server accepts an
+                unfinished body.
+        """
         before_chunk()
         yield HEAD
         with self.storage.open(*self.parts) as file:
             chunk = file.read(_BODY_CHUNK)
             while chunk:
-                following = file.read(_BODY_CHUNK)
+                next_chunk = file.read(_BODY_CHUNK)
                 before_chunk()
-                # Inside a line every newline is escaped: those in the file only end lines.
-                yield chunk.replace(b"\n", b",") if following else chunk[:-1].replace(b"\n", b",")
-                chunk = following
+                # Newlines within a line are escaped in JSON, so every newline in the file ends a line.
+                yield chunk.replace(b"\n", b",") if next_chunk else chunk[:-1].replace(b"\n", b",")
+                chunk = next_chunk
         before_chunk()
         yield TAIL
 
@@ -82,20 +88,20 @@ class StoredRequestFile:
         return (*self.parts[:-1], PartName.parse(self.parts[-1]).receipt)
 
     def remove_leftovers(self) -> None:
-        """Removes what a killed process left of a receipt. The caller knows that nobody is sending the file."""
+        """Remove scratch files of the receipt that a killed process left. No process may be sending the file."""
         *folder, name = self.receipt_parts()
         self.storage.remove_leftovers(*folder, name=name)
 
     def write_receipt(self, batch: BatchObject, attempt: int, base_url: str, organization: str | None) -> None:
-        """Writes beside the file which batch it became: the ledger can be rebuilt from it."""
+        """Write the receipt beside the file: the batch that it became. The ledger can be rebuilt from it."""
         receipt = Receipt.of(batch, attempt, base_url, organization)
         self.storage.write_bytes(receipt.to_json(), *self.receipt_parts())
 
     def receipt(self) -> Receipt | None:
-        """What the receipt says; None without one.
+        """Read the receipt; `None` if there is none.
 
         Raises:
-            DamagedFileError: it is no receipt.
+            DamagedFileError: When it is not a receipt.
         """
         if not self.storage.exists(*self.receipt_parts()):
             return None

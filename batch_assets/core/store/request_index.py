@@ -1,4 +1,4 @@
-"""The request index: every dataset row in order, with its digest or the reason it was rejected."""
+"""The request index: every dataset row in order, with its digest or the reason why it was rejected."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from batch_assets.core.io.parquet import COMPRESSION, TableWriter
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_BYTES
 
-# Columns of the index's own; results have none of these names.
+# Columns that only the index has. Results have no columns of these names.
 DIGEST, REASON, MESSAGE = "batch_assets.digest", "batch_assets.reason", "batch_assets.message"
-# Only where a limit left requests out: true in the first row that wants such a request, if in no other.
+# Exists only if a limit left requests out. True at least in the first row with such a request.
 LEFT_OUT = "batch_assets.left_out"
 OWN = (DIGEST, REASON, MESSAGE, LEFT_OUT)
 _OWN = [
@@ -26,17 +26,20 @@ _OWN = [
     pa.field(MESSAGE, pa.string()),
 ]
 _GROUP_ROWS = 8192
-# Results are joined this many rows at a time.
+# The number of rows that are joined at a time.
 SLICE_ROWS = 4096
 
 
 class IndexWriter:
-    """Writes index.parquet, a row group at a time. A context manager: leaving it finishes the file.
+    """Writes index.parquet, one row group at a time. A context manager: leaving it finishes the file.
 
     Args:
-        path: of the file.
-        dataset: whose rows are written.
-        limited: a limit may leave requests out.
+        path: The path of the file.
+        dataset: The dataset whose rows are written.
+        limited: Whether a limit may leave requests out.
+
+    Attributes:
+        schema: The columns of the index.
     """
 
     def __init__(self, path: Path, dataset: Dataset, *, limited: bool = False) -> None:
@@ -53,7 +56,7 @@ class IndexWriter:
         marks = [pa.field(LEFT_OUT, pa.bool_())] if limited else []
         self.schema = pa.schema([pa.field(dataset.key, dataset.key_type), *carried, *_OWN, *marks])
         self._writer = TableWriter(path, self.schema)
-        self._waiting: list[pa.RecordBatch] = []
+        self._pending: list[pa.RecordBatch] = []
 
     def write(
         self,
@@ -62,13 +65,13 @@ class IndexWriter:
         rejects: dict[int, tuple[str, str]],
         left_out: Set[bytes] = frozenset(),
     ) -> None:
-        """Adds rows.
+        """Append rows.
 
         Args:
-            table: the rows.
-            digests: one a row, None for a rejected one.
-            rejects: position of a row -> (reason, message).
-            left_out: digests of requests that a limit left out.
+            table: The rows.
+            digests: The digest of each row; `None` for a rejected row.
+            rejects: The (reason, text) of rejected rows, by position in `table`.
+            left_out: The digests of requests that a limit left out.
         """
         count = len(table)
         own = [
@@ -79,14 +82,14 @@ class IndexWriter:
         if self._limited:
             own.append(pa.array([digest in left_out for digest in digests], pa.bool_()))
         columns = [table.column(name) for name in self._columns]
-        self._waiting.append(pa.RecordBatch.from_arrays([*columns, *own], schema=self.schema))
-        if sum(map(len, self._waiting)) >= _GROUP_ROWS:
+        self._pending.append(pa.RecordBatch.from_arrays([*columns, *own], schema=self.schema))
+        if sum(map(len, self._pending)) >= _GROUP_ROWS:
             self._flush()
 
     def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write(pa.Table.from_batches(self._waiting))
-            self._waiting = []
+        if self._pending:
+            self._writer.write(pa.Table.from_batches(self._pending))
+            self._pending = []
 
     def __enter__(self) -> IndexWriter:
         return self
@@ -99,7 +102,13 @@ class IndexWriter:
 
 
 def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) -> None:
-    """Writes rejected.parquet: the row keys with the reasons; no rows when none was rejected."""
+    """Write rejected.parquet: the keys of rejected rows and the reasons. It has no rows if no row was rejected.
+
+    Args:
+        path: The path of the file.
+        schema: The columns of the index, with the row key first.
+        rows: The row key, reason and text of rejected rows.
+    """
     names = [schema.names[0], "reason", "message"]
     target = pa.schema([schema.field(0), ("reason", pa.string()), ("message", pa.string())])
     table = pa.Table.from_batches([batch.rename_columns(names) for batch in rows], target)
@@ -107,7 +116,18 @@ def write_rejected(path: Path, schema: pa.Schema, rows: list[pa.RecordBatch]) ->
 
 
 class RequestIndex:
-    """A submission's index, read in slices."""
+    """A submission's index, read in slices.
+
+    Args:
+        storage: The storage of the root.
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+        submission_id: The id of the submission.
+
+    Attributes:
+        rows: The number of rows.
+        schema: The columns.
+    """
 
     def __init__(self, storage: Storage, pipeline: str, partition: str, submission_id: str) -> None:
         folder = submission_parts(pipeline, partition, submission_id)
@@ -118,13 +138,13 @@ class RequestIndex:
 
     @property
     def is_limited(self) -> bool:
-        """Whether rows say that a limit left their request out."""
+        """Whether the index has a column for requests that a limit left out."""
         return LEFT_OUT in self.schema.names
 
     def _open(self) -> pq.ParquetFile:
         return pq.ParquetFile(self._storage.open(*self._parts), buffer_size=1 << 16, pre_buffer=False)
 
     def slices(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Its rows in order, with all or some of its columns."""
+        """Yield the rows in order, with the named columns or all."""
         with self._open() as file:
             yield from file.iter_batches(SLICE_ROWS, columns=columns, use_threads=False)

@@ -1,4 +1,4 @@
-"""Rows of response files by their place, for a table in another order than theirs."""
+"""Read rows of response files by row number, for a table that has them in a different order."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _OPEN_FILES = 16
 
 
 class ResponseReader:
-    """Rows of response files by their place, keeping a few row groups in memory. A context manager.
+    """Reads rows of response files by row number, with a few row groups cached in memory. A context manager.
 
     Args:
-        files: the response files.
-        cache_bytes: of decoded row groups to keep.
+        files: The response files.
+        cache_bytes: The size of decoded row groups to keep.
     """
 
     def __init__(self, files: ResponseFiles, cache_bytes: int = 12 << 20) -> None:
@@ -43,14 +43,18 @@ class ResponseReader:
             file.close()
 
     def groups_of(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The row group that each place is in, counted over all files: int64 (n,); -1 for no place."""
+        """Return the row group of each row, counted over all files: int64, shape (n,), -1 for no row.
+
+        Args:
+            place: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
+        """
         return np.where(place < 0, -1, np.searchsorted(self._starts, place, side="right") - 1)
 
     def take(self, place: NDArray[np.int64]) -> pa.Table:
-        """The rows at the places, in their order; a row of nulls where there is no place.
+        """Read rows in the given order. The row number -1 gives a row of nulls.
 
         Args:
-            place: int64 (n,), -1 for no place.
+            place: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
         """
         groups = self.groups_of(place)
         tables, index = [one_null_row()], np.zeros(len(place), dtype=np.int64)
@@ -61,14 +65,13 @@ class ResponseReader:
             tables.append(_rows_of(self._group(number), rows))
             index[mask] = offset + np.arange(len(rows))
             offset += len(rows)
-        if (
-            len(tables) > 1 and offset > len(place) and (np.diff(index) == 1).all()
-        ):  # in order, and none is missing: the usual case
+        if len(tables) > 1 and offset > len(place) and (np.diff(index) == 1).all():
+            # The usual case: the rows are in order and none is missing.
             return pa.concat_tables(tables[1:]).combine_chunks()
         return pa.concat_tables(tables).take(pa.array(index))
 
     def iterate(self) -> Iterator[tuple[int, pa.Table]]:
-        """Everything, row group by row group: (place of the first row, rows)."""
+        """Yield (row number of the first row, rows) for each row group of all files."""
         for number, start in enumerate(self._starts.tolist()):
             yield start, self._read(number)
 
@@ -77,7 +80,7 @@ class ResponseReader:
         return self._files.read_group(file, self._file(file), group)
 
     def _file(self, number: int) -> pq.ParquetFile:
-        """An open file; years of batches are more files than a process may have open at once."""
+        """An open file. A process may not have open as many files at once as years of batches produce."""
         if number not in self._open:
             while len(self._open) >= _OPEN_FILES:
                 self._open.pop(next(iter(self._open))).close()
@@ -96,8 +99,10 @@ class ResponseReader:
 
 
 def _rows_of(group: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
-    """Some rows, without a copy where they are most of the group and follow each other: otherwise memory would
-    follow the row groups and not the rows.
+    """Rows of a row group.
+
+    They are copied, unless they are consecutive and more than half of the group. A view of fewer rows would keep
+    the whole group in memory.
     """
     if 2 * len(rows) > len(group) and (np.diff(rows) == 1).all():
         return group.slice(rows[0], len(rows))
@@ -105,5 +110,5 @@ def _rows_of(group: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
 
 
 def one_null_row() -> pa.Table:
-    """What stands for a row without a response."""
+    """Return the row of nulls for a row without a response."""
     return pa.table({field.name: pa.nulls(1, field.type) for field in RESPONSE_SCHEMA}, schema=RESPONSE_SCHEMA)

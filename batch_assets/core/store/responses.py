@@ -1,4 +1,4 @@
-"""The response store: one Parquet file a batch, append-only."""
+"""The response store: one Parquet file per batch, append-only."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ RESPONSE_SCHEMA = pa.schema(
 
 
 def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
-    """A column of digests as a packed array, without a copy where possible."""
+    """Return a column of digests as a packed array, S16, shape (n,), without a copy if possible."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
@@ -56,28 +56,28 @@ def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
 
 @contextmanager
 def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> Iterator[None]:
-    """Says which response file does not unpack, in the block that reads it, and what to do.
+    """Replace Arrow's errors while reading a response file by an error that names the file and says what to do.
 
-    Errors:
-        DamagedFileError: in place of Arrow's own; errors of the disk are left as they are.
+    Raises:
+        DamagedFileError: In place of Arrow's errors. Errors of the disk are raised unchanged.
     """
     try:
         yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's; of what does not unpack Arrow says only that
+            raise  # an error of the disk; Arrow's errors about damaged content have no errno
         raise DamagedFileError(
             f"{storage.uri(pipeline, 'responses', str(name))} is damaged: {error}. Restore it from a backup, or "
-            "remove it: its batch is then downloaded again while the API has it, 29 days from its creation"
+            "remove it: its batch is then downloaded again as long as the API has it, 29 days from its creation"
         ) from None
 
 
 def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.ParquetFile:
-    """Opens a response file.
+    """Open a response file.
 
-    Errors:
-        FileNotFoundError: it is not there.
-        DamagedFileError: it is no response file.
+    Raises:
+        FileNotFoundError: When it does not exist.
+        DamagedFileError: When it is not a response file.
     """
     with reading_responses(storage, pipeline, name):
         file = pq.ParquetFile(storage.open(pipeline, "responses", str(name)), pre_buffer=False)
@@ -89,7 +89,7 @@ def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.Pa
 
 
 def ended_at_of(file: pq.ParquetFile) -> float:
-    """When the batch of a response file ended, seconds since 1970; 0.0 where the file does not say."""
+    """Return when the batch of a response file ended, in seconds since 1970; 0.0 if the file does not have it."""
     try:
         return float((file.schema_arrow.metadata or {}).get(b"ended_at", 0.0))
     except ValueError:
@@ -97,18 +97,20 @@ def ended_at_of(file: pq.ParquetFile) -> float:
 
 
 class ResponseFiles:
-    """The response files of a pipeline, earliest ended first. A row's place is its number over all of them.
+    """The response files of a pipeline, earliest ended first. Rows are numbered over all files.
+
+    `place` is the row number of a response in all methods.
 
     Args:
-        storage: the root.
-        pipeline: whose responses they are.
+        storage: The storage of the root.
+        pipeline: The name of the pipeline.
 
     Attributes:
-        names: of the files; a file's number is its position here.
-        group_rows: for each file the rows of its row groups.
+        names: The names of the files. The number of a file is its position in this list.
+        group_rows: The number of rows in each row group, by file.
 
     Raises:
-        DamagedFileError: a file is no response file, here and in every method that reads.
+        DamagedFileError: When a file is not a response file. Also from every method that reads.
     """
 
     def __init__(self, storage: Storage, pipeline: str) -> None:
@@ -119,36 +121,54 @@ class ResponseFiles:
                 groups = range(file.num_row_groups)
                 rows = [file.metadata.row_group(group).num_rows for group in groups]
                 ended.append((ended_at_of(file), name, rows))
-        ended.sort(key=lambda found: (found[0], str(found[1])))
+        ended.sort(key=lambda entry: (entry[0], str(entry[1])))
         self.names = [name for _, name, _ in ended]
         self.group_rows = [rows for _, _, rows in ended]
         self._starts = np.cumsum([0, *map(sum, self.group_rows)], dtype=np.int64)
 
     def places(self, number: int) -> NDArray[np.int64]:
-        """The places of a file's rows: int64, one a row."""
+        """Return the row numbers of a file's rows: int64, shape (rows of the file,)."""
         return np.arange(*self._starts[number : number + 2].tolist())
 
     def number_of(self, place: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
-        """The number of the file that each place is in: intp, in the shape of `place`."""
+        """Return the number of each row's file: intp, in the shape of `place`.
+
+        Args:
+            place: Row numbers, any integer type and shape.
+        """
         return np.searchsorted(self._starts, place, side="right") - 1
 
     def by_file(self, place: NDArray[np.int64]) -> Iterator[tuple[int, slice, NDArray[np.int64]]]:
-        """Sorted places, file by file: (number of the file, which of the places, their rows in the file)."""
+        """Split row numbers by file.
+
+        Args:
+            place: int64, shape (n,): row numbers, sorted.
+
+        Yields:
+            (number of the file, slice of `place`, rows within the file as int64).
+        """
         ends = np.searchsorted(place, self._starts).tolist()
         for number, (low, high) in enumerate(pairwise(ends)):
             if low < high:
                 yield number, slice(low, high), place[low:high] - self._starts[number]
 
     def open(self, number: int) -> pq.ParquetFile:
+        """Open a file by its number."""
         return open_responses(self._storage, self._pipeline, self.names[number])
 
     def read(self, number: int, columns: list[str]) -> pa.Table:
-        """Columns of a whole file."""
+        """Read columns of a whole file."""
         with self.open(number) as file, self._reading(number):
             return file.read(columns=columns, use_threads=False)
 
     def read_group(self, number: int, file: pq.ParquetFile, group: int) -> pa.Table:
-        """A row group of the open file of that number."""
+        """Read a row group.
+
+        Args:
+            number: The number of the file.
+            file: The open file.
+            group: The number of the row group within the file.
+        """
         with self._reading(number):
             return file.read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
 

@@ -1,4 +1,4 @@
-"""What the file of results says of itself: key-value metadata of the Parquet file."""
+"""The key-value metadata in the Parquet file of results."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ SUBMISSION = _PREFIX + "submission"
 
 
 def submission_of(schema: pa.Schema) -> str | None:
-    """The submission whose table has this schema; None for a table of a version that did not say."""
-    said = (schema.metadata or {}).get(SUBMISSION.encode())
-    return said.decode() if said is not None else None
+    """Return the id of the submission in a table's metadata; `None` for a table of an early version without it."""
+    submission_id = (schema.metadata or {}).get(SUBMISSION.encode())
+    return submission_id.decode() if submission_id is not None else None
 
 
 def results_metadata(manifest: Manifest) -> dict[str, str]:
-    """Where the rows come from.
+    """Return the metadata that says where the rows come from.
 
     Returns:
-        `batch_assets.pipeline`, `.partition`, `.submission`, `.row_key`, `.template_digest` (SHA-256 over params,
-        output schema, headers and betas as the pipeline file had them: equal digests mean that every row was
-        asked the same way, `render_request` excepted, of which it has the name only) and `.version`.
+        `batch_assets.pipeline`, `.partition`, `.submission`, `.row_key`, `.template_digest` and `.version`. The
+        template digest is SHA-256 over the params, output schema, headers and betas in the pipeline file. Equal
+        digests mean that the requests of all rows were built the same way. The exception is `render_request`, of
+        which the digest covers only the name.
     """
-    asked: list[object] = [manifest.params, manifest.output_schema, manifest.headers]
-    if manifest.betas is not None:  # they depend on the row
-        asked.append(manifest.betas)
+    template: list[object] = [manifest.params, manifest.output_schema, manifest.headers]
+    if manifest.betas is not None:  # the betas depend on the row, and are not in `headers`
+        template.append(manifest.betas)
     if manifest.render_request is not None:
-        asked.append(manifest.render_request)
+        template.append(manifest.render_request)
     return {
         _PREFIX + "pipeline": manifest.pipeline,
         _PREFIX + "partition": manifest.partition,
         SUBMISSION: manifest.submission,
         ROW_KEY: manifest.key,
-        _PREFIX + "template_digest": hashlib.sha256(orjson.dumps(asked)).hexdigest(),
+        _PREFIX + "template_digest": hashlib.sha256(orjson.dumps(template)).hexdigest(),
         _PREFIX + "version": version("batch-assets"),
     }

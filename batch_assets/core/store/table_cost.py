@@ -1,4 +1,4 @@
-"""What a table of results cost, from the table itself."""
+"""The cost of a table of results, from the table itself."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _COLUMNS = ["result_type", "response_model", "cost_usd", "shared_with"]
 
 @dataclass
 class TableCost:
-    """USD, at batch prices.
+    """The cost of a table in USD, at batch prices.
 
     Attributes:
-        usd: Sum over the answers whose cost is known.
-        unpriced_models: Models of the other answers; where there are any, the sum is not the whole cost.
+        usd: The cost of the answers whose cost is known.
+        unpriced_models: The models of the other answers. If there are any, `usd` is not the whole cost.
     """
 
     usd: float = 0.0
@@ -32,13 +32,13 @@ class TableCost:
 
 
 def table_cost(root: Root, submission: Submission) -> TableCost | None:
-    """Adds up the costs of a submission's table.
+    """Add up the costs of a submission's table.
 
     Returns:
-        None when there is no table yet, or it is another submission's.
+        The cost; `None` if there is no table, or the table is of an earlier or later submission.
 
     Raises:
-        DamagedFileError: The table cannot be read.
+        DamagedFileError: When the table cannot be read.
     """
     parts = results_parts(submission.pipeline, submission.partition)
     if not root.storage.exists(*parts):

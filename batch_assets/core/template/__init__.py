@@ -1,1 +1,1 @@
-"""One row -> the params of one request, and what is checked of them before."""
+"""Templates: compile and check the params of a pipeline, and render them for each row."""

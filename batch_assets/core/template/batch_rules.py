@@ -1,6 +1,7 @@
-"""What the Messages API takes and a batch refuses, or the API version that is asked for.
+"""Params that are valid for the Messages API but refused in a batch, or refused by the requested API version.
 
-The API says so after the whole batch was accepted, one `errored` line a request; here it is said at load.
+The API reports them only after it has accepted the whole batch, with one `errored` line per request. These checks
+report them when the pipeline is loaded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from batch_assets.core.template.model_rules import Problem, refused_by_model, ta
 from batch_assets.core.template.outline import entries
 
 OLD_VERSION = "2023-06-01"
-"""The API version under which older models still take the sampling params."""
+"""The API version under which older models still accept the sampling params."""
 
 REFUSED = {
     "stream": "a batch refuses it: batches answer as a whole, not as a stream",
@@ -31,22 +32,23 @@ REFUSED = {
     "extra_body": "a batch refuses it: not part of the API's body; its fields go into params themselves",
     "timeout": "a batch refuses it: not part of the API's body",
 }
-"""Message params that a batch refuses, and why.
+"""Params that a batch refuses, and why.
 Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
 """
 
 _REQUIRED = ("model", "max_tokens", "messages")
-# The migration guide of API version 2026-10-21, the SDK's default.
+# Source: the migration guide of API version 2026-10-21, the SDK's default.
 _SAMPLING = ("temperature", "top_p", "top_k")
-# What the old version takes of them for every model, for it changes nothing.
+# Values that the old version accepts for every model, because they change nothing.
 _DEFAULTS: dict[str, tuple[Any, ...]] = {"temperature": (None, 1), "top_p": (None, 1), "top_k": (None,)}
 
 
 def refused(params: Mapping[str, Any], version: str | None) -> Problem | None:
-    """The first field that the API would refuse whatever its value is.
+    """Find the first field that the API refuses whatever its value is, or a required field that is missing.
 
     Args:
-        version: the API version that the pipeline pins.
+        params: The params of the pipeline file.
+        version: The API version that the pipeline pins; `None` for the default.
     """
     for name in _REQUIRED:
         if name not in params:
@@ -63,27 +65,28 @@ def refused(params: Mapping[str, Any], version: str | None) -> Problem | None:
 def _refused_sampling(name: str, params: Mapping[str, Any], version: str | None) -> str | None:
     model, value = params["model"], params[name]
     if takes_no_sampling(model):
-        may_be_default = isinstance(value, str) or value in _DEFAULTS.get(name, ())  # a text is a template
+        may_be_default = isinstance(value, str) or value in _DEFAULTS.get(name, ())  # a string is a template
         if version == OLD_VERSION and may_be_default:
             return None
         return f"{model} refuses it, under every version of the API: remove it"
     if version == OLD_VERSION:
         return None
-    remedy = f"remove it, or pin the version under which older models take it: anthropic_version: {OLD_VERSION}"
-    which = f"version {version}" if version else "the API's default version"
-    return f"{which} refuses it: {remedy} (models from 4.7 on take it under none)"
+    remedy = f"remove it, or pin the version under which older models accept it: anthropic_version: {OLD_VERSION}"
+    refusing = f"version {version}" if version else "the API's default version"
+    return f"{refusing} refuses it: {remedy} (models from 4.7 on accept it under no version)"
 
 
 def sampling(version: str | None) -> tuple[str, ...]:
-    """The fields that the SDK's types do not know any more and this API version takes."""
+    """Return the fields that this API version accepts, although the SDK's types no longer have them."""
     return _SAMPLING if version == OLD_VERSION else ()
 
 
 def refused_value(outline: Mapping[str, Any], version: str | None) -> Problem | None:
-    """The first value that a batch, or the API version, would refuse.
+    """Find the first value that a batch or the API version would refuse.
 
     Args:
-        outline: the params as `Template.outline` gives them.
+        outline: The params as returned by `Template.outline`.
+        version: The API version that the pipeline pins; `None` for the default.
     """
     max_tokens = outline["max_tokens"]
     if type(max_tokens) is int and max_tokens < 1:
@@ -103,26 +106,26 @@ def refused_value(outline: Mapping[str, Any], version: str | None) -> Problem | 
 
 
 def _refused_choice(outline: Mapping[str, Any]) -> Problem | None:
-    """A tool that is to be called and is not there. MCP servers and sets of tools bring names of their own."""
+    """A `tool_choice` that names a missing tool. With MCP servers or toolsets, not all names are known here."""
     choice, tools = outline.get("tool_choice"), outline.get("tools", [])
     if not isinstance(choice, dict) or not isinstance(tools, list) or "mcp_servers" in outline:
         return None
     names = [tool.get("name") if isinstance(tool, dict) else None for _, tool in entries(tools, "")]
     if choice.get("type") == "any" and not names:
         return "params.tool_choice", "the API refuses it without tools: remove it, or add `tools`"
-    wanted = choice.get("name")
-    if choice.get("type") != "tool" or not isinstance(wanted, str):
+    chosen = choice.get("name")
+    if choice.get("type") != "tool" or not isinstance(chosen, str):
         return None
-    if wanted in names or not all(isinstance(name, str) for name in names):
+    if chosen in names or not all(isinstance(name, str) for name in names):
         return None
-    known = f"tools there: {', '.join(map(str, names))}" if names else "there are no tools"
-    return "params.tool_choice.name", f"there is no tool {wanted!r}; {known}"
+    known = f"the tools are {', '.join(map(str, names))}" if names else "there are no tools"
+    return "params.tool_choice.name", f"there is no tool {chosen!r}; {known}"
 
 
 def _blocks(messages: Any) -> Iterator[tuple[str, Any, dict[str, Any]]]:
-    """(field, role, block) of every content block that is known without a row."""
-    for place, message in entries(messages, "params.messages"):
+    """Yield (field, role, block) of every content block that is known without a row."""
+    for message_field, message in entries(messages, "params.messages"):
         if isinstance(message, dict):
-            for field, block in entries(message.get("content"), f"{place}.content"):
+            for field, block in entries(message.get("content"), f"{message_field}.content"):
                 if isinstance(block, dict):
                     yield field, message.get("role"), block

@@ -1,4 +1,4 @@
-"""The beta features that requests ask for: the same for every row, or as each row says."""
+"""The beta features that requests use: the same for every row, or determined by each row."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from batch_assets.core.template.template_strings import Row
 from batch_assets.core.template.values import RowRejectedError
 
 _FIELD = "betas"
-# As the API's documentation has them, such as output-300k-2026-03-24; what else there is may break a header.
+# The API's names look like output-300k-2026-03-24. Other characters could break the header.
 _NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 class Betas:
-    """The compiled `betas` of a pipeline. An entry that gives null or nothing is dropped, a list is spliced in.
+    """The compiled `betas` of a pipeline. An entry that renders as null or empty is dropped, a list is spliced in.
 
     Args:
-        entries: as the pipeline file has them.
-        folder: where files that templates name are looked up.
-        source: the pipeline file, for errors.
-        template: the entries compiled for a dataset; None while there is none.
+        entries: The entries in the pipeline file.
+        folder: The folder of the files that templates name.
+        source: The pipeline file, for errors.
+        template: The entries compiled for a dataset; `None` as long as there is no dataset.
 
     Raises:
-        ConfigError: a template that cannot be compiled, or what is no name of a beta feature.
+        ConfigError: When a template cannot be compiled, or an entry is not the name of a beta feature.
     """
 
     def __init__(self, entries: list[str], folder: Path, source: str, template: Template | None = None) -> None:
         self._entries, self._folder, self._source = entries, folder, source
         self._template = template or Template(entries, folder, source, field=_FIELD)
-        # As they were written, doubles and all: it is part of the identity of requests that are answered already.
+        # Exactly as written, even with duplicates: the header is part of the digest of requests with an answer.
         self._written = None if any(map(is_template, entries)) else ",".join(entries)
         if (constant := self._template.constant) is not None:
             try:
@@ -46,12 +46,12 @@ class Betas:
 
     @property
     def by_row(self) -> bool:
-        """Whether rows may ask for different ones."""
+        """Whether rows may use different beta features."""
         return self._template.constant is None
 
     @property
     def constant(self) -> str | None:
-        """The header that every row has; None without one, and where rows may differ."""
+        """The header of every row; `None` if there is none or rows may differ."""
         if not self._entries or self.by_row:
             return None
         return self._written if self._written is not None else self.of({})
@@ -67,18 +67,22 @@ class Betas:
         return self._template.columns
 
     def fitted(self, dataset: Iterable[str]) -> Betas:
-        """The same for a dataset with these columns: see `Template.fitted`."""
+        """Return these betas compiled for a dataset.
+
+        Args:
+            dataset: The names of the dataset's columns; see `Template.fitted`.
+        """
         return Betas(self._entries, self._folder, self._source, self._template.fitted(dataset))
 
     def where(self, column: str) -> str:
-        """The first entry that reads the column."""
+        """Return the first entry that reads the column."""
         return self._template.where(column)
 
     def of(self, row: Row) -> str | None:
-        """The header of a row's request, each name once, in the order in which they are written; None without.
+        """Return the header of a row's request: each name once, in the order of the entries. `None` for no names.
 
         Raises:
-            RowRejectedError: the row gives none.
+            RowRejectedError: When the row gives a value that is not the name of a beta feature.
         """
         try:
             return _joined(orjson.loads(self._template.render(row))) or None
@@ -87,13 +91,21 @@ class Betas:
 
 
 def _joined(entries: list[Any]) -> str:
-    """Errors: ValueError: an entry that is no name."""
+    """Join the names of beta features.
+
+    Raises:
+        ValueError: When an entry is not the name of a beta feature.
+    """
     names: dict[str, None] = {}
     for entry in entries:
         if not isinstance(entry, str | None):
-            raise ValueError(f"{entry!r} is no text: an entry gives the name of a beta feature, or null for none")
+            raise ValueError(
+                f"{entry!r} is not text: an entry must be the name of a beta feature, or null for none"
+            )
         for name in filter(None, map(str.strip, (entry or "").split(","))):
             if not _NAME.fullmatch(name):
-                raise ValueError(f"{name!r} is no name of a beta feature: letters, digits, '-', '.' and '_'")
+                raise ValueError(
+                    f"{name!r} is not the name of a beta feature: use letters, digits, '-', '.' and '_'"
+                )
             names[name] = None
     return ",".join(names)

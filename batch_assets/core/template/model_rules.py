@@ -1,6 +1,7 @@
-"""What single models refuse of a request that the Messages API takes in itself. As of November 2026.
+"""Params that certain models refuse although the Messages API accepts them. As of November 2026.
 
-Only what is certain, and only of models whose name is written out: of newer ones nothing is known here.
+Only certain refusals are listed, and only for models whose names are written out. Nothing is assumed about newer
+models.
 Sources: https://platform.claude.com/docs/en/about-claude/models/overview, the pages of the models and the guide
 https://platform.claude.com/docs/en/api/migration-2026-10-21.
 """
@@ -14,7 +15,7 @@ from typing import Any
 from batch_assets.core.template.outline import Unknown, entries
 
 Problem = tuple[str, str]
-"""(field, what is wrong and what to do)"""
+"""(field, what is wrong and what to do)."""
 
 _NAME = re.compile(r"claude-(fable|mythos|opus|sonnet|haiku)-(\d)(?:-(\d{1,2}))?(?:-\d{8})?")
 _NEWEST = (5, 5)
@@ -25,37 +26,37 @@ _ALWAYS_THINKS = ("sonnet", (5, 5))
 
 
 def takes_no_sampling(model: Any) -> bool:
-    """Whether a model is known to refuse temperature, top_p and top_k under every version of the API."""
+    """Whether a model is known to refuse temperature, top_p and top_k under every API version."""
     return _version(model) >= _NO_SAMPLING
 
 
 def refused_by_model(outline: Mapping[str, Any]) -> Problem | None:
-    """The first thing that the model of the params would refuse.
+    """Find the first field that the model of the params would refuse.
 
     Args:
-        outline: the params as `Template.outline` gives them.
+        outline: The params as returned by `Template.outline`.
     """
     model = outline["model"]
     line, version = _parsed(model)
     thinking, choice = _type_of(outline.get("thinking")), _type_of(outline.get("tool_choice"))
     if version >= _NO_PREFILL and (field := _prefill(outline["messages"])) is not None:
-        return field, f"{model} refuses an answer begun for it: end with a user message"
+        return field, f"{model} refuses a prefilled answer: end with a user message"
     if version >= _NO_THINKING_BUDGET and thinking == "enabled":
         return "params.thinking.type", f"{model} refuses 'enabled': write adaptive, without budget_tokens"
     if (line, version) == _ALWAYS_THINKS and thinking == "disabled":
         return "params.thinking.type", f"{model} refuses 'disabled': it always thinks; remove the field"
     if (line, version) in _NO_FORCED_TOOL and choice in ("tool", "any"):
         remedy = "write auto and say in the prompt which tool to call, or use output_schema"
-        return "params.tool_choice.type", f"{model} refuses {choice!r}, for it thinks before it calls: {remedy}"
+        return "params.tool_choice.type", f"{model} refuses {choice!r} because it thinks before a call: {remedy}"
     return None
 
 
 def _parsed(model: Any) -> tuple[str, tuple[int, int]]:
-    """(line, version) of a model; a version before all others where the name is not known."""
-    found = _NAME.fullmatch(model) if isinstance(model, str) else None
-    if found is None:
+    """(line, version) of a model; the lowest version if the name is unknown."""
+    match = _NAME.fullmatch(model) if isinstance(model, str) else None
+    if match is None:
         return "", (0, 0)
-    line, major, minor = found.groups()
+    line, major, minor = match.groups()
     version = int(major), int(minor or 0)
     return (line, version) if version <= _NEWEST else ("", (0, 0))
 
@@ -69,7 +70,10 @@ def _type_of(value: Any) -> Any:
 
 
 def _prefill(messages: Any) -> str | None:
-    """The field of an assistant's text at the end. Other blocks there are a turn that goes on, which is taken."""
+    """The field of assistant text at the end of the messages, a prefill.
+
+    Other assistant blocks at the end continue a turn, which models accept.
+    """
     last = list(entries(messages, "params.messages"))[-1:]
     if not last or not isinstance(last[0][1], dict) or last[0][1].get("role") != "assistant":
         return None

@@ -1,4 +1,4 @@
-"""Params as far as they are known before there is a row: what can be checked when a pipeline is loaded."""
+"""Params as far as they are known without a row, so that they can be checked when a pipeline is loaded."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ from typing import Any
 
 
 class Unknown(enum.Enum):
-    """Stands in params where only a row gives the value."""
+    """Replaces a value in params that only a row can give."""
 
     VALUE = "any value"
     TEXT = "some text"
 
 
 class Spliced(list[Any]):
-    """A list in the place of one entry of another list: its entries stand in its stead."""
+    """A list that replaces one entry of another list. Its entries become entries of that list."""
 
 
 def entries(value: Any, field: str) -> Iterator[tuple[str, Any]]:
-    """(field, entry) of a list; nothing of anything else."""
+    """Yield (field, entry) for each entry of a list; nothing if the value is not a list.
+
+    Args:
+        value: Any value.
+        field: The field of the value.
+    """
     if isinstance(value, list):
         for position, entry in enumerate(value):
-            place = f"{field}[{position}]"
+            entry_field = f"{field}[{position}]"
             if isinstance(entry, Spliced):
-                yield from entries(list(entry), place)
+                yield from entries(list(entry), entry_field)
             else:
-                yield place, entry
+                yield entry_field, entry

@@ -1,6 +1,6 @@
-"""Params against the SDK's own request types: unknown, misplaced and missing fields, and values of a wrong kind.
+"""Check params against the SDK's request types: unknown, misplaced and missing fields, and wrong kinds of values.
 
-Nothing of the API is modelled here. What is known of it is read from the types of the installed SDK.
+This module has no model of the API of its own. It reads everything from the types of the installed SDK.
 """
 
 from __future__ import annotations
@@ -21,64 +21,72 @@ from batch_assets.core.template.model_rules import Problem
 from batch_assets.core.template.outline import Unknown, entries
 from batch_assets.core.template.sdk_types import request_type, sdk_version
 
-# What tells the members of a union apart: blocks, tools and sources by type, messages by role.
-_TELLING = ("type", "role")
+# The fields that distinguish the members of a union: `type` for blocks, tools and sources, `role` for messages.
+_DISCRIMINATORS = ("type", "role")
 _KINDS = {str: "text", bool: "true or false", int: "a whole number", float: "a number", dict: "an object"}
 _MEANT = ": did you mean "
 _MOST_NAMES = 24
-_MOST_PLACES = 6
+_MOST_OWNERS = 6
 
 
 def check_params(
     outline: Mapping[str, Any], *, betas: bool, also: Iterable[str] = (), allow_unknown: bool = False
 ) -> Problem | None:
-    """The first thing that the API would not take, as far as the installed SDK knows the API.
+    """Find the first problem for which the API would refuse the params, as far as the installed SDK knows the API.
 
     Args:
-        outline: the params as `Template.outline` gives them.
-        betas: whether beta features are asked for, whose fields and blocks are known then, too.
-        also: fields of the params that the SDK does not know and the API takes.
-        allow_unknown: fields and types that the SDK does not know are let through.
+        outline: The params as returned by `Template.outline`.
+        betas: Whether the request uses beta features. Then their fields and blocks are known too.
+        also: Fields of the params that the API accepts although the SDK does not know them.
+        allow_unknown: Whether to accept fields and types that the SDK does not know.
     """
     known = {name: value for name, value in outline.items() if name not in also}
     problem = Check(allow_unknown).object(known, request_type(beta=betas), "params")
     if problem is None:
         return None
-    field, said, unknown = problem
-    if unknown and not betas and _is_beta(known, field):
-        said = "no such thing without a beta feature: name that beta in `betas`, beside `params`"
-    elif unknown and _MEANT not in said:
-        said += f" Is it newer than the installed SDK (anthropic {sdk_version()})? Then allow_unknown_params: true"
-    return field, said
+    field, text, is_unknown = problem
+    if is_unknown and not betas and _is_beta(known, field):
+        text = "not available without a beta feature: name that beta in `betas`, beside `params`"
+    elif is_unknown and _MEANT not in text:
+        text += (
+            f" If it is newer than the installed SDK (anthropic {sdk_version()}), set allow_unknown_params: true"
+        )
+    return field, text
 
 
 def _is_beta(params: Mapping[str, Any], field: str) -> bool:
-    """Whether the types of the beta features know what the others do not know there."""
+    """Whether the types for beta features know a field or value that the other types do not know."""
     problem = Check(allow_unknown=False).object(params, request_type(beta=True), "params")
     return problem is None or problem[0] != field or not problem[2]
 
 
-_Found = tuple[str, str, bool]
-"""(field, what is wrong, whether the SDK may just not know it yet)"""
+_Finding = tuple[str, str, bool]
+"""(field, what is wrong, whether it may only be unknown to the SDK)."""
 
 
 class Check:
-    """Looks for the first thing that does not fit a type. A method returns None when there is none.
+    """Finds the first value that does not fit its type. Methods return `None` if everything fits.
 
     Args:
-        allow_unknown: as `check_params` has it.
-        hints: say what to write instead in the pipeline file.
+        allow_unknown: See `check_params`.
+        hints: Whether to say what to write in the pipeline file instead.
 
     Attributes:
-        of_rows: field -> the types of which one takes what rows give there.
+        of_rows: The types of values that only rows give, by field. A value must fit one of them.
     """
 
     def __init__(self, allow_unknown: bool, *, hints: bool = True) -> None:
         self._allow_unknown, self._hints = allow_unknown, hints
         self.of_rows: dict[str, list[Any]] = {}
 
-    def value(self, value: Any, type_: Any, field: str) -> _Found | None:
-        """A value against a type."""
+    def value(self, value: Any, type_: Any, field: str) -> _Finding | None:
+        """Check a value against a type.
+
+        Args:
+            value: The value, as `Template.outline` returns it.
+            type_: The type.
+            field: The field of the value.
+        """
         if value is Unknown.VALUE:
             self.of_rows.setdefault(field, []).append(type_)
             return None
@@ -97,15 +105,21 @@ class Check:
             return self._unknown(field, f"there is no {value!r} here{_nearest(value, choices)}")
         return None
 
-    def object(self, value: Mapping[str, Any], type_: Any, field: str) -> _Found | None:
-        """An object against one TypedDict."""
+    def object(self, value: Mapping[str, Any], type_: Any, field: str) -> _Finding | None:
+        """Check an object against one TypedDict.
+
+        Args:
+            value: The object.
+            type_: The TypedDict.
+            field: The field of the object.
+        """
         fields = _fields(type_)
         is_params = field == "params"
         for name in value:
             if name not in fields and not _is_open(type_):
                 usable = [field for field in fields if not (is_params and field in REFUSED)]
-                said = f"there is no such field here{_nearest(name, usable)}{_elsewhere(name)}"
-                if (problem := self._unknown(f"{field}.{name}", said)) is not None:
+                text = f"there is no such field here{_nearest(name, usable)}{_elsewhere(name)}"
+                if (problem := self._unknown(f"{field}.{name}", text)) is not None:
                     return problem
         for name, (required, _) in fields.items():
             if required and name not in value:
@@ -117,66 +131,65 @@ class Check:
                     return problem
         return None
 
-    def _any_object(self, value: dict[str, Any], among: list[Any], field: str) -> _Found | None:
-        """An object against the members of a union that are objects."""
-        for name in _TELLING:
-            choices = {id(member): _telling(member, name) for member in among}
+    def _any_object(self, value: dict[str, Any], candidates: list[Any], field: str) -> _Finding | None:
+        """Check an object against those members of a union that are objects."""
+        for name in _DISCRIMINATORS:
+            choices = {id(member): _discriminator(member, name) for member in candidates}
             if not any(choices.values()):
                 continue
             if name not in value:
-                free = [member for member in among if not _requires(member, name)]
-                if not free:
-                    known = sorted({choice for some in choices.values() for choice in some})
-                    said = f"this field is required here: {_listed(known)}"
-                    return f"{field}.{name}", said, False
-                among = free
+                without = [member for member in candidates if not _requires(member, name)]
+                if not without:
+                    known = sorted({choice for words in choices.values() for choice in words})
+                    return f"{field}.{name}", f"this field is required here: {_listed(known)}", False
+                candidates = without
                 continue
-            given = value[name]
-            if isinstance(given, Unknown):
+            word = value[name]
+            if isinstance(word, Unknown):
                 continue
-            told = [member for member in among if given in choices[id(member)]]
-            open_ = [member for member in among if not choices[id(member)]]
-            if not told and not open_:
-                known = sorted({choice for some in choices.values() for choice in some})
-                if not isinstance(given, str):
-                    hint = _hint(given, str) if self._hints else ""
-                    return f"{field}.{name}", f"{_described(given)} where text is wanted{hint}", False
-                return self._unknown(f"{field}.{name}", f"there is no {given!r} here{_nearest(given, known)}")
-            among = told or open_
-        return _deepest([self._one_object(value, member, field) for member in among])
+            matching = [member for member in candidates if word in choices[id(member)]]
+            open_ = [member for member in candidates if not choices[id(member)]]
+            if not matching and not open_:
+                known = sorted({choice for words in choices.values() for choice in words})
+                if not isinstance(word, str):
+                    hint = _hint(word, str) if self._hints else ""
+                    return f"{field}.{name}", f"{_described(word)} where text is wanted{hint}", False
+                return self._unknown(f"{field}.{name}", f"there is no {word!r} here{_nearest(word, known)}")
+            candidates = matching or open_
+        return _deepest([self._one_object(value, member, field) for member in candidates])
 
-    def _one_object(self, value: dict[str, Any], member: Any, field: str) -> _Found | None:
+    def _one_object(self, value: dict[str, Any], member: Any, field: str) -> _Finding | None:
         if is_typeddict(member):
             return self.object(value, member, field)
         of_values = get_args(member)[1] if get_args(member) else object
         problems = (self.value(sub, of_values, f"{field}.{name}") for name, sub in value.items())
         return next((problem for problem in problems if problem is not None), None)
 
-    def _list(self, value: list[Any], member: Any, field: str) -> _Found | None:
+    def _list(self, value: list[Any], member: Any, field: str) -> _Finding | None:
         of_entries = get_args(member)[0] if get_args(member) else object
-        problems = (self.value(entry, of_entries, place) for place, entry in entries(value, field))
+        problems = (self.value(entry, of_entries, entry_field) for entry_field, entry in entries(value, field))
         return next((problem for problem in problems if problem is not None), None)
 
-    def _unknown(self, field: str, said: str) -> _Found | None:
-        return None if self._allow_unknown else (field, said, True)
+    def _unknown(self, field: str, text: str) -> _Finding | None:
+        return None if self._allow_unknown else (field, text, True)
 
 
-def _deepest(problems: list[_Found | None]) -> _Found | None:
-    """None if one member of a union takes the value, else what is wrong with the one that takes most of it."""
-    found = [problem for problem in problems if problem is not None]
-    if len(found) < len(problems):
+def _deepest(problems: list[_Finding | None]) -> _Finding | None:
+    """`None` if one member of a union fits the value, else the problem of the member that fits it best."""
+    findings = [problem for problem in problems if problem is not None]
+    if len(findings) < len(problems):
         return None
-    return max(found, key=lambda problem: problem[0].count(".") + problem[0].count("["))
+    return max(findings, key=lambda problem: problem[0].count(".") + problem[0].count("["))
 
 
 def _is_wrapped(type_: Any) -> bool:
-    """Whether something surrounds the type, as it may in a TypedDict."""
+    """Whether the type is inside a wrapper that a TypedDict allows, such as Required."""
     wrappers: tuple[Any, ...] = (Required, NotRequired, ReadOnly, Annotated)
     return get_origin(type_) in wrappers
 
 
 def _bare(type_: Any) -> Any:
-    """A type without what surrounds it."""
+    """A type without its wrappers."""
     while _is_wrapped(type_):
         type_ = get_args(type_)[0]
     return type_
@@ -184,7 +197,7 @@ def _bare(type_: Any) -> Any:
 
 @cache
 def members(type_: Any) -> tuple[Any, ...]:
-    """What a value may be: the members of a union, or the type itself."""
+    """Return the types that a value may have: the members of a union, or the type itself."""
     type_ = _bare(type_)
     if get_origin(type_) in (Union, UnionType):
         return tuple(member for inner in get_args(type_) for member in members(inner))
@@ -193,8 +206,8 @@ def members(type_: Any) -> tuple[Any, ...]:
 
 @cache
 def _fields(type_: Any) -> dict[str, tuple[bool, Any]]:
-    """name -> (required, type) of a TypedDict, by the names that are sent."""
-    found = {}
+    """(whether it is required, type) of each field of a TypedDict, by the name that is sent."""
+    fields = {}
     for name, hint in get_type_hints(type_, include_extras=True).items():
         required, alias = False, name
         while _is_wrapped(hint):
@@ -203,12 +216,12 @@ def _fields(type_: Any) -> dict[str, tuple[bool, Any]]:
             for extra in get_args(hint)[1:]:
                 alias = getattr(extra, "alias", None) or alias
             hint = get_args(hint)[0]
-        found[alias] = (required, hint)
-    return found
+        fields[alias] = (required, hint)
+    return fields
 
 
 def _is_open(type_: Any) -> bool:
-    """Whether the API takes fields that the TypedDict does not name."""
+    """Whether the API accepts fields that the TypedDict does not have."""
     return bool(getattr(type_, "__pydantic_config__", {}).get("extra") == "allow")
 
 
@@ -216,8 +229,8 @@ def _choices(type_: Any) -> tuple[Any, ...]:
     return get_args(type_) if get_origin(type_) is Literal else ()
 
 
-def _telling(member: Any, name: str) -> tuple[Any, ...]:
-    """What a field may be, in a TypedDict where it can be one of a few words only."""
+def _discriminator(member: Any, name: str) -> tuple[Any, ...]:
+    """The possible values of a field of a TypedDict, if they are limited to a few words; else none."""
     if not is_typeddict(member) or name not in _fields(member):
         return ()
     return tuple(choice for inner in members(_fields(member)[name][1]) for choice in _choices(inner))
@@ -228,7 +241,7 @@ def _requires(member: Any, name: str) -> bool:
 
 
 def _fits(value: Any, member: Any) -> bool:
-    """Whether the kind of a value is that of a type, whatever is in it."""
+    """Whether a value is of the same kind as a type. The content of the value does not matter."""
     if member is object or member is Any:
         return True
     origin = get_origin(member)
@@ -268,15 +281,15 @@ def _described(value: Any) -> str:
 
 
 def _hint(value: Any, type_: Any) -> str:
-    """What to write instead of a value that a type does not take."""
+    """What to write instead of a value that does not fit a type."""
     if value is Unknown.TEXT:
-        return ": leave nothing but one {{ expression }} to give it a value of another kind"
+        return ": write nothing but one {{ expression }} to give it a value of another kind"
     kinds = members(type_)
     takes_text = any(kind is str or get_origin(kind) is Literal for kind in kinds)
     if isinstance(value, bool) and takes_text:
-        return ": where a word was meant, put it in quotes (to YAML yes, no, on and off are true and false)"
+        return ": if you mean the word, put it in quotes (in YAML, yes, no, on and off are true and false)"
     if isinstance(value, int | float | date) and takes_text:
-        return ": where text was meant, put it in quotes"
+        return ": if you mean text, put it in quotes"
     if isinstance(value, float) and value.is_integer() and int in kinds:
         return f": write {int(value)}"
     if isinstance(value, str) and _is_number(value) and not {int, float}.isdisjoint(kinds):
@@ -292,13 +305,13 @@ def _is_number(text: str) -> bool:
 
 
 def has_parts(type_: Any) -> bool:
-    """Whether a member of a union is one of lists or objects."""
+    """Whether a member of a union is a list or object type."""
     origin = get_origin(type_) or type_
     return is_typeddict(type_) or (isinstance(origin, type) and issubclass(origin, Iterable) and origin is not str)
 
 
 def _wanted(type_: Any) -> str:
-    """The kinds of value that a type takes, for people."""
+    """The kinds of values that fit a type, for texts."""
     names: list[str] = []
     for member in members(type_):
         origin = get_origin(member)
@@ -331,27 +344,29 @@ def _quoted(name: Any) -> str:
 
 
 def _elsewhere(name: str) -> str:
-    """Where else in a request there is a field of that name."""
-    places = _places().get(name, [])
-    return f" It is a field of {_listed(places, _MOST_PLACES)}." if places else ""
+    """The other parts of a request that have a field of that name."""
+    owners = _owners().get(name, [])
+    return f" It is a field of {_listed(owners, _MOST_OWNERS)}." if owners else ""
 
 
 @cache
-def _places() -> dict[str, list[str]]:
-    """field name -> what has it: params, message, or the type of a block, tool or source."""
-    found: dict[str, list[str]] = {}
-    waiting, seen = [(request_type(beta=False), "params")], set()
-    while waiting:
-        type_, named = waiting.pop(0)
+def _owners() -> dict[str, list[str]]:
+    """The parts of a request that have a field, by its name: params, message, or the type of a block or tool."""
+    owners: dict[str, list[str]] = {}
+    queue, seen = [(request_type(beta=False), "params")], set()
+    while queue:
+        type_, owner = queue.pop(0)
         if not is_typeddict(type_):
-            waiting += [(inner, "") for inner in get_args(_bare(type_)) if not isinstance(inner, str)]
+            queue += [(inner, "") for inner in get_args(_bare(type_)) if not isinstance(inner, str)]
             continue
         if type_ in seen:
             continue
         seen.add(type_)
-        named = named or ("message" if _telling(type_, "role") else next(iter(_telling(type_, "type")), ""))
+        if not owner:
+            is_message = bool(_discriminator(type_, "role"))
+            owner = "message" if is_message else next(iter(_discriminator(type_, "type")), "")
         for name, (_, hint) in _fields(type_).items():
-            if named and named not in found.setdefault(name, []):
-                found[name].append(str(named))
-            waiting += [(member, "") for member in members(hint)]
-    return found
+            if owner and owner not in owners.setdefault(name, []):
+                owners[name].append(str(owner))
+            queue += [(member, "") for member in members(hint)]
+    return owners

@@ -1,4 +1,4 @@
-"""Files that a template reads when it is compiled: those in the pipeline's folder, and no others."""
+"""Files that a template reads when it is compiled. They must be in the pipeline's folder."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ import yaml
 
 
 class PipelineFileError(Exception):
-    """A file beside the pipeline file is missing, cannot be read, or holds something else than its name says."""
+    """A file beside the pipeline file is missing, cannot be read, or does not contain what its name says."""
 
 
 class PipelineFiles(jinja2.BaseLoader):
     """Templates to include, and data for `load('examples.yaml')`. Each file is read once.
 
     Args:
-        folder: of the pipeline file.
+        folder: The folder of the pipeline file.
 
     Attributes:
         digests: Of the content of every file that was read so far, by its name.
 
     Raises:
-        PipelineFileError: Naming the file, for data; `jinja2.TemplateError` for templates.
+        PipelineFileError: When a data file cannot be loaded. Names the file.
+        jinja2.TemplateError: When a template cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -40,7 +41,7 @@ class PipelineFiles(jinja2.BaseLoader):
     def get_source(
         self, environment: jinja2.Environment, template: str
     ) -> tuple[str, str | None, Callable[[], bool] | None]:
-        """Jinja's hook: the text of a template."""
+        """Return the text of a template. Jinja calls this."""
         if template not in self._texts:
             self._texts[template] = self._text(template)
         return self._texts[template], template, None
@@ -57,7 +58,7 @@ class PipelineFiles(jinja2.BaseLoader):
             raise jinja2.TemplateError(f"{template} cannot be read: {_reason(error)}") from None
 
     def data(self, name: str) -> Any:
-        """The data in a JSON, JSON Lines or YAML file, read once."""
+        """Return the data in a JSON, JSON Lines or YAML file, read once."""
         if name not in self._loaded:
             self._loaded[name] = self._read(name)
         return self._loaded[name]
@@ -79,7 +80,7 @@ class PipelineFiles(jinja2.BaseLoader):
             raise PipelineFileError(f"{name} cannot be read: {_reason(error)}") from None
 
     def _find(self, name: str) -> Path | None:
-        """The file of that name; None for one that lies outside the folder, be it by a symbolic link."""
+        """The path of a file; `None` if it does not exist or is outside the folder, even by a symbolic link."""
         folder = self._folder.resolve()
         if "\\" in name or "\0" in name or Path(name).is_absolute():
             return None
@@ -88,7 +89,7 @@ class PipelineFiles(jinja2.BaseLoader):
 
 
 def not_beside(name: object) -> str:
-    """What to say of a file that is not there, or that a template may not read."""
+    """Return the problem text for a file that does not exist, or that a template may not read."""
     return f"the file {name!r} is not beside the pipeline file"
 
 
@@ -110,12 +111,12 @@ def _json_lines(content: bytes) -> list[Any]:
 
 
 class _Yaml(yaml.SafeLoader):
-    """YAML in which only `true` and `false` are true and false: examples answer with yes and no."""
+    """YAML in which only `true` and `false` are booleans, because examples often have the answers yes and no."""
 
 
 _Yaml.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in some if tag != "tag:yaml.org,2002:bool"]
-    for first, some in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Yaml.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")

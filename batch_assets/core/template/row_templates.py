@@ -1,4 +1,4 @@
-"""What is rendered for each row of a dataset: the params of its request, and the betas that it asks for."""
+"""The templates that are rendered for each row: the params of its request, and its betas."""
 
 from __future__ import annotations
 
@@ -10,16 +10,21 @@ from batch_assets.core.template.template import Template
 
 @dataclass(frozen=True)
 class RowTemplates:
-    """The templates of a pipeline."""
+    """The templates of a pipeline.
+
+    Attributes:
+        params: The template of the params.
+        betas: The templates of the betas.
+    """
 
     params: Template
     betas: Betas
 
     @property
     def reads(self) -> set[str]:
-        """The dataset columns that they read."""
+        """The dataset columns that the templates read."""
         return self.params.columns | self.betas.columns
 
     def where(self, column: str) -> str:
-        """The first field that reads the column."""
+        """Return the first field that reads the column."""
         return (self.params if column in self.params.columns else self.betas).where(column)

@@ -1,7 +1,7 @@
-"""What rows give where the API wants no text: held against the SDK's types when a request is made.
+"""Check values from rows against the SDK's types when a request is built.
 
-What is written out in the params is checked when the pipeline is loaded. A value that only a row gives is checked
-here. Where text is wanted a number becomes text, as in prompts, and a text costs next to nothing.
+Values that are written out in the params are checked when the pipeline is loaded. Values that only a row gives are
+checked here. Where the API wants text, a number becomes text, as in prompts. Checking a text is almost free.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from batch_assets.core.template.sdk_types import request_type
 from batch_assets.core.template.values import TEXT_KEYS, RowRejectedError, as_text, dump
 
 RowCheck = Callable[[Any, str], Any]
-"""(value, field) -> what is sent of it; raises RowRejectedError"""
+"""Takes (value, field), and returns the value to send or raises RowRejectedError."""
 
 _MAX_TOKENS = "params.max_tokens"
 
@@ -24,22 +24,25 @@ _MAX_TOKENS = "params.max_tokens"
 def row_checks(
     outline: Mapping[str, Any], *, betas: bool, also: Iterable[str] = (), allow_unknown: bool = False
 ) -> dict[str, RowCheck]:
-    """The checks of what rows give, by the field whose value it is.
+    """Return the checks of values from rows, by field.
 
     Args:
-        outline, betas, also, allow_unknown: as `check_params` takes them.
+        outline: See `check_params`.
+        betas: See `check_params`.
+        also: See `check_params`.
+        allow_unknown: See `check_params`.
     """
     known = {name: value for name, value in outline.items() if name not in also}
-    found = Check(allow_unknown)
-    found.object(known, request_type(beta=betas), "params")
+    walk = Check(allow_unknown)
+    walk.object(known, request_type(beta=betas), "params")
     checks = {}
-    for field, types in found.of_rows.items():
+    for field, types in walk.of_rows.items():
         kinds = [kind for type_ in types for kind in members(type_)]
         if any(kind in (object, Any) for kind in kinds):
             continue
         if str not in kinds or any(map(has_parts, kinds)):
             checks[field] = _check(types, str in kinds, allow_unknown)
-        elif field.rpartition(".")[2] not in TEXT_KEYS:  # what stands there is text already
+        elif field.rpartition(".")[2] not in TEXT_KEYS:  # values of TEXT_KEYS are text already
             checks[field] = _text_check(type(None) in kinds)
     return checks
 
@@ -49,8 +52,8 @@ def _text_check(takes_null: bool) -> RowCheck:
         if type(value) is str or (value is None and takes_null):
             return value
         if value is None or isinstance(value, list | tuple | dict):
-            found = "null" if value is None else "an object" if isinstance(value, dict) else "a list"
-            raise RowRejectedError("template_error", f"{field}: {found} where text is wanted")
+            kind = "null" if value is None else "an object" if isinstance(value, dict) else "a list"
+            raise RowRejectedError("template_error", f"{field}: {kind} where text is wanted")
         return as_text(value, field)
 
     return check
@@ -63,7 +66,7 @@ def _check(types: list[Any], takes_text: bool, allow_unknown: bool) -> RowCheck:
         if takes_text and type(value) is str:
             return value
         if type(value) not in (str, int, bool):
-            value = orjson.loads(dump(value, field))  # as it is sent
+            value = orjson.loads(dump(value, field))  # the value in the form in which it is sent
         problems = [problem for type_ in types if (problem := walk.value(value, type_, field)) is not None]
         if len(problems) == len(types):
             raise RowRejectedError("template_error", f"{problems[0][0]}: {problems[0][1]}")

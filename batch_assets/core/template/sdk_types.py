@@ -1,8 +1,8 @@
-"""The SDK's request types, without the price of importing the SDK.
+"""The SDK's request types, without the cost of importing the whole SDK.
 
-`import anthropic` runs every client, resource and type that it has: 1.5 seconds, at every load of a code location.
-The request types alone are a tenth of that. So they are imported from the SDK's own files, under a name of
-ours, with the packages' `__init__` left out.
+`import anthropic` imports every client, resource and type. That takes 1.5 seconds, at every load of a code
+location. The request types alone take a tenth of that. So they are imported from the SDK's files under a different
+package name, without running the packages' `__init__`.
 """
 
 from __future__ import annotations
@@ -21,39 +21,43 @@ _PACKAGES = ("", ".types", ".types.beta")
 
 
 def request_type(*, beta: bool) -> Any:
-    """The TypedDict of one request's params as the installed SDK knows them.
+    """Return the installed SDK's TypedDict for the params of one request.
 
     Args:
-        beta: the one of the beta features, which has fields and blocks more.
+        beta: Whether to return the type for beta features, which has more fields and blocks.
     """
     module = sdk_module("types.beta.message_create_params" if beta else "types.message_create_params")
     return module.MessageCreateParamsNonStreaming
 
 
 def sdk_module(name: str) -> ModuleType:
-    """A module of the SDK: that of the SDK itself if it is loaded anyway, else one that comes without the rest."""
+    """Import a module of the SDK: from the SDK itself if that is already loaded, else without the rest of it.
+
+    Args:
+        name: The name of the module within the SDK.
+    """
     if f"{_SDK}.types" not in sys.modules:
         _prepare()
         try:
             return importlib.import_module(f"{_ALIAS}.{name}")
-        except ImportError:  # it needs what some __init__ does
+        except ImportError:  # the module needs a package's __init__
             pass
     return importlib.import_module(f"{_SDK}.{name}")
 
 
 def _prepare() -> None:
-    """Puts empty packages in place that look for their modules in the SDK's folders."""
+    """Register empty packages that find their modules in the SDK's folders."""
     if _ALIAS in sys.modules:
         return
-    found = importlib.util.find_spec(_SDK)
-    assert found is not None and found.submodule_search_locations
-    (folder,) = found.submodule_search_locations
+    spec = importlib.util.find_spec(_SDK)
+    assert spec is not None and spec.submodule_search_locations
+    (folder,) = spec.submodule_search_locations
     for package in _PACKAGES:
-        made = ModuleType(_ALIAS + package)
-        made.__path__ = [str(Path(folder, *package.split(".")[1:]))]
-        sys.modules[made.__name__] = made
+        module = ModuleType(_ALIAS + package)
+        module.__path__ = [str(Path(folder, *package.split(".")[1:]))]
+        sys.modules[module.__name__] = module
 
 
 def sdk_version() -> str:
-    """The installed SDK's version."""
+    """Return the installed SDK's version."""
     return importlib.metadata.version(_SDK)

@@ -1,4 +1,4 @@
-"""One row of the dataset -> the exact bytes of one request's params. Compiled once, constant parts once."""
+"""Render the params of one request from one row, as exact bytes. Constant parts are rendered only once."""
 
 from __future__ import annotations
 
@@ -22,37 +22,37 @@ from batch_assets.core.template.template_strings import (
 )
 from batch_assets.core.template.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
 
-# Without entries it asks for nothing; other lists are prompts, or what a prompt needs.
+# This list may end up empty, which means no stop sequences. Other lists are prompts, or needed by a prompt.
 _MAY_BE_EMPTY = ".stop_sequences"
 
 
 class Template:
-    """The compiled params of a pipeline, or another field of it that is rendered for each row.
+    """The compiled params of a pipeline, or another field that is rendered for each row.
 
-    Every string is a Jinja template over the row; a string that is one whole expression keeps the
-    value's own type. In lists, a value that is a list is spliced in and null drops the entry.
+    Every string is a Jinja template over the row. A string that is one whole expression keeps the type of its
+    value. In a list, an expression whose value is a list is spliced in, and one whose value is null is dropped.
 
-    Columns are read by name: `{{ text }}`. A column whose name Jinja does not take (`Review Text`, `none`)
-    is read from the whole row: `{{ row['Review Text'] }}`. A column comes before a function of Jinja's, before
-    `load`, and before `row` itself, if it has that name. `{{ load('examples.yaml') }}` is the data in a JSON,
-    JSON Lines or YAML file of the pipeline's folder.
+    Templates read columns by name: `{{ text }}`. A column whose name is not valid in Jinja (`Review Text`, `none`)
+    is read through the row: `{{ row['Review Text'] }}`. A column hides a Jinja function, `load` or `row` itself if
+    it has the same name. `{{ load('examples.yaml') }}` is the data in a JSON, JSON Lines or YAML file of the
+    pipeline's folder.
 
     Args:
-        params: the params; of another field its list, which may come out empty.
-        folder: where files that templates name are looked up.
-        source: the pipeline file, for errors.
-        field: the field's name, for errors.
-        dataset: names of the dataset's columns in order; None while they are not known.
-        checks: of what rows give, by field: see `row_checks`.
-        read_file: gives the filter `file_base64` its files, by their paths within the dataset's folder.
-        files: those of the folder, as far as they are read already.
+        params: The params, or the list of another field, which may end up empty.
+        folder: The folder of the files that templates name.
+        source: The pipeline file, for errors.
+        field: The name of the field, for errors.
+        dataset: The names of the dataset's columns in order; `None` as long as they are unknown.
+        checks: The checks of values from rows, by field; see `row_checks`.
+        read_file: Reads a file for the filter `file_base64`, by its path within the dataset's folder.
+        files: The files of the folder, if some were read already.
 
     Attributes:
-        columns: the dataset columns that the templates read, as far as that is known without `dataset`.
+        columns: The dataset columns that the templates read, as far as they are known without `dataset`.
 
     Raises:
-        ConfigError: a template that cannot be compiled, or reads a column that Jinja cannot read by its name; it
-            names file and field.
+        ConfigError: When a template cannot be compiled, or reads a column by a name that Jinja reserves. Names the
+            file and the field.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Template:
         self._where: dict[str, str] = {}
         self._parts = merge(self._compile(params, field, text=False, data=False))
         if self._names.itself and SELF in (self._known or ()):
-            problem = "in a template `self` is the template; the column of that name is `row['self']`"
+            problem = "in a template `self` is the template itself; read the column of that name as `row['self']`"
             raise ConfigError(source, self._where[SELF], problem)
         self._reads = self._names.reads(self._known)
         self.columns = self._reads.columns
@@ -88,13 +88,15 @@ class Template:
         checks: Mapping[str, Check] | None = None,
         read_file: ReadFile | None = None,
     ) -> Template:
-        """The same template for a dataset, compiled again of files that were read already.
+        """Return this template compiled for a dataset, from the file contents that were read before.
 
         Args:
-            dataset, checks, read_file: see the class.
+            dataset: See the class.
+            checks: See the class.
+            read_file: See the class.
 
         Raises:
-            ConfigError: it reads a column that Jinja cannot read by its name.
+            ConfigError: When the template reads a column by a name that Jinja reserves.
         """
         return Template(
             self._params,
@@ -108,10 +110,10 @@ class Template:
         )
 
     def render(self, row: Row) -> bytes:
-        """The params of one row as JSON bytes, in the author's key order.
+        """Render the params of one row as JSON, with the keys in the order of the pipeline file.
 
         Raises:
-            RowRejectedError: the row cannot become a request.
+            RowRejectedError: When the row cannot become a request.
         """
         self._compiler.begin()
         if self._reads.row:
@@ -120,13 +122,13 @@ class Template:
         return b"".join([part if type(part) is bytes else part(row) for part in self._parts])  # type: ignore[operator]
 
     def outline(self) -> dict[str, Any]:
-        """The params as far as they are known without a row: what is not stands there as `Unknown`."""
+        """Return the params as far as they are known without a row. Unknown values are `Unknown`."""
         outline: dict[str, Any] = self._outline(self._params, self._field)
         return outline
 
     @property
     def constant(self) -> bytes | None:
-        """What every row gives; None where that depends on the row."""
+        """The rendered bytes if they are the same for every row, else `None`."""
         parts = [part for part in self._parts if isinstance(part, bytes)]
         return b"".join(parts) if len(parts) == len(self._parts) else None
 
@@ -136,22 +138,24 @@ class Template:
         return self._compiler.files
 
     def where(self, column: str) -> str:
-        """The first field whose template reads the column; with file and line if a file that it includes does."""
+        """Return the first field whose template reads the column, with file and line if an included file does."""
         return self._where[column]
 
-    def place(self, field: str) -> str:
-        """A field as errors name it: with the file, if its value is loaded from one."""
+    def field_with_file(self, field: str) -> str:
+        """Return a field as errors name it: followed by the file if its value is loaded from one."""
         for start, string in self._strings.items():
             if string.names.loads and (field == start or field.startswith((f"{start}[", f"{start}."))):
                 return f"{field} ({', '.join(sorted(string.names.loads))})"
         return field
 
     def _compile(self, value: Any, field: str, text: bool, data: bool) -> list[Part]:
-        """The parts of a value.
+        """Compile a value to its parts.
 
         Args:
-            text: the API wants text here.
-            data: this is part of somebody's JSON, in which the API has no wishes.
+            value: The value in the pipeline file.
+            field: Its field.
+            text: Whether the API wants text here.
+            data: Whether the value is within JSON of the user's own, where the API accepts anything.
         """
         if isinstance(value, str):
             return [self._compile_string(value, field, text, data)]
@@ -176,34 +180,35 @@ class Template:
         return [*parts, b"}"]
 
     def _compile_list(self, value: Collection[Any], field: str, data: bool) -> list[Part]:
-        """A list: an expression's list is spliced in, null drops the entry. The parts of a list that is as long
-        for every row become parts of what surrounds it.
+        """Compile a list. An expression's list is spliced in, and null drops the entry.
+
+        If the list has the same length for every row, its parts become parts of the surrounding value.
         """
         entries: list[Entry] = []
         check = as_it_is if data else checked
         for position, entry in enumerate(value):
-            place = f"{field}[{position}]"
-            string = self._string(entry, place) if isinstance(entry, str) else None
+            entry_field = f"{field}[{position}]"
+            string = self._string(entry, entry_field) if isinstance(entry, str) else None
             if string is None or not string.whole:
-                entries.append(self._compile(entry, place, text=False, data=data))
+                entries.append(self._compile(entry, entry_field, text=False, data=data))
                 continue
-            constant = self._constant(string, place)
+            constant = self._constant(string, entry_field)
             if constant is None:
-                entries.append((string.evaluate, place, self._checked(check, place)))
+                entries.append((string.evaluate, entry_field, self._checked(check, entry_field)))
                 continue
             try:
-                entries += [[item] for item in items(constant[0], place, check)]
+                entries += [[item] for item in items(constant[0], entry_field, check)]
             except RowRejectedError as error:
                 raise self._refused(error) from None
         may_be_empty = field == self._field or (field.endswith(_MAY_BE_EMPTY) and not data)
         if value and not entries and not may_be_empty:
-            raise ConfigError(self._source, field, "nothing is left of the list")
+            raise ConfigError(self._source, field, "no entry of the list is left")
         parts: list[Part] = [b"["]
-        for known in entries:
-            if isinstance(known, tuple):
-                ready = [entry if isinstance(entry, tuple) else merge(entry) for entry in entries]
-                return [splicing_list(ready, field, may_be_empty)]
-            parts += [b",", *known] if len(parts) > 1 else known
+        for compiled in entries:
+            if isinstance(compiled, tuple):
+                merged = [entry if isinstance(entry, tuple) else merge(entry) for entry in entries]
+                return [splicing_list(merged, field, may_be_empty)]
+            parts += [b",", *compiled] if len(parts) > 1 else compiled
         return [*parts, b"]"]
 
     def _compile_string(self, source: str, field: str, text: bool, data: bool) -> Part:
@@ -217,20 +222,20 @@ class Template:
                 raise self._refused(error) from None
         if string.plain is not None:
             return plain(string.plain, field, check)
-        evaluate, whole = string.evaluate, self._checked(check, field)
-        return lambda row: dump(whole(evaluate(row), field), field)
+        evaluate, full_check = string.evaluate, self._checked(check, field)
+        return lambda row: dump(full_check(evaluate(row), field), field)
 
     def _checked(self, check: Check, field: str) -> Check:
-        """The check of a field, and then that of what a row gives there."""
-        more = self._checks.get(field)
-        if more is None:
+        """A check, followed by the check of values from rows for the field if there is one."""
+        row_check = self._checks.get(field)
+        if row_check is None:
             return check
-        return lambda value, place: more(check(value, place), place)
+        return lambda value, value_field: row_check(check(value, value_field), value_field)
 
     def _refused(self, error: RowRejectedError) -> ConfigError:
-        """What is wrong with every row is wrong with the pipeline."""
+        """An error of the pipeline, for a problem that every row has."""
         field, _, problem = error.message.partition(": ")
-        return ConfigError(self._source, self.place(field), problem)
+        return ConfigError(self._source, self.field_with_file(field), problem)
 
     def _string(self, source: str, field: str) -> CompiledString:
         string = self._strings.get(field)
@@ -241,12 +246,12 @@ class Template:
                 raise ConfigError(self._source, field, str(error)) from None
             self._names.add(string.names)
             for name in string.names.all:
-                place = string.names.places.get(name)
-                self._where.setdefault(name, f"{field} ({place})" if place else field)
+                location = string.names.locations.get(name)
+                self._where.setdefault(name, f"{field} ({location})" if location else field)
         return string
 
     def _constant(self, string: CompiledString, field: str) -> tuple[Any] | None:
-        """The string's value, if every row gives the same."""
+        """The string's value as a tuple if it is the same for every row, else `None`."""
         if string.names.functions.intersection(self._known or ()):
             return None
         try:

@@ -1,7 +1,7 @@
-"""Bounds on what one row's template may do: a slip of the pen must not hang a run or eat all memory.
+"""Limits on the work and memory of templates, so that a mistake in one does not hang a run or use up all memory.
 
-Jinja's sandbox keeps templates from the interpreter and bounds `range`. Nested loops, recursion, and small
-expressions with giant values (`'x' * 10 ** 10`) it lets pass.
+Jinja's sandbox blocks access to the interpreter and limits `range`. It does not limit nested loops, recursion, or
+small expressions with giant values such as `'x' * 10 ** 10`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,24 @@ from jinja2 import nodes
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-# Rounds of loops and calls in all templates of one row: a second or so.
+# The limit of loop rounds and calls in all templates of one row: about one second.
 _STEPS = 1_000_000
 _CALL_STEPS = 10
-# Characters or items of a value made here; a request has 256 MB at most, with all its rows 32 MB.
+# The most characters or items of a value. The API accepts 32 MB in one request, and 256 MB in a batch of them.
 _LENGTH = 64 << 20
 _BITS = 1 << 16
 _OF_DICTS = frozenset(dir(dict))
 _PADDING = ("center", "ljust", "rjust", "zfill", "expandtabs", "indent", "batch", "slice", "wordwrap", "tojson")
-# In a format: a width of millions, or one taken from an argument.
+# Widths in a format that are in the millions or come from an argument.
 _WIDTH = re.compile(r"\d{7}|%[^a-zA-Z%]*\*|:[^{}]*\{")
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """A sandbox that counts steps and looks at sizes. Errors: OverflowError, which rejects the row."""
+    """A sandbox that limits the number of steps and the size of values.
+
+    Raises:
+        OverflowError: From rendering, when a limit is exceeded. It rejects the row.
+    """
 
     intercepted_binops = frozenset(("*", "**", "%", "+"))
 
@@ -39,51 +43,54 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             self.filters[name] = _checked(name, self.filters[name])
 
     def begin(self) -> None:
-        """A new row begins."""
+        """Start counting the steps of a new row."""
         self._left = _STEPS
 
     def counted(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items of a loop, each of which is a step."""
+        """Yield the items of a loop and count each as a step."""
         for item in items:
             self._step()
             yield item
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """`obj.attribute`. For the structs of a dataset, which Jinja would find by way of an exception."""
+        """Return `obj.attribute`. Faster than Jinja for structs of the dataset, which are dicts."""
         if type(obj) is dict and attribute in obj and attribute not in _OF_DICTS:
             return obj[attribute]
         return super().getattr(obj, attribute)
 
     def joined(self, *parts: Any) -> str:
-        """`a ~ b`."""
+        """Return `a ~ b`."""
         texts = [str(part) for part in parts]
         _check_length(sum(map(len, texts)))
         return "".join(texts)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        """Any call in a template. Jinja's own names: a template may pass arguments by any name."""
+        """Make any call of a template.
+
+        The parameters have Jinja's names with underscores, because a template may pass arguments with any name.
+        """
         __self._step(_CALL_STEPS)
-        of = getattr(__obj, "__self__", None)
-        if isinstance(of, str | bytes):
-            _check_call(getattr(__obj, "__name__", ""), (of, *args, *kwargs.values()))
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str | bytes):
+            _check_call(getattr(__obj, "__name__", ""), (owner, *args, *kwargs.values()))
         return super().call(__context, __obj, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
-        """`str.format`, which the sandbox replaces where it is looked up."""
+        """Return the sandbox's replacement of `str.format`, which it makes when the attribute is read."""
         wrapped = super().wrap_str_format(value)
         if wrapped is not None:
             _check_call("format", (value.__self__,))
         return wrapped
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """`left operator right` for the operators above."""
+        """Return `left operator right` for the operators in `intercepted_binops`."""
         if operator == "**" and isinstance(left, int) and isinstance(right, int):
             if left.bit_length() * abs(right) > _BITS:
                 raise OverflowError(f"a power of more than {_BITS} bits")
         elif operator == "*":
-            for one, other in ((left, right), (right, left)):
-                if isinstance(one, str | bytes | list | tuple) and isinstance(other, int):
-                    _check_length(len(one) * other)
+            for sequence, factor in ((left, right), (right, left)):
+                if isinstance(sequence, str | bytes | list | tuple) and isinstance(factor, int):
+                    _check_length(len(sequence) * factor)
         elif operator == "%" and isinstance(left, str | bytes):
             _check_call("format", (left,))
         elif operator == "+" and isinstance(left, str | bytes | list | tuple) and hasattr(right, "__len__"):
@@ -91,7 +98,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
-        """Jinja's hook before code is made: loops count their rounds, `~` looks at what it joins."""
+        """Rewrite a template before Jinja generates code: loops count their rounds, and `~` checks the length."""
         for loop in list(source.find_all(nodes.For)):
             loop.iter = _call("counted", [loop.iter])
         _replace_concat(source)
@@ -100,7 +107,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
     def _step(self, steps: int = 1) -> None:
         self._left -= steps
         if self._left < 0:
-            raise OverflowError(f"more than {_STEPS:,} rounds of loops and calls for one row")
+            raise OverflowError(f"more than {_STEPS:,} loop rounds and calls for one row")
 
 
 def _call(name: str, arguments: list[Any]) -> nodes.Call:
@@ -130,7 +137,11 @@ def _checked(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_call(name: str, values: tuple[Any, ...]) -> None:
-    """Whether a call of a method or filter may make something far larger than what it is given."""
+    """Check that a call of a method or filter cannot make a value far larger than its arguments.
+
+    Raises:
+        OverflowError: When it could.
+    """
     if name in _PADDING:
         _check_length(max((value for value in values if isinstance(value, int)), default=0))
     elif name == "replace":
@@ -141,7 +152,7 @@ def _check_call(name: str, values: tuple[Any, ...]) -> None:
         for value in values[:1]
         if isinstance(value, str | bytes)
     ):
-        raise OverflowError("a width of millions, or one that is not written down, in a format")
+        raise OverflowError("a format with a width in the millions, or with a width from an argument")
 
 
 def _check_length(length: int) -> None:

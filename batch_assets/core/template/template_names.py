@@ -1,4 +1,4 @@
-"""The names that a template takes from the row, found without rendering it."""
+"""Find the names that a template reads from the row, without rendering it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from jinja2 import nodes
 ROW = "row"
 SELF = "self"
 LOAD = "load"
-_OF_MAPPINGS = frozenset(dir(dict))  # row.items() and the like
+_OF_MAPPINGS = frozenset(dir(dict))  # methods of the row, such as row.items()
 _MARKS = ("{{", "{%", "{#")
 
 
 def is_template(source: str) -> bool:
-    """Whether a string holds anything but text."""
+    """Whether a string is more than plain text."""
     return any(mark in source for mark in _MARKS)
 
 
 @dataclass(frozen=True)
 class Reads:
-    """What templates need of a row.
+    """The columns of a row that templates need.
 
     Attributes:
-        columns: the columns.
-        row: whether they get all of these together, as `row`, too.
-        order: the columns of `row` in order; None for those of the row that is given.
+        columns: The columns.
+        row: Whether the templates also get these columns together, as `row`.
+        order: The columns of `row` in order; `None` to keep the order of the row that is rendered.
     """
 
     columns: set[str]
@@ -38,17 +38,17 @@ class Reads:
 
 @dataclass
 class Names:
-    """What one template, or several, read.
+    """The names that one or more templates read.
 
     Attributes:
-        columns: names that only the row can give.
-        functions: names of Jinja's own functions, which a column of that name hides.
-        in_row: columns read as `row['name']` or `row.name`.
-        row: whether `row` is read at all.
-        every: whether `row` is read in a way that may need any column.
-        itself: whether `self` is read, which is the template itself and never a column.
-        loads: files that are loaded by a name that is written down.
-        places: file and line of names that a template reads in a file which it includes.
+        columns: Names that only the row can give.
+        functions: Names of Jinja's functions. A column with the same name hides a function.
+        in_row: Columns read as `row['name']` or `row.name`.
+        row: Whether `row` is read at all.
+        every: Whether `row` is read in a way that may need any column.
+        itself: Whether `self` is read, which is the template itself and never a column.
+        loads: Files loaded by a constant name.
+        locations: "file, line N" of names that are read in an included file.
     """
 
     columns: set[str] = field(default_factory=set)
@@ -58,24 +58,24 @@ class Names:
     every: bool = False
     itself: bool = False
     loads: set[str] = field(default_factory=set)
-    places: dict[str, str] = field(default_factory=dict)
+    locations: dict[str, str] = field(default_factory=dict)
 
     @property
     def may_be_columns(self) -> bool:
-        """Whether functions are read in a way that may be meant for columns of their names."""
+        """Whether a function's name may stand for a column."""
         return bool(self.functions) and not self.loads
 
     @property
     def all(self) -> set[str]:
-        """Every name that is a column or, depending on the dataset, may be one."""
+        """All names that are columns, or may be columns depending on the dataset."""
         special = {name for name, used in ((ROW, self.row), (SELF, self.itself)) if used}
         return self.columns | self.functions | self.in_row | special
 
     def reads(self, dataset: Sequence[str] | None) -> Reads:
-        """What is needed of a row.
+        """Return the columns that are needed of a row.
 
         Args:
-            dataset: names of the dataset's columns in order; None while they are not known.
+            dataset: The names of the dataset's columns in order; `None` as long as they are unknown.
         """
         if dataset is None:
             return Reads(self.columns | self.in_row, self.row)
@@ -99,48 +99,55 @@ class Names:
 
 
 class NameFinder:
-    """Finds the names in templates of one environment."""
+    """Finds the names in templates of one environment.
+
+    Args:
+        environment: The Jinja environment.
+    """
 
     def __init__(self, environment: jinja2.Environment) -> None:
         self._compiler = environment
         self._functions = set(environment.globals)
-        # Jinja tells of a name only if it is no global.
+        # Jinja reports only names that are not globals.
         self._environment = environment.overlay()
         self._environment.globals = {}
 
     def find(self, source: str) -> Names:
-        """Names that a template, and what it includes, takes from the row. What it includes is compiled, too.
+        """Find the names that a template and its included files read from the row. Compiles the included files.
 
-        Errors:
-            jinja2.TemplateError: a file is not there, or is no template.
+        Args:
+            source: The template.
+
+        Raises:
+            jinja2.TemplateError: When an included file does not exist or is not a valid template.
         """
-        found = Names()
-        # A template that is included also sees the variables of the one that includes it.
-        waiting: list[tuple[str, str | None, frozenset[str]]] = [(source, None, frozenset())]
+        names = Names()
+        # An included template also sees the variables of the template that includes it.
+        queue: list[tuple[str, str | None, frozenset[str]]] = [(source, None, frozenset())]
         seen = set()
-        while waiting:
-            text, file, given = waiting.pop()
+        while queue:
+            text, file, variables = queue.pop()
             tree = self._environment.parse(text, name=file)
-            undeclared = jinja2.meta.find_undeclared_variables(tree) - given
+            undeclared = jinja2.meta.find_undeclared_variables(tree) - variables
             if file is not None:
                 for name, line in _lines(tree).items():
-                    found.places.setdefault(name, f"{file}, line {line}")
-            found.functions |= undeclared & self._functions
-            found.columns |= undeclared - self._functions - {ROW}
+                    names.locations.setdefault(name, f"{file}, line {line}")
+            names.functions |= undeclared & self._functions
+            names.columns |= undeclared - self._functions - {ROW}
             if ROW in undeclared:
-                found.row = True
+                names.row = True
                 in_row, every = _reads_of_row(tree)
-                found.in_row |= in_row
-                found.every |= every
-            names = list(tree.find_all(nodes.Name))
-            found.itself |= any(name.name == SELF and name.ctx == "load" for name in names)
-            given |= {name.name for name in names if name.ctx in ("store", "param")}
+                names.in_row |= in_row
+                names.every |= every
+            name_nodes = list(tree.find_all(nodes.Name))
+            names.itself |= any(node.name == SELF and node.ctx == "load" for node in name_nodes)
+            variables |= {node.name for node in name_nodes if node.ctx in ("store", "param")}
             if LOAD in undeclared:
-                found.loads |= set(_loaded_files(tree))
+                names.loads |= set(_loaded_files(tree))
             for name, optional in _included_files(tree):
-                if (name, given) in seen:
+                if (name, variables) in seen:
                     continue
-                seen.add((name, given))
+                seen.add((name, variables))
                 try:
                     self._compiler.get_template(name)
                 except jinja2.TemplateNotFound as error:
@@ -151,47 +158,47 @@ class NameFinder:
                 assert loader is not None
                 inner = loader.get_source(self._environment, name)[0]
                 if is_template(inner):
-                    waiting.append((inner, name, given))
-        return found
+                    queue.append((inner, name, variables))
+        return names
 
 
 def _included_files(tree: nodes.Template) -> Iterator[tuple[str, bool]]:
-    """(name, whether the template does without it) of each file that it names; others depend on the row."""
+    """Yield (name, whether the file may be missing) of each file that a template includes by a constant name."""
     for node in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
         assert isinstance(node, nodes.Include | nodes.Extends | nodes.Import | nodes.FromImport)
-        several = isinstance(node.template, nodes.List | nodes.Tuple)
-        optional = several or (isinstance(node, nodes.Include) and node.ignore_missing)
-        for named in node.template.iter_child_nodes() if several else [node.template]:
-            if isinstance(named, nodes.Const) and isinstance(named.value, str):
-                yield named.value, optional
+        has_choices = isinstance(node.template, nodes.List | nodes.Tuple)
+        optional = has_choices or (isinstance(node, nodes.Include) and node.ignore_missing)
+        for file in node.template.iter_child_nodes() if has_choices else [node.template]:
+            if isinstance(file, nodes.Const) and isinstance(file.value, str):
+                yield file.value, optional
 
 
 def _loaded_files(tree: nodes.Template) -> Iterator[str]:
     for call in tree.find_all(nodes.Call):
         if isinstance(call.node, nodes.Name) and call.node.name == LOAD and call.args:
-            named = call.args[0]
-            if isinstance(named, nodes.Const) and isinstance(named.value, str):
-                yield named.value
+            file = call.args[0]
+            if isinstance(file, nodes.Const) and isinstance(file.value, str):
+                yield file.value
 
 
 def _reads_of_row(tree: nodes.Template) -> tuple[set[str], bool]:
-    """(columns named by a constant, whether `row` is read in another way, which makes it every column)"""
+    """(columns of `row` read by a constant name, whether `row` is also read in a way that may need any column)."""
     columns = set()
-    plain = 0
+    by_name = 0
     for dotted in tree.find_all(nodes.Getattr):
         if _is_row(dotted.node) and dotted.attr not in _OF_MAPPINGS:
             columns.add(dotted.attr)
-            plain += 1
+            by_name += 1
     for item in tree.find_all(nodes.Getitem):
         if _is_row(item.node) and isinstance(item.arg, nodes.Const) and isinstance(item.arg.value, str):
             columns.add(item.arg.value)
-            plain += 1
+            by_name += 1
     uses = sum(name.name == ROW for name in tree.find_all(nodes.Name))
-    return (set(), True) if uses > plain else (columns, False)
+    return (set(), True) if uses > by_name else (columns, False)
 
 
 def _lines(tree: nodes.Template) -> dict[str, int]:
-    """The line of each name that a template reads, be it a column or `row.column`."""
+    """The first line in which a template reads each name, as a column or as `row.column`."""
     lines: dict[str, int] = {}
     for node in tree.find_all((nodes.Name, nodes.Getattr, nodes.Getitem)):
         name = None
@@ -211,9 +218,16 @@ def _is_row(node: nodes.Node) -> bool:
 
 
 def plain_parts(tree: nodes.Template, columns: set[str]) -> list[tuple[bool, str]] | None:
-    """(is a column, text or column) for a template of nothing but text and columns, which most are.
+    """Split a template that consists only of text and columns, as most do.
 
-    Such a template is put together here: Jinja takes ten times as long to set up a context for it.
+    Such a template is rendered without Jinja, which needs ten times as long to set up a context for it.
+
+    Args:
+        tree: The parsed template.
+        columns: The names that are columns.
+
+    Returns:
+        (whether it is a column, text or name of the column), or `None` for any other template.
     """
     parts: list[tuple[bool, str]] = []
     for output in tree.body:

@@ -1,4 +1,4 @@
-"""One string of the params -> what gives its value for a row, or the value itself if every row gives the same."""
+"""Compile one string of the params to a function that gives its value for a row, or to a constant value."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from batch_assets.core.template.values import RowRejectedError, printed, to_base
 
 Row = Mapping[str, Any]
 ReadFile = Callable[[str], bytes]
-"""Path within the dataset's folder -> the content of the file."""
+"""Takes a path within the dataset's folder, and returns the content of the file."""
 
-# A template must give the same bytes for the same row, or the row would be asked again at every run.
+# A template must give the same bytes for the same row, or the row would be sent again in every run.
 _RANDOM_GLOBALS = ("lipsum",)
 _RANDOM_FILTERS = ("random",)
 
@@ -29,11 +29,11 @@ _NEWLINE = re.compile(r"\r\n|\r")
 
 
 class TemplateProblemError(Exception):
-    """A string that cannot be compiled; its text says why."""
+    """A string cannot be compiled. The text says why."""
 
 
 class _NoDatasetError(RowRejectedError):
-    """A template reads a file of the dataset's folder, which nobody has named yet."""
+    """A template reads a file of the dataset's folder while there is no dataset."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class CompiledString:
     """One string of the params.
 
     Attributes:
-        names: what it reads.
-        whole: whether it is one whole expression, which keeps the type of its value.
-        evaluate: its value for a row; raises RowRejectedError.
-        column: the column whose value it is, where it is nothing else.
-        plain: its text and columns, where it is nothing else.
+        names: The names that it reads.
+        whole: Whether it is one whole expression, which keeps the type of its value.
+        evaluate: Returns its value for a row, or raises RowRejectedError.
+        column: The column, if the string is nothing but one column.
+        plain: The text and columns, if the string is nothing else; see `plain_parts`.
     """
 
     names: Names
@@ -59,11 +59,8 @@ class StringCompiler:
     """Compiles the strings of one pipeline's params.
 
     Args:
-        files: what templates include and load.
-        read_file: gives the filter `file_base64` its files; None while there is no dataset.
-
-    Raises:
-        TemplateProblemError: by `compile` and `constant`.
+        files: The files that templates include and load.
+        read_file: Reads files for the filter `file_base64`; `None` as long as there is no dataset.
     """
 
     def __init__(self, files: PipelineFiles, read_file: ReadFile | None = None) -> None:
@@ -77,14 +74,14 @@ class StringCompiler:
         return self._files.digests
 
     def begin(self) -> None:
-        """A new row begins, or what stands for one."""
+        """Reset the limits for a new row."""
         self._environment.begin()
 
     def constant(self, string: CompiledString) -> tuple[Any] | None:
-        """Its value, if it reads nothing that a row could give; None while that cannot be said.
+        """Return the value of a string as a tuple if it does not depend on the row, else `None`.
 
-        Errors:
-            TemplateProblemError: it fails for every row.
+        Raises:
+            TemplateProblemError: When the string fails for every row.
         """
         if string.names.columns or string.names.row:
             return None
@@ -99,7 +96,15 @@ class StringCompiler:
             raise TemplateProblemError(error.message.partition(": ")[2]) from None
 
     def compile(self, source: str, field: str) -> CompiledString:
-        """Compiles one string; `field` is where it stands."""
+        """Compile one string.
+
+        Args:
+            source: The string.
+            field: Its field, for errors.
+
+        Raises:
+            TemplateProblemError: When it cannot be compiled.
+        """
         text = self._plain_text(source)
         if text is not None:
             return CompiledString(Names(), False, lambda _: text)
@@ -118,19 +123,19 @@ class StringCompiler:
             raise TemplateProblemError(describe(error)) from None
 
     def _plain_text(self, source: str) -> str | None:
-        """What Jinja would make of a string that is only text, or only includes a file of text, as prompts do.
+        """The text of a string that is only text, or only includes a text file, as many prompts do; else `None`.
 
-        To compile those would take a tenth of the time in which a pipeline loads.
+        Jinja would render the same text. But compiling these strings would take a tenth of a pipeline's load time.
         """
         if not is_template(source):
             return source
-        named = _ONLY_INCLUDES.fullmatch(source)
-        if named is None:
+        include = _ONLY_INCLUDES.fullmatch(source)
+        if include is None:
             return None
         try:
-            text = self._files.get_source(self._environment, named["name"])[0]
+            text = self._files.get_source(self._environment, include["name"])[0]
         except jinja2.TemplateError:
-            return None  # Jinja says what is wrong
+            return None  # compiling it with Jinja will raise the error
         return None if is_template(text) else _NEWLINE.sub("\n", text).removesuffix("\n")
 
     def _make_environment(self) -> LimitedEnvironment:
@@ -155,7 +160,7 @@ class StringCompiler:
         return to_base64(self._read_file(path))
 
     def _expression(self, source: str) -> str | None:
-        """The expression inside a string that is one whole `{{ expression }}`, else None."""
+        """The expression in a string that is one whole `{{ expression }}`, else `None`."""
         stripped = source.strip()
         if not (stripped.startswith("{{") and stripped.endswith("}}")):
             return None
@@ -172,7 +177,7 @@ class StringCompiler:
         plain = plain_parts(self._environment.parse(source), names.columns)
         if plain is None:
             render = self._environment.from_string(source).render
-        else:  # what is put together without Jinja is hardly ever rendered by it, and has no mistakes to find
+        else:  # Jinja hardly ever renders such a string, and cannot find mistakes in it, so it compiles it late
 
             def render(row: Row) -> str:
                 return self._environment.from_string(source).render(row)
@@ -192,7 +197,7 @@ class StringCompiler:
 
 
 def _guarded(function: Callable[[Row], Any], field: str) -> Callable[[Row], Any]:
-    """Whatever a template does to a row is that row's fault."""
+    """A function whose errors all reject the row."""
 
     def call(row: Row) -> Any:
         try:
@@ -206,20 +211,20 @@ def _guarded(function: Callable[[Row], Any], field: str) -> Callable[[Row], Any]
 
 
 def describe(error: Exception) -> str:
-    """What went wrong in a template, and in which file and line."""
+    """Return the text of a template's error, with the file and line."""
     if isinstance(error, jinja2.TemplateNotFound):
         return not_beside(error.name)
     if isinstance(error, jinja2.TemplateSyntaxError):
-        return f"{error.message} ({_place(error.name, error.lineno)})"
-    said = str(error) or type(error).__name__
-    place = None
+        return f"{error.message} ({_location(error.name, error.lineno)})"
+    text = str(error) or type(error).__name__
+    location = None
     trace = error.__traceback__
     while trace is not None:
-        if "__jinja_exception__" in trace.tb_frame.f_globals:  # so Jinja marks the lines of templates
-            place = _place(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+        if "__jinja_exception__" in trace.tb_frame.f_globals:  # Jinja marks the lines of templates like this
+            location = _location(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
         trace = trace.tb_next
-    return f"{said} ({place})" if place else said
+    return f"{text} ({location})" if location else text
 
 
-def _place(file: str | None, line: int) -> str:
+def _location(file: str | None, line: int) -> str:
     return f"line {line}" if file is None or file.startswith("<") else f"{file}, line {line}"

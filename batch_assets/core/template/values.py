@@ -1,4 +1,4 @@
-"""Values of a row on their way into a request: what may stand where the API wants text, and their JSON."""
+"""Convert values of a row for a request: to text where the API wants text, and to JSON."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 import jinja2
 import orjson
 
-# Where the API wants text: https://platform.claude.com/docs/en/api/messages
+# The fields in which the API wants text: https://platform.claude.com/docs/en/api/messages
 TEXT_KEYS = frozenset({"content", "text", "system"})
-# Where the API takes any JSON: what is called text below these is the author's own.
+# The fields in which the API accepts any JSON. Names such as `text` have no special meaning within them.
 DATA_KEYS = frozenset({"input", "input_examples", "input_schema", "schema"})
 
 
@@ -20,7 +20,7 @@ class RowRejectedError(Exception):
 
     Attributes:
         reason: `template_error`, `empty_prompt`, `invalid_unicode` or `request_too_large`.
-        message: what was wrong, naming the field.
+        message: What was wrong, with the field.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -29,7 +29,15 @@ class RowRejectedError(Exception):
 
 
 def as_text(value: Any, field: str) -> Any:
-    """What the API takes where it wants text: a scalar becomes text, null and what is empty reject the row."""
+    """Return a value for a field in which the API wants text. A scalar becomes text.
+
+    Args:
+        value: The value.
+        field: The field, for errors.
+
+    Raises:
+        RowRejectedError: When the value is null or empty, or cannot become text.
+    """
     if value is None:
         raise RowRejectedError("empty_prompt", f"{field}: the value is null")
     if isinstance(value, str):
@@ -38,7 +46,7 @@ def as_text(value: Any, field: str) -> Any:
         return value
     if isinstance(value, list | tuple | dict):
         if not value:
-            raise RowRejectedError("empty_prompt", f"{field}: there is nothing in it")
+            raise RowRejectedError("empty_prompt", f"{field}: the value is empty")
         return checked(value, field)
     try:
         return str(printed(value))
@@ -47,7 +55,11 @@ def as_text(value: Any, field: str) -> Any:
 
 
 def checked(value: Any, field: str) -> Any:
-    """A list or object from the dataset, with what stands in it in place of text held to the same rule."""
+    """Return a list or object from the dataset, with `as_text` applied to its fields in which the API wants text.
+
+    Raises:
+        RowRejectedError: See `as_text`.
+    """
     if isinstance(value, dict):
         return {key: as_text(sub, f"{field}.{key}") if key in TEXT_KEYS else sub for key, sub in value.items()}
     if isinstance(value, list | tuple):
@@ -56,24 +68,31 @@ def checked(value: Any, field: str) -> Any:
 
 
 def printed(value: Any) -> Any:
-    """What a template prints for a value: null is nothing, and what has no text of its own is an error.
+    """Return what a template prints for a value. Null prints as nothing.
 
-    Functions and generators would print with their address in memory, another one in every process.
+    Raises:
+        TypeError: When the value has no text form. Functions and generators would print their memory address,
+            which differs from process to process.
     """
     if value is None:
         return ""
     if isinstance(value, str | int | float | jinja2.Undefined):
         return value
     if isinstance(value, bytes):
-        raise TypeError("bytes are not text: use | base64, or .decode() where they hold text")
+        raise TypeError("bytes are not text: use | base64, or .decode() if they contain text")
     if callable(value):
-        raise TypeError("a function of the template language is no value, and no column has that name")
+        raise TypeError("a function of the template language is not a value, and there is no column of that name")
     if isinstance(value, Iterator):
         raise TypeError("a filter's items are not text: add | list or | join")
     return value
 
 
 def dump(value: Any, field: str) -> bytes:
+    """Return a value as JSON.
+
+    Raises:
+        RowRejectedError: When the value has no JSON form or is not valid Unicode.
+    """
     try:
         return orjson.dumps(value, default=_json_form)
     except TypeError as error:
@@ -90,6 +109,11 @@ def _json_form(value: Any) -> str:
 
 
 def to_base64(value: bytes | str | None) -> str:
+    """Return bytes, or text in UTF-8, as Base64.
+
+    Raises:
+        TypeError: When the value is null or empty.
+    """
     if value is None:
         raise TypeError("the value is null, which has no Base64 form")
     if value == b"":

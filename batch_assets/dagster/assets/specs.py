@@ -38,7 +38,7 @@ def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
 
 
 def _description(pipeline: Pipeline, stage: str) -> str:
-    text = _DESCRIPTIONS[stage].format(dataset=pipeline.config.dataset.place, name=pipeline.name)
+    text = _DESCRIPTIONS[stage].format(dataset=pipeline.config.dataset.location, name=pipeline.name)
     if stage != "requests":
         return text
     if (partitions := pipeline.config.partitions) is not None:

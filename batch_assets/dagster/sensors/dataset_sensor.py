@@ -51,13 +51,13 @@ def _sensor(assets: PipelineAssets) -> dg.SensorDefinition:
         minimum_interval_seconds=_INTERVAL_EMULATED if os.environ.get("BATCH_ASSETS_EMULATOR") else _INTERVAL,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys=required_keys(assets.pipeline),
-        description=f"Runs {name} when files of {assets.pipeline.config.dataset.place} are new or have changed.",
+        description=f"Runs {name} when files of {assets.pipeline.config.dataset.location} are new or changed.",
     )
 
 
 def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.SensorResult | dg.SkipReason:
     pipeline, partitions = assets.pipeline, assets.partitions
-    place = pipeline.config.dataset.place
+    place = pipeline.config.dataset.location
     there = fingerprints(pipeline)
     storage = Storage(settings_for(pipeline.config.resource_key, context.resources).root)
     before = DatasetCursor.read(context.cursor, storage, pipeline.name)

@@ -51,7 +51,7 @@ def _sensor(
             # Taken before the files are read: what is written meanwhile is seen at the next look.
             fingerprint = column_fingerprint(pipeline, column)
             if fingerprint == context.cursor:
-                return dg.SkipReason(f"No file of {pipeline.config.dataset.place} has changed.")
+                return dg.SkipReason(f"No file of {pipeline.config.dataset.location} has changed.")
             with Dataset(pipeline) as dataset:
                 found = partition_keys_of(dataset, column, seconds=_SECONDS)
         except BatchAssetsError as error:
@@ -69,7 +69,7 @@ def _sensor(
         evaluation_fn=look,
         minimum_interval_seconds=_INTERVAL,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Adds a partition for every new value of {column} in {pipeline.config.dataset.place}.",
+        description=f"Adds a partition for every new value of {column} in {pipeline.config.dataset.location}.",
     )
 
 

@@ -129,9 +129,7 @@ def test_an_output_schema_together_with_tools(world: World) -> None:
     more = asked(tools=[TOOL], tool_choice={"type": "auto"})
     assert column_names(world.pipeline(texts(1), params=more, output_schema=schema)) == ["n", "tool_calls"]
     for choice in (FORCED, {"type": "any"}):
-        with pytest.raises(
-            ConfigError, match=r"params\.tool_choice: every answer is then a call of a tool, without"
-        ):
+        with pytest.raises(ConfigError, match=r"params\.tool_choice: every answer is then a tool call without"):
             world.pipeline(texts(1), params=asked(tools=[TOOL], tool_choice=choice), output_schema=schema)
 
 

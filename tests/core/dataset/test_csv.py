@@ -1,4 +1,4 @@
-"""CSV and TSV: types decided over the whole file, nothing lost, errors that name the file."""
+"""CSV and TSV: types are decided over the whole file, nothing is lost, and errors name the file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UTC = pa.timestamp("us", "UTC")
         (["+1", "2"], pa.string()),
         (["1e3", "2"], pa.string()),
         (["9223372036854775807", "-9223372036854775808"], pa.int64()),
-        (["9223372036854775808"], pa.string()),
+        (["9223372036854775808"], pa.string()),  # more than 64 bits
         (["10", "2.5"], pa.string()),  # 10 would come back as 10.0
         (["10.0", "2.5"], pa.float64()),
         (["10.0", "10"], pa.string()),
@@ -46,7 +46,7 @@ UTC = pa.timestamp("us", "UTC")
         (["true", "1"], pa.string()),
         (["2024-02-29", "1999-12-31"], pa.date32()),
         (["2023-02-29"], pa.string()),
-        (["0000-01-01"], pa.string()),  # a year that Python does not have
+        (["0000-01-01"], pa.string()),  # Python's years start at 1
         (["0001-01-01", "9999-12-31"], pa.date32()),
         (["9999-12-31T23:00:00-02:00"], pa.string()),
         (["2024-02-29", "29.02.2024"], pa.string()),
@@ -57,11 +57,11 @@ UTC = pa.timestamp("us", "UTC")
         (["2024-01-02T03:04:05.123456789"], pa.string()),
         (["", ""], pa.string()),
         (["1", ""], pa.int64()),
-        (["1", '""'], pa.string()),  # a quoted empty text is a text
+        (["1", '""'], pa.string()),  # a quoted empty text is text
         ([" 1", "2"], pa.string()),
     ],
 )
-def test_a_type_is_taken_only_if_it_holds_every_value(
+def test_a_column_has_a_type_only_if_every_value_prints_unchanged(
     tmp_path: Path, values: list[str], type_: pa.DataType
 ) -> None:
     (tmp_path / "a.csv").write_text("key,value\n" + "".join(f"{i},{v}\n" for i, v in enumerate(values)))
@@ -84,7 +84,7 @@ def test_a_prompt_shows_what_the_file_shows(tmp_path: Path) -> None:
     assert [body["messages"][0]["content"] for body in rendered] == lines[1:]
 
 
-def test_timestamps_in_a_prompt_look_as_the_module_says(tmp_path: Path) -> None:
+def test_timestamps_in_a_prompt_look_as_documented(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("at,in\n2024-01-02T03:04:05,2024-01-02T03:04:05Z\n")
     (row,) = read(tmp_path, "a.csv").to_pylist()
     for value, shown in ((row["at"], "2024-01-02 03:04:05"), (row["in"], "2024-01-02 03:04:05+00:00")):
@@ -92,7 +92,7 @@ def test_timestamps_in_a_prompt_look_as_the_module_says(tmp_path: Path) -> None:
         assert shown in (csv_types.__doc__ or "")
 
 
-def test_one_late_text_makes_the_whole_column_text(tmp_path: Path) -> None:
+def test_a_single_late_text_makes_the_whole_column_text(tmp_path: Path) -> None:
     numbers = [str(number) for number in range(1_000_000, 1_900_000)]
     assert sum(map(len, numbers)) > BLOCK_BYTES
     (tmp_path / "a.csv").write_text("value\n" + "\n".join([*numbers, "x"]) + "\n")
@@ -101,7 +101,7 @@ def test_one_late_text_makes_the_whole_column_text(tmp_path: Path) -> None:
     assert (column[0].as_py(), column[-1].as_py(), len(column)) == ("1000000", "x", 900_001)
 
 
-def test_zoned_timestamps_are_the_same_instants(tmp_path: Path) -> None:
+def test_timestamps_in_different_zones_are_equal_if_they_are_the_same_instant(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("at\n2024-01-02T03:04:05+02:00\n2024-01-02T01:04:05Z\n")
     first, second = read(tmp_path, "a.csv")["at"].to_pylist()
     assert first == second
@@ -117,10 +117,10 @@ def test_types_set_in_the_pipeline_win(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("types", "said"),
+    ("types", "problem"),
     [
         ({"flag": "int64"}, "'flag' is not int64 throughout"),
-        ({"flag": "bool"}, "'flag' is not bool throughout"),  # and not: everything but true is false
+        ({"flag": "bool"}, "'flag' is not bool throughout"),  # a text that is not "true" does not count as false
         ({"flag": "number"}, "dataset.types.flag: 'number' is not an Arrow type"),
         ({"flag": "decimal(10)"}, r"dataset.types.flag: 'decimal\(10\)' is not an Arrow type; .*decimal\(10, 2\)"),
         ({"flag": "decimal(99, 2)"}, "dataset.types.flag: "),
@@ -128,14 +128,14 @@ def test_types_set_in_the_pipeline_win(tmp_path: Path) -> None:
         ({"flog": "string"}, "has no column 'flog'; its columns: flag"),
     ],
 )
-def test_a_type_that_does_not_fit_is_an_error(tmp_path: Path, types: dict[str, str], said: str) -> None:
+def test_a_type_that_does_not_fit_is_an_error(tmp_path: Path, types: dict[str, str], problem: str) -> None:
     (tmp_path / "a.csv").write_text("flag\nyes\nmaybe\n")
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=problem):
         read(tmp_path, {"path": "a.csv", "types": types})
 
 
 @pytest.mark.parametrize("text", ["true", "True", "TRUE", "1"])
-def test_booleans_set_in_the_pipeline_are_read_in_every_usual_spelling(tmp_path: Path, text: str) -> None:
+def test_booleans_by_explicit_type_are_read_in_every_common_spelling(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_text(f"key,flag\n1,{text}\n2,false\n3,\n")
     table = read(tmp_path, {"path": "a.csv", "types": {"flag": "bool"}})
     assert table["flag"].to_pylist() == [True, False, None]
@@ -146,12 +146,12 @@ def test_an_empty_field_is_null_and_a_quoted_empty_text_is_text(tmp_path: Path) 
     assert read(tmp_path, "a.csv")["a"].to_pylist() == [None, "", "NA"]
 
 
-def test_quoted_newlines_commas_and_quotes_stay_in_their_field(tmp_path: Path) -> None:
+def test_quoted_newlines_commas_and_quotes_belong_to_their_field(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('a,b\n"one\ntwo, ""three""\r\nfour",1\n')
     assert read(tmp_path, "a.csv").to_pylist() == [{"row_number": 0, "a": 'one\ntwo, "three"\r\nfour', "b": 1}]
 
 
-def test_tsv_is_cut_at_tabs_and_windows_line_ends_and_a_byte_order_mark_are_no_content(tmp_path: Path) -> None:
+def test_tsv_is_split_at_tabs_and_line_ends_and_byte_order_marks_are_not_content(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_bytes("\ufeffname\tnote\r\nÄ\tb, c\r\n".encode())
     assert read(tmp_path, "a.tsv").to_pylist() == [{"row_number": 0, "name": "Ä", "note": "b, c"}]
 
@@ -165,14 +165,14 @@ def test_a_row_longer_than_a_block_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["a,b\n", "a,b", "\ufeffa,b\r\n"])
-def test_a_header_alone_is_a_dataset_without_rows(tmp_path: Path, content: str) -> None:
+def test_a_file_with_only_a_header_is_a_dataset_without_rows(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.csv").write_text(content)
     table = read(tmp_path, "a.csv")
     assert (table.num_rows, table.schema.names) == (0, ["a", "b"])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         (b"n\xe4me,b\n1,2\n", "asked/defs.yaml: dataset.path: .*a.csv: the header is not valid UTF-8"),
         (b"n\xe4me,b\n", "a.csv: the header is not valid UTF-8"),
@@ -182,13 +182,13 @@ def test_a_header_alone_is_a_dataset_without_rows(tmp_path: Path, content: str) 
         (b"a,b\n1\n", "asked/defs.yaml: dataset.path: .*a.csv, line 2: 1 fields where the header has 2: '1'"),
     ],
 )
-def test_a_file_that_is_no_table_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+def test_an_error_names_the_file_that_is_not_a_table(tmp_path: Path, content: bytes, problem: str) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=problem):
         read(tmp_path, "a.csv")
 
 
-def test_broken_text_rejects_its_row_and_no_other(world: World) -> None:
+def test_invalid_text_rejects_only_its_row(world: World) -> None:
     content = b"id,text\na,fine\nb,bro\xffken\nc,fine too\n"
     (world.folder / "rows.csv").write_bytes(content)
     table = world.run(world.pipeline("rows.csv"))
@@ -199,7 +199,7 @@ def test_broken_text_rejects_its_row_and_no_other(world: World) -> None:
     assert len(world.asked()) == 2
 
 
-def test_broken_text_in_a_column_not_asked_for_rejects_nothing(world: World) -> None:
+def test_invalid_text_in_an_unused_column_rejects_nothing(world: World) -> None:
     (world.folder / "rows.csv").write_bytes(b"id,text,note\na,fine,\xff\n")
     dataset: dict[str, Any] = {"path": "rows.csv", "key": "id", "columns": ["text"]}
     table = world.run(world.pipeline(dataset=dataset))

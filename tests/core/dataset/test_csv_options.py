@@ -1,4 +1,4 @@
-"""CSV that is written in other ways, compressed files, and errors that name the line."""
+"""CSV dialects, compressed files, and errors that name the line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _read(folder: Path, name: str, **csv: Any) -> list[dict[str, Any]]:
         ("", {"header": ["n", "t"]}, []),
     ],
 )
-def test_csv_is_read_as_the_pipeline_says(
+def test_csv_options_of_the_pipeline_are_used(
     tmp_path: Path, content: str, options: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
     (tmp_path / "a.csv").write_text(content)
@@ -49,8 +49,10 @@ def test_csv_is_read_as_the_pipeline_says(
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "shift_jis", "utf-8-sig"])
-def test_other_encodings_are_the_same_text(tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_reader, "BLOCK_BYTES", 4096)  # many blocks cut characters in two
+def test_other_encodings_give_the_same_text(
+    tmp_path: Path, encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_reader, "BLOCK_BYTES", 4096)  # many characters are split between two blocks
     words = ["naïve", "Ärger", "€ 5"] if encoding == "cp1252" else ["naïve", "Ärger"]
     words = ["日本語", "カナ"] if encoding == "shift_jis" else words
     texts = [f"{words[n % len(words)]} {n}" for n in range(3000)]
@@ -63,21 +65,21 @@ def test_other_encodings_are_the_same_text(tmp_path: Path, encoding: str, monkey
 
 
 @pytest.mark.parametrize(
-    ("content", "options", "said"),
+    ("content", "options", "problem"),
     [
         (b"a,b\n1,2\n1,2,3\n", {}, "a.csv, line 3: 3 fields where the header has 2: '1,2,3'"),
         (b'a,b\r\n\r\n1,"x\r\ny"\r\n\r\n1\r\n', {}, "a.csv, line 6: 1 fields where the header has 2: '1'"),
         (b"a,b\r1,2\r3", {}, "a.csv, line 3: 1 fields"),
         (b"1,2\n1,2,3\n", {"header": ["x", "y"]}, "line 2: 3 fields where dataset.csv.header has 2"),
         (b"1,2\n", {"header": ["x"]}, "line 1: 2 fields where dataset.csv.header has 1"),
-        (b"a;b\n1;'2;3\n4;5\n", {"delimiter": ";", "quote": "'"}, "line 2: the quote that opens there is never"),
+        (b"a;b\n1;'2;3\n4;5\n", {"delimiter": ";", "quote": "'"}, "line 2: the quote that opens here is never"),
         (b"a,b\n1,2\n" + b"x" * 500 + b"\n", {}, "line 3: 1 fields where the header has 2: 'x{79}…'"),
         (b'\xef\xbb\xbf"a",b\n1,2,3\n', {}, "line 2: 3 fields"),
         (b"a,b\n1,\\,\n1,\\\\,2\n", {"escape": "\\"}, "line 3: 3 fields"),
         (
             "a,b\n1,ä\n2,€\n".encode(),
             {"encoding": "ascii"},
-            "line 2: not ascii, as dataset.csv.encoding says: the",
+            "line 2: not ascii, the encoding in dataset.csv.encoding: the",
         ),
         (b"a,b\n1,x\n2,\x81\n", {"encoding": "cp1252"}, "line 3: not cp1252, .*the bytes 81 after '2,'"),
         ("a,b\n1,x\n".encode("utf-16")[:-1], {"encoding": "utf-16"}, "line 2: not utf-16"),
@@ -90,31 +92,31 @@ def test_other_encodings_are_the_same_text(tmp_path: Path, encoding: str, monkey
         ),
     ],
 )
-def test_what_does_not_fit_is_named_by_file_and_line(
-    tmp_path: Path, content: bytes, options: dict[str, Any], said: str
+def test_an_error_names_the_file_and_line_that_does_not_fit(
+    tmp_path: Path, content: bytes, options: dict[str, Any], problem: str
 ) -> None:
     (tmp_path / "a.csv").write_bytes(content)
-    with pytest.raises(DatasetError, match=r"asked/defs.yaml: dataset.path: .*" + said):
+    with pytest.raises(DatasetError, match=r"asked/defs.yaml: dataset.path: .*" + problem):
         _read(tmp_path, "a.csv", **options)
 
 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
 @pytest.mark.parametrize("swallowed", ["", "x", "x\n3,y", "x" * 70_000, 'say ""x""', "x\n" * 40_000])
-def test_a_quote_that_is_never_closed_swallows_no_rows(tmp_path: Path, swallowed: str, end: str) -> None:
+def test_an_unclosed_quote_is_an_error_and_swallows_no_rows(tmp_path: Path, swallowed: str, end: str) -> None:
     (tmp_path / "a.csv").write_bytes(f'a,b\n1,x\n2,"{swallowed}{end}'.encode())
-    with pytest.raises(DatasetError, match=r"a\.csv, line 3: the quote that opens there is never closed"):
+    with pytest.raises(DatasetError, match=r"a\.csv, line 3: the quote that opens here is never closed"):
         _read(tmp_path, "a.csv")
     (tmp_path / "a.csv").write_bytes(f'a,b\n1,x\n2,"{swallowed}"{end}'.encode())
     assert _read(tmp_path, "a.csv")[-1] == {"a": 2, "b": swallowed.replace('""', '"')}
 
 
 @pytest.mark.parametrize("content", ['a,b\n1,5"', 'a,b\n1,x" y\n', 'a,b\n1,"x\n"\n', "a,b\n1,x", 'a,b\n1,"x""\n"'])
-def test_a_last_row_that_is_whole_is_taken(tmp_path: Path, content: str) -> None:
+def test_a_complete_last_row_is_accepted(tmp_path: Path, content: str) -> None:
     (tmp_path / "a.csv").write_text(content)
     assert len(_read(tmp_path, "a.csv")) == 1
 
 
-def test_a_bad_row_behind_the_first_block_is_named_by_its_line(tmp_path: Path) -> None:
+def test_an_error_names_the_line_of_a_bad_row_after_the_first_block(tmp_path: Path) -> None:
     rows = "".join(f'{n},"two\nlines, {"x" * 100}"\n' for n in range(10_000))
     assert len(rows) > csv_reader.BLOCK_BYTES
     (tmp_path / "a.csv").write_text(f"a,b\n{rows}1,2,3\n")
@@ -122,15 +124,15 @@ def test_a_bad_row_behind_the_first_block_is_named_by_its_line(tmp_path: Path) -
         _read(tmp_path, "a.csv")
 
 
-def test_the_search_for_bad_rows_cuts_rows_as_arrow_does() -> None:
-    """Random bits of CSV: whenever Arrow finds every row in order, so does the search, and the other way round."""
+def test_the_search_for_bad_rows_splits_rows_like_arrow() -> None:
+    """For random CSV, the search finds a bad row if and only if Arrow refuses the content."""
     draw = random.Random(7)
     bad = 0
     for _ in range(1000):
         pieces = ["x", ",", '"', "\n", "\r\n", '"a"', '""', "y,z\n", "\\", '"p\nq",r\n']
         content = ("a,b\n" + "".join(draw.choices(pieces, k=draw.randint(1, 14)))).encode()
         escape = "\\" if draw.random() < 0.3 else None
-        found = find_bad_row(io.BytesIO(content), ",", '"', escape, None)
+        problem = find_bad_row(io.BytesIO(content), ",", '"', escape, None)
         try:
             table = pyarrow.csv.read_csv(
                 io.BytesIO(content),
@@ -138,11 +140,11 @@ def test_the_search_for_bad_rows_cuts_rows_as_arrow_does() -> None:
                 parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, escape_char=escape or False),
             )
         except pa.ArrowInvalid:
-            assert found, content
+            assert problem, content
             bad += 1
         else:
             assert table.num_columns == 2
-            assert found is None or "never closed" in found, (content, found)
+            assert problem is None or "never closed" in problem, (content, problem)
     assert 100 < bad < 900
 
 
@@ -154,33 +156,33 @@ def _compressed(content: bytes, ending: str) -> bytes:
 
 @pytest.mark.parametrize("ending", ["gz", "zst", "bz2"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.ndjson", "A.JSON"])
-def test_compressed_files_are_the_same_rows(tmp_path: Path, name: str, ending: str) -> None:
-    mark = "\t" if "tsv" in name else ","
+def test_compressed_files_give_the_same_rows(tmp_path: Path, name: str, ending: str) -> None:
+    delimiter = "\t" if "tsv" in name else ","
     rows = [{"n": n, "text": f"text {n * 7919}"} for n in range(3000)]
     if "sv" in name:
-        content = f"n{mark}text\n" + "".join(f"{row['n']}{mark}{row['text']}\n" for row in rows)
+        content = f"n{delimiter}text\n" + "".join(f"{row['n']}{delimiter}{row['text']}\n" for row in rows)
     else:
         content = "".join(f'{{"n":{row["n"]},"text":"{row["text"]}"}}\n' for row in rows)
-    whole = _compressed(content.encode(), ending)
+    compressed = _compressed(content.encode(), ending)
     ending = ending.upper() if name.isupper() else ending
     path = tmp_path / f"{name}.{ending}"
-    path.write_bytes(whole)
+    path.write_bytes(compressed)
     assert _read(tmp_path, path.name) == rows
-    for cut in (0, 3, len(whole) // 2, len(whole) - 1):
-        path.write_bytes(whole[:cut])
-        with pytest.raises(DatasetError, match=rf"dataset.path: .*{path.name}: not a whole .*cut short"):
+    for cut in (0, 3, len(compressed) // 2, len(compressed) - 1):
+        path.write_bytes(compressed[:cut])
+        with pytest.raises(DatasetError, match=rf"dataset.path: .*{path.name}: not a complete .*truncated"):
             _read(tmp_path, path.name)
     path.write_bytes(content.encode())
-    with pytest.raises(DatasetError, match=f"{path.name}: not a whole"):
+    with pytest.raises(DatasetError, match=f"{path.name}: not a complete"):
         _read(tmp_path, path.name)
 
 
-def test_a_file_of_several_compressed_parts_is_read_to_its_end(tmp_path: Path) -> None:
+def test_a_gzip_file_with_several_members_is_read_to_its_end(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"n":1}\n') + gzip.compress(b'{"n":2}\n'))
     assert _read(tmp_path, "a.jsonl.gz") == [{"n": 1}, {"n": 2}]
 
 
-def test_compression_encoding_and_options_go_together_on_any_file_system(tmp_path: Path) -> None:
+def test_compression_encoding_and_options_work_together_on_any_file_system(tmp_path: Path) -> None:
     files = fsspec.filesystem("memory")
     files.pipe_file("/texts/a.csv.gz", gzip.compress("text;n\nnaïve;1\n".encode("latin-1")))
     try:
@@ -190,28 +192,28 @@ def test_compression_encoding_and_options_go_together_on_any_file_system(tmp_pat
         files.rm("/texts", recursive=True)
 
 
-def test_a_compressed_header_alone_and_compressed_nothing_have_no_rows(tmp_path: Path) -> None:
+def test_a_compressed_header_and_an_empty_compressed_file_have_no_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress(b"a,b"))
     assert read(tmp_path, "a.csv.gz").schema.names == ["a", "b"]
     (tmp_path / "b.csv.gz").write_bytes(gzip.compress(b""))
     assert read(tmp_path, {"path": "b.csv.gz", "key": "text"}).num_rows == 0
 
 
-def test_files_that_are_no_csv_take_no_csv_options(tmp_path: Path) -> None:
+def test_csv_options_without_any_csv_file_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"a":1}\n')
-    with pytest.raises(DatasetError, match=r"dataset.path: a.jsonl holds no CSV or TSV file"):
+    with pytest.raises(DatasetError, match=r"dataset.path: a.jsonl has no CSV or TSV file"):
         _read(tmp_path, "a.jsonl", delimiter=";")
     (tmp_path / "b.csv").write_text("a;b\n2;x\n")
     assert [row["a"] for row in _read(tmp_path, "[ab].*", delimiter=";")] == [1, 2]
 
 
-def test_parquet_compressed_as_a_whole_is_refused(tmp_path: Path) -> None:
+def test_a_compressed_parquet_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.parquet.gz").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"the name must end in .*\.parquet; all but .parquet also followed by"):
         _read(tmp_path, "a.parquet.gz")
 
 
-def test_a_compressed_dataset_with_options_goes_the_whole_way(world: World) -> None:
+def test_a_compressed_dataset_with_options_gets_results(world: World) -> None:
     content = "id;text\na;Straße\nb;naïve\n".encode("latin-1")
     (world.folder / "rows.csv.gz").write_bytes(gzip.compress(content))
     csv = {"delimiter": ";", "encoding": "latin-1"}

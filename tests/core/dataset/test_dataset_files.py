@@ -1,4 +1,4 @@
-"""Where rows come from: a file, folder, glob or URL; several files as one table; errors that say what is there."""
+"""Datasets from a file, folder, glob or URL: several files are one table, and errors list what exists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..support import World, make_pipeline, params, read
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Three files of two columns each, of three formats, with things beside them that are no data."""
+    """Three files with two columns each, in three formats, beside files that are not data."""
     data = tmp_path / "data"
     (data / "deeper").mkdir(parents=True)
     (data / "_logs").mkdir()
@@ -31,13 +31,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_folder_is_every_data_file_below_it_in_path_order(folder: Path) -> None:
+def test_a_folder_means_every_data_file_under_it_in_path_order(folder: Path) -> None:
     assert read(folder, "data").to_pylist() == [
         {"row_number": number, "id": number + 1, "text": text} for number, text in enumerate("abcd")
     ]
 
 
-def test_a_glob_is_the_files_it_names(folder: Path) -> None:
+def test_a_glob_means_the_files_it_matches(folder: Path) -> None:
     assert read(folder, "data/*.csv")["id"].to_pylist() == [3]
     assert read(folder, "data/[ab].*")["row_number"].to_pylist() == [0, 1, 2]
 
@@ -85,7 +85,7 @@ def test_files_with_different_columns_become_one_table_with_nulls(tmp_path: Path
         ("007", "5", pa.string(), ["007", "5"]),
         ("true", "1", pa.string(), ["true", "1"]),
         ("2024-01-01", "7", pa.string(), ["2024-01-01", "7"]),
-        # What stands in one file is judged beside what stands in the others.
+        # The values of one file are judged together with those of the others.
         ("1234567890123456789", "2.5", pa.string(), ["1234567890123456789", "2.5"]),
         ("10", "10.0", pa.string(), ["10", "10.0"]),
         ("", "5", pa.int64(), [None, 5]),
@@ -105,19 +105,19 @@ def test_a_column_without_values_in_one_file_takes_its_type_from_the_others(tmp_
     assert read(tmp_path, "*.jsonl")["v"].to_pylist() == [None, [1]]
 
 
-def test_numbers_of_one_format_and_texts_of_another_become_text(tmp_path: Path) -> None:
+def test_numbers_in_one_format_and_texts_in_another_become_text(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"v":5}\n')
     (tmp_path / "b.csv").write_text("v\nx\n")
     assert read(tmp_path, "*.*")["v"].to_pylist() == ["5", "x"]
 
 
 @pytest.mark.parametrize(
-    ("dataset", "said"),
+    ("dataset", "problem"),
     [
-        ({"path": "nope.csv"}, r"asked/defs.yaml: dataset.path: .*nope.csv; beside it: a.csv, b.txt"),
-        ({"path": "no/where.csv"}, "nor is there a folder .*/no"),
-        ({"path": "empty"}, "empty holds no CSV, TSV, JSON Lines or Parquet file"),
-        ({"path": "*.parquet"}, "holds no CSV"),
+        ({"path": "nope.csv"}, r"asked/defs.yaml: dataset.path: .*nope.csv; in the same folder: a.csv, b.txt"),
+        ({"path": "no/where.csv"}, "where.csv, and no folder .*/no"),
+        ({"path": "empty"}, "empty has no CSV, TSV, JSON Lines or Parquet file"),
+        ({"path": "*.parquet"}, "has no CSV"),
         ({"path": "b.txt"}, "b.txt: the name must end in .csv, .tsv"),
         ({"path": "a.csv", "key": "nr"}, "dataset.key: a.csv has no column 'nr'; its columns: id, row_number"),
         ({"path": "a.csv", "key": "id", "columns": ["txt"]}, "dataset.columns: .*no column 'txt'"),
@@ -125,11 +125,13 @@ def test_numbers_of_one_format_and_texts_of_another_become_text(tmp_path: Path) 
         ({"path": "a.csv"}, "the dataset has a column 'row_number'"),
     ],
 )
-def test_what_is_not_there_is_named_with_what_is(tmp_path: Path, dataset: dict[str, Any], said: str) -> None:
+def test_an_error_names_what_is_missing_and_lists_what_exists(
+    tmp_path: Path, dataset: dict[str, Any], problem: str
+) -> None:
     (tmp_path / "a.csv").write_text("id,row_number\n1,2\n")
     (tmp_path / "b.txt").write_text("")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=problem):
         read(tmp_path, dataset)
 
 
@@ -137,10 +139,8 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path, dataset: dict[s
     ("name", "content"),
     [("a.jsonl", b""), ("a.jsonl", b"\n \n\n"), ("a.csv", b""), ("a.csv", b"\xef\xbb\xbf"), ("a.tsv", b"\n")],
 )
-@pytest.mark.parametrize("columns", [["text", "note"], {"text": "said"}, None])
-def test_a_file_with_nothing_in_it_is_a_dataset_without_rows(
-    world: World, name: str, content: bytes, columns: Any
-) -> None:
+@pytest.mark.parametrize("columns", [["text", "note"], {"text": "review"}, None])
+def test_an_empty_file_is_a_dataset_without_rows(world: World, name: str, content: bytes, columns: Any) -> None:
     (world.folder / name).write_bytes(content)
     dataset = {"path": name, "key": "id", "columns": columns, "types": {"n": "int64"}}
     pipeline = world.pipeline(dataset=dataset)
@@ -153,14 +153,14 @@ def test_a_file_with_nothing_in_it_is_a_dataset_without_rows(
     assert not world.accepted()
 
 
-def test_a_file_with_nothing_in_it_needs_no_names_either(world: World) -> None:
+def test_an_empty_file_needs_no_column_names(world: World) -> None:
     (world.folder / "rows.csv").write_bytes(b"")
     pipeline = world.pipeline(dataset="rows.csv", params=params("the same for all"))
     assert len(world.run(pipeline)) == 0
     assert not world.accepted()
 
 
-def test_a_file_with_nothing_in_it_beside_others_adds_nothing(tmp_path: Path) -> None:
+def test_an_empty_file_beside_others_adds_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(b"")
     (tmp_path / "b.jsonl").write_bytes(b"\n")
     (tmp_path / "c.csv").write_text("v\n5\n")
@@ -170,22 +170,20 @@ def test_a_file_with_nothing_in_it_beside_others_adds_nothing(tmp_path: Path) ->
         read(tmp_path, {"path": "[abc].*", "key": "id"})
 
 
-def test_rows_without_columns_are_not_nothing(tmp_path: Path) -> None:
+def test_a_file_with_rows_but_no_columns_is_not_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("{}\n")
     with pytest.raises(DatasetError, match="no column 'id'"):
         read(tmp_path, {"path": "a.jsonl", "key": "id"})
 
 
 @pytest.mark.parametrize(("value", "type_"), [("[1]", "list"), ('{"n":1}', "struct")])
-def test_a_key_of_lists_or_objects_is_refused_by_its_type(tmp_path: Path, value: str, type_: str) -> None:
+def test_a_row_key_column_of_lists_or_objects_is_refused(tmp_path: Path, value: str, type_: str) -> None:
     (tmp_path / "a.jsonl").write_text(f'{{"id":{value}}}\n')
-    with pytest.raises(
-        DatasetError, match=f"asked/defs.yaml: dataset.key: the column 'id' is of the type {type_}"
-    ):
+    with pytest.raises(DatasetError, match=f"asked/defs.yaml: dataset.key: the column 'id' has the type {type_}"):
         read(tmp_path, {"path": "a.jsonl", "key": "id"})
 
 
-def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
+def test_columns_come_in_the_requested_order(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b,c\n1,2,3\n")
     dataset = Dataset(make_pipeline(tmp_path, "a.csv"))
     (rows,) = dataset.rows(["c", "row_number", "a"])
@@ -193,7 +191,7 @@ def test_columns_come_in_the_order_asked_for(tmp_path: Path) -> None:
     assert rows.table.schema.names == ["c", "row_number", "a"]
 
 
-def test_the_row_number_alone_can_be_asked_for(tmp_path: Path) -> None:
+def test_the_row_number_can_be_the_only_requested_column(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a\nx\ny\n")
     (tmp_path / "b.jsonl").write_text('{"a":1}\n')
     pq.write_table(pa.table({"a": ["z"]}), tmp_path / "c.parquet")

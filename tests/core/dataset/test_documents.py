@@ -1,4 +1,4 @@
-"""A folder of documents as a dataset: a row a file, read only when needed, one at a time."""
+"""A folder of documents as a dataset: one row per file, whose content is read only when it is needed."""
 
 from __future__ import annotations
 
@@ -66,26 +66,26 @@ def test_files_of_any_fsspec_url_are_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "problem"),
     [
-        ("nothing", "dataset.files: there is no file or folder nothing; beside it: docs"),
+        ("nothing", "dataset.files: there is no file or folder nothing; in the same folder: docs"),
         ("docs/*.png", r"dataset.files: there is no file docs/\*.png"),
     ],
 )
-def test_no_files_is_an_error(folder: Path, files: str, said: str) -> None:
-    with pytest.raises(DatasetError, match=said):
+def test_a_dataset_without_files_is_an_error(folder: Path, files: str, problem: str) -> None:
+    with pytest.raises(DatasetError, match=problem):
         read(folder, {"files": files})
 
 
-def test_a_document_that_cannot_be_read_is_named(folder: Path) -> None:
+def test_an_error_names_the_document_that_cannot_be_read(folder: Path) -> None:
     dataset = Dataset(make_pipeline(folder, {"files": "docs"}, params=params("{{ bytes | base64 }}")))
     (folder / "docs" / "note.txt").unlink()
     with pytest.raises(DatasetError, match=r"dataset.files: .*/docs/note\.txt cannot be read: No such file"):
         list(dataset.rows(["path", "bytes"]))
-    assert sum(len(rows.table) for rows in dataset.rows(["path"])) == 3  # nobody looks inside
+    assert sum(len(rows.table) for rows in dataset.rows(["path"])) == 3  # without reading contents
 
 
-def test_documents_go_the_whole_way(world: World) -> None:
+def test_documents_get_results(world: World) -> None:
     docs = world.folder / "docs"
     (docs / "sub").mkdir(parents=True)
     (docs / "sub" / "a.pdf").write_bytes(PDF)
@@ -97,7 +97,7 @@ def test_documents_go_the_whole_way(world: World) -> None:
     assert list(table["name"]) == ["b.docx", "a.pdf"]
     assert "bytes" not in table.columns
     assert list(table["result_type"]) == ["rejected", "succeeded"]
-    assert "no media type for 'b.docx'; it has for gif, jpeg, jpg, pdf, png" in table["error_message"][0]
+    assert "no media type for 'b.docx', only for gif, jpeg, jpg, pdf, png" in table["error_message"][0]
     (batch,) = world.accepted()
     (request,) = orjson.loads(world.sent_body(batch["id"]))["requests"]
     source = request["params"]["messages"][0]["content"][0]["source"]
@@ -105,7 +105,7 @@ def test_documents_go_the_whole_way(world: World) -> None:
     assert base64.b64decode(source["data"]) == PDF
 
 
-def test_bytes_are_carried_when_they_are_asked_for(world: World) -> None:
+def test_bytes_are_carried_when_the_pipeline_names_them(world: World) -> None:
     (world.folder / "docs").mkdir()
     (world.folder / "docs" / "a.txt").write_bytes(b"text")
     dataset = {"files": "docs", "columns": {"bytes": "content"}}
@@ -117,21 +117,21 @@ def test_bytes_are_carried_when_they_are_asked_for(world: World) -> None:
 def test_a_document_too_large_for_a_batch_is_rejected_without_being_read(world: World) -> None:
     (world.folder / "docs").mkdir()
     with (world.folder / "docs" / "a.pdf").open("wb") as file:
-        file.truncate(257_000_000)  # takes no room on disk
+        file.truncate(257_000_000)  # a sparse file, which takes no space on disk
     (world.folder / "docs" / "b.pdf").write_bytes(PDF)
     table = world.run(world.pipeline(dataset={"files": "docs"}, params=params("{{ bytes | base64 }}")))
     assert list(table["result_type"]) == ["rejected", "succeeded"]
     assert table["error_type"][0] == "request_too_large"
-    assert "the file has 257000000 bytes; a batch holds 256000000" in table["error_message"][0]
+    assert "the file has 257000000 bytes; a batch can hold 256000000" in table["error_message"][0]
 
 
-def test_a_name_that_is_no_text_rejects_its_row(world: World) -> None:
+def test_a_file_name_that_is_not_unicode_rejects_its_row(world: World) -> None:
     docs = world.folder / "docs"
     docs.mkdir()
     try:
         Path(os.fsdecode(os.fsencode(docs) + b"/a\xff.txt")).write_text("x")
     except OSError:
-        pytest.skip("this file system takes no such names")
+        pytest.skip("this file system does not allow such names")
     (docs / "b.txt").write_text("y")
     table = world.run(world.pipeline(dataset={"files": "docs"}, params=params("{{ name }}")))
     assert list(table["result_type"]) == ["rejected", "succeeded"]
@@ -164,7 +164,7 @@ print(size, (peak() - before) // 1024)
 """
 
 
-def test_memory_follows_a_slice_not_the_folder(tmp_path: Path) -> None:
+def test_memory_depends_on_a_slice_not_on_the_folder(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     for number in range(40):
         with (tmp_path / "docs" / f"{number}.bin").open("wb") as file:

@@ -1,4 +1,4 @@
-"""JSON Lines and Parquet: types, broken text, errors that name the line, memory bounded by a block."""
+"""JSON Lines and Parquet: types, invalid text, errors that name the line, memory bounded by a block."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def _write(path: Path, lines: list[str]) -> None:
         (['{"v":9223372036854775807}', '{"v":0.5}'], pa.string(), ["9223372036854775807", "0.5"]),
     ],
 )
-def test_a_json_column_has_the_type_of_all_its_values(
+def test_the_type_of_a_json_column_fits_all_its_values(
     tmp_path: Path, lines: list[str], type_: pa.DataType, values: list[object]
 ) -> None:
     _write(tmp_path / "a.jsonl", lines)
@@ -51,8 +51,8 @@ def prompts(world: World) -> list[str]:
     return sorted(request["params"]["messages"][0]["content"] for body in bodies for request in body["requests"])
 
 
-def test_a_number_with_a_fraction_changes_no_prompt_of_other_rows(world: World) -> None:
-    """Their column is one of floats from then on, and rows that are answered are not to be asked again."""
+def test_a_new_number_with_a_fraction_does_not_change_the_prompts_of_other_rows(world: World) -> None:
+    """It turns the column into floats, but rows that have an answer must not be sent again."""
     lines = ['{"id":1,"text":"a","n":5,"m":{"x":[1]}}', '{"id":2,"text":"b","n":-7.0,"m":{"x":[2.0]}}']
     path = world.folder / "rows.jsonl"
     content = "{{ text }} {{ n }} {{ m.x[0] }}"
@@ -74,20 +74,22 @@ def test_nan_in_a_json_line_is_null(tmp_path: Path) -> None:
     assert (table["v"].to_pylist(), table["w"].to_pylist()) == ([None, None, 1.5], ["ü", "x", "y"])
 
 
-def test_a_mark_of_the_byte_order_is_none_of_the_text(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_not_content(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"v":1}\n{"v":2}\n')
     assert read(tmp_path, "a.jsonl")["v"].to_pylist() == [1, 2]
 
 
-def test_a_list_instead_of_lines_is_said(tmp_path: Path) -> None:
+def test_a_json_list_instead_of_lines_is_reported(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[\n  {"v": 1}\n]\n')
-    with pytest.raises(DatasetError, match=r"a\.json, line 1: a list begins here; one object a line is expected"):
+    with pytest.raises(
+        DatasetError, match=r"a\.json, line 1: a list begins here; one object per line is expected"
+    ):
         read(tmp_path, "a.json")
 
 
 def test_uuids_are_text(world: World) -> None:
     ids = [uuid.UUID(int=number) for number in range(3)]
-    keys = pa.array([one.bytes for one in ids], pa.binary(16)).cast(pa.uuid())
+    keys = pa.array([id_.bytes for id_ in ids], pa.binary(16)).cast(pa.uuid())
     table = pa.table(
         {
             "id": keys,
@@ -98,20 +100,20 @@ def test_uuids_are_text(world: World) -> None:
     )
     pq.write_table(table, world.folder / "rows.parquet")
     frame = world.run(world.pipeline("rows.parquet", params=params("{{ id }} {{ all[0] }} {{ json }}")))
-    assert frame["id"].tolist() == [str(one) for one in ids]
-    assert [list(some) for some in frame["all"]] == [[str(one)] for one in ids]
-    assert prompts(world) == [f"{one} {one} {json}" for one, json in zip(ids, ("1", "{}", ""), strict=True)]
+    assert frame["id"].tolist() == [str(id_) for id_ in ids]
+    assert [list(values) for values in frame["all"]] == [[str(id_)] for id_ in ids]
+    assert prompts(world) == [f"{id_} {id_} {json}" for id_, json in zip(ids, ("1", "{}", ""), strict=True)]
 
 
-def test_a_time_that_python_does_not_hold_rejects_its_row(world: World) -> None:
+def test_a_timestamp_that_python_cannot_represent_rejects_its_row(world: World) -> None:
     moments = pa.array([0, 253_402_300_800], pa.timestamp("s"))
     pq.write_table(pa.table({"id": [1, 2], "text": ["a", "b"], "at": moments}), world.folder / "rows.parquet")
     frame = world.run(world.pipeline("rows.parquet", params=params("{{ text }} {{ at }}")))
     assert frame["result_type"].tolist() == ["succeeded", "rejected"]
-    assert frame["error_message"][1].startswith("column 'at' holds a value that Python does not: ")
+    assert frame["error_message"][1].startswith("column 'at' has a value that Python cannot represent: ")
 
 
-def test_one_late_text_makes_a_json_column_text(tmp_path: Path) -> None:
+def test_a_single_late_text_makes_a_json_column_text(tmp_path: Path) -> None:
     lines = [f'{{"v":{number}}}' for number in range(450_000)]
     assert sum(map(len, lines)) > BLOCK_BYTES
     _write(tmp_path / "a.jsonl", [*lines, '{"v":"x"}'])
@@ -120,33 +122,33 @@ def test_one_late_text_makes_a_json_column_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bad", "said"),
+    ("bad", "problem"),
     [
         ('{"v": }', "asked/defs.yaml: dataset.path: .*a.jsonl, line 4: not valid JSON"),
         ("[1]", "a.jsonl, line 4: not a JSON object"),
         ('"text"', "a.jsonl, line 4: not a JSON object"),
     ],
 )
-def test_a_bad_line_is_named_by_its_number(tmp_path: Path, bad: str, said: str) -> None:
+def test_an_error_names_the_number_of_the_bad_line(tmp_path: Path, bad: str, problem: str) -> None:
     _write(tmp_path / "a.jsonl", ['{"v":1}', "", '{"v":2}', bad, '{"v":3}'])
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=problem):
         read(tmp_path, "a.jsonl")
 
 
-def test_a_bad_line_far_into_the_file_is_named_by_its_number(tmp_path: Path) -> None:
+def test_an_error_names_the_number_of_a_bad_line_far_into_the_file(tmp_path: Path) -> None:
     lines = ['{"v":"' + "x" * 100 + '"}'] * 60_000
     _write(tmp_path / "a.jsonl", [*lines, "oops"])
     with pytest.raises(DatasetError, match=r"a\.jsonl, line 60001: "):
         read(tmp_path, "a.jsonl")
 
 
-def test_a_line_longer_than_a_block_and_a_last_line_without_an_end_are_read(tmp_path: Path) -> None:
+def test_a_line_longer_than_a_block_and_a_last_line_without_a_line_break_are_read(tmp_path: Path) -> None:
     long = "x" * (BLOCK_BYTES * 2 + 17)
     (tmp_path / "a.jsonl").write_bytes(orjson.dumps({"v": long}) + b'\n{"v":"end"}')
     assert read(tmp_path, "a.jsonl")["v"].to_pylist() == [long, "end"]
 
 
-def test_a_lone_surrogate_or_broken_utf8_rejects_its_row_and_no_other(world: World) -> None:
+def test_a_lone_surrogate_or_invalid_utf8_rejects_only_its_row(world: World) -> None:
     lines = [b'{"id":"a","text":"fine"}', b'{"id":"b","text":"\\ud83d"}', b'{"id":"c","text":"\xff"}']
     lines.append('{"id":"d","text":"line\u2028separator \\ud83d\\ude00"}'.encode())
     (world.folder / "rows.jsonl").write_bytes(b"\n".join(lines))
@@ -158,7 +160,7 @@ def test_a_lone_surrogate_or_broken_utf8_rejects_its_row_and_no_other(world: Wor
     assert "line\u2028separator 😀" in table["response_text"][3]
 
 
-def test_a_parquet_file_of_pandas_is_read_with_its_types(world: World) -> None:
+def test_a_parquet_file_from_pandas_is_read_with_its_types(world: World) -> None:
     frame = pd.DataFrame(
         {
             "id": ["a", "b", "c"],
@@ -176,7 +178,7 @@ def test_a_parquet_file_of_pandas_is_read_with_its_types(world: World) -> None:
     assert list(table["vector"][0]) == [1.0, 2.0]
 
 
-def test_broken_text_in_parquet_rejects_its_row(world: World) -> None:
+def test_invalid_text_in_parquet_rejects_its_row(world: World) -> None:
     text = pa.array([b"fine", b"bro\xffken"], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"id": ["a", "b"], "text": text}), world.folder / "rows.parquet")
     table = world.run(world.pipeline("rows.parquet"))
@@ -184,7 +186,7 @@ def test_broken_text_in_parquet_rejects_its_row(world: World) -> None:
     assert table["error_type"][1] == "invalid_unicode"
 
 
-def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_parquet_columns_with_the_same_name_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "a.parquet")
     with pytest.raises(
         DatasetError, match=r"asked/defs.yaml: dataset.path: .*a\.parquet: the header names 'a' twice"
@@ -192,7 +194,7 @@ def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
         read(tmp_path, "a.parquet")
 
 
-def test_a_parquet_file_that_breaks_off_inside_is_named(tmp_path: Path) -> None:
+def test_an_error_names_a_parquet_file_that_is_damaged_inside(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"a": ["text"] * 50}), path, compression="zstd", use_dictionary=False)
     content = bytearray(path.read_bytes())
@@ -202,7 +204,7 @@ def test_a_parquet_file_that_breaks_off_inside_is_named(tmp_path: Path) -> None:
         read(tmp_path, "a.parquet")
 
 
-def test_views_in_parquet_are_read_as_what_they_view(world: World) -> None:
+def test_view_types_in_parquet_are_read_as_plain_types(world: World) -> None:
     columns = {
         "id": pa.array(["a", "b"], pa.string_view()),
         "text": pa.array(["one", "two"], pa.string_view()),
@@ -212,19 +214,19 @@ def test_views_in_parquet_are_read_as_what_they_view(world: World) -> None:
         "deep": pa.array([{"v": "x"}, None], pa.struct([("v", pa.string_view())])),
     }
     pq.write_table(pa.table(columns), world.folder / "rows.parquet")
-    found = read(world.folder, {"path": "rows.parquet", "key": "id"})
-    assert found.schema.types == [
+    rows = read(world.folder, {"path": "rows.parquet", "key": "id"})
+    assert rows.schema.types == [
         pa.string(), pa.string(), pa.binary(), pa.list_(pa.int64()), pa.large_list(pa.string()),
         pa.struct([("v", pa.string())]),
     ]  # fmt: skip
-    assert found.to_pylist() == pa.table(columns).to_pylist()
+    assert rows.to_pylist() == pa.table(columns).to_pylist()
     table = world.run(world.pipeline("rows.parquet"))
     assert list(table["result_type"]) == ["succeeded"] * 2
     assert list(table["id"]) == ["a", "b"]
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 but not really PAR1"])
-def test_a_file_that_is_not_parquet_is_named(tmp_path: Path, content: bytes) -> None:
+def test_an_error_names_a_file_that_is_not_parquet(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.parquet").write_bytes(content)
     with pytest.raises(DatasetError, match=r"a\.parquet: not a readable Parquet file"):
         read(tmp_path, "a.parquet")
@@ -240,7 +242,7 @@ params = {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content"
 attributes = {"name": "p", "dataset": {"path": sys.argv[2]}, "params": params}
 pipeline = load_pipeline(attributes, folder=Path(sys.argv[1]))
 def peak() -> int:
-    # Not getrusage: its peak is handed down from the process that started this one.
+    # Not getrusage: its peak is inherited from the process that started this one.
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
 before = peak()
 rows = sum(len(rows.table) for rows in Dataset(pipeline).rows(["key", "text"]))
@@ -251,8 +253,8 @@ print(rows, (peak() - before) // 1024)
 @pytest.mark.parametrize(
     ("ending", "rows", "bound"), [("parquet", 100, 150), ("csv", 160, 300), ("jsonl", 80, 150)]
 )
-def test_memory_follows_blocks_not_the_file(tmp_path: Path, ending: str, rows: int, bound: int) -> None:
-    """A Parquet file with one row group of 250 MB and text files of 400 and 200 MB: MB that reading adds."""
+def test_memory_depends_on_the_block_not_on_the_file(tmp_path: Path, ending: str, rows: int, bound: int) -> None:
+    """Reading adds at most `bound` MB, for a Parquet row group of 250 MB and text files of 400 and 200 MB."""
     rows, size = rows * 1000, 2500
     path = tmp_path / f"big.{ending}"
     source = np.random.default_rng(7).integers(97, 123, rows + size, dtype=np.uint8).tobytes().decode()

@@ -1,4 +1,4 @@
-"""Nested columns in templates and in results, and text of tens of megabytes in one cell."""
+"""Nested columns in templates and in results, and cells with tens of megabytes of text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _sent(world: World) -> list[str]:
     return [request["params"]["messages"][0]["content"] for request in requests]
 
 
-def test_lists_structs_and_maps_of_parquet_work_in_templates_and_are_carried(world: World) -> None:
+def test_lists_structs_and_maps_from_parquet_work_in_templates_and_are_carried(world: World) -> None:
     map_ = pa.map_(pa.string(), pa.list_(pa.int64()))
     columns = {
         "id": pa.array(["a", "b"]),
@@ -47,7 +47,7 @@ def test_lists_structs_and_maps_of_parquet_work_in_templates_and_are_carried(wor
     assert stored.column("who").to_pylist() == columns["who"].to_pylist()
 
 
-def test_a_list_column_can_be_the_blocks_of_a_message(world: World) -> None:
+def test_a_list_column_can_be_the_content_blocks_of_a_message(world: World) -> None:
     blocks = [[{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]]
     pq.write_table(pa.table({"id": ["a"], "blocks": blocks}), world.folder / "rows.parquet")
     world.run(world.pipeline("rows.parquet", params=params("{{ blocks }}")))
@@ -56,7 +56,7 @@ def test_a_list_column_can_be_the_blocks_of_a_message(world: World) -> None:
 
 
 @pytest.mark.parametrize("value", ["{}", "[{},{}]", '{"a":{}}'])
-def test_objects_that_never_hold_anything_are_their_json(world: World, value: str) -> None:
+def test_a_column_of_empty_objects_becomes_text_with_their_json(world: World, value: str) -> None:
     (world.folder / "rows.jsonl").write_text(f'{{"id":"a","text":"x","more":{value}}}\n')
     table = world.run(world.pipeline())
     assert list(table["more"]) == [value]
@@ -77,8 +77,8 @@ def _write(folder: Path, ending: str, texts: list[str]) -> None:
 def test_a_text_of_tens_of_megabytes_is_sent_or_its_row_is_rejected(world: World, ending: str) -> None:
     texts = ["short", "long\n" * (_LONG // 5), "too long\n" * (_LONG // 6), "end"]
     _write(world.folder, ending, texts)
-    found = read(world.folder, {"path": f"rows.{ending}", "key": "id"})
-    assert found["text"].to_pylist() == texts
+    rows = read(world.folder, {"path": f"rows.{ending}", "key": "id"})
+    assert rows["text"].to_pylist() == texts
     dataset: dict[str, Any] = {"path": f"rows.{ending}", "key": "id", "columns": []}
     report = world.build(world.pipeline(dataset=dataset, batching={"max_mb": 16}))
     assert (report.rows, report.rejected, report.written) == (4, 1, 3)

@@ -1,4 +1,4 @@
-"""Partitions in the core: which rows belong to a key, and what is refused before anything is read."""
+"""Partitions in the core: which rows belong to a key, and which configurations are refused at load."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from ..support import World, make_pipeline, params, texts, write_rows
 
 DAILY = {"daily": {"start": "2026-01-01"}}
 UTC = dt.UTC
-NO_KEY = "'lang' is null, empty, or can be no key: it holds ... or a control character, or is too long"
+NO_KEY = "'lang' is null, empty, or cannot be a key: it contains ... or a control character, or is too long"
 
 
 def rows_of(pipeline: Pipeline, key: str, *columns: str) -> list[tuple[Any, ...]]:
-    """The rows of a partition, as columns in the order asked for."""
+    """The rows of a partition as tuples of the named columns."""
     with Dataset(pipeline, partition=key) as dataset:
         names = list(columns) or [dataset.key]
-        found = [row for rows in dataset.rows(names) for row in rows.table.to_pylist()]
-    return [tuple(row[name] for name in names) for row in found]
+        dicts = [row for rows in dataset.rows(names) for row in rows.table.to_pylist()]
+    return [tuple(row[name] for name in names) for row in dicts]
 
 
 def keys_in(folder: Path, dataset: Mapping[str, Any], partitions: Mapping[str, Any], key: str) -> list[Any]:
@@ -48,33 +48,33 @@ def keys_in(folder: Path, dataset: Mapping[str, Any], partitions: Mapping[str, A
     return [row[0] for row in rows_of(make_pipeline(folder, dataset, partitions=partitions), key)]
 
 
-def shown(language: str) -> list[str]:
-    """The blocks of code on the page about partitions."""
+def code_blocks(language: str) -> list[str]:
+    """The code blocks in a language on the page about partitions."""
     return [block.text for block in page("docs/partitions.md").blocks() if block.language == language]
 
 
 def values_of(code: str) -> list[Any]:
-    """Runs code; what the expressions that stand by themselves are."""
+    """Run code and return the values of its expression statements."""
     names: dict[str, Any] = {}
-    found = []
+    values = []
     for statement in ast.parse(code).body:
         if isinstance(statement, ast.Expr):
-            found.append(eval(compile(ast.Expression(statement.value), "page", "eval"), names))
+            values.append(eval(compile(ast.Expression(statement.value), "page", "eval"), names))
         else:
             exec(compile(ast.Module([statement], []), "page", "exec"), names)
-    return found
+    return values
 
 
-# What the pipeline file says
+# Partitions in the pipeline file
 
 
 @pytest.mark.parametrize(
     ("partitions", "field", "problem"),
     [
         ({}, "partitions", "give exactly one of hourly, daily, weekly, monthly, static, dynamic, or column alone"),
-        ({"static": ["a"], "dynamic": True}, "partitions", "here are static and dynamic"),
+        ({"static": ["a"], "dynamic": True}, "partitions", "got static and dynamic"),
         ({"daily": {}}, "partitions.daily.start", "required"),
-        ({"daily": {"start": "yesterday"}}, "partitions.daily.start", "no date like 2026-01-01"),
+        ({"daily": {"start": "yesterday"}}, "partitions.daily.start", "not a date like 2026-01-01"),
         ({"daily": {"start": "2026-01-01T00:00Z"}}, "partitions.daily.start", "leave it out"),
         ({"daily": {"start": "2026-01-01", "timezone": "Berlin"}}, "partitions.daily.timezone", "Europe/Berlin"),
         ({"daily": {"start": "2026-01-01", "begin": 1}}, "partitions.daily.begin", "start, end, timezone"),
@@ -110,14 +110,14 @@ def values_of(code: str) -> list[Any]:
         ),
         ({"static": []}, "partitions.static", "at least one"),
         ({"static": [2024]}, "partitions.static.0", "give a text, not 2024; put it in quotes"),
-        ({"static": ["a", "b", "a"]}, "partitions.static", "'a' is there twice"),
+        ({"static": ["a", "b", "a"]}, "partitions.static", "'a' is listed twice"),
         ({"static": [""]}, "partitions.static", "empty"),
         ({"static": ["a\tb"]}, "partitions.static", "control character"),
         ({"static": ["ä" * 50]}, "partitions.static", "too long"),
         ({"static": ["a"]}, "partitions", "every partition would read the same rows: put {partition} into"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_at_load(
+def test_invalid_partitions_are_refused_at_load(
     tmp_path: Path, partitions: Mapping[str, Any], field: str, problem: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -139,7 +139,7 @@ def test_what_cannot_be_meant_is_refused_at_load(
         ({"sql": "select 1", "url_env": "U"}, DAILY, "partitions", "read :partition, :partition_start or"),
         (
             {"sql": "select :partition_start", "url_env": "U"}, {"static": ["a"]}, "dataset.sql",
-            ":partition_start is of partitions of time only",
+            ":partition_start is only for time partitions",
         ),
     ],
 )  # fmt: skip
@@ -152,24 +152,24 @@ def test_dataset_and_partitions_must_fit(
     assert problem in caught.value.problem
 
 
-def test_dates_of_yaml_are_dates(tmp_path: Path) -> None:
+def test_a_yaml_date_is_accepted_as_a_date(tmp_path: Path) -> None:
     start = dt.date(2026, 1, 1)
-    made = make_pipeline(tmp_path, "{partition}.csv", partitions={"daily": {"start": start}})
-    assert made.config.partitions is not None
-    assert made.config.partitions.times.start == "2026-01-01"
+    pipeline = make_pipeline(tmp_path, "{partition}.csv", partitions={"daily": {"start": start}})
+    assert pipeline.config.partitions is not None
+    assert pipeline.config.partitions.times.start == "2026-01-01"
 
 
 @pytest.mark.parametrize("key", ["2026-1", "x", "2026-01-01-10:00", "2026-02-30"])
-def test_a_key_that_is_no_day_says_how_days_are_written(tmp_path: Path, key: str) -> None:
+def test_the_error_for_an_invalid_daily_key_shows_the_format(tmp_path: Path, key: str) -> None:
     (tmp_path / "rows.csv").write_text("at\n2026-01-01\n")
-    with pytest.raises(DatasetError, match="is no key of a daily partition; they look like 2026-01-31"):
+    with pytest.raises(DatasetError, match="is not a key of a daily partition; keys look like 2026-01-31"):
         keys_in(tmp_path, {"path": "rows.csv"}, {**DAILY, "column": "at"}, key)
 
 
 # A file per partition
 
 
-def test_the_key_stands_in_the_path(tmp_path: Path) -> None:
+def test_the_key_is_put_into_the_path(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x.csv").write_text("id\n1\n")
     (tmp_path / "b.csv").write_text("id\n2\n")
@@ -183,12 +183,12 @@ def test_the_key_stands_in_the_path(tmp_path: Path) -> None:
     assert rows_of(make_pipeline(tmp_path, {"files": "{partition}/*"}, partitions=static), "a") == [("x.csv",)]
 
 
-def test_a_missing_file_is_named_with_its_partition(tmp_path: Path) -> None:
+def test_an_error_names_the_missing_file_and_its_partition(tmp_path: Path) -> None:
     (tmp_path / "2026-01-01.csv").write_text("id\n1\n")
     with pytest.raises(DatasetError) as caught:
         keys_in(tmp_path, {"path": "{partition}.csv"}, DAILY, "2026-01-02")
     assert "partition 2026-01-02: dataset.path: there is no file or folder 2026-01-02.csv" in str(caught.value)
-    assert "beside it: 2026-01-01.csv" in str(caught.value)
+    assert "in the same folder: 2026-01-01.csv" in str(caught.value)
     with pytest.raises(DatasetError, match=r"partition 2026-01-02: .*2026-01-02/\*\.csv"):
         keys_in(tmp_path, {"path": "{partition}/*.csv"}, DAILY, "2026-01-02")
 
@@ -217,7 +217,7 @@ from t where moment >= :partition_start and moment < :partition_end and :partiti
 """
 
 
-def test_parameters_are_found_outside_of_text_and_comments() -> None:
+def test_parameters_in_text_and_comments_do_not_count() -> None:
     assert parameters_in(QUERY) == {"partition", "partition_start", "partition_end"}
     assert parameters_in("select ':partition', x::partition, \"a:partition_start\" /* :partition */") == set()
     assert parameters_in("select ':a''b', :partition::text, :partitions") == {"partition"}
@@ -226,9 +226,9 @@ def test_parameters_are_found_outside_of_text_and_comments() -> None:
 def query_rows(folder: Path, partitions: Mapping[str, Any], key: str, query: str = QUERY) -> list[Any]:
     dataset = {"sql": query, "url_env": "WAREHOUSE_URL", "key": "id"}
     pipeline = make_pipeline(folder, dataset, partitions=partitions, params=params("{{ id }}"))
-    found = rows_of(pipeline, key, "id", "quoted", "text") if query == QUERY else rows_of(pipeline, key)
-    assert all(row[1:] == (":partition", r"10:30 %s \: \:x") for row in found if query == QUERY)
-    return [row[0] for row in found]
+    rows = rows_of(pipeline, key, "id", "quoted", "text") if query == QUERY else rows_of(pipeline, key)
+    assert all(row[1:] == (":partition", r"10:30 %s \: \:x") for row in rows if query == QUERY)
+    return [row[0] for row in rows]
 
 
 def test_parameters_on_sqlite_are_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +240,8 @@ def test_parameters_on_sqlite_are_text(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///{tmp_path}/w.db")
     assert query_rows(tmp_path, DAILY, "2026-01-01") == [0, 1]
     assert query_rows(tmp_path, DAILY, "2026-01-02") == [2, 3]
-    (on_the_page,) = shown("sql")
-    assert query_rows(tmp_path, DAILY, "2026-01-02", on_the_page) == [2, 3]
+    (documented,) = code_blocks("sql")
+    assert query_rows(tmp_path, DAILY, "2026-01-02", documented) == [2, 3]
     hourly = {"hourly": {"start": "2026-01-01"}}
     assert query_rows(tmp_path, hourly, "2026-01-01-23:00") == [1]
     injected = "select id from t where :partition = 'it''s; --'"
@@ -280,13 +280,13 @@ def test_parameters_on_duckdb_are_timestamps(tmp_path: Path, monkeypatch: pytest
 # A column
 
 
-def test_rows_are_told_apart_by_a_typed_column(tmp_path: Path) -> None:
+def test_a_column_with_dates_or_timestamps_selects_rows_by_time(tmp_path: Path) -> None:
     moments = [
         dt.datetime(2026, 1, 1, 22, 59, 59, 999999), dt.datetime(2026, 1, 1, 23), None,
         dt.datetime(2026, 1, 2, 22, 59, 59), dt.datetime(2026, 1, 2, 23),
     ]  # fmt: skip
     (berlin,) = [
-        found["partitions"] for text in shown("yaml") if "attributes" not in (found := yaml.safe_load(text))
+        block["partitions"] for text in code_blocks("yaml") if "attributes" not in (block := yaml.safe_load(text))
     ]
     assert berlin["daily"]["timezone"] == "Europe/Berlin"
     for type_, expected in (
@@ -301,7 +301,7 @@ def test_rows_are_told_apart_by_a_typed_column(tmp_path: Path) -> None:
         assert keys_in(tmp_path, {"path": "rows.parquet"}, berlin, "2026-01-02") == expected, type_
 
 
-def test_text_that_is_no_date_belongs_to_no_partition_and_is_counted(world: World) -> None:
+def test_rows_with_text_that_is_not_a_date_belong_to_no_partition_and_are_counted(world: World) -> None:
     moments = ["2026-01-01", None, "2026-01-01T23:59:59.9Z", "soon", "2026-01-02T00:30:00+01:00", "2026-01-02", ""]
     moments += ["2025-12-31T23:59:59.9", "2026-12-31T23:59:59.9", "2027-01-01"]
     lines = [json.dumps({"id": at, "text": f"t{at}", "at": moment}) for at, moment in enumerate(moments)]
@@ -312,13 +312,13 @@ def test_text_that_is_no_date_belongs_to_no_partition_and_is_counted(world: Worl
     assert (report.rows, report.without_partition) == (3, 5)
     assert rows_of(pipeline, "2026-01-01", "id") == [(0,), (2,), (4,)]
     assert rows_left_out(pipeline, 5).endswith(
-        "and are asked in none: 5. Their 'at' is null, no date, before 2026-01-01, or from 2027-01-01 on"
+        "and are never sent: 5. Their 'at' is null, not a date, before 2026-01-01, or on or after 2027-01-01"
     )
     # A partition without any row is complete at once.
     assert world.build(pipeline, "2026-03-01").rows == 0
 
 
-def test_row_numbers_and_rejections_are_those_of_the_whole_dataset(tmp_path: Path) -> None:
+def test_row_numbers_and_rejects_refer_to_the_whole_dataset(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(
         b'{"lang": "de", "text": "a"}\n{"lang": "en", "text": "\\ud800"}\n{"lang": "de", "text": "\\ud800"}\n'
     )
@@ -339,12 +339,12 @@ def test_row_numbers_and_rejections_are_those_of_the_whole_dataset(tmp_path: Pat
 @pytest.mark.parametrize(
     ("partitions", "without", "why"),
     [
-        ({"static": ["de", "en"]}, 6, "'lang' is null, empty, or none of the keys in partitions.static"),
+        ({"static": ["de", "en"]}, 6, "'lang' is null, empty, or not one of the keys in partitions.static"),
         ({"dynamic": True}, 5, NO_KEY),
         ({}, 5, NO_KEY),
     ],
 )
-def test_a_value_that_is_no_key_is_counted(
+def test_rows_whose_value_cannot_be_a_key_are_counted(
     tmp_path: Path, partitions: dict[str, Any], without: int, why: str
 ) -> None:
     values = ["de", "DE", "", None, "en", "x" * 241, "d...e", "d\te"]
@@ -356,7 +356,7 @@ def test_a_value_that_is_no_key_is_counted(
     assert rows_left_out(pipeline, without).endswith(why)
 
 
-def test_rows_of_the_partition_that_is_run_are_not_counted_whatever_its_key(tmp_path: Path) -> None:
+def test_rows_of_the_running_partition_belong_to_it_even_if_dagster_would_reject_its_key(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_text("lang\nd...e\nf...r\n")
     pipeline = make_pipeline(tmp_path, "rows.csv", partitions={"dynamic": True, "column": "lang"})
     with Dataset(pipeline, partition="d...e") as dataset:
@@ -385,13 +385,13 @@ def test_values_are_compared_as_a_prompt_shows_them(
 @pytest.mark.parametrize(
     ("values", "partitions", "problem"),
     [
-        ([1], {**DAILY, "column": "value"}, "'value': it is of the type int64, and partitions of time need dates"),
+        ([1], {**DAILY, "column": "value"}, "'value': its type is int64, but time partitions need dates"),
         ([[1]], {"static": ["a"], "column": "value"}, "partitions need plain values"),
         ([b"x"], {"column": "value"}, "partitions need plain values"),
         (["x"], {"column": "valeu"}, "rows.parquet has no column 'valeu'; its columns: value"),
     ],
 )
-def test_a_column_that_cannot_tell_rows_apart_is_refused(
+def test_a_column_that_cannot_define_partitions_is_refused(
     tmp_path: Path, values: list[Any], partitions: Mapping[str, Any], problem: str
 ) -> None:
     pq.write_table(pa.table({"value": values}), tmp_path / "rows.parquet")
@@ -419,10 +419,10 @@ def column_keys(folder: Path, **more: Any) -> Any:
 def test_every_value_is_a_key_in_the_order_of_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bad = "x" * 250
     (tmp_path / "rows.csv").write_text(f'lang\nde\nen\n""\nde\n{bad}\nno\na...b\n')
-    found = column_keys(tmp_path)
-    assert found.keys == ["de", "en", "no"]
-    assert len(found.unusable) == 2
-    assert column_keys(tmp_path, seconds=60.0) == found
+    keys = column_keys(tmp_path)
+    assert keys.keys == ["de", "en", "no"]
+    assert len(keys.unusable) == 2
+    assert column_keys(tmp_path, seconds=60.0) == keys
     with pytest.raises(DatasetError, match=r"could not be read within 0 s: name the keys in `static`"):
         column_keys(tmp_path, seconds=0.0)
     monkeypatch.setattr(partitions_module, "MAX_KEYS", 3)
@@ -442,10 +442,10 @@ def test_the_fingerprint_changes_with_the_files(tmp_path: Path) -> None:
     assert len({first, second, column_fingerprint(pipeline, "lang")}) == 3
 
 
-# What comes of it
+# Results
 
 
-def test_results_of_odd_keys_read_as_one_table(world: World) -> None:
+def test_results_of_unusual_keys_can_be_read_as_one_table(world: World) -> None:
     keys = ["2026-01-01", "a/b c%", "ä=ß&'", "007", "no"]
     lines = [f'{{"id": "{at}", "text": "of {at}", "lang": "{key}"}}' for at, key in enumerate(keys)]
     (world.folder / "rows.jsonl").write_text("\n".join(lines) + "\n")
@@ -454,27 +454,27 @@ def test_results_of_odd_keys_read_as_one_table(world: World) -> None:
         world.send(pipeline, key)
         world.finish(pipeline, key)
     folder = world.path(pipeline.name, "results")
-    code = "".join(shown("python"))
-    said = '"data/output/daily_reviews/results"'
-    assert code.count(said) == 1
-    tables = values_of(code.replace(said, repr(str(folder))))
-    assert len(tables) == 6  # pandas, polars and DuckDB, with types as they guess them and as text
+    code = "".join(code_blocks("python"))
+    documented_folder = '"data/output/daily_reviews/results"'
+    assert code.count(documented_folder) == 1
+    tables = values_of(code.replace(documented_folder, repr(str(folder))))
+    assert len(tables) == 6  # pandas, polars and DuckDB, each with inferred types and as text
     for table in tables:
         read = table.fetchnumpy() if isinstance(table, duckdb.DuckDBPyRelation) else table
         assert sorted(map(str, read["partition"])) == sorted(keys), type(table)
 
 
-def test_the_config_is_said_in_words() -> None:
-    said = [
-        PartitionsConfig.model_validate(given).in_words
-        for given in (
+def test_partitions_are_described_in_words() -> None:
+    descriptions = [
+        PartitionsConfig.model_validate(config).in_words
+        for config in (
             {"daily": {"start": "2026-01-01", "end": "2026-02-01"}, "column": "at"},
             {"static": ["a", "b"]},
             {"dynamic": True},
             {"column": "lang"},
         )
     ]
-    assert said == [
+    assert descriptions == [
         "daily from 2026-01-01 to 2026-02-01, UTC, by the column at",
         "2 static ones",
         "dynamic",

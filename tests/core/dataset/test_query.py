@@ -1,4 +1,4 @@
-"""A query as a dataset, on real databases: types settled over all rows, run once, nothing secret in errors."""
+"""A query as a dataset, on real databases: types decided over all rows, one run, no secrets in errors."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def _column(folder: Path, values: str) -> pa.ChunkedArray:
 
 
 def _open_files() -> list[str]:
-    """Files without a name that this process holds, in the folder for temporary ones."""
+    """The unnamed temporary files that this process has open."""
     links = []
     for entry in Path("/proc/self/fd").iterdir():
         try:
             links.append(str(entry.readlink()))
         except OSError:
-            continue  # the one that lists them
+            continue  # the descriptor of the listing itself
     return [link for link in links if link.startswith(tempfile.gettempdir()) and "(deleted)" in link]
 
 
-def test_every_type_of_postgresql_has_its_own(tmp_path: Path, postgres: str) -> None:
+def test_postgresql_types_become_arrow_types(tmp_path: Path, postgres: str) -> None:
     values: dict[str, tuple[str, pa.DataType, Any]] = {
         "i": ("1::bigint", pa.int64(), 1),
         "f": ("1.5::float8", pa.float64(), 1.5),
@@ -104,7 +104,7 @@ def test_every_type_of_postgresql_has_its_own(tmp_path: Path, postgres: str) -> 
         ("(x'00ff'), (null)", pa.binary(), [b"\x00\xff", None]),
     ],
 )
-def test_a_type_is_taken_only_if_it_holds_every_value(
+def test_a_column_has_a_type_only_if_every_value_prints_unchanged(
     tmp_path: Path, warehouse: Path, values: str, type_: pa.DataType, expected: list[Any]
 ) -> None:
     rows = values.replace("(", "select ").replace(")", " as v").replace(", ", " union all ")
@@ -113,7 +113,7 @@ def test_a_type_is_taken_only_if_it_holds_every_value(
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "type_", "shown"),
+    ("first", "last", "type_", "first_value"),
     [
         ("n", "'x'", pa.string(), "0"),
         ("case when n > 0 then n end", "5", pa.int64(), None),
@@ -122,19 +122,19 @@ def test_a_type_is_taken_only_if_it_holds_every_value(
         ("n + 0.5", "7", pa.string(), "0.5"),
     ],
 )
-def test_a_value_that_comes_late_counts_and_changes_no_row_before_it(
-    tmp_path: Path, warehouse: Path, first: str, last: str, type_: pa.DataType, shown: Any
+def test_a_late_value_counts_for_the_type_but_changes_no_earlier_row(
+    tmp_path: Path, warehouse: Path, first: str, last: str, type_: pa.DataType, first_value: Any
 ) -> None:
     count = 1200
     numbers = f"with recursive t (n) as (select 0 union all select n + 1 from t where n < {count - 1})"
     alone = read(tmp_path, _query(f"{numbers} select {first} as v from t"))["v"]
     column = read(tmp_path, _query(f"{numbers} select {first} as v from t union all select {last}"))["v"]
     assert (column.type, len(column)) == (type_, count + 1)
-    assert column[0].as_py() == shown
+    assert column[0].as_py() == first_value
     assert [str(value) for value in alone.to_pylist()] == [str(value) for value in column[:count].to_pylist()]
 
 
-def test_decimals_of_one_scale_are_decimals_and_others_print_as_they_are(tmp_path: Path, postgres: str) -> None:
+def test_decimals_of_one_scale_stay_decimals_and_others_become_text(tmp_path: Path, postgres: str) -> None:
     same = _column(tmp_path, "(1.50), (10.25)")
     assert (same.type, [str(value) for value in same.to_pylist()]) == (pa.decimal128(38, 2), ["1.50", "10.25"])
     assert _column(tmp_path, "(1.5), (10.25)").to_pylist() == ["1.5", "10.25"]
@@ -142,7 +142,7 @@ def test_decimals_of_one_scale_are_decimals_and_others_print_as_they_are(tmp_pat
     assert _column(tmp_path, f"(1.5), ({'9' * 40}.5)").to_pylist() == ["1.5", "9" * 40 + ".5"]
 
 
-def test_rows_of_a_table_go_the_whole_way_and_the_query_is_run_once(world: World, postgres: str) -> None:
+def test_rows_of_a_table_get_results_and_the_query_runs_once(world: World, postgres: str) -> None:
     engine = sa.create_engine(postgres)
     with engine.begin() as connection:
         connection.exec_driver_sql("create table reviews (id int primary key, text text, stars numeric(2, 1))")
@@ -151,11 +151,11 @@ def test_rows_of_a_table_go_the_whole_way_and_the_query_is_run_once(world: World
         )
         connection.exec_driver_sql("create sequence runs")
     (world.folder / "reviews.sql").write_text(
-        "-- what is asked; no more\nselect id, text, stars, (select nextval('runs') where id = 1) as run\n"
+        "-- reviews; with text\nselect id, text, stars, (select nextval('runs') where id = 1) as run\n"
         "from reviews where text like '%review%' order by id;\n"
     )
     pipeline = world.pipeline(dataset=_query("reviews.sql", key="id"), params=params("{{ text }}: {{ stars }}"))
-    with engine.connect() as connection:  # loading has asked the database nothing
+    with engine.connect() as connection:  # loading the pipeline does not run the query
         assert connection.exec_driver_sql("select is_called from runs").scalar() is False
     before = _open_files()
     table = world.run(pipeline)
@@ -171,7 +171,7 @@ def test_rows_of_a_table_go_the_whole_way_and_the_query_is_run_once(world: World
     assert _open_files() == before
 
 
-def test_rows_lie_in_a_file_without_a_name_until_the_dataset_is_closed(tmp_path: Path, warehouse: Path) -> None:
+def test_rows_are_in_an_unnamed_file_until_the_dataset_is_closed(tmp_path: Path, warehouse: Path) -> None:
     before = _open_files()
     with Dataset(make_pipeline(tmp_path, _query("select 1 as a union all select 2"))) as dataset:
         assert len(_open_files()) == len(before) + 1
@@ -180,16 +180,16 @@ def test_rows_lie_in_a_file_without_a_name_until_the_dataset_is_closed(tmp_path:
     with pytest.raises(DatasetError, match="no column 'id'") as caught:
         Dataset(make_pipeline(tmp_path, _query("select 1 as a", key="id")))
     assert _open_files() == before
-    del caught  # until here its traceback would have kept open what was not closed
+    del caught  # kept until here, so that its traceback would have kept an unclosed file open
 
 
-def test_rows_are_taken_from_the_server_some_hundreds_at_a_time(tmp_path: Path, postgres: str) -> None:
+def test_rows_are_fetched_from_the_server_a_few_hundred_at_a_time(tmp_path: Path, postgres: str) -> None:
     sql = "select n as a, repeat('x', 10) as t from generate_series(1, 1201) n"
     with Dataset(make_pipeline(tmp_path, _query(sql))) as dataset:
         assert [len(rows.table) for rows in dataset.rows(["a"])] == [500, 500, 201]
 
 
-def test_a_query_that_fails_midway_leaves_nothing_behind(tmp_path: Path, postgres: str) -> None:
+def test_a_query_that_fails_midway_leaves_no_file_open(tmp_path: Path, postgres: str) -> None:
     before = _open_files()
     with pytest.raises(
         DatasetError, match=r"dataset.sql: the database of WAREHOUSE_URL refused: division by zero"
@@ -205,8 +205,8 @@ def test_a_query_without_rows_has_its_columns(world: World, postgres: str) -> No
     assert not world.accepted()
 
 
-def test_text_that_is_not_valid_unicode_is_found_behind_the_spool() -> None:
-    """Lone surrogates come of JSON, and of drivers that decode leniently."""
+def test_invalid_unicode_is_found_after_the_spool() -> None:
+    """Lone surrogates come from JSON, and from drivers that decode leniently."""
     spool = Spool(["t"])
     spool.add([("fine",), ("bro\ud800ken",), ({"j": "\ud800"},)])
     (batch,) = spool.batches(["t"])
@@ -217,9 +217,7 @@ def test_text_that_is_not_valid_unicode_is_found_behind_the_spool() -> None:
     assert "\ufffd" in rows.table.column(0).to_pylist()[1]
 
 
-def test_a_file_is_read_by_the_uri_of_sqlite(
-    tmp_path: Path, warehouse: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_sqlite_uri_works(tmp_path: Path, warehouse: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///file:{warehouse}?mode=ro&uri=true")
     assert read(tmp_path, _query("select 1 as a"))["a"].to_pylist() == [1]
     with pytest.raises(DatasetError, match="readonly database"):
@@ -242,7 +240,7 @@ def test_duckdb_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("sql", "said"),
+    ("sql", "problem"),
     [
         ("select 1 as a, 2 as a", "two columns 'a': give one of them another name"),
         ('select 1 as ""', "column 1 of the query has no name: add `as name`"),
@@ -253,17 +251,21 @@ def test_duckdb_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         ("pragma foreign_keys = 1", "the statement returns no rows: give a query"),
     ],
 )
-def test_a_query_that_is_no_dataset_is_explained(tmp_path: Path, warehouse: Path, sql: str, said: str) -> None:
-    with pytest.raises(DatasetError, match=f"asked/defs.yaml: dataset.sql: .*{said}"):
+def test_a_query_that_cannot_be_a_dataset_is_explained(
+    tmp_path: Path, warehouse: Path, sql: str, problem: str
+) -> None:
+    with pytest.raises(DatasetError, match=f"asked/defs.yaml: dataset.sql: .*{problem}"):
         read(tmp_path, _query(sql))
 
 
-def test_a_value_that_python_does_not_hold_is_explained(tmp_path: Path, postgres: str) -> None:
-    with pytest.raises(DatasetError, match=r"a value that Python does not hold: .*cast it to text in the query"):
+def test_a_value_that_python_cannot_represent_is_explained(tmp_path: Path, postgres: str) -> None:
+    with pytest.raises(
+        DatasetError, match=r"a value that Python cannot represent: .*cast it to text in the query"
+    ):
         read(tmp_path, _query("select date '10000-01-01' as d"))
 
 
-def test_a_variable_that_is_not_set_is_named_and_no_file_is_made(
+def test_an_error_names_the_unset_variable_or_missing_file_and_no_file_is_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DatasetError, match=r"WAREHOUSE_URL of dataset.url_env is not set: set it to the SQLAlch"):
@@ -275,7 +277,7 @@ def test_a_variable_that_is_not_set_is_named_and_no_file_is_made(
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "problem"),
     [
         ("postgresql+psycopg2://user:{}@127.0.0.1:1/x", "Connection refused"),
         ("postgresql+psycopg2://user:{}@127.0.0.1:port/x", "holds no SQLAlchemy URL"),
@@ -286,12 +288,12 @@ def test_a_variable_that_is_not_set_is_named_and_no_file_is_made(
         ("postgresql+psycopg2://user:a@{}@127.0.0.1:1/x", "holds a URL with an @ in .*: write it as %40"),
     ],
 )
-def test_no_error_holds_the_url_or_its_password(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, said: str
+def test_no_error_contains_the_url_or_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, problem: str
 ) -> None:
     encoded = sa.URL.create("x", username="u", password=SECRET).render_as_string(False)[6:-1]
     monkeypatch.setenv("WAREHOUSE_URL", url.format(encoded))
-    with pytest.raises(DatasetError, match=said) as caught:
+    with pytest.raises(DatasetError, match=problem) as caught:
         read(tmp_path, _query("select 1 as a"))
     text = "".join(traceback.format_exception(caught.value))
     assert SECRET not in text
@@ -305,7 +307,7 @@ def _load(folder: Path, dataset: dict[str, Any]) -> Pipeline:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "field", "said"),
+    ("dataset", "field", "problem"),
     [
         ({"sql": "select 1"}, "dataset", "sql needs url_env"),
         (_query(" ; "), "dataset.sql", "the query is empty"),
@@ -315,7 +317,7 @@ def _load(folder: Path, dataset: dict[str, Any]) -> Pipeline:
             "dataset.sql",
             "nope.sql is not beside the pipeline file; SQL files there: empty.sql",
         ),
-        (_query("../up.sql"), "dataset.sql", "../up.sql lies outside the pipeline's folder"),
+        (_query("../up.sql"), "dataset.sql", "../up.sql is outside the pipeline's folder"),
         (_query("latin.sql"), "dataset.sql", "latin.sql is not UTF-8"),
         (
             {"sql": "select 1", "url_env": f"postgresql://u:{SECRET}@h/x"},
@@ -324,8 +326,8 @@ def _load(folder: Path, dataset: dict[str, Any]) -> Pipeline:
         ),
     ],
 )
-def test_what_can_be_said_without_the_database_is_said_at_load(
-    tmp_path: Path, dataset: dict[str, Any], field: str, said: str
+def test_errors_that_need_no_database_are_raised_at_load(
+    tmp_path: Path, dataset: dict[str, Any], field: str, problem: str
 ) -> None:
     folder = tmp_path / "asked"
     folder.mkdir()
@@ -336,13 +338,13 @@ def test_what_can_be_said_without_the_database_is_said_at_load(
     with pytest.raises(ConfigError) as caught:
         _load(folder, dataset)
     assert caught.value.field == field
-    assert said in caught.value.problem
+    assert problem in caught.value.problem
     assert SECRET not in str(caught.value)
 
 
-def test_a_query_names_no_files(tmp_path: Path, warehouse: Path) -> None:
+def test_rows_of_a_query_cannot_name_files(tmp_path: Path, warehouse: Path) -> None:
     with (
         Dataset(make_pipeline(tmp_path, _query("select 1 as a"))) as dataset,
-        pytest.raises(ValueError, match=r"'x\.png': the rows of a query name no files"),
+        pytest.raises(ValueError, match=r"'x\.png': the rows of a query cannot name files"),
     ):
         dataset.read_file("x.png")

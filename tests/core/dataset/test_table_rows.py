@@ -1,4 +1,4 @@
-"""Datasets that are a table in memory: pandas, polars, pyarrow, and what gives Arrow data."""
+"""Datasets from a table in memory: pandas, polars, pyarrow, and objects that export Arrow data."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ TABLES: dict[str, Any] = {
 
 def rows_of(value: Any, folder: Path, **dataset: Any) -> list[dict[str, Any]]:
     pipeline = make_pipeline(folder, {"asset": "raw/reviews", **dataset})
-    with Dataset(pipeline, value) as found:
-        return [row for rows in found.rows(found.schema.names) for row in rows.table.to_pylist()]
+    with Dataset(pipeline, value) as dataset_:
+        return [row for rows in dataset_.rows(dataset_.schema.names) for row in rows.table.to_pylist()]
 
 
 @pytest.mark.parametrize("kind", TABLES)
-def test_every_kind_of_table_has_the_same_rows(tmp_path: Path, kind: str) -> None:
-    found = rows_of(TABLES[kind], tmp_path, key="id")
-    assert [{name: row[name] for name in ROWS} for row in found] == pa.table(ROWS).to_pylist()
+def test_every_kind_of_table_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    rows = rows_of(TABLES[kind], tmp_path, key="id")
+    assert [{name: row[name] for name in ROWS} for row in rows] == pa.table(ROWS).to_pylist()
 
 
-def test_a_relation_of_duckdb_is_a_table(tmp_path: Path) -> None:
+def test_a_duckdb_relation_is_a_table(tmp_path: Path) -> None:
     with duckdb.connect() as connection:
         relation = connection.sql("select 'a' as id, 'one' as text")
         assert rows_of(relation, tmp_path) == [{"id": "a", "text": "one"}]
@@ -68,9 +68,9 @@ def test_an_unnamed_index_is_left_out_and_categories_are_text(tmp_path: Path) ->
     ],
     ids=["categories", "enum", "lists of categories", "arrays of categories", "structs of categories"],
 )
-def test_categories_of_polars_are_text(tmp_path: Path, frame: pl.DataFrame) -> None:
+def test_polars_categories_are_text(tmp_path: Path, frame: pl.DataFrame) -> None:
     assert rows_of(frame, tmp_path) == frame.to_dicts()
-    assert "view" not in str(TableRows(frame, "it").schema)  # which results could not be made of
+    assert "view" not in str(TableRows(frame, "it").schema)  # results cannot be written with views
 
 
 def test_list_views_are_lists(tmp_path: Path) -> None:
@@ -81,13 +81,13 @@ def test_list_views_are_lists(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "problem"),
     [
-        (7, "the asset raw/reviews is a int: it must give a table of pandas, polars or pyarrow"),
-        (None, "is a NoneType"),
-        (pd.DataFrame({"a": [1, "x"]}), "the asset raw/reviews has no form as a table: .*column a"),
+        (7, "the asset raw/reviews has a value of the type int: it must be a table of pandas, polars or pyarrow"),
+        (None, "has a value of the type NoneType"),
+        (pd.DataFrame({"a": [1, "x"]}), "the asset raw/reviews cannot be converted to a table: .*column a"),
         (pa.table([["x"], ["y"]], names=["a", "a"]), "two columns 'a'"),
-        (pl.DataFrame({"a": [object()]}), "raw/reviews: column 'a' holds objects of Python .*such as String"),
+        (pl.DataFrame({"a": [object()]}), "raw/reviews: column 'a' holds Python objects .*such as String"),
         (
             pa.table({"a": pa.DictionaryArray.from_arrays([0], pa.array([{"of": 1}]))}),
             "raw/reviews: column 'a' has a type that cannot be read, dictionary<values=struct<of",
@@ -95,17 +95,17 @@ def test_list_views_are_lists(tmp_path: Path) -> None:
         (pd.DataFrame({"other": [1]}), "has no column 'id'; its columns: other"),
     ],
 )
-def test_what_is_no_table_is_said_in_a_sentence(tmp_path: Path, value: Any, said: str) -> None:
-    with pytest.raises(DatasetError, match=f"dataset.*{said}"):
+def test_a_value_that_is_not_a_table_is_explained(tmp_path: Path, value: Any, problem: str) -> None:
+    with pytest.raises(DatasetError, match=f"dataset.*{problem}"):
         rows_of(value, tmp_path, key="id")
 
 
-def test_one_kind_of_dataset_only(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="exactly one of path, files, sql and asset; here are path and asset"):
+def test_a_dataset_has_only_one_kind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="exactly one of path, files, sql and asset; got path and asset"):
         make_pipeline(tmp_path, {"asset": "x", "path": "y.csv"})
 
 
-def test_files_are_not_read_for_such_a_dataset(world: World) -> None:
+def test_rows_of_an_asset_cannot_name_files(world: World) -> None:
     content = "{{ text | file_base64 }}"
     pipeline = make_pipeline(world.folder, {"asset": "x", "key": "id"}, params=params(content))
     report = world.build(pipeline, table=pd.DataFrame(ROWS))

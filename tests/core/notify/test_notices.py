@@ -364,10 +364,10 @@ def test_secrets_are_in_no_message_and_no_file(
         ([{"webhook": {"url_env": "U"}}], "notify.0.webhook.secret_env", "this field is required"),
         ([{"email": GIVEN | {"from": "a@b.c"}}], "notify.0.email.from", "fields here: to, sender, url_env"),
         ([{"email": GIVEN | {"to": []}}], "notify.0.email.to", "at least 1 item"),
-        ([{"email": GIVEN | {"to": ["a@b.c\nBcc: d@e.f"]}}], "notify.0.email.to", "is no address"),
-        ([{"email": GIVEN | {"sender": "us"}}], "notify.0.email.sender", "is no address"),
+        ([{"email": GIVEN | {"to": ["a@b.c\nBcc: d@e.f"]}}], "notify.0.email.to", "is not an address"),
+        ([{"email": GIVEN | {"sender": "us"}}], "notify.0.email.sender", "is not an address"),
         ([WEBHOOK | {"events": ["done"]}], "notify.0.events.0", "'complete', 'failed' or 'deadline'"),
-        ([WEBHOOK, WEBHOOK | {"events": ["failed"]}], "notify", "webhook HOOK_URL is there twice"),
+        ([WEBHOOK, WEBHOOK | {"events": ["failed"]}], "notify", "webhook HOOK_URL is listed twice"),
     ],
 )  # fmt: skip
 def test_mistakes_in_the_block_are_reported_at_load(

@@ -1,4 +1,4 @@
-"""Mistakes in a pipeline are found when it is loaded, and named by file and field."""
+"""Mistakes in a pipeline are found when it is loaded. Errors name the file and the field."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def refused(tmp_path: Path, **changes: Any) -> ConfigError:
     return caught.value
 
 
-def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tmp_path: Path) -> None:
+def test_a_valid_pipeline_is_loaded_without_reading_its_dataset(tmp_path: Path) -> None:
     assert load_pipeline(GOOD, folder=tmp_path).name == "asked"
 
 
 @pytest.mark.parametrize(
-    ("changes", "field", "said"),
+    ("changes", "field", "problem"),
     [
         ({"name": "a-b"}, "name", "letters, digits and underscores"),
         ({"name": ""}, "name", "letters"),
         ({"name": "../x"}, "name", "letters"),
-        ({"dataset": {}}, "dataset", "exactly one of path, files, sql and asset; here are none"),
-        ({"dataset": {"path": "a.csv", "files": "b"}}, "dataset", "here are path and files"),
+        ({"dataset": {}}, "dataset", "exactly one of path, files, sql and asset; got none"),
+        ({"dataset": {"path": "a.csv", "files": "b"}}, "dataset", "got path and files"),
         ({"dataset": {"path": "a.csv", "sep": ";"}}, "dataset.sep", "fields here: path, files, sql, url_env"),
         ({"dataset": {"path": "a.csv", "url_env": "X"}}, "dataset", "url_env goes with sql, not with path"),
         ({"dataset": {"files": "docs", "csv": {}}}, "dataset", "csv goes with path, not with files"),
@@ -49,7 +49,7 @@ def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tm
         (_csv(escape='"'), "dataset.csv", "must be different characters"),
         (_csv(encoding="latin-99"), "dataset.csv.encoding", "latin-1, cp1252"),
         (_csv(encoding="rot13"), "dataset.csv.encoding", "'rot13' is not"),
-        (_csv(header=["a", "a"]), "dataset.csv.header", "each another one"),
+        (_csv(header=["a", "a"]), "dataset.csv.header", "and a different one"),
         (_csv(header=[]), "dataset.csv.header", "every column a name"),
         ({"nonsense": 1}, "nonsense", "no such field"),
         ({"batching": {"max_requests": 100_001}}, "batching.max_requests", "less than or equal to 100000"),
@@ -94,20 +94,22 @@ def test_a_pipeline_without_mistakes_is_loaded_without_looking_at_its_dataset(tm
         ),
     ],
 )
-def test_a_mistake_is_named_by_its_field(tmp_path: Path, changes: dict[str, Any], field: str, said: str) -> None:
+def test_an_error_names_the_field_of_the_mistake(
+    tmp_path: Path, changes: dict[str, Any], field: str, problem: str
+) -> None:
     error = refused(tmp_path, **changes)
     assert error.field == field
-    assert said in error.problem
+    assert problem in error.problem
 
 
-def test_sampling_params_are_allowed_with_the_version_that_takes_them(tmp_path: Path) -> None:
+def test_sampling_params_are_allowed_with_the_api_version_that_accepts_them(tmp_path: Path) -> None:
     attributes = {**GOOD, "params": params(temperature=1), "anthropic_version": "2023-06-01"}
     assert load_pipeline(attributes, folder=tmp_path).headers == {"anthropic-version": "2023-06-01"}
 
 
-def test_an_api_version_is_a_date_also_where_yaml_makes_one_of_it(tmp_path: Path) -> None:
-    loaded = load_pipeline({**GOOD, "anthropic_version": date(2026, 10, 21)}, folder=tmp_path)
-    assert loaded.headers == {"anthropic-version": "2026-10-21"}
+def test_an_api_version_may_be_a_date_that_yaml_has_parsed(tmp_path: Path) -> None:
+    pipeline = load_pipeline({**GOOD, "anthropic_version": date(2026, 10, 21)}, folder=tmp_path)
+    assert pipeline.headers == {"anthropic-version": "2026-10-21"}
     error = refused(tmp_path, anthropic_version="latest")
     assert (error.field, "a date like 2023-06-01" in error.problem) == ("anthropic_version", True)
 
@@ -123,16 +125,16 @@ def test_output_schema_needs_an_output_config_that_is_written_out(tmp_path: Path
     assert error.field == "params.output_config"
 
 
-def test_output_schema_and_a_format_of_ones_own_exclude_each_other(tmp_path: Path) -> None:
+def test_output_schema_and_a_format_in_the_params_exclude_each_other(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
-    asked = params(output_config={"format": {"type": "json_schema", "schema": schema}})
-    assert refused(tmp_path, params=asked, output_schema=schema).field == "params.output_config.format"
+    body = params(output_config={"format": {"type": "json_schema", "schema": schema}})
+    assert refused(tmp_path, params=body, output_schema=schema).field == "params.output_config.format"
 
 
-def test_a_schema_in_the_params_is_sent_to_where_it_is_checked_and_typed(tmp_path: Path) -> None:
+def test_a_schema_in_the_params_is_refused_with_a_hint_at_output_schema(tmp_path: Path) -> None:
     schema = {"type": "object", "properties": {"x": {"type": "string"}}, "additionalProperties": False}
-    asked = params(output_config={"format": {"type": "json_schema", "schema": schema}})
-    error = refused(tmp_path, params=asked)
+    body = params(output_config={"format": {"type": "json_schema", "schema": schema}})
+    error = refused(tmp_path, params=body)
     assert (error.field, "`output_schema`, beside `params`" in error.problem) == (
         "params.output_config.format",
         True,

@@ -1,4 +1,4 @@
-"""A pipeline's own code: render_request changes and rejects requests, parse_message makes columns of messages."""
+"""A pipeline's own functions: render_request changes or rejects requests, parse_message makes columns."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def _by_key(world: World, pipeline: Pipeline) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in rows}
 
 
-def _picky(pipeline: Pipeline, row: dict[str, Any], given: dict[str, Any]) -> dict[str, Any] | None:
-    """What a pipeline may do with its rows, by their key."""
+def _picky(pipeline: Pipeline, row: dict[str, Any], params_: dict[str, Any]) -> dict[str, Any] | None:
+    """A render_request that does something different for each row key."""
     match row["id"]:
         case "dear":
-            given["model"] = "claude-opus-5-5"
-            given["metadata"] = {"user_id": f"{pipeline.name}-{row['tier']}"}
+            params_["model"] = "claude-opus-5-5"
+            params_["metadata"] = {"user_id": f"{pipeline.name}-{row['tier']}"}
         case "nobody":
             return None
         case "unwilling":
@@ -57,18 +57,18 @@ def _picky(pipeline: Pipeline, row: dict[str, Any], given: dict[str, Any]) -> di
         case "crash":
             raise KeyError("a mistake")
         case "list":
-            return [given]  # type: ignore[return-value]
+            return [params_]  # type: ignore[return-value]
         case "set":
-            given["stop_sequences"] = {"a", "b"}
+            params_["stop_sequences"] = {"a", "b"}
         case "broken":
-            del given["max_tokens"]
+            del params_["max_tokens"]
         case "unknown":
-            given["temprature"] = 1
+            params_["temprature"] = 1
         case "surrogate":
-            given["system"] = "\ud800"
+            params_["system"] = "\ud800"
         case "huge":
-            given["system"] = "x" * 2_000_000
-    return given
+            params_["system"] = "x" * 2_000_000
+    return params_
 
 
 def test_a_hook_sees_the_whole_row_and_changes_or_rejects_its_request(world: World) -> None:
@@ -98,26 +98,26 @@ def test_a_hook_sees_the_whole_row_and_changes_or_rejects_its_request(world: Wor
         "model": "claude-opus-5-5"
     }
     rows = _by_key(world, pipeline)
-    said = {key: row["error_message"] for key, row in rows.items() if row["result_type"] == "rejected"}
-    assert set(said) == set(keys) - {"plain", "dear"}
-    assert {rows[key]["error_type"] for key in said if key != "huge"} == {"render_request"}
+    messages = {key: row["error_message"] for key, row in rows.items() if row["result_type"] == "rejected"}
+    assert set(messages) == set(keys) - {"plain", "dear"}
+    assert {rows[key]["error_type"] for key in messages if key != "huge"} == {"render_request"}
     assert rows["huge"]["error_type"] == "request_too_large"
-    assert said["nobody"] == "render_request returned None for this row"
-    assert said["unwilling"] == "the customer did not agree"
-    assert said["crash"] == "KeyError: 'a mistake'"
-    assert said["list"] == "render_request returned a list: return the params or None"
-    assert said["set"].startswith("what render_request returned has no JSON form: ")
-    assert said["broken"] == "params.max_tokens: this field is required by the Messages API"
-    assert said["unknown"].startswith("params.temprature: ")
-    assert "surrogate" in said["surrogate"]
+    assert messages["nobody"] == "render_request returned None for this row"
+    assert messages["unwilling"] == "the customer did not agree"
+    assert messages["crash"] == "KeyError: 'a mistake'"
+    assert messages["list"] == "render_request returned a list: return the params or None"
+    assert messages["set"].startswith("what render_request returned has no JSON form: ")
+    assert messages["broken"] == "params.max_tokens: this field is required by the Messages API"
+    assert messages["unknown"].startswith("params.temprature: ")
+    assert "surrogate" in messages["surrogate"]
 
 
-def test_a_request_that_a_hook_leaves_as_it_is_is_the_same_request(world: World) -> None:
+def test_a_request_that_a_hook_does_not_change_keeps_its_digest(world: World) -> None:
     rows = {"a": "one 1.0", "b": "two \u2028 ü"}
-    asked = params("{{ text }}", metadata={"user_id": "{{ text }}"}, stop_sequences=["\n\nEnd"])
-    plain = world.pipeline(rows, params=asked)
+    body = params("{{ text }}", metadata={"user_id": "{{ text }}"}, stop_sequences=["\n\nEnd"])
+    plain = world.pipeline(rows, params=body)
     world.run(plain)
-    with_hook = world.pipeline(rows, params=asked, hooks=Hooks(render_request=lambda _, row, given: given))
+    with_hook = world.pipeline(rows, params=body, hooks=Hooks(render_request=lambda _, row, params_: params_))
     report = world.build(with_hook)
     assert (report.requests, report.reused, report.written) == (2, 2, 0)
     world.finish(with_hook)
@@ -128,28 +128,28 @@ def test_a_request_that_a_hook_leaves_as_it_is_is_the_same_request(world: World)
     assert now[b"batch_assets.template_digest"] != metadata[b"batch_assets.template_digest"]
 
 
-def test_the_requests_counted_for_a_cost_are_those_of_the_hook(world: World) -> None:
-    def shorter(pipeline: Pipeline, row: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-        return given | {"max_tokens": 7}
+def test_cost_estimates_use_the_requests_of_the_hook(world: World) -> None:
+    def shorter(pipeline: Pipeline, row: dict[str, Any], params_: dict[str, Any]) -> dict[str, Any]:
+        return params_ | {"max_tokens": 7}
 
     pipeline = world.pipeline({"a": "one"}, hooks=Hooks(render_request=shorter))
-    found: list[bytes] = []
+    bodies: list[bytes] = []
 
-    def on_requests(digests: Digests, some: Any) -> None:
-        found.extend(some)
+    def on_requests(digests: Digests, new_bodies: Any) -> None:
+        bodies.extend(new_bodies)
 
     count_requests(world.root, pipeline, "", on_requests, AskAgain())
-    assert [orjson.loads(one)["max_tokens"] for one in found] == [7]
+    assert [orjson.loads(body)["max_tokens"] for body in bodies] == [7]
 
 
 def _from_tags(message: dict[str, Any]) -> dict[str, Any]:
     text = "".join(block["text"] for block in message["content"])
-    found = dict(re.findall(r"<(mood|score|odd)>(.*?)</", text))
-    if not found:
+    values = dict(re.findall(r"<(mood|score|odd)>(.*?)</", text))
+    if not values:
         raise ValueError("there are no tags in the answer")
-    if "score" in found:
-        found["score"] = int(found["score"]) if found["score"].isdigit() else found["score"]
-    return found
+    if "score" in values:
+        values["score"] = int(values["score"]) if values["score"].isdigit() else values["score"]
+    return values
 
 
 TAGGED = {
@@ -161,7 +161,7 @@ TAGGED = {
 }
 
 
-def test_messages_become_the_columns_that_a_pyarrow_schema_declares(world: World) -> None:
+def test_messages_become_the_columns_of_a_pyarrow_schema(world: World) -> None:
     pipeline = world.pipeline(TAGGED, hooks=Hooks(parse_message=_from_tags, output_columns=COLUMNS))
     world.run(pipeline)
     rows = _by_key(world, pipeline)
@@ -196,10 +196,10 @@ def test_an_output_schema_declares_the_columns_and_is_not_sent(world: World) -> 
     assert (rows["fine"]["mood"], rows["fine"]["score"]) == ("good", 3)
     assert rows["typed"]["error_message"] == "parse_message: the property 'score' is 'many', not a whole number"
     assert rows["lacking"]["error_message"] == "parse_message: the answer lacks the property 'mood'"
-    assert rows["more"]["error_type"] is None  # the schema leaves it open
+    assert rows["more"]["error_type"] is None  # the schema allows more properties
 
 
-def test_a_change_of_the_code_needs_no_request(world: World) -> None:
+def test_a_changed_parse_message_sends_no_requests(world: World) -> None:
     first = world.pipeline(TAGGED, hooks=Hooks(parse_message=_from_tags, output_columns=COLUMNS))
     world.run(first)
     sent = len(world.accepted())
@@ -212,12 +212,12 @@ def test_a_change_of_the_code_needs_no_request(world: World) -> None:
     assert set(table["shout"]) == {"END_TURN"}
     assert "mood" not in table.columns
     assert len(world.accepted()) == sent
-    # Without the code the table has what any pipeline's has.
+    # Without parse_message, the table has the usual columns.
     world.collect(world.pipeline())
     assert "shout" not in world.table(changed).columns
 
 
-def test_a_column_of_the_code_that_is_carried_already_is_named(world: World) -> None:
+def test_an_error_names_a_parsed_column_that_is_also_carried(world: World) -> None:
     world.run(world.pipeline({"a": "one"}))
     columns = pa.schema([("text", pa.string())])
     hooked = world.pipeline(hooks=Hooks(parse_message=lambda message: {}, output_columns=columns))
@@ -230,9 +230,9 @@ def test_a_column_of_the_code_that_is_carried_already_is_named(world: World) -> 
 @pytest.mark.parametrize(
     ("hooks", "more", "problem"),
     [
-        (Hooks(parse_message=_from_tags), {}, "parse_message: nothing says what columns it makes"),
-        (Hooks(output_columns=COLUMNS), {}, "output_columns: these are the columns that parse_message makes"),
-        (Hooks(None, _from_tags, COLUMNS), {"output_schema": {}}, "output_columns: output_schema says what"),
+        (Hooks(parse_message=_from_tags), {}, "parse_message: its columns are not declared"),
+        (Hooks(output_columns=COLUMNS), {}, "output_columns: these are columns from parse_message"),
+        (Hooks(None, _from_tags, COLUMNS), {"output_schema": {}}, "output_columns: output_schema declares"),
         (Hooks(None, _from_tags, pa.schema([])), {}, "output_columns: give a pyarrow schema with at least one"),
         (Hooks(None, _from_tags, pa.schema([("a", pa.int8())] * 2)), {}, "two columns have the same name"),
         (Hooks(None, _from_tags, pa.schema([("a", pa.struct([]))])), {}, "Parquet, which cannot hold"),
@@ -243,14 +243,14 @@ def test_a_column_of_the_code_that_is_carried_already_is_named(world: World) -> 
         ),
     ],
 )
-def test_columns_that_do_not_go_together_are_refused_when_loaded(
+def test_contradictory_columns_are_refused_at_load(
     world: World, hooks: Hooks, more: dict[str, Any], problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(problem)):
         world.pipeline({"a": "one"}, hooks=hooks, **more)
 
 
-def test_values_of_arrow_types() -> None:
+def test_parsed_values_are_converted_to_arrow_types() -> None:
     columns = ArrowColumns(
         pa.schema(
             [

@@ -1,4 +1,4 @@
-"""Files that templates read from the pipeline's folder: text to include, and data for `load`."""
+"""Files that templates read from the pipeline's folder: included text, and data for `load`."""
 
 from __future__ import annotations
 
@@ -44,30 +44,30 @@ def refused(source: Any, folder: Path) -> str:
 def test_load_gives_the_data_in_a_file(tmp_path: Path, name: str) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(CONTENTS[name])
-    several = [SHOT, {"role": "user", "content": "x\u2028"}] if name == "a.jsonl" else [SHOT]
-    assert render([loading(name)], tmp_path) == several
+    shots = [SHOT, {"role": "user", "content": "x\u2028"}] if name == "a.jsonl" else [SHOT]
+    assert render([loading(name)], tmp_path) == shots
     assert render(loading(name).replace("}}", "| length }}"), tmp_path) == (
-        2 if name in ("a.json", "a.yaml") else len(several)
+        2 if name in ("a.json", "a.yaml") else len(shots)
     )
 
 
 def test_a_file_is_read_once_when_the_pipeline_is_loaded(tmp_path: Path) -> None:
-    """Also where an expression needs a row besides."""
+    """Even if the expression also needs a row."""
     (tmp_path / "a.json").write_text('{"de": ["eins"], "en": ["one"]}')
-    made = template(["{{ load('a.json')[language] }}", "{{ load('a.json').de }}"], tmp_path, ["language"])
+    compiled = template(["{{ load('a.json')[language] }}", "{{ load('a.json').de }}"], tmp_path, ["language"])
     (tmp_path / "a.json").unlink()
-    assert made.render({"language": "en"}) == b'{"k":["one","eins"]}'
+    assert compiled.render({"language": "en"}) == b'{"k":["one","eins"]}'
 
 
-def test_what_is_loaded_becomes_part_of_the_constant_bytes(tmp_path: Path) -> None:
+def test_loaded_data_becomes_part_of_the_constant_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('[{"content": "b"}, {"content": "c"}]')
-    made = template(["a", "{{ load('a.json') }}", "{{ none }}", "{{ v }} d"], tmp_path, ["v"])
-    before, value, after = made._parts
+    compiled = template(["a", "{{ load('a.json') }}", "{{ none }}", "{{ v }} d"], tmp_path, ["v"])
+    before, value, after = compiled._parts
     assert (before, after) == (b'{"k":["a",{"content":"b"},{"content":"c"},', b"]}")
     assert callable(value)
 
 
-def test_yaml_knows_true_and_false_and_no_other_words_for_them(tmp_path: Path) -> None:
+def test_only_true_and_false_are_booleans_in_yaml(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("[yes, no, on, off, y, true, False, 12, ~, '2024']")
     assert render("{{ load('a.yaml') }}", tmp_path) == [
         "yes",
@@ -83,23 +83,23 @@ def test_yaml_knows_true_and_false_and_no_other_words_for_them(tmp_path: Path) -
     ]
 
 
-def test_a_file_that_depends_on_the_row(tmp_path: Path) -> None:
+def test_the_name_of_a_file_may_depend_on_the_row(tmp_path: Path) -> None:
     (tmp_path / "de.json").write_text('["eins"]')
     assert render("{{ load(language ~ '.json') }}", tmp_path, {"language": "de"}) == ["eins"]
     with pytest.raises(RowRejectedError, match=r"params\.k: the file 'fr\.json' is not beside"):
         render("{{ load(language ~ '.json') }}", tmp_path, {"language": "fr"})
 
 
-def test_a_column_named_load_comes_before_the_function(tmp_path: Path) -> None:
+def test_a_column_named_load_hides_the_function(tmp_path: Path) -> None:
     assert render("{{ load }} {{ load }}", tmp_path, {"load": 5}) == "5 5"
     assert render("{{ load }}", tmp_path, {"load": 5}) == 5
-    made = template("{{ load }}", tmp_path, ["other"])
+    compiled = template("{{ load }}", tmp_path, ["other"])
     with pytest.raises(RowRejectedError, match="function"):
-        made.render({})
+        compiled.render({})
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "problem"),
     [
         ("no.yaml", None, "the file 'no.yaml' is not beside the pipeline file"),
         ("a.txt", b"", "its name must end in .json, .jsonl, .ndjson, .yaml, .yml"),
@@ -110,28 +110,28 @@ def test_a_column_named_load_comes_before_the_function(tmp_path: Path) -> None:
         ("a.yaml", b"a: \xff", "a.yaml cannot be read: "),
         ("a.json", b'[{"content": null}]', "the value is null"),
         ("a.yaml", b"- {1: b}", "must be str"),
-        ("a.json", b"[]", "nothing is left of the list"),
+        ("a.json", b"[]", "no entry of the list is left"),
     ],
 )
-def test_what_cannot_be_loaded_is_named_at_load(
-    tmp_path: Path, name: str, content: bytes | None, said: str
+def test_a_file_that_cannot_be_loaded_is_reported_at_load(
+    tmp_path: Path, name: str, content: bytes | None, problem: str
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    assert said in refused([loading(name)], tmp_path)
+    assert problem in refused([loading(name)], tmp_path)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A pipeline's folder with ways out of it."""
-    made = tmp_path / "folder"
-    (made / "sub").mkdir(parents=True)
+    """A pipeline's folder with symbolic links out of it."""
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
     (tmp_path / "secret.json").write_text('"secret"')
-    (made / "link.json").symlink_to(tmp_path / "secret.json")
-    (made / "out").symlink_to(tmp_path)
-    (made / "a.json").write_text('"a"')
-    (made / "inner.json").symlink_to("a.json")
-    return made
+    (folder / "link.json").symlink_to(tmp_path / "secret.json")
+    (folder / "out").symlink_to(tmp_path)
+    (folder / "a.json").write_text('"a"')
+    (folder / "inner.json").symlink_to("a.json")
+    return folder
 
 
 @pytest.mark.parametrize("source", ["{{ load('%s') }}", "x {%% include '%s' %%}", "{%% import '%s' as m %%}x"])
@@ -140,19 +140,19 @@ def folder(tmp_path: Path) -> Path:
     ["../secret.json", "sub/../../secret.json", "/etc/hostname.json", "link.json", "out/secret.json", "sub",
      "..\\\\secret.json", "~/secret.json"],
 )  # fmt: skip
-def test_there_is_no_way_out_of_the_folder(folder: Path, name: str, source: str) -> None:
+def test_files_outside_the_folder_cannot_be_read(folder: Path, name: str, source: str) -> None:
     (folder / "sub.json").mkdir()
     assert "is not beside the pipeline file" in refused(source % (name if name != "sub" else "sub.json"), folder)
 
 
-def test_what_lies_deeper_or_is_linked_within_the_folder_is_found(folder: Path) -> None:
+def test_files_in_subfolders_and_links_within_the_folder_are_read(folder: Path) -> None:
     (folder / "sub" / "b.json").write_text('"b"')
     assert render("{{ load('sub/b.json') ~ load('inner.json') ~ load('sub/../a.json') }}", folder) == "baa"
     assert render("x{% include 'sub/b.json' %}", folder) == 'x"b"'
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         (b"a\n{{ v | nofilter }}", "No filter named 'nofilter'. (inner.md, line 2)"),
         (b"a\n{{ v is notest }}", "No test named 'notest'. (inner.md, line 2)"),
@@ -162,14 +162,14 @@ def test_what_lies_deeper_or_is_linked_within_the_folder_is_found(folder: Path) 
     ],
 )
 @pytest.mark.parametrize("source", ["{% include 'inner.md' %}", "{% include ['other.md', 'inner.md'] %}{{ v }}"])
-def test_a_mistake_in_an_included_file_is_named_at_load(
-    tmp_path: Path, content: bytes, said: str, source: str
+def test_a_mistake_in_an_included_file_is_reported_at_load(
+    tmp_path: Path, content: bytes, problem: str, source: str
 ) -> None:
     (tmp_path / "inner.md").write_bytes(content)
-    assert said in refused(source, tmp_path)
+    assert problem in refused(source, tmp_path)
 
 
-def test_a_file_that_may_be_missing_may_be_missing(tmp_path: Path) -> None:
+def test_a_missing_file_is_allowed_with_ignore_missing_or_alternatives(tmp_path: Path) -> None:
     assert render("a{% include 'no.md' ignore missing %}{{ v }}", tmp_path, {"v": 1}) == "a1"
     (tmp_path / "de.md").write_text("[{{ v }}]")
     assert render("{% include ['no.md', 'de.md'] %}", tmp_path, {"v": 1}) == "[1]"

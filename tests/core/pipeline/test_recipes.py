@@ -1,4 +1,4 @@
-"""Every recipe runs as it stands, on the emulator, and its table has the columns that the recipe promises."""
+"""Every recipe runs unchanged on the emulator, and its table has the columns that the recipe promises."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..support import World
 PROJECT = Path(__file__).parents[3]
 RECIPES = PROJECT / "docs" / "recipes"
 TEXT, LONG, YES = pa.string(), pa.int64(), pa.bool_()
-# Columns besides those that every table has, and how many rows.
+# The number of rows, and the columns in addition to those of every table.
 PROMISED: dict[str, tuple[int, dict[str, pa.DataType]]] = {
     "classification": (5, {"team": pa.dictionary(pa.int32(), TEXT), "confidence": pa.float64()}),
     "extraction": (
@@ -55,7 +55,7 @@ def recipe(name: str) -> Pipeline:
     return load_pipeline(content["attributes"], folder=RECIPES / name, project=PROJECT)
 
 
-def test_every_recipe_is_tried_and_named() -> None:
+def test_every_recipe_is_tested_and_listed() -> None:
     folders = {path.parent.name for path in RECIPES.glob("*/defs.yaml")}
     assert folders == set(PROMISED)
     index = (RECIPES / "README.md").read_text()
@@ -63,7 +63,7 @@ def test_every_recipe_is_tried_and_named() -> None:
 
 
 @pytest.mark.parametrize("name", PROMISED)
-def test_a_recipe_runs_as_it_stands(world: World, name: str) -> None:
+def test_a_recipe_runs_unchanged(world: World, name: str) -> None:
     pipeline = recipe(name)
     table = world.run(pipeline)
     rows, columns = PROMISED[name]

@@ -1,4 +1,4 @@
-"""A ledger file that is not as it was written: said in a sentence, and made again once it is out of the way."""
+"""A damaged ledger file is reported in a readable error, and rebuilt once it is moved away."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
 
 
-def spoiled(path: Path) -> None:
-    """The first page, which says that it is a database, stays as it is."""
+def corrupted_after_first_page(path: Path) -> None:
+    """Keep the first page, which identifies the file as a database."""
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
 
@@ -34,8 +34,8 @@ def ledger_file(world: World) -> Path:
     return world.path("ledger.db")
 
 
-@pytest.mark.parametrize("damage", [overwritten, cut, spoiled])
-def test_a_damaged_ledger_is_named_and_made_again_when_it_is_moved_away(
+@pytest.mark.parametrize("damage", [overwritten, cut, corrupted_after_first_page])
+def test_a_damaged_ledger_is_reported_and_rebuilt_after_it_is_moved_away(
     world: World, damage: Callable[[Path], None]
 ) -> None:
     world.emulator.settings(latency=3600)
@@ -47,7 +47,7 @@ def test_a_damaged_ledger_is_named_and_made_again_when_it_is_moved_away(
     world.reopened()
     with pytest.raises(DamagedFileError, match=f"the ledger {path} is damaged: .*move it away"):
         poll(world.root, now=True)
-    path.rename(path.with_name("away.db"))  # as the error says
+    path.rename(path.with_name("away.db"))  # as the error advises
     world.reopened()
     world.emulator.end_batches()
     world.finish(pipeline)
@@ -55,15 +55,15 @@ def test_a_damaged_ledger_is_named_and_made_again_when_it_is_moved_away(
     assert len(world.accepted()) == 1
 
 
-def test_a_ledger_that_is_damaged_while_it_is_open_is_named_as_well(world: World) -> None:
+def test_a_ledger_that_is_damaged_while_it_is_open_is_reported(world: World) -> None:
     world.send(world.pipeline(texts(1)))
-    world.root.ledger.close()  # its connections: who opens the next one reads the file
-    spoiled(ledger_file(world))
+    world.root.ledger.close()  # closes the connections, so that the next one reads the file
+    corrupted_after_first_page(ledger_file(world))
     with pytest.raises(DamagedFileError, match=str(ledger_file(world))), world.root.ledger.read() as tx:
         submissions.all_newest(tx)
 
 
-def test_a_lease_says_so_at_its_next_check_and_not_in_its_own_thread(
+def test_a_lease_reports_a_damaged_ledger_at_its_next_check_and_not_in_its_thread(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[object] = []
@@ -71,8 +71,8 @@ def test_a_lease_says_so_at_its_next_check_and_not_in_its_own_thread(
     lease = leases.try_take(world.root.ledger, "work", seconds=1.0)
     assert lease is not None
 
-    def said() -> str | None:
-        """The file is damaged as often as it takes: the lease's thread may have it open, and write it anew."""
+    def error_text() -> str | None:
+        """Damage the file on every call, because the lease's thread may have it open and write it again."""
         world.root.ledger.close()
         overwritten(ledger_file(world))
         try:
@@ -81,7 +81,7 @@ def test_a_lease_says_so_at_its_next_check_and_not_in_its_own_thread(
             return str(error)
         return None
 
-    assert "is damaged" in wait_for(said, "the lease to run out")
+    assert "is damaged" in wait_for(error_text, "the lease to run out")
     with pytest.raises(DamagedFileError):
         lease.release()
     assert seen == []

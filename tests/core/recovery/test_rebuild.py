@@ -1,4 +1,4 @@
-"""A ledger that somebody deleted is made again from the root: nothing is paid twice, every row gets its answer."""
+"""A deleted ledger is rebuilt from the root: nothing is paid for twice, and every row gets its answer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_after_requests_nothing_is_sent_before_the_grace_period(world: World) ->
     nothing_left(world, pipeline)
 
 
-def test_the_sensor_sends_nothing_of_a_rebuilt_submission_by_itself(world: World) -> None:
+def test_the_sensor_does_not_send_a_rebuilt_submission_automatically(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.build(pipeline)
     lose_ledger(world)
@@ -54,8 +54,8 @@ def test_after_a_lost_reply_the_batch_is_found(world: World, latency: int) -> No
     assert len(world.accepted()) == 1
 
 
-def test_two_lost_files_of_one_count_are_told_apart_by_their_results(world: World) -> None:
-    """Neither is sent again while a running batch may be either's."""
+def test_two_lost_files_with_equal_counts_are_matched_by_their_results(world: World) -> None:
+    """Neither is sent again while a running batch may belong to either of them."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
     report = world.send(pipeline)
@@ -85,7 +85,7 @@ def test_while_batches_run_the_sensor_collects_and_joins(new_world: Callable[...
     nothing_left(world, pipeline)
 
 
-def test_after_collection_everything_is_known(world: World) -> None:
+def test_after_collection_the_whole_state_is_rebuilt(world: World) -> None:
     pipeline = world.pipeline(texts(5), batching={"max_requests": 2})
     before = world.run(pipeline)
     lose_ledger(world)
@@ -98,7 +98,7 @@ def test_after_collection_everything_is_known(world: World) -> None:
     assert world.table(pipeline).equals(before)
     with world.root.ledger.read() as tx:
         (submission,) = submissions.all_newest(tx)
-        assert submission.announced_at is not None, "it was complete: what hangs on it ran before"
+        assert submission.announced_at is not None, "the table was complete, so downstream assets ran before"
         assert round_for(tx, submission) is None
     nothing_left(world, pipeline)
 
@@ -115,7 +115,7 @@ def test_a_table_that_was_not_complete_is_announced(world: World) -> None:
     assert announced is None
 
 
-def test_a_batch_without_a_receipt_is_known_by_its_responses(world: World) -> None:
+def test_a_batch_without_a_receipt_is_recognized_by_its_responses(world: World) -> None:
     world.emulator.settings(latency=3600)
     world.emulator.faults([LOST])
     pipeline = world.pipeline(texts(3))
@@ -130,7 +130,7 @@ def test_a_batch_without_a_receipt_is_known_by_its_responses(world: World) -> No
 
 
 @pytest.mark.parametrize("collected", [False, True])
-def test_after_a_retry_round(world: World, collected: bool) -> None:
+def test_a_ledger_is_rebuilt_after_a_retry_round(world: World, collected: bool) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4))
     world.send(pipeline)
@@ -185,7 +185,7 @@ def test_requests_of_a_superseded_file_are_sent_once(world: World, sent: bool) -
     assert len(world.asked()) == 5
 
 
-def test_what_no_submission_in_force_waits_on_is_not_sent(world: World) -> None:
+def test_files_that_no_submission_in_force_waits_for_are_not_sent(world: World) -> None:
     world.build(world.pipeline(texts(3, "old")))
     pipeline = world.pipeline(texts(2, "new"))
     world.build(pipeline)
@@ -201,7 +201,7 @@ def test_what_no_submission_in_force_waits_on_is_not_sent(world: World) -> None:
 
 
 @pytest.mark.parametrize("sent", [False, True])
-def test_partitions_that_share_requests_wait_on_the_same_file(world: World, sent: bool) -> None:
+def test_partitions_that_share_requests_wait_for_the_same_file(world: World, sent: bool) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4))
     world.build(pipeline, "A")
@@ -217,7 +217,7 @@ def test_partitions_that_share_requests_wait_on_the_same_file(world: World, sent
     assert len(world.asked()) == 6
 
 
-def test_several_pipelines_and_a_submission_built_before_anything_is_settled(world: World) -> None:
+def test_several_pipelines_and_a_submission_built_while_files_are_in_doubt(world: World) -> None:
     rows = texts(4)
     first, second = world.pipeline(rows), world.pipeline(rows, name="other")
     world.run(first)
@@ -228,13 +228,13 @@ def test_several_pipelines_and_a_submission_built_before_anything_is_settled(wor
     world.build(second)
     in_doubt_over(world)
     finish(world, second)
-    check(world, first, 4, twice=4)  # two pipelines ask the same
+    check(world, first, 4, twice=4)  # two pipelines send the same requests
     check(world, second, 6, twice=4)
     assert len(world.asked()) == 4 + 6
 
 
-def test_a_ledger_deleted_again_and_again(world: World) -> None:
-    """After every step of a chain that expires once."""
+def test_a_ledger_can_be_deleted_after_every_step(world: World) -> None:
+    """Of a pipeline whose batch expires once."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(5), batching={"max_requests": 3})
     world.build(pipeline)
@@ -262,18 +262,20 @@ def test_a_new_database_on_an_old_root(new_world: Callable[..., World], ledger_u
     pipeline = world.pipeline(texts(5), batching={"max_requests": 3})
     world.send(pipeline)
     world.root.close()
-    fresh = new_world(ledger=ledger_url)
-    assert [state for (state,) in fresh.query("select state from request_file order by id")] == ["submitted"] * 2
+    with_database = new_world(ledger=ledger_url)
+    assert [state for (state,) in with_database.query("select state from request_file order by id")] == [
+        "submitted"
+    ] * 2
     world.emulator.end_batches()
-    fresh.finish(pipeline)
+    with_database.finish(pipeline)
     check(world, pipeline, 5)
-    ((count,),) = fresh.query("select count(*) from submission")
+    ((count,),) = with_database.query("select count(*) from submission")
     assert count == 1
-    nothing_left(fresh, pipeline)
+    nothing_left(with_database, pipeline)
 
 
-def test_a_rebuild_that_fails_half_way_is_done_again(world: World) -> None:
-    """What breaks it here is a receipt for a second file; nothing of the first attempt is left."""
+def test_a_rebuild_that_fails_halfway_is_repeated(world: World) -> None:
+    """A copied receipt makes it fail. Nothing of the first attempt is left."""
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     report = world.build(pipeline)
     world.submit(pipeline)

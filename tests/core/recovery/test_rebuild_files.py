@@ -1,4 +1,4 @@
-"""A rebuilt ledger and the files it is made from: what is said of them, and what is wrong with them."""
+"""A rebuilt ledger and the files it is rebuilt from: the history, the log, and errors about damaged files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..lost_ledger import check, finish, in_doubt_over, lose_ledger
 from ..support import World, texts
 
 
-def test_the_endpoint_is_that_of_the_receipts(world: World) -> None:
+def test_the_endpoint_is_taken_from_the_receipts(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     world.run(pipeline)
     other = world.emulator.url.replace("127.0.0.1", "localhost")
@@ -25,7 +25,7 @@ def test_the_endpoint_is_that_of_the_receipts(world: World) -> None:
         world.root.check_endpoint()
 
 
-def test_receipts_of_two_endpoints_are_an_error(world: World) -> None:
+def test_receipts_with_different_endpoints_are_an_error(world: World) -> None:
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     report = world.build(pipeline)
     world.submit(pipeline)
@@ -36,7 +36,7 @@ def test_receipts_of_two_endpoints_are_an_error(world: World) -> None:
         _ = world.root.ledger
 
 
-def test_it_is_said_and_stands_in_the_history(world: World, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rebuild_is_logged_and_recorded_in_the_history(world: World, caplog: pytest.LogCaptureFixture) -> None:
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     report = world.send(pipeline)
     (world.submission_folder(pipeline, report) / "part-00001.batch.json").unlink()  # type: ignore[arg-type]
@@ -44,7 +44,7 @@ def test_it_is_said_and_stands_in_the_history(world: World, caplog: pytest.LogCa
         lose_ledger(world)
         _ = world.root.ledger
     assert "was lost. It is rebuilt from 1 submissions; request files: 1 submitted, 1 unresolved" in caplog.text
-    assert "nobody can tell" in caplog.text
+    assert "It is unknown whether the unresolved ones were sent" in caplog.text
     rows = world.query("select kind, to_state, reason from history order by seq")
     assert {kind for kind, _, _ in rows} == {"endpoint", "submission", "file", "batch"}
     assert all(reason.startswith("the ledger was lost, this is rebuilt: ") for _, _, reason in rows)
@@ -54,7 +54,7 @@ def test_it_is_said_and_stands_in_the_history(world: World, caplog: pytest.LogCa
     assert caplog.text == ""
 
 
-def test_a_stale_write_ahead_log_does_no_harm(world: World) -> None:
+def test_an_old_write_ahead_log_does_no_harm(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
     database = Path(world.root.settings.ledger_url.removeprefix("sqlite:///"))
@@ -67,7 +67,7 @@ def test_a_stale_write_ahead_log_does_no_harm(world: World) -> None:
     assert len(world.accepted()) == 1
 
 
-def test_manifests_of_an_older_version_get_defaults(world: World) -> None:
+def test_manifests_of_an_earlier_version_get_defaults(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     report = world.build(pipeline)
     path = world.submission_folder(pipeline, report) / "manifest.json"
@@ -79,7 +79,7 @@ def test_manifests_of_an_older_version_get_defaults(world: World) -> None:
     assert world.query("select max_requests, max_bytes from submission") == [(100_000, 250_000_000)]
 
 
-def test_a_request_file_that_is_gone_too_is_said(world: World) -> None:
+def test_a_missing_request_file_is_reported(world: World) -> None:
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     report = world.build(pipeline)
     (world.submission_folder(pipeline, report) / "part-00001.jsonl").unlink()
@@ -96,7 +96,7 @@ def test_a_request_file_that_is_gone_too_is_said(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "problem"),
     [
         ("manifest.json", "{}", "'pipeline' is missing"),
         ("manifest.json", "[]", "not a JSON object"),
@@ -104,18 +104,18 @@ def test_a_request_file_that_is_gone_too_is_said(world: World) -> None:
         ("part-00000.batch.json", '{"batch_id": 1}', "'batch_id' is int"),
     ],
 )
-def test_a_damaged_file_is_named(world: World, name: str, content: str, said: str) -> None:
+def test_an_error_names_the_damaged_file(world: World, name: str, content: str, problem: str) -> None:
     pipeline = world.pipeline(texts(2))
     report = world.build(pipeline)
     world.submit(pipeline)
     path = world.submission_folder(pipeline, report) / name
     path.write_text(content)
     lose_ledger(world)
-    with pytest.raises(DamagedFileError, match=f"{path} is damaged: .*{said}"):
+    with pytest.raises(DamagedFileError, match=f"{path} is damaged: .*{problem}"):
         _ = world.root.ledger
 
 
-def test_a_request_file_cut_short_is_named(world: World) -> None:
+def test_an_error_names_the_truncated_request_file(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     report = world.build(pipeline)
     path = world.submission_folder(pipeline, report) / "part-00000.jsonl"
@@ -125,7 +125,7 @@ def test_a_request_file_cut_short_is_named(world: World) -> None:
         _ = world.root.ledger
 
 
-def test_response_files_that_were_deleted_are_downloaded_again(world: World) -> None:
+def test_deleted_response_files_are_downloaded_again(world: World) -> None:
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     before = world.run(pipeline)
     next(iter(world.path("asked", "responses").glob("*.parquet"))).unlink()
@@ -135,7 +135,7 @@ def test_response_files_that_were_deleted_are_downloaded_again(world: World) -> 
     assert len(world.accepted()) == 2
 
 
-def test_deleted_responses_are_not_asked_and_paid_for_anew(world: World) -> None:
+def test_requests_of_deleted_responses_are_not_sent_and_paid_for_again(world: World) -> None:
     pipeline = world.pipeline(texts(4))
     world.run(pipeline)
     next(iter(world.path("asked", "responses").glob("*.parquet"))).unlink()
@@ -147,8 +147,8 @@ def test_deleted_responses_are_not_asked_and_paid_for_anew(world: World) -> None
     assert len(world.accepted()) == 1
 
 
-def test_an_ended_batch_nobody_has_a_file_for_stays_somebody_elses(world: World) -> None:
-    """The responses of a submission whose folder was deleted are kept and used."""
+def test_responses_of_a_deleted_submission_are_kept_and_used(world: World) -> None:
+    """Their batch does not belong to any request file."""
     pipeline = world.pipeline(texts(3))
     report = world.build(pipeline)
     world.submit(pipeline)

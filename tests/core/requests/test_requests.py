@@ -68,7 +68,7 @@ def test_a_body_is_exact_whatever_the_chunks_it_is_read_in(world: World, size: i
     ("rows", "said"),
     [
         ("id,text\na,1\nb,2\na,3\nb,4\nc,5\n", "2 of its values name more than one row: 'a', 'b'"),
-        ("id,text\na,1\n,2\nb,3\n,4\n", r"2 rows have none; the first are the rows 1, 3 \(counted from 0\)"),
+        ("id,text\na,1\n,2\nb,3\n,4\n", r"2 rows have none; the first are rows 1, 3 \(counted from 0\)"),
         ("id,text\n" + "7,x\n" * 3 + "8,x\n", "1 of its values name more than one row: 7. "),
         (
             "id,text\n" + "".join(f"{n % 50},x\n" for n in range(100)),

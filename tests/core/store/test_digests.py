@@ -1,4 +1,4 @@
-"""The identity of a request, its custom_id, and packed sets of digests against Python's own."""
+"""Digests, custom_ids, and packed sets of digests, which are compared with Python's sets."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def decode(custom_id: bytes) -> bytes | None:
 
 
 @given(st.lists(st.tuples(KEYS, DIGEST)))
-def test_a_custom_id_is_always_allowed_and_ends_in_the_digest(requests: list[tuple[object, bytes]]) -> None:
-    made = custom_ids([key for key, _ in requests], pack([digest for _, digest in requests]))
-    assert len(made) == len(requests)
-    for (key, digest), custom_id in zip(requests, made, strict=True):
+def test_a_custom_id_is_always_valid_and_ends_in_the_digest(requests: list[tuple[object, bytes]]) -> None:
+    ids = custom_ids([key for key, _ in requests], pack([digest for _, digest in requests]))
+    assert len(ids) == len(requests)
+    for (key, digest), custom_id in zip(requests, ids, strict=True):
         assert re.fullmatch(rb"[a-zA-Z0-9_-]{1,64}", custom_id)
         assert custom_id == slug(key).encode() + b"-" + encode(digest)
         assert decode(custom_id) == digest
@@ -47,7 +47,7 @@ def test_a_custom_id_is_always_allowed_and_ends_in_the_digest(requests: list[tup
         | DIGEST.map(encode)
     )
 )
-def test_many_tails_are_decoded_as_each_of_them(tails: list[bytes]) -> None:
+def test_tails_are_decoded_together_as_one_by_one(tails: list[bytes]) -> None:
     digests, ours = decode_tails(np.array(tails, dtype="S22"))
     expected = [decode(tail) for tail in tails]
     assert ours.tolist() == [digest is not None for digest in expected]
@@ -63,21 +63,21 @@ def test_the_slug_is_the_readable_part_of_the_row_key() -> None:
 
 @given(st.lists(DIGESTS, max_size=12), DIGESTS)
 @settings(max_examples=100)
-def test_a_digest_set_behaves_as_a_set(added: list[list[bytes]], asked: list[bytes]) -> None:
+def test_a_digest_set_behaves_like_a_set(added: list[list[bytes]], searched: list[bytes]) -> None:
     packed, expected = DigestSet(), set[bytes]()
     for group in added:
         packed.add(pack(group))
         expected |= set(group)
         assert len(packed) == len(expected)
     assert len(packed) == len(expected)
-    assert packed.contains(pack(asked)).tolist() == [digest in expected for digest in asked]
+    assert packed.contains(pack(searched)).tolist() == [digest in expected for digest in searched]
 
 
 @given(DIGESTS, DIGESTS)
-def test_positions_are_those_of_a_search(haystack: list[bytes], needles: list[bytes]) -> None:
+def test_positions_are_those_of_a_linear_search(haystack: list[bytes], needles: list[bytes]) -> None:
     ordered = sorted(set(haystack))
-    found = position_in(pack(ordered), pack(needles)).tolist()
-    assert found == [ordered.index(needle) if needle in ordered else -1 for needle in needles]
+    positions = position_in(pack(ordered), pack(needles)).tolist()
+    assert positions == [ordered.index(needle) if needle in ordered else -1 for needle in needles]
 
 
 @given(DIGESTS)
@@ -92,7 +92,7 @@ def _digest(headers: dict[str, str], params: bytes) -> bytes:
     return bytes(hash_.digest())
 
 
-def test_headers_and_every_byte_of_the_params_make_the_identity() -> None:
+def test_the_digest_depends_on_headers_and_every_byte_of_the_params() -> None:
     plain = _digest({}, b'{"a":1,"b":2}')
     assert plain == _digest({}, b'{"a":1,"b":2}')
     others = [

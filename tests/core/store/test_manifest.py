@@ -1,4 +1,4 @@
-"""Manifests and receipts: the bytes of every version before, and what of them is damaged."""
+"""Manifests and receipts: the same bytes as in every earlier version, and errors that name the damaged field."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FIRST: dict[str, Any] = {
     "requests": 3,
     "files": [{"name": "part-00000.jsonl", "requests": 3, "bytes": 99, "attempt": 1}],
 }
-"""What the first version wrote."""
+"""A manifest of the first version."""
 
 EVERYTHING: dict[str, Any] = {
     "pipeline": "p",
@@ -36,7 +36,7 @@ EVERYTHING: dict[str, Any] = {
     "created_at": 1795858200.25,
     "dataset": "data/ä.csv",
     "key": "id",
-    "carried": {"text": "said"},
+    "carried": {"text": "review"},
     "params": {"model": "m", "messages": [{"role": "user", "content": "{{ text }} – ü"}], "top_k": None},
     "headers": {},
     "betas": ["{{ beta }}"],
@@ -75,19 +75,19 @@ def written(folder: Path, manifest: Manifest) -> str:
 
 
 @pytest.mark.parametrize("more", [{}, {"of_a_later_version": {"x": [1]}}])
-def test_a_manifest_is_written_as_it_always_was(tmp_path: Path, more: dict[str, Any]) -> None:
-    """Order of fields, indent and plain Unicode included; what a later version added is not lost."""
+def test_a_manifest_is_written_as_in_earlier_versions(tmp_path: Path, more: dict[str, Any]) -> None:
+    """With the same order of fields, indent and plain Unicode. Fields of a later version are not lost."""
     content = EVERYTHING | more
     assert written(tmp_path, read(tmp_path, content)) == json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
-def test_fields_of_what_is_not_used_are_left_out(tmp_path: Path) -> None:
+def test_fields_of_unused_features_are_left_out(tmp_path: Path) -> None:
     unused = {"betas", "header_sets", "render_request", "bounded_schema", "fresh_after", "waits", "left_out"}
     plain = {name: value for name, value in EVERYTHING.items() if name not in unused}
     assert written(tmp_path, read(tmp_path, plain)) == json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 
 
-def test_a_manifest_of_the_first_version_is_read(tmp_path: Path) -> None:
+def test_a_manifest_of_the_first_version_can_be_read(tmp_path: Path) -> None:
     manifest = read(tmp_path, FIRST)
     assert (manifest.max_requests, manifest.max_bytes, manifest.left_out) == (100_000, 250_000_000, None)
     assert manifest.files == [PartEntry(name="part-00000.jsonl", requests=3, bytes=99, attempt=1)]
@@ -106,12 +106,14 @@ def test_a_manifest_of_the_first_version_is_read(tmp_path: Path) -> None:
         ({"fresh_after": "now"}, "'fresh_after' is str"),
     ],
 )
-def test_a_damaged_manifest_says_where(tmp_path: Path, change: dict[str, Any], problem: str) -> None:
+def test_the_error_names_the_damaged_field_of_a_manifest(
+    tmp_path: Path, change: dict[str, Any], problem: str
+) -> None:
     with pytest.raises(DamagedFileError, match=f"{tmp_path}/.*/manifest.json is damaged: {problem}"):
         read(tmp_path, FIRST | change)
 
 
-def test_a_receipt_is_written_as_it_always_was(tmp_path: Path) -> None:
+def test_a_receipt_is_written_as_in_earlier_versions(tmp_path: Path) -> None:
     counts = {**dict.fromkeys(COUNTS, 0), "processing": 3}
     batch = BatchObject("msgbatch_1", "in_progress", counts, 1795858200.5, 1795944600.5, None, None)
     receipt = Receipt.of(batch, 2, "https://api.anthropic.com", None)

@@ -1,4 +1,4 @@
-"""Outcomes in force, against a loop over the responses one by one."""
+"""Outcomes in force, compared with a loop over the responses one by one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Answers:
-    """One response file: what came of some requests, in the order of their file; of which refresh it is."""
+    """One response file: the outcomes of requests by the number of their digest, the attempt, and the refresh."""
 
     kinds: dict[int, tuple[str, str | None]]
     attempt: int
@@ -68,12 +68,12 @@ def load(folder: str, files: list[Answers], fresh_after: float | None) -> Outcom
 
 
 def one_by_one(files: list[Answers], fresh_after: float | None) -> dict[int, tuple[int, int, int]]:
-    """Digest's number -> (place, kind, attempt)."""
+    """(row number, kind, attempt) of the response in force, by the number of the digest."""
     in_force: dict[int, tuple[int, int, int, Answers]] = {}
     start = 0
     for answers in files:
-        for row, (digest, said) in enumerate(answers.kinds.items()):
-            now = (start + row, KINDS[said], answers.attempt, answers)
+        for row, (digest, result) in enumerate(answers.kinds.items()):
+            now = (start + row, KINDS[result], answers.attempt, answers)
             if fresh_after is not None and answers.refresh < fresh_after:
                 continue
             if digest in in_force:
@@ -85,43 +85,43 @@ def one_by_one(files: list[Answers], fresh_after: float | None) -> dict[int, tup
                     continue
             in_force[digest] = now
         start += len(answers.kinds)
-    found = {}
+    outcomes = {}
     for digest, (place, kind, attempt, answers) in in_force.items():
         if kind == CANCELED and answers.untried is not None:
             kind, attempt = PASSING, min(attempt, answers.untried)
-        found[digest] = place, kind, attempt
-    return found
+        outcomes[digest] = place, kind, attempt
+    return outcomes
 
 
 @given(FILES, st.none() | st.sampled_from([1.0, 2.0]))
-def test_outcomes_are_those_of_a_loop(files: list[Answers], fresh_after: float | None) -> None:
+def test_outcomes_equal_those_of_a_loop(files: list[Answers], fresh_after: float | None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         outcomes = load(folder, files, fresh_after)
     expected = one_by_one(files, fresh_after)
-    found = outcomes.of(pack(DIGESTS))
+    unpacked = outcomes.of(pack(DIGESTS))
     for digest in range(len(DIGESTS)):
-        one = tuple(int(array[digest]) for array in found)
-        assert one == expected.get(digest, (-1, 0, 0))
-        assert found.is_known[digest] == (digest in expected)
-        assert found.is_answered[digest] == (digest in expected and expected[digest][1] == SUCCEEDED)
+        outcome = tuple(int(array[digest]) for array in unpacked)
+        assert outcome == expected.get(digest, (-1, 0, 0))
+        assert unpacked.is_known[digest] == (digest in expected)
+        assert unpacked.is_answered[digest] == (digest in expected and expected[digest][1] == SUCCEEDED)
     for kind in (SUCCEEDED, FAILED, PASSING, CANCELED):
-        of_kind = sorted(place for place, its, _ in expected.values() if its == kind)
+        of_kind = sorted(place for place, other_kind, _ in expected.values() if other_kind == kind)
         assert outcomes.places_of(kind).tolist() == of_kind
 
 
-def test_places_are_found_in_their_files(tmp_path: object) -> None:
+def test_row_numbers_are_split_by_file(tmp_path: object) -> None:
     kind = ("succeeded", None)
     files = [Answers(dict.fromkeys(range(size), kind), 1, 0.0, None) for size in (3, 1, 5)]
     opened = load(str(tmp_path), files, None).files
     assert [opened.places(number).tolist() for number in range(3)] == [[0, 1, 2], [3], [4, 5, 6, 7, 8]]
     place = np.array([1, 2, 4, 8])
     assert opened.number_of(place).tolist() == [0, 0, 2, 2]
-    parts = [(number, place[which].tolist(), rows.tolist()) for number, which, rows in opened.by_file(place)]
+    parts = [(number, place[slice_].tolist(), rows.tolist()) for number, slice_, rows in opened.by_file(place)]
     assert parts == [(0, [1, 2], [1, 2]), (2, [4, 8], [0, 4])]
 
 
 @pytest.mark.parametrize("attempt", [1, 60_000])
-def test_an_outcome_costs_24_bytes(tmp_path: object, attempt: int) -> None:
+def test_an_outcome_takes_24_bytes(tmp_path: object, attempt: int) -> None:
     outcomes = load(str(tmp_path), [Answers({0: ("succeeded", None)}, attempt, 0.0, None)], None)
     arrays = [array for array in vars(outcomes).values() if isinstance(array, np.ndarray)]
     assert sum(array.itemsize for array in arrays) == 24

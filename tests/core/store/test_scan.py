@@ -1,4 +1,4 @@
-"""Finding lines and custom_ids in large blocks, against reading line by line."""
+"""Finding lines and custom_ids in large blocks, compared with reading line by line."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ LINES = (
 
 
 def marked(line: bytes) -> bytes:
-    """Stands for what a caller makes of a line that is not the usual one."""
+    """The tail that the caller gives to a line without the usual form."""
     return b"?" * 20 + b"%02d" % (len(line) % 100)
 
 
 def one_by_one(line: bytes) -> bytes:
     quote = line.find(b'"', 14)
-    usual = line.startswith(b'{"custom_id":"') and line.endswith(b"}\n") and 14 + 22 <= quote <= 14 + 64
-    return line[quote - 22 : quote] if usual else marked(line)
+    is_usual = line.startswith(b'{"custom_id":"') and line.endswith(b"}\n") and 14 + 22 <= quote <= 14 + 64
+    return line[quote - 22 : quote] if is_usual else marked(line)
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 64, 1 << 20])
 @given(lines=st.lists(LINES, max_size=12), rest=LINES | st.just(b""))
-def test_a_scan_finds_what_a_loop_over_the_lines_finds(chunk: int, lines: list[bytes], rest: bytes) -> None:
+def test_a_scan_finds_the_same_as_a_loop_over_the_lines(chunk: int, lines: list[bytes], rest: bytes) -> None:
     content = b"".join(line + b"\n" for line in lines) + rest
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(request_lines, "_CHUNK", chunk)
-        found = scan(io.BytesIO(content), marked)
-    whole = [line + b"\n" for line in lines]
-    sizes = [len(line) for line in whole]
-    assert found.ends.tolist() == np.cumsum(sizes, dtype=np.int64).tolist()
-    assert found.starts.tolist() == [end - size for end, size in zip(found.ends.tolist(), sizes, strict=True)]
-    expected: Any = np.array([one_by_one(line) for line in whole], dtype="S22")
-    assert found.tails.tolist() == expected.tolist()
-    assert found.rest == rest
+        result = scan(io.BytesIO(content), marked)
+    with_newlines = [line + b"\n" for line in lines]
+    sizes = [len(line) for line in with_newlines]
+    assert result.ends.tolist() == np.cumsum(sizes, dtype=np.int64).tolist()
+    assert result.starts.tolist() == [end - size for end, size in zip(result.ends.tolist(), sizes, strict=True)]
+    expected: Any = np.array([one_by_one(line) for line in with_newlines], dtype="S22")
+    assert result.tails.tolist() == expected.tolist()
+    assert result.rest == rest

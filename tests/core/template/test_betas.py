@@ -1,4 +1,4 @@
-"""Betas that depend on the row: requests of different headers go to different batches, each with its own."""
+"""Betas that depend on the row: requests with different headers go to different batches."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ submit_batches(open_root(), "asked")
 """
 
 
-def asking(world: World, rows: dict[str, str] | None = None, **attributes: Any) -> Pipeline:
-    """A pipeline whose rows decide."""
+def make_pipeline(world: World, rows: dict[str, str] | None = None, **attributes: Any) -> Pipeline:
+    """A pipeline whose betas depend on the row."""
     return world.pipeline(ROWS if rows is None else rows, betas=BETAS, **attributes)
 
 
 def sent(world: World) -> list[tuple[str, int]]:
-    """(the header, requests) of every batch, in the order of the headers."""
+    """(header, number of requests) of every batch, sorted by header."""
     return sorted((batch["betas"], batch["requests"]) for batch in world.accepted())
 
 
 def check(world: World, pipeline: Pipeline, times: int = 1) -> None:
-    """Every row has its answer, and its request was sent so many times, with its own header each time."""
+    """Check that every row has an answer, and that its request was sent `times` times, with its own header."""
     table = world.table(pipeline).set_index("id")
     assert dict(table["result_type"]) == dict.fromkeys(ROWS, "succeeded")
     assert Counter(world.asked()) == dict.fromkeys(table["custom_id"], times)
@@ -55,8 +55,8 @@ def check(world: World, pipeline: Pipeline, times: int = 1) -> None:
         assert batch["betas"] in ("", BETA)
 
 
-def nothing_left(world: World, pipeline: Pipeline) -> None:
-    """A rerun of everything sends nothing."""
+def check_rerun(world: World, pipeline: Pipeline) -> None:
+    """Check that a rerun sends nothing."""
     world.forget_calls()
     assert world.build(pipeline).written == 0
     world.submit(pipeline)
@@ -65,7 +65,7 @@ def nothing_left(world: World, pipeline: Pipeline) -> None:
 
 
 def lose_ledger(world: World) -> None:
-    """Deletes the ledger; the next look at it finds the root alone."""
+    """Delete the ledger, so that the next use has only the root."""
     world.root.close()
     for path in Path(world.root.settings.ledger_url.removeprefix("sqlite:///")).parent.glob("ledger.db*"):
         path.unlink()
@@ -73,11 +73,11 @@ def lose_ledger(world: World) -> None:
 
 
 def test_two_header_sets_are_two_batches_and_a_rerun_sends_nothing(world: World) -> None:
-    pipeline = asking(world)
+    pipeline = make_pipeline(world)
     world.run(pipeline)
     assert sent(world) == [("", 4), (BETA, 3)]
     check(world, pipeline)
-    nothing_left(world, pipeline)
+    check_rerun(world, pipeline)
 
 
 def test_equal_params_with_other_headers_are_other_requests(world: World) -> None:
@@ -90,24 +90,24 @@ def test_equal_params_with_other_headers_are_other_requests(world: World) -> Non
     assert table["shared_with"]["c"] == "a"
     body = orjson.dumps(params("the same"))
     for key, header in (("a", "one,three"), ("b", "two,three")):
-        assert table["custom_id"][key] == tail_of(header, body, key)
+        assert table["custom_id"][key] == custom_id_of(header, body, key)
 
 
-def tail_of(header: str, body: bytes, key: str) -> str:
-    """The custom_id of a request of these params."""
+def custom_id_of(header: str, body: bytes, key: str) -> str:
+    """The custom_id of a request with these params."""
     hash_ = digester({"anthropic-beta": header})
     hash_.update(body)
     return custom_ids([key], pack([hash_.digest()]))[0].decode()
 
 
-def test_a_column_that_has_the_name_of_a_function_comes_before_it(world: World) -> None:
+def test_a_column_hides_the_function_of_the_same_name(world: World) -> None:
     (world.folder / "rows.jsonl").write_text('{"id": "a", "text": "hello", "dict": "one"}\n')
     world.send(world.pipeline(betas=["{{ dict }}"]))
     assert sent(world) == [("one", 1)]
 
 
-def test_constant_betas_are_as_they_were(world: World) -> None:
-    """Whatever they are: another digest would ask all rows of an existing root anew."""
+def test_constant_betas_keep_the_digest_of_earlier_versions(world: World) -> None:
+    """A different digest would send all rows of an existing root again."""
     pipeline = world.pipeline({"a": "hello"}, betas=["two", "one", "two"])
     report = world.build(pipeline)
     manifest = json.loads((world.submission_folder(pipeline, report) / "manifest.json").read_text())
@@ -117,23 +117,23 @@ def test_constant_betas_are_as_they_were(world: World) -> None:
     assert world.query("select headers from request_file") == [(None,)]
     world.submit(pipeline)
     assert sent(world) == [("two,one,two", 1)]
-    assert world.asked() == [tail_of("two,one,two", orjson.dumps(params("hello")), "a")]
+    assert world.asked() == [custom_id_of("two,one,two", orjson.dumps(params("hello")), "a")]
 
 
-def test_a_row_that_asks_for_what_all_asked_for_before_is_answered(world: World) -> None:
+def test_a_row_with_the_betas_that_all_rows_had_before_keeps_its_answer(world: World) -> None:
     rows = texts(2, "long")
     world.run(world.pipeline(rows, betas=[BETA]))
-    report = world.build(asking(world, rows))
+    report = world.build(make_pipeline(world, rows))
     assert (report.written, report.reused) == (0, 2)
-    world.run(asking(world))
+    world.run(make_pipeline(world))
     assert sent(world) == [("", 4), (BETA, 1), (BETA, 2)]
 
 
 @pytest.mark.parametrize("built_again", [False, True])
-def test_what_is_asked_again_keeps_its_headers(world: World, built_again: bool) -> None:
-    """Whichever submission wrote the file that the request is copied from."""
+def test_a_retried_request_keeps_its_headers(world: World, built_again: bool) -> None:
+    """No matter which submission wrote the file that the request is copied from."""
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"overloaded_error": 1.0, "first": 1}}}])
-    pipeline = asking(world)
+    pipeline = make_pipeline(world)
     world.send(pipeline)
     if built_again:
         assert world.build(pipeline).in_flight == 7
@@ -142,29 +142,29 @@ def test_what_is_asked_again_keeps_its_headers(world: World, built_again: bool) 
     check(world, pipeline, times=2)
 
 
-def test_the_parts_of_a_file_that_is_too_large_keep_its_headers(world: World) -> None:
+def test_the_halves_of_a_file_that_is_too_large_keep_its_headers(world: World) -> None:
     world.emulator.settings(max_body_bytes=400)
-    pipeline = asking(world)
+    pipeline = make_pipeline(world)
     world.run(pipeline)
     assert len(world.accepted()) > 2
     check(world, pipeline)
 
 
-def test_a_rebuilt_ledger_knows_the_headers_of_files_that_nobody_sent(world: World) -> None:
-    pipeline = asking(world, batching={"max_requests": 2})
+def test_a_rebuilt_ledger_knows_the_headers_of_files_that_were_not_sent(world: World) -> None:
+    pipeline = make_pipeline(world, batching={"max_requests": 2})
     world.build(pipeline)
     lose_ledger(world)
     world.submit(pipeline)
     world.finish(pipeline)
     assert sent(world) == [("", 2), ("", 2), (BETA, 1), (BETA, 2)]
     check(world, pipeline)
-    nothing_left(world, pipeline)
+    check_rerun(world, pipeline)
 
 
-def test_a_rebuilt_ledger_knows_the_headers_of_what_no_manifest_lists(world: World) -> None:
-    """Copies of requests that another submission sent, and halves of files."""
+def test_a_rebuilt_ledger_knows_the_headers_of_files_that_no_manifest_lists(world: World) -> None:
+    """These are copies of requests that another submission sent, and halves of files."""
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"overloaded_error": 1.0, "first": 1}}}])
-    pipeline = asking(world)
+    pipeline = make_pipeline(world)
     world.send(pipeline)
     assert world.build(pipeline).in_flight == 7
     world.collect(pipeline)
@@ -183,27 +183,27 @@ def test_a_rebuilt_ledger_knows_the_headers_of_what_no_manifest_lists(world: Wor
     check(world, pipeline, times=2)
 
 
-def test_a_rebuilt_ledger_refuses_a_file_of_other_headers_than_the_manifest_says(world: World) -> None:
-    pipeline = asking(world)
+def test_a_rebuilt_ledger_refuses_a_file_whose_headers_are_not_in_the_manifest(world: World) -> None:
+    pipeline = make_pipeline(world)
     path = world.submission_folder(pipeline, world.build(pipeline)) / "manifest.json"
     manifest = json.loads(path.read_text())
     assert manifest["header_sets"] == [{"anthropic-beta": BETA}, {}]
     path.write_text(json.dumps({**manifest, "header_sets": [{"anthropic-beta": "another"}, {}]}))
     lose_ledger(world)
-    with pytest.raises(DamagedFileError, match=r"part-00000\.jsonl.* none of the header_sets"):
+    with pytest.raises(DamagedFileError, match=r"part-00000\.jsonl.* not in the header_sets"):
         world.root.ledger.close()
     path.write_text(json.dumps({**manifest, "header_sets": [BETA]}))
     with pytest.raises(DamagedFileError, match=r"manifest\.json.*'header_sets\.0' is str"):
         world.reopened().ledger.close()
 
 
-def test_killed_between_two_header_sets(world: World, python: ForkServer) -> None:
-    pipeline = asking(world)
+def test_a_kill_between_two_header_sets_sends_nothing_twice(world: World, python: ForkServer) -> None:
+    pipeline = make_pipeline(world)
     world.build(pipeline)
     world.emulator.faults([{"match": {"method": "POST", "nth": 2}, "action": {"delay": 3600}}])
     settings = world.root.settings
-    one_by_one = {"BATCH_ASSETS_LEASE_SECONDS": "1", "BATCH_ASSETS_TRANSFERS": "1"}
-    env = environment(world.emulator.url, settings.root, settings.ledger_url, **one_by_one)
+    one_transfer = {"BATCH_ASSETS_LEASE_SECONDS": "1", "BATCH_ASSETS_TRANSFERS": "1"}
+    env = environment(world.emulator.url, settings.root, settings.ledger_url, **one_transfer)
     child = python.start("-c", _SUBMIT, env=os.environ | env)
     try:
         states = "select state from request_file order by id"
@@ -215,10 +215,10 @@ def test_killed_between_two_header_sets(world: World, python: ForkServer) -> Non
     world.emulator.reset_faults()
     world.finish(pipeline)
     check(world, pipeline)
-    nothing_left(world, pipeline)
+    check_rerun(world, pipeline)
 
 
-def test_a_row_that_would_need_one_header_set_too_many_is_rejected(world: World) -> None:
+def test_a_row_that_needs_one_header_set_too_many_is_rejected(world: World) -> None:
     rows = {f"{number:02d}": f"beta-{number % 18}" for number in range(20)}
     pipeline = world.pipeline(rows, betas=["{{ text }}"])
     report = world.build(pipeline)
@@ -253,45 +253,45 @@ def test_the_header_of_a_row(tmp_path: Path, entries: list[str], row: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("entry", "value", "said"),
+    ("entry", "value", "problem"),
     [
-        ("{{ a }}", 3, "betas: 3 is no text"),
-        ("{{ a }}", "two words", "'two words' is no name of a beta feature"),
-        ("{{ a }}", "x\r\nx-api-key: y", "is no name"),
+        ("{{ a }}", 3, "betas: 3 is not text"),
+        ("{{ a }}", "two words", "'two words' is not the name of a beta feature"),
+        ("{{ a }}", "x\r\nx-api-key: y", "is not the name"),
         ("{{ 'x' if a }}", False, "no else section"),
     ],
 )
-def test_a_row_without_a_header_is_rejected(tmp_path: Path, entry: str, value: Any, said: str) -> None:
+def test_a_row_with_an_invalid_header_is_rejected(tmp_path: Path, entry: str, value: Any, problem: str) -> None:
     with pytest.raises(RowRejectedError) as caught:
         Betas([entry], tmp_path, "defs.yaml").of({"a": value})
     assert caught.value.reason == "template_error"
-    assert said in caught.value.message
+    assert problem in caught.value.message
 
 
 @pytest.mark.parametrize(
     ("entries", "header"),
     [([], None), (["a"], "a"), (["a", "a"], "a,a"), (["{{ 'a' }}", "{{ none }}"], "a"), (["{{ none }}"], None)],
 )
-def test_betas_that_every_row_has(tmp_path: Path, entries: list[str], header: str | None) -> None:
+def test_betas_that_are_the_same_for_every_row(tmp_path: Path, entries: list[str], header: str | None) -> None:
     betas = Betas(entries, tmp_path, "defs.yaml")
     assert (betas.by_row, betas.constant) == (False, header)
 
 
 @pytest.mark.parametrize(
-    ("entry", "field", "said"),
+    ("entry", "field", "problem"),
     [
         ("{{ oops", "betas[0]", "end of"),
-        ("two words", "betas", "is no name"),
-        ("{{ 3 }}", "betas", "3 is no text"),
+        ("two words", "betas", "is not the name"),
+        ("{{ 3 }}", "betas", "3 is not text"),
     ],
 )
-def test_a_mistake_in_betas_is_named_at_load(world: World, entry: str, field: str, said: str) -> None:
+def test_a_mistake_in_betas_is_reported_at_load(world: World, entry: str, field: str, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         world.pipeline(ROWS, betas=[entry])
-    assert (caught.value.field, said in caught.value.problem) == (field, True)
+    assert (caught.value.field, problem in caught.value.problem) == (field, True)
 
 
-def test_a_column_that_only_betas_read_must_be_there(world: World) -> None:
+def test_a_column_that_only_betas_read_must_exist(world: World) -> None:
     with pytest.raises(ConfigError, match=r"betas\[1\].*reads 'lang', no column of .*its columns: id, text"):
         world.build(world.pipeline(ROWS, betas=["a", "{{ lang }}"]))
     (world.folder / "rows.jsonl").write_text("")

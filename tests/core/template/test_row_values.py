@@ -1,4 +1,4 @@
-"""What a row gives where the API wants no text rejects the row when it is not what the API takes there."""
+"""A value from a row rejects the row if the API would refuse it in that field."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ BLOCK = {"type": "text", "text": "a"}
 CONTENT = "params.messages[0].content"
 
 
-def rendered(folder: Path, asked: dict[str, Any], value: Any, **more: Any) -> Any:
-    attributes = {"name": "asked", "dataset": {"path": "a.csv"}, "params": asked, **more}
+def rendered(folder: Path, body: dict[str, Any], value: Any, **more: Any) -> Any:
+    attributes = {"name": "asked", "dataset": {"path": "a.csv"}, "params": body, **more}
     pipeline = load_pipeline(attributes, folder=folder)
     template = pipeline.templates_for(["v", "text"]).params
     return orjson.loads(template.render({"v": value, "text": "a"}))
@@ -34,7 +34,7 @@ def picture(url: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "value", "said"),
+    ("body", "value", "problem"),
     [
         (params(max_tokens="{{ v }}"), None, "params.max_tokens: null where a whole number is wanted"),
         (params(max_tokens="{{ v }}"), "hello", "params.max_tokens: 'hello' where a whole number is wanted"),
@@ -61,30 +61,30 @@ def picture(url: str) -> dict[str, Any]:
         (params(output_config={"effort": "{{ v }}"}), "lowish", "params.output_config.effort: there is no 'lo"),
     ],
 )  # fmt: skip
-def test_another_kind_of_value_rejects_the_row(
-    tmp_path: Path, asked: dict[str, Any], value: Any, said: str
+def test_a_value_of_another_kind_rejects_the_row(
+    tmp_path: Path, body: dict[str, Any], value: Any, problem: str
 ) -> None:
     with pytest.raises(RowRejectedError) as caught:
-        rendered(tmp_path, asked, value)
-    assert caught.value.message.startswith(said)
+        rendered(tmp_path, body, value)
+    assert caught.value.message.startswith(problem)
     assert caught.value.reason == "template_error"
     assert "leave the field out" not in caught.value.message
 
 
 @pytest.mark.parametrize(("value", "sent"), [(5, "5"), (True, "True"), ("a", "a"), (None, None), ("", "")])
 def test_numbers_become_text_where_text_is_wanted(tmp_path: Path, value: Any, sent: Any) -> None:
-    asked = params("a", metadata={"user_id": "{{ v }}"})
-    assert rendered(tmp_path, asked, value)["metadata"] == {"user_id": sent}
+    body = params("a", metadata={"user_id": "{{ v }}"})
+    assert rendered(tmp_path, body, value)["metadata"] == {"user_id": sent}
 
 
-def test_bytes_that_hold_text(tmp_path: Path) -> None:
+def test_bytes_can_be_decoded_to_text(tmp_path: Path) -> None:
     assert rendered(tmp_path, content("Read: {{ v.decode() }}"), "hällo".encode())["messages"][0]["content"] == (
         "Read: hällo"
     )
 
 
 @pytest.mark.parametrize(
-    ("asked", "value"),
+    ("body", "value"),
     [
         (params(max_tokens="{{ v }}"), 5),
         (params(max_tokens="{{ 9 if v is none else v }}"), None),
@@ -102,34 +102,33 @@ def test_bytes_that_hold_text(tmp_path: Path) -> None:
         (params(tools=[{"name": "a", "input_schema": {"type": "object", "properties": {"x": "{{ v }}"}}}]), 5),
     ],
 )
-def test_what_the_api_takes_is_sent(tmp_path: Path, asked: dict[str, Any], value: Any) -> None:
-    rendered(tmp_path, asked, value)
+def test_values_that_the_api_accepts_are_rendered(tmp_path: Path, body: dict[str, Any], value: Any) -> None:
+    rendered(tmp_path, body, value)
 
 
-def test_the_switch_lets_new_words_through_and_no_other_kinds(tmp_path: Path) -> None:
-    for asked, value in [(content(["{{ v }}"]), {"type": "hologram"}), (content("a", role="{{ v }}"), "narrator")]:
-        rendered(tmp_path, asked, value, allow_unknown_params=True)
+def test_allow_unknown_params_accepts_new_words_but_no_other_kinds_of_values(tmp_path: Path) -> None:
+    for body, value in [(content(["{{ v }}"]), {"type": "hologram"}), (content("a", role="{{ v }}"), "narrator")]:
+        rendered(tmp_path, body, value, allow_unknown_params=True)
         with pytest.raises(RowRejectedError):
-            rendered(tmp_path, asked, value)
+            rendered(tmp_path, body, value)
     with pytest.raises(RowRejectedError):
         rendered(tmp_path, params(max_tokens="{{ v }}"), "a", allow_unknown_params=True)
 
 
-def test_stop_sequences_may_come_out_empty_and_prompts_may_not(tmp_path: Path) -> None:
+def test_stop_sequences_may_end_up_empty_but_prompts_may_not(tmp_path: Path) -> None:
     assert rendered(tmp_path, params(stop_sequences=["{{ v }}"]), None)["stop_sequences"] == []
-    with pytest.raises(RowRejectedError, match="nothing is left of the list"):
+    with pytest.raises(RowRejectedError, match="no entry of the list is left"):
         rendered(tmp_path, content(["{{ v }}"]), None)
 
 
-def test_a_file_without_a_name(tmp_path: Path) -> None:
-    for value, said in ((None, "not null"), (5, "not 5")):
-        with pytest.raises(RowRejectedError, match=f"file_base64 takes the path of a file, {said}"):
-            load = {"type": "base64", "media_type": "image/png", "data": "{{ v | file_base64 }}"}
-            pipeline_asked = content([{"type": "image", "source": load}])
-            rendered(tmp_path, pipeline_asked, value)
+def test_file_base64_needs_text_as_the_path(tmp_path: Path) -> None:
+    for value, problem in ((None, "not null"), (5, "not 5")):
+        with pytest.raises(RowRejectedError, match=f"file_base64 takes the path of a file, {problem}"):
+            source = {"type": "base64", "media_type": "image/png", "data": "{{ v | file_base64 }}"}
+            rendered(tmp_path, content([{"type": "image", "source": source}]), value)
 
 
-def test_the_other_rows_are_asked(world: World) -> None:
-    asked = params("{{ text }}", max_tokens="{{ text | length or none }}")
-    table = world.run(world.pipeline({"a": "abc", "b": " ", "c": "abcd"}, params={**asked, "system": "s"}))
+def test_a_rejected_row_does_not_stop_the_others(world: World) -> None:
+    body = params("{{ text }}", max_tokens="{{ text | length or none }}")
+    table = world.run(world.pipeline({"a": "abc", "b": " ", "c": "abcd"}, params={**body, "system": "s"}))
     assert list(table["result_type"]) == ["succeeded", "rejected", "succeeded"]

@@ -1,4 +1,4 @@
-"""One row -> the exact bytes of its params."""
+"""Render one row to the exact bytes of its params."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.template.template import RowRejectedError, Template
 
-ANY_TEXT = st.text()  # no surrogates: what a dataset can hold
+ANY_TEXT = st.text()  # without surrogates, like the text of a dataset
 
 
 def render(params: Any, row: dict[str, Any] | None = None, folder: Path = Path("/nowhere")) -> Any:
@@ -30,14 +30,14 @@ def rejected(params: dict[str, Any], row: dict[str, Any], folder: Path = Path("/
 
 
 def refused(params: dict[str, Any], folder: Path = Path("/nowhere")) -> ConfigError:
-    """The error with which loading the pipeline ends."""
+    """The error of loading the pipeline."""
     with pytest.raises(ConfigError) as caught:
         Template(params, folder, "x/defs.yaml")
     return caught.value
 
 
 @pytest.mark.parametrize(
-    ("value", "becomes"),
+    ("value", "rendered"),
     [
         (5, 5),
         (2.5, 2.5),
@@ -54,8 +54,8 @@ def refused(params: dict[str, Any], folder: Path = Path("/nowhere")) -> ConfigEr
 @pytest.mark.parametrize(
     "source", ["{{ v }}", "{{v}}", " {{ v }}\n", "{{- v -}}", "{{ (v) }}", "{{ v if True else 0 }}"]
 )
-def test_a_whole_expression_keeps_the_type_of_its_value(source: str, value: Any, becomes: Any) -> None:
-    assert render(source, {"v": value}) == becomes
+def test_a_whole_expression_keeps_the_type_of_its_value(source: str, value: Any, rendered: Any) -> None:
+    assert render(source, {"v": value}) == rendered
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_whole_expression_keeps_the_type_of_its_value(source: str, value: Any,
         ("plain } text {", "plain } text {"),
     ],
 )
-def test_anything_else_is_text(source: str, text: str) -> None:
+def test_any_other_string_is_text(source: str, text: str) -> None:
     assert render(source, {"v": 5, "n": None}) == text
 
 
@@ -84,18 +84,18 @@ def test_a_scalar_becomes_text_where_the_api_wants_text(name: str, value: Any, t
 
 @pytest.mark.parametrize("value", [None, "", "  \n\t", "\u3000\xa0"])
 @pytest.mark.parametrize("source", ["{{ v }}", "{{ v }}\n", "{{ '' }}{{ v }}"])
-def test_null_and_white_space_are_an_empty_prompt(source: str, value: Any) -> None:
+def test_null_and_white_space_make_an_empty_prompt(source: str, value: Any) -> None:
     error = rejected({"messages": [{"role": "user", "content": source}]}, {"v": value})
     assert (error.reason, "params.messages[0].content" in error.message) == ("empty_prompt", True)
 
 
-def test_empty_text_in_blocks_that_the_dataset_holds_is_an_empty_prompt() -> None:
+def test_empty_text_in_blocks_from_the_dataset_makes_an_empty_prompt() -> None:
     block = [{"type": "text", "text": " "}]
     assert rejected({"messages": [{"content": "{{ v }}"}]}, {"v": block}).reason == "empty_prompt"
     assert rejected({"messages": "{{ v }}"}, {"v": [{"role": "user", "content": block}]}).reason == "empty_prompt"
 
 
-def test_yielded_lists_are_spliced_in_and_null_drops_the_entry() -> None:
+def test_lists_are_spliced_in_and_null_drops_the_entry() -> None:
     last = {"role": "user", "content": "{{ text }}"}
     shots = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
     row = {"shots": shots, "no": None, "one": shots[0], "text": "t"}
@@ -107,48 +107,48 @@ def test_yielded_lists_are_spliced_in_and_null_drops_the_entry() -> None:
     assert rejected({"messages": ["{{ e }}"]}, {"e": []}).reason == "empty_prompt"
 
 
-def test_lists_of_plain_strings_stay_as_they_are() -> None:
+def test_lists_of_strings_stay_unchanged() -> None:
     assert render(["stop", "x {{ v }}", "{{ v }}"], {"v": 5}) == ["stop", "x 5", 5]
 
 
 @pytest.mark.parametrize("source", ["{{ v.nope }}", "x {{ v.nope }}", "{{ v.nope.more }}", "x {{ v[0] }}"])
-def test_an_undefined_value_rejects_the_row_naming_the_field(source: str) -> None:
+def test_an_undefined_value_rejects_the_row_and_names_the_field(source: str) -> None:
     error = rejected({"system": source}, {"v": {"a": 1}})
     assert error.reason == "template_error"
     assert error.message.startswith("params.system: ")
 
 
 @pytest.mark.parametrize("source", ["{{ 1 / v }}", "x {{ 1 / v }}", "{{ v + 'x' }} x", "{{ v.x() }}"])
-def test_whatever_fails_for_a_row_rejects_that_row(source: str) -> None:
+def test_any_error_of_a_template_rejects_the_row(source: str) -> None:
     assert rejected({"system": source}, {"v": 0}).reason == "template_error"
 
 
-def test_a_lone_surrogate_that_a_template_makes_rejects_the_row() -> None:
+def test_a_lone_surrogate_in_a_rendered_text_rejects_the_row() -> None:
     for source in ("{{ v }}", "{{ v }} x"):
         assert rejected({"system": source}, {"v": "\ud83d"}).reason == "invalid_unicode"
     assert rejected({"messages": "{{ v }}"}, {"v": [{"content": "\ud83d"}]}).reason == "invalid_unicode"
 
 
-def test_a_number_that_json_cannot_carry_rejects_the_row() -> None:
+def test_a_number_beyond_64_bits_rejects_the_row() -> None:
     error = rejected({"max_tokens": "{{ v }}"}, {"v": 2**70})
     assert (error.reason, "max_tokens" in error.message) == ("template_error", True)
 
 
-def test_key_order_is_the_authors_and_bytes_are_compact() -> None:
+def test_keys_keep_the_order_of_the_pipeline_file_and_the_json_is_compact() -> None:
     params = {"z": 1, "a": {"y": "{{ v }}", "b": [True, None, 1.5, "ü"]}, "model": "m"}
     rendered = Template(params, Path("/nowhere"), "x").render({"v": 'quote " and \\ and \n'})
     expected = '{"z":1,"a":{"y":"quote \\" and \\\\ and \\n","b":[true,null,1.5,"ü"]},"model":"m"}'
     assert rendered == expected.encode()
 
 
-def test_objects_of_the_dataset_keep_their_order_too() -> None:
+def test_objects_from_the_dataset_keep_their_key_order() -> None:
     assert (
         Template({"p": "{{ v }}"}, Path("/nowhere"), "x").render({"v": {"z": 1, "a": 2}}) == b'{"p":{"z":1,"a":2}}'
     )
 
 
 @given(ANY_TEXT, ANY_TEXT)
-def test_any_text_arrives_as_it_is(first: str, second: str) -> None:
+def test_any_text_arrives_unchanged(first: str, second: str) -> None:
     row = {"a": first, "b": second}
     assert render("{{ a }}", row) == first
     assert render("<{{ a }}|{{ b }}>", row) == f"<{first}|{second}>"
@@ -157,19 +157,19 @@ def test_any_text_arrives_as_it_is(first: str, second: str) -> None:
 
 @given(st.recursive(st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | ANY_TEXT,
                     lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=8))  # fmt: skip
-def test_any_json_value_arrives_as_it_is(value: Any) -> None:
+def test_any_json_value_arrives_unchanged(value: Any) -> None:
     assert render("{{ v }}", {"v": value}) == value
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="{}"), min_size=1))
-def test_text_without_marks_is_sent_as_written(text: str) -> None:
+def test_text_without_template_syntax_is_sent_as_written(text: str) -> None:
     assert render([text, {"k": text}]) == [text, {"k": text}]
 
 
 @pytest.mark.parametrize(
     "text", ["one line", "ends\n", "two\n\n", "dos\r\nend\r\n", "", "\n", " a } b % c { d ", "Ünï\u2028x"]
 )
-def test_a_file_of_plain_text_is_included_as_jinja_does_it(tmp_path: Path, text: str) -> None:
+def test_a_plain_text_file_is_included_like_jinja_does(tmp_path: Path, text: str) -> None:
     (tmp_path / "plain.md").write_bytes(text.encode())
     shortcut = Template({"k": "{% include 'plain.md' %}"}, tmp_path, "x")
     by_jinja = Template({"k": "{{ '' }}{% include 'plain.md' %}"}, tmp_path, "x")
@@ -185,7 +185,7 @@ def test_includes_see_the_row(tmp_path: Path) -> None:
     assert orjson.loads(template.render({"name": "N", "place": "P"})) == {"system": "Hello [N], P!"}
 
 
-def test_includes_see_variables_of_the_template_that_includes_them(tmp_path: Path) -> None:
+def test_includes_see_the_variables_of_the_including_template(tmp_path: Path) -> None:
     (tmp_path / "item.md").write_text("- {{ item }} of {{ who }} ({{ name }})\n")
     source = "{% set who = 'them' %}{% for item in items %}{% include 'item.md' %}{% endfor %}"
     template = Template({"system": source}, tmp_path, "x")
@@ -194,15 +194,15 @@ def test_includes_see_variables_of_the_template_that_includes_them(tmp_path: Pat
     assert rendered == "- a of them (n)- b of them (n)"
 
 
-def test_macros_of_another_file_can_be_imported(tmp_path: Path) -> None:
+def test_macros_can_be_imported_from_another_file(tmp_path: Path) -> None:
     (tmp_path / "macros.md").write_text("{% macro shout(word) %}{{ word | upper }}!{% endmacro %}")
     source = "{% from 'macros.md' import shout %}{{ shout(v) }}"
     template = Template({"system": source}, tmp_path, "x")
     assert (template.columns, template.render({"v": "hey"})) == ({"v"}, b'{"system":"HEY!"}')
 
 
-def test_a_template_that_reads_no_column_is_rendered_once(tmp_path: Path) -> None:
-    """Its file may be gone when rows are rendered: the text was folded into a constant."""
+def test_a_template_that_reads_no_column_is_rendered_only_once(tmp_path: Path) -> None:
+    """Its text has become a constant, so its file may be gone when rows are rendered."""
     (tmp_path / "system.md").write_text("The {{ 'same' }} for all")
     template = Template({"system": "{% include 'system.md' %}", "k": "{{ v }}"}, tmp_path, "x")
     (tmp_path / "system.md").unlink()
@@ -210,7 +210,7 @@ def test_a_template_that_reads_no_column_is_rendered_once(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("params", "field", "said"),
+    ("params", "field", "problems"),
     [
         ({"system": "{{ a"}, "params.system", "unexpected end|expected token"),
         ({"system": "x {% if %}"}, "params.system", "line 1"),
@@ -232,10 +232,10 @@ def test_a_template_that_reads_no_column_is_rendered_once(tmp_path: Path) -> Non
         ({"system": "{{ a | random }}"}, "params.system", "random"),
     ],
 )
-def test_a_mistake_in_a_template_is_named_at_load(params: dict[str, Any], field: str, said: str) -> None:
+def test_a_mistake_in_a_template_is_reported_at_load(params: dict[str, Any], field: str, problems: str) -> None:
     error = refused(params)
     assert (error.source, error.field) == ("x/defs.yaml", field)
-    assert any(part in error.problem for part in said.split("|"))
+    assert any(part in error.problem for part in problems.split("|"))
 
 
 def test_a_syntax_error_in_an_included_file_names_that_file(tmp_path: Path) -> None:
@@ -251,17 +251,17 @@ def test_base64_encodes_bytes_and_text() -> None:
 
 
 @pytest.mark.parametrize("empty", [[], {}])
-def test_an_empty_list_where_the_api_wants_text_is_an_empty_prompt(empty: Any) -> None:
+def test_an_empty_list_where_the_api_wants_text_makes_an_empty_prompt(empty: Any) -> None:
     assert rejected({"content": "{{ v }}"}, {"v": empty}).reason == "empty_prompt"
     assert rejected({"messages": ["{{ v }}"]}, {"v": {"content": empty}}).reason == "empty_prompt"
 
 
 @pytest.mark.parametrize("source", ["{{ v }}", ["{{ v }}"]])
-def test_scalars_inside_what_the_dataset_holds_become_text_too(source: Any) -> None:
+def test_scalars_inside_values_from_the_dataset_become_text(source: Any) -> None:
     block = {"type": "text", "text": 2.5, "n": 1}
-    given = [{"role": "user", "content": 5}, {"role": "user", "content": [block]}]
-    assert render(source, {"v": given}) == [
+    messages = [{"role": "user", "content": 5}, {"role": "user", "content": [block]}]
+    assert render(source, {"v": messages}) == [
         {"role": "user", "content": "5"},
         {"role": "user", "content": [{"type": "text", "text": "2.5", "n": 1}]},
     ]
-    assert given[0]["content"] == 5
+    assert messages[0]["content"] == 5

@@ -1,4 +1,4 @@
-"""Which columns a template reads: by name, before Jinja's own functions, and through `row`."""
+"""Which columns a template reads: by name, hiding Jinja's functions, and through `row`."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ FUNCTIONS = ["range", "dict", "cycler", "joiner", "namespace"]
 
 
 def template(source: Any, columns: list[str], folder: Path = Path("/nowhere")) -> Template:
-    """A template that knows the dataset's columns."""
+    """A template compiled for a dataset with these columns."""
     return Template({"k": source}, folder, "x/defs.yaml").fitted(columns)
 
 
 def render(source: Any, row: dict[str, Any], folder: Path = Path("/nowhere")) -> Any:
-    """What the row becomes when it is given no more than the columns that the template reads."""
-    made = template(source, list(row), folder)
-    return orjson.loads(made.render({name: row[name] for name in made.columns}))["k"]
+    """Render a row that has only the columns that the template reads."""
+    compiled = template(source, list(row), folder)
+    return orjson.loads(compiled.render({name: row[name] for name in compiled.columns}))["k"]
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("source", ["{{ NAME }}", "a {{ NAME }}", "{{ NAME | upper }}", "a {{ NAME | upper }}"])
-def test_a_column_comes_before_a_function_of_its_name(name: str, source: str) -> None:
+def test_a_column_hides_a_function_of_the_same_name(name: str, source: str) -> None:
     source = source.replace("NAME", name)
     assert render(source, {name: "X", "other": "o"}) == ("a X" if source.startswith("a") else "X")
     assert template(source, [name, "other"]).columns == {name}
@@ -39,22 +39,22 @@ def test_a_column_comes_before_a_function_of_its_name(name: str, source: str) ->
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("source", ["{{ NAME }}", "a {{ NAME }}", "{{ [NAME] }}"])
-def test_a_function_itself_is_no_prompt(name: str, source: str) -> None:
-    """It would print its address in memory, another one in every process."""
-    made = template(source.replace("NAME", name), ["other"])
-    assert made.columns == set()
+def test_a_function_as_a_value_rejects_the_row(name: str, source: str) -> None:
+    """It would print its memory address, which differs from process to process."""
+    compiled = template(source.replace("NAME", name), ["other"])
+    assert compiled.columns == set()
     with pytest.raises(RowRejectedError, match=r"params\.k: .*function"):
-        made.render({})
+        compiled.render({})
 
 
-def test_functions_work_where_no_column_has_their_name() -> None:
+def test_functions_work_if_no_column_has_their_name() -> None:
     assert render("{% for i in range(n) %}{{ i }}{% endfor %}", {"n": 3}) == "012"
     source = "{% set s = namespace(n=0) %}{% for i in v %}{% set s.n = s.n + i %}{% endfor %}{{ s.n }}"
     assert render(source, {"v": [1, 2]}) == "3"
     assert render("{% for i in range(2) %}x{% endfor %}", {}) == "xx"
 
 
-def test_a_filters_items_become_a_list_and_are_no_text() -> None:
+def test_a_filters_items_become_a_list_but_not_text() -> None:
     assert render("{{ v | map('upper') }}", {"v": ["a"]}) == ["A"]
     with pytest.raises(RowRejectedError, match=r"add \| list"):
         render("x {{ v | map('upper') }}", {"v": ["a"]})
@@ -81,47 +81,47 @@ ODD = {"Review Text": "good", "none": 1, "self": 2, "items": 3, "plain": 4, "in"
         ("{{ row.plain }}{% for row in [{'b': 1}] %}{{ row.b }}{% endfor %}", "41", set(ODD)),
     ],
 )  # fmt: skip
-def test_the_whole_row_is_read_as_far_as_it_is_needed(source: str, value: Any, columns: set[str]) -> None:
+def test_the_row_has_only_the_columns_that_are_needed(source: str, value: Any, columns: set[str]) -> None:
     assert template(source, list(ODD)).columns == columns
     assert render(source, ODD) == value
 
 
-def test_the_row_is_in_the_datasets_order_whatever_order_it_comes_in() -> None:
-    made = template("{{ row }}", ["b", "a", "c"])
-    assert made.render({"a": 1, "c": 2, "b": 3}) == b'{"k":{"b":3,"a":1,"c":2}}'
+def test_the_row_is_in_the_datasets_order_whatever_its_own_order() -> None:
+    compiled = template("{{ row }}", ["b", "a", "c"])
+    assert compiled.render({"a": 1, "c": 2, "b": 3}) == b'{"k":{"b":3,"a":1,"c":2}}'
 
 
-def test_a_column_named_row_comes_before_the_row() -> None:
+def test_a_column_named_row_hides_the_row() -> None:
     source = "{{ row.x }} {{ other }}"
     assert render(source, {"row": {"x": 5}, "other": 6}) == "5 6"
     assert template(source, ["row", "other", "x"]).columns == {"row", "other"}
     assert render("{{ row }}", {"row": 7}) == 7
 
 
-def test_a_template_fits_one_dataset_after_another() -> None:
-    made = template("{{ range }}{{ row['a b'] }}", ["range", "a b"])
-    assert made.columns == {"range", "a b"}
-    assert made.fitted(["row"]).columns == {"row"}
-    assert made.fitted(["a b"]).columns == {"a b"}
-    assert made.columns == {"range", "a b"}
+def test_a_template_can_be_fitted_to_several_datasets() -> None:
+    compiled = template("{{ range }}{{ row['a b'] }}", ["range", "a b"])
+    assert compiled.columns == {"range", "a b"}
+    assert compiled.fitted(["row"]).columns == {"row"}
+    assert compiled.fitted(["a b"]).columns == {"a b"}
+    assert compiled.columns == {"range", "a b"}
 
 
-def test_a_fitted_template_is_made_of_the_files_that_were_read_before(tmp_path: Path) -> None:
-    """A prompt that is edited after its pipeline was loaded is not half in force."""
+def test_a_fitted_template_uses_the_file_contents_that_were_read_before(tmp_path: Path) -> None:
+    """So an edit of a prompt file after the load has no effect, instead of half an effect."""
     (tmp_path / "a.md").write_text("one {{ v }}")
     (tmp_path / "b.json").write_text('["one"]')
-    made = Template({"k": "{% include 'a.md' %}", "l": "{{ load('b.json') }}"}, tmp_path, "x/defs.yaml")
+    compiled = Template({"k": "{% include 'a.md' %}", "l": "{{ load('b.json') }}"}, tmp_path, "x/defs.yaml")
     (tmp_path / "a.md").write_text("two {{ v }}")
     (tmp_path / "b.json").write_text('["two"]')
-    assert made.fitted(["v"]).render({"v": 1}) == b'{"k":"one 1","l":["one"]}'
+    assert compiled.fitted(["v"]).render({"v": 1}) == b'{"k":"one 1","l":["one"]}'
 
 
-def test_what_an_included_file_reads_is_named_with_file_and_line(tmp_path: Path) -> None:
+def test_a_column_that_an_included_file_reads_has_the_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "outer.md").write_text("a\n{% for x in xs %}{{ x }}{% endfor %}\n{% include 'inner.md' %}")
     (tmp_path / "inner.md").write_text("b\n\n{{ deep }} {{ row['A b'] }}\n{{ row.c }} {{ deep }}")
     template = Template({"system": "{{ own }}{% include 'outer.md' %}"}, tmp_path, "x")
-    places = {name: template.where(name) for name in sorted(template.columns)}
-    assert places == {
+    locations = {name: template.where(name) for name in sorted(template.columns)}
+    assert locations == {
         "A b": "params.system (inner.md, line 3)",
         "c": "params.system (inner.md, line 4)",
         "deep": "params.system (inner.md, line 3)",
@@ -130,26 +130,26 @@ def test_what_an_included_file_reads_is_named_with_file_and_line(tmp_path: Path)
     }
 
 
-def test_included_files_read_the_row_too(tmp_path: Path) -> None:
+def test_included_files_can_read_the_row(tmp_path: Path) -> None:
     (tmp_path / "inner.md").write_text("{{ row['Review Text'] }} {{ range }}")
     assert render("{% include 'inner.md' %}!", {"Review Text": "t", "range": "r", "x": 1}, tmp_path) == "t r!"
 
 
-def test_a_column_that_a_template_cannot_read_by_its_name_is_named() -> None:
+def test_an_error_names_the_column_that_cannot_be_read_by_its_name() -> None:
     assert template("{{ self }}", ["other"]).columns == set()
     with pytest.raises(ConfigError, match=r"x/defs.yaml.*k.*`row\['self'\]`"):
         template("a {{ self }}", ["self"])
 
 
-def test_a_column_that_is_not_there_is_named_when_read_through_the_row(world: World) -> None:
+def test_an_error_names_a_missing_column_that_is_read_through_the_row(world: World) -> None:
     with pytest.raises(ConfigError, match=r"params.messages\[0\].content.*reads 'Txt'.*its columns: id, text"):
         world.build(world.pipeline({"a": "x"}, params=params("{{ row['Txt'] }}")))
 
 
-def test_odd_names_go_through_the_whole_chain(world: World) -> None:
+def test_columns_with_unusual_names_get_results(world: World) -> None:
     (world.folder / "rows.csv").write_text("id,Review Text,range,row\na,good,5,r\n")
-    asked = params("{{ range }} {{ row }}", system="{{ dict(a=id).a }}")
-    table = world.run(world.pipeline("rows.csv", params=asked))
+    body = params("{{ range }} {{ row }}", system="{{ dict(a=id).a }}")
+    table = world.run(world.pipeline("rows.csv", params=body))
     assert list(table["result_type"]) == ["succeeded"]
     (batch,) = world.accepted()
     (request,) = orjson.loads(world.sent_body(batch["id"]))["requests"]

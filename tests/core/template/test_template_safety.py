@@ -1,4 +1,4 @@
-"""Templates are sandboxed, and the files they read are those of the dataset's folder."""
+"""Templates are sandboxed, and can read only files in the pipeline's and the dataset's folder."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _ESCAPES = [
 
 @pytest.mark.parametrize("prefix", ["", "text "])
 @pytest.mark.parametrize("source", _ESCAPES)
-def test_no_template_gets_at_the_interpreter(source: str, prefix: str) -> None:
-    """Whole expressions and longer strings alike are refused, at load or for the row."""
+def test_no_template_can_reach_the_interpreter(source: str, prefix: str) -> None:
+    """Whole expressions and longer strings are refused, at load or for the row."""
     with pytest.raises((RowRejectedError, ConfigError)):
         Template({"k": prefix + source}, Path("/nowhere"), "x").render({"v": "text", "l": []})
 
@@ -57,7 +57,7 @@ def test_an_include_outside_the_folder_is_not_found(tmp_path: Path, name: str) -
 
 @pytest.fixture
 def photos(world: World) -> World:
-    """A dataset of file names, with a secret beside its folder."""
+    """A dataset of file names, with a secret file outside its folder."""
     data = world.folder / "data"
     (data / "photos").mkdir(parents=True)
     (data / "photos" / "a.bin").write_bytes(b"\x00photo\xff")
@@ -80,11 +80,11 @@ def photos(world: World) -> World:
     return world
 
 
-def test_files_are_read_from_the_datasets_folder_and_from_nowhere_else(photos: World) -> None:
+def test_files_are_read_only_from_the_datasets_folder(photos: World) -> None:
     source = {"type": "base64", "media_type": "image/png", "data": "{{ photo | file_base64 }}"}
     image = {"type": "image", "source": source}
-    asked = params([image, {"type": "text", "text": "logo: {{ 'logo.bin' | file_base64 }}"}])
-    pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=asked)
+    body = params([image, {"type": "text", "text": "logo: {{ 'logo.bin' | file_base64 }}"}])
+    pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=body)
     report = photos.build(pipeline)
     (part,) = (photos.submission_folder(pipeline, report)).glob("part-*.jsonl")
     content = orjson.loads(part.read_bytes())["params"]["messages"][0]["content"]
@@ -94,16 +94,16 @@ def test_files_are_read_from_the_datasets_folder_and_from_nowhere_else(photos: W
     table = photos.collect(pipeline) and photos.table(pipeline)
     rejected = table[table["result_type"] == "rejected"]
     assert set(rejected["error_type"]) == {"template_error"}
-    said = dict(zip(rejected["id"], rejected["error_message"], strict=True))
+    messages = dict(zip(rejected["id"], rejected["error_message"], strict=True))
     for key in ("up", "around", "absolute", "link"):
-        assert "lies outside the dataset's folder" in said[key]
+        assert "is outside the dataset's folder" in messages[key]
     for key in ("none", "folder", "url"):
-        assert "there is no file" in said[key]
+        assert "there is no file" in messages[key]
 
 
-def test_a_constant_file_inside_a_longer_string_is_read_per_row_from_the_dataset(photos: World) -> None:
-    """There is no dataset yet when the pipeline is loaded."""
-    asked = params("see {{ 'logo.bin' | file_base64 }} for all")
-    pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=asked)
+def test_a_file_with_a_constant_name_is_read_when_rows_are_rendered(photos: World) -> None:
+    """When the pipeline is loaded, there is no dataset yet."""
+    body = params("see {{ 'logo.bin' | file_base64 }} for all")
+    pipeline = photos.pipeline(dataset={"path": "data/rows.jsonl", "key": "id"}, params=body)
     report = photos.build(pipeline)
     assert (report.requests, report.rejected) == (1, 0)
