@@ -17,24 +17,26 @@ MAX_MB = 256.0
 class BatchingConfig(ConfigBlock):
     """How requests are cut into batches."""
 
-    max_requests: int = Field(default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Requests in one batch.")
-    max_mb: float = Field(default=250.0, gt=0, le=MAX_MB, description="Megabytes (10^6 bytes) in one batch.")
+    max_requests: int = Field(
+        default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Most requests in one batch."
+    )
+    max_mb: float = Field(default=250.0, gt=0, le=MAX_MB, description="Most megabytes (10^6 bytes) in one batch.")
 
 
 class RetryConfig(ConfigBlock):
     """How often a request that failed for a passing reason is asked."""
 
-    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts a request, the first one included.")
+    max_attempts: int = Field(default=3, ge=1, le=100, description="Attempts per request, including the first.")
 
 
 class RetentionConfig(ConfigBlock):
     """How long copies of requests and responses are kept where they are not needed; by default for ever."""
 
     batches_days: float | None = Field(
-        default=None, ge=0, description="Delete a batch at the API so many days after it was collected."
+        default=None, ge=0, description="Days after which a collected batch is deleted at the API."
     )
     request_files_days: float | None = Field(
-        default=None, ge=0, description="Remove the request files of submissions that are so many days old."
+        default=None, ge=0, description="Age in days from which a submission's request files are deleted."
     )
 
 
@@ -45,10 +47,10 @@ class SinkConfig(ConfigBlock):
         default=None, description="Environment variable that holds the SQLAlchemy URL of the database."
     )
     url: str | None = Field(
-        default=None, description="The URL itself, where it holds no password: duckdb:///answers.duckdb."
+        default=None, description="The URL itself, if it contains no password: duckdb:///answers.duckdb."
     )
     table: str | None = Field(
-        default=None, description="Name of the table, also schema.table. Default: the pipeline's name."
+        default=None, description="Name of the table, or schema.table. Default: the pipeline's name."
     )
 
     @model_validator(mode="after")

@@ -72,9 +72,11 @@ class Partitions(Protocol):
 class TimeConfig(ConfigBlock):
     """Which hours, days, weeks or months there are."""
 
-    start: str = Field(description="The first one, such as 2026-01-01; for hours also 2026-01-01T13:00.")
-    end: str | None = Field(default=None, description="The first one that is none any more; none by default.")
-    timezone: str = Field(default="UTC", description="Whose days they are, such as Europe/Berlin.")
+    start: str = Field(
+        description="Beginning of the first partition, such as 2026-01-01; hourly also 2026-01-01T13:00."
+    )
+    end: str | None = Field(default=None, description="Exclusive end. Default: no end.")
+    timezone: str = Field(default="UTC", description="Time zone of the partitions, such as Europe/Berlin.")
 
     @field_validator("start", "end", mode="before")
     @classmethod
@@ -117,19 +119,23 @@ class TimeConfig(ConfigBlock):
 class PartitionsConfig(ConfigBlock):
     """Which partitions a pipeline has, and which rows belong to each."""
 
-    hourly: TimeConfig | None = Field(default=None, description="A partition an hour: {start, end, timezone}.")
-    daily: TimeConfig | None = Field(default=None, description="A partition a day: {start, end, timezone}.")
-    weekly: TimeConfig | None = Field(
-        default=None, description="A partition a week, from Sunday: {start, end, timezone}."
+    hourly: TimeConfig | None = Field(
+        default=None, description="A partition for each hour: {start, end, timezone}."
     )
-    monthly: TimeConfig | None = Field(default=None, description="A partition a month: {start, end, timezone}.")
-    static: list[str] | None = Field(default=None, description="The keys, one by one: [de, en].")
-    dynamic: bool = Field(default=False, description="Keys are added to Dagster as they come up.")
+    daily: TimeConfig | None = Field(default=None, description="A partition for each day: {start, end, timezone}.")
+    weekly: TimeConfig | None = Field(
+        default=None, description="A partition for each week, from Sunday: {start, end, timezone}."
+    )
+    monthly: TimeConfig | None = Field(
+        default=None, description="A partition for each month: {start, end, timezone}."
+    )
+    static: list[str] | None = Field(default=None, description="The list of keys, such as [de, en].")
+    dynamic: bool = Field(default=False, description="Keys are added to Dagster over time.")
     column: str | None = Field(
         default=None,
         description=(
-            "Column that says which partition a row belongs to. By itself: every value of it is a partition, "
-            "added when it first shows."
+            "Column that determines the partition of a row. Alone: each of its values is a partition, which is "
+            "added when the value first appears."
         ),
     )
 
