@@ -18,9 +18,11 @@ class BatchingConfig(ConfigBlock):
     """How requests are cut into batches."""
 
     max_requests: int = Field(
-        default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Most requests in one batch."
+        default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Maximum number of requests in one batch."
     )
-    max_mb: float = Field(default=250.0, gt=0, le=MAX_MB, description="Most megabytes (10^6 bytes) in one batch.")
+    max_mb: float = Field(
+        default=250.0, gt=0, le=MAX_MB, description="Maximum size of one batch in megabytes (10^6 bytes)."
+    )
 
 
 class RetryConfig(ConfigBlock):

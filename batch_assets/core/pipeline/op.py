@@ -14,7 +14,7 @@ from batch_assets.core.pipeline.block import ConfigBlock
 class RetryPolicyConfig(ConfigBlock):
     """How often Dagster repeats a step that failed, within its run."""
 
-    max_retries: int = Field(default=1, ge=1, le=100, description="Most repetitions of the step.")
+    max_retries: int = Field(default=1, ge=1, le=100, description="Maximum number of repetitions of the step.")
     delay: float | None = Field(default=None, ge=0, description="Seconds before a repetition. Default: none.")
     backoff: Literal["linear", "exponential"] | None = Field(
         default=None, description="How the delay grows: linear or exponential. Default: it does not grow."
