@@ -1,4 +1,4 @@
-# Everything happens in this folder: the environment in .venv, data in data/, Dagster's history in .dagster.
+# Everything is kept in this folder: the environment in .venv, data in data/, Dagster's history in .dagster.
 # `make` alone lists the targets.
 
 PORT = 4010
@@ -19,7 +19,7 @@ export UV_SYSTEM_CERTS := 1
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --no-strip-extras --generate-hashes \
   --no-annotate --no-header
 
-# A root belongs to one URL, so another port gets a root and an emulator state of its own.
+# A root belongs to one URL, so each port has its own root and its own emulator state.
 ifeq ($(PORT),4010)
 ROOT := data/emulated
 STATE := data/emulator
@@ -57,33 +57,33 @@ demo: $(DEMO) ## Run both demo pipelines against the emulator: no account, no ke
 	  set -e; for name in review_triage ticket_replies; do $(BIN)/batch-assets run $$name; echo; done'
 	@$(BIN)/python -c "$$SCRIPT" $(ROOT)
 
-dev: $(DEMO) ## UI and daemon; the real API with ANTHROPIC_API_KEY, else or with EMULATOR=1 the emulator
+dev: $(DEMO) ## Start UI and daemon; uses the real API if ANTHROPIC_API_KEY is set and EMULATOR=1 is not
 	@mkdir -p .dagster; [ -e .dagster/dagster.yaml ] || cp dagster.yaml .dagster/
 	@export DAGSTER_HOME="$(CURDIR)/.dagster" PYTHONWARNINGS='ignore:Function `dev_command` is superseded'; \
 	echo "UI:  http://127.0.0.1:$(UI_PORT)  (ready in about half a minute; Ctrl-C stops everything)"; \
 	if [ -n "$$BATCH_ASSETS_EMULATOR" ]; then \
-	  echo "API: EMULATOR at $$BATCH_ASSETS_EMULATOR, as BATCH_ASSETS_EMULATOR asks for"; \
+	  echo "API: EMULATOR at $$BATCH_ASSETS_EMULATOR, because BATCH_ASSETS_EMULATOR is set"; \
 	  exec $(DAGSTER_COMMAND); \
 	elif [ -n "$(EMULATOR)" ] || [ -z "$(CREDENTIALS)" ]; then \
 	  echo "API: EMULATOR, started by this command on port $(PORT): answers are made up and cost nothing"; \
-	  echo "     (for the real API set ANTHROPIC_API_KEY; data of the two never meet)"; \
+	  echo "     (for the real API, set ANTHROPIC_API_KEY; data of the two never mix)"; \
 	  [ $(PORT) = 4010 ] || export BATCH_ASSETS_ROOT="$${BATCH_ASSETS_ROOT:-$(CURDIR)/$(ROOT)}"; \
 	  exec $(EMULATOR_COMMAND) -- $(DAGSTER_COMMAND); \
 	else \
-	  echo "API: the REAL one; batches cost money (EMULATOR=1 takes the emulator instead)"; \
+	  echo "API: the REAL one; batches cost money (EMULATOR=1 uses the emulator instead)"; \
 	  exec $(DAGSTER_COMMAND); \
 	fi
 
-test: lint docs ## Format, lint, types, dependencies, docs and all tests
+test: lint docs ## Check everything that `make lint` and `make docs` check, and run all tests
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-# The part of the tests that uses each dependency the most. They are found by name, in whichever folder they are.
+# The tests that use the dependencies most. They are found by name, in any folder under tests/.
 DEPENDENCY_TESTS := test_template test_params_check test_output test_dataset_files test_csv test_jsonl_parquet \
   test_table_rows test_ledger test_migrations test_query test_results test_sink test_stages test_component
 test_files = $(foreach name,$(DEPENDENCY_TESTS),$(or \
   $(shell find tests -name $(name).py),$(error DEPENDENCY_TESTS: tests/ has no $(name).py)))
 
-# (name of the environment, version of Python, options of the installation)
+# Arguments: name of the environment, version of Python, options of `uv pip install`.
 define TEST_DEPENDENCIES
 @python=$$(for python in python$(2) $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$(2).*/bin/python; do \
   $$python -c 'import sys; print(sys.executable)' 2>/dev/null && break; done) || { \
@@ -98,41 +98,41 @@ endef
 test-lowest: $(DEV) ## Test with the oldest versions that pyproject.toml allows, on Python 3.11
 	$(call TEST_DEPENDENCIES,lowest,3.11,--resolution lowest-direct)
 
-test-newest: $(DEV) ## Test with the newest versions there are, on Python 3.13
+test-newest: $(DEV) ## Test with the newest available versions, on Python 3.13
 	$(call TEST_DEPENDENCIES,newest,3.13,--upgrade)
 
-lint: $(DEV) ## Format, lint, layers, types and dependencies, changing nothing
+lint: $(DEV) ## Check format, lint, imports between wings, types and dependencies; change nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/deptry --no-ansi batch_assets
 
-# The variable silences an advertisement of the theme. With --quiet, --strict would see no warnings.
+# The variable silences an advertisement by the theme. With --quiet, --strict would not see warnings.
 docs: $(DEV) ## Build the documentation site into site/; a broken link or docstring is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-format: $(DEV) ## Format the code and mend what the linter can
+format: $(DEV) ## Format the code, and fix what the linter can fix
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(DEV) ## Measure against plain scripts
+bench: $(DEV) ## Measure time and memory, compared with plain scripts
 	$(BIN)/python -m benchmarks --million
 	$(BIN)/python -m benchmarks.structured
 	$(BIN)/python -m benchmarks.templates
 	$(BIN)/python -m benchmarks.loading
 
-chaos: $(DEV) ## Kill processes and spoil calls for 10 minutes, and count what was lost; KILLS=1000
+chaos: $(DEV) ## Kill processes and corrupt calls for 10 minutes, and count what was lost; KILLS=1000
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))
 
 diagrams: $(DEV) ## Draw the diagrams of states in docs/durability.md from the code
 	$(BIN)/python -m tests.state_diagrams
 
-screenshots: $(DEV) ## Take the pictures in docs/images anew, with Chromium
+screenshots: $(DEV) ## Take the pictures in docs/images again, with Chromium
 	$(BIN)/python -m tests.screenshots
 
-# All files hold the same versions: the other three are chosen within dev.txt.
-lock: $(DEV) ## Choose newest versions and write requirements/*.txt; UPGRADE= keeps the chosen ones where it can
+# All files have the same versions: dev.txt constrains the other three.
+lock: $(DEV) ## Write requirements/*.txt with the newest versions; UPGRADE= keeps locked ones where possible
 	$(COMPILE) $(UPGRADE) --all-extras --output-file requirements/dev.txt pyproject.toml
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --extra demo \
 	  --output-file requirements/demo.txt pyproject.toml
@@ -142,10 +142,10 @@ lock: $(DEV) ## Choose newest versions and write requirements/*.txt; UPGRADE= ke
 	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' | \
 	$(COMPILE) $(UPGRADE) --constraints requirements/dev.txt --output-file requirements/build.txt -
 
-clean: ## Remove the environment; data and history stay
+clean: ## Remove the environment; keep data and history
 	rm -rf $(VENV)
 
-# pip refuses an editable install where hashes are required, so the package itself comes second.
+# pip refuses an editable install if hashes are required, so the package itself is installed second.
 define INSTALL
 @$(PIP) install --require-hashes -r requirements/build.txt -r requirements/$(1).txt
 @$(PIP) install --no-deps --no-build-isolation -e .

@@ -1,4 +1,4 @@
-"""What the reviews say as a whole: a small table and a chart, whenever review_triage/results is complete."""
+"""Summarizes all reviews in a small table and a chart, whenever review_triage/results is complete."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     automation_condition=dg.AutomationCondition.eager(),
 )
 def review_summary() -> dg.MaterializeResult[Any]:
-    """Reviews by product: how many, their mood, and how many need a reply."""
+    """Reviews by product: their number, how many are negative, and how many need a reply."""
     import pandas as pd
 
     with open_root() as root:
@@ -47,7 +47,7 @@ def review_summary() -> dg.MaterializeResult[Any]:
 
 
 def summarize(answered: pd.DataFrame) -> pd.DataFrame:
-    """One row a product, the one with the most reviews to answer first."""
+    """One row per product; products with the most reviews that need a reply come first."""
     grouped = answered.groupby("product")
     summary = grouped.agg(
         reviews=("sentiment", "size"),
@@ -61,7 +61,7 @@ def chart(answered: pd.DataFrame) -> str:
     """A bar chart of moods as a data URI.
 
     Raises:
-        Failure: matplotlib, which only this demo needs, is not installed.
+        Failure: When matplotlib is not installed. Only this demo needs it.
     """
     try:
         from matplotlib.figure import Figure

@@ -14,7 +14,7 @@ class ScheduleConfig(ConfigBlock):
     cron: str = Field(description="Five fields, such as 0 2 * * * for every night at two.")
     timezone: str | None = Field(
         default=None,
-        description="Time zone, such as Europe/Berlin. Default: that of the partitions, else UTC.",
+        description="Time zone of the schedule, such as Europe/Berlin. Default: that of the partitions, or UTC.",
     )
 
     @field_validator("timezone")

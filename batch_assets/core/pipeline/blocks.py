@@ -17,8 +17,12 @@ MAX_MB = 256.0
 class BatchingConfig(ConfigBlock):
     """How requests are split into batches."""
 
-    max_requests: int = Field(default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Requests in one batch.")
-    max_mb: float = Field(default=250.0, gt=0, le=MAX_MB, description="Megabytes (10^6 bytes) in one batch.")
+    max_requests: int = Field(
+        default=MAX_REQUESTS, ge=1, le=MAX_REQUESTS, description="Maximum number of requests in one batch."
+    )
+    max_mb: float = Field(
+        default=250.0, gt=0, le=MAX_MB, description="Maximum size of one batch in megabytes (10^6 bytes)."
+    )
 
 
 class RetryConfig(ConfigBlock):
@@ -31,10 +35,10 @@ class RetentionConfig(ConfigBlock):
     """How long unneeded copies of requests and responses are kept; by default without limit."""
 
     batches_days: float | None = Field(
-        default=None, ge=0, description="Delete a batch at the API this many days after it was collected."
+        default=None, ge=0, description="Days after which a collected batch is deleted at the API."
     )
     request_files_days: float | None = Field(
-        default=None, ge=0, description="Remove the request files of submissions that are this many days old."
+        default=None, ge=0, description="Age in days from which a submission's request files are deleted."
     )
 
 

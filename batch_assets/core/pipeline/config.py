@@ -27,25 +27,30 @@ from batch_assets.core.template.batch_rules import OLD_VERSION
 class PipelineConfig(ConfigBlock):
     """The attributes of a pipeline file, field by field."""
 
-    name: str = Field(description="Asset keys are name/requests, name/batches, name/results.")
+    name: str = Field(description="The pipeline's name. Asset keys are name/requests, name/batches, name/results.")
     dataset: DatasetConfig = Field(description="The input table.")
     partitions: PartitionsConfig | None = Field(
-        default=None, description="Partitions of the assets, and which rows belong to each; none by default."
+        default=None, description="The partitions of the assets and the rows of each. Default: no partitions."
     )
     schedule: ScheduleConfig | None = Field(
-        default=None, description="When it runs: a cron text such as 0 2 * * *, or {cron, timezone}."
+        default=None,
+        description="When the pipeline runs: a cron expression such as 0 2 * * *, or {cron, timezone}.",
     )
     watch: bool = Field(
-        default=False, description="Run it when files of dataset.path or dataset.files are new or have changed."
+        default=False,
+        description="Run the pipeline when files of dataset.path or dataset.files are new or changed.",
     )
     params: dict[str, Any] = Field(
-        description="The Messages API body; every string is a Jinja template over the row."
+        description="The body of a Messages API request. Every string is a Jinja template over the row."
     )
     output_schema: str | dict[str, Any] | None = Field(
         default=None,
-        description="JSON Schema, a file beside the pipeline, inline or module:PydanticModel: typed columns.",
+        description="JSON Schema (a file in the pipeline's folder, or inline) or module:PydanticModel. Its "
+        "properties become typed columns.",
     )
-    batching: BatchingConfig = Field(default=BatchingConfig(), description="How requests are split into batches.")
+    batching: BatchingConfig = Field(
+        default=BatchingConfig(), description="How requests are divided into batches."
+    )
     retry: RetryConfig = Field(default=RetryConfig(), description="How often a failed request is sent.")
     retention: RetentionConfig = Field(
         default=KEEP_EVERYTHING, description="How long batches and request files are kept. Default: without limit."
@@ -54,16 +59,17 @@ class PipelineConfig(ConfigBlock):
         default=None, description="A database table that gets a copy of complete results."
     )
     notify: list[NotifyConfig] = Field(
-        default=[], description="Who is notified when results are complete, too many rows fail, or time runs out."
+        default=[],
+        description="Targets to notify when results are complete, too many rows failed, or a deadline is near.",
     )
     resource_key: str | None = Field(
         default=None,
-        description="Key of the MessageBatchResource that says where its root and API are.",
+        description="Key of the MessageBatchResource that gives the root and the API.",
     )
     op: OpConfig = Field(
         default=OpConfig(), description="How Dagster runs the step of each stage: tags, pool and retry policy."
     )
-    max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may fail.")
+    max_failed: float = Field(default=0.01, ge=0, le=1, description="Share of rows that may have no answer.")
     max_invalid: float = Field(
         default=0.01,
         ge=0,

@@ -28,13 +28,13 @@ class CsvConfig(ConfigBlock):
     encoding: str = Field(
         default="utf-8", description="Python's name of the encoding, for example latin-1, cp1252 or utf-16."
     )
-    quote: str | None = Field(default='"', description="The character around fields, or none.")
+    quote: str | None = Field(default='"', description="The character around fields; none turns quoting off.")
     escape: str | None = Field(
         default=None,
-        description="The character that makes the next one part of the field, for example a backslash.",
+        description="The character after which the next one is taken literally, for example a backslash.",
     )
     header: list[str] | None = Field(
-        default=None, description="Names of the columns, for files whose first line is a row."
+        default=None, description="Column names, for files whose first line is a row."
     )
 
     @field_validator("delimiter", "quote", "escape", mode="before")
@@ -78,24 +78,27 @@ class DatasetConfig(ConfigBlock):
     )
     files: str | None = Field(
         default=None,
-        description="Documents, one row each with the columns path, name and bytes: a folder, glob or fsspec URL.",
+        description="Documents: a folder, glob or fsspec URL. Each is a row with columns path, name and bytes.",
     )
     sql: str | None = Field(
-        default=None, description="A query, or the name of a .sql file beside the pipeline. Needs url_env."
+        default=None, description="A query, or the name of a .sql file in the pipeline's folder. Needs url_env."
     )
     url_env: str | None = Field(
         default=None, description="Environment variable that holds the SQLAlchemy URL of the query's database."
     )
     asset: str | None = Field(
-        default=None, description="Key of the Dagster asset that gives the table, with slashes between its parts."
+        default=None,
+        description="Key of the Dagster asset that returns the table, with slashes between its parts.",
     )
-    csv: CsvConfig | None = Field(default=None, description="The format of the CSV files of path.")
+    csv: CsvConfig | None = Field(default=None, description="Format of the CSV files of path.")
     key: str | None = Field(
-        default=None, description="Unique column that names a row. Default: row_number from 0, or path for files."
+        default=None,
+        description="Column whose unique value names a row. Default: row_number, from 0; for files, path.",
     )
     columns: list[str] | dict[str, str] | None = Field(
         default=None,
-        description="Columns carried into results, or a map {column: new name}. Default: all but bytes of files.",
+        description="Columns to copy into the results, a list or a map {column: new name}. Default: all columns, "
+        "for files all but bytes.",
     )
     types: dict[str, str] = Field(default={}, description="Arrow types by column, for example {zip: string}.")
 

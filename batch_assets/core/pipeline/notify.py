@@ -27,7 +27,7 @@ class WebhookConfig(ConfigBlock):
     """An HTTP endpoint that gets a signed JSON notice."""
 
     url_env: str = Field(description="Environment variable that holds the URL.")
-    secret_env: str = Field(description="Environment variable that holds the secret that signs notices.")
+    secret_env: str = Field(description="Environment variable that holds the secret for signatures.")
 
     _are_variables = field_validator("url_env", "secret_env")(_variable)
 
@@ -36,10 +36,9 @@ class SlackConfig(ConfigBlock):
     """A Slack channel that a bot writes to. Needs `pip install 'batch-assets[slack]'`."""
 
     token_env: str = Field(description="Environment variable that holds the bot's token.")
-    channel: str = Field(min_length=1, description='The channel, such as "#data"; the bot is a member of it.')
+    channel: str = Field(min_length=1, description='The channel, such as "#data"; the bot must be a member.')
     base_url: str = Field(
-        default="https://slack.com/api/",
-        description="URL of Slack's API; a different one for GovSlack and gateways.",
+        default="https://slack.com/api/", description="URL of Slack's API; set it for GovSlack or a gateway."
     )
 
     _is_variable = field_validator("token_env")(_variable)
@@ -54,11 +53,11 @@ class SlackConfig(ConfigBlock):
 class EmailConfig(ConfigBlock):
     """E-mail through an SMTP server."""
 
-    to: list[str] = Field(min_length=1, description="Addresses that get the notice.")
-    sender: str = Field(description="Address of the sender.")
+    to: list[str] = Field(min_length=1, description="The recipients' addresses.")
+    sender: str = Field(description="The sender's address.")
     url_env: str = Field(
-        description="Environment variable with the server: smtps://user:password@host, smtp+starttls://… or, "
-        "without encryption and password, smtp://host."
+        description="Environment variable that holds the server's URL: smtps://user:password@host, "
+        "smtp+starttls://… or, without encryption and password, smtp://host."
     )
 
     _is_variable = field_validator("url_env")(_variable)
@@ -84,14 +83,14 @@ def _address(text: str) -> str:
 class NotifyConfig(ConfigBlock):
     """Who is notified, through one of webhook, slack and email, and of which events."""
 
-    webhook: WebhookConfig | None = Field(default=None, description="A URL that gets a signed JSON notice.")
+    webhook: WebhookConfig | None = Field(default=None, description="A URL that receives signed JSON.")
     slack: SlackConfig | None = Field(default=None, description="A Slack channel.")
-    email: EmailConfig | None = Field(default=None, description="E-mail addresses.")
+    email: EmailConfig | None = Field(default=None, description="An e-mail.")
     events: list[Event] = Field(
         default=list(EVENTS),
         min_length=1,
-        description="Events to notify of: complete (every row has its result), failed (instead of complete, when "
-        "more rows than max_failed have no answer) and deadline (a batch is near its end). Default: all.",
+        description="The events to report: complete (every row has its result), failed (in its place, when more "
+        "rows than max_failed have no answer), deadline (a batch is close to a deadline). Default: all.",
     )
 
     @model_validator(mode="after")

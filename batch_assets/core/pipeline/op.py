@@ -14,13 +14,13 @@ from batch_assets.core.pipeline.block import ConfigBlock
 class RetryPolicyConfig(ConfigBlock):
     """How often Dagster repeats a step that failed, within its run."""
 
-    max_retries: int = Field(default=1, ge=1, le=100, description="Repetitions of the step.")
-    delay: float | None = Field(default=None, ge=0, description="Seconds before a repetition; none by default.")
+    max_retries: int = Field(default=1, ge=1, le=100, description="Maximum number of repetitions of the step.")
+    delay: float | None = Field(default=None, ge=0, description="Seconds before a repetition. Default: none.")
     backoff: Literal["linear", "exponential"] | None = Field(
-        default=None, description="How the delay grows: linear or exponential; it stays the same by default."
+        default=None, description="How the delay grows: linear or exponential. Default: it does not grow."
     )
     jitter: Literal["full", "plus_minus"] | None = Field(
-        default=None, description="How chance changes the delay: full or plus_minus; not at all by default."
+        default=None, description="How the delay is randomized: full or plus_minus. Default: not randomized."
     )
 
     @model_validator(mode="after")
@@ -37,10 +37,11 @@ class StageOpConfig(ConfigBlock):
         default={}, description="Tags of the step, which executors read, such as dagster-k8s/config."
     )
     pool: str | None = Field(
-        default=None, description="Concurrency pool of the step. Default: message_batches for batches, else none."
+        default=None,
+        description="Concurrency pool of the step. Default: message_batches for batches, no pool for the others.",
     )
     retry_policy: RetryPolicyConfig | None = Field(
-        default=None, description="How often Dagster repeats the step when it failed; not at all by default."
+        default=None, description="How often Dagster repeats a failed step. Default: never."
     )
 
     @field_validator("tags")

@@ -73,7 +73,9 @@ class Partitions(Protocol):
 class TimeConfig(ConfigBlock):
     """The hours, days, weeks or months that are partitions."""
 
-    start: str = Field(description="The first one, such as 2026-01-01, or 2026-01-01T13:00 for hours.")
+    start: str = Field(
+        description="Beginning of the first partition, such as 2026-01-01; hourly also 2026-01-01T13:00."
+    )
     end: str | None = Field(default=None, description="Exclusive end. Default: no end.")
     timezone: str = Field(default="UTC", description="Time zone of the partitions, such as Europe/Berlin.")
 
@@ -118,19 +120,23 @@ class TimeConfig(ConfigBlock):
 class PartitionsConfig(ConfigBlock):
     """The partitions of a pipeline, and which rows belong to each."""
 
-    hourly: TimeConfig | None = Field(default=None, description="A partition per hour: {start, end, timezone}.")
-    daily: TimeConfig | None = Field(default=None, description="A partition per day: {start, end, timezone}.")
-    weekly: TimeConfig | None = Field(
-        default=None, description="A partition per week, from Sunday: {start, end, timezone}."
+    hourly: TimeConfig | None = Field(
+        default=None, description="A partition for each hour: {start, end, timezone}."
     )
-    monthly: TimeConfig | None = Field(default=None, description="A partition per month: {start, end, timezone}.")
-    static: list[str] | None = Field(default=None, description="The keys, one by one: [de, en].")
-    dynamic: bool = Field(default=False, description="Keys are added to Dagster as they come up.")
+    daily: TimeConfig | None = Field(default=None, description="A partition for each day: {start, end, timezone}.")
+    weekly: TimeConfig | None = Field(
+        default=None, description="A partition for each week, from Sunday: {start, end, timezone}."
+    )
+    monthly: TimeConfig | None = Field(
+        default=None, description="A partition for each month: {start, end, timezone}."
+    )
+    static: list[str] | None = Field(default=None, description="The list of keys, such as [de, en].")
+    dynamic: bool = Field(default=False, description="Keys are added to Dagster over time.")
     column: str | None = Field(
         default=None,
         description=(
-            "Column that says which partition a row belongs to. Alone, it makes each of its values a partition, "
-            "added when the value first occurs."
+            "Column that determines the partition of a row. Alone: each of its values is a partition, which is "
+            "added when the value first appears."
         ),
     )
 

@@ -8,35 +8,33 @@ import pyarrow as pa
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.pipeline.pipeline import Pipeline
 
-# What docs/results.md says of each column.
+# As in docs/results.md; a test compares them.
 DESCRIPTIONS = {
     "custom_id": (
-        "The id that was sent: the first row key in letters the API takes, and the digest of the request."
+        "The id that was sent: the first row key in characters the API accepts, and the request's digest."
     ),
     "result_type": "`succeeded`, `errored`, `expired`, `canceled`, `rejected` (never sent) or `pending`.",
     "response_text": "The text blocks of the answer, joined.",
-    "tool_calls": (
-        "Only where `params` has tools and none is forced: `id`, `name` and `input` (JSON) of every call."
-    ),
-    "stop_reason": "`end_turn`, `max_tokens`, `refusal`, `tool_use`, … as the API says it.",
+    "tool_calls": "Only if `params` has tools and none is forced: `id`, `name` and `input` (JSON) of every call.",
+    "stop_reason": "`end_turn`, `max_tokens`, `refusal`, `tool_use`, … as the API returned it.",
     "response_model": "The model that answered.",
     "message_id": "The API's id of the message.",
     "input_tokens": "Tokens of the prompt that were not cached.",
-    "output_tokens": "Tokens of the answer, thinking among them.",
+    "output_tokens": "Tokens of the answer, including thinking.",
     "cache_creation_input_tokens": "Tokens written into the prompt cache.",
     "cache_read_input_tokens": "Tokens read from the prompt cache.",
-    "cost_usd": "By the batch prices in `prices.yaml`; null for a model that is not in it.",
+    "cost_usd": "Cost at the batch prices in `prices.yaml`; null for a model that is not listed there.",
     "shared_with": (
-        "Rows that ask the same share one request: the key of the first of them, null on that one itself."
+        "If several rows have the same request: the key of the first of them, and null on that row itself."
     ),
     "error_type": (
-        "The API's error type; the reason of a rejected row; `invalid_output` for an answer that does not match."
+        "The API's error type; why a row was rejected; `invalid_output` if the answer does not match the schema."
     ),
-    "error_message": "What was wrong, in words.",
+    "error_message": "What was wrong, as text.",
     "batch_id": "The batch that the response came from.",
-    "attempts": "How often the request was submitted; a refresh counts anew.",
-    "ended_at": "When that batch ended.",
-    "response_json": "The raw message: thinking, citations, server tools and everything else.",
+    "attempts": "How often the request was submitted; a refresh starts again from 1.",
+    "ended_at": "When the batch of the response ended.",
+    "response_json": "The raw message, with thinking, citations, server tools and everything else.",
 }
 _ALWAYS = dg.TableColumnConstraints(nullable=False)
 _KEY = dg.TableColumnConstraints(nullable=False, unique=True)
