@@ -188,7 +188,7 @@ def test_files_of_equal_count_wait_for_one_in_doubt_and_others_do_not(new_world:
     pipeline = world.pipeline(texts(5), batching={"max_requests": 2})
     report = world.send(pipeline)
     assert world.states(pipeline) == ["unresolved", "ready", "submitted"]
-    assert [said for said in report.waiting.values() if "in doubt" in said]
+    assert [reason for reason in report.waiting.values() if "outcome still unknown" in reason]
 
 
 def test_a_batch_that_was_hidden_beyond_the_grace_period_is_reported_and_its_answers_are_kept(

@@ -69,7 +69,7 @@ def test_a_deleted_batch_is_given_up_by_its_id(
         (problem,) = is_unreachable(world)
         assert batch_states(world) == ["unreachable"]
     assert f"batch-assets cancel {batch_id}" in problem
-    assert "ANTHROPIC_API_KEY of the workspace" in problem
+    assert "ANTHROPIC_API_KEY belong to the workspace" in problem
 
     assert cancel(world.root, batch_id) == CancelReport(given_up=[batch_id])
     assert (batch_states(world), world.states(pipeline)) == (["deleted"], ["collected"])
@@ -90,7 +90,7 @@ def test_a_key_of_another_workspace_gives_nothing_up(world: World) -> None:
     is_unreachable(world)
     report = cancel(world.root, batch_id)
     (problem,) = report.problems
-    assert "shows no batch that surely is of its workspace" in problem
+    assert "shows no batch that certainly belongs to the same workspace" in problem
     assert report == CancelReport(problems=[problem])
     assert batch_states(world) == ["unreachable"]
     world.emulator.reset_faults()
