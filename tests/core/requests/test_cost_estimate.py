@@ -40,7 +40,7 @@ def test_answered_requests_cost_what_they_cost(world: World) -> None:
     assert limited.requests == 1
     assert limited.cost_usd == pytest.approx(table["cost_usd"][0])
     nothing = estimate(world, pipeline, AskAgain())
-    assert (nothing.requests, nothing.in_words) == (0, "nothing would be asked")
+    assert (nothing.requests, nothing.in_words) == (0, "nothing would be sent")
 
 
 def test_new_requests_are_estimated_by_their_bytes(world: World) -> None:
@@ -51,7 +51,7 @@ def test_new_requests_are_estimated_by_their_bytes(world: World) -> None:
     assert (found.answered, found.new) == (4, 4)
     table = world.run(pipeline)
     assert found.cost_usd == pytest.approx(table["cost_usd"].sum(), rel=0.3)
-    assert "4 of them were never answered: estimated by their bytes" in found.in_words
+    assert "4 of them were never answered: estimated from their bytes" in found.in_words
 
 
 def test_an_edited_prompt_is_estimated_by_the_mean_of_the_answers_before(world: World) -> None:
@@ -59,7 +59,7 @@ def test_an_edited_prompt_is_estimated_by_the_mean_of_the_answers_before(world: 
     found = estimate(world, world.pipeline(params=params("Please: {{ text }}")))
     assert (found.answered, found.new) == (0, 4)
     assert found.cost_usd == pytest.approx(table["cost_usd"].sum())
-    assert "by the mean of 4 other answers" in found.in_words
+    assert "from the mean of 4 other answers" in found.in_words
 
 
 def test_without_any_answer_the_prompts_alone_are_counted_and_it_says_so(world: World) -> None:
