@@ -17,8 +17,8 @@ from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root

@@ -19,8 +19,8 @@ from batch_assets.core.errors import LeaseLostError, MissingFileError, Submissio
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
@@ -116,7 +116,7 @@ def _submit(
     with root.ledger.write() as tx:
         submissions.began(tx, submission.id)
         if not unattended:
-            files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "asked for again")
+            files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "run again by a user")
     try:
         report.planned_again = plan_again(root, submission)
     except MissingFileError as error:  # the rest is sent and collected without waiting for a user

@@ -1,6 +1,6 @@
-"""Failed requests that cannot be asked again now, because a request file is gone: since when, and why.
+"""Standstills: failed requests that cannot be retried now because a request file is missing.
 
-The history says it: every try that came to nothing is a line, and so is the one that ends their row.
+Their record is the history: every failed try is a line, and so is the try that ends the standstill.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ _STANDS, _GOES_ON = "standstill", "goes on"
 
 @dataclass(frozen=True)
 class Standstill:
-    """Tries in a row that came to nothing.
+    """Consecutive failed tries.
 
     Attributes:
-        since, last: when the first and the last of them was, seconds since 1970.
-        why: of the last one.
+        since: The time of the first one, in seconds since 1970.
+        last: The time of the last one, in seconds since 1970.
+        why: The reason of the last one.
     """
 
     since: float
@@ -30,12 +31,12 @@ class Standstill:
     why: str
 
     def next_try(self, shortest: float, longest: float) -> float:
-        """When it is time for another one: as long again as they have failed so far, within these bounds."""
+        """Return the time of the next try. The wait is the time since the first failure, within these bounds."""
         return self.last + min(max(self.last - self.since, shortest), longest)
 
 
 def current(tx: Transaction, submission_id: str) -> Standstill | None:
-    """The standstill of a submission, None where nothing keeps its failed requests."""
+    """Return the standstill of a submission; `None` if its failed requests can be retried."""
     of_it = sa.and_(history.c.kind == "submission", history.c.entity == submission_id)
     over = sa.select(sa.func.max(history.c.seq)).where(of_it, history.c.to_state == _GOES_ON).scalar_subquery()
     tries = tx.execute(
@@ -47,11 +48,11 @@ def current(tx: Transaction, submission_id: str) -> Standstill | None:
 
 
 def note(tx: Transaction, submission_id: str, why: str) -> None:
-    """A try came to nothing."""
+    """Record a failed try."""
     tx.record("submission", submission_id, SubmissionState.BEGAN, _STANDS, why)
 
 
 def end(tx: Transaction, submission_id: str) -> None:
-    """The failed requests lie in request files again."""
+    """Record that the failed requests are in request files again."""
     if current(tx, submission_id) is not None:
-        tx.record("submission", submission_id, _STANDS, _GOES_ON, "its failed requests are asked again")
+        tx.record("submission", submission_id, _STANDS, _GOES_ON, "its failed requests are sent again")

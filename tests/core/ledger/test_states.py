@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 import batch_assets
 from batch_assets.core.errors import LeaseLostError, MoveRefusedError
-from batch_assets.core.ledger import Ledger, Transaction, outcomes, states, submissions, tables
+from batch_assets.core.ledger import Ledger, Transaction, intents, states, submissions, tables
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.states import (
     FILES_IN_DOUBT,
@@ -92,11 +92,11 @@ def test_a_judge_outside_the_program_allows_no_move_that_the_table_does_not_have
     assert known | again >= BATCH_MOVES
 
 
-@pytest.mark.parametrize("module", [states, outcomes])
-def test_every_state_says_what_it_means(module: Any) -> None:
+@pytest.mark.parametrize(("module", "count"), [(states, 5), (intents, 1)])
+def test_every_state_says_what_it_means(module: Any, count: int) -> None:
     tree = ast.parse(Path(module.__file__).read_text("utf-8"))
     kinds = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases[0].id == "StrEnum"]  # type: ignore[attr-defined]
-    assert len(kinds) == 3
+    assert len(kinds) == count
     for kind in kinds:
         assert ast.get_docstring(kind), kind.name
         for part, following in zip(kind.body, kind.body[1:], strict=False):
@@ -229,7 +229,7 @@ def test_a_diagram_has_an_arrow_for_every_two_states() -> None:
         "stateDiagram-v2\n"
         "    [*] --> ready: written\n"
         "    ready --> ready: not sent, or the API asks to wait\n"
-        "    sending --> ready: not sent, or the API asks to wait / garbled on its way\n"
+        "    sending --> ready: not sent, or the API asks to wait / garbled in transit\n"
     )
 
 

@@ -47,7 +47,7 @@ def test_it_is_said_and_stands_in_the_history(world: World, caplog: pytest.LogCa
     assert "nobody can tell" in caplog.text
     rows = world.query("select kind, to_state, reason from history order by seq")
     assert {kind for kind, _, _ in rows} == {"endpoint", "submission", "file", "batch"}
-    assert all(reason.startswith("the ledger was lost, this is rebuilt: ") for _, _, reason in rows)
+    assert all(reason.startswith("rebuilt after the ledger was lost: ") for _, _, reason in rows)
     caplog.clear()
     world.reopened()
     _ = world.root.ledger
