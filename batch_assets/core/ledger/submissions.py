@@ -330,7 +330,7 @@ def _update(tx: Transaction, submission_id: str, **values: Any) -> None:
     tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
 
 
-def join_anew(tx: Transaction, submission_id: str) -> None:
+def join_again(tx: Transaction, submission_id: str) -> None:
     """Request another join of the table, whatever is recorded about earlier joins."""
     before = by_id(tx, submission_id)
     if before.final_at is not None:

@@ -140,7 +140,7 @@ def _why_unknown(leased: LeasedBatch) -> str | None:
         return None
     leased.disprove(f"adopted on its count, ended, and 404 since: {batch.id} was deleted")
     raise ResultsError(
-        f"{batch.id}, matched by its count alone, was deleted: {leased.file.id} is reconciled again"
+        f"{batch.id}, adopted on its count alone, was deleted: {leased.file.id} is reconciled again"
     ) from None
 
 

@@ -38,7 +38,7 @@ def give_up(root: Root, batch: Batch) -> str | None:
     """
     if batch.provisional:
         return (
-            f"{batch.id} was matched by its count alone: what became of the requests will be found automatically"
+            f"{batch.id} was adopted on its count alone: what became of the requests will be found automatically"
         )
     with root.ledger.read() as tx:
         since = tx.now - (batch.lost_since if batch.lost_since is not None else tx.now)

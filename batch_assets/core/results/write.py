@@ -114,7 +114,7 @@ def _record(
     with root.ledger.write() as tx:
         if not lease.is_ours(tx):
             # This process was frozen, and may have replaced a newer table with an old one.
-            submissions.join_anew(tx, submission.id)
+            submissions.join_again(tx, submission.id)
             return False
         if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
             return False
