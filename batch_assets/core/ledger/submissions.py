@@ -247,7 +247,8 @@ def of_refresh(tx: Transaction, pipeline: str, partition: str, fresh_after: floa
         submission.c.partition == partition,
         submission.c.fresh_after == fresh_after,
     )
-    began_at, left_out = tx.execute(statement).one()
+    row: Any = tx.execute(statement).one()
+    began_at, left_out = row
     return began_at is not None, left_out == 0
 
 

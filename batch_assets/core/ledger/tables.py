@@ -68,7 +68,7 @@ submission = Table(
     Column("requests", Integer, nullable=False),  # distinct requests of its rows
     Column("written", Integer, nullable=False),  # the number of these in its own files
     Column("headers", Text, nullable=False),  # JSON: headers of all its requests that are part of their identity
-    Column("max_attempts", Integer, nullable=False),  # of each request, the first one included
+    Column("max_attempts", Integer, nullable=False),  # attempts of each request, the first one included
     Column("max_requests", Integer, nullable=False),
     Column("max_bytes", Integer, nullable=False),
     Column("began_at", Float),  # a run of `batches` has begun: from now on it may be sent unattended
@@ -152,7 +152,7 @@ batch = Table(
     Column("missing_since", Float),  # until it has ended: the first 404 in a row
     # When it is next polled; once it has ended, downloaded; once it is stored, deleted at the API.
     Column("next_poll_at", Float, nullable=False, default=0.0),
-    Column("downloads", Integer, nullable=False, default=0),  # incomplete ones so far
+    Column("downloads", Integer, nullable=False, default=0),  # the number of incomplete downloads so far
     Column("failing_since", Float),  # once it has ended, until its answers are stored: the first failed download
     Index("batch_by_state", "state"),
     Index("batch_by_file", "file_id"),
@@ -196,13 +196,13 @@ notice = Table(
     Column("submission_id", ForeignKey("submission.id"), nullable=False),
     Column("kind", String(16), nullable=False),  # complete | failed | expires | uncollected
     Column("target", String(200), nullable=False),
-    Column("content", Text, nullable=False),  # JSON: the message
+    Column("content", Text, nullable=False),  # JSON: what the notice reports
     Column("state", _Words(NoticeState, 16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_try_at", Float, nullable=False),
     Column("sent_at", Float),
-    Column("error", Text),  # of the last try
+    Column("error", Text),  # the error of the last try
     Index("notice_by_state", "pipeline", "state"),
 )
 

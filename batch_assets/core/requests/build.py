@@ -35,7 +35,7 @@ from batch_assets.core.store.missing_responses import reopen_lost
 from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.template.values import RowRejectedError
 
-# Rows are rendered, then looked up together; whichever comes first ends such a group.
+# Rows are rendered, then looked up in groups. A group ends when it reaches one of these limits.
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
 # The most bytes that a batch's body with a single request has besides its params: the custom_id and all brackets.

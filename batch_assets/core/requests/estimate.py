@@ -104,8 +104,8 @@ def estimate_cost(
         _add_new(estimate, counted, answers)
     if estimate.unpriced:
         models = ", ".join(sorted(estimate.unpriced_models))
-        of_models = f" of {models}" if models else ""
-        estimate.notes.append(f"without {estimate.unpriced:,} requests, for which there is no price{of_models}")
+        details = f" (models: {models})" if models else ""
+        estimate.notes.append(f"without {estimate.unpriced:,} requests that have no price{details}")
     return estimate
 
 

@@ -76,7 +76,7 @@ def test_an_unknown_price_is_reported_and_not_counted_as_0(world: World) -> None
     found = estimate(world, pipeline)
     assert (found.cost_usd, found.unpriced, found.unpriced_models) == (None, 2, {"claude-new-9"})
     assert found.in_words.startswith("2 requests, cost unknown")
-    assert "without 2 requests, for which there is no price of claude-new-9" in found.in_words
+    assert "without 2 requests that have no price (models: claude-new-9)" in found.in_words
 
 
 def test_models_without_a_price_are_named(world: World) -> None:
