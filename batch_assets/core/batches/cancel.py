@@ -74,8 +74,8 @@ def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None
             seen = _cancel_batch(root, batch)
         except NotFoundError:
             report.problems.append(
-                f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} If not, set that key and "
-                f"cancel again. {workspace.if_deleted(batch.id)}"
+                f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} If not, set a key of that "
+                f"workspace and cancel again. {workspace.if_deleted(batch.id)}"
             )
             continue
         except NotSentError as error:

@@ -56,6 +56,6 @@ def give_up(root: Root, batch: Batch) -> str | None:
 def _not_proved(batch: Batch) -> str:
     return (
         "the API answers 404, and shows no batch that certainly belongs to the same workspace. "
-        f"{workspace.WHOSE_KEY} If not, set that key and cancel again. Without proof, its rows are given up when "
-        "the API stops keeping the results, 29 days from its creation"
+        f"{workspace.WHOSE_KEY} If not, set a key of that workspace and cancel again. Without proof, its rows are "
+        "given up when the API stops keeping the results, 29 days from its creation"
     )
