@@ -85,7 +85,7 @@ def register(
         values: The columns of `submission`.
         files: One entry for each file that the submission wrote, as for `add_files`.
         waits: Ids of other request files that the submission's rows wait on.
-        set_aside: Unsent files whose requests the submission contains as well.
+        set_aside: Unsent files that the build did not count as in flight.
 
     Returns:
         False if nothing was registered. Either a file to set aside was sent meanwhile, so that requests would be
@@ -303,9 +303,8 @@ def joined(
         "counts": json.dumps(counts),
         "ask_again": ask_again,
     }
-    if gone := let_go(
-        tx, waits
-    ):  # let go since the join began: plan retries again for the requests in these files
+    # Files that were let go since the join began: their requests are to be retried as well.
+    if gone := let_go(tx, waits):
         values["ask_again"] = ask_again + len(gone)
     add_waits(tx, submission_id, waits)
     before = by_id(tx, submission_id)

@@ -75,7 +75,7 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         `None` if there is no table yet.
 
     Raises:
-        DamagedFileError: When a file cannot be read as what it should be.
+        DamagedFileError: When the table, the index or the manifest is damaged.
     """
     parts = results_parts(pipeline.name, partition)
     if not root.storage.exists(*parts):

@@ -105,7 +105,7 @@ class Join:
 
     @property
     def waits(self) -> list[str]:
-        """Ids of the request files of any submission in flight that contain requests which failed before."""
+        """Ids of the request files in flight, of any submission, that contain requests which failed before."""
         return self._held.waited_on if self._held is not None else []
 
     @property
