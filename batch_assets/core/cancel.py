@@ -1,7 +1,7 @@
-"""Canceling: open batches are ended at the API, and what lies unsent is not sent any more.
+"""Cancel a pipeline or a batch: end open batches at the API, and do not send what is unsent.
 
-The ledger notes it on the submission before the first call goes out. What the calls do not reach (the API was
-away, an upload was under way or in doubt) is canceled by later runs, a person's or the sensor's.
+The ledger records the cancel on the submission before the first call. Later runs, of a user or of the sensor,
+cancel what the calls do not reach: the API was unavailable, or an upload was running or in doubt.
 """
 
 from __future__ import annotations
@@ -18,35 +18,38 @@ from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.results import give_up
 from batch_assets.core.root import Root
 
-# Every batch id of the API begins with it.
+# Every batch id of the API begins with this.
 _BATCH_ID = "msgbatch_"
 
 
 class UnknownTargetError(BatchAssetsError):
-    """The ledger knows nothing of that name that could be canceled."""
+    """The name is neither a pipeline nor a batch that could be canceled."""
 
 
 def cancel(root: Root, target: str, partition: str | None = None) -> CancelReport:
-    """Cancels a pipeline or one batch. Repeating it changes nothing.
+    """Cancel a pipeline or one batch. Repeating it changes nothing.
 
     Answers that arrived before are kept. Requests that the API cancels, and those that were never sent, are
-    `canceled` in the table, and asked by the next submission only. So are those of a batch given by its id
-    that was deleted at the API before it was collected, once the key is proved to be of its workspace.
+    `canceled` in the table, and only the next submission sends them again. The same holds for the requests of a
+    batch that is given by its id and was deleted at the API before it was collected, once the key is proved to
+    belong to its workspace.
 
     Args:
-        target: name of a pipeline, or id of a batch.
-        partition: of a pipeline the one partition to cancel; None for all.
+        root: The root.
+        target: The name of a pipeline, or the id of a batch.
+        partition: The partition of the pipeline to cancel; `None` for all.
 
-    Errors:
-        UnknownTargetError: neither a pipeline nor a batch of this root; says what to do.
-        SettingsError, EndpointMismatchError: nothing was changed.
+    Raises:
+        UnknownTargetError: When the target is neither a pipeline nor a batch of this root.
+        SettingsError: When the settings name no API. Nothing was changed.
+        EndpointMismatchError: When the root belongs to another API. Nothing was changed.
     """
     with root.ledger.read() as tx:
         batch = batches.by_id(tx, target)
         known = {submission.pipeline for submission in submissions.all_newest(tx)}
     if batch is not None and batch.state is not BatchState.FOREIGN:
         if partition is not None:
-            raise UnknownTargetError(f"{target} is one batch: leave the partition out")
+            raise UnknownTargetError(f"{target} is a single batch: leave the partition out")
         root.check_endpoint()
         report = CancelReport()
         if not (give_up.may_be_lost(batch) and _is_given_up(root, batch, report)):
@@ -61,8 +64,8 @@ def _unknown(root: Root, target: str, known: Iterable[str]) -> str:
     if target.startswith(_BATCH_ID):
         return (
             f"the ledger of {root.storage.url} has no batch {target}. `batch-assets list` shows the workspace's "
-            "batches and which of them are this root's; for one of another root set BATCH_ASSETS_ROOT to that; "
-            "any other is canceled where it was submitted, or in the Console"
+            "batches and which of them belong to this root. If it belongs to another root, set BATCH_ASSETS_ROOT "
+            "to that root. Cancel any other batch where it was submitted, or in the Console"
         )
     names = ", ".join(sorted(known)) or "none"
     return f"nothing was submitted for a pipeline {target!r} in {root.storage.url}; pipelines there: {names}"
@@ -79,8 +82,8 @@ def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> Cancel
     report = CancelReport()
     with root.ledger.write() as tx:
         for submission in chosen:
-            now = submissions.by_id(tx, submission.id)
-            if now.final_at is None and not now.is_canceled:
+            current = submissions.by_id(tx, submission.id)
+            if current.final_at is None and not current.is_canceled:
                 submissions.cancel(tx, submission.id, batches.CANCELED_BY_A_PERSON)
                 report.submissions.append(submission.id)
     for submission in chosen:
@@ -89,12 +92,16 @@ def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> Cancel
 
 
 def _is_given_up(root: Root, batch: Batch, report: CancelReport) -> bool:
-    """Gives a batch up that the API does not have, or says why not; False when the API has it after all."""
+    """Give up a batch that the API does not have, or report why that is impossible.
+
+    Returns:
+        False if the API has the batch after all.
+    """
     try:
         if workspace.is_there(root, batch.id):
             return False
         problem = give_up.give_up(root, batch)
-    except (ApiError, ResultsError, MoveRefusedError) as error:  # it may have been found again just now
+    except (ApiError, ResultsError, MoveRefusedError) as error:  # the move is refused if it was just found again
         problem = f"{batch.id}: {error}"
     if problem is None:
         report.given_up.append(batch.id)

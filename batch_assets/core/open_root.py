@@ -1,4 +1,4 @@
-"""The composition root: the only place that gives a root what rebuilds its ledger."""
+"""Open a root with the code that rebuilds a lost ledger. Only this module connects the two."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from batch_assets.core.settings import Settings
 
 
 def open_root(settings: Settings | None = None) -> Root:
-    """Opens a root, to be closed or used in a `with` statement.
+    """Open a root. Close it, or use it in a `with` statement.
 
     Args:
-        settings: Where files, ledger and API are; by default what the environment says.
+        settings: Where files, ledger and API are; read from the environment by default.
 
     Raises:
-        SettingsError: The settings are incomplete or contradict each other.
+        SettingsError: When the settings are incomplete or contradict each other.
     """
     return Root(settings or Settings.from_env(), find_lost)

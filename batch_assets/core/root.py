@@ -1,4 +1,4 @@
-"""The root: its files, its ledger, and the API it belongs to."""
+"""The root: its files, its ledger, and its API."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.settings import Settings
 
 FindLost = Callable[[Storage], Callable[[Transaction], None] | None]
-"""What reads the submissions under a root whose ledger is new; returns what writes them into it."""
+"""Called when the ledger is new: reads submissions under the root and returns what writes them to the ledger."""
 
 
 class Root:
-    """Everything a stage works with. Opening it talks to nobody but the ledger.
+    """Everything a stage works with. Opening it connects to nothing but the ledger.
 
-    Made by `open_root` only: a root that could not rebuild a lost ledger would take everything for unsent.
+    Use `open_root` to create it: a root that could not rebuild a lost ledger would treat everything as unsent.
+
+    Args:
+        settings: Where files, ledger and API are.
+        find_lost: Rebuilds a lost ledger.
     """
 
     def __init__(self, settings: Settings, find_lost: FindLost) -> None:
@@ -31,7 +35,7 @@ class Root:
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger, opened when it is first asked for. A lost one is rebuilt from the files under the root."""
+        """The ledger, opened at first use. A lost ledger is rebuilt from the files under the root."""
         with self._opening:
             if self._ledger is None:
                 self._ledger = Ledger(self.settings.ledger_url, lambda: self._find_lost(self.storage))
@@ -39,20 +43,29 @@ class Root:
 
     @property
     def api(self) -> ApiClient:
-        """The API; SettingsError when the settings name none."""
+        """The API client, created at first use.
+
+        Raises:
+            SettingsError: When the settings name no API.
+        """
         with self._opening:
             if self._api is None:
                 self._api = ApiClient(self.settings)
             return self._api
 
     def check_endpoint(self) -> None:
-        """Raises SettingsError without an API, EndpointMismatchError when the root belongs to another."""
+        """Check that the root belongs to the API of the settings, and bind it to that API at first use.
+
+        Raises:
+            SettingsError: When the settings name no API.
+            EndpointMismatchError: When the root belongs to another API.
+        """
         self.settings.require_endpoint()
         with self.ledger.write() as tx:
             bind_endpoint(tx, self.api.base_url, self.api.organization)
 
     def close(self) -> None:
-        """Closes what was opened; it may be opened again."""
+        """Close what was opened. Further use opens it again."""
         with self._opening:
             api, self._api = self._api, None
             ledger, self._ledger = self._ledger, None

@@ -58,7 +58,7 @@ def test_cancel_a_run_that_goes_on_in_another_terminal_then_ask_again(project: P
         (batch,) = project.accepted()
         done = project.run("cancel", "asked")
         assert (done.returncode, done.stderr) == (0, "")
-        assert f"{batch['id']}: the API ends it" in done.stdout
+        assert f"{batch['id']}: the API is ending it" in done.stdout
         assert "1 batch canceled, 0 request files not sent" in done.stdout
         out, _ = process.communicate(timeout=DEADLINE)
         assert process.returncode == 3, "rows are without an answer"

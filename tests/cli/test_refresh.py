@@ -108,7 +108,7 @@ def test_a_limited_run_that_is_canceled(project: Project) -> None:
     project.add_pipeline("asked", ["one", "two"])
     project.run("run", "asked", "--limit", "1")
     done = project.run("cancel", "asked")
-    assert "nothing more of this submission is asked" in done.stdout
+    assert "nothing more of this submission will be sent" in done.stdout
     assert "Nothing had to be canceled" not in done.stdout
     assert "its table was not written since it was canceled" in project.run("status", "asked").stdout
 

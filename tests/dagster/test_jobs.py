@@ -177,7 +177,7 @@ def test_a_limited_refresh_is_said_to_be_one_and_ends_when_it_is_canceled(
     assert "3 more requests are left out by the limit: refresh it again to ask for them" in limited
     assert "greetings/requests with `refresh` and `confirm` to ask them" in tick(found, instance).skip_message
     canceled = log(instance, run_job(found, instance, "greetings_cancel"))
-    assert any("nothing more of this submission is asked" in said for said in canceled)
+    assert any("nothing more of this submission will be sent" in said for said in canceled)
     (request,) = tick(found, instance).run_requests
     assert request.tags["batch_assets/submission"]
     later = log(instance, materialize(assets, instance))

@@ -1,1 +1,1 @@
-"""The second stage: request files -> batches, each created exactly once, and what became of them."""
+"""The second stage: create each request file's batch exactly once, and follow the batches until they end."""

@@ -1,6 +1,6 @@
-"""Asking again: failed requests of the newest submission, copied into further parts of it.
+"""Retries: copy failed requests of the newest submission into further request files of it.
 
-Neither dataset nor template is read: a half-edited prompt is never bought unattended.
+Neither the dataset nor the template is read, so a half-edited prompt is never paid for unattended.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 
 def plan_again(root: Root, submission: Submission) -> int:
-    """Writes the submission's requests that failed for a passing reason into new request files.
+    """Write the submission's requests that failed for a passing reason into new request files.
 
     Returns:
-        How many requests were written.
+        The number of requests written.
 
-    Errors:
-        MissingFileError: nobody can tell which of them are on their way, or what their text was; nothing is
-            written.
-        BusyError: another run is at the pipeline's requests.
+    Raises:
+        MissingFileError: When a lost file leaves unknown which of them are in flight, or what their text was.
+            Nothing is written.
+        BusyError: When another run works on the pipeline's requests.
     """
     if submission.ask_again == 0:
         return 0
@@ -51,7 +51,8 @@ def plan_again(root: Root, submission: Submission) -> int:
             return 0
         held = RequestsInFlight(root, holding)
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
-        root.storage.remove_leftovers(*folder, name=REQUEST_FILES)  # a receipt may be on its way
+        # Request files only: another process may be writing a receipt.
+        root.storage.remove_leftovers(*folder, name=REQUEST_FILES)
         taken = {*own, *root.storage.names(*folder)}
         names = (name for name in map(PartName, itertools.count()) if str(name) not in taken)
         limits = submission.max_requests, submission.max_bytes
@@ -61,13 +62,13 @@ def plan_again(root: Root, submission: Submission) -> int:
                 for attempt, headers, text in _failed_lines(root, submission, held):
                     lease.check()
                     parts.add(attempt, headers, [text])
-        except MissingFileError:  # tried again and again, it would leave parts that nobody knows each time
+        except MissingFileError:  # it is retried, and would leave files unknown to the ledger each time
             for entry in parts.written:
                 root.storage.remove(*folder, entry.name)
             raise
-        place = {"pipeline": submission.pipeline, "partition": submission.partition}
+        owner = {"pipeline": submission.pipeline, "partition": submission.partition}
         own_id = SubmissionId(submission.id)
-        files = [{"id": str(own_id.file(entry.part)), **place, **entry.model_dump()} for entry in parts.written]
+        files = [{"id": str(own_id.file(entry.part)), **owner, **entry.model_dump()} for entry in parts.written]
         with root.ledger.write() as tx:
             lease.confirm(tx)
             submissions.add_files(tx, submission.id, files)
@@ -81,15 +82,15 @@ def plan_again(root: Root, submission: Submission) -> int:
 def _failed_lines(
     root: Root, submission: Submission, held: RequestsInFlight
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
-    """(next attempt, headers, line) of every request to ask again.
+    """Yield (next attempt, headers, line) of every request to retry.
 
-    Responses are in the order of their request file. Headers are None where they are the submission's.
+    Responses are in the order of their request file. The headers are `None` if they are the submission's.
     """
     outcomes = outcomes_for(root, submission)
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     seen = DigestSet()
-    places: list[NDArray[np.int64]] = []
-    attempts: list[NDArray[np.int32]] = []
+    all_places: list[NDArray[np.int64]] = []
+    all_attempts: list[NDArray[np.int32]] = []
     for rows in index.slices([DIGEST, LEFT_OUT] if index.is_limited else [DIGEST]):
         digests = np.unique(digest_array(rows.column(0).drop_null()))
         digests = digests[~seen.contains(digests)]
@@ -97,40 +98,53 @@ def _failed_lines(
         left_out = None
         if index.is_limited:
             left_out = np.isin(digests, digest_array(rows.column(0).filter(rows.column(1))))
-        place, outcome, attempt = outcomes.of(digests)
+        places, outcome, attempts = outcomes.of(digests)
         fates = request_fates(
-            place >= 0, outcome, attempt, max_attempts=submission.attempts_allowed, left_out=left_out
+            places >= 0, outcome, attempts, max_attempts=submission.attempts_allowed, left_out=left_out
         )
         due = np.flatnonzero(fates == RequestFate.RETRY.value)
-        free = due[~held.contains(digests[due])]  # asked for these alone: the submission waits on what holds them
-        places.append(place[free])
-        attempts.append(attempt[free])
-    place = np.concatenate([np.empty(0, np.int64), *places])
-    attempt = np.concatenate([np.empty(0, np.int32), *attempts])
-    order = np.argsort(place)
-    yield from _lines_at(root, submission, outcomes.files, place[order], attempt[order])
+        # Only requests to retry are looked up: the submission will wait on every file that `held` finds.
+        free = due[~held.contains(digests[due])]
+        all_places.append(places[free])
+        all_attempts.append(attempts[free])
+    places = np.concatenate([np.empty(0, np.int64), *all_places])
+    attempts = np.concatenate([np.empty(0, np.int32), *all_attempts])
+    order = np.argsort(places)
+    yield from _lines_at(root, submission, outcomes.files, places[order], attempts[order])
 
 
 def _lines_at(
-    root: Root, submission: Submission, files: ResponseFiles, place: NDArray[np.int64], attempt: NDArray[np.int32]
+    root: Root,
+    submission: Submission,
+    files: ResponseFiles,
+    places: NDArray[np.int64],
+    attempts: NDArray[np.int32],
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
-    """(next attempt, headers, line) for sorted places."""
-    for number, which, rows in files.by_file(place):
+    """Yield (next attempt, headers, line) of the requests whose responses are at sorted places.
+
+    Args:
+        root: The root.
+        submission: The submission whose requests are retried.
+        files: The response files.
+        places: Where in them the responses are, sorted; int64, shape (n,).
+        attempts: The last attempt of each request; int32, shape (n,).
+    """
+    for number, selected, rows in files.by_file(places):
         file, headers = _file_of(root, submission, files.names[number])
         if file is None:
             continue  # the ledger does not know the batch
         lines = enumerate(_lines_of(root, file))
-        for wanted, tries in zip(rows.tolist(), attempt[which].tolist(), strict=True):
-            text = next((text for at, text in lines if at == wanted), None)
-            if text is None:
+        for wanted, attempt in zip(rows.tolist(), attempts[selected].tolist(), strict=True):
+            line = next((line for position, line in lines if position == wanted), None)
+            if line is None:
                 break  # the file is shorter than it was
-            yield tries + 1, headers, text
+            yield attempt + 1, headers, line
 
 
 def _file_of(
     root: Root, submission: Submission, responses: ResponseName
 ) -> tuple[RequestFile | None, dict[str, str] | None]:
-    """The request file that responses are to, and its headers where they are not the submission's."""
+    """Return the request file that responses belong to, and its headers unless they are the submission's."""
     with root.ledger.read() as tx:
         file_id = str(refused) if (refused := responses.refused) is not None else None
         if responses.batch_id is not None:
@@ -148,6 +162,6 @@ def _lines_of(root: Root, file: RequestFile) -> Iterator[bytes]:
         yield from StoredRequestFile.of(root.storage, file).lines()
     except FileNotFoundError:
         raise MissingFileError(
-            f"the request file {file.id} is gone from {root.storage.url}, and with it the text of requests that "
-            f"failed and are to be asked again. Restore it from a backup, or materialize {file.pipeline}/requests"
+            f"the request file {file.id} is gone from {root.storage.url}, and with it the text of failed "
+            f"requests that are to be retried. Restore it from a backup, or materialize {file.pipeline}/requests"
         ) from None

@@ -1,7 +1,7 @@
-"""Ending batches at the API, and leaving unsent what is not sent yet.
+"""Cancel batches at the API, and request files that were not sent yet.
 
-What the calls do not reach (the API was away, an upload was under way or in doubt) is canceled by later runs, a
-person's or the sensor's.
+Later runs, of a user or of the sensor, cancel what the calls do not reach: the API was unavailable, or an upload
+was running or in doubt.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class CancelReport:
     """What a cancel did.
 
     Attributes:
-        canceled: batches that the API is ending now.
-        ended: batches that had ended before; their answers are collected as always.
-        unsent: request files that are not sent any more.
-        in_doubt: request files that may be at the API, or are being sent -> what will become of them.
-        shared: batches and request files left as they are, because another partition waits on them.
-        problems: what went wrong, for people; a later run tries again.
-        given_up: batches that somebody deleted at the API: their requests are canceled.
-        submissions: those that were not complete: nothing more of them is asked.
+        canceled: Ids of the batches that the API is ending now.
+        ended: Ids of the batches that had ended before. Their answers are collected as usual.
+        unsent: Ids of the request files that will not be sent.
+        in_doubt: Ids of request files that may be at the API or are being sent -> what will become of them.
+        shared: Ids of batches and request files left as they are, because another partition waits on them.
+        problems: What went wrong, as text. A later run tries again.
+        given_up: Ids of the batches that were deleted at the API. Their requests are canceled.
+        submissions: Ids of the submissions that were not complete. Nothing more of them is sent.
     """
 
     canceled: list[str] = field(default_factory=list)
@@ -44,28 +44,28 @@ class CancelReport:
     submissions: list[str] = field(default_factory=list)
 
     def done(self) -> Iterator[str]:
-        """What has come to its end, in words."""
+        """Describe what was canceled, one line each."""
         for batch_id in self.canceled:
-            yield f"{batch_id}: the API ends it; what is answered by then is kept"
+            yield f"{batch_id}: the API is ending it; answers that exist by then are kept"
         for batch_id in self.ended:
-            yield f"{batch_id}: it had ended; its answers are kept"
+            yield f"{batch_id}: it had already ended; its answers are kept"
         for batch_id in self.given_up:
-            yield f"{batch_id}: it was deleted at the API; its requests are given up, the next run asks them again"
+            yield f"{batch_id}: it was deleted at the API; its requests are given up, and the next run sends them"
         for file_id in self.unsent:
-            yield f"{file_id}: it is not sent any more"
+            yield f"{file_id}: it will not be sent"
         for submission_id in self.submissions:
-            yield f"{submission_id}: nothing more of this submission is asked"
+            yield f"{submission_id}: nothing more of this submission will be sent"
 
     def left(self) -> Iterator[str]:
-        """What is left as it is for now, in words; problems are said by themselves."""
-        for file_id, what in self.in_doubt.items():
-            yield f"{file_id}: {what}"
+        """Describe what is left as it is for now, one line each. Problems are not part of it."""
+        for file_id, outlook in self.in_doubt.items():
+            yield f"{file_id}: {outlook}"
         for name in self.shared:
             yield f"{name}: left as it is, another partition waits on it"
 
 
 def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None:
-    """Asks the API to end batches, one after the other, and notes in the report what became of each."""
+    """Ask the API to end batches, one after the other, and note in the report what became of each."""
     for batch in found:
         if not batch.state.unended:
             report.ended.append(batch.id)
@@ -74,8 +74,8 @@ def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None
             seen = _cancel_batch(root, batch)
         except NotFoundError:
             report.problems.append(
-                f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} Set that one and cancel "
-                f"again. {workspace.if_deleted(batch.id)}"
+                f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} If not, set a key of that "
+                f"workspace and cancel again. {workspace.if_deleted(batch.id)}"
             )
             continue
         except NotSentError as error:
@@ -86,7 +86,7 @@ def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None
             continue
         with root.ledger.write() as tx:
             batches.observe(tx, batch, seen, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
-        # Another process of ours may have been quicker: canceled it is all the same.
+        # Another process of ours may have been faster; the batch counts as canceled all the same.
         had_ended = seen.ended and not seen.request_counts["canceled"]
         (report.ended if had_ended else report.canceled).append(batch.id)
 
@@ -102,10 +102,10 @@ def _cancel_batch(root: Root, batch: Batch) -> BatchObject:
 
 
 def finish_canceling(root: Root, submission: Submission) -> dict[str, str]:
-    """Cancels what has turned up of a canceled submission since.
+    """Cancel what has turned up of a canceled submission since.
 
     Returns:
-        What is still under way or in doubt, or could not be canceled -> why.
+        Ids of what is still being sent or in doubt, or could not be canceled -> why.
     """
     report = CancelReport()
     finish(root, submission, report)
@@ -113,11 +113,12 @@ def finish_canceling(root: Root, submission: Submission) -> dict[str, str]:
 
 
 def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
-    """Cancels batches of canceled submissions that this one has replaced: those that the cancel did not reach, and
-    that nobody waits on now.
+    """Cancel batches of canceled submissions that this one has replaced.
+
+    These are batches that the cancel did not reach, and that no submission waits on now.
 
     Returns:
-        As `finish_canceling`.
+        What could not be canceled -> why.
     """
     with root.ledger.read() as tx:
         open_batches = batches.in_state(tx, BatchState.OPEN, pipeline=submission.pipeline)
@@ -137,7 +138,7 @@ def _is_in_progress(batch: Batch) -> bool:
 
 
 def finish(root: Root, submission: Submission, report: CancelReport) -> None:
-    """Cancels what is in flight for a canceled submission, as far as it can be reached now."""
+    """Cancel what is in flight for a canceled submission, as far as it can be reached now."""
     with root.ledger.write() as tx:
         mine, shared = _holding_files(tx, submission)
         report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
@@ -148,7 +149,7 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
             elif file.state.in_doubt:
                 report.in_doubt[file.id] = _doubt(tx, file)
             elif any(batch.provisional for batch in batches.of_file(tx, file.id)):
-                report.in_doubt[file.id] = "it may be a batch of somebody else, which is left to run"
+                report.in_doubt[file.id] = "its batch may belong to someone else, so it is left to run"
         to_end, left = _open_batches(tx, submission)
         report.shared += [batch.id for batch in left]
     cancel_batches(root, to_end, report)
@@ -156,12 +157,12 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
 
 def _doubt(tx: Transaction, file: RequestFile) -> str:
     if leases.is_held(tx, files.lease_name(file.id)):
-        return "it is being sent just now: the sensor cancels its batch, or a second cancel"
-    return "in doubt: a batch found by its count alone may be somebody else's, and is left to run"
+        return "it is being sent at this moment: the sensor or a second cancel will cancel its batch"
+    return "in doubt: a batch found by its count alone may belong to someone else, so it is left to run"
 
 
 def _holding_files(tx: Transaction, submission: Submission) -> tuple[list[RequestFile], list[RequestFile]]:
-    """Files in flight that a partition's rows wait on or that were written for it: (its own, shared ones)."""
+    """Return files in flight that a partition's rows wait on or that were written for it: (its own, shared)."""
     waited = {file.id for file in submissions.waited_on(tx, submission.id)}
     others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
     held = submissions.holding(tx, submission.pipeline)
@@ -170,13 +171,13 @@ def _holding_files(tx: Transaction, submission: Submission) -> tuple[list[Reques
 
 
 def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch], list[Batch]]:
-    """The same of batches that have not ended, those of files that were sent again included."""
+    """Return such files' batches that have not ended: (its own, shared). Files that were sent again count too."""
     waited = {file.id for file in submissions.waited_on(tx, submission.id)}
     others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
     found = [
         batch
         for batch in batches.in_state(tx, *BATCHES_UNENDED, pipeline=submission.pipeline)
-        # One taken on its count alone may be somebody else's: it is left to run until its results tell.
+        # A batch matched by its count alone may be someone else's: it is left to run until its results prove it.
         if batch.file_id is not None
         and not batch.provisional
         and (batch.file_id in waited or files.by_id(tx, batch.file_id).partition == submission.partition)

@@ -1,4 +1,4 @@
-"""Looking at open batches: which have ended? With whatever costs fewer calls."""
+"""Poll open batches to see which have ended, from the list or one by one, whichever takes fewer calls."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState
 from batch_assets.core.root import Root
 
-# A fresh batch may be unknown to the API for a minute or two; after this long it is out of our reach.
+# The API may not show a new batch for a minute or two; after this long the batch counts as unreachable.
 UNREACHABLE_AFTER_SECONDS = 300.0
-# The older a batch, the rarer it is looked at, down to once in this long.
+# The older a batch, the less often it is polled, down to once in this many seconds.
 LAST_INTERVAL = 300.0
 _SHARE_OF_AGE = 0.05
 
 
 @dataclass
 class PollReport:
-    """What one look found.
+    """What one poll found.
 
     Attributes:
-        changed: pipelines -> batches whose state or counts changed.
-        calls: API calls made.
-        problems: what went wrong, for people; the next look tries again.
+        changed: Names of pipelines -> ids of the batches whose state or counts changed.
+        calls: The number of API calls made.
+        problems: What went wrong, as text. The next poll tries again.
     """
 
     changed: dict[str, list[str]] = field(default_factory=dict)
@@ -39,11 +39,16 @@ class PollReport:
 
 
 def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
-    """Looks at the open batches that are due.
+    """Poll the open batches that are due.
 
     Args:
-        budget: seconds after which no further call is made.
-        now: look at all open batches, due or not.
+        root: The root.
+        budget: Seconds after which no further call is made.
+        now: Poll all open batches, due or not.
+
+    Raises:
+        SettingsError: When the settings name no API.
+        EndpointMismatchError: When the root belongs to another API.
     """
     deadline = time.monotonic() + budget
     report = PollReport()
@@ -65,7 +70,7 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
 
 
 def try_poll(root: Root, *, budget: float, now: bool = False) -> list[str]:
-    """Does the same, and returns what went wrong: no API, or one that the root does not belong to, among it."""
+    """Call `poll`, and return what went wrong. A missing API or one of another root is reported, not raised."""
     try:
         return poll(root, budget=budget, now=now).problems
     except (EndpointMismatchError, SettingsError) as error:
@@ -73,12 +78,12 @@ def try_poll(root: Root, *, budget: float, now: bool = False) -> list[str]:
 
 
 def _pages_for(due: list[Batch]) -> int:
-    """How many list pages are likely to show the batches: unknown, so guessed high."""
+    """Guess how many list pages show the batches. The real number is unknown, so the guess is high."""
     return 2 + len(due) // PAGE
 
 
 def _seen_in_list(root: Root, due: list[Batch], report: PollReport, deadline: float) -> dict[str, BatchObject]:
-    """The due batches that the first pages of the list show; at most as many pages as batches are due."""
+    """Return the due batches on the first pages of the list. Reads fewer pages than there are due batches."""
     oldest = min(batch.created_at or 0.0 for batch in due)
     wanted = {batch.id for batch in due}
     seen: dict[str, BatchObject] = {}
@@ -106,7 +111,7 @@ def _look(root: Root, batch: Batch, seen: BatchObject | None, report: PollReport
             return
         except RefusedError as error:
             if error.stop or error.status == RATE_LIMITED:
-                raise  # so would the API answer for every other batch
+                raise  # the API would answer the same for every other batch
             report.problems.append(f"{batch.id}: {error}")
             return
         except UnknownOutcomeError as error:
@@ -128,7 +133,7 @@ def _missing(root: Root, batch: Batch, report: PollReport) -> None:
             batches.end_unseen(tx, batch.id, "29 days have passed, and the API answers 404")
         report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
         return
-    # Whose workspace it is takes calls, and matters only then.
+    # To find out whose workspace it is takes API calls, and matters in this case only.
     is_gone = late and batch.provisional and workspace.is_ours(root, workspace.last_intent(root, batch.file_id))
     with root.ledger.write() as tx:
         gone = batches.missing(tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone)
@@ -137,5 +142,5 @@ def _missing(root: Root, batch: Batch, report: PollReport) -> None:
 
 
 def _interval(root: Root, age: float) -> float:
-    """Seconds until the next look at a batch of this age."""
+    """Return the seconds until the next poll of a batch of this age."""
     return min(max(age * _SHARE_OF_AGE, root.settings.first_poll), LAST_INTERVAL)

@@ -1,8 +1,9 @@
-"""Files in doubt: was the batch accepted, or not? Found out from the API's own list, never by sending again.
+"""Reconcile request files in doubt: find out from the API's list, not by sending again, whether it took them.
 
-A batch the ledger does not know, created after the anchor and of the same count, is a candidate. An ended
-one is proved or ruled out by one line of its results; a running one that is the only candidate is adopted
-until its results prove it. Only when there is none for the grace period is the file sent again.
+A batch is a candidate if the ledger does not know it, it was created after the anchor, and it has the file's
+request count. One line of its results proves or rules out an ended candidate. A running one is adopted
+provisionally if it is the only candidate, until its results prove it. The file is sent again only when no
+candidate shows up for the grace period.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.core.store.request_files import StoredRequestFile
 
-# The list may show a batch a little before the anchor: several clocks make it.
+# A batch sent after the anchor may have an earlier time than it, because several clocks set these times.
 _MARGIN_SECONDS = 300.0
 # Our own clock may be wrong by this much.
 _CLOCK_SECONDS = 86400.0
@@ -35,10 +36,10 @@ Doubt = tuple[Intent, RequestFile]
 
 
 def reconcile(root: Root) -> list[str]:
-    """Settles what can be settled of all files in doubt.
+    """Settle all files in doubt that can be settled now.
 
     Returns:
-        Ids of the batches that were found to be ours.
+        The ids of the batches that were found to be ours.
     """
     with root.ledger.read() as tx:
         doubtful, watched = files.in_doubt(tx), files.watched(tx)
@@ -48,9 +49,9 @@ def reconcile(root: Root) -> list[str]:
         with leases.hold(root.ledger, "reconcile") as lease:
             return _Reconciler(root, lease).run()
     except (BusyError, LeaseLostError):
-        return []  # somebody else is at it, with a newer list
+        return []  # another process reconciles, with a newer list
     except ApiError:
-        return []  # the list is not to be had now: the files stay in doubt
+        return []  # the list is unavailable: the files stay in doubt
 
 
 @dataclass
@@ -58,9 +59,9 @@ class _Strangers:
     """Batches that the ledger does not know and that have the count of a file in doubt.
 
     Attributes:
-        running: not ended yet: nothing but their count is known.
-        proved: ended, by the last 22 characters of the first custom_id in their results.
-        unproved: ended, but their results cannot be read now.
+        running: Batches that have not ended. Only their count is known.
+        proved: Ended batches, each with the last 22 characters of the first custom_id in its results.
+        unproved: Ended batches whose results cannot be read now.
     """
 
     running: list[BatchObject] = field(default_factory=list)
@@ -69,10 +70,10 @@ class _Strangers:
 
 
 def _earliest(intent: Intent) -> float:
-    """No batch created before can be the intent's, by the server's clock.
+    """Return the server time before which no batch can be the intent's.
 
-    Without an anchor (an empty list, a rebuilt ledger) the submission's own name says when it was built: by
-    our clock, so with a day's margin. It rules out a workspace's old batches, whose results are archived.
+    Without an anchor (an empty list, a rebuilt ledger) the submission's own name shows when it was built. That is
+    by our clock, so a day is taken off. This rules out a workspace's old batches, whose results are archived.
     """
     if intent.anchor_created_at is not None:
         return intent.anchor_created_at - _MARGIN_SECONDS
@@ -99,7 +100,7 @@ class _Reconciler:
         return self._found
 
     def _by_receipt(self, intent: Intent, file: RequestFile) -> bool:
-        """A killed process may have left the receipt: then nothing is in doubt."""
+        """Settle the file by a receipt that a killed process left, if there is one."""
         stored = StoredRequestFile.of(self._root.storage, file)
         stored.remove_leftovers()
         receipt = stored.receipt()
@@ -123,7 +124,7 @@ class _Reconciler:
         return strangers
 
     def _first_tail(self, batch: BatchObject) -> str | None:
-        """The end of the first custom_id in the results; None when they cannot be read."""
+        """Return the end of the first custom_id in the results; `None` if they cannot be read."""
         received = b""
         try:
             with self._root.api.results(batch.id) as chunks:
@@ -137,7 +138,7 @@ class _Reconciler:
         return str(custom_id)[-DIGEST_CHARACTERS:]
 
     def _assign(self, tail: str, batch: BatchObject, watched: list[Doubt]) -> None:
-        """Gives an ended batch to the file whose request its results carry; nobody's is foreign."""
+        """Assign an ended batch to the file whose request is in its results; without one it is foreign."""
         with self._root.ledger.read() as tx:
             claimants = files.claimants(tx, batch.total)
         for intent, file in claimants:
@@ -157,7 +158,7 @@ class _Reconciler:
         return batch.total == intent.requests and batch.created_at >= _earliest(intent)
 
     def _tails_of(self, file: RequestFile) -> set[str]:
-        """The ends of a file's custom_ids; none when the file is gone, which proves nothing of a batch."""
+        """Return the ends of a file's custom_ids. The set is empty if the file is missing: that proves nothing."""
         if file.id not in self._tails:
             try:
                 tails = StoredRequestFile.of(self._root.storage, file).tails().tolist()
@@ -174,10 +175,16 @@ class _Reconciler:
             self._settle(intent, file, strangers, alone=rivals == 1)
 
     def _settle(self, intent: Intent, file: RequestFile, strangers: _Strangers, *, alone: bool) -> None:
-        """Adopts the only running candidate, waits while there are several, else thinks of sending again.
+        """Adopt the only running candidate, wait while there are several, or send again after the grace period.
 
-        A rebuilt ledger may have several files of one count in doubt: then a running batch is nobody's until
-        its results tell whose it is, and none of these files is sent again before.
+        A rebuilt ledger may have several files with the same count in doubt. Then no file adopts a running batch
+        until its results show whose it is, and none of these files is sent again before that.
+
+        Args:
+            intent: The intent whose outcome is unknown.
+            file: Its request file.
+            strangers: The batches that the ledger does not know.
+            alone: No other file with this count is in doubt.
         """
         running = [batch for batch in strangers.running if self._may_be(intent, batch)]
         unproved = [batch for batch in strangers.unproved if self._may_be(intent, batch)]
@@ -188,11 +195,11 @@ class _Reconciler:
         elif not running and not unproved:
             self._send_again_after_grace(intent, file)
         else:
-            self._say_what_it_waits_for(file, [*running, *unproved])
+            self._note_candidates(file, [*running, *unproved])
 
-    def _say_what_it_waits_for(self, file: RequestFile, candidates: list[BatchObject]) -> None:
+    def _note_candidates(self, file: RequestFile, candidates: list[BatchObject]) -> None:
         names = ", ".join(batch.id for batch in candidates)
-        text = f"its reply was lost, and it may be {names}: it waits until the results of that can be read"
+        text = f"the API's reply was lost, and its batch may be {names}: waiting until its results can be read"
         self._explain(file, text)
 
     def _explain(self, file: RequestFile, text: str) -> None:
@@ -211,7 +218,7 @@ class _Reconciler:
             self._lease.confirm(tx)
             current = files.by_id(tx, file.id)
             if leases.is_held(tx, files.lease_name(file.id)):
-                return False  # its sender is at it, and knows better
+                return False  # its sender is still working on it, and knows the outcome first
             if provisional and not current.state.in_doubt:
                 return True
             if provisional and (batches.by_id(tx, seen.id) or files.twin_in_doubt(tx, current)):
@@ -224,13 +231,13 @@ class _Reconciler:
         return True
 
     def _note_late(self, intent: Intent, file: RequestFile, batch: BatchObject) -> None:
-        """The file was to be sent again, and the first batch turned up after all: its answers are kept."""
+        """Note a file's first batch that turned up after the grace period. Its answers are kept."""
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             if batches.by_id(tx, batch.id) is not None:
                 return
             twice = files.was_sent_again(tx, intent)
-            reason = "it had been hidden beyond the grace period"
+            reason = "the API hid it for longer than the grace period"
             reason += ": these requests are paid twice" if twice else ", and its file was not sent again"
             batches.note_late(tx, batch, file.id, reason, paid_twice=twice)
             files.settle(tx, intent.id, IntentOutcome.ADOPTED)
@@ -248,17 +255,17 @@ class _Reconciler:
                 return
             last_byte_at = intent.last_byte_at
             if last_byte_at is None:
-                # A killed upload has no last byte on record: its lease ran on until after it.
+                # A killed upload has no last byte on record. Its lease ended after the last byte.
                 last_byte_at = leases.ended_at(tx, files.lease_name(file.id)) or tx.now
                 files.settle(tx, intent.id, IntentOutcome.UNRESOLVED, last_byte_at=last_byte_at)
             if tx.now < last_byte_at + grace:
                 if current.state is FileState.SENDING:
                     move(tx, FileMove.DOUBT, file.id, "its process is gone")
                 return
-            why = f"the API shows no such batch after {grace:.0f} s"
+            reason = f"the API shows no such batch after {grace:.0f} s"
             files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
             if submissions.is_wanted(tx, file):
-                step, why = FileMove.SEND_AGAIN, f"{why}: it is sent again"
+                step, reason = FileMove.SEND_AGAIN, f"{reason}: it is sent again"
             else:
-                step, why = FileMove.DROP, f"{why}, and no submission in force waits on it"
-            move(tx, step, file.id, why, not_before=0.0)
+                step, reason = FileMove.DROP, f"{reason}, and no submission in force waits on it"
+            move(tx, step, file.id, reason, not_before=0.0)

@@ -1,7 +1,7 @@
-"""Request files that the API calls too large: cut in two, down to the request that is too large by itself.
+"""Split request files that the API refuses as too large, down to a single request that is too large by itself.
 
-In the state `too_large` the file holds its requests until the parts do, so a process may be killed at any
-point: the parts are named after the file, and who does it again writes the same ones.
+A file in the state `too_large` keeps its requests in flight until its parts take over, so a process may be killed
+at any point. The parts are named after the file: a later process writes the same ones.
 """
 
 from __future__ import annotations
@@ -26,20 +26,21 @@ _CHUNK = 1 << 20
 
 
 def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
-    """Puts two files of about half the bytes in the place of one, in one transaction.
+    """Replace a file with two files of about half its bytes, in one transaction.
 
     Args:
-        file: in the state `too_large`, of more than one request.
-        lease: of the file.
+        root: The root.
+        file: The file, in the state `too_large` and with more than one request.
+        lease: The lease on the file.
 
     Returns:
         The parts, ready to be sent.
     """
     stored = StoredRequestFile.of(root.storage, file)
     ends = stored.scan().ends
-    # At a line end, as near to the middle as it gets, with a request on either side of it.
-    at = int(np.abs(ends[:-1] - ends[-1] / 2).argmin())
-    pieces = [(0, int(ends[at]), at + 1), (int(ends[at]), int(ends[-1]), len(ends) - at - 1)]
+    # The last line of the first part: its end is nearest to the middle, with at least one request on either side.
+    last = int(np.abs(ends[:-1] - ends[-1] / 2).argmin())
+    pieces = [(0, int(ends[last]), last + 1), (int(ends[last]), int(ends[-1]), len(ends) - last - 1)]
     folder = submission_parts(file.pipeline, file.partition, file.submission_id)
     parts = []
     for name, (start, end, requests) in zip(PartName.parse(file.name).halves, pieces, strict=True):
@@ -63,11 +64,12 @@ def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int, lease: Lease
 
 
 def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
-    """Records the API's refusal of a single request as its answer: the same bytes would be refused again.
+    """Record the API's refusal of a single request as its answer: the same bytes would be refused again.
 
     Args:
-        file: in the state `too_large`, of one request.
-        lease: of the file.
+        root: The root.
+        file: The file, in the state `too_large` and with one request.
+        lease: The lease on the file.
     """
     stored = StoredRequestFile.of(root.storage, file)
     target = root.storage.path(*refusal_parts(file.pipeline, file.id))

@@ -1,7 +1,7 @@
-"""The second stage: request files -> batches, each exactly once.
+"""The second stage: submit each request file as a batch, exactly once.
 
 For each file: take a lease, write the intent with an anchor, POST, write the receipt, record the batch.
-What is not certain to have failed is never sent again here: it is reconciled.
+A POST that may have been accepted is never repeated here: its file is reconciled.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from batch_assets.core.errors import LeaseLostError, MissingFileError, Submissio
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
 
-# Where the API asks to wait without saying how long.
+# The wait when the API asks to wait without a time.
 _BACK_OFF_SECONDS = 60.0
 _BAD_REQUEST, _TOO_LARGE = 400, 413
-# What the API says of a body that was cut or changed on its way: every line was written as valid JSON.
+# The API's error for a body that was cut or changed in transit. Every line was written as valid JSON.
 _GARBLED = "not valid json"
 
 
@@ -38,11 +38,13 @@ class SubmitReport:
     """What one run of the stage did.
 
     Attributes:
-        submitted: ids of the batches that were submitted or found again in this run.
-        planned_again: failed requests that were written into new request files.
-        waiting: files left for later -> why; so is "asking again" where a lost file keeps failed requests.
-        refused: files the API refused -> its text.
-        given_up: files of one request that is too large for the API -> its text; the row is errored.
+        submitted: Ids of the batches that were submitted, or found to be ours, in this run.
+        planned_again: The number of failed requests that were written into new request files.
+        waiting: Ids of the files left for later -> why. The key "retries" says why failed requests cannot be sent
+            again because a file is missing.
+        refused: Ids of the files that the API refused -> its error.
+        given_up: Ids of files with a single request that is too large for the API -> its error. The row is
+            errored.
     """
 
     submission_id: str
@@ -61,23 +63,28 @@ def submit_batches(
     unattended: bool = False,
     on_file: Callable[[RequestFile], None] | None = None,
 ) -> SubmitReport | None:
-    """Submits what the newest submission of a partition waits on and nobody has sent.
+    """Submit the unsent request files that the newest submission of a partition waits on.
 
-    It never sleeps for minutes: what must wait is recorded and left to a later run. Of a canceled submission
-    nothing is sent: only what the cancel did not reach is canceled as well.
+    This never sleeps for minutes: what must wait is recorded and left to a later run. For a canceled submission
+    nothing is sent; what the cancel did not reach is canceled.
 
     Args:
-        unattended: the sensor asks, not a person. A person's run also tries files again that were stopped
-            by a refusal only a person can mend.
-        on_file: told of each file before it is sent.
+        root: The root.
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+        unattended: The sensor started the run, not a user. A user's run also retries files that were stopped by a
+            refusal that only a user can fix.
+        on_file: Called with each file before it is sent.
 
     Returns:
-        None when nothing was ever written for the partition.
+        `None` if nothing was ever written for the partition.
 
-    Errors:
-        SettingsError, EndpointMismatchError: before anything is sent.
-        SubmissionStoppedError: a refusal that only a person can mend; the files are kept, run again.
-        UnreachableError: no connection; nothing was sent.
+    Raises:
+        SettingsError: When the settings name no API. Nothing was sent.
+        EndpointMismatchError: When the root belongs to another API. Nothing was sent.
+        SubmissionStoppedError: When the API refuses for a reason that only a user can fix. The files are kept for
+            another run.
+        UnreachableError: When there is no connection. Nothing was sent.
     """
     with root.ledger.read() as tx:
         submission = submissions.newest(tx, pipeline, partition)
@@ -109,11 +116,11 @@ def _submit(
     with root.ledger.write() as tx:
         submissions.began(tx, submission.id)
         if not unattended:
-            files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "asked for again")
+            files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "run again by a user")
     try:
         report.planned_again = plan_again(root, submission)
-    except MissingFileError as error:  # what else there is to send and to collect does not wait for a person
-        report.waiting["asking again"] = str(error)
+    except MissingFileError as error:  # the rest is sent and collected without waiting for a user
+        report.waiting["retries"] = str(error)
         with root.ledger.write() as tx:
             standstills.note(tx, submission.id, str(error))
     report.submitted += reconcile(root)
@@ -128,8 +135,9 @@ def _submit(
 def _send(
     root: Root, submission: Submission, report: SubmitReport, on_file: Callable[[RequestFile], None] | None
 ) -> None:
-    """Sends what is ready, several files at a time: never two of as many requests, so that none that are lost
-    look alike.
+    """Send the files that are ready, several at a time.
+
+    Two files with the same request count are never sent at once, so that lost batches can be told apart.
     """
     reports: dict[str, SubmitReport] = {}
 
@@ -161,20 +169,20 @@ def _sendable(root: Root, submission: Submission) -> list[RequestFile]:
 
 
 class _Sending:
-    """One request file on its way."""
+    """The upload of one request file."""
 
     def __init__(self, root: Root, submission: Submission, file: RequestFile, report: SubmitReport) -> None:
         self._root, self._submission, self._file, self._report = root, submission, file, report
         self._stored = StoredRequestFile.of(root.storage, file)
 
     def run(self, progress: Progress) -> list[RequestFile]:
-        """Sends it, once more at once where its body was garbled on the way.
+        """Send the file, and send it again at once if its body was garbled in transit.
 
         Args:
-            progress: told before each chunk; it may raise, and the body stays unfinished.
+            progress: Called before each chunk. It may raise; the body then stays unfinished.
 
         Returns:
-            The files to send in its place, because it is too large.
+            The files to send instead, if this one is too large.
         """
         lease = leases.try_take(self._root.ledger, files.lease_name(self._file.id))
         if lease is None:
@@ -193,7 +201,7 @@ class _Sending:
             lease.release()
 
     def _relieve(self, lease: Lease) -> list[RequestFile]:
-        """Cuts the file in two if it is too large; a single request that is has its answer."""
+        """Split the file if it is too large. A single request that is too large gets the refusal as its answer."""
         with self._root.ledger.read() as tx:
             file = files.by_id(tx, self._file.id)
         if file.state is not FileState.TOO_LARGE:
@@ -205,7 +213,11 @@ class _Sending:
         return []
 
     def _intend(self, lease: Lease) -> int | None:
-        """Writes the intent, unless the file has to wait."""
+        """Write the intent, unless the file has to wait.
+
+        Returns:
+            The id of the intent; `None` if the file has to wait.
+        """
         with self._root.ledger.read() as tx:
             if self._has_to_wait(tx):
                 return None
@@ -223,28 +235,28 @@ class _Sending:
             bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
             if self._has_to_wait(tx):
                 return None
-            found = (anchor.id, anchor.created_at) if anchor is not None else (None, None)
-            return files.intend(tx, files.by_id(tx, self._file.id), *found)
+            id_and_time = (anchor.id, anchor.created_at) if anchor is not None else (None, None)
+            return files.intend(tx, files.by_id(tx, self._file.id), *id_and_time)
 
     def _has_to_wait(self, tx: Transaction) -> bool:
         file = files.by_id(tx, self._file.id)
         if file.state is not FileState.READY or submissions.by_id(tx, self._submission.id).is_canceled:
             return True
         if file.not_before > tx.now:
-            why = f"the API asked to wait {file.not_before - tx.now:.0f} s more: {file.error}"
+            reason = f"the API asked to wait {file.not_before - tx.now:.0f} s more: {file.error}"
         elif (twin := files.twin_in_doubt(tx, file)) is not None:
-            why = f"{twin.file_id}, of as many requests, is in doubt"
+            reason = f"waiting for {twin.file_id}: same request count, outcome still unknown"
         else:
             return False
-        self._report.waiting[file.id] = why
+        self._report.waiting[file.id] = reason
         return True
 
     def _send(self, lease: Lease, intent_id: int, progress: Progress) -> bool:
-        """Whether to send the file once more at once."""
+        """Send the body once. Return whether to send it again at once."""
 
         def before_chunk() -> None:
             lease.check()
-            progress(0)  # how far it is is shown to nobody
+            progress(0)  # no caller shows how many bytes were sent
 
         with self._root.ledger.read() as tx:
             headers = files.headers_of(tx, self._file)
@@ -269,7 +281,7 @@ class _Sending:
         api, problem = self._root.api, None
         try:
             self._stored.write_receipt(seen, self._file.attempt, api.base_url, api.organization)
-        except Exception as error:  # a full disk, an object store away: the ledger may still take the id
+        except Exception as error:  # a full disk, an unavailable object store: the ledger may still record the id
             problem = error
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
@@ -294,7 +306,7 @@ class _Sending:
         move(tx, FileMove.WAIT, self._file.id, text, error=text, not_before=not_before)
 
     def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
-        """Lets this file and those behind it wait: an upload each would only be told the same."""
+        """Make this file and those after it wait: the API would answer every upload the same."""
         seconds = error.retry_after if error.retry_after is not None else _BACK_OFF_SECONDS
         with self._root.ledger.write() as tx:
             until = tx.now + seconds
@@ -303,7 +315,7 @@ class _Sending:
         self._report.waiting[self._file.id] = str(error)
 
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
-        """Whether to send the file once more at once."""
+        """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
         if error.stop:
             raise self._stop(lease, intent_id, error)
@@ -312,8 +324,7 @@ class _Sending:
         elif error.status == _TOO_LARGE:
             self._move(lease, FileMove.EXCEED, intent_id, text)
         elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
-            why = f"{text}; sent once more"
-            self._move(lease, FileMove.RESEND, intent_id, why, outcome=IntentOutcome.GARBLED)
+            self._move(lease, FileMove.RESEND, intent_id, f"{text}; sent again", outcome=IntentOutcome.GARBLED)
             return True
         else:
             self._move(lease, FileMove.REFUSE, intent_id, text)
@@ -336,11 +347,11 @@ class _Sending:
             files.settle(tx, intent_id, outcome)
             move(tx, step, self._file.id, text, error=text)
         if step is FileMove.REFUSE:
-            # Its requests are free to be built anew; those of a stopped or too large file are kept.
+            # Its requests may be built again. Those of a stopped or too large file stay in flight.
             self._report.refused[self._file.id] = text
 
     def _stop(self, lease: Lease, intent_id: int | None, error: RefusedError) -> SubmissionStoppedError:
-        """Stops this file and those behind it, so that nobody asks again before a person has mended it."""
+        """Stop this file and those after it, so that nothing is sent again before a user has fixed the cause."""
         text = str(error)
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
@@ -349,6 +360,6 @@ class _Sending:
             move(tx, FileMove.STOP, self._file.id, text, error=text)
             files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
         return SubmissionStoppedError(
-            f"{self._root.api.base_url} refused: {text}. The request files are kept: mend it and materialize "
+            f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this and materialize "
             f"{self._file.pipeline}/batches again."
         )

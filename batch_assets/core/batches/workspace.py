@@ -1,4 +1,7 @@
-"""Whose list is it? A key of another workspace shows none of our batches, which proves nothing of them."""
+"""Check that the API key belongs to the workspace of our batches.
+
+A key of another workspace shows none of our batches, and that proves nothing about them.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,20 @@ from batch_assets.core.ledger.records import Intent
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
 from batch_assets.core.root import Root
 
-# What to ask a person when the API does not know a batch that it gave us.
-WHOSE_KEY = "Is ANTHROPIC_API_KEY of the workspace that submitted it?"
-# So many of our own batches are asked for where the anchor is gone: retention may have deleted it.
+# The question to the user when the API does not know a batch that it accepted from us.
+WHOSE_KEY = "Does ANTHROPIC_API_KEY belong to the workspace that submitted it?"
+# This many of our other batches are tried too: retention may have deleted the anchor.
 _OTHERS = 3
 
 
 def is_ours(root: Root, intent: Intent | None) -> bool:
-    """Whether the API answers for the workspace in which an intent was written; believed where nothing tells.
+    """Whether the API answers for the workspace in which an intent was written. Without evidence, assume it does.
 
-    Its anchor tells, a batch that the workspace held. Where it held none, what was submitted since tells.
+    The evidence is the intent's anchor, a batch of that workspace, and other batches of ours. If the workspace had
+    no batch, only batches submitted since then count.
 
-    Errors:
-        ApiError: not to be known now.
+    Raises:
+        ApiError: When the API cannot be asked now.
     """
     if intent is None:
         return True
@@ -29,18 +33,18 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
     own = [batch for batch in reversed(known) if batch.file_id is not None and not batch.provisional]
     if intent.anchor_id is None:
         own = [batch for batch in own if (batch.submitted_at or 0.0) >= intent.started_at]
-    told = [*filter(None, [intent.anchor_id]), *(batch.id for batch in own[:_OTHERS])]
-    return not told or any(is_there(root, batch_id) for batch_id in told)
+    evidence = [*filter(None, [intent.anchor_id]), *(batch.id for batch in own[:_OTHERS])]
+    return not evidence or any(is_there(root, batch_id) for batch_id in evidence)
 
 
 def is_proved(root: Root, batch_id: str) -> bool:
-    """Whether the API surely answers for the workspace that a batch of ours was created in.
+    """Whether the API certainly answers for the workspace in which a batch of ours was created.
 
-    Unlike `is_ours` it believes nothing: what follows is that the batch was deleted. Another batch of ours is
-    no proof by itself, since the key may have been changed between the two.
+    Unlike `is_ours` this assumes nothing, because the conclusion is that the batch was deleted. Any other batch of
+    ours is no proof, since the key may have been changed between the two.
 
-    Errors:
-        ApiError: not to be known now.
+    Raises:
+        ApiError: When the API cannot be asked now.
     """
     with root.ledger.read() as tx:
         companions = workspaces.companions(tx, batch_id)
@@ -49,42 +53,46 @@ def is_proved(root: Root, batch_id: str) -> bool:
     listed = {batch.id for batch in root.api.page().batches}
     if batch_id in listed:
         return False
-    return not listed.isdisjoint(companions) or any(is_there(root, one) for one in companions[:_OTHERS])
+    return not listed.isdisjoint(companions) or any(is_there(root, other) for other in companions[:_OTHERS])
 
 
 def last_intent(root: Root, file_id: str | None) -> Intent | None:
-    """A request file's last intent."""
+    """Return a request file's last intent; `None` if there is none."""
     if file_id is None:
         return None
     with root.ledger.read() as tx:
-        sent = files.of_file(tx, file_id)
-    return sent[-1] if sent else None
+        intents = files.of_file(tx, file_id)
+    return intents[-1] if intents else None
 
 
 def question(root: Root) -> str:
-    """What to ask a person whose key shows none of our batches."""
-    whose = f" It is of the organization {root.api.organization}." if root.api.organization else ""
+    """The question to a user whose key shows none of our batches."""
+    owner = f" The key belongs to the organization {root.api.organization}." if root.api.organization else ""
     return (
-        f"{root.api.base_url} does not show what was submitted. {WHOSE_KEY}{whose} Nothing is submitted again; "
-        "it goes on by itself when the right key is back"
+        f"{root.api.base_url} does not show what was submitted. {WHOSE_KEY}{owner} Nothing is submitted again; "
+        "work continues automatically when the right key is back"
     )
 
 
 def unreachable(batch_id: str) -> str:
-    """What to say to a person of a batch that the API has not known for long."""
+    """The notice about a batch that the API has not known for minutes."""
     return (
-        f"{batch_id}: the API answers 404. {WHOSE_KEY} Nothing is submitted again, and it goes on by itself when "
-        f"the right key is back. {if_deleted(batch_id)}"
+        f"{batch_id}: the API answers 404. {WHOSE_KEY} Nothing is submitted again, and work continues "
+        f"automatically when the right key is back. {if_deleted(batch_id)}"
     )
 
 
 def if_deleted(batch_id: str) -> str:
-    """How a person gives up a batch of ours that is gone."""
+    """Explain how a user gives up a batch of ours that was deleted."""
     return f"If it was deleted there: `batch-assets cancel {batch_id}` gives its requests up"
 
 
 def is_there(root: Root, batch_id: str) -> bool:
-    """Whether the API knows a batch. Errors: ApiError, not to be known now."""
+    """Whether the API knows a batch.
+
+    Raises:
+        ApiError: When the API cannot be asked now.
+    """
     try:
         root.api.retrieve(batch_id)
     except NotFoundError:

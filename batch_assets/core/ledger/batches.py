@@ -1,4 +1,4 @@
-"""Batches: from the id the API gave to the answers in the response store."""
+"""Batches: from the id that the API gave them to the answers in the response store."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import sqlalchemy as sa
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger import files
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.records import Batch, Submission, to_record, to_records
 from batch_assets.core.ledger.states import BatchMove, BatchState, FileMove, FileState
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
 
-# The reason in the history of what a person has canceled here.
+# The reason that the history gives for a user's cancel. Older ledgers contain it, so it must not change.
 CANCELED_BY_A_PERSON = "canceled by a person"
-# The API's word for an open batch that it is about to end, and the history's.
+# What the API and the history call an open batch that the API is about to end.
 _CANCELING = "canceling"
 
 
@@ -29,7 +29,7 @@ def by_id(tx: Transaction, batch_id: str) -> Batch | None:
 
 
 def known_ids(tx: Transaction) -> set[str]:
-    """Every batch id the ledger has an opinion about, foreign ones too."""
+    """Return the ids of all batches in the ledger, foreign ones too."""
     return set(tx.execute(sa.select(batch.c.id)).scalars())
 
 
@@ -60,23 +60,28 @@ def waited_on(tx: Transaction, submission_id: str) -> list[Batch]:
 def accept(
     tx: Transaction, file_id: str, intent_id: int, seen: BatchObject, *, provisional: bool, reason: str
 ) -> None:
-    """The file became this batch.
+    """Record that a file became a batch.
 
     Args:
-        provisional: its count alone says so. Otherwise it is proved, by a reply, a receipt or its results, and
-            whatever was believed of the batch or of the file on a count alone gives way.
+        tx: The transaction.
+        file_id: The id of the request file.
+        intent_id: The id of the intent that sent it.
+        seen: The batch as the API shows it.
+        provisional: Only the count matches. Otherwise a reply, a receipt or results prove the batch, and any
+            provisional match of the batch or of the file is dropped.
+        reason: The reason, for the history.
     """
     if not provisional:
         _give_way(tx, file_id, seen.id)
     file = files.by_id(tx, file_id)
     move(tx, FileMove.ACCEPT, file_id, reason, batch_id=seen.id, error=None)
     files.settle(tx, intent_id, IntentOutcome.ADOPTED if provisional else IntentOutcome.ACCEPTED)
-    found: dict[str, Any] = {
+    known: dict[str, Any] = {
         "file_id": file_id,
         "pipeline": file.pipeline,
         "requests": seen.total or file.requests,
     }
-    _meet(tx, seen, reason, provisional=provisional, **found)
+    _meet(tx, seen, reason, provisional=provisional, **known)
 
 
 def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
@@ -91,24 +96,24 @@ def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
 
 
 def _forget(tx: Transaction, batch_id: str, reason: str) -> None:
-    """What the ledger believed of a batch is wrong: it is a stranger again, to be looked into like any other."""
+    """Remove a batch about which the ledger was wrong, so that it is examined like any unknown batch."""
     move(tx, BatchMove.DISPROVE, batch_id, reason)
     tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
 
 
 def note_foreign(tx: Transaction, seen: BatchObject, reason: str) -> None:
-    """Remembers a batch that is somebody else's, so that it is looked into once only."""
+    """Record a batch that belongs to someone else, so that it is examined only once."""
     _meet(tx, seen, reason, BatchMove.MEET_FOREIGN, file_id=None, pipeline=None)
 
 
 def note_late(tx: Transaction, seen: BatchObject, file_id: str, reason: str, *, paid_twice: bool) -> None:
-    """Remembers a batch of ours that turned up after its file had been sent again, or set aside."""
+    """Record a batch of ours that turned up after its file had been sent again or set aside."""
     file = files.by_id(tx, file_id)
     _meet(tx, seen, reason, file_id=file_id, pipeline=file.pipeline, paid_twice=paid_twice)
 
 
 def _meet(tx: Transaction, seen: BatchObject, reason: str, step: BatchMove | None = None, **values: Any) -> None:
-    """A batch that the ledger did not know."""
+    """Add a batch that the ledger did not know."""
     step = step or (BatchMove.MEET_ENDED if seen.ended else BatchMove.MEET)
     row = {"submitted_at": tx.now, "next_poll_at": tx.now, **_seen(seen), **values}
     move(tx, step, seen.id, reason, **row)
@@ -128,13 +133,17 @@ def _seen(seen: BatchObject) -> dict[str, Any]:
 def observe(
     tx: Transaction, before: Batch, seen: BatchObject, next_poll_at: float, reason: str | None = None
 ) -> bool:
-    """Takes over what the API says of an open batch.
+    """Record what the API reports about an open batch.
 
     Args:
-        reason: of a transition, for the history; by default what the API says.
+        tx: The transaction.
+        before: The batch as the caller read it from the ledger.
+        seen: The batch as the API shows it.
+        next_poll_at: When to poll it next, unless it has ended.
+        reason: The reason of a transition, for the history; by default the status that the API reports.
 
     Returns:
-        Whether anything a person would look at changed.
+        Whether its state or its counts changed.
     """
     current = by_id(tx, before.id)
     if current is None or not current.state.unended:
@@ -154,9 +163,7 @@ def observe(
 
 
 def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
-    """Ids of the batches that a submission waits on or has waited on whose cancel had been asked for when it was
-    made.
-    """
+    """Return ids of the batches that a submission waits on or has waited on, canceled before it was made."""
     asked = sa.or_(history.c.to_state == _CANCELING, history.c.reason == CANCELED_BY_A_PERSON)
     of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
     told = sa.exists().where(of_it, asked, history.c.at <= waiting.created_at)
@@ -165,19 +172,22 @@ def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
 
 
 def _told(state: BatchState, processing_status: str) -> str:
-    """What the history calls an open batch."""
+    """Return what the history calls an open batch."""
     return _CANCELING if state is BatchState.OPEN and processing_status == _CANCELING else state
 
 
 def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float, *, is_gone: bool) -> bool:
-    """The API answered 404 for a batch it accepted. Fresh ones are often not there yet.
+    """Record that the API answered 404 for a batch that it accepted. New batches are often not visible yet.
 
     Args:
-        patience: seconds of 404 after which the batch counts as unreachable.
-        is_gone: the key is of the right workspace, so that a batch adopted on its count was deleted.
+        tx: The transaction.
+        before: The batch as the caller read it from the ledger.
+        patience: Seconds of 404 after which the batch counts as unreachable.
+        next_poll_at: When to poll it next.
+        is_gone: The key belongs to the right workspace, so a batch adopted on its count was deleted.
 
     Returns:
-        Whether it has become unreachable just now.
+        Whether the batch became unreachable just now.
     """
     current = by_id(tx, before.id)
     if current is None or not current.state.unended:
@@ -196,7 +206,7 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
 
 
 def end_unseen(tx: Transaction, batch_id: str, reason: str) -> None:
-    """The API does not know an open batch, and would not have its results any more: that is for collecting it."""
+    """End an open batch that the API no longer knows. Collecting it finds out that the results have expired."""
     current = by_id(tx, batch_id)
     if current is None or not current.state.unended:
         return
@@ -204,7 +214,7 @@ def end_unseen(tx: Transaction, batch_id: str, reason: str) -> None:
 
 
 def collected(tx: Transaction, batch_id: str, reason: str) -> None:
-    """The batch's answers are in the response store."""
+    """Record that the batch's answers are in the response store."""
     current = by_id(tx, batch_id)
     if current is None or current.state.stored:
         return
@@ -226,10 +236,10 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
 
 
 def move_stored(tx: Transaction, step: BatchMove, batch_id: str, reason: str) -> bool:
-    """Moves a batch whose answers are stored, unless another process has moved it on.
+    """Move a batch whose answers are stored, unless another process has moved it on.
 
     Returns:
-        Whether it is now where the move leads: it may have been there before.
+        Whether it is now in the state after the move. It may have been in that state before.
     """
     current = by_id(tx, batch_id)
     if current is None:
@@ -241,15 +251,15 @@ def move_stored(tx: Transaction, step: BatchMove, batch_id: str, reason: str) ->
 
 
 def not_before(tx: Transaction, batch_id: str, then: float) -> None:
-    """A stored batch that could not be deleted is left alone until then."""
+    """Leave a stored batch that could not be deleted alone until a time."""
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(next_poll_at=then))
 
 
 def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batch]:
-    """Batches of a pipeline that are still at the API though they were collected before a time, and due.
+    """Return due batches of a pipeline that were collected before a time and are still at the API.
 
-    The history says when: its first entry counts. Left out are those whose requests are not known: a rebuilt
-    ledger cannot tell whether all of their answers are here.
+    The first entry in the history is when a batch was collected. Batches with unknown requests are left out,
+    because a rebuilt ledger does not know whether all of their answers are stored.
     """
     of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
     done = sa.and_(of_it, history.c.to_state == BatchState.COLLECTED)
@@ -264,7 +274,7 @@ def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batc
 
 
 def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
-    """The answers of a collected batch are gone from the response store: they are to be collected again."""
+    """Make a collected batch, whose answers are gone from the response store, due to be collected again."""
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.COLLECTED or current.file_id is None:
         return
@@ -275,18 +285,20 @@ def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
 
 
 def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
-    """A batch adopted on its count alone is not this file's: it is a stranger again, to be looked into like
-    any other, and its file is in doubt again, with its first anchor."""
+    """Undo the match of a batch that was adopted on its count alone and is not this file's.
+
+    The batch is unknown again and examined like any other. Its file is in doubt again, with its first anchor.
+    """
     current = by_id(tx, batch_id)
     if current is None or current.file_id is None:
         return
     _forget(tx, batch_id, reason)
-    # The batch is no longer known as the file's: what the history says of it stands with the file.
+    # The batch no longer belongs to the file, so the history of the file explains what happened.
     move(tx, FileMove.DISPROVE, current.file_id, f"{batch_id}: {reason}", batch_id=None)
     last = files.of_file(tx, current.file_id)[-1]
     files.settle(tx, last.id, IntentOutcome.UNRESOLVED)
 
 
 def summary(counts: Mapping[str, int]) -> str:
-    """Counts in words, zeros left out: "3 succeeded, 1 errored"."""
+    """Return counts as text, without zeros: "3 succeeded, 1 errored"."""
     return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"

@@ -1,4 +1,4 @@
-"""The ledger's database: SQLite beside the data, PostgreSQL in production. One writer at a time."""
+"""The ledger's database: SQLite next to the data, or PostgreSQL in production. One writer at a time."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from batch_assets.core.errors import DamagedFileError, EndpointMismatchError, Se
 from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import migrations, tables
 
-_TABLES_LOCK = 7263001  # any number, the same for everyone
+_TABLES_LOCK = 7263001  # an arbitrary number, the same in all processes
 _EXAMPLE = "sqlite:////data/ledger.db"
 _BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.02
-# Every transfer and the heartbeat of its lease may want a connection at once.
+# Every transfer and the thread that renews its lease may need a connection at the same time.
 _MORE_CONNECTIONS = 40
-# Of SQLite's codes the low byte says what went wrong.
+# The primary result codes of SQLite. They are the low byte of its extended codes.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _touching = threading.Lock()
 
 
 @cache
 def process_name() -> str:
-    """Who does it, for the history: host and process id."""
+    """Return host and process id, which the history records with every transition."""
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
 @dataclass
 class Transaction:
-    """An open transaction with its own idea of now.
+    """An open transaction with its own current time.
 
     Attributes:
-        connection: the SQLAlchemy connection.
-        now: seconds since 1970 by the database's clock (on SQLite the machine's, it is the same host).
+        connection: The SQLAlchemy connection.
+        now: Seconds since 1970 by the database's clock. For SQLite that is the clock of this machine.
     """
 
     connection: Connection
@@ -54,7 +54,7 @@ class Transaction:
         return self.connection.execute(statement)
 
     def record(self, kind: str, entity: str, before: str | None, after: str, reason: str) -> int:
-        """Appends a transition to the history and returns its number."""
+        """Append a transition to the history and return its number."""
         values = {
             "at": self.now,
             "process": process_name(),
@@ -68,22 +68,21 @@ class Transaction:
         return int(inserted.inserted_primary_key[0])  # type: ignore[index]
 
     def last_seq(self) -> int:
-        """The number of the newest transition, 0 before the first."""
+        """Return the number of the newest transition, 0 before the first."""
         return int(self.execute(sa.select(sa.func.max(tables.history.c.seq))).scalar() or 0)
 
 
 class Ledger:
-    """A connection pool to the ledger. Its tables are made when they are not there, and brought up to date when
-    an earlier version made them.
+    """A connection pool to the ledger. Creates missing tables, and upgrades those of an earlier version.
 
     Args:
-        url: SQLAlchemy URL; sqlite:///… or postgresql+psycopg2://….
-        fill: asked when the ledger is new, for what fills it in the transaction that makes its tables, if
-            anything does: a process that is killed meanwhile leaves a ledger that is still new.
+        url: SQLAlchemy URL: sqlite:///… or postgresql+psycopg2://….
+        fill: Called if the ledger is new. Returns a function that fills it in the transaction that creates the
+            tables, or `None`. A process that is killed meanwhile leaves a ledger that is still new.
 
-    Errors:
-        DamagedFileError: SQLite's file is no database, or not a whole one; so in every transaction.
-        LedgerVersionError: a later version of this package has changed the tables.
+    Raises:
+        DamagedFileError: When SQLite's file is not a database or is incomplete. Every transaction raises it too.
+        LedgerVersionError: When a later version of this package has changed the tables.
     """
 
     def __init__(self, url: str, fill: Callable[[], Callable[[Transaction], None] | None] | None = None) -> None:
@@ -91,9 +90,9 @@ class Ledger:
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         try:
             with self._begin(write=False) as connection:
-                found = migrations.version_of(connection)
-            if found != migrations.HEAD:
-                self._bring_up_to_date(fill() if fill is not None and found is None else None)
+                version = migrations.version_of(connection)
+            if version != migrations.HEAD:
+                self._bring_up_to_date(fill() if fill is not None and version is None else None)
         except BaseException:
             self.close()
             raise
@@ -102,34 +101,34 @@ class Ledger:
         with self._begin(write=True) as connection:
             if not self._is_sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TABLES_LOCK)))
-            found = migrations.version_of(connection)  # another process may have been quicker
-            if found is None:
+            version = migrations.version_of(connection)  # another process may have been faster
+            if version is None:
                 migrations.create(connection)
                 connection.execute(sa.insert(tables.endpoint).values(id=1))
                 if fill is not None:
                     fill(Transaction(connection, self._now(connection)))
-            elif found != migrations.HEAD:
+            elif version != migrations.HEAD:
                 self._lock_out_writers(connection)
-                migrations.upgrade(connection, found)
+                migrations.upgrade(connection, version)
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
     def write(self) -> Iterator[Transaction]:
-        """A transaction that no other writer interleaves with: all of it happens, or nothing."""
+        """Open a transaction without any other writer in between: all of it happens, or nothing."""
         with self._begin(write=True) as connection:
             self._lock_out_writers(connection)
             yield Transaction(connection, self._now(connection))
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
-        """A consistent view."""
+        """Open a transaction with a consistent view."""
         with self._begin(write=False) as connection:
             yield Transaction(connection, self._now(connection))
 
     def _lock_out_writers(self, connection: Connection) -> None:
-        """SQLite has done so when the transaction began."""
+        """Lock out other writers. SQLite did so when the transaction began."""
         if not self._is_sqlite:
             connection.execute(sa.select(tables.endpoint.c.id).with_for_update())
 
@@ -149,7 +148,7 @@ class Ledger:
 
     @contextmanager
     def _undamaged(self) -> Iterator[None]:
-        """Says which file it is, and what to do, where SQLite finds that it is no database or not a whole one."""
+        """Raise an error that names the file and what to do if SQLite finds it damaged."""
         try:
             yield
         except sa.exc.DatabaseError as error:
@@ -157,21 +156,21 @@ class Ledger:
                 raise
             raise DamagedFileError(
                 f"the ledger {self._engine.url.database} is damaged: {error.orig}. Restore it from a backup, or "
-                "move it away, and with it the files beside it that end in -wal and -shm: it is then made again "
+                "move it away together with the files next to it that end in -wal and -shm: it is then rebuilt "
                 "from the files under the root"
             ) from None
 
 
 def parse_url(url: str) -> sa.URL:
-    """The URL of a ledger in its parts.
+    """Parse the URL of a ledger.
 
-    Errors:
-        SettingsError: it is no URL, or one of SQLite that names no file. It may hold a password, so it is not
-            repeated.
+    Raises:
+        SettingsError: When it is not a URL, or an SQLite URL without a file. The text does not repeat the URL,
+            which may contain a password.
     """
     try:
         parsed = sa.make_url(url)
-    except (sa.exc.ArgumentError, ValueError):  # the latter for a port that is none
+    except (sa.exc.ArgumentError, ValueError):  # ValueError: an invalid port
         raise SettingsError(f"BATCH_ASSETS_LEDGER is not a SQLAlchemy URL, such as {_EXAMPLE}") from None
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
         raise SettingsError(f"BATCH_ASSETS_LEDGER names no file: give its path, such as {_EXAMPLE}")
@@ -209,7 +208,7 @@ def _open_sqlite(url: sa.URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions begin where we say, below
+        connection.isolation_level = None  # the listener below begins transactions
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout={int(_BUSY_SECONDS * 1000)}")
         _use_wal(cursor)
@@ -226,22 +225,22 @@ def _open_sqlite(url: sa.URL) -> Engine:
 
 
 def _touch(path: Path) -> None:
-    """Makes the file, readable by nobody else, if there is none.
+    """Create the file if it does not exist, readable only by its owner.
 
-    A ledger that is there is not opened: closing it would drop the locks that SQLite holds on it for another
-    thread (sqlite.org/howtocorrupt.html, section 2.2).
+    An existing ledger is not opened: closing it would drop the locks that SQLite holds on it for another thread
+    (sqlite.org/howtocorrupt.html, section 2.2).
     """
     with _touching:
         if not path.exists():
-            with suppress(FileExistsError):  # another process was quicker
+            with suppress(FileExistsError):  # another process was faster
                 os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:
-    """Sets the journal mode, which the file keeps.
+    """Set the journal mode, which the file keeps.
 
-    SQLite does not wait for other connections here, whatever the busy timeout: processes that open a new ledger
-    at once would fail.
+    SQLite ignores the busy timeout here and does not wait for other connections: without this loop, processes that
+    open a new ledger at the same time would fail.
     """
     end = time.monotonic() + _BUSY_SECONDS
     while True:
@@ -255,22 +254,22 @@ def _use_wal(cursor: sqlite3.Cursor) -> None:
 
 
 def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
-    """Ties the root to its API endpoint at first use, and refuses any other from then on.
+    """Bind the root to its API endpoint at first use, and refuse any other from then on.
 
-    Errors:
-        EndpointMismatchError: the root belongs to another base URL or organization.
+    Raises:
+        EndpointMismatchError: When the root belongs to another base URL or organization.
     """
     known = tx.execute(sa.select(tables.endpoint)).one()
-    remedy = "Set BATCH_ASSETS_ROOT to a folder of its own for this endpoint."
+    remedy = "Set BATCH_ASSETS_ROOT to a separate folder for this endpoint."
     if known.base_url is not None and known.base_url != base_url:
         raise EndpointMismatchError(
-            f"This root belongs to {known.base_url}, but the API is now {base_url}. Answers of two endpoints "
+            f"This root belongs to {known.base_url}, but the API is now {base_url}. Answers from two endpoints "
             f"are never mixed. {remedy}"
         )
     if known.organization is not None and organization is not None and known.organization != organization:
         raise EndpointMismatchError(
-            f"This root belongs to the organization {known.organization}, but the key is of {organization}. "
-            f"Set ANTHROPIC_API_KEY to a key of the first. Or: {remedy}"
+            f"This root belongs to the organization {known.organization}, but the key belongs to {organization}. "
+            f"Set ANTHROPIC_API_KEY to a key of {known.organization}. Or: {remedy}"
         )
     if known.base_url is None or (known.organization is None and organization is not None):
         values = {"base_url": base_url, "organization": organization, "recorded_at": tx.now}

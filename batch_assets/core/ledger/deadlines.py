@@ -1,5 +1,7 @@
-"""Until when answers can be had: the API ends a batch 24 hours after its creation, what is not answered by then
-expires, and it keeps the results for 29 days after creation.
+"""Deadlines of batches.
+
+The API ends a batch 24 hours after its creation; requests without an answer expire then. It keeps the results for
+29 days after the creation.
 
 Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
 """
@@ -12,39 +14,38 @@ from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
 
 _KEPT_SECONDS = 29 * 86400.0
-# A person is warned when less time than this is left.
+# Users are warned when the results remain available for less time than this.
 SOON_SECONDS = 3 * 86400.0
-# So is one when a batch has less time than this left to be answered.
+# Users are also warned when a batch has less time than this to finish.
 EXPIRY_SOON_SECONDS = 2 * 3600.0
 
 
 def results_end(batch: Batch) -> float | None:
-    """When a batch's results cease to be available, seconds since 1970; None where its creation is not known."""
+    """Return when a batch's results stop being available, in seconds since 1970; `None` if it is unknown."""
     return batch.created_at + _KEPT_SECONDS if batch.created_at is not None else None
 
 
 def ending_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
-    """A pipeline's uncollected batches near the end of their results, with the seconds left, the fewest first.
+    """Return a pipeline's uncollected batches whose results soon stop being available, with the seconds left.
 
-    Below zero they have ended.
+    The fewest seconds come first. They are negative if the results are no longer available.
     """
-    found = [
+    ending = [
         (batch, end - tx.now)
         for batch in batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline)
         if (end := results_end(batch)) is not None and end - tx.now < SOON_SECONDS
     ]
-    return sorted(found, key=lambda entry: entry[1])
+    return sorted(ending, key=lambda entry: entry[1])
 
 
 def expiring_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
-    """A pipeline's batches at work that are near the end of their 24 hours, with the seconds left, the fewest
-    first.
+    """Return a pipeline's open batches that expire soon, with the seconds left of their 24 hours, fewest first.
 
-    Those whose time is over are left out: they end by themselves.
+    Batches whose time is over are left out: the API ends them.
     """
-    found = [
+    expiring = [
         (batch, left)
         for batch in batches.in_state(tx, BatchState.OPEN, pipeline=pipeline)
         if batch.expires_at is not None and 0 < (left := batch.expires_at - tx.now) < EXPIRY_SOON_SECONDS
     ]
-    return sorted(found, key=lambda entry: entry[1])
+    return sorted(expiring, key=lambda entry: entry[1])

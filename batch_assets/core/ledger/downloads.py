@@ -1,4 +1,4 @@
-"""Downloads of an ended batch's results that did not bring them all."""
+"""Failed and incomplete downloads of an ended batch's results."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.states import BatchMove, BatchState
 from batch_assets.core.ledger.tables import batch, history
 
-# Results that could not be fetched are tried again after this long,
+# The wait after the first failed download, in seconds.
 COLLECT_AGAIN_SECONDS = 60.0
-# and, while they keep failing, more and more rarely, down to once in this long.
+# The longest wait, after downloads kept failing.
 COLLECT_LAST_SECONDS = 3600.0
 
 
 def collecting_name(pipeline: str) -> str:
-    """The lease that a person's run marks while it brings results back: no run is started for that beside it."""
+    """Return the name of the lease that a user's run marks while it collects, so that the sensor starts no run."""
     return f"collecting:{pipeline}"
 
 
 def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
-    """Counts an incomplete download: (how many there were, seconds since the first that failed)."""
+    """Count an incomplete download.
+
+    Returns:
+        The number of incomplete downloads so far, and the seconds since the first one that failed.
+    """
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
     statement = sa.select(batch.c.downloads, batch.c.failing_since).where(batch.c.id == batch_id)
     row = tx.execute(statement).one()
@@ -30,10 +34,10 @@ def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
 
 
 def failed(tx: Transaction, batch_id: str, why: str) -> None:
-    """An ended batch's results were not to be had: no run is started for them before some time has passed.
+    """Record a failed download of an ended batch's results, and when a run may be started for them again.
 
-    As long again as they have failed so far, which doubles the time from failure to failure. There is no
-    last one: answers are paid for, and the API keeps them for 29 days.
+    The wait is the time since the first failure, so it doubles with each failure. Downloads are repeated without
+    limit, because the answers are paid for and the API keeps them for 29 days.
     """
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.ENDED:
@@ -44,7 +48,7 @@ def failed(tx: Transaction, batch_id: str, why: str) -> None:
 
 
 def why_failed(tx: Transaction, batch_id: str) -> str:
-    """Why the results of an ended batch were not to be had at the last attempt."""
+    """Return why the last download of an ended batch's results failed."""
     of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch_id)
     statement = (
         sa.select(history.c.reason)

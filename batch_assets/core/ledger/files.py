@@ -9,18 +9,18 @@ import sqlalchemy as sa
 
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.outcomes import INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
 from batch_assets.core.ledger.states import FILES_IN_DOUBT, FileMove, FileState
 from batch_assets.core.ledger.tables import batch, intent, lease, request_file, submission, wait
 
-# An intent whose first POST was followed by another may still turn up as a batch for this long.
+# After a file was sent again, the batch of the first POST may still turn up for this long.
 WATCH_SECONDS = 25 * 3600.0
 
 
 def lease_name(file_id: str) -> str:
-    """The lease under which a request file is sent."""
+    """Return the name of the lease that a process holds while it sends a request file."""
     return f"file:{file_id}"
 
 
@@ -29,24 +29,26 @@ def by_id(tx: Transaction, file_id: str) -> RequestFile:
 
 
 def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
-    """The headers of a file's requests that are part of their identity: what it is sent with."""
+    """Return the headers that a file is sent with, which are part of its requests' identity."""
     if file.headers is not None:
         return dict(json.loads(file.headers))
-    of_all = sa.select(submission.c.headers).where(submission.c.id == file.submission_id)
-    return dict(json.loads(tx.execute(of_all).scalar_one()))
+    of_submission = sa.select(submission.c.headers).where(submission.c.id == file.submission_id)
+    return dict(json.loads(tx.execute(of_submission).scalar_one()))
 
 
 def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> list[RequestFile]:
-    """Two parts take the place of a file that is too large: whoever waited on it waits on them.
+    """Replace a file that is too large with two parts. Submissions that waited on it wait on the parts.
 
     Args:
-        parts: name, requests and bytes of each.
+        tx: The transaction.
+        file: The file.
+        parts: Name, requests and bytes of each part.
 
     Returns:
         The parts.
     """
     names = " and ".join(part["name"] for part in parts)
-    move(tx, FileMove.CUT, file.id, f"{names} take its place")
+    move(tx, FileMove.CUT, file.id, f"replaced by {names}")
     waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
     ids = [f"{file.submission_id}/{part['name']}" for part in parts]
     shared: dict[str, Any] = {
@@ -57,28 +59,31 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
         "headers": file.headers,
     }
     for file_id, part in zip(ids, parts, strict=True):
-        why = f"{part['requests']} requests of {file.name}"
-        move(tx, FileMove.WRITE, file_id, why, not_before=0.0, **shared, **part)
+        reason = f"{part['requests']} requests of {file.name}"
+        move(tx, FileMove.WRITE, file_id, reason, not_before=0.0, **shared, **part)
         for submission_id in waiting:
             tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
     return [by_id(tx, file_id) for file_id in ids]
 
 
 def in_place_of(tx: Transaction, file_id: str) -> list[str]:
-    """The file itself, or the parts that took its place while nobody looked."""
+    """Return the id of the file itself, or of the parts that have replaced it."""
     parts = [str(half) for half in RequestFileId.parse(file_id).halves]
     known = tx.execute(sa.select(request_file.c.id).where(request_file.c.id.in_(parts))).first()
-    return [file_id] if known is None else [found for part in parts for found in in_place_of(tx, part)]
+    return [file_id] if known is None else [smaller for part in parts for smaller in in_place_of(tx, part)]
 
 
 def given_up(tx: Transaction, file_id: str, reason: str) -> None:
-    """A file of one request that is too large: its refusal is in the response store, as its answer."""
+    """Record that a single request is too large. The response store has the refusal as its answer."""
     seq = move(tx, FileMove.GIVE_UP, file_id, reason)
     tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(collected_seq=seq))
 
 
 def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
-    """Another file's open or unresolved intent with the same count: two lost files must never look alike."""
+    """Return another file's intent with the same count that is in doubt; `None` if there is none.
+
+    Two files with lost replies must never have the same count, because their batches could not be told apart.
+    """
     statement = sa.select(intent).where(
         intent.c.outcome.in_(INTENTS_IN_DOUBT),
         intent.c.requests == file.requests,
@@ -89,7 +94,17 @@ def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
 
 
 def intend(tx: Transaction, file: RequestFile, anchor_id: str | None, anchor_created_at: float | None) -> int:
-    """Writes down, before the POST, that a file is about to be sent. Returns the intent's number."""
+    """Record, before the POST, that a file is about to be sent.
+
+    Args:
+        tx: The transaction.
+        file: The file.
+        anchor_id: The id of the newest batch at the API; `None` if there is no batch.
+        anchor_created_at: When that batch was created.
+
+    Returns:
+        The id of the intent.
+    """
     move(tx, FileMove.INTEND, file.id, "intent written", error=None)
     values = {
         "file_id": file.id,
@@ -105,37 +120,37 @@ def intend(tx: Transaction, file: RequestFile, anchor_id: str | None, anchor_cre
 
 
 def settle(tx: Transaction, intent_id: int, outcome: IntentOutcome, **values: Any) -> None:
-    """Records what became of an intent."""
+    """Record the outcome of an intent."""
     tx.execute(sa.update(intent).where(intent.c.id == intent_id).values(outcome=outcome, **values))
 
 
 def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
-    """Files that may or may not have reached the API: unresolved, or sent under a lease that ran out."""
+    """Return files that may or may not have reached the API: unresolved, or sent under a lease that expired."""
     statement = (
         sa.select(intent)
         .join(request_file, request_file.c.id == intent.c.file_id)
         .where(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
         .order_by(intent.c.id)
     )
-    found = []
+    doubtful = []
     for row in tx.execute(statement).all():
         record = to_record(Intent, row)
         held = sa.select(lease.c.until).where(lease.c.name == lease_name(record.file_id))
         until = tx.execute(held).scalar()
         if until is None or until < tx.now:
-            found.append((record, by_id(tx, record.file_id)))
-    return found
+            doubtful.append((record, by_id(tx, record.file_id)))
+    return doubtful
 
 
 def watched(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
-    """Intents of files that were sent again, while the first may still turn up."""
+    """Return intents whose file was sent again, and whose first batch may still turn up."""
     statement = sa.select(intent).where(intent.c.outcome == IntentOutcome.RESENT, intent.c.watch_until > tx.now)
-    found = to_records(Intent, tx.execute(statement.order_by(intent.c.id)))
-    return [(record, by_id(tx, record.file_id)) for record in found]
+    records = to_records(Intent, tx.execute(statement.order_by(intent.c.id)))
+    return [(record, by_id(tx, record.file_id)) for record in records]
 
 
 def claimants(tx: Transaction, requests: int) -> list[tuple[Intent, RequestFile]]:
-    """Files of that many requests that were sent, and whose batch is not known for sure: (last intent, file)."""
+    """Return (last intent, file) of the sent files with a number of requests whose batch is not certain."""
     unsure = sa.select(batch.c.file_id).where(batch.c.provisional, batch.c.file_id.is_not(None))
     sent = sa.select(intent.c.file_id)
     statement = (
@@ -152,27 +167,27 @@ def claimants(tx: Transaction, requests: int) -> list[tuple[Intent, RequestFile]
     return [(of_file(tx, file.id)[-1], file) for file in to_records(RequestFile, tx.execute(statement))]
 
 
-def was_sent_again(tx: Transaction, given: Intent) -> bool:
-    """Whether another POST of the intent's file followed."""
-    later = sa.select(intent.c.id).where(intent.c.file_id == given.file_id, intent.c.id > given.id)
+def was_sent_again(tx: Transaction, earlier: Intent) -> bool:
+    """Whether the intent's file was sent again after it."""
+    later = sa.select(intent.c.id).where(intent.c.file_id == earlier.file_id, intent.c.id > earlier.id)
     return tx.execute(later).first() is not None
 
 
 def of_file(tx: Transaction, file_id: str) -> list[Intent]:
-    """A file's intents, oldest first."""
+    """Return a file's intents, oldest first."""
     return to_records(
         Intent, tx.execute(sa.select(intent).where(intent.c.file_id == file_id).order_by(intent.c.id))
     )
 
 
 def explain(tx: Transaction, file_id: str, text: str) -> None:
-    """Says what a file in doubt waits for."""
+    """Record what an unresolved file waits for."""
     unresolved = sa.and_(request_file.c.id == file_id, request_file.c.state == FileState.UNRESOLVED)
     tx.execute(sa.update(request_file).where(unresolved).values(error=text))
 
 
 def put_off(tx: Transaction, submission_files: list[RequestFile], until: float, why: str) -> None:
-    """Lets the files that are ready wait until then at least."""
+    """Make the files that are ready wait at least until a time."""
     for file in submission_files:
         if file.state is FileState.READY and file.not_before < until:
             later = sa.update(request_file).where(request_file.c.id == file.id)
@@ -180,14 +195,14 @@ def put_off(tx: Transaction, submission_files: list[RequestFile], until: float, 
 
 
 def stop_ready(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
-    """Stops the files that are ready: they would be refused for the same reason."""
+    """Stop the files that are ready: they would be refused for the same reason."""
     for file in submission_files:
         if file.state is FileState.READY:
             move(tx, FileMove.STOP, file.id, reason, error=reason)
 
 
 def give_back_stopped(tx: Transaction, submission_files: list[RequestFile], reason: str) -> None:
-    """Makes stopped files ready again, because a person asked for it."""
+    """Make stopped files ready again, because a user asked for it."""
     for file in submission_files:
         if file.state is FileState.STOPPED:
             move(tx, FileMove.RESUME, file.id, reason, not_before=0.0)

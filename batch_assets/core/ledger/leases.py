@@ -1,4 +1,4 @@
-"""Leases: who may do a piece of work now, until when. A process that dies or freezes loses its own."""
+"""Leases: the right to do a piece of work until a time. A dead or frozen process loses its leases."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from batch_assets.core.ledger.connection import Ledger, Transaction, process_nam
 from batch_assets.core.ledger.tables import lease
 
 PATIENCE = 600.0
-"""Seconds to wait for work that others do one after the other, such as the partitions of a backfill."""
+"""Seconds to wait for work that processes do one after the other, such as the partitions of a backfill."""
 _SECONDS = 60.0
-# A longer name, such as one with a long partition key, has no room in the table.
+# A longer name, such as one with a long partition key, does not fit into the table's column.
 _NAME_LENGTH, _NAME_KEPT = 150, 100
 
 
 class Lease:
-    """A lease that is held, kept alive by a thread.
+    """A lease that this process holds. A thread renews it.
 
-    Every piece of work asks `check` before a step that cannot be taken back, and `confirm` inside the
-    transaction that records the outcome.
+    Call `check` before every step that cannot be undone, and `confirm` inside the transaction that records the
+    outcome.
 
     Attributes:
-        name: of the work, for people: as long as it was given.
+        name: The name of the work, in full.
     """
 
     def __init__(self, ledger: Ledger, name: str, owner: str, seconds: float) -> None:
@@ -44,17 +44,25 @@ class Lease:
         self._thread = threading.Thread(target=self._keep_alive, name=f"lease {name}", daemon=True)
 
     def check(self) -> None:
-        """Raises LeaseLostError when the lease may have run out: the process slept, or the ledger is away."""
+        """Renew the lease if it is about to expire.
+
+        Raises:
+            LeaseLostError: When it has expired and another process has taken over.
+        """
         if _clock() - self._renewed > self._seconds * 0.8:
             self._renew()
 
     def confirm(self, tx: Transaction) -> None:
-        """Raises LeaseLostError unless the ledger says, inside this transaction, that the lease is ours."""
+        """Check inside a transaction that the ledger records the lease as ours.
+
+        Raises:
+            LeaseLostError: When another process has taken over.
+        """
         if not self.is_ours(tx):
             raise LeaseLostError(f"another process has taken over {self.name}")
 
     def is_ours(self, tx: Transaction) -> bool:
-        """Whether the ledger says, inside this transaction, that the lease is ours."""
+        """Whether the ledger records the lease as ours, inside this transaction."""
         row = tx.execute(sa.select(lease).where(lease.c.name == self._stored)).first()
         return row is not None and row.owner == self._owner and row.until >= tx.now
 
@@ -64,11 +72,11 @@ class Lease:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Releases it.
+        """Release the lease.
 
-        Errors:
-            LeaseLostError: a file was gone because another has taken over: who does so after a process was
-                frozen removes what that was writing.
+        Raises:
+            LeaseLostError: When a file was missing because another process has taken over. A process that takes
+                over from a frozen one removes what that one was writing.
         """
         try:
             if isinstance(error, FileNotFoundError):
@@ -87,12 +95,12 @@ class Lease:
         self._thread.start()
 
     def _renew(self) -> None:
-        asked = _clock()
+        started = _clock()
         with self._ledger.write() as tx:
             self.confirm(tx)
             until = tx.now + self._seconds
             tx.execute(sa.update(lease).where(lease.c.name == self._stored).values(until=until))
-        self._renewed = asked
+        self._renewed = started
 
     def _keep_alive(self) -> None:
         while not self._stop.wait(self._seconds / 4):
@@ -101,19 +109,20 @@ class Lease:
             except LeaseLostError:
                 return
             except (sa.exc.SQLAlchemyError, DamagedFileError):
-                continue  # the database is away: `check` speaks up when that lasts too long
+                continue  # the database is unavailable: `check` raises if that lasts too long
 
 
 def _clock() -> float:
-    """Seconds from any beginning. On Linux time.monotonic stands still while the machine is suspended, and a
-    lease runs out meanwhile.
+    """Return seconds since an arbitrary time.
+
+    On Linux time.monotonic stops while the machine is suspended, but leases still expire during that time.
     """
     boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 def _stored(name: str) -> str:
-    """The name as the table holds it."""
+    """Return the name under which the table stores a lease."""
     if len(name) <= _NAME_LENGTH:
         return name
     digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
@@ -121,7 +130,7 @@ def _stored(name: str) -> str:
 
 
 def _default_seconds() -> float:
-    """How long a lease lasts without being renewed."""
+    """Return the seconds that a lease lasts without being renewed."""
     text = os.environ.get("BATCH_ASSETS_LEASE_SECONDS")
     if not text:
         return _SECONDS
@@ -135,13 +144,18 @@ def _default_seconds() -> float:
 
 
 def try_take(ledger: Ledger, name: str, seconds: float | None = None) -> Lease | None:
-    """Takes a lease that is free or has run out; None when somebody else holds it.
+    """Take a lease that is free or has expired.
 
     Args:
-        seconds: that it lasts without being renewed; default BATCH_ASSETS_LEASE_SECONDS, or 60.
+        ledger: The ledger.
+        name: The name of the work.
+        seconds: How long the lease lasts without being renewed; BATCH_ASSETS_LEASE_SECONDS or 60 by default.
 
-    Errors:
-        SettingsError: BATCH_ASSETS_LEASE_SECONDS is no such number.
+    Returns:
+        `None` if another process or thread holds it.
+
+    Raises:
+        SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
     seconds = _default_seconds() if seconds is None else seconds
     owner, stored = f"{process_name()}:{secrets.token_hex(6)}", _stored(name)
@@ -159,20 +173,22 @@ def try_take(ledger: Ledger, name: str, seconds: float | None = None) -> Lease |
 
 @contextmanager
 def hold(ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float | None = None) -> Iterator[Lease]:
-    """Holds a lease for the block.
+    """Hold a lease for the block.
 
     Args:
-        wait: seconds to wait for another holder to finish.
-        seconds: as try_take.
+        ledger: The ledger.
+        name: The name of the work.
+        wait: Seconds to wait for another holder to finish.
+        seconds: How long the lease lasts without being renewed, as in `try_take`.
 
-    Errors:
-        BusyError: another process holds it.
-        SettingsError: as try_take.
+    Raises:
+        BusyError: When another holder has not finished by then.
+        SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
     deadline = time.monotonic() + wait
     while (taken := try_take(ledger, name, seconds)) is None:
         if time.monotonic() >= deadline:
-            raise BusyError(f"another run is busy with {name}; this one can be repeated when it is done")
+            raise BusyError(f"another run is busy with {name}; repeat this one when that is done")
         time.sleep(0.1)
     with taken:
         yield taken
@@ -180,7 +196,7 @@ def hold(ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float | None 
 
 @contextmanager
 def mark(ledger: Ledger, name: str) -> Iterator[None]:
-    """Lets others see, for the block, that somebody is at a piece of work. It keeps nobody from it."""
+    """Show other processes, for the block, that this one does a piece of work. It does not exclude any."""
     taken = try_take(ledger, name)
     try:
         yield
@@ -190,7 +206,7 @@ def mark(ledger: Ledger, name: str) -> Iterator[None]:
 
 
 def is_held(tx: Transaction, name: str) -> bool:
-    """Whether somebody holds the lease now."""
+    """Whether a process holds the lease now."""
     row = tx.execute(sa.select(lease.c.until).where(lease.c.name == _stored(name))).first()
     return row is not None and row.until >= tx.now
 
@@ -204,5 +220,5 @@ def held_among(tx: Transaction, names: Iterable[str]) -> set[str]:
 
 
 def ended_at(tx: Transaction, name: str) -> float | None:
-    """When a lease that nobody holds ran out; None when it was released."""
+    """Return when a lease that no process holds expired; `None` if it was released."""
     return tx.execute(sa.select(lease.c.until).where(lease.c.name == _stored(name))).scalar()

@@ -1,4 +1,4 @@
-"""The one way in which a request file, a batch or a submission changes its state."""
+"""Move request files, batches and submissions from state to state. Nothing else changes a state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ENTITIES: dict[type[Move], tuple[str, sa.Table]] = {
     BatchMove: ("batch", batch),
     SubmissionMove: ("submission", submission),
 }
-# The column that says when a submission came to a state.
+# The column with the time at which a submission came to a state.
 _SINCE = {
     SubmissionState.REGISTERED: "created_at",
     SubmissionState.BEGAN: "began_at",
@@ -35,20 +35,21 @@ def move(
     words: tuple[str, str] | None = None,
     **values: Any,
 ) -> int:
-    """Moves a request file, a batch or a submission to its next state, with a line in the history.
+    """Move a request file, a batch or a submission to its next state, and record the transition.
 
     Args:
-        step: the move, one of those in `states.py`; it also says what kind of thing moves.
-        entity_id: the id of what moves. A move that begins at None makes it.
-        reason: for the history.
-        words: what the history calls the two states, where it says more than the ledger.
-        values: other columns that change with the state.
+        tx: The transaction.
+        step: The move, from `states.py`. Its class determines the kind of entity that moves.
+        entity_id: The id of the entity. A move from `None` creates it.
+        reason: The reason, for the history.
+        words: What the history calls the two states, if it is more precise than the ledger.
+        **values: Other columns that change with the state.
 
     Returns:
-        The number of the line in the history.
+        The number of the transition in the history.
 
     Raises:
-        MoveRefusedError: it is not in a state from which this move is legal; nothing was changed.
+        MoveRefusedError: When the move is not legal from the entity's state. Nothing was changed.
     """
     kind, table = _ENTITIES[type(step)]
     row = tx.execute(sa.select(table).where(table.c.id == entity_id)).first()
@@ -60,8 +61,8 @@ def move(
         tx.execute(sa.insert(table).values(id=entity_id, **values))
     else:
         tx.execute(sa.update(table).where(table.c.id == entity_id).values(values))
-    told_before, told_after = words or (before, step.after)
-    return tx.record(kind, entity_id, told_before, told_after, reason)
+    recorded_before, recorded_after = words or (before, step.after)
+    return tx.record(kind, entity_id, recorded_before, recorded_after, reason)
 
 
 def _state(step: Move, row: sa.Row[Any]) -> str:
@@ -71,7 +72,7 @@ def _state(step: Move, row: sa.Row[Any]) -> str:
 
 
 def _changes(tx: Transaction, step: Move, before: str | None) -> dict[str, Any]:
-    """The columns that make the state what it is after a move."""
+    """Return the columns that represent the state after a move."""
     if not isinstance(step, SubmissionMove):
         return {"state": step.after}
     if before is SubmissionState.FINAL:

@@ -1,4 +1,4 @@
-"""Notices: what somebody is to be told, and how far that is. One for each event and target."""
+"""Notices to send, and their state. There is one for each event and target."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.outcomes import NoticeState
 from batch_assets.core.ledger.records import Notice, Submission, to_records
+from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.ledger.tables import notice, notice_target, submission
 
 Targets = dict[str, dict[str, float]]
-"""Since when each target is known, by pipeline."""
+"""By pipeline, the time at which each target was added, by target."""
 
 
 def targets(tx: Transaction, pipelines: Collection[str]) -> Targets:
-    """The targets of some pipelines."""
+    """Return the targets of some pipelines."""
     statement = sa.select(notice_target).where(notice_target.c.pipeline.in_(pipelines))
-    found: Targets = {name: {} for name in pipelines}
+    by_pipeline: Targets = {name: {} for name in pipelines}
     for row in tx.execute(statement):
-        found[row.pipeline][row.target] = row.since
-    return found
+        by_pipeline[row.pipeline][row.target] = row.since
+    return by_pipeline
 
 
 def set_targets(tx: Transaction, pipeline: str, wanted: Collection[str]) -> None:
-    """Makes these the pipeline's targets. What waits to be told to others is dropped."""
+    """Set the pipeline's targets. Notices that wait to be sent to other targets are dropped."""
     known = targets(tx, [pipeline])[pipeline]
     for target in sorted(set(known) - set(wanted)):
         this = sa.and_(notice_target.c.pipeline == pipeline, notice_target.c.target == target)
@@ -39,10 +39,13 @@ def set_targets(tx: Transaction, pipeline: str, wanted: Collection[str]) -> None
 
 
 def finished(tx: Transaction, pipeline: str, since: float, *, announced_only: bool) -> list[Submission]:
-    """Submissions of a pipeline that became final from then on, those that newer ones have replaced among them.
+    """Return a pipeline's submissions that became final at a time or later, including replaced ones.
 
     Args:
-        announced_only: those whose materialization is in Dagster's log.
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        since: The time.
+        announced_only: Only submissions whose materialization is in Dagster's log.
     """
     statement = sa.select(submission).where(submission.c.pipeline == pipeline, submission.c.final_at >= since)
     if announced_only:
@@ -51,7 +54,7 @@ def finished(tx: Transaction, pipeline: str, since: float, *, announced_only: bo
 
 
 def verdicts(tx: Transaction, pipeline: str, since: float) -> dict[str, str]:
-    """complete | failed, by id of the submissions that became final from then on and of which it was written."""
+    """Return "complete" or "failed" by id of the submissions that became final since a time and have a notice."""
     statement = (
         sa.select(notice.c.submission_id, notice.c.kind)
         .join(submission, submission.c.id == notice.c.submission_id)
@@ -65,16 +68,17 @@ def verdicts(tx: Transaction, pipeline: str, since: float) -> dict[str, str]:
 
 
 def ids_since(tx: Transaction, pipelines: Collection[str], since: float) -> set[str]:
-    """Ids of the notices of some pipelines that were written from then on."""
+    """Return ids of the notices of some pipelines that were written at a time or later."""
     statement = sa.select(notice.c.id).where(notice.c.pipeline.in_(pipelines), notice.c.created_at >= since)
     return set(tx.execute(statement).scalars())
 
 
 def add(tx: Transaction, notices: Iterable[dict[str, Any]]) -> None:
-    """Writes notices down, to be sent at once. Those that are there already stay as they are.
+    """Add notices, to be sent at once. Existing ones stay as they are.
 
     Args:
-        notices: id, pipeline, submission_id, kind, target and content of each.
+        tx: The transaction.
+        notices: id, pipeline, submission_id, kind, target and content of each notice.
     """
     for values in notices:
         if tx.execute(sa.select(notice.c.id).where(notice.c.id == values["id"])).first() is None:
@@ -83,7 +87,7 @@ def add(tx: Transaction, notices: Iterable[dict[str, Any]]) -> None:
 
 
 def due(tx: Transaction, pipelines: Collection[str]) -> list[Notice]:
-    """What is to be sent now, what has waited longest first."""
+    """Return the notices to send now. The one that has waited longest comes first."""
     statement = (
         sa.select(notice)
         .where(notice.c.pipeline.in_(pipelines))
@@ -94,34 +98,46 @@ def due(tx: Transaction, pipelines: Collection[str]) -> list[Notice]:
     return to_records(Notice, tx.execute(statement))
 
 
-def claim(tx: Transaction, found: Notice, pause: float) -> bool:
-    """Takes a notice to send it. Nobody else does within the pause; who dies meanwhile leaves it to be sent then.
+def claim(tx: Transaction, waiting: Notice, pause: float) -> bool:
+    """Claim a notice to send it. No other process claims it during the pause, even if this one dies.
+
+    Args:
+        tx: The transaction.
+        waiting: The notice.
+        pause: Seconds until another process may send it.
 
     Returns:
-        False when somebody else was quicker.
+        False if another process was faster.
     """
-    still = notice.c.state == NoticeState.WAITING, notice.c.attempts == found.attempts
-    values = {"attempts": found.attempts + 1, "next_try_at": tx.now + pause}
-    return bool(tx.execute(sa.update(notice).where(notice.c.id == found.id, *still).values(values)).rowcount)
+    still = notice.c.state == NoticeState.WAITING, notice.c.attempts == waiting.attempts
+    values = {"attempts": waiting.attempts + 1, "next_try_at": tx.now + pause}
+    return bool(tx.execute(sa.update(notice).where(notice.c.id == waiting.id, *still).values(values)).rowcount)
 
 
 def sent(tx: Transaction, notice_id: str) -> None:
-    """The target has it."""
+    """Record that the target has a notice."""
     values = {"state": NoticeState.SENT, "sent_at": tx.now, "error": None}
     tx.execute(sa.update(notice).where(notice.c.id == notice_id).values(values))
 
 
 def failed(tx: Transaction, notice_id: str, state: NoticeState, error: str) -> None:
-    """A try came to nothing. Args: state: waiting for the next one; refused or given_up for good."""
+    """Record a failed try.
+
+    Args:
+        tx: The transaction.
+        notice_id: The id of the notice.
+        state: WAITING if it is tried again, REFUSED or GIVEN_UP if not.
+        error: The error.
+    """
     this = sa.and_(notice.c.id == notice_id, notice.c.state == NoticeState.WAITING)
     tx.execute(sa.update(notice).where(this).values(state=state, error=error))
 
 
 def troubled(tx: Transaction, pipelines: Collection[str], since: float) -> list[Notice]:
-    """What was tried in vain: it waits for another try, or its last one was not before `since`."""
+    """Return notices that could not be sent: they wait for another try, or were last tried since a time."""
     tried = sa.and_(notice.c.pipeline.in_(pipelines), notice.c.error.is_not(None))
     waits = notice.c.state == NoticeState.WAITING
-    # The time of the next try is kept: it is at most a day after the last one.
+    # The time of the last try is not stored. `next_try_at` is at most a day after it.
     over = sa.and_(notice.c.state.in_([NoticeState.REFUSED, NoticeState.GIVEN_UP]), notice.c.next_try_at >= since)
     statement = sa.select(notice).where(tried, sa.or_(waits, over)).order_by(notice.c.created_at, notice.c.id)
     return to_records(Notice, tx.execute(statement.limit(20)))

@@ -1,7 +1,7 @@
-"""Many submissions at a glance: of which anything may be left to do or to say, and what they wait on.
+"""Read many submissions at once: those that may have something left to do or to report, and what they wait on.
 
-The sensor asks it of every partition there ever was, twice a minute. How many queries that takes is not for their
-number to say.
+The sensor does this for every partition that ever existed, twice a minute, so the number of queries must not
+depend on the number of partitions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.outcomes import INTENTS_IN_DOUBT, IntentOutcome
+from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.records import (
     Batch,
     Record,
@@ -25,7 +25,7 @@ from batch_assets.core.ledger.records import (
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_IN_DOUBT, FILES_UNSETTLED
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
 
-# Ids in one statement: SQLite takes so many values and no more, an old one 999.
+# Ids in one statement. SQLite limits the number of values, old versions to 999.
 _AT_ONCE = 500
 
 Place = tuple[str, str]
@@ -33,13 +33,14 @@ Place = tuple[str, str]
 
 
 def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
-    """The submissions in force that anything may be left to do for or to say of, in the order they were made.
+    """Return the submissions in force that may have something left to do or to report, in order of creation.
 
-    That is all but those that are complete and announced, and whose batches and files, and whoever else's they
-    wait on, are done with. What is to be done or said is told from each of these: it may be nothing.
+    Left out are those that are complete and announced, with all files and batches that they wait on settled. The
+    caller finds out what is left for each of the others; it may be nothing.
 
     Args:
-        final_since: those that became complete after it are among them, whatever is left of them.
+        tx: The transaction.
+        final_since: Submissions that became final after this time are always included.
     """
     own = submission.c
     statement = (
@@ -63,7 +64,7 @@ def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
 
 
 def _waiting_on_files() -> sa.Select[tuple[str]]:
-    """Who waits on files that are not settled, or that brought answers since the last join."""
+    """Select submissions that wait on files which are not settled, or brought answers since the last join."""
     joined = submission.alias()
     return (
         sa.select(wait.c.submission_id)
@@ -76,7 +77,7 @@ def _waiting_on_files() -> sa.Select[tuple[str]]:
 
 
 def _with_batches() -> sa.Select[tuple[str]]:
-    """Who waits on files, or has waited, with batches that are not collected, or that were paid twice."""
+    """Select submissions that wait or waited on files whose batches are uncollected or were paid twice."""
     return (
         sa.select(wait.c.submission_id)
         .join(batch, batch.c.file_id == wait.c.file_id)
@@ -85,8 +86,9 @@ def _with_batches() -> sa.Select[tuple[str]]:
 
 
 def _at_places(now: float) -> sa.Select[tuple[str]]:
-    """The submissions of places one of whose files has such a batch, or may still turn out to have one, though
-    nobody waits on it any more.
+    """Select submissions of a partition that has a file with an uncollected batch, or with one that may turn up.
+
+    This includes files that no submission waits on any more.
     """
     placed = submission.alias()
     uncollected = sa.select(batch.c.file_id).where(
@@ -101,7 +103,7 @@ def _at_places(now: float) -> sa.Select[tuple[str]]:
 
 
 def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
-    """By submission, the batches of the request files that its rows wait on or have waited on, earliest first."""
+    """Return by submission the batches of request files that its rows wait on or waited on, earliest first."""
     return _waited_on(tx, ids, Batch, batch, batch.c.file_id, (batch.c.created_at, batch.c.id))
 
 
@@ -172,7 +174,7 @@ def _waited_on(
     file_id: sa.Column[str],
     order: tuple[sa.Column[Any], ...],
 ) -> dict[str, list[Record]]:
-    """By submission, the records of a table that belong to the files it waits on; a list for each id."""
+    """Return by submission the records of a table that belong to files it waits on. Every id has a list."""
     found: dict[str, list[Record]] = {submission_id: [] for submission_id in ids}
     for start in range(0, len(ids), _AT_ONCE):
         statement = (

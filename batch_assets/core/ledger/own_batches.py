@@ -1,4 +1,4 @@
-"""What a submission itself had sent, and how long that took, from the ledger's times."""
+"""The batches of a submission's own request files, and how long they took by the ledger's times."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from batch_assets.core.ledger.tables import batch, history, request_file
 
 @dataclass(frozen=True)
 class OwnBatches:
-    """The batches of the request files that a submission wrote, retries among them.
+    """The batches of the request files that a submission wrote, including retries.
 
-    Times are seconds, of the batch that took longest; None where no batch has both ends of it. In a rebuilt
-    ledger the first and the last are not known.
+    Times are the seconds of the batch that took longest; `None` if no batch has both a start and an end. A rebuilt
+    ledger does not know `queue` and `collection`.
 
     Attributes:
-        ids: of the batches.
-        bytes: of their request files.
-        queue: from the registration of a request file until the API had accepted it.
-        processing: from a batch's creation to its end, by the API's clock.
-        collection: from a batch's end until its answers were in the response store.
+        ids: The ids of the batches.
+        bytes: The bytes of their request files.
+        queue: From the registration of a request file until the API accepted it.
+        processing: From the creation of a batch to its end, by the API's clock.
+        collection: From the end of a batch until its answers were in the response store.
     """
 
     ids: frozenset[str]
@@ -34,7 +34,7 @@ class OwnBatches:
 
 
 def own_batches(tx: Transaction, submission_id: str) -> OwnBatches:
-    """The batches that a submission's own request files became."""
+    """Read the batches of a submission's own request files."""
     registered = _first("file", request_file.c.id, None, FileState.READY)
     collected = _first("batch", batch.c.id, BatchState.ENDED, BatchState.COLLECTED)
     statement = (
@@ -59,7 +59,7 @@ def own_batches(tx: Transaction, submission_id: str) -> OwnBatches:
 
 
 def _first(kind: str, entity: sa.ColumnElement[str], before: str | None, after: str) -> sa.ScalarSelect[float]:
-    """When something first made a transition."""
+    """Select the time at which an entity first made a transition."""
     came_from = history.c.from_state.is_(None) if before is None else history.c.from_state == before
     return (
         sa.select(sa.func.min(history.c.at))
@@ -69,5 +69,5 @@ def _first(kind: str, entity: sa.ColumnElement[str], before: str | None, after: 
 
 
 def _longest(times: list[float | None]) -> float | None:
-    """Two clocks may disagree by a little: never below zero."""
+    """Return the longest time. Never negative, although two clocks may disagree by a little."""
     return max((max(0.0, time) for time in times if time is not None), default=None)

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from batch_assets.core.ledger.outcomes import IntentOutcome, NoticeState
-from batch_assets.core.ledger.states import BatchState, FileState, SubmissionState
+from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, SubmissionState
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Submission:
 
     @property
     def state(self) -> SubmissionState:
-        """What it has come to. A canceled one becomes final as any other does."""
+        """The state, from the times. A canceled submission becomes final like any other."""
         if self.final_at is not None:
             return SubmissionState.FINAL
         if self.is_canceled:
@@ -54,12 +54,12 @@ class Submission:
 
     @property
     def is_canceled(self) -> bool:
-        """A person canceled it: nothing of it is sent or asked again."""
+        """Whether a user canceled it: nothing of it is sent or retried."""
         return self.canceled_at is not None
 
     @property
     def attempts_allowed(self) -> int:
-        """How often each of its requests may be asked; once it was canceled, no more at all."""
+        """How many times each of its requests may be submitted; 0 once it was canceled."""
         return 0 if self.is_canceled else self.max_attempts
 
 
@@ -117,12 +117,12 @@ class Batch:
 
     @property
     def count_map(self) -> dict[str, int]:
-        """request_counts as last seen."""
+        """The API's request_counts as last seen."""
         return dict(json.loads(self.counts))
 
     @property
     def lost_since(self) -> float | None:
-        """Since when the API has not known it or, once it has ended, its results; None where it knows them."""
+        """Since when the API has not known the batch or, once it ended, its results; `None` if it knows them."""
         return self.failing_since if self.state is BatchState.ENDED else self.missing_since
 
 
@@ -146,7 +146,7 @@ Record = TypeVar("Record", Submission, RequestFile, Intent, Batch, Notice)
 
 
 def to_record(cls: type[Record], row: sa.Row[Any]) -> Record:
-    """A row of the record's own table as the record."""
+    """Make a record from a row of its table."""
     mapping = row._mapping
     return cls(**{field.name: mapping[field.name] for field in fields(cls)})
 

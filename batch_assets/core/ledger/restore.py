@@ -1,4 +1,4 @@
-"""Rows of a lost ledger, written anew from what lies under the root. Every one says so in the history."""
+"""Rebuild the rows of a lost ledger from the files under the root. The history marks each of them as rebuilt."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sqlalchemy as sa
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.ledger.connection import Transaction, bind_endpoint
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.outcomes import IntentOutcome
 from batch_assets.core.ledger.states import BatchMove, FileMove, FileState, SubmissionMove
 from batch_assets.core.ledger.tables import intent, request_file
 
-_REBUILT = "the ledger was lost, this is rebuilt: "
+_REBUILT = "rebuilt after the ledger was lost: "
 _FILE_MOVES = {
     step.after: step
     for step in (
@@ -28,18 +28,20 @@ _FILE_MOVES = {
 
 
 def endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
-    """Ties the root to its API endpoint again."""
+    """Bind the root to its API endpoint again."""
     bind_endpoint(tx, base_url, organization)
     tx.record("endpoint", base_url, None, "bound", f"{_REBUILT}the receipts name it")
 
 
 def add_submission(tx: Transaction, submission_id: str, why: str, *, has_begun: bool, **values: Any) -> None:
-    """A submission.
+    """Add a submission.
 
     Args:
-        why: what says that there was one.
-        has_begun: nothing of it is left to send for the first time, so it goes on unattended.
-        values: the other columns of `submission`.
+        tx: The transaction.
+        submission_id: The id of the submission.
+        why: The evidence that it existed.
+        has_begun: Nothing is left to send for the first time, so it continues unattended.
+        **values: The other columns of `submission`.
     """
     move(tx, SubmissionMove.REGISTER, submission_id, _REBUILT + why, ask_again=0, **values)
     if has_begun:
@@ -47,11 +49,14 @@ def add_submission(tx: Transaction, submission_id: str, why: str, *, has_begun: 
 
 
 def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values: Any) -> None:
-    """A request file; one in doubt gets an intent, so that it goes the way of all files in doubt.
+    """Add a request file. A file in doubt gets an intent, so that it is reconciled like any file in doubt.
 
     Args:
-        why: what says that it is in this state.
-        values: the other columns of `request_file`.
+        tx: The transaction.
+        file_id: The id of the file.
+        state: Its state.
+        why: The evidence for this state.
+        **values: The other columns of `request_file`.
     """
     seq = move(tx, _FILE_MOVES[state], file_id, _REBUILT + why, not_before=0.0, **values)
     if state is FileState.COLLECTED:
@@ -70,7 +75,7 @@ def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values
 
 
 def add_open(tx: Transaction, file_id: str, pipeline: str, seen: BatchObject, why: str) -> None:
-    """A batch of which nothing is known but that it was created: the next look tells."""
+    """Add a batch of which only the creation is known. The next poll finds out the rest."""
     values = {
         "processing_status": seen.processing_status,
         "created_at": seen.created_at,
@@ -95,12 +100,19 @@ def add_collected(
     expires_at: float | None = None,
     paid_twice: bool = False,
 ) -> None:
-    """A batch whose answers are stored.
+    """Add a batch whose answers are stored.
 
     Args:
-        file_id: whose requests they answer, None where that file is gone.
-        ended_at: 0.0 where nothing says it.
-        paid_twice: the file became another batch as well.
+        tx: The transaction.
+        batch_id: The id of the batch.
+        file_id: The id of the request file that it answers; `None` if that file is missing.
+        pipeline: The name of the pipeline.
+        counts: Requests by result type.
+        why: The evidence that it was collected.
+        ended_at: When it ended; 0.0 if unknown.
+        created_at: When it was created; `None` if unknown.
+        expires_at: When it expires; `None` if unknown.
+        paid_twice: The file became another batch as well.
     """
     values: dict[str, Any] = {
         "processing_status": "ended",

@@ -1,4 +1,4 @@
-"""Rounds: runs that the sensor asks for. One open round a submission; the number goes into the run key."""
+"""Rounds: runs that the sensor requests. A submission has one open round; its number is part of the run key."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.outcomes import RoundState
+from batch_assets.core.ledger.states import RoundState
 from batch_assets.core.ledger.tables import round_
 
-# A round is held for this long unless it is closed before: longer than its run may take, which is an hour.
+# A round stays open for this long unless it is closed before. A run may take an hour, which is shorter.
 ROUND_SECONDS = 3900.0
 # Ids in one statement: SQLite takes so many values and no more, an old one 999.
 _AT_ONCE = 500
 
 
 def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
-    """(number of the newest round, whether it is open, when it was opened); (0, False, 0.0) before any.
+    """Return (number of the newest round, whether it is open, when it was opened); (0, False, 0.0) without any.
 
-    A round that nobody closed stays open however old it is: only who knows the runs can say that it is over.
+    A round that was not closed counts as open at any age: only the caller, who knows the runs, can tell that it is
+    over.
     """
     row = _newest(tx, submission_id)
     return (row.number, row.state is RoundState.OPEN, row.opened_at) if row is not None else (0, False, 0.0)
@@ -44,7 +45,7 @@ def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[int, bool
 
 
 def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:
-    """Opens the next round and returns its number; None while one is open and has not run out."""
+    """Open the next round and return its number; `None` while a round is open and has not expired."""
     last = _newest(tx, submission_id)
     if last is not None and last.state is RoundState.OPEN and last.until >= tx.now:
         return None
@@ -63,7 +64,7 @@ def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:
 
 
 def close(tx: Transaction, submission_id: str, number: int) -> None:
-    """The round's run is over, whatever came of it."""
+    """Close a round, because its run is over, successful or not."""
     this = sa.and_(round_.c.submission_id == submission_id, round_.c.number == number)
     still_open = sa.update(round_).where(this, round_.c.state == RoundState.OPEN)
     if tx.execute(still_open.values(state=RoundState.CLOSED)).rowcount:

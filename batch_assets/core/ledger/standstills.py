@@ -1,6 +1,6 @@
-"""Failed requests that cannot be asked again now, because a request file is gone: since when, and why.
+"""Standstills: failed requests that cannot be retried now because a request file is missing.
 
-The history says it: every try that came to nothing is a line, and so is the one that ends their row.
+Their record is the history: every failed try is a line, and so is the try that ends the standstill.
 """
 
 from __future__ import annotations
@@ -30,11 +30,12 @@ class HistoryMark(StrEnum):
 
 @dataclass(frozen=True)
 class Standstill:
-    """Tries in a row that came to nothing.
+    """Consecutive failed tries.
 
     Attributes:
-        since, last: when the first and the last of them was, seconds since 1970.
-        why: of the last one.
+        since: The time of the first one, in seconds since 1970.
+        last: The time of the last one, in seconds since 1970.
+        why: The reason of the last one.
     """
 
     since: float
@@ -42,17 +43,17 @@ class Standstill:
     why: str
 
     def next_try(self, shortest: float, longest: float) -> float:
-        """When it is time for another one: as long again as they have failed so far, within these bounds."""
+        """Return the time of the next try. The wait is the time since the first failure, within these bounds."""
         return self.last + min(max(self.last - self.since, shortest), longest)
 
 
 def current(tx: Transaction, submission_id: str) -> Standstill | None:
-    """The standstill of a submission, None where nothing keeps its failed requests."""
+    """Return the standstill of a submission; `None` if its failed requests can be retried."""
     return current_of(tx, [submission_id]).get(submission_id)
 
 
 def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
-    """The standstills of some submissions, by submission; those that have none are left out."""
+    """Return the standstills of some submissions, by submission id; submissions without one are left out."""
     found: dict[str, Standstill] = {}
     for start in range(0, len(ids), _AT_ONCE):
         lines = (
@@ -73,17 +74,17 @@ def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
 
 
 def note(tx: Transaction, submission_id: str, why: str) -> None:
-    """A try came to nothing."""
+    """Record a failed try."""
     tx.record("submission", submission_id, SubmissionState.BEGAN, HistoryMark.STANDS, why)
 
 
 def end(tx: Transaction, submission_id: str) -> None:
-    """The failed requests lie in request files again."""
+    """Record that the failed requests are in request files again."""
     if current(tx, submission_id) is not None:
         tx.record(
             "submission",
             submission_id,
             HistoryMark.STANDS,
             HistoryMark.GOES_ON,
-            "its failed requests are asked again",
+            "its failed requests are sent again",
         )

@@ -1,4 +1,4 @@
-"""Submissions: registering one, finding the newest, what became of it."""
+"""Submissions: register one, find the newest, record what became of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from batch_assets.core.ledger.records import RequestFile, Submission, to_record,
 from batch_assets.core.ledger.states import FILES_IN_FLIGHT, FileMove, FileState, SubmissionMove, SubmissionState
 from batch_assets.core.ledger.tables import batch, history, intent, request_file, submission, wait
 
-# What the history says of a request file that was removed from the root. Its state stays what it was.
+# What the history calls a request file that was removed from the root. Its state does not change.
 REMOVED = "removed"
 # Ids in one statement: SQLite takes so many values and no more, an old one 999.
 _AT_ONCE = 500
@@ -26,7 +26,7 @@ _REOPENING = (SubmissionMove.REOPEN_UNSENT, SubmissionMove.REOPEN, SubmissionMov
 
 
 def newest(tx: Transaction, pipeline: str, partition: str) -> Submission | None:
-    """The submission in force for a partition."""
+    """Return the submission in force for a partition; `None` if nothing was ever registered."""
     statement = (
         sa.select(submission)
         .where(submission.c.pipeline == pipeline, submission.c.partition == partition)
@@ -42,33 +42,34 @@ def by_id(tx: Transaction, submission_id: str) -> Submission:
 
 
 def all_newest(tx: Transaction, pipeline: str | None = None) -> list[Submission]:
-    """The submissions in force, one a partition, of one pipeline or of all."""
+    """Return the submissions in force, one for each partition, of one pipeline or of all."""
     statement = sa.select(submission).where(submission.c.seq.in_(newest_seqs(pipeline))).order_by(submission.c.seq)
     return to_records(Submission, tx.execute(statement))
 
 
 def newest_seqs(pipeline: str | None = None) -> sa.Select[tuple[int]]:
-    """Selects the `seq` of the submissions in force, for other statements: there may be more of them than a
-    statement takes values.
+    """Select the `seq` of the submissions in force, for use in other statements.
+
+    There may be more submissions than the number of values that a statement can take.
     """
     made = submission.alias()
     last = sa.select(sa.func.max(made.c.seq)).group_by(made.c.pipeline, made.c.partition)
     return last if pipeline is None else last.where(made.c.pipeline == pipeline)
 
 
-def _wanted(pipeline: str, *which: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
-    """Selects the ids of the files that those submissions in force of a pipeline wait on."""
-    return _waited_by(submission.c.seq.in_(newest_seqs(pipeline)), *which)
+def _wanted(pipeline: str, *conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    """Select the ids of the files that a pipeline's submissions in force wait on, if they meet the conditions."""
+    return _waited_by(submission.c.seq.in_(newest_seqs(pipeline)), *conditions)
 
 
-def _waited_by(*which: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
-    """The same of any submissions."""
+def _waited_by(*conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
+    """Select the ids of the files that submissions wait on, if they meet the conditions."""
     waiting = wait.join(submission, submission.c.id == wait.c.submission_id)
-    return sa.select(wait.c.file_id).select_from(waiting).where(*which).correlate(None)
+    return sa.select(wait.c.file_id).select_from(waiting).where(*conditions).correlate(None)
 
 
 def known_ids(tx: Transaction, pipeline: str) -> set[str]:
-    """Ids of every submission of a pipeline that was registered."""
+    """Return the ids of all registered submissions of a pipeline."""
     return set(tx.execute(sa.select(submission.c.id).where(submission.c.pipeline == pipeline)).scalars())
 
 
@@ -79,17 +80,19 @@ def register(
     waits: list[str],
     set_aside: list[RequestFile],
 ) -> bool:
-    """Makes a submission and its files known, in one transaction with setting older unsent files aside.
+    """Register a submission and its files, and set aside older unsent files in the same transaction.
 
     Args:
-        values: columns of `submission`.
-        files: one entry a file the submission wrote, as for `add_files`.
-        waits: ids of other request files that the submission's rows wait on.
-        set_aside: files that the submission was built without, because they had not been sent.
+        tx: The transaction.
+        values: The columns of `submission`.
+        files: One entry for each file that the submission wrote, as for `add_files`.
+        waits: Ids of other request files that the submission's rows wait on.
+        set_aside: Unsent files that the build did not count as in flight.
 
     Returns:
-        False, and nothing is registered, when one of these files has been sent meanwhile, or one that is
-        waited on holds nothing any more: the submission would ask twice, or wait for ever.
+        False if nothing was registered. Either a file to set aside was sent meanwhile, so that requests would be
+        sent twice, or a file to wait on was refused, replaced or canceled, so that the submission would wait
+        without end.
     """
     pipeline, partition, submission_id = values["pipeline"], values["partition"], values["id"]
     unsent_now = {file.id for file in unsent(tx, pipeline, partition)}
@@ -98,9 +101,9 @@ def register(
     if let_go(tx, waits):
         return False
     for file in set_aside:
-        move(tx, FileMove.SET_ASIDE, file.id, f"submission {submission_id} takes its place")
-    why = f"{values['rows']} rows, {len(files)} new files"
-    move(tx, SubmissionMove.REGISTER, submission_id, why, ask_again=0, **_without_id(values))
+        move(tx, FileMove.SET_ASIDE, file.id, f"replaced by submission {submission_id}")
+    reason = f"{values['rows']} rows, {len(files)} new files"
+    move(tx, SubmissionMove.REGISTER, submission_id, reason, ask_again=0, **_without_id(values))
     add_files(tx, submission_id, files)
     add_waits(tx, submission_id, waits)
     return True
@@ -116,37 +119,41 @@ def _state(tx: Transaction, file_id: str) -> FileState:
 
 
 def let_go(tx: Transaction, file_ids: Iterable[str]) -> list[str]:
-    """Those of some files, or of the parts in their place, that hold nothing any more and brought no answer:
-    set aside, canceled or refused. Who waits on them waits for ever.
+    """Return which of some files, or of the parts that replaced them, are replaced, canceled or refused.
+
+    Their requests are not in flight and they brought no answer, so waiting on them would never end.
     """
-    found = [part for file_id in file_ids for part in in_place_of(tx, file_id)]
-    return [file_id for file_id in found if _state(tx, file_id).let_go]
+    current_ids = [part for file_id in file_ids for part in in_place_of(tx, file_id)]
+    return [file_id for file_id in current_ids if _state(tx, file_id).let_go]
 
 
 def add_waits(tx: Transaction, submission_id: str, file_ids: Iterable[str]) -> None:
-    """Notes further request files that the submission's rows wait on."""
+    """Record more request files that the submission's rows wait on."""
     known = set(tx.execute(sa.select(wait.c.file_id).where(wait.c.submission_id == submission_id)).scalars())
-    wanted = {found for file_id in file_ids for found in in_place_of(tx, file_id)}
+    wanted = {part for file_id in file_ids for part in in_place_of(tx, file_id)}
     for file_id in sorted(wanted - known):
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
 
 
 def add_files(tx: Transaction, submission_id: str, files: list[dict[str, Any]]) -> None:
-    """Adds request files, ready to be sent, that the submission waits on.
+    """Add request files, ready to be sent, that the submission waits on.
 
     Args:
-        files: columns of `request_file`; `headers` as a dictionary, and only where they are not the submission's.
+        tx: The transaction.
+        submission_id: The id of the submission.
+        files: The columns of `request_file`. `headers` is a dictionary, given only if the headers are not the
+            submission's.
     """
     for file in files:
         own = {"headers": json.dumps(file["headers"])} if "headers" in file else {}
         values = {"submission_id": submission_id, "not_before": 0.0, **_without_id(file), **own}
-        why = f"{file['requests']} requests, attempt {file['attempt']}"
-        move(tx, FileMove.WRITE, file["id"], why, **values)
+        reason = f"{file['requests']} requests, attempt {file['attempt']}"
+        move(tx, FileMove.WRITE, file["id"], reason, **values)
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file["id"]))
 
 
 def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
-    """Files of a partition that a new submission sets aside: never sent, and nobody else waits on them."""
+    """Return files that a new submission of a partition sets aside: never sent, not needed by other partitions."""
     sent = sa.select(intent.c.file_id)
     wanted = _wanted(pipeline, submission.c.partition != partition)
     statement = sa.select(request_file).where(
@@ -165,7 +172,7 @@ def is_wanted(tx: Transaction, file: RequestFile) -> bool:
 
 
 def holding(tx: Transaction, pipeline: str) -> list[RequestFile]:
-    """Files of a pipeline whose requests are in flight."""
+    """Return the files of a pipeline that are in flight."""
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline, request_file.c.state.in_(FILES_IN_FLIGHT)
     )
@@ -173,9 +180,9 @@ def holding(tx: Transaction, pipeline: str) -> list[RequestFile]:
 
 
 def old_files(tx: Transaction, pipeline: str, before: float) -> list[RequestFile]:
-    """Request files of submissions from before a time that nothing in force waits on and nobody removed yet.
+    """Return request files of submissions from before a time that can be removed and are not removed yet.
 
-    A submission in force waits on its files until it is final.
+    These are not in flight, and no submission in force that is not final waits on them.
     """
     unfinished = submission.c.final_at.is_(None)
     removed = sa.and_(
@@ -197,7 +204,7 @@ def old_files(tx: Transaction, pipeline: str, before: float) -> list[RequestFile
 
 
 def waited_on(tx: Transaction, submission_id: str) -> list[RequestFile]:
-    """The request files a submission's rows wait on, in a fixed order."""
+    """Return the request files that a submission's rows wait on, in a fixed order."""
     statement = (
         sa.select(request_file)
         .join(wait, wait.c.file_id == request_file.c.id)
@@ -208,9 +215,9 @@ def waited_on(tx: Transaction, submission_id: str) -> list[RequestFile]:
 
 
 def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | None, float]]:
-    """(file id, batch id, `fresh_after`) of the request files that refreshes wrote or wait on.
+    """Return (file id, batch id, `fresh_after`) of the request files that refreshes wrote or wait on.
 
-    A file comes once for each refresh and each batch that it became.
+    A file appears once for each refresh and each batch that it became.
     """
     of_refresh = sa.and_(submission.c.pipeline == pipeline, submission.c.fresh_after.is_not(None))
     own = (
@@ -229,21 +236,22 @@ def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | Non
 
 
 def last_refresh(tx: Transaction, pipeline: str) -> float | None:
-    """The newest `fresh_after` of a pipeline, None before any refresh."""
+    """Return the newest `fresh_after` of a pipeline; `None` before any refresh."""
     statement = sa.select(sa.func.max(submission.c.fresh_after)).where(submission.c.pipeline == pipeline)
-    found = tx.execute(statement).scalar_one()
-    return float(found) if found is not None else None
+    fresh_after = tx.execute(statement).scalar_one()
+    return float(fresh_after) if fresh_after is not None else None
 
 
 def of_refresh(tx: Transaction, pipeline: str, partition: str, fresh_after: float) -> tuple[bool, bool]:
-    """(whether a run has begun to send any of a refresh, whether a submission of it had no requests left out)."""
+    """Return (whether a run began to send a refresh, whether a submission of it left no requests out)."""
     statement = sa.select(sa.func.max(submission.c.began_at), sa.func.min(submission.c.left_out)).where(
         submission.c.pipeline == pipeline,
         submission.c.partition == partition,
         submission.c.fresh_after == fresh_after,
     )
-    found: Any = tx.execute(statement).one()
-    return found[0] is not None, found[1] == 0
+    row: Any = tx.execute(statement).one()
+    began_at, left_out = row
+    return began_at is not None, left_out == 0
 
 
 def of_refreshes(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[bool, bool]]:
@@ -270,26 +278,26 @@ def of_refreshes(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[bool, b
 
 
 def paid_twice(tx: Transaction) -> dict[str, list[str]]:
-    """By submission, ids of the batches of its files that turned up after the file had been sent again."""
+    """Return by submission the ids of its files' batches that turned up after the file had been sent again."""
     statement = (
         sa.select(wait.c.submission_id, batch.c.id)
         .join(wait, wait.c.file_id == batch.c.file_id)
         .where(batch.c.paid_twice.is_(True))
         .order_by(batch.c.created_at, batch.c.id)
     )
-    found: dict[str, list[str]] = {}
+    by_submission: dict[str, list[str]] = {}
     for row in tx.execute(statement):
-        found.setdefault(row.submission_id, []).append(row.id)
-    return found
+        by_submission.setdefault(row.submission_id, []).append(row.id)
+    return by_submission
 
 
 def sending_name(submission_id: str) -> str:
-    """The lease that says that a run of `batches` is at work on a submission."""
+    """Return the name of the lease that a run of `batches` marks while it works on a submission."""
     return f"sending:{submission_id}"
 
 
 def began(tx: Transaction, submission_id: str) -> None:
-    """Notes that a run of `batches` has begun: what it leaves unsent may be sent unattended."""
+    """Record that a run of `batches` has begun: what it leaves unsent may be sent unattended."""
     if by_id(tx, submission_id).state is SubmissionState.REGISTERED:
         move(tx, SubmissionMove.BEGIN, submission_id, "a run of batches has begun")
         return
@@ -300,12 +308,15 @@ def began(tx: Transaction, submission_id: str) -> None:
 def joined(
     tx: Transaction, submission_id: str, seq: int, counts: dict[str, int], ask_again: int, waits: list[str]
 ) -> bool:
-    """Records a join of results.
+    """Record a join of results.
 
     Args:
-        seq: how far the history had come when the join began.
-        ask_again: requests that failed for a passing reason and that no request file holds yet.
-        waits: request files that hold others of them, whoever wrote these.
+        tx: The transaction.
+        submission_id: The id of the submission.
+        seq: The newest number in the history when the join began.
+        counts: Rows by result_type.
+        ask_again: The number of requests that failed for a passing reason and that are not in flight.
+        waits: Ids of request files in flight with other such requests, of any submission.
 
     Returns:
         Whether every row has its final type.
@@ -317,11 +328,12 @@ def joined(
         "counts": json.dumps(counts),
         "ask_again": ask_again,
     }
-    if gone := let_go(tx, waits):  # since the join began: what they held is looked for anew
+    # Files that were let go since the join began: their requests are to be retried as well.
+    if gone := let_go(tx, waits):
         values["ask_again"] = ask_again + len(gone)
     add_waits(tx, submission_id, waits)
     before = by_id(tx, submission_id)
-    if not final:  # requests of complete results may be asked again: what comes of it is to be announced
+    if not final:  # requests of complete results may be sent again: the new results are to be announced
         values["announced_at"] = None
     if final and before.final_at is None:
         move(tx, SubmissionMove.FINISH, submission_id, values["counts"], **values)
@@ -333,7 +345,7 @@ def joined(
 
 
 def _reopen(tx: Transaction, final: Submission, reason: str, **values: Any) -> None:
-    """Rows of a complete table wait again: the submission is what it was before it became final."""
+    """Return a final submission, whose rows wait again, to the state that it had before it became final."""
     earlier = replace(final, final_at=None).state
     step = next(step for step in _REOPENING if step.after is earlier)
     move(tx, step, final.id, reason, **values)
@@ -343,46 +355,46 @@ def _update(tx: Transaction, submission_id: str, **values: Any) -> None:
     tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
 
 
-def join_anew(tx: Transaction, submission_id: str) -> None:
-    """Has the table joined once more, whatever is recorded of earlier joins."""
+def join_again(tx: Transaction, submission_id: str) -> None:
+    """Request another join of the table, whatever is recorded about earlier joins."""
     before = by_id(tx, submission_id)
     if before.final_at is not None:
-        _reopen(tx, before, "its table is written once more", joined_seq=None)
+        _reopen(tx, before, "its table is written again", joined_seq=None)
     else:
         _update(tx, submission_id, joined_seq=None)
 
 
 def cancel(tx: Transaction, submission_id: str, reason: str) -> None:
-    """From here on nothing of a submission is sent or asked again, and its table is to be joined anew."""
+    """Cancel a submission: nothing more of it is sent or retried, and its table is to be joined again."""
     if by_id(tx, submission_id).is_canceled:
         return
     move(tx, SubmissionMove.CANCEL, submission_id, reason, ask_again=0, joined_seq=None)
 
 
 def wanted_by_others(tx: Transaction, pipeline: str, partition: str) -> set[str]:
-    """Ids of the request files that other partitions wait on: those of canceled submissions do not count."""
+    """Return ids of the request files that other partitions wait on, without canceled submissions."""
     others = submission.c.partition != partition, submission.c.canceled_at.is_(None)
     return set(tx.execute(_wanted(pipeline, *others)).scalars())
 
 
 def waited_on_in_vain(tx: Transaction, newer: Submission) -> set[str]:
-    """Ids of the request files that canceled submissions of the same partition waited on which it has replaced."""
-    place = submission.c.pipeline == newer.pipeline, submission.c.partition == newer.partition
-    replaced = _waited_by(*place, submission.c.canceled_at.is_not(None), submission.c.id != newer.id)
+    """Return ids of the request files that other, canceled submissions of the same partition waited on."""
+    same = submission.c.pipeline == newer.pipeline, submission.c.partition == newer.partition
+    replaced = _waited_by(*same, submission.c.canceled_at.is_not(None), submission.c.id != newer.id)
     return set(tx.execute(replaced).scalars())
 
 
 def planned_again(tx: Transaction, submission_id: str) -> None:
-    """Notes that the failed requests of the last join lie in request files again."""
+    """Record that the failed requests of the last join are in request files again."""
     _update(tx, submission_id, ask_again=0)
 
 
 def announced(tx: Transaction, submission_id: str) -> None:
-    """Notes that the materialization of complete results was logged."""
+    """Record that the materialization of complete results was logged."""
     unset = submission.c.announced_at.is_(None)
     tx.execute(sa.update(submission).where(submission.c.id == submission_id, unset).values(announced_at=tx.now))
 
 
 def announce_again(tx: Transaction, submission_id: str) -> None:
-    """Has complete results be materialized once more, in a run of their own."""
+    """Request another materialization of complete results, in a run of its own."""
     _update(tx, submission_id, announced_at=None)

@@ -1,4 +1,4 @@
-"""The ledger's tables. Times are seconds since 1970, UTC; server times come from the API's own clock."""
+"""The ledger's tables. Times are seconds since 1970, UTC. Times of batches at the API are by the API's clock."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-from batch_assets.core.ledger.outcomes import IntentOutcome, NoticeState, RoundState
-from batch_assets.core.ledger.states import BatchState, FileState
+from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, RoundState
 
 Word = TypeVar("Word", bound=StrEnum)
 
 
 class _Words(TypeDecorator[Word], Generic[Word]):
-    """A column that holds the words of one enum. Any other word is refused, on its way in and out."""
+    """A column with the values of one enum. Any other value is an error when it is written or read."""
 
     impl = String
     cache_ok = True
@@ -44,7 +44,7 @@ class _Words(TypeDecorator[Word], Generic[Word]):
 
 metadata = MetaData()
 
-# One row: the API endpoint this root belongs to. It also is the row every writer locks on PostgreSQL.
+# One row: the API endpoint that this root belongs to. On PostgreSQL every writer locks this row.
 endpoint = Table(
     "endpoint",
     metadata,
@@ -65,26 +65,26 @@ submission = Table(
     Column("created_at", Float, nullable=False),
     Column("rows", Integer, nullable=False),
     Column("rejected", Integer, nullable=False),
-    Column("requests", Integer, nullable=False),  # distinct ones that its rows want
-    Column("written", Integer, nullable=False),  # of these, the ones its own files hold
+    Column("requests", Integer, nullable=False),  # distinct requests of its rows
+    Column("written", Integer, nullable=False),  # the number of these in its own files
     Column("headers", Text, nullable=False),  # JSON: headers of all its requests that are part of their identity
-    Column("max_attempts", Integer, nullable=False),  # of each request, the first one included
+    Column("max_attempts", Integer, nullable=False),  # attempts of each request, the first one included
     Column("max_requests", Integer, nullable=False),
     Column("max_bytes", Integer, nullable=False),
-    Column("began_at", Float),  # a run of `batches` has begun: from here on it may be sent unattended
-    Column("joined_seq", Integer),  # history as far as the last join had seen it
+    Column("began_at", Float),  # a run of `batches` has begun: from now on it may be sent unattended
+    Column("joined_seq", Integer),  # the newest number in the history when the last join began
     Column("joined_at", Float),
     Column("counts", Text),  # JSON: rows by result_type at the last join
-    Column("ask_again", Integer, nullable=False, default=0),  # requests whose failure may be mended
+    Column("ask_again", Integer, nullable=False, default=0),  # failed requests that are to be retried
     Column("final_at", Float),  # every row has its final type
     Column("announced_at", Float),  # the materialization of results was logged
     Column("fresh_after", Float),  # a refresh: answers to requests from before it do not count
     Column("left_out", Integer, nullable=False, server_default="0"),  # distinct requests that a limit left out
-    Column("canceled_at", Float),  # by a person: from here on nothing of it is sent or asked again
+    Column("canceled_at", Float),  # a user canceled it: from then on nothing of it is sent or retried
     Index("submission_by_partition", "pipeline", "partition", "seq"),
 )
 
-# One body of a batch. `states.py` tells what its states mean.
+# The body of one batch. `states.py` explains its states.
 request_file = Table(
     "request_file",
     metadata,
@@ -98,15 +98,15 @@ request_file = Table(
     Column("attempt", Integer, nullable=False),
     Column("state", _Words(FileState, 16), nullable=False),
     Column("not_before", Float, nullable=False, default=0.0),  # the API asked to wait until then
-    Column("error", Text),  # the API's or the network's last words
+    Column("error", Text),  # the last error of the API or the network, or what it waits for
     Column("batch_id", String(80)),
     Column("collected_seq", Integer),
-    Column("headers", Text),  # JSON: those of its requests; NULL: those of its submission
+    Column("headers", Text),  # JSON: the headers of its requests; NULL: the headers of its submission
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
 )
 
-# Request files a submission's rows wait on, whoever wrote them.
+# The request files that a submission's rows wait on, written by any submission.
 wait = Table(
     "wait",
     metadata,
@@ -114,7 +114,7 @@ wait = Table(
     Column("file_id", ForeignKey("request_file.id"), primary_key=True),
 )
 
-# One POST of a request file, written down before it begins.
+# One POST of a request file, recorded before it begins.
 intent = Table(
     "intent",
     metadata,
@@ -122,17 +122,17 @@ intent = Table(
     Column("file_id", ForeignKey("request_file.id"), nullable=False),
     Column("requests", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
-    Column("anchor_id", String(80)),  # the newest batch just before, None for an empty list
+    Column("anchor_id", String(80)),  # the newest batch just before; NULL: there was no batch
     Column("anchor_created_at", Float),
     Column("started_at", Float, nullable=False),
     Column("last_byte_at", Float),
     Column("outcome", _Words(IntentOutcome, 16), nullable=False),
-    Column("watch_until", Float),  # sent again meanwhile, but the first may still turn up
+    Column("watch_until", Float),  # sent again, but the first batch may still turn up until then
     Index("intent_by_file", "file_id"),
     Index("intent_by_outcome", "outcome"),
 )
 
-# One batch of the API, ours or somebody else's.
+# One batch of the API, ours or someone else's.
 batch = Table(
     "batch",
     metadata,
@@ -150,9 +150,9 @@ batch = Table(
     Column("ended_at", Float),
     Column("submitted_at", Float),  # our clock
     Column("missing_since", Float),  # until it has ended: the first 404 in a row
-    # When it is next looked at; once ended, downloaded again; once stored, deleted at the API.
+    # When it is next polled; once it has ended, downloaded; once it is stored, deleted at the API.
     Column("next_poll_at", Float, nullable=False, default=0.0),
-    Column("downloads", Integer, nullable=False, default=0),  # incomplete ones so far
+    Column("downloads", Integer, nullable=False, default=0),  # the number of incomplete downloads so far
     Column("failing_since", Float),  # once it has ended, until its answers are stored: the first failed download
     Index("batch_by_state", "state"),
     Index("batch_by_file", "file_id"),
@@ -166,7 +166,7 @@ lease = Table(
     Column("until", Float, nullable=False),
 )
 
-# Runs the sensor asked for; one open round a submission.
+# Runs that the sensor requested. A submission has at most one open round.
 round_ = Table(
     "round",
     metadata,
@@ -178,7 +178,7 @@ round_ = Table(
     Column("until", Float, nullable=False),
 )
 
-# Who is told of what becomes of a pipeline's submissions: of what happens from then on.
+# Targets that receive notices about a pipeline's submissions, of events after `since`.
 notice_target = Table(
     "notice_target",
     metadata,
@@ -187,22 +187,22 @@ notice_target = Table(
     Column("since", Float, nullable=False),
 )
 
-# What a target is told.
+# A notice to one target.
 notice = Table(
     "notice",
     metadata,
-    Column("id", String(32), primary_key=True),  # a digest of submission, kind, day and target: the same for ever
+    Column("id", String(32), primary_key=True),  # a digest of submission, kind, day and target: it never changes
     Column("pipeline", String(100), nullable=False),
     Column("submission_id", ForeignKey("submission.id"), nullable=False),
     Column("kind", String(16), nullable=False),  # complete | failed | expires | uncollected
     Column("target", String(200), nullable=False),
-    Column("content", Text, nullable=False),  # JSON: the message
+    Column("content", Text, nullable=False),  # JSON: what the notice reports
     Column("state", _Words(NoticeState, 16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_try_at", Float, nullable=False),
     Column("sent_at", Float),
-    Column("error", Text),  # of the last try
+    Column("error", Text),  # the error of the last try
     Index("notice_by_state", "pipeline", "state"),
 )
 

@@ -1,4 +1,4 @@
-"""The history of a pipeline: every transition, in order."""
+"""The history of a pipeline: all transitions, in order."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ class Transition:
     """One line of the history.
 
     Attributes:
-        at: seconds since 1970 by the ledger's clock.
-        process: host and process id of who did it.
-        kind: submission, file, batch or round.
-        entity: its id; of a round `<submission>:<number>`.
-        before: its state until then; None when it came into being.
+        seq: Its number.
+        at: Seconds since 1970 by the ledger's clock.
+        process: Host and process id of the process that made the transition.
+        kind: "submission", "file", "batch" or "round".
+        entity: The id of the entity; `<submission>:<number>` for a round.
+        before: The state before; `None` if the entity did not exist.
+        after: The state after.
+        reason: The reason.
     """
 
     seq: int
@@ -33,7 +36,7 @@ class Transition:
 
 
 def of_pipeline(tx: Transaction, pipeline: str) -> list[Transition]:
-    """Every transition of a pipeline's submissions, request files, batches and rounds, oldest first."""
+    """Return all transitions of a pipeline's submissions, request files, batches and rounds, oldest first."""
     ids = sa.select(submission.c.id).where(submission.c.pipeline == pipeline)
     rounds = (
         sa.select(round_.c.submission_id + ":" + sa.cast(round_.c.number, sa.String))
@@ -46,7 +49,7 @@ def of_pipeline(tx: Transaction, pipeline: str) -> list[Transition]:
         "batch": sa.select(batch.c.id).where(batch.c.pipeline == pipeline),
         "round": rounds,
     }
-    ours = [sa.and_(history.c.kind == kind, history.c.entity.in_(found)) for kind, found in entities.items()]
+    ours = [sa.and_(history.c.kind == kind, history.c.entity.in_(ids)) for kind, ids in entities.items()]
     rows = tx.execute(sa.select(history).where(sa.or_(*ours)).order_by(history.c.seq))
     return [
         Transition(row.seq, row.at, row.process, row.kind, row.entity, row.from_state, row.to_state, row.reason)

@@ -1,4 +1,4 @@
-"""Which batches were created in one workspace. The API does not say it; the intents do."""
+"""Find batches that were created in the same workspace. The API does not report it; the intents show it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections import defaultdict, deque
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.outcomes import IntentOutcome
+from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.tables import batch, intent
 
-# Outcomes of an intent whose batch the ledger knows, and of one that may have made a batch.
+# Outcomes of intents whose batch the ledger knows, and of intents that may have created a batch.
 _KNOWN = [IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED]
 _MADE = [*_KNOWN, IntentOutcome.RESENT]
 
 
 def companions(tx: Transaction, batch_id: str) -> list[str]:
-    """Batches, ours or not, that surely were in the same workspace as one of ours, the nearest first.
+    """Return batches, ours or not, that certainly were in the same workspace as one of ours, the nearest first.
 
-    The anchor of an intent was the newest batch of the workspace that its request file was sent to just
-    after. Nothing else tells: between two files of ours the key may have been changed.
+    The anchor of an intent was the newest batch in the workspace that the request file was sent to right after.
+    There is no other evidence, because the key may have been changed between two files of ours.
     """
-    # Of a file that was sent twice nobody can tell which batch is which intent's.
+    # If a file was sent twice, it is unknown which batch belongs to which intent.
     once = (
         sa.select(intent.c.file_id)
         .where(intent.c.outcome.in_(_MADE))
@@ -34,15 +34,15 @@ def companions(tx: Transaction, batch_id: str) -> list[str]:
         .where(intent.c.outcome.in_(_KNOWN), intent.c.file_id.in_(once), intent.c.anchor_id.is_not(None))
         .where(batch.c.provisional.is_(False), batch.c.paid_twice.is_(False))
     )
-    beside: dict[str, list[str]] = defaultdict(list)
+    neighbors: dict[str, list[str]] = defaultdict(list)
     for row in tx.execute(statement):
-        beside[row.anchor_id].append(row.id)
-        beside[row.id].append(row.anchor_id)
-    found: list[str] = []
+        neighbors[row.anchor_id].append(row.id)
+        neighbors[row.id].append(row.anchor_id)
+    nearest: list[str] = []
     seen, queue = {batch_id}, deque([batch_id])
     while queue:
-        fresh = [other for other in dict.fromkeys(beside[queue.popleft()]) if other not in seen]
+        fresh = [other for other in dict.fromkeys(neighbors[queue.popleft()]) if other not in seen]
         seen.update(fresh)
-        found += fresh
+        nearest += fresh
         queue += fresh
-    return found
+    return nearest

@@ -17,8 +17,8 @@ from typing import Any
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Transaction, notices, submissions
 from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
-from batch_assets.core.ledger.outcomes import NoticeState
 from batch_assets.core.ledger.records import Batch, Notice, Submission
+from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.notify.message import content_of, event_of, failed_share
 from batch_assets.core.notify.sending import Message, MessageNotSentError, RefusedMessageError, Send
 from batch_assets.core.pipeline.notify import NotifyConfig

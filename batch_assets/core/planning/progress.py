@@ -1,4 +1,4 @@
-"""How many of a submission's requests have an outcome."""
+"""Count how many of a submission's requests have an outcome."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from batch_assets.core.ledger.records import Batch, RequestFile
 
 
 def requests_done(files: Iterable[RequestFile], batches: Iterable[Batch]) -> tuple[int, int]:
-    """Requests whose outcome the API has told, and all of them. It may tell of a batch only once that has ended.
+    """Return (number of requests whose outcome the API has reported, number of all requests).
+
+    The API may report on a batch only once it has ended.
 
     Args:
-        files: request files; those that were set aside, refused or canceled do not count.
-        batches: theirs; those that are not open may be left out.
+        files: Request files. Those that were set aside, refused or canceled do not count.
+        batches: The batches of these files. Only open ones matter.
     """
     running = [batch for batch in batches if batch.state.unended]
     processing = {batch.file_id: batch.count_map.get("processing", 0) for batch in running}

@@ -1,1 +1,1 @@
-"""The first stage: dataset rows -> request files and index, registered as one submission."""
+"""The first stage: write request files and an index from dataset rows, and register them as one submission."""

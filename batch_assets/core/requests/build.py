@@ -1,6 +1,6 @@
-"""The first stage: dataset rows -> a submission of request files, index and manifest.
+"""The first stage: build a submission (request files, index and manifest) from dataset rows.
 
-What is written is desired - answered - in flight - given up; every row stands in the index.
+Requests that are answered, in flight or given up are not written. The index contains every row.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from batch_assets.core.store.missing_responses import reopen_lost
 from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.template.values import RowRejectedError
 
-# Rows are rendered, then looked up together; whichever comes first ends such a group.
+# Rows are rendered, then looked up in groups. A group ends when it reaches one of these limits.
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
-# Of a batch's body at most, beside a single request's params: its custom_id and all brackets.
+# The most bytes that a batch's body with a single request has besides its params: the custom_id and all brackets.
 _LINE_BYTES = 200
-# A build during which a file it had set aside was sent is thrown away; this often it is tried.
+# A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
 _BUILDS = 3
 
 OnRequests = Callable[[Digests, Sequence[bytes]], None]
@@ -57,30 +57,36 @@ def build_requests(
     limit: int | None = None,
     table: Any = None,
 ) -> RequestsReport:
-    """Reads the dataset and writes a submission: what need not be asked again is left out.
+    """Read the dataset and write a submission of the requests that have to be sent.
 
     Args:
-        on_rows: told how many rows were read so far.
-        retry_failed, refresh, limit: see `AskAgain`.
-        table: the value of `dataset.asset`, where the pipeline has one.
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        on_rows: Called with the number of rows read so far.
+        retry_failed: See `AskAgain`.
+        refresh: See `AskAgain`.
+        limit: See `AskAgain`.
+        table: The value of `dataset.asset`, if the pipeline has one.
 
-    Errors:
-        DatasetError: the dataset cannot be used; nothing is registered.
-        ConfigError: the pipeline does not fit the dataset's columns.
-        SinkError: the results will have no place in the pipeline's sink.
-        BusyError: others were at this pipeline's requests all the while, or kept sending its files.
+    Raises:
+        DatasetError: When the dataset cannot be used. Nothing is registered.
+        ConfigError: When the pipeline does not fit the dataset's columns.
+        SinkError: When the results could not be written to the pipeline's sink.
+        BusyError: When other processes worked on this pipeline's requests the whole time, or kept sending its
+            files.
     """
     again = AskAgain(retry_failed, refresh, limit)
     if pipeline.config.notify:
         note_targets(root, [pipeline])
-    with _reading(root, pipeline, partition, table) as given:
-        check_sink(root, pipeline, _results_columns(pipeline, given.dataset), partition)
+    with _reading(root, pipeline, partition, table) as inputs:
+        check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
         for _ in range(_BUILDS):
-            report = _Build(root, pipeline, partition, given, again).run(on_rows or _tell_nobody)
+            report = _Build(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
             release_memory()
             if report is not None:
                 return report
-    raise BusyError(f"request files of {pipeline.name} were sent at each of {_BUILDS} builds: run it again")
+    raise BusyError(f"request files of {pipeline.name} were sent during each of {_BUILDS} builds: run it again")
 
 
 def count_requests(
@@ -92,27 +98,33 @@ def count_requests(
     *,
     table: Any = None,
 ) -> RequestsReport:
-    """Finds out what `build_requests` would write, and writes and registers nothing.
+    """Report what `build_requests` would write, without writing or registering anything.
 
     Args:
-        on_requests: told the requests that would be submitted: their digests, and the params of each.
-        table: the value of `dataset.asset`, where the pipeline has one.
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        on_requests: Called with requests that would be submitted: their digests, and the params of each.
+        again: What is sent again, and the limit.
+        table: The value of `dataset.asset`, if the pipeline has one.
 
-    Errors:
-        As of `build_requests`.
+    Raises:
+        DatasetError: When the dataset cannot be used.
+        ConfigError: When the pipeline does not fit the dataset's columns.
+        BusyError: When other processes worked on this pipeline's requests the whole time.
     """
-    with _reading(root, pipeline, partition, table) as given:
-        return _Build(root, pipeline, partition, given, again, on_requests).count()
+    with _reading(root, pipeline, partition, table) as inputs:
+        return _Build(root, pipeline, partition, inputs, again, on_requests).count()
 
 
 @dataclass(frozen=True)
-class _Given:
+class _Inputs:
     """What a build reads.
 
     Attributes:
-        dataset: the rows.
-        templates: what they are rendered by.
-        lease: says that no other process builds requests of the pipeline.
+        dataset: The rows.
+        templates: The templates that render them.
+        lease: Ensures that no other process builds requests of the pipeline.
     """
 
     dataset: Dataset
@@ -121,22 +133,23 @@ class _Given:
 
 
 @contextmanager
-def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iterator[_Given]:
-    """What a build reads, while nobody else is at the pipeline's requests."""
+def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iterator[_Inputs]:
+    """Open what a build reads, while no other process works on the pipeline's requests."""
     if pipeline.partitions is not None and not partition:
-        raise DatasetError(f"{pipeline.source}: partitions: this pipeline has partitions: say which one is to run")
+        raise DatasetError(f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run")
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)
-        # Not before it is our turn: the newest submission has the newest rows, and DuckDB lets one process in.
+        # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows
+        # one process at a time.
         with Dataset(pipeline, table, partition) as dataset:
             templates = pipeline.templates_for(dataset.schema.names, dataset.read_file)
             _check_against_dataset(pipeline, dataset, templates)
-            yield _Given(dataset, templates, lease)
+            yield _Inputs(dataset, templates, lease)
 
 
-def _tell_nobody(rows: int) -> None:
-    """Who reads rows and has nobody to tell."""
+def _ignore_rows(rows: int) -> None:
+    """Do nothing with the number of rows read, for callers that show no progress."""
 
 
 def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:
@@ -145,7 +158,7 @@ def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowT
     unknown = sorted(templates.reads - known)
     if unknown:
         columns = ", ".join(sorted(known))
-        problem = f"the template reads {unknown[0]!r}, no column of {dataset.location}; its columns: {columns}"
+        problem = f"the template reads {unknown[0]!r}, which is not a column of {dataset.location}; its columns: {columns}"
         raise pipeline.error(templates.where(unknown[0]), problem)
 
 
@@ -156,14 +169,14 @@ def _results_columns(pipeline: Pipeline, dataset: Dataset) -> list[str]:
 
 
 def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
-    """Removes what killed runs left unfinished, files and folders. The lease says nobody is at it."""
+    """Remove files and folders that killed runs left unfinished. The lease ensures that no process writes them."""
     folder = submission_parts(pipeline, partition, "")
     with root.ledger.read() as tx:
         known = submissions.known_ids(tx, pipeline)
     for name in root.storage.names(*folder):
         if name.startswith("partition="):
             continue
-        if name in known:  # failed requests were about to be asked again
+        if name in known:  # a run that copied failed requests for a retry was killed
             root.storage.remove_leftovers(*folder, name, name=REQUEST_FILES)
         elif not root.storage.exists(*folder, name, "manifest.json"):
             root.storage.remove(*folder, name)
@@ -173,7 +186,12 @@ class _Build:
     """One run of the stage.
 
     Args:
-        on_requests: told what would be submitted, and nothing is written; None to write it.
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        inputs: What the build reads.
+        again: What is sent again, and the limit.
+        on_requests: Called with what would be submitted, and nothing is written; `None` to write it.
     """
 
     def __init__(
@@ -181,25 +199,29 @@ class _Build:
         root: Root,
         pipeline: Pipeline,
         partition: str,
-        given: _Given,
+        inputs: _Inputs,
         again: AskAgain,
         on_requests: OnRequests | None = None,
     ) -> None:
-        dataset, templates = given.dataset, given.templates
-        self._dataset, self._lease = dataset, given.lease
+        dataset, templates = inputs.dataset, inputs.templates
+        self._dataset, self._lease = dataset, inputs.lease
         self._again, self._on_requests = again, on_requests
         self._headers = HeaderSets(pipeline, templates.betas)
-        self._submission = NewSubmission(root, pipeline, partition, dataset, given.lease, self._headers)
+        self._submission = NewSubmission(root, pipeline, partition, dataset, inputs.lease, self._headers)
         self._selection = Selection(root, pipeline, partition, again)
         self._submission.report.is_refresh = self._selection.fresh_after is not None
-        # What a row must give, and what makes a request of it.
+        # The columns to read, and what renders a row.
         self._reads, self._render_row = list(templates.reads), templates.params.render
         if (hook := pipeline.hooks.render_request) is not None:
             self._reads = list(dict.fromkeys([dataset.key, *dataset.schema.names, *templates.reads]))
             self._render_row = RequestHook(pipeline, hook, templates.params).render
 
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
-        """None when request files were sent meanwhile that this build counted as unsent."""
+        """Build and register the submission.
+
+        Returns:
+            `None` if request files that this build counted as unsent were sent meanwhile.
+        """
         submission = self._submission
         submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
         submission.write_manifest(self._selection)
@@ -209,13 +231,13 @@ class _Build:
         return None
 
     def count(self) -> RequestsReport:
-        """The same without writing anything."""
-        for _ in self._read_rows(_tell_nobody):
+        """Count what would be built, without writing anything."""
+        for _ in self._read_rows(_ignore_rows):
             pass
         return self._submission.report
 
     def _read_rows(self, on_rows: Callable[[int], None]) -> Iterator[Rendered]:
-        """Reads, renders and looks up the dataset's rows, group by group."""
+        """Read, render and look up the dataset's rows, group by group."""
         report = self._submission.report
         keys = KeyCheck(self._dataset)
         names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._reads]))
@@ -232,10 +254,10 @@ class _Build:
         report.without_partition = self._dataset.without_partition
 
     def _render(self, rows: Rows, keys: list[Any]) -> tuple[list[bytes | None], Rejects, set[bytes]]:
-        """Renders rows and writes the requests that are new.
+        """Render rows and write the requests that are new.
 
         Returns:
-            Digests and rejects by position, and the digests that a limit left out.
+            The digests and rejects by position, and the digests of the requests that the limit leaves out.
         """
         render, limit = self._render_row, self._submission.limits[1] - _LINE_BYTES
         primed, by_row, number = self._headers.primed, self._headers.by_row, 0
@@ -251,7 +273,7 @@ class _Build:
             if position in rejects:
                 continue
             try:
-                named = dict(zip(names, row))  # noqa: B905  as many, and this is the hot path
+                named = dict(zip(names, row))  # noqa: B905  equal lengths, and this is the hot path
                 params = render(named)
                 if len(params) > limit:
                     problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
@@ -273,13 +295,13 @@ class _Build:
         return digests, rejects, left_out
 
     def _write_new(self, group: list[tuple[Any, bytes, bytes, int]]) -> list[bytes]:
-        """to submit = desired - answered - in flight - given up, for some rows.
+        """Write the requests of some rows that are neither answered, in flight nor given up.
 
         Args:
-            group: (row key, digest, params, number of the header set) of each.
+            group: (row key, digest, params, number of the header set) of each row.
 
         Returns:
-            The digests of requests beyond the limit.
+            The digests of the requests beyond the limit.
         """
         if not group:
             return []
@@ -288,10 +310,10 @@ class _Build:
         by_row = self._headers.by_row
         kinds = kinds_of(attempts, [group[at][3] for at in chosen.tolist()] if by_row else None)
         for kind in np.unique(kinds).tolist():
-            places = chosen[kinds == kind]
-            keys, _, params, _ = zip(*(group[at] for at in places.tolist()), strict=True)
+            positions = chosen[kinds == kind]
+            keys, _, params, _ = zip(*(group[at] for at in positions.tolist()), strict=True)
             if self._on_requests is not None:
-                self._on_requests(packed[places], params)
+                self._on_requests(packed[positions], params)
             else:
-                self._submission.add(kind, keys, packed[places], params)
+                self._submission.add(kind, keys, packed[positions], params)
         return [group[at][1] for at in beyond.tolist()]

@@ -1,6 +1,6 @@
-"""What a run would cost before anything is sent: from the answers in force, and from the bytes of what is new.
+"""Estimate what a run would cost before anything is sent, from answers in force and from the size of new requests.
 
-It is an estimate: a model may answer at another length the next time. What is not known is said, not taken for 0.
+It is an estimate, because the length of answers varies. Unknown costs are reported, not counted as 0.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from batch_assets.core.store.outcomes import SUCCEEDED, Outcomes
 from batch_assets.core.store.refreshes import outcomes_of
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-# Where no answer says better: about as many bytes of JSON are a token of English text.
+# Used when there is no answer to estimate from: about this many bytes of JSON make one token of English text.
 _BYTES_A_TOKEN = 4.0
 
 
@@ -34,14 +34,16 @@ class CostEstimate:
     """What the requests of a run would cost.
 
     Attributes:
-        report: what would be submitted.
-        answered: of these, the ones that have an answer now. Their cost is what that one cost.
-        new: the others. Their cost is that of as many bytes as those, or what `notes` says.
-        input_tokens, output_tokens: of all of them; tokens of the prompt cache are input.
-        cost_usd: USD, by the price list; None when nothing is known.
-        unpriced: requests whose cost is not known and not part of it.
-        unpriced_models: models without a price.
-        notes: what the figures leave out or rest on, for people.
+        report: What would be submitted.
+        answered: The number of these requests that have an answer now. Each costs what that answer cost.
+        new: The number of the other requests. Their cost is estimated in proportion to their bytes, or as `notes`
+            says.
+        input_tokens: Input tokens of all requests, tokens of the prompt cache included.
+        output_tokens: Output tokens of all requests.
+        cost_usd: The cost in USD by the price list; `None` if nothing is known.
+        unpriced: The number of requests whose cost is unknown and not part of `cost_usd`.
+        unpriced_models: The models without a price.
+        notes: What the figures leave out or are based on, as text.
     """
 
     report: RequestsReport
@@ -56,14 +58,14 @@ class CostEstimate:
 
     @property
     def requests(self) -> int:
-        """How many would be submitted."""
+        """The number of requests that would be submitted."""
         return self.report.written
 
     @property
     def in_words(self) -> str:
         """One sentence: "240 requests, about $0.0078 (101,862 input and 10,986 output tokens)"."""
         if not self.requests:
-            return "nothing would be asked"
+            return "nothing would be sent"
         count = "1 request" if self.requests == 1 else f"{self.requests:,} requests"
         cost = "cost unknown"
         if self.cost_usd is not None:
@@ -75,34 +77,40 @@ class CostEstimate:
 def estimate_cost(
     root: Root, pipeline: Pipeline, partition: str, again: AskAgain, *, table: Any = None
 ) -> CostEstimate:
-    """Reads the dataset and says what asking would cost. Nothing is written, registered or sent.
+    """Read the dataset and estimate what a run would cost. Nothing is written, registered or sent.
 
     Args:
-        again, table: see `count_requests`.
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        again: What is sent again, and the limit.
+        table: The value of `dataset.asset`, if the pipeline has one.
 
-    Errors:
-        As of `build_requests`.
+    Raises:
+        DatasetError: When the dataset cannot be used.
+        ConfigError: When the pipeline does not fit the dataset's columns.
+        BusyError: When other processes worked on this pipeline's requests the whole time.
     """
     counted = _Counted(outcomes_of(root, pipeline.name))
     report = count_requests(root, pipeline, partition, counted.add, again, table=table)
     estimate = CostEstimate(report, answered=counted.answered, new=counted.new)
-    known = _Known.read(counted.outcomes, counted.places())
-    estimate.unpriced_models |= known.unpriced_models
-    estimate.unpriced = known.unpriced
-    estimate.input_tokens, estimate.output_tokens = known.input_tokens, known.output_tokens
-    if known.priced:
-        estimate.cost_usd = known.cost_usd
+    answers = _AnswerCosts.read(counted.outcomes, counted.places())
+    estimate.unpriced_models |= answers.unpriced_models
+    estimate.unpriced = answers.unpriced
+    estimate.input_tokens, estimate.output_tokens = answers.input_tokens, answers.output_tokens
+    if answers.priced:
+        estimate.cost_usd = answers.cost_usd
     if counted.new:
-        _add_new(estimate, counted, known)
+        _add_new(estimate, counted, answers)
     if estimate.unpriced:
         models = ", ".join(sorted(estimate.unpriced_models))
-        of_models = f" of {models}" if models else ""
-        estimate.notes.append(f"without {estimate.unpriced:,} requests, for which there is no price{of_models}")
+        details = f" (models: {models})" if models else ""
+        estimate.notes.append(f"without {estimate.unpriced:,} requests that have no price{details}")
     return estimate
 
 
 class _Counted:
-    """The requests that would be submitted: with an answer in force, or bytes."""
+    """The requests that would be submitted: those with an answer in force, and the bytes of the others."""
 
     def __init__(self, outcomes: Outcomes) -> None:
         self.outcomes = outcomes
@@ -112,9 +120,9 @@ class _Counted:
         self._places: list[NDArray[np.int64]] = []
 
     def add(self, digests: Digests, params: Sequence[bytes]) -> None:
-        found = self.outcomes.of(digests)
-        self._places.append(found.place[found.is_answered])
-        for body, has_answer in zip(params, found.is_answered.tolist(), strict=True):
+        outcomes = self.outcomes.of(digests)
+        self._places.append(outcomes.place[outcomes.is_answered])
+        for body, has_answer in zip(params, outcomes.is_answered.tolist(), strict=True):
             if has_answer:
                 self.answered += 1
                 self.answered_bytes += len(body)
@@ -125,13 +133,13 @@ class _Counted:
                 self.count_of[model] = self.count_of.get(model, 0) + 1
 
     def places(self) -> NDArray[np.int64]:
-        """Of the answers, sorted."""
+        """Return the places of the answers, sorted; int64, shape (answered,)."""
         return np.sort(np.concatenate([np.empty(0, np.int64), *self._places]))
 
 
 @dataclass
-class _Known:
-    """What answers that there are have cost."""
+class _AnswerCosts:
+    """What stored answers cost."""
 
     answers: int = 0
     priced: int = 0
@@ -142,50 +150,53 @@ class _Known:
     unpriced_models: set[str] = field(default_factory=set)
 
     @classmethod
-    def read(cls, outcomes: Outcomes, places: NDArray[np.int64]) -> _Known:
-        """Args: places: of the answers, sorted."""
-        known = cls()
+    def read(cls, outcomes: Outcomes, places: NDArray[np.int64]) -> _AnswerCosts:
+        """Sum up the answers at sorted places; int64, shape (n,)."""
+        costs = cls()
         for number, _, rows in outcomes.files.by_file(places):
             table = outcomes.files.read(number, ["cost_usd", "response_model", *_TOKENS]).take(pa.array(rows))
             cost = table["cost_usd"]
-            known.answers += len(table)
-            known.priced += len(table) - cost.null_count
-            known.unpriced += cost.null_count
-            known.cost_usd += pc.sum(cost).as_py() or 0.0
+            costs.answers += len(table)
+            costs.priced += len(table) - cost.null_count
+            costs.unpriced += cost.null_count
+            costs.cost_usd += pc.sum(cost).as_py() or 0.0
             unpriced = table["response_model"].filter(cost.is_null()).drop_null()
-            known.unpriced_models.update(unpriced.unique().to_pylist())
-            known.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
-            known.input_tokens += sum(
+            costs.unpriced_models.update(unpriced.unique().to_pylist())
+            costs.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
+            costs.input_tokens += sum(
                 pc.sum(table[name]).as_py() or 0 for name in _TOKENS if name != "output_tokens"
             )
-        return known
+        return costs
 
 
-def _add_new(estimate: CostEstimate, counted: _Counted, known: _Known) -> None:
-    """What was never answered: as long as the answered ones by bytes, else as the pipeline's other answers."""
-    bytes_of_known, answers = counted.answered_bytes, known
-    if not known.answers:
-        answers = _Known.read(counted.outcomes, counted.outcomes.places_of(SUCCEEDED))
+def _add_new(estimate: CostEstimate, counted: _Counted, answers: _AnswerCosts) -> None:
+    """Add an estimate for requests that were never answered.
+
+    It follows their bytes in proportion to the answered ones, or the mean of the pipeline's other answers.
+    """
+    answered_bytes = counted.answered_bytes
+    if not answers.answers:
+        answers = _AnswerCosts.read(counted.outcomes, counted.outcomes.places_of(SUCCEEDED))
     new, size = counted.new, sum(counted.bytes_of.values())
-    if bytes_of_known and answers.input_tokens:
-        input_tokens = size * answers.input_tokens / bytes_of_known
-        estimate.notes.append(f"{new:,} of them were never answered: estimated by their bytes")
+    if answered_bytes and answers.input_tokens:
+        input_tokens = size * answers.input_tokens / answered_bytes
+        estimate.notes.append(f"{new:,} of them were never answered: estimated from their bytes")
     elif answers.answers:
         input_tokens = new * answers.input_tokens / answers.answers
         estimate.notes.append(
-            f"{new:,} of them were never answered: estimated by the mean of {answers.answers:,} other answers"
+            f"{new:,} of them were never answered: estimated from the mean of {answers.answers:,} other answers"
         )
     else:
         input_tokens = size / _BYTES_A_TOKEN
         estimate.notes.append(
-            f"{new:,} of them were never answered, and no other answer says how long theirs will be: the cost is "
-            f"that of the prompts alone, at {_BYTES_A_TOKEN:.0f} bytes a token"
+            f"{new:,} of them were never answered, and there is no other answer to estimate their length from: "
+            f"the cost is that of the prompts alone, at {_BYTES_A_TOKEN:.0f} bytes per token"
         )
     output_tokens = new * answers.output_tokens / answers.answers if answers.answers else 0.0
     estimate.input_tokens += round(input_tokens)
     estimate.output_tokens += round(output_tokens)
     for model, count in counted.count_of.items():
-        usage = {  # of one: long prompts may have a price of their own
+        usage = {  # per request, because long prompts may have a price of their own
             "input_tokens": input_tokens * counted.bytes_of[model] / size / count,
             "output_tokens": output_tokens / new,
         }

@@ -1,4 +1,4 @@
-"""Header sets: a batch is sent with one, so requests of different ones go to different request files."""
+"""Header sets. A batch is sent with one, so requests with different headers go into different request files."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from batch_assets.core.template.betas import Betas
 from batch_assets.core.template.template_strings import Row
 from batch_assets.core.template.values import RowRejectedError
 
-# A submission writes into that many request files at once.
+# A submission has one request file open for each set, so this is the number of files open at once.
 MAX_HEADER_SETS = 16
 
 
 class HeaderSets:
-    """The header sets of a submission's requests, numbered from 0 in the order in which rows bring them.
+    """The header sets of a submission's requests, numbered from 0 in the order in which rows need them.
 
     Args:
-        pipeline: whose requests they are.
-        betas: what the rows of its dataset ask for.
+        pipeline: The pipeline of the requests.
+        betas: The betas that the rows of its dataset ask for.
 
     Attributes:
-        common: the headers that all requests have, by which a submission is known.
-        sets: the headers of each; the one that all rows have, where they do not decide.
-        primed: for each, the hash that a digest begins with.
-        by_row: whether rows decide.
+        common: The headers that all requests have. The ledger and the manifest record them for the submission.
+        sets: The headers of each set. There is only one if they do not depend on the row.
+        primed: For each set, the hash state that a digest starts from.
+        by_row: Whether the headers depend on the row.
     """
 
     def __init__(self, pipeline: Pipeline, betas: Betas) -> None:
@@ -39,10 +39,10 @@ class HeaderSets:
             self._add(betas.constant)
 
     def number_of(self, row: Row) -> int:
-        """The number of the set that a row's request is sent with.
+        """Return the number of the set that a row's request is sent with.
 
-        Errors:
-            RowRejectedError: the betas cannot be rendered, or the set would be one too many.
+        Raises:
+            RowRejectedError: When the betas cannot be rendered, or there would be too many sets.
         """
         betas = self._betas.of(row)
         number = self._numbers.get(betas)
@@ -53,7 +53,7 @@ class HeaderSets:
             raise RowRejectedError(
                 "template_error",
                 f"betas: the row asks for {betas or 'none'}, and rows before it for {MAX_HEADER_SETS} other "
-                "combinations: more are not sent at once, as each takes batches of its own",
+                "combinations, which is the limit of one submission, because each needs batches of its own",
             )
         self.sets.append(self._pipeline.headers_with(betas))
         self.primed.append(digester(self.sets[-1]))

@@ -1,6 +1,6 @@
-"""A pipeline's own code for requests: what it makes of a rendered one.
+"""Render requests with a pipeline's own code.
 
-Whatever such code raises is written to its row; it never stops a run.
+An exception that such code raises rejects its row; it never stops a run.
 """
 
 from __future__ import annotations
@@ -20,39 +20,40 @@ from batch_assets.core.template.values import RowRejectedError
 
 
 class RequestHook:
-    """Renders rows in the place of a pipeline's template, through its `render_request`.
+    """Renders rows with a pipeline's `render_request`, which receives what the template gives.
 
     Args:
-        pipeline: whose code it is.
-        hook: its `render_request`.
-        template: its params, for the dataset.
+        pipeline: The pipeline.
+        hook: Its `render_request`.
+        template: The template of its params, compiled for the dataset.
     """
 
     def __init__(self, pipeline: Pipeline, hook: RenderRequest, template: Template) -> None:
         self._pipeline, self._hook, self._template = pipeline, hook, template
 
     def render(self, row: Mapping[str, Any]) -> bytes:
-        """The params of one row as JSON bytes.
+        """Return the params of one row as JSON bytes.
 
         Args:
-            row: every column of the dataset.
+            row: The values of all columns of the dataset.
 
-        Errors:
-            RowRejectedError: the row cannot become a request, or the hook does not want it to.
+        Raises:
+            RowRejectedError: When the row cannot become a request, or the hook rejects it.
         """
         rendered = self._template.render({name: row[name] for name in self._template.columns})
         try:
-            given = self._hook(self._pipeline, dict(row), orjson.loads(rendered))
+            returned = self._hook(self._pipeline, dict(row), orjson.loads(rendered))
         except RowRejectedError:
             raise
-        except Exception as error:  # whatever a pipeline's own code raises
+        except Exception as error:  # a pipeline's own code may raise anything
             raise RowRejected(in_words(error)) from None
-        if given is None:
+        if returned is None:
             raise RowRejected("render_request returned None for this row")
-        if not isinstance(given, dict):
-            raise RowRejected(f"render_request returned a {type(given).__name__}: return the params or None")
+        if not isinstance(returned, dict):
+            raise RowRejected(f"render_request returned a {type(returned).__name__}: return the params or None")
         try:
-            params = orjson.dumps(given)  # what JSON has not would print another way in another process
+            # Only values that JSON has: any other might be written differently by another process.
+            params = orjson.dumps(returned)
         except TypeError as error:
             raise RowRejected(f"what render_request returned has no JSON form: {error}") from None
         if params != rendered:

@@ -1,4 +1,4 @@
-"""What one run of the requests stage is to ask, and what it did."""
+"""The options and the report of one run of the requests stage."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ class RequestsReport:
     """What one run of the stage did.
 
     Attributes:
-        requests: distinct requests that the rows want.
-        written: of these, the ones that are to be submitted.
-        reused: of these, answered or given up before, and left as they are.
-        in_flight: of these, in request files that are in flight.
-        left_out: of these, to be submitted as well, but beyond the limit.
-        without_partition: rows of the dataset that belong to no partition, so to no submission: their value in
-            `partitions.column` is null, no date, or none that there is a partition for.
-        files: names of the request files written.
-        bytes: of the HTTP bodies they become.
-        is_refresh: it begins a refresh or goes on with one: answers from before that did not count.
+        submission_id: The id of the submission.
+        rows: The number of rows.
+        rejected: The number of rejected rows.
+        requests: The number of distinct requests of all rows.
+        written: The number of these requests that are to be submitted.
+        reused: The number of these requests that were answered or given up before, and are left as they are.
+        in_flight: The number of these requests in request files that are in flight.
+        left_out: The number of these requests that would be submitted, but are beyond the limit.
+        without_partition: The number of rows that belong to no partition, so to no submission: their value in
+            `partitions.column` is null, not a date, or not a partition key.
+        files: The names of the request files written.
+        bytes: The size of the HTTP bodies that they become.
+        is_refresh: The run begins or continues a refresh: answers from before it did not count.
     """
 
     submission_id: str
@@ -38,14 +41,14 @@ class RequestsReport:
 
 @dataclass(frozen=True)
 class AskAgain:
-    """What is asked although the rule alone would not, and how much of all at most.
+    """What a run sends that would not be sent otherwise, and the limit on all it sends.
 
     Attributes:
-        retry_failed: once more than before what was given up: requests that failed for a lasting reason, used up
-            their attempts, or whose results the API has archived.
-        refresh: what is answered, too. A refresh that has begun goes on without it, see `fresh_after_for`.
-        limit: only so many of the requests that are to be submitted, the first ones; all if None. It counts in
-            each partition.
+        retry_failed: Also send once more the requests that were given up: those that failed for a lasting reason,
+            used up their attempts, or whose results the API has archived.
+        refresh: Also send requests that are answered. A refresh that has begun continues without this, see
+            `fresh_after_for`.
+        limit: Send at most this many requests, the first ones; `None` for all. It applies to each partition.
     """
 
     retry_failed: bool = False

@@ -1,4 +1,4 @@
-"""to submit = desired - answered - in flight - given up: how requests stand when a submission is built."""
+"""Select the requests to submit: those that rows want and that are not answered, in flight or given up."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from batch_assets.core.store.outcomes import load_outcomes
 from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
 from batch_assets.core.store.responses import ResponseFiles
 
-# What a new submission asks, a limit aside. What was given up it asks only when a person wants that.
+# A new submission sends these, up to a limit. It sends requests that were given up only with `retry_failed`.
 _UNSETTLED = np.array([RequestFate.UNASKED, RequestFate.RETRY, RequestFate.CANCELED], np.int8)
 
 
 class Selection:
-    """What is answered, given up or in flight of a pipeline's requests, and which were seen to be desired.
+    """Which of a pipeline's requests are answered, given up or in flight, and which the rows so far want.
 
     Attributes:
-        created_at: when it was read, by the ledger's clock.
-        fresh_after: of the submission that is built, where it is a refresh.
-        set_aside: request files that count as unsent: the submission takes their place.
+        created_at: When this was read, by the ledger's clock.
+        fresh_after: The `fresh_after` of the submission that is built; `None` if it is not a refresh.
+        set_aside: Request files that count as unsent: the submission replaces them.
     """
 
     def __init__(self, root: Root, pipeline: Pipeline, partition: str, again: AskAgain) -> None:
@@ -39,7 +39,7 @@ class Selection:
             held = [file for file in submissions.holding(tx, pipeline.name) if file.id not in unsent]
             refreshes = refreshes_of(tx, pipeline.name)
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
-        # In this order: what is collected in between is in both, never in neither.
+        # In this order, a batch that is collected in between is in both, never in neither.
         self._held = RequestsInFlight(root, held)
         files = ResponseFiles(root.storage, pipeline.name)
         self._outcomes = load_outcomes(files, refreshes, self.fresh_after)
@@ -47,28 +47,29 @@ class Selection:
 
     @property
     def waited_on(self) -> list[str]:
-        """Ids of other request files that hold what was desired."""
+        """Ids of other request files in flight that contain requests the rows want."""
         return self._held.waited_on
 
     def choose(
         self, digests: Digests, report: RequestsReport
     ) -> tuple[NDArray[np.intp], NDArray[np.int32], NDArray[np.intp]]:
-        """Finds those of some desired requests that are to be submitted, and counts all in the report.
+        """Choose the requests to submit among those that some rows want, and count all of them in the report.
 
         Args:
-            digests: one or several for each request.
+            digests: The digest of each row's request, shape (n,). Rows may share a request.
+            report: The report to count in.
 
         Returns:
-            The places of those to submit, the attempt of each, and the places of those that the limit leaves out.
-            What was given up and is beyond the limit is none of these: it stays as it is.
+            The positions of the requests to submit (intp), the attempt of each (int32), and the positions of the
+            requests that the limit leaves out (intp). Given-up requests beyond the limit are in none of these.
         """
         distinct, first = np.unique(digests, return_index=True)
         unseen = ~self._desired.contains(distinct)
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
         held = self._held.contains(distinct)
-        place, outcome, attempt = self._outcomes.of(distinct)
-        fates = request_fates(place >= 0, outcome, attempt, max_attempts=self._max_attempts, in_flight=held)
+        places, outcome, attempt = self._outcomes.of(distinct)
+        fates = request_fates(places >= 0, outcome, attempt, max_attempts=self._max_attempts, in_flight=held)
         unsettled = np.isin(fates, _UNSETTLED)
         wanted = unsettled | (fates == RequestFate.GIVEN_UP.value) if self._again.retry_failed else unsettled
         chosen = np.flatnonzero(wanted)
@@ -86,6 +87,14 @@ class Selection:
 
 
 def kinds_of(attempts: NDArray[np.int32], header_sets: list[int] | None) -> NDArray[np.int32]:
-    """One number for both by which requests are told apart: attempt, and number of the header set."""
+    """Combine attempt and number of the header set, which together decide the request file, into one number.
+
+    Args:
+        attempts: The attempt of each request, shape (n,).
+        header_sets: The number of each request's header set; `None` if there is only one.
+
+    Returns:
+        int32, shape (n,).
+    """
     kinds = attempts * MAX_HEADER_SETS
     return kinds if header_sets is None else kinds + np.array(header_sets, dtype=kinds.dtype)

@@ -1,4 +1,4 @@
-"""A submission that is being written: request files, index, manifest, and the transaction that makes it known."""
+"""A submission that is being written: request files, index, manifest, and the transaction that registers it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ Rendered = tuple[pa.RecordBatch, list[bytes | None], Rejects, set[bytes]]
 
 
 class NewSubmission:
-    """What one build writes into a folder of its own. Nobody knows of it until it is registered.
+    """What one build writes into a folder of its own. The ledger does not know it until it is registered.
 
     Attributes:
-        report: what is written so far; its counts of requests are the caller's.
-        limits: requests and bytes of one batch's body.
+        report: What is written so far. The caller updates its counts of requests.
+        limits: The limits of one batch: requests, and bytes of its body.
     """
 
     def __init__(
@@ -55,10 +55,11 @@ class NewSubmission:
         self._named = 0
 
     def write(self, rendered: Iterable[Rendered], *, limited: bool) -> None:
-        """Writes the index while rows are rendered, and with them the request files; nothing stays of a failure.
+        """Write the index and the request files while rows are rendered. A failure removes everything.
 
         Args:
-            limited: a limit may leave requests out.
+            rendered: The groups of rows.
+            limited: A limit may leave requests out.
         """
         try:
             with self._parts:
@@ -68,7 +69,7 @@ class NewSubmission:
             raise
 
     def remove(self) -> None:
-        """Removes what was written."""
+        """Remove what was written."""
         self._root.storage.remove(*self._folder)
 
     def _write_index(self, rendered: Iterable[Rendered], limited: bool) -> None:
@@ -86,11 +87,13 @@ class NewSubmission:
             write_rejected(rejected_path, index.schema, rejected)
 
     def add(self, kind: int, keys: Sequence[Any], digests: Digests, params: Sequence[bytes]) -> None:
-        """Adds requests to request files of their kind.
+        """Add requests to request files of their kind.
 
         Args:
-            kind: attempt and number of the header set, see `kinds_of`.
-            keys: the row key that gives each custom_id its slug.
+            kind: Attempt and number of the header set, see `kinds_of`.
+            keys: For each request, the row key that its custom_id begins with.
+            digests: The digests of the requests, shape (n,).
+            params: The params of the requests.
         """
         attempt, number = divmod(kind, MAX_HEADER_SETS)
         headers = self._headers.sets[number] if self._headers.by_row else None
@@ -102,7 +105,7 @@ class NewSubmission:
         return PartName(self._named - 1)
 
     def write_manifest(self, selection: Selection) -> None:
-        """Writes down what is written, and of what: the submission is complete from here on."""
+        """Write the manifest, which records the inputs and the files. The submission is complete from here on."""
         report, pipeline, files = self.report, self._pipeline, self._parts.written
         report.files = [entry.name for entry in files]
         report.bytes = sum(entry.bytes for entry in files)
@@ -138,7 +141,11 @@ class NewSubmission:
         manifest.write(self._root.storage)
 
     def register(self, selection: Selection) -> bool:
-        """Makes it known to the ledger, unless request files were sent meanwhile that counted as unsent."""
+        """Register the submission in the ledger, unless request files that counted as unsent were sent meanwhile.
+
+        Returns:
+            Whether it was registered.
+        """
         report, pipeline = self.report, self._pipeline
         values = {
             "id": report.submission_id,
@@ -155,9 +162,9 @@ class NewSubmission:
             "fresh_after": selection.fresh_after,
             "left_out": report.left_out,
         }
-        place = {"pipeline": pipeline.name, "partition": self._partition}
+        owner = {"pipeline": pipeline.name, "partition": self._partition}
         files = [
-            {"id": str(self._id.file(entry.part)), **place, **entry.model_dump()} for entry in self._parts.written
+            {"id": str(self._id.file(entry.part)), **owner, **entry.model_dump()} for entry in self._parts.written
         ]
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)

@@ -1,1 +1,1 @@
-"""The third stage: ended batches -> response files, and index + responses -> the table."""
+"""The third stage: store ended batches as response files, and join index and responses into the results table."""

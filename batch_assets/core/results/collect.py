@@ -1,4 +1,4 @@
-"""The third stage, first half: an ended batch's results -> its file in the response store."""
+"""The third stage, first half: store an ended batch's results as its file in the response store."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
-# Incomplete results are downloaded at least this often before what is missing is given a reason instead.
+# Incomplete results are downloaded at least this many times before missing answers are stored as errors.
 DOWNLOADS = 3
-# And for at least this long, seconds: what is missing is asked and paid for again, while the API keeps the
-# answers for 29 days. A server or a proxy that cuts downloads rarely does so for an hour.
+# They are also downloaded for at least this many seconds: missing answers are requested and paid for again, while
+# the API keeps the first ones for 29 days. A server or a proxy that cuts downloads rarely does so for an hour.
 LOST_AFTER_SECONDS = 3600.0
-# This many of the requests whose results are lost are named; the others are counted.
+# An error names this many of the requests whose results are lost, and counts the others.
 _NAMED = 3
-# Dictionaries and statistics pay where few values repeat; elsewhere they cost time and memory.
+# Dictionaries and statistics pay for columns with few distinct values; for others they cost time and memory.
 _REPETITIVE = [
     name
     for name in RESPONSE_SCHEMA.names
@@ -46,10 +46,11 @@ class CollectReport:
     """What became of one batch.
 
     Attributes:
-        requests: Of the batch.
-        bytes: Downloaded.
-        missing: Requests for which no answer was found.
-        problem: What was wrong with the results, for people.
+        batch_id: The id of the batch.
+        requests: The number of its requests.
+        bytes: The number of bytes downloaded.
+        missing: The number of requests without an answer in the download.
+        problem: What was wrong with the results, as text; `None` if nothing was.
     """
 
     batch_id: str
@@ -63,18 +64,18 @@ class CollectReport:
 def downloaded(
     root: Root, batch: Batch, on_bytes: Callable[[int], None] = lambda _: None
 ) -> Iterator[Downloaded | None]:
-    """Downloads an ended batch's results. What is left to do may be done in another thread.
+    """Download an ended batch's results. The caller may store them in another thread.
 
     Args:
-        root: Where they belong.
+        root: The root.
         batch: The batch.
-        on_bytes: Called with the bytes downloaded so far.
+        on_bytes: Called with the number of bytes downloaded so far.
 
     Yields:
-        The results, not stored yet; None when another process collects them or has done so.
+        The results, not stored yet; `None` if another process collects or has collected them.
 
     Raises:
-        ResultsError: They cannot be downloaded now, or the request file is gone; a later run tries again.
+        ResultsError: When they cannot be downloaded now, or the request file is missing. A later run tries again.
     """
     with _leased(root, batch, BatchState.ENDED) as leased:
         if leased is None:
@@ -86,18 +87,18 @@ def downloaded(
 
 
 def store_canceled(root: Root, batch: Batch, why: str) -> bool:
-    """Stores `canceled` as the answer to every request of a batch that the API does not have any more.
+    """Store `canceled` as the answer to every request of a batch that the API no longer has.
 
     Args:
-        root: Where the answers belong.
-        batch: The batch, uncollected; the caller is sure that it is gone.
+        root: The root.
+        batch: The batch, uncollected. The caller has proved that it was deleted.
         why: The reason, for the rows and the history.
 
     Returns:
-        False when another process collects the batch or has done so.
+        False if another process collects or has collected the batch.
 
     Raises:
-        ResultsError: The request file is gone.
+        ResultsError: When the request file is missing.
     """
     with _leased(root, batch, BatchState.UNREACHABLE, BatchState.ENDED) as leased:
         if leased is None:
@@ -108,7 +109,7 @@ def store_canceled(root: Root, batch: Batch, why: str) -> bool:
 
 @contextmanager
 def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBatch | None]:
-    """A batch in one of these states, for this process alone; None when another process has it or moved it on."""
+    """Lease a batch in one of these states. Yields `None` if another process has it or moved it on."""
     lease = leases.try_take(root.ledger, f"batch:{batch.id}")
     if lease is None:
         yield None
@@ -122,7 +123,7 @@ def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBat
             yield None
             return
         leased = LeasedBatch(root, current, file, lease)
-        if not root.storage.exists(*_stored(leased).parts):  # before anything is downloaded in vain
+        if not root.storage.exists(*_stored(leased).parts):  # checked before a useless download
             raise _request_file_gone(leased)
         yield leased
 
@@ -142,13 +143,13 @@ def _request_file_gone(leased: LeasedBatch) -> ResultsError:
     where = leased.root.storage.uri(*_stored(leased).parts)
     return ResultsError(
         f"results of {leased.batch.id}: the request file {where} is gone, "
-        "and without it nobody can tell whose the answers are. Restore it from a backup: a later run collects "
-        "them, while the API keeps them (29 days from the submission)"
+        "and without it the answers cannot be matched to rows. Restore it from a backup: a later run collects "
+        "them, as long as the API keeps them (29 days from the submission)"
     )
 
 
 def _target(leased: LeasedBatch) -> str:
-    """The path of the batch's response file, rid of what a killed process left beside it."""
+    """Return the path of the batch's response file. Removes what a killed process left next to it."""
     *folder, name = parts = response_parts(leased.file.pipeline, leased.batch.id)
     leased.root.storage.remove_leftovers(*folder, name=name)
     return leased.root.storage.path(*parts)
@@ -156,13 +157,13 @@ def _target(leased: LeasedBatch) -> str:
 
 @dataclass(frozen=True)
 class Downloaded:
-    """Results that `downloaded` gave.
+    """The results that `downloaded` yields.
 
     Attributes:
         leased: The batch.
         target: The path of its response file.
-        raw: The download.
-        download: What it brought.
+        raw: The path of the downloaded file.
+        download: Its size, or why there are no results.
     """
 
     leased: LeasedBatch
@@ -171,13 +172,13 @@ class Downloaded:
     download: Download
 
     def store(self) -> CollectReport | None:
-        """Stores them as Parquet, in the order of their request file.
+        """Store the results as Parquet, in the order of their request file.
 
         Returns:
-            None when they are not ours.
+            `None` if they are not ours.
 
         Raises:
-            ResultsError: They are incomplete; a later run tries again.
+            ResultsError: When they are incomplete. A later run tries again.
         """
         leased, batch = self.leased, self.leased.batch
         requests = _requests(leased)
@@ -192,33 +193,33 @@ class Downloaded:
             _write_receipt(leased)
         problem = None
         if not lines.is_whole or lines.missing or lines.count != leased.file.requests:
-            what = (
+            details = (
                 f"{lines.count} lines for {leased.file.requests} requests, {lines.missing} of ours missing, "
                 f"{lines.foreign} not ours, {lines.duplicates} twice"
             )
-            problem = _incomplete(leased, what, is_lost=lines.missing > 0)
+            problem = _incomplete(leased, details, is_lost=lines.missing > 0)
         rows = ResponseRows(batch, leased.file.attempt, MISSING, _stored(leased), requests, lines, self.raw)
         return _publish(leased, self.target, rows, problem, self.download.bytes)
 
 
 def _no_rows(leased: LeasedBatch, requests: Scan, why: str, absent: Absent) -> ResponseRows:
-    """Responses that say of every request why it has none."""
+    """Make responses that state for every request why it has no answer."""
     lines = ResultLines.none(leased.file.requests, why)
     return ResponseRows(leased.batch, leased.file.attempt, absent, _stored(leased), requests, lines)
 
 
 def _archived(leased: LeasedBatch, requests: Scan, gone: str) -> str:
-    """What is lost, with the first rows by name."""
-    named = list(_stored(leased).custom_ids_at(requests.starts[:_NAMED].tolist()))
-    more = leased.file.requests - len(named)
+    """Describe the requests whose results are lost, the first ones by custom_id."""
+    custom_ids = list(_stored(leased).custom_ids_at(requests.starts[:_NAMED].tolist()))
+    more = leased.file.requests - len(custom_ids)
     return (
-        f"{gone}. Errored with results_archived, and not asked again by themselves: "
-        f"{', '.join(named)}{f' and {more} more' if more else ''}"
+        f"{gone}. These requests are errored with results_archived and are not retried automatically: "
+        f"{', '.join(custom_ids)}{f' and {more} more' if more else ''}"
     )
 
 
 def _write_receipt(leased: LeasedBatch) -> None:
-    """Proves that an adopted batch is the file's, in a file that outlives the ledger."""
+    """Write the receipt of an adopted batch. It proves whose batch it is, even when the ledger is lost."""
     batch, api = leased.batch, leased.root.api
     proved = BatchObject(
         id=batch.id,
@@ -235,30 +236,30 @@ def _write_receipt(leased: LeasedBatch) -> None:
     stored.write_receipt(proved, leased.file.attempt, api.base_url, api.organization)
 
 
-def _incomplete(leased: LeasedBatch, what: str, *, is_lost: bool) -> str:
-    """Counts an incomplete download.
+def _incomplete(leased: LeasedBatch, details: str, *, is_lost: bool) -> str:
+    """Count an incomplete download.
 
     Args:
         leased: The batch.
-        what: What is wrong with it.
-        is_lost: An answer is missing, and is asked and paid for again once this download counts as the last.
+        details: What is wrong with the results.
+        is_lost: Answers are missing. If this download is the last one, they are requested and paid for again.
 
     Returns:
-        What is wrong, for people.
+        What is wrong, as text.
 
     Raises:
-        ResultsError: There were not enough downloads yet to believe it.
+        ResultsError: When there were too few downloads to conclude that the answers do not exist.
     """
     with leased.root.ledger.write() as tx:
         leased.lease.confirm(tx)
         done, failing = downloads.in_part(tx, leased.batch.id)
-    problem = f"results of {leased.batch.id} are incomplete: {what}"
+    problem = f"results of {leased.batch.id} are incomplete: {details}"
     if done < DOWNLOADS:
         raise ResultsError(f"{problem}; download {done} of {DOWNLOADS}, the next run tries again")
     if is_lost and failing < LOST_AFTER_SECONDS:
         raise ResultsError(
-            f"{problem}; download {done}, {failing:.0f} s after the first that failed: what is missing "
-            f"is asked again when it still is after {LOST_AFTER_SECONDS:.0f} s, a later run tries again"
+            f"{problem}; download {done}, {failing:.0f} s after the first failed one. A later run tries again; "
+            f"requests whose answers are still missing after {LOST_AFTER_SECONDS:.0f} s are retried"
         )
     return problem
 
@@ -266,7 +267,7 @@ def _incomplete(leased: LeasedBatch, what: str, *, is_lost: bool) -> str:
 def _publish(
     leased: LeasedBatch, target: str, rows: ResponseRows, problem: str | None, size: int = 0
 ) -> CollectReport:
-    """Writes the response file and records the batch as collected."""
+    """Write the response file and record the batch as collected."""
     root, batch = leased.root, leased.batch
     schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{ended_at(batch):020.6f}".encode()})
     with root.storage.scratch_file(target) as scratch:
@@ -279,7 +280,7 @@ def _publish(
         leased.lease.check()
         root.storage.publish(scratch, target)
     if rows.raw is not None:
-        rows.raw.unlink()  # before it is recorded: afterwards nobody looks for what a killed process left of it
+        rows.raw.unlink()  # now, because no later run removes leftovers of a batch recorded as collected
     with root.ledger.write() as tx:
         leased.lease.confirm(tx)
         batches.collected(tx, batch.id, problem or batches.summary(batch.count_map))

@@ -1,4 +1,4 @@
-"""An ended batch's results from the API into a file, or why there will never be any."""
+"""Download an ended batch's results into a file, or find out why there will never be any."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from batch_assets.core.ledger.leases import Lease
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.root import Root
 
-# A line is held in memory as a whole. An answer of a million tokens is a tenth of this.
+# A whole line is kept in memory. An answer of a million tokens is a tenth of this limit.
 _LINE_BYTES = 64 << 20
 
 
@@ -24,8 +24,10 @@ class LeasedBatch:
     """A batch that only this process works on.
 
     Attributes:
+        root: The root.
+        batch: The batch.
         file: The request file that it answers.
-        lease: The batch's, held.
+        lease: The lease on the batch.
     """
 
     root: Root
@@ -34,7 +36,7 @@ class LeasedBatch:
     lease: Lease
 
     def disprove(self, why: str) -> None:
-        """Records that the batch, which only its count made ours, is somebody else's."""
+        """Record that the batch, which was matched by its count alone, belongs to someone else."""
         with self.root.ledger.write() as tx:
             self.lease.confirm(tx)
             batches.disprove(tx, self.batch.id, why)
@@ -42,11 +44,11 @@ class LeasedBatch:
 
 @dataclass(frozen=True)
 class Download:
-    """What a download brought.
+    """The outcome of a download.
 
     Attributes:
-        bytes: How much.
-        gone: Why there are no results and never will be; None when they were downloaded.
+        bytes: The number of bytes downloaded.
+        gone: Why there are no results and never will be; `None` if they were downloaded.
     """
 
     bytes: int = 0
@@ -54,15 +56,15 @@ class Download:
 
 
 def download(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) -> Download:
-    """Downloads the results of a batch.
+    """Download the results of a batch.
 
     Args:
         leased: The batch.
-        raw: Where to write them, as the API sends them.
-        on_bytes: Called with the bytes downloaded so far.
+        raw: The file to write them to, as the API sends them.
+        on_bytes: Called with the number of bytes downloaded so far.
 
     Raises:
-        ResultsError: They cannot be downloaded now; a later run tries again.
+        ResultsError: When they cannot be downloaded now. A later run tries again.
     """
     batch_id = leased.batch.id
     try:
@@ -87,7 +89,7 @@ def _stream(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) -> 
             if unended > _LINE_BYTES:
                 raise ResultsError(
                     f"results of {leased.batch.id}: a line is longer than {_LINE_BYTES >> 20} MiB, "
-                    "which no answer is; the next run downloads them again"
+                    "longer than any answer; the next run downloads them again"
                 )
             out.write(chunk)
             size += len(chunk)
@@ -96,14 +98,14 @@ def _stream(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) -> 
 
 
 def _why_gone(leased: LeasedBatch, error: NotFoundError | RefusedError) -> str | None:
-    """Why there are no results any more; None when there may be.
+    """Return why the results no longer exist; `None` if they may exist.
 
     Args:
         leased: The batch.
-        error: What the API answered when it was asked for its results.
+        error: The API's answer to the download.
 
     Raises:
-        ResultsError: The batch was never ours.
+        ResultsError: When the batch was never ours.
     """
     batch_id = leased.batch.id
     try:
@@ -118,18 +120,18 @@ def _why_gone(leased: LeasedBatch, error: NotFoundError | RefusedError) -> str |
 
 
 def _why_unknown(leased: LeasedBatch) -> str | None:
-    """Why there are no results when the API knows neither them nor the batch; None when that proves nothing.
+    """Return why there are no results if the API knows neither them nor the batch; `None` if that proves nothing.
 
     A key of another workspace gets the same answer. It proves something only about a batch whose results have
-    expired anyway, and about a batch that only its count made ours.
+    expired anyway, and about a batch that was matched by its count alone.
 
     Raises:
-        ResultsError: The batch was somebody else's, who has deleted it.
+        ResultsError: When the batch belonged to someone else, who has deleted it.
     """
     batch = leased.batch
     if not batch.provisional:
-        over = f"the API no longer has the batch {batch.id}, and 29 days have passed"
-        return over if _have_expired(leased) else None
+        reason = f"the API no longer has the batch {batch.id}, and 29 days have passed"
+        return reason if _have_expired(leased) else None
     try:
         is_ours = workspace.is_ours(leased.root, workspace.last_intent(leased.root, leased.file.id))
     except ApiError:
@@ -138,7 +140,7 @@ def _why_unknown(leased: LeasedBatch) -> str | None:
         return None
     leased.disprove(f"adopted on its count, ended, and 404 since: {batch.id} was deleted")
     raise ResultsError(
-        f"{batch.id}, taken for ours on its count alone, was deleted: {leased.file.id} is looked for again"
+        f"{batch.id}, adopted on its count alone, was deleted: {leased.file.id} is reconciled again"
     ) from None
 
 

@@ -1,4 +1,4 @@
-"""What becomes of a row of the results table."""
+"""Decide what becomes of each row of the results table."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ class RowFate(IntEnum):
     """What becomes of a row, see `row_fates`."""
 
     REJECTED = 0
-    """The template rejected it: there is no request."""
+    """The template rejected the row: there is no request."""
     ANSWERED = 1
-    """It has its answer."""
+    """The row has its answer."""
     IN_FLIGHT = 2
-    """It waits for a request file that holds its request."""
+    """The row waits for a request file that contains its request."""
     UNASKED = 3
-    """It waits, and its request is to be sent for the first time, or for the first time of this refresh."""
+    """The row waits: its request is to be sent for the first time, or for the first time in this refresh."""
     LEFT_OUT = 4
-    """It waits for the next submission: a limit left its request out, which had failed before."""
+    """The row waits for the next submission: its request had failed, and a limit left it out."""
     RETRY = 5
-    """It waits: its request failed for a passing reason and is retried automatically."""
+    """The row waits: its request failed for a passing reason and is retried automatically."""
     KEPT = 6
-    """It keeps the answer from before the refresh, which brought none."""
+    """The row keeps its answer from before the refresh, which brought no new one."""
     FAILED = 7
-    """Its request failed, was canceled or expired, and is not asked again automatically."""
+    """The row's request failed, was canceled or expired, and is not retried automatically."""
     UNSENT = 8
-    """It was canceled before its request was sent."""
+    """The row was canceled before its request was sent."""
 
 
 _PENDING = (RowFate.IN_FLIGHT, RowFate.UNASKED, RowFate.LEFT_OUT, RowFate.RETRY)
-# By the number of a fate.
+# Indexed by the number of a fate.
 _IS_PENDING = np.array([fate in _PENDING for fate in RowFate])
-# The result_type of a fate; that of the response for all others.
+# The result_type of these fates. All others have the result_type of the response.
 _RESULT_TYPES = {
     RowFate.REJECTED: "rejected",
     **dict.fromkeys(_PENDING, "pending"),
@@ -55,8 +55,10 @@ def row_fates(
     *,
     is_canceled: bool,
 ) -> NDArray[np.int8]:
-    """Decides by the first line that applies. Lines marked * apply unless the submission was canceled: then
-    nothing is sent or retried any more, and only what is in flight still comes.
+    """Decide what becomes of each row. The first line that applies decides.
+
+    Lines marked * do not apply if the submission was canceled: then nothing is sent or retried, and only what is
+    in flight can still bring answers.
 
     | A row…                                       | Fate      | result_type                      |
     |----------------------------------------------|-----------|----------------------------------|
@@ -72,15 +74,15 @@ def row_fates(
     | without a response                           | UNSENT    | canceled                         |
 
     Args:
-        rejected: whether the template rejected the row, shape (n,), like all that follow.
-        request: the `RequestFate` of the row's request, by the responses that count for the submission (those of
-            its refresh, where it is one); any value for a rejected row.
-        has_response: whether the request has a response in force, whenever it came.
-        has_answer: whether that response succeeded.
-        is_canceled: whether a person canceled the submission.
+        rejected: Whether the template rejected each row; bool, shape (n,).
+        request: The `RequestFate` of each row's request, by the responses that count for the submission (for a
+            refresh, only its own). Any value for a rejected row; int8, shape (n,).
+        has_response: Whether the request has a response in force, from any time; bool, shape (n,).
+        has_answer: Whether that response succeeded; bool, shape (n,).
+        is_canceled: Whether a user canceled the submission.
 
     Returns:
-        A `RowFate` for each row, shape (n,).
+        A `RowFate` for each row; int8, shape (n,).
     """
     is_asked = not is_canceled
     lines = [
@@ -98,27 +100,27 @@ def row_fates(
 
 
 def is_pending(fates: NDArray[np.int8]) -> NDArray[np.bool_]:
-    """Which rows wait for an answer.
+    """Return which rows wait for an answer.
 
     Args:
-        fates: a `RowFate` for each row, shape (n,).
+        fates: A `RowFate` for each row; int8, shape (n,).
 
     Returns:
-        Shape (n,).
+        bool, shape (n,).
     """
     pending: NDArray[np.bool_] = _IS_PENDING[fates]
     return pending
 
 
 def result_types(fates: NDArray[np.int8], of_responses: Any) -> Any:
-    """The table's column result_type.
+    """Return the table's column result_type.
 
     Args:
-        fates: a `RowFate` for each row, shape (n,).
-        of_responses: the result_type of each row's response in force, strings of length n, null without response.
+        fates: A `RowFate` for each row; int8, shape (n,).
+        of_responses: The result_type of each row's response in force, null without response; n strings.
 
     Returns:
-        Strings of length n.
+        n strings.
     """
     own = pa.array([_RESULT_TYPES.get(fate) for fate in RowFate], pa.string())
     return pc.coalesce(own.take(pa.array(fates)), of_responses)

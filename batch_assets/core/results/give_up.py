@@ -1,7 +1,7 @@
-"""Batches of ours that the API does not have any more, because somebody deleted them before they were collected.
+"""Give up batches of ours that were deleted at the API before they were collected.
 
-Nobody but a person can say so: to a key of another workspace the API answers the same. And even then it is
-believed only where the key is proved to be of the right one, since the requests are free to be asked again.
+Only a user can report this, because a key of another workspace gets the same answer from the API. Even then the
+key must be proved to belong to the right workspace, since the requests may be sent again afterwards.
 """
 
 from __future__ import annotations
@@ -14,35 +14,36 @@ from batch_assets.core.ledger.states import BatchMove, BatchState
 from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.root import Root
 
-_REASON = "deleted at the API before its answers were collected, and given up by a person"
+_REASON = "deleted at the API before its answers were collected, and given up by a user"
 
 
 def may_be_lost(batch: Batch) -> bool:
-    """Whether the API has not known an uncollected batch, or its results, since some time."""
+    """Whether the API no longer knows an uncollected batch or its results."""
     return batch.state in (BatchState.UNREACHABLE, BatchState.ENDED) and batch.lost_since is not None
 
 
 def give_up(root: Root, batch: Batch) -> str | None:
-    """Makes every request of a lost batch `canceled`: the next submission asks them again.
+    """Make every request of a lost batch `canceled`, so that the next submission sends them again.
 
     Args:
-        batch: that the API answers 404 for.
+        root: The root.
+        batch: A batch that the API answers 404 for.
 
     Returns:
-        Why not; None when it is done.
+        Why this is impossible; `None` if it was done.
 
-    Errors:
-        ApiError: it is not to be known now whose the key is.
-        ResultsError: the request file is gone.
+    Raises:
+        ApiError: When the workspace of the key cannot be determined now.
+        ResultsError: When the request file is missing.
     """
     if batch.provisional:
         return (
-            f"{batch.id} was taken for ours on its count alone: what became of its requests is found out by itself"
+            f"{batch.id} was adopted on its count alone: what became of the requests will be found automatically"
         )
     with root.ledger.read() as tx:
         since = tx.now - (batch.lost_since if batch.lost_since is not None else tx.now)
     if since < UNREACHABLE_AFTER_SECONDS:
-        return f"{batch.id}: the API answers 404 since {since:.0f} s only; cancel again later"
+        return f"{batch.id}: the API has answered 404 for only {since:.0f} s; cancel again later"
     if not workspace.is_proved(root, batch.id):
         return f"{batch.id}: {_not_proved(batch)}"
     if not store_canceled(root, batch, f"{batch.id} was {_REASON}"):
@@ -54,7 +55,7 @@ def give_up(root: Root, batch: Batch) -> str | None:
 
 def _not_proved(batch: Batch) -> str:
     return (
-        f"the API answers 404, and shows no batch that surely is of its workspace. {workspace.WHOSE_KEY} Set that "
-        "one and cancel again. Where nothing proves it, its rows are given up when the API keeps no results any "
-        "more, 29 days from its creation"
+        "the API answers 404, and shows no batch that certainly belongs to the same workspace. "
+        f"{workspace.WHOSE_KEY} If not, set a key of that workspace and cancel again. Without proof, its rows are "
+        "given up when the API stops keeping the results, 29 days from its creation"
     )

@@ -1,4 +1,4 @@
-"""Request index + responses in force -> the rows of the results table, slice by slice, in the dataset's order."""
+"""Join the request index with the responses in force: the results table in slices, in the dataset's order."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class JoinedRows:
 
     Attributes:
         table: The rows.
-        fates: A `RowFate` for each, int8, shape (n,).
-        is_first: Whether no earlier row has the same request, shape (n,).
-        invalid_outputs: Rows whose answer does not match the output schema.
+        fates: A `RowFate` for each row; int8, shape (n,).
+        is_first: Whether no earlier row has the same request; bool, shape (n,).
+        invalid_outputs: The number of rows whose answer does not match the output schema.
     """
 
     table: pa.Table
@@ -51,18 +51,18 @@ class Join:
     """The results table of a submission.
 
     Args:
-        root: Where index and responses are.
-        submission: Whose rows to join.
+        root: The root that has the index and the responses.
+        submission: The submission whose rows are joined.
         holding: The pipeline's request files in flight.
         refreshes: See `refreshes_of`.
         untried: See `untried_of`.
-        answers: Of a pipeline whose own code makes columns of answers; otherwise the manifest says how.
+        answers: How the pipeline's own code makes columns of answers; `None` to follow the manifest.
 
     Attributes:
-        schema: Of the table.
+        schema: The schema of the table.
 
     Raises:
-        ResultsError: Two columns have one name.
+        ResultsError: When two columns have the same name.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class Join:
     ) -> None:
         self._root, self._submission, self._holding = root, submission, holding
         self._held: RequestsInFlight | None = None
-        place = (submission.pipeline, submission.partition, submission.id)
-        self._index = RequestIndex(root.storage, *place)
-        self._manifest = Manifest.read(root.storage, *place)
+        location = (submission.pipeline, submission.partition, submission.id)
+        self._index = RequestIndex(root.storage, *location)
+        self._manifest = Manifest.read(root.storage, *location)
         self._answers = answers or self._manifest.answers
         self._carried = [field.name for field in self._index.schema if field.name not in OWN]
         self.schema = self._schema()
@@ -95,9 +95,9 @@ class Join:
         typed = {field.name for field in self._answers.fields}
         if taken := [name for name in self._carried if name in typed]:
             raise ResultsError(
-                f"the column {taken[0]!r} that parse_message makes was carried from the dataset when the requests "
-                f"were built: name one of the two otherwise, and materialize {self._submission.pipeline}/requests "
-                "again"
+                f"parse_message makes the column {taken[0]!r}, which was also carried from the dataset when the "
+                "requests were built: rename one of the two, and materialize "
+                f"{self._submission.pipeline}/requests again"
             )
         carried = [self._index.schema.field(name) for name in self._carried]
         columns = [*carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]
@@ -105,16 +105,16 @@ class Join:
 
     @property
     def waits(self) -> list[str]:
-        """Ids of the request files, anyone's, that hold requests that failed before."""
+        """Ids of the request files in flight, of any submission, that contain requests which failed before."""
         return self._held.waited_on if self._held is not None else []
 
     @property
     def problems(self) -> list[str]:
-        """Why rows wait that may not have to."""
+        """Why rows are pending that may not have to be."""
         return self._held.problems if self._held is not None else []
 
     def slices(self) -> Iterator[JoinedRows]:
-        """The table, in the dataset's order. Memory follows a slice, not the table."""
+        """Yield the table in the dataset's order. Memory use depends on the size of a slice, not of the table."""
         with ResponseReader(self._in_force.files) as reader, ExitStack() as spill:
             surveyed = survey(self._index, self._manifest.key, self._in_force, reader)
             source: ResponseReader | Reordered = reader
@@ -124,7 +124,7 @@ class Join:
                 yield self._joined(slice_, source.take(slice_.place), surveyed.shared)
 
     def _decided(self, surveyed: Survey) -> Iterator[_Slice]:
-        """The index in slices, with what becomes of the rows."""
+        """Yield the index in slices, with what becomes of the rows."""
         start = 0
         for rows in self._index.slices():
             position = positions_of(self._in_force, rows.column(DIGEST))
@@ -147,7 +147,17 @@ class Join:
     def _requests(
         self, digests: pa.Array, position: NDArray[np.int64], left_out: NDArray[np.bool_] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
-        """(place of the response that counts for the submission, `RequestFate`) of each row's request."""
+        """Look up each row's request among the responses that count for the submission.
+
+        Args:
+            digests: The digest of each row's request, null for rejected rows; length n.
+            position: The position of each request in the outcomes in force, -1 without one; int64, shape (n,).
+            left_out: For each position, whether a limit left the request out; `None` without a limit.
+
+        Returns:
+            The place of the response that counts, -1 without one (int64, shape (n,)), and the `RequestFate` of the
+            request (int8, shape (n,)).
+        """
         counts_all = self._counting is self._in_force
         counting = position if counts_all else positions_of(self._counting, digests)
         place, outcome, attempt = self._counting.at(counting)
@@ -164,10 +174,10 @@ class Join:
     def _in_flight(
         self, digests: pa.Array, place: NDArray[np.int64], outcome: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
-        """Which requests without an answer are in a file that will bring one.
+        """Return which requests without an answer are in a file that will bring one; bool, shape (n,).
 
-        The request files are read for this only where something failed or was canceled: elsewhere a row waits
-        for its answer whichever file its request is in.
+        The request files are read only for requests that failed or were canceled. Any other row waits for its
+        answer, whichever file its request is in.
         """
         unanswered: NDArray[np.bool_] = (place >= 0) & (outcome != SUCCEEDED)
         if self._submission.is_canceled:
@@ -178,7 +188,7 @@ class Join:
         return unanswered
 
     def _joined(self, slice_: _Slice, responses: pa.Table, shared: SharedKeys) -> JoinedRows:
-        """Rows of the table. Args: responses: those at the places of the slice."""
+        """Make the table's rows from a slice and the responses at its places."""
         columns: dict[str, Any] = {name: responses[name] for name in responses.column_names}
         if slice_.hidden.any():
             hidden = pa.array(slice_.hidden)
@@ -207,12 +217,13 @@ class _Slice:
     """Some rows of the index, with what becomes of them. All arrays have the shape (n,).
 
     Attributes:
-        rows: Of the index.
-        place: Of the response in force; -1 without one.
-        fates: A `RowFate` for each row.
-        hidden: Pending rows of a refresh whose response in force is from before it: the table does not show it.
-        first: Number of the first row that has the same response; -1 without one.
-        is_first: Whether that is the row itself, or it has no response.
+        rows: The rows of the index.
+        place: The place of the response in force, -1 without one; int64.
+        fates: A `RowFate` for each row; int8.
+        hidden: Whether the table hides the response in force: a pending row of a refresh whose response is from
+            before it; bool.
+        first: The number of the first row that has the same response, -1 without one; int64.
+        is_first: Whether that is the row itself, or the row has no response; bool.
     """
 
     rows: pa.RecordBatch

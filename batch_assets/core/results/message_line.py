@@ -1,4 +1,4 @@
-"""One line of a batch's results, as the API sends it -> the columns of a response."""
+"""Parse one line of a batch's results, as the API sends it, into the columns of a response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batch_assets.core.prices import Prices
 
 _MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
 _BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
-# The columns of RESPONSE_SCHEMA that a line holds, in the order of the values that `parse_line` returns.
+# The columns of RESPONSE_SCHEMA that come from a line, in the order of the values that `parse_line` returns.
 PARSED = (
     "custom_id",
     "result_type",
@@ -27,23 +27,23 @@ PARSED = (
     "error_message",
     "response_json",
 )
-# Of a line without a message: response_text to cache_read_input_tokens.
+# The values of a line without a message, from response_text to cache_read_input_tokens.
 _NO_MESSAGE = (None,) * 8
 _KNOWN_TYPES = ("errored", "canceled", "expired")
 
 
 def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
-    """Parses a result line.
+    """Parse a result line.
 
     Args:
         line: The line, usually with its line end.
-        prices: What answers cost.
+        prices: The prices that give an answer's cost.
 
     Returns:
-        The values of the columns PARSED, in this order.
+        The values of the columns in `PARSED`, in this order.
 
     Raises:
-        ValueError: The line is not a result line.
+        ValueError: When the line is not a result line.
     """
     entry = load_line(line)
     try:
@@ -85,7 +85,7 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
 
 
 def _raw_message(line: bytes, entry: Any, result: Any) -> str:
-    """The message's own bytes where it comes last in the line, as the API sends it; otherwise serialized again."""
+    """Return the message's own bytes if it is last in the line, as the API sends it; else serialize it again."""
     before = len(_BEFORE_ID) + len(entry["custom_id"])
     if line.startswith(_AFTER_ID, before) and len(entry) == len(result) == 2 and line.endswith(b"}}}\n"):
         try:
@@ -96,7 +96,7 @@ def _raw_message(line: bytes, entry: Any, result: Any) -> str:
     if mark is not None and line.endswith(b"}}}"):
         raw = line[mark.end() : -2]
         try:
-            if load_line(raw) == result["message"]:  # neither another object of that name nor more than it
+            if load_line(raw) == result["message"]:  # the mark may have matched another "message" in the line
                 return raw.decode()
         except ValueError:
             pass
@@ -104,7 +104,7 @@ def _raw_message(line: bytes, entry: Any, result: Any) -> str:
 
 
 def _error(result: Any) -> tuple[str, str | None]:
-    """(type, message) of an errored line: `result.error.error` as documented, or flat."""
+    """Return (type, message) of an errored line, from `result.error.error` as documented, or `result.error`."""
     error = result.get("error") or {}
     nested = error.get("error")
     inner = nested if isinstance(nested, dict) else error

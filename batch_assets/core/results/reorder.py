@@ -1,4 +1,4 @@
-"""Responses laid out in the dataset's order on disk, for datasets that come in another order every time."""
+"""Lay responses out on disk in the dataset's order, for datasets whose order differs from the request files'."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ from batch_assets.core.store.response_reader import ResponseReader, one_null_row
 
 
 class Reordered:
-    """The wanted responses in one spill file a slice; every response is read once, front to back.
+    """The wanted responses, in one spill file per slice. Every response file is read once, front to back.
 
-    `take` is called with the same slices of `place`, in order.
+    Call `take` with the slices of `place`, in order.
+
+    Args:
+        reader: Reads the responses.
+        place: The place of each row's response, -1 without one; int32, shape (rows,).
     """
 
     def __init__(self, reader: ResponseReader, place: NDArray[np.int32]) -> None:
@@ -55,7 +59,11 @@ class Reordered:
             self._writers[number].write_table(part)
 
     def take(self, place: NDArray[np.int64]) -> pa.Table:
-        """The responses of the next slice, a row of nulls where there is none."""
+        """Return the responses of the next slice, with a row of nulls for each row without a response.
+
+        Args:
+            place: The places of the slice; int64, shape (n,).
+        """
         path = Path(self._folder.name) / f"{self._slice}.arrow"
         self._slice += 1
         index = np.zeros(len(place), dtype=np.int64)

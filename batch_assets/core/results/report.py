@@ -1,4 +1,4 @@
-"""What a join of results found, counted slice by slice while the table is written."""
+"""Count what a results table contains, slice by slice while it is written."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Tally:
     """Counts of one table. Pending rows are left out.
 
     Attributes:
-        errors: Rows by (result_type, error_type), where there is an error type.
-        requests: Distinct requests with a response, by the batch it came from.
-        cost_usd: Sum of the known costs of these, by batch.
-        unpriced: Batches with an answer whose cost is unknown.
-        unpriced_models: Models of these answers, or `NAMELESS`.
-        attempts: Distinct requests by how often they were submitted.
-        cache_creation_input_tokens: Sum over the table.
-        cache_read_input_tokens: Sum over the table.
+        errors: Rows with an error type, by (result_type, error_type).
+        requests: Distinct requests with a response, by the id of the batch that the response came from.
+        cost_usd: The sum of the known costs of these requests, by batch id.
+        unpriced: The ids of batches with an answer whose cost is unknown.
+        unpriced_models: The models of these answers, or `NAMELESS`.
+        attempts: Distinct requests by the number of times they were submitted.
+        cache_creation_input_tokens: The sum over the table.
+        cache_read_input_tokens: The sum over the table.
     """
 
     errors: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -41,11 +41,11 @@ class Tally:
     cache_read_input_tokens: int = 0
 
     def add(self, table: pa.Table, is_first: pa.Array) -> None:
-        """Counts some rows.
+        """Count some rows.
 
         Args:
-            table: Rows of results.
-            is_first: Whether no earlier row has the same request, booleans of the length of the table.
+            table: The rows.
+            is_first: Whether no earlier row has the same request; bool, one value per row.
         """
         self.cache_creation_input_tokens += pc.sum(table["cache_creation_input_tokens"]).as_py() or 0
         self.cache_read_input_tokens += pc.sum(table["cache_read_input_tokens"]).as_py() or 0
@@ -73,7 +73,7 @@ class Tally:
         self.unpriced_models.update(name or NAMELESS for name in unknown["response_model"].unique().to_pylist())
 
     def cost_of(self, batch_ids: set[str]) -> float | None:
-        """What the table's answers from some batches cost, USD; None when the cost of any of them is unknown."""
+        """Return the cost in USD of the table's answers from some batches; `None` if any of it is unknown."""
         if self.unpriced & batch_ids:
             return None
         return sum((cost for batch_id, cost in self.cost_usd.items() if batch_id in batch_ids), 0.0)
@@ -81,24 +81,24 @@ class Tally:
 
 @dataclass
 class ResultsReport:
-    """What the table holds.
+    """What the table contains.
 
     Attributes:
-        submission_id: Whose table it is.
-        uri: Where it is.
-        schema: Of the table.
-        rows: Of the table.
+        submission_id: The id of the submission whose table it is.
+        uri: The location of the table.
+        schema: The schema of the table.
+        rows: The number of rows.
         counts: Rows by result_type.
-        input_tokens: Sum over the table.
-        output_tokens: Sum over the table.
-        invalid_outputs: Rows whose answer does not match the schema.
-        refused: Rows whose answer the model refused to give.
-        truncated: Rows whose answer was cut off.
+        input_tokens: The sum over the table.
+        output_tokens: The sum over the table.
+        invalid_outputs: The number of rows whose answer does not match the schema.
+        refused: The number of rows whose answer the model refused to give.
+        truncated: The number of rows whose answer was cut off.
         tally: Requests, costs and failures in more detail.
-        ask_again: Distinct requests that are retried automatically.
-        kept: Rows of a refresh that keep their older answer, since the new request failed for good.
-        left_out: Distinct requests that a limit left out.
-        held_back: The table was left as it is: rows of a refresh wait, and it has no such row.
+        ask_again: The number of distinct requests that are retried automatically.
+        kept: The number of rows of a refresh that keep their older answer, since the new request failed for good.
+        left_out: The number of distinct requests that a limit left out.
+        held_back: The existing table was kept: it has no pending row, and rows of the refresh are still pending.
         final: Every row has its final type.
         problems: Why rows are pending that may not have to be.
     """
@@ -123,11 +123,11 @@ class ResultsReport:
 
     @property
     def cost_usd(self) -> float | None:
-        """What the answers cost, each request once; None when the cost of any of them is unknown."""
+        """The cost in USD of the answers, each request counted once; `None` if any of it is unknown."""
         return None if self.tally.unpriced_models else sum(self.tally.cost_usd.values(), 0.0)
 
     def add(self, joined: JoinedRows) -> None:
-        """Counts a slice of the table."""
+        """Count a slice of the table."""
         table = joined.table
         self.rows += len(table)
         for entry in table["result_type"].value_counts().to_pylist():

@@ -1,4 +1,4 @@
-"""Lines of a download -> rows of the response store."""
+"""Turn the lines of a download into rows of the response store."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _GROUP_BYTES = 4 << 20
 
 
 def ended_at(batch: Batch) -> float:
-    """When a batch ended, which orders response files: seconds since 1970, 0.0 where that is unknown."""
+    """Return when a batch ended, in seconds since 1970; 0.0 if unknown. Response files are ordered by it."""
     return batch.ended_at or batch.created_at or 0.0
 
 
@@ -47,18 +47,18 @@ class ResponseRows:
     """Turns lines into record batches of responses, in the order of the request file.
 
     Args:
-        batch: The batch that the responses are from.
-        attempt: Ordinal of the attempt that the batch was, from 1.
-        absent: The response to a request whose line is missing or cannot be read.
+        batch: The batch of the responses.
+        attempt: The ordinal of the batch's attempt, from 1.
+        absent: The response to store for a request whose line is missing or cannot be read.
         stored: The request file.
         requests: Its lines.
         lines: Where the requests' lines are in the download.
-        raw: The download; None without one.
+        raw: The path of the download; `None` without one.
 
     Attributes:
-        lines: As given.
-        raw: As given.
-        unreadable: Lines so far that name a request of ours and are no result.
+        lines: The argument `lines`.
+        raw: The argument `raw`.
+        unreadable: The number of lines so far that name a request of ours and cannot be read as a result.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class ResponseRows:
         }
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The responses, with the columns of RESPONSE_SCHEMA, some thousand rows at a time."""
-        # One flat list of values, row after row: as many tuples would keep the garbage collector busy.
+        """Yield the responses with the columns of RESPONSE_SCHEMA, some thousand rows at a time."""
+        # One flat list of values, row after row: a tuple per row would keep the garbage collector busy.
         values: list[Any] = []
         first = size = 0
         source = os.open(self.raw, os.O_RDONLY) if self.raw is not None else -1
@@ -102,9 +102,9 @@ class ResponseRows:
             yield self._batch_of(first, values)
 
     def _row(self, line: bytes | None) -> tuple[Any, ...]:
-        """The values of a request's line, or of its absence, in the order of PARSED."""
+        """Return the values of a request's line, or those stored without one, in the order of `PARSED`."""
         if line is None:
-            problem = self.lines.gone or f"the results of {self._batch_id} hold no line for it"
+            problem = self.lines.gone or f"the results of {self._batch_id} have no line for it"
         else:
             try:
                 return parse_line(line, self._prices)
@@ -119,9 +119,9 @@ class ResponseRows:
         return tuple(values.get(name) for name in PARSED)
 
     def _batch_of(self, first: int, values: list[Any]) -> pa.RecordBatch:
-        """A record batch of the responses to the requests from `first` on."""
+        """Make a record batch of the responses to the requests from number `first`."""
         rows = len(values) // len(PARSED)
-        parsed: dict[str, Any] = {name: values[place :: len(PARSED)] for place, name in enumerate(PARSED)}
+        parsed: dict[str, Any] = {name: values[number :: len(PARSED)] for number, name in enumerate(PARSED)}
         parsed["custom_id"] = self._custom_ids(first, parsed["custom_id"])
         columns = []
         for field in RESPONSE_SCHEMA:
@@ -134,7 +134,7 @@ class ResponseRows:
         return pa.RecordBatch.from_arrays(columns, schema=RESPONSE_SCHEMA)
 
     def _custom_ids(self, first: int, read: list[str | None]) -> list[str | None]:
-        """The custom_ids of the lines, completed from the request file for requests without a line."""
+        """Complete the custom_ids of the lines from the request file, for requests without a line."""
         custom_ids = read.copy()
         absent = [position for position, custom_id in enumerate(read) if custom_id is None]
         if absent:
@@ -145,7 +145,7 @@ class ResponseRows:
 
 
 def _digest_column(tails: NDArray[np.bytes_]) -> pa.Array:
-    """The digests in the tails of custom_ids (S22, shape (n,)), null where a tail holds none."""
+    """Decode the digests from the tails of custom_ids (S22, shape (n,)); null for an invalid tail."""
     digests, ours = decode_tails(tails)
     valid = None if ours.all() else pa.py_buffer(np.packbits(ours, bitorder="little"))
     return pa.Array.from_buffers(pa.binary(DIGEST_BYTES), len(tails), [valid, pa.py_buffer(digests)])

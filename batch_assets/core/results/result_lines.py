@@ -1,4 +1,4 @@
-"""A download of results: which line belongs to which request, and whether the download is whole."""
+"""Match the lines of a download to requests, and check that the download is complete."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class ResultLines:
     """Where each request's line is in a download.
 
     Attributes:
-        start: For each request, in the order of the request file, the first byte of its line; -1 without a line.
-            int64, shape (requests,).
-        end: The byte after the line, like `start`.
-        count: Lines in the download.
-        ours: Requests that have a line.
-        foreign: Lines for no request of ours.
-        duplicates: Lines for a request that has an earlier one, which is the one that counts.
+        start: The offset of each request's line, in the order of the request file, -1 without a line; int64, shape
+            (requests,).
+        end: The exclusive end of each line, -1 without a line; int64, shape (requests,).
+        count: The number of lines in the download.
+        ours: The number of requests that have a line.
+        foreign: The number of lines that belong to no request of ours.
+        duplicates: The number of lines for a request that has an earlier line. The earlier one counts.
         is_whole: Whether the download ends with a complete line.
-        gone: Why there are no lines and never will be; None when there was a download.
+        gone: Why there are no lines and never will be; `None` if there was a download.
     """
 
     start: NDArray[np.int64]
@@ -41,39 +41,39 @@ class ResultLines:
 
     @property
     def missing(self) -> int:
-        """Requests without a line."""
+        """The number of requests without a line."""
         return len(self.start) - self.ours
 
     @classmethod
     def none(cls, requests: int, gone: str) -> ResultLines:
-        """No line for any request.
+        """Make an instance without a line for any request.
 
         Args:
-            requests: How many there are.
-            gone: Why they have none.
+            requests: The number of requests.
+            gone: Why they have no line.
         """
         nowhere = np.full(requests, -1, dtype=np.int64)
         return cls(nowhere, nowhere, gone=gone)
 
     @classmethod
     def find(cls, raw: Path, tails: NDArray[np.bytes_]) -> ResultLines:
-        """Finds the lines in a download.
+        """Find the requests' lines in a download.
 
         Args:
-            raw: The download.
-            tails: The last 22 characters of the requests' custom_ids in the order of the request file, S22, shape
+            raw: The path of the download.
+            tails: The last 22 characters of the requests' custom_ids in the order of the request file; S22, shape
                 (requests,).
         """
         with raw.open("rb", buffering=0) as file:
             scanned = scan(cast(BinaryIO, file), _tail)
-        ends, starts, found = scanned.ends, scanned.starts, scanned.tails
+        ends, starts, line_tails = scanned.ends, scanned.starts, scanned.tails
         is_whole = not scanned.rest or _is_json(scanned.rest)
-        if scanned.rest and is_whole:  # a last line that no line end follows
+        if scanned.rest and is_whole:  # a last line without a line end
             size = raw.stat().st_size
             starts, ends = np.append(starts, size - len(scanned.rest)), np.append(ends, size)
-            found = np.append(found, np.array([_tail(scanned.rest)], dtype=found.dtype))
+            line_tails = np.append(line_tails, np.array([_tail(scanned.rest)], dtype=line_tails.dtype))
         order = np.argsort(tails, kind="stable")
-        position = position_in(tails[order], found)
+        position = position_in(tails[order], line_tails)
         is_ours = position >= 0
         request = order[position[is_ours]]
         _, first = np.unique(request, return_index=True)
@@ -101,9 +101,9 @@ def _is_json(line: bytes) -> bool:
 
 
 def _tail(line: bytes) -> bytes:
-    """The last 22 characters of a line's custom_id; zeros without one.
+    """Return the last 22 characters of a line's custom_id; zeros without one.
 
-    A line that was cut or damaged counts as missing: it is downloaded again before its request is asked again.
+    A line that was cut or damaged counts as missing: it is downloaded again before its request is retried.
     """
     try:
         custom_id = str(load_line(line)["custom_id"]).encode()

@@ -1,7 +1,7 @@
-"""Removing copies that are not needed any more: batches at the API, request files here. By default nothing.
+"""Remove copies that are no longer needed: batches at the API, and request files under the root. Off by default.
 
-Never before the answers are safe, and never a receipt, index, manifest or response. Every step may be killed
-and repeated; what cannot be removed now is a problem in words and is tried again later.
+Nothing is removed before the answers are safe, and never a receipt, index, manifest or response. Every step may be
+killed and repeated. What cannot be removed now is reported and tried again later.
 """
 
 from __future__ import annotations
@@ -29,16 +29,21 @@ _AGAIN_SECONDS = 3600.0
 
 
 def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> list[str]:
-    """Deletes what is due of a pipeline, of all its partitions.
+    """Delete what is due for a pipeline, in all its partitions.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        retention: When copies are due.
 
     Returns:
-        What went wrong, for people.
+        What went wrong, as texts.
     """
     if retention.batches_days is None and retention.request_files_days is None:
         return []
     problems: list[str] = []
     try:
-        # Nobody reads request files for a new submission or a retry meanwhile.
+        # With this lease no other process reads request files for a new submission or a retry.
         with leases.hold(root.ledger, f"requests:{pipeline}") as lease:
             if retention.batches_days is not None:
                 problems += _delete_batches(root, pipeline, retention.batches_days * _DAY, lease)
@@ -69,13 +74,13 @@ def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list
 
 
 def _not_stored(root: Root, batch: Batch) -> str | None:
-    """Why the batch's answers are not safe here, None when they are. They are read to the last row."""
+    """Return why the batch's answers are not safe here; `None` if they are. Reads them to the last row."""
     if batch.pipeline is None or batch.file_id is None:
         return "the ledger does not know which requests it answers"
     with root.ledger.read() as tx:
         wanted = files.by_id(tx, batch.file_id).requests
     parts = response_parts(batch.pipeline, batch.id)
-    place = root.storage.uri(*parts)
+    uri = root.storage.uri(*parts)
     try:
         with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as file:
             rows = missing = 0
@@ -83,19 +88,23 @@ def _not_stored(root: Root, batch: Batch) -> str | None:
                 rows += len(group)
                 missing += pc.sum(pc.equal(group.column("error_type"), "missing_result")).as_py() or 0
     except (OSError, pa.ArrowException) as error:
-        return f"its answers cannot be read from {place}: {error}"
+        return f"its answers cannot be read from {uri}: {error}"
     if missing:
         return f"{missing} of its answers were in no download, and the API may have them"
-    return f"{place} holds {rows} answers to {wanted} requests" if rows != wanted else None
+    return f"{uri} holds {rows} answers to {wanted} requests" if rows != wanted else None
 
 
 def _delete(root: Root, batch: Batch) -> str | None:
-    """Deletes a batch; why not, None when it is done.
+    """Delete a batch at the API.
 
-    A first 404 may mean a key of another workspace. After a try whose outcome is unknown it means done.
+    A first 404 may mean a key of another workspace. After an attempt with unknown outcome it means that the batch
+    was deleted.
 
-    Errors:
-        NotSentError: the API cannot be reached.
+    Returns:
+        Why it was not deleted; `None` if it was.
+
+    Raises:
+        NotSentError: When the API cannot be reached.
     """
     reason = "retention.batches_days have passed, its answers are stored"
     with root.ledger.write() as tx:
@@ -107,7 +116,7 @@ def _delete(root: Root, batch: Batch) -> str | None:
         return f"{error}; it is tried again"
     except NotFoundError as error:
         if batch.state is BatchState.DELETING:
-            _deleted(root, batch, "the API does not know it any more")
+            _deleted(root, batch, "the API no longer knows it")
             return None
         return _kept(root, batch, f"404: {error}. {WHOSE_KEY}")
     except NotSentError as error:
@@ -125,7 +134,7 @@ def _deleted(root: Root, batch: Batch, reason: str) -> None:
 
 
 def _kept(root: Root, batch: Batch, reason: str) -> str:
-    """Nothing was deleted: the batch stands as before, unless an earlier try may have come through."""
+    """Record that nothing was deleted, unless an earlier attempt may have succeeded. Returns the reason."""
     if batch.state is BatchState.COLLECTED:
         with root.ledger.write() as tx:
             batches.move_stored(tx, BatchMove.KEEP, batch.id, reason)
@@ -134,7 +143,7 @@ def _kept(root: Root, batch: Batch, reason: str) -> str:
 
 def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -> None:
     with root.ledger.read() as tx:
-        # What nothing is under way for that could need it.
+        # Files that no reconciliation or collection in progress could still need.
         watched = {file.id for _, file in files.watched(tx)}
         old = [file for file in submissions.old_files(tx, pipeline, tx.now - age) if file.id not in watched]
         candidates = [file for file in old if all(b.state.stored for b in batches.of_file(tx, file.id))]
@@ -151,10 +160,10 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
 
 
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
-    """Request files with requests whose last word is a passing failure: a retry copies their lines."""
+    """Return ids of request files with requests whose last response is a passing failure: a retry reads them."""
     outcomes = outcomes_of(root, pipeline)
     names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(outcomes.places_of(PASSING))]
     batch_ids = [name.batch_id for name in names if name.batch_id is not None]
     with root.ledger.read() as tx:
-        found = [batches.by_id(tx, batch_id) for batch_id in batch_ids]
-    return {batch.file_id for batch in found if batch is not None and batch.file_id is not None}
+        retried = [batches.by_id(tx, batch_id) for batch_id in batch_ids]
+    return {batch.file_id for batch in retried if batch is not None and batch.file_id is not None}

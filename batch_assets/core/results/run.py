@@ -1,4 +1,4 @@
-"""What Dagster and the command line call: collect and join in one step, and what is left to do."""
+"""Collect ended batches and join the table in one step. Dagster and the command line call this."""
 
 from __future__ import annotations
 
@@ -25,7 +25,13 @@ from batch_assets.core.store.missing_responses import reopen_lost
 
 @dataclass
 class CollectedResults:
-    """What one run of the results stage did."""
+    """What one run of the results stage did.
+
+    Attributes:
+        results: What the table contains; `None` if nothing was ever written for the partition.
+        collected: The batches that were collected.
+        problems: What went wrong, as text.
+    """
 
     results: ResultsReport | None
     collected: list[CollectReport] = field(default_factory=list)
@@ -42,16 +48,19 @@ def collect_results(
     due_only: bool = False,
     answers: Answers | None = None,
 ) -> CollectedResults:
-    """Collects every ended batch of a pipeline, joins a partition's table anew, and removes what is due.
+    """Collect every ended batch of a pipeline, join a partition's table again, and remove what is due.
 
     Args:
-        on_batch: told (batch id, bytes downloaded so far).
-        retention: of the pipeline; by default everything is kept.
-        answers: of a pipeline whose own code makes columns of them, see `Pipeline.own_answers`.
-        due_only: leave results that were not to be had for later, when it is their time again.
+        root: The root.
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+        on_batch: Called with (batch id, bytes downloaded so far).
+        retention: The pipeline's retention; by default everything is kept.
+        due_only: Skip batches whose results failed to download until it is time to try them again.
+        answers: How the pipeline's own code makes columns of answers, see `Pipeline.own_answers`.
 
     Returns:
-        What was collected; batches whose results were not to be had are named as problems.
+        What was collected. Batches whose results could not be fetched are listed as problems.
     """
     done = CollectedResults(None, problems=reopen_lost(root, pipeline))
     with root.ledger.read() as tx:
@@ -70,11 +79,12 @@ def collect_results(
 def _collect(
     root: Root, ended: list[Batch], done: CollectedResults, on_batch: Callable[[str, int], None] | None
 ) -> None:
-    """Downloads several batches at a time. Their lines are parsed one batch at a time, in this thread: that takes
-    the memory, and no two threads of Python would do it sooner.
+    """Download several batches at a time, and parse one batch at a time in this thread.
+
+    Parsing takes the memory, and two Python threads would not be faster.
     """
     ready: dict[str, tuple[Downloaded, ExitStack]] = {}
-    found: dict[str, CollectReport | ResultsError | None] = {}
+    outcomes: dict[str, CollectReport | ResultsError | None] = {}
     filing, is_over = threading.Lock(), threading.Event()
 
     @contextmanager
@@ -82,7 +92,7 @@ def _collect(
         try:
             yield
         except ResultsError as error:
-            found[batch.id] = error
+            outcomes[batch.id] = error
             with root.ledger.write() as tx:
                 downloads.failed(tx, batch.id, str(error))
 
@@ -90,7 +100,7 @@ def _collect(
         with noting(batch), ExitStack() as stack:
             results = stack.enter_context(downloaded(root, batch, progress))
             with filing:
-                if results is not None and not is_over.is_set():  # afterwards nobody would ever let go of it
+                if results is not None and not is_over.is_set():  # later its lease would never be released
                     ready[batch.id] = results, stack.pop_all()
         return ()
 
@@ -98,7 +108,7 @@ def _collect(
         if batch.id in ready:
             results, stack = ready.pop(batch.id)
             with noting(batch), stack:
-                found[batch.id] = results.store()
+                outcomes[batch.id] = results.store()
             del results, stack
             release_memory()
 
@@ -111,10 +121,10 @@ def _collect(
     finally:
         with filing:
             is_over.set()
-        with ExitStack() as rest:
+        with ExitStack() as unstored:
             for _, stack in ready.values():
-                rest.enter_context(stack)
-    for report in [found.get(batch.id) for batch in ended]:
+                unstored.enter_context(stack)
+    for report in [outcomes.get(batch.id) for batch in ended]:
         if isinstance(report, ResultsError):
             done.problems.append(str(report))
         elif report is not None:

@@ -1,4 +1,4 @@
-"""A first pass over the request index: which rows share a request, and how the responses are best read."""
+"""Read the request index a first time: which rows share a request, and how to read the responses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.store.response_reader import ResponseReader
 from batch_assets.core.store.responses import digest_array
 
-# A dataset in another order than the request files: when reading it in its own order would load row groups more
-# than this many times their number, the responses are first laid out in the dataset's order on disk.
+# Reading responses in the dataset's order may load the same row groups again and again. If there would be more
+# loads than this many times the number of row groups, the responses are first laid out on disk in that order.
 _LOADS = 3
 
 
@@ -23,19 +23,19 @@ class SharedKeys:
     """Row keys of the first rows whose request other rows share.
 
     Attributes:
-        numbers: Numbers of these rows, sorted, int32, shape (shared,).
-        keys: Their row keys, strings of length `shared`.
+        numbers: The numbers of these rows, sorted; int32, shape (shared,).
+        keys: Their row keys; strings, length `shared`.
     """
 
     numbers: NDArray[np.int32]
     keys: pa.Array
 
     def of(self, first: NDArray[np.int64], is_first: NDArray[np.bool_]) -> pa.Array:
-        """Row keys of the rows that some rows share their request with.
+        """Return the key of the first row with each row's request.
 
         Args:
-            first: Number of the first row that has each row's request, shape (n,).
-            is_first: Whether that is the row itself, shape (n,).
+            first: The number of the first row that has each row's request; int64, shape (n,).
+            is_first: Whether that is the row itself; bool, shape (n,).
 
         Returns:
             Strings of length n, null for first rows.
@@ -50,12 +50,13 @@ class Survey:
     """What is known of all rows before the first of them is joined.
 
     Attributes:
-        first_rows: For each response in force the number of the first row that has it, -1 for none; int32, shape
-            (responses,).
-        left_out: For each response in force whether a limit left its request out of the submission, shape
-            (responses,); None without a limit.
-        shared: Keys of the rows that others share their request with.
-        is_scattered: Whether reading responses in the dataset's order would load row groups over and over.
+        first_rows: For each response in force the number of the first row that has it, -1 without one; int32,
+            shape (responses,).
+        left_out: For each response in force whether a limit left its request out of the submission; bool, shape
+            (responses,); `None` without a limit.
+        shared: The keys of the rows whose request other rows share.
+        is_scattered: Whether reading responses in the dataset's order would load the same row groups again and
+            again.
     """
 
     first_rows: NDArray[np.int32]
@@ -65,13 +66,13 @@ class Survey:
 
 
 def survey(index: RequestIndex, key: str, outcomes: Outcomes, reader: ResponseReader) -> Survey:
-    """Reads the digests of an index once, in slices.
+    """Read the digests of an index once, in slices.
 
     Args:
-        index: Of the submission.
-        key: The column that holds the row key.
+        index: The index of the submission.
+        key: The name of the column with the row key.
         outcomes: The responses in force.
-        reader: Reads them.
+        reader: The reader of these responses.
     """
     first_rows = np.full(len(outcomes.digests), -1, dtype=np.int32)
     left_out = np.zeros(len(outcomes.digests), dtype=bool) if index.is_limited else None
@@ -107,7 +108,7 @@ def _keys_of(index: RequestIndex, key: str, numbers: NDArray[np.int32]) -> Share
 
 
 def places_of(index: RequestIndex, outcomes: Outcomes) -> NDArray[np.int32]:
-    """For each row the place of its response in force, -1 for none; shape (rows,)."""
+    """Return the place of each row's response in force, -1 without one; int32, shape (rows,)."""
     places = np.full(index.rows, -1, dtype=np.int32)
     start = 0
     for rows in index.slices([DIGEST]):
@@ -117,14 +118,14 @@ def places_of(index: RequestIndex, outcomes: Outcomes) -> NDArray[np.int32]:
 
 
 def positions_of(outcomes: Outcomes, digests: pa.Array) -> NDArray[np.int64]:
-    """Looks digests up, some of which may be null.
+    """Look up digests, some of which may be null.
 
     Args:
-        outcomes: Where to look.
-        digests: Binary, length n.
+        outcomes: The outcomes to search.
+        digests: The digests; binary, length n.
 
     Returns:
-        The position of each in the outcomes, -1 for null and for one without response; shape (n,).
+        The position of each digest in the outcomes, -1 for null and without a response; int64, shape (n,).
     """
     if digests.null_count == 0:
         return outcomes.position(digest_array(digests))

@@ -1,7 +1,7 @@
-"""The third stage, second half: request index + responses in force -> the table that users read.
+"""The third stage, second half: write the results table from the request index and the responses in force.
 
-Results depend on the submission and the response store, never on the dataset or the YAML as they are now; where a
-pipeline's own code makes columns of answers, on that code as well.
+Results depend on the submission and the response store, never on the dataset or the YAML as they are now. If a
+pipeline's own code makes columns of answers, they depend on that code as well.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _SLICES_A_RELEASE = 2
 def write_results(
     root: Root, pipeline: str, partition: str = "", *, answers: Answers | None = None
 ) -> ResultsReport | None:
-    """Joins the newest submission's index with the responses in force and replaces the table.
+    """Join the newest submission's index with the responses in force and replace the table.
 
     Args:
-        root: Where both are.
-        pipeline: Whose table to write.
-        partition: Of the pipeline.
-        answers: Of a pipeline whose own code makes columns of answers; otherwise the submission says how.
+        root: The root.
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+        answers: How the pipeline's own code makes columns of answers; `None` to follow the submission's manifest.
 
     Returns:
-        None when nothing was ever written for the partition.
+        `None` if nothing was ever written for the partition.
     """
     parts = results_parts(pipeline, partition)
     with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=leases.PATIENCE) as lease:
@@ -56,7 +56,7 @@ def write_results(
             join = Join(root, submission, holding, refreshes, untried, answers)
             report = _write(scratch, join, submission, root.storage.uri(*parts), lease)
             if not _is_in_force(root, submission):
-                return report  # the next join says what became of the rows
+                return report  # the next join reports what became of the rows
             lease.check()
             waits = submission.fresh_after is not None and report.counts["pending"] > 0
             report.held_back = waits and _is_complete(root, submission)
@@ -67,14 +67,14 @@ def write_results(
 
 
 def _write(scratch: Path, join: Join, submission: Submission, uri: str, lease: Lease) -> ResultsReport:
-    """Writes the table into a file of its own.
+    """Write the table into a scratch file.
 
     Args:
-        scratch: That file.
-        join: Makes the table.
-        submission: Whose table it is.
+        scratch: The path of the scratch file.
+        join: The join that makes the table.
+        submission: The submission whose table it is.
         uri: Where the table will be.
-        lease: The table's, held.
+        lease: The lease on the table.
     """
     report = ResultsReport(submission.id, uri, join.schema, left_out=submission.left_out)
     with TableWriter(scratch, join.schema) as writer:
@@ -98,14 +98,14 @@ def _is_in_force(root: Root, submission: Submission) -> bool:
 def _record(
     root: Root, lease: Lease, submission: Submission, seq: int, report: ResultsReport, waits: list[str]
 ) -> bool:
-    """Records the join, unless another process or a cancellation came between.
+    """Record the join, unless another process took over or the submission was canceled meanwhile.
 
     Args:
-        root: Where the table was replaced.
-        lease: The table's.
-        submission: As it was when the join began.
-        seq: How far the history had come then.
-        report: What the table holds.
+        root: The root.
+        lease: The lease on the table.
+        submission: The submission as it was when the join began.
+        seq: The newest number in the history at that time.
+        report: What the table contains.
         waits: See `Join.waits`.
 
     Returns:
@@ -113,8 +113,8 @@ def _record(
     """
     with root.ledger.write() as tx:
         if not lease.is_ours(tx):
-            # Frozen on the way, this process may just have put an old table over a newer one.
-            submissions.join_anew(tx, submission.id)
+            # This process was frozen, and may have replaced a newer table with an old one.
+            submissions.join_again(tx, submission.id)
             return False
         if submissions.by_id(tx, submission.id).is_canceled != submission.is_canceled:
             return False
@@ -122,7 +122,7 @@ def _record(
 
 
 def _is_complete(root: Root, submission: Submission) -> bool:
-    """Whether there is a table, and none of its rows is pending."""
+    """Whether there is a table without pending rows."""
     parts = results_parts(submission.pipeline, submission.partition)
     if not root.storage.exists(*parts):
         return False
@@ -131,4 +131,4 @@ def _is_complete(root: Root, submission: Submission) -> bool:
             slices = table.iter_batches(columns=["result_type"], use_threads=False)
             return not any("pending" in rows.column(0).unique().to_pylist() for rows in slices)
     except (pa.ArrowException, OSError, KeyError):
-        return False  # whatever it is, it is replaced
+        return False  # a file that cannot be read is replaced

@@ -1,4 +1,4 @@
-"""Canceling: what runs is ended, what lies unsent stays unsent, and only that is asked by the next run."""
+"""A cancel ends running batches and keeps unsent files unsent. The next run sends only what the cancel left."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def newest(world: World, pipeline: Pipeline, partition: str = "") -> Submission:
 
 
 def work(world: World, pipeline: Pipeline, partition: str = "") -> Round | None:
-    """What the sensor would find to do."""
+    """Return the work that the sensor would find."""
     with world.root.ledger.read() as tx:
         found = submissions.newest(tx, pipeline.name, partition)
         assert found is not None
@@ -42,7 +42,7 @@ def work(world: World, pipeline: Pipeline, partition: str = "") -> Round | None:
 
 
 def let_the_sensor_work(world: World, pipeline: Pipeline, partition: str = "") -> None:
-    """What its ticks and runs do until nothing is left; never a person's step."""
+    """Do what ticks and runs of the sensor do until nothing is left, without any step of a user."""
     for _ in range(20):
         poll(world.root, now=True)
         found = work(world, pipeline, partition)
@@ -58,7 +58,7 @@ def types(world: World, pipeline: Pipeline) -> list[str]:
     return list(world.table(pipeline)["result_type"])
 
 
-def test_answers_are_kept_and_the_next_run_asks_for_the_rest(
+def test_answers_are_kept_and_the_next_run_sends_the_rest(
     new_world: Callable[..., World], ledger_url: str
 ) -> None:
     """Of three batches one has ended, one runs, and one was never sent."""
@@ -97,8 +97,8 @@ def test_answers_are_kept_and_the_next_run_asks_for_the_rest(
 
 
 @pytest.mark.parametrize("max_attempts", [1, 3])
-def test_a_run_right_after_a_cancel_asks_for_what_the_cancel_leaves(world: World, max_attempts: int) -> None:
-    """The batches have not ended, so its requests are on their way when it begins."""
+def test_a_run_right_after_a_cancel_sends_what_the_cancel_leaves(world: World, max_attempts: int) -> None:
+    """The batches have not ended, so their requests are in flight when the run begins."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2}, retry={"max_attempts": max_attempts})
     answered, canceled = world.send(pipeline).submitted
@@ -156,7 +156,7 @@ def test_failures_with_attempts_left_are_final_once_canceled(world: World) -> No
     assert world.build(pipeline).written == 4
 
 
-def test_a_table_that_waited_for_a_retry_is_joined_anew_though_nothing_runs(world: World) -> None:
+def test_a_table_that_waited_for_a_retry_is_joined_again_without_a_running_batch(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(2))
     world.send(pipeline)
@@ -169,7 +169,7 @@ def test_a_table_that_waited_for_a_retry_is_joined_anew_though_nothing_runs(worl
     assert len(world.accepted()) == 1
 
 
-def test_it_may_be_repeated_and_finds_nothing_new(world: World) -> None:
+def test_a_repeated_cancel_finds_nothing_new(world: World) -> None:
     world.emulator.settings(latency=3600, cancel_delay=3600)
     pipeline = world.pipeline(texts(2))
     (batch_id,) = world.send(pipeline).submitted
@@ -196,7 +196,7 @@ def test_one_batch_is_canceled_by_its_id(world: World) -> None:
     assert types(world, pipeline) == ["canceled"] * 2 + ["succeeded"] * 2
 
 
-def test_a_batch_that_ended_without_being_looked_at_is_no_error(world: World) -> None:
+def test_canceling_a_batch_that_ended_before_a_poll_is_no_error(world: World) -> None:
     pipeline = world.pipeline(texts(2))
     (batch_id,) = world.send(pipeline).submitted
     assert cancel(world.root, batch_id).ended == [batch_id]
@@ -204,7 +204,7 @@ def test_a_batch_that_ended_without_being_looked_at_is_no_error(world: World) ->
     assert types(world, pipeline) == ["succeeded"] * 2
 
 
-def test_what_the_ledger_does_not_know_is_refused_with_what_to_do(world: World) -> None:
+def test_an_unknown_target_is_refused_with_a_remedy(world: World) -> None:
     world.send(world.pipeline(texts(1)), "A")
     with pytest.raises(UnknownTargetError, match="`batch-assets list` shows"):
         cancel(world.root, "msgbatch_elsewhere")
@@ -248,7 +248,7 @@ def test_an_older_submissions_batches_are_canceled_too(world: World) -> None:
 
 
 @pytest.mark.parametrize("found", [True, False])
-def test_a_file_in_doubt_is_never_sent_again_and_a_batch_that_may_be_anybodys_is_not_canceled(
+def test_a_file_in_doubt_is_not_sent_again_and_its_possible_batch_is_not_canceled(
     world: World, found: bool
 ) -> None:
     world.emulator.settings(latency=3600)
@@ -326,7 +326,7 @@ def test_a_run_that_is_sending_stops_before_the_next_file(world: World) -> None:
     assert types(world, pipeline) == ["canceled"] * 4
 
 
-def test_what_was_planned_while_it_was_canceled_is_not_sent(world: World) -> None:
+def test_retries_planned_during_a_cancel_are_not_sent(world: World) -> None:
     """Failed requests came into a new request file just after the cancel."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(2))
@@ -345,7 +345,9 @@ def test_what_was_planned_while_it_was_canceled_is_not_sent(world: World) -> Non
     assert types(world, pipeline) == ["expired"] * 2
 
 
-def test_a_table_that_was_being_joined_is_joined_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_is_joined_during_a_cancel_is_joined_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(2))
     world.send(pipeline)
@@ -365,7 +367,7 @@ def test_a_table_that_was_being_joined_is_joined_anew(world: World, monkeypatch:
     assert types(world, pipeline) == ["expired"] * 2
 
 
-def test_the_history_tells_of_it(world: World) -> None:
+def test_the_history_records_the_cancel(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(2))
     (batch_id,) = world.send(pipeline).submitted

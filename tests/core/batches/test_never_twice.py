@@ -1,4 +1,4 @@
-"""What has cost requests twice, or left rows waiting for ever, when stages met at the wrong moment."""
+"""Cases in which requests were once paid twice, or rows waited without end, because stages met at a bad moment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..support import BATCHES, CREATE, LIST, World, params, round_for, texts, wa
 
 
 def work(world: World, pipeline: Pipeline, partition: str = "") -> Round | None:
-    """What the sensor would find to do."""
+    """Return the work that the sensor would find."""
     with world.root.ledger.read() as tx:
         newest = submissions.newest(tx, pipeline.name, partition)
         assert newest is not None
@@ -40,7 +40,7 @@ def announce(world: World, pipeline: Pipeline) -> None:
 
 
 def expired_once(world: World) -> Pipeline:
-    """A pipeline whose requests have all expired in their first attempt; the next one goes on and on."""
+    """A pipeline whose requests all expired in their first attempt, and whose next batch runs without end."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4))
     world.send(pipeline)
@@ -49,7 +49,7 @@ def expired_once(world: World) -> Pipeline:
     return pipeline
 
 
-def test_files_sent_while_the_next_submission_is_built_are_not_asked_again(
+def test_files_sent_while_the_next_submission_is_built_are_not_sent_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.emulator.settings(latency=3600)
@@ -69,7 +69,7 @@ def test_files_sent_while_the_next_submission_is_built_are_not_asked_again(
     assert asked_more_than_once(world) == 0
 
 
-def test_failed_requests_are_planned_once_though_the_api_is_away_when_they_should_be_sent(world: World) -> None:
+def test_failed_requests_are_planned_once_even_if_the_api_is_unavailable(world: World) -> None:
     pipeline = expired_once(world)
     world.emulator.faults([{"match": LIST, "action": {"status": 500}}])
     with pytest.raises(UnreachableError):
@@ -81,7 +81,7 @@ def test_failed_requests_are_planned_once_though_the_api_is_away_when_they_shoul
     assert len(world.asked()) == 8, "each request in its first and its second attempt"
 
 
-def test_nothing_is_to_do_while_failed_requests_are_being_asked_again(world: World) -> None:
+def test_nothing_is_left_to_do_while_failed_requests_are_retried(world: World) -> None:
     pipeline = expired_once(world)
     assert work(world, pipeline) is not None
     world.submit(pipeline, unattended=True)
@@ -92,7 +92,7 @@ def test_nothing_is_to_do_while_failed_requests_are_being_asked_again(world: Wor
     assert set(world.table(pipeline)["attempts"]) == {2}
 
 
-def test_a_partition_waits_on_the_requests_that_another_asks_again(world: World) -> None:
+def test_a_partition_waits_on_requests_that_another_retries(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4))
     world.send(pipeline, "A")
@@ -129,7 +129,7 @@ def test_requests_stopped_in_one_partition_are_sent_by_another_only_once(world: 
 
 
 @pytest.mark.parametrize("left", [2, 0])
-def test_a_smaller_dataset_gets_its_table_although_nothing_is_asked(world: World, left: int) -> None:
+def test_a_smaller_dataset_gets_its_table_without_sending_anything(world: World, left: int) -> None:
     pipeline = world.pipeline(texts(4))
     world.run(pipeline)
     announce(world, pipeline)
@@ -144,7 +144,7 @@ def test_a_smaller_dataset_gets_its_table_although_nothing_is_asked(world: World
 
 
 def lose(world: World, pipeline: Pipeline, partition: str = "", hidden: float = 2.0) -> None:
-    """Sends a file whose batch the list hides for a while, so that it is sent again without any grace."""
+    """Send a file whose batch the list hides for a while, so that it is sent again (the grace period is 0)."""
     world.emulator.faults(
         [
             {"match": {**CREATE, "times": 1}, "action": {"drop": "after_commit"}},
@@ -170,7 +170,7 @@ def test_a_batch_hidden_beyond_the_grace_period_is_found_unattended_and_reported
     assert len(world.accepted()) == 2
 
 
-def test_a_late_batch_of_ours_is_not_taken_for_foreign_by_another_file(world: World) -> None:
+def test_a_late_batch_of_ours_is_not_recorded_as_foreign_by_another_file(world: World) -> None:
     pipeline = world.pipeline(texts(4))
     lose(world, pipeline, "A", hidden=3600)
     other = world.pipeline(texts(4, "other"))
@@ -182,7 +182,7 @@ def test_a_late_batch_of_ours_is_not_taken_for_foreign_by_another_file(world: Wo
 
 
 def post(world: World, path: str, method: str, body: Any = None) -> Any:
-    """A call of somebody else in the same workspace."""
+    """Call the API as someone else in the same workspace."""
     request = urllib.request.Request(
         world.emulator.url + path,
         data=json.dumps(body).encode() if body is not None else None,

@@ -33,7 +33,7 @@ POST, DOWNLOAD = f"POST {BATCHES}", f"GET {BATCHES}/{{id}}/results"
 
 @pytest.fixture
 def new_world(new_world: Callable[..., World]) -> Callable[..., World]:
-    """Of the default number of transfers."""
+    """A scene with the default number of transfers."""
     return partial(new_world, BATCH_ASSETS_TRANSFERS="4")
 
 
@@ -49,8 +49,8 @@ def scene(new_world: Callable[..., World], python: ForkServer) -> Iterator[Scene
 
 
 @pytest.mark.parametrize("held", ["request", "reply"])
-def test_killed_with_four_uploads_in_the_air(scene: Scene, held: str) -> None:
-    """Whether the server got all four or none: each is found again by its count, or sent once more."""
+def test_killed_during_four_uploads(scene: Scene, held: str) -> None:
+    """The server got all four files or none: each batch is found by its count, or its file is sent again."""
     scene.world.build(scene.world.pipeline(texts(4100), batching=VARIED))
     scene.proxy.hold(held, 4)
     child = scene.start(_SUBMIT)
@@ -64,7 +64,7 @@ def test_killed_with_four_uploads_in_the_air(scene: Scene, held: str) -> None:
     scene.check(4100)
 
 
-def test_killed_with_four_downloads_under_way(scene: Scene) -> None:
+def test_killed_during_four_downloads(scene: Scene) -> None:
     scene.world.send(scene.world.pipeline(texts(4100), batching=VARIED))
     scene.world.emulator.faults([{"match": RESULTS, "action": {"delay": 3600}}])
     child = scene.start(_FINISH)
@@ -76,7 +76,7 @@ def test_killed_with_four_downloads_under_way(scene: Scene) -> None:
     scene.check(4100)
 
 
-def test_files_of_as_many_requests_never_go_up_at_the_same_time(world: World) -> None:
+def test_files_with_the_same_request_count_are_never_sent_at_the_same_time(world: World) -> None:
     pipeline = world.pipeline(texts(15), batching={"max_requests": 2})
     assert len(world.send(pipeline).submitted) == 8, "none had to wait for a later run"
     under_way: Counter[int] = Counter()
@@ -107,8 +107,8 @@ def test_a_refusal_keeps_the_others_from_starting(world: World, status: int, lef
     assert len(world.asked()) == len(set(world.asked())) == 6000
 
 
-def test_what_became_of_the_files_is_told_in_their_order(world: World) -> None:
-    """However long each of them takes; and by the caller's own thread."""
+def test_outcomes_of_files_are_reported_in_the_order_of_the_files(world: World) -> None:
+    """The order does not depend on how long each file takes, and the caller's thread reports."""
     threads = []
     pipeline = world.pipeline(texts(3500), batching=VARIED)
     world.build(pipeline)
@@ -138,11 +138,11 @@ def test_what_became_of_the_files_is_told_in_their_order(world: World) -> None:
 
 
 class Aborted(BaseException):
-    """What a signal raises in the main thread."""
+    """The exception that a signal raises in the main thread."""
 
 
 @pytest.mark.parametrize("stage", ["submit", "collect"])
-def test_a_run_that_is_ended_in_the_middle_is_gone_on_with(world: World, stage: str) -> None:
+def test_a_later_run_continues_after_one_that_was_ended_in_the_middle(world: World, stage: str) -> None:
     pipeline = world.pipeline(texts(2500), batching=VARIED)
     world.build(pipeline)
     told = 0
@@ -193,7 +193,7 @@ def test_files_in_a_row_differ_in_their_counts(
     assert all(part.bytes <= limits[1] for part in writer.written)
 
 
-def test_as_many_are_under_way_as_asked_for_and_equal_ones_apart() -> None:
+def test_the_number_of_transfers_is_used_and_equal_counts_are_kept_apart() -> None:
     together = threading.Barrier(3)
     under_way: list[str] = []
 
@@ -232,7 +232,7 @@ def test_a_thread_that_cannot_begin_is_not_waited_for(python: ForkServer) -> Non
     assert done.stderr.endswith("RuntimeError: can't start new thread\n")
 
 
-def test_what_takes_the_place_of_an_item_comes_next() -> None:
+def test_replacements_of_an_item_come_next() -> None:
     done = []
 
     def work(item: int, _: Progress) -> list[int]:
@@ -243,7 +243,7 @@ def test_what_takes_the_place_of_an_item_comes_next() -> None:
     assert done == [8, 4, 4, 1]
 
 
-def test_what_comes_after_an_item_is_done_in_the_callers_thread_and_holds_its_place() -> None:
+def test_the_step_after_an_item_runs_in_the_callers_thread_and_occupies_its_transfer() -> None:
     said: list[str] = []
     second_begun = threading.Event()
 
@@ -268,7 +268,7 @@ def test_what_comes_after_an_item_is_done_in_the_callers_thread_and_holds_its_pl
     assert said[-2:] == ["begin 5", "after 5"]
 
 
-def test_a_failure_of_what_comes_after_lets_the_others_come_to_their_end() -> None:
+def test_when_the_step_after_an_item_fails_the_others_finish() -> None:
     both, ended = threading.Barrier(2), []
 
     def work(item: int, _: Progress) -> list[int]:
@@ -284,7 +284,7 @@ def test_a_failure_of_what_comes_after_lets_the_others_come_to_their_end() -> No
     assert sorted(ended) == [1, 2]
 
 
-def test_the_first_failure_in_order_is_raised_and_those_under_way_come_to_their_end() -> None:
+def test_the_first_failure_in_order_is_raised_and_running_items_finish() -> None:
     second_failed, ended = threading.Event(), []
 
     def work(item: int, _: Progress) -> list[int]:
@@ -303,7 +303,7 @@ def test_the_first_failure_in_order_is_raised_and_those_under_way_come_to_their_
 
 
 @pytest.mark.parametrize("error", [ValueError, Aborted])
-def test_what_is_under_way_is_broken_off_when_it_can_begin_anew(error: type[BaseException]) -> None:
+def test_running_items_are_interrupted_if_they_can_start_again(error: type[BaseException]) -> None:
     broken_off = []
 
     def work(item: int, progress: Progress) -> list[int]:

@@ -1,4 +1,4 @@
-"""Looking at open batches: as few calls as possible, patience with 404, and what a look survives."""
+"""Polling open batches: as few calls as possible, patience with 404, and failures that a poll survives."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ONE, PAGE = "GET /v1/messages/batches/{id}", "GET /v1/messages/batches"
 
 
 def _open(world: World, batches: int) -> list[str]:
-    """That many open batches of one request each."""
+    """Create a number of open batches with one request each."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(batches), batching={"max_requests": 1})
     submitted = world.send(pipeline).submitted
@@ -35,7 +35,7 @@ def _states(world: World) -> list[str]:
     return [row[0] for row in world.query("select state from batch order by created_at, id")]
 
 
-def test_nothing_open_is_no_call(world: World) -> None:
+def test_without_open_batches_no_call_is_made(world: World) -> None:
     assert poll(world.root, now=True).calls == 0
     world.run(world.pipeline(texts(1)))
     world.forget_calls()
@@ -44,7 +44,7 @@ def test_nothing_open_is_no_call(world: World) -> None:
 
 
 @pytest.mark.parametrize(("batches", "pages", "singles"), [(1, 0, 1), (2, 0, 2), (3, 1, 0), (7, 1, 0)])
-def test_many_batches_are_looked_at_by_one_page_of_the_list(
+def test_many_batches_are_polled_with_one_page_of_the_list(
     world: World, batches: int, pages: int, singles: int
 ) -> None:
     _open(world, batches)
@@ -57,14 +57,14 @@ def test_many_batches_are_looked_at_by_one_page_of_the_list(
     assert _states(world) == ["ended"] * batches
 
 
-def test_a_batch_that_the_list_does_not_show_is_asked_for_by_itself(world: World) -> None:
+def test_a_batch_that_is_not_in_the_list_is_polled_alone(world: World) -> None:
     _open(world, 4)
     world.emulator.faults([{"match": {"method": "GET", "path": BATCHES}, "action": {"hide_from_list": 9999}}])
     poll(world.root, now=True)
     assert (world.calls()[PAGE], world.calls()[ONE]) == (1, 4)
 
 
-def test_a_batch_is_not_looked_at_before_it_is_due(world: World) -> None:
+def test_a_batch_is_not_polled_before_it_is_due(world: World) -> None:
     _open(world, 1)
     poll(world.root)
     world.forget_calls()
@@ -74,7 +74,7 @@ def test_a_batch_is_not_looked_at_before_it_is_due(world: World) -> None:
     assert poll(world.root).calls == 1
 
 
-def test_old_batches_are_looked_at_more_rarely(world: World) -> None:
+def test_old_batches_are_polled_less_often(world: World) -> None:
     _open(world, 1)
     intervals = []
     for age in (0, 1000, 50_000):
@@ -117,14 +117,14 @@ def test_a_fresh_batch_may_be_unknown_for_a_while(world: World) -> None:
     assert _states(world) == ["ended"]
 
 
-def test_a_batch_that_stays_unknown_is_unreachable_says_whose_key_and_recovers(world: World) -> None:
+def test_a_batch_that_stays_unknown_is_unreachable_and_recovers(world: World) -> None:
     (batch_id,) = _open(world, 1)
     world.emulator.faults([{"match": RETRIEVE, "action": {"not_found_for": 9999}}])
     poll(world.root, now=True)
     world.query("update batch set missing_since = missing_since - 301")
     (problem,) = poll(world.root, now=True).problems
     assert batch_id in problem
-    assert "ANTHROPIC_API_KEY of the workspace" in problem
+    assert "ANTHROPIC_API_KEY belong to the workspace" in problem
     assert _states(world) == ["unreachable"]
     pipeline = world.pipeline()
     assert world.build(pipeline).written == 0  # what it holds is not sent again
@@ -139,7 +139,7 @@ def test_a_batch_that_stays_unknown_is_unreachable_says_whose_key_and_recovers(w
     assert len(world.accepted()) == 1
 
 
-def test_a_404_in_between_does_not_add_up(world: World) -> None:
+def test_separate_404s_do_not_add_up(world: World) -> None:
     """Only an unbroken series of 404 counts."""
     _open(world, 1)
     world.emulator.faults([{"match": {**RETRIEVE, "nth": [1, 3]}, "action": {"not_found_for": 9999}}])
@@ -154,7 +154,9 @@ def test_a_404_in_between_does_not_add_up(world: World) -> None:
     "body", ["<html>", "", "[]", '"x"', "{}", '{"id": 5}', '{"id": "x", "request_counts": 5}']
 )
 @pytest.mark.parametrize("batches", [1, 3])
-def test_a_senseless_answer_is_a_problem_and_changes_nothing(world: World, body: str, batches: int) -> None:
+def test_an_answer_that_is_no_batch_is_a_problem_and_changes_nothing(
+    world: World, body: str, batches: int
+) -> None:
     _open(world, batches)
     world.emulator.faults([{"match": {"method": "GET"}, "action": {"status": 200, "body": body}}])
     assert poll(world.root, now=True).problems
@@ -164,7 +166,7 @@ def test_a_senseless_answer_is_a_problem_and_changes_nothing(world: World, body:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_a_refused_look_is_a_problem_and_changes_nothing(world: World, status: int) -> None:
+def test_a_refused_poll_is_a_problem_and_changes_nothing(world: World, status: int) -> None:
     _open(world, 3)
     world.emulator.faults([{"match": {"method": "GET"}, "action": {"status": status}}])
     (problem,) = poll(world.root, now=True).problems
@@ -172,7 +174,7 @@ def test_a_refused_look_is_a_problem_and_changes_nothing(world: World, status: i
     assert _states(world) == ["open"] * 3
 
 
-def test_a_refused_look_at_one_batch_does_not_hide_the_others(world: World) -> None:
+def test_a_refused_poll_of_one_batch_does_not_hide_the_others(world: World) -> None:
     first, second = _open(world, 2)
     world.emulator.end_batches()
     world.emulator.faults([{"match": {"path": f"{BATCHES}/{first}"}, "action": {"status": 400}}])
@@ -181,7 +183,7 @@ def test_a_refused_look_at_one_batch_does_not_hide_the_others(world: World) -> N
     assert len(report.problems) == 1
 
 
-def test_a_look_that_fails_at_one_batch_does_not_hide_the_others(world: World) -> None:
+def test_a_failed_poll_of_one_batch_does_not_hide_the_others(world: World) -> None:
     first, second = _open(world, 2)
     world.emulator.end_batches()
     world.emulator.faults([{"match": {"path": f"{BATCHES}/{first}"}, "action": {"status": 500}}])
@@ -190,7 +192,7 @@ def test_a_look_that_fails_at_one_batch_does_not_hide_the_others(world: World) -
     assert first in report.problems[0]
 
 
-def test_an_api_that_asks_to_slow_down_is_left_alone(world: World) -> None:
+def test_a_rate_limit_ends_the_poll(world: World) -> None:
     _open(world, 2)
     world.emulator.faults([{"match": RETRIEVE, "action": {"status": 429}}])
     assert "HTTP 429" in poll(world.root, now=True).problems[0]
@@ -199,7 +201,7 @@ def test_an_api_that_asks_to_slow_down_is_left_alone(world: World) -> None:
 
 @pytest.mark.parametrize("batches", [1, 3])
 def test_an_api_that_does_not_answer_takes_no_longer_than_the_budget(world: World, batches: int) -> None:
-    """One try of a read may take 30 s, with its repetitions 90 s: longer than a sensor's tick may."""
+    """A read may take 30 s, and 90 s with its retries: longer than a sensor's tick may take."""
     _open(world, batches)
     world.emulator.faults([{"match": {"method": "GET"}, "action": {"delay": 600}}])
     started = time.monotonic()
@@ -238,7 +240,7 @@ def _batch_object(batch_id: str, **odd: Any) -> dict[str, Any]:
     ],
     ids=str,
 )
-def test_an_odd_batch_object_is_read_for_what_it_says(
+def test_an_unusual_batch_object_is_understood(
     world: World, odd: dict[str, Any], state: str, requests: int
 ) -> None:
     (batch_id,) = _open(world, 1)
@@ -275,8 +277,8 @@ with open_root() as root:
 """
 
 
-def test_two_looks_at_once_write_every_change_once(world: World, python: ForkServer) -> None:
-    """A tick that outlives its limit goes on beside the next one, in another process."""
+def test_two_polls_at_once_record_every_change_once(world: World, python: ForkServer) -> None:
+    """A tick that exceeds its time limit continues next to the following one, in another process."""
     submitted = _open(world, 5)
     world.emulator.end_batches()
     hold = [{"match": {"method": "GET", "path": BATCHES}, "action": {"delay": 1}}]
@@ -291,13 +293,13 @@ def test_two_looks_at_once_write_every_change_once(world: World, python: ForkSer
     assert sorted(row[0] for row in ended) == sorted(submitted)
 
 
-def test_a_spent_budget_ends_the_look(world: World) -> None:
+def test_a_spent_budget_ends_the_poll(world: World) -> None:
     _open(world, 2)
     assert poll(world.root, now=True, budget=-1).calls == 0
     assert _states(world) == ["open"] * 2
 
 
-def test_counts_that_move_are_a_change_and_equal_ones_are_none(world: World) -> None:
+def test_new_counts_are_a_change_and_equal_counts_are_not(world: World) -> None:
     world.emulator.settings(latency=100, moving_counters=True)
     world.emulator.clock(frozen=True)
     world.send(world.pipeline(texts(10)))

@@ -1,4 +1,4 @@
-"""Replies that were lost: found again on the API's list, never paid twice, never mistaken for another's."""
+"""Lost replies: batches are found in the API's list, never paid twice, and never confused with someone else's."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NEVER_ARRIVED = {"match": {**CREATE, "times": 1}, "action": {"drop": "before_com
 
 
 def submit_as_somebody_else(world: World, count: int) -> str:
-    """A batch of the same workspace that is none of ours; returns its id."""
+    """Create a batch in the same workspace that is not ours, and return its id."""
     requests = [{"custom_id": f"theirs-{at}", "params": params(f"theirs {at}")} for at in range(count)]
     call = urllib.request.Request(
         world.emulator.url + BATCHES,
@@ -32,7 +32,7 @@ def submit_as_somebody_else(world: World, count: int) -> str:
 
 
 def ours(world: World) -> list[str]:
-    """The custom_ids that were accepted of us."""
+    """Return the custom_ids of our accepted requests."""
     return [custom_id for custom_id in world.asked() if not custom_id.startswith("theirs-")]
 
 
@@ -106,7 +106,7 @@ def test_a_success_without_a_readable_answer_is_in_doubt_too(world: World, body:
 
 
 def test_the_api_may_be_overloaded_for_minutes(world: World) -> None:
-    """Each try of a create is in doubt until the list has told; none is lost, and none is sent twice."""
+    """Each create is in doubt until the list shows its outcome. No request is lost, and none is sent twice."""
     world.emulator.faults(
         [{"match": {**CREATE, "times": 4}, "action": {"status": status}} for status in (529, 500, 504, 408)]
     )
@@ -117,7 +117,7 @@ def test_the_api_may_be_overloaded_for_minutes(world: World) -> None:
     assert world.calls()["POST /v1/messages/batches"] == 5
 
 
-def test_an_ended_batch_of_somebody_else_with_the_same_count_is_ruled_out(world: World) -> None:
+def test_an_ended_batch_of_someone_else_with_the_same_count_is_ruled_out(world: World) -> None:
     theirs = submit_as_somebody_else(world, 3)
     world.emulator.faults([LOST])
     pipeline = world.pipeline(texts(3))
@@ -128,7 +128,7 @@ def test_an_ended_batch_of_somebody_else_with_the_same_count_is_ruled_out(world:
     assert world.query("select count(*) from batch where state = 'foreign'") in ([(1,)], [(0,)])
 
 
-def test_between_two_running_candidates_it_waits_and_does_not_guess(world: World) -> None:
+def test_with_two_running_candidates_the_file_waits(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(3))
     theirs = submit_as_somebody_else(world, 3)
@@ -144,7 +144,7 @@ def test_between_two_running_candidates_it_waits_and_does_not_guess(world: World
 
 @pytest.mark.parametrize("fault", [LOST, NEVER_ARRIVED], ids=["hidden", "never arrived"])
 def test_a_batch_adopted_by_mistake_is_disproved_by_its_results(world: World, fault: dict[str, object]) -> None:
-    """Somebody else's is the only candidate; its results tell, and the search begins anew."""
+    """The only candidate is someone else's batch. Its results prove this, and the search begins again."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(3))
     theirs = submit_as_somebody_else(world, 3)
@@ -163,7 +163,7 @@ def test_a_batch_adopted_by_mistake_is_disproved_by_its_results(world: World, fa
     assert world.query("select state from batch where id = :id", id=theirs) == [("foreign",)]
 
 
-def test_two_lost_files_of_equal_count_are_never_in_doubt_together(world: World) -> None:
+def test_two_files_of_equal_count_are_never_in_doubt_together(world: World) -> None:
     world.emulator.settings(latency=3600)
     world.emulator.faults([{"match": {**CREATE, "times": 2}, "action": {"drop": "after_commit"}}])
     world.emulator.faults([{"match": {**LIST, "nth": [3, 4, 5]}, "action": {"status": 529}}])
@@ -188,7 +188,7 @@ def test_files_of_equal_count_wait_for_one_in_doubt_and_others_do_not(new_world:
     pipeline = world.pipeline(texts(5), batching={"max_requests": 2})
     report = world.send(pipeline)
     assert world.states(pipeline) == ["unresolved", "ready", "submitted"]
-    assert [said for said in report.waiting.values() if "in doubt" in said]
+    assert [reason for reason in report.waiting.values() if "outcome still unknown" in reason]
 
 
 def test_a_batch_that_was_hidden_beyond_the_grace_period_is_reported_and_its_answers_are_kept(
@@ -217,7 +217,7 @@ def test_a_batch_that_was_hidden_beyond_the_grace_period_is_reported_and_its_ans
     assert len(world.accepted()) == 2
 
 
-def test_the_search_goes_over_as_many_pages_as_it_takes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_reads_all_pages_back_to_the_anchor(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A page holds 1,000 batches, here 2."""
     monkeypatch.setattr("batch_assets.core.api.client.ApiClient.page.__defaults__", (2, None))
     pipeline = world.pipeline(texts(3))
@@ -276,7 +276,7 @@ def test_a_batch_that_the_list_shows_only_after_a_while_is_found(new_world: Call
 def test_a_list_that_breaks_off_in_the_middle_settles_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, second_page: dict[str, object]
 ) -> None:
-    """The batch stands on the second page, the grace period is over, and the file is not sent again."""
+    """The batch is on the second page and the grace period is over, but the file is not sent again."""
     monkeypatch.setattr("batch_assets.core.api.client.ApiClient.page.__defaults__", (1, None))
     pipeline = world.pipeline(texts(3))
     world.build(pipeline)
@@ -295,7 +295,7 @@ def test_a_list_that_breaks_off_in_the_middle_settles_nothing(
     assert len(ours(world)) == 3
 
 
-def test_a_strangers_batch_whose_results_cannot_be_read_lets_the_file_wait_and_says_so(world: World) -> None:
+def test_a_file_waits_for_a_strangers_batch_whose_results_cannot_be_read(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     theirs = submit_as_somebody_else(world, 3)
     unreadable = {"match": {"path": f"{BATCHES}/{theirs}/results"}, "action": {"status": 403}}

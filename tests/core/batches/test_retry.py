@@ -1,4 +1,4 @@
-"""Asking again: what may pass is asked up to max_attempts times, all else once."""
+"""Retries: requests with passing failures are sent up to max_attempts times, all others once."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ..support import BATCHES, CREATE, World, texts
 
 
 def fail(world: World, first: int | None = None, **shares: float) -> None:
-    """Shares of the requests fail, as often as `first` says, else always."""
+    """Make shares of the requests fail, in the first batches only if `first` is given, else always."""
     mix: dict[str, Any] = {**shares} | ({"first": first} if first else {})
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": mix}}])
 
 
 @pytest.mark.parametrize("kind", ["api_error", "overloaded_error", "timeout_error", "rate_limit_error", "expired"])
-def test_what_may_pass_is_asked_again_until_the_attempts_are_spent(world: World, kind: str) -> None:
+def test_passing_failures_are_retried_until_the_attempts_are_used_up(world: World, kind: str) -> None:
     fail(world, **{kind: 1.0})
     table = world.run(world.pipeline(texts(3), retry={"max_attempts": 3}))
     assert list(table["result_type"]) == ["expired" if kind == "expired" else "errored"] * 3
@@ -41,7 +41,7 @@ def test_more_attempts_are_used_by_the_next_requests(world: World) -> None:
 
 
 @pytest.mark.parametrize("kind", ["permission_error", "billing_error", "download_error", "credit_error"])
-def test_what_would_fail_the_same_way_is_not_asked_again(world: World, kind: str) -> None:
+def test_lasting_failures_are_not_retried(world: World, kind: str) -> None:
     fail(world, **{kind: 1.0})
     table = world.run(world.pipeline(texts(3)))
     assert list(table["result_type"]) == ["errored"] * 3
@@ -49,7 +49,7 @@ def test_what_would_fail_the_same_way_is_not_asked_again(world: World, kind: str
     assert len(world.accepted()) == 1
 
 
-def test_only_the_rows_that_failed_are_asked_again_and_shared_rows_once(world: World) -> None:
+def test_only_failed_rows_are_retried_and_shared_requests_once(world: World) -> None:
     fail(world, first=1, overloaded_error=0.5)
     rows = {str(number): f"text {number // 2}" for number in range(40)}
     table = world.run(world.pipeline(rows, batching={"max_requests": 7}))
@@ -69,8 +69,8 @@ def test_the_second_attempt_has_the_same_bytes_and_the_same_custom_id(world: Wor
     assert first["sha256"] == second["sha256"]
 
 
-def test_a_half_edited_prompt_is_never_bought_by_asking_again(world: World) -> None:
-    """Neither dataset nor pipeline file is read: they may be gone."""
+def test_a_retry_never_pays_for_a_half_edited_prompt(world: World) -> None:
+    """A retry reads neither the dataset nor the pipeline file; they may be missing."""
     fail(world, first=1, expired=1.0)
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
@@ -80,7 +80,7 @@ def test_a_half_edited_prompt_is_never_bought_by_asking_again(world: World) -> N
     assert len(world.accepted()) == 2
 
 
-def test_canceled_requests_are_asked_again_by_the_next_requests_only(world: World) -> None:
+def test_canceled_requests_are_sent_again_only_by_the_next_submission(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(3))
     (batch_id,) = world.send(pipeline).submitted
@@ -99,7 +99,7 @@ def test_canceled_requests_are_asked_again_by_the_next_requests_only(world: Worl
 
 
 def test_a_late_success_ends_the_row(world: World) -> None:
-    """Another partition asked for the same and got the answer."""
+    """Another partition sent the same request and got the answer."""
     fail(world, expired=1.0)
     rows = texts(2)
     world.build(world.pipeline(rows), "one")
@@ -115,7 +115,7 @@ def test_a_late_success_ends_the_row(world: World) -> None:
     assert len(world.asked()) == 4
 
 
-def test_expiry_of_half_a_batch_asks_the_other_half_only(world: World) -> None:
+def test_when_half_a_batch_expires_only_that_half_is_sent_again(world: World) -> None:
     world.emulator.settings(latency=100)
     world.emulator.clock(frozen=True)
     pipeline = world.pipeline(texts(10))

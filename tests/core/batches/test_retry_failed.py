@@ -1,4 +1,4 @@
-"""Asking again what was given up; and results that are not final while a failed request is on its way again."""
+"""Given-up requests are sent again, and results are not final while a failed request is in flight again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..support import CREATE, World, round_for, texts
 
 
 def fail(world: World, **mix: Any) -> None:
-    """What becomes of the requests of every batch from here on."""
+    """Set the outcomes of requests in all batches from now on."""
     world.emulator.reset_faults()
     if mix:
         world.emulator.faults([{"match": CREATE, "action": {"error_mix": mix}}])
@@ -33,7 +33,7 @@ def types(world: World, pipeline: Pipeline) -> list[str]:
 
 
 def is_final(world: World, pipeline: Pipeline) -> bool:
-    """Joins the table and says what the ledger makes of it."""
+    """Join the table and return what the ledger records about it."""
     done = collect_results(world.root, pipeline.name)
     assert done.results is not None
     with world.root.ledger.read() as tx:
@@ -44,7 +44,7 @@ def is_final(world: World, pipeline: Pipeline) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["permission_error", "expired", "archived"])
-def test_what_was_given_up_is_asked_once_more_and_only_when_a_person_says_so(world: World, kind: str) -> None:
+def test_given_up_requests_are_sent_once_more_only_with_retry_failed(world: World, kind: str) -> None:
     if kind == "archived":
         world.emulator.settings(latency=3600)
     else:
@@ -74,7 +74,7 @@ def test_what_was_given_up_is_asked_once_more_and_only_when_a_person_says_so(wor
     assert len(world.asked()) == 3 * (spent + 1)
 
 
-def test_one_more_attempt_is_one_though_it_fails_for_a_passing_reason(world: World) -> None:
+def test_retry_failed_gives_one_attempt_even_if_it_fails_for_a_passing_reason(world: World) -> None:
     fail(world, expired=1.0)
     pipeline = world.pipeline(texts(2), retry={"max_attempts": 2})
     world.run(pipeline)
@@ -87,8 +87,8 @@ def test_one_more_attempt_is_one_though_it_fails_for_a_passing_reason(world: Wor
     assert len(world.asked()) == 8
 
 
-def test_what_has_attempts_left_goes_on_to_be_retried(world: World) -> None:
-    """A lasting failure is asked again, then fails for a passing reason."""
+def test_requests_with_attempts_left_are_still_retried_afterwards(world: World) -> None:
+    """A request with a lasting failure is sent again, and then fails for a passing reason."""
     fail(world, permission_error=1.0)
     pipeline = world.pipeline(texts(2), retry={"max_attempts": 3})
     world.run(pipeline)
@@ -100,7 +100,7 @@ def test_what_has_attempts_left_goes_on_to_be_retried(world: World) -> None:
     assert [batch["requests"] for batch in world.accepted()] == [2, 2, 2]
 
 
-def test_answers_and_requests_on_their_way_are_left_alone(world: World) -> None:
+def test_answered_requests_and_requests_in_flight_are_left_alone(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(2))
     world.send(pipeline)
@@ -112,7 +112,7 @@ def test_answers_and_requests_on_their_way_are_left_alone(world: World) -> None:
     assert len(world.asked()) == 2
 
 
-def test_another_partition_waits_on_a_failed_request_that_is_asked_again(world: World) -> None:
+def test_another_partition_waits_on_a_failed_request_that_is_sent_again(world: World) -> None:
     fail(world, permission_error=1.0)
     pipeline = world.pipeline(texts(2))
     for partition in ("A", "B"):
@@ -141,7 +141,7 @@ def test_another_partition_waits_on_a_failed_request_that_is_asked_again(world: 
 
 
 def test_without_failures_the_request_files_are_not_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the batches are open while the table is joined: their files hold what nobody asked before."""
+    """Half of the batches are open during the join. Their files contain requests that were never answered."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     first, _ = world.send(pipeline).submitted

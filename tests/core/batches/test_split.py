@@ -1,4 +1,4 @@
-"""Files that the API calls too large: cut in two until they fit, no request twice, none lost."""
+"""Files that are too large for the API: split until they fit, without sending a request twice or losing one."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ROWS = {"a": "short", "b": "also short", "c": "long " * 1000, "d": "short too", 
 
 
 def check(world: World, pipeline: Pipeline) -> None:
-    """Of ROWS every request that fits was accepted once, and the one that does not fit says why."""
+    """Check that every request of ROWS that fits was accepted once, and that the other one has its error."""
     table = world.table(pipeline).set_index("id")
     assert dict(table["result_type"]) == {key: "errored" if key == "c" else "succeeded" for key in ROWS}
     assert (table["error_type"]["c"], table["error_message"]["c"]) == ("request_too_large", TOO_LARGE)
     assert sorted(world.asked()) == sorted(table["custom_id"].drop("c"))
 
 
-def test_a_file_that_is_too_large_is_cut_until_it_fits_in_the_same_run(world: World) -> None:
+def test_a_file_that_is_too_large_is_split_until_it_fits_in_the_same_run(world: World) -> None:
     world.emulator.settings(max_body_bytes=600)
     pipeline = world.pipeline(texts(9))
     report = world.send(pipeline)
@@ -51,14 +51,14 @@ def test_a_file_that_is_too_large_is_cut_until_it_fits_in_the_same_run(world: Wo
     assert sorted(table["custom_id"]) == sorted(world.asked())
 
 
-def test_the_cut_follows_the_bytes_and_not_the_count(world: World) -> None:
+def test_a_split_follows_the_bytes_and_not_the_count(world: World) -> None:
     world.emulator.settings(max_body_bytes=3000)
     pipeline = world.pipeline({"long": "x" * 2500, **texts(8)})
     world.send(pipeline)
     assert sorted(batch["requests"] for batch in world.accepted()) == [1, 8]
 
 
-def test_a_single_request_that_is_too_large_is_errored_and_never_asked_again(world: World) -> None:
+def test_a_single_request_that_is_too_large_is_errored_and_never_retried(world: World) -> None:
     world.emulator.settings(max_body_bytes=1000)
     pipeline = world.pipeline(ROWS)
     report = world.send(pipeline)
@@ -75,7 +75,7 @@ def test_a_single_request_that_is_too_large_is_errored_and_never_asked_again(wor
 
 
 def test_a_refusal_from_before_the_api_is_understood(world: World) -> None:
-    """The edge answers before it has read the body, and not in the API's words."""
+    """A proxy answers before it has read the body, and not with the API's error."""
     refusal = {"status": 413, "body": "<html>413 Payload Too Large</html>", "early": True}
     world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": refusal}])
     big = {key: text + "x" * 3_000_000 for key, text in texts(4).items()}
@@ -85,7 +85,7 @@ def test_a_refusal_from_before_the_api_is_understood(world: World) -> None:
     assert len(world.asked()) == len(set(world.asked())) == 4
 
 
-def test_whoever_waited_on_the_file_waits_on_its_parts(world: World) -> None:
+def test_submissions_that_waited_on_the_file_wait_on_its_parts(world: World) -> None:
     world.emulator.settings(max_body_bytes=600)
     pipeline = world.pipeline(texts(4))
     world.build(pipeline, "A")
@@ -97,8 +97,8 @@ def test_whoever_waited_on_the_file_waits_on_its_parts(world: World) -> None:
     assert len(world.asked()) == 4
 
 
-def test_a_late_wait_on_a_file_that_was_cut_is_one_on_its_parts(world: World) -> None:
-    """Another partition read the ledger before the file was cut, and notes its wait afterwards."""
+def test_a_late_wait_on_a_split_file_is_a_wait_on_its_parts(world: World) -> None:
+    """Another partition read the ledger before the file was split, and records its wait afterwards."""
     world.emulator.settings(max_body_bytes=400)
     pipeline = world.pipeline(texts(4))
     world.build(pipeline, "A")
@@ -125,7 +125,7 @@ def test_a_file_that_is_too_large_and_canceled_is_not_sent(world: World) -> None
 
 
 def _die_at(line: int) -> Callable[..., Any]:
-    """A trace function that kills the process before the so-manyth line of the code under test."""
+    """Make a trace function that kills the process when it has run a number of lines of the code under test."""
     names = ("core/batches/split.py", "core/batches/submit.py", "ledger/files.py")
     seen = 0
 
@@ -143,7 +143,7 @@ def _die_at(line: int) -> Callable[..., Any]:
 
 
 def _submit_and_die(world: World, pipeline: Pipeline, line: int) -> bool:
-    """Submits in a process of its own that is killed at a line; whether it came so far."""
+    """Submit in a process that is killed at a line, and return whether it was killed."""
     child = os.fork()
     if child == 0:
         try:
@@ -157,7 +157,7 @@ def _submit_and_die(world: World, pipeline: Pipeline, line: int) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def test_killed_at_any_line_no_request_is_lost_or_asked_twice(new_world: Callable[..., World]) -> None:
+def test_killed_at_any_line_no_request_is_lost_or_sent_twice(new_world: Callable[..., World]) -> None:
     world = new_world(name="first")
     pipeline = world.pipeline(ROWS)
     world.emulator.settings(max_body_bytes=1000)

@@ -1,4 +1,4 @@
-"""The second stage: each file becomes one batch, and what the API refuses is said and kept."""
+"""The second stage: each file becomes one batch, and refusals of the API are reported and recorded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..support import CREATE, LIST, World, texts
 
 
 def refuse(world: World, status: int, message: str = "no", times: int = 1, **action: Any) -> None:
-    """The next create calls are answered with an API error."""
+    """Make the next create calls fail with an API error."""
     kind = {400: "invalid_request_error", 401: "authentication_error", 429: "rate_limit_error"}.get(
         status, "error"
     )
@@ -27,7 +27,7 @@ def refuse(world: World, status: int, message: str = "no", times: int = 1, **act
     )
 
 
-def test_a_receipt_lies_beside_each_file(world: World) -> None:
+def test_each_file_has_a_receipt_next_to_it(world: World) -> None:
     pipeline = world.pipeline(texts(3), batching={"max_requests": 2})
     report = world.build(pipeline)
     submitted = world.submit(pipeline).submitted
@@ -39,7 +39,7 @@ def test_a_receipt_lies_beside_each_file(world: World) -> None:
     assert {receipt["base_url"] for receipt in receipts} == {world.emulator.url}
 
 
-def test_every_transition_stands_in_the_history(world: World) -> None:
+def test_every_transition_is_in_the_history(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     world.run(pipeline)
     rows = world.query("select kind, from_state, to_state from history where kind = 'file' order by seq")
@@ -51,7 +51,7 @@ def test_every_transition_stands_in_the_history(world: World) -> None:
     ]
 
 
-def test_a_file_that_the_api_puts_off_waits_as_long_as_it_says(world: World) -> None:
+def test_a_rate_limited_file_waits_as_long_as_the_api_asks(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     refuse(world, 429, "queue full", headers={"retry-after": "120"})
     world.build(pipeline)
@@ -80,7 +80,7 @@ def test_the_queue_limit_of_the_api_leaves_files_for_later(world: World) -> None
 
 
 @pytest.mark.parametrize("status", [400, 410, 422])
-def test_the_requests_of_a_refused_file_are_built_anew_and_asked_once(world: World, status: int) -> None:
+def test_the_requests_of_a_refused_file_are_built_again_and_sent_once(world: World, status: int) -> None:
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     refuse(world, status, "requests.0: wrong")
     report = world.send(pipeline)
@@ -96,7 +96,7 @@ def test_the_requests_of_a_refused_file_are_built_anew_and_asked_once(world: Wor
     assert len(world.asked()) == 4
 
 
-def test_a_refusal_that_is_no_json_is_understood(world: World) -> None:
+def test_a_refusal_that_is_not_json_is_understood(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     html = "<html>422 Unprocessable</html>"
     world.emulator.faults(
@@ -107,13 +107,13 @@ def test_a_refusal_that_is_no_json_is_understood(world: World) -> None:
 
 
 def not_json(times: int) -> list[dict[str, Any]]:
-    """So many create calls find their body cut or changed on the way."""
+    """Make a number of create calls receive a body that was cut or changed in transit."""
     message = "The request body is not valid JSON: unexpected end of data: line 1 column 9 (char 8)"
     body = {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
     return [{"match": {**CREATE, "times": times}, "action": {"status": 400, "body": body}}]
 
 
-def test_a_body_that_was_garbled_on_its_way_is_sent_once_more_at_once(world: World) -> None:
+def test_a_body_that_was_garbled_in_transit_is_sent_again_at_once(world: World) -> None:
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     world.emulator.faults(not_json(1))
     report = world.send(pipeline)
@@ -155,7 +155,7 @@ SPENT = {
         (308, "Permanent Redirect"),
     ],
 )
-def test_what_only_a_person_can_mend_stops_the_run_and_a_rerun_resumes(
+def test_a_refusal_that_only_a_user_can_fix_stops_the_run_and_a_rerun_resumes(
     world: World, status: int, error: Any, call: dict[str, str]
 ) -> None:
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
@@ -195,9 +195,7 @@ def test_what_only_a_person_can_mend_stops_the_run_and_a_rerun_resumes(
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 1),
     ],
 )
-def test_the_time_to_wait_is_believed_within_bounds(
-    world: World, retry_after: str | None, least: float, most: float
-) -> None:
+def test_the_time_to_wait_is_limited(world: World, retry_after: str | None, least: float, most: float) -> None:
     pipeline = world.pipeline(texts(2), batching={"max_requests": 1})
     refuse(world, 429, headers={"retry-after": retry_after} if retry_after else {})
     world.send(pipeline)
@@ -215,7 +213,7 @@ def test_the_time_to_wait_may_be_a_date(world: World) -> None:
     assert 100 < wait <= 122, "a date has whole seconds"
 
 
-def test_a_list_that_is_put_off_lets_the_files_wait(world: World) -> None:
+def test_files_wait_while_the_list_is_rate_limited(world: World) -> None:
     pipeline = world.pipeline(texts(2), batching={"max_requests": 1})
     world.emulator.faults([{"match": LIST, "action": {"status": 429, "headers": {"retry-after": "100"}}}])
     assert len(world.send(pipeline).waiting) == 2
@@ -224,7 +222,7 @@ def test_a_list_that_is_put_off_lets_the_files_wait(world: World) -> None:
     assert world.calls().total() == 0
 
 
-def test_no_connection_is_said_and_nothing_is_in_doubt(new_world: Callable[..., World]) -> None:
+def test_a_missing_connection_is_reported_and_nothing_is_in_doubt(new_world: Callable[..., World]) -> None:
     world = new_world(BATCH_ASSETS_EMULATOR="http://127.0.0.1:9")
     pipeline = world.pipeline(texts(1))
     world.build(pipeline)
@@ -256,5 +254,5 @@ def test_a_key_of_another_organization_is_refused_before_anything_is_sent(world:
     assert len(world.accepted()) == 1
 
 
-def test_nothing_was_ever_written(world: World) -> None:
+def test_a_partition_without_a_submission_has_no_report(world: World) -> None:
     assert submit_batches(world.root, "asked") is None

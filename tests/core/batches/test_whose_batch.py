@@ -1,4 +1,4 @@
-"""Batches taken for ours on their count alone: a proof overrides it, and nobody else's is touched."""
+"""Batches adopted on their count alone: a proof overrides this, and no one else's batch is touched."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def finish(world: World, **attributes: object) -> None:
 
 @pytest.fixture
 def waiting(new_world: Callable[..., World]) -> World:
-    """A world whose batches run until they are told to end, with the usual grace period."""
+    """A world whose batches run until the test ends them, with the usual grace period."""
     world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
     world.emulator.settings(latency=3600)
     return world
 
 
 def adopts_theirs(world: World, lost: dict[str, object], **attributes: object) -> str:
-    """A reply is lost, and the only batch that shows is somebody else's; returns its id."""
+    """Lose a reply while the only batch in the list is someone else's, and return its id."""
     theirs = submit_as_somebody_else(world, 3)
     world.emulator.clock(advance=2 * HIDDEN)
     world.emulator.faults([lost, {"match": LIST, "action": {"hide_from_list": HIDDEN}}])
@@ -56,7 +56,7 @@ def adopts_theirs(world: World, lost: dict[str, object], **attributes: object) -
     return theirs
 
 
-def test_a_batch_that_is_proved_while_its_file_is_taken_for_anothers(waiting: World) -> None:
+def test_a_batch_is_proved_while_its_file_has_adopted_another(waiting: World) -> None:
     attributes = {"batching": {"max_requests": 3}}
     adopts_theirs(waiting, LOST, **attributes)
     pipeline = waiting.pipeline(**attributes)
@@ -70,7 +70,7 @@ def test_a_batch_that_is_proved_while_its_file_is_taken_for_anothers(waiting: Wo
     finish(waiting, **attributes)
 
 
-def test_a_batch_of_somebody_else_is_not_canceled(waiting: World) -> None:
+def test_a_batch_of_someone_else_is_not_canceled(waiting: World) -> None:
     adopts_theirs(waiting, LOST)
     pipeline = waiting.pipeline()
     report = cancel(waiting.root, pipeline.name)
@@ -79,7 +79,7 @@ def test_a_batch_of_somebody_else_is_not_canceled(waiting: World) -> None:
 
 
 def test_a_file_being_sent_keeps_its_batch_from_one_in_doubt(new_world: Callable[..., World]) -> None:
-    """While its reply is on the way, the batch of one file is the only candidate for another's."""
+    """While a file's reply is still in transit, its batch is the only candidate for another file."""
     attributes = {"batching": {"max_requests": 3}}
     plain = new_world()
     with Proxy(plain.emulator.url) as proxy:
@@ -113,7 +113,7 @@ def _submit(world: World, failed: list[BaseException]) -> None:
         failed.append(error)
 
 
-def test_a_batch_that_turns_up_before_its_file_goes_out_again_is_taken(new_world: Callable[..., World]) -> None:
+def test_a_batch_that_turns_up_before_its_file_is_sent_again_is_adopted(new_world: Callable[..., World]) -> None:
     world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
     pipeline = world.pipeline(texts(3))
     world.emulator.faults([LOST, {"match": LIST, "action": {"hide_from_list": 3600}}])
@@ -152,8 +152,8 @@ def test_a_key_of_another_workspace_sends_nothing_again(waiting: World) -> None:
     assert set(waiting.table(pipeline)["batch_id"]) == {batch_id}
 
 
-def test_so_it_is_where_the_lost_file_had_met_an_empty_workspace(waiting: World) -> None:
-    """There is no anchor then: what was submitted after it tells whose list it is."""
+def test_a_key_of_another_workspace_sends_nothing_again_even_without_an_anchor(waiting: World) -> None:
+    """Without an anchor, batches submitted afterwards show which workspace the list belongs to."""
     attributes = {"batching": {"max_requests": 2}}
     pipeline = waiting.pipeline(texts(3), **attributes)
     waiting.emulator.faults([NEVER_ARRIVED])

@@ -204,7 +204,7 @@ def test_a_key_cannot_leave_the_folder(tmp_path: Path, key: str) -> None:
 def test_without_a_partition_nothing_is_built(world: World) -> None:
     write_rows(world.folder / "rows.jsonl", texts(1))
     pipeline = world.pipeline(partitions={"column": "id"})
-    with pytest.raises(DatasetError, match="this pipeline has partitions: say which one"):
+    with pytest.raises(DatasetError, match="this pipeline has partitions: name the one to run"):
         world.build(pipeline)
 
 

@@ -206,7 +206,7 @@ class _Finder(ast.NodeVisitor):
 
 
 def _pairs(target: ast.AST, value: ast.expr) -> list[tuple[ast.AST, ast.expr]]:
-    """What is assigned to what, where several are at once."""
+    """Pair the targets and values of an assignment, which may be tuples."""
     if isinstance(target, ast.Tuple | ast.List):
         if isinstance(value, ast.Tuple | ast.List) and len(target.elts) == len(value.elts):
             return [

@@ -1,4 +1,4 @@
-"""Leases, rounds and the ledger's own promises, on SQLite and on PostgreSQL."""
+"""Leases, rounds and guarantees of the ledger, on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def ledger(ledger_url: str) -> Iterator[Ledger]:
 
 
 def _expire(ledger: Ledger, name: str) -> None:
-    """As if its process had been gone for longer than the lease lasts."""
+    """Expire a lease, as if its process had been gone for longer than the lease lasts."""
     with ledger.write() as tx:
         tx.execute(sa.update(tables.lease).where(tables.lease.c.name == name).values(until=tx.now - 1))
 
 
-def test_a_lease_is_held_by_one(ledger: Ledger) -> None:
+def test_only_one_process_holds_a_lease(ledger: Ledger) -> None:
     first = leases.try_take(ledger, "a")
     assert first is not None
     assert leases.try_take(ledger, "a") is None
@@ -44,7 +44,7 @@ def test_a_lease_is_held_by_one(ledger: Ledger) -> None:
     again.release()
 
 
-def test_holding_waits_for_another_to_finish_or_says_that_it_is_busy(ledger: Ledger) -> None:
+def test_hold_waits_for_another_holder_or_reports_that_it_is_busy(ledger: Ledger) -> None:
     with leases.hold(ledger, "a"), pytest.raises(BusyError, match="busy with a"), leases.hold(ledger, "a"):
         pass
     first = leases.try_take(ledger, "a")
@@ -63,7 +63,7 @@ def test_a_lease_is_released_when_its_block_fails(ledger: Ledger) -> None:
         pass
 
 
-def test_a_file_that_is_gone_because_another_took_over_is_a_lost_lease(ledger: Ledger) -> None:
+def test_a_file_removed_by_a_process_that_took_over_is_reported_as_a_lost_lease(ledger: Ledger) -> None:
     with pytest.raises(FileNotFoundError), leases.hold(ledger, "a"):
         raise FileNotFoundError
     with pytest.raises(LeaseLostError, match="taken over a"), leases.hold(ledger, "a", seconds=3600):
@@ -158,7 +158,7 @@ def test_a_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
 
 
 def test_a_read_sees_one_state_of_the_ledger(ledger: Ledger) -> None:
-    """What is written between two of its statements does not show."""
+    """Changes between two statements of a read are not visible to it."""
     with ledger.read() as tx:
         before = tx.last_seq()
         with ledger.write() as other:
@@ -178,12 +178,12 @@ def test_the_endpoint_is_bound_once_and_its_organization_when_it_is_known(ledger
             bind_endpoint(tx, base_url, organization)
 
 
-def test_a_ledger_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_only_the_owner_can_read_a_ledger_file(tmp_path: Path) -> None:
     Ledger(f"sqlite:///{tmp_path}/new/folder/ledger.db").close()
     assert stat.S_IMODE((tmp_path / "new/folder/ledger.db").stat().st_mode) == 0o600
 
 
-def test_a_url_that_is_none_is_not_repeated_in_the_error() -> None:
+def test_the_error_for_an_invalid_url_does_not_repeat_it() -> None:
     with pytest.raises(BatchAssetsError, match="BATCH_ASSETS_LEDGER") as caught:
         Ledger("postgres//user:pass-word@host")
     assert "pass-word" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Four processes at one ledger: no lease is held twice, no transition is lost, none happens twice."""
+"""Four processes with one ledger: no lease is held twice, no transition is lost or happens twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def children() -> Iterator[ForkServer]:
 
 
 def hammer(url: str) -> None:
-    """Takes leases and works under them; the tables too are made by whoever comes first."""
+    """Take leases and work under them. The first process also creates the tables."""
     ledger = Ledger(url)
     done = 0
     while done < _STEPS:
@@ -48,7 +48,7 @@ def hammer(url: str) -> None:
 
 
 def claim(url: str) -> list[int]:
-    """Intends to send every file that is not on its way."""
+    """Write an intent for every file that is not being sent."""
     ledger = Ledger(url)
     claimed = []
     for number in range(_FILES):
@@ -60,7 +60,7 @@ def claim(url: str) -> list[int]:
 
 
 def use(url: str) -> None:
-    """What any process does first."""
+    """Open the ledger, as every process does first."""
     ledger = Ledger(url)
     with ledger.write() as tx:
         tx.record("work", "any", None, "done", "")
@@ -68,15 +68,13 @@ def use(url: str) -> None:
 
 
 def _run(children: ForkServer, work: Callable[[str], Any], url: str, processes: int = _PROCESSES) -> list[Any]:
-    """Does the work in several processes at once and returns what each found."""
+    """Do the work in several processes at once, and return what each returned."""
     outcomes = children.run(*[(f"{__name__}:{work.__name__}", {"url": url})] * processes)
     assert not any(outcome.error for outcome in outcomes), "\n".join(outcome.error for outcome in outcomes)
     return [outcome.value for outcome in outcomes]
 
 
-def test_leases_and_transitions_of_many_processes_stand_one_after_the_other(
-    ledger_url: str, children: ForkServer
-) -> None:
+def test_leases_and_transitions_of_many_processes_do_not_interleave(ledger_url: str, children: ForkServer) -> None:
     _run(children, hammer, ledger_url)
     ledger = Ledger(ledger_url)
     with ledger.read() as tx:
@@ -95,7 +93,7 @@ def test_leases_and_transitions_of_many_processes_stand_one_after_the_other(
         assert [row.process for row in taken] == [row.process for row in freed]
 
 
-def test_each_file_is_claimed_by_exactly_one(ledger_url: str, children: ForkServer) -> None:
+def test_each_file_is_claimed_by_exactly_one_process(ledger_url: str, children: ForkServer) -> None:
     ledger = Ledger(ledger_url)
     values = dict.fromkeys(
         ("rows", "rejected", "requests", "written", "max_attempts", "max_requests", "max_bytes"), 1
@@ -121,7 +119,7 @@ def test_each_file_is_claimed_by_exactly_one(ledger_url: str, children: ForkServ
     ledger.close()
 
 
-def test_a_new_ledger_waits_for_whoever_is_making_it(tmp_path: Path) -> None:
+def test_a_new_ledger_waits_for_the_process_that_creates_it(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     maker = sqlite3.connect(path, isolation_level=None)
     maker.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Ledgers of earlier versions: brought up to date when they are opened, whatever happens meanwhile."""
+"""Ledgers of earlier versions are upgraded when they are opened, even if a process is killed meanwhile."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def children() -> Iterator[ForkServer]:
 
 
 def use(url: str) -> None:
-    """What any process does first."""
+    """Open the ledger, as every process does first."""
     ledger = Ledger(url)
     with ledger.write() as tx:
         tx.record("work", "any", None, "done", "")
@@ -45,7 +45,7 @@ def use(url: str) -> None:
 
 
 def made_by(version: str, url: str) -> None:
-    """A ledger as a version made it, with a submission in it. The first two wrote down no version."""
+    """Create a ledger as a version made it, with a submission. The first two versions recorded no version."""
     engine = sa.create_engine(url)
     steps = [*_SCRIPTS.iterate_revisions(version, "base")]
     with engine.begin() as connection, Operations.context(MigrationContext.configure(connection)):
@@ -74,7 +74,7 @@ def version_of(url: str) -> str | None:
 
 
 def differences(url: str) -> Any:
-    """Between the tables of a database and those of `tables.py`."""
+    """Return the differences between the tables of a database and those of `tables.py`."""
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         options = {"version_table": "ledger_version", "compare_type": True, "compare_server_default": True}
@@ -88,7 +88,7 @@ def shape(sql: str) -> set[str]:
     return {re.sub(r"\s+", " ", statement).strip() for statement in sql.split(";")} - {""}
 
 
-def test_the_newest_script_is_of_the_version_of_the_tables() -> None:
+def test_the_newest_script_has_the_version_of_the_tables() -> None:
     assert _SCRIPTS.get_current_head() == migrations.HEAD
 
 
@@ -110,7 +110,7 @@ def test_a_new_ledger_and_one_of_every_version_come_to_the_same_tables(
     assert version_of(ledger_url) == migrations.HEAD
 
 
-def test_a_pipeline_goes_on_with_a_ledger_of_the_first_release(world: World) -> None:
+def test_a_pipeline_continues_with_a_ledger_of_the_first_release(world: World) -> None:
     """A batch was running and a file left to send when the package was upgraded."""
     world.emulator.settings(latency=3600, queue_limit=4)
     pipeline = world.pipeline(texts(6), batching={"max_requests": 3})
@@ -151,7 +151,9 @@ def test_a_submission_that_the_first_release_canceled_stays_canceled(world: Worl
 
 
 @pytest.mark.parametrize("found", [404, 500])
-def test_downloads_that_failed_in_the_first_release_have_failed_as_long(world: World, found: int) -> None:
+def test_downloads_that_failed_in_the_first_release_keep_the_time_of_their_failure(
+    world: World, found: int
+) -> None:
     pipeline = world.pipeline(texts(2))
     world.send(pipeline)
     world.emulator.end_batches()
@@ -223,7 +225,7 @@ _MISSING = [
 
 
 def _as_the_first_release_had_it(path: Path) -> None:
-    """Puts a ledger of the first release in the place of this one, with the same rows."""
+    """Replace the ledger with one of the first release that has the same rows."""
     now = path.with_name("now.db")
     path.rename(now)
     with closing(sqlite3.connect(path)) as database:

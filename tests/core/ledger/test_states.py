@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 import batch_assets
 from batch_assets.core.errors import LeaseLostError, MoveRefusedError
-from batch_assets.core.ledger import Ledger, Transaction, outcomes, states, submissions, tables
+from batch_assets.core.ledger import Ledger, Transaction, intents, states, submissions, tables
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.states import (
     FILES_IN_DOUBT,
@@ -83,8 +83,8 @@ def test_every_state_has_a_way_in_and_every_move_is_between_states_of_its_own_ki
         assert not set(step.event) & set(":;\n"), "an arrow of a diagram cannot say it"
 
 
-def test_a_judge_outside_the_program_allows_no_move_that_the_table_does_not_have() -> None:
-    """Its own list is what any run may be seen to do: a batch that was disproved may be met again."""
+def test_the_campaigns_judge_allows_no_move_that_the_table_does_not_have() -> None:
+    """The judge has its own list of moves that a run may show. A disproved batch may be met again."""
     files = {(before, step.after) for step in FileMove for before in step.before}
     assert files >= FILE_MOVES
     known = {(before, step.after) for step in BatchMove for before in step.before}
@@ -92,11 +92,11 @@ def test_a_judge_outside_the_program_allows_no_move_that_the_table_does_not_have
     assert known | again >= BATCH_MOVES
 
 
-@pytest.mark.parametrize("module", [states, outcomes])
-def test_every_state_says_what_it_means(module: Any) -> None:
+@pytest.mark.parametrize(("module", "count"), [(states, 5), (intents, 1)])
+def test_every_state_is_documented(module: Any, count: int) -> None:
     tree = ast.parse(Path(module.__file__).read_text("utf-8"))
     kinds = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases[0].id == "StrEnum"]  # type: ignore[attr-defined]
-    assert len(kinds) == 3
+    assert len(kinds) == count
     for kind in kinds:
         assert ast.get_docstring(kind), kind.name
         for part, following in zip(kind.body, kind.body[1:], strict=False):
@@ -116,7 +116,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def _put(tx: Transaction, kind: type[Move], before: str | None) -> None:
-    """Something in a state, written without the function under test."""
+    """Add an entity in a state, without the function under test."""
     values = {"id": "s", "created_at": 1.0, **_SUBMISSION}
     if kind is SubmissionMove:
         if before is not None:
@@ -138,7 +138,7 @@ def _state(tx: Transaction, kind: type[Move]) -> str | None:
 
 
 @pytest.mark.parametrize("step", _MOVES, ids=[f"{type(step).__name__}.{step.name}" for step in _MOVES])
-def test_a_move_is_made_where_the_table_has_it_and_refused_everywhere_else(ledger: Ledger, step: Move) -> None:
+def test_only_moves_in_the_table_are_made(ledger: Ledger, step: Move) -> None:
     kind = type(step)
     for before in (None, *dict(_TABLES)[kind]):
         with contextlib.suppress(_RolledBack), ledger.write() as tx:
@@ -148,7 +148,7 @@ def test_a_move_is_made_where_the_table_has_it_and_refused_everywhere_else(ledge
 
 
 class _RolledBack(Exception):
-    """Nothing of a transaction is kept."""
+    """Raised to roll a transaction back."""
 
 
 def _check_move(tx: Transaction, step: Move, before: StrEnum | None) -> None:
@@ -170,7 +170,7 @@ def _check_move(tx: Transaction, step: Move, before: StrEnum | None) -> None:
 
 
 def _after_reopening(step: Move) -> StrEnum:
-    """A submission that is final in `_SINCE` had begun: clearing the time of its end leaves it so."""
+    """A final submission in `_SINCE` had begun, and is in that state again when its `final_at` is cleared."""
     return SubmissionState.BEGAN if SubmissionState.FINAL in step.before else step.after
 
 
@@ -185,7 +185,7 @@ def test_a_late_writer_changes_nothing_of_what_its_transaction_wrote_before(ledg
         assert tx.execute(sa.select(tables.request_file.c.id)).scalars().all() == ["x"]
 
 
-def test_a_submission_goes_back_to_what_it_was_when_rows_wait_again(ledger: Ledger) -> None:
+def test_a_submission_returns_to_its_earlier_state_when_rows_wait_again(ledger: Ledger) -> None:
     with ledger.write() as tx:
         for number, cancel in enumerate((False, True)):
             submission_id = f"s{number}"
@@ -201,7 +201,7 @@ def test_a_submission_goes_back_to_what_it_was_when_rows_wait_again(ledger: Ledg
     assert all(one.began_at is not None for one in found)
 
 
-def test_a_state_that_does_not_exist_is_refused_on_its_way_in_and_out(ledger: Ledger) -> None:
+def test_an_unknown_state_is_refused_when_written_or_read(ledger: Ledger) -> None:
     with ledger.write() as tx:
         _put(tx, FileMove, FileState.READY)
     change = sa.update(tables.request_file)
@@ -229,7 +229,7 @@ def test_a_diagram_has_an_arrow_for_every_two_states() -> None:
         "stateDiagram-v2\n"
         "    [*] --> ready: written\n"
         "    ready --> ready: not sent, or the API asks to wait\n"
-        "    sending --> ready: not sent, or the API asks to wait / garbled on its way\n"
+        "    sending --> ready: not sent, or the API asks to wait / garbled in transit\n"
     )
 
 
@@ -344,5 +344,5 @@ def test_a_state_that_is_written_as_a_string_is_found(planted: str) -> None:
         '_first(rows, ("errored", "canceled"))',
     ],
 )
-def test_other_strings_are_let_be(innocent: str) -> None:
+def test_other_strings_are_ignored(innocent: str) -> None:
     assert not literals_in(ast.parse(innocent), _TAKERS)

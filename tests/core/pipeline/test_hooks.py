@@ -221,7 +221,7 @@ def test_an_error_names_a_parsed_column_that_is_also_carried(world: World) -> No
     world.run(world.pipeline({"a": "one"}))
     columns = pa.schema([("text", pa.string())])
     hooked = world.pipeline(hooks=Hooks(parse_message=lambda message: {}, output_columns=columns))
-    with pytest.raises(ResultsError, match="'text' that parse_message makes was carried from the dataset"):
+    with pytest.raises(ResultsError, match="column 'text', which was also carried from the dataset"):
         write_results(world.root, "asked", answers=hooked.own_answers)
     with pytest.raises(ConfigError, match="'text' have the same name"):
         world.build(hooked)

@@ -89,7 +89,7 @@ def test_a_try_that_comes_to_nothing_leaves_no_parts(world: World) -> None:
     world.collect(pipeline)
     (folder(world, pipeline) / "part-00001.jsonl").unlink()
     for _ in range(2):
-        assert "part-00001.jsonl is gone" in world.submit(pipeline).waiting["asking again"]
+        assert "part-00001.jsonl is gone" in world.submit(pipeline).waiting["retries"]
         assert parts(world, pipeline) == ["part-00000.jsonl"]
 
 

@@ -47,7 +47,7 @@ def test_a_rebuild_is_logged_and_recorded_in_the_history(world: World, caplog: p
     assert "It is unknown whether the unresolved ones were sent" in caplog.text
     rows = world.query("select kind, to_state, reason from history order by seq")
     assert {kind for kind, _, _ in rows} == {"endpoint", "submission", "file", "batch"}
-    assert all(reason.startswith("the ledger was lost, this is rebuilt: ") for _, _, reason in rows)
+    assert all(reason.startswith("rebuilt after the ledger was lost: ") for _, _, reason in rows)
     caplog.clear()
     world.reopened()
     _ = world.root.ledger

@@ -14,7 +14,7 @@ ALL = AskAgain(refresh=True)
 
 
 def estimate(world: World, pipeline: Pipeline, again: AskAgain = ALL) -> CostEstimate:
-    """It leaves no trace."""
+    """Estimate the cost, and check that nothing was written."""
     before = sorted(world.path().rglob("*.*")), world.query("select id from submission")
     found = estimate_cost(world.root, pipeline, "", again)
     after = sorted(world.path().rglob("*.*")), world.query("select id from submission")
@@ -40,29 +40,29 @@ def test_answered_requests_cost_what_they_cost(world: World) -> None:
     assert limited.requests == 1
     assert limited.cost_usd == pytest.approx(table["cost_usd"][0])
     nothing = estimate(world, pipeline, AskAgain())
-    assert (nothing.requests, nothing.in_words) == (0, "nothing would be asked")
+    assert (nothing.requests, nothing.in_words) == (0, "nothing would be sent")
 
 
-def test_new_requests_are_estimated_by_their_bytes(world: World) -> None:
-    """Rows as long as the others cost about as much."""
+def test_new_requests_are_estimated_from_their_bytes(world: World) -> None:
+    """Requests of the same length cost about the same."""
     world.run(world.pipeline(texts(4)))
     pipeline = world.pipeline(texts(8))
     found = estimate(world, pipeline)
     assert (found.answered, found.new) == (4, 4)
     table = world.run(pipeline)
     assert found.cost_usd == pytest.approx(table["cost_usd"].sum(), rel=0.3)
-    assert "4 of them were never answered: estimated by their bytes" in found.in_words
+    assert "4 of them were never answered: estimated from their bytes" in found.in_words
 
 
-def test_an_edited_prompt_is_estimated_by_the_mean_of_the_answers_before(world: World) -> None:
+def test_an_edited_prompt_is_estimated_from_the_mean_of_earlier_answers(world: World) -> None:
     table = world.run(world.pipeline(texts(4)))
     found = estimate(world, world.pipeline(params=params("Please: {{ text }}")))
     assert (found.answered, found.new) == (0, 4)
     assert found.cost_usd == pytest.approx(table["cost_usd"].sum())
-    assert "by the mean of 4 other answers" in found.in_words
+    assert "from the mean of 4 other answers" in found.in_words
 
 
-def test_without_any_answer_the_prompts_alone_are_counted_and_it_says_so(world: World) -> None:
+def test_without_any_answer_only_the_prompts_are_counted_and_a_note_says_so(world: World) -> None:
     found = estimate(world, world.pipeline(texts(2)))
     assert found.cost_usd is not None
     assert found.cost_usd > 0
@@ -70,16 +70,16 @@ def test_without_any_answer_the_prompts_alone_are_counted_and_it_says_so(world: 
     assert "the cost is that of the prompts alone" in found.in_words
 
 
-def test_an_unknown_price_is_said_and_never_nothing(world: World) -> None:
+def test_an_unknown_price_is_reported_and_not_counted_as_0(world: World) -> None:
     pipeline = world.pipeline(texts(2), params=params(model="claude-new-9"), allow_unknown_params=True)
     world.emulator.settings(latency=3600)
     found = estimate(world, pipeline)
     assert (found.cost_usd, found.unpriced, found.unpriced_models) == (None, 2, {"claude-new-9"})
     assert found.in_words.startswith("2 requests, cost unknown")
-    assert "without 2 requests, for which there is no price of claude-new-9" in found.in_words
+    assert "without 2 requests that have no price (models: claude-new-9)" in found.in_words
 
 
-def test_where_some_have_a_price_the_others_are_named(world: World) -> None:
+def test_models_without_a_price_are_named(world: World) -> None:
     rows = {"known": MODEL, "unknown": "claude-new-9"}
     found = estimate(world, world.pipeline(rows, params=params(model="{{ text }}")))
     assert found.unpriced == 1
@@ -87,7 +87,7 @@ def test_where_some_have_a_price_the_others_are_named(world: World) -> None:
     assert found.cost_usd > 0
 
 
-def test_a_cost_too_small_to_write_is_not_written_as_nothing(world: World) -> None:
+def test_a_very_small_cost_is_not_shown_as_0(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     world.run(pipeline)
     assert "1 request, less than $0.0001" in estimate(world, pipeline).in_words

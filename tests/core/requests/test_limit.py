@@ -1,4 +1,4 @@
-"""A limit: only the first requests are asked, every row stands in the index, and nothing goes beyond it."""
+"""A limit: only the first requests are sent, every row is in the index, and the limit is never exceeded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..support import CREATE, World, round_for, texts, wait_for
 
 
 def send(world: World, pipeline: Pipeline, limit: int, **more: bool) -> tuple[int, int]:
-    """requests and batches; (written, left out)."""
+    """Run `requests` and `batches`, and return (written, left out)."""
     report = world.build(pipeline, limit=limit, **more)
     world.submit(pipeline)
     return report.written, report.left_out
@@ -34,7 +34,7 @@ def in_force(world: World, pipeline: Pipeline) -> Submission:
 
 
 def settle(world: World, pipeline: Pipeline) -> ResultsReport:
-    """What the sensor does until nothing is left to do."""
+    """Do what the sensor does until nothing is left to do."""
 
     def step() -> ResultsReport | None:
         done = world.collect(pipeline).results
@@ -56,7 +56,7 @@ def types(world: World, pipeline: Pipeline) -> list[str]:
     return list(world.table(pipeline)["result_type"])
 
 
-def test_the_first_are_asked_and_the_others_wait_for_a_run_without_limit(world: World) -> None:
+def test_the_first_requests_are_sent_and_the_others_wait_for_a_run_without_limit(world: World) -> None:
     pipeline = world.pipeline(texts(5))
     assert send(world, pipeline, 2) == (2, 3)
     done = settle(world, pipeline)
@@ -72,13 +72,13 @@ def test_the_first_are_asked_and_the_others_wait_for_a_run_without_limit(world: 
     assert (len(world.asked()), in_force(world, pipeline).left_out) == (5, 0)
 
 
-def test_a_limit_that_leaves_nothing_out_is_none(world: World) -> None:
+def test_a_limit_that_leaves_nothing_out_has_no_effect(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     assert send(world, pipeline, 3) == (3, 0)
     assert settle(world, pipeline).final
 
 
-def test_it_counts_requests_and_not_rows(world: World) -> None:
+def test_a_limit_counts_requests_and_not_rows(world: World) -> None:
     same = {"a": "the same", "empty": "", "b": "the same", "c": "another", "d": "a third", "e": "another"}
     pipeline = world.pipeline(same)
     assert send(world, pipeline, 1) == (1, 2)
@@ -86,7 +86,7 @@ def test_it_counts_requests_and_not_rows(world: World) -> None:
     assert types(world, pipeline) == ["succeeded", "rejected", "succeeded", "pending", "pending", "pending"]
 
 
-def test_what_is_in_flight_is_not_counted(world: World) -> None:
+def test_a_limit_does_not_count_requests_in_flight(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4))
     send(world, pipeline, 1)
@@ -96,8 +96,8 @@ def test_what_is_in_flight_is_not_counted(world: World) -> None:
     assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
 
 
-def test_retries_do_not_go_beyond_it(world: World) -> None:
-    """Requests that failed before and have attempts left are as good as never asked."""
+def test_retries_do_not_exceed_the_limit(world: World) -> None:
+    """Requests that failed before and have attempts left count like requests that were never sent."""
     pipeline = world.pipeline(texts(3), retry={"max_attempts": 3})
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"expired": 1.0}}}])
     world.send(pipeline)
@@ -112,7 +112,7 @@ def test_retries_do_not_go_beyond_it(world: World) -> None:
     assert types(world, pipeline) == ["succeeded", "succeeded", "pending"]
 
 
-def test_what_was_asked_within_it_is_retried(world: World) -> None:
+def test_requests_within_the_limit_are_retried(world: World) -> None:
     world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"error_mix": {"overloaded_error": 1.0}}}])
     pipeline = world.pipeline(texts(3))
     assert send(world, pipeline, 1) == (1, 2)
@@ -121,8 +121,8 @@ def test_what_was_asked_within_it_is_retried(world: World) -> None:
     assert next(iter(world.table(pipeline)["attempts"])) == 2
 
 
-def test_what_was_given_up_and_is_beyond_it_stays_as_it_is(world: World) -> None:
-    """Only what has no outcome yet is left out: a run without a limit asks that."""
+def test_given_up_requests_beyond_the_limit_stay_as_they_are(world: World) -> None:
+    """Only requests without an outcome are left out: a run without a limit sends them."""
     rows = {"a": "one", "b": "two", "c": "two"}
     pipeline = world.pipeline(rows)
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
@@ -142,8 +142,10 @@ def test_what_was_given_up_and_is_beyond_it_stays_as_it_is(world: World) -> None
 
 
 @pytest.mark.parametrize("more", [{}, {"limit": 1}, {"retry_failed": True}])
-def test_an_ordinary_run_asks_no_more_of_a_limited_refresh_and_ends_it(world: World, more: dict[str, Any]) -> None:
-    """Somebody agreed to so many requests, and to no others."""
+def test_an_ordinary_run_sends_no_more_of_a_limited_refresh_and_ends_it(
+    world: World, more: dict[str, Any]
+) -> None:
+    """The user agreed to this number of requests, and to no others."""
     pipeline = world.pipeline(texts(3))
     world.run(pipeline)
     assert send(world, pipeline, 1, refresh=True) == (1, 2)
@@ -181,7 +183,7 @@ def test_a_limit_does_not_shorten_a_refresh_that_was_agreed_to(world: World) -> 
 def test_a_refresh_that_is_built_again_before_more_of_it_is_sent_is_the_same_one(
     world: World, limit: int | None
 ) -> None:
-    """Somebody looks at the requests, or a run is stopped before it sends."""
+    """A user inspects the requests, or a run is stopped before it sends."""
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     world.run(pipeline)
     if limit is None:
@@ -233,7 +235,7 @@ def test_a_limited_refresh_goes_on_with_the_next_one(world: World) -> None:
     assert list(world.table(pipeline)["batch_id"]) == [order[1], order[2], order[3], order[3]]
 
 
-def test_canceled_there_is_nothing_to_wait_for(world: World) -> None:
+def test_a_canceled_limited_submission_waits_for_nothing(world: World) -> None:
     from batch_assets.core.cancel import cancel
 
     pipeline = world.pipeline(texts(2))
@@ -251,7 +253,7 @@ def test_canceled_there_is_nothing_to_wait_for(world: World) -> None:
     assert types(world, pipeline) == ["succeeded", "canceled"]
 
 
-def test_it_outlives_a_lost_ledger(world: World) -> None:
+def test_a_limit_survives_a_lost_ledger(world: World) -> None:
     pipeline = world.pipeline(texts(3), retry={"max_attempts": 2})
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": {"expired": 1.0}}}])
     world.send(pipeline)

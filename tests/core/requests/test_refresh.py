@@ -1,4 +1,4 @@
-"""Refreshes: what is answered is asked again, once, and no answer is lost on the way."""
+"""Refreshes: answered requests are sent again once, and no answer is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ..support import CREATE, World, environment, make_pipeline, params, round_f
 
 
 def refresh(world: World, pipeline: Pipeline, partition: str = "") -> RequestsReport:
-    """requests and batches of a refresh."""
+    """Run `requests` and `batches` of a refresh."""
     report = world.build(pipeline, partition, refresh=True)
     world.submit(pipeline, partition)
     return report
@@ -42,7 +42,7 @@ def fail(world: World, **mix: float) -> None:
 
 
 def batches_of(world: World, pipeline: Pipeline) -> list[int]:
-    """For each row the number of the batch, in the order of acceptance, that its answer came from."""
+    """Return for each row the number of the batch that its answer came from, in order of acceptance."""
     order = [batch["id"] for batch in world.accepted()]
     return [order.index(batch_id) for batch_id in world.table(pipeline)["batch_id"]]
 
@@ -64,7 +64,7 @@ def table_file(world: World, pipeline: Pipeline) -> Path:
     return world.path(pipeline.name, "results", "results.parquet")
 
 
-def test_everything_is_asked_once_more_and_the_new_answers_are_in_force(world: World) -> None:
+def test_everything_is_sent_again_and_the_new_answers_are_in_force(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.run(pipeline)
     report = refresh(world, pipeline)
@@ -82,7 +82,7 @@ def test_everything_is_asked_once_more_and_the_new_answers_are_in_force(world: W
     assert len(world.asked()) == 9
 
 
-def test_the_old_table_stays_whole_until_the_refresh_is(world: World) -> None:
+def test_the_old_table_stays_complete_until_the_refresh_is_complete(world: World) -> None:
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     world.run(pipeline)
     before = table_file(world, pipeline).read_bytes()
@@ -101,8 +101,8 @@ def test_the_old_table_stays_whole_until_the_refresh_is(world: World) -> None:
     assert batches_of(world, pipeline) == [2, 2, 3, 3]
 
 
-def test_a_refresh_before_there_is_a_whole_table_shows_what_waits(world: World) -> None:
-    """What is in the table of a refresh that waits is never an answer from before."""
+def test_a_refresh_without_a_complete_table_shows_pending_rows(world: World) -> None:
+    """A pending row in the table of a refresh never shows an answer from before it."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     first, second = world.send(pipeline).submitted
@@ -126,7 +126,7 @@ def test_a_refresh_before_there_is_a_whole_table_shows_what_waits(world: World) 
 def test_an_answer_that_comes_in_while_the_table_is_made_waits_for_the_next(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another partition's run collects it, between two looks at what there is."""
+    """Another partition's run collects the answer between two reads of the response files."""
     pipeline = world.pipeline(texts(1))
     world.run(pipeline)
     refresh(world, pipeline)
@@ -150,7 +150,7 @@ def test_an_answer_that_comes_in_while_the_table_is_made_waits_for_the_next(
     assert [joined.table["batch_id"].to_pylist() for joined in slices] == [[world.accepted()[1]["id"]]]
 
 
-def test_what_is_in_flight_counts_and_is_not_asked_a_second_time(world: World) -> None:
+def test_requests_in_flight_count_for_a_refresh_and_are_not_sent_again(world: World) -> None:
     world.emulator.settings(latency=3600)
     rows = texts(3)
     world.send(world.pipeline(rows))
@@ -180,7 +180,7 @@ def test_a_row_whose_refresh_fails_for_good_keeps_its_answer(world: World) -> No
     assert world.build(pipeline).written == 0
 
 
-def test_a_row_that_never_was_answered_takes_its_last_failure(world: World) -> None:
+def test_a_row_without_any_answer_has_its_last_failure(world: World) -> None:
     pipeline = world.pipeline(texts(2), retry={"max_attempts": 2})
     fail(world, expired=1.0)
     world.run(pipeline)
@@ -200,8 +200,8 @@ def test_a_row_that_never_was_answered_takes_its_last_failure(world: World) -> N
     assert list(world.table(pipeline)["attempts"]) == [2, 2]
 
 
-def test_a_refresh_goes_on_through_later_submissions_until_it_is_over(world: World) -> None:
-    """A schedule in its middle neither forgets what waits nor pays again for what came."""
+def test_a_refresh_continues_through_later_submissions_until_it_is_complete(world: World) -> None:
+    """A scheduled run during a refresh neither forgets pending rows nor pays again for answered ones."""
     pipeline = world.pipeline(texts(2), batching={"max_requests": 1})
     world.run(pipeline)
     world.emulator.settings(latency=3600)
@@ -247,7 +247,7 @@ def test_a_canceled_refresh_leaves_the_old_answers(world: World) -> None:
     assert world.build(pipeline).written == 0
 
 
-def test_new_rows_and_edited_prompts_are_asked_with_the_rest(world: World) -> None:
+def test_new_rows_and_edited_prompts_are_sent_with_the_rest(world: World) -> None:
     rows = texts(2)
     world.run(world.pipeline(rows))
     pipeline = world.pipeline(rows | {"new": "a new text"})
@@ -258,8 +258,8 @@ def test_new_rows_and_edited_prompts_are_asked_with_the_rest(world: World) -> No
     assert refresh(world, world.pipeline(params=params("Please: {{ text }}"))).written == 3
 
 
-def test_another_partition_keeps_to_the_newest_answer(world: World) -> None:
-    """Partitions that ask the same share the answer of the newest refresh, and neither waits on the other."""
+def test_another_partition_uses_the_newest_answer(world: World) -> None:
+    """Partitions with the same requests share answers of the newest refresh, and neither waits on the other."""
     pipeline = world.pipeline(texts(2))
     for partition in ("A", "B"):
         world.send(pipeline, partition)
@@ -320,7 +320,7 @@ def test_a_lost_ledger_in_the_middle_of_a_refresh(world: World, when: str) -> No
 
 
 def test_a_lost_ledger_does_not_make_old_answers_new(world: World) -> None:
-    """Of a refresh whose rows wait on another submission's file, too: the manifest names it."""
+    """This also holds if rows of a refresh wait on another submission's file: the manifest names it."""
     world.emulator.settings(latency=3600)
     rows = texts(2)
     world.send(world.pipeline(rows))
@@ -352,7 +352,7 @@ def test_a_refresh_whose_table_was_not_there_yet_is_announced_after_the_ledger_w
     assert "not announced" in reason(work)
 
 
-def test_a_response_file_that_was_deleted_is_of_its_refresh_again(world: World) -> None:
+def test_a_response_file_that_was_deleted_belongs_to_its_refresh_again(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     world.run(pipeline)
     refresh(world, pipeline)
@@ -365,7 +365,7 @@ def test_a_response_file_that_was_deleted_is_of_its_refresh_again(world: World) 
 
 
 def refresh_in_a_process(folder: str, variables: dict[str, str], how: dict[str, bool]) -> None:
-    """What a run with --refresh does, to its end, in a process that is killed."""
+    """Do what a run with --refresh does, in a process that is killed."""
     root = open_root(Settings.from_env(variables))
     pipeline = make_pipeline(Path(folder), {"path": "rows.jsonl", "key": "id"}, batching={"max_requests": 1})
     build_requests(root, pipeline, **how)
@@ -378,10 +378,10 @@ def refresh_in_a_process(folder: str, variables: dict[str, str], how: dict[str, 
         submit_batches(root, pipeline.name, unattended=True)
 
 
-def test_killed_anywhere_a_refresh_is_begun_again_and_nothing_is_paid_a_third_time(
+def test_killed_anywhere_a_refresh_starts_again_and_nothing_is_paid_three_times(
     new_world: Callable[..., World], python: ForkServer
 ) -> None:
-    """A second click once it is killed, as a person would."""
+    """After the kill the refresh is started again, as a user would."""
     work = "tests.core.requests.test_refresh:refresh_in_a_process"
     for die_at in range(27, 500, 48):
         world = new_world(name=f"killed at {die_at}")

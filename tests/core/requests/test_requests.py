@@ -52,7 +52,7 @@ def test_files_are_cut_by_the_bytes_of_the_body_that_is_sent(world: World) -> No
 
 @pytest.mark.parametrize("size", [(1 << 20) - 60, 1 << 20, (1 << 20) + 1])
 def test_a_body_is_exact_whatever_the_chunks_it_is_read_in(world: World, size: int) -> None:
-    """Lines whose ends fall around the edges of the chunks in which a file is read."""
+    """The lines end near the edges of the chunks in which a file is read."""
     for extra in range(4):
         rows = {"a": "x" * (size - 220 + extra * 40), "b": "second", "c": "third" * 30_000}
         pipeline = world.pipeline(rows, params=params("{{ text }} " + str(extra)))
@@ -76,7 +76,7 @@ def test_a_body_is_exact_whatever_the_chunks_it_is_read_in(world: World, size: i
         ),
     ],
 )
-def test_row_keys_that_name_no_row_stop_the_run_and_nothing_is_left(world: World, rows: str, said: str) -> None:
+def test_invalid_row_keys_stop_the_run_and_leave_nothing(world: World, rows: str, said: str) -> None:
     (world.folder / "rows.csv").write_text(rows)
     pipeline = world.pipeline("rows.csv", batching={"max_requests": 1})
     with pytest.raises(DatasetError, match=said):
@@ -108,7 +108,7 @@ def test_a_reading_error_in_the_middle_leaves_nothing_and_the_next_run_works(wor
 def test_a_build_waits_ten_minutes_for_others_of_its_pipeline(
     world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, outcome: AbstractContextManager[Any]
 ) -> None:
-    """As long as `results` does: partitions that are started together are built one after the other."""
+    """Like `results`, because partitions that are started together are built one after the other."""
     pipeline = world.pipeline(texts(1))
     clock = 0.0
 
@@ -124,7 +124,7 @@ def test_a_build_waits_ten_minutes_for_others_of_its_pipeline(
         assert world.build(pipeline).rows == 1
 
 
-def test_integer_keys_that_hash_alike_are_no_duplicates(world: World) -> None:
+def test_integer_keys_with_equal_hashes_are_not_duplicates(world: World) -> None:
     (world.folder / "rows.csv").write_text("id,text\n-1,x\n-2,y\n")
     assert world.build(world.pipeline("rows.csv")).rows == 2
 

@@ -1,4 +1,4 @@
-"""Runs after runs: what is answered, in flight or given up is never written again; superseding; garbage."""
+"""Repeated runs: answered, in-flight and given-up requests are not written again; superseded files; garbage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_an_unchanged_dataset_sends_nothing(world: World) -> None:
     assert len(world.accepted()) == 1
 
 
-def test_a_changed_prompt_sends_every_row_anew_and_going_back_sends_none(world: World) -> None:
+def test_a_changed_prompt_sends_every_row_again_and_going_back_sends_none(world: World) -> None:
     rows = texts(5)
     world.run(world.pipeline(rows))
     world.run(world.pipeline(rows, params=params("Please: {{ text }}")))
@@ -65,7 +65,7 @@ def test_a_second_partition_waits_on_the_first_ones_requests_and_pays_once(world
 
 
 def test_a_partition_can_send_what_another_wrote_and_never_sent(world: World) -> None:
-    """It waits on the other's file, so its own run of batches submits that file."""
+    """It waits on the other partition's file, so its own run of `batches` submits that file."""
     rows = texts(2)
     world.build(world.pipeline(rows), "one")
     pipeline = world.pipeline(rows)
@@ -119,7 +119,7 @@ def test_a_file_whose_post_was_tried_is_not_superseded(world: World) -> None:
 
 
 def test_given_up_requests_are_not_written_again(world: World) -> None:
-    """An error that would come again is final; the row says so, run after run."""
+    """A lasting error is final, and the row keeps it in every run."""
     pipeline = world.pipeline(texts(2), params=params(model="claude-unknown"))
     for _ in range(2):
         table = world.run(pipeline)

@@ -1,4 +1,4 @@
-"""What is said of a table of results."""
+"""The examination of a results table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..support import World, params
 NAN = float("nan")
 
 
-def test_a_key_that_is_not_a_number_is_in_its_place(world: World) -> None:
+def test_a_nan_row_key_is_not_misplaced(world: World) -> None:
     pq.write_table(pa.table({"id": [1.5, NAN, 2.5]}), world.folder / "rows.parquet")
     pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"}, params=params("number {{ id }}"))
     world.run(pipeline)

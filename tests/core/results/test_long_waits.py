@@ -1,4 +1,4 @@
-"""What an ended batch waits for: a lost file, cut downloads, a deletion by hand. None of it costs an answer."""
+"""Ended batches that wait: a lost file, cut downloads, a manual deletion. None of these costs an answer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def collect(world: World, pipeline: Pipeline, **days: RetentionConfig) -> Collec
 
 
 def later(world: World, seconds: float) -> None:
-    """That much time passes for batches that wait for a next look, a next download or a next delete."""
+    """Let time pass for batches that wait for the next poll, download or delete."""
     for since in ("missing_since", "failing_since"):
         world.query(f"update batch set {since} = {since} - :s, next_poll_at = 0", s=seconds)
 
@@ -35,7 +35,7 @@ def batch_states(world: World) -> list[str]:
 
 
 def part(world: World, pipeline: Pipeline) -> Path:
-    """The first request file of the submission in force."""
+    """Return the path of the first request file of the submission in force."""
     file = world.files(pipeline)[0]
     return world.path(pipeline.name, "requests", file.submission_id, file.name)
 
@@ -48,7 +48,7 @@ def delete_in_the_console(world: World, batch_id: str) -> None:
 
 
 def without_ledger(world: World) -> None:
-    """The ledger is lost, and made again from what lies under the root."""
+    """Lose the ledger, and rebuild it from the files under the root."""
     world.root.close()
     for path in world.path().glob("ledger.db*"):
         path.unlink()
@@ -77,7 +77,7 @@ def test_a_lost_request_file_holds_up_its_own_batch_only_until_it_is_restored(wo
 
 
 def adopted(world: World) -> Pipeline:
-    """A batch whose reply was lost, adopted on its count alone, ended."""
+    """Make an ended batch that was adopted on its count alone after its reply was lost."""
     world.emulator.settings(latency=3600)
     world.emulator.faults([LOST])
     pipeline = world.pipeline(texts(3))
@@ -102,7 +102,7 @@ def test_a_batch_that_its_results_prove_gets_a_receipt(world: World) -> None:
     assert batch_states(world) == ["deleted"]
 
 
-def test_a_batch_whose_requests_nobody_knows_is_kept_and_stops_no_other(world: World) -> None:
+def test_a_batch_with_unknown_requests_is_kept_and_does_not_stop_others(world: World) -> None:
     pipeline = adopted(world)
     collect(world, pipeline, retention=REMOVE_FILES)
     world.path(pipeline.name, "requests").joinpath(
@@ -118,7 +118,7 @@ def test_a_batch_whose_requests_nobody_knows_is_kept_and_stops_no_other(world: W
     assert batch_states(world) == ["collected", "deleted"]
 
 
-def test_what_cut_downloads_lack_is_not_paid_again_within_the_hour(world: World) -> None:
+def test_answers_missing_from_cut_downloads_are_not_paid_again_within_the_hour(world: World) -> None:
     world.emulator.faults([{"match": RESULTS, "action": {"truncate": {"lines": 4}, "ending": "clean"}}])
     pipeline = world.pipeline(texts(6))
     world.send(pipeline)
@@ -136,7 +136,7 @@ def test_what_cut_downloads_lack_is_not_paid_again_within_the_hour(world: World)
     assert len(world.accepted()) == 1
 
 
-def test_an_hour_is_waited_for_also_where_a_line_is_there_and_cannot_be_read(world: World) -> None:
+def test_a_line_that_cannot_be_read_is_not_missing_within_the_hour(world: World) -> None:
     world.emulator.faults([{"match": RESULTS, "action": {"lines": {"broken": 1}}}])
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
@@ -166,7 +166,7 @@ def test_a_batch_with_missing_answers_is_never_deleted(world: World) -> None:
     assert batch_states(world) == ["collected", "deleted"]
 
 
-def test_a_batch_collected_anew_is_given_its_downloads_anew(world: World) -> None:
+def test_a_batch_collected_again_gets_its_downloads_again(world: World) -> None:
     world.emulator.faults([{"match": {**RESULTS, "times": 2}, "action": {"lines": {"missing": 1}}}])
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
@@ -187,7 +187,7 @@ def test_a_batch_collected_anew_is_given_its_downloads_anew(world: World) -> Non
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_batch_deleted_before_it_was_collected_is_given_up_after_29_days_only(world: World, known: bool) -> None:
-    """Before that a 404 may mean the key of another workspace; so it may for results of a batch that is there."""
+    """Before that a 404 may mean a key of another workspace, also for the results of a batch that exists."""
     pipeline = world.pipeline(texts(3))
     (batch_id,) = world.send(pipeline).submitted
     poll(world.root, now=True)
@@ -214,7 +214,7 @@ def test_a_batch_deleted_before_it_was_collected_is_given_up_after_29_days_only(
     assert len(world.accepted()) == 1
 
 
-def test_an_adopted_batch_that_is_gone_gives_no_row_up(world: World) -> None:
+def test_an_adopted_batch_that_was_deleted_gives_up_no_row(world: World) -> None:
     pipeline = adopted(world)
     delete_in_the_console(world, world.accepted()[0]["id"])
     world.query("update batch set created_at = created_at - 86400 * 30")

@@ -1,4 +1,4 @@
-"""Batches deleted at the API before they were collected: a person gives them up, and only where it is certain."""
+"""Batches deleted at the API before they were collected: only a user gives them up, and only with proof."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANOTHER_WORKSPACE = [
 
 
 def sent(world: World) -> tuple[Pipeline, str]:
-    """A pipeline of two rows and its only batch, which runs until it is told to end."""
+    """A pipeline of two rows and its only batch, which runs until the test ends it."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(2))
     (batch_id,) = world.send(pipeline).submitted
@@ -31,7 +31,7 @@ def sent(world: World) -> tuple[Pipeline, str]:
 
 
 def is_unreachable(world: World) -> list[str]:
-    """What the looks say at last, when the API has not known a batch for long."""
+    """Return the problems of the last poll, when the API has not known a batch for minutes."""
     poll(world.root, now=True)
     later(world, 400)
     return poll(world.root, now=True).problems
@@ -43,7 +43,7 @@ def deleted(world: World, batch_id: str) -> None:
 
 
 def ask_again(world: World, pipeline: Pipeline) -> None:
-    """The next run asks for what was given up, and for nothing else."""
+    """Check that the next run sends only the given-up requests."""
     world.emulator.settings(latency=0)
     world.run(pipeline)
     assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
@@ -69,7 +69,7 @@ def test_a_deleted_batch_is_given_up_by_its_id(
         (problem,) = is_unreachable(world)
         assert batch_states(world) == ["unreachable"]
     assert f"batch-assets cancel {batch_id}" in problem
-    assert "ANTHROPIC_API_KEY of the workspace" in problem
+    assert "ANTHROPIC_API_KEY belong to the workspace" in problem
 
     assert cancel(world.root, batch_id) == CancelReport(given_up=[batch_id])
     assert (batch_states(world), world.states(pipeline)) == (["deleted"], ["collected"])
@@ -90,7 +90,7 @@ def test_a_key_of_another_workspace_gives_nothing_up(world: World) -> None:
     is_unreachable(world)
     report = cancel(world.root, batch_id)
     (problem,) = report.problems
-    assert "shows no batch that surely is of its workspace" in problem
+    assert "shows no batch that certainly belongs to the same workspace" in problem
     assert report == CancelReport(problems=[problem])
     assert batch_states(world) == ["unreachable"]
     world.emulator.reset_faults()
@@ -101,7 +101,7 @@ def test_a_key_of_another_workspace_gives_nothing_up(world: World) -> None:
 
 
 def test_a_batch_of_ours_from_after_a_change_of_keys_proves_nothing(world: World) -> None:
-    """It was sent without having been the neighbour of the lost one: it may lie in another workspace."""
+    """It is not connected to the lost batch by an anchor, so it may be in another workspace."""
     pipeline, batch_id = sent(world)
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
@@ -115,8 +115,8 @@ def test_a_batch_of_ours_from_after_a_change_of_keys_proves_nothing(world: World
 
 
 @pytest.mark.parametrize("listed", [True, False])
-def test_neighbours_of_neighbours_prove_whose_key_it_is(world: World, listed: bool) -> None:
-    """Sent one after the other each is the newest when the next one goes out."""
+def test_neighbors_of_neighbors_prove_whose_key_it_is(world: World, listed: bool) -> None:
+    """When batches are sent one after the other, each is the anchor of the next."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
     first, second, _ = world.send(pipeline).submitted
@@ -133,7 +133,7 @@ def test_neighbours_of_neighbours_prove_whose_key_it_is(world: World, listed: bo
     assert list(world.table(pipeline)["result_type"]) == ["canceled"] * 4 + ["succeeded"] * 2
 
 
-def test_a_batch_that_is_unknown_since_a_moment_only_is_not_given_up(world: World) -> None:
+def test_a_batch_that_just_became_unknown_is_not_given_up(world: World) -> None:
     submit_as_somebody_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.end_batches(batch_id)
@@ -165,7 +165,7 @@ def test_a_pipeline_is_not_given_up_by_its_name(world: World) -> None:
     assert cancel(world.root, batch_id).given_up == [batch_id]
 
 
-def test_a_batch_taken_for_ours_on_its_count_alone_is_not_given_up(new_world: Callable[..., World]) -> None:
+def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[..., World]) -> None:
     world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
     submit_as_somebody_else(world, 1)
     world.emulator.settings(latency=3600)
@@ -180,7 +180,7 @@ def test_a_batch_taken_for_ours_on_its_count_alone_is_not_given_up(new_world: Ca
     assert batch_states(world) == ["unreachable"]
 
 
-def test_what_was_given_up_stays_so_when_the_ledger_is_made_again(world: World) -> None:
+def test_given_up_batches_stay_given_up_when_the_ledger_is_rebuilt(world: World) -> None:
     submit_as_somebody_else(world, 1)
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)

@@ -1,4 +1,4 @@
-"""Downloads: shuffled, cut short, spoiled or gone; what was cut is never taken for whole."""
+"""Downloads: shuffled, cut short, damaged or missing. A cut download never counts as complete."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ RETRIEVE = {"method": "GET", "path": f"{BATCHES}/msgbatch_{'?' * 24}"}
 
 
 def spoil(world: World, times: int | None = None, **action: Any) -> None:
-    """The next downloads are spoiled."""
+    """Damage the next downloads."""
     match = RESULTS | ({"times": times} if times else {})
     world.emulator.faults([{"match": match, "action": action}])
 
 
 def collect(world: World, count: int = 6, **attributes: Any) -> CollectedResults:
-    """Submits that many rows and collects once."""
+    """Submit a number of rows and collect once."""
     pipeline = world.pipeline(texts(count), **attributes)
     world.send(pipeline)
     return world.collect(pipeline)
 
 
 def an_hour_later(world: World) -> None:
-    """What failed has failed for long enough to be given up."""
+    """Let failed downloads be old enough for missing answers to be given up."""
     world.query("update batch set failing_since = failing_since - 4000")
 
 
@@ -41,7 +41,7 @@ def responses(world: World) -> list[pd.DataFrame]:
     return [pd.read_parquet(path) for path in sorted(world.path("asked", "responses").glob("*"))]
 
 
-def test_answers_come_in_any_order_and_stand_in_the_datasets(world: World) -> None:
+def test_answers_come_in_any_order_and_are_stored_in_the_datasets(world: World) -> None:
     done = collect(world, 500)
     assert done.problems == []
     table = world.table(world.pipeline())
@@ -65,7 +65,7 @@ def test_the_raw_message_is_kept_byte_for_byte(world: World) -> None:
 
 @pytest.mark.parametrize("ending", ["abort", "reset", "content_length", "clean", "chunked"])
 @pytest.mark.parametrize("truncate", [{"fraction": 0.5}, {"fraction": 0.5, "at_line_end": True}, {"bytes": 0}])
-def test_a_download_that_was_cut_is_done_again(world: World, ending: str, truncate: dict[str, Any]) -> None:
+def test_a_cut_download_is_repeated(world: World, ending: str, truncate: dict[str, Any]) -> None:
     spoil(world, times=1, truncate=truncate, ending=ending)
     done = collect(world)
     assert done.collected == []
@@ -101,8 +101,8 @@ def test_a_connection_that_breaks_at_any_tenth_leaves_nothing_behind(world: Worl
 
 
 @pytest.mark.parametrize("ending", ["clean", "chunked"])
-def test_a_download_that_ends_well_after_any_line_is_not_whole(world: World, ending: str) -> None:
-    """Two such downloads at each line end: a third, an hour later, would be believed."""
+def test_a_download_that_ends_after_any_line_is_not_complete(world: World, ending: str) -> None:
+    """Two such downloads at each line end: a third one, an hour later, would count as complete."""
     rows = 4
     for lines in range(rows):
         world.emulator.reset_faults()
@@ -118,7 +118,7 @@ def test_a_download_that_ends_well_after_any_line_is_not_whole(world: World, end
     assert len(world.accepted()) == rows
 
 
-def test_results_that_keep_failing_are_tried_more_and_more_rarely_and_never_given_up(world: World) -> None:
+def test_failing_downloads_are_tried_less_and_less_often_and_never_given_up(world: World) -> None:
     spoil(world, truncate={"fraction": 0.5}, ending="reset")
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
@@ -143,8 +143,8 @@ def test_results_that_keep_failing_are_tried_more_and_more_rarely_and_never_give
     assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
 
 
-def test_odd_lines_are_read_for_what_they_are(world: World) -> None:
-    """Lone surrogates, separators, keys that are not known, keys in another order, spaces between them."""
+def test_unusual_lines_are_understood(world: World) -> None:
+    """Lone surrogates, separators, unknown keys, keys in another order, spaces between them."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
@@ -172,7 +172,7 @@ def test_odd_lines_are_read_for_what_they_are(world: World) -> None:
 
 
 def test_the_key_follows_neither_a_results_url_nor_a_redirect(world: World) -> None:
-    """To another host, which must not hear of it: not from any call."""
+    """No call may send the key to another host."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         other.setblocking(False)
         elsewhere = f"http://127.0.0.1:{other.getsockname()[1]}/results"
@@ -198,7 +198,7 @@ def test_the_key_follows_neither_a_results_url_nor_a_redirect(world: World) -> N
 
 
 def test_cut_connections_never_make_an_answer_missing(world: World) -> None:
-    """A broken connection says nothing about the results: it is tried for as long as it takes."""
+    """A broken connection proves nothing about the results: the download is repeated without limit."""
     spoil(world, times=5, truncate={"fraction": 0.5}, ending="reset")
     pipeline = world.pipeline(texts(6))
     world.send(pipeline)
@@ -210,7 +210,7 @@ def test_cut_connections_never_make_an_answer_missing(world: World) -> None:
 
 
 @pytest.mark.parametrize("lines", [{"duplicate": 2}, {"foreign": 2}])
-def test_lines_too_many_are_told_and_change_no_answer(world: World, lines: dict[str, int]) -> None:
+def test_extra_lines_are_reported_and_change_no_answer(world: World, lines: dict[str, int]) -> None:
     spoil(world, lines=lines)
     pipeline = world.pipeline(texts(6))
     world.send(pipeline)
@@ -224,7 +224,7 @@ def test_lines_too_many_are_told_and_change_no_answer(world: World, lines: dict[
     assert all(row.text in row.response_text for row in table.itertuples())
 
 
-def test_missing_lines_are_asked_again_after_three_downloads_and_an_hour(world: World) -> None:
+def test_missing_lines_are_retried_after_three_downloads_and_an_hour(world: World) -> None:
     spoil(world, times=3, lines={"missing": 2})
     pipeline = world.pipeline(texts(6))
     world.send(pipeline)
@@ -245,7 +245,7 @@ def test_missing_lines_are_asked_again_after_three_downloads_and_an_hour(world: 
     assert [batch["requests"] for batch in world.accepted()] == [6, 2]
 
 
-def test_a_whole_file_that_is_lost_is_asked_again(world: World) -> None:
+def test_requests_are_retried_when_all_their_lines_are_missing(world: World) -> None:
     spoil(world, times=3, truncate={"bytes": 0}, ending="chunked")
     pipeline = world.pipeline(texts(4))
     world.send(pipeline)
@@ -257,7 +257,7 @@ def test_a_whole_file_that_is_lost_is_asked_again(world: World) -> None:
 
 @pytest.mark.parametrize("how", ["garbage", "broken"])
 def test_a_line_that_cannot_be_read_is_a_missing_result(world: World, how: str) -> None:
-    """It counts as one only after three downloads and an hour: the answer is paid for and may come whole yet."""
+    """It counts as missing only after three downloads and an hour: the answer is paid for and may still come."""
     spoil(world, times=3, lines={how: 1})
     pipeline = world.pipeline(texts(4))
     world.send(pipeline)
@@ -271,7 +271,7 @@ def test_a_line_that_cannot_be_read_is_a_missing_result(world: World, how: str) 
     assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
 
 
-def test_an_unknown_result_type_is_kept_as_an_error_and_not_asked_again(world: World) -> None:
+def test_an_unknown_result_type_is_kept_as_an_error_and_not_retried(world: World) -> None:
     spoil(world, lines={"unknown_type": 1})
     pipeline = world.pipeline(texts(4))
     table = world.run(pipeline)
@@ -281,7 +281,7 @@ def test_an_unknown_result_type_is_kept_as_an_error_and_not_asked_again(world: W
     assert len(world.accepted()) == 1
 
 
-def test_archived_results_are_named_and_not_asked_again(world: World) -> None:
+def test_archived_results_are_named_and_not_retried(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
     world.emulator.archive_batches()
@@ -308,7 +308,7 @@ def test_results_that_are_not_there_yet_are_waited_for(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 500, 302])
-def test_a_refused_download_is_told_and_done_later(world: World, status: int) -> None:
+def test_a_refused_download_is_reported_and_repeated_later(world: World, status: int) -> None:
     spoil(world, times=3, status=status)
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)

@@ -59,7 +59,7 @@ def test_a_partition_is_read_as_a_column_and_keys_are_encoded(world: World) -> N
     assert sorted(set(world.table(pipeline)["partition"])) == ["2024/01", "ü &%"]
 
 
-def test_rows_wait_as_pending_and_the_table_is_there_from_the_first_look(world: World) -> None:
+def test_rows_without_answers_are_pending_and_the_table_exists_from_the_first_run(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     first, _ = world.send(pipeline).submitted
@@ -92,7 +92,7 @@ def test_results_need_neither_dataset_nor_pipeline_file(world: World) -> None:
     assert table["x"].notna().all()
 
 
-def test_results_are_replaced_whole_and_built_anew_from_what_is_stored(world: World) -> None:
+def test_results_are_replaced_as_a_whole_and_rebuilt_from_stored_files(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     before = world.run(pipeline)
     shutil.rmtree(world.path("asked", "results"))
@@ -126,7 +126,7 @@ def _shuffled(count: int) -> dict[str, str]:
 
 @pytest.fixture
 def spilled_slices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Notes what is spilled, so that a test can tell that it was."""
+    """Record what is spilled, so that a test can check that it was."""
     spilled: list[int] = []
     inner = reorder.Reordered.take
 
@@ -142,7 +142,7 @@ def spilled_slices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_dataset_in_another_order_than_its_request_files_gets_the_right_answers(
     world: World, spilled_slices: list[int]
 ) -> None:
-    """Asked in one order, then the same rows in another: the responses are laid out anew on disk.
+    """The rows are sent in one order and then come in another: the responses are laid out again on disk.
 
     Lengths of texts differ so that blocks of the dataset are no round number of rows.
     """
@@ -163,8 +163,8 @@ def test_a_dataset_in_another_order_than_its_request_files_gets_the_right_answer
     assert (table["carried"] == "text " + table["id"]).all()
 
 
-def test_reordered_responses_are_those_of_their_places(world: World) -> None:
-    """Against the straight way, for places in random order with gaps and repeats, and an uneven last slice."""
+def test_reordered_responses_match_their_places(world: World) -> None:
+    """Compare with direct reads, for places in random order with gaps and repeats, and an uneven last slice."""
     storage = Storage(str(world.folder / "store"))
     names: list[str] = []
     for number, rows in enumerate((20_000, 1, 9_000)):

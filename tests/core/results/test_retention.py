@@ -1,4 +1,4 @@
-"""Removing what is not needed any more: never before the answers are safe, and never what somebody may read."""
+"""Retention never removes anything before the answers are safe, nor a file that may still be read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES_AT_ONCE = {"request_files_days": 0}
 
 
 def apply(world: World, pipeline: Pipeline, **retention: Any) -> CollectedResults:
-    """The results stage with these days."""
+    """Run the results stage with this retention."""
     return collect_results(world.root, pipeline.name, retention=RetentionConfig(**retention))
 
 
@@ -95,7 +95,7 @@ def _spoil(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [_remove, _cut, _spoil])
 def test_a_batch_whose_answers_cannot_be_read_here_is_not_deleted(world: World, harm: Any) -> None:
-    """The table was joined before the harm: joining it would fail as well."""
+    """The table is joined before the file is damaged, because the join would fail too."""
     from batch_assets.core.results.retention import apply_retention
 
     pipeline = world.pipeline(texts(2))
@@ -120,9 +120,7 @@ def test_a_batch_whose_file_holds_too_few_answers_is_not_deleted(world: World) -
 @pytest.mark.parametrize(
     ("status", "left"), [(500, "deleting"), (400, "collected"), (403, "collected"), (404, "collected")]
 )
-def test_what_the_api_does_not_delete_is_a_problem_and_tried_again_later(
-    world: World, status: int, left: str
-) -> None:
+def test_a_failed_delete_is_a_problem_and_tried_again_later(world: World, status: int, left: str) -> None:
     pipeline = world.pipeline(texts(2))
     world.run(pipeline)
     world.emulator.faults([{"match": DELETE, "action": {"status": status}}])
@@ -140,7 +138,7 @@ def test_what_the_api_does_not_delete_is_a_problem_and_tried_again_later(
     assert states(world) == ["deleted"]
 
 
-def test_a_delete_whose_answer_was_lost_is_found_to_be_done(world: World) -> None:
+def test_a_delete_whose_reply_was_lost_is_found_to_be_done(world: World) -> None:
     pipeline = world.pipeline(texts(2))
     world.run(pipeline)
     world.emulator.faults([{"match": DELETE, "action": {"drop": "after_commit"}}])
@@ -190,7 +188,7 @@ def test_request_files_go_and_receipts_index_and_answers_stay(world: World) -> N
     assert removed == [(2,)]
 
 
-def test_request_files_stay_while_somebody_waits_on_them(world: World) -> None:
+def test_request_files_stay_while_a_submission_waits_on_them(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     first, _ = world.send(pipeline).submitted

@@ -1,4 +1,4 @@
-"""What a table says of its requests, and of the batches that a submission itself had sent."""
+"""Counts of a table's requests, and of the batches of a submission's own files."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_own_batches_and_those_of_an_earlier_submission(new_world: Callable[...,
         assert requests_done(world.files(pipeline), batches.waited_on(tx, sent.submission_id)) == (0, 1)
 
 
-def test_answers_without_a_price_are_said_by_their_model_or_that_they_name_none() -> None:
+def test_models_of_answers_without_a_price_are_reported_even_without_a_name() -> None:
     rows: dict[str, list[Any]] = {
         "result_type": ["succeeded"] * 3 + ["errored"],
         "batch_id": ["a", "b", "b", "c"],

@@ -292,7 +292,9 @@ def test_a_mistake_in_betas_is_reported_at_load(world: World, entry: str, field:
 
 
 def test_a_column_that_only_betas_read_must_exist(world: World) -> None:
-    with pytest.raises(ConfigError, match=r"betas\[1\].*reads 'lang', no column of .*its columns: id, text"):
+    with pytest.raises(
+        ConfigError, match=r"betas\[1\].*reads 'lang', which is not a column of .*its columns: id, text"
+    ):
         world.build(world.pipeline(ROWS, betas=["a", "{{ lang }}"]))
     (world.folder / "rows.jsonl").write_text("")
     assert world.build(world.pipeline(betas=["a", "{{ lang }}"])).rows == 0

@@ -1,0 +1,35 @@
+"""Outcomes of intents. An intent is one POST of a request file, recorded before it begins."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class IntentOutcome(StrEnum):
+    """The outcome of one POST of a request file."""
+
+    OPEN = "open"
+    """It has no outcome yet: the upload is running, or its process is gone."""
+    ACCEPTED = "accepted"
+    """The API's reply, a receipt or results prove the batch."""
+    REFUSED = "refused"
+    """The API refused it: it took nothing."""
+    GARBLED = "garbled"
+    """The API could not read the body, which was changed in transit."""
+    NOT_SENT = "not_sent"
+    """No body was sent, or the API asked to wait."""
+    UNRESOLVED = "unresolved"
+    """It got no clear answer."""
+    RESENT = "resent"
+    """The API showed no batch for the grace period, so the file may be sent again. The batch may still turn up."""
+    ADOPTED = "adopted"
+    """A batch in the API's list was matched to it, by the count alone or after its file was sent again."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the API accepted it is still unknown."""
+        return self in (IntentOutcome.OPEN, IntentOutcome.UNRESOLVED)
+
+
+# For SQL statements, which take values and not properties.
+INTENTS_IN_DOUBT = [outcome for outcome in IntentOutcome if outcome.in_doubt]
