@@ -158,7 +158,10 @@ def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowT
     unknown = sorted(templates.reads - known)
     if unknown:
         columns = ", ".join(sorted(known))
-        problem = f"the template reads {unknown[0]!r}, which is not a column of {dataset.location}; its columns: {columns}"
+        problem = (
+            f"the template reads {unknown[0]!r}, which is not a column of {dataset.location}; "
+            f"its columns: {columns}"
+        )
         raise pipeline.error(templates.where(unknown[0]), problem)
 
 
