@@ -18,7 +18,7 @@ from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
 from batch_assets.core.store.responses import ResponseFiles
 
 # A new submission sends these, up to a limit. It sends requests that were given up only with `retry_failed`.
-_UNSETTLED = np.array([RequestFate.UNASKED, RequestFate.RETRY, RequestFate.CANCELED], np.int8)
+_UNSETTLED = np.array([RequestFate.NEW, RequestFate.RETRY, RequestFate.CANCELED], np.int8)
 
 
 class Selection:

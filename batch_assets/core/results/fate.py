@@ -22,7 +22,7 @@ class RowFate(IntEnum):
     """The row has its answer."""
     IN_FLIGHT = 2
     """The row waits for a request file that contains its request."""
-    UNASKED = 3
+    NEW = 3
     """The row waits: its request is to be sent for the first time, or for the first time in this refresh."""
     LEFT_OUT = 4
     """The row waits for the next submission: its request had failed, and a limit left it out."""
@@ -36,7 +36,7 @@ class RowFate(IntEnum):
     """The row was canceled before its request was sent."""
 
 
-_PENDING = (RowFate.IN_FLIGHT, RowFate.UNASKED, RowFate.LEFT_OUT, RowFate.RETRY)
+_PENDING = (RowFate.IN_FLIGHT, RowFate.NEW, RowFate.LEFT_OUT, RowFate.RETRY)
 # Indexed by the number of a fate.
 _IS_PENDING = np.array([fate in _PENDING for fate in RowFate])
 # The result_type of these fates. All others have the result_type of the response.
@@ -65,7 +65,7 @@ def row_fates(
     | that the template rejected                   | REJECTED  | rejected                         |
     | whose request is ANSWERED                    | ANSWERED  | succeeded                        |
     | whose request is IN_FLIGHT                   | IN_FLIGHT | pending                          |
-    | whose request is UNASKED *                   | UNASKED   | pending                          |
+    | whose request is NEW *                       | NEW       | pending                          |
     | whose request is LEFT_OUT *                  | LEFT_OUT  | pending                          |
     | whose request is due for a RETRY *           | RETRY     | pending                          |
     | with an answer in force (an earlier one)     | KEPT      | succeeded                        |
@@ -89,7 +89,7 @@ def row_fates(
         (rejected, RowFate.REJECTED),
         (request == RequestFate.ANSWERED.value, RowFate.ANSWERED),
         (request == RequestFate.IN_FLIGHT.value, RowFate.IN_FLIGHT),
-        ((request == RequestFate.UNASKED.value) & is_asked, RowFate.UNASKED),
+        ((request == RequestFate.NEW.value) & is_asked, RowFate.NEW),
         ((request == RequestFate.LEFT_OUT.value) & is_asked, RowFate.LEFT_OUT),
         ((request == RequestFate.RETRY.value) & is_asked, RowFate.RETRY),
         (has_response & has_answer, RowFate.KEPT),

@@ -17,7 +17,7 @@ class RequestFate(IntEnum):
     """It has its answer."""
     IN_FLIGHT = 1
     """A request file that is ready, in doubt or submitted holds it."""
-    UNASKED = 2
+    NEW = 2
     """It was never asked: a submission asks it."""
     LEFT_OUT = 3
     """It failed or was canceled before, and a limit left it out: the next submission asks it."""
@@ -44,7 +44,7 @@ def request_fates(
     |--------------------------------------------------------------------------|-----------|
     | a response that succeeded                                                | ANSWERED  |
     | a request file in flight that holds it                                   | IN_FLIGHT |
-    | no response                                                              | UNASKED   |
+    | no response                                                              | NEW       |
     | a limit that left it out                                                 | LEFT_OUT  |
     | a response that failed for a passing reason, on one of the first attempts | RETRY     |
     | a response that was canceled                                             | CANCELED  |
@@ -65,7 +65,7 @@ def request_fates(
     lines = [
         (has_response & (outcome == SUCCEEDED), RequestFate.ANSWERED),
         (in_flight if in_flight is not None else nothing, RequestFate.IN_FLIGHT),
-        (~has_response, RequestFate.UNASKED),
+        (~has_response, RequestFate.NEW),
         (left_out if left_out is not None else nothing, RequestFate.LEFT_OUT),
         ((outcome == PASSING) & (attempt < max_attempts), RequestFate.RETRY),
         (outcome == CANCELED, RequestFate.CANCELED),

@@ -11,8 +11,8 @@ from batch_assets.core.store.outcomes import CANCELED, FAILED, PASSING, SUCCEEDE
 NO_RESPONSE = None
 # Of three attempts: (outcome, attempt), in flight, left out, and what becomes of it.
 TABLE = [
-    (NO_RESPONSE, False, False, "UNASKED"),
-    (NO_RESPONSE, False, True, "UNASKED"),
+    (NO_RESPONSE, False, False, "NEW"),
+    (NO_RESPONSE, False, True, "NEW"),
     (NO_RESPONSE, True, False, "IN_FLIGHT"),
     ((SUCCEEDED, 1), False, False, "ANSWERED"),
     ((SUCCEEDED, 3), False, True, "ANSWERED"),
