@@ -8,6 +8,7 @@
     │   ├── EndpointMismatchError
     │   └── SubmissionStoppedError
     ├── LeaseLostError
+    │   └── MoveRefusedError
     ├── BusyError
     ├── UnreachableError
     ├── ResultsError

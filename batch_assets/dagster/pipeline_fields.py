@@ -48,4 +48,5 @@ def _as_in_a_file(value: Any) -> Any:
         return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, Mapping):
         return dict(value)
-    return list(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    # Plain sequences only: some of Dagster's partitions definitions are tuples as well, and refuse to be iterated.
+    return list(value) if type(value) in (list, tuple) else value

@@ -74,7 +74,7 @@ def test_an_error_keeps_what_people_read() -> None:
 
 @pytest.mark.parametrize("batch_id", ["../../x", "a\0b", "a\ud800", "a\nb"])
 def test_an_id_that_names_no_file_is_no_batch(batch_id: str) -> None:
-    with pytest.raises(ValueError, match="no id of a batch"):
+    with pytest.raises(ValueError, match="is not a valid batch id"):
         BatchObject.parse({"id": batch_id, "created_at": "2026-11-20T00:00:00Z"})
 
 

@@ -284,7 +284,7 @@ def test_a_file_that_is_being_sent_is_canceled_when_it_has_become_a_batch(world:
     with ThreadPoolExecutor(1) as thread:
         sending = thread.submit(world.submit, pipeline)
         wait_for(lambda: world.states(pipeline) == ["sending"], "the upload")
-        assert "just now" in cancel(world.root, pipeline.name).in_doubt[file.id]
+        assert "at this moment" in cancel(world.root, pipeline.name).in_doubt[file.id]
         assert len(sending.result().submitted) == 1
     let_the_sensor_work(world, pipeline)
     assert types(world, pipeline) == ["canceled"] * 2
