@@ -21,7 +21,7 @@ def test_code_runs_in_its_folder_and_environment(python: ForkServer, tmp_path: P
 
 
 def test_our_own_code_is_that_of_the_pythonpath(python: ForkServer, tmp_path: Path) -> None:
-    (outcome,) = python.run(("batch_assets.core.prices:dollars", {"usd": 1.0}))
+    (outcome,) = python.run(("batch_assets.core.text:dollars", {"usd": 1.0}))
     assert outcome.value == "$1.0000"
     (tmp_path / "package" / "batch_assets").mkdir(parents=True)
     (tmp_path / "package" / "batch_assets" / "__init__.py").write_text("print('another')")

@@ -10,6 +10,7 @@ import click
 
 from batch_assets.cli import text
 from batch_assets.cli.resource_option import resource_option, settings_of
+from batch_assets.core.text import count
 
 if TYPE_CHECKING:
     from batch_assets.core.batches.cancel import CancelReport
@@ -69,7 +70,7 @@ def cancel_lines(report: CancelReport) -> Iterator[str]:
         yield "Nothing had to be canceled."
         return
     yield (
-        f"{text.number(len(report.canceled), 'batch', 'batches')} canceled, "
-        f"{text.number(len(report.unsent), 'request file')} not sent. The results stage brings in what was "
+        f"{count(len(report.canceled), 'batch', 'batches')} canceled, "
+        f"{count(len(report.unsent), 'request file')} not sent. The results stage brings in what was "
         "answered, the sensor by itself."
     )

@@ -6,11 +6,12 @@ from batch_assets.cli import text
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.text import count, counts, size
 
 
 def describe_file(file: RequestFile) -> str:
     again = f", attempt {file.attempt}" if file.attempt > 1 else ""
-    return f"{file.name}: {text.number(file.requests, 'request')}, {text.size(file.bytes)}{again}"
+    return f"{file.name}: {count(file.requests, 'request')}, {size(file.bytes)}{again}"
 
 
 def describe_batch(batch: Batch, now: float) -> str:
@@ -20,7 +21,7 @@ def describe_batch(batch: Batch, now: float) -> str:
     if batch.state is BatchState.UNREACHABLE:
         return f"unreachable: the API answers 404{until}"
     done = {name: count for name, count in batch.count_map.items() if name != "processing"}
-    shown = f", {text.counts(done)}" if any(done.values()) else ""
+    shown = f", {counts(done)}" if any(done.values()) else ""
     if batch.state is BatchState.OPEN:
         return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{shown}{until}"
     return f"ended{shown}{until}"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
+from batch_assets.core.text import count, dollars, duration
 
 if TYPE_CHECKING:
     from batch_assets.core.ledger.records import Batch, RequestFile, Submission
@@ -50,7 +51,7 @@ def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
         return states
     oldest = now - min(batch.submitted_at or now for batch in running)
     next_look = min(batch.next_poll_at for batch in running) - now
-    said = [f"oldest {text.duration(oldest)}", f"next look in {text.duration(max(1.0, next_look))}"]
+    said = [f"oldest {duration(oldest)}", f"next look in {duration(max(1.0, next_look))}"]
     ends = [batch.expires_at for batch in running if batch.expires_at is not None]
     if ends:
         said.append(f"ended by {text.moment(max(ends))} at the latest")
@@ -60,7 +61,7 @@ def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
 def cost_in_words(root: Root, submission: Submission) -> str | None:
     """What the answers cost so far, None before the first are in."""
     from batch_assets.core.errors import DamagedFileError
-    from batch_assets.core.prices import dollars, no_price_for
+    from batch_assets.core.prices import no_price_for
     from batch_assets.core.store.table_cost import table_cost
 
     try:
@@ -79,7 +80,7 @@ def cost_in_words(root: Root, submission: Submission) -> str | None:
 def _bar(done: int, total: int, what: str) -> str:
     """`━━━━╌╌╌╌  1 of 2 rows, 50 %`, in a pipe without the bar. It is full only when all are done."""
     percent = 100 * done // total if total else 100
-    said = f"{done:,} of {text.number(total, what)}, {percent} %"
+    said = f"{done:,} of {count(total, what)}, {percent} %"
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return said
     full = _WIDTH * done // total if total else _WIDTH

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch_assets.cli import text
 from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.text import count, counts
 
 if TYPE_CHECKING:
     from batch_assets.core.api.objects import BatchObject
@@ -44,14 +44,14 @@ def list_batches(limit: int | None, resource: str | None) -> None:
                 click.echo(_line(batch, owners.get(batch.id, "not of this root")))
         except ApiError as error:
             raise BatchAssetsError(f"{base_url} gives no list of batches: {error}") from None
-    click.echo(f"{text.number(shown, 'batch', 'batches')} at {base_url}, {ours} of this root")
+    click.echo(f"{count(shown, 'batch', 'batches')} at {base_url}, {ours} of this root")
 
 
 def _line(batch: BatchObject, owner: str) -> str:
     from datetime import UTC, datetime
 
     created = datetime.fromtimestamp(batch.created_at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    return f"{batch.id}  {created}  {batch.processing_status:<11}  {text.counts(batch.request_counts)}  {owner}"
+    return f"{batch.id}  {created}  {batch.processing_status:<11}  {counts(batch.request_counts)}  {owner}"
 
 
 def _owners(root: Root) -> dict[str, str]:

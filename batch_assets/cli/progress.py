@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from batch_assets.cli import text
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
 from batch_assets.core.batches.submit import SubmitReport
@@ -18,6 +17,7 @@ from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.report import ResultsReport
+from batch_assets.core.text import count, counts, size
 
 # More bars than this push everything else off the screen; the stage's own bar counts all batches.
 _BATCH_BARS = 10
@@ -81,11 +81,11 @@ class Lines:
                 self.say(f"batches: {batch.id} {state}")
             self._states[batch.id] = batch.state
 
-    def downloaded(self, batch_id: str, size: int) -> None:
+    def downloaded(self, batch_id: str, byte_count: int) -> None:
         """Not worth a line."""
 
     def joined(self, results: ResultsReport) -> None:
-        self.say(f"results: {text.counts(results.counts)}")
+        self.say(f"results: {counts(results.counts)}")
 
     def problem(self, text: str) -> None:
         self.say(f"problem: {text}")
@@ -121,7 +121,7 @@ class Bars:
         files, alive = snapshot.files, {batch.id: batch for batch in snapshot.uncollected}
         done = sum(file.state is FileState.COLLECTED for file in files)
         running = sum(batch.state is BatchState.OPEN for batch in alive.values())
-        note = f"{text.number(running, 'batch', 'batches')} in progress" if running else ""
+        note = f"{count(running, 'batch', 'batches')} in progress" if running else ""
         self._progress.update(self._batches, total=len(files), completed=done, note=note)
         for batch_id in set(self._bars) - set(alive):
             self._progress.remove_task(self._bars.pop(batch_id))
@@ -137,15 +137,15 @@ class Bars:
         completed = batch.requests - batch.count_map.get("processing", 0)
         self._progress.update(self._bars[batch.id], completed=completed, note=describe_batch(batch, now))
 
-    def downloaded(self, batch_id: str, size: int) -> None:
-        self._downloads[batch_id] = size
+    def downloaded(self, batch_id: str, byte_count: int) -> None:
+        self._downloads[batch_id] = byte_count
         total = sum(self._downloads.values())
-        self._progress.update(self._results, note=f"{text.size(total)} downloaded")
+        self._progress.update(self._results, note=f"{size(total)} downloaded")
 
     def joined(self, results: ResultsReport) -> None:
         self._downloads.clear()
         completed = results.rows - results.counts["pending"]
-        note = text.counts(results.counts)
+        note = counts(results.counts)
         self._progress.update(self._results, total=results.rows, completed=completed, note=note)
 
     def problem(self, text: str) -> None:
@@ -169,8 +169,8 @@ def new_problems(report: SubmitReport, known: dict[str, str]) -> Iterator[str]:
 
 def describe_requests(report: RequestsReport) -> str:
     parts = [
-        text.number(report.rows, "row"),
-        text.number(report.requests, "distinct request"),
+        count(report.rows, "row"),
+        count(report.requests, "distinct request"),
         f"{report.written:,} to send",
     ]
     if report.reused:
@@ -180,7 +180,7 @@ def describe_requests(report: RequestsReport) -> str:
     if report.left_out:
         parts.append(f"{report.left_out:,} left out by the limit")
     if report.rejected:
-        parts.append(text.number(report.rejected, "row") + " rejected")
+        parts.append(count(report.rejected, "row") + " rejected")
     if report.is_refresh:
         parts.append("part of a refresh")
     return ", ".join(parts)

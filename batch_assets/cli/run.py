@@ -12,6 +12,7 @@ from batch_assets.cli import text
 from batch_assets.cli.definitions_error import loading
 from batch_assets.cli.resource_option import settings_of
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.text import count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -194,8 +195,6 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
     elif built is not None and built.left_out:
         # The limit is of what is still to ask: what is in flight by now counts no more.
         option += f" --limit {unsent}" if unsent else ""
-        beyond = (
-            "" if unsent else f"\nIt asks the {text.number(built.left_out, 'request')} beyond the limit as well."
-        )
+        beyond = "" if unsent else f"\nIt asks the {count(built.left_out, 'request')} beyond the limit as well."
     state = f"{running} of its batches {'goes' if running == 1 else 'go'} on at the API. " if running else ""
     return f"\nStopped. {state}To go on, without sending anything twice: batch-assets run {name}{option}{beyond}"

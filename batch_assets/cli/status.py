@@ -10,6 +10,7 @@ import click
 
 from batch_assets.cli import text
 from batch_assets.cli.resource_option import resource_option, settings_of
+from batch_assets.core.text import count, counts, duration
 
 if TYPE_CHECKING:
     from batch_assets.core.ledger import Transaction
@@ -90,17 +91,15 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
     yield text.partition_name(submission.pipeline, submission.partition)
     yield _line("submission", f"{submission.id}, {text.ago(tx.now, submission.created_at)}")
     rejected = f", {submission.rejected:,} rejected" if submission.rejected else ""
-    rows = text.number(submission.rows, "row") + rejected
-    yield _line("rows", f"{rows}; {text.number(submission.requests, 'distinct request')}")
+    rows = count(submission.rows, "row") + rejected
+    yield _line("rows", f"{rows}; {count(submission.requests, 'distinct request')}")
     for label, value in headway(submission, files, mine):
         yield _line(label, value)
-    yield _line(
-        "files", text.counts(Counter(file.state for file in files), nothing="none: nothing had to be asked")
-    )
-    yield _line("batches", batches_in_words(mine, text.counts(Counter(batch.state for batch in mine)), tx.now))
+    yield _line("files", counts(Counter(file.state for file in files), nothing="none: nothing had to be asked"))
+    yield _line("batches", batches_in_words(mine, counts(Counter(batch.state for batch in mine)), tx.now))
     yield from _running(snapshot)
     if submission.count_map:
-        yield _line("results", f"{text.counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
+        yield _line("results", f"{counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
     if root is not None and (cost := cost_in_words(root, submission)) is not None:
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))
@@ -117,9 +116,7 @@ def _running(snapshot: Snapshot) -> Iterator[str]:
 
     alive = snapshot.uncollected
     for batch in alive[:_NAMED]:
-        yield _line(
-            "", f"{batch.id}  {text.number(batch.requests, 'request')}, {describe_batch(batch, snapshot.now)}"
-        )
+        yield _line("", f"{batch.id}  {count(batch.requests, 'request')}, {describe_batch(batch, snapshot.now)}")
     if len(alive) > _NAMED:
         yield _line("", f"… and {len(alive) - _NAMED:,} more")
 
@@ -128,7 +125,7 @@ def _standstill(snapshot: Snapshot) -> Iterator[str]:
     """What keeps failed requests from being asked again."""
     found, again = snapshot.standstill, snapshot.next_try
     if found is not None and again is not None:
-        last, next_ = text.ago(snapshot.now, found.last), text.duration(again - snapshot.now)
+        last, next_ = text.ago(snapshot.now, found.last), duration(again - snapshot.now)
         yield f"{found.why}. Asking again failed {last}, the next try is in {next_}"
 
 
@@ -140,7 +137,7 @@ def _deadlines(tx: Transaction, mine: Sequence[Batch]) -> Iterator[str]:
         end = results_end(batch)
         if not batch.state.uncollected or end is None or end - tx.now >= SOON_SECONDS:
             continue
-        left = f"in {text.duration(end - tx.now)}" if end > tx.now else "already"
+        left = f"in {duration(end - tx.now)}" if end > tx.now else "already"
         yield f"{batch.id}: its results end {left}, and they are not collected"
 
 
@@ -153,15 +150,15 @@ def _errors(tx: Transaction, files: Sequence[RequestFile], mine: Sequence[Batch]
     said = Counter(
         (file.state, file.error) for file in files if file.error and (file.state.unsent or file.state in shown)
     )
-    for (state, error), count in said.items():
+    for (state, error), times in said.items():
         name = next(file.name for file in files if (file.state, file.error) == (state, error))
-        yield f"{name}{f' and {count - 1} more are' if count > 1 else ' is'} {state}: {error}"
+        yield f"{name}{f' and {times - 1} more are' if times > 1 else ' is'} {state}: {error}"
     for batch in mine:
         if batch.state is BatchState.ENDED and batch.failing_since is not None:
             failing, again = tx.now - batch.failing_since, max(0.0, batch.next_poll_at - tx.now)
             yield (
-                f"{downloads.why_failed(tx, batch.id)}. It has failed for {text.duration(failing)} and is tried "
-                f"again in {text.duration(again)}"
+                f"{downloads.why_failed(tx, batch.id)}. It has failed for {duration(failing)} and is tried "
+                f"again in {duration(again)}"
             )
         if batch.state is BatchState.UNREACHABLE:
             yield unreachable(batch.id)

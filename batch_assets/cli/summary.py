@@ -9,9 +9,10 @@ import pyarrow.parquet as pq
 
 from batch_assets.cli import text
 from batch_assets.core.io.layout import results_parts
-from batch_assets.core.prices import dollars, no_price_for
+from batch_assets.core.prices import no_price_for
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
+from batch_assets.core.text import count, counts, dollars
 
 _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 
@@ -20,7 +21,7 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
     """Lines: rows by result type with the reasons, tokens, cost, and where the table lies."""
     # The table of a refresh that is held back is the one before: its reasons are not of these counts.
     reasons = {} if results.held_back else _reasons(root, pipeline, partition)
-    yield f"{text.partition_name(pipeline, partition)}: {text.number(results.rows, 'row')}"
+    yield f"{text.partition_name(pipeline, partition)}: {count(results.rows, 'row')}"
     for kind in _ORDER:
         if results.counts[kind] or kind == "succeeded":
             yield _line(
@@ -51,7 +52,7 @@ def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
 
 def _in_words(reasons: Counter[str], rows: int) -> str:
     only = next(iter(reasons), "")
-    return only if reasons[only] == rows else text.counts(reasons, nothing="")
+    return only if reasons[only] == rows else counts(reasons, nothing="")
 
 
 def _reasons(root: Root, pipeline: str, partition: str) -> dict[str, Counter[str]]:

@@ -27,6 +27,7 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
+from batch_assets.core.text import count, duration
 
 
 def waits_for(snapshot: Snapshot) -> str:
@@ -61,12 +62,12 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
 
 def _complete(snapshot: Snapshot, since: float) -> str:
     canceled = snapshot.submission.is_canceled
-    said = f"nothing: {'canceled, ' if canceled else ''}complete since {text.duration(snapshot.now - since)}"
+    said = f"nothing: {'canceled, ' if canceled else ''}complete since {duration(snapshot.now - since)}"
     # Of a refresh that was ended: nothing waits for them, and they are paid for.
     still = sum(batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in snapshot.batches)
     if canceled or not still:
         return said
-    return f"{said}. Newer answers of {text.number(still, 'batch', 'batches')} come with the sensor or a later run"
+    return f"{said}. Newer answers of {count(still, 'batch', 'batches')} come with the sensor or a later run"
 
 
 def _in_words(snapshot: Snapshot, step: Step) -> str:
@@ -82,7 +83,7 @@ def _in_words(snapshot: Snapshot, step: Step) -> str:
 
 
 def _wait(snapshot: Snapshot, step: Wait) -> str:
-    left = text.duration(step.until - snapshot.now) if step.until is not None else ""
+    left = duration(step.until - snapshot.now) if step.until is not None else ""
     match step.why:
         case Waiting.BATCHES:
             return (
@@ -114,7 +115,7 @@ def _remedy(snapshot: Snapshot, remedy: Remedy) -> str:
         case RestoreFile():
             return f"restore the request file, see the errors; then: {run}"
         case AskTheRest():
-            return f"{text.number(remedy.requests, 'request')} left out by a limit. {rest_of_limit(remedy)}"
+            return f"{count(remedy.requests, 'request')} left out by a limit. {rest_of_limit(remedy)}"
         case _:
             assert_never(remedy)
 

@@ -12,8 +12,6 @@ from typing import Any
 import yaml
 
 _MILLION = 1_000_000
-# USD. A smaller amount would be shown as $0.0000.
-_SMALLEST_SHOWN = 0.0001
 NAMELESS = "an answer that names no model"
 """Listed in place of the model's name when an answer has none."""
 
@@ -117,20 +115,9 @@ def _undated(model: str) -> str:
     return re.sub(r"-\d{8}$", "", model)
 
 
-def dollars(usd: float) -> str:
-    """Format an amount in USD: "$0.0078", or "less than $0.0001" if it would be shown as zero."""
-    return f"less than ${_SMALLEST_SHOWN}" if 0 < usd < _SMALLEST_SHOWN else f"${usd:,.4f}"
-
-
 def no_price_for(models: Collection[str]) -> str:
     """Explain why a cost is unknown: "no price for claude-a, claude-b"."""
     return f"no price for {', '.join(sorted(models))}"
-
-
-def about(usd: float) -> str:
-    """Format an estimated amount in USD: "about $0.0078", or "less than $0.0001"."""
-    amount = dollars(usd)
-    return amount if amount.startswith("less") else f"about {amount}"
 
 
 @cache

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import batch_assets
-from batch_assets.core.prices import dollars
+from batch_assets.core.text import dollars
 from batch_assets.emulator import Emulator
 from tests.core.support import wait_for
 

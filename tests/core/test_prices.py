@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from batch_assets.core.prices import default_prices, dollars
+from batch_assets.core.prices import default_prices
 from batch_assets.emulator.models import MODELS
 
 from .support import World, params, texts
@@ -77,20 +77,6 @@ def test_an_unknown_model_costs_null_and_is_named() -> None:
     prices = default_prices()
     assert prices.cost("claude-nine-20300101", _usage(M, M)) is None
     assert prices.cost("claude-opus-5-5-fast", _usage(M)) is None
-
-
-@pytest.mark.parametrize(
-    ("usd", "text"),
-    [
-        (0.0, "$0.0000"),
-        (0.00004, "less than $0.0001"),
-        (0.0001, "$0.0001"),
-        (0.0078, "$0.0078"),
-        (1234.5, "$1,234.5000"),
-    ],
-)
-def test_a_cost_of_zero_is_shown_differently_from_a_small_cost(usd: float, text: str) -> None:
-    assert dollars(usd) == text
 
 
 def test_every_model_that_can_be_asked_has_a_price() -> None:

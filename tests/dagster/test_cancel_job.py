@@ -128,7 +128,7 @@ def test_the_check_warns_of_answers_that_are_soon_lost(
     warned = check(assets, instance)
     assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
     (batch,) = emulator.log()
-    assert f"{batch['id']} (open): 48 h left" in warned.description
+    assert f"{batch['id']} (open): 2 d 0 h left" in warned.description
     assert warned.metadata["batch_assets/batch_ids"].value == [batch["id"]]
     ledger("update batch set state = 'collected'")
     assert check(assets, instance).passed

@@ -159,8 +159,8 @@ def test_a_partition_that_is_well_does_not_hide_one_that_failed(
     assert (success, found.passed, str(found.description)) == (
         True,
         True,
-        "bad: 0 of 1 rows failed (0.00%; max_failed is 50.00%)\n"
-        "good: 0 of 1 rows failed (0.00%; max_failed is 50.00%)",
+        "bad: 0 of 1 row failed (0.00%; max_failed is 50.00%)\n"
+        "good: 0 of 1 row failed (0.00%; max_failed is 50.00%)",
     )
 
 
@@ -241,7 +241,7 @@ def test_columns_pending_rows_and_values_that_nobody_expects(
         "why is missing; cause is not expected. Materialize greetings/requests"
     )
     assert "1 unexpected value 'cross' of mood" in said["enum_values_are_expected"]
-    assert said["no_row_is_left_pending"] == "1 rows are pending, and 0 request files will bring answers"
+    assert said["no_row_is_left_pending"] == "1 row is pending, and 0 request files will bring answers"
 
 
 def test_before_there_is_a_table(make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator) -> None:
@@ -349,5 +349,5 @@ def test_rows_whose_answers_another_partitions_run_has_stored_are_not_left_pendi
     assert (found.passed, found.description) == (
         True,
         "one: 0 rows are pending, and 0 request files will bring answers\n"
-        "two: 4 rows are pending, and 1 request files will bring answers",
+        "two: 4 rows are pending, and 1 request file will bring answers",
     )

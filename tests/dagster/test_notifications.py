@@ -81,16 +81,14 @@ def test_the_sensor_tells_a_webhook_and_slack_when_results_are_complete(
     monkeypatch.setenv("BATCH_ASSETS_UI_URL", "https://dagster.example.com")
     location = Location(make_assets(notify=[WEBHOOK, to_slack(slack)], max_failed=0.5), instance)
     location.materialize("requests", "batches", "results")
-    assert "1 of 1 batches in progress" in location.tick()
+    assert "1 of 1 batch in progress" in location.tick()
     assert hook.received == slack.received == []
     emulator.end_batches()
     assert location.materialize("results").get_asset_materialization_events()
     slack.answers = [(429, b'{"ok": false, "error": "ratelimited"}')]
     said = location.tick()
-    assert said == (
-        "greetings: the message `complete` to slack #data (SLACK_BOT_TOKEN) waits: HTTP 429 ratelimited, "
-        "next try in 1 min"
-    )
+    waits = "greetings: the message `complete` to slack #data (SLACK_BOT_TOKEN) waits: HTTP 429 ratelimited"
+    assert said == f"{waits}, next try in 60 s"
     ledger("update notice set next_try_at = 0 where state = 'waiting'")
     assert location.tick() == "No batch is open."
     assert location.tick() == "No batch is open."
@@ -108,7 +106,7 @@ def test_the_sensor_tells_a_webhook_and_slack_when_results_are_complete(
     ("answer", "said"),
     [
         ((200, b'{"ok": false, "error": "channel_not_found"}'), "was refused: HTTP 200 channel_not_found"),
-        ((200, b'{"ok": false, "error": "internal_error"}'), "waits: HTTP 200 internal_error, next try in 1 min"),
+        ((200, b'{"ok": false, "error": "internal_error"}'), "waits: HTTP 200 internal_error, next try in 60 s"),
         ((503, b"{}"), "waits: HTTP 503, not as Slack answers"),
         ((502, b"<html>bad gateway</html>"), "waits: HTTP 502, not as Slack answers"),
         ((200, b"<html>log in first</html>"), "waits: HTTP 200, not as Slack answers"),
@@ -157,7 +155,7 @@ def test_what_goes_wrong_with_messages_does_not_stop_the_tick(
     location.materialize("requests", "batches", "results")
     ledger("drop table notice")
     said = location.tick()
-    assert "1 of 1 batches in progress" in said
+    assert "1 of 1 batch in progress" in said
     assert "messages could not be sent: OperationalError" in said
 
 

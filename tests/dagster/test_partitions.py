@@ -190,7 +190,7 @@ def test_several_partitions_in_one_run(
     assert len(evaluations) == 6
     assert all(evaluation.passed for evaluation in evaluations.values())
     assert evaluations["every_row_once"].description == "\n".join(
-        f"{day}: 1 rows of 1 in the dataset" for day in days[:2]
+        f"{day}: 1 row of 1 in the dataset" for day in days[:2]
     )
     assert sensor_asks(assets, instance) == []
     after = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
@@ -284,7 +284,7 @@ def test_a_run_of_several_partitions_goes_no_further_than_its_blocking_check(
     )
     (failed,) = [one for one in result.get_asset_check_evaluations() if not one.passed]
     assert (failed.check_name, failed.severity) == ("failed_rows_are_few", dg.AssetCheckSeverity.ERROR)
-    assert str(failed.description).splitlines()[1].startswith("2026-01-02: 1 of 1 rows failed")
+    assert str(failed.description).splitlines()[1].startswith("2026-01-02: 1 of 1 row failed")
     assert (result.success, ran) == (False, [])
     assert sorted(map(str, materialized(instance, "results"))) == ["2026-01-01", "2026-01-02"]
 

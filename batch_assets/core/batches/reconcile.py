@@ -24,6 +24,7 @@ from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.text import duration
 
 # A batch sent after the anchor may have an earlier time than it, because several clocks set these times.
 _MARGIN_SECONDS = 300.0
@@ -262,7 +263,7 @@ class _Reconciler:
                 if current.state is FileState.SENDING:
                     move(tx, FileMove.DOUBT, file.id, "its process is gone")
                 return
-            reason = f"the API shows no such batch after {grace:.0f} s"
+            reason = f"the API shows no such batch after {duration(grace)}"
             files.settle(tx, intent.id, IntentOutcome.RESENT, watch_until=tx.now + files.WATCH_SECONDS)
             if submissions.is_wanted(tx, file):
                 step, reason = FileMove.SEND_AGAIN, f"{reason}: it is sent again"

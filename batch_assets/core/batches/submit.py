@@ -25,6 +25,7 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.text import duration
 
 # The wait when the API asks to wait without a time.
 _BACK_OFF_SECONDS = 60.0
@@ -243,7 +244,7 @@ class _Sending:
         if file.state is not FileState.READY or submissions.by_id(tx, self._submission.id).is_canceled:
             return True
         if file.not_before > tx.now:
-            reason = f"the API asked to wait {file.not_before - tx.now:.0f} s more: {file.error}"
+            reason = f"the API asked to wait {duration(file.not_before - tx.now)} more: {file.error}"
         elif (twin := files.twin_in_doubt(tx, file)) is not None:
             reason = f"waiting for {twin.file_id}: same request count, outcome still unknown"
         else:

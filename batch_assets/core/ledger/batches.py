@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -16,6 +15,7 @@ from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, Submission, to_record, to_records
 from batch_assets.core.ledger.states import BatchMove, BatchState, FileMove, FileState
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
+from batch_assets.core.text import duration
 
 # The reason that the history gives for a user's cancel. Older ledgers contain it, so it must not change.
 CANCELED_BY_A_PERSON = "canceled by a person"
@@ -195,11 +195,11 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
     since = current.missing_since if current.missing_since is not None else tx.now
     late = tx.now - since >= patience
     if late and current.provisional and is_gone:
-        disprove(tx, before.id, f"adopted on its count, and 404 for {tx.now - since:.0f} s")
+        disprove(tx, before.id, f"adopted on its count, and 404 for {duration(tx.now - since)}")
         return False
     values: dict[str, Any] = {"missing_since": since, "next_poll_at": next_poll_at}
     if late and current.state is BatchState.OPEN:
-        move(tx, BatchMove.LOSE, before.id, f"404 for {tx.now - since:.0f} s", **values)
+        move(tx, BatchMove.LOSE, before.id, f"404 for {duration(tx.now - since)}", **values)
         return True
     tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
     return False
@@ -297,8 +297,3 @@ def disprove(tx: Transaction, batch_id: str, reason: str) -> None:
     move(tx, FileMove.DISPROVE, current.file_id, f"{batch_id}: {reason}", batch_id=None)
     last = files.of_file(tx, current.file_id)[-1]
     files.settle(tx, last.id, IntentOutcome.UNRESOLVED)
-
-
-def summary(counts: Mapping[str, int]) -> str:
-    """Return counts as text, without zeros: "3 succeeded, 1 errored"."""
-    return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "nothing"

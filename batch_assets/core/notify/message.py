@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger.records import Batch, Submission
-from batch_assets.core.prices import dollars, no_price_for
+from batch_assets.core.prices import no_price_for
 from batch_assets.core.root import Root
 from batch_assets.core.store.table_cost import table_cost
+from batch_assets.core.text import count, counts, dollars, duration
 
 _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 _BATCHES_SHOWN = 5
@@ -47,7 +48,8 @@ def content_of(
         asset: The path of the asset key of results.
         ending: The batches that are near a deadline, each with the seconds left.
     """
-    counts = submission.count_map or {"pending": submission.rows}
+    rows_by_type = submission.count_map or {"pending": submission.rows}
+    ordered = {kind: rows_by_type.get(kind, 0) for kind in _ORDER}
     cost, why_unknown = _cost(root, submission)
     name = f"{submission.pipeline} [{submission.partition}]" if submission.partition else submission.pipeline
     link = _link(root.settings.ui_url, asset, submission.partition)
@@ -55,7 +57,7 @@ def content_of(
     note = " (by the price list; the emulator bills nothing)" if root.settings.emulator_url else ""
     lines = [
         f"{name}: {_headline(kind, submission, max_failed, ending)}",
-        f"{submission.rows:,} rows: {_counts_text(counts)}; {cost_text}{note}",
+        f"{count(submission.rows, 'row')}: {counts(ordered)}; {cost_text}{note}",
         *_batch_lines(kind, ending),
         *([link] if link else []),
     ]
@@ -65,7 +67,7 @@ def content_of(
         "partition": submission.partition or None,
         "submission": submission.id,
         "rows": submission.rows,
-        "counts": counts,
+        "counts": rows_by_type,
         "cost_usd": cost,
         "cost_known": cost is not None,
         "batches": [batch.id for batch, _ in ending],
@@ -81,28 +83,19 @@ def _headline(kind: str, submission: Submission, max_failed: float, ending: Sequ
         share = failed_share(submission)
         return f"{share:.2%} of the rows have no answer, and max_failed is {max_failed:.2%}"
     if kind == "expires":
-        return "1 batch expires soon" if len(ending) == 1 else f"{len(ending):,} batches expire soon"
-    return f"the results of {'1 batch' if len(ending) == 1 else f'{len(ending):,} batches'} will soon be gone"
+        return f"{count(len(ending), 'batch expires', 'batches expire')} soon"
+    return f"the results of {count(len(ending), 'batch', 'batches')} will soon be gone"
 
 
 def _batch_lines(kind: str, ending: Sequence[tuple[Batch, float]]) -> list[str]:
     if not ending:
         return []
-    lines = [f"{batch.id} ({batch.state}): {_left(seconds)} left" for batch, seconds in ending[:_BATCHES_SHOWN]]
+    lines = [f"{batch.id} ({batch.state}): {duration(seconds)} left" for batch, seconds in ending[:_BATCHES_SHOWN]]
     if len(ending) > _BATCHES_SHOWN:
         lines.append(f"and {len(ending) - _BATCHES_SHOWN:,} more")
     if kind == "expires":
         return [*lines, "Requests not answered by then expire, and are sent again if they have attempts left."]
     return [*lines, "Answers not collected by then are lost. Materialize results, and check that the sensor runs."]
-
-
-def _left(seconds: float) -> str:
-    minutes = int(seconds) // 60
-    return f"{minutes // 60} h" if minutes >= 48 * 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def _counts_text(counts: dict[str, int]) -> str:
-    return ", ".join(f"{counts[kind]:,} {kind}" for kind in _ORDER if counts.get(kind)) or "none"
 
 
 def _cost(root: Root, submission: Submission) -> tuple[float | None, str]:

@@ -24,6 +24,7 @@ from batch_assets.core.notify.sending import Message, MessageNotSentError, Refus
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
+from batch_assets.core.text import count, duration
 
 BUDGET_SECONDS = 5.0
 """After this many seconds no further message is started. The others are sent the next time."""
@@ -244,8 +245,9 @@ def _pause(attempts: int) -> float:
 def _trouble(notice: Notice, now: float) -> str:
     subject = f"{notice.pipeline}: the message `{event_of(notice.kind)}` to {notice.target}"
     if notice.state is NoticeState.WAITING:
-        minutes = max(1, round((notice.next_try_at - now) / 60))
-        return f"{subject} waits: {notice.error}, next try in {minutes} min"
+        # Whole minutes: the command line prints a problem again whenever its text changes.
+        left = 60.0 * max(1, round((notice.next_try_at - now) / 60))
+        return f"{subject} waits: {notice.error}, next try in {duration(left)}"
     if notice.state is NoticeState.REFUSED:
         return f"{subject} was refused: {notice.error}"
-    return f"{subject} was given up after {notice.attempts} tries: {notice.error}"
+    return f"{subject} was given up after {count(notice.attempts, 'try', 'tries')}: {notice.error}"

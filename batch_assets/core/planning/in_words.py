@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, Sending, Waiting
+from batch_assets.core.text import count
 
 _SENDING = {
-    Sending.CANCEL: "batches of it run on although it was canceled",
-    Sending.ASK_AGAIN: "{count} failed requests are asked again",
-    Sending.UNSENT: "{count} request files are left to send",
-    Sending.IN_DOUBT: "{count} request files are in doubt",
-    Sending.LATE_BATCH: "the batch of an upload that got no answer may still turn up",
+    Sending.ASK_AGAIN: ("failed request is asked again", "failed requests are asked again"),
+    Sending.UNSENT: ("request file is left to send", "request files are left to send"),
+    Sending.IN_DOUBT: ("request file is in doubt", "request files are in doubt"),
 }
 _JOINING = {
     Joining.FIRST: "its table was never written",
@@ -30,13 +29,23 @@ def reason(step: Round) -> str:
     """Why a run is to be started."""
     match step:
         case Send():
-            return _SENDING[step.why].format(count=step.count)
+            return _sending(step)
         case Collect():
-            return f"{step.batches} batches have ended"
+            return f"{count(step.batches, 'batch has', 'batches have')} ended"
         case Join():
             return _JOINING[step.why]
         case Announce():
             return "the complete results are not announced yet"
+
+
+def _sending(step: Send) -> str:
+    match step.why:
+        case Sending.CANCEL:
+            return "batches of it run on although it was canceled"
+        case Sending.LATE_BATCH:
+            return "the batch of an upload that got no answer may still turn up"
+        case _:
+            return count(step.count, *_SENDING[step.why])
 
 
 def waits_for(why: Waiting) -> str:

@@ -23,6 +23,7 @@ from batch_assets.core.ledger.states import FileState
 from batch_assets.core.recovery.found_files import FoundSubmission, holds_submissions, pipelines_of
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
 from batch_assets.core.settings import Settings
+from batch_assets.core.text import count, counts
 
 _log = logging.getLogger("batch_assets")
 
@@ -176,12 +177,10 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
 
 def _summary(storage: Storage, pipelines: list[LostPipeline]) -> str:
     files = [file for pipeline in pipelines for file in pipeline.files]
-    count = sum(len(pipeline.submissions) for pipeline in pipelines)
+    submissions = count(sum(len(pipeline.submissions) for pipeline in pipelines), "submission")
     states = Counter(file.state for file in files)
-    counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items())) or "none"
-    lines = [
-        f"The ledger of {storage.url} was lost. It is rebuilt from {count} submissions; request files: {counts}."
-    ]
+    found = counts(dict(sorted(states.items())))
+    lines = [f"The ledger of {storage.url} was lost. It is rebuilt from {submissions}; request files: {found}."]
     if states[FileState.UNRESOLVED]:
         lines.append(
             "It is unknown whether the unresolved ones were sent. They are looked for in the API's list of "

@@ -16,13 +16,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.prices import about, default_prices
+from batch_assets.core.prices import default_prices
 from batch_assets.core.requests.build import count_requests
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.outcomes import SUCCEEDED, Outcomes
 from batch_assets.core.store.refreshes import outcomes_of
+from batch_assets.core.text import about_dollars, count
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 # Used when there is no answer to estimate from: about this many bytes of JSON make one token of English text.
@@ -66,12 +67,11 @@ class CostEstimate:
         """One sentence: "240 requests, about $0.0078 (101,862 input and 10,986 output tokens)"."""
         if not self.requests:
             return "nothing would be sent"
-        count = "1 request" if self.requests == 1 else f"{self.requests:,} requests"
         cost = "cost unknown"
         if self.cost_usd is not None:
-            cost = about(self.cost_usd)
+            cost = about_dollars(self.cost_usd)
         tokens = f"{self.input_tokens:,} input and {self.output_tokens:,} output tokens"
-        return "; ".join([f"{count}, {cost} ({tokens})", *self.notes])
+        return "; ".join([f"{count(self.requests, 'request')}, {cost} ({tokens})", *self.notes])
 
 
 def estimate_cost(
@@ -105,7 +105,9 @@ def estimate_cost(
     if estimate.unpriced:
         models = ", ".join(sorted(estimate.unpriced_models))
         details = f" (models: {models})" if models else ""
-        estimate.notes.append(f"without {estimate.unpriced:,} requests that have no price{details}")
+        estimate.notes.append(
+            f"without {count(estimate.unpriced, 'request that has', 'requests that have')} no price{details}"
+        )
     return estimate
 
 
@@ -180,29 +182,33 @@ def _add_new(estimate: CostEstimate, counted: _Counted, answers: _AnswerCosts) -
     new, size = counted.new, sum(counted.bytes_of.values())
     if answered_bytes and answers.input_tokens:
         input_tokens = size * answers.input_tokens / answered_bytes
-        estimate.notes.append(f"{new:,} of them were never answered: estimated from their bytes")
+        estimate.notes.append(
+            f"{count(new, 'of them was', 'of them were')} never answered: estimated from their bytes"
+        )
     elif answers.answers:
         input_tokens = new * answers.input_tokens / answers.answers
         estimate.notes.append(
-            f"{new:,} of them were never answered: estimated from the mean of {answers.answers:,} other answers"
+            f"{count(new, 'of them was', 'of them were')} never answered: estimated from the mean of "
+            f"{count(answers.answers, 'other answer')}"
         )
     else:
         input_tokens = size / _BYTES_A_TOKEN
         estimate.notes.append(
-            f"{new:,} of them were never answered, and there is no other answer to estimate their length from: "
-            f"the cost is that of the prompts alone, at {_BYTES_A_TOKEN:.0f} bytes per token"
+            f"{count(new, 'of them was', 'of them were')} never answered, and there is no other answer to "
+            f"estimate their length from: the cost is that of the prompts alone, "
+            f"at {_BYTES_A_TOKEN:.0f} bytes per token"
         )
     output_tokens = new * answers.output_tokens / answers.answers if answers.answers else 0.0
     estimate.input_tokens += round(input_tokens)
     estimate.output_tokens += round(output_tokens)
-    for model, count in counted.count_of.items():
+    for model, requests in counted.count_of.items():
         usage = {  # per request, because long prompts may have a price of their own
-            "input_tokens": input_tokens * counted.bytes_of[model] / size / count,
+            "input_tokens": input_tokens * counted.bytes_of[model] / size / requests,
             "output_tokens": output_tokens / new,
         }
         cost = default_prices().cost(model, usage)
         if cost is None:
-            estimate.unpriced += count
+            estimate.unpriced += requests
             estimate.unpriced_models.add(model)
         else:
-            estimate.cost_usd = (estimate.cost_usd or 0.0) + cost * count
+            estimate.cost_usd = (estimate.cost_usd or 0.0) + cost * requests

@@ -24,6 +24,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_SCHEMA
+from batch_assets.core.text import counts, duration
 
 # Incomplete results are downloaded at least this many times before missing answers are stored as errors.
 DOWNLOADS = 3
@@ -258,8 +259,8 @@ def _incomplete(leased: LeasedBatch, details: str, *, is_lost: bool) -> str:
         raise ResultsError(f"{problem}; download {done} of {DOWNLOADS}, the next run tries again")
     if is_lost and failing < LOST_AFTER_SECONDS:
         raise ResultsError(
-            f"{problem}; download {done}, {failing:.0f} s after the first failed one. A later run tries again; "
-            f"requests whose answers are still missing after {LOST_AFTER_SECONDS:.0f} s are retried"
+            f"{problem}; download {done}, {duration(failing)} after the first failed one. A later run tries "
+            f"again; requests whose answers are still missing after {duration(LOST_AFTER_SECONDS)} are retried"
         )
     return problem
 
@@ -283,6 +284,6 @@ def _publish(
         rows.raw.unlink()  # now, because no later run removes leftovers of a batch recorded as collected
     with root.ledger.write() as tx:
         leased.lease.confirm(tx)
-        batches.collected(tx, batch.id, problem or batches.summary(batch.count_map))
+        batches.collected(tx, batch.id, problem or counts(batch.count_map))
     missing = rows.lines.missing + rows.unreadable
     return CollectReport(batch.id, leased.file.requests, size, missing, problem)

@@ -13,6 +13,7 @@ from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchMove, BatchState
 from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.root import Root
+from batch_assets.core.text import duration
 
 _REASON = "deleted at the API before its answers were collected, and given up by a user"
 
@@ -43,7 +44,7 @@ def give_up(root: Root, batch: Batch) -> str | None:
     with root.ledger.read() as tx:
         since = tx.now - (batch.lost_since if batch.lost_since is not None else tx.now)
     if since < UNREACHABLE_AFTER_SECONDS:
-        return f"{batch.id}: the API has answered 404 for only {since:.0f} s; cancel again later"
+        return f"{batch.id}: the API has answered 404 for only {duration(since)}; cancel again later"
     if not workspace.is_proved(root, batch.id):
         return f"{batch.id}: {_not_proved(batch)}"
     if not store_canceled(root, batch, f"{batch.id} was {_REASON}"):

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.prices import about
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.estimate import estimate_cost
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.root import Root
+from batch_assets.core.text import about_dollars, count
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.requests_config import RequestsConfig
 from batch_assets.dagster.checks.settled import settle_checks
@@ -95,11 +95,11 @@ def say_costs(
         settle_checks(context, root, pipeline, results)
     if len(partitions) > 1:
         known = [cost for cost in costs if cost is not None]
-        cost = about(sum(known)) if known else "cost unknown"
+        cost = about_dollars(sum(known)) if known else "cost unknown"
         if 0 < len(known) < len(costs):
             cost += f" for {len(known)} of them, unknown for the others"
         context.log.warning(
-            f"All {len(partitions)} partitions: {requests:,} requests, {cost}. "
+            f"All {len(partitions)} partitions: {count(requests, 'request')}, {cost}. "
             "Requests that partitions share are counted in each, and asked once."
         )
 

@@ -10,6 +10,7 @@ from batch_assets.core.ledger.deadlines import ending_soon
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.open_root import open_root
 from batch_assets.core.recovery.rebuild import has_ledger
+from batch_assets.core.text import duration
 from batch_assets.dagster import keys
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
@@ -103,4 +104,4 @@ def _in_words(results: dg.AssetKey, found: list[tuple[Batch, float]]) -> str | N
 
 
 def _left(seconds: float) -> str:
-    return f"{seconds / _HOUR:.0f} h left" if seconds > 0 else "its time is over"
+    return f"{duration(seconds)} left" if seconds > 0 else "its time is over"

@@ -13,6 +13,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.results.examine import Examination, examine
 from batch_assets.core.settings import Settings
+from batch_assets.core.text import count, counts
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.failures import explained
@@ -44,41 +45,45 @@ class _Check:
 
 def _every_row_once(pipeline: Pipeline, found: Examination) -> Verdict:
     good = not found.misplaced and found.rows == found.expected_rows
-    why = f"{found.rows:,} rows of {found.expected_rows:,} in the dataset"
+    why = f"{count(found.rows, 'row')} of {found.expected_rows:,} in the dataset"
     return good, "; ".join([why, *found.misplaced]), {"rows": found.rows, "expected_rows": found.expected_rows}
 
 
 def _few_failed(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_failed
     share = _share(found.failed, found.rows)
-    kinds = {kind: count for kind, count in found.counts.items() if kind not in ("succeeded", "pending")}
-    why = f"{found.failed:,} of {found.rows:,} rows failed ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
+    kinds = {kind: rows for kind, rows in found.counts.items() if kind not in ("succeeded", "pending")}
+    said = f"{found.failed:,} of {count(found.rows, 'row')} failed"
+    why = f"{said} ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
     return share <= most, why, {"failed": found.failed, "share": share, "max_failed": most}
 
 
 def _whole(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_invalid
-    count = found.stopped.total()
-    share = _share(count, found.counts["succeeded"])
-    said = f"{count:,} of {found.counts['succeeded']:,} answers were refused or cut off"
+    stopped, answers = found.stopped.total(), found.counts["succeeded"]
+    share = _share(stopped, answers)
+    said = f"{stopped:,} of {count(answers, 'answer')} {'was' if stopped == 1 else 'were'} refused or cut off"
     why = f"{said} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.stopped)}"
-    return share <= most, why, {"stopped": count, "share": share, "max_invalid": most} | dict(found.stopped)
+    return share <= most, why, {"stopped": stopped, "share": share, "max_invalid": most} | dict(found.stopped)
 
 
 def _few_invalid(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_invalid
-    count = found.invalid.total()
-    share = _share(count, found.counts["succeeded"])
-    said = f"{count:,} of {found.counts['succeeded']:,} answers do not match the output schema"
+    invalid, answers = found.invalid.total(), found.counts["succeeded"]
+    share = _share(invalid, answers)
+    said = (
+        f"{invalid:,} of {count(answers, 'answer')} {'does' if invalid == 1 else 'do'} not match the output schema"
+    )
     why = f"{said} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.invalid)}"
-    return share <= most, why, {"invalid": count, "share": share, "max_invalid": most}
+    return share <= most, why, {"invalid": invalid, "share": share, "max_invalid": most}
 
 
 def _none_pending(pipeline: Pipeline, found: Examination) -> Verdict:
     pending = found.counts["pending"]
-    why = f"{pending:,} rows are pending, and {found.on_their_way} request files will bring answers"
+    files = count(found.on_their_way, "request file")
+    why = f"{count(pending, 'row is', 'rows are')} pending, and {files} will bring answers"
     if found.asked_again:
-        why += f"; {found.asked_again:,} failed requests are asked again"
+        why += f"; {count(found.asked_again, 'failed request is', 'failed requests are')} asked again"
     return not pending or found.on_their_way + found.asked_again > 0, why, {"pending": pending}
 
 
@@ -89,9 +94,10 @@ def _columns_match(pipeline: Pipeline, found: Examination) -> Verdict:
 
 
 def _values_expected(pipeline: Pipeline, found: Examination) -> Verdict:
-    count = found.unexpected.total()
-    why = f"{count:,} answers hold a value that its enum does not have{_listed(found.unexpected)}"
-    return not count, why, {"unexpected": count}
+    unexpected = found.unexpected.total()
+    answers = count(unexpected, "answer holds", "answers hold")
+    why = f"{answers} a value that its enum does not have{_listed(found.unexpected)}"
+    return not unexpected, why, {"unexpected": unexpected}
 
 
 _WARN = dg.AssetCheckSeverity.WARN
@@ -213,7 +219,7 @@ def _result(
     shown = failed or {name: why for name, (_, why, _) in judged.items()}
     lines = [f"{name}: {why}" if name else why for name, why in list(shown.items())[:_SHOWN]]
     if len(shown) > _SHOWN:
-        lines.append(f"and {len(shown) - _SHOWN:,} more partitions")
+        lines.append(f"and {count(len(shown) - _SHOWN, 'more partition')}")
     # The run of a partition is not stopped by what another one lacks: a warning makes the status `failed` too.
     others_only = own != [""] and failed.keys().isdisjoint(own)
     return dg.AssetCheckResult(
@@ -232,5 +238,5 @@ def _share(part: int, whole: int) -> float:
 
 def _listed(reasons: Counter[str] | dict[str, int]) -> str:
     """The commonest reasons, with how often."""
-    said = [f"{count:,} {reason}" for reason, count in Counter(reasons).most_common(_SHOWN)]
-    return ": " + ", ".join(said) if said else ""
+    commonest = counts(dict(Counter(reasons).most_common(_SHOWN)), nothing="")
+    return f": {commonest}" if commonest else ""

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from batch_assets.core.ledger.batches import summary
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.text import count, counts
 from batch_assets.dagster.metadata import markdown
 
 # Batches that are not collected come first; of a hundred the others are of little interest.
@@ -26,7 +26,9 @@ def batch_table(found: list[Batch], now: float) -> dg.MarkdownMetadataValue:
     newest = sorted(found, key=lambda batch: (not batch.state.uncollected, -(batch.created_at or now)))
     rows = [_row(batch) for batch in newest[:_SHOWN]]
     left = len(found) - len(rows)
-    return markdown.table(_COLUMNS, rows, note=f"… and {left:,} more batches." if left else "")
+    return markdown.table(
+        _COLUMNS, rows, note=f"… and {count(left, 'more batch', 'more batches')}." if left else ""
+    )
 
 
 def _row(batch: Batch) -> dict[str, str]:
@@ -34,7 +36,7 @@ def _row(batch: Batch) -> dict[str, str]:
         "batch": batch.id,
         "state": batch.processing_status if batch.state is BatchState.OPEN else batch.state,
         "requests": f"{batch.requests:,}",
-        "counts": summary(batch.count_map),
+        "counts": counts(batch.count_map),
         "created": _time(batch.created_at),
         "ends by": _time(batch.expires_at) if batch.state.unended else "",
         "results until": _time(results_end(batch)) if batch.state.uncollected else "",

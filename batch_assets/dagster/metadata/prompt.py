@@ -11,6 +11,7 @@ import yaml
 
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.template.pipeline_files import PipelineFiles
+from batch_assets.core.text import count
 from batch_assets.dagster.metadata.markdown import fenced
 
 _INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(['"])(?P<name>.+?)\1[^%]*%\}""")
@@ -65,7 +66,7 @@ class _Files:
 def _block(text: str, language: str, most: int) -> str:
     if len(text) <= most:
         return fenced(text, language)
-    return f"{fenced(text[:most], language)}\n\n*… and {len(text) - most:,} more characters.*"
+    return f"{fenced(text[:most], language)}\n\n*… and {count(len(text) - most, 'more character')}.*"
 
 
 def _short(value: Any) -> Any:
@@ -75,7 +76,7 @@ def _short(value: Any) -> Any:
     if isinstance(value, list):
         return [_short(inner) for inner in value]
     if isinstance(value, str) and len(value) > _VALUE:
-        return f"{value[:_VALUE]}… and {len(value) - _VALUE:,} more characters"
+        return f"{value[:_VALUE]}… and {count(len(value) - _VALUE, 'more character')}"
     return value
 
 

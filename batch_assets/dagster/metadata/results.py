@@ -13,6 +13,7 @@ from batch_assets.core.prices import default_prices, no_price_for
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
+from batch_assets.core.text import count
 from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
@@ -110,9 +111,9 @@ def _errors(report: ResultsReport) -> dg.MarkdownMetadataValue:
     """Rows by what went wrong, the commonest first."""
     common = report.tally.errors.most_common()
     rows = [
-        {"result_type": kind, "error_type": error, "rows": f"{count:,}"}
-        for (kind, error), count in common[:_ERRORS_SHOWN]
+        {"result_type": kind, "error_type": error, "rows": f"{number:,}"}
+        for (kind, error), number in common[:_ERRORS_SHOWN]
     ]
-    left = sum(count for _, count in common[_ERRORS_SHOWN:])
-    note = f"… and {left:,} more rows with other errors." if left else ""
+    left = sum(number for _, number in common[_ERRORS_SHOWN:])
+    note = f"… and {count(left, 'more row')} with other errors." if left else ""
     return markdown.table(["result_type", "error_type", "rows"], rows, note=note)

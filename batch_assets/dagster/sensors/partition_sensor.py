@@ -12,6 +12,7 @@ from batch_assets.core.dataset.partition_keys import partition_keys_of
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.text import count
 from batch_assets.dagster.pipelines import pipelines_in
 
 _INTERVAL = 60
@@ -82,8 +83,8 @@ def requests_to_add(
     return [definition.build_add_request(new)] if new else []
 
 
-def _said(column: str, count: int, new: list[str], unusable: list[str]) -> str:
-    words = f"The column {column} has {count:,} values"
+def _said(column: str, values: int, new: list[str], unusable: list[str]) -> str:
+    words = f"The column {column} has {count(values, 'value')}"
     if new:
         more = f" and {len(new) - _SHOWN:,} more" if len(new) > _SHOWN else ""
         words += f"; new partitions: {', '.join(new[:_SHOWN])}{more}"

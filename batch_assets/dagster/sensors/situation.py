@@ -19,10 +19,11 @@ from batch_assets.core.planning.steps import (
     RestoreFile,
     SendStopped,
 )
+from batch_assets.core.text import count, duration
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
-    """How things stand, in words: "4 of 12 batches in progress, oldest 03:12 h, next look in 2 min".
+    """How things stand, in words: "4 of 12 batches in progress, oldest 3 h 12 min, next look in 2 min".
 
     Args:
         snapshots: of submissions in force, read at one moment.
@@ -78,7 +79,8 @@ class _Files:
         return bool(self._ids)
 
     def __str__(self) -> str:
-        return f"{len(self._ids)} request files{_of(self._partitions)} are"
+        of = _of(self._partitions)
+        return count(len(self._ids), f"request file{of} is", f"request files{of} are")
 
 
 def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]:
@@ -100,9 +102,10 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]
         said.append(f"{refused} refused: see the last run of {pipeline}/batches")
     for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if found := left_out[by_refresh]:
+            of = _of(set(found))
+            requests = count(sum(found.values()), f"request{of} was", f"requests{of} were")
             said.append(
-                f"{pipeline} is limited: {sum(found.values())} requests{_of(set(found))} were left out, "
-                f"materialize {pipeline}/requests {how} to ask them"
+                f"{pipeline} is limited: {requests} left out, materialize {pipeline}/requests {how} to ask them"
             )
     return said
 
@@ -117,12 +120,12 @@ def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFil
     known = {file.id for file in files}
     total = sum(file.batch_id is not None for file in files) + sum(b.file_id not in known for b in running)
     oldest = now - min((batch.submitted_at for batch in running if batch.submitted_at is not None), default=now)
-    said = [f"{len(running)} of {total} batches in progress", f"oldest {_hours(oldest)} h"]
+    said = [f"{len(running):,} of {count(total, 'batch', 'batches')} in progress", f"oldest {duration(oldest)}"]
     done, asked = requests_done(files, [*running, *lost])
     if done:
         said.append(f"{100 * done // asked} % of requests done")
     next_look = min(batch.next_poll_at for batch in running) - now
-    return ", ".join([*said, f"next look in {_soon(next_look)}"])
+    return ", ".join([*said, f"next look in {duration(max(1.0, next_look))}"])
 
 
 def _of(partitions: set[str]) -> str:
@@ -135,14 +138,5 @@ def _of(partitions: set[str]) -> str:
 def _paid_twice(submission: Submission, ids: list[str]) -> list[str]:
     if not ids:
         return []
-    are = "batch is" if len(ids) == 1 else "batches are"
-    return [f"{len(ids)} {are} paid twice, see batch-assets status {submission.pipeline}: {', '.join(ids)}"]
-
-
-def _soon(seconds: float) -> str:
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
-
-
-def _hours(seconds: float) -> str:
-    minutes = int(seconds) // 60
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+    paid = count(len(ids), "batch is", "batches are")
+    return [f"{paid} paid twice, see batch-assets status {submission.pipeline}: {', '.join(ids)}"]

@@ -23,6 +23,7 @@ from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.root import Root
+from batch_assets.core.text import duration
 from batch_assets.dagster.checks.deadline import DeadlineCheck
 from batch_assets.dagster.cursor import SensorCursor
 from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
@@ -200,7 +201,7 @@ def _too_early(now: float, submission: Submission, step: Round, last: LastRound,
     if now - opened_at >= pause:
         return None
     left = pause - (now - opened_at)
-    return f"{submission.pipeline}: {in_words.reason(step)}, the next round begins in {left:.0f} s"
+    return f"{submission.pipeline}: {in_words.reason(step)}, the next round begins in {duration(left)}"
 
 
 def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:

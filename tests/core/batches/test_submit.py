@@ -59,7 +59,7 @@ def test_a_rate_limited_file_waits_as_long_as_the_api_asks(world: World) -> None
     assert "queue full" in said
     world.forget_calls()
     (said,) = world.submit(pipeline, unattended=True).waiting.values()
-    assert "asked to wait 1" in said
+    assert "asked to wait 2 min more" in said
     assert world.calls()["POST /v1/messages/batches"] == 0
     ((not_before,),) = world.query("select not_before - (select max(at) from history) from request_file")
     assert 100 < not_before <= 120

@@ -186,7 +186,7 @@ def test_a_message_that_does_not_arrive_is_sent_again_at_growing_intervals(world
         problems.append(tick(world, pipeline))
     prefix = "asked: the message `complete` to webhook HOOK_URL waits: "
     assert [text for (text,) in problems][::2] == [
-        f"{prefix}HTTP 503, next try in 1 min",
+        f"{prefix}HTTP 503, next try in 60 s",
         f"{prefix}HTTP 429, next try in 4 min",
     ]
     assert problems[1][0].endswith("next try in 2 min")
@@ -206,9 +206,9 @@ def test_the_interval_grows_up_to_a_day_and_the_tries_end_after_a_week(world: Wo
     hook.usual = (500, b"")
     tick(world, pipeline)
     world.query("update notice set attempts = 5000, next_try_at = 0")
-    assert tick(world, pipeline)[0].endswith("next try in 1440 min")
+    assert tick(world, pipeline)[0].endswith("next try in 24 h 0 min")
     world.query("update notice set created_at = created_at - 7 * 86400 - 60, next_try_at = 0")
-    assert tick(world, pipeline)[0].endswith("was given up after 5002 tries: HTTP 500")
+    assert tick(world, pipeline)[0].endswith("was given up after 5,002 tries: HTTP 500")
     world.query("update notice set next_try_at = 0")
     assert tick(world, pipeline) == []
     assert states(world) == ["given_up"]
@@ -234,7 +234,7 @@ def test_a_message_waits_while_its_secret_is_refused(world: World, hook: Receive
     complete(world, pipeline)
     hook.answers = [(401, b"")]
     assert tick(world, pipeline) == [
-        "asked: the message `complete` to webhook HOOK_URL waits: HTTP 401, next try in 1 min"
+        "asked: the message `complete` to webhook HOOK_URL waits: HTTP 401, next try in 60 s"
     ]
     now_due(world)
     assert tick(world, pipeline) == []
@@ -303,7 +303,7 @@ def test_batches_near_a_deadline_are_reported_once_a_day(world: World, hook: Rec
     assert expiring.json["event"] == "deadline"
     assert set(expiring.json["batches"]) == ids
     assert expiring.json["message"].startswith("asked: 2 batches expire soon\n4 rows: 4 pending; ")
-    assert "(open): 1 h 29 min left" in expiring.json["message"]
+    assert "(open): 1 h 30 min left" in expiring.json["message"]
     assert "cost not known yet" in expiring.json["message"]
     soon = now - 29 * 86400
     world.query(
@@ -313,7 +313,7 @@ def test_batches_near_a_deadline_are_reported_once_a_day(world: World, hook: Rec
         assert tick(world, pipeline) == []
     _, uncollected = hook.received
     assert uncollected.json["message"].startswith("asked: the results of 2 batches will soon be gone\n")
-    assert "60 h left" in uncollected.json["message"]
+    assert "2 d 12 h left" in uncollected.json["message"]
     assert uncollected.json["id"] != expiring.json["id"]
     world.query("delete from notice")
     world.query("update batch set created_at = :past", past=soon - 60)

@@ -43,7 +43,7 @@ def test_a_rebuild_is_logged_and_recorded_in_the_history(world: World, caplog: p
     with caplog.at_level(logging.WARNING):
         lose_ledger(world)
         _ = world.root.ledger
-    assert "was lost. It is rebuilt from 1 submissions; request files: 1 submitted, 1 unresolved" in caplog.text
+    assert "was lost. It is rebuilt from 1 submission; request files: 1 submitted, 1 unresolved" in caplog.text
     assert "It is unknown whether the unresolved ones were sent" in caplog.text
     rows = world.query("select kind, to_state, reason from history order by seq")
     assert {kind for kind, _, _ in rows} == {"endpoint", "submission", "file", "batch"}

@@ -1,0 +1,64 @@
+"""Numbers as people read them: durations, counts, sizes and amounts of money."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# USD. A smaller amount would be shown as $0.0000.
+_SMALLEST_SHOWN = 0.0001
+
+
+def duration(seconds: float) -> str:
+    """Format a duration: "5 s", "12 min", "3 h 20 min", "2 d 4 h". A negative one is "0 s"."""
+    seconds = max(0.0, seconds)
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Format a number of things: "1,234 rows", "1 row".
+
+    Args:
+        number: How many.
+        noun: What one of them is called, with its verb where it has one: "request file is".
+        plural: What several are called, where that is not `noun` and an s: "request files are".
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def counts(values: Mapping[str, int], nothing: str = "none") -> str:
+    """Format numbers by kind: "3 succeeded, 1 errored".
+
+    Args:
+        values: The numbers. Those that are 0 are left out.
+        nothing: The text if all are left out.
+    """
+    return ", ".join(f"{value:,} {name}" for name, value in values.items() if value) or nothing
+
+
+def size(number: float) -> str:
+    """Format a number of bytes in powers of ten, as the API's limits are: "12 kB", "3.4 MB"."""
+    for unit in ("B", "kB", "MB"):
+        if number < 999.5:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 10 else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} GB"
+
+
+def dollars(usd: float) -> str:
+    """Format an amount in USD: "$0.0078", or "less than $0.0001" if it would be shown as zero."""
+    return f"less than ${_SMALLEST_SHOWN}" if 0 < usd < _SMALLEST_SHOWN else f"${usd:,.4f}"
+
+
+def about_dollars(usd: float) -> str:
+    """Format an estimated amount in USD: "about $0.0078", or "less than $0.0001"."""
+    amount = dollars(usd)
+    return amount if amount.startswith("less") else f"about {amount}"
