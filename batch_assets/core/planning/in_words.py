@@ -1,12 +1,12 @@
-"""What comes next, in the words that the command line and Dagster share: they name no command and no asset."""
+"""Texts about the next step that the command line and Dagster share. They name no command and no asset."""
 
 from __future__ import annotations
 
 from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, Sending, Waiting
 
 _SENDING = {
-    Sending.CANCEL: "batches of it run on although it was canceled",
-    Sending.ASK_AGAIN: "{count} failed requests are asked again",
+    Sending.CANCEL: "some of its batches still run although it was canceled",
+    Sending.ASK_AGAIN: "{count} failed requests are to be sent again",
     Sending.UNSENT: "{count} request files are left to send",
     Sending.IN_DOUBT: "{count} request files are in doubt",
     Sending.LATE_BATCH: "the batch of an upload that got no answer may still turn up",
@@ -27,7 +27,7 @@ _WAITING = {
 
 
 def reason(step: Round) -> str:
-    """Why a run is to be started."""
+    """Return why a run is to be started."""
     match step:
         case Send():
             return _SENDING[step.why].format(count=step.count)
@@ -40,5 +40,5 @@ def reason(step: Round) -> str:
 
 
 def waits_for(why: Waiting) -> str:
-    """What a submission waits for, after "it waits for"."""
+    """Return what a submission waits for, as text that continues "it waits for"."""
     return _WAITING[why]
