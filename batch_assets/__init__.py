@@ -1,6 +1,6 @@
-"""A dataset -> Anthropic Message Batches -> Parquet, as Dagster assets.
+"""Turns a dataset into Anthropic Message Batches and the answers into Parquet, as Dagster assets.
 
-The public names are imported on demand: the core works without Dagster, whose import takes seconds.
+The public names are imported on demand: importing Dagster takes seconds, and the core does not need it.
 """
 
 from __future__ import annotations

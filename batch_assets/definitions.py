@@ -1,4 +1,4 @@
-"""What workspace.yaml loads: every pipeline and asset in defs/."""
+"""The code location that workspace.yaml loads: every pipeline and asset in defs/."""
 
 import os
 from pathlib import Path
@@ -10,14 +10,14 @@ from batch_assets.dagster.pipelines import with_unique_names
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The code location."""
-    found = with_unique_names(dg.load_from_defs_folder(path_within_project=Path(__file__).parent))
-    # Runs what hangs on results without a click; Dagster's own default sensor starts stopped.
+    """Return the definitions of the code location."""
+    pipelines = with_unique_names(dg.load_from_defs_folder(path_within_project=Path(__file__).parent))
+    # Runs assets downstream of results automatically; Dagster's own default sensor is stopped at first.
     automation = dg.AutomationConditionSensorDefinition(
         "default_automation_condition_sensor",
         target=dg.AssetSelection.all(),
         default_status=dg.DefaultSensorStatus.RUNNING,
         minimum_interval_seconds=5 if os.environ.get("BATCH_ASSETS_EMULATOR") else 30,
     )
-    # A process for every step would cost seconds each and gain nothing: the work is done elsewhere.
-    return dg.Definitions.merge(found, dg.Definitions(sensors=[automation], executor=dg.in_process_executor))
+    # A process for every step would cost seconds and gain nothing: the API does the work.
+    return dg.Definitions.merge(pipelines, dg.Definitions(sensors=[automation], executor=dg.in_process_executor))

@@ -1,4 +1,4 @@
-"""The Dagster layer: three assets a pipeline, and one sensor that watches the ledger."""
+"""The Dagster layer: three assets for each pipeline, and one sensor that watches the ledger."""
 
 from dagster_shared.libraries import DagsterLibraryRegistry
 

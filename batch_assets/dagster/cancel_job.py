@@ -1,4 +1,4 @@
-"""`<name>_cancel`: the job that cancels a pipeline from the UI."""
+"""`<name>_cancel`: the job that cancels a pipeline in the UI."""
 
 from collections.abc import Iterable
 from functools import cache
@@ -16,23 +16,24 @@ _SUFFIX = "_cancel"
 
 
 class CancelConfig(dg.Config):
-    """What to cancel of the pipeline; left alone, all of it."""
+    """What to cancel: one partition, one batch or, by default, the whole pipeline."""
 
     partition: str | None = None
     batch_id: str | None = None
 
 
 def build_message_batch_cancel_jobs(assets: Iterable[dg.AssetsDefinition]) -> list[dg.JobDefinition]:
-    """A job `<name>_cancel` for every pipeline among assets.
+    """Build a job `<name>_cancel` for every pipeline among the assets.
 
-    It ends the pipeline's open batches at the API and sends nothing more of it. What was answered by then is
-    kept; the next run of the pipeline asks for the rest. Its config may name one partition, or one batch.
+    The job ends the pipeline's open batches at the API and sends no more requests. Answers that arrived before
+    are kept; the next run of the pipeline sends the other requests. The job's config may name one partition or
+    one batch.
 
     Args:
-        assets: as `build_message_batch_assets` returns them.
+        assets: Assets as `build_message_batch_assets` returns them.
     """
     specs = (spec for asset in assets for spec in asset.specs)
-    return [_job(name, found.pipeline.config.resource_key) for name, found in pipelines_in(specs).items()]
+    return [_job(name, of.pipeline.config.resource_key) for name, of in pipelines_in(specs).items()]
 
 
 def _job(name: str, resource_key: str | None) -> dg.JobDefinition:
@@ -41,8 +42,8 @@ def _job(name: str, resource_key: str | None) -> dg.JobDefinition:
     @dg.job(
         name=name + _SUFFIX,
         description=(
-            f"Cancels {name}: ends its open batches and sends nothing more of it. Answers that arrived before are "
-            "kept; materialize requests and batches to ask for the rest."
+            f"Cancels {name}: ends its open batches and sends no more requests. Answers that arrived before are "
+            "kept; materialize requests and batches to send the other requests."
         ),
     )
     def cancel_job() -> None:
@@ -51,7 +52,7 @@ def _job(name: str, resource_key: str | None) -> dg.JobDefinition:
     return cancel_job
 
 
-# One for all jobs of a resource: to make an op takes a millisecond, at every load of every pipeline.
+# All jobs of a resource share one op, because building an op takes a millisecond at every load of every pipeline.
 @cache
 def _cancel_op(resource_key: str | None) -> dg.OpDefinition:
     @dg.op(

@@ -49,9 +49,9 @@ def _described(name: str) -> str | None:
 class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     """Asks one question of every row of a dataset, through the Anthropic Message Batches API.
 
-    Three assets come of it: `<name>/requests`, `<name>/batches` and `<name>/results`, the jobs `<name>_cancel`,
-    `<name>_retry_failed` and `<name>_refresh`, and the sensor that brings the results back. Customize it by
-    overriding a method, `get_asset_spec`, `render_request` or `parse_message`:
+    It defines the assets `<name>/requests`, `<name>/batches` and `<name>/results`, the jobs `<name>_cancel`,
+    `<name>_retry_failed` and `<name>_refresh`, and the sensor that brings the results back. To customize it,
+    override `get_asset_spec`, `render_request` or `parse_message`:
 
         class OwnedComponent(MessageBatchComponent):
             def get_asset_spec(self, pipeline, stage):
@@ -59,9 +59,9 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     """
 
     output_columns: ClassVar[pa.Schema | None] = None
-    """The columns that `parse_message` makes; without it `output_schema` says them."""
+    """The columns that `parse_message` returns. If it is None, `output_schema` defines them."""
 
-    # PipelineConfig's fields: here are only those that Dagster needs to know more about.
+    # The other fields are in PipelineConfig. Dagster needs to know more about these.
     dataset: DatasetBlock = Field(description=_described("dataset"))
     partitions: PartitionsBlock | None = Field(default=None, description=_described("partitions"))
     schedule: Annotated[
@@ -78,7 +78,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     sink: SinkBlock | None = Field(default=None, description=_described("sink"))
     notify: list[NotifyBlock] = Field(default=[], description=_described("notify"))  # type: ignore[assignment]
     op: OpBlock = Field(default=OpBlock(), description=_described("op"))
-    # Templates over the row and data of the API's: Dagster's own templating leaves them as they are.
+    # Dagster's own templating must not touch templates over the row and data for the API.
     params: Annotated[dict[str, Any], dg.Resolver.passthrough(description=_described("params"))]
     betas: Annotated[list[str], dg.Resolver.passthrough(description=_described("betas"))] = Field(
         default=[], description=_described("betas")
@@ -89,16 +89,16 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
 
     @classmethod
     def load(cls, attributes: BaseModel | None, context: dg.ComponentLoadContext) -> Self:
-        """Makes the component of its YAML.
+        """Create the component from its YAML.
 
-        Errors:
-            ConfigError: a value of the wrong kind, naming the file and the field.
+        Raises:
+            ConfigError: When a value has the wrong type. The error names the file and the field.
         """
         try:
             if isinstance(attributes, Given) and (mistake := mistake_in(attributes)) is not None:
                 raise mistake
             return super().load(attributes, context)
-        except Exception as error:  # Dagster's own, with the reason somewhere within
+        except Exception as error:  # Dagster wraps the reason in errors of its own
             errors = cls._mistakes(attributes) or _within(error)
             if not errors:
                 raise
@@ -107,27 +107,30 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     @classmethod
     @cache
     def get_model_cls(cls) -> type[BaseModel]:
-        """The schema of the attributes; a mistake in them is raised by `load`, which knows the file."""
+        """Return the schema of the attributes. It raises no mistakes: `load` does, which knows the file."""
         derived = cls.model()
         return type(derived.__name__, (Given, derived), {"__module__": __name__})
 
     @classmethod
     def _mistakes(cls, attributes: BaseModel | None) -> list[ErrorDetails]:
-        """What is wrong with the attributes as they stand in the file. Dagster's own schema takes a text in the
-        place of anything, so its errors name both.
+        """Return what is wrong with the attributes as the file has them.
+
+        Dagster's own schema accepts a text in place of any value, so each of its errors comes twice.
         """
         if not isinstance(attributes, Given):
             return []
         try:
             cls.model_validate(as_given(attributes))
         except ValidationError as error:
-            return [found for found in error.errors() if cls._is_meant(found)]
+            return [details for details in error.errors() if cls._is_meant(details)]
         return []
 
     @classmethod
     def _is_meant(cls, error: ErrorDetails) -> bool:
-        """Whether it is neither of a template that is not filled in yet, nor of a field that a subclass reads in a
-        way of its own.
+        """Return whether an error is a real mistake.
+
+        It is not if the value is a template that Dagster has not rendered yet, or if a subclass redefines the
+        field.
         """
         if error["type"] == "extra_forbidden" and len(error["loc"]) == 1:
             return error["loc"][0] not in cls.model().model_fields
@@ -140,7 +143,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         return (own.annotation, own.metadata) == (ours.annotation, ours.metadata)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The pipeline's assets with their checks and jobs, and the sensor that all of its root share."""
+        """Return the assets, checks, jobs and schedule of the pipeline, and the sensors."""
         assets = assets_of(self.build_pipeline(context), self.get_asset_spec)
         return dg.Definitions(
             assets=assets,
@@ -155,10 +158,10 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         )
 
     def build_pipeline(self, context: dg.ComponentLoadContext) -> Pipeline:
-        """The pipeline as the core runs it.
+        """Return the pipeline as the core runs it.
 
-        Errors:
-            ConfigError: a mistake in the pipeline file, naming the file and the field.
+        Raises:
+            ConfigError: When the pipeline file has a mistake. The error names the file and the field.
         """
         return load_pipeline(
             self.model_dump(include=set(PipelineConfig.model_fields)),
@@ -169,7 +172,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         )
 
     def _hooks(self) -> Hooks:
-        """What a subclass overrides; what it leaves as it is costs nothing."""
+        """Return the methods that a subclass overrides. The others are not called for each row."""
         own = type(self)
         renders = own.render_request is not MessageBatchComponent.render_request
         parses = own.parse_message is not MessageBatchComponent.parse_message
@@ -178,53 +181,56 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         )
 
     def get_asset_spec(self, pipeline: Pipeline, stage: str) -> dg.AssetSpec:
-        """How one asset presents itself: override it to change key, group, owners, description and the like.
+        """Return the spec of one asset. Override it to change key, group, owners, description and the like.
 
         Args:
-            stage: requests, batches or results.
+            pipeline: The pipeline that the asset belongs to.
+            stage: `requests`, `batches` or `results`.
         """
         return default_asset_spec(pipeline, stage)
 
     def render_request(
         self, pipeline: Pipeline, row: dict[str, Any], params: dict[str, Any]
     ) -> dict[str, Any] | None:
-        """The params to send for one row: override it to change them, or to leave rows out.
+        """Return the params to send for one row. Override it to change them or to reject rows.
 
-        Equal bytes are one request: what it returns should depend on the row alone, not on the time or on chance.
+        Params with equal bytes are one request, so the return value should depend on the row alone, not on the
+        time or on chance.
 
         Args:
-            row: every column of the dataset.
-            params: as the templates of the pipeline file render them; they may be changed in place and returned.
+            pipeline: The pipeline that the row belongs to.
+            row: Every column of the dataset.
+            params: The params that the templates of the pipeline file render. You may change and return them.
 
         Returns:
-            None to reject the row; raising `RowRejected` does so with a message. Whatever else it raises rejects
-            the row as well.
+            The params, or None to reject the row. Any exception also rejects the row; the text of a `RowRejected`
+            becomes the reason.
         """
         return params
 
     def parse_message(self, message: dict[str, Any]) -> Mapping[str, Any]:
-        """The typed columns of one answer: override it where answers are not JSON.
+        """Return the typed columns of one answer. Override it if answers are not JSON.
 
-        The columns are declared by `output_columns` or by `output_schema`, which is not sent then. It is called
-        whenever the table is written, for every answer of it: after a change materialize results, nothing is
-        asked again.
+        `output_columns` or `output_schema` declares the columns; an `output_schema` is then not sent. The method
+        is called for every answer each time the table is written. After you change it, materialize `results`;
+        no request is sent again.
 
         Args:
-            message: as the API sent it, with `content`, `stop_reason` and `usage`.
+            message: The message as the API sent it, with `content`, `stop_reason` and `usage`.
 
         Returns:
-            Values by column. Whatever it raises makes the answer an `invalid_output`; ValueError with its own
-            message.
+            A map of column to value. Any exception makes the answer an `invalid_output`; the text of a
+            `ValueError` becomes the reason.
         """
         raise NotImplementedError
 
 
 def _within(error: BaseException | None) -> list[ErrorDetails]:
-    """What pydantic found wrong, of an error that Dagster has put into one of its own."""
+    """Return what pydantic found wrong, from an error that Dagster has wrapped."""
     while error is not None:
         if isinstance(error, ValidationError):
-            found = error.errors()
-            return [one for one in found if one["loc"][-1:] != ("str",)] or found
+            errors = error.errors()
+            return [details for details in errors if details["loc"][-1:] != ("str",)] or errors
         error = error.__cause__ or error.__context__
     return []
 
@@ -234,7 +240,7 @@ def _folder(context: dg.ComponentLoadContext) -> Path:
 
 
 def _pipeline_file(context: dg.ComponentLoadContext) -> str:
-    """The pipeline file as the user would open it, from the project's folder."""
+    """Return the path of the pipeline file, relative to the project's folder if it is inside."""
     folder, project = _folder(context), context.project_root
     names = ("defs.yaml", "defs.yml", "component.py")
     path = folder / next((name for name in names if (folder / name).is_file()), names[0])

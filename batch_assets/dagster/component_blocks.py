@@ -1,4 +1,4 @@
-"""The pipeline file as Dagster reads it: a class for each block, whose mistakes are told by file and field."""
+"""The pipeline file as Dagster reads it: a class for each block. Errors in a block name the file and the field."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -23,14 +23,16 @@ from batch_assets.core.pipeline.partitions import PartitionsConfig, TimeConfig
 
 
 class Block(dg.Model, dg.Resolvable):
-    """Mends the schema that Dagster derives: it leaves out the descriptions of optional fields, and applies
-    the bounds of a number to the text of a Dagster template in its place as well.
+    """Repairs the schema that Dagster derives from a block.
+
+    Dagster leaves out the descriptions of optional fields. It also applies the bounds of a number to a Dagster
+    template that is written in place of the number.
     """
 
     @classmethod
     @cache
     def model(cls) -> type[BaseModel]:
-        """The schema of a block; asked for once for every field of every pipeline, it is derived once a class."""
+        """Return the schema of a block. It is cached: Dagster asks for it for every field of every pipeline."""
         derived = super().model()
         for name, field in derived.model_fields.items():
             if field.description is None and name in cls.model_fields:
@@ -41,118 +43,121 @@ class Block(dg.Model, dg.Resolvable):
 
     @classmethod
     def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
-        """As Dagster does it, but what is wrong is placed by the whole path of the field."""
+        """Resolve the block as Dagster does, but give the whole path of the field in errors."""
         try:
-            made: Self = super().resolve_from_model(context, model)
+            block: Self = super().resolve_from_model(context, model)
         except ValidationError as error:
             outer = tuple(context.path[1:])  # without `attributes`
-            inside = [{**found, "loc": (*outer, *found["loc"])} for found in error.errors()]
-            raise ValidationError.from_exception_data(error.title, inside) from None  # type: ignore[arg-type]
-        return made
+            errors = [{**details, "loc": (*outer, *details["loc"])} for details in error.errors()]
+            raise ValidationError.from_exception_data(error.title, errors) from None  # type: ignore[arg-type]
+        return block
 
 
 class CsvBlock(CsvConfig, Block):
-    """How CSV and TSV files are written, where it is not in the usual way."""
+    """The format of CSV and TSV files, if it is not the usual one."""
 
 
 class DatasetBlock(DatasetConfig, Block):
-    """The input table: one of path, files and sql says where its rows are."""
+    """The input table. One of path, files, sql and asset says where its rows are."""
 
     csv: CsvBlock | None = Field(default=None, description=DatasetConfig.model_fields["csv"].description)
 
 
 class TimeBlock(TimeConfig, Block):
-    """Which hours, days, weeks or months there are."""
+    """The hours, days, weeks or months that are partitions."""
 
 
-def _keys(context: dg.ResolutionContext, given: Any) -> Any:
-    """Only what is a template is read as one: Dagster's turn the key "2024" into a number."""
-    if not isinstance(given, list | tuple):
-        return given
+def _keys(context: dg.ResolutionContext, keys: Any) -> Any:
+    """Render only the keys that are templates: Dagster's templating turns the key "2024" into a number."""
+    if not isinstance(keys, list | tuple):
+        return keys
     return [
-        context.at_path(place).resolve_value(key) if is_templated(key) else key for place, key in enumerate(given)
+        context.at_path(position).resolve_value(key) if is_templated(key) else key
+        for position, key in enumerate(keys)
     ]
 
 
-def is_templated(given: Any) -> bool:
-    return any(mark in str(given) for mark in ("{{", "{%"))
+def is_templated(value: Any) -> bool:
+    """Return whether a value contains a Dagster template."""
+    return any(mark in str(value) for mark in ("{{", "{%"))
 
 
-def _said(config: type[BaseModel], name: str) -> str | None:
-    """What a block says of one of its fields."""
+def _described(config: type[BaseModel], name: str) -> str | None:
+    """Return the description of a field of a block."""
     return config.model_fields[name].description
 
 
 class PartitionsBlock(PartitionsConfig, Block):
-    """Which partitions there are: one of hourly to dynamic, and the column that rows are told apart by."""
+    """The partitions: one of hourly to dynamic, and the column that divides rows among them."""
 
-    hourly: TimeBlock | None = Field(default=None, description=_said(PartitionsConfig, "hourly"))
-    daily: TimeBlock | None = Field(default=None, description=_said(PartitionsConfig, "daily"))
-    weekly: TimeBlock | None = Field(default=None, description=_said(PartitionsConfig, "weekly"))
-    monthly: TimeBlock | None = Field(default=None, description=_said(PartitionsConfig, "monthly"))
+    hourly: TimeBlock | None = Field(default=None, description=_described(PartitionsConfig, "hourly"))
+    daily: TimeBlock | None = Field(default=None, description=_described(PartitionsConfig, "daily"))
+    weekly: TimeBlock | None = Field(default=None, description=_described(PartitionsConfig, "weekly"))
+    monthly: TimeBlock | None = Field(default=None, description=_described(PartitionsConfig, "monthly"))
     static: Annotated[
         list[str] | None,
-        dg.Resolver(_keys, model_field_type=list[str] | None, description=_said(PartitionsConfig, "static")),
-    ] = Field(default=None, description=_said(PartitionsConfig, "static"))
+        dg.Resolver(_keys, model_field_type=list[str] | None, description=_described(PartitionsConfig, "static")),
+    ] = Field(default=None, description=_described(PartitionsConfig, "static"))
 
 
 class ScheduleBlock(ScheduleConfig, Block):
-    """When a pipeline is run."""
+    """When a pipeline runs."""
 
 
-def resolve_schedule(context: dg.ResolutionContext, given: str | BaseModel) -> Any:
-    if not isinstance(given, BaseModel):
-        return context.resolve_value(given)
-    return ScheduleBlock.resolve_from_model(context, given)
+def resolve_schedule(context: dg.ResolutionContext, schedule: str | BaseModel) -> Any:
+    """Resolve the field `schedule`, which is a cron expression or a block."""
+    if not isinstance(schedule, BaseModel):
+        return context.resolve_value(schedule)
+    return ScheduleBlock.resolve_from_model(context, schedule)
 
 
 class BatchingBlock(BatchingConfig, Block):
-    """How requests are cut into batches."""
+    """How requests are divided into batches."""
 
 
 class RetryBlock(RetryConfig, Block):
-    """How often a request that failed for a passing reason is asked."""
+    """How often a request that fails for a passing reason is sent."""
 
 
 class RetentionBlock(RetentionConfig, Block):
-    """How long copies of requests and responses are kept where they are not needed; by default for ever."""
+    """How long copies of requests and responses that are not needed are kept; by default indefinitely."""
 
 
 class WebhookBlock(WebhookConfig, Block):
-    """An HTTP endpoint that gets a signed JSON message."""
+    """An HTTP endpoint that gets notices as signed JSON."""
 
 
 class SlackBlock(SlackConfig, Block):
-    """A channel of Slack, written to by a bot."""
+    """A Slack channel that a bot writes notices to."""
 
 
 class EmailBlock(EmailConfig, Block):
-    """A message by e-mail, through an SMTP server."""
+    """Notices by e-mail, through an SMTP server."""
 
 
 class NotifyBlock(NotifyConfig, Block):
-    """Who is told, one of webhook, slack and email, and of what."""
+    """Where notices are sent (one of webhook, slack and email), and about which events."""
 
-    webhook: WebhookBlock | None = Field(default=None, description=_said(NotifyConfig, "webhook"))
-    slack: SlackBlock | None = Field(default=None, description=_said(NotifyConfig, "slack"))
-    email: EmailBlock | None = Field(default=None, description=_said(NotifyConfig, "email"))
+    webhook: WebhookBlock | None = Field(default=None, description=_described(NotifyConfig, "webhook"))
+    slack: SlackBlock | None = Field(default=None, description=_described(NotifyConfig, "slack"))
+    email: EmailBlock | None = Field(default=None, description=_described(NotifyConfig, "email"))
 
 
 class SinkBlock(SinkConfig, Block):
-    """A table of a database that gets a copy of complete results: rows are inserted or updated by their key."""
+    """A database table that gets a copy of complete results: rows are inserted or updated by their key."""
 
 
 class RetryPolicyBlock(RetryPolicyConfig, Block):
-    """How often Dagster repeats a step that failed, within its run."""
+    """How often Dagster repeats a failed step within its run."""
 
 
-def _tags(context: dg.ResolutionContext, given: Any) -> Any:
-    """Values as they were written, but for templates: Dagster's turn the text "2" of a resource into a number."""
-    if isinstance(given, Mapping):
-        return {name: _tags(context.at_path(str(name)), value) for name, value in given.items()}
-    if isinstance(given, list | tuple):
-        return [_tags(context.at_path(place), value) for place, value in enumerate(given)]
-    return context.resolve_value(given) if is_templated(given) else given
+def _tags(context: dg.ResolutionContext, tags: Any) -> Any:
+    """Render only the values that are templates: Dagster's templating turns the text "2" into a number."""
+    if isinstance(tags, Mapping):
+        return {name: _tags(context.at_path(str(name)), value) for name, value in tags.items()}
+    if isinstance(tags, list | tuple):
+        return [_tags(context.at_path(position), value) for position, value in enumerate(tags)]
+    return context.resolve_value(tags) if is_templated(tags) else tags
 
 
 class StageOpBlock(StageOpConfig, Block):
@@ -160,43 +165,48 @@ class StageOpBlock(StageOpConfig, Block):
 
     tags: Annotated[
         dict[str, Any],
-        dg.Resolver(_tags, model_field_type=dict[str, Any], description=_said(StageOpConfig, "tags")),
-    ] = Field(default={}, description=_said(StageOpConfig, "tags"))
-    retry_policy: RetryPolicyBlock | None = Field(default=None, description=_said(StageOpConfig, "retry_policy"))
+        dg.Resolver(_tags, model_field_type=dict[str, Any], description=_described(StageOpConfig, "tags")),
+    ] = Field(default={}, description=_described(StageOpConfig, "tags"))
+    retry_policy: RetryPolicyBlock | None = Field(
+        default=None, description=_described(StageOpConfig, "retry_policy")
+    )
 
 
 class OpBlock(OpConfig, Block):
     """How Dagster runs each stage."""
 
-    requests: StageOpBlock = Field(default=StageOpBlock(), description=_said(OpConfig, "requests"))
-    batches: StageOpBlock = Field(default=StageOpBlock(), description=_said(OpConfig, "batches"))
-    results: StageOpBlock = Field(default=StageOpBlock(), description=_said(OpConfig, "results"))
+    requests: StageOpBlock = Field(default=StageOpBlock(), description=_described(OpConfig, "requests"))
+    batches: StageOpBlock = Field(default=StageOpBlock(), description=_described(OpConfig, "batches"))
+    results: StageOpBlock = Field(default=StageOpBlock(), description=_described(OpConfig, "results"))
 
 
 class Given(BaseModel):
-    """What Dagster checks before any of our code knows the file: it is kept, with what was found wrong."""
+    """Attributes that keep their text and their errors.
+
+    Dagster checks the attributes before any of our code knows the file, so the errors are raised later.
+    """
 
     _given: Any = PrivateAttr(default=None)
-    _found: ValidationError | None = PrivateAttr(default=None)
+    _mistake: ValidationError | None = PrivateAttr(default=None)
 
     @model_validator(mode="wrap")
     @classmethod
     def _keep(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            made = check(given)
+            attributes = check(given)
         except ValidationError as error:
-            made = cls.model_construct()
-            made._found = error
-        made._given = given
-        return made
+            attributes = cls.model_construct()
+            attributes._mistake = error
+        attributes._given = given
+        return attributes
 
 
-# No methods of Given: a subclass of the component may have fields of any name.
+# These are not methods of Given: a subclass of the component may have fields of any name.
 def as_given(attributes: Given) -> Any:
-    """What stands in the file."""
+    """Return the attributes as the file has them."""
     return attributes._given
 
 
 def mistake_in(attributes: Given) -> ValidationError | None:
-    """What Dagster found wrong with it."""
-    return attributes._found
+    """Return what Dagster found wrong with the attributes, or None."""
+    return attributes._mistake

@@ -1,6 +1,6 @@
-"""The sensor's cursor: what it has told, so that a tick in which nothing changed tells nothing.
+"""The sensor's cursor: what it has reported, so that it does not report the same again.
 
-Everything that must not be lost is in the ledger. Without its cursor the sensor says a few things once more.
+Everything that must not be lost is in the ledger. Without its cursor, the sensor repeats a few events.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 
 
 class Told(NamedTuple):
-    """The last observation of a submission's batches: when, by the ledger's clock, and its numbers in order."""
+    """The last observation of a submission's batches: its time by the ledger's clock, and its numbers in order."""
 
     at: float
     counts: list[int]
@@ -19,11 +19,11 @@ class Told(NamedTuple):
 
 @dataclass
 class SensorCursor:
-    """What ticks hand on.
+    """What one tick passes to the next.
 
     Attributes:
-        warned: pipeline -> what the check of deadlines last said of it.
-        observed: submission -> its last observation.
+        warned: Map of pipeline to the last warning of its deadline check.
+        observed: Map of submission to its last observation.
     """
 
     warned: dict[str, str] = field(default_factory=dict)
@@ -31,17 +31,17 @@ class SensorCursor:
 
     @classmethod
     def read(cls, text: str | None) -> Self:
-        """The cursor of the last tick; an empty one where there is none, or none that can be read."""
+        """Read the cursor of the last tick. The result is empty if there is none or it cannot be read."""
         try:
-            found: dict[str, Any] = json.loads(text or "{}")
-            observed = found.get("observed", {}).items()
+            fields: dict[str, Any] = json.loads(text or "{}")
+            observed = fields.get("observed", {}).items()
             return cls(
-                warned={str(name): str(said) for name, said in found.get("warned", {}).items()},
+                warned={str(name): str(warning) for name, warning in fields.get("warned", {}).items()},
                 observed={str(name): Told(float(at), list(counts)) for name, (at, counts) in observed},
             )
         except (ValueError, TypeError, AttributeError):
             return cls()
 
     def write(self) -> str:
-        """For the next tick."""
+        """Return the cursor for the next tick."""
         return json.dumps({"warned": self.warned, "observed": self.observed})

@@ -1,4 +1,4 @@
-"""The core's errors as Dagster failures: their text is for the person who opens the run."""
+"""The core's errors as Dagster failures, so that the run shows their text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from batch_assets.core.errors import BatchAssetsError, FinalError
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turns an error that this project raises on purpose into a failure that shows its text."""
+    """Turn an error that this project raises on purpose into a failure that shows its text."""
     try:
         yield
     except BatchAssetsError as error:

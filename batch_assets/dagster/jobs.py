@@ -1,4 +1,4 @@
-"""The jobs of a pipeline: cancel it, ask failed rows again, ask everything again."""
+"""The jobs of a pipeline: cancel it, send failed requests again, send all requests again."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 _RETRY_FAILED = (
-    "Asks the failed rows of {name} again, once more than before: those that failed for a lasting reason, or in "
-    "each of their attempts. Rows that are new or have changed are asked with them. The sensor brings the answers "
+    "Sends the failed requests of {name} once more: those that failed for a lasting reason or in each of their "
+    "attempts. It also sends the requests of rows that are new or have changed. The sensor brings the answers "
     "back."
 )
 _REFRESH = (
-    "Asks every row of {name} again, answered or not. As it is, it sends nothing and only says how many requests "
-    "that would be and about what they would cost. Set `confirm: true` in the Launchpad to send them. The table "
-    "stays as it is until every row has its new answer; a row whose new request fails for good keeps the old one. "
-    "It asks in each partition: refresh several in one backfill, or requests that they share are paid in each."
+    "Sends all requests of {name} again, answered or not. By default it sends nothing and only reports how many "
+    "requests that is and about what they cost. Set `confirm: true` in the Launchpad to send them. The table does "
+    "not change until every row has its new answer; a row whose new request fails for good keeps the old answer. "
+    "Refresh several partitions in one backfill: otherwise requests that they share are paid for in each."
 )
 
 
 def build_message_batch_jobs(
     assets: Iterable[dg.AssetsDefinition],
 ) -> list[dg.JobDefinition | UnresolvedAssetJobDefinition]:
-    """The jobs `<name>_cancel`, `<name>_retry_failed` and `<name>_refresh` for every pipeline among assets.
+    """Build the jobs `<name>_cancel`, `<name>_retry_failed` and `<name>_refresh` for every pipeline among assets.
 
-    The latter two materialize the pipeline's assets with another config of `requests`; of a pipeline with
-    partitions the one that is chosen when the job is launched.
+    The latter two materialize the pipeline's assets with another config of `requests`. If the pipeline has
+    partitions, the user chooses one when launching the job.
 
     Args:
-        assets: as `build_message_batch_assets` returns them.
+        assets: Assets as `build_message_batch_assets` returns them.
     """
     assets = list(assets)
     op_of = {key: asset.op.name for asset in assets for key in asset.keys}
-    found = pipelines_in(spec for asset in assets for spec in asset.specs)
+    pipelines = pipelines_in(spec for asset in assets for spec in asset.specs)
     jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [*build_message_batch_cancel_jobs(assets)]
-    for name, pipeline in found.items():
+    for name, pipeline in pipelines.items():
         op = op_of[pipeline.stages["requests"]]
         jobs.append(_job(f"{name}_retry_failed", pipeline, op, _RETRY_FAILED, {"retry_failed": True}))
         jobs.append(_job(f"{name}_refresh", pipeline, op, _REFRESH, {"refresh": True, "confirm": False}))

@@ -1,12 +1,12 @@
-"""Keys of metadata and tags: every name this project writes into Dagster, in one place."""
+"""Keys of metadata and tags: every name that this project writes into Dagster."""
 
 from __future__ import annotations
 
-# On the asset definitions.
+# Of asset definitions.
 PIPELINE = "batch_assets/pipeline"  # metadata: the pipeline's file; see pipelines.py
 STAGE = "batch_assets/stage"  # tag: requests | batches | results
 
-# On the runs that the sensor asks for.
+# Of runs that the sensor requests.
 SUBMISSION = "batch_assets/submission"
 ROUND = "batch_assets/round"
 MAX_RUNTIME = "dagster/max_runtime"
@@ -62,7 +62,7 @@ SINK = "batch_assets/sink"
 SAMPLE = "batch_assets/sample"
 FAILED_ROWS = "batch_assets/failed_rows"
 
-# Dagster's own, which its UI knows how to show.
+# Dagster's own keys, which its UI shows in a special way.
 ROW_COUNT = "dagster/row_count"
 PARTITION_ROW_COUNT = "dagster/partition_row_count"
 URI = "dagster/uri"
@@ -71,5 +71,5 @@ COLUMN_SCHEMA = "dagster/column_schema"
 
 
 def count_key(kind: str) -> str:
-    """The key of a count: of rows by result_type, of requests by the API's request_counts."""
+    """Return the key of a count: of rows by `result_type`, or of requests by the API's `request_counts`."""
     return f"batch_assets/{kind}"

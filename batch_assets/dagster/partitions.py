@@ -1,4 +1,4 @@
-"""Partitions between Dagster and the core, whose one word for them is a key, "" for none."""
+"""Partitions between Dagster and the core. The core only knows partition keys; "" means no partitions."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Event = dg.MaterializeResult[Any] | dg.AssetMaterialization
 
 
 class PartitionError(BatchAssetsError):
-    """There is no such partition, or none was named. Says which there are."""
+    """The partition does not exist, or the user named none. The error lists partitions."""
 
 
 class GivenPartitions:
-    """A partitions definition of Dagster's, as the core needs to know it.
+    """A Dagster partitions definition, in the form that the core needs.
 
     Attributes:
-        definition: as it was given.
+        definition: The Dagster definition.
     """
 
     column = None
@@ -54,14 +54,14 @@ class GivenPartitions:
         return definition.timezone if isinstance(definition, dg.TimeWindowPartitionsDefinition) else "UTC"
 
     def window(self, key: str) -> Window:
-        """See Partitions.window."""
+        """See `Partitions.window`."""
         assert isinstance(self.definition, dg.TimeWindowPartitionsDefinition)
         window = self.definition.time_window_for_partition_key(key)
         return Window(window.start, window.end)
 
 
 def partitions_definition(pipeline: Pipeline) -> dg.PartitionsDefinition[Any] | None:
-    """Dagster's definition of a pipeline's partitions; None for a pipeline without."""
+    """Return Dagster's definition of a pipeline's partitions; None without partitions."""
     partitions = pipeline.partitions
     if isinstance(partitions, GivenPartitions):
         return partitions.definition
@@ -71,15 +71,15 @@ def partitions_definition(pipeline: Pipeline) -> dg.PartitionsDefinition[Any] | 
         return dg.StaticPartitionsDefinition(partitions.static)
     if not partitions.is_time:
         return dg.DynamicPartitionsDefinition(name=pipeline.name)
-    times, written = partitions.times, KEY_FORMATS[partitions.kind]
-    end = times.moment(times.end).strftime(written) if times.end is not None else None
+    times, key_format = partitions.times, KEY_FORMATS[partitions.kind]
+    end = times.moment(times.end).strftime(key_format) if times.end is not None else None
     return _TIME_DEFINITIONS[partitions.kind](
-        start_date=times.moment(times.start).strftime(written), end_date=end, timezone=times.timezone
+        start_date=times.moment(times.start).strftime(key_format), end_date=end, timezone=times.timezone
     )
 
 
 def partitions_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[str]:
-    """The partitions a step works on: of a backfill several, [""] without any."""
+    """Return the keys of the partitions that a step works on: several in a backfill, [""] without partitions."""
     if context.has_partition_key:
         return [str(context.partition_key)]
     if context.has_partition_key_range:
@@ -88,18 +88,18 @@ def partitions_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionCont
 
 
 def one_partition(context: dg.AssetExecutionContext) -> str:
-    """The partition of a step that can work on one only.
+    """Return the partition key of a step that can only work on one partition.
 
-    Errors:
-        dg.Failure: the run is of several.
+    Raises:
+        dg.Failure: When the run has several partitions.
     """
     partitions = partitions_of(context)
     if len(partitions) > 1:
         raise dg.Failure(
             description=(
-                f"This run is of {len(partitions)} partitions, {partitions[0]} to {partitions[-1]}, and "
+                f"This run has {len(partitions)} partitions, {partitions[0]} to {partitions[-1]}, but "
                 f"{context.asset_key.to_user_string()} reads the table of one at a time: launch a run for each "
-                "partition, as a backfill does by itself."
+                "partition, as a backfill does automatically."
             ),
             allow_retries=False,
         )
@@ -109,17 +109,18 @@ def one_partition(context: dg.AssetExecutionContext) -> str:
 def all_partitions(
     context: dg.AssetExecutionContext, materialize: Callable[[str], dg.MaterializeResult[Any]]
 ) -> Iterator[Event]:
-    """Materializes every partition of the run: each whatever becomes of the others, and what follows in the run
-    only when all of them are.
+    """Materialize every partition of the run. A failed partition does not stop the others.
 
-    Errors:
-        dg.Failure: of every partition that failed, after the others were logged as materialized.
+    The later steps of the run only start if no partition failed.
+
+    Raises:
+        dg.Failure: When partitions failed, after the others were logged as materialized. It names the failed ones.
     """
     done, failure = each_partition(context, materialize)
     metadata = {partition: result.metadata or {} for partition, result in done.items()}
     if failure is not None:
-        for partition, found in metadata.items():
-            yield dg.AssetMaterialization(context.asset_key, partition=partition, metadata=found)
+        for partition, entries in metadata.items():
+            yield dg.AssetMaterialization(context.asset_key, partition=partition, metadata=entries)
         raise failure
     yield materialized(context, metadata)
 
@@ -127,11 +128,13 @@ def all_partitions(
 def each_partition(
     context: dg.AssetExecutionContext, work: Callable[[str], T]
 ) -> tuple[dict[str, T], dg.Failure | None]:
-    """What comes of every partition of the run, each whatever becomes of the others, and of those that failed one
-    failure that names them.
+    """Do the work for every partition of the run. A failed partition does not stop the others.
 
-    Errors:
-        dg.Failure: of a run of one partition, or of none.
+    Returns:
+        The return values by partition key, and one failure that names the failed partitions, or None.
+
+    Raises:
+        dg.Failure: When the work fails in a run with one partition or without partitions.
     """
     partitions = partitions_of(context)
     if len(partitions) == 1:
@@ -151,24 +154,26 @@ def each_partition(
 def materialized(
     context: dg.AssetExecutionContext, metadata: Mapping[str, Mapping[str, Any]]
 ) -> dg.MaterializeResult[Any]:
-    """What a step yields when every partition of its run is materialized: Dagster logs an event for each, and what
-    follows in the run, such as checks, goes on.
+    """Return what a step yields when every partition of its run is materialized.
+
+    Dagster logs an event for each partition, and the run continues with what follows, such as checks.
 
     Args:
-        metadata: of every partition of the run, by its key.
+        context: The context of the step.
+        metadata: The metadata of every partition of the run, by partition key.
     """
     if len(metadata) == 1:
-        (found,) = metadata.values()
-        return dg.MaterializeResult(metadata=found)
-    for partition, found in metadata.items():
-        context.add_asset_metadata(found, context.asset_key, partition)
+        (entries,) = metadata.values()
+        return dg.MaterializeResult(metadata=entries)
+    for partition, entries in metadata.items():
+        context.add_asset_metadata(entries, context.asset_key, partition)
     return dg.MaterializeResult(asset_key=context.asset_key)
 
 
 def _failure(failed: dict[str, dg.Failure], count: int) -> dg.Failure:
     shown = [f"{partition}: {failure.description}" for partition, failure in list(failed.items())[:_SHOWN]]
     if len(failed) > _SHOWN:
-        shown.append(f"and {len(failed) - _SHOWN} more, which the log names")
+        shown.append(f"and {len(failed) - _SHOWN} more, see the log")
     return dg.Failure(
         description=f"{len(failed)} of {count} partitions failed. " + "\n".join(shown),
         allow_retries=any(failure.allow_retries for failure in failed.values()),
@@ -176,37 +181,40 @@ def _failure(failed: dict[str, dg.Failure], count: int) -> dg.Failure:
 
 
 def has_dynamic_keys(definition: dg.PartitionsDefinition[Any]) -> bool:
-    """Whether an instance alone knows the keys, be it of one dimension of two."""
+    """Return whether only an instance knows the keys of the definition or of one of its dimensions."""
     if isinstance(definition, dg.MultiPartitionsDefinition):
         return any(has_dynamic_keys(dimension.partitions_def) for dimension in definition.partitions_defs)
     return isinstance(definition, dg.DynamicPartitionsDefinition)
 
 
 def is_partition(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance | None) -> bool:
-    """Whether it is a key of a definition.
+    """Return whether a text is a partition key of a definition.
 
     Args:
-        instance: knows the keys of a dynamic one, which may be a dimension of it.
+        definition: The partitions definition.
+        key: The text.
+        instance: The instance that knows the keys of a dynamic definition or dimension.
     """
     with dg.partition_loading_context(dynamic_partitions_store=instance):
         return definition.has_partition_key(key)
 
 
 def keys_of(definition: dg.PartitionsDefinition[Any], instance: dg.DagsterInstance | None) -> list[str]:
-    """All keys of a definition; see `is_partition`."""
+    """Return all keys of a definition. For `instance`, see `is_partition`."""
     with dg.partition_loading_context(dynamic_partitions_store=instance):
         return [str(key) for key in definition.get_partition_keys()]
 
 
 def check_partition(name: str, definition: dg.PartitionsDefinition[Any] | None, key: str) -> None:
-    """Whether a pipeline can be run for a partition; new keys of dynamic partitions are.
+    """Check that a pipeline can be run for a partition. Dynamic partitions may have new keys.
 
     Args:
-        name: of the pipeline.
-        key: "" for none.
+        name: The name of the pipeline.
+        definition: The partitions definition of the pipeline.
+        key: The partition key; "" if the user named none.
 
-    Errors:
-        PartitionError: naming some of those that there are.
+    Raises:
+        PartitionError: When the pipeline cannot be run for it. The error lists some partitions.
     """
     if definition is None:
         if key:
@@ -219,15 +227,15 @@ def check_partition(name: str, definition: dg.PartitionsDefinition[Any] | None, 
     with _instance_for(name, definition) as instance:
         if key and is_partition(definition, key, instance):
             return
-        said = _known(definition, key, instance)
+        existing = _known(definition, key, instance)
     if not key:
-        raise PartitionError(f"{name} has partitions: name one with --partition KEY. {said}")
-    raise PartitionError(f"{name} has no partition {key!r}. {said}")
+        raise PartitionError(f"{name} has partitions: name one with --partition KEY. {existing}")
+    raise PartitionError(f"{name} has no partition {key!r}. {existing}")
 
 
 @contextmanager
 def _instance_for(name: str, definition: dg.PartitionsDefinition[Any]) -> Iterator[dg.DagsterInstance | None]:
-    """The instance that the environment names, where the definition has keys that it alone knows."""
+    """Open the instance that the environment names, if only an instance knows the keys of the definition."""
     if not has_dynamic_keys(definition):
         yield None
         return
@@ -235,33 +243,33 @@ def _instance_for(name: str, definition: dg.PartitionsDefinition[Any]) -> Iterat
         opened = dg.DagsterInstance.get()
     except dg.DagsterError:
         raise PartitionError(
-            f"{name} has partitions that Dagster alone knows: set DAGSTER_HOME to the instance that holds them, "
-            "or run it in the UI"
+            f"{name} has partitions that only a Dagster instance knows: set DAGSTER_HOME to this instance, or run "
+            "the pipeline in the UI"
         ) from None
     with opened:
         yield opened
 
 
 def _known(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance | None) -> str:
-    """Some of the keys; of those like the one that is not there, the nearest."""
+    """Return a text that lists some keys: those that resemble the missing key if there are any, else the first."""
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
         first, last = definition.get_first_partition_key(), definition.get_last_partition_key()
         if first is None:
             return "There are none yet: the first one has not ended"
-        return f"There are {first} to {last}: each comes when its time is over"
-    there = keys_of(definition, instance)
-    near = difflib.get_close_matches(key, there, n=_SHOWN) or there[: 2 * _SHOWN]
-    more = f" and {len(there) - len(near)} more" if len(there) > len(near) else ""
-    return f"There are {', '.join(near)}{more}"
+        return f"There are {first} to {last}: a partition exists once its time is over"
+    existing = keys_of(definition, instance)
+    shown = difflib.get_close_matches(key, existing, n=_SHOWN) or existing[: 2 * _SHOWN]
+    more = f" and {len(existing) - len(shown)} more" if len(existing) > len(shown) else ""
+    return f"There are {', '.join(shown)}{more}"
 
 
 def partitions_with_results(root: Root, pipeline: str) -> list[str]:
-    """The partitions that have a folder of results, or "" alone for a pipeline without partitions."""
+    """Return the keys of the partitions that have a folder of results; [""] for a pipeline without partitions."""
     names = root.storage.names(pipeline, "results")
-    found = [unquote(name.removeprefix(_FOLDER)) for name in names if name.startswith(_FOLDER)]
-    return found or [""]
+    partitions = [unquote(name.removeprefix(_FOLDER)) for name in names if name.startswith(_FOLDER)]
+    return partitions or [""]
 
 
 def row_count_key(partition: str) -> str:
-    """Where Dagster looks for the number of rows."""
+    """Return the metadata key under which Dagster looks for the number of rows."""
     return keys.PARTITION_ROW_COUNT if partition else keys.ROW_COUNT

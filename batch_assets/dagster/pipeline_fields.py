@@ -15,7 +15,7 @@ from batch_assets.core.pipeline.partitions import PartitionsConfig
 
 
 class PipelineFields(TypedDict, total=False):
-    """The fields of `PipelineConfig`, in the forms that Python code has them in; None means the default."""
+    """The fields of `PipelineConfig`, with the types that Python code may use. None means the default."""
 
     name: Required[str]
     dataset: Required[Mapping[str, Any] | DatasetConfig]
@@ -39,12 +39,12 @@ class PipelineFields(TypedDict, total=False):
 
 
 def given_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields as a pipeline file has them, without those that are None."""
+    """Return the fields as a pipeline file would have them, without those that are None."""
     return {name: _as_in_a_file(value) for name, value in fields.items() if value is not None}
 
 
 def _as_in_a_file(value: Any) -> Any:
-    if isinstance(value, type):  # a pydantic model is named by where it is found
+    if isinstance(value, type):  # a pydantic model, which a pipeline file names by its import path
         return f"{value.__module__}:{value.__qualname__}"
     if isinstance(value, Mapping):
         return dict(value)

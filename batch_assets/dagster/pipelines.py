@@ -1,4 +1,4 @@
-"""From Dagster definitions back to pipelines: which assets belong to which pipeline."""
+"""Find the pipelines of Dagster definitions, and the assets that belong to each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ STAGES = ("requests", "batches", "results")
 
 @dataclass(frozen=True)
 class PipelineFile:
-    """A pipeline as metadata of its assets: Dagster takes it for the path of its file, and shows that.
+    """A pipeline as metadata of its assets. Dagster treats it as a path, and shows the path of the pipeline file.
 
     Attributes:
-        pipeline: as the core runs it. It stays in the process that loaded the definitions.
+        pipeline: The pipeline as the core runs it. It never leaves the process that loaded the definitions.
     """
 
     pipeline: Pipeline
@@ -30,19 +30,19 @@ class PipelineFile:
 
 
 def pipeline_of(spec: dg.AssetSpec) -> Pipeline | None:
-    """The pipeline that an asset belongs to; None for an asset of another kind."""
+    """Return the pipeline that an asset belongs to; None for other assets."""
     file = spec.metadata.get(keys.PIPELINE)
     return file.pipeline if isinstance(file, PipelineFile) else None
 
 
 @dataclass(frozen=True)
 class PipelineAssets:
-    """A pipeline and the keys of its assets, whatever a subclass has named them.
+    """A pipeline and the keys of its assets, which a subclass may have changed.
 
     Attributes:
-        pipeline: as the core runs it.
-        stages: stage to asset key.
-        partitions: of the assets, wherever they were declared.
+        pipeline: The pipeline as the core runs it.
+        stages: Map of stage to asset key.
+        partitions: The partitions definition of the assets.
     """
 
     pipeline: Pipeline
@@ -51,38 +51,39 @@ class PipelineAssets:
 
 
 def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
-    """Every pipeline among asset specs, by name: from YAML and from Python alike."""
-    found: dict[str, PipelineAssets] = {}
+    """Return every pipeline among asset specs, by name, no matter whether YAML or Python declares it."""
+    pipelines: dict[str, PipelineAssets] = {}
     for spec in specs:
         pipeline, stage = pipeline_of(spec), spec.tags.get(keys.STAGE)
         if pipeline is not None and stage in STAGES:
             new = PipelineAssets(pipeline, {}, spec.partitions_def)
-            found.setdefault(pipeline.name, new).stages[stage] = spec.key
-    return found
+            pipelines.setdefault(pipeline.name, new).stages[stage] = spec.key
+    return pipelines
 
 
 def upstream_key(pipeline: Pipeline) -> dg.AssetKey | None:
-    """The asset whose table is the dataset, None for a dataset that is none."""
+    """Return the key of the asset that is the dataset; None if the dataset is not an asset."""
     asset = pipeline.config.dataset.asset
     return dg.AssetKey.from_user_string(asset) if asset is not None else None
 
 
 def with_unique_names(definitions: dg.Definitions) -> dg.Definitions:
-    """The definitions as they are, if no two of their pipelines share a name: it is where their data lies.
+    """Return the definitions after checking that no two pipelines share a name, which is also their folder's name.
 
-    Errors:
-        ConfigError: naming both files. Dagster itself would name the asset keys, or notice nothing.
+    Raises:
+        ConfigError: When two pipelines share a name. The error names both files; Dagster would name the asset keys
+            or notice nothing.
     """
-    found: dict[str, Pipeline] = {}
+    by_name: dict[str, Pipeline] = {}
     for pipeline in _pipelines_of(definitions):
-        other = found.setdefault(pipeline.name, pipeline)
+        other = by_name.setdefault(pipeline.name, pipeline)
         if other is not pipeline:
             raise ConfigError(pipeline.source, "name", f"{pipeline.name!r} is taken by {other.source}")
     return definitions
 
 
 def _pipelines_of(definitions: dg.Definitions) -> Iterator[Pipeline]:
-    """Of every asset, before Dagster puts them together."""
+    """Yield the pipeline of every asset, before Dagster resolves the definitions."""
     for asset in definitions.assets or ():
         for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else ():
             if (pipeline := pipeline_of(spec)) is not None:

@@ -14,7 +14,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Overrides, Settings
 
-# Dagster's UI shows asterisks in the place of their values.
+# Dagster's UI shows asterisks in place of their values.
 _SECRET: dict[str, Any] = {"dagster__is_secret": True}
 
 

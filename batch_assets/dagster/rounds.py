@@ -1,4 +1,4 @@
-"""The two ends of a round inside a run: the tags it carries, and closing it when the run is done."""
+"""A round inside a run: the tags that the run has, and closing the round when the run ends."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from batch_assets.core.ledger import rounds
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys
 
-# A run that hangs is ended by Dagster's run monitoring after this long.
+# Dagster's run monitoring ends a run that hangs for this long.
 _MAX_RUNTIME_SECONDS = 3600
 
 
 def name_of(number: int, opened_at: float) -> str:
-    """What tells a submission's rounds apart in Dagster.
+    """Return the name that identifies a submission's round in Dagster.
 
-    In a ledger that was made again the numbers begin at 1 again, but Dagster still knows the runs of before.
+    The number alone is not enough: a rebuilt ledger numbers rounds from 1 again, and Dagster still knows the
+    earlier runs.
     """
     return f"{number}:{int(opened_at)}"
 
 
 def tags_for(submission_id: str, name: str) -> dict[str, str]:
-    """The tags of a run that the sensor asks for, for the round of that name."""
+    """Return the tags of the run that the sensor requests for a round."""
     return {
         keys.SUBMISSION: submission_id,
         keys.ROUND: name,
@@ -32,13 +33,13 @@ def tags_for(submission_id: str, name: str) -> dict[str, str]:
 
 
 def is_unattended(tags: Mapping[str, str]) -> bool:
-    """Whether the sensor asked for the run, not a person."""
+    """Return whether the sensor requested the run, not a user."""
     return keys.ROUND in tags
 
 
 @contextmanager
 def closing(root: Root, tags: Mapping[str, str], *, when_done: bool) -> Iterator[None]:
-    """Closes the run's round, if it has one, when the block fails or, with `when_done`, in any case."""
+    """Close the run's round, if it has one, when the block fails or, with `when_done`, in any case."""
     try:
         yield
     except BaseException:

@@ -1,4 +1,4 @@
-"""`dg scaffold defs batch_assets.MessageBatchComponent NAME`: a pipeline that runs as it stands."""
+"""`dg scaffold defs batch_assets.MessageBatchComponent NAME`: writes a pipeline that runs without changes."""
 
 from __future__ import annotations
 
@@ -46,14 +46,16 @@ id,text
 
 
 class MessageBatchScaffoldParams(BaseModel):
-    """What `dg scaffold defs` takes besides the pipeline's name. It is checked before anything is written."""
+    """The options of `dg scaffold defs`. They are checked before anything is written."""
 
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(default=None, description=f"The model to ask. Default: {_MODEL}.")
     dataset: str | None = Field(
         default=None,
-        description="CSV, TSV, JSON Lines or Parquet: a file, folder, glob or URL. Default: a small one is made.",
+        description=(
+            "CSV, TSV, JSON Lines or Parquet: a file, folder, glob or URL. Default: a small dataset is written."
+        ),
     )
     _found: Found | None = PrivateAttr(default=None)
 
@@ -61,7 +63,7 @@ class MessageBatchScaffoldParams(BaseModel):
     @classmethod
     def _can_be_a_model(cls, model: str | None) -> str | None:
         if model is not None and not _MODEL_NAME.fullmatch(model):
-            raise click.ClickException(f"--model: {model!r} is no name of a model; one is {_MODEL}")
+            raise click.ClickException(f"--model: {model!r} is not the name of a model; an example is {_MODEL}")
         return model
 
     @model_validator(mode="after")
@@ -74,12 +76,12 @@ class MessageBatchScaffoldParams(BaseModel):
 
     @property
     def found(self) -> Found | None:
-        """The dataset as it was when it was checked; None where a small one is to be made."""
+        """The dataset that `--dataset` names, as it was when it was checked; None without the option."""
         return self._found
 
 
 class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
-    """Writes defs.yaml and a system prompt; and a small dataset, where none is given."""
+    """Writes defs.yaml, a system prompt and, without `--dataset`, a small dataset."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[MessageBatchScaffoldParams]:
@@ -89,11 +91,13 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
         from batch_assets.dagster.scaffold_dataset import Columns, located
 
         if request.scaffold_format != "yaml" or request.append:
-            raise ValueError("a pipeline is a folder of its own with a defs.yaml: leave --format at yaml")
+            raise ValueError(
+                "a pipeline is a folder of its own with a defs.yaml: use --format yaml, or leave it out"
+            )
         folder = request.target_path
         project = request.project_root or find_project(folder)
         if (found := request.params.found) is not None:
-            dataset, columns = located(found.place, project), found.columns
+            dataset, columns = located(found.location, project), found.columns
         else:
             dataset, columns = located(str(folder.resolve() / "dataset.csv"), project), Columns("id", "text")
             (folder / "dataset.csv").write_text(_DATASET, "utf-8")
@@ -112,7 +116,7 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
 
 
 def _warn_of_unknown(model: str) -> None:
-    """The API may know models that this version does not: what is missing is only their price."""
+    """Warn of a model that has no price. It may still work: the API may know models that this version does not."""
     from batch_assets.core.prices import default_prices
 
     prices = default_prices()
@@ -125,7 +129,7 @@ def _warn_of_unknown(model: str) -> None:
 
 
 def _yaml(text: str) -> str:
-    """A text as a value in YAML: as it is where YAML reads it as text, else in quotes."""
+    """Return a text as a YAML value, in quotes if YAML would not read it as this text otherwise."""
     try:
         plain = re.fullmatch(r"[\w./-]+", text) is not None and yaml.safe_load(text) == text
     except yaml.YAMLError:

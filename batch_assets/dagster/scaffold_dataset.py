@@ -1,4 +1,4 @@
-"""What a new pipeline needs to know of a dataset: which column names a row, and which holds the text."""
+"""Choose the columns of a new pipeline: which column is the row key, and which has the text."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
 
-# Rows that are looked at. A key that is not unique behind them is said by the first run.
+# Number of rows that are read. If the key is not unique in later rows, the first run reports it.
 _ROWS = 100_000
-# Names that mean something else in a template.
+# Names that have another meaning in a template.
 _TAKEN = re.compile("and|or|not|in|is|if|else|elif|for|none|true|false|None|True|False|loop|row|load|self")
 
 
@@ -26,8 +26,8 @@ class Columns:
     """The columns that a new pipeline reads.
 
     Attributes:
-        key: the row key; None to count rows.
-        text: what it asks about.
+        key: The row key; None to number the rows.
+        text: The column that the prompt contains.
     """
 
     key: str | None
@@ -35,7 +35,7 @@ class Columns:
 
     @property
     def expression(self) -> str:
-        """How a template reads the text."""
+        """The template expression that reads the text."""
         plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.text) and not _TAKEN.fullmatch(self.text)
         return self.text if plain and self.text not in DEFAULT_NAMESPACE else f"row[{self.text!r}]"
 
@@ -45,25 +45,31 @@ class Found:
     """A dataset that was read.
 
     Attributes:
-        place: an absolute path or a URL.
+        location: An absolute path or a URL.
+        columns: The columns to use.
     """
 
-    place: str
+    location: str
     columns: Columns
 
 
 def find_dataset(dataset: str, project: Path) -> Found:
-    """Reads a dataset as the user names it: in the project's folder, else in the one they are in.
+    """Read the dataset that the user names.
 
-    Errors:
-        ClickException: it cannot be read, or has no column to ask about.
+    Args:
+        dataset: A URL or a path. A relative path is looked up in the project's folder, then in the current one.
+        project: The project's folder.
+
+    Raises:
+        ClickException: When the dataset cannot be read or has no columns.
     """
-    named = located(dataset, project)
-    return Found(named if "://" in named else str(project / named), _columns_of(named, project))
+    location = located(dataset, project)
+    absolute = location if "://" in location else str(project / location)
+    return Found(absolute, _columns_of(location, project))
 
 
 def located(dataset: str, project: Path) -> str:
-    """A dataset as a pipeline file names it: from the project's folder where it lies within, else absolute."""
+    """Return the path for the pipeline file: relative to the project's folder if inside it, else absolute."""
     if "://" in dataset:
         return dataset
     path = Path(dataset)
@@ -75,7 +81,7 @@ def located(dataset: str, project: Path) -> str:
 
 
 def _columns_of(dataset: str, project: Path) -> Columns:
-    """Reads the dataset's first rows and chooses."""
+    """Read the dataset's first rows and choose the columns."""
     attributes = {"name": "new", "dataset": {"path": dataset}, "params": _ANY}
     try:
         pipeline = load_pipeline(attributes, folder=project, source="--dataset")
@@ -104,7 +110,7 @@ def _first_rows(opened: Dataset, names: list[str]) -> pa.Table:
 
 
 def _key(table: pa.Table) -> str | None:
-    """A column of ids by its name, else the first; None where it does not name every row."""
+    """Return the first unique column among those named like an id and the first one; None if there is none."""
     ids = [name for name in table.column_names if name.lower() == "id"]
     ids += [name for name in table.column_names if re.search(r"(_id|[a-z]I[dD]|[ -]id)$", name, re.ASCII)]
     for name in [*ids, table.column_names[0]]:
@@ -117,7 +123,7 @@ def _key(table: pa.Table) -> str | None:
 
 
 def _text(table: pa.Table, names: list[str]) -> str:
-    """The column of texts that are the longest on average, else the first one."""
+    """Return the text column with the longest average text; the first column if there is no text column."""
     texts = [name for name in names if pa.types.is_string(table[name].type)]
     texts += [name for name in names if pa.types.is_large_string(table[name].type)]
     if not texts:

@@ -1,4 +1,4 @@
-"""`<name>_schedule`: runs a pipeline by the clock."""
+"""`<name>_schedule`: runs a pipeline at fixed times."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 
 
 def build_message_batch_schedules(assets: Iterable[dg.AssetsDefinition]) -> list[dg.ScheduleDefinition]:
-    """A schedule `<name>_schedule` for every pipeline among assets that has the field `schedule`.
+    """Build a schedule `<name>_schedule` for every pipeline among the assets that has the field `schedule`.
 
-    With partitions of time it runs the newest one whose time is over, with others every one, each in a run of its
-    own.
+    With time partitions, it runs the newest partition whose time is over. With other partitions, it runs all of
+    them, each in its own run.
 
     Args:
-        assets: as `build_message_batch_assets` returns them.
+        assets: Assets as `build_message_batch_assets` returns them.
 
-    Errors:
-        ConfigError: `schedule` says no time.
+    Raises:
+        ConfigError: When `schedule` is not a valid cron expression.
     """
-    found = pipelines_in(spec for asset in assets for spec in asset.specs)
+    pipelines = pipelines_in(spec for asset in assets for spec in asset.specs)
     return [
         _schedule(assets, assets.pipeline.config.schedule)
-        for assets in found.values()
+        for assets in pipelines.values()
         if assets.pipeline.config.schedule is not None
     ]
 
@@ -55,20 +55,20 @@ def _schedule(assets: PipelineAssets, schedule: ScheduleConfig) -> dg.ScheduleDe
             cron_schedule=schedule.cron,
             execution_timezone=schedule.timezone or _timezone(partitions),
             execution_fn=due,
-            # It stands in the pipeline's file, as the sensor does. Who stops it in the UI has the last word.
+            # The pipeline file asks for the schedule, so it starts running. Users can stop it in the UI.
             default_status=dg.DefaultScheduleStatus.RUNNING,
-            description=f"Asks what is not answered yet of {pipeline.config.dataset.location}.",
+            description=f"Sends the requests for rows of {pipeline.config.dataset.location} without an answer.",
         )
     except dg.DagsterInvalidDefinitionError:
         raise pipeline.error(
             "schedule",
-            f"{schedule.cron!r} is no time: give the five fields of cron (minute, hour, day of the month, month, "
-            "day of the week), such as 0 2 * * * for every night at two",
+            f"{schedule.cron!r} is not a cron expression: give the five fields of cron (minute, hour, day of the "
+            "month, month, day of the week), such as 0 2 * * * for every night at two",
         ) from None
 
 
 def _due(partitions: dg.PartitionsDefinition[str]) -> list[str]:
-    """The keys to run now."""
+    """Return the partition keys to run now."""
     if isinstance(partitions, dg.TimeWindowPartitionsDefinition):
         newest = partitions.get_last_partition_key()
         return [] if newest is None else [newest]

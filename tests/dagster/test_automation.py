@@ -116,9 +116,9 @@ def test_other_partitions_are_run_each_by_itself(
 @pytest.mark.parametrize(
     ("schedule", "problem"),
     [
-        ("every night", "schedule: 'every night' is no time: give the five fields of cron"),
-        ("0 25 * * *", "schedule: '0 25 * * *' is no time"),
-        ("", "schedule: '' is no time"),
+        ("every night", "schedule: 'every night' is not a cron expression: give the five fields of cron"),
+        ("0 25 * * *", "schedule: '0 25 * * *' is not a cron expression"),
+        ("", "schedule: '' is not a cron expression"),
         ({"cron": "0 2 * * *", "timezone": "Mars"}, "schedule.timezone: there is no time zone 'Mars'"),
         ({"crn": "0 2 * * *"}, "schedule.cron: this field is required"),
         (5, "schedule: "),
@@ -177,7 +177,7 @@ def test_schedule_and_watch_of_the_pipeline_file(project: Project, monkeypatch: 
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ("schedule: nightly\n", "schedule: 'nightly' is no time"),
+        ("schedule: nightly\n", "schedule: 'nightly' is not a cron expression"),
         ("schedule: {cron: 0 2 * * *, timezone: Mars}\n", "there is no time zone 'Mars'"),
         ("schedule: {crn: 0 2 * * *}\n", "crn"),
         ("watch: true\npartitions: {column: text}\n", "watch: files do not show which partitions have changed"),

@@ -126,7 +126,7 @@ def test_a_pipeline_scaffolded_from_a_dataset_loads_and_runs(
     assert b"Ten years and not one seam" in pipeline.template.render(rows.table.to_pylist()[1])
     for options, said in (
         (["--dataset", "data/none.csv"], "data/none.csv"),
-        (["--model", "claude haiku"], "no name of a model"),
+        (["--model", "claude haiku"], "not the name of a model"),
     ):
         done = python.python("-c", _DG, *arguments, "wrong", *options, cwd=project, timeout=240)
         assert done.returncode == 1

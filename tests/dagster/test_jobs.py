@@ -171,17 +171,17 @@ def test_a_limited_refresh_is_said_to_be_one_and_ends_when_it_is_canceled(
     materialize(assets, instance)
     limited = log(instance, materialize(assets, instance, refresh=True, confirm=True, limit=1))
     assert (
-        "5 rows, 1 rejected; 4 distinct requests: 1 to send, 0 settled before, 0 in flight; part of a refresh"
+        "5 rows, 1 rejected; 4 distinct requests: 1 to send, 0 settled earlier, 0 in flight; part of a refresh"
         in (limited)
     )
-    assert "3 more requests are left out by the limit: refresh it again to ask for them" in limited
+    assert "The limit leaves out 3 more requests: refresh it again to send them" in limited
     assert "greetings/requests with `refresh` and `confirm` to ask them" in tick(found, instance).skip_message
     canceled = log(instance, run_job(found, instance, "greetings_cancel"))
     assert any("nothing more of this submission will be sent" in said for said in canceled)
     (request,) = tick(found, instance).run_requests
     assert request.tags["batch_assets/submission"]
     later = log(instance, materialize(assets, instance))
-    assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 settled before, 0 in flight" in later
+    assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 settled earlier, 0 in flight" in later
     assert [batch["requests"] for batch in emulator.log()] == [4, 1]
 
 
@@ -209,7 +209,7 @@ def test_jobs_of_partitions_take_the_one_that_is_chosen(
     both = {"dagster/asset_partition_range_start": "de", "dagster/asset_partition_range_end": "en"}
     together = log(instance, run_job(found, instance, "greetings_refresh", tags=both, refresh=True))
     (summed,) = [line for line in together if line.startswith("All 2 partitions: 4 requests, ")]
-    assert summed.endswith("Requests that partitions share are counted in each, and asked once.")
+    assert summed.endswith("Requests that partitions share are counted in each, and sent once.")
     assert not any(line.startswith("All ") for line in log(instance, said))
     emulator.settings(latency=3600.0)
     run_job(found, instance, "greetings_refresh", partition="en", refresh=True, confirm=True)

@@ -156,7 +156,7 @@ def test_what_goes_wrong_with_messages_does_not_stop_the_tick(
     ledger("drop table notice")
     said = location.tick()
     assert "1 of 1 batch in progress" in said
-    assert "messages could not be sent: OperationalError" in said
+    assert "notices could not be sent: OperationalError" in said
 
 
 def test_without_the_package_slack_is_refused_at_load(

@@ -128,7 +128,7 @@ def test_a_pipeline_that_no_sensor_watches_is_named(
     with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
         said = sensor.evaluate_tick(context).skip_message
     assert said == (
-        "Nothing was ever submitted. No sensor watches gruesse: add build_message_batch_sensor(resource_key='eu') "
+        "Nothing has been submitted. No sensor watches gruesse: add build_message_batch_sensor(resource_key='eu') "
         "to the definitions."
     )
 

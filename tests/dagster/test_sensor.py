@@ -79,7 +79,7 @@ def look_now() -> None:
 
 
 def test_no_ledger_no_work(location: Location, tmp_path: Path) -> None:
-    assert location.tick() == ([], "Nothing was ever submitted.")
+    assert location.tick() == ([], "Nothing has been submitted.")
     assert not (tmp_path / "root").exists()
 
 
@@ -106,7 +106,7 @@ def test_a_round_is_asked_for_once_collects_and_is_closed(location: Location, em
     (observation,) = location.events
     assert observation.asset_key.path == ["greetings", "batches"]
     assert observation.metadata["batch_assets/succeeded"].value == 4
-    assert location.tick() == ([], "greetings: round 1 is at work")
+    assert location.tick() == ([], "greetings: round 1 is running")
 
     result = location.run(request)
     assert [event.asset_key for event in result.get_asset_materialization_events()] == [
@@ -201,7 +201,7 @@ def test_a_round_stays_open_while_its_run_is_unfinished(
         status=status,
         tags={**request.tags, ROUND: name_of(1, opened_at)},
     )
-    assert location.tick() == ([], "greetings: round 1 is at work")
+    assert location.tick() == ([], "greetings: round 1 is running")
 
 
 def test_rounds_after_the_ledger_was_made_again_are_new_to_dagster(location: Location, emulator: Emulator) -> None:
@@ -222,7 +222,7 @@ def test_rounds_after_the_ledger_was_made_again_are_new_to_dagster(location: Loc
     assert after.tags[ROUND].startswith("1:")
     assert after.run_key != before.run_key
     # Neither is it over because the run of before is, nor does that one close it.
-    assert location.tick() == ([], "greetings: round 1 is at work")
+    assert location.tick() == ([], "greetings: round 1 is running")
     assert location.run(before).success
     assert [row.state for row in ledger("select state from round")] == ["open"]
     assert location.run(after).success
@@ -420,5 +420,5 @@ def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_while_one_is
     assert request.partition_key == "de"
     assert kept.get_dynamic_partitions("greetings") == ["de"]
     kept.delete_dynamic_partition("greetings", "de")
-    assert location.tick() == ([], "greetings: round 1 is at work")
+    assert location.tick() == ([], "greetings: round 1 is running")
     assert kept.get_dynamic_partitions("greetings") == []

@@ -70,7 +70,7 @@ def test_a_file_is_run_when_two_looks_saw_it_alike(
     )
     # What is there at the first look was never asked, as far as the sensor knows.
     asked, said = watched.look()
-    assert (asked, said) == ([], "New or changed, and run if they are the same at the next look: greetings.csv.")
+    assert (asked, said) == ([], "New or changed, run if they are the same at the next tick: greetings.csv.")
     assert watched.look()[0] == [None]
     assert watched.look() == ([], "No file of greetings.csv is new or has changed.")
     file = tmp_path / "greetings.csv"
@@ -126,7 +126,7 @@ def test_only_partitions_whose_files_changed_are_run(
     asked, said = watched.look()
     assert asked == []
     assert said.endswith(
-        "2026-01-01, 2026-01-02. Of no partition, or of one whose time is not over: 2999-01-01, readme."
+        "2026-01-01, 2026-01-02. In no partition, or in one whose time is not over: 2999-01-01, readme."
     )
     assert watched.look()[0] == ["2026-01-01", "2026-01-02"]
     write_day(tmp_path, "2026-01-02", "changed")

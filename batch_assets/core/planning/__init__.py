@@ -1,1 +1,1 @@
-"""What happens next: read from the ledger, the same for sensor, run loop and status."""
+"""Determine from the ledger what happens next. Sensor, run loop and `status` use the same answer."""

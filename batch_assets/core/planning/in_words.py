@@ -1,4 +1,4 @@
-"""What comes next, in the words that the command line and Dagster share: they name no command and no asset."""
+"""Texts about the next step that the command line and Dagster share. They name no command and no asset."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, R
 from batch_assets.core.text import count
 
 _SENDING = {
-    Sending.ASK_AGAIN: ("failed request is asked again", "failed requests are asked again"),
+    Sending.ASK_AGAIN: ("failed request is to be sent again", "failed requests are to be sent again"),
     Sending.UNSENT: ("request file is left to send", "request files are left to send"),
     Sending.IN_DOUBT: ("request file is in doubt", "request files are in doubt"),
 }
@@ -26,7 +26,7 @@ _WAITING = {
 
 
 def reason(step: Round) -> str:
-    """Why a run is to be started."""
+    """Return why a run is to be started."""
     match step:
         case Send():
             return _sending(step)
@@ -41,7 +41,7 @@ def reason(step: Round) -> str:
 def _sending(step: Send) -> str:
     match step.why:
         case Sending.CANCEL:
-            return "batches of it run on although it was canceled"
+            return "some of its batches still run although it was canceled"
         case Sending.LATE_BATCH:
             return "the batch of an upload that got no answer may still turn up"
         case _:
@@ -49,5 +49,5 @@ def _sending(step: Send) -> str:
 
 
 def waits_for(why: Waiting) -> str:
-    """What a submission waits for, after "it waits for"."""
+    """Return what a submission waits for, as text that continues "it waits for"."""
     return _WAITING[why]

@@ -1,4 +1,4 @@
-"""What happens next to a submission: one answer for the sensor, the run loop, `status` and every message."""
+"""Determine the next step of a submission: one answer for the sensor, the run loop, `status` and every text."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from batch_assets.core.planning.steps import (
 
 
 def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step:
-    """What happens next: the first that applies of sending, collecting, being done, waiting, and asking a person.
+    """Return the next step: the first that applies of send, collect, done, wait, and ask a user.
 
     Args:
-        put_off: kinds of steps that have to wait a little for a reason of the caller's own. The answer is what
-            comes next beside them.
+        snapshot: The submission.
+        put_off: Kinds of steps that the caller puts off for reasons of its own. They are skipped.
     """
     if Send not in put_off and (send := _to_send(snapshot)) is not None:
         return send
@@ -53,28 +53,28 @@ def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step
 
 
 def round_of(step: Step) -> Round | None:
-    """What an unattended run does at this step, None when it has nothing to do."""
+    """Return what an unattended run does at this step; None if it has nothing to do."""
     if isinstance(step, Wait | Person | Done):
         return Send(Sending.LATE_BATCH) if step.watch else None
     return step
 
 
 def remedies(snapshot: Snapshot) -> list[Remedy]:
-    """Everything a person could do for a submission, what keeps rows from their answers first.
+    """Return everything that a user could do for a submission, first what rows need to get their answers.
 
-    There may be some while other rows go on by themselves. Of one that is not final there is at least one.
+    There may be remedies for some rows while other rows need no user. An incomplete submission has at least one.
     """
     submission = snapshot.submission
-    found: list[Remedy] = []
+    needed: list[Remedy] = []
     if submission.final_at is None:
-        lost = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
-        found = list(_of_rows(snapshot)) or [lost]
-    # Of batches that no row waits on only their answers would be lost.
-    return found + [one for batch in snapshot.unreachable if (one := CancelBatch(batch.id)) not in found]
+        fallback = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
+        needed = list(_of_rows(snapshot)) or [fallback]
+    # No row waits on the other unreachable batches: only their answers would be lost.
+    return needed + [cancel for batch in snapshot.unreachable if (cancel := CancelBatch(batch.id)) not in needed]
 
 
 def _to_send(snapshot: Snapshot) -> Send | None:
-    """What is left to send, or to cancel, if that may be done unattended."""
+    """Return what is left to send or to cancel, if it may be done unattended."""
     if not snapshot.is_unattended:
         return None
     if snapshot.to_cancel:
@@ -92,7 +92,7 @@ def _to_send(snapshot: Snapshot) -> Send | None:
 
 
 def _to_collect(snapshot: Snapshot) -> Collect | Join | Announce | None:
-    """What is left to collect, to join, or to announce."""
+    """Return what is left to collect, to join or to announce."""
     submission, others_run = snapshot.submission, snapshot.others_run
     if snapshot.ended:
         return Collect(len(snapshot.ended), others_run)
@@ -106,7 +106,10 @@ def _to_collect(snapshot: Snapshot) -> Collect | Join | Announce | None:
 
 
 def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
-    """What nobody has agreed to send yet, or to look for at the API; of a canceled submission nothing is sent."""
+    """Return what the user has to agree to: files to send, or lost uploads to look for at the API.
+
+    Nothing of a canceled submission is sent.
+    """
     submission = snapshot.submission
     if submission.began_at is not None or submission.final_at is not None:
         return None
@@ -115,7 +118,7 @@ def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
 
 
 def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
-    """Until when, and for what; None when nothing is under way that could bring an answer."""
+    """Return until when and for what to wait; None if nothing is under way that could bring an answer."""
     running = [batch for batch in snapshot.batches if batch.state is BatchState.OPEN]
     if running:
         return min(batch.next_poll_at for batch in running), Waiting.BATCHES
@@ -135,7 +138,7 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
 
 
 def _of_rows(snapshot: Snapshot) -> Iterator[Remedy]:
-    """What keeps rows of an incomplete submission from their answers."""
+    """Yield the remedies for rows of an incomplete submission that cannot get their answers otherwise."""
     submission = snapshot.submission
     waited_for = {file.batch_id for file in snapshot.files}
     if (consent := _consent(snapshot)) is not None:

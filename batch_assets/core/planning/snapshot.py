@@ -1,7 +1,6 @@
-"""What the ledger says of a submission at one moment: all that decides what happens to it next.
+"""What the ledger records about a submission at one moment: everything that determines its next step.
 
-Read in one transaction, for as many submissions as are asked for: the number of statements does not grow with
-theirs.
+One transaction reads any number of submissions, and the number of statements does not grow with it.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.store.refreshes import waiting_for_refresh
 
-# The least and the most time between two tries to ask failed requests again whose request file is lost.
+# The shortest and the longest time between two tries to resend failed requests whose request file is lost.
 SEND_AGAIN_SECONDS = 60.0
 STANDSTILL_LAST_SECONDS = 3600.0
 
@@ -27,18 +26,19 @@ class Snapshot:
     """A submission in force at one moment.
 
     Attributes:
-        now: the ledger's clock, seconds since 1970.
-        files: the request files that its rows wait on, in a fixed order.
-        batches: all batches that these files became, earliest first.
-        left_behind: uncollected batches of other files of the same partition, which no row waits on any more.
-        in_doubt: ids of those files that may or may not have reached the API, and that no process is sending.
-        shared: ids of those files that another partition waits on as well. It is read for canceled submissions
-            only: what they share is left to run.
-        is_sending: a run of `batches` is at work on it.
-        is_collecting: a person's run is collecting results of its pipeline.
-        is_watched: one of the partition's files was sent again, and its first batch may still turn up.
-        needs_refresh: what a limit left out is asked only when a refresh is asked for again.
-        standstill: what keeps its failed requests from being asked again, None where nothing does.
+        submission: The submission.
+        now: The ledger's clock, seconds since 1970.
+        files: The request files that its rows wait on, in a fixed order.
+        batches: All batches of these files, earliest first.
+        left_behind: Uncollected batches of other files of the same partition, on which no row waits any more.
+        in_doubt: Ids of the files that may or may not have reached the API, and that no process is sending.
+        shared: Ids of the files that another partition also waits on. It is read for canceled submissions only:
+            the batches of shared files are not canceled.
+        is_sending: Whether a run of `batches` is working on the submission.
+        is_collecting: Whether a run that a user started is collecting results of its pipeline.
+        is_watched: Whether one of the partition's files was sent again, and its first batch may still turn up.
+        needs_refresh: Whether only another refresh sends the requests that a limit left out.
+        standstill: What prevents its failed requests from being sent again; None if nothing does.
     """
 
     submission: Submission
@@ -56,25 +56,25 @@ class Snapshot:
 
     @classmethod
     def of(cls, tx: Transaction, submission: Submission) -> Snapshot:
-        """The snapshot of one submission."""
+        """Read the snapshot of one submission."""
         return read_snapshots(tx, [submission])[submission.id]
 
     @property
     def is_unattended(self) -> bool:
-        """Whether a run of `batches` has begun to send it, and none is at work now.
+        """Whether a run of `batches` has begun to send the submission, and none is running now.
 
-        Before that it takes a person: sending costs money. What a run is sending is its own business.
+        Before that, a user has to start it: sending costs money. While a run is sending, no other run may.
         """
         return self.submission.began_at is not None and not self.is_sending
 
     @property
     def uncollected(self) -> list[Batch]:
-        """Batches of the files it waits on whose answers are not collected."""
+        """Uncollected batches of the files that the submission waits on."""
         return [batch for batch in self.batches if batch.state.uncollected]
 
     @cached_property
     def ended(self) -> list[Batch]:
-        """Batches that have ended and are due to be collected, those left behind among them."""
+        """Batches that have ended and are due to be collected, including those left behind."""
         return [
             batch
             for batch in self._all_batches
@@ -83,14 +83,14 @@ class Snapshot:
 
     @property
     def unreachable(self) -> list[Batch]:
-        """Batches that the API has not known for long."""
+        """Batches that have been unknown to the API for some time."""
         return [batch for batch in self._all_batches if batch.state is BatchState.UNREACHABLE]
 
     @property
     def to_cancel(self) -> list[Batch]:
         """Batches of a canceled submission that run at the API and were not asked to end.
 
-        One adopted on its count alone may be somebody else's: it is left to run until its results tell.
+        A batch that was adopted on its count alone may be someone else's: it runs until its results show whose.
         """
         if not self.submission.is_canceled:
             return []
@@ -105,14 +105,14 @@ class Snapshot:
 
     @cached_property
     def moving(self) -> list[RequestFile]:
-        """Files that may still bring answers without a person's help."""
+        """Files that may still bring answers without a user's help."""
         lost = {batch.id for batch in self.batches if batch.state is BatchState.UNREACHABLE}
-        held = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
-        return [file for file in held if file.batch_id not in lost]
+        in_flight = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
+        return [file for file in in_flight if file.batch_id not in lost]
 
     @property
     def others_run(self) -> bool:
-        """Whether answers are under way besides those that are due to be collected."""
+        """Whether more answers are under way than those that are due to be collected."""
         ended = {batch.file_id for batch in self.ended}
         return any(file.id not in ended for file in self.moving)
 
@@ -124,16 +124,14 @@ class Snapshot:
 
     @property
     def next_try(self) -> float | None:
-        """When failed requests that a lost file keeps from being asked again are tried unattended; None where none
-        are kept.
-        """
+        """When the next unattended try to resend failed requests of a lost file is due; None if there are none."""
         if self.standstill is None or not self.submission.ask_again:
             return None
         return self.standstill.next_try(SEND_AGAIN_SECONDS, STANDSTILL_LAST_SECONDS)
 
     @property
     def stands_still(self) -> bool:
-        """Whether it is too early for another such try."""
+        """Whether it is too early for the next try."""
         return self.next_try is not None and self.now < self.next_try
 
     def in_state(self, *states: str) -> list[RequestFile]:
@@ -141,8 +139,9 @@ class Snapshot:
         return [file for file in self.files if file.state in states]
 
     def next_change(self) -> float | None:
-        """When something may change by itself: a batch is due to be looked at or collected, or the time is over
-        that the API asked to wait. None when the ledger names no such time.
+        """Return when something may change automatically; None if the ledger has no such time.
+
+        A batch may be due to be polled or collected, or the time is over that the API asked to wait.
         """
         due = set(map(id, self.ended))
         times = [batch.next_poll_at for batch in self.uncollected if id(batch) not in due]
@@ -156,7 +155,7 @@ class Snapshot:
 
 
 def read_snapshots(tx: Transaction, given: Sequence[Submission]) -> dict[str, Snapshot]:
-    """The snapshots of some submissions, by submission."""
+    """Read the snapshots of some submissions. The keys are their ids."""
     if not given:
         return {}
     ids = [one.id for one in given]
@@ -200,10 +199,10 @@ def _lease_names(given: Sequence[Submission], file_ids: Iterable[str]) -> Iterat
 def _left_behind(
     uncollected: dict[overview.Place, list[Batch]], one: Submission, waited: list[Batch]
 ) -> tuple[Batch, ...]:
-    """The partition's uncollected batches but for those of files that the submission waits on."""
+    """Return the partition's uncollected batches except those of files that the submission waits on."""
     known = {batch.id for batch in waited}
-    here = uncollected.get((one.pipeline, one.partition), [])
-    return tuple(batch for batch in here if batch.id not in known)
+    of_partition = uncollected.get((one.pipeline, one.partition), [])
+    return tuple(batch for batch in of_partition if batch.id not in known)
 
 
 def _shared(wanting: dict[str, set[str]], one: Submission) -> frozenset[str]:

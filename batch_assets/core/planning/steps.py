@@ -1,7 +1,7 @@
-"""What may come next for a submission, as values: a step of ours, a wait, a person's remedy, or nothing.
+"""The possible next steps of a submission, as values: a step that runs, a wait, a remedy for a user, or nothing.
 
-Words for them are elsewhere: `in_words` has those that both faces share, the command line and Dagster have those
-that name a command or an asset.
+The texts for them are elsewhere: `in_words` has those that the command line and Dagster share. The command line
+and Dagster each have texts that name a command or an asset.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from enum import StrEnum
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.planning.snapshot import SEND_AGAIN_SECONDS
 
-# While other batches still run, the table is refreshed at most this often.
+# While other batches still run, the table is written again after this time at the earliest.
 PARTIAL_SECONDS = 900.0
-# A batch hidden beyond the grace period is looked for this often.
+# Time between two searches for a batch that may turn up after the grace period.
 WATCH_SECONDS = 3600.0
 
 
@@ -28,7 +28,7 @@ class Sending(StrEnum):
     UNSENT = "unsent"
     """Request files are ready, or too large and to be split."""
     IN_DOUBT = "in doubt"
-    """Nobody knows whether request files reached the API."""
+    """It is unknown whether request files reached the API."""
     LATE_BATCH = "late batch"
     """A file was sent again, and the batch of its first upload may still turn up."""
 
@@ -37,37 +37,37 @@ class Joining(StrEnum):
     """Why the table has to be written."""
 
     FIRST = "first"
-    """It never was."""
+    """It was never written."""
     CANCELED = "canceled"
-    """It was not since the submission was canceled."""
+    """It has not been written since the submission was canceled."""
     NEW_ANSWERS = "new answers"
     """Answers were collected since the last join."""
 
 
 class Waiting(StrEnum):
-    """What a submission waits for that happens without a person."""
+    """What a submission waits for that happens without a user."""
 
     BATCHES = "batches"
-    """The API is to end batches."""
+    """The API has to end batches."""
     RATE_LIMIT = "rate limit"
     """The API asked to send no more for a while."""
     DOWNLOAD = "download"
     """Results could not be downloaded; they are tried again later."""
     UPLOAD = "upload"
-    """A request file is being sent, or a run of `batches` is at work."""
+    """A request file is being sent, or a run of `batches` is running."""
     COLLECTING = "collecting"
-    """A person's run is collecting results of the pipeline."""
+    """A run that a user started is collecting results of the pipeline."""
     NEXT_ROUND = "next round"
-    """Files are under way; a later run takes them on."""
+    """Files are in flight; a later run continues with them."""
 
 
 @dataclass(frozen=True)
 class MaterializeBatches:
-    """Requests were built and nobody has agreed to send them: it costs money.
+    """Requests are built, and no user has agreed to send them: it costs money.
 
     Attributes:
-        files: request files that are ready; none where only failed requests are to be asked again, or lost uploads
-            to be looked for.
+        files: Request files that are ready; empty if there are only failed requests to send again, or lost uploads
+            to look for.
     """
 
     files: tuple[RequestFile, ...] = ()
@@ -75,10 +75,10 @@ class MaterializeBatches:
 
 @dataclass(frozen=True)
 class MaterializeRequests:
-    """No request file holds what rows wait for: the requests have to be built again.
+    """No request file has the requests that rows wait for: they have to be built again.
 
     Attributes:
-        refused: files that the API refused; none where the files are gone for another reason, such as another
+        refused: Files that the API refused; empty if the files are gone for another reason, such as another
             partition's cancel.
     """
 
@@ -95,7 +95,7 @@ class SendStopped:
     """The API refused for a reason outside the files (key, billing, spend limit): fix that, then send them again.
 
     Attributes:
-        files: the files that were kept.
+        files: The files that were kept.
     """
 
     files: tuple[RequestFile, ...]
@@ -103,18 +103,22 @@ class SendStopped:
 
 @dataclass(frozen=True)
 class CancelBatch:
-    """The API does not know a batch: set the key of its workspace, or give the batch up."""
+    """The API does not know a batch: set the key of its workspace, or give the batch up.
+
+    Attributes:
+        batch_id: The id of the batch.
+    """
 
     batch_id: str
 
 
 @dataclass(frozen=True)
 class RestoreFile:
-    """A request file is lost, and with it the text of requests to ask again.
+    """A request file is lost, and with it the text of requests to send again.
 
     Attributes:
-        why: which file, and what the last try said.
-        next_try: when it is tried again unattended, seconds since 1970.
+        why: Which file, and the error of the last try.
+        next_try: When the next unattended try is due, seconds since 1970.
     """
 
     why: str
@@ -126,8 +130,8 @@ class AskTheRest:
     """A limit left requests out.
 
     Attributes:
-        requests: how many.
-        by_refresh: only another refresh asks for them; any other run ends the refresh.
+        requests: Number of requests that were left out.
+        by_refresh: Whether only another refresh sends them; any other run ends the refresh.
     """
 
     requests: int
@@ -150,7 +154,8 @@ class Send:
     """`batches` has something to do, and `results` after it.
 
     Attributes:
-        count: of the requests, files or batches that `why` speaks of.
+        why: What `batches` has to do.
+        count: Number of the requests, files or batches that `why` refers to.
     """
 
     why: Sending
@@ -169,8 +174,8 @@ class Collect:
     """Batches have ended.
 
     Attributes:
-        batches: how many.
-        others_run: answers of others are under way.
+        batches: Number of these batches.
+        others_run: Whether other batches are still running.
     """
 
     batches: int
@@ -184,10 +189,11 @@ class Collect:
 
 @dataclass(frozen=True)
 class Join:
-    """The table has to be written, from answers that are here.
+    """The table has to be written from the stored answers.
 
     Attributes:
-        others_run: answers are under way.
+        why: Why it has to be written.
+        others_run: Whether more answers are under way.
     """
 
     why: Joining
@@ -211,11 +217,12 @@ class Announce:
 
 @dataclass(frozen=True)
 class Wait:
-    """It goes on by itself.
+    """The submission continues automatically.
 
     Attributes:
-        until: when it may, seconds since 1970; None where the ledger does not say.
-        watch: a run of `batches` should look for a late batch now and then.
+        until: The earliest time, seconds since 1970; None if the ledger does not have it.
+        why: What it waits for.
+        watch: Whether a run of `batches` should look for a late batch now and then.
     """
 
     until: float | None
@@ -225,11 +232,11 @@ class Wait:
 
 @dataclass(frozen=True)
 class Person:
-    """Rows are without an answer, and nothing that could bring one is under way: it takes a person.
+    """Rows have no answer, and nothing is under way that could bring one: a user has to act.
 
     Attributes:
-        remedy: the first of `next_step.remedies`.
-        watch: as of `Wait`.
+        remedy: The first of `next_step.remedies`.
+        watch: See `Wait`.
     """
 
     remedy: Remedy
@@ -241,7 +248,7 @@ class Done:
     """Every row has its final result, and nothing is left to do.
 
     Attributes:
-        watch: as of `Wait`.
+        watch: See `Wait`.
     """
 
     watch: bool = False

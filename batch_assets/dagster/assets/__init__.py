@@ -1,1 +1,1 @@
-"""The three assets of a pipeline and the steps behind them."""
+"""The three assets of a pipeline and the steps that materialize them."""

@@ -1,4 +1,4 @@
-"""The step behind `<name>/batches`."""
+"""The step that materializes `<name>/batches`."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from batch_assets.dagster.resource import root_for
 def materialize_batches(
     context: dg.AssetExecutionContext, pipeline: Pipeline, partition: str
 ) -> dg.MaterializeResult[Any]:
-    """Submits what is ready. It does not wait for the answers."""
+    """Submit the request files that are ready. It does not wait for the answers."""
     tags = context.run.tags
-    # `results` closes the round; when this step fails, that one does not come about.
+    # `results` closes the round. If this step fails, `results` does not run, so the round is closed here.
     with explained(), root_for(pipeline, context.resources) as root, rounds.closing(root, tags, when_done=False):
 
         def sending(file: RequestFile) -> None:
@@ -38,16 +38,16 @@ def materialize_batches(
                 allow_retries=False,
             )
         for file_id, why in report.waiting.items():
-            context.log.warning(f"{file_id} waits: {why}")
+            context.log.warning(f"{file_id} was not sent yet: {why}")
         for file_id, why in report.given_up.items():
-            context.log.warning(f"the row of {file_id} is errored, its request is too large by itself: {why}")
+            context.log.warning(f"the row of {file_id} is errored: its request alone is too large: {why}")
         with root.ledger.read() as tx:
             submission = submissions.by_id(tx, report.submission_id)
-            found = batches.waited_on(tx, report.submission_id)
+            submitted = batches.waited_on(tx, report.submission_id)
             now = tx.now
-        # Counts go into observations, like the sensor's: they change while this materialization stays.
-        context.log_event(observation(context.asset_key, submission, found, now))
-        metadata = _metadata(root, report, found, now)
+        # The counts change later, and this materialization does not, so they go into an observation.
+        context.log_event(observation(context.asset_key, submission, submitted, now))
+        metadata = _metadata(root, report, submitted, now)
         if report.refused:
             raise dg.Failure(
                 description="The API refused request files: "
@@ -58,15 +58,15 @@ def materialize_batches(
     return dg.MaterializeResult(metadata=metadata)
 
 
-def _metadata(root: Root, report: SubmitReport, found: list[Batch], now: float) -> dict[str, Any]:
+def _metadata(root: Root, report: SubmitReport, submitted: list[Batch], now: float) -> dict[str, Any]:
     metadata: dict[str, Any] = {
         keys.SUBMISSION_ID: report.submission_id,
         keys.SUBMITTED: len(report.submitted),
-        keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch in found]),
-        keys.BATCH_TABLE: batch_table(found, now),
+        keys.BATCH_IDS: dg.MetadataValue.json([batch.id for batch in submitted]),
+        keys.BATCH_TABLE: batch_table(submitted, now),
         keys.ASKED_AGAIN: report.planned_again,
-        **paid_twice_of(found),
-        **console_link(root.settings, found),
+        **paid_twice_of(submitted),
+        **console_link(root.settings, submitted),
     }
     if report.waiting:
         metadata[keys.WAITING] = dg.MetadataValue.json(report.waiting)

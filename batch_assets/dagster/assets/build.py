@@ -40,25 +40,25 @@ def build_message_batch_assets(
     output_columns: pa.Schema | None = None,
     **fields: Unpack[PipelineFields],
 ) -> list[dg.AssetsDefinition]:
-    """The assets `<name>/requests`, `<name>/batches` and `<name>/results`.
+    """Build the assets `<name>/requests`, `<name>/batches` and `<name>/results`.
 
-    Add `build_message_batch_sensor()` to the definitions as well: it brings the results back.
-    `build_message_batch_jobs` and `build_message_batch_checks` make of the assets the jobs that cancel, retry and
-    refresh, and the checks of the results; `build_message_batch_schedules` and `build_message_batch_watch_sensors`
-    what `schedule` and `watch` say.
+    Also add `build_message_batch_sensor()` to the definitions: it brings the results back. From these assets,
+    `build_message_batch_jobs` builds the jobs that cancel, retry and refresh, `build_message_batch_checks` builds
+    the checks of the results, and `build_message_batch_schedules` and `build_message_batch_watch_sensors` build
+    what the fields `schedule` and `watch` ask for.
 
     Args:
-        folder: Where templates, prompts and schema files are looked up.
-        project: What a relative dataset path is relative to; by default the project that `folder` is in.
-        render_request: As `MessageBatchComponent` has it; called with (pipeline, row, params).
-        parse_message: As `MessageBatchComponent` has it; called with (message).
-        output_columns: The columns that `parse_message` makes.
+        folder: The folder of templates, prompts and schema files.
+        project: The folder that relative dataset paths start from; by default the project that `folder` is in.
+        render_request: As in `MessageBatchComponent`; called with (pipeline, row, params).
+        parse_message: As in `MessageBatchComponent`; called with (message).
+        output_columns: The columns that `parse_message` returns.
         **fields: The fields of a pipeline file; `name`, `dataset` and `params` are required. `output_schema` may
-            be a pydantic model that can be imported from its module. `partitions` may be a definition of
-            Dagster's; then the dataset's path, query or asset says which rows belong to a partition.
+            be a pydantic model that can be imported from its module. `partitions` may be a Dagster partitions
+            definition; then the dataset's path, query or asset determines which rows belong to a partition.
 
     Raises:
-        ConfigError: Any mistake that shows without reading the dataset, naming the field.
+        ConfigError: When a field has a mistake that shows without reading the dataset. The error names the field.
     """
     given = given_fields(fields)
     partitions = None
@@ -77,17 +77,22 @@ def build_message_batch_assets(
 
 
 def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[dg.AssetsDefinition]:
-    """A pipeline's assets, presented as `spec_of` says, in a chain."""
+    """Build a pipeline's assets, each of which depends on the one before it.
+
+    Args:
+        pipeline: The pipeline.
+        spec_of: Returns the spec of a stage.
+    """
     specs: dict[str, dg.AssetSpec] = {}
     upstream = upstream_key(pipeline)
-    before = [upstream] if upstream is not None else []
+    deps = [upstream] if upstream is not None else []
     partitions = partitions_definition(pipeline)
     for stage in STAGES:
-        spec = _wired(spec_of(pipeline, stage), pipeline, stage, before)
+        spec = _wired(spec_of(pipeline, stage), pipeline, stage, deps)
         if partitions is not None:
             spec = spec.replace_attributes(partitions_def=partitions)
         specs[stage] = spec
-        before = [spec.key]
+        deps = [spec.key]
 
     requests = _requests(pipeline, specs["requests"], upstream, specs["results"].key)
 
@@ -117,7 +122,7 @@ def _requests(
 
         return requests
 
-    # Its IO manager loads the table.
+    # The IO manager of the upstream asset loads the table.
     @dg.multi_asset(**_arguments(pipeline, "requests", spec), ins={"dataset": dg.AssetIn(key=upstream)})
     def requests_of_asset(
         context: dg.AssetExecutionContext, config: RequestsConfig, dataset: Any
@@ -133,27 +138,29 @@ def _requests(
 
 
 def _mark_as_new(context: dg.AssetExecutionContext) -> None:
-    """Makes this materialization new data. Of an asset with a code version Dagster takes it for the old data as
-    long as the code is the same, and rows may be new: `batches` would seem up to date.
+    """Give this materialization a new data version.
+
+    Otherwise Dagster, which sees the same code version, would take it for the old data, although rows may be
+    new: `batches` would look up to date.
     """
     context.set_data_version(context.asset_key, dg.DataVersion(context.run.run_id))
 
 
 def _arguments(pipeline: Pipeline, stage: str, spec: dg.AssetSpec) -> dict[str, Any]:
-    """What the decorator of every stage is given.
+    """Return the arguments of the decorator of a stage.
 
-    A backfill takes one run for all of its partitions, not one for each: nearly all of a run's seconds go into its
-    start. But an IO manager gives the table of one partition.
+    A backfill is one run for all of its partitions, because a run spends nearly all of its time starting. It is
+    a run for each partition if the dataset is an asset: an IO manager loads the table of one partition.
     """
     together = spec.partitions_def is not None and pipeline.config.dataset.asset is None
     policy = dg.BackfillPolicy.single_run() if together else None
     return {"specs": [spec], "name": _op_name(spec), "backfill_policy": policy} | op_settings(pipeline, stage)
 
 
-def _wired(spec: dg.AssetSpec, pipeline: Pipeline, stage: str, after: list[dg.AssetKey]) -> dg.AssetSpec:
-    """The spec with what the sensor and the command line find it by, behind the stage before it."""
+def _wired(spec: dg.AssetSpec, pipeline: Pipeline, stage: str, deps: list[dg.AssetKey]) -> dg.AssetSpec:
+    """Add the dependencies, and the metadata and tag by which the sensor and the command line find the asset."""
     return spec.replace_attributes(skippable=stage in ("requests", "results")).merge_attributes(
-        deps=after, metadata={keys.PIPELINE: PipelineFile(pipeline)}, tags={keys.STAGE: stage}
+        deps=deps, metadata={keys.PIPELINE: PipelineFile(pipeline)}, tags={keys.STAGE: stage}
     )
 
 

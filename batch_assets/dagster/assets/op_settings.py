@@ -1,4 +1,4 @@
-"""How Dagster runs the step of a stage: its resource, and tags, pool and retry policy, as the field `op` says."""
+"""How Dagster runs the step of a stage: its resource, and the tags, pool and retry policy from the field `op`."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from batch_assets.core.pipeline.op import RetryPolicyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.dagster.resource import required_keys
 
-# Submissions of one deployment go one after the other, where the instance limits pools.
+# With this pool, an instance that limits pools runs the `batches` steps of all pipelines one after the other.
 _POOLS = {"batches": "message_batches"}
 _BACKOFFS = {"linear": dg.Backoff.LINEAR, "exponential": dg.Backoff.EXPONENTIAL}
 _JITTERS = {"full": dg.Jitter.FULL, "plus_minus": dg.Jitter.PLUS_MINUS}
 
 
 def op_settings(pipeline: Pipeline, stage: str) -> dict[str, Any]:
-    """The arguments of `dg.multi_asset` that say how the step of one stage is run.
+    """Return the arguments of `dg.multi_asset` that determine how the step of one stage runs.
 
     Args:
-        stage: requests, batches or results.
+        pipeline: The pipeline.
+        stage: `requests`, `batches` or `results`.
     """
-    given = pipeline.config.op.of(stage)
+    op = pipeline.config.op.of(stage)
     return {
-        "op_tags": given.tags,
-        "pool": given.pool or _POOLS.get(stage),
+        "op_tags": op.tags,
+        "pool": op.pool or _POOLS.get(stage),
         "required_resource_keys": required_keys(pipeline),
-        "retry_policy": _retry_policy(given.retry_policy) if given.retry_policy is not None else None,
+        "retry_policy": _retry_policy(op.retry_policy) if op.retry_policy is not None else None,
     }
 
 
-def _retry_policy(given: RetryPolicyConfig) -> dg.RetryPolicy:
+def _retry_policy(policy: RetryPolicyConfig) -> dg.RetryPolicy:
     return dg.RetryPolicy(
-        max_retries=given.max_retries,
-        delay=given.delay,
-        backoff=_BACKOFFS[given.backoff] if given.backoff is not None else None,
-        jitter=_JITTERS[given.jitter] if given.jitter is not None else None,
+        max_retries=policy.max_retries,
+        delay=policy.delay,
+        backoff=_BACKOFFS[policy.backoff] if policy.backoff is not None else None,
+        jitter=_JITTERS[policy.jitter] if policy.jitter is not None else None,
     )

@@ -1,4 +1,4 @@
-"""The step behind `<name>/requests`."""
+"""The step that materializes `<name>/requests`."""
 
 from __future__ import annotations
 
@@ -35,23 +35,25 @@ def materialize_requests(
     config: RequestsConfig,
     table: Any = None,
 ) -> dg.MaterializeResult[Any]:
-    """Reads the dataset and writes the request files; nothing is sent.
+    """Read the dataset and write the request files. Nothing is sent.
 
     Args:
-        table: the value of the asset that the dataset is, if it is one.
+        context: The context of the step.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        config: The config of the run.
+        table: The value of the upstream asset, if the dataset is an asset.
     """
     with explained(), root_for(pipeline, context.resources) as root:
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
             f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
-            f"{report.written} to send, {report.reused} settled before, {report.in_flight} in flight"
+            f"{report.written} to send, {report.reused} settled earlier, {report.in_flight} in flight"
             f"{'; part of a refresh' if report.is_refresh else ''}"
         )
         if report.left_out:
-            how = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
-            context.log.warning(
-                f"{report.left_out} more requests are left out by the limit: {how} to ask for them"
-            )
+            remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
+            context.log.warning(f"The limit leaves out {report.left_out} more requests: {remedy} to send them")
         if report.without_partition:
             context.log.warning(rows_left_out(pipeline, report.without_partition))
         metadata = _metadata(root, pipeline, partition, report)
@@ -66,10 +68,14 @@ def say_costs(
     config: RequestsConfig,
     table: Any = None,
 ) -> None:
-    """Says in the log, and in an observation of the asset, what a refresh would cost; nothing is sent.
+    """Report what a refresh would cost, in the log and in an observation of the asset. Nothing is sent.
 
     Args:
-        results: the key of the pipeline's results, which stay as they are.
+        context: The context of the step.
+        pipeline: The pipeline.
+        results: The key of the pipeline's results, which do not change.
+        config: The config of the run.
+        table: The value of the upstream asset, if the dataset is an asset.
     """
     partitions = partitions_of(context)
     requests, costs = 0, list[float | None]()
@@ -100,7 +106,7 @@ def say_costs(
             cost += f" for {len(known)} of them, unknown for the others"
         context.log.warning(
             f"All {len(partitions)} partitions: {count(requests, 'request')}, {cost}. "
-            "Requests that partitions share are counted in each, and asked once."
+            "Requests that partitions share are counted in each, and sent once."
         )
 
 

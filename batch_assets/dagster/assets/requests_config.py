@@ -1,4 +1,4 @@
-"""The config of `<name>/requests`: what a single run does otherwise. The Launchpad shows it."""
+"""The config of a run of `<name>/requests`, as the Launchpad shows it."""
 
 import dagster as dg
 from pydantic import Field
@@ -7,36 +7,36 @@ from batch_assets.core.requests.report import AskAgain
 
 
 class RequestsConfig(dg.Config):
-    """What this run asks; left alone, all that has no answer yet."""
+    """Which requests this run sends; by default, all that have no answer yet."""
 
     limit: int | None = Field(
         default=None,
         ge=1,
         description=(
-            "Ask only so many of the requests still to ask, the first ones, in each partition. The other rows are "
-            "pending until a run without a limit asks for them; those that failed for good stay as they are. A "
-            "refresh with a limit goes on only with the next refresh: any other run keeps what came in, and ends "
-            "it."
+            "Send at most this many of the requests that have no answer yet, the first ones, in each partition. "
+            "The other rows are pending until a run without a limit sends them; rows that failed for good do not "
+            "change. A refresh with a limit continues only with the next refresh: any other run keeps the answers "
+            "that arrived and ends the refresh."
         ),
     )
     retry_failed: bool = Field(
-        default=False, description="Ask again, once more, what failed for good or used up its attempts."
+        default=False, description="Send requests that failed for good or used up their attempts once more."
     )
     refresh: bool = Field(
         default=False,
         description=(
-            "Ask again what is answered, too. Without `confirm` the run only says how many requests that would be "
-            "and about what they would cost."
+            "Send requests that are answered again, too. Without `confirm` the run only reports how many requests "
+            "that is and about what they cost."
         ),
     )
-    confirm: bool = Field(default=False, description="Of a refresh: the cost is known, send it.")
+    confirm: bool = Field(default=False, description="For a refresh: the cost is known, send the requests.")
 
     @property
     def ask_again(self) -> AskAgain:
-        """The same in the core's words."""
+        """The config as the core takes it."""
         return AskAgain(retry_failed=self.retry_failed, refresh=self.refresh, limit=self.limit)
 
     @property
     def only_says_cost(self) -> bool:
-        """Whether nothing is to be built, because nobody has confirmed what it costs."""
+        """Whether the run only reports the cost of a refresh, because the user has not confirmed it."""
         return self.refresh and not self.confirm

@@ -1,4 +1,4 @@
-"""The step behind `<name>/results`: materialized only when every row has its final type."""
+"""The step that materializes `<name>/results`, but only when every row has its final type."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.planning.next_step import next_step
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import Person
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
 from batch_assets.core.root import Root
@@ -25,14 +28,15 @@ from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
 from batch_assets.dagster.resource import root_for
+from batch_assets.dagster.sensors.situation import situation
 
-# Of a person's run, which looks at the batches itself: the sensor may be stopped.
+# A run that a user starts polls the batches itself, for at most this long: the sensor may be stopped.
 _LOOK_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class _Complete:
-    """A table that is complete, and whose materialization is not in Dagster's log yet."""
+    """A complete table whose materialization is not in Dagster's log yet."""
 
     submission_id: str
     metadata: dict[str, Any]
@@ -41,29 +45,29 @@ class _Complete:
 def materialize_results(
     context: dg.AssetExecutionContext, pipeline: Pipeline
 ) -> Iterator[dg.MaterializeResult[Any]]:
-    """Collects what has ended and refreshes the tables; yields only when all tables of the run are complete.
+    """Collect the batches that have ended and rewrite the tables; yield only when all tables are complete.
 
-    Downstream assets and checks hang on the materialization, so it comes once and on the whole. Before that an
-    observation says how far it is, and the run stays green.
+    Downstream assets and checks start from the materialization, so it is logged once, for the whole table. Before
+    that, an observation reports the progress, and the run succeeds.
 
-    Checks run in a run that has the output of their asset, and that stands for all partitions of the run. So of
-    several of which only some are complete none is materialized here: the sensor asks for a run of each.
+    Dagster runs checks in a run that has the output of their asset, and this output stands for all partitions of
+    the run. If only some partitions are complete, none is materialized here: the sensor starts a run for each.
 
-    Errors:
-        dg.Failure: of every partition that failed.
+    Raises:
+        dg.Failure: When partitions failed. It names them all.
     """
     with explained(), root_for(pipeline, context.resources) as root, ExitStack() as stack:
         stack.enter_context(rounds.closing(root, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))
             _look(context, root)
-        found, failure = each_partition(context, lambda key: _table(context, root, pipeline, key))
-        done = {partition: table for partition, table in found.items() if table is not None}
-        if failure is not None or len(done) < len(found):
+        tables, failure = each_partition(context, lambda key: _table(context, root, pipeline, key))
+        done = {partition: table for partition, table in tables.items() if table is not None}
+        if failure is not None or len(done) < len(tables):
             _leave_to_the_sensor(context, root, done)
         else:
             yield materialized(context, {partition: table.metadata for partition, table in done.items()})
-            # Only now is the event in Dagster's log: a run killed before this line is repeated.
+            # The event is in Dagster's log only now. If the run is killed before this line, it is repeated.
             with root.ledger.write() as tx:
                 for table in done.values():
                     submissions.announced(tx, table.submission_id)
@@ -72,7 +76,7 @@ def materialize_results(
 
 
 def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str) -> _Complete | None:
-    """Joins a partition's table anew; None when there is nothing to materialize, which the log says."""
+    """Write a partition's table again. Return None if there is nothing to materialize; the log has the reason."""
     with explained():
         unattended = rounds.is_unattended(context.run.tags)
         done = collect_results(
@@ -86,30 +90,30 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
         _log(context, done)
         report = done.results
         if report is None:
-            context.log.info(f"Nothing was submitted yet: materialize {pipeline.name}/requests first.")
+            context.log.info(f"Nothing has been submitted yet: materialize {pipeline.name}/requests first.")
             return None
         metadata = results_metadata(root, done, report, partition)
         if not report.final:
-            context.log.info(f"Not complete yet: {_in_words(report)}. The sensor goes on when more has ended.")
+            context.log.info(f"Not complete yet: {_counts(report)}. {_what_next(root, report)}")
             if report.left_out:
-                context.log.info(f"{report.left_out} requests were left out by a limit.")
+                context.log.info(f"A limit left out {report.left_out} requests.")
             if report.held_back:
-                context.log.info("The table stays as it was until the refresh is complete.")
+                context.log.info("The table does not change until the refresh is complete.")
                 settle_checks(context, root, pipeline, context.asset_key)
             _observe(context, partition, metadata)
             return None
         is_old = unattended and not done.collected and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
-            # Another run did it while this one waited for its turn: what hangs on the table need not run again.
+            # Another run did it while this one was queued: what depends on the table need not run again.
             settle_checks(context, root, pipeline, context.asset_key)
-            context.log.info("Nothing is new: these results were materialized before.")
+            context.log.info("Nothing is new: these results are already materialized.")
             return None
         metadata |= _samples(root, pipeline, partition, report)
         if (written := write_sink(root, pipeline, partition, report.submission_id)) is not None:
             context.log.info(f"Table {written.table}: {written.rows} rows inserted or updated.")
             metadata[keys.SINK] = metadata[keys.TABLE_NAME] = written.table
         elif pipeline.config.sink is not None:
-            context.log.info("The sink was left alone: a newer submission is in force, and its run writes it.")
+            context.log.info("The sink was not written: a newer submission is in force, and its run writes it.")
         return _Complete(report.submission_id, metadata)
 
 
@@ -121,8 +125,8 @@ def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, done: di
             for table in done.values():
                 submissions.announce_again(tx, table.submission_id)
         context.log.info(
-            f"{len(done)} of {len(partitions_of(context))} partitions are complete. The sensor asks for a run of "
-            "each, so that its checks run with it."
+            f"{len(done)} of {len(partitions_of(context))} partitions are complete. The sensor starts a run for "
+            "each, so that its checks run too."
         )
 
 
@@ -136,7 +140,7 @@ def _is_announced(root: Root, report: ResultsReport) -> bool:
 
 
 def _look(context: dg.AssetExecutionContext, root: Root) -> None:
-    for problem in try_poll(root, budget=_LOOK_SECONDS, now=True):  # the table can be joined anew without the API
+    for problem in try_poll(root, budget=_LOOK_SECONDS, now=True):  # the table can be written without the API
         context.log.warning(problem)
 
 
@@ -149,15 +153,25 @@ def _log(context: dg.AssetExecutionContext, done: CollectedResults) -> None:
         context.log.warning(unknown)
 
 
-def _in_words(report: ResultsReport) -> str:
+def _counts(report: ResultsReport) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(report.counts.items())) or "no rows"
 
 
+def _what_next(root: Root, report: ResultsReport) -> str:
+    """Return who continues: the sensor, or a user and how."""
+    with root.ledger.read() as tx:
+        snapshot = Snapshot.of(tx, submissions.by_id(tx, report.submission_id))
+    if not isinstance(next_step(snapshot), Person):
+        return "The sensor continues when more batches have ended."
+    remedy = "; ".join(situation([snapshot], {}))
+    return f"It does not continue without a user{': ' + remedy if remedy else ''}."
+
+
 def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsReport) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
     if report.schema is not None:
-        found[keys.COLUMN_SCHEMA] = columns_of(pipeline, report.schema)
-    found[keys.SAMPLE] = sample_rows(root, pipeline, partition)
+        metadata[keys.COLUMN_SCHEMA] = columns_of(pipeline, report.schema)
+    metadata[keys.SAMPLE] = sample_rows(root, pipeline, partition)
     if set(report.counts) - {"succeeded"}:
-        found[keys.FAILED_ROWS] = failed_rows(root, pipeline, partition)
-    return found
+        metadata[keys.FAILED_ROWS] = failed_rows(root, pipeline, partition)
+    return metadata

@@ -1,4 +1,4 @@
-"""How a pipeline's assets present themselves in the UI."""
+"""How the UI shows a pipeline's assets."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from batch_assets.dagster.metadata.prompt import prompt_as_markdown
 
 _KINDS = {"requests": {"jsonl"}, "batches": {"anthropic"}, "results": {"parquet"}}
 _DESCRIPTIONS = {
-    "requests": "Reads `{dataset}` and writes one request for every row that is not answered yet. Sends nothing.",
+    "requests": "Reads `{dataset}` and writes a request for every row without an answer. Sends nothing.",
     "batches": "Submits the request files as Message Batches, each exactly once.",
     "results": (
-        "One row for every row of `{dataset}`, with the answer. Materialized when every row has its final "
-        "type; until then the table at `<root>/{name}/results` is refreshed as batches come in."
+        "One row for every row of `{dataset}`, with the answer. Materialized when every row has its final type. "
+        "Until then, the table at `<root>/{name}/results` is updated as batches end."
     ),
 }
 
 
 def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
-    """The spec of one stage: key, group, kinds, description, and the columns of results where known."""
+    """Return the spec of one stage: key, group, kinds, description and, for results, the known columns."""
     return dg.AssetSpec(
         key=[pipeline.name, stage],
         group_name=pipeline.name,
         kinds=_KINDS[stage],
         description=_description(pipeline, stage),
         metadata=_table_metadata(pipeline) if stage == "results" else {},
-        # The UI says so when the question has changed since it was materialized.
+        # The UI shows when the prompt has changed since the last materialization.
         code_version=pipeline.prompt_digest if stage == "requests" else None,
     )
 
@@ -47,7 +47,7 @@ def _description(pipeline: Pipeline, stage: str) -> str:
 
 
 def _table_metadata(pipeline: Pipeline) -> dict[str, Any]:
-    """What is known of the table of results before there is one."""
+    """Return what is known about the results table before it is first written."""
     metadata: dict[str, Any] = {keys.COLUMN_SCHEMA: known_columns(pipeline)}
     if (uri := _results_uri(pipeline)) is not None:
         metadata[keys.URI] = uri
@@ -58,8 +58,11 @@ def _table_metadata(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def _results_uri(pipeline: Pipeline) -> str | None:
-    """Where the results are by the environment that the definitions are loaded in; None where it does not say,
-    where the root holds what may be a secret, and where a resource says it, which has no values yet.
+    """Return the URI of the results, from the environment that the definitions are loaded in.
+
+    Returns:
+        None if the environment does not name a root, if the URL of the root may contain a secret, or if a resource
+        names the root: the resource has no values yet.
     """
     if pipeline.config.resource_key is not None:
         return None

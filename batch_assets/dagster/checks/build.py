@@ -1,4 +1,4 @@
-"""`build_message_batch_checks`: what is checked of a pipeline's results."""
+"""`build_message_batch_checks`: the asset checks of a pipeline's results."""
 
 from collections.abc import Iterable
 
@@ -10,15 +10,16 @@ from batch_assets.dagster.pipelines import pipelines_in
 
 
 def build_message_batch_checks(assets: Iterable[dg.AssetsDefinition]) -> list[dg.AssetChecksDefinition]:
-    """The checks of `<name>/results` for every pipeline among assets.
+    """Build the checks of `<name>/results` for every pipeline among the assets.
 
-    They run when the table is complete, behind the asset. `failed_rows_are_few` is blocking: with
-    `AutomationCondition.eager() & AutomationCondition.all_deps_blocking_checks_passed()` what hangs on the table
-    does not go on when it fails. The sensor itself evaluates `results_are_collected_in_time`.
+    They run after the asset, when the table is complete. `failed_rows_are_few` is blocking: if it fails,
+    downstream assets with `AutomationCondition.eager() &
+    AutomationCondition.all_deps_blocking_checks_passed()` do not run. The sensor evaluates
+    `results_are_collected_in_time`.
 
     Args:
-        assets: as `build_message_batch_assets` returns them.
+        assets: Assets as `build_message_batch_assets` returns them.
     """
     specs = (spec for asset in assets for spec in asset.specs)
-    pipelines = [found for found in pipelines_in(specs).values() if "results" in found.stages]
-    return [check for found in pipelines for check in (results_checks(found), deadline_check(found))]
+    pipelines = [of for of in pipelines_in(specs).values() if "results" in of.stages]
+    return [check for of in pipelines for check in (results_checks(of), deadline_check(of))]

@@ -1,4 +1,4 @@
-"""The asset check of a pipeline's results: no answers are about to be lost."""
+"""The asset check that warns before the API deletes answers that are not collected."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -23,9 +23,9 @@ _HOUR = 3600.0
 
 
 def deadline_check(of: PipelineAssets) -> dg.AssetChecksDefinition:
-    """Warns, naming the batches, when one that is not collected has less than three days of its 29 left.
+    """Build the check that warns when an uncollected batch has less than three of its 29 days left.
 
-    The sensor evaluates it once a day while it warns.
+    It names the batches. While it warns, the sensor evaluates it once a day.
     """
 
     @dg.asset_check(
@@ -45,60 +45,60 @@ def deadline_check(of: PipelineAssets) -> dg.AssetChecksDefinition:
     return LastingCheck.like(results_are_collected_in_time)
 
 
-def deadline_result(results: dg.AssetKey, found: list[tuple[Batch, float]]) -> dg.AssetCheckResult:
-    """What the check says.
+def deadline_result(results: dg.AssetKey, ending: list[tuple[Batch, float]]) -> dg.AssetCheckResult:
+    """Return the result of the check.
 
     Args:
-        results: the asset that the check is of.
-        found: see `ending_soon`.
+        results: The asset that is checked.
+        ending: Batches with the seconds that they have left, see `ending_soon`.
     """
     return dg.AssetCheckResult(
         asset_key=results,
         check_name=DEADLINE_CHECK,
-        passed=not found,
+        passed=not ending,
         severity=dg.AssetCheckSeverity.WARN,
-        description=_in_words(results, found),
-        metadata={keys.BATCH_IDS: [batch.id for batch, _ in found]} if found else {},
+        description=_warning(results, ending),
+        metadata={keys.BATCH_IDS: [batch.id for batch, _ in ending]} if ending else {},
     )
 
 
 class DeadlineCheck:
-    """The check as the sensor evaluates it: `results` is not materialized while batches run.
+    """Evaluates the check in the sensor, because `results` is not materialized while batches run.
 
     Args:
-        present: the checks of the code location.
-        told: what was last said of each pipeline; it is brought up to date.
+        present: The checks of the code location.
+        warned: The last warning about each pipeline. `evaluate` updates it.
     """
 
-    def __init__(self, present: Iterable[dg.AssetCheckKey], told: dict[str, str]) -> None:
-        self._present, self._told = set(present), told
+    def __init__(self, present: Iterable[dg.AssetCheckKey], warned: dict[str, str]) -> None:
+        self._present, self._warned = set(present), warned
 
     def evaluate(
         self, tx: Transaction, pipelines: Mapping[str, PipelineAssets]
     ) -> Iterator[dg.AssetCheckEvaluation]:
-        """One evaluation a day and for each change while there is something to warn of, and one at its end."""
+        """Yield an evaluation once a day and after each change while there is a warning, and one when it ends."""
         today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
         for name, of in pipelines.items():
             results = of.stages.get("results")
             if results is None or dg.AssetCheckKey(results, DEADLINE_CHECK) not in self._present:
                 continue
-            found = ending_soon(tx, name)
-            said = ",".join([today, *sorted(batch.id for batch, _ in found)]) if found else ""
-            if said == self._told.get(name, ""):
+            ending = ending_soon(tx, name)
+            warning = ",".join([today, *sorted(batch.id for batch, _ in ending)]) if ending else ""
+            if warning == self._warned.get(name, ""):
                 continue
-            if said:
-                self._told[name] = said
+            if warning:
+                self._warned[name] = warning
             else:
-                del self._told[name]
-            yield evaluation(deadline_result(results, found))
+                del self._warned[name]
+            yield evaluation(deadline_result(results, ending))
 
 
-def _in_words(results: dg.AssetKey, found: list[tuple[Batch, float]]) -> str | None:
-    if not found:
+def _warning(results: dg.AssetKey, ending: list[tuple[Batch, float]]) -> str | None:
+    if not ending:
         return None
-    said = "; ".join(f"{batch.id} ({batch.state}): {_left(seconds)}" for batch, seconds in found)
+    listed = "; ".join(f"{batch.id} ({batch.state}): {_left(seconds)}" for batch, seconds in ending)
     return (
-        f"Results that are not collected are soon lost: {said}. Materialize {results.to_user_string()}; "
+        f"Results that are not collected are soon lost: {listed}. Materialize {results.to_user_string()}; "
         "does the sensor run?"
     )
 

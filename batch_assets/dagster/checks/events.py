@@ -1,13 +1,14 @@
-"""What a check found, as the event of it, where no step of its own logs it."""
+"""Turn the result of a check into its event, to log it outside of the check's own step."""
 
 import dagster as dg
 
 
 def evaluation(result: dg.AssetCheckResult, *, blocking: bool = False) -> dg.AssetCheckEvaluation:
-    """The event of a result that names its asset and its check.
+    """Return the event of a check result.
 
     Args:
-        blocking: as the check's spec says.
+        result: A result that names its asset and its check.
+        blocking: Whether the check is blocking, as in its spec.
     """
     assert result.asset_key is not None and result.check_name is not None
     return dg.AssetCheckEvaluation(

@@ -1,4 +1,4 @@
-"""Asset checks of components that stay what they are."""
+"""The class of asset checks that components can define."""
 
 from typing import Any, Self
 
@@ -6,12 +6,15 @@ import dagster as dg
 
 
 class LastingCheck(dg.AssetChecksDefinition):
-    """Stays a check: Dagster copies those of a component as assets, and warns of itself when it makes checks of
-    them again.
+    """Asset checks that remain asset checks when Dagster copies them.
+
+    Dagster copies a component's checks as plain assets definitions, and warns about its own code when it converts
+    them back.
     """
 
     @classmethod
     def like(cls, check: dg.AssetsDefinition) -> Self:
+        """Return a copy of a check that has this class."""
         attributes = check.get_attributes_dict()
         del attributes["execution_type"]  # a beta parameter; its default is what a check has
         return cls(**attributes)

@@ -1,4 +1,4 @@
-"""The checks of a table of results: it is whole, and its answers are of use."""
+"""The checks of a results table: the table is complete, and its answers are usable."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -31,8 +31,12 @@ class _Check:
     """One check.
 
     Attributes:
-        judge: says whether it passed, why, and the figures.
-        typed: only for pipelines whose answers become typed columns.
+        name: The name of the check.
+        description: The description that Dagster shows.
+        judge: Returns whether the check passed, why, and the figures.
+        severity: The severity of a failure.
+        blocking: Whether a failure stops what depends on the table.
+        typed: Whether the check is only for pipelines whose answers become typed columns.
     """
 
     name: str
@@ -89,41 +93,47 @@ def _none_pending(pipeline: Pipeline, found: Examination) -> Verdict:
 
 def _columns_match(pipeline: Pipeline, found: Examination) -> Verdict:
     why = "; ".join(found.columns) or "every column has its name and type"
-    remedy = f". Materialize {pipeline.name}/requests and what follows: answers are not asked again"
+    remedy = (
+        f". Materialize {pipeline.name}/requests and the assets after it: answered requests are not sent again"
+    )
     return not found.columns, why + (remedy if found.columns else ""), {"differences": len(found.columns)}
 
 
 def _values_expected(pipeline: Pipeline, found: Examination) -> Verdict:
     unexpected = found.unexpected.total()
-    answers = count(unexpected, "answer holds", "answers hold")
-    why = f"{answers} a value that its enum does not have{_listed(found.unexpected)}"
+    answers = count(unexpected, "answer has", "answers have")
+    why = f"{answers} a value that is missing from its enum{_listed(found.unexpected)}"
     return not unexpected, why, {"unexpected": unexpected}
 
 
 _WARN = dg.AssetCheckSeverity.WARN
 _CHECKS = (
     _Check(
-        "every_row_once", "Every row of the dataset is in the table exactly once, in its order.", _every_row_once
+        "every_row_once",
+        "Every row of the dataset is in the table exactly once, in the order of the dataset.",
+        _every_row_once,
     ),
-    _Check("failed_rows_are_few", "Not more rows failed than max_failed allows.", _few_failed, blocking=True),
-    _Check("no_row_is_left_pending", "No row waits for an answer that nothing will bring.", _none_pending),
+    _Check("failed_rows_are_few", "No more rows failed than max_failed allows.", _few_failed, blocking=True),
+    _Check(
+        "no_row_is_left_pending", "No row is pending without a request that can bring its answer.", _none_pending
+    ),
     _Check(
         "answers_are_whole",
-        "Not more answers than max_invalid allows were refused or cut off before their end.",
+        "No more answers were refused or cut off than max_invalid allows.",
         _whole,
         _WARN,
     ),
-    _Check("columns_match", "The columns are those that the pipeline says.", _columns_match, _WARN),
+    _Check("columns_match", "The table has the columns that the pipeline declares.", _columns_match, _WARN),
     _Check(
         "invalid_outputs_are_few",
-        "Not more answers than max_invalid allows do not match the output schema.",
+        "No more answers fail to match the output schema than max_invalid allows.",
         _few_invalid,
         _WARN,
         typed=True,
     ),
     _Check(
         "enum_values_are_expected",
-        "No answer holds a value that its enum lacks.",
+        "No answer has a value that is missing from its enum.",
         _values_expected,
         _WARN,
         typed=True,
@@ -132,7 +142,7 @@ _CHECKS = (
 
 
 def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
-    """The checks of one pipeline's results: one step that reads the table once."""
+    """Build the checks of one pipeline's results, as one step that reads the table once."""
     results = of.stages["results"]
     specs = [
         dg.AssetCheckSpec(check.name, asset=results, description=check.description, blocking=check.blocking)
@@ -150,8 +160,8 @@ def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
         with explained():
             own = partitions_of(context)
             settings = settings_for(of.pipeline.config.resource_key, context.resources)
-            found = list(_results(of.pipeline, results, own, _examine(settings, of.pipeline, own)))
-        yield from (result for check, result in found if check.name in wanted)
+            judged = list(_results(of.pipeline, results, own, _examine(settings, of.pipeline, own)))
+        yield from (result for check, result in judged if check.name in wanted)
 
     return LastingCheck.like(examine_results)
 
@@ -159,21 +169,24 @@ def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
 def results_evaluations(
     settings: Settings, pipeline: Pipeline, results: dg.AssetKey, own: list[str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
-    """What the checks say of the tables as they are, for another step than their own to log; nothing while there
-    are none.
+    """Evaluate the checks on the tables as they are, so that another step can log the events.
 
     Args:
-        settings: where the tables are.
-        results: the asset that they are of.
-        own: the partitions of the run.
+        settings: The settings of the root that the tables are under.
+        pipeline: The pipeline.
+        results: The asset of the tables.
+        own: The partitions of the run.
+
+    Yields:
+        One evaluation for each check; none if there is no table.
     """
-    if found := _examine(settings, pipeline, own):
-        for check, result in _results(pipeline, results, own, found):
+    if examined := _examine(settings, pipeline, own):
+        for check, result in _results(pipeline, results, own, examined):
             yield evaluation(result, blocking=check.blocking)
 
 
 def results_check_names(pipeline: Pipeline) -> set[str]:
-    """Of the checks of its results."""
+    """Return the names of the checks of a pipeline's results."""
     return {check.name for check in _checks_of(pipeline)}
 
 
@@ -182,34 +195,37 @@ def _checks_of(pipeline: Pipeline) -> list[_Check]:
 
 
 def _results(
-    pipeline: Pipeline, results: dg.AssetKey, own: list[str], found: dict[str, Examination | BatchAssetsError]
+    pipeline: Pipeline, results: dg.AssetKey, own: list[str], examined: dict[str, Examination | BatchAssetsError]
 ) -> Iterator[tuple[_Check, dg.AssetCheckResult]]:
     for check in _checks_of(pipeline):
         judged = {
-            name: (False, str(one), {}) if isinstance(one, BatchAssetsError) else check.judge(pipeline, one)
-            for name, one in found.items()
+            name: (False, str(table), {}) if isinstance(table, BatchAssetsError) else check.judge(pipeline, table)
+            for name, table in examined.items()
         }
         yield check, _result(check, results, own, judged)
 
 
 def _examine(settings: Settings, pipeline: Pipeline, own: list[str]) -> dict[str, Examination | BatchAssetsError]:
-    """Every partition that has a table, the step's own ones first; "" where there are none.
+    """Examine the table of every partition that has one, the run's own partitions first.
 
-    Dagster keeps one status of a check for all partitions: judged by its own partition alone, a run would hide
+    Dagster keeps one status of a check for all partitions. If a run judged its own partition alone, it would hide
     that another partition failed.
+
+    Returns:
+        Map of partition key ("" without partitions) to what was found, or to the error.
     """
     if not has_ledger(settings):
         return {}
-    found: dict[str, Examination | BatchAssetsError | None] = {}
+    examined: dict[str, Examination | BatchAssetsError | None] = {}
     with open_root(settings) as root:
         for name in dict.fromkeys([*own, *partitions_with_results(root, pipeline.name)]):
             try:
-                found[name] = examine(root, pipeline, name)
+                examined[name] = examine(root, pipeline, name)
             except BatchAssetsError as error:
                 if [name] == own:
                     raise
-                found[name] = error
-    return {name: one for name, one in found.items() if one is not None}
+                examined[name] = error
+    return {name: table for name, table in examined.items() if table is not None}
 
 
 def _result(
@@ -220,7 +236,7 @@ def _result(
     lines = [f"{name}: {why}" if name else why for name, why in list(shown.items())[:_SHOWN]]
     if len(shown) > _SHOWN:
         lines.append(f"and {count(len(shown) - _SHOWN, 'more partition')}")
-    # The run of a partition is not stopped by what another one lacks: a warning makes the status `failed` too.
+    # Another partition's failure must not stop this run, so it is a warning, which also makes the status `failed`.
     others_only = own != [""] and failed.keys().isdisjoint(own)
     return dg.AssetCheckResult(
         check_name=check.name,
@@ -237,6 +253,6 @@ def _share(part: int, whole: int) -> float:
 
 
 def _listed(reasons: Counter[str] | dict[str, int]) -> str:
-    """The commonest reasons, with how often."""
+    """Return the most frequent reasons with their counts, as text."""
     commonest = counts(dict(Counter(reasons).most_common(_SHOWN)), nothing="")
     return f": {commonest}" if commonest else ""

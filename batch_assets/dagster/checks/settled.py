@@ -1,4 +1,4 @@
-"""The checks of a run that does not materialize the table they are of."""
+"""Log the checks of a run that does not materialize the table."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from batch_assets.dagster.partitions import partitions_of
 
 
 def settle_checks(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, results: dg.AssetKey) -> None:
-    """Logs in this run what the pipeline's checks say of the table, if there is one.
+    """Evaluate the pipeline's checks on the table as it is, if there is one, and log the events in this run.
 
-    Dagster plans the checks together with the run, and skips those behind an asset that is not materialized. The
-    newest run counts: "Skipped" would stand where an earlier run's checks have passed, and what waits for them
-    would wait for ever.
+    Dagster plans the checks together with the run, and skips the checks of an asset that is not materialized. It
+    shows the newest run: "Skipped" would replace the passed checks of an earlier run, and whatever waits for the
+    checks would wait indefinitely.
     """
     planned = _planned(context, results)
     if not planned:
         return
     with root.ledger.read() as tx:
         in_time = deadline_result(results, ending_soon(tx, pipeline.name))
-    found = [*results_evaluations(root.settings, pipeline, results, partitions_of(context)), evaluation(in_time)]
-    for one in found:
-        if one.asset_check_key in planned:
-            context.log_event(one)
+    on_table = results_evaluations(root.settings, pipeline, results, partitions_of(context))
+    for event in [*on_table, evaluation(in_time)]:
+        if event.asset_check_key in planned:
+            context.log_event(event)
 
 
 def has_checks_of_others(context: dg.AssetExecutionContext, pipeline: Pipeline, results: dg.AssetKey) -> bool:
-    """Whether checks were planned with the run that are not the pipeline's: only Dagster can run these."""
+    """Return whether the run also has checks that are not the pipeline's: only Dagster can run these."""
     return not {key.name for key in _planned(context, results)} <= {DEADLINE_CHECK, *results_check_names(pipeline)}
 
 
 def _planned(context: dg.AssetExecutionContext, results: dg.AssetKey) -> set[dg.AssetCheckKey]:
-    """The checks of the results that were planned with the run."""
+    """Return the checks of the results that were planned with the run."""
     events = context.instance.all_logs(
         context.run.run_id, of_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED
     )

@@ -1,1 +1,1 @@
-"""What asset pages and runs show: columns, tables, prompts and progress."""
+"""The metadata that asset pages and runs show: columns, tables, prompts and progress."""

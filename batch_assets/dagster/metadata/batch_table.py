@@ -1,4 +1,4 @@
-"""Batches one by one, as a Markdown table."""
+"""A Markdown table of batches."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.text import count, counts
 from batch_assets.dagster.metadata import markdown
 
-# Batches that are not collected come first; of a hundred the others are of little interest.
+# Batches that are not collected come first, and the others are of little interest.
 _SHOWN = 50
 _COLUMNS = ["batch", "state", "requests", "counts", "created", "ends by", "results until"]
 
 
-def batch_table(found: list[Batch], now: float) -> dg.MarkdownMetadataValue:
-    """Id, state, counts and deadlines of batches: those that are not collected first, then the newest.
+def batch_table(batches: list[Batch], now: float) -> dg.MarkdownMetadataValue:
+    """Return id, state, counts and deadlines of batches as a table: uncollected batches first, then the newest.
 
-    Times are UTC. `ends by` is when the API expires what is unanswered, for open batches; `results until` when it
-    drops the answers, for those that are not collected.
+    Times are UTC. `ends by` is when the API expires the unanswered requests of an open batch. `results until` is
+    when it deletes the answers of an uncollected batch.
     """
-    newest = sorted(found, key=lambda batch: (not batch.state.uncollected, -(batch.created_at or now)))
+    newest = sorted(batches, key=lambda batch: (not batch.state.uncollected, -(batch.created_at or now)))
     rows = [_row(batch) for batch in newest[:_SHOWN]]
-    left = len(found) - len(rows)
+    left = len(batches) - len(rows)
     return markdown.table(
         _COLUMNS, rows, note=f"… and {count(left, 'more batch', 'more batches')}." if left else ""
     )

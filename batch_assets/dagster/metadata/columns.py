@@ -1,4 +1,4 @@
-"""The columns of results as Dagster shows them: with descriptions, and before the first run already."""
+"""The columns of results as Dagster shows them: with descriptions, and even before the first run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _KEY = dg.TableColumnConstraints(nullable=False, unique=True)
 
 
 def known_columns(pipeline: Pipeline) -> dg.TableSchema:
-    """The columns of results as far as they are known without the dataset."""
+    """Return the columns of results as far as they are known without reading the dataset."""
     dataset = pipeline.config.dataset
     carried = dataset.columns or []
     names = list(carried.values()) if isinstance(carried, dict) else carried
@@ -52,12 +52,17 @@ def known_columns(pipeline: Pipeline) -> dg.TableSchema:
 
 
 def columns_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableSchema:
-    """The columns of a table of results that is there; the first is the row key."""
+    """Return the columns of an existing results table.
+
+    Args:
+        pipeline: The pipeline.
+        schema: The schema of the table. The first column is the row key.
+    """
     return _table_schema(pipeline, [(field.name, _type_name(field.type)) for field in schema])
 
 
 def _type_name(type_: pa.DataType) -> str:
-    """As Arrow prints it, but for enums: `dictionary<values=string, indices=int32, …>` tells nobody anything."""
+    """Return a type as Arrow prints it, except enums: `dictionary<values=string, …>` means nothing to users."""
     if pa.types.is_dictionary(type_):
         return f"enum of {type_.value_type}"
     if pa.types.is_list(type_):

@@ -1,4 +1,4 @@
-"""Markdown for metadata and descriptions: tables, and blocks of text as it is."""
+"""Markdown for metadata and descriptions: tables and code blocks."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ _CELL = 120
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], note: str = "") -> dg.MarkdownMetadataValue:
-    """Rows as a Markdown table; long values are cut.
+    """Return rows as a Markdown table. Long values are cut.
 
     Args:
+        columns: The names of the columns to show.
+        rows: The rows.
         note: Markdown that follows the table.
     """
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
@@ -23,7 +25,7 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], note: str =
 
 
 def fenced(text: str, language: str = "") -> str:
-    """Text in a code block that nothing in it can end."""
+    """Return a code block with the text. Its fence is longer than any in the text."""
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}{fence}"
 
@@ -34,7 +36,7 @@ def _cell(value: Any) -> str:
     text = " ".join(str(value).split())
     if len(text) > _CELL:
         text = text[: _CELL - 1] + "…"
-    # The text of a dataset is not markup.
+    # Text from a dataset must not act as markup.
     for mark in "\\`*_<>[]|#":
         text = text.replace(mark, "\\" + mark)
     return text

@@ -1,4 +1,4 @@
-"""What a pipeline asks, as Markdown: its prompt and the other params, with the files they include."""
+"""A pipeline's prompt and its other params as Markdown, with the files that they include."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from batch_assets.core.text import count
 from batch_assets.dagster.metadata.markdown import fenced
 
 _INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(['"])(?P<name>.+?)\1[^%]*%\}""")
-# Characters; a text of more is cut, and says so.
+# Limits in characters. A longer text is cut, and a note says so.
 _TEXT, _VALUE, _PARAMS = 4000, 1000, 6000
 
 
 def prompt_as_markdown(pipeline: Pipeline) -> str:
-    """The system prompt as text, then the other params as YAML, then the files that these include."""
+    """Return the system prompt as text, then the other params as YAML, then the files that these include."""
     params = dict(pipeline.config.params)
     files = _Files(pipeline)
     parts = [f"Declared in `{pipeline.source}`."]
@@ -43,7 +43,7 @@ class _Files:
         self._environment = jinja2.Environment(loader=PipelineFiles(pipeline.folder))
 
     def text(self, name: str, within: tuple[str, ...] = ()) -> str | None:
-        """A file with what it includes in its place; None for one that is not there or includes itself."""
+        """Return the text of a file, with its includes replaced; None if it is missing or includes itself."""
         loader = self._environment.loader
         if loader is None or name in within:
             return None
@@ -54,11 +54,11 @@ class _Files:
         return self.expanded(source.rstrip("\n"), (*within, name))
 
     def expanded(self, template: str, within: tuple[str, ...] = ()) -> str:
-        """A template with the text of files in the place of their includes."""
+        """Return a template with its includes replaced by the text of the files."""
 
-        def text_of(found: re.Match[str]) -> str:
-            text = self.text(found["name"], within)
-            return found[0] if text is None else text
+        def text_of(include: re.Match[str]) -> str:
+            text = self.text(include["name"], within)
+            return include[0] if text is None else text
 
         return _INCLUDE.sub(text_of, template)
 
@@ -70,7 +70,7 @@ def _block(text: str, language: str, most: int) -> str:
 
 
 def _short(value: Any) -> Any:
-    """Params with their long strings cut: a document may stand in them."""
+    """Return params with their long strings cut: they may contain a whole document."""
     if isinstance(value, dict):
         return {name: _short(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -89,11 +89,11 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _included(text: str) -> Iterator[str]:
-    return (found["name"] for found in _INCLUDE.finditer(text))
+    return (include["name"] for include in _INCLUDE.finditer(text))
 
 
 class _Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]
-    """Writes text of several lines as a block, the way people do."""
+    """Writes text of several lines as a block."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

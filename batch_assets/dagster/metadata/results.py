@@ -1,4 +1,4 @@
-"""What a materialization of `<name>/results`, or an observation before it, says of the table."""
+"""The metadata of a materialization of `<name>/results`, or of an observation before it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ERRORS_SHOWN = 20
 
 
 def results_metadata(root: Root, done: CollectedResults, report: ResultsReport, partition: str) -> dict[str, Any]:
-    """Numbers are numbers, so that Dagster plots them; what is not known is left out, and never 0."""
+    """Return the metadata. Numbers are numbers, so Dagster plots them; unknown values are left out, never 0."""
     with root.ledger.read() as tx:
         submission = submissions.by_id(tx, report.submission_id)
         own = own_batches(tx, report.submission_id)
@@ -57,7 +57,7 @@ def results_metadata(root: Root, done: CollectedResults, report: ResultsReport, 
 
 
 def cost_unknown(report: ResultsReport) -> str | None:
-    """Why the table's cost is not known; None when it is."""
+    """Return why the table's cost is unknown; None if it is known."""
     if report.cost_usd is not None:
         return None
     return f"The cost is not known: {no_price_for(report.tally.unpriced_models)}."
@@ -66,13 +66,13 @@ def cost_unknown(report: ResultsReport) -> str | None:
 def _requests(submission: Submission, report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
     counted = report.tally.requests
     new = sum(count for batch_id, count in counted.items() if batch_id in own.ids)
-    found = {
+    counts = {
         keys.REQUESTS: submission.requests,
         keys.NEW: new,
         keys.REUSED: counted.total() - new,
         keys.BYTES: own.bytes,
     }
-    return found | ({keys.ATTEMPTS: max(report.tally.attempts)} if report.tally.attempts else {})
+    return counts | ({keys.ATTEMPTS: max(report.tally.attempts)} if report.tally.attempts else {})
 
 
 def _tokens(report: ResultsReport) -> dict[str, int]:
@@ -86,29 +86,29 @@ def _tokens(report: ResultsReport) -> dict[str, int]:
 
 def _cost(report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
     answered = set(report.tally.requests)
-    found: dict[str, float | None] = {
+    costs: dict[str, float | None] = {
         keys.COST_USD: report.cost_usd,
         keys.NEW_COST_USD: report.tally.cost_of(answered & own.ids),
         keys.REUSED_COST_USD: report.tally.cost_of(answered - own.ids),
     }
     if report.cost_usd is not None:
-        found[keys.LIVE_COST_USD] = report.cost_usd / default_prices().batch_multiplier
-    known = {key: value for key, value in found.items() if value is not None}
+        costs[keys.LIVE_COST_USD] = report.cost_usd / default_prices().batch_multiplier
+    known = {key: value for key, value in costs.items() if value is not None}
     why = cost_unknown(report)
     return known | ({keys.COST_UNKNOWN: why} if why else {})
 
 
 def _seconds(own: OwnBatches) -> dict[str, float]:
-    found = {
+    durations = {
         keys.QUEUE_SECONDS: own.queue,
         keys.PROCESSING_SECONDS: own.processing,
         keys.COLLECTION_SECONDS: own.collection,
     }
-    return {key: round(seconds, 3) for key, seconds in found.items() if seconds is not None}
+    return {key: round(seconds, 3) for key, seconds in durations.items() if seconds is not None}
 
 
 def _errors(report: ResultsReport) -> dg.MarkdownMetadataValue:
-    """Rows by what went wrong, the commonest first."""
+    """Return the number of rows by error, the most frequent first."""
     common = report.tally.errors.most_common()
     rows = [
         {"result_type": kind, "error_type": error, "rows": f"{number:,}"}

@@ -1,4 +1,4 @@
-"""A few rows of a results table, as metadata shows them."""
+"""A few rows of a results table, for metadata."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _FAILED = ("errored", "expired", "canceled", "rejected")
 
 
 def sample_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMetadataValue:
-    """The first answered rows: the key and the answer."""
+    """Return the first answered rows: the row key and the answer."""
     typed = [field.name for field in pipeline.answers.fields]
     answer = typed if pipeline.output else ["response_text", *typed]
     return markdown.table(*_first(root, pipeline, partition, ("succeeded",), answer))
 
 
 def failed_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMetadataValue:
-    """The first rows without an answer: the key and why, and how to ask them again."""
+    """Return the first rows without an answer: the row key and the reason, and how to send them again."""
     shown = _first(root, pipeline, partition, _FAILED, ["error_type", "error_message"])
     return markdown.table(*shown, note=_how_to_ask_again(pipeline.name, partition))
 
@@ -37,9 +37,9 @@ def failed_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMe
 def _first(
     root: Root, pipeline: Pipeline, partition: str, kinds: tuple[str, ...], names: list[str]
 ) -> tuple[list[str], list[dict[str, Any]]]:
-    """Columns and rows. The table is read no further than it has to be."""
+    """Return the columns and the rows. The table is read only as far as necessary."""
     with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
-        # The schema may have been another one when the submission was written.
+        # The output schema may have been different when the submission was written.
         present = set(file.schema_arrow.names)
         shown = [file.schema_arrow.names[0], "result_type", *(name for name in names if name in present)]
         return shown, list(islice(_rows(file, shown, kinds), _SHOWN))
@@ -47,14 +47,14 @@ def _first(
 
 def _rows(file: pq.ParquetFile, names: list[str], kinds: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for batch in file.iter_batches(_READ, columns=names):
-        found = pc.is_in(batch["result_type"], pa.array(kinds))
-        yield from batch.filter(found).slice(0, _SHOWN).to_pylist()
+        matches = pc.is_in(batch["result_type"], pa.array(kinds))
+        yield from batch.filter(matches).slice(0, _SHOWN).to_pylist()
 
 
 def _how_to_ask_again(name: str, partition: str) -> str:
     of = f" for the partition `{partition}`" if partition else ""
     option = f" --partition '{partition}'" if partition else ""
     return (
-        f"To ask them again: launch the job `{name}_retry_failed`{of}, or `batch-assets run {name}{option} "
-        f"--retry-failed`. Rejected rows were never sent: mend the dataset, then materialize `{name}/requests`."
+        f"To send them again: launch the job `{name}_retry_failed`{of}, or `batch-assets run {name}{option} "
+        f"--retry-failed`. Rejected rows were never sent: fix the dataset, then materialize `{name}/requests`."
     )

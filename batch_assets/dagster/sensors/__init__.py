@@ -1,1 +1,1 @@
-"""The sensors: one that watches the ledger, and those that watch a dataset."""
+"""The sensors: one watches the ledger, the others watch datasets."""

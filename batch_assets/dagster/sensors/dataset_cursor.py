@@ -1,4 +1,4 @@
-"""What a sensor that watches a dataset remembers from look to look."""
+"""The cursor of a sensor that watches a dataset."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import orjson
 
 from batch_assets.core.io.storage import Storage
 
-# Dagster keeps the cursor with every tick, for days: a long one lies in the root, and its name stands for it.
+# Dagster keeps the cursor of every tick for days, so a long one is a file in the root, and Dagster keeps its name.
 _LONGEST = 1000
 _FOLDER = "watch"
 
 
 @dataclass(frozen=True)
 class DatasetCursor:
-    """Fingerprints of files by partition.
+    """The fingerprints of a dataset's files, by partition.
 
     Attributes:
-        seen: those that were new at the last look, and are run when they stay as they are.
-        asked: those of the newest run.
+        seen: Fingerprints that were new at the last tick. Their partitions run if they are the same at the next.
+        asked: Fingerprints of the newest run of each partition.
     """
 
     seen: dict[str, str] = field(default_factory=dict)
@@ -29,20 +29,22 @@ class DatasetCursor:
 
     @classmethod
     def read(cls, cursor: str | None, storage: Storage, pipeline: str) -> Self:
-        """What the cursor says; nothing if it is not to be read."""
+        """Read a cursor. The result is empty if there is none or it cannot be read."""
         try:
             if cursor and not cursor.startswith("{"):
                 cursor = storage.read_bytes(pipeline, _FOLDER, cursor).decode()
-            given = orjson.loads(cursor or "{}")
-            return cls(dict(given["seen"]), dict(given["asked"])) if given else cls()
+            fields = orjson.loads(cursor or "{}")
+            return cls(dict(fields["seen"]), dict(fields["asked"])) if fields else cls()
         except (FileNotFoundError, ValueError, TypeError, KeyError):
             return cls()
 
     def write(self, before: str | None, storage: Storage, pipeline: str) -> str:
-        """The cursor for Dagster.
+        """Return the cursor for Dagster, and store a long one as a file.
 
         Args:
-            before: the one that is in force until Dagster has taken the new one.
+            before: The cursor in force until Dagster has stored the new one. Its file is kept.
+            storage: The root's storage.
+            pipeline: The name of the pipeline.
         """
         content = orjson.dumps({"seen": self.seen, "asked": self.asked}, option=orjson.OPT_SORT_KEYS)
         if len(content) <= _LONGEST:

@@ -18,22 +18,23 @@ from batch_assets.dagster.sensors.dataset_cursor import DatasetCursor
 from batch_assets.dagster.sensors.partition_sensor import requests_to_add
 
 _INTERVAL, _INTERVAL_EMULATED = 30, 5
-# Each takes the daemon a part of a second, and Dagster ends the evaluation of a sensor after 60 s.
+# The daemon needs part of a second for each run request, and Dagster ends a sensor's evaluation after 60 s.
 _RUNS_AT_ONCE = 25
 _SHOWN = 5
 
 
 def build_message_batch_watch_sensors(assets: Iterable[dg.AssetsDefinition]) -> list[dg.SensorDefinition]:
-    """A sensor `<name>_watch_sensor` for every pipeline among assets that has `watch: true`.
+    """Build a sensor `<name>_watch_sensor` for every pipeline among the assets that has `watch: true`.
 
-    It looks at names, sizes and times of the dataset's files. What is new or has changed, and is the same at the
-    next look, is run: with `{partition}` in the path those partitions, else the pipeline.
+    The sensor compares names, sizes and times of the dataset's files. If a file is new or has changed, and is the
+    same at the next tick, the sensor runs the pipeline. With `{partition}` in the path, it runs the partitions of
+    such files.
 
     Args:
-        assets: as `build_message_batch_assets` returns them.
+        assets: Assets as `build_message_batch_assets` returns them.
     """
-    found = pipelines_in(spec for asset in assets for spec in asset.specs)
-    return [_sensor(assets) for assets in found.values() if assets.pipeline.config.watch]
+    pipelines = pipelines_in(spec for asset in assets for spec in asset.specs)
+    return [_sensor(assets) for assets in pipelines.values() if assets.pipeline.config.watch]
 
 
 def _sensor(assets: PipelineAssets) -> dg.SensorDefinition:
@@ -57,33 +58,33 @@ def _sensor(assets: PipelineAssets) -> dg.SensorDefinition:
 
 def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.SensorResult | dg.SkipReason:
     pipeline, partitions = assets.pipeline, assets.partitions
-    place = pipeline.config.dataset.location
-    there = fingerprints(pipeline)
+    location = pipeline.config.dataset.location
+    current = fingerprints(pipeline)
     storage = Storage(settings_for(pipeline.config.resource_key, context.resources).root)
     before = DatasetCursor.read(context.cursor, storage, pipeline.name)
-    unchanged = {key for key, found in there.items() if before.asked.get(key) == found}
-    keys = _keys_among(partitions, there, unchanged, context.instance)
-    files = {key: found for key, found in there.items() if key in keys}
-    left_out = [key for key in there if key not in keys]
+    unchanged = {key for key, fingerprint in current.items() if before.asked.get(key) == fingerprint}
+    keys = _keys_among(partitions, current, unchanged, context.instance)
+    files = {key: fingerprint for key, fingerprint in current.items() if key in keys}
+    left_out = [key for key in current if key not in keys]
     if not files:
-        return dg.SkipReason(f"There is no file {place} yet.{_of_no_partition(left_out)}")
+        return dg.SkipReason(f"There is no file {location} yet.{_of_no_partition(left_out)}")
     changed = [key for key in files if files[key] != before.asked.get(key)]
-    now = [key for key in changed if files[key] == before.seen.get(key)][:_RUNS_AT_ONCE]
-    # What is gone is forgotten: should it come back, it is new.
-    asked = {key: found for key, found in before.asked.items() if key in files} | {key: files[key] for key in now}
-    seen = {key: files[key] for key in changed if key not in now}
+    due = [key for key in changed if files[key] == before.seen.get(key)][:_RUNS_AT_ONCE]
+    # Files that are gone are forgotten: if they come back, they are new.
+    asked = {key: old for key, old in before.asked.items() if key in files} | {key: files[key] for key in due}
+    seen = {key: files[key] for key in changed if key not in due}
     cursor = DatasetCursor(seen, asked).write(context.cursor, storage, pipeline.name)
-    if not now:
-        said = f"No file of {place} is new or has changed."
+    if not due:
+        reason = f"No file of {location} is new or has changed."
         if changed:
-            said = f"New or changed, and run if they are the same at the next look: {_listed(changed, place)}."
-        return dg.SensorResult(skip_reason=said + _of_no_partition(left_out), cursor=cursor)
+            reason = f"New or changed, run if they are the same at the next tick: {_listed(changed, location)}."
+        return dg.SensorResult(skip_reason=reason + _of_no_partition(left_out), cursor=cursor)
     return dg.SensorResult(
-        # No run_key: Dagster keeps the cursor and the runs of a look together, and files that come back as they
-        # once were are to be run.
-        run_requests=[dg.RunRequest(partition_key=key or None) for key in now],
+        # There is no run_key: Dagster stores the cursor and the runs of a tick together, and a file that returns
+        # to an earlier content must run again.
+        run_requests=[dg.RunRequest(partition_key=key or None) for key in due],
         dynamic_partitions_requests=(
-            requests_to_add(context.instance, partitions, now)
+            requests_to_add(context.instance, partitions, due)
             if isinstance(partitions, dg.DynamicPartitionsDefinition)
             else []
         ),
@@ -93,29 +94,32 @@ def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.Sen
 
 def _keys_among(
     partitions: dg.PartitionsDefinition[str] | None,
-    given: Collection[str],
+    keys: Collection[str],
     unchanged: Collection[str],
     instance: dg.DagsterInstance,
 ) -> set[str]:
-    """Those that are keys of partitions.
+    """Return those of the keys that are partition keys.
 
     Args:
-        unchanged: of the given ones, those that were keys before and are not run now. Dagster takes a millisecond
-            for each key of partitions of time.
+        partitions: The partitions of the pipeline.
+        keys: The keys to look up.
+        unchanged: Keys that were partition keys before and do not run now. They are not looked up again, because
+            Dagster needs a millisecond for each key of time partitions.
+        instance: The Dagster instance, which knows the keys of dynamic partitions.
     """
     if partitions is None:
-        return set(given)
+        return set(keys)
     if isinstance(partitions, dg.DynamicPartitionsDefinition):
-        return {key for key in given if key_problem(key) is None}
+        return {key for key in keys if key_problem(key) is None}
     if isinstance(partitions, dg.TimeWindowPartitionsDefinition):
-        return {key for key in given if key in unchanged or is_partition(partitions, key, instance)}
-    return set(keys_of(partitions, instance)).intersection(given)
+        return {key for key in keys if key in unchanged or is_partition(partitions, key, instance)}
+    return set(keys_of(partitions, instance)).intersection(keys)
 
 
 def _of_no_partition(keys: list[str]) -> str:
-    return f" Of no partition, or of one whose time is not over: {_listed(keys, '')}." if keys else ""
+    return f" In no partition, or in one whose time is not over: {_listed(keys, '')}." if keys else ""
 
 
-def _listed(keys: list[str], place: str) -> str:
+def _listed(keys: list[str], location: str) -> str:
     more = f" and {len(keys) - _SHOWN:,} more" if len(keys) > _SHOWN else ""
-    return ", ".join(key or place for key in keys[:_SHOWN]) + more
+    return ", ".join(key or location for key in keys[:_SHOWN]) + more

@@ -1,4 +1,4 @@
-"""The sensor definition that all pipelines of one root share."""
+"""The class of the sensor that all pipelines of one root share."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ import dagster as dg
 
 
 class LedgerSensor(dg.SensorDefinition):
-    """Stays one object: Dagster copies the sensors of a component to note in each where it came from, and
-    would then see as many sensors of one name as there are pipelines.
+    """A sensor that remains one object.
+
+    Dagster copies each component's sensors to note in which file they are defined. It would then find several
+    sensors of one name, one for each pipeline.
     """
 
     @property
     def resource_key(self) -> str | None:
-        """The key of the root whose ledger it watches; None for the environment's."""
+        """The resource key of the root whose ledger the sensor watches; None for the environment's root."""
         return next(iter(self.required_resource_keys), None)
 
     def with_attributes(self, *, jobs: Any = None, metadata: Any = None) -> dg.SensorDefinition:

@@ -22,23 +22,23 @@ _SHOWN = 5
 
 
 def build_message_batch_partitions_sensors(assets: Iterable[dg.AssetsDefinition]) -> list[dg.SensorDefinition]:
-    """A sensor `<name>_partitions_sensor` for every pipeline among assets whose partitions are the values of a
-    column of files. It adds new ones and starts no run: that is for a person, a schedule or a condition.
+    """Build a sensor `<name>_partitions_sensor` for every pipeline whose partitions are values of a file column.
 
-    It looks at names, sizes and times of the files, and reads the column when one has changed. A query or an asset
-    is not watched: add the keys of those by hand or in a sensor of your own.
+    The sensor adds new partitions and starts no run: a user, a schedule or a condition does. It compares names,
+    sizes and times of the files, and reads the column when a file has changed. It does not watch a query or an
+    asset: add their keys by hand or in a sensor of your own.
 
     Args:
-        assets: as `build_message_batch_assets` returns them.
+        assets: Assets as `build_message_batch_assets` returns them.
     """
     specs = (spec for asset in assets for spec in asset.specs)
     return [
-        _sensor(found.pipeline, found.pipeline.config.partitions, found.partitions)
-        for found in pipelines_in(specs).values()
-        if found.pipeline.config.partitions is not None
-        and found.pipeline.config.partitions.by_value
-        and found.pipeline.config.dataset.kind in ("path", "files")
-        and isinstance(found.partitions, dg.DynamicPartitionsDefinition)
+        _sensor(of.pipeline, of.pipeline.config.partitions, of.partitions)
+        for of in pipelines_in(specs).values()
+        if of.pipeline.config.partitions is not None
+        and of.pipeline.config.partitions.by_value
+        and of.pipeline.config.dataset.kind in ("path", "files")
+        and isinstance(of.partitions, dg.DynamicPartitionsDefinition)
     ]
 
 
@@ -49,18 +49,18 @@ def _sensor(
 
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         try:
-            # Taken before the files are read: what is written meanwhile is seen at the next look.
+            # Computed before the files are read: the next tick sees what is written meanwhile.
             fingerprint = column_fingerprint(pipeline, column)
             if fingerprint == context.cursor:
                 return dg.SkipReason(f"No file of {pipeline.config.dataset.location} has changed.")
             with Dataset(pipeline) as dataset:
-                found = partition_keys_of(dataset, column, seconds=_SECONDS)
+                values = partition_keys_of(dataset, column, seconds=_SECONDS)
         except BatchAssetsError as error:
             return dg.SkipReason(str(error))
-        added = requests_to_add(context.instance, definition, found.keys)
+        added = requests_to_add(context.instance, definition, values.keys)
         new = [key for request in added for key in request.partition_keys]
         return dg.SensorResult(
-            skip_reason=_said(column, len(found.keys), new, found.unusable),
+            skip_reason=_reason(column, len(values.keys), new, values.unusable),
             dynamic_partitions_requests=added,
             cursor=fingerprint,
         )
@@ -77,15 +77,15 @@ def _sensor(
 def requests_to_add(
     instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition, keys: Iterable[str]
 ) -> list[dg.AddDynamicPartitionsRequest]:
-    """What a sensor asks Dagster for, so that all of the keys are partitions: one request, or none."""
+    """Return the requests that make all of the keys partitions: one request, or none if all are known."""
     known = set(instance.get_dynamic_partitions(definition.name or ""))
     new = [key for key in keys if key not in known]
     return [definition.build_add_request(new)] if new else []
 
 
-def _said(column: str, values: int, new: list[str], unusable: list[str]) -> str:
-    words = f"The column {column} has {count(values, 'value')}"
+def _reason(column: str, values: int, new: list[str], unusable: list[str]) -> str:
+    reason = f"The column {column} has {count(values, 'value')}"
     if new:
         more = f" and {len(new) - _SHOWN:,} more" if len(new) > _SHOWN else ""
-        words += f"; new partitions: {', '.join(new[:_SHOWN])}{more}"
-    return ". ".join([words, *(f"Left out: {problem}" for problem in unusable)])
+        reason += f"; new partitions: {', '.join(new[:_SHOWN])}{more}"
+    return ". ".join([reason, *(f"Left out: {problem}" for problem in unusable)])

@@ -17,16 +17,17 @@ _INTERVAL, _INTERVAL_EMULATED = 30, 5
 def build_message_batch_sensor(
     *, name: str | None = None, pipelines: Sequence[str] | None = None, resource_key: str | None = None
 ) -> dg.SensorDefinition:
-    """A sensor that looks at open batches and has `results` materialized as they end.
+    """Build a sensor that polls open batches and starts runs that materialize `results` when they end.
 
-    It watches one ledger, so pipelines with a `resource_key` need one for their key besides: an account that is
-    slow or out of reach then holds up no other. The same arguments give the same object, so that every pipeline of
-    a code location can bring it along.
+    It watches one ledger, so pipelines with a `resource_key` need another sensor for their key: an account that
+    is slow or unreachable then delays no other. The same arguments return the same object, so that every pipeline
+    of a code location can define the sensor.
 
     Args:
-        name: Of the sensor; by default `message_batches_sensor`, and with a key `message_batches_<key>_sensor`.
-        pipelines: Names of the pipelines that it watches; by default all of the code location that have this key.
-        resource_key: Of the pipelines that it watches; None for those that take root and API from the environment.
+        name: Name of the sensor; by default `message_batches_sensor`, with a key `message_batches_<key>_sensor`.
+        pipelines: Names of the pipelines to watch; by default all pipelines of the code location with this key.
+        resource_key: The `resource_key` of the pipelines; None for those that take root and API from the
+            environment.
     """
     if name is None:
         name = "message_batches_sensor" if resource_key is None else f"message_batches_{resource_key}_sensor"
@@ -38,7 +39,7 @@ def build_message_batch_sensor(
 def _build(
     name: str, pipelines: tuple[str, ...] | None, resource_key: str | None, interval: int
 ) -> dg.SensorDefinition:
-    # A selection, not a job: it is resolved late, and pipelines may differ in their partitions.
+    # It is a selection, not a job, because a job cannot have pipelines with different partitions.
     watched = dg.AssetSelection.tag(keys.STAGE, "batches") | dg.AssetSelection.tag(keys.STAGE, "results")
 
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
@@ -51,5 +52,5 @@ def _build(
         minimum_interval_seconds=interval,
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys=set() if resource_key is None else {resource_key},
-        description="Looks at open message batches and asks for the runs that bring their results back.",
+        description="Polls open message batches and starts the runs that bring their results back.",
     )

@@ -1,4 +1,4 @@
-"""What Dagster knows of the runs that the sensor asked for."""
+"""What Dagster knows about the runs that the sensor requested."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import dagster as dg
 from batch_assets.core.ledger.rounds import ROUND_SECONDS
 from batch_assets.dagster import keys
 
-# A run that Dagster does not know this long after its round was opened was never launched: the tick died.
+# If Dagster does not know a run this long after its round was opened, it was never launched: the tick was killed.
 _LAUNCH_SECONDS = 120.0
-# Rounds whose runs fail follow each other ever more slowly, up to this.
+# Pause between rounds while their runs fail: it doubles from the first value to the last.
 _FIRST_BACK_OFF, _LAST_BACK_OFF = 60.0, 900.0
 _READ = 10
 
@@ -30,28 +30,29 @@ class RunsOfSubmission:
         return cls(list(instance.get_run_records(filters, limit=_READ)))
 
     def is_over(self, name: str, age: float) -> bool:
-        """Whether a round is over although nobody closed it: its run ended early, or never began.
+        """Return whether a round is over although no run closed it: its run ended early, or never began.
 
         Args:
-            name: of the round, see rounds.name_of.
-            age: seconds since it was opened.
+            name: Name of the round, see `rounds.name_of`.
+            age: Seconds since the round was opened.
         """
-        of_round = [found for found in self.newest if found.dagster_run.tags.get(keys.ROUND) == name]
+        of_round = [record for record in self.newest if record.dagster_run.tags.get(keys.ROUND) == name]
         if not of_round:
             return age > _LAUNCH_SECONDS
-        return not any(_is_at_work(found) for found in of_round)
+        return not any(_is_at_work(record) for record in of_round)
 
     def back_off(self) -> float:
-        """Seconds to leave between rounds, because the last runs failed."""
-        runs = (found.dagster_run for found in self.newest)
+        """Return the seconds to wait between rounds because the last runs failed; 0 if they did not."""
+        runs = (record.dagster_run for record in self.newest)
         failed = len(list(takewhile(lambda run: run.status == dg.DagsterRunStatus.FAILURE, runs)))
         return min(_FIRST_BACK_OFF * 2 ** (failed - 1), _LAST_BACK_OFF) if failed else 0.0
 
 
-def _is_at_work(found: dg.RunRecord) -> bool:
-    """Whether a run waits for its turn or works. One that is long past its time limit was killed with its host,
-    where nothing watches runs.
+def _is_at_work(record: dg.RunRecord) -> bool:
+    """Return whether a run is queued or running.
+
+    A run that is long past its time limit was killed with its host, on an instance without run monitoring.
     """
-    if found.dagster_run.is_finished:
+    if record.dagster_run.is_finished:
         return False
-    return found.start_time is None or time.time() - found.start_time < ROUND_SECONDS
+    return record.start_time is None or time.time() - record.start_time < ROUND_SECONDS

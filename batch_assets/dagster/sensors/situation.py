@@ -1,4 +1,4 @@
-"""What the sensor says when there is nothing to do: the line people read on the Automation page."""
+"""What the sensor reports when it starts no run: the text on the Automation page."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from batch_assets.core.text import count, duration
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
-    """How things stand, in words: "4 of 12 batches in progress, oldest 3 h 12 min, next look in 2 min".
+    """Describe the situation as text: "4 of 12 batches in progress, oldest 3 h 12 min, next look in 2 min".
 
     Args:
-        snapshots: of submissions in force, read at one moment.
-        paid_twice: by submission, ids of batches that are paid twice.
+        snapshots: Snapshots of submissions in force, read at one moment.
+        paid_twice: Map of submission id to the ids of batches that are paid twice.
     """
     said: list[str] = []
     by_pipeline: dict[str, list[Snapshot]] = {}
@@ -50,7 +50,7 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
 
 
 def _running(snapshots: Collection[Snapshot]) -> list[str]:
-    """How far the submissions are that have an open batch; nothing when none is open."""
+    """Report the progress of submissions that have an open batch; an empty list if no batch is open."""
     found = {batch.id: batch for one in snapshots for batch in (*one.batches, *one.left_behind)}
     running = list({batch.file_id: batch for batch in found.values() if batch.state is BatchState.OPEN}.values())
     if not running:
@@ -111,11 +111,13 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]
 
 
 def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFile], now: float) -> str:
-    """How far the submissions are that have an open batch.
+    """Report the progress of submissions that have an open batch.
 
     Args:
-        running, lost: the batches that are open; that are out of reach.
-        files: all that these submissions wait on; batches of submissions that newer ones replaced run beside.
+        running: The open batches, also those of submissions that newer ones have replaced.
+        lost: The unreachable batches.
+        files: The request files that the submissions wait on.
+        now: The ledger's clock, seconds since 1970.
     """
     known = {file.id for file in files}
     total = sum(file.batch_id is not None for file in files) + sum(b.file_id not in known for b in running)
@@ -129,7 +131,7 @@ def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFil
 
 
 def _of(partitions: set[str]) -> str:
-    """Of which partition, or of how many; nothing without partitions."""
+    """Return " of" and the partition or the number of partitions; "" without partitions."""
     if partitions == {""}:
         return ""
     return f" of {len(partitions)} partitions" if len(partitions) > 1 else f" of {min(partitions)}"

@@ -1,7 +1,7 @@
-"""One tick of the sensor: look at the open batches, then ask for the runs that something can be done in.
+"""One tick of the sensor: poll the open batches, then request the runs that have something to do.
 
-The truth is in the ledger. A tick may be repeated, overlap with another or die at any point: what it writes
-is transactional, and a round that comes to nothing runs out.
+All state is in the ledger. A tick may be repeated, overlap with another or be killed at any point: its writes are
+transactions, and a round whose run never starts runs out.
 """
 
 from __future__ import annotations
@@ -36,25 +36,30 @@ from batch_assets.dagster.sensors.runs import RunsOfSubmission
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.dagster.sensors.unwatched import pipelines_of_location, unwatched
 
-# Dagster gives a tick 60 seconds; one that takes longer would go on beside the next.
+# Dagster ends a tick after 60 seconds, but its function would keep running beside the next tick.
 _POLL_SECONDS = 30.0
 
 LastRound = tuple[int, bool, float]
-"""Number, whether it is open, when it was opened: as `rounds.current` has it."""
+"""Number of a round, whether it is open, and when it was opened, as `rounds.current` returns them."""
 NO_ROUND: LastRound = (0, False, 0.0)
 
 
 def watch(
     context: dg.SensorEvaluationContext, resource_key: str | None, names: Sequence[str] | None
 ) -> dg.SensorResult:
-    """One tick over the pipelines of the code location that have a resource key, or the named ones of them.
+    """Run one tick over the pipelines of the code location that have this resource key.
 
-    What is wrong for the moment (no key, no connection) is said, and no reason to be silent about the rest.
+    Passing problems (no API key, no connection) are reported, and the tick reports everything else as well.
+
+    Args:
+        context: The context of the tick.
+        resource_key: The `resource_key` of the pipelines; None for those without one.
+        names: Names of the pipelines to watch; None for all.
     """
     try:
         settings = settings_for(resource_key, context.resources)
         if not has_ledger(settings):
-            return dg.SensorResult(skip_reason=" ".join(["Nothing was ever submitted.", *unwatched(context)]))
+            return dg.SensorResult(skip_reason=" ".join(["Nothing has been submitted.", *unwatched(context)]))
         with open_root(settings) as root:
             return _Tick(context, root, _pipelines_of(context, resource_key, names)).run()
     except BatchAssetsError as error:
@@ -65,9 +70,9 @@ def _pipelines_of(
     context: dg.SensorEvaluationContext, resource_key: str | None, names: Sequence[str] | None
 ) -> dict[str, PipelineAssets]:
     return {
-        name: found
-        for name, found in pipelines_of_location(context).items()
-        if found.pipeline.config.resource_key == resource_key and (names is None or name in names)
+        name: of
+        for name, of in pipelines_of_location(context).items()
+        if of.pipeline.config.resource_key == resource_key and (names is None or name in names)
     }
 
 
@@ -91,20 +96,20 @@ class _Tick:
                 *progress.observe(tx, in_force, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
-            said = [*problems, *situation(snapshots, submissions.paid_twice(tx))]
+            reasons = [*problems, *situation(snapshots, submissions.paid_twice(tx))]
             now = tx.now
-        asked = self._rounds(due, rounds_before, now)
-        requests = [found for found in asked if isinstance(found, dg.RunRequest)]
-        said += [found for found in asked if isinstance(found, str)]
+        outcomes = self._rounds(due, rounds_before, now)
+        requests = [outcome for outcome in outcomes if isinstance(outcome, dg.RunRequest)]
+        reasons += [outcome for outcome in outcomes if isinstance(outcome, str)]
         unsent = notify(self._root, self._pipelines)
-        for problem in unsent if requests else ():  # else it stands in the message
+        for problem in unsent if requests else ():  # without requests they are in the skip reason
             self._context.log.warning(problem)
-        said += unsent
+        reasons += unsent
         return dg.SensorResult(
             run_requests=requests,
             asset_events=events,
             cursor=cursor.write(),
-            skip_reason=None if requests else "; ".join(dict.fromkeys(said)) or "No batch is open.",
+            skip_reason=None if requests else "; ".join(dict.fromkeys(reasons)) or "No batch is open.",
         )
 
     def _deadline_check(self, cursor: SensorCursor) -> DeadlineCheck:
@@ -115,11 +120,12 @@ class _Tick:
     def _rounds(
         self, due: Sequence[tuple[Submission, Round]], before: Mapping[str, LastRound], now: float
     ) -> list[dg.RunRequest | str]:
-        """For each submission the run to ask for, or why there is none.
+        """Return for each submission the run to request, or the reason why there is none.
 
         Args:
-            before: the newest round of each submission that has had any.
-            now: when these were read, by the ledger's clock.
+            due: Submissions that have something to do, with the step.
+            before: The newest round of each submission that has had one.
+            now: The time when these were read, by the ledger's clock.
         """
         if not due:
             return []
@@ -130,15 +136,15 @@ class _Tick:
         return [self._round(one, step, before.get(one.id, NO_ROUND), now) for one, step in due]
 
     def _round(self, submission: Submission, step: Round, before: LastRound, now: float) -> dg.RunRequest | str:
-        """Opens a round, or says why not: the last one is not over, it is too early for another, or the partition
-        is none any more.
+        """Open a round and return the run to request, or the reason why no round is opened.
 
-        What was read before may be over by now: the transaction that opens the round decides on what it reads.
+        The reason is that the last round is not over, that it is too early for another, or that the partition no
+        longer exists. What was read before may be outdated: the transaction that opens the round reads it again.
         """
         if (unknown := self._unknown_partition(submission)) is not None:
             return unknown
         if not before[1] and (waits := _too_early(now, submission, step, before, step.pause)) is not None:
-            return waits  # so it is in most ticks: Dagster's runs are not asked for
+            return waits  # as in most ticks; so most ticks do not query Dagster's runs
         runs = RunsOfSubmission.read(self._context.instance, submission.id)
         if (waits := _waits(now, submission, step, before, runs)) is not None:
             return waits
@@ -147,8 +153,8 @@ class _Tick:
             last = rounds.current(tx, submission.id)
             current = round_of(next_step(Snapshot.of(tx, submissions.by_id(tx, submission.id))))
             if current is None:
-                return f"{submission.pipeline}: it was done meanwhile: {in_words.reason(step)}"
-            if (waits := _waits(tx.now, submission, current, last, runs)) is not None:  # another tick was quicker
+                return f"{submission.pipeline}: no longer to do: {in_words.reason(step)}"
+            if (waits := _waits(tx.now, submission, current, last, runs)) is not None:  # another tick was first
                 return waits
             rounds.close(tx, submission.id, last[0])
             why = in_words.reason(current)
@@ -159,19 +165,24 @@ class _Tick:
         return self._request(submission, current, name_of(opened, opened_at))
 
     def _unknown_partition(self, submission: Submission) -> str | None:
-        """Why no run can be asked for: it would fail the tick, and with it the runs of every other pipeline."""
+        """Return why no run can be requested for the partition, or None.
+
+        Dagster would fail the whole tick, and so request no run of any pipeline.
+        """
         name, key = submission.pipeline, submission.partition
         definition = self._pipelines[name].partitions
         if definition is None:
-            return f"{name}: {key!r} was sent as a partition, and it has none now" if key else None
+            return (
+                f"{name}: {key!r} was sent as a partition, but the pipeline has no partitions now" if key else None
+            )
         if not key:
             return f"{name}: batches were sent before it had partitions; without `partitions` they are collected"
         if _dynamic_name(definition) is not None or is_partition(definition, key, self._context.instance):
             return None
-        return f"{name}: {key!r} was sent as a partition, and is none of its partitions now"
+        return f"{name}: {key!r} was sent as a partition, but the pipeline no longer has this partition"
 
     def _make_known(self, submission: Submission) -> None:
-        """Adds the key of a dynamic partition that was run outside of Dagster, before a run is asked for."""
+        """Add the key of a dynamic partition that was run outside of Dagster, before a run is requested for it."""
         dynamic = _dynamic_name(self._pipelines[submission.pipeline].partitions)
         if dynamic is not None:
             self._context.instance.add_dynamic_partitions(dynamic, [submission.partition])
@@ -188,15 +199,15 @@ class _Tick:
 
 
 def _waits(now: float, submission: Submission, step: Round, last: LastRound, runs: RunsOfSubmission) -> str | None:
-    """Why no round is opened now: the last one is not over, or it is too early for another."""
+    """Return why no round is opened now: the last one is not over, or it is too early for another."""
     number, is_open, opened_at = last
     if is_open and not runs.is_over(name_of(number, opened_at), now - opened_at):
-        return f"{submission.pipeline}: round {number} is at work"
+        return f"{submission.pipeline}: round {number} is running"
     return _too_early(now, submission, step, last, max(step.pause, runs.back_off()))
 
 
 def _too_early(now: float, submission: Submission, step: Round, last: LastRound, pause: float) -> str | None:
-    """How long the next round still waits, None when the pause since the last one is over."""
+    """Return when the next round begins, as text; None if the pause since the last one is over."""
     _, _, opened_at = last
     if now - opened_at >= pause:
         return None
@@ -205,5 +216,5 @@ def _too_early(now: float, submission: Submission, step: Round, last: LastRound,
 
 
 def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:
-    """The name under which an instance keeps the keys of dynamic partitions."""
+    """Return the name under which an instance keeps the keys of dynamic partitions; None for other partitions."""
     return definition.name if isinstance(definition, dg.DynamicPartitionsDefinition) else None

@@ -1,4 +1,4 @@
-"""The pipelines of a code location, and those of them that no sensor watches."""
+"""The pipelines of a code location, and those that no sensor watches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
 
 
 def pipelines_of_location(context: dg.SensorEvaluationContext) -> dict[str, PipelineAssets]:
-    """Every pipeline of the code location that a sensor belongs to, by name."""
+    """Return every pipeline of the sensor's code location, by name."""
     repository = context.repository_def
     if repository is None:
         return {}
@@ -17,17 +17,17 @@ def pipelines_of_location(context: dg.SensorEvaluationContext) -> dict[str, Pipe
 
 
 def unwatched(context: dg.SensorEvaluationContext) -> list[str]:
-    """Which pipelines have a root that no sensor of the code location watches, as sentences for people."""
+    """Return sentences that name the pipelines whose root no sensor of the code location watches."""
     repository = context.repository_def
     if repository is None:
         return []
     watched = {sensor.resource_key for sensor in repository.sensor_defs if isinstance(sensor, LedgerSensor)}
     names: dict[str | None, list[str]] = {}
-    for name, found in pipelines_of_location(context).items():
-        if (key := found.pipeline.config.resource_key) not in watched:
+    for name, of in pipelines_of_location(context).items():
+        if (key := of.pipeline.config.resource_key) not in watched:
             names.setdefault(key, []).append(name)
     return [
-        f"No sensor watches {', '.join(some)}: add build_message_batch_sensor"
+        f"No sensor watches {', '.join(of_key)}: add build_message_batch_sensor"
         f"({'' if key is None else f'resource_key={key!r}'}) to the definitions."
-        for key, some in names.items()
+        for key, of_key in names.items()
     ]
