@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,6 +81,12 @@ def location(
     return Location(assets, definitions, instance, eu)
 
 
+def make_due(ledger: Path) -> None:
+    """Makes open batches due: a tick looks at a fresh one only now and then."""
+    with closing(sqlite3.connect(ledger)) as database, database:
+        database.execute("update batch set next_poll_at = 0")
+
+
 def test_each_pipeline_lands_at_its_own_endpoint_and_under_its_own_root(
     location: Location, emulator: Emulator, elsewhere: Emulator, tmp_path: Path
 ) -> None:
@@ -86,8 +94,9 @@ def test_each_pipeline_lands_at_its_own_endpoint_and_under_its_own_root(
     location.materialize("greetings", "gruesse")
     assert [batch["requests"] for batch in emulator.log()] == [4]
     assert [batch["requests"] for batch in elsewhere.log()[before:]] == [7]
-    for running in (emulator, elsewhere):
+    for running, root in ((emulator, "root"), (elsewhere, "eu")):
         running.end_batches()
+        make_due(tmp_path / root / "ledger.db")
     assert location.tick("message_batches_sensor") == [[["greetings", "results"]]]
     assert location.tick("message_batches_eu_sensor") == [[["gruesse", "results"]]]
     location.materialize("greetings", "gruesse")
