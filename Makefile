@@ -101,9 +101,10 @@ test-lowest: $(DEV) ## Test with the oldest versions that pyproject.toml allows,
 test-newest: $(DEV) ## Test with the newest available versions, on Python 3.13
 	$(call TEST_DEPENDENCIES,newest,3.13,--upgrade)
 
-lint: $(DEV) ## Check format, lint, imports between wings, types and dependencies; change nothing
+lint: $(DEV) ## Check format, lint, words, imports between wings, types and dependencies; change nothing
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/codespell
 	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/deptry --no-ansi batch_assets

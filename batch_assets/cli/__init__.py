@@ -27,14 +27,14 @@ Try it without an account:
 Use the real API:
   export ANTHROPIC_API_KEY=…
   batch-assets run review_triage
-See how it stands, from another terminal:
+See how far it is, from another terminal:
   batch-assets status
 
 \b
 Environment:
   ANTHROPIC_API_KEY      the real API's key
   BATCH_ASSETS_EMULATOR  URL of a running emulator; takes the real API's place
-  BATCH_ASSETS_ROOT      where data lies; default data/output, with the emulator data/emulated
+  BATCH_ASSETS_ROOT      where data is stored; default data/output, with the emulator data/emulated
   BATCH_ASSETS_LEDGER    SQLAlchemy URL of the ledger; default sqlite:///<root>/ledger.db
 """
 

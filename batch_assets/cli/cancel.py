@@ -39,7 +39,7 @@ def cancel(target: str, partition: str | None, resource: str | None) -> None:
     \b
     Exit code:
       0    everything that is known to be at the API is canceled
-      1    the API did not take it, or there is no such pipeline or batch; why stands on standard error
+      1    the API did not take it, or there is no such pipeline or batch; the reason is on standard error
     """
     from batch_assets.cli.ledger_view import nothing_here
     from batch_assets.core.cancel import UnknownTargetError, cancel

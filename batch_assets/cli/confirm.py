@@ -15,7 +15,7 @@ from batch_assets.core.root import Root
 
 
 class NotConfirmedError(BatchAssetsError):
-    """Nobody said that the money may be spent. Nothing was sent."""
+    """The user did not agree to the cost. Nothing was sent."""
 
 
 def confirm_cost(
@@ -25,10 +25,10 @@ def confirm_cost(
 
     Args:
         again, table: see `build_requests`.
-        yes: it was said before: nobody is asked.
+        yes: The user agreed beforehand: no question is asked.
 
     Errors:
-        NotConfirmedError: the answer is no, or there is nobody to ask.
+        NotConfirmedError: the answer is no, or there is no terminal to ask on.
     """
     estimate = estimate_cost(root, pipeline, partition, again, table=table)
     click.echo(f"refresh: {estimate.in_words}")

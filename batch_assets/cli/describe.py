@@ -15,7 +15,7 @@ def describe_file(file: RequestFile) -> str:
 
 
 def describe_batch(batch: Batch, now: float) -> str:
-    """How a batch stands, with its age and its counts."""
+    """The state of a batch, with its age and its counts."""
     end = results_end(batch)
     until = f", results until {text.day(end)}" if end is not None else ""
     if batch.state is BatchState.UNREACHABLE:

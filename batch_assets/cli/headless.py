@@ -39,7 +39,7 @@ from batch_assets.core.root import Root
 
 # The longest time between two looks at the ledger: another process may have moved things on.
 _SHORTEST_NAP, _LONGEST_NAP = 0.05, 5.0
-# Joining a large table anew for every batch that ends would cost more than the batches: at most about a
+# Joining a large table again for every batch that ends would cost more than the batches: at most about a
 # tenth of the time goes into it while others still run.
 _PAUSE_AFTER_JOIN = 9.0
 # With the API out of reach, this many first poll intervals go by before the run gives up (30 minutes with
@@ -48,7 +48,7 @@ _PATIENCE = 180.0
 
 
 class Watcher(Protocol):
-    """Who is told how the run goes on."""
+    """What shows the progress of a run."""
 
     def rows_read(self, rows: int) -> None: ...
     def built(self, report: RequestsReport) -> None: ...
@@ -167,7 +167,7 @@ class _Run:
         if isinstance(step, Person) and isinstance(step.remedy, AskTheRest) and self.results is not None:
             return True
         why = "; ".join(why_stuck(snapshot)) or "rows wait for answers that no request file holds"
-        raise RunFailedError(f"{why}. Mend it and run again: nothing that was submitted is sent twice")
+        raise RunFailedError(f"{why}. Fix it and run again: nothing that was submitted is sent twice")
 
     def _should_join(self, snapshot: Snapshot) -> bool:
         step = next_step(snapshot, put_off=(Send,))
@@ -205,7 +205,7 @@ class _Run:
         """Sleeps until something may have changed."""
         snapshot = self._snapshot()
         if _is_stuck(next_step(snapshot)):
-            return  # nothing will: that is to be said at once
+            return  # nothing will, so it is reported at once
         until = snapshot.next_change()
         seconds = until - snapshot.now if until is not None else _LONGEST_NAP
         if isinstance(next_step(snapshot, put_off=(Send,)), Collect | Join):
@@ -215,7 +215,7 @@ class _Run:
         time.sleep(min(max(seconds, _SHORTEST_NAP), _LONGEST_NAP))
 
     def _note(self, step: str, problems: list[str]) -> None:
-        """Tells of problems that were not told yet; gives up when they last.
+        """Report problems that were not reported yet; give up when they last.
 
         Errors:
             RunFailedError: for too long a step had nothing but problems.

@@ -51,11 +51,11 @@ def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
         return states
     oldest = now - min(batch.submitted_at or now for batch in running)
     next_look = min(batch.next_poll_at for batch in running) - now
-    said = [f"oldest {duration(oldest)}", f"next look in {duration(max(1.0, next_look))}"]
+    details = [f"oldest {duration(oldest)}", f"next look in {duration(max(1.0, next_look))}"]
     ends = [batch.expires_at for batch in running if batch.expires_at is not None]
     if ends:
-        said.append(f"ended by {text.moment(max(ends))} at the latest")
-    return f"{states}; {', '.join(said)}"
+        details.append(f"ended by {text.moment(max(ends))} at the latest")
+    return f"{states}; {', '.join(details)}"
 
 
 def cost_in_words(root: Root, submission: Submission) -> str | None:
@@ -80,9 +80,9 @@ def cost_in_words(root: Root, submission: Submission) -> str | None:
 def _bar(done: int, total: int, what: str) -> str:
     """`━━━━╌╌╌╌  1 of 2 rows, 50 %`, in a pipe without the bar. It is full only when all are done."""
     percent = 100 * done // total if total else 100
-    said = f"{done:,} of {count(total, what)}, {percent} %"
+    progress = f"{done:,} of {count(total, what)}, {percent} %"
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
-        return said
+        return progress
     full = _WIDTH * done // total if total else _WIDTH
     bar = click.style(_DONE * full, fg="green") + click.style(_LEFT * (_WIDTH - full), dim=True)
-    return f"{bar}  {said}"
+    return f"{bar}  {progress}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batch_assets.core.ledger.transitions import Transition
 
-# Of a submission's id a person needs the end only: the time stands before every line anyway.
+# Of a submission's id only the end is shown: every line begins with the time anyway.
 _ID_END = 8
 
 

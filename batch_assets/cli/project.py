@@ -29,7 +29,7 @@ def load_pipeline_assets() -> dict[str, PipelineAssets]:
 
 
 def load_settings(key: str) -> Settings:
-    """The settings that a resource of the project's definitions stands for.
+    """The settings that a resource of the project's definitions describes.
 
     Raises:
         SettingsError: There is no resource of that key, or it is of another kind; naming those that there are.

@@ -70,7 +70,7 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
       0    every row has its result, or those of the limit have, and no more than max_failed of them without
            an answer
       3    every row has its result, but more rows than max_failed are without an answer
-      1    the run itself failed; why stands on standard error
+      1    the run itself failed; the reason is on standard error
       130  Ctrl-C; the batches go on
     """
     from batch_assets.cli.progress import make_console
@@ -158,11 +158,11 @@ def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
     with root.ledger.read() as tx:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, results.submission_id))
     submission = snapshot.submission
-    said = f"{submission.written:,} of {submission.written + results.left_out:,} asked"
+    progress = f"{submission.written:,} of {submission.written + results.left_out:,} asked"
     if not snapshot.needs_refresh:
-        return f"{said}; run without --limit for the rest"
+        return f"{progress}; run without --limit for the rest"
     table = ". Until then the table stays as it was" if results.held_back else ""
-    return f"{said}; --refresh goes on with the rest, a run without it keeps these and ends the refresh{table}"
+    return f"{progress}; --refresh goes on with the rest, a run without it keeps these and ends the refresh{table}"
 
 
 def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain, before: set[str] | None) -> str:

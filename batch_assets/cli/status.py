@@ -1,4 +1,4 @@
-"""`batch-assets status`: how every pipeline stands, without a call to the API."""
+"""`batch-assets status`: the state of every pipeline, without a call to the API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from batch_assets.core.planning.snapshot import Snapshot
     from batch_assets.core.root import Root
 
-# Batches that are named one by one; of the others the number is said.
+# This many batches are listed one by one; the others are counted.
 _NAMED = 20
 # With more partitions than this, what they cost is shown only of the ones that were asked for by name.
 _COSTED = 50
@@ -31,7 +31,7 @@ _COSTED = 50
 def status(name: str | None, history: bool, resource: str | None) -> None:
     """Shows how pipelines stand: rows, request files, batches, what they wait for.
 
-    It reads the ledger and what lies under the root: no call to the API, no key needed. NAME limits it to one
+    It reads the ledger and the files under the root: no call to the API, no key needed. NAME limits it to one
     pipeline. What is shown is each partition's newest submission, in a terminal with bars. The history is that
     of all submissions, request files, batches and runs the sensor asked for; its lines are cut to a terminal's
     width, and whole in a pipe.
@@ -147,10 +147,10 @@ def _errors(tx: Transaction, files: Sequence[RequestFile], mine: Sequence[Batch]
     from batch_assets.core.ledger.states import BatchState, FileState
 
     shown = (FileState.UNRESOLVED, FileState.REFUSED)
-    said = Counter(
+    errors = Counter(
         (file.state, file.error) for file in files if file.error and (file.state.unsent or file.state in shown)
     )
-    for (state, error), times in said.items():
+    for (state, error), times in errors.items():
         name = next(file.name for file in files if (file.state, file.error) == (state, error))
         yield f"{name}{f' and {times - 1} more are' if times > 1 else ' is'} {state}: {error}"
     for batch in mine:

@@ -18,7 +18,7 @@ _ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 
 
 def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -> Iterator[str]:
-    """Lines: rows by result type with the reasons, tokens, cost, and where the table lies."""
+    """Lines: rows by result type with the reasons, tokens, cost, and where the table is stored."""
     # The table of a refresh that is held back is the one before: its reasons are not of these counts.
     reasons = {} if results.held_back else _reasons(root, pipeline, partition)
     yield f"{text.partition_name(pipeline, partition)}: {count(results.rows, 'row')}"

@@ -25,7 +25,7 @@ def moment(then: float) -> str:
 
 
 def place(uri: str) -> str:
-    """A local path as short as it can be said from here; anything else as it is."""
+    """A local path, relative to the current folder if it is inside; anything else unchanged."""
     if "://" in uri:
         return uri
     relative = os.path.relpath(uri)

@@ -62,12 +62,12 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
 
 def _complete(snapshot: Snapshot, since: float) -> str:
     canceled = snapshot.submission.is_canceled
-    said = f"nothing: {'canceled, ' if canceled else ''}complete since {duration(snapshot.now - since)}"
+    state = f"nothing: {'canceled, ' if canceled else ''}complete since {duration(snapshot.now - since)}"
     # Of a refresh that was ended: nothing waits for them, and they are paid for.
     still = sum(batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in snapshot.batches)
     if canceled or not still:
-        return said
-    return f"{said}. Newer answers of {count(still, 'batch', 'batches')} come with the sensor or a later run"
+        return state
+    return f"{state}. Newer answers of {count(still, 'batch', 'batches')} come with the sensor or a later run"
 
 
 def _in_words(snapshot: Snapshot, step: Step) -> str:

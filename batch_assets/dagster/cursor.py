@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 
-class Told(NamedTuple):
+class Observed(NamedTuple):
     """The last observation of a submission's batches: its time by the ledger's clock, and its numbers in order."""
 
     at: float
@@ -27,7 +27,7 @@ class SensorCursor:
     """
 
     warned: dict[str, str] = field(default_factory=dict)
-    observed: dict[str, Told] = field(default_factory=dict)
+    observed: dict[str, Observed] = field(default_factory=dict)
 
     @classmethod
     def read(cls, text: str | None) -> Self:
@@ -37,7 +37,7 @@ class SensorCursor:
             observed = fields.get("observed", {}).items()
             return cls(
                 warned={str(name): str(warning) for name, warning in fields.get("warned", {}).items()},
-                observed={str(name): Told(float(at), list(counts)) for name, (at, counts) in observed},
+                observed={str(name): Observed(float(at), list(counts)) for name, (at, counts) in observed},
             )
         except (ValueError, TypeError, AttributeError):
             return cls()

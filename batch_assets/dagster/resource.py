@@ -76,7 +76,7 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         return super().get_resource_definition()
 
     def settings(self) -> Settings:
-        """The settings that it stands for.
+        """The settings that it describes.
 
         Raises:
             SettingsError: They are incomplete or contradict each other.

@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 
 from batch_assets.emulator.answers import emulated_message
 from batch_assets.emulator.calls import Call
-from batch_assets.emulator.models import CATALOGUE, MODELS
+from batch_assets.emulator.models import CATALOG, MODELS
 from batch_assets.emulator.params import check_params
 from batch_assets.emulator.results import parse_betas
 from batch_assets.emulator.tokens import prompt_tokens
@@ -76,9 +76,9 @@ async def count_tokens(call: Call) -> Response:
 
 
 async def list_models(call: Call) -> Response:
-    """GET /v1/models: one page of the catalogue, newest first."""
+    """GET /v1/models: one page of the catalog, newest first."""
     limit, query = call.limit(1000), call.request.query_params
-    ids = list(CATALOGUE)
+    ids = list(CATALOG)
     if after := query.get("after_id"):
         ids = ids[_position(ids, after) + 1 :]
     page = ids[:limit]
@@ -87,7 +87,7 @@ async def list_models(call: Call) -> Response:
         page = ids[-limit:]
     return json_response(
         {
-            "data": [CATALOGUE[name].wire() for name in page],
+            "data": [CATALOG[name].wire() for name in page],
             "has_more": len(ids) > len(page),
             "first_id": page[0] if page else None,
             "last_id": page[-1] if page else None,

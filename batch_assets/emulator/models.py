@@ -97,7 +97,7 @@ _MODELS = [
     _old("claude-sonnet-4-5-20250929", "Claude Sonnet 4.5", "2025-09-29", 1024),
 ]
 
-CATALOGUE: dict[str, Model] = {model.id: model for model in _MODELS}
+CATALOG: dict[str, Model] = {model.id: model for model in _MODELS}
 """The models by identifier, newest first."""
 
 _ALIASES = {
@@ -106,5 +106,5 @@ _ALIASES = {
     "claude-sonnet-4-5": "claude-sonnet-4-5-20250929",
 }
 
-MODELS: dict[str, Model] = CATALOGUE | {alias: CATALOGUE[id] for alias, id in _ALIASES.items()}
+MODELS: dict[str, Model] = CATALOG | {alias: CATALOG[id] for alias, id in _ALIASES.items()}
 """Every accepted value of `model`, aliases included."""

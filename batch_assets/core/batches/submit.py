@@ -138,7 +138,7 @@ def _send(
 ) -> None:
     """Send the files that are ready, several at a time.
 
-    Two files with the same request count are never sent at once, so that lost batches can be told apart.
+    Two files with the same request count are never sent at once, so that lost batches can be distinguished.
     """
     reports: dict[str, SubmitReport] = {}
 

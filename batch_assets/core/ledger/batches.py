@@ -166,9 +166,9 @@ def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
     """Return ids of the batches that a submission waits on or has waited on, canceled before it was made."""
     asked = sa.or_(history.c.to_state == _CANCELING, history.c.reason == CANCELED_BY_A_PERSON)
     of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
-    told = sa.exists().where(of_it, asked, history.c.at <= waiting.created_at)
+    was_known = sa.exists().where(of_it, asked, history.c.at <= waiting.created_at)
     mine = sa.select(batch.c.id).join(wait, wait.c.file_id == batch.c.file_id)
-    return set(tx.execute(mine.where(wait.c.submission_id == waiting.id, told)).scalars())
+    return set(tx.execute(mine.where(wait.c.submission_id == waiting.id, was_known)).scalars())
 
 
 def _told(state: BatchState, processing_status: str) -> str:

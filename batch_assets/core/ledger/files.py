@@ -82,7 +82,7 @@ def given_up(tx: Transaction, file_id: str, reason: str) -> None:
 def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
     """Return another file's intent with the same count that is in doubt; `None` if there is none.
 
-    Two files with lost replies must never have the same count, because their batches could not be told apart.
+    Two files with lost replies must never have the same count, because their batches could not be distinguished.
     """
     statement = sa.select(intent).where(
         intent.c.outcome.in_(INTENTS_IN_DOUBT),

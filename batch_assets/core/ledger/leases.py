@@ -212,7 +212,7 @@ def is_held(tx: Transaction, name: str) -> bool:
 
 
 def held_among(tx: Transaction, names: Iterable[str]) -> set[str]:
-    """Those of some leases that somebody holds now, in one statement however many are asked for: the table has no
+    """Those of some leases that are held now, in one statement however many are asked for: the table has no
     more rows than there is work under way.
     """
     held = set(tx.execute(sa.select(lease.c.name).where(lease.c.until >= tx.now)).scalars())

@@ -22,7 +22,7 @@ _AT_ONCE = 500
 class HistoryMark(StrEnum):
     """What the history says of a standstill, in the place of a state."""
 
-    STANDS = "standstill"
+    STANDSTILL = "standstill"
     """A try came to nothing."""
     GOES_ON = "goes on"
     """The failed requests are in request files again."""
@@ -67,7 +67,7 @@ def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
         )
         for line in tx.execute(lines):
             before = found.pop(line.entity, None)
-            if line.to_state == HistoryMark.STANDS:
+            if line.to_state == HistoryMark.STANDSTILL:
                 since = before.since if before is not None else line.at
                 found[line.entity] = Standstill(since, line.at, line.reason)
     return found
@@ -75,7 +75,7 @@ def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
 
 def note(tx: Transaction, submission_id: str, why: str) -> None:
     """Record a failed try."""
-    tx.record("submission", submission_id, SubmissionState.BEGAN, HistoryMark.STANDS, why)
+    tx.record("submission", submission_id, SubmissionState.BEGAN, HistoryMark.STANDSTILL, why)
 
 
 def end(tx: Transaction, submission_id: str) -> None:
@@ -84,7 +84,7 @@ def end(tx: Transaction, submission_id: str) -> None:
         tx.record(
             "submission",
             submission_id,
-            HistoryMark.STANDS,
+            HistoryMark.STANDSTILL,
             HistoryMark.GOES_ON,
             "its failed requests are sent again",
         )

@@ -197,10 +197,11 @@ class Pipeline:
 
     @property
     def prompt_digest(self) -> str:
-        """What stands for the question of every row: params, the schema that is sent, files that templates read,
-        betas and version, and which function of the pipeline's own changes requests.
+        """The digest of the question that every row asks.
 
-        Neither the dataset nor batching, retries and the like are in it, and not what that function does.
+        It covers params, the schema that is sent, files that templates read, betas, the API version, and the name
+        of the pipeline's own function that changes requests. It covers neither that function's code nor the
+        dataset, batching or retries.
         """
         renders = self.hooks.render_request
         asked = [

@@ -38,7 +38,7 @@ from batch_assets.core.template.values import RowRejectedError
 # Rows are rendered, then looked up in groups. A group ends when it reaches one of these limits.
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
-# The most bytes that a batch's body with a single request has besides its params: the custom_id and all brackets.
+# The most bytes that the body of a batch with one request has on top of its params: the custom_id and brackets.
 _LINE_BYTES = 200
 # A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
 _BUILDS = 3

@@ -50,7 +50,7 @@ def materialize_results(
     Downstream assets and checks start from the materialization, so it is logged once, for the whole table. Before
     that, an observation reports the progress, and the run succeeds.
 
-    Dagster runs checks in a run that has the output of their asset, and this output stands for all partitions of
+    Dagster runs checks in a run that has the output of their asset, and this output covers all partitions of
     the run. If only some partitions are complete, none is materialized here: the sensor starts a run for each.
 
     Raises:

@@ -57,8 +57,8 @@ def _few_failed(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_failed
     share = _share(found.failed, found.rows)
     kinds = {kind: rows for kind, rows in found.counts.items() if kind not in ("succeeded", "pending")}
-    said = f"{found.failed:,} of {count(found.rows, 'row')} failed"
-    why = f"{said} ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
+    summary = f"{found.failed:,} of {count(found.rows, 'row')} failed"
+    why = f"{summary} ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
     return share <= most, why, {"failed": found.failed, "share": share, "max_failed": most}
 
 
@@ -66,8 +66,8 @@ def _whole(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_invalid
     stopped, answers = found.stopped.total(), found.counts["succeeded"]
     share = _share(stopped, answers)
-    said = f"{stopped:,} of {count(answers, 'answer')} {'was' if stopped == 1 else 'were'} refused or cut off"
-    why = f"{said} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.stopped)}"
+    summary = f"{stopped:,} of {count(answers, 'answer')} {'was' if stopped == 1 else 'were'} refused or cut off"
+    why = f"{summary} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.stopped)}"
     return share <= most, why, {"stopped": stopped, "share": share, "max_invalid": most} | dict(found.stopped)
 
 
@@ -75,10 +75,10 @@ def _few_invalid(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_invalid
     invalid, answers = found.invalid.total(), found.counts["succeeded"]
     share = _share(invalid, answers)
-    said = (
+    summary = (
         f"{invalid:,} of {count(answers, 'answer')} {'does' if invalid == 1 else 'do'} not match the output schema"
     )
-    why = f"{said} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.invalid)}"
+    why = f"{summary} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.invalid)}"
     return share <= most, why, {"invalid": invalid, "share": share, "max_invalid": most}
 
 

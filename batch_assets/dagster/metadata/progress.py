@@ -13,7 +13,7 @@ from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.overview import batches_of
 from batch_assets.core.ledger.records import Batch, Submission
 from batch_assets.dagster import keys
-from batch_assets.dagster.cursor import Told
+from batch_assets.dagster.cursor import Observed
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.pipelines import PipelineAssets
 
@@ -66,7 +66,7 @@ class Progress:
         emulated: Whether the API is the emulator.
     """
 
-    def __init__(self, observed: dict[str, Told], *, emulated: bool) -> None:
+    def __init__(self, observed: dict[str, Observed], *, emulated: bool) -> None:
         self._observed = observed
         self._pause = _PAUSE_EMULATED if emulated else _PAUSE_SECONDS
 
@@ -83,10 +83,10 @@ class Progress:
             batches = by_submission[submission.id]
             counts = counts_of(batches)
             if self._is_news(self._observed.get(submission.id), counts, tx.now):
-                self._observed[submission.id] = Told(tx.now, list(counts.values()))
+                self._observed[submission.id] = Observed(tx.now, list(counts.values()))
                 yield observation(pipelines[submission.pipeline].stages["batches"], submission, batches, tx.now)
 
-    def _is_news(self, last: Told | None, counts: dict[str, int], now: float) -> bool:
+    def _is_news(self, last: Observed | None, counts: dict[str, int], now: float) -> bool:
         if last is None:
             return counts[keys.BATCHES_OPEN] < counts[keys.BATCHES] or _done(counts) > 0
         is_over = counts[keys.BATCHES_OPEN] == 0

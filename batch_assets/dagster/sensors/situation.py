@@ -29,24 +29,26 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
         snapshots: Snapshots of submissions in force, read at one moment.
         paid_twice: Map of submission id to the ids of batches that are paid twice.
     """
-    said: list[str] = []
+    sentences: list[str] = []
     by_pipeline: dict[str, list[Snapshot]] = {}
     for snapshot in snapshots:
         by_pipeline.setdefault(snapshot.submission.pipeline, []).append(snapshot)
     needed = {one.submission.id: remedies(one) for one in snapshots}
     for one in snapshots:
         of_it = needed[one.submission.id]
-        said += [unreachable(remedy.batch_id) for remedy in of_it if isinstance(remedy, CancelBatch)]
-        said += [f"{one.submission.pipeline}: {remedy.why}" for remedy in of_it if isinstance(remedy, RestoreFile)]
-        said += _paid_twice(one.submission, paid_twice.get(one.submission.id, []))
+        sentences += [unreachable(remedy.batch_id) for remedy in of_it if isinstance(remedy, CancelBatch)]
+        sentences += [
+            f"{one.submission.pipeline}: {remedy.why}" for remedy in of_it if isinstance(remedy, RestoreFile)
+        ]
+        sentences += _paid_twice(one.submission, paid_twice.get(one.submission.id, []))
     for pipeline, some in by_pipeline.items():
-        said += _remedies(pipeline, [(one, remedy) for one in some for remedy in needed[one.submission.id]])
+        sentences += _remedies(pipeline, [(one, remedy) for one in some for remedy in needed[one.submission.id]])
         in_doubt = _Files()
         for one in some:
             in_doubt.add(one, one.in_state(FileState.SENDING, FileState.UNRESOLVED))
         if in_doubt:
-            said.append(f"{in_doubt} being sent or in doubt")
-    return [*_running(snapshots), *dict.fromkeys(said)]
+            sentences.append(f"{in_doubt} being sent or in doubt")
+    return [*_running(snapshots), *dict.fromkeys(sentences)]
 
 
 def _running(snapshots: Collection[Snapshot]) -> list[str]:
@@ -95,19 +97,19 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]
                 refused.add(one, files)
             case AskTheRest():
                 left_out[remedy.by_refresh][one.submission.partition] = remedy.requests
-    said = []
+    sentences = []
     if ready:
-        said.append(f"{ready} ready: materialize {pipeline}/batches to send them")
+        sentences.append(f"{ready} ready: materialize {pipeline}/batches to send them")
     if refused:
-        said.append(f"{refused} refused: see the last run of {pipeline}/batches")
+        sentences.append(f"{refused} refused: see the last run of {pipeline}/batches")
     for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if found := left_out[by_refresh]:
             of = _of(set(found))
             requests = count(sum(found.values()), f"request{of} was", f"requests{of} were")
-            said.append(
+            sentences.append(
                 f"{pipeline} is limited: {requests} left out, materialize {pipeline}/requests {how} to ask them"
             )
-    return said
+    return sentences
 
 
 def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFile], now: float) -> str:
@@ -122,12 +124,15 @@ def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFil
     known = {file.id for file in files}
     total = sum(file.batch_id is not None for file in files) + sum(b.file_id not in known for b in running)
     oldest = now - min((batch.submitted_at for batch in running if batch.submitted_at is not None), default=now)
-    said = [f"{len(running):,} of {count(total, 'batch', 'batches')} in progress", f"oldest {duration(oldest)}"]
+    sentences = [
+        f"{len(running):,} of {count(total, 'batch', 'batches')} in progress",
+        f"oldest {duration(oldest)}",
+    ]
     done, asked = requests_done(files, [*running, *lost])
     if done:
-        said.append(f"{100 * done // asked} % of requests done")
+        sentences.append(f"{100 * done // asked} % of requests done")
     next_look = min(batch.next_poll_at for batch in running) - now
-    return ", ".join([*said, f"next look in {duration(max(1.0, next_look))}"])
+    return ", ".join([*sentences, f"next look in {duration(max(1.0, next_look))}"])
 
 
 def _of(partitions: set[str]) -> str:
