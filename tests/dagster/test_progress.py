@@ -15,7 +15,7 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.planning.snapshot import read_snapshots
 from batch_assets.dagster import keys
-from batch_assets.dagster.cursor import SensorCursor, Told
+from batch_assets.dagster.cursor import Observed, SensorCursor
 from batch_assets.dagster.metadata.progress import Progress
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.dagster.sensors.situation import situation
@@ -56,7 +56,7 @@ class Watched:
     def later(self, seconds: float) -> None:
         """As if the last observation were so much older."""
         self.cursor.observed = {
-            name: Told(told.at - seconds, told.counts) for name, told in self.cursor.observed.items()
+            name: Observed(told.at - seconds, told.counts) for name, told in self.cursor.observed.items()
         }
 
     def said(self) -> str:
@@ -163,5 +163,5 @@ def test_a_cursor_that_cannot_be_read_is_begun_anew(text: str | None) -> None:
 
 
 def test_a_cursor_is_read_as_it_was_written() -> None:
-    cursor = SensorCursor({"greetings": "2026-11-20,msgbatch_1"}, {"20261120T1": Told(1.5, [3, 1, 2])})
+    cursor = SensorCursor({"greetings": "2026-11-20,msgbatch_1"}, {"20261120T1": Observed(1.5, [3, 1, 2])})
     assert SensorCursor.read(cursor.write()) == cursor
