@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.records import (
     Batch,
@@ -24,9 +25,6 @@ from batch_assets.core.ledger.records import (
 )
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_IN_DOUBT, FILES_UNSETTLED
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
-
-# Ids in one statement. SQLite limits the number of values, old versions to 999.
-_AT_ONCE = 500
 
 Place = tuple[str, str]
 """Pipeline and partition."""
@@ -151,12 +149,12 @@ def files_with_open_intent(tx: Transaction) -> set[str]:
 def wanting_partitions(tx: Transaction, file_ids: Sequence[str]) -> dict[str, set[str]]:
     """By request file, the partitions whose submission in force waits on it; canceled ones do not count."""
     found: dict[str, set[str]] = {}
-    for start in range(0, len(file_ids), _AT_ONCE):
+    for chunk in id_chunks(file_ids):
         statement = (
             sa.select(wait.c.file_id, submission.c.partition)
             .join(submission, submission.c.id == wait.c.submission_id)
             .where(
-                wait.c.file_id.in_(file_ids[start : start + _AT_ONCE]),
+                wait.c.file_id.in_(chunk),
                 submission.c.seq.in_(submissions.newest_seqs()),
                 submission.c.canceled_at.is_(None),
             )
@@ -176,11 +174,11 @@ def _waited_on(
 ) -> dict[str, list[Record]]:
     """Return by submission the records of a table that belong to files it waits on. Every id has a list."""
     found: dict[str, list[Record]] = {submission_id: [] for submission_id in ids}
-    for start in range(0, len(ids), _AT_ONCE):
+    for chunk in id_chunks(ids):
         statement = (
             sa.select(table, wait.c.submission_id.label("waits"))
             .join(wait, wait.c.file_id == file_id)
-            .where(wait.c.submission_id.in_(ids[start : start + _AT_ONCE]))
+            .where(wait.c.submission_id.in_(chunk))
             .order_by(*order)
         )
         for row in tx.execute(statement):

@@ -8,13 +8,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.states import RoundState
 from batch_assets.core.ledger.tables import round_
 
 # A round stays open for this long unless it is closed before. A run may take an hour, which is shorter.
 ROUND_SECONDS = 3900.0
-# Ids in one statement: SQLite takes so many values and no more, an old one 999.
-_AT_ONCE = 500
 
 
 def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
@@ -30,8 +29,8 @@ def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
 def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[int, bool, float]]:
     """What `current` says of each of some submissions, by submission; those without any round are left out."""
     found: dict[str, tuple[int, bool, float]] = {}
-    for start in range(0, len(ids), _AT_ONCE):
-        asked = round_.c.submission_id.in_(ids[start : start + _AT_ONCE])
+    for chunk in id_chunks(ids):
+        asked = round_.c.submission_id.in_(chunk)
         last = (
             sa.select(round_.c.submission_id, sa.func.max(round_.c.number).label("number"))
             .where(asked)

@@ -12,11 +12,9 @@ from enum import StrEnum
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.states import SubmissionState
 from batch_assets.core.ledger.tables import history
-
-# Ids in one statement: SQLite takes so many values and no more, an old one 999.
-_AT_ONCE = 500
 
 
 class HistoryMark(StrEnum):
@@ -55,12 +53,12 @@ def current(tx: Transaction, submission_id: str) -> Standstill | None:
 def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
     """Return the standstills of some submissions, by submission id; submissions without one are left out."""
     found: dict[str, Standstill] = {}
-    for start in range(0, len(ids), _AT_ONCE):
+    for chunk in id_chunks(ids):
         lines = (
             sa.select(history.c.entity, history.c.at, history.c.to_state, history.c.reason)
             .where(
                 history.c.kind == "submission",
-                history.c.entity.in_(ids[start : start + _AT_ONCE]),
+                history.c.entity.in_(chunk),
                 history.c.to_state.in_(list(HistoryMark)),
             )
             .order_by(history.c.seq)

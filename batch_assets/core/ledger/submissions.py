@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.files import in_place_of
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission, to_record, to_records
 from batch_assets.core.ledger.states import FILES_IN_FLIGHT, FileMove, FileState, SubmissionMove, SubmissionState
@@ -18,8 +19,6 @@ from batch_assets.core.ledger.tables import batch, history, intent, request_file
 
 # What the history calls a request file that was removed from the root. Its state does not change.
 REMOVED = "removed"
-# Ids in one statement: SQLite takes so many values and no more, an old one 999.
-_AT_ONCE = 500
 
 
 _REOPENING = (SubmissionMove.REOPEN_UNSENT, SubmissionMove.REOPEN, SubmissionMove.REOPEN_CANCELED)
@@ -264,12 +263,12 @@ def of_refreshes(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[bool, b
         submission.c.fresh_after == one.c.fresh_after,
     )
     last_began, least_left = sa.func.max(submission.c.began_at), sa.func.min(submission.c.left_out)
-    for start in range(0, len(ids), _AT_ONCE):
+    for chunk in id_chunks(ids):
         statement = (
             sa.select(one.c.id, last_began.label("began_at"), least_left.label("left_out"))
             .select_from(one)
             .join(submission, same)
-            .where(one.c.id.in_(ids[start : start + _AT_ONCE]))
+            .where(one.c.id.in_(chunk))
             .group_by(one.c.id)
         )
         for row in tx.execute(statement):

@@ -97,11 +97,6 @@ def goes_on(tx: Transaction, submission: Submission, *, asked_for: bool = False)
     return has_begun and (was_whole or asked_for)
 
 
-def waits_for_refresh(tx: Transaction, submission: Submission) -> bool:
-    """Whether the requests that a limit left out are sent only after a user asks for a refresh again."""
-    return submission.id in waiting_for_refresh(tx, [submission])
-
-
 def waiting_for_refresh(tx: Transaction, candidates: Iterable[Submission]) -> set[str]:
     """Ids of the submissions whose left-out requests are sent only after a user asks for a refresh again."""
     refreshing = [submission for submission in candidates if submission.fresh_after is not None]

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import sqlalchemy as sa
 
-from batch_assets.core.ledger import overview, submissions
+from batch_assets.core.ledger import id_chunks, overview, submissions
 from batch_assets.core.ledger.overview import in_motion
 from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.next_step import next_step, round_of
@@ -179,7 +179,7 @@ def test_whatever_there_is_to_do_or_to_say_is_of_submissions_in_motion(announced
 
 
 def test_an_overview_of_many_is_that_of_each(announced: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overview, "_AT_ONCE", 2)
+    monkeypatch.setattr(id_chunks, "_AT_ONCE", 2)
     with announced.root.ledger.read() as tx:
         every = submissions.all_newest(tx)
         ids = [one.id for one in every]
