@@ -275,6 +275,43 @@ def test_everything_a_person_could_do_what_keeps_rows_first() -> None:
     assert remedies(snapshot(submission=FINAL, files=[REFUSED])) == []
 
 
+WAITS: dict[Waiting, str] = {
+    Waiting.BATCHES: "1 of ",
+    Waiting.RATE_LIMIT: "asked waits for the API, which asked to send no more for now, the next try is in 30 s",
+    Waiting.DOWNLOAD: "asked waits for results that could not be downloaded, the next try is in ",
+    Waiting.UPLOAD: "asked waits for an upload that is under way",
+    Waiting.COLLECTING: "asked waits for a run that is collecting its results",
+    Waiting.NEXT_ROUND: "asked waits for request files that are under way",
+}
+
+
+@pytest.mark.parametrize("why", list(Waiting))
+def test_the_sensor_says_what_a_submission_waits_for(why: Waiting) -> None:
+    waiting = [case for step, case in CASES.values() if isinstance(step, Wait) and step.why is why]
+    assert waiting
+    for case in waiting:
+        sentences = situation([case], {})
+        uploading = why is Waiting.UPLOAD and case.in_state(FileState.SENDING)
+        expected = "1 request file is being sent or in doubt" if uploading else WAITS[why]
+        assert any(sentence.startswith(expected) for sentence in sentences), sentences
+        assert sum("waits for" in sentence for sentence in sentences) == expected.count("waits for")
+
+
+def test_partitions_that_wait_for_the_same_share_a_sentence() -> None:
+    _, case = CASES["the rate limit"]
+    later = replace(LIMITED, not_before=NOW + 90)
+    first, second = (
+        replace(case, submission=replace(case.submission, id=key, partition=key), files=(limited,))
+        for key, limited in (("a", LIMITED), ("b", later))
+    )
+    assert situation([second], {}) == [
+        "asked [b] waits for the API, which asked to send no more for now, the next try is in 2 min"
+    ]
+    assert situation([second, first], {}) == [
+        "2 partitions of asked wait for the API, which asked to send no more for now, the next try is in 30 s"
+    ]
+
+
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     made = Ledger(f"sqlite:///{tmp_path_factory.mktemp('ledger') / 'ledger.db'}")
