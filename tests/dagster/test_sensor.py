@@ -74,8 +74,8 @@ def ledger(statement: str) -> list[Any]:
 
 
 def look_now() -> None:
-    """Makes open batches due: a tick looks at a fresh one only now and then."""
-    ledger("update batch set next_poll_at = 0")
+    """Makes batches due: a tick looks at a fresh one only now and then."""
+    ledger("update batch set next_poll_at = 0, next_download_at = 0")
 
 
 def test_no_ledger_no_work(location: Location, tmp_path: Path) -> None:

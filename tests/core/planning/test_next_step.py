@@ -72,9 +72,17 @@ def batch(state: str, **values: Any) -> Batch:
         ("created_at", "expires_at", "ended_at", "submitted_at", "missing_since", "failing_since")
     )
     given = {"id": "b", "file_id": "s/part-0", "provisional": False, "next_poll_at": NOW + 60, **empty, **values}
+    given.setdefault("next_download_at", NOW + 60)
     given.setdefault("processing_status", "in_progress")
     return Batch(
-        pipeline="asked", state=BatchState(state), paid_twice=False, requests=2, counts="{}", downloads=0, **given
+        pipeline="asked",
+        state=BatchState(state),
+        paid_twice=False,
+        requests=2,
+        counts="{}",
+        downloads=0,
+        next_delete_at=0.0,
+        **given,
     )
 
 
@@ -92,7 +100,7 @@ def snapshot(*, submission: dict[str, Any], **values: Any) -> Snapshot:
 
 
 RUNNING = {"files": [file("submitted", batch_id="b")], "batches": [batch("open")]}
-ENDED = {"files": [file("submitted", batch_id="b")], "batches": [batch("ended", next_poll_at=NOW)]}
+ENDED = {"files": [file("submitted", batch_id="b")], "batches": [batch("ended", next_download_at=NOW)]}
 LATE = {"is_watched": True}
 CANCELED: dict[str, Any] = {**FULL, "canceled_at": 20.0}
 STOPPED, REFUSED, READY = file("stopped"), file("refused"), file("ready")
@@ -116,7 +124,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     "an ended batch": (Collect(1, others_run=False), snapshot(submission=FULL, **ENDED)),
     "an ended batch that no row waits on": (
         Collect(1, others_run=False),
-        snapshot(submission=FULL, left_behind=[batch("ended", next_poll_at=NOW)]),
+        snapshot(submission=FULL, left_behind=[batch("ended", next_download_at=NOW)]),
     ),
     "an ended batch beside a running one": (
         Collect(1, others_run=True),
