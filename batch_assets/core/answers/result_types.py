@@ -9,7 +9,7 @@ from enum import StrEnum
 class ResultType(StrEnum):
     """What a row of the results table has, in the order in which texts list the types.
 
-    The first four are the API's own, which also stand in response files. The others are only in the table.
+    The first four are the API's own, and the only ones in response files. The others are only in the table.
     """
 
     SUCCEEDED = "succeeded"
@@ -49,7 +49,7 @@ def failed_rows(counts: Mapping[str, int]) -> int:
     Args:
         counts: Rows by result type.
     """
-    return sum(counts.get(result_type, 0) for result_type in FAILED)
+    return settled_rows(counts) - counts.get(ResultType.SUCCEEDED, 0)
 
 
 def failed_share(counts: Mapping[str, int]) -> float:
