@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
+
+import pytest
 
 from tests.documentation import PROJECT, page
 
@@ -28,3 +31,18 @@ def test_the_wings_are_those_of_the_contract_in_its_order() -> None:
         if "core/" in row[0]
     ]
     assert described == [layer.split(" | ") for layer in layers]
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ("a kind of dataset", r"\bDatasetKind\.[A-Z]|\bkind\.is_files|\bdataset\.pattern"),
+        ("a reason to wait, or a next step", r"\b(Waiting|Sending|Joining)\.[A-Z]"),
+    ],
+)
+def test_a_row_of_where_to_change_what_names_every_module_that_tells_the_values_apart(row: str, code: str) -> None:
+    (named,) = [_paths(cells[1]) for cells in PAGE.table("Where to change what") if cells[0] == row]
+    package = PROJECT / "batch_assets"
+    modules = [path for path in package.rglob("*.py") if re.search(code, path.read_text("utf-8"))]
+    assert len(modules) > 3
+    assert {str(path.relative_to(package)) for path in modules} <= set(named)

@@ -28,10 +28,11 @@ def headway(
     Args:
         files, batches: what the submission's rows wait on.
     """
+    from batch_assets.core.answers.result_types import settled_rows
     from batch_assets.core.planning.progress import requests_done
 
     counts = submission.count_map
-    rows = submission.rows - counts.get("pending", 0) if counts else submission.rejected
+    rows = settled_rows(counts) if counts else submission.rejected
     yield "done", _bar(rows, submission.rows, "row")
     done, asked = requests_done(files, batches)
     if submission.final_at is None and asked:

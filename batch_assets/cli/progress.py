@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
+from batch_assets.core.answers.result_types import settled_rows
 from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchState, FileState
@@ -144,7 +145,7 @@ class Bars:
 
     def joined(self, results: ResultsReport) -> None:
         self._downloads.clear()
-        completed = results.rows - results.counts["pending"]
+        completed = settled_rows(results.counts)
         note = counts(results.counts)
         self._progress.update(self._results, total=results.rows, completed=completed, note=note)
 

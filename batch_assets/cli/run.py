@@ -74,6 +74,7 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
       130  Ctrl-C; the batches go on
     """
     from batch_assets.cli.progress import make_console
+    from batch_assets.core.answers.result_types import failed_share
     from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
     from batch_assets.core.requests.report import AskAgain
@@ -97,7 +98,7 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     except KeyboardInterrupt:
         click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
         sys.exit(_INTERRUPTED)
-    if failed_share(results) > pipeline.config.max_failed:
+    if failed_share(results.counts) > pipeline.config.max_failed:
         sys.exit(_FAILED_ROWS)
 
 
@@ -116,12 +117,6 @@ def find_pipeline(name: str) -> PipelineAssets:
         known = ", ".join(sorted(pipelines)) or "none"
         raise UnknownPipelineError(f"there is no pipeline {name!r} in this project; its pipelines: {known}")
     return pipelines[name]
-
-
-def failed_share(results: ResultsReport) -> float:
-    """Rows without an answer, the rejected ones among them, as a share of all rows that do not wait."""
-    rows = results.rows - results.counts["pending"]
-    return (rows - results.counts["succeeded"]) / rows if rows else 0.0
 
 
 def _run(

@@ -155,7 +155,7 @@ def _errors(tx: Transaction, files: Sequence[RequestFile], mine: Sequence[Batch]
         yield f"{name}{f' and {times - 1} more are' if times > 1 else ' is'} {state}: {error}"
     for batch in mine:
         if batch.state is BatchState.ENDED and batch.failing_since is not None:
-            failing, again = tx.now - batch.failing_since, max(0.0, batch.next_poll_at - tx.now)
+            failing, again = tx.now - batch.failing_since, max(0.0, batch.next_download_at - tx.now)
             yield (
                 f"{downloads.why_failed(tx, batch.id)}. It has failed for {duration(failing)} and is tried "
                 f"again in {duration(again)}"

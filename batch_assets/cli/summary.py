@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 
 from batch_assets.cli import text
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.prices import no_price_for
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.text import count, counts, dollars
-
-_ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 
 
 def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -> Iterator[str]:
@@ -22,8 +21,8 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
     # The table of a refresh that is held back is the one before: its reasons are not of these counts.
     reasons = {} if results.held_back else _reasons(root, pipeline, partition)
     yield f"{text.partition_name(pipeline, partition)}: {count(results.rows, 'row')}"
-    for kind in _ORDER:
-        if results.counts[kind] or kind == "succeeded":
+    for kind in ResultType:
+        if results.counts[kind] or kind is ResultType.SUCCEEDED:
             yield _line(
                 kind, f"{results.counts[kind]:,}", _in_words(reasons.get(kind, Counter()), results.counts[kind])
             )

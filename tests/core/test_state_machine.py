@@ -54,7 +54,14 @@ LONG = 1000.0
 _TIMES = {
     "request_file": ("not_before",),
     "intent": ("started_at", "last_byte_at", "watch_until"),
-    "batch": ("submitted_at", "missing_since", "failing_since", "next_poll_at"),
+    "batch": (
+        "submitted_at",
+        "missing_since",
+        "failing_since",
+        "next_poll_at",
+        "next_download_at",
+        "next_delete_at",
+    ),
     "lease": ("until",),
     "round": ("opened_at", "until"),
     "submission": ("created_at", "began_at", "joined_at", "final_at", "announced_at", "canceled_at"),

@@ -242,6 +242,9 @@ def test_columns_pending_rows_and_values_that_nobody_expects(
     )
     assert "1 unexpected value 'cross' of mood" in said["enum_values_are_expected"]
     assert said["no_row_is_left_pending"] == "1 row is pending, and 0 request files will bring answers"
+    assert found["failed_rows_are_few"].description == (
+        "1 of 4 rows with a final type failed (25.00%; max_failed is 100.00%): 1 rejected"
+    )
 
 
 def test_before_there_is_a_table(make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator) -> None:

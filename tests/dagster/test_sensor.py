@@ -74,8 +74,8 @@ def ledger(statement: str) -> list[Any]:
 
 
 def look_now() -> None:
-    """Makes open batches due: a tick looks at a fresh one only now and then."""
-    ledger("update batch set next_poll_at = 0")
+    """Makes batches due: a tick looks at a fresh one only now and then."""
+    ledger("update batch set next_poll_at = 0, next_download_at = 0")
 
 
 def test_no_ledger_no_work(location: Location, tmp_path: Path) -> None:
@@ -89,6 +89,16 @@ def test_materializing_requests_alone_spends_no_money(location: Location, emulat
     assert requests == []
     assert "materialize greetings/batches to send them" in said
     assert emulator.requests() == {}
+
+
+def test_a_rate_limit_is_what_the_tick_says_it_waits_for(location: Location, emulator: Emulator) -> None:
+    refusal = {"status": 429, "headers": {"retry-after": "120"}}
+    emulator.faults([{"match": {"method": "POST", "path": "/v1/messages/batches"}, "action": refusal}])
+    location.materialize()
+    requested, said = location.tick()
+    assert requested == []
+    limit = "greetings waits for the API, which asked to send no more for now, the next try is in "
+    assert re.fullmatch(re.escape(limit) + r"\d+ (s|min)", said)
 
 
 def test_a_round_is_asked_for_once_collects_and_is_closed(location: Location, emulator: Emulator) -> None:

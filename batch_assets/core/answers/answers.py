@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.answers.parsed_answers import ArrowColumns, ParseMessage, parsed_columns
 from batch_assets.core.answers.result_columns import TOOL_CALLS
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.json_text import dump, load_exactly
 
 # Reasons why a model stops before its answer is complete.
@@ -60,7 +61,7 @@ class Answers:
             return 0
         # Not a constant of the module: making the first scalar imports pandas, which most commands do not need.
         no_text = pa.scalar(None, pa.string())
-        succeeded = pc.equal(columns["result_type"], "succeeded")
+        succeeded = pc.equal(columns["result_type"], ResultType.SUCCEEDED)
         texts = pc.if_else(succeeded, columns["response_text"], no_text)
         if self.fields[-1] == TOOL_CALLS or self._tool is not None:
             messages = pc.if_else(succeeded, columns["response_json"], no_text).to_pylist()

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.layout import refusal_parts, submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.parquet import TableWriter
@@ -79,7 +80,7 @@ def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
         **dict.fromkeys(RESPONSE_SCHEMA.names),
         "digest": stored.digests().tobytes(),
         "custom_id": next(stored.custom_ids_at([0])),
-        "result_type": "errored",
+        "result_type": ResultType.ERRORED,
         "error_type": "request_too_large",
         "error_message": file.error,
         "attempts": file.attempt,

@@ -32,7 +32,7 @@ def fingerprints(pipeline: Pipeline) -> dict[str, str]:
         DatasetError: When the path is not a pattern and there is no such file or folder.
     """
     dataset = pipeline.config.dataset
-    path = dataset.path or dataset.files or ""
+    path = dataset.pattern
     if PLACEHOLDER in path:
         return _by_partition(path, pipeline.project)
     try:

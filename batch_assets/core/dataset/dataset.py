@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NoReturn
+from typing import Any, NoReturn, assert_never
 
 import pyarrow as pa
 
@@ -17,7 +17,7 @@ from batch_assets.core.dataset.sources import Source
 from batch_assets.core.dataset.table_files import TableFiles
 from batch_assets.core.dataset.table_rows import TableRows
 from batch_assets.core.errors import DatasetError
-from batch_assets.core.pipeline.dataset import ROW_NUMBER
+from batch_assets.core.pipeline.dataset import ROW_NUMBER, DatasetKind
 from batch_assets.core.pipeline.pipeline import Pipeline
 
 
@@ -57,15 +57,19 @@ class Dataset:
     def _open(self, pipeline: Pipeline, table: Any, partition: str) -> Source:
         config = pipeline.config.dataset
         try:
-            if config.path is not None:
-                self.location = filled(config.path, partition)
-                return TableFiles(self.location, pipeline)
-            if config.files is not None:
-                self.location = filled(config.files, partition)
-                return DocumentFiles(self.location, pipeline)
-            if config.asset is not None:
-                return TableRows(table, self.location)
-            return QueryRows(pipeline, partition)
+            match config.kind:
+                case DatasetKind.PATH:
+                    self.location = filled(config.pattern, partition)
+                    return TableFiles(self.location, pipeline)
+                case DatasetKind.FILES:
+                    self.location = filled(config.pattern, partition)
+                    return DocumentFiles(self.location, pipeline)
+                case DatasetKind.SQL:
+                    return QueryRows(pipeline, partition)
+                case DatasetKind.ASSET:
+                    return TableRows(table, self.location)
+                case _:
+                    assert_never(config.kind)
         except DatasetError as error:
             self._fail(config.kind, str(error))
 

@@ -1,8 +1,10 @@
-"""Write Parquet on a separate thread, so that encoding overlaps with making the next table."""
+"""Write Parquet, and read files of earlier versions, which lack newer columns."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -10,11 +12,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_assets.core.errors import DamagedFileError
+
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
 
 
 class TableWriter:
-    """Writes one Parquet file. While the caller makes a table, one more is being written; no others are queued.
+    """Writes one Parquet file on a separate thread, so that encoding overlaps with making the next table.
+
+    While the caller makes a table, one more is being written; no others are queued.
 
     Args:
         path: The file to write.
@@ -55,3 +61,55 @@ class TableWriter:
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
+
+
+@contextmanager
+def reading_parquet(uri: str, remedy: str) -> Iterator[None]:
+    """Replace Arrow's errors while reading a file by an error that names the file and says what to do.
+
+    Args:
+        uri: The path or URL of the file.
+        remedy: What to do, as a sentence without its period.
+
+    Raises:
+        DamagedFileError: In place of Arrow's errors. Errors of the disk are raised unchanged.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # an error of the disk; Arrow's errors about damaged content have no errno
+        raise DamagedFileError(f"{uri} is damaged: {error}. {remedy}") from None
+
+
+def check_columns(found: pa.Schema, expected: pa.Schema, needed: Collection[str]) -> None:
+    """Check the columns of a file. Unknown columns, those of a newer version, are ignored.
+
+    Args:
+        found: The columns of the file.
+        expected: The columns that this version knows.
+        needed: The names of those that a file of any version has.
+
+    Raises:
+        pyarrow.ArrowInvalid: When a needed column is missing, or a column has another type.
+    """
+    for field in expected:
+        missing = field.name not in found.names
+        if field.name in needed if missing else found.field(field.name).type != field.type:
+            raise pa.ArrowInvalid(f"it has no column {field.name} of type {field.type}")
+
+
+def with_columns(table: pa.Table, schema: pa.Schema, names: list[str]) -> pa.Table:
+    """Return a table with exactly these columns, in this order. Columns that it lacks are null.
+
+    Args:
+        table: The rows, as a file of any version has them.
+        schema: The types of the columns.
+        names: The columns to return.
+    """
+    if table.column_names == names:
+        return table
+    for name in names:
+        if name not in table.column_names:
+            table = table.append_column(schema.field(name), pa.nulls(len(table), schema.field(name).type))
+    return table.select(names)

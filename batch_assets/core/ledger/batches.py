@@ -115,8 +115,13 @@ def note_late(tx: Transaction, seen: BatchObject, file_id: str, reason: str, *, 
 def _meet(tx: Transaction, seen: BatchObject, reason: str, step: BatchMove | None = None, **values: Any) -> None:
     """Add a batch that the ledger did not know."""
     step = step or (BatchMove.MEET_ENDED if seen.ended else BatchMove.MEET)
-    row = {"submitted_at": tx.now, "next_poll_at": tx.now, **_seen(seen), **values}
+    row = {"submitted_at": tx.now, **_next_look(tx, seen, tx.now), **_seen(seen), **values}
     move(tx, step, seen.id, reason, **row)
+
+
+def _next_look(tx: Transaction, seen: BatchObject, next_poll_at: float) -> dict[str, float]:
+    """Return when a batch is next polled or, if it has ended, downloaded: now."""
+    return {"next_download_at": tx.now} if seen.ended else {"next_poll_at": next_poll_at}
 
 
 def _seen(seen: BatchObject) -> dict[str, Any]:
@@ -149,8 +154,7 @@ def observe(
     if current is None or not current.state.unended:
         return False
     step = BatchMove.END if seen.ended else BatchMove.SEE
-    due = tx.now if seen.ended else next_poll_at
-    values = {**_seen(seen), "next_poll_at": due, "missing_since": None}
+    values = {**_seen(seen), **_next_look(tx, seen, next_poll_at), "missing_since": None}
     if seen.total == 0:  # the API left the counts out: a batch has one request at least
         values |= {"requests": current.requests, "counts": current.counts}
     words = _told(current.state, current.processing_status), _told(step.after, seen.processing_status)
@@ -210,7 +214,7 @@ def end_unseen(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or not current.state.unended:
         return
-    move(tx, BatchMove.END, batch_id, reason, next_poll_at=tx.now, missing_since=None)
+    move(tx, BatchMove.END, batch_id, reason, next_download_at=tx.now, missing_since=None)
 
 
 def collected(tx: Transaction, batch_id: str, reason: str) -> None:
@@ -220,9 +224,9 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
         return
     values: dict[str, Any] = {
         "provisional": False,
-        "next_poll_at": tx.now,
         "missing_since": None,
         "failing_since": None,
+        "next_delete_at": tx.now,
     }
     seq = move(tx, BatchMove.COLLECT, batch_id, reason, **values)
     if current.file_id is None:
@@ -250,9 +254,9 @@ def move_stored(tx: Transaction, step: BatchMove, batch_id: str, reason: str) ->
     return current.state is step.after
 
 
-def not_before(tx: Transaction, batch_id: str, then: float) -> None:
-    """Leave a stored batch that could not be deleted alone until a time."""
-    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(next_poll_at=then))
+def delete_later(tx: Transaction, batch_id: str, then: float) -> None:
+    """Record that a stored batch could not be deleted, and when to try it again."""
+    tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(next_delete_at=then))
 
 
 def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batch]:
@@ -267,7 +271,7 @@ def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batc
     statement = (
         sa.select(batch)
         .where(batch.c.pipeline == pipeline, batch.c.state.in_([BatchState.COLLECTED, BatchState.DELETING]))
-        .where(batch.c.next_poll_at <= tx.now, collected_at <= before, batch.c.file_id.is_not(None))
+        .where(batch.c.next_delete_at <= tx.now, collected_at <= before, batch.c.file_id.is_not(None))
         .order_by(batch.c.created_at, batch.c.id)
     )
     return to_records(Batch, tx.execute(statement))
@@ -278,7 +282,7 @@ def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.COLLECTED or current.file_id is None:
         return
-    move(tx, BatchMove.REOPEN, batch_id, reason, next_poll_at=tx.now, downloads=0)
+    move(tx, BatchMove.REOPEN, batch_id, reason, next_download_at=tx.now, downloads=0)
     file = files.by_id(tx, current.file_id)
     if file.state is FileState.COLLECTED and file.batch_id == batch_id:
         move(tx, FileMove.REOPEN, file.id, reason)

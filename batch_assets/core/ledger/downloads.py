@@ -44,7 +44,7 @@ def failed(tx: Transaction, batch_id: str, why: str) -> None:
         return
     since = current.failing_since if current.failing_since is not None else tx.now
     wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), COLLECT_LAST_SECONDS)
-    move(tx, BatchMove.FAIL, batch_id, why, failing_since=since, next_poll_at=tx.now + wait)
+    move(tx, BatchMove.FAIL, batch_id, why, failing_since=since, next_download_at=tx.now + wait)
 
 
 def why_failed(tx: Transaction, batch_id: str) -> str:

@@ -114,6 +114,8 @@ class Batch:
     next_poll_at: float
     downloads: int
     failing_since: float | None
+    next_download_at: float
+    next_delete_at: float
 
     @property
     def count_map(self) -> dict[str, int]:
@@ -124,6 +126,11 @@ class Batch:
     def lost_since(self) -> float | None:
         """Since when the API has not known the batch or, once it ended, its results; `None` if it knows them."""
         return self.failing_since if self.state is BatchState.ENDED else self.missing_since
+
+    @property
+    def next_look_at(self) -> float:
+        """When an uncollected batch is next polled or, once it has ended, downloaded."""
+        return self.next_download_at if self.state is BatchState.ENDED else self.next_poll_at
 
 
 @dataclass(frozen=True)

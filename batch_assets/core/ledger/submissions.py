@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.files import in_place_of
 from batch_assets.core.ledger.id_chunks import id_chunks
@@ -320,7 +321,7 @@ def joined(
     Returns:
         Whether every row has its final type.
     """
-    final = counts.get("pending", 0) == 0
+    final = counts.get(ResultType.PENDING, 0) == 0
     values: dict[str, Any] = {
         "joined_seq": seq,
         "joined_at": tx.now,

@@ -150,10 +150,13 @@ batch = Table(
     Column("ended_at", Float),
     Column("submitted_at", Float),  # our clock
     Column("missing_since", Float),  # until it has ended: the first 404 in a row
-    # When it is next polled; once it has ended, downloaded; once it is stored, deleted at the API.
-    Column("next_poll_at", Float, nullable=False, default=0.0),
+    Column("next_poll_at", Float, nullable=False, default=0.0),  # until it has ended: when it is next polled
     Column("downloads", Integer, nullable=False, default=0),  # the number of incomplete downloads so far
     Column("failing_since", Float),  # once it has ended, until its answers are stored: the first failed download
+    # Once it has ended, until its answers are stored: no unattended run downloads them before.
+    Column("next_download_at", Float, nullable=False, server_default="0"),
+    # Once its answers are stored: retention does not try to delete it at the API before.
+    Column("next_delete_at", Float, nullable=False, server_default="0"),
     Index("batch_by_state", "state"),
     Index("batch_by_file", "file_id"),
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
+from batch_assets.core.answers.result_types import ResultType, failed_share
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger.records import Batch, Submission
 from batch_assets.core.prices import no_price_for
@@ -13,7 +14,6 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.table_cost import table_cost
 from batch_assets.core.text import count, counts, dollars, duration
 
-_ORDER = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 _BATCHES_SHOWN = 5
 _EVENTS = {"complete": "complete", "failed": "failed", "expires": "deadline", "uncollected": "deadline"}
 
@@ -21,12 +21,6 @@ _EVENTS = {"complete": "complete", "failed": "failed", "expires": "deadline", "u
 def event_of(kind: str) -> str:
     """Return the event, as the pipeline file names it, of a kind of notice."""
     return _EVENTS[kind]
-
-
-def failed_share(submission: Submission) -> float:
-    """Compute the share of rows without an answer, rejected rows included. The results must be complete."""
-    failed = submission.rows - submission.count_map.get("succeeded", 0)
-    return failed / submission.rows if submission.rows else 0.0
 
 
 def content_of(
@@ -48,8 +42,8 @@ def content_of(
         asset: The path of the asset key of results.
         ending: The batches that are near a deadline, each with the seconds left.
     """
-    rows_by_type = submission.count_map or {"pending": submission.rows}
-    ordered = {kind: rows_by_type.get(kind, 0) for kind in _ORDER}
+    rows_by_type = submission.count_map or {ResultType.PENDING.value: submission.rows}
+    ordered: dict[str, int] = {result_type: rows_by_type.get(result_type, 0) for result_type in ResultType}
     cost, why_unknown = _cost(root, submission)
     name = f"{submission.pipeline} [{submission.partition}]" if submission.partition else submission.pipeline
     link = _link(root.settings.ui_url, asset, submission.partition)
@@ -80,7 +74,7 @@ def _headline(kind: str, submission: Submission, max_failed: float, ending: Sequ
     if kind == "complete":
         return "results are complete"
     if kind == "failed":
-        share = failed_share(submission)
+        share = failed_share(submission.count_map)
         return f"{share:.2%} of the rows have no answer, and max_failed is {max_failed:.2%}"
     if kind == "expires":
         return f"{count(len(ending), 'batch expires', 'batches expire')} soon"

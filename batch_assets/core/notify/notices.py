@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from batch_assets.core.answers.result_types import failed_share
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Transaction, notices, submissions
 from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
 from batch_assets.core.ledger.records import Batch, Notice, Submission
 from batch_assets.core.ledger.states import NoticeState
-from batch_assets.core.notify.message import content_of, event_of, failed_share
+from batch_assets.core.notify.message import content_of, event_of
 from batch_assets.core.notify.sending import Message, MessageNotSentError, RefusedMessageError, Send
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -167,7 +168,7 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
     occurrences = []
     verdicts = notices.verdicts(tx, pipeline.name, since)
     for submission in notices.finished(tx, pipeline.name, since, announced_only=announced_only):
-        kind = "failed" if failed_share(submission) > pipeline.config.max_failed else "complete"
+        kind = "failed" if failed_share(submission.count_map) > pipeline.config.max_failed else "complete"
         if verdicts.get(submission.id, kind) == kind:  # a later change of max_failed sends no second notice
             occurrences.append(_Occurrence(submission, kind))
     today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")

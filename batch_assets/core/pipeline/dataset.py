@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from enum import StrEnum
 from textwrap import shorten
-from typing import Any
+from typing import Any, assert_never
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,8 +16,24 @@ from batch_assets.core.pipeline.block import ConfigBlock
 ROW_NUMBER = "row_number"
 DOCUMENT_KEY = "path"
 _SHOWN_QUERY = 60
-KINDS = ("path", "files", "sql", "asset")
-"""The fields that can say where the rows are. Exactly one of them is set."""
+
+
+class DatasetKind(StrEnum):
+    """The kinds of datasets. Each is the field of `dataset` that says where the rows are: exactly one is set."""
+
+    PATH = "path"
+    """The rows of CSV, JSON Lines or Parquet files."""
+    FILES = "files"
+    """One row for each document."""
+    SQL = "sql"
+    """The rows that a query returns."""
+    ASSET = "asset"
+    """The rows of the table that a Dagster asset returns."""
+
+    @property
+    def is_files(self) -> bool:
+        """Its rows are in files, which are named by a pattern and can be watched."""
+        return self in (DatasetKind.PATH, DatasetKind.FILES)
 
 
 class CsvConfig(ConfigBlock):
@@ -114,27 +131,33 @@ class DatasetConfig(ConfigBlock):
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> DatasetConfig:
-        kinds = [name for name in KINDS if getattr(self, name) is not None]
+        kinds = [kind for kind in DatasetKind if getattr(self, kind) is not None]
         if len(kinds) != 1:
+            *others, last = DatasetKind
             raise ValueError(
-                f"give exactly one of path, files, sql and asset; got {' and '.join(kinds) or 'none'}"
+                f"give exactly one of {', '.join(others)} and {last}; got {' and '.join(kinds) or 'none'}"
             )
         if self.sql is not None and self.url_env is None:
             raise ValueError("sql needs url_env, the environment variable that holds the database's URL")
-        for name, kind in (("url_env", "sql"), ("csv", "path")):
+        for name, kind in (("url_env", DatasetKind.SQL), ("csv", DatasetKind.PATH)):
             if getattr(self, name) is not None and kinds != [kind]:
                 raise ValueError(f"{name} goes with {kind}, not with {kinds[0]}")
         return self
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> DatasetKind:
         """The field that says where the rows are."""
-        return next(name for name in KINDS if getattr(self, name) is not None)
+        return next(kind for kind in DatasetKind if getattr(self, kind) is not None)
+
+    @property
+    def pattern(self) -> str:
+        """The path, folder, glob or URL of the files; "" for a dataset that is not in files."""
+        return self.path or self.files or ""
 
     @property
     def default_key(self) -> str:
         """The row key if the pipeline names none."""
-        return DOCUMENT_KEY if self.files is not None else ROW_NUMBER
+        return DOCUMENT_KEY if self.kind is DatasetKind.FILES else ROW_NUMBER
 
     @property
     def query_file(self) -> str | None:
@@ -144,5 +167,12 @@ class DatasetConfig(ConfigBlock):
     @property
     def location(self) -> str:
         """Where the rows are, in a few words, for texts."""
-        location = self.path or self.files or self.query_file or (self.asset and f"the asset {self.asset}")
-        return location or shorten(self.sql or "", _SHOWN_QUERY, placeholder=" …")
+        match self.kind:
+            case DatasetKind.PATH | DatasetKind.FILES:
+                return self.pattern
+            case DatasetKind.SQL:
+                return self.query_file or shorten(self.sql or "", _SHOWN_QUERY, placeholder=" …")
+            case DatasetKind.ASSET:
+                return f"the asset {self.asset}"
+            case _:
+                assert_never(self.kind)

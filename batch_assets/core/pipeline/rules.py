@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
+from batch_assets.core.pipeline.dataset import DatasetKind
 from batch_assets.core.pipeline.partitions import PLACEHOLDER
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.query_parameters import parameters_in
@@ -15,8 +18,8 @@ def partitions_problem(pipeline: Pipeline) -> tuple[str, str] | None:
     """
     dataset, partitions = pipeline.config.dataset, pipeline.partitions
     kind = dataset.kind
-    by_path = kind in ("path", "files") and PLACEHOLDER in (dataset.path or dataset.files or "")
-    parameters = parameters_in(pipeline.query) if kind == "sql" else set()
+    by_path = PLACEHOLDER in dataset.pattern
+    parameters = parameters_in(pipeline.query) if kind is DatasetKind.SQL else set()
     if partitions is None:
         if by_path:
             return f"dataset.{kind}", f"{PLACEHOLDER} needs the field `partitions`, which defines the keys"
@@ -32,10 +35,8 @@ def partitions_problem(pipeline: Pipeline) -> tuple[str, str] | None:
             f"{PLACEHOLDER} is in dataset.{kind}, but `column` alone reads whole files: use `dynamic: true` "
             "beside `column`"
         )
-    if not (by_path or parameters or partitions.column or kind == "asset"):
-        remedy = {
-            "sql": "read :partition, :partition_start or :partition_end in the query",
-        }.get(kind, f"put {PLACEHOLDER} into dataset.{kind}")
+    remedy = _by_partition(kind)
+    if remedy is not None and not (by_path or parameters or partitions.column):
         return "partitions", (
             f"every partition would read the same rows: {remedy}, or name the column that says which partition a "
             "row belongs to (`column`)"
@@ -43,21 +44,38 @@ def partitions_problem(pipeline: Pipeline) -> tuple[str, str] | None:
     return None
 
 
+def _by_partition(kind: DatasetKind) -> str | None:
+    """Return how a dataset is read by partition, as text; `None` if its source sees to it."""
+    match kind:
+        case DatasetKind.PATH | DatasetKind.FILES:
+            return f"put {PLACEHOLDER} into dataset.{kind}"
+        case DatasetKind.SQL:
+            return "read :partition, :partition_start or :partition_end in the query"
+        case DatasetKind.ASSET:
+            return None
+        case _:
+            assert_never(kind)
+
+
 def watch_problem(pipeline: Pipeline) -> str | None:
     """Return why the dataset cannot be watched, or `None` if it can or need not be."""
     if not pipeline.config.watch:
         return None
     dataset = pipeline.config.dataset
-    if dataset.kind == "sql":
-        return "only files can be watched, because databases do not report changed rows: use `schedule`"
-    if dataset.kind == "asset":
-        return (
-            f"only files can be watched; to follow {dataset.location} set an automation condition, "
-            "AutomationCondition.eager(), on requests and batches by `post_processing`"
-        )
-    if pipeline.partitions is not None and PLACEHOLDER not in (dataset.path or dataset.files or ""):
-        return (
-            f"files do not show which partitions have changed unless {PLACEHOLDER} is in dataset.{dataset.kind}: "
-            "put it there, or use `schedule`"
-        )
-    return None
+    match dataset.kind:
+        case DatasetKind.PATH | DatasetKind.FILES:
+            if pipeline.partitions is None or PLACEHOLDER in dataset.pattern:
+                return None
+            return (
+                f"files do not show which partitions have changed unless {PLACEHOLDER} is in "
+                f"dataset.{dataset.kind}: put it there, or use `schedule`"
+            )
+        case DatasetKind.SQL:
+            return "only files can be watched, because databases do not report changed rows: use `schedule`"
+        case DatasetKind.ASSET:
+            return (
+                f"only files can be watched; to follow {dataset.location} set an automation condition, "
+                "AutomationCondition.eager(), on requests and batches by `post_processing`"
+            )
+        case _:
+            assert_never(dataset.kind)

@@ -2,27 +2,10 @@
 
 from __future__ import annotations
 
+from typing import assert_never
+
 from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, Sending, Waiting
 from batch_assets.core.text import count
-
-_SENDING = {
-    Sending.ASK_AGAIN: ("failed request is to be sent again", "failed requests are to be sent again"),
-    Sending.UNSENT: ("request file is left to send", "request files are left to send"),
-    Sending.IN_DOUBT: ("request file is in doubt", "request files are in doubt"),
-}
-_JOINING = {
-    Joining.FIRST: "its table was never written",
-    Joining.CANCELED: "its table was not written since it was canceled",
-    Joining.NEW_ANSWERS: "answers have come in since the last join",
-}
-_WAITING = {
-    Waiting.BATCHES: "the API to end its batches",
-    Waiting.RATE_LIMIT: "the API, which asked to send no more for now",
-    Waiting.DOWNLOAD: "results that could not be downloaded",
-    Waiting.UPLOAD: "an upload that is under way",
-    Waiting.COLLECTING: "a run that is collecting its results",
-    Waiting.NEXT_ROUND: "request files that are under way",
-}
 
 
 def reason(step: Round) -> str:
@@ -33,7 +16,7 @@ def reason(step: Round) -> str:
         case Collect():
             return f"{count(step.batches, 'batch has', 'batches have')} ended"
         case Join():
-            return _JOINING[step.why]
+            return _joining(step.why)
         case Announce():
             return "the complete results are not announced yet"
 
@@ -42,12 +25,44 @@ def _sending(step: Send) -> str:
     match step.why:
         case Sending.CANCEL:
             return "some of its batches still run although it was canceled"
+        case Sending.ASK_AGAIN:
+            return count(step.count, "failed request is to be sent again", "failed requests are to be sent again")
+        case Sending.UNSENT:
+            return count(step.count, "request file is left to send", "request files are left to send")
+        case Sending.IN_DOUBT:
+            return count(step.count, "request file is in doubt", "request files are in doubt")
         case Sending.LATE_BATCH:
             return "the batch of an upload that got no answer may still turn up"
         case _:
-            return count(step.count, *_SENDING[step.why])
+            assert_never(step.why)
+
+
+def _joining(why: Joining) -> str:
+    match why:
+        case Joining.FIRST:
+            return "its table was never written"
+        case Joining.CANCELED:
+            return "its table was not written since it was canceled"
+        case Joining.NEW_ANSWERS:
+            return "answers have come in since the last join"
+        case _:
+            assert_never(why)
 
 
 def waits_for(why: Waiting) -> str:
     """Return what a submission waits for, as text that continues "it waits for"."""
-    return _WAITING[why]
+    match why:
+        case Waiting.BATCHES:
+            return "the API to end its batches"
+        case Waiting.RATE_LIMIT:
+            return "the API, which asked to send no more for now"
+        case Waiting.DOWNLOAD:
+            return "results that could not be downloaded"
+        case Waiting.UPLOAD:
+            return "an upload that is under way"
+        case Waiting.COLLECTING:
+            return "a run that is collecting its results"
+        case Waiting.NEXT_ROUND:
+            return "request files that are under way"
+        case _:
+            assert_never(why)

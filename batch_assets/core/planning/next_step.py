@@ -129,7 +129,7 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
         file.id not in snapshot.in_doubt for file in snapshot.in_state(FileState.SENDING)
     ):
         return None, Waiting.UPLOAD
-    failed = [batch.next_poll_at for batch in snapshot.batches if batch.state is BatchState.ENDED]
+    failed = [batch.next_download_at for batch in snapshot.batches if batch.state is BatchState.ENDED]
     if failed:
         return min(failed), Waiting.DOWNLOAD
     if snapshot.moving or (snapshot.submission.ask_again and not snapshot.stands_still):

@@ -78,7 +78,7 @@ class Snapshot:
         return [
             batch
             for batch in self._all_batches
-            if batch.state is BatchState.ENDED and batch.next_poll_at <= self.now
+            if batch.state is BatchState.ENDED and batch.next_download_at <= self.now
         ]
 
     @property
@@ -144,7 +144,7 @@ class Snapshot:
         A batch may be due to be polled or collected, or the time is over that the API asked to wait.
         """
         due = set(map(id, self.ended))
-        times = [batch.next_poll_at for batch in self.uncollected if id(batch) not in due]
+        times = [batch.next_look_at for batch in self.uncollected if id(batch) not in due]
         times += [file.not_before for file in self.in_state(FileState.READY) if file.not_before > self.now]
         return min(times, default=None)
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.objects import COUNTS
 from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.layout import results_parts, submission_parts
@@ -235,7 +236,7 @@ def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:
             if submission.fresh_after is not None and submission_of(file.schema_arrow) != submission.id:
                 return False  # the table from before the refresh, which has the same rows
             for rows in file.iter_batches(SLICE_ROWS, columns=["custom_id", "result_type"], use_threads=False):
-                if "pending" in rows.column("result_type").to_pylist():
+                if ResultType.PENDING in rows.column("result_type").to_pylist():
                     return False
                 custom_ids = rows.column("custom_id").drop_null().to_pylist()
                 tails = np.array(

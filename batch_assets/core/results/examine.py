@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
@@ -56,11 +57,6 @@ class Examination:
     columns: list[str] = field(default_factory=list)
     on_their_way: int = 0
     asked_again: int = 0
-
-    @property
-    def failed(self) -> int:
-        """The number of rows with a final type and no answer, rejected rows included."""
-        return self.rows - self.counts["succeeded"] - self.counts["pending"]
 
 
 def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination | None:
@@ -121,7 +117,7 @@ def _count(examination: Examination, table: pq.ParquetFile) -> None:
         examination.rows += len(batch)
         for entry in batch.column("result_type").value_counts().to_pylist():
             examination.counts[entry["values"]] += entry["counts"]
-        answered = batch.filter(pa.compute.equal(batch.column("result_type"), "succeeded"))
+        answered = batch.filter(pa.compute.equal(batch.column("result_type"), ResultType.SUCCEEDED))
         for entry in answered.column("stop_reason").value_counts().to_pylist():
             if entry["values"] == REFUSED or entry["values"] in TRUNCATED:
                 examination.stopped[entry["values"]] += entry["counts"]

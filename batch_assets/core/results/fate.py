@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.store.fate import RequestFate
 
 
@@ -41,9 +42,9 @@ _PENDING = (RowFate.IN_FLIGHT, RowFate.NEW, RowFate.LEFT_OUT, RowFate.RETRY)
 _IS_PENDING = np.array([fate in _PENDING for fate in RowFate])
 # The result_type of these fates. All others have the result_type of the response.
 _RESULT_TYPES = {
-    RowFate.REJECTED: "rejected",
-    **dict.fromkeys(_PENDING, "pending"),
-    RowFate.UNSENT: "canceled",
+    RowFate.REJECTED: ResultType.REJECTED,
+    **dict.fromkeys(_PENDING, ResultType.PENDING),
+    RowFate.UNSENT: ResultType.CANCELED,
 }
 
 

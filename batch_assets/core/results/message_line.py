@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.json_text import dump, load_exactly, load_line
 from batch_assets.core.prices import Prices
 
@@ -29,7 +30,7 @@ PARSED = (
 )
 # The values of a line without a message, from response_text to cache_read_input_tokens.
 _NO_MESSAGE = (None,) * 8
-_KNOWN_TYPES = ("errored", "canceled", "expired")
+_FAILURES = (ResultType.ERRORED, ResultType.CANCELED, ResultType.EXPIRED)
 
 
 def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
@@ -49,14 +50,14 @@ def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
     try:
         custom_id, result = entry["custom_id"], entry["result"]
         kind = result["type"]
-        if kind == "succeeded":
+        if kind == ResultType.SUCCEEDED:
             return _succeeded(line, entry, custom_id, result, prices)
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"not a result line: {error!r}") from None
-    if kind not in _KNOWN_TYPES:
+    if kind not in _FAILURES:
         problem = f"the API sent the result type {kind!r}, which this version does not know"
-        return (custom_id, "errored", *_NO_MESSAGE, None, "unknown_result_type", problem, None)
-    error_type, message = _error(result) if kind == "errored" else (None, None)
+        return (custom_id, ResultType.ERRORED, *_NO_MESSAGE, None, "unknown_result_type", problem, None)
+    error_type, message = _error(result) if kind == ResultType.ERRORED else (None, None)
     return (custom_id, kind, *_NO_MESSAGE, None, error_type, message, None)
 
 
@@ -68,7 +69,7 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
     tokens = usage.get
     return (
         custom_id,
-        "succeeded",
+        ResultType.SUCCEEDED,
         "".join(texts) if texts else None,
         get("stop_reason"),
         model,

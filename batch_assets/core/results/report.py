@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.prices import NAMELESS
 from batch_assets.core.results.fate import RowFate
 from batch_assets.core.results.join import JoinedRows
@@ -49,7 +50,7 @@ class Tally:
         """
         self.cache_creation_input_tokens += pc.sum(table["cache_creation_input_tokens"]).as_py() or 0
         self.cache_read_input_tokens += pc.sum(table["cache_read_input_tokens"]).as_py() or 0
-        arrived = pc.not_equal(table["result_type"], "pending")
+        arrived = pc.not_equal(table["result_type"], ResultType.PENDING)
         if table["error_type"].null_count < len(table):
             failed = table.select(["result_type", "error_type"]).filter(
                 pc.and_(arrived, table["error_type"].is_valid())
@@ -68,7 +69,9 @@ class Tally:
             self.requests[row["batch_id"]] += row["count_all"]
             self.attempts[row["attempts"]] += row["count_all"]
             self.cost_usd[row["batch_id"]] += row["cost_usd_sum"] or 0.0
-        unknown = once.filter(pc.and_(pc.equal(once["result_type"], "succeeded"), once["cost_usd"].is_null()))
+        unknown = once.filter(
+            pc.and_(pc.equal(once["result_type"], ResultType.SUCCEEDED), once["cost_usd"].is_null())
+        )
         self.unpriced.update(unknown["batch_id"].unique().to_pylist())
         self.unpriced_models.update(name or NAMELESS for name in unknown["response_model"].unique().to_pylist())
 
@@ -132,7 +135,7 @@ class ResultsReport:
         self.rows += len(table)
         for entry in table["result_type"].value_counts().to_pylist():
             self.counts[entry["values"]] += entry["counts"]
-        answered = table["stop_reason"].filter(pc.equal(table["result_type"], "succeeded"))
+        answered = table["stop_reason"].filter(pc.equal(table["result_type"], ResultType.SUCCEEDED))
         for entry in answered.value_counts().to_pylist():
             self.refused += entry["counts"] * (entry["values"] == REFUSED)
             self.truncated += entry["counts"] * (entry["values"] in TRUNCATED)

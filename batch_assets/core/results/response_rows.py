@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
 from batch_assets.core.results.message_line import PARSED, parse_line
@@ -27,13 +28,13 @@ from batch_assets.core.store.responses import RESPONSE_SCHEMA
 class Absent:
     """The response that is stored for a request without an answer."""
 
-    result_type: str
+    result_type: ResultType
     error_type: str | None
 
 
-MISSING = Absent("errored", "missing_result")
-ARCHIVED = Absent("errored", "results_archived")
-CANCELED = Absent("canceled", None)
+MISSING = Absent(ResultType.ERRORED, "missing_result")
+ARCHIVED = Absent(ResultType.ERRORED, "results_archived")
+CANCELED = Absent(ResultType.CANCELED, None)
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
 

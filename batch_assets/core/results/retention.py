@@ -69,7 +69,7 @@ def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list
         if problem is not None:
             problems.append(f"{batch.id} is not deleted at the API: {problem}")
             with root.ledger.write() as tx:
-                batches.not_before(tx, batch.id, tx.now + _AGAIN_SECONDS)
+                batches.delete_later(tx, batch.id, tx.now + _AGAIN_SECONDS)
     return problems
 
 

@@ -65,7 +65,7 @@ def collect_results(
     done = CollectedResults(None, problems=reopen_lost(root, pipeline))
     with root.ledger.read() as tx:
         ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline)
-        ended = [batch for batch in ended if not due_only or batch.next_poll_at <= tx.now]
+        ended = [batch for batch in ended if not due_only or batch.next_download_at <= tx.now]
     ended.sort(key=lambda batch: batch.file_id or "")
     if ended:
         root.check_endpoint()

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import Answers
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
@@ -58,7 +59,7 @@ def write_results(
             if not _is_in_force(root, submission):
                 return report  # the next join reports what became of the rows
             lease.check()
-            waits = submission.fresh_after is not None and report.counts["pending"] > 0
+            waits = submission.fresh_after is not None and report.counts[ResultType.PENDING] > 0
             report.held_back = waits and _is_complete(root, submission)
             if not report.held_back:
                 root.storage.publish(scratch, target)
@@ -129,6 +130,6 @@ def _is_complete(root: Root, submission: Submission) -> bool:
     try:
         with pq.ParquetFile(root.storage.open(*parts)) as table:
             slices = table.iter_batches(columns=["result_type"], use_threads=False)
-            return not any("pending" in rows.column(0).unique().to_pylist() for rows in slices)
+            return not any(ResultType.PENDING in rows.column(0).unique().to_pylist() for rows in slices)
     except (pa.ArrowException, OSError, KeyError):
         return False  # a file that cannot be read is replaced

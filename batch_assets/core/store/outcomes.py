@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.objects import PASSING_ERRORS
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.names import ResponseName
@@ -165,15 +166,16 @@ def _packed(table: pa.Table, places: NDArray[np.int64]) -> _Packed:
 def _kinds(table: pa.Table) -> NDArray[np.int32]:
     result, error = table["result_type"], table["error_type"]
     passing = pc.or_(
-        pc.equal(result, "expired"),
+        pc.equal(result, ResultType.EXPIRED),
         pc.and_(
-            pc.equal(result, "errored"), pc.fill_null(pc.is_in(error, pa.array(sorted(PASSING_ERRORS))), False)
+            pc.equal(result, ResultType.ERRORED),
+            pc.fill_null(pc.is_in(error, pa.array(sorted(PASSING_ERRORS))), False),
         ),
     )
     kinds = np.full(len(table), FAILED, dtype=np.int32)
     kinds[passing.to_numpy()] = PASSING
-    kinds[pc.equal(result, "canceled").to_numpy()] = CANCELED
-    kinds[pc.equal(result, "succeeded").to_numpy()] = SUCCEEDED
+    kinds[pc.equal(result, ResultType.CANCELED).to_numpy()] = CANCELED
+    kinds[pc.equal(result, ResultType.SUCCEEDED).to_numpy()] = SUCCEEDED
     return kinds
 
 

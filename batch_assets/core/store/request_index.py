@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
@@ -11,20 +12,26 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.io.parquet import COMPRESSION, TableWriter
+from batch_assets.core.io.parquet import COMPRESSION, TableWriter, check_columns, reading_parquet
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_BYTES
 
 # Columns that only the index has. Results have no columns of these names.
 DIGEST, REASON, MESSAGE = "batch_assets.digest", "batch_assets.reason", "batch_assets.message"
-# Exists only if a limit left requests out. True at least in the first row with such a request.
+# Exists only if a limit may have left requests out. True at least in the first row with such a request.
 LEFT_OUT = "batch_assets.left_out"
-OWN = (DIGEST, REASON, MESSAGE, LEFT_OUT)
+# The indexes of every version have these columns.
 _OWN = [
     pa.field(DIGEST, pa.binary(DIGEST_BYTES)),
     pa.field(REASON, pa.string()),
     pa.field(MESSAGE, pa.string()),
 ]
+# Columns that an index may lack: one without a limit, or one of an earlier version.
+_MARK = pa.field(LEFT_OUT, pa.bool_())
+_ADDED = [_MARK]
+_KNOWN = pa.schema([*_OWN, *_ADDED])
+OWN = tuple(_KNOWN.names)
+"""The columns that only the index has."""
 _GROUP_ROWS = 8192
 # The number of rows that are joined at a time.
 SLICE_ROWS = 4096
@@ -53,7 +60,7 @@ class IndexWriter:
             *(column for column, name in dataset.carried.items() if (column, name) != (dataset.key, dataset.key)),
         ]
         self._limited = limited
-        marks = [pa.field(LEFT_OUT, pa.bool_())] if limited else []
+        marks = [_MARK] if limited else []
         self.schema = pa.schema([pa.field(dataset.key, dataset.key_type), *carried, *_OWN, *marks])
         self._writer = TableWriter(path, self.schema)
         self._pending: list[pa.RecordBatch] = []
@@ -127,14 +134,19 @@ class RequestIndex:
     Attributes:
         rows: The number of rows.
         schema: The columns.
+
+    Raises:
+        FileNotFoundError: When it does not exist.
+        DamagedFileError: When it is not a request index. Also from `slices`.
     """
 
     def __init__(self, storage: Storage, pipeline: str, partition: str, submission_id: str) -> None:
         folder = submission_parts(pipeline, partition, submission_id)
         self._storage, self._parts = storage, (*folder, "index.parquet")
-        with self._open() as file:
+        with self._reading(), self._open() as file:
             self.rows: int = file.metadata.num_rows
             self.schema: pa.Schema = file.schema_arrow.remove_metadata()
+            check_columns(self.schema, _KNOWN, needed=[field.name for field in _OWN])
 
     @property
     def is_limited(self) -> bool:
@@ -144,7 +156,10 @@ class RequestIndex:
     def _open(self) -> pq.ParquetFile:
         return pq.ParquetFile(self._storage.open(*self._parts), buffer_size=1 << 16, pre_buffer=False)
 
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading_parquet(self._storage.uri(*self._parts), "Restore it from a backup")
+
     def slices(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Yield the rows in order, with the named columns or all."""
-        with self._open() as file:
+        with self._reading(), self._open() as file:
             yield from file.iter_batches(SLICE_ROWS, columns=columns, use_threads=False)

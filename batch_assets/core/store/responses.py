@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from typing import Any
 
@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_columns import TIMESTAMP
-from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.names import ResponseName
+from batch_assets.core.io.parquet import check_columns, reading_parquet, with_columns
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests
 
-RESPONSE_SCHEMA = pa.schema(
+# The response files of every version have these columns.
+_FIRST = pa.schema(
     [
         ("digest", pa.binary(DIGEST_BYTES)),
         ("custom_id", pa.string()),
@@ -40,6 +41,10 @@ RESPONSE_SCHEMA = pa.schema(
         ("response_json", pa.string()),
     ]
 )
+# Columns of later versions. Older files lack them, and they are read as null.
+_ADDED: list[pa.Field] = []
+RESPONSE_SCHEMA = pa.schema([*_FIRST, *_ADDED])
+"""The columns of a response file as this version writes it."""
 
 
 def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
@@ -54,22 +59,13 @@ def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
     return packed[array.offset : array.offset + len(array)]
 
 
-@contextmanager
-def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> Iterator[None]:
-    """Replace Arrow's errors while reading a response file by an error that names the file and says what to do.
-
-    Raises:
-        DamagedFileError: In place of Arrow's errors. Errors of the disk are raised unchanged.
-    """
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # an error of the disk; Arrow's errors about damaged content have no errno
-        raise DamagedFileError(
-            f"{storage.uri(pipeline, 'responses', str(name))} is damaged: {error}. Restore it from a backup, or "
-            "remove it: its batch is then downloaded again as long as the API has it, 29 days from its creation"
-        ) from None
+def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> AbstractContextManager[None]:
+    """Like `reading_parquet`, with the remedy for a response file."""
+    return reading_parquet(
+        storage.uri(pipeline, "responses", str(name)),
+        "Restore it from a backup, or remove it: its batch is then downloaded again as long as the API has it, "
+        "29 days from its creation",
+    )
 
 
 def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.ParquetFile:
@@ -77,14 +73,15 @@ def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.Pa
 
     Raises:
         FileNotFoundError: When it does not exist.
-        DamagedFileError: When it is not a response file.
+        DamagedFileError: When it lacks a column of the first version, or a column has a wrong type.
     """
     with reading_responses(storage, pipeline, name):
         file = pq.ParquetFile(storage.open(pipeline, "responses", str(name)), pre_buffer=False)
-        for field in RESPONSE_SCHEMA:
-            if field.name not in file.schema_arrow.names or file.schema_arrow.field(field.name).type != field.type:
-                file.close()
-                raise pa.ArrowInvalid(f"it has no column {field.name} of type {field.type}")
+        try:
+            check_columns(file.schema_arrow, RESPONSE_SCHEMA, needed=_FIRST.names)
+        except pa.ArrowInvalid:
+            file.close()
+            raise
         return file
 
 
@@ -157,12 +154,12 @@ class ResponseFiles:
         return open_responses(self._storage, self._pipeline, self.names[number])
 
     def read(self, number: int, columns: list[str]) -> pa.Table:
-        """Read columns of a whole file."""
+        """Read columns of a whole file. A column that is newer than the file is null."""
         with self.open(number) as file, self._reading(number):
-            return file.read(columns=columns, use_threads=False)
+            return with_columns(file.read(columns=columns, use_threads=False), RESPONSE_SCHEMA, columns)
 
     def read_group(self, number: int, file: pq.ParquetFile, group: int) -> pa.Table:
-        """Read a row group.
+        """Read a row group, with the columns of RESPONSE_SCHEMA. A column that is newer than the file is null.
 
         Args:
             number: The number of the file.
@@ -170,7 +167,8 @@ class ResponseFiles:
             group: The number of the row group within the file.
         """
         with self._reading(number):
-            return file.read_row_group(group, columns=RESPONSE_SCHEMA.names, use_threads=False)
+            names = RESPONSE_SCHEMA.names
+            return with_columns(file.read_row_group(group, names, use_threads=False), RESPONSE_SCHEMA, names)
 
     def _reading(self, number: int) -> AbstractContextManager[None]:
         return reading_responses(self._storage, self._pipeline, self.names[number])

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger.records import Submission
@@ -54,7 +55,7 @@ def _added(file: pq.ParquetFile) -> TableCost:
     cost = TableCost()
     for rows in file.iter_batches(columns=_COLUMNS):
         cost.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
-        answered = pc.and_(pc.equal(rows["result_type"], "succeeded"), rows["shared_with"].is_null())
+        answered = pc.and_(pc.equal(rows["result_type"], ResultType.SUCCEEDED), rows["shared_with"].is_null())
         unknown = rows["response_model"].filter(pc.and_(answered, rows["cost_usd"].is_null())).unique()
         cost.unpriced_models.update(model or NAMELESS for model in unknown.to_pylist())
     return cost

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
@@ -172,6 +173,6 @@ def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsRepo
     if report.schema is not None:
         metadata[keys.COLUMN_SCHEMA] = columns_of(pipeline, report.schema)
     metadata[keys.SAMPLE] = sample_rows(root, pipeline, partition)
-    if set(report.counts) - {"succeeded"}:
+    if set(report.counts) - {ResultType.SUCCEEDED}:
         metadata[keys.FAILED_ROWS] = failed_rows(root, pipeline, partition)
     return metadata

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.core.answers.result_types import ResultType, failed_rows, failed_share, settled_rows
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -55,16 +56,20 @@ def _every_row_once(pipeline: Pipeline, found: Examination) -> Verdict:
 
 def _few_failed(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_failed
-    share = _share(found.failed, found.rows)
-    kinds = {kind: rows for kind, rows in found.counts.items() if kind not in ("succeeded", "pending")}
-    summary = f"{found.failed:,} of {count(found.rows, 'row')} failed"
+    failed, share = failed_rows(found.counts), failed_share(found.counts)
+    others = (ResultType.SUCCEEDED, ResultType.PENDING)
+    kinds = {kind: rows for kind, rows in found.counts.items() if kind not in others}
+    settled = count(settled_rows(found.counts), "row")
+    if found.counts[ResultType.PENDING]:
+        settled += " with a final type"
+    summary = f"{failed:,} of {settled} failed"
     why = f"{summary} ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
-    return share <= most, why, {"failed": found.failed, "share": share, "max_failed": most}
+    return share <= most, why, {"failed": failed, "share": share, "max_failed": most}
 
 
 def _whole(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_invalid
-    stopped, answers = found.stopped.total(), found.counts["succeeded"]
+    stopped, answers = found.stopped.total(), found.counts[ResultType.SUCCEEDED]
     share = _share(stopped, answers)
     summary = f"{stopped:,} of {count(answers, 'answer')} {'was' if stopped == 1 else 'were'} refused or cut off"
     why = f"{summary} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.stopped)}"
@@ -73,7 +78,7 @@ def _whole(pipeline: Pipeline, found: Examination) -> Verdict:
 
 def _few_invalid(pipeline: Pipeline, found: Examination) -> Verdict:
     most = pipeline.config.max_invalid
-    invalid, answers = found.invalid.total(), found.counts["succeeded"]
+    invalid, answers = found.invalid.total(), found.counts[ResultType.SUCCEEDED]
     share = _share(invalid, answers)
     summary = (
         f"{invalid:,} of {count(answers, 'answer')} {'does' if invalid == 1 else 'do'} not match the output schema"
@@ -83,7 +88,7 @@ def _few_invalid(pipeline: Pipeline, found: Examination) -> Verdict:
 
 
 def _none_pending(pipeline: Pipeline, found: Examination) -> Verdict:
-    pending = found.counts["pending"]
+    pending = found.counts[ResultType.PENDING]
     files = count(found.on_their_way, "request file")
     why = f"{count(pending, 'row is', 'rows are')} pending, and {files} will bring answers"
     if found.asked_again:

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.own_batches import OwnBatches, own_batches
 from batch_assets.core.ledger.records import Submission
@@ -19,7 +20,6 @@ from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.partitions import row_count_key
 
-_KINDS = ("succeeded", "errored", "expired", "canceled", "rejected", "pending")
 _ERRORS_SHOWN = 20
 
 
@@ -31,7 +31,7 @@ def results_metadata(root: Root, done: CollectedResults, report: ResultsReport, 
     metadata: dict[str, Any] = {
         keys.SUBMISSION_ID: report.submission_id,
         row_count_key(partition): report.rows,
-        **{keys.count_key(kind): report.counts[kind] for kind in _KINDS},
+        **{keys.count_key(kind): report.counts[kind] for kind in ResultType},
         **_requests(submission, report, own),
         **_tokens(report),
         keys.INVALID_OUTPUTS: report.invalid_outputs,

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from batch_assets.core.answers.result_types import FAILED, ResultType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
@@ -18,24 +19,23 @@ from batch_assets.dagster.metadata import markdown
 
 _SHOWN = 10
 _READ = 8192
-_FAILED = ("errored", "expired", "canceled", "rejected")
 
 
 def sample_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMetadataValue:
     """Return the first answered rows: the row key and the answer."""
     typed = [field.name for field in pipeline.answers.fields]
     answer = typed if pipeline.output else ["response_text", *typed]
-    return markdown.table(*_first(root, pipeline, partition, ("succeeded",), answer))
+    return markdown.table(*_first(root, pipeline, partition, [ResultType.SUCCEEDED], answer))
 
 
 def failed_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMetadataValue:
     """Return the first rows without an answer: the row key and the reason, and how to send them again."""
-    shown = _first(root, pipeline, partition, _FAILED, ["error_type", "error_message"])
+    shown = _first(root, pipeline, partition, FAILED, ["error_type", "error_message"])
     return markdown.table(*shown, note=_how_to_ask_again(pipeline.name, partition))
 
 
 def _first(
-    root: Root, pipeline: Pipeline, partition: str, kinds: tuple[str, ...], names: list[str]
+    root: Root, pipeline: Pipeline, partition: str, kinds: list[ResultType], names: list[str]
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the columns and the rows. The table is read only as far as necessary."""
     with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
@@ -45,9 +45,9 @@ def _first(
         return shown, list(islice(_rows(file, shown, kinds), _SHOWN))
 
 
-def _rows(file: pq.ParquetFile, names: list[str], kinds: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+def _rows(file: pq.ParquetFile, names: list[str], kinds: list[ResultType]) -> Iterator[dict[str, Any]]:
     for batch in file.iter_batches(_READ, columns=names):
-        matches = pc.is_in(batch["result_type"], pa.array(kinds))
+        matches = pc.is_in(batch["result_type"], pa.array(kinds, pa.string()))
         yield from batch.filter(matches).slice(0, _SHOWN).to_pylist()
 
 

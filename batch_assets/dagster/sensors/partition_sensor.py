@@ -37,7 +37,7 @@ def build_message_batch_partitions_sensors(assets: Iterable[dg.AssetsDefinition]
         for of in pipelines_in(specs).values()
         if of.pipeline.config.partitions is not None
         and of.pipeline.config.partitions.by_value
-        and of.pipeline.config.dataset.kind in ("path", "files")
+        and of.pipeline.config.dataset.kind.is_files
         and isinstance(of.partitions, dg.DynamicPartitionsDefinition)
     ]
 

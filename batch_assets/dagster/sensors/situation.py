@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import assert_never
 
 from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BatchState, FileState
-from batch_assets.core.planning.next_step import remedies
+from batch_assets.core.planning import in_words
+from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
@@ -18,6 +20,8 @@ from batch_assets.core.planning.steps import (
     Remedy,
     RestoreFile,
     SendStopped,
+    Wait,
+    Waiting,
 )
 from batch_assets.core.text import count, duration
 
@@ -48,6 +52,7 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
             in_doubt.add(one, one.in_state(FileState.SENDING, FileState.UNRESOLVED))
         if in_doubt:
             sentences.append(f"{in_doubt} being sent or in doubt")
+        sentences += _waits(pipeline, some)
     return [*_running(snapshots), *dict.fromkeys(sentences)]
 
 
@@ -110,6 +115,45 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]
                 f"{pipeline} is limited: {requests} left out, materialize {pipeline}/requests {how} to ask them"
             )
     return sentences
+
+
+def _waits(pipeline: str, snapshots: list[Snapshot]) -> list[str]:
+    """Report what the submissions of a pipeline wait for, apart from what other sentences report."""
+    partitions: dict[Waiting, set[str]] = {}
+    seconds: dict[Waiting, float] = {}
+    for snapshot in snapshots:
+        step = next_step(snapshot)
+        if not isinstance(step, Wait) or not _is_unreported(step.why, snapshot):
+            continue
+        partitions.setdefault(step.why, set()).add(snapshot.submission.partition)
+        if step.until is not None:
+            left = step.until - snapshot.now
+            seconds[step.why] = min(left, seconds.get(step.why, left))
+    return [
+        f"{_who_waits(pipeline, keys)} for {in_words.waits_for(why)}"
+        + (f", the next try is in {duration(max(1.0, seconds[why]))}" if why in seconds else "")
+        for why, keys in partitions.items()
+    ]
+
+
+def _who_waits(pipeline: str, partitions: set[str]) -> str:
+    if len(partitions) > 1:
+        return f"{len(partitions)} partitions of {pipeline} wait"
+    partition = min(partitions)
+    return f"{pipeline} [{partition}] waits" if partition else f"{pipeline} waits"
+
+
+def _is_unreported(why: Waiting, snapshot: Snapshot) -> bool:
+    """Whether no other sentence reports the wait."""
+    match why:
+        case Waiting.BATCHES:
+            return False  # the progress of open batches
+        case Waiting.UPLOAD:
+            return not snapshot.in_state(FileState.SENDING, FileState.UNRESOLVED)
+        case Waiting.RATE_LIMIT | Waiting.DOWNLOAD | Waiting.COLLECTING | Waiting.NEXT_ROUND:
+            return True
+        case _:
+            assert_never(why)
 
 
 def _in_progress(running: list[Batch], lost: list[Batch], files: list[RequestFile], now: float) -> str:

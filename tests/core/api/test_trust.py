@@ -110,7 +110,7 @@ def test_a_result_line_that_never_ends_does_not_fill_the_memory(
     world.emulator.faults([endless])
     done = world.collect(pipeline)
     assert any("a line is longer than" in problem for problem in done.problems)
-    world.query("update batch set next_poll_at = 0")
+    world.query("update batch set next_download_at = 0")
     world.finish(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 2
 

@@ -22,6 +22,10 @@ from alembic.script import ScriptDirectory
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import LedgerVersionError
 from batch_assets.core.ledger import Ledger, batches, migrations, submissions, tables
+from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.pipeline.blocks import RetentionConfig
+from batch_assets.core.results.retention import apply_retention
+from batch_assets.core.results.run import collect_results
 from tests.forked import ForkServer
 
 from ..support import BATCHES, World, texts
@@ -99,7 +103,7 @@ def test_the_first_script_makes_what_the_first_release_made(tmp_path: Path) -> N
     assert shape(";".join(sql for (sql,) in found)) == shape(_FIRST.split("\n\n", 1)[1])
 
 
-@pytest.mark.parametrize("version", [None, "0001", "0002", "0003", "0004"])
+@pytest.mark.parametrize("version", [None, "0001", "0002", "0003", "0004", "0005"])
 def test_a_new_ledger_and_one_of_every_version_come_to_the_same_tables(
     ledger_url: str, version: str | None
 ) -> None:
@@ -206,6 +210,65 @@ def test_a_cancel_and_failing_downloads_get_columns_of_their_own(ledger_url: str
     ]
 
 
+@pytest.mark.parametrize("version", ["0001", "0002", "0003", "0004", "0005"])
+def test_downloads_and_deletions_get_times_of_their_own(ledger_url: str, version: str) -> None:
+    made_by(version, ledger_url)
+    engine = sa.create_engine(ledger_url)
+    states = list(BatchState)
+    with engine.begin() as connection:
+        for number, state in enumerate(states):
+            values = {"id": state, "state": state, "missing_since": None, "next_poll_at": 10.0 + number}
+            connection.execute(sa.text(_BATCH.replace("0, 0)", ":next_poll_at, 0)")), values)
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    with ledger.read() as tx:
+        found = {state: batches.by_id(tx, state) for state in states}
+    ledger.close()
+    due = {state: 10.0 + number for number, state in enumerate(states)}
+    downloads = {
+        state: batch.next_download_at for state, batch in found.items() if batch and batch.next_download_at
+    }
+    deletions = {state: batch.next_delete_at for state, batch in found.items() if batch and batch.next_delete_at}
+    assert downloads == {BatchState.ENDED: due[BatchState.ENDED]}
+    assert deletions == {state: due[state] for state in (BatchState.COLLECTED, BatchState.DELETING)}
+    assert {state: batch.next_look_at for state, batch in found.items() if batch and state.uncollected} == {
+        state: due[state] for state in states if state.uncollected
+    }
+
+
+def test_a_download_and_a_deletion_that_the_first_release_put_off_stay_so(world: World) -> None:
+    first, second = (world.pipeline(texts(2, name), name=name) for name in ("first", "second"))
+    for pipeline in (first, second):
+        world.send(pipeline)
+    world.emulator.end_batches()
+    world.finish(second)
+    world.emulator.faults(
+        [
+            {"match": {"path": f"{BATCHES}/*/results"}, "action": {"status": 500}},
+            {"match": {"method": "DELETE"}, "action": {"status": 500}},
+        ]
+    )
+    assert world.collect(first).problems
+    assert apply_retention(world.root, "second", RetentionConfig(batches_days=0))
+    before = world.query("select state, next_download_at, next_delete_at from batch order by pipeline")
+    assert [row.state for row in before] == ["ended", "deleting"]
+    world.root.close()
+    _as_the_first_release_had_it(world.path("ledger.db"))
+    world.reopened()
+    after = world.query("select state, next_download_at, next_delete_at from batch order by pipeline")
+    assert (after[0].next_download_at, after[1].next_delete_at) == (
+        before[0].next_download_at,
+        before[1].next_delete_at,
+    )
+    with world.root.ledger.read() as tx:
+        assert before[0].next_download_at > tx.now
+        assert before[1].next_delete_at > tx.now
+    world.forget_calls()
+    collect_results(world.root, "first", due_only=True)
+    assert apply_retention(world.root, "second", RetentionConfig(batches_days=0)) == []
+    assert world.calls().total() == 0, "it is not their time"
+
+
 _TRANSITION = (
     "insert into history (at, process, kind, entity, from_state, to_state, reason) "
     "values (:at, 'host:1', :kind, :entity, 'began', :state, 'canceled by a person')"
@@ -242,7 +305,10 @@ def _as_the_first_release_had_it(path: Path) -> None:
         )
         database.execute(
             "update batch set missing_since = "
-            "(select coalesce(missing_since, failing_since) from now.batch as same where same.id = batch.id)"
+            "(select coalesce(missing_since, failing_since) from now.batch as same where same.id = batch.id), "
+            "next_poll_at = (select case when state = 'ended' then next_download_at when state in "
+            "('collected', 'deleting') then next_delete_at else next_poll_at end "
+            "from now.batch as same where same.id = batch.id)"
         )
         database.commit()
 

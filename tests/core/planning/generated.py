@@ -142,6 +142,7 @@ def _write_batch(tx: Transaction, data: st.DataObject, batch_id: str, file_id: s
         "created_at": tx.now - 30,
         "submitted_at": tx.now - 30,
         "next_poll_at": tx.now + data.draw(st.sampled_from([-1.0, 0.0, 60.0]), label="next_poll_at"),
+        "next_download_at": tx.now + data.draw(st.sampled_from([-1.0, 0.0, 60.0]), label="next_download_at"),
         "downloads": 0,
     }
     tx.execute(sa.insert(tables.batch).values(values))

@@ -63,7 +63,7 @@ _UPSETS = (
             *(f"state = '{state}'" for state in ("ended", "unreachable", "deleted")),
             "state = 'open', processing_status = 'in_progress'",
             "paid_twice = true",
-            "next_poll_at = 9e12",
+            "next_poll_at = 9e12, next_download_at = 9e12",
         )
     ),
     f"update intent set outcome = 'resent', watch_until = 9e12 where file_id {_FILE}",

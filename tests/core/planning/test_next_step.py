@@ -72,9 +72,17 @@ def batch(state: str, **values: Any) -> Batch:
         ("created_at", "expires_at", "ended_at", "submitted_at", "missing_since", "failing_since")
     )
     given = {"id": "b", "file_id": "s/part-0", "provisional": False, "next_poll_at": NOW + 60, **empty, **values}
+    given.setdefault("next_download_at", NOW + 60)
     given.setdefault("processing_status", "in_progress")
     return Batch(
-        pipeline="asked", state=BatchState(state), paid_twice=False, requests=2, counts="{}", downloads=0, **given
+        pipeline="asked",
+        state=BatchState(state),
+        paid_twice=False,
+        requests=2,
+        counts="{}",
+        downloads=0,
+        next_delete_at=0.0,
+        **given,
     )
 
 
@@ -92,7 +100,7 @@ def snapshot(*, submission: dict[str, Any], **values: Any) -> Snapshot:
 
 
 RUNNING = {"files": [file("submitted", batch_id="b")], "batches": [batch("open")]}
-ENDED = {"files": [file("submitted", batch_id="b")], "batches": [batch("ended", next_poll_at=NOW)]}
+ENDED = {"files": [file("submitted", batch_id="b")], "batches": [batch("ended", next_download_at=NOW)]}
 LATE = {"is_watched": True}
 CANCELED: dict[str, Any] = {**FULL, "canceled_at": 20.0}
 STOPPED, REFUSED, READY = file("stopped"), file("refused"), file("ready")
@@ -116,7 +124,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     "an ended batch": (Collect(1, others_run=False), snapshot(submission=FULL, **ENDED)),
     "an ended batch that no row waits on": (
         Collect(1, others_run=False),
-        snapshot(submission=FULL, left_behind=[batch("ended", next_poll_at=NOW)]),
+        snapshot(submission=FULL, left_behind=[batch("ended", next_download_at=NOW)]),
     ),
     "an ended batch beside a running one": (
         Collect(1, others_run=True),
@@ -273,6 +281,43 @@ def test_everything_a_person_could_do_what_keeps_rows_first() -> None:
         CancelBatch("old"),
     ]
     assert remedies(snapshot(submission=FINAL, files=[REFUSED])) == []
+
+
+WAITS: dict[Waiting, str] = {
+    Waiting.BATCHES: "1 of ",
+    Waiting.RATE_LIMIT: "asked waits for the API, which asked to send no more for now, the next try is in 30 s",
+    Waiting.DOWNLOAD: "asked waits for results that could not be downloaded, the next try is in ",
+    Waiting.UPLOAD: "asked waits for an upload that is under way",
+    Waiting.COLLECTING: "asked waits for a run that is collecting its results",
+    Waiting.NEXT_ROUND: "asked waits for request files that are under way",
+}
+
+
+@pytest.mark.parametrize("why", list(Waiting))
+def test_the_sensor_says_what_a_submission_waits_for(why: Waiting) -> None:
+    waiting = [case for step, case in CASES.values() if isinstance(step, Wait) and step.why is why]
+    assert waiting
+    for case in waiting:
+        sentences = situation([case], {})
+        uploading = why is Waiting.UPLOAD and case.in_state(FileState.SENDING)
+        expected = "1 request file is being sent or in doubt" if uploading else WAITS[why]
+        assert any(sentence.startswith(expected) for sentence in sentences), sentences
+        assert sum("waits for" in sentence for sentence in sentences) == expected.count("waits for")
+
+
+def test_partitions_that_wait_for_the_same_share_a_sentence() -> None:
+    _, case = CASES["the rate limit"]
+    later = replace(LIMITED, not_before=NOW + 90)
+    first, second = (
+        replace(case, submission=replace(case.submission, id=key, partition=key), files=(limited,))
+        for key, limited in (("a", LIMITED), ("b", later))
+    )
+    assert situation([second], {}) == [
+        "asked [b] waits for the API, which asked to send no more for now, the next try is in 2 min"
+    ]
+    assert situation([second, first], {}) == [
+        "2 partitions of asked wait for the API, which asked to send no more for now, the next try is in 30 s"
+    ]
 
 
 @pytest.fixture(scope="module")

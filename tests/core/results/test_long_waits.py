@@ -27,7 +27,8 @@ def collect(world: World, pipeline: Pipeline, **days: RetentionConfig) -> Collec
 def later(world: World, seconds: float) -> None:
     """Let time pass for batches that wait for the next poll, download or delete."""
     for since in ("missing_since", "failing_since"):
-        world.query(f"update batch set {since} = {since} - :s, next_poll_at = 0", s=seconds)
+        world.query(f"update batch set {since} = {since} - :s", s=seconds)
+    world.query("update batch set next_poll_at = 0, next_download_at = 0, next_delete_at = 0")
 
 
 def batch_states(world: World) -> list[str]:

@@ -124,14 +124,16 @@ def test_failing_downloads_are_tried_less_and_less_often_and_never_given_up(worl
     world.send(pipeline)
     waits = []
     for failing_for in (0, 50, 100, 1000, 10_000, 2_000_000):
-        world.query("update batch set failing_since = failing_since - :more, next_poll_at = 0", more=failing_for)
+        world.query(
+            "update batch set failing_since = failing_since - :more, next_download_at = 0", more=failing_for
+        )
         (problem,) = (
             collect_results(world.root, pipeline.name, due_only=True).problems
             if waits
             else (world.collect(pipeline).problems)
         )
         assert "broke off" in problem
-        (row,) = world.query("select next_poll_at - (select max(at) from history), state from batch")
+        (row,) = world.query("select next_download_at - (select max(at) from history), state from batch")
         assert row[1] == "ended"
         waits.append(round(row[0], -1))
     assert waits == [60, 60, 150, 1150, 3600, 3600]

@@ -38,7 +38,7 @@ def parts(world: World) -> list[str]:
 
 
 def try_again_now(world: World) -> None:
-    world.query("update batch set next_poll_at = 0")
+    world.query("update batch set next_delete_at = 0")
 
 
 def test_by_default_everything_is_kept(world: World) -> None:

@@ -1,0 +1,62 @@
+"""The result types: the values of the column `result_type`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class ResultType(StrEnum):
+    """What a row of the results table has, in the order in which texts list the types.
+
+    The first four are the API's own, and the only ones in response files. The others are only in the table.
+    """
+
+    SUCCEEDED = "succeeded"
+    """Its request was answered, whether or not the answer matches the output schema."""
+    ERRORED = "errored"
+    """Its request failed, or its answer is lost: `error_type` and `error_message` say why."""
+    EXPIRED = "expired"
+    """Its batch ended before its request was processed."""
+    CANCELED = "canceled"
+    """Its request was canceled, at the API or before it was sent."""
+    REJECTED = "rejected"
+    """The template rejected the row: there is no request."""
+    PENDING = "pending"
+    """It waits for an answer. All other types are final."""
+
+    @property
+    def failed(self) -> bool:
+        """It is final, and the row has no answer."""
+        return self not in (ResultType.SUCCEEDED, ResultType.PENDING)
+
+
+FAILED = [result_type for result_type in ResultType if result_type.failed]
+
+
+def settled_rows(counts: Mapping[str, int]) -> int:
+    """Count the rows with a final type.
+
+    Args:
+        counts: Rows by result type.
+    """
+    return sum(counts.values()) - counts.get(ResultType.PENDING, 0)
+
+
+def failed_rows(counts: Mapping[str, int]) -> int:
+    """Count the rows with a final type and no answer, rejected rows included.
+
+    Args:
+        counts: Rows by result type.
+    """
+    return settled_rows(counts) - counts.get(ResultType.SUCCEEDED, 0)
+
+
+def failed_share(counts: Mapping[str, int]) -> float:
+    """Compute the share of failed rows among all rows with a final type. `max_failed` limits it.
+
+    Args:
+        counts: Rows by result type.
+    """
+    settled = settled_rows(counts)
+    return failed_rows(counts) / settled if settled else 0.0

@@ -1,0 +1,139 @@
+"""Result types: one order, one share of failed rows, and no type that is written as a string."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import batch_assets
+from batch_assets.core.answers.result_types import FAILED, ResultType, failed_rows, failed_share, settled_rows
+from batch_assets.dagster.metadata.columns import DESCRIPTIONS
+
+_PACKAGE = Path(batch_assets.__file__).parent
+_WORDS = set(ResultType)
+# Words that are spelled like a result type and are something else, or code that is no part of the library.
+_OTHERS = [
+    ("core/answers/result_types.py", "class ResultType"),
+    ("core/api/objects.py", "COUNTS = "),
+    ("core/batches/cancel.py", "seen.request_counts["),
+    ("core/ledger/migrations/versions/", ""),
+    ("core/ledger/states.py", "CANCELED = "),
+    ("core/ledger/tables.py", 'Column("rejected"'),
+    ("core/planning/steps.py", "CANCELED = "),
+    ("core/recovery/rebuild.py", "model_dump(include="),
+    ("core/requests/submission.py", '"rejected": report.rejected'),
+    ("dagster/checks/results.py", '{"pending": pending}'),
+    ("defs/review_summary.py", ""),
+    ("emulator/", ""),
+]
+
+
+def _literals(source: str) -> Iterator[ast.Constant]:
+    """Strings that are result types, and any string that a result type is compared with."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and node.value in _WORDS:
+            yield node
+        if isinstance(node, ast.Compare):
+            yield from _compared([node.left, *node.comparators])
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("equal", "not_equal", "is_in"):
+            yield from _compared(node.args)
+
+
+def _compared(sides: list[ast.expr]) -> Iterator[ast.Constant]:
+    of_rows = [side for side in sides if _is_result_type(side)]
+    for other in (side for side in sides if of_rows and side not in of_rows):
+        for node in ast.walk(other):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node
+
+
+def _is_result_type(node: ast.expr) -> bool:
+    """Whether it is a column or attribute of that name, and not the name itself."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.Attribute) and part.attr == "result_type":
+            return True
+        if isinstance(part, ast.Subscript | ast.Call) and any(
+            isinstance(name, ast.Constant) and name.value == "result_type" for name in ast.iter_child_nodes(part)
+        ):
+            return True
+    return False
+
+
+def _findings(path: str, source: str) -> list[str]:
+    lines = source.split("\n")
+    findings = []
+    for literal in _literals(source):
+        statement = lines[literal.lineno - 1]
+        inside_enum = path == "core/answers/result_types.py"
+        if inside_enum or any(path.startswith(file) and code in statement for file, code in _OTHERS):
+            continue
+        findings.append(f"{path}:{literal.lineno}: {statement.strip()}")
+    return findings
+
+
+def test_no_result_type_is_written_as_a_string() -> None:
+    sources = {str(path.relative_to(_PACKAGE)): path.read_text("utf-8") for path in _PACKAGE.rglob("*.py")}
+    assert len(sources) > 200
+    findings = [finding for path, source in sorted(sources.items()) for finding in _findings(path, source)]
+    assert not findings, "\n".join(findings)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        'row.result_type == "canceled"',
+        'row.result_type == "cancelled"',
+        'table["result_type"] != "suceeded"',
+        'pc.equal(table["result_type"], "suceeded")',
+        'pc.is_in(batch.column("result_type"), pa.array(["failed"]))',
+        'result_type in ("errored", "canceled")',
+        'counts["succeeded"]',
+        'counts.get("pending", 0)',
+        '_ORDER = ("succeeded", "errored")',
+        'values = {"result_type": "errored"}',
+        "match kind:\n    case 'expired': pass",
+    ],
+)
+def test_a_result_type_that_is_written_as_a_string_is_found(planted: str) -> None:
+    assert _findings("core/results/planted.py", planted)
+
+
+@pytest.mark.parametrize(
+    "innocent",
+    [
+        "row.result_type == ResultType.CANCELED",
+        'table.select(["result_type", "error_type"])',
+        'pc.equal(table["error_type"], "invalid_output")',
+        'if name == "result_type": pass',
+        'pc.equal(table["result_type"], ResultType.SUCCEEDED)',
+    ],
+)
+def test_other_strings_are_ignored(innocent: str) -> None:
+    assert not _findings("core/results/planted.py", innocent)
+
+
+def test_every_result_type_is_documented() -> None:
+    tree = ast.parse((_PACKAGE / "core/answers/result_types.py").read_text("utf-8"))
+    (kind,) = (node for node in tree.body if isinstance(node, ast.ClassDef))
+    for part, following in zip(kind.body, kind.body[1:], strict=False):
+        if isinstance(part, ast.Assign):
+            assert isinstance(following, ast.Expr), ast.unparse(part)
+            assert isinstance(following.value, ast.Constant), ast.unparse(part)
+
+
+def test_every_type_is_answered_failed_or_pending() -> None:
+    assert set(ResultType) - set(FAILED) == {ResultType.SUCCEEDED, ResultType.PENDING}
+
+
+def test_the_failed_share_is_of_the_rows_with_a_final_type() -> None:
+    counts = {"succeeded": 6, "errored": 1, "rejected": 1, "pending": 92}
+    assert (failed_rows(counts), settled_rows(counts), failed_share(counts)) == (2, 8, 0.25)
+    assert failed_share({}) == failed_share({"pending": 3}) == 0.0
+
+
+def test_the_description_of_the_column_names_every_type_in_order() -> None:
+    named = DESCRIPTIONS["result_type"].split("`")[1::2]
+    assert named == list(ResultType)
