@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | status | cancel | list | emulator`.
+"""The command line: `batch-assets run | status | cancel | list | move | emulator`.
 
 Each command imports what it needs when it is called, so that `--help` and `status` answer at once.
 """
@@ -15,6 +15,7 @@ from batch_assets import __version__
 from batch_assets.cli.cancel import cancel
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.list_batches import list_batches
+from batch_assets.cli.move import move
 from batch_assets.cli.run import run
 from batch_assets.cli.status import status
 from batch_assets.core.errors import BatchAssetsError
@@ -95,5 +96,5 @@ def main() -> None:
     """The entry point."""
 
 
-for _command in (run, status, cancel, list_batches, emulator):
+for _command in (run, status, cancel, list_batches, move, emulator):
     main.add_command(_command)

@@ -6,6 +6,7 @@
     │   ├── SettingsError
     │   ├── DatasetError
     │   ├── EndpointMismatchError
+    │   ├── PairingError
     │   └── SubmissionStoppedError
     ├── LeaseLostError
     │   └── MoveRefusedError
@@ -63,6 +64,10 @@ class DatasetError(FinalError):
 
 class EndpointMismatchError(FinalError):
     """The root's ledger belongs to another API endpoint or organization."""
+
+
+class PairingError(FinalError):
+    """The root and the ledger do not belong together, or the root has lost its files. Names both."""
 
 
 class LeaseLostError(BatchAssetsError):

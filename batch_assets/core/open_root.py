@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch_assets.core.recovery.rebuild import find_lost
+from batch_assets.core.recovery.pairing import open_ledger
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 
@@ -16,4 +16,4 @@ def open_root(settings: Settings | None = None) -> Root:
     Raises:
         SettingsError: When the settings are incomplete or contradict each other.
     """
-    return Root(settings or Settings.from_env(), find_lost)
+    return Root(settings or Settings.from_env(), open_ledger)

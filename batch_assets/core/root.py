@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Ledger, Transaction
+from batch_assets.core.ledger import Ledger
 from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.settings import Settings
 
-FindLost = Callable[[Storage], Callable[[Transaction], None] | None]
-"""Called when the ledger is new: reads submissions under the root and returns what writes them to the ledger."""
+MARK_CHARACTERS = 6
+"""The length of the mark in custom_ids."""
+OpenLedger = Callable[[Settings, Storage], tuple[Ledger, Pairing]]
+"""Opens the ledger of a root: rebuilds a lost one, and refuses one that does not belong to the root."""
 
 
 class Root:
@@ -22,24 +25,36 @@ class Root:
 
     Args:
         settings: Where files, ledger and API are.
-        find_lost: Rebuilds a lost ledger.
+        open_ledger: Opens the ledger.
     """
 
-    def __init__(self, settings: Settings, find_lost: FindLost) -> None:
+    def __init__(self, settings: Settings, open_ledger: OpenLedger) -> None:
         self.settings = settings
         self.storage = Storage(settings.root)
-        self._find_lost = find_lost
+        self._open_ledger = open_ledger
         self._opening = threading.Lock()
-        self._ledger: Ledger | None = None
+        self._opened: tuple[Ledger, Pairing] | None = None
         self._api: ApiClient | None = None
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger, opened at first use. A lost ledger is rebuilt from the files under the root."""
+        """The ledger, opened at first use. A lost ledger is rebuilt from the files under the root.
+
+        Raises:
+            PairingError: When the ledger does not belong to the root.
+        """
+        return self._paired()[0]
+
+    @property
+    def mark(self) -> str:
+        """The part of every custom_id that distinguishes this root from others: 6 characters of the root's id."""
+        return self._paired()[1].root_id[:MARK_CHARACTERS]
+
+    def _paired(self) -> tuple[Ledger, Pairing]:
         with self._opening:
-            if self._ledger is None:
-                self._ledger = Ledger(self.settings.ledger_url, lambda: self._find_lost(self.storage))
-            return self._ledger
+            if self._opened is None:
+                self._opened = self._open_ledger(self.settings, self.storage)
+            return self._opened
 
     @property
     def api(self) -> ApiClient:
@@ -68,11 +83,11 @@ class Root:
         """Close what was opened. Further use opens it again."""
         with self._opening:
             api, self._api = self._api, None
-            ledger, self._ledger = self._ledger, None
+            opened, self._opened = self._opened, None
         if api is not None:
             api.close()
-        if ledger is not None:
-            ledger.close()
+        if opened is not None:
+            opened[0].close()
 
     def __enter__(self) -> Root:
         return self

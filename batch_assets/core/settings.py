@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ CREDENTIALS = (
     "ANTHROPIC_IDENTITY_TOKEN_FILE",
 )
 REAL_BASE_URL = "https://api.anthropic.com"
+# The URL of an SQLite file with a relative path.
+_SQLITE_FILE = re.compile(r"(?P<start>sqlite(\+\w+)?:///)(?P<path>[^/?:][^?:]*)(?P<end>(\?.*)?)")
 MOST_TRANSFERS = 16
 """The largest number of concurrent uploads or downloads."""
 
@@ -91,7 +94,7 @@ class Settings:
     """The settings of one process.
 
     Attributes:
-        root: Local folder or fsspec URL that holds requests, responses and results.
+        root: Local folder, as an absolute path, or fsspec URL that holds requests, responses and results.
         ledger_url: SQLAlchemy URL of the ledger.
         emulator_url: The emulator's URL, from BATCH_ASSETS_EMULATOR; `None` if the emulator is not used.
         base_url: The base URL of the API or the emulator; `None` if no emulator, credentials or base URL is set.
@@ -182,7 +185,7 @@ class Settings:
 def _root_and_ledger(
     env: Mapping[str, str], project: Path | None, overrides: Overrides, *, is_emulated: bool
 ) -> tuple[str, str]:
-    """The root, and the URL of its ledger.
+    """The root, and the URL of its ledger. Relative paths are relative to the project folder.
 
     A root brings its ledger along: one of the environment belongs to the environment's root.
     """
@@ -196,14 +199,57 @@ def _root_and_ledger(
         root = env.get("BATCH_ASSETS_ROOT") or str(
             (project or find_project()) / "data" / ("emulated" if is_emulated else "output")
         )
+    is_remote = "://" in root and not root.startswith("file://")
+    if not is_remote:
+        root = str(_in_project(name, root.removeprefix("file://"), project, _is_root))
     if ledger:
-        return root, ledger
-    if "://" in root and not root.startswith("file://"):
+        return root, _ledger_in_project(ledger_name, ledger, project)
+    if is_remote:
         raise SettingsError(
             f"{name} is {root}: a remote root needs {ledger_name}, for example postgresql+psycopg2://user@host/name"
         )
-    folder = Path(root.removeprefix("file://")).resolve()
-    return str(folder), f"sqlite:///{folder}/ledger.db"
+    return root, f"sqlite:///{root}/ledger.db"
+
+
+def _in_project(name: str, path: str, project: Path | None, is_used: Callable[[Path], bool]) -> Path:
+    """Resolve a path against the project folder.
+
+    Earlier versions resolved it against the current folder. If it is used there, it is refused: otherwise
+    everything in it would be sent and paid for again.
+
+    Args:
+        name: The setting that the path is from.
+        path: The path.
+        project: The project folder; by default found from the working directory.
+        is_used: Whether something of this project is at a path.
+
+    Raises:
+        SettingsError: When it is used in the current folder.
+    """
+    given = Path(path).expanduser()
+    if given.is_absolute():
+        return given.resolve()
+    resolved, before = ((project or find_project()) / given).resolve(), given.resolve()
+    if before != resolved and is_used(before):
+        raise SettingsError(
+            f"{name} is {path}, which is relative to the project folder and means {resolved}. There is one in the "
+            f"current folder as well: {before}. Set {name} to the absolute path of the one that you mean"
+        )
+    return resolved
+
+
+def _is_root(folder: Path) -> bool:
+    """Whether a folder is a root: it has a ledger, the id of a root, or submissions."""
+    is_marked = any((folder / name).is_file() for name in ("root.json", "ledger.db"))
+    return is_marked or next(folder.glob("*/requests/*"), None) is not None
+
+
+def _ledger_in_project(name: str, url: str, project: Path | None) -> str:
+    """Resolve the relative path of an SQLite ledger against the project folder."""
+    match = _SQLITE_FILE.fullmatch(url)
+    if match is None:
+        return url
+    return f"{match['start']}{_in_project(name, match['path'], project, Path.is_file)}{match['end']}"
 
 
 def _check_base_url(name: str, url: str) -> None:

@@ -97,6 +97,16 @@ class Ledger:
             self.close()
             raise
 
+    @staticmethod
+    def has_tables(url: str) -> bool:
+        """Whether a database has the tables of a ledger, of whatever version. Creates none."""
+        engine = _open(url)
+        try:
+            with engine.connect() as connection:
+                return migrations.version_of(connection) is not None
+        finally:
+            engine.dispose()
+
     def _bring_up_to_date(self, fill: Callable[[Transaction], None] | None) -> None:
         with self._begin(write=True) as connection:
             if not self._is_sqlite:

@@ -93,6 +93,16 @@ class Intent:
     last_byte_at: float | None
     outcome: IntentOutcome
     watch_until: float | None
+    seen_before: str | None
+    latest_created_at: float | None
+    body_complete: bool | None
+    key_hash: str | None
+
+    @property
+    def excluded(self) -> frozenset[str]:
+        """The ids of batches that existed before it, so that none of them can be its batch."""
+        seen = json.loads(self.seen_before) if self.seen_before else []
+        return frozenset(filter(None, [self.anchor_id, *seen]))
 
 
 @dataclass(frozen=True)
@@ -103,6 +113,7 @@ class Batch:
     state: BatchState
     provisional: bool
     paid_twice: bool
+    replied: bool | None
     processing_status: str
     requests: int
     counts: str
@@ -149,7 +160,17 @@ class Notice:
     error: str | None
 
 
-Record = TypeVar("Record", Submission, RequestFile, Intent, Batch, Notice)
+@dataclass(frozen=True)
+class Pairing:
+    ledger_id: str
+    root_id: str
+    root_location: str
+    replaces: str | None
+    paired_at: float
+    files_from: float
+
+
+Record = TypeVar("Record", Submission, RequestFile, Intent, Batch, Notice, Pairing)
 
 
 def to_record(cls: type[Record], row: sa.Row[Any]) -> Record:

@@ -54,6 +54,19 @@ endpoint = Table(
     Column("recorded_at", Float),
 )
 
+# One row, once the ledger is paired with its root: the ids of both. The file root.json in the root has them too.
+pairing = Table(
+    "pairing",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("ledger_id", String(40), nullable=False),
+    Column("root_id", String(40), nullable=False),
+    Column("root_location", Text, nullable=False),  # for messages only
+    Column("replaces", String(40)),  # the id of the ledger in whose place the root was paired with this one
+    Column("paired_at", Float, nullable=False),
+    Column("files_from", Float, nullable=False),  # a user accepted that files from before this time are missing
+)
+
 # What one materialization of `requests` wrote for a partition.
 submission = Table(
     "submission",
@@ -128,6 +141,10 @@ intent = Table(
     Column("last_byte_at", Float),
     Column("outcome", _Words(IntentOutcome, 16), nullable=False),
     Column("watch_until", Float),  # sent again, but the first batch may still turn up until then
+    Column("seen_before", Text),  # JSON: ids of the batches in the list just before, which cannot be its batch
+    Column("latest_created_at", Float),  # a batch created later cannot be its batch, by the API's clock
+    Column("body_complete", Boolean),  # false until its last bytes are about to be sent; NULL: not recorded
+    Column("key_hash", String(64)),  # a salted hash of the API key; NULL: the key is unknown
     Index("intent_by_file", "file_id"),
     Index("intent_by_outcome", "outcome"),
 )
@@ -142,6 +159,7 @@ batch = Table(
     Column("state", _Words(BatchState, 16), nullable=False),
     Column("provisional", Boolean, nullable=False, default=False),  # adopted on its count alone
     Column("paid_twice", Boolean, nullable=False, default=False),  # turned up after its file was sent again
+    Column("replied", Boolean),  # the reply to its own create named it, so it is certainly ours; NULL: it did not
     Column("processing_status", String(16), nullable=False),
     Column("requests", Integer, nullable=False),
     Column("counts", Text, nullable=False),  # JSON: request_counts as last seen

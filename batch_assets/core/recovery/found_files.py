@@ -154,10 +154,10 @@ def pipelines_of(storage: Storage) -> Iterator[str]:
 
 def holds_submissions(storage: Storage) -> bool:
     """Whether the root has any submission."""
-    return any(True for pipeline in pipelines_of(storage) for _ in _submission_folders(storage, pipeline))
+    return any(True for pipeline in pipelines_of(storage) for _ in submission_folders(storage, pipeline))
 
 
-def _submission_folders(storage: Storage, pipeline: str) -> Iterator[tuple[str, str]]:
+def submission_folders(storage: Storage, pipeline: str) -> Iterator[tuple[str, str]]:
     """Yield (partition key, submission id) of every submission folder with a manifest."""
     for name in storage.names(pipeline, "requests"):
         partition = unquote(name.removeprefix(_PARTITION)) if name.startswith(_PARTITION) else ""
@@ -175,7 +175,7 @@ def submissions_of(storage: Storage, pipeline: str) -> list[FoundSubmission]:
     """
     submissions = [
         _submission(storage, pipeline, partition, submission_id)
-        for partition, submission_id in _submission_folders(storage, pipeline)
+        for partition, submission_id in submission_folders(storage, pipeline)
     ]
     return sorted(submissions, key=lambda submission: (submission.created_at, submission.id))
 

@@ -22,6 +22,7 @@ from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.recovery.found_files import FoundSubmission, holds_submissions, pipelines_of
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
+from batch_assets.core.recovery.root_file import ROOT_FILE
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, counts
 
@@ -36,7 +37,8 @@ def has_ledger(settings: Settings) -> bool:
     url = parse_url(settings.ledger_url)
     if url.get_backend_name() != "sqlite" or Path(url.database or "").is_file():
         return True
-    return holds_submissions(Storage(settings.root))
+    storage = Storage(settings.root)
+    return storage.exists(ROOT_FILE) or holds_submissions(storage)
 
 
 def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:

@@ -1,0 +1,55 @@
+"""`batch-assets move`: pairs a root and a ledger after one of them was moved, restored or replaced."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from batch_assets.cli.resource_option import resource_option, settings_of
+
+
+@click.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@resource_option
+def move(yes: bool, resource: str | None) -> None:
+    """Pairs the root and the ledger of the settings, which belonged to others before.
+
+    A root and its ledger know each other, and any other pair is refused, because everything would be sent and
+    paid for again. This command is for those who mean it: the ledger was lost and gets a new place, the root or
+    the ledger was restored from a backup, or files are gone for good. It first shows what it would change. A new
+    ledger is filled from the submissions under the root.
+
+    It moves no file. Where root or ledger have only another path or URL, nothing has to be done.
+
+    \b
+    Examples:
+      export BATCH_ASSETS_LEDGER=postgresql+psycopg2://user@host/name
+      batch-assets move
+
+    \b
+    Exit code:
+      0    they are a pair
+      1    you did not agree, or one of them is damaged; the reason is on standard error
+    """
+    from batch_assets.cli.confirm import NotConfirmedError
+    from batch_assets.core.recovery.move import move, plan_move
+
+    settings = settings_of(resource)
+    plan = plan_move(settings)
+    for line in plan.lines:
+        click.echo(line)
+    if plan.is_done:
+        click.echo("They are a pair already: nothing was changed.")
+        return
+    for warning in plan.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise NotConfirmedError("nothing was changed: there is no terminal to ask on. Say --yes to pair them")
+        if not click.confirm("Pair them?"):
+            raise NotConfirmedError("nothing was changed")
+    move(settings)
+    click.echo(
+        "They are a pair now. The ledger and the root that they belonged to before are refused from now on."
+    )

@@ -1,0 +1,60 @@
+"""The files under the root that the ledger knows of, to find out whether they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT, FileState
+from batch_assets.core.ledger.submissions import REMOVED
+from batch_assets.core.ledger.tables import batch, history, request_file, submission
+
+
+@dataclass(frozen=True)
+class KnownSubmission:
+    """A submission's folder: pipeline, partition key, and id."""
+
+    pipeline: str
+    partition: str
+    id: str
+
+
+def newest_submissions(tx: Transaction, most: int | None = None, since: float = 0.0) -> list[KnownSubmission]:
+    """Return submissions, newest first.
+
+    Args:
+        tx: The transaction.
+        most: At most this many; `None` for all.
+        since: Leave out those that were built before this time.
+    """
+    columns = submission.c.pipeline, submission.c.partition, submission.c.id
+    statement = sa.select(*columns).where(submission.c.created_at >= since).order_by(submission.c.seq.desc())
+    rows = tx.execute(statement.limit(most) if most is not None else statement)
+    return [KnownSubmission(row.pipeline, row.partition, row.id) for row in rows]
+
+
+def request_files(tx: Transaction, submission_ids: Iterable[str]) -> list[tuple[str, str, str, str]]:
+    """Return (pipeline, partition key, submission id, name) of request files that should be under the root."""
+    removed = sa.exists().where(
+        history.c.kind == "file", history.c.entity == request_file.c.id, history.c.to_state == REMOVED
+    )
+    columns = request_file.c.pipeline, request_file.c.partition, request_file.c.submission_id, request_file.c.name
+    statement = (
+        sa.select(*columns)
+        .where(request_file.c.submission_id.in_(list(submission_ids)), ~removed)
+        .where(request_file.c.state.in_([*FILES_IN_FLIGHT, FileState.COLLECTED]))
+    )
+    return [(row.pipeline, row.partition, row.submission_id, row.name) for row in tx.execute(statement)]
+
+
+def stored_batches(tx: Transaction, submission_ids: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (pipeline, batch id) of the batches of submissions' own files whose answers are stored."""
+    statement = (
+        sa.select(request_file.c.pipeline, batch.c.id)
+        .join(request_file, request_file.c.id == batch.c.file_id)
+        .where(request_file.c.submission_id.in_(list(submission_ids)), batch.c.state.in_(BATCHES_STORED))
+    )
+    return [(row.pipeline, row.id) for row in tx.execute(statement)]

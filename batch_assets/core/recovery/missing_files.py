@@ -1,0 +1,97 @@
+"""Compare what a ledger knows with the files under a root: do they belong together, and are most files missing?
+
+Only the newest submissions count, because users may clear away old ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from batch_assets.core.io.layout import response_parts, submission_parts
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger import Transaction, known_files
+from batch_assets.core.ledger.known_files import KnownSubmission
+from batch_assets.core.recovery.found_files import pipelines_of, submission_folders
+from batch_assets.core.store.manifest import MANIFEST
+from batch_assets.core.text import count
+
+# The manifests of this many submissions are looked for whenever a root is opened.
+_SAMPLE = 3
+# If most of these are missing, the files of this many submissions are.
+_NEWEST = 20
+
+Parts = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the files that a ledger knows compare with those under a root.
+
+    Attributes:
+        is_same: Whether the ledger can belong to the root.
+        in_words: The comparison as text.
+    """
+
+    is_same: bool
+    in_words: str
+
+
+def agreement(tx: Transaction, storage: Storage) -> Agreement:
+    """Compare the submissions of a ledger and of a root that have no ids of each other.
+
+    They belong together if neither has any, or if most of the ledger's newest submissions are under the root. Ids
+    of submissions are random, so a common one is a proof.
+    """
+    known = [(s.pipeline, s.partition, s.id) for s in known_files.newest_submissions(tx)]
+    there = {
+        (pipeline, partition, submission_id)
+        for pipeline in pipelines_of(storage)
+        for partition, submission_id in submission_folders(storage, pipeline)
+    }
+    common = there.intersection(known)
+    newest = known[:_NEWEST]
+    is_there = bool(common) and 2 * len(there.intersection(newest)) >= len(newest)
+    text = (
+        f"the ledger knows {count(len(known), 'submission')}, the root has {len(there):,}, "
+        f"and {len(common):,} of them are the same"
+    )
+    return Agreement(is_there or not (known or there), text)
+
+
+def lost_most_files(tx: Transaction, storage: Storage, since: float) -> Agreement | None:
+    """Find out whether most of the files of the ledger's newest submissions are missing.
+
+    Args:
+        tx: The transaction.
+        storage: The root.
+        since: Files from before this time may be missing.
+
+    Returns:
+        The comparison; `None` if they are not missing.
+    """
+    newest = known_files.newest_submissions(tx, _NEWEST, since)
+    if 2 * len(_missing(storage, [*map(_manifest, newest[:_SAMPLE])])) <= len(newest[:_SAMPLE]):
+        return None
+    ids = [submission.id for submission in newest]
+    files = [
+        *map(_manifest, newest),
+        *((*submission_parts(*owner), name) for *owner, name in known_files.request_files(tx, ids)),
+        *(response_parts(*batch) for batch in known_files.stored_batches(tx, ids)),
+    ]
+    missing = _missing(storage, files)
+    if 2 * len(missing) <= len(files):
+        return None
+    text = (
+        f"{len(missing):,} of {len(files):,} files of its newest submissions are missing, such as "
+        f"{storage.uri(*missing[0])}"
+    )
+    return Agreement(False, text)
+
+
+def _missing(storage: Storage, files: Sequence[Parts]) -> list[Parts]:
+    return [parts for parts in files if not storage.exists(*parts)]
+
+
+def _manifest(submission: KnownSubmission) -> Parts:
+    return (*submission_parts(submission.pipeline, submission.partition, submission.id), MANIFEST)

@@ -1,0 +1,138 @@
+"""Open the ledger of a root, and refuse a ledger and a root that do not belong together.
+
+Root and ledger each have a random id, and each stores the other's: the root in root.json, the ledger in its table
+`pairing`. Locations may change; they are kept for messages, and to recognize a ledger that was lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger import Ledger, Transaction
+from batch_assets.core.ledger import pairing as pairings
+from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.ledger.records import Pairing
+from batch_assets.core.recovery.missing_files import agreement, lost_most_files
+from batch_assets.core.recovery.pairing_texts import Refusals
+from batch_assets.core.recovery.rebuild import find_lost
+from batch_assets.core.recovery.root_file import RootFile, location_of
+from batch_assets.core.settings import Settings
+
+
+def open_ledger(settings: Settings, storage: Storage, *, is_meant: bool = False) -> tuple[Ledger, Pairing]:
+    """Open a root's ledger. A lost ledger is rebuilt, and a new one is paired with the root.
+
+    Args:
+        settings: Where root and ledger are.
+        storage: The root.
+        is_meant: A user reported that the two belong together: pair them, whatever they belonged to before.
+
+    Raises:
+        PairingError: When the ledger belongs to another root, the root to another ledger, or most of the files
+            that the ledger knows are missing. Nothing was changed.
+        DamagedFileError: When the ledger or a file of the root is damaged.
+    """
+    return _Opening(settings, storage, is_meant).run()
+
+
+class _Opening:
+    def __init__(self, settings: Settings, storage: Storage, is_meant: bool) -> None:
+        self._url, self._storage, self._is_meant = settings.ledger_url, storage, is_meant
+        self._location = location_of(self._url, storage)
+        self._refusals = Refusals(self._url, storage)
+
+    def run(self) -> tuple[Ledger, Pairing]:
+        if is_missing_file(self._url):  # before Ledger makes the file
+            self._own_root_file()
+        ledger = Ledger(self._url, self._fill)
+        try:
+            pairing = self._pairing(ledger)
+            with ledger.read() as tx:
+                lost = lost_most_files(tx, self._storage, pairing.files_from)
+            if lost is not None:
+                raise self._refusals.lost_files(lost)
+        except BaseException:
+            ledger.close()
+            raise
+        return ledger, pairing
+
+    def _pairing(self, ledger: Ledger) -> Pairing:
+        with ledger.read() as tx:
+            pairing = pairings.read(tx)
+        root_file = RootFile.read(self._storage)
+        if pairing is not None and root_file is not None and root_file.agrees(pairing) and not self._is_meant:
+            return pairing
+        with ledger.write() as tx:  # no other process pairs this ledger meanwhile
+            pairing = self._pair(tx)
+        # The ledger is first: a process that is killed in between leaves a ledger that root.json can be made from.
+        with ledger.write():
+            root_file = RootFile.read(self._storage)
+            if root_file is None or not root_file.agrees(pairing):
+                mine = RootFile(id=pairing.root_id, ledger=pairing.ledger_id, ledger_location=self._location)
+                mine.write(self._storage)
+        root_file = RootFile.read(self._storage)
+        if root_file is None or not root_file.agrees(pairing):  # another new ledger was faster
+            raise self._refusals.strangers(pairing, root_file)
+        return pairing
+
+    def _own_root_file(self) -> RootFile | None:
+        """Read root.json for a ledger without ids. Refuse if the root's own ledger is elsewhere."""
+        root_file = RootFile.read(self._storage)
+        if root_file is not None and root_file.ledger_location != self._location and not self._is_meant:
+            raise self._refusals.second_ledger(root_file)
+        return root_file
+
+    def _fill(self) -> Callable[[Transaction], None]:
+        """Find what a new ledger must record: its pairing, and the submissions under the root if it was lost."""
+        root_file = self._own_root_file()
+        write_lost = find_lost(self._storage)
+
+        def write(tx: Transaction) -> None:
+            self._new_pairing(tx, root_file)
+            if write_lost is not None:
+                write_lost(tx)
+
+        return write
+
+    def _new_pairing(self, tx: Transaction, root_file: RootFile | None, files_from: float = 0.0) -> Pairing:
+        root_id = root_file.id if root_file is not None else pairings.new_id()
+        replaces = root_file.ledger if root_file is not None else None
+        return pairings.pair(tx, root_id, self._storage.uri(), replaces=replaces, files_from=files_from)
+
+    def _pair(self, tx: Transaction) -> Pairing:
+        """Check the ids with the ledger locked, and pair a ledger that has none.
+
+        A ledger of an earlier version has no ids. A process may have been killed between the commit of the ledger
+        and the writing of root.json. In both cases the submissions decide.
+        """
+        pairing = pairings.read(tx)
+        if self._is_meant:
+            return self._pair_as_meant(tx, pairing)
+        root_file = RootFile.read(self._storage)
+        if pairing is not None and root_file is not None:
+            is_replaced = (pairing.root_id, pairing.replaces) == (root_file.id, root_file.ledger)
+            if not (is_replaced or root_file.agrees(pairing)):
+                raise self._refusals.strangers(pairing, root_file)
+            return pairing
+        root_file = self._own_root_file()
+        comparison = agreement(tx, self._storage)
+        if not comparison.is_same:
+            raise self._refusals.disagreement(pairing, comparison)
+        return pairing if pairing is not None else self._new_pairing(tx, root_file)
+
+    def _pair_as_meant(self, tx: Transaction, pairing: Pairing | None) -> Pairing:
+        root_file = RootFile.read(self._storage)
+        files_from = pairing.files_from if pairing is not None else 0.0
+        if not agreement(tx, self._storage).is_same or lost_most_files(tx, self._storage, files_from) is not None:
+            files_from = tx.now
+        if root_file is None and pairing is not None:
+            root_file = RootFile(id=pairing.root_id, ledger=pairing.ledger_id, ledger_location=self._location)
+        return self._new_pairing(tx, root_file, files_from)
+
+
+def is_missing_file(ledger_url: str) -> bool:
+    """Whether a ledger is a file that does not exist."""
+    url = parse_url(ledger_url)
+    return url.get_backend_name() == "sqlite" and not Path(url.database or "").exists()

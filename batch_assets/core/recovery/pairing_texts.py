@@ -1,0 +1,74 @@
+"""The refusals of a root and a ledger that do not belong together. Each names both and says what to do."""
+
+from __future__ import annotations
+
+from batch_assets.core.errors import PairingError
+from batch_assets.core.io.database import in_words
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.ledger.records import Pairing
+from batch_assets.core.recovery.missing_files import Agreement
+from batch_assets.core.recovery.root_file import RootFile
+
+_MOVE = "batch-assets move"
+
+
+class Refusals:
+    """The refusals of the root and the ledger in the settings.
+
+    Args:
+        ledger_url: The URL of the ledger.
+        storage: The root.
+
+    Attributes:
+        ledger: The ledger, without its password.
+        root: The root.
+    """
+
+    def __init__(self, ledger_url: str, storage: Storage) -> None:
+        url = parse_url(ledger_url)
+        self.ledger = (url.database or "") if url.get_backend_name() == "sqlite" else in_words(url)
+        self.root = storage.uri()
+        self._storage = storage
+
+    def second_ledger(self, root_file: RootFile) -> PairingError:
+        """Refuse a new ledger for a root that has another one."""
+        return PairingError(
+            f"The root {self.root} belongs to the ledger {root_file.ledger_path(self._storage)}, but the ledger "
+            f"is set to {self.ledger}, which knows nothing of it: everything would be sent and paid for again. "
+            f"Set BATCH_ASSETS_LEDGER to the root's own ledger. If that ledger is lost, run `{_MOVE}`: the new "
+            "one is then filled from the files under the root"
+        )
+
+    def strangers(self, pairing: Pairing, root_file: RootFile | None) -> PairingError:
+        """Refuse a root and a ledger that each belong to another one."""
+        root_id, ledger = "none", "none"
+        if root_file is not None:
+            root_id, ledger = root_file.id, root_file.ledger_path(self._storage)
+        return PairingError(
+            f"The ledger {self.ledger} (id {pairing.ledger_id}) belongs to the root {pairing.root_location} (id "
+            f"{pairing.root_id}), and the root {self.root} (id {root_id}) belongs to the ledger {ledger}. One "
+            "ledger serves one root: set BATCH_ASSETS_ROOT and BATCH_ASSETS_LEDGER to a pair. Two roots on one "
+            "database server need two databases or schemas. If these two are meant to be a pair, for example "
+            f"because one of them was restored from a backup, run `{_MOVE}`"
+        )
+
+    def disagreement(self, pairing: Pairing | None, comparison: Agreement) -> PairingError:
+        """Refuse a root and a ledger whose submissions differ, where one of them has no id of the other."""
+        owner = f", which belongs to the root {pairing.root_location}," if pairing is not None else ""
+        return PairingError(
+            f"The root {self.root} and the ledger {self.ledger}{owner} do not belong together: "
+            f"{comparison.in_words}. Is the root's volume mounted, and is BATCH_ASSETS_ROOT right? Is "
+            "BATCH_ASSETS_LEDGER the ledger of this root? Nothing is sent, because everything would be paid for "
+            "again. A new root needs a ledger of its own: another file, database or schema. If the two are meant "
+            f"to be a pair, run `{_MOVE}`"
+        )
+
+    def lost_files(self, comparison: Agreement) -> PairingError:
+        """Refuse a root most of whose files are missing."""
+        return PairingError(
+            f"The root {self.root} has lost its files: {comparison.in_words}. The ledger {self.ledger} knows "
+            "them. Is the root's volume mounted completely, and is it the right folder or prefix? Restore the "
+            f"files from a backup. If they are gone for good, run `{_MOVE}`: their requests are then sent and "
+            "paid for again"
+        )

@@ -1,0 +1,70 @@
+"""The file root.json: the id of a root, and of the ledger that it belongs to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict
+
+from batch_assets.core.io.database import holds_secret
+from batch_assets.core.io.json_files import read_document
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.ledger.records import Pairing
+
+ROOT_FILE = "root.json"
+
+
+class RootFile(BaseModel):
+    """The content of root.json.
+
+    Attributes:
+        id: The id of the root.
+        ledger: The id of its ledger.
+        ledger_location: Where the ledger was when they were paired: a path under the root, a path, or a URL
+            without user and password.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    id: str
+    ledger: str
+    ledger_location: str
+
+    @classmethod
+    def read(cls, storage: Storage) -> RootFile | None:
+        """Read it; `None` if the root has none.
+
+        Raises:
+            DamagedFileError: When it is not what this project wrote.
+        """
+        return read_document(storage, (ROOT_FILE,), cls) if storage.exists(ROOT_FILE) else None
+
+    def write(self, storage: Storage) -> None:
+        """Write it. The caller must hold the lock of the ledger."""
+        storage.remove_leftovers(name=ROOT_FILE)
+        storage.write_bytes(json.dumps(self.model_dump(), indent=2).encode() + b"\n", ROOT_FILE)
+
+    def agrees(self, pairing: Pairing) -> bool:
+        """Whether the ledger with this pairing is the root's, and the root is the ledger's."""
+        return (pairing.root_id, pairing.ledger_id) == (self.id, self.ledger)
+
+    def ledger_path(self, storage: Storage) -> str:
+        """Where the root's ledger was, as a full path or a URL."""
+        location = self.ledger_location
+        is_inside = "://" not in location and not Path(location).is_absolute()
+        return storage.path(location) if is_inside else location
+
+
+def location_of(url_text: str, storage: Storage) -> str:
+    """Describe where a ledger is, without its user and password. Within a local root it is a relative path."""
+    url = parse_url(url_text)
+    if url.get_backend_name() != "sqlite":
+        server = sa.URL.create(url.drivername, host=url.host, port=url.port, database=url.database)
+        with_query = server.set(query=url.query)  # it may select a schema
+        return (server if holds_secret(with_query) else with_query).render_as_string()
+    path = Path(url.database or "").resolve()
+    root = Path(storage.path()).resolve()
+    return str(path.relative_to(root)) if storage.is_local and path.is_relative_to(root) else str(path)
