@@ -72,6 +72,7 @@ def _unknown(root: Root, target: str, known: Iterable[str]) -> str:
 
 
 def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> CancelReport:
+    root.catch_up(pipeline, partition)
     with root.ledger.read() as tx:
         in_force = submissions.all_newest(tx, pipeline)
     chosen = [s for s in in_force if partition in (None, s.partition)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from batch_assets.core.recovery.catch_up import catch_up
 from batch_assets.core.recovery.pairing import open_ledger
-from batch_assets.core.root import Root
+from batch_assets.core.root import Recovery, Root
 from batch_assets.core.settings import Settings
 
 
@@ -16,4 +17,4 @@ def open_root(settings: Settings | None = None) -> Root:
     Raises:
         SettingsError: When the settings are incomplete or contradict each other.
     """
-    return Root(settings or Settings.from_env(), open_ledger)
+    return Root(settings or Settings.from_env(), Recovery(open_ledger, catch_up))

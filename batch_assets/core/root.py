@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Ledger
+from batch_assets.core.ledger import Lease, Ledger
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.settings import Settings
 
 MARK_CHARACTERS = 6
 """The length of the mark in custom_ids."""
-OpenLedger = Callable[[Settings, Storage], tuple[Ledger, Pairing]]
-"""Opens the ledger of a root: rebuilds a lost one, and refuses one that does not belong to the root."""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What a root does to its ledger. `open_root` provides it.
+
+    Attributes:
+        open_ledger: Opens the ledger: rebuilds a lost one, and refuses one that does not belong to the root.
+        catch_up: Adds what a pipeline's files show and an older ledger does not know. Takes the arguments of
+            `Root.catch_up`, after the root.
+    """
+
+    open_ledger: Callable[[Settings, Storage], tuple[Ledger, Pairing]]
+    catch_up: Callable[[Root, str, str | None, Lease | None], None]
 
 
 class Root:
@@ -25,13 +38,13 @@ class Root:
 
     Args:
         settings: Where files, ledger and API are.
-        open_ledger: Opens the ledger.
+        recovery: Opens the ledger, and adds what it does not know.
     """
 
-    def __init__(self, settings: Settings, open_ledger: OpenLedger) -> None:
+    def __init__(self, settings: Settings, recovery: Recovery) -> None:
         self.settings = settings
         self.storage = Storage(settings.root)
-        self._open_ledger = open_ledger
+        self._recovery = recovery
         self._opening = threading.Lock()
         self._opened: tuple[Ledger, Pairing] | None = None
         self._api: ApiClient | None = None
@@ -53,7 +66,7 @@ class Root:
     def _paired(self) -> tuple[Ledger, Pairing]:
         with self._opening:
             if self._opened is None:
-                self._opened = self._open_ledger(self.settings, self.storage)
+                self._opened = self._recovery.open_ledger(self.settings, self.storage)
             return self._opened
 
     @property
@@ -78,6 +91,19 @@ class Root:
         self.settings.require_endpoint()
         with self.ledger.write() as tx:
             bind_endpoint(tx, self.api.base_url, self.api.organization)
+
+    def catch_up(self, pipeline: str, partition: str | None = None, lease: Lease | None = None) -> None:
+        """Add what a pipeline's files show and the ledger does not know, because it is older than they are.
+
+        Args:
+            pipeline: The name of the pipeline.
+            partition: Look for the traces in this partition only; `None` for all.
+            lease: The lease on the pipeline's requests, if the caller holds it.
+
+        Raises:
+            BusyError: When there is something to add, and another process works on the pipeline's requests.
+        """
+        self._recovery.catch_up(self, pipeline, partition, lease)
 
     def close(self) -> None:
         """Close what was opened. Further use opens it again."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
+from batch_assets.core.batches.receipts import note_other, write_receipt
 from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.names import RequestFileId
@@ -106,7 +107,12 @@ class _Reconciler:
         stored.remove_leftovers()
         receipt = stored.receipt()
         return receipt is not None and self._adopt(
-            intent, file, receipt.batch, provisional=False, reason="its receipt names the batch"
+            intent,
+            file,
+            receipt.batch,
+            provisional=False,
+            reason=batches.BY_RECEIPT,
+            replied=receipt.replied is True,
         )
 
     def _strangers(self, doubts: list[Doubt], known: set[str]) -> _Strangers:
@@ -209,12 +215,18 @@ class _Reconciler:
             files.explain(tx, file.id, text)
 
     def _adopt(
-        self, intent: Intent, file: RequestFile, seen: BatchObject, *, provisional: bool, reason: str
+        self,
+        intent: Intent,
+        file: RequestFile,
+        seen: BatchObject,
+        *,
+        provisional: bool,
+        reason: str,
+        replied: bool = False,
     ) -> bool:
+        receipt = None
         if not provisional:
-            api = self._root.api
-            stored = StoredRequestFile.of(self._root.storage, file)
-            stored.write_receipt(seen, file.attempt, api.base_url, api.organization)
+            receipt = write_receipt(self._root, file, seen, replied=replied)
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             current = files.by_id(tx, file.id)
@@ -227,7 +239,8 @@ class _Reconciler:
             known = batches.by_id(tx, seen.id)
             if known is not None and known.file_id == file.id and not known.provisional:
                 return True
-            batches.accept(tx, file.id, intent.id, seen, provisional=provisional, reason=reason)
+            batches.accept(tx, file.id, intent.id, seen, provisional=provisional, replied=replied, reason=reason)
+            note_other(tx, file, receipt, seen.id)
         self._found.append(seen.id)
         return True
 

@@ -13,9 +13,16 @@ from batch_assets.core.api.errors import RATE_LIMITED, NotSentError, RefusedErro
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
+from batch_assets.core.batches.receipts import adopt, note_other, write_receipt
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.split import give_up, split
-from batch_assets.core.errors import LeaseLostError, MissingFileError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.errors import (
+    DamagedFileError,
+    LeaseLostError,
+    MissingFileError,
+    SubmissionStoppedError,
+    UnreachableError,
+)
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
@@ -87,11 +94,14 @@ def submit_batches(
             another run.
         UnreachableError: When there is no connection. Nothing was sent.
     """
+    root.catch_up(pipeline, partition)
     with root.ledger.read() as tx:
         submission = submissions.newest(tx, pipeline, partition)
     if submission is None:
         return None
     report = SubmitReport(submission.id)
+    if unattended and submission.began_at is None and not submission.is_canceled:
+        return report  # it was just found under the root, and a user has to start sending it
     if submission.requests == 0:
         with root.ledger.write() as tx:
             submissions.began(tx, submission.id)
@@ -190,16 +200,23 @@ class _Sending:
             self._report.waiting[self._file.id] = "another process is sending it"
             return []
         try:
-            send = self._file.state is FileState.READY
+            send = self._file.state is FileState.READY and not self._has_receipt(lease)
             while send:
                 intent_id = self._intend(lease)
                 send = intent_id is not None and self._send(lease, intent_id, progress)
             return self._relieve(lease)
-        except LeaseLostError as error:
+        except (LeaseLostError, DamagedFileError) as error:
             self._report.waiting[self._file.id] = str(error)
             return []
         finally:
             lease.release()
+
+    def _has_receipt(self, lease: Lease) -> bool:
+        """Whether the file was sent already, which an older ledger does not know. Records the batch if so."""
+        batch_id = adopt(self._root, self._file, lease)
+        if batch_id is not None:
+            self._report.submitted.append(batch_id)
+        return batch_id is not None
 
     def _relieve(self, lease: Lease) -> list[RequestFile]:
         """Split the file if it is too large. A single request that is too large gets the refusal as its answer."""
@@ -279,15 +296,18 @@ class _Sending:
         return False
 
     def _accepted(self, lease: Lease, intent_id: int, seen: BatchObject) -> None:
-        api, problem = self._root.api, None
+        problem, receipt = None, None
         try:
-            self._stored.write_receipt(seen, self._file.attempt, api.base_url, api.organization)
+            receipt = write_receipt(self._root, self._file, seen, replied=True)
         except Exception as error:  # a full disk, an unavailable object store: the ledger may still record the id
             problem = error
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, IntentOutcome.ACCEPTED, last_byte_at=tx.now)
-            batches.accept(tx, self._file.id, intent_id, seen, provisional=False, reason="the API accepted it")
+            batches.accept(
+                tx, self._file.id, intent_id, seen, provisional=False, replied=True, reason=batches.ACCEPTED
+            )
+            note_other(tx, self._file, receipt, seen.id)
         self._report.submitted.append(seen.id)
         if problem is not None:
             raise problem

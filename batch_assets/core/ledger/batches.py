@@ -19,6 +19,10 @@ from batch_assets.core.text import duration
 
 # The reason that the history gives for a user's cancel. Older ledgers contain it, so it must not change.
 CANCELED_BY_A_PERSON = "canceled by a person"
+# The reasons that the history gives for a batch that is certainly ours. Version 0007 looks for them in older
+# ledgers, so they must not change.
+ACCEPTED = "the API accepted it"
+BY_RECEIPT = "its receipt names the batch"
 # What the API and the history call an open batch that the API is about to end.
 _CANCELING = "canceling"
 
@@ -58,28 +62,38 @@ def waited_on(tx: Transaction, submission_id: str) -> list[Batch]:
 
 
 def accept(
-    tx: Transaction, file_id: str, intent_id: int, seen: BatchObject, *, provisional: bool, reason: str
+    tx: Transaction,
+    file_id: str,
+    intent_id: int | None,
+    seen: BatchObject,
+    *,
+    provisional: bool,
+    reason: str,
+    replied: bool = False,
 ) -> None:
     """Record that a file became a batch.
 
     Args:
         tx: The transaction.
         file_id: The id of the request file.
-        intent_id: The id of the intent that sent it.
+        intent_id: The id of the intent that sent it; `None` if the ledger has lost it.
         seen: The batch as the API shows it.
         provisional: Only the count matches. Otherwise a reply, a receipt or results prove the batch, and any
             provisional match of the batch or of the file is dropped.
         reason: The reason, for the history.
+        replied: The reply to its own create named the batch, directly or through a receipt.
     """
     if not provisional:
         _give_way(tx, file_id, seen.id)
     file = files.by_id(tx, file_id)
     move(tx, FileMove.ACCEPT, file_id, reason, batch_id=seen.id, error=None)
-    files.settle(tx, intent_id, IntentOutcome.ADOPTED if provisional else IntentOutcome.ACCEPTED)
+    if intent_id is not None:
+        files.settle(tx, intent_id, IntentOutcome.ADOPTED if provisional else IntentOutcome.ACCEPTED)
     known: dict[str, Any] = {
         "file_id": file_id,
         "pipeline": file.pipeline,
         "requests": seen.total or file.requests,
+        "replied": replied or None,
     }
     _meet(tx, seen, reason, provisional=provisional, **known)
 
@@ -88,11 +102,18 @@ def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
     known = by_id(tx, batch_id)
     if known is not None and known.provisional:
         disprove(tx, batch_id, f"it is proved to be {file_id}")
-    elif known is not None and known.state is BatchState.FOREIGN:
-        _forget(tx, batch_id, f"it is proved to be {file_id}")
+    else:
+        forget_foreign(tx, batch_id, f"it is proved to be {file_id}")
     for other in of_file(tx, file_id):
         if other.provisional and other.state.uncollected:
             disprove(tx, other.id, f"{file_id} is proved to be {batch_id}")
+
+
+def forget_foreign(tx: Transaction, batch_id: str, reason: str) -> None:
+    """Remove a batch that was recorded as someone else's and is ours, so that it can be recorded again."""
+    known = by_id(tx, batch_id)
+    if known is not None and known.state is BatchState.FOREIGN:
+        _forget(tx, batch_id, reason)
 
 
 def _forget(tx: Transaction, batch_id: str, reason: str) -> None:

@@ -165,9 +165,9 @@ class Ledger:
             if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
                 raise
             raise DamagedFileError(
-                f"the ledger {self._engine.url.database} is damaged: {error.orig}. Restore it from a backup, or "
-                "move it away together with the files next to it that end in -wal and -shm: it is then rebuilt "
-                "from the files under the root"
+                f"the ledger {self._engine.url.database} is damaged: {error.orig}. It is best to move it away "
+                "together with the files next to it that end in -wal and -shm: it is then rebuilt from the files "
+                "under the root, which know more than a backup. Restore a backup only if they are lost too"
             ) from None
 
 

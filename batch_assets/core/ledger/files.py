@@ -28,6 +28,19 @@ def by_id(tx: Transaction, file_id: str) -> RequestFile:
     return to_record(RequestFile, tx.execute(sa.select(request_file).where(request_file.c.id == file_id)).one())
 
 
+def known_ids(tx: Transaction, pipeline: str) -> set[str]:
+    """Return the ids of all request files of a pipeline."""
+    return set(tx.execute(sa.select(request_file.c.id).where(request_file.c.pipeline == pipeline)).scalars())
+
+
+def states_of(tx: Transaction, submission_id: str) -> dict[str, FileState]:
+    """Return the states of the request files that a submission wrote, by name."""
+    statement = sa.select(request_file.c.name, request_file.c.state)
+    return {
+        row.name: row.state for row in tx.execute(statement.where(request_file.c.submission_id == submission_id))
+    }
+
+
 def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
     """Return the headers that a file is sent with, which are part of its requests' identity."""
     if file.headers is not None:

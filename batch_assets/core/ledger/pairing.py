@@ -49,5 +49,4 @@ def pair(
     )
     tx.execute(sa.delete(pairing))
     tx.execute(sa.insert(pairing).values(id=1, **asdict(result)))
-    tx.record("root", root_id, None, "paired", f"the ledger {result.ledger_id} belongs to {root_location}")
     return result

@@ -11,6 +11,7 @@ from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.ledger.connection import Transaction, bind_endpoint
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import BatchMove, FileMove, FileState, SubmissionMove
 from batch_assets.core.ledger.tables import intent, request_file
 
@@ -62,21 +63,32 @@ def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values
     if state is FileState.COLLECTED:
         _name(tx, file_id, collected_seq=seq)
     if state is FileState.UNRESOLVED:
-        posted = {name: values[name] for name in ("requests", "bytes")}
-        tx.execute(
-            sa.insert(intent).values(
-                file_id=file_id,
-                started_at=tx.now,
-                last_byte_at=tx.now,
-                outcome=IntentOutcome.UNRESOLVED,
-                **posted,
-            )
+        _add_intent(tx, file_id, values["requests"], values["bytes"])
+
+
+def mistrust(tx: Transaction, file: RequestFile, why: str) -> None:
+    """Put a file in doubt that is ready as far as an older ledger knows, but may have been sent since."""
+    move(tx, FileMove.MISTRUST, file.id, why, error=why)
+    _add_intent(tx, file.id, file.requests, file.bytes)
+
+
+def _add_intent(tx: Transaction, file_id: str, requests: int, size: int) -> None:
+    tx.execute(
+        sa.insert(intent).values(
+            file_id=file_id,
+            requests=requests,
+            bytes=size,
+            started_at=tx.now,
+            last_byte_at=tx.now,
+            outcome=IntentOutcome.UNRESOLVED,
         )
+    )
 
 
-def add_open(tx: Transaction, file_id: str, pipeline: str, seen: BatchObject, why: str) -> None:
+def add_open(tx: Transaction, file_id: str, pipeline: str, seen: BatchObject, why: str, *, replied: bool) -> None:
     """Add a batch of which only the creation is known. The next poll finds out the rest."""
     values = {
+        "replied": replied or None,
         "processing_status": seen.processing_status,
         "created_at": seen.created_at,
         "submitted_at": seen.created_at,
@@ -99,6 +111,7 @@ def add_collected(
     created_at: float | None = None,
     expires_at: float | None = None,
     paid_twice: bool = False,
+    replied: bool = False,
 ) -> None:
     """Add a batch whose answers are stored.
 
@@ -113,10 +126,12 @@ def add_collected(
         created_at: When it was created; `None` if unknown.
         expires_at: When it expires; `None` if unknown.
         paid_twice: The file became another batch as well.
+        replied: The reply to its own create named the batch.
     """
     values: dict[str, Any] = {
         "processing_status": "ended",
         "paid_twice": paid_twice,
+        "replied": replied or None,
         "created_at": created_at,
         "submitted_at": created_at,
         "expires_at": expires_at,

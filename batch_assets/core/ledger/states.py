@@ -192,6 +192,7 @@ class FileMove(Enum):
     COLLECT = (FileState.SUBMITTED,), FileState.COLLECTED, "answers stored"
     REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is gone"
     DISPROVE = (FileState.SUBMITTED,), FileState.UNRESOLVED, "its batch proved to belong to another"
+    MISTRUST = (FileState.READY,), FileState.UNRESOLVED, "the ledger is older than the files"
     REBUILD_IN_DOUBT = (None,), FileState.UNRESOLVED, "rebuilt, unknown whether it was sent"
     REBUILD_SUBMITTED = (None,), FileState.SUBMITTED, "rebuilt from its receipt"
     REBUILD_COLLECTED = (None,), FileState.COLLECTED, "rebuilt from its answers"

@@ -73,6 +73,12 @@ def known_ids(tx: Transaction, pipeline: str) -> set[str]:
     return set(tx.execute(sa.select(submission.c.id).where(submission.c.pipeline == pipeline)).scalars())
 
 
+def seq_before_all(tx: Transaction) -> int:
+    """Return a `seq` for a submission that is older than all others, so that it does not come into force."""
+    first = tx.execute(sa.select(sa.func.min(submission.c.seq))).scalar()
+    return (first if first is not None else 1) - 1
+
+
 def register(
     tx: Transaction,
     values: dict[str, Any],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,7 +19,7 @@ from batch_assets.core.api.objects import COUNTS
 from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.layout import results_parts, submission_parts
 from batch_assets.core.io.names import PartName, ResponseName, SubmissionId
-from batch_assets.core.io.storage import Storage
+from batch_assets.core.io.storage import Storage, partition_folder
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
 from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -157,14 +157,29 @@ def holds_submissions(storage: Storage) -> bool:
     return any(True for pipeline in pipelines_of(storage) for _ in submission_folders(storage, pipeline))
 
 
-def submission_folders(storage: Storage, pipeline: str) -> Iterator[tuple[str, str]]:
-    """Yield (partition key, submission id) of every submission folder with a manifest."""
-    for name in storage.names(pipeline, "requests"):
-        partition = unquote(name.removeprefix(_PARTITION)) if name.startswith(_PARTITION) else ""
-        inner = storage.names(*submission_parts(pipeline, partition, "")) if partition else [name]
+def submission_folders(
+    storage: Storage, pipeline: str, partition: str | None = None, known: Collection[str] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield (partition key, submission id) of every submission folder with a manifest.
+
+    Args:
+        storage: The root.
+        pipeline: The name of the pipeline.
+        partition: Look in this partition only; `None` for all.
+        known: Leave out the submissions with these ids.
+    """
+    top = storage.names(pipeline, "requests") if not partition else [partition_folder(partition)]
+    for name in top:
+        is_partition = name.startswith(_PARTITION)
+        if partition == "" and is_partition:
+            continue
+        key = unquote(name.removeprefix(_PARTITION)) if is_partition else ""
+        inner = storage.names(*submission_parts(pipeline, key, "")) if is_partition else [name]
         for submission_id in inner:
-            if storage.exists(*submission_parts(pipeline, partition, submission_id), MANIFEST):
-                yield partition, submission_id
+            if submission_id not in known and storage.exists(
+                *submission_parts(pipeline, key, submission_id), MANIFEST
+            ):
+                yield key, submission_id
 
 
 def submissions_of(storage: Storage, pipeline: str) -> list[FoundSubmission]:

@@ -11,6 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,18 @@ def has_ledger(settings: Settings) -> bool:
     return storage.exists(ROOT_FILE) or holds_submissions(storage)
 
 
+@dataclass(frozen=True)
+class Known:
+    """Ids that a ledger has already: those of submissions, request files and batches."""
+
+    submissions: frozenset[str] = frozenset()
+    files: frozenset[str] = frozenset()
+    batches: frozenset[str] = frozenset()
+
+
+NOTHING_KNOWN = Known()
+
+
 def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
     """Read everything that a new ledger must record about the submissions under a root.
 
@@ -61,7 +74,7 @@ def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
         if endpoint is not None:
             restore.endpoint(tx, *endpoint)
         for pipeline in pipelines:
-            _write(tx, pipeline)
+            write_pipeline(tx, pipeline)
         _log.warning(_summary(storage, pipelines))
 
     return write
@@ -100,19 +113,35 @@ def _described(endpoint: tuple[str, str | None]) -> str:
     return f"{base_url} (organization {organization})" if organization else base_url
 
 
-def _write(tx: Transaction, lost: LostPipeline) -> None:
+def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_KNOWN) -> None:
+    """Write what a pipeline's files show into the ledger.
+
+    Args:
+        tx: The transaction.
+        lost: What the files show.
+        known: What the ledger has already. It is left as it is.
+    """
     unsent = {file.id for file in lost.files if file.state is FileState.UNRESOLVED}
+    in_force = submissions.all_newest(tx, lost.submissions[0].pipeline)
+    newest = {submission.partition: submission.created_at for submission in in_force}
     for submission in lost.submissions:
+        if submission.id in known.submissions:
+            continue
         waits = lost.waits.get(submission.id, {file.id for file in lost.files if file.submission is submission})
         values = _values(tx, submission)
         values["announced_at"] = tx.now if submission.id in lost.complete else None
+        if newest.get(submission.partition, 0.0) > submission.created_at:
+            values["seq"] = submissions.seq_before_all(tx)
         why = f"its manifest lists {len(submission.manifest.files)} files"
         # A submission that may still have to be sent waits for a user. Others continue automatically.
         restore.add_submission(tx, submission.id, why, has_begun=not waits & unsent, **values)
     for file in lost.files:
-        _write_file(tx, file)
+        if file.id not in known.files:
+            _write_file(tx, file)
     pipeline = lost.submissions[0].pipeline
     for spare, owner in lost.spare:
+        if spare.batch_id in known.batches:
+            continue
         why = "its responses are stored" if owner is None else f"its responses are to the requests of {owner.id}"
         file_id = owner.id if owner is not None else None
         restore.add_collected(
@@ -126,6 +155,8 @@ def _write(tx: Transaction, lost: LostPipeline) -> None:
             ended_at=spare.ended_at,
         )
     for submission_id, waits in lost.waits.items():
+        if submission_id in known.submissions:  # only the files that were added
+            waits = waits - known.files
         submissions.add_waits(tx, submission_id, waits)
 
 
@@ -159,7 +190,8 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "headers": json.dumps(headers) if (headers := file.headers()) is not None else None,
     }
     restore.add_file(tx, file.id, file.state, file.why, **values)
-    batch = file.part.receipt.batch if file.part.receipt is not None else None
+    receipt = file.part.receipt
+    batch, replied = (receipt.batch, receipt.replied is True) if receipt is not None else (None, False)
     pipeline, answers = file.submission.pipeline, file.responses
     if answers is not None:
         restore.add_collected(
@@ -172,9 +204,10 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
             created_at=batch.created_at if batch is not None else None,
             expires_at=batch.expires_at if batch is not None else None,
             ended_at=answers.ended_at,
+            replied=replied,
         )
     elif batch is not None:
-        restore.add_open(tx, file.id, pipeline, batch, file.why)
+        restore.add_open(tx, file.id, pipeline, batch, file.why, replied=replied)
 
 
 def _summary(storage: Storage, pipelines: list[LostPipeline]) -> str:

@@ -138,6 +138,7 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
     if pipeline.partitions is not None and not partition:
         raise DatasetError(f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run")
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
+        root.catch_up(pipeline.name, lease=lease)
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)
         # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows

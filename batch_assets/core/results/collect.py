@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches.receipts import note_other, write_receipt
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.parquet import TableWriter
@@ -221,7 +222,7 @@ def _archived(leased: LeasedBatch, requests: Scan, gone: str) -> str:
 
 def _write_receipt(leased: LeasedBatch) -> None:
     """Write the receipt of an adopted batch. It proves whose batch it is, even when the ledger is lost."""
-    batch, api = leased.batch, leased.root.api
+    batch = leased.batch
     proved = BatchObject(
         id=batch.id,
         processing_status=batch.processing_status,
@@ -232,9 +233,11 @@ def _write_receipt(leased: LeasedBatch) -> None:
         archived_at=None,
     )
     leased.lease.check()
-    stored = _stored(leased)
-    stored.remove_leftovers()
-    stored.write_receipt(proved, leased.file.attempt, api.base_url, api.organization)
+    _stored(leased).remove_leftovers()
+    receipt = write_receipt(leased.root, leased.file, proved, replied=False)
+    with leased.root.ledger.write() as tx:
+        leased.lease.confirm(tx)
+        note_other(tx, leased.file, receipt, batch.id)
 
 
 def _incomplete(leased: LeasedBatch, details: str, *, is_lost: bool) -> str:

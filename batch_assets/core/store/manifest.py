@@ -162,7 +162,11 @@ class Receipt(_Document):
         expires_at: When it would expire, in seconds since 1970 by the server's clock.
         base_url: The endpoint that it was submitted to.
         organization: The organization of the API key; `None` if the API did not report it.
+        replied: The reply to the create named the batch. False: it was found in the API's list. `None`: a receipt
+            of an earlier version, which does not tell.
     """
+
+    if_any = frozenset({"replied"})
 
     batch_id: str
     requests: int
@@ -171,10 +175,19 @@ class Receipt(_Document):
     expires_at: float | None
     base_url: str
     organization: str | None
+    replied: bool | None = None
 
     @classmethod
-    def of(cls, batch: BatchObject, attempt: int, base_url: str, organization: str | None) -> Self:
-        """Make the receipt of a batch that was just created."""
+    def of(
+        cls,
+        batch: BatchObject,
+        attempt: int,
+        base_url: str,
+        organization: str | None,
+        *,
+        replied: bool | None = None,
+    ) -> Self:
+        """Make the receipt of a batch."""
         return cls(
             batch_id=batch.id,
             requests=batch.total,
@@ -183,6 +196,7 @@ class Receipt(_Document):
             expires_at=batch.expires_at,
             base_url=base_url,
             organization=organization,
+            replied=replied,
         )
 
     @property

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
@@ -92,10 +91,23 @@ class StoredRequestFile:
         *folder, name = self.receipt_parts()
         self.storage.remove_leftovers(*folder, name=name)
 
-    def write_receipt(self, batch: BatchObject, attempt: int, base_url: str, organization: str | None) -> None:
-        """Write the receipt beside the file: the batch that it became. The ledger can be rebuilt from it."""
-        receipt = Receipt.of(batch, attempt, base_url, organization)
+    def write_receipt(self, receipt: Receipt) -> Receipt:
+        """Write the receipt beside the file: the batch that it became. The ledger can be rebuilt from it.
+
+        A receipt is evidence of a paid batch, so it is never overwritten. The caller must hold the lease on the
+        file, or another one that keeps other processes from writing it.
+
+        Returns:
+            The receipt that is beside the file now: an earlier one, if there was one.
+
+        Raises:
+            DamagedFileError: When there is an earlier one that is not a receipt.
+        """
+        earlier = self.receipt()
+        if earlier is not None:
+            return earlier
         self.storage.write_bytes(receipt.to_json(), *self.receipt_parts())
+        return receipt
 
     def receipt(self) -> Receipt | None:
         """Read the receipt; `None` if there is none.

@@ -1,0 +1,83 @@
+"""Receipts: evidence beside a request file of the batch that it became. It counts more than the ledger.
+
+A ledger that was restored from a backup, or that failed over to a copy, does not know what was sent since. The
+receipts do.
+"""
+
+from __future__ import annotations
+
+from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.ledger import Lease, Transaction, batches, files
+from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.root import Root
+from batch_assets.core.store.manifest import Receipt
+from batch_assets.core.store.request_files import StoredRequestFile
+
+
+def write_receipt(root: Root, file: RequestFile, seen: BatchObject, *, replied: bool) -> Receipt:
+    """Write the receipt of a file's batch, unless there is one.
+
+    Args:
+        root: The root.
+        file: The request file.
+        seen: Its batch.
+        replied: The reply to its create named the batch.
+
+    Returns:
+        The receipt that is beside the file now. It may name another batch.
+    """
+    api = root.api
+    receipt = Receipt.of(seen, file.attempt, api.base_url, api.organization, replied=replied)
+    return StoredRequestFile.of(root.storage, file).write_receipt(receipt)
+
+
+def note_other(tx: Transaction, file: RequestFile, receipt: Receipt | None, batch_id: str) -> None:
+    """Record the batch that an earlier receipt names, if the file became another batch as well.
+
+    Args:
+        tx: The transaction.
+        file: The request file.
+        receipt: The receipt beside it.
+        batch_id: The batch that the ledger has for it.
+    """
+    if receipt is None or receipt.batch_id == batch_id or batches.by_id(tx, receipt.batch_id) is not None:
+        return
+    reason = f"an earlier receipt of {file.id} names it: these requests are paid twice"
+    batches.note_late(tx, receipt.batch, file.id, reason, paid_twice=True)
+
+
+def adopt(root: Root, file: RequestFile, lease: Lease) -> str | None:
+    """Record the batch that the receipt of an unsent file names, so that the file is not sent again.
+
+    Args:
+        root: The root.
+        file: The request file, ready to be sent as far as the ledger knows.
+        lease: The lease on the file.
+
+    Returns:
+        The id of the batch; `None` if there is no receipt.
+
+    Raises:
+        DamagedFileError: When the receipt is damaged. Then it is unknown whether the file was sent.
+    """
+    receipt = StoredRequestFile.of(root.storage, file).receipt()
+    if receipt is None:
+        return None
+    with root.ledger.write() as tx:
+        lease.confirm(tx)
+        accept_by_receipt(tx, file.id, receipt)
+    return receipt.batch_id
+
+
+def accept_by_receipt(tx: Transaction, file_id: str, receipt: Receipt) -> None:
+    """Record the batch that a receipt names. The file must be ready or in doubt."""
+    intents = files.of_file(tx, file_id)
+    batches.accept(
+        tx,
+        file_id,
+        intents[-1].id if intents else None,
+        receipt.batch,
+        provisional=False,
+        replied=receipt.replied is True,
+        reason=batches.BY_RECEIPT,
+    )

@@ -1,0 +1,151 @@
+"""Add to the ledger what the files under the root show and it does not know.
+
+A ledger that was restored from a backup, or that failed over to a copy, is older than the files. A folder of a
+submission that it does not know is one that it has lost. A receipt beside a file that it counts as unsent shows
+that the file was sent. Without these, the same requests would be sent and paid for again.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.names import PartName
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, restore, submissions
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.states import FileMove, FileState
+from batch_assets.core.recovery.found_files import submission_folders
+from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
+from batch_assets.core.recovery.rebuild import Known, write_pipeline
+from batch_assets.core.root import Root
+from batch_assets.core.text import count
+
+_log = logging.getLogger("batch_assets")
+_OLDER = "the ledger is older than the files under the root"
+
+
+def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | None) -> None:
+    """Bring a ledger up to date that is older than a pipeline's files. Usually it finds nothing to do.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        partition: Look for traces in this partition only; `None` for all. What is added is the pipeline's.
+        lease: The lease on the pipeline's requests, if the caller holds it.
+
+    Raises:
+        BusyError: When the ledger is behind, and another process works on the pipeline's requests.
+        DamagedFileError: When the ledger is behind, and a file that it needs is damaged.
+    """
+    if not _is_behind(root, pipeline, partition):
+        return
+    if lease is not None:
+        _catch_up(root, pipeline, lease)
+        return
+    with leases.hold(root.ledger, f"requests:{pipeline}", wait=leases.PATIENCE) as own_lease:
+        # A submission that was being registered is known by now.
+        if _is_behind(root, pipeline, partition):
+            _catch_up(root, pipeline, own_lease)
+
+
+def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
+    with root.ledger.read() as tx:
+        known = submissions.known_ids(tx, pipeline)
+        held = submissions.holding(tx, pipeline)
+        in_force = submissions.all_newest(tx, pipeline)
+    folders = submission_folders(root.storage, pipeline, partition, known)
+    if next(folders, None) is not None:
+        return True
+    unsent = [file for file in held if file.state.unsent and partition in (None, file.partition)]
+    looked_at = {(file.partition, file.submission_id) for file in unsent}
+    looked_at |= {(s.partition, s.id) for s in in_force if partition in (None, s.partition)}
+    return any(_has_unknown_receipts(root, pipeline, *folder) for folder in sorted(looked_at))
+
+
+def _has_unknown_receipts(root: Root, pipeline: str, partition: str, submission_id: str) -> bool:
+    """Whether there is a receipt beside a file that the ledger counts as unsent or does not know."""
+    receipts = [
+        part
+        for name in root.storage.names(*submission_parts(pipeline, partition, submission_id))
+        if (part := PartName.of_file(name)) is not None and name == part.receipt
+    ]
+    if not receipts:
+        return False
+    with root.ledger.read() as tx:
+        states = files.states_of(tx, submission_id)
+    return any((state := states.get(str(part))) is None or state.unsent for part in receipts)
+
+
+def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
+    lost = find_pipeline(root.storage, pipeline)
+    with root.ledger.write() as tx:
+        lease.confirm(tx)
+        known = Known(
+            frozenset(submissions.known_ids(tx, pipeline)),
+            frozenset(files.known_ids(tx, pipeline)),
+            frozenset(batches.known_ids(tx)),
+        )
+        added = _without_leftovers(lost, known)
+        is_certain = any(file.part.receipt is not None or file.responses is not None for file in added)
+        for file in lost.files:
+            if file.part.receipt is not None and file.id not in known.files:
+                batches.forget_foreign(tx, file.part.receipt.batch_id, f"it is proved to be {file.id}")
+        write_pipeline(tx, lost, known)
+        by_id = {file.id: file for file in lost.files}
+        unsent = [file for file in submissions.holding(tx, pipeline) if file.id in known.files]
+        unsent = [file for file in unsent if file.state.unsent and file.id in by_id]
+        is_certain |= any(by_id[file.id].part.receipt is not None for file in unsent)
+        for unsent_file in unsent:
+            _settle(tx, unsent_file, by_id[unsent_file.id], is_certain=is_certain)
+    _log.warning(
+        f"The ledger was older than the files of {pipeline} in {root.storage.url}: "
+        f"{count(len({file.submission.id for file in added} - known.submissions), 'submission')} and "
+        f"{count(len(added), 'request file')} were added from them."
+    )
+
+
+def _without_leftovers(lost: LostPipeline, known: Known) -> list[LostFile]:
+    """Leave out the unknown files that no trace shows to have been sent, of submissions that the ledger knows.
+
+    A retry that was killed leaves such files. They were never registered, so they were never sent.
+
+    Returns:
+        The unknown files that are left.
+    """
+    for file in [*lost.files]:
+        if file.submission.id in known.submissions and file.id not in known.files and not file.state.sent:
+            lost.files.remove(file)
+            for waits in lost.waits.values():
+                waits.discard(file.id)
+    return [file for file in lost.files if file.id not in known.files]
+
+
+def _settle(tx: Transaction, file: RequestFile, shown: LostFile, *, is_certain: bool) -> None:
+    """Move a file that the ledger counts as unsent to the state that its files show.
+
+    Args:
+        tx: The transaction.
+        file: The file as the ledger has it.
+        shown: The file as the files show it.
+        is_certain: Something was certainly sent that the ledger does not know, so this file may have been sent.
+    """
+    receipt = shown.part.receipt
+    if file.state is FileState.TOO_LARGE or (receipt is None and shown.state is FileState.REFUSED):
+        return
+    if file.state is FileState.STOPPED and (receipt is not None or shown.state is FileState.SUPERSEDED):
+        move(tx, FileMove.RESUME, file.id, _OLDER, not_before=0.0)
+    if receipt is not None:
+        batches.accept(
+            tx,
+            file.id,
+            None,
+            receipt.batch,
+            provisional=False,
+            replied=receipt.replied is True,
+            reason=batches.BY_RECEIPT,
+        )
+    elif shown.state is FileState.SUPERSEDED:
+        move(tx, FileMove.SET_ASIDE, file.id, f"{_OLDER}: {shown.why}")
+    elif is_certain and file.state is FileState.READY:
+        restore.mistrust(tx, file, f"{_OLDER}, and no receipt says whether this was sent")

@@ -1,0 +1,215 @@
+"""A ledger that was restored from a backup, or failed over to an older copy: nothing is sent a second time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from batch_assets.core.cancel import cancel
+from batch_assets.core.store.manifest import Receipt
+from batch_assets.core.store.request_files import StoredRequestFile
+
+from ..lost_ledger import LOST, check, in_doubt_over, nothing_left
+from ..support import CREATE, LIST, World, texts
+
+TWO_FILES = {"batching": {"max_requests": 3}}
+
+
+def copy(source: Path, target: Path) -> None:
+    with closing(sqlite3.connect(source)) as from_, closing(sqlite3.connect(target)) as to:
+        from_.backup(to)
+
+
+@contextmanager
+def forgotten(world: World) -> Iterator[None]:
+    """What happens in the block is unknown to the ledger afterwards."""
+    world.root.ledger.close()
+    ledger, backup = world.path("ledger.db"), world.folder / "backup.db"
+    copy(ledger, backup)
+    yield
+    world.root.close()
+    for ending in ("", "-wal", "-shm"):
+        ledger.with_name(ledger.name + ending).unlink(missing_ok=True)
+    copy(backup, ledger)
+    world.reopened()
+
+
+def receipts(world: World) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in world.path("asked", "requests").rglob("*.batch.json")}
+
+
+def end(world: World, pipeline: object) -> None:
+    world.emulator.settings(latency=0)
+    world.emulator.end_batches()
+    world.finish(pipeline)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("unattended", [False, True])
+def test_a_ready_file_with_a_receipt_is_adopted(world: World, unattended: bool) -> None:
+    world.emulator.settings(latency=3600, queue_limit=3)
+    pipeline = world.pipeline(texts(5), **TWO_FILES)
+    world.send(pipeline)
+    assert world.states(pipeline) == ["submitted", "ready"]
+    world.emulator.settings(queue_limit=None)
+    world.query("update request_file set not_before = 0")
+    with forgotten(world):
+        world.submit(pipeline, unattended=True)
+    before = receipts(world)
+    assert len(before) == 2
+    report = world.submit(pipeline, unattended=unattended)
+    assert world.states(pipeline) == ["submitted", "submitted"]
+    assert len(world.accepted()) == 2
+    assert report.refused == {}
+    assert receipts(world) == before
+    end(world, pipeline)
+    check(world, pipeline, 5)
+    nothing_left(world, pipeline)
+
+
+def test_a_submission_that_the_ledger_has_lost_is_added(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    with forgotten(world):
+        world.send(world.pipeline(texts(5)))
+    before = receipts(world)
+    world.build(world.pipeline(texts(5)))
+    world.submit(pipeline)
+    assert [batch["requests"] for batch in world.accepted()] == [2, 3]
+    assert receipts(world) == before
+    end(world, pipeline)
+    check(world, pipeline, 5)
+    nothing_left(world, pipeline)
+
+
+def test_an_unattended_run_adds_a_lost_submission_before_it_sends_what_that_has_replaced(world: World) -> None:
+    """The first submission's unsent file was set aside by the second one, which has its requests."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(5), **TWO_FILES)
+    world.build(pipeline)
+    world.query("update submission set began_at = 1")  # its run was killed before it sent anything
+    with forgotten(world):
+        world.send(world.pipeline(texts(7), **TWO_FILES))
+    assert len(world.accepted()) == 3
+    world.submit(pipeline, unattended=True)
+    world.submit(pipeline)
+    assert len(world.accepted()) == 3
+    end(world, pipeline)
+    check(world, pipeline, 7)
+    nothing_left(world, pipeline)
+
+
+def test_a_file_that_was_sent_without_a_receipt_is_looked_for(new_world: Callable[..., World]) -> None:
+    """Beside a file with a receipt there is one whose reply was lost and whose intent the ledger has lost."""
+    world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(5), **TWO_FILES)
+    world.build(pipeline)
+    with forgotten(world):
+        world.emulator.faults([LOST, {"match": LIST, "action": {"hide_from_list": 3600}}])
+        world.submit(pipeline)
+        world.emulator.reset_faults()
+    (first, _) = world.accepted()
+    assert len(receipts(world)) == 1
+    world.submit(pipeline)
+    assert world.query("select count(*) from batch where id = :id", id=first["id"]) == [(1,)]
+    end(world, pipeline)
+    assert len(world.accepted()) == 2
+    check(world, pipeline, 5)
+
+
+def test_a_retry_that_the_ledger_has_lost_is_added(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    failing = {"error_mix": {"overloaded_error": 1.0, "first": 1}}
+    world.emulator.faults([{"match": CREATE, "action": failing}])
+    world.send(pipeline)
+    world.emulator.reset_faults()
+    world.collect(pipeline)
+    world.emulator.settings(latency=3600)
+    assert world.query("select ask_again from submission") == [(3,)]
+    with forgotten(world):
+        world.submit(pipeline, unattended=True)
+    sent = len(world.accepted())
+    assert sent == 2
+    world.submit(pipeline, unattended=True)
+    assert len(world.accepted()) == sent
+    end(world, pipeline)
+    check(world, pipeline, 3, twice=3)
+
+
+def test_another_partition_does_not_ask_for_the_requests_of_a_lost_submission(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    rows = texts(3)
+    for name in ("a", "b"):
+        world.pipeline(rows)
+        (world.folder / "rows.jsonl").rename(world.folder / f"{name}.jsonl")
+    dataset = {"path": "{partition}.jsonl", "key": "id"}
+    pipeline = world.pipeline(dataset=dataset, partitions={"static": ["a", "b"]})
+    with forgotten(world):
+        world.send(pipeline, "b")
+    world.send(pipeline, "a")
+    assert len(world.accepted()) == 1
+
+
+def test_a_cancel_reaches_a_batch_that_the_ledger_has_lost(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    with forgotten(world):
+        world.submit(pipeline)
+    report = cancel(world.root, pipeline.name)
+    assert (report.canceled, report.unsent) == ([world.accepted()[0]["id"]], [])
+
+
+def test_a_lost_batch_that_counted_as_someone_elses_is_ours_again(world: World) -> None:
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    with forgotten(world):
+        world.send(world.pipeline(texts(5)))
+    lost = world.accepted()[1]["id"]
+    world.query(
+        "insert into batch (id, state, provisional, paid_twice, processing_status, requests, counts, downloads, "
+        "next_poll_at, next_download_at, next_delete_at) "
+        "values (:id, 'foreign', 0, 0, 'ended', 3, '{}', 0, 0, 0, 0)",
+        id=lost,
+    )
+    world.run(world.pipeline(texts(5)))
+    assert len(world.accepted()) == 2
+    check(world, pipeline, 5)
+
+
+def test_an_unknown_folder_from_before_the_submission_in_force_does_not_replace_it(world: World) -> None:
+    """Earlier versions left such a folder if they were killed just before they registered it."""
+    pipeline = world.pipeline(texts(2, "old"))
+    with forgotten(world):
+        world.build(pipeline)
+    world.path("asked").rename(world.folder / "kept")
+    world.run(world.pipeline(texts(3)))
+    (folder,) = (world.folder / "kept" / "requests").iterdir()
+    world.root.close()
+    folder.rename(world.path("asked", "requests", folder.name))
+    world.reopened()
+    world.submit(pipeline)
+    in_doubt_over(world)
+    world.submit(pipeline)
+    assert len(world.accepted()) == 1
+    assert len(world.files(pipeline)) == 1
+    world.run(world.pipeline(texts(3)))
+    check(world, pipeline, 3)
+
+
+def test_a_receipt_is_never_overwritten_by_another_id(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    world.send(pipeline)
+    (file,) = world.files(pipeline)
+    stored = StoredRequestFile.of(world.root.storage, file)
+    first = stored.receipt()
+    assert first is not None
+    assert first.replied is True
+    other = Receipt(**{**first.model_dump(), "batch_id": "msgbatch_other"})
+    assert stored.write_receipt(other) == first
+    assert stored.receipt() == first
