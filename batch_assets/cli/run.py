@@ -46,7 +46,20 @@ class UnknownPipelineError(BatchAssetsError):
     type=click.IntRange(min=1),
     help="Ask only the first N requests of those still to ask, of the partition that is run.",
 )
-def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool, limit: int | None) -> None:
+@click.option(
+    "--same-workspace",
+    is_flag=True,
+    help="The key belongs to the workspace of the key that it replaces: look for uploads in doubt with it.",
+)
+def run(
+    name: str,
+    partition: str,
+    retry_failed: bool,
+    refresh: bool,
+    yes: bool,
+    limit: int | None,
+    same_workspace: bool,
+) -> None:
     """Runs the pipeline NAME from its dataset to its results.
 
     It works on the same ledger and files as the UI. What was answered before is not asked again, and a run
@@ -75,6 +88,7 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     """
     from batch_assets.cli.progress import make_console
     from batch_assets.core.answers.result_types import failed_share
+    from batch_assets.core.batches.workspace import accept_key
     from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
     from batch_assets.core.requests.report import AskAgain
@@ -92,6 +106,8 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
         with open_root(settings) as root:
             with root.ledger.read() as tx:
                 before = submissions.known_ids(tx, pipeline.name)
+            if same_workspace:
+                accept_key(root)
             results = _run(root, pipeline, partition, again, yes, console)
             for problem in notify(root, {name: found}, announced_only=False):
                 console.print(f"  {problem}", markup=False)

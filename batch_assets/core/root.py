@@ -13,9 +13,6 @@ from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.settings import Settings
 
-MARK_CHARACTERS = 6
-"""The length of the mark in custom_ids."""
-
 
 @dataclass(frozen=True)
 class Recovery:
@@ -61,7 +58,12 @@ class Root:
     @property
     def mark(self) -> str:
         """The part of every custom_id that distinguishes this root from others: 6 characters of the root's id."""
-        return self._paired()[1].root_id[:MARK_CHARACTERS]
+        return self._paired()[1].mark
+
+    @property
+    def salt(self) -> str:
+        """A random text of this root, for hashes of secrets."""
+        return self._paired()[1].ledger_id
 
     def _paired(self) -> tuple[Ledger, Pairing]:
         with self._opening:
@@ -99,9 +101,6 @@ class Root:
             pipeline: The name of the pipeline.
             partition: Look for the traces in this partition only; `None` for all.
             lease: The lease on the pipeline's requests, if the caller holds it.
-
-        Raises:
-            BusyError: When there is something to add, and another process works on the pipeline's requests.
         """
         self._recovery.catch_up(self, pipeline, partition, lease)
 

@@ -140,7 +140,8 @@ class EmulatorApp:
         return workspaces.get(key, DEFAULT_WORKSPACE)
 
     def _add_headers(self, response: Response, request_id: str, action: Mapping[str, Any]) -> None:
-        for name, value in standard_headers(request_id, self._service.clock.now()).items():
+        clock = self._service.clock
+        for name, value in standard_headers(request_id, clock.now() + clock.skew).items():
             response.headers.setdefault(name, value)
         for name, value in action.get("headers", {}).items():
             response.headers[name] = str(value)

@@ -117,6 +117,7 @@ class _Server(uvicorn.Server):
                 log_level="error",
                 access_log=False,
                 server_header=False,
+                date_header=False,  # the answers have one by the emulator's own clock
                 timeout_graceful_shutdown=2,
             )
         )

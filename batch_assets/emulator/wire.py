@@ -11,6 +11,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from email.utils import formatdate
 from typing import Any
 
 import orjson
@@ -102,6 +103,7 @@ def standard_headers(request_id: str, now: int) -> dict[str, str]:
         now: The instant, in microseconds since 1970.
     """
     return {
+        "date": formatdate(now / 1_000_000, usegmt=True),
         "request-id": request_id,
         "anthropic-organization-id": ORGANIZATION_ID,
         "anthropic-ratelimit-requests-limit": "4000",

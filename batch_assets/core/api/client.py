@@ -6,6 +6,7 @@ whatever `results_url` the server names. This client does neither.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +20,11 @@ from batch_assets.core.api.errors import (
     SHORTEST_WAIT,
     GuardedBody,
     NotFoundError,
+    NotSentError,
     UnknownOutcomeError,
     asked_wait,
     no_endpoint,
+    server_time,
     translated,
 )
 from batch_assets.core.api.objects import BatchObject
@@ -42,6 +45,7 @@ _DOWNLOAD_CHUNK = 1 << 18  # bytes; several downloads at a time each hold severa
 _ANSWER_BYTES = 64 << 20
 # A shorter value is a placeholder, not a key. Hiding it could remove ordinary words from a text.
 _KEY_LENGTH = 8
+_KEY_HASH_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ class ApiClient:
     Attributes:
         base_url: The URL that every call and the key go to.
         organization: The organization of the key, from the API's latest answer; `None` before the first answer.
+        server_time: The time of the API's latest answer by the server's clock; `None` if it did not show it.
         poll_floor: Seconds to wait between polls, from the API's latest answer; 0.0 if it did not ask.
     """
 
@@ -75,6 +80,7 @@ class ApiClient:
         self._api_key = settings.api_key
         self.organization: str | None = None
         self.poll_floor = 0.0
+        self.server_time: float | None = None
         self._opening = threading.Lock()
         self._opened: anthropic.Anthropic | None = None
 
@@ -127,6 +133,20 @@ class ApiClient:
                 text = text.replace(secret, "[key]")
         return text
 
+    def key_hash(self, salt: str) -> str | None:
+        """Return a salted hash of the API key, by which a later process recognizes the key.
+
+        Args:
+            salt: Makes hashes of different roots differ.
+
+        Returns:
+            `None` without a key, for example with tokens that change all the time.
+        """
+        key = self._sdk.api_key if self._has_key else None
+        if not key:
+            return None
+        return hashlib.blake2b(key.encode(), key=salt.encode(), digest_size=_KEY_HASH_BYTES).hexdigest()
+
     def create(self, body: Iterable[bytes], length: int, headers: Mapping[str, str]) -> BatchObject:
         """Create a batch. The call is never repeated.
 
@@ -137,7 +157,7 @@ class ApiClient:
             headers: Headers that are part of the requests' identity.
 
         Raises:
-            NotSentError: When no connection could be made.
+            NotSentError: When no connection could be made, or it broke off before the body was complete.
             UnknownOutcomeError: When the API may or may not have accepted the batch.
             RefusedError: When the API refused the batch.
         """
@@ -145,7 +165,7 @@ class ApiClient:
 
         timeout = anthropic.Timeout(CREATE_SECONDS, connect=CONNECT_SECONDS)
         sdk = self._sdk.with_options(max_retries=0, timeout=timeout)
-        guarded = GuardedBody(body)
+        guarded = GuardedBody(body, length)
         try:
             with translated(self._hide, guarded):
                 response = sdk.post(
@@ -157,6 +177,10 @@ class ApiClient:
                 )
         except NotFoundError as error:
             raise no_endpoint(error) from None
+        except UnknownOutcomeError as error:
+            if guarded.is_unfinished:
+                raise NotSentError(f"the upload broke off before its end: {error}") from None
+            raise
         return self._batch(response, "create")
 
     def retrieve(self, batch_id: str, *, seconds: float | None = None) -> BatchObject:
@@ -230,15 +254,6 @@ class ApiClient:
             raise UnknownOutcomeError("list: there are more batches, but the answer does not say where they begin")
         return page
 
-    def newest(self) -> BatchObject | None:
-        """Get the workspace's newest batch, or `None` if it has none.
-
-        Raises:
-            ApiError: As `page`.
-        """
-        batches = self.page(limit=1).batches
-        return batches[0] if batches else None
-
     def batches_back_to(self, created_at: float | None) -> Iterator[BatchObject]:
         """Iterate over the workspace's batches, newest first, over as many pages as needed.
 
@@ -289,6 +304,7 @@ class ApiClient:
 
     def _json(self, response: Any, call: str) -> Any:
         self.organization = response.headers.get("anthropic-organization-id") or self.organization
+        self.server_time = server_time(response.headers)
         if not self._emulated:
             self.poll_floor = asked_wait(response.headers) or 0.0
         try:

@@ -85,17 +85,29 @@ def _writable(text: str) -> str:
 class GuardedBody:
     """A request body that keeps the exception it raised. The SDK reports every failure as a connection error.
 
+    Args:
+        chunks: The body in chunks.
+        length: The length of the body in bytes.
+
     Attributes:
         failure: The exception raised while the body was read; `None` so far.
     """
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], length: int) -> None:
         self._chunks = chunks
+        self._length, self._given = length, 0
         self.failure: Exception | None = None
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the last bytes were not even handed to the connection. No server accepts such a body."""
+        return self._given < self._length
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._chunks
+            for chunk in self._chunks:
+                self._given += len(chunk)  # first: a chunk that was handed over may have arrived
+                yield chunk
         except Exception as error:
             self.failure = error
             raise
@@ -174,6 +186,12 @@ def asked_wait(headers: Mapping[str, str]) -> float | None:
         # The server's own clock, if the answer has a date.
         seconds = (until - (_date(headers.get("date")) or datetime.now(UTC))).total_seconds()
     return None if math.isnan(seconds) else min(max(seconds, SHORTEST_WAIT), LONGEST_WAIT)
+
+
+def server_time(headers: Mapping[str, str]) -> float | None:
+    """Read the header `date`: seconds since 1970 by the server's clock; `None` if it is absent or unreadable."""
+    date = _date(headers.get("date"))
+    return date.timestamp() if date is not None else None
 
 
 def _date(text: str | None) -> datetime | None:

@@ -19,13 +19,14 @@ from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DigestSet
+from batch_assets.core.store.digests import DigestSet, with_mark
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.refreshes import outcomes_for
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
+from batch_assets.core.store.request_lines import custom_id_of, with_custom_id
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 
@@ -61,7 +62,8 @@ def plan_again(root: Root, submission: Submission) -> int:
             with parts:
                 for attempt, headers, text in _failed_lines(root, submission, held):
                     lease.check()
-                    parts.add(attempt, headers, [text])
+                    custom_id = with_mark(custom_id_of(text), root.mark)
+                    parts.add(attempt, headers, [with_custom_id(text, custom_id)])
         except MissingFileError:  # it is retried, and would leave files unknown to the ledger each time
             for entry in parts.written:
                 root.storage.remove(*folder, entry.name)

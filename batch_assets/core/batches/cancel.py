@@ -122,7 +122,8 @@ def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
     """
     with root.ledger.read() as tx:
         open_batches = batches.in_state(tx, BatchState.OPEN, pipeline=submission.pipeline)
-        found = [batch for batch in open_batches if _is_in_progress(batch) and not batch.provisional]
+        # Automatically, only a batch that the reply to its own create named is canceled.
+        found = [batch for batch in open_batches if _is_in_progress(batch) and batch.replied]
         if not found:
             return {}
         canceled = submissions.waited_on_in_vain(tx, submission)

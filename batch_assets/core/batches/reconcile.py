@@ -1,15 +1,16 @@
 """Reconcile request files in doubt: find out from the API's list, not by sending again, whether it took them.
 
-A batch is a candidate if the ledger does not know it, it was created after the anchor, and it has the file's
-request count. One line of its results proves or rules out an ended candidate. A running one is adopted
-provisionally if it is the only candidate, until its results prove it. The file is sent again only when no
-candidate shows up for the grace period.
+A batch is a candidate if the ledger does not know it, it was not there before the upload, it was created after the
+anchor, and it has the file's request count. One line of its results proves or rules out an ended candidate. A
+running one is adopted provisionally if it is the only candidate, until its results prove it. The file is sent
+again only when no candidate shows up for the grace period.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from batch_assets.core.api.client import CREATE_SECONDS
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches import workspace
@@ -18,17 +19,17 @@ from batch_assets.core.errors import BusyError, LeaseLostError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
-from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.text import duration
 
-# A batch sent after the anchor may have an earlier time than it, because several clocks set these times.
-_MARGIN_SECONDS = 300.0
+# A batch may have a later time than the API's answers by this much, because several clocks set these times.
+_LATE_SECONDS = 60.0
 # Our own clock may be wrong by this much.
 _CLOCK_SECONDS = 86400.0
 # A first line longer than this proves nothing: no answer is that long.
@@ -62,7 +63,7 @@ class _Strangers:
 
     Attributes:
         running: Batches that have not ended. Only their count is known.
-        proved: Ended batches, each with the last 22 characters of the first custom_id in its results.
+        proved: Ended batches, each with the first custom_id in its results.
         unproved: Ended batches whose results cannot be read now.
     """
 
@@ -78,7 +79,7 @@ def _earliest(intent: Intent) -> float:
     by our clock, so a day is taken off. This rules out a workspace's old batches, whose results are archived.
     """
     if intent.anchor_created_at is not None:
-        return intent.anchor_created_at - _MARGIN_SECONDS
+        return intent.anchor_created_at - CLOCK_MARGIN_SECONDS
     return (RequestFileId.parse(intent.file_id).submission.built_at or 0.0) - _CLOCK_SECONDS
 
 
@@ -86,18 +87,23 @@ class _Reconciler:
     def __init__(self, root: Root, lease: Lease) -> None:
         self._root, self._lease = root, lease
         self._found: list[str] = []
-        self._tails: dict[str, set[str]] = {}
+        self._scans: dict[str, Scan | None] = {}
         self._listed: set[str | None] = set()
+        # By the API's clock: when the list was first read, and when its newest batch was created.
+        self._seen_at: float | None = None
+        self._newest = 0.0
+        self._latest: dict[int, float] = {}
 
     def run(self) -> list[str]:
         with self._root.ledger.read() as tx:
             doubtful, watched, known = files.in_doubt(tx), files.watched(tx), batches.known_ids(tx)
-        doubtful = [doubt for doubt in doubtful if not self._by_receipt(*doubt)]
+        doubtful = [doubt for doubt in doubtful if not (self._by_receipt(*doubt) or self._not_sent(*doubt))]
         if not doubtful and not watched:
             return self._found
         strangers = self._strangers([*doubtful, *watched], known)
-        for tail, batch in strangers.proved:
-            self._assign(tail, batch, watched)
+        self._limit(doubtful)
+        for custom_id, batch in strangers.proved:
+            self._assign(custom_id, batch, watched)
         self._settle_all(doubtful, strangers)
         return self._found
 
@@ -115,23 +121,54 @@ class _Reconciler:
             replied=receipt.replied is True,
         )
 
+    def _not_sent(self, intent: Intent, file: RequestFile) -> bool:
+        """Settle a file whose process was gone before the body was complete: no server accepts such a body."""
+        if intent.body_complete is not False or file.state is not FileState.SENDING:
+            return False
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            if leases.is_held(tx, files.lease_name(file.id)) or not files.is_incomplete(tx, intent.id):
+                return False
+            files.settle(tx, intent.id, IntentOutcome.NOT_SENT)
+            move(tx, FileMove.WAIT, file.id, "its process was gone before the upload was complete", not_before=0.0)
+        return True
+
+    def _limit(self, doubtful: list[Doubt]) -> None:
+        """Limit the time at which the batches of uploads in doubt can have been created, by the API's clock.
+
+        Nothing is sent any more when the list is read, so the API accepts an upload within its time-out from then
+        on, or never. Without a limit, other people's batches could keep a file in doubt without end.
+        """
+        with self._root.ledger.write() as tx:
+            self._lease.confirm(tx)
+            for intent, _ in doubtful:
+                if intent.latest_created_at is None:
+                    seen_at = self._seen_at if self._seen_at is not None else tx.now + _CLOCK_SECONDS
+                    latest = max(seen_at, self._newest) + CREATE_SECONDS + _LATE_SECONDS
+                    files.limit_creation(tx, intent.id, latest)
+                    self._latest[intent.id] = latest
+
     def _strangers(self, doubts: list[Doubt], known: set[str]) -> _Strangers:
         back_to = min(_earliest(intent) for intent, _ in doubts)
         strangers = _Strangers()
         for batch in self._root.api.batches_back_to(back_to):
+            if not self._listed:
+                self._seen_at, self._newest = self._root.api.server_time, batch.created_at
             self._listed.add(batch.id)
             if batch.id in known or not any(self._may_be(intent, batch) for intent, _ in doubts):
                 continue
             if not batch.ended:
                 strangers.running.append(batch)
-            elif (tail := self._first_tail(batch)) is None:
+            elif (custom_id := self._first_custom_id(batch)) is None:
                 strangers.unproved.append(batch)
             else:
-                strangers.proved.append((tail, batch))
+                strangers.proved.append((custom_id, batch))
+        if not self._listed:
+            self._seen_at = self._root.api.server_time
         return strangers
 
-    def _first_tail(self, batch: BatchObject) -> str | None:
-        """Return the end of the first custom_id in the results; `None` if they cannot be read."""
+    def _first_custom_id(self, batch: BatchObject) -> str | None:
+        """Return the first custom_id in the results; `None` if they cannot be read."""
         received = b""
         try:
             with self._root.api.results(batch.id) as chunks:
@@ -139,21 +176,20 @@ class _Reconciler:
                     received += chunk
                     if b"\n" in received or len(received) > _FIRST_LINE_BYTES:
                         break
-            custom_id = load_line(received.split(b"\n", 1)[0])["custom_id"]
+            return str(load_line(received.split(b"\n", 1)[0])["custom_id"])
         except (ApiError, ValueError, KeyError, TypeError):
             return None
-        return str(custom_id)[-DIGEST_CHARACTERS:]
 
-    def _assign(self, tail: str, batch: BatchObject, watched: list[Doubt]) -> None:
+    def _assign(self, custom_id: str, batch: BatchObject, watched: list[Doubt]) -> None:
         """Assign an ended batch to the file whose request is in its results; without one it is foreign."""
         with self._root.ledger.read() as tx:
             claimants = files.claimants(tx, batch.total)
         for intent, file in claimants:
-            if self._may_be(intent, batch) and tail in self._tails_of(file):
+            if self._may_be(intent, batch) and self._has(file, custom_id):
                 self._adopt(intent, file, batch, provisional=False, reason="its results are ours")
                 return
         for intent, file in watched:
-            if self._may_be(intent, batch) and tail in self._tails_of(file):
+            if self._may_be(intent, batch) and self._has(file, custom_id):
                 self._note_late(intent, file, batch)
                 return
         with self._root.ledger.write() as tx:
@@ -162,17 +198,27 @@ class _Reconciler:
                 batches.note_foreign(tx, batch, "its results carry none of our custom_ids")
 
     def _may_be(self, intent: Intent, batch: BatchObject) -> bool:
-        return batch.total == intent.requests and batch.created_at >= _earliest(intent)
+        return (
+            batch.total == intent.requests
+            and batch.created_at >= _earliest(intent)
+            and batch.id not in intent.excluded
+        )
 
-    def _tails_of(self, file: RequestFile) -> set[str]:
-        """Return the ends of a file's custom_ids. The set is empty if the file is missing: that proves nothing."""
-        if file.id not in self._tails:
+    def _may_still_be(self, intent: Intent, batch: BatchObject) -> bool:
+        """Whether a batch that nothing proves or rules out can be an intent's."""
+        latest = self._latest.get(intent.id, intent.latest_created_at)
+        return self._may_be(intent, batch) and (latest is None or batch.created_at <= latest)
+
+    def _has(self, file: RequestFile, custom_id: str) -> bool:
+        """Whether a file has a custom_id. False if the file is missing: that proves nothing."""
+        stored = StoredRequestFile.of(self._root.storage, file)
+        if file.id not in self._scans:
             try:
-                tails = StoredRequestFile.of(self._root.storage, file).tails().tolist()
+                self._scans[file.id] = stored.scan()
             except FileNotFoundError:
-                tails = []
-            self._tails[file.id] = {tail.decode() for tail in tails}
-        return self._tails[file.id]
+                self._scans[file.id] = None
+        scan = self._scans[file.id]
+        return scan is not None and stored.has(custom_id, scan)
 
     def _settle_all(self, doubtful: list[Doubt], strangers: _Strangers) -> None:
         with self._root.ledger.read() as tx:
@@ -193,8 +239,8 @@ class _Reconciler:
             strangers: The batches that the ledger does not know.
             alone: No other file with this count is in doubt.
         """
-        running = [batch for batch in strangers.running if self._may_be(intent, batch)]
-        unproved = [batch for batch in strangers.unproved if self._may_be(intent, batch)]
+        running = [batch for batch in strangers.running if self._may_still_be(intent, batch)]
+        unproved = [batch for batch in strangers.unproved if self._may_still_be(intent, batch)]
         if len(running) == 1 and not unproved and alone:
             reason = "the only new batch with its count"
             if self._adopt(intent, file, running[0], provisional=True, reason=reason):

@@ -240,7 +240,7 @@ class _Sending:
             if self._has_to_wait(tx):
                 return None
         try:
-            anchor = self._root.api.newest()
+            seen = self._root.api.page().batches
         except RefusedError as error:
             if error.status == RATE_LIMITED and not error.stop:
                 self._put_off(lease, None, error)
@@ -253,8 +253,8 @@ class _Sending:
             bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
             if self._has_to_wait(tx):
                 return None
-            id_and_time = (anchor.id, anchor.created_at) if anchor is not None else (None, None)
-            return files.intend(tx, files.by_id(tx, self._file.id), *id_and_time)
+            key_hash = self._root.api.key_hash(self._root.salt)
+            return files.intend(tx, files.by_id(tx, self._file.id), seen, key_hash)
 
     def _has_to_wait(self, tx: Transaction) -> bool:
         file = files.by_id(tx, self._file.id)
@@ -276,10 +276,17 @@ class _Sending:
             lease.check()
             progress(0)  # no caller shows how many bytes were sent
 
+        def before_last() -> None:
+            """Record that the upload may be accepted from now on. A process without its lease never gets here."""
+            with self._root.ledger.write() as tx:
+                lease.confirm(tx)
+                files.complete_body(tx, intent_id)
+
         with self._root.ledger.read() as tx:
             headers = files.headers_of(tx, self._file)
         try:
-            seen = self._root.api.create(self._stored.body(before_chunk), self._file.bytes, headers)
+            body = self._stored.body(before_chunk, before_last)
+            seen = self._root.api.create(body, self._file.bytes, headers)
         except RefusedError as error:
             return self._refused(lease, intent_id, error)
         except NotSentError as error:

@@ -13,12 +13,16 @@ from batch_assets.core.root import Root
 
 # The question to the user when the API does not know a batch that it accepted from us.
 WHOSE_KEY = "Does ANTHROPIC_API_KEY belong to the workspace that submitted it?"
+SAME_WORKSPACE = "batch-assets run NAME --same-workspace"
 # This many of our other batches are tried too: retention may have deleted the anchor.
 _OTHERS = 3
 
 
 def is_ours(root: Root, intent: Intent | None) -> bool:
-    """Whether the API answers for the workspace in which an intent was written. Without evidence, assume it does.
+    """Whether the API answers for the workspace in which an intent was written.
+
+    Without evidence, it does if the key is the same. If it is unknown with which key the intent was written,
+    assume that it does.
 
     The evidence is the intent's anchor, a batch of that workspace, and other batches of ours. If the workspace had
     no batch, only batches submitted since then count.
@@ -34,7 +38,15 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
     if intent.anchor_id is None:
         own = [batch for batch in own if (batch.submitted_at or 0.0) >= intent.started_at]
     evidence = [*filter(None, [intent.anchor_id]), *(batch.id for batch in own[:_OTHERS])]
-    return not evidence or any(is_there(root, batch_id) for batch_id in evidence)
+    if not evidence:
+        return intent.key_hash is None or intent.key_hash == root.api.key_hash(root.salt)
+    return any(is_there(root, batch_id) for batch_id in evidence)
+
+
+def accept_key(root: Root) -> None:
+    """Record that the current key belongs to the workspace of the uploads in doubt, because a user says so."""
+    with root.ledger.write() as tx:
+        files.accept_key(tx, root.api.key_hash(root.salt))
 
 
 def is_proved(root: Root, batch_id: str) -> bool:
@@ -70,7 +82,8 @@ def question(root: Root) -> str:
     owner = f" The key belongs to the organization {root.api.organization}." if root.api.organization else ""
     return (
         f"{root.api.base_url} does not show what was submitted. {WHOSE_KEY}{owner} Nothing is submitted again; "
-        "work continues automatically when the right key is back"
+        "work continues automatically when the right key is back. If the key was replaced by another one of the "
+        f"same workspace, run `{SAME_WORKSPACE}`"
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, IntentOutcome
+from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
 from batch_assets.core.ledger.states import FILES_IN_DOUBT, FileMove, FileState
@@ -106,25 +108,35 @@ def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
     return to_record(Intent, row) if row is not None else None
 
 
-def intend(tx: Transaction, file: RequestFile, anchor_id: str | None, anchor_created_at: float | None) -> int:
+def intend(tx: Transaction, file: RequestFile, seen: Sequence[BatchObject], key_hash: str | None) -> int:
     """Record, before the POST, that a file is about to be sent.
 
     Args:
         tx: The transaction.
         file: The file.
-        anchor_id: The id of the newest batch at the API; `None` if there is no batch.
-        anchor_created_at: When that batch was created.
+        seen: The newest batches at the API, newest first. The first one is the anchor, and none can be its batch.
+        key_hash: A salted hash of the API key; `None` if the key is unknown.
 
     Returns:
         The id of the intent.
     """
     move(tx, FileMove.INTEND, file.id, "intent written", error=None)
+    anchor = seen[0] if seen else None
+    # The count of a new batch may not be known yet. Older batches than these are no candidates anyway.
+    alike = [
+        batch.id
+        for batch in seen
+        if batch.total in (0, file.requests) and batch.created_at >= seen[0].created_at - CLOCK_MARGIN_SECONDS
+    ]
     values = {
         "file_id": file.id,
         "requests": file.requests,
         "bytes": file.bytes,
-        "anchor_id": anchor_id,
-        "anchor_created_at": anchor_created_at,
+        "anchor_id": anchor.id if anchor is not None else None,
+        "anchor_created_at": anchor.created_at if anchor is not None else None,
+        "seen_before": json.dumps(alike) if alike else None,
+        "body_complete": False,
+        "key_hash": key_hash,
         "started_at": tx.now,
         "outcome": IntentOutcome.OPEN,
     }
@@ -135,6 +147,29 @@ def intend(tx: Transaction, file: RequestFile, anchor_id: str | None, anchor_cre
 def settle(tx: Transaction, intent_id: int, outcome: IntentOutcome, **values: Any) -> None:
     """Record the outcome of an intent."""
     tx.execute(sa.update(intent).where(intent.c.id == intent_id).values(outcome=outcome, **values))
+
+
+def complete_body(tx: Transaction, intent_id: int) -> None:
+    """Record, before the last bytes of a body are sent, that the API may accept it."""
+    tx.execute(sa.update(intent).where(intent.c.id == intent_id).values(body_complete=True))
+
+
+def is_incomplete(tx: Transaction, intent_id: int) -> bool:
+    """Whether an intent is open and its body was certainly never complete."""
+    open_ = sa.select(intent.c.id).where(intent.c.id == intent_id, intent.c.outcome == IntentOutcome.OPEN)
+    return tx.execute(open_.where(intent.c.body_complete.is_(False))).first() is not None
+
+
+def limit_creation(tx: Transaction, intent_id: int, latest_created_at: float) -> None:
+    """Record the time after which no batch can be an intent's, by the API's clock, unless it is known."""
+    unknown = sa.and_(intent.c.id == intent_id, intent.c.latest_created_at.is_(None))
+    tx.execute(sa.update(intent).where(unknown).values(latest_created_at=latest_created_at))
+
+
+def accept_key(tx: Transaction, key_hash: str | None) -> None:
+    """Record that uploads in doubt were made with a key of the same workspace as the current one."""
+    doubtful = sa.update(intent).where(intent.c.outcome.in_(INTENTS_IN_DOUBT))
+    tx.execute(doubtful.values(key_hash=key_hash))
 
 
 def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:

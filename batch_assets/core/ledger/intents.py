@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+CLOCK_MARGIN_SECONDS = 300.0
+"""A batch sent after the anchor may have an earlier time by this much, because several clocks set these times."""
+
 
 class IntentOutcome(StrEnum):
     """The outcome of one POST of a request file."""

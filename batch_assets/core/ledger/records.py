@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, SubmissionState
 
+_MARK_CHARACTERS = 6
+
 
 @dataclass(frozen=True)
 class Submission:
@@ -168,6 +170,11 @@ class Pairing:
     replaces: str | None
     paired_at: float
     files_from: float
+
+    @property
+    def mark(self) -> str:
+        """The part of every custom_id that distinguishes the root from others."""
+        return self.root_id[:_MARK_CHARACTERS]
 
 
 Record = TypeVar("Record", Submission, RequestFile, Intent, Batch, Notice, Pairing)

@@ -35,7 +35,6 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         lease: The lease on the pipeline's requests, if the caller holds it.
 
     Raises:
-        BusyError: When the ledger is behind, and another process works on the pipeline's requests.
         DamagedFileError: When the ledger is behind, and a file that it needs is damaged.
     """
     if not _is_behind(root, pipeline, partition):
@@ -43,7 +42,10 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
     if lease is not None:
         _catch_up(root, pipeline, lease)
         return
-    with leases.hold(root.ledger, f"requests:{pipeline}", wait=leases.PATIENCE) as own_lease:
+    own_lease = leases.try_take(root.ledger, f"requests:{pipeline}")
+    if own_lease is None:
+        return  # the folder is of a submission that is being built, and whoever builds it has caught up before
+    with own_lease:
         # A submission that was being registered is known by now.
         if _is_behind(root, pipeline, partition):
             _catch_up(root, pipeline, own_lease)

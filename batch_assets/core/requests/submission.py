@@ -97,7 +97,7 @@ class NewSubmission:
         """
         attempt, number = divmod(kind, MAX_HEADER_SETS)
         headers = self._headers.sets[number] if self._headers.by_row else None
-        self._parts.add(attempt, headers, make_lines(custom_ids(keys, digests), params))
+        self._parts.add(attempt, headers, make_lines(custom_ids(keys, digests, self._root.mark), params))
 
     def _next_part(self) -> PartName:
         self._lease.check()

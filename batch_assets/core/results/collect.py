@@ -13,6 +13,7 @@ import pyarrow as pa
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.receipts import note_other, write_receipt
 from batch_assets.core.errors import ResultsError
+from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import batches, downloads, files, leases
@@ -188,7 +189,7 @@ class Downloaded:
             rows = _no_rows(leased, requests, self.download.gone, ARCHIVED)
             return _publish(leased, self.target, rows, _archived(leased, requests, self.download.gone))
         lines = ResultLines.find(self.raw, requests.tails)
-        if lines.ours == 0 and lines.count and batch.provisional:
+        if lines.count and batch.provisional and not self._is_ours(requests, lines):
             leased.disprove("its results carry none of our custom_ids")
             return None
         if lines.ours and batch.provisional:
@@ -202,6 +203,17 @@ class Downloaded:
             problem = _incomplete(leased, details, is_lost=lines.missing > 0)
         rows = ResponseRows(batch, leased.file.attempt, MISSING, _stored(leased), requests, lines, self.raw)
         return _publish(leased, self.target, rows, problem, self.download.bytes)
+
+    def _is_ours(self, requests: Scan, lines: ResultLines) -> bool:
+        """Whether a result has the custom_id of our request. Another root may have sent the same question."""
+        number = int((lines.start >= 0).argmax())
+        start, end = int(lines.start[number]), int(lines.end[number])
+        if start < 0:
+            return False
+        with self.raw.open("rb") as file:
+            file.seek(start)
+            custom_id = str(load_line(file.read(end - start))["custom_id"])
+        return _stored(self.leased).has(custom_id, requests)
 
 
 def _no_rows(leased: LeasedBatch, requests: Scan, why: str, absent: Absent) -> ResponseRows:

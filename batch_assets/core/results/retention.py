@@ -65,12 +65,22 @@ def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list
     problems = []
     for batch in due:
         lease.check()
-        problem = _not_stored(root, batch) or _delete(root, batch)
+        problem = _not_certain(batch) or _not_stored(root, batch) or _delete(root, batch)
         if problem is not None:
             problems.append(f"{batch.id} is not deleted at the API: {problem}")
             with root.ledger.write() as tx:
                 batches.delete_later(tx, batch.id, tx.now + _AGAIN_SECONDS)
     return problems
+
+
+def _not_certain(batch: Batch) -> str | None:
+    """Return why the batch might belong to someone else; `None` if it is certainly ours."""
+    if batch.replied:
+        return None
+    return (
+        "the reply to its create was lost, so it was found by its results. Only batches that a reply named are "
+        "deleted automatically: delete it in the Console or with the API"
+    )
 
 
 def _not_stored(root: Root, batch: Batch) -> str | None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 DIGEST_BYTES = 16
 DIGEST_CHARACTERS = 22
-# custom_id: ^[a-zA-Z0-9_-]{1,64}$; one character joins slug and digest.
-SLUG_CHARACTERS = 64 - DIGEST_CHARACTERS - 1
+_MARK_CHARACTERS = 6  # see `Root.mark`
+# custom_id: ^[a-zA-Z0-9_-]{1,64}$; dashes join slug, mark and digest.
+SLUG_CHARACTERS = 64 - DIGEST_CHARACTERS - _MARK_CHARACTERS - 2
 _OUTSIDE = re.compile(r"[^a-zA-Z0-9_-]")
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
@@ -67,18 +68,29 @@ def slug(row_key: Any) -> str:
     return _OUTSIDE.sub("_", str(row_key))[:SLUG_CHARACTERS] or "row"
 
 
-def custom_ids(row_keys: Iterable[Any], digests: Digests) -> list[bytes]:
-    """Return the custom_ids of requests: slug, dash, and the digest as 22 characters of base64url.
+def custom_ids(row_keys: Iterable[Any], digests: Digests, mark: str) -> list[bytes]:
+    """Return the custom_ids of requests: slug, mark, and the digest as 22 characters of base64url, with dashes.
 
     Args:
         row_keys: The first row key of each request.
         digests: S16, shape (n,).
+        mark: The mark of the root, which shows in results that the root sent the request.
     """
     padded = np.zeros((len(digests), 18), dtype=np.uint8)
     padded[:, :DIGEST_BYTES] = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, DIGEST_BYTES)
     encoded = binascii.b2a_base64(padded.tobytes(), newline=False).translate(_TO_URL_SAFE)
     tails = (encoded[start : start + DIGEST_CHARACTERS] for start in range(0, len(encoded), 24))
-    return [b"%b-%b" % (slug(key).encode(), tail) for key, tail in zip(row_keys, tails, strict=True)]
+    middle = f"-{mark}-".encode()
+    return [b"%b%b%b" % (slug(key).encode(), middle, tail) for key, tail in zip(row_keys, tails, strict=True)]
+
+
+def with_mark(custom_id: str, mark: str) -> str:
+    """Return a custom_id with the mark of the root. Those of earlier versions have none."""
+    tail = f"-{custom_id[-DIGEST_CHARACTERS:]}"
+    before = custom_id.removesuffix(tail)
+    if before.endswith(f"-{mark}"):
+        return custom_id
+    return f"{before[:SLUG_CHARACTERS]}-{mark}{tail}"
 
 
 def pack(digests: Iterable[bytes]) -> Digests:

@@ -13,7 +13,7 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.store.digests import Digests, decode_tails
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_lines import HEAD, TAIL, WINDOW, Scan, custom_id_of, own_tail, scan
 
@@ -63,12 +63,28 @@ class StoredRequestFile:
                 file.seek(start)
                 yield custom_id_of(file.read(WINDOW))
 
-    def body(self, before_chunk: Callable[[], None]) -> Iterator[bytes]:
+    def has(self, custom_id: str, scan: Scan) -> bool:
+        """Whether a request of the file has exactly this custom_id.
+
+        The mark in it shows that this root sent the request. Files of earlier versions have no marks.
+
+        Args:
+            custom_id: The custom_id.
+            scan: The lines of the file.
+        """
+        tail = custom_id[-DIGEST_CHARACTERS:].encode()
+        starts = scan.starts[scan.tails == np.array(tail, scan.tails.dtype)]
+        return custom_id in self.custom_ids_at(starts.tolist())
+
+    def body(
+        self, before_chunk: Callable[[], None], before_last: Callable[[], None] = lambda: None
+    ) -> Iterator[bytes]:
         """Yield the HTTP body in chunks.
 
         Args:
             before_chunk: Called before each chunk. It may raise to stop sending, because no server accepts an
                 unfinished body.
+            before_last: Called before the last chunk, which completes the body. It may raise as well.
         """
         before_chunk()
         yield HEAD
@@ -81,6 +97,7 @@ class StoredRequestFile:
                 yield chunk.replace(b"\n", b",") if next_chunk else chunk[:-1].replace(b"\n", b",")
                 chunk = next_chunk
         before_chunk()
+        before_last()
         yield TAIL
 
     def receipt_parts(self) -> tuple[str, ...]:

@@ -46,6 +46,12 @@ def custom_id_of(text: bytes) -> str:
     return text[len(_LINE_START) : end].decode()
 
 
+def with_custom_id(text: bytes, custom_id: str) -> bytes:
+    """Return a line that this project wrote with another custom_id."""
+    end = text.index(b'"', len(_LINE_START))
+    return _LINE_START + custom_id.encode() + text[end:]
+
+
 @dataclass(frozen=True)
 class Scan:
     """The n lines of a file of requests or results.

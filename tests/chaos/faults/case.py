@@ -76,7 +76,7 @@ def through(
 
 def key_of(custom_id: str) -> str:
     """The row key of a request of the campaign's datasets."""
-    return custom_id[:-23]
+    return custom_id[:-30]
 
 
 def digest_of(custom_id: str) -> str:

@@ -16,7 +16,7 @@ from batch_assets.core.results.run import collect_results
 
 from ..proxy import Proxy
 from ..support import BATCHES, LIST, World, texts
-from .test_reconcile import LOST, NEVER_ARRIVED, ours, submit_as_somebody_else
+from .test_reconcile import LATE, LOST, NEVER_ARRIVED, ours, submit_as_somebody_else
 
 # Batches younger than this do not show in the list; the emulator's clock goes on by more.
 HIDDEN = 5
@@ -45,10 +45,10 @@ def waiting(new_world: Callable[..., World]) -> World:
 
 
 def adopts_theirs(world: World, lost: dict[str, object], **attributes: object) -> str:
-    """Lose a reply while the only batch in the list is someone else's, and return its id."""
+    """Lose a reply while the only batch that the list shows afterwards is someone else's, and return its id."""
     theirs = submit_as_somebody_else(world, 3)
     world.emulator.clock(advance=2 * HIDDEN)
-    world.emulator.faults([lost, {"match": LIST, "action": {"hide_from_list": HIDDEN}}])
+    world.emulator.faults([lost, LATE, {"match": LIST, "action": {"hide_from_list": HIDDEN}}])
     world.send(world.pipeline(texts(6 if attributes else 3), **attributes))
     world.emulator.reset_faults()
     world.emulator.clock(advance=2 * HIDDEN)
@@ -60,7 +60,7 @@ def test_a_batch_is_proved_while_its_file_has_adopted_another(waiting: World) ->
     attributes = {"batching": {"max_requests": 3}}
     adopts_theirs(waiting, LOST, **attributes)
     pipeline = waiting.pipeline(**attributes)
-    waiting.emulator.faults([LOST])
+    waiting.emulator.faults([LOST, LATE])
     waiting.submit(pipeline, unattended=True)
     assert waiting.states(pipeline) == ["submitted", "unresolved"]
     (own, _) = [batch["id"] for batch in waiting.accepted()][1:]

@@ -90,14 +90,14 @@ def test_equal_params_with_other_headers_are_other_requests(world: World) -> Non
     assert table["shared_with"]["c"] == "a"
     body = orjson.dumps(params("the same"))
     for key, header in (("a", "one,three"), ("b", "two,three")):
-        assert table["custom_id"][key] == custom_id_of(header, body, key)
+        assert table["custom_id"][key] == custom_id_of(header, body, key, world.root.mark)
 
 
-def custom_id_of(header: str, body: bytes, key: str) -> str:
+def custom_id_of(header: str, body: bytes, key: str, mark: str) -> str:
     """The custom_id of a request with these params."""
     hash_ = digester({"anthropic-beta": header})
     hash_.update(body)
-    return custom_ids([key], pack([hash_.digest()]))[0].decode()
+    return custom_ids([key], pack([hash_.digest()]), mark)[0].decode()
 
 
 def test_a_column_hides_the_function_of_the_same_name(world: World) -> None:
