@@ -16,6 +16,11 @@ def results_parts(pipeline: str, partition: str) -> tuple[str, ...]:
     return pipeline, "results", partition_folder(partition), "results.parquet"
 
 
+def former_results_parts(pipeline: str, *, partitioned: bool) -> tuple[str, ...]:
+    """The folder of tables from before a pipeline got partitions, or of partitions that it no longer has."""
+    return pipeline, "results_with_partitions" if partitioned else "results_without_partitions"
+
+
 def refusal_parts(pipeline: str, file_id: str) -> tuple[str, ...]:
     """The path of the refusal of a request file's only request, among the responses."""
     return pipeline, "responses", str(ResponseName.of_refusal(file_id))

@@ -68,9 +68,13 @@ def _is_about(error: OSError, target: Path) -> bool:
     return error.errno in _WHILE_WRITING or str(target.parent) in str(error)
 
 
+PARTITION_FOLDER = "partition="
+"""The start of the folder name of a partition."""
+
+
 def partition_folder(partition: str) -> str:
     """Return the folder name of a partition key; "" without a key. Percent-encoding makes it a single folder."""
-    return f"partition={quote(partition, safe='')}" if partition else ""
+    return f"{PARTITION_FOLDER}{quote(partition, safe='')}" if partition else ""
 
 
 class Storage:
@@ -196,6 +200,24 @@ class Storage:
         if self.is_local:
             for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):
                 scratch.unlink(missing_ok=True)
+
+    def move(self, source: tuple[str, ...], target: tuple[str, ...]) -> None:
+        """Move a file or a folder. What is at the target is replaced.
+
+        Raises:
+            FileNotFoundError: When the source does not exist.
+            StorageError: When the target cannot be written.
+        """
+        old, new = self.path(*source), self.path(*target)
+        if not self.is_local:
+            self._fs.mv(old, new, recursive=True)
+            return
+        with writing(new):
+            Path(new).parent.mkdir(parents=True, exist_ok=True)
+            if Path(old).is_dir():
+                self.remove(*target)
+            Path(old).replace(new)
+            _sync_folder(Path(new).parent)
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with its content. Does nothing if it does not exist."""

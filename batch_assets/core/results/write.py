@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.io.layout import results_parts
+from batch_assets.core.io.layout import former_results_parts, results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import Submission
+from batch_assets.core.results.former_tables import is_former, move_former
 from batch_assets.core.results.join import Join
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
@@ -41,7 +42,9 @@ def write_results(
     Returns:
         `None` if nothing was ever written for the partition.
     """
-    parts = results_parts(pipeline, partition)
+    parts, former = results_parts(pipeline, partition), is_former(root, pipeline, partition)
+    if former:  # a late answer to a submission from before the pipeline got partitions, or lost them
+        parts = former_results_parts(pipeline, partitioned=bool(partition)) + parts[2:]
     with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=leases.PATIENCE) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
@@ -63,6 +66,7 @@ def write_results(
             report.held_back = waits and _is_complete(root, submission)
             if not report.held_back:
                 root.storage.publish(scratch, target)
+                report.problems += [] if former else move_former(root, pipeline, partition)
         report.final = _record(root, lease, submission, seq, report, join.waits)
         return report
 

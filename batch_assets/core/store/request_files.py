@@ -134,4 +134,7 @@ class StoredRequestFile:
         """
         if not self.storage.exists(*self.receipt_parts()):
             return None
-        return read_document(self.storage, self.receipt_parts(), Receipt)
+        try:
+            return read_document(self.storage, self.receipt_parts(), Receipt)
+        except IsADirectoryError:  # someone's folder, which writing the receipt will report
+            return None

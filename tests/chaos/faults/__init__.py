@@ -9,6 +9,7 @@ from tests.chaos.faults import (
     disk,
     endings,
     freezes,
+    identity,
     ledger,
     looks,
     reconciling,
@@ -32,6 +33,7 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "freezes": freezes.cases,
     "together": together.cases,
     "ledger": ledger.cases,
+    "identity": identity.cases,
     "disk": disk.cases,
 }
 """Groups of faults by name."""

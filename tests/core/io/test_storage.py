@@ -96,6 +96,7 @@ def test_a_partition_key_cannot_leave_its_folder(world: World, key: str) -> None
     assert {path.name for path in world.path().iterdir()} - {"ledger.db-wal", "ledger.db-shm"} == {
         "asked",
         "ledger.db",
+        "root.json",
     }
 
 
