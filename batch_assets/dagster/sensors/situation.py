@@ -12,14 +12,15 @@ from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     AskTheRest,
-    CancelBatch,
     MaterializeBatches,
     MaterializeRequests,
-    Remedy,
     RestoreFile,
     SendStopped,
+    SubmissionRemedy,
 )
+from batch_assets.core.remedies import CancelBatch, RunStage, Stage
 from batch_assets.core.text import count, duration
+from batch_assets.dagster.remedies import in_words, materialize
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
@@ -36,10 +37,11 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
     needed = {one.submission.id: remedies(one) for one in snapshots}
     for one in snapshots:
         of_it = needed[one.submission.id]
-        sentences += [unreachable(remedy.batch_id) for remedy in of_it if isinstance(remedy, CancelBatch)]
-        sentences += [
-            f"{one.submission.pipeline}: {remedy.why}" for remedy in of_it if isinstance(remedy, RestoreFile)
-        ]
+        for remedy in of_it:
+            if isinstance(remedy, CancelBatch):
+                sentences += [unreachable(remedy.batch_id), in_words(remedy)]
+            if isinstance(remedy, RestoreFile):
+                sentences += [f"{one.submission.pipeline}: {remedy.why}", in_words(_build_again(one.submission))]
         sentences += _paid_twice(one.submission, paid_twice.get(one.submission.id, []))
     for pipeline, some in by_pipeline.items():
         sentences += _remedies(pipeline, [(one, remedy) for one in some for remedy in needed[one.submission.id]])
@@ -65,6 +67,10 @@ def _running(snapshots: Collection[Snapshot]) -> list[str]:
     return [_in_progress(running, lost, list(files.values()), now)]
 
 
+def _build_again(submission: Submission) -> RunStage:
+    return RunStage(Stage.REQUESTS, submission.pipeline, submission.partition)
+
+
 class _Files:
     """Request files of several partitions, which may share them."""
 
@@ -85,7 +91,7 @@ class _Files:
         return count(len(self._ids), f"request file{of} is", f"request files{of} are")
 
 
-def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]:
+def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) -> list[str]:
     """What a person could do for a pipeline, of all its partitions together."""
     ready, refused = _Files(), _Files()
     left_out: dict[bool, dict[str, int]] = {True: {}, False: {}}
@@ -99,16 +105,15 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]
                 left_out[remedy.by_refresh][one.submission.partition] = remedy.requests
     sentences = []
     if ready:
-        sentences.append(f"{ready} ready: materialize {pipeline}/batches to send them")
+        sentences.append(f"{ready} ready: {materialize(Stage.BATCHES, pipeline)} to send them")
     if refused:
         sentences.append(f"{refused} refused: see the last run of {pipeline}/batches")
     for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if found := left_out[by_refresh]:
             of = _of(set(found))
             requests = count(sum(found.values()), f"request{of} was", f"requests{of} were")
-            sentences.append(
-                f"{pipeline} is limited: {requests} left out, materialize {pipeline}/requests {how} to ask them"
-            )
+            ask = f"{materialize(Stage.REQUESTS, pipeline)} {how} to ask them"
+            sentences.append(f"{pipeline} is limited: {requests} left out, {ask}")
     return sentences
 
 

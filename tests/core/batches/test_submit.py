@@ -12,6 +12,7 @@ import pytest
 
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import EndpointMismatchError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.remedies import RunStage, Stage
 
 from ..support import CREATE, LIST, World, texts
 
@@ -167,7 +168,7 @@ def test_a_refusal_that_only_a_user_can_fix_stops_the_run_and_a_rerun_resumes(
     world.build(pipeline)
     with pytest.raises(SubmissionStoppedError, match=error["message"]) as caught:
         world.submit(pipeline)
-    assert "asked/batches again" in str(caught.value)
+    assert caught.value.remedy == RunStage(Stage.BATCHES, "asked")
     assert ("ANTHROPIC_BASE_URL" in str(caught.value)) == (status in (404, 405, 308))
     assert world.states(pipeline) == ["submitted", "stopped", "stopped"]
     world.emulator.reset_faults()
