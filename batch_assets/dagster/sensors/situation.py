@@ -20,7 +20,7 @@ from batch_assets.core.planning.steps import (
 )
 from batch_assets.core.remedies import CancelBatch, RunStage, Stage
 from batch_assets.core.text import count, duration
-from batch_assets.dagster.remedies import in_words, materialize
+from batch_assets.dagster.remedies import in_words, materialize, with_remedy
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
@@ -41,7 +41,9 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
             if isinstance(remedy, CancelBatch):
                 sentences += [unreachable(remedy.batch_id), in_words(remedy)]
             if isinstance(remedy, RestoreFile):
-                sentences += [f"{one.submission.pipeline}: {remedy.why}", in_words(_build_again(one.submission))]
+                # Partitions that need the same file share one sentence, so it names none of them.
+                build = RunStage(Stage.REQUESTS, one.submission.pipeline)
+                sentences.append(with_remedy(f"{one.submission.pipeline}: {remedy.why}", build))
         sentences += _paid_twice(one.submission, paid_twice.get(one.submission.id, []))
     for pipeline, some in by_pipeline.items():
         sentences += _remedies(pipeline, [(one, remedy) for one in some for remedy in needed[one.submission.id]])
@@ -65,10 +67,6 @@ def _running(snapshots: Collection[Snapshot]) -> list[str]:
     files = {file.id: file for one in moving for file in one.files}
     now = max(one.now for one in snapshots)
     return [_in_progress(running, lost, list(files.values()), now)]
-
-
-def _build_again(submission: Submission) -> RunStage:
-    return RunStage(Stage.REQUESTS, submission.pipeline, submission.partition)
 
 
 class _Files:
