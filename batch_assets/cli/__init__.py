@@ -15,6 +15,7 @@ from batch_assets import __version__
 from batch_assets.cli.cancel import cancel
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.list_batches import list_batches
+from batch_assets.cli.remedies import error_in_words
 from batch_assets.cli.run import run
 from batch_assets.cli.status import status
 from batch_assets.core.errors import BatchAssetsError
@@ -46,7 +47,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BatchAssetsError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(error_in_words(error)) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # who read our output has gone: click ends quietly

@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from batch_assets.cli.remedies import error_in_words, in_words
 from batch_assets.cli.what_next import why_stuck
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
@@ -134,7 +135,7 @@ class _Run:
             self.send(unattended=True)
             self._note("send", [])
         except (BusyError, LeaseLostError, UnreachableError) as error:
-            self._note("send", [str(error)])
+            self._note("send", [error_in_words(error)])
 
     def _may_send_again(self, snapshot: Snapshot) -> bool:
         """As soon as the time is over that the API asked for; where nothing says how long, after a while."""
@@ -145,7 +146,8 @@ class _Run:
     def look(self, *, now: bool = False) -> None:
         """Asks the API about batches that are due, unless nothing of ours is open."""
         if any(batch.state is not BatchState.ENDED for batch in self._snapshot().uncollected):
-            self._note("poll", poll(self._root, now=now).problems)
+            polled = poll(self._root, now=now)
+            self._note("poll", [*polled.problems, *map(in_words, polled.remedies)])
             self._watcher.looked(self._snapshot())
 
     def is_final(self) -> bool:
@@ -189,9 +191,9 @@ class _Run:
                 answers=self._own_answers,
             )
         except (BusyError, LeaseLostError) as error:
-            self._note("collect", [str(error)])
+            self._note("collect", [error_in_words(error)])
             return
-        self._note("collect", done.problems)
+        self._note("collect", [*done.problems, *map(in_words, done.remedies)])
         took = time.monotonic() - started
         self._next_join = started + took + min(took * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
         after = self._snapshot()

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
+from batch_assets.cli.remedies import in_words
 from batch_assets.core.answers.result_types import settled_rows
 from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
@@ -157,15 +158,14 @@ class Bars:
 
 
 def new_problems(report: SubmitReport, known: dict[str, str]) -> Iterator[str]:
-    """What keeps files from being sent, each reason once; `known` is brought up to date."""
+    """What keeps files from being sent, and the remedies, each once; `known` is brought up to date."""
     refused = {**report.refused, **report.given_up}
-    for file_id, why in {**report.waiting, **refused}.items():
-        verb = "the API refused" if file_id in refused else "waiting:"
-        if file_id not in known:
-            yield f"{verb} {file_id}: {why}"
-        known[file_id] = why
-    for file_id in set(known) - {*report.waiting, *refused}:
-        del known[file_id]
+    lines = {file_id: f"waiting: {file_id}: {why}" for file_id, why in report.waiting.items()}
+    lines |= {file_id: f"the API refused {file_id}: {why}" for file_id, why in refused.items()}
+    lines |= {words: words for words in map(in_words, report.remedies)}
+    yield from [line for name, line in lines.items() if name not in known]
+    known.clear()
+    known.update(lines)
 
 
 def describe_requests(report: RequestsReport) -> str:

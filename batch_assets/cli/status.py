@@ -123,10 +123,14 @@ def _running(snapshot: Snapshot) -> Iterator[str]:
 
 def _standstill(snapshot: Snapshot) -> Iterator[str]:
     """What keeps failed requests from being asked again."""
-    found, again = snapshot.standstill, snapshot.next_try
+    from batch_assets.cli.remedies import with_remedy
+    from batch_assets.core.remedies import RunStage, Stage
+
+    found, again, submission = snapshot.standstill, snapshot.next_try, snapshot.submission
     if found is not None and again is not None:
         last, next_ = text.ago(snapshot.now, found.last), duration(again - snapshot.now)
-        yield f"{found.why}. Asking again failed {last}, the next try is in {next_}"
+        remedy = RunStage(Stage.REQUESTS, submission.pipeline, submission.partition)
+        yield with_remedy(f"{found.why}. Asking again failed {last}, the next try is in {next_}", remedy)
 
 
 def _deadlines(tx: Transaction, mine: Sequence[Batch]) -> Iterator[str]:
@@ -142,9 +146,11 @@ def _deadlines(tx: Transaction, mine: Sequence[Batch]) -> Iterator[str]:
 
 
 def _errors(tx: Transaction, files: Sequence[RequestFile], mine: Sequence[Batch]) -> Iterator[str]:
-    from batch_assets.core.batches.workspace import unreachable
+    from batch_assets.cli.remedies import with_remedy
+    from batch_assets.core.batches.workspace import asks_whose_key, unreachable
     from batch_assets.core.ledger import downloads
     from batch_assets.core.ledger.states import BatchState, FileState
+    from batch_assets.core.remedies import CancelBatch
 
     shown = (FileState.UNRESOLVED, FileState.REFUSED)
     errors = Counter(
@@ -154,13 +160,13 @@ def _errors(tx: Transaction, files: Sequence[RequestFile], mine: Sequence[Batch]
         name = next(file.name for file in files if (file.state, file.error) == (state, error))
         yield f"{name}{f' and {times - 1} more are' if times > 1 else ' is'} {state}: {error}"
     for batch in mine:
+        cancel = CancelBatch(batch.id, batch.pipeline or "")
         if batch.state is BatchState.ENDED and batch.failing_since is not None:
             failing, again = tx.now - batch.failing_since, max(0.0, batch.next_download_at - tx.now)
-            yield (
-                f"{downloads.why_failed(tx, batch.id)}. It has failed for {duration(failing)} and is tried "
-                f"again in {duration(again)}"
-            )
+            why = downloads.why_failed(tx, batch.id)
+            tries = f"It has failed for {duration(failing)} and is tried again in {duration(again)}"
+            yield with_remedy(f"{why}. {tries}", cancel if asks_whose_key(why) else None)
         if batch.state is BatchState.UNREACHABLE:
-            yield unreachable(batch.id)
+            yield with_remedy(unreachable(batch.id), cancel)
         if batch.paid_twice:
             yield f"{batch.id} of {batch.file_id} is paid twice: it turned up after the file had been sent again"

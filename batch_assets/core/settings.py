@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.remedies import StartEmulator
 
 # Every variable in which the SDK looks for credentials (anthropic 2.x, `_client.py`).
 CREDENTIALS = (
@@ -174,7 +175,8 @@ class Settings:
         if self.base_url is None:
             raise SettingsError(
                 "No API to talk to: set ANTHROPIC_API_KEY for the real API (or ANTHROPIC_BASE_URL for a "
-                "gateway), or start `batch-assets emulator` and set BATCH_ASSETS_EMULATOR to its URL."
+                "gateway), or set BATCH_ASSETS_EMULATOR to the URL of an emulator.",
+                remedy=StartEmulator(),
             )
         return self.base_url
 

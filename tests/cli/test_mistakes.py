@@ -68,6 +68,19 @@ def test_a_variable_that_is_wrong(project: Project, name: str, value: str) -> No
     assert project.accepted() == []
 
 
+def test_a_key_that_the_api_refuses(project: Project) -> None:
+    """The core's text is followed by the command that goes on, with the partition quoted for the shell."""
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["d e"], partitions={"static": ["d e"], "column": "text"})
+    project.emulator.faults([{"match": {"method": "POST"}, "action": {"status": 401}}])
+    done = project.run("run", "asked", "--partition", "d e")
+    assert_sentence(
+        done,
+        "The request files are kept: fix this, then send them again. "
+        "To send the request files: batch-assets run asked --partition 'd e'",
+    )
+
+
 @pytest.mark.parametrize(("attributes", "field", "problem"), MISTAKES)
 def test_a_field_that_is_wrong(project: Project, attributes: dict[str, Any], field: str, problem: str) -> None:
     project.add_pipeline("asked", ["one"], **attributes)

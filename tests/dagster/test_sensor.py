@@ -239,6 +239,47 @@ def test_rounds_after_the_ledger_was_made_again_are_new_to_dagster(location: Loc
     assert [row.state for row in ledger("select state from round")] == ["closed"]
 
 
+def status() -> str:
+    """What `batch-assets status` shows about the same root."""
+    return CliRunner().invoke(main, ["status"]).output
+
+
+def test_each_face_has_its_remedy_for_a_batch_that_the_api_does_not_know(
+    location: Location, emulator: Emulator
+) -> None:
+    location.materialize()
+    (batch,) = ledger("select id from batch")
+    emulator.faults([{"match": {"method": "GET"}, "action": {"status": 404}}])
+    look_now()
+    location.tick()
+    ledger("update batch set missing_since = missing_since - 400, next_poll_at = 0")
+    reason = location.tick()[1]
+    assert reason.count(f"{batch.id}: the API answers 404") == 1
+    assert reason.count(f"the job greetings_cancel with `batch_id: {batch.id}` in its config") == 1
+    assert "`batch-assets" not in reason and "batch-assets run" not in reason
+    assert f"right key is back. If {batch.id} was deleted at the API: `batch-assets cancel {batch.id}`" in status()
+
+
+def test_each_face_has_its_remedy_for_a_lost_request_file(
+    location: Location, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.faults([{"match": {"method": "POST", "times": 1}, "action": {"error_mix": {"expired": 1.0}}}])
+    location.materialize()
+    emulator.end_batches()
+    look_now()
+    (collect,), _ = location.tick()
+    location.run(collect)
+    (part,) = (tmp_path / "root").rglob("part-*.jsonl")
+    part.unlink()
+    (send_again,), _ = location.tick()
+    assert location.run(send_again).success
+    reason = location.tick()[1]
+    assert "part-00000.jsonl is gone" in reason and "Restore it from a backup" in reason
+    assert "or build the requests again. To build requests again, materialize greetings/requests" in reason
+    assert "`batch-assets" not in reason and "batch-assets run" not in reason
+    assert "To build requests again: batch-assets run greetings\n" in status()
+
+
 def test_a_batch_that_is_paid_twice_is_said(location: Location, emulator: Emulator) -> None:
     location.materialize()
     assert "paid twice" not in location.tick()[1]

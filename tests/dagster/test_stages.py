@@ -177,7 +177,18 @@ def test_a_refused_file_fails_the_run_after_the_others_were_sent(
     emulator.faults([{"match": {"method": "POST", "times": 1}, "action": {"status": 400, "body": refusal}}])
     result = run(make_assets(batching={"max_requests": 2}), instance)
     assert "no such thing" in failure(result)
+    assert failure(result).endswith(". To build requests again, materialize greetings/requests")
     assert len(emulator.log()) == 1
+
+
+def test_a_key_that_the_api_refuses_fails_the_run_with_the_asset_that_goes_on(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    emulator.faults([{"match": {"method": "POST"}, "action": {"status": 401}}])
+    assert failure(run(make_assets(), instance)).endswith(
+        "The request files are kept: fix this, then send them again. "
+        "To send the request files, materialize greetings/batches"
+    )
 
 
 def test_a_stage_works_on_the_partition_of_its_run(

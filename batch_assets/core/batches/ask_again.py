@@ -18,6 +18,7 @@ from batch_assets.core.io.names import REQUEST_FILES, PartName, ResponseName, Su
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
 from batch_assets.core.store.fate import RequestFate, request_fates
@@ -133,7 +134,7 @@ def _lines_at(
         file, headers = _file_of(root, submission, files.names[number])
         if file is None:
             continue  # the ledger does not know the batch
-        lines = enumerate(_lines_of(root, file))
+        lines = enumerate(_lines_of(root, submission, file))
         for wanted, attempt in zip(rows.tolist(), attempts[selected].tolist(), strict=True):
             line = next((line for position, line in lines if position == wanted), None)
             if line is None:
@@ -157,11 +158,12 @@ def _file_of(
     return file, None if headers == json.loads(submission.headers) else headers
 
 
-def _lines_of(root: Root, file: RequestFile) -> Iterator[bytes]:
+def _lines_of(root: Root, submission: Submission, file: RequestFile) -> Iterator[bytes]:
     try:
         yield from StoredRequestFile.of(root.storage, file).lines()
     except FileNotFoundError:
         raise MissingFileError(
             f"the request file {file.id} is gone from {root.storage.url}, and with it the text of failed "
-            f"requests that are to be retried. Restore it from a backup, or materialize {file.pipeline}/requests"
+            "requests that are to be retried. Restore it from a backup, or build the requests again",
+            remedy=RunStage(Stage.REQUESTS, submission.pipeline, submission.partition),
         ) from None

@@ -16,6 +16,7 @@ from batch_assets.core.ledger import Transaction, batches, files, leases, submis
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState, FileMove, FileState
+from batch_assets.core.remedies import CancelBatch, Remedy
 from batch_assets.core.root import Root
 
 
@@ -30,6 +31,7 @@ class CancelReport:
         in_doubt: Ids of request files that may be at the API or are being sent -> what will become of them.
         shared: Ids of batches and request files left as they are, because another partition waits on them.
         problems: What went wrong, as text. A later run tries again.
+        remedies: What the user can do about the problems.
         given_up: Ids of the batches that were deleted at the API. Their requests are canceled.
         submissions: Ids of the submissions that were not complete. Nothing more of them is sent.
     """
@@ -40,6 +42,7 @@ class CancelReport:
     in_doubt: dict[str, str] = field(default_factory=dict)
     shared: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     submissions: list[str] = field(default_factory=list)
 
@@ -75,8 +78,9 @@ def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None
         except NotFoundError:
             report.problems.append(
                 f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} If not, set a key of that "
-                f"workspace and cancel again. {workspace.if_deleted(batch.id)}"
+                "workspace and cancel again"
             )
+            report.remedies.append(CancelBatch(batch.id, batch.pipeline or ""))
             continue
         except NotSentError as error:
             report.problems.append(f"{batch.id} and all after it: {root.api.base_url} cannot be reached: {error}")
@@ -101,36 +105,29 @@ def _cancel_batch(root: Root, batch: Batch) -> BatchObject:
         return seen
 
 
-def finish_canceling(root: Root, submission: Submission) -> dict[str, str]:
-    """Cancel what has turned up of a canceled submission since.
-
-    Returns:
-        Ids of what is still being sent or in doubt, or could not be canceled -> why.
-    """
+def finish_canceling(root: Root, submission: Submission) -> CancelReport:
+    """Cancel what has turned up of a canceled submission since."""
     report = CancelReport()
     finish(root, submission, report)
-    return report.in_doubt | {f"cancel of {submission.id}": problem for problem in report.problems}
+    return report
 
 
-def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
+def finish_replaced(root: Root, submission: Submission) -> CancelReport:
     """Cancel batches of canceled submissions that this one has replaced.
 
     These are batches that the cancel did not reach, and that no submission waits on now.
-
-    Returns:
-        What could not be canceled -> why.
     """
+    report = CancelReport()
     with root.ledger.read() as tx:
         open_batches = batches.in_state(tx, BatchState.OPEN, pipeline=submission.pipeline)
         found = [batch for batch in open_batches if _is_in_progress(batch) and not batch.provisional]
         if not found:
-            return {}
+            return report
         canceled = submissions.waited_on_in_vain(tx, submission)
         wanted = {file.id for file in submissions.waited_on(tx, submission.id)}
         wanted |= submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
-    report = CancelReport()
     cancel_batches(root, [batch for batch in found if batch.file_id in canceled - wanted], report)
-    return {"cancel of what was replaced": "; ".join(report.problems)} if report.problems else {}
+    return report
 
 
 def _is_in_progress(batch: Batch) -> bool:
@@ -157,7 +154,7 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
 
 def _doubt(tx: Transaction, file: RequestFile) -> str:
     if leases.is_held(tx, files.lease_name(file.id)):
-        return "it is being sent at this moment: the sensor or a second cancel will cancel its batch"
+        return "it is being sent at this moment: a later run or a second cancel will cancel its batch"
     return "in doubt: a batch found by its count alone may belong to someone else, so it is left to run"
 
 

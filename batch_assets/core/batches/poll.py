@@ -14,6 +14,7 @@ from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState
+from batch_assets.core.remedies import CancelBatch, Remedy
 from batch_assets.core.root import Root
 
 # The API may not show a new batch for a minute or two; after this long the batch counts as unreachable.
@@ -31,11 +32,13 @@ class PollReport:
         changed: Names of pipelines -> ids of the batches whose state or counts changed.
         calls: The number of API calls made.
         problems: What went wrong, as text. The next poll tries again.
+        remedies: What the user can do about the problems.
     """
 
     changed: dict[str, list[str]] = field(default_factory=dict)
     calls: int = 0
     problems: list[str] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
 
 
 def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
@@ -69,12 +72,12 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
     return report
 
 
-def try_poll(root: Root, *, budget: float, now: bool = False) -> list[str]:
-    """Call `poll`, and return what went wrong. A missing API or one of another root is reported, not raised."""
+def try_poll(root: Root, *, budget: float, now: bool = False) -> PollReport:
+    """Call `poll`. A missing API or one of another root is reported, not raised."""
     try:
-        return poll(root, budget=budget, now=now).problems
+        return poll(root, budget=budget, now=now)
     except (EndpointMismatchError, SettingsError) as error:
-        return [str(error)]
+        return PollReport(problems=[str(error)], remedies=[error.remedy] if error.remedy is not None else [])
 
 
 def _pages_for(due: list[Batch]) -> int:
@@ -139,6 +142,7 @@ def _missing(root: Root, batch: Batch, report: PollReport) -> None:
         gone = batches.missing(tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone)
     if gone or batch.state is BatchState.UNREACHABLE:
         report.problems.append(workspace.unreachable(batch.id))
+        report.remedies.append(CancelBatch(batch.id, batch.pipeline or ""))
 
 
 def _interval(root: Root, age: float) -> float:

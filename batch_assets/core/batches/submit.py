@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from batch_assets.core.api.errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.ask_again import plan_again
-from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
+from batch_assets.core.batches.cancel import CancelReport, finish_canceling, finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.split import give_up, split
 from batch_assets.core.errors import LeaseLostError, MissingFileError, SubmissionStoppedError, UnreachableError
@@ -23,8 +23,9 @@ from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
+from batch_assets.core.remedies import Remedy, RunStage, Stage
 from batch_assets.core.root import Root
-from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_files import MISSING, StoredRequestFile
 from batch_assets.core.text import duration
 
 # The wait when the API asks to wait without a time.
@@ -46,6 +47,7 @@ class SubmitReport:
         refused: Ids of the files that the API refused -> its error.
         given_up: Ids of files with a single request that is too large for the API -> its error. The row is
             errored.
+        remedies: What the user can do about what waits.
     """
 
     submission_id: str
@@ -54,6 +56,19 @@ class SubmitReport:
     waiting: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
+    remedies: list[Remedy] = field(default_factory=list)
+
+    def left_by(self, cancel: CancelReport, name: str) -> None:
+        """Note what a cancel did not reach.
+
+        Args:
+            cancel: What the cancel did.
+            name: The key in `waiting` of the reasons why batches could not be canceled.
+        """
+        self.waiting |= cancel.in_doubt
+        if cancel.problems:
+            self.waiting[name] = "; ".join(cancel.problems)
+        self.remedies += cancel.remedies
 
 
 def submit_batches(
@@ -99,11 +114,11 @@ def submit_batches(
     root.check_endpoint()
     if submission.is_canceled:
         report.submitted += reconcile(root)
-        report.waiting |= finish_canceling(root, submission)
+        report.left_by(finish_canceling(root, submission), f"cancel of {submission.id}")
         return report
     with leases.mark(root.ledger, submissions.sending_name(submission.id)):
         _submit(root, submission, report, unattended, on_file)
-    report.waiting |= finish_replaced(root, submission)
+    report.left_by(finish_replaced(root, submission), "cancel of what was replaced")
     return report
 
 
@@ -122,6 +137,7 @@ def _submit(
         report.planned_again = plan_again(root, submission)
     except MissingFileError as error:  # the rest is sent and collected without waiting for a user
         report.waiting["retries"] = str(error)
+        report.remedies += [error.remedy] if error.remedy is not None else []
         with root.ledger.write() as tx:
             standstills.note(tx, submission.id, str(error))
     report.submitted += reconcile(root)
@@ -272,8 +288,7 @@ class _Sending:
         except UnknownOutcomeError as error:
             self._in_doubt(lease, intent_id, str(error))
         except FileNotFoundError:
-            text = f"the request file is gone: materialize {self._file.pipeline}/requests again"
-            self._move(lease, FileMove.REFUSE, intent_id, text)
+            self._move(lease, FileMove.REFUSE, intent_id, MISSING)
         else:
             self._accepted(lease, intent_id, seen)
         return False
@@ -361,6 +376,7 @@ class _Sending:
             move(tx, FileMove.STOP, self._file.id, text, error=text)
             files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
         return SubmissionStoppedError(
-            f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this and materialize "
-            f"{self._file.pipeline}/batches again."
+            f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this, "
+            "then send them again",
+            remedy=RunStage(Stage.BATCHES, self._submission.pipeline, self._submission.partition),
         )

@@ -78,13 +78,13 @@ def unreachable(batch_id: str) -> str:
     """The notice about a batch that the API has not known for minutes."""
     return (
         f"{batch_id}: the API answers 404. {WHOSE_KEY} Nothing is submitted again, and work continues "
-        f"automatically when the right key is back. {if_deleted(batch_id)}"
+        "automatically when the right key is back"
     )
 
 
-def if_deleted(batch_id: str) -> str:
-    """Explain how a user gives up a batch of ours that was deleted."""
-    return f"If it was deleted there: `batch-assets cancel {batch_id}` gives its requests up"
+def asks_whose_key(reason: str) -> bool:
+    """Whether a recorded reason asks for the key's workspace: the batch may also have been deleted."""
+    return WHOSE_KEY in reason
 
 
 def is_there(root: Root, batch_id: str) -> bool:

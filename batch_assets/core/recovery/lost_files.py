@@ -21,6 +21,7 @@ from batch_assets.core.recovery.found_files import (
 )
 from batch_assets.core.store.digests import DigestOwners, Digests, DigestSet
 from batch_assets.core.store.outcomes import FAILED, Outcomes, Refreshes, load_outcomes
+from batch_assets.core.store.request_files import MISSING
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 
@@ -149,8 +150,7 @@ def _file(submission: FoundSubmission, part: FoundPart, responses: dict[Response
     _, listed_bytes, listed_attempt = numbers
     if part.receipt is None:
         if not part.exists:
-            why = f"the request file is gone: materialize {submission.pipeline}/requests again"
-            return LostFile(submission, part, no_digests, *numbers, FileState.REFUSED, why)
+            return LostFile(submission, part, no_digests, *numbers, FileState.REFUSED, MISSING)
         digests, size = part.contents()
         return LostFile(
             submission, part, digests, len(digests), size, listed_attempt, FileState.UNRESOLVED, _IN_DOUBT

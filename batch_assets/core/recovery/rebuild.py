@@ -184,9 +184,10 @@ def _summary(storage: Storage, pipelines: list[LostPipeline]) -> str:
     if states[FileState.UNRESOLVED]:
         lines.append(
             "It is unknown whether the unresolved ones were sent. They are looked for in the API's list of "
-            "batches, and sent again only if they are not in it for the grace period: run `batches` again."
+            "batches, and sent again only if they are not in it for the grace period: the next run of the stage "
+            "`batches` does so."
         )
     if states[FileState.REFUSED]:
-        lines.append("The request files of the refused ones are gone: materialize `requests` again.")
+        lines.append("The refused ones are missing: their requests have to be built again.")
     lines.append("The record of earlier refusals, stops, cancels and sent notices is lost.")
     return " ".join(lines)

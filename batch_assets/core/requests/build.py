@@ -23,6 +23,7 @@ from batch_assets.core.io.names import REQUEST_FILES
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import NamePartition
 from batch_assets.core.requests.header_sets import HeaderSets
 from batch_assets.core.requests.hook import RequestHook
 from batch_assets.core.requests.report import AskAgain, RequestsReport
@@ -136,7 +137,10 @@ class _Inputs:
 def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iterator[_Inputs]:
     """Open what a build reads, while no other process works on the pipeline's requests."""
     if pipeline.partitions is not None and not partition:
-        raise DatasetError(f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run")
+        raise DatasetError(
+            f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run",
+            remedy=NamePartition(),
+        )
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)

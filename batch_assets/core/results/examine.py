@@ -18,6 +18,7 @@ from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import OWN, RequestIndex
@@ -81,8 +82,8 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         opened = pq.ParquetFile(root.storage.open(*parts))
     except pa.ArrowException as error:
         raise DamagedFileError(
-            f"{root.storage.uri(*parts)} is damaged: {error}. "
-            f"Materialize {pipeline.name}/results to write it again"
+            f"{root.storage.uri(*parts)} is damaged: {error}. Write the results again",
+            remedy=RunStage(Stage.RESULTS, pipeline.name, partition),
         ) from None
     with opened as table:
         schema = table.schema_arrow

@@ -16,6 +16,7 @@ from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.results.fate import RowFate, is_pending, result_types, row_fates
 from batch_assets.core.results.reorder import Reordered
 from batch_assets.core.results.survey import SharedKeys, Survey, places_of, positions_of, survey
@@ -96,8 +97,8 @@ class Join:
         if taken := [name for name in self._carried if name in typed]:
             raise ResultsError(
                 f"parse_message makes the column {taken[0]!r}, which was also carried from the dataset when the "
-                "requests were built: rename one of the two, and materialize "
-                f"{self._submission.pipeline}/requests again"
+                "requests were built: rename one of the two, and build the requests again",
+                remedy=RunStage(Stage.REQUESTS, self._submission.pipeline, self._submission.partition),
             )
         carried = [self._index.schema.field(name) for name in self._carried]
         columns = [*carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]

@@ -15,6 +15,7 @@ from batch_assets.core.ledger import batches, downloads
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
+from batch_assets.core.remedies import Remedy
 from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.retention import apply_retention
@@ -31,11 +32,13 @@ class CollectedResults:
         results: What the table contains; `None` if nothing was ever written for the partition.
         collected: The batches that were collected.
         problems: What went wrong, as text.
+        remedies: What the user can do about the problems.
     """
 
     results: ResultsReport | None
     collected: list[CollectReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
 
 
 def collect_results(
@@ -127,6 +130,7 @@ def _collect(
     for report in [outcomes.get(batch.id) for batch in ended]:
         if isinstance(report, ResultsError):
             done.problems.append(str(report))
+            done.remedies += [report.remedy] if report.remedy is not None else []
         elif report is not None:
             done.collected.append(report)
             done.problems += [report.problem] if report.problem else []

@@ -15,6 +15,7 @@ from batch_assets.core.errors import SinkError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import leases
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.sink.table import SinkTable, folded
 from batch_assets.core.sink.target import Target
@@ -70,8 +71,10 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
             try:
                 rows = _write(target, schema, [key], partition, _checked(file.iter_batches(_ROWS_AT_ONCE), lease))
             except SinkError as error:
-                next_step = "The results are complete in Parquet; materialize results again after the fix"
-                raise SinkError(f"{error}. {next_step}") from None
+                raise SinkError(
+                    f"{error}. The results are complete in Parquet: fix this, then write them again",
+                    remedy=RunStage(Stage.RESULTS, pipeline.name, partition),
+                ) from None
         return SinkReport(target.name, rows)
 
 

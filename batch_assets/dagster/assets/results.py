@@ -17,6 +17,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Person
+from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
 from batch_assets.core.root import Root
@@ -28,6 +29,7 @@ from batch_assets.dagster.metadata.columns import columns_of
 from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
+from batch_assets.dagster.remedies import in_words, materialize
 from batch_assets.dagster.resource import root_for
 from batch_assets.dagster.sensors.situation import situation
 
@@ -91,7 +93,9 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
         _log(context, done)
         report = done.results
         if report is None:
-            context.log.info(f"Nothing has been submitted yet: materialize {pipeline.name}/requests first.")
+            context.log.info(
+                f"Nothing has been submitted yet: {materialize(Stage.REQUESTS, pipeline.name)} first."
+            )
             return None
         metadata = results_metadata(root, done, report, partition)
         if not report.final:
@@ -141,14 +145,15 @@ def _is_announced(root: Root, report: ResultsReport) -> bool:
 
 
 def _look(context: dg.AssetExecutionContext, root: Root) -> None:
-    for problem in try_poll(root, budget=_LOOK_SECONDS, now=True):  # the table can be written without the API
+    polled = try_poll(root, budget=_LOOK_SECONDS, now=True)  # the table can be written without the API
+    for problem in [*polled.problems, *map(in_words, polled.remedies)]:
         context.log.warning(problem)
 
 
 def _log(context: dg.AssetExecutionContext, done: CollectedResults) -> None:
     for batch in done.collected:
         context.log.info(f"collected {batch.batch_id}: {batch.requests} requests, {batch.bytes} bytes")
-    for problem in done.problems:
+    for problem in [*done.problems, *map(in_words, done.remedies)]:
         context.log.warning(problem)
     if done.results is not None and (unknown := cost_unknown(done.results)) is not None:
         context.log.warning(unknown)

@@ -19,6 +19,7 @@ from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.partitions import row_count_key
+from batch_assets.dagster.remedies import in_words
 
 _ERRORS_SHOWN = 20
 
@@ -52,7 +53,7 @@ def results_metadata(root: Root, done: CollectedResults, report: ResultsReport, 
     if report.tally.errors:
         metadata[keys.ERRORS] = _errors(report)
     if done.problems:
-        metadata[keys.PROBLEMS] = dg.MetadataValue.json(done.problems)
+        metadata[keys.PROBLEMS] = dg.MetadataValue.json([*done.problems, *map(in_words, done.remedies)])
     return metadata
 
 

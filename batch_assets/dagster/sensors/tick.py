@@ -30,6 +30,8 @@ from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.partitions import is_partition
 from batch_assets.dagster.pipelines import PipelineAssets
+from batch_assets.dagster.remedies import error_in_words
+from batch_assets.dagster.remedies import in_words as remedy_in_words
 from batch_assets.dagster.resource import settings_for
 from batch_assets.dagster.rounds import name_of, tags_for
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
@@ -63,7 +65,7 @@ def watch(
         with open_root(settings) as root:
             return _Tick(context, root, _pipelines_of(context, resource_key, names)).run()
     except BatchAssetsError as error:
-        return dg.SensorResult(skip_reason=str(error))
+        return dg.SensorResult(skip_reason=error_in_words(error))
 
 
 def _pipelines_of(
@@ -83,7 +85,7 @@ class _Tick:
         self._context, self._root, self._pipelines = context, root, pipelines
 
     def run(self) -> dg.SensorResult:
-        problems = try_poll(self._root, budget=_POLL_SECONDS)
+        polled = try_poll(self._root, budget=_POLL_SECONDS)
         with self._root.ledger.read() as tx:
             moving = in_motion(tx, tx.now - RECENT_SECONDS)
             in_force = [s for s in moving if s.pipeline in self._pipelines]
@@ -96,7 +98,8 @@ class _Tick:
                 *progress.observe(tx, in_force, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
-            reasons = [*problems, *situation(snapshots, submissions.paid_twice(tx))]
+            reasons = [*polled.problems, *map(remedy_in_words, polled.remedies)]
+            reasons += situation(snapshots, submissions.paid_twice(tx))
             now = tx.now
         outcomes = self._rounds(due, rounds_before, now)
         requests = [outcome for outcome in outcomes if isinstance(outcome, dg.RunRequest)]
@@ -132,7 +135,7 @@ class _Tick:
         try:
             self._root.check_endpoint()
         except (EndpointMismatchError, SettingsError) as error:
-            return [str(error)]
+            return [error_in_words(error)]
         return [self._round(one, step, before.get(one.id, NO_ROUND), now) for one, step in due]
 
     def _round(self, submission: Submission, step: Round, before: LastRound, now: float) -> dg.RunRequest | str:

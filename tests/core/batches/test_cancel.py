@@ -19,6 +19,7 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.steps import Round, Send
+from batch_assets.core.remedies import ListBatches
 from batch_assets.core.results.run import collect_results
 
 from ..support import BATCHES, CREATE, LIST, World, round_for, texts, wait_for
@@ -206,8 +207,9 @@ def test_canceling_a_batch_that_ended_before_a_poll_is_no_error(world: World) ->
 
 def test_an_unknown_target_is_refused_with_a_remedy(world: World) -> None:
     world.send(world.pipeline(texts(1)), "A")
-    with pytest.raises(UnknownTargetError, match="`batch-assets list` shows"):
+    with pytest.raises(UnknownTargetError, match="has no batch msgbatch_elsewhere") as caught:
         cancel(world.root, "msgbatch_elsewhere")
+    assert caught.value.remedy == ListBatches()
     with pytest.raises(UnknownTargetError, match="pipelines there: asked"):
         cancel(world.root, "other")
     with pytest.raises(UnknownTargetError, match="partitions submitted: A"):

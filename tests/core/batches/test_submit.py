@@ -12,6 +12,7 @@ import pytest
 
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import EndpointMismatchError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.remedies import RunStage, Stage
 
 from ..support import CREATE, LIST, World, texts
 
@@ -106,6 +107,15 @@ def test_a_refusal_that_is_not_json_is_understood(world: World) -> None:
     assert "HTTP 422" in next(iter(report.refused.values()))
 
 
+def test_a_missing_request_file_is_refused_in_neutral_words(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    report = world.build(pipeline)
+    (world.submission_folder(pipeline, report) / "part-00000.jsonl").unlink()
+    (reason,) = world.submit(pipeline).refused.values()
+    assert reason == "the request file is missing: its requests have to be built again"
+    assert [file.error for file in world.files(pipeline)] == [reason]
+
+
 def not_json(times: int) -> list[dict[str, Any]]:
     """Make a number of create calls receive a body that was cut or changed in transit."""
     message = "The request body is not valid JSON: unexpected end of data: line 1 column 9 (char 8)"
@@ -167,7 +177,7 @@ def test_a_refusal_that_only_a_user_can_fix_stops_the_run_and_a_rerun_resumes(
     world.build(pipeline)
     with pytest.raises(SubmissionStoppedError, match=error["message"]) as caught:
         world.submit(pipeline)
-    assert "asked/batches again" in str(caught.value)
+    assert caught.value.remedy == RunStage(Stage.BATCHES, "asked")
     assert ("ANTHROPIC_BASE_URL" in str(caught.value)) == (status in (404, 405, 308))
     assert world.states(pipeline) == ["submitted", "stopped", "stopped"]
     world.emulator.reset_faults()

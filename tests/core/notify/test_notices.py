@@ -313,6 +313,7 @@ def test_batches_near_a_deadline_are_reported_once_a_day(world: World, hook: Rec
         assert tick(world, pipeline) == []
     _, uncollected = hook.received
     assert uncollected.json["message"].startswith("asked: the results of 2 batches will soon be gone\n")
+    assert "are lost. Run the pipeline to collect them." in uncollected.json["message"]
     assert "2 d 12 h left" in uncollected.json["message"]
     assert uncollected.json["id"] != expiring.json["id"]
     world.query("delete from notice")

@@ -23,7 +23,6 @@ from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import (
     Announce,
     AskTheRest,
-    CancelBatch,
     Collect,
     Done,
     Join,
@@ -40,6 +39,7 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
+from batch_assets.core.remedies import CancelBatch
 from batch_assets.dagster.sensors.situation import situation
 
 from .generated import fill
@@ -215,7 +215,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission=FULL, files=[REFUSED], **LATE),
     ),
     "unreachable": (
-        Person(CancelBatch("b")),
+        Person(CancelBatch("b", "asked")),
         snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("unreachable")]),
     ),
     "a lost file": (
@@ -256,7 +256,7 @@ def test_what_comes_beside_a_step_that_is_put_off() -> None:
 
 
 def test_a_late_batch_is_looked_for_beside_any_wait() -> None:
-    for step in (Wait(None, Waiting.BATCHES), Person(CancelBatch("b")), Done()):
+    for step in (Wait(None, Waiting.BATCHES), Person(CancelBatch("b", "asked")), Done()):
         assert round_of(step) is None
         found = round_of(replace(step, watch=True))
         assert found == Send(Sending.LATE_BATCH)
@@ -275,10 +275,10 @@ def test_everything_a_person_could_do_what_keeps_rows_first() -> None:
     assert remedies(given) == [
         SendStopped((STOPPED,)),
         MaterializeRequests((REFUSED,)),
-        CancelBatch("b"),
+        CancelBatch("b", "asked"),
         RestoreFile(LOST.why, NOW + 50),
         AskTheRest(3, False),
-        CancelBatch("old"),
+        CancelBatch("old", "asked"),
     ]
     assert remedies(snapshot(submission=FINAL, files=[REFUSED])) == []
 

@@ -86,7 +86,7 @@ def test_a_missing_request_file_is_reported(world: World) -> None:
     lose_ledger(world)
     assert world.query("select state, error from request_file order by id")[1] == (
         "refused",
-        "the request file is gone: materialize asked/requests again",
+        "the request file is missing: its requests have to be built again",
     )
     in_doubt_over(world)
     world.submit(pipeline)

@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from batch_assets.core.batches.cancel import CancelReport
-from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.poll import PollReport, poll
 from batch_assets.core.cancel import cancel
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import CancelBatch
+from batch_assets.core.results.run import CollectedResults
 
 from ..batches.test_reconcile import LOST, ours, submit_as_somebody_else
 from ..support import BATCHES, LIST, World, texts
@@ -30,11 +32,11 @@ def sent(world: World) -> tuple[Pipeline, str]:
     return pipeline, batch_id
 
 
-def is_unreachable(world: World) -> list[str]:
-    """Return the problems of the last poll, when the API has not known a batch for minutes."""
+def is_unreachable(world: World) -> PollReport:
+    """Return what the last poll reports, when the API has not known a batch for minutes."""
     poll(world.root, now=True)
     later(world, 400)
-    return poll(world.root, now=True).problems
+    return poll(world.root, now=True)
 
 
 def deleted(world: World, batch_id: str) -> None:
@@ -63,12 +65,13 @@ def test_a_deleted_batch_is_given_up_by_its_id(
         poll(world.root, now=True)
     delete_in_the_console(world, batch_id)
     if seen == "ended":
-        (problem,) = world.collect(pipeline).problems
+        report: CollectedResults | PollReport = world.collect(pipeline)
         later(world, 400)
     else:
-        (problem,) = is_unreachable(world)
+        report = is_unreachable(world)
         assert batch_states(world) == ["unreachable"]
-    assert f"batch-assets cancel {batch_id}" in problem
+    (problem,) = report.problems
+    assert report.remedies == [CancelBatch(batch_id, pipeline.name)]
     assert "ANTHROPIC_API_KEY belong to the workspace" in problem
 
     assert cancel(world.root, batch_id) == CancelReport(given_up=[batch_id])
@@ -161,7 +164,8 @@ def test_a_pipeline_is_not_given_up_by_its_name(world: World) -> None:
     is_unreachable(world)
     report = cancel(world.root, pipeline.name)
     assert report.given_up == []
-    assert f"batch-assets cancel {batch_id}" in report.problems[0]
+    assert "cancel again" in report.problems[0]
+    assert report.remedies == [CancelBatch(batch_id, pipeline.name)]
     assert cancel(world.root, batch_id).given_up == [batch_id]
 
 
@@ -196,7 +200,7 @@ def test_a_batch_that_the_api_never_knows_again_ends_with_its_29_days(world: Wor
     """By then no workspace has its results."""
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)
-    assert is_unreachable(world)
+    assert is_unreachable(world).problems
     world.query("update batch set created_at = created_at - 86400 * 30")
     assert poll(world.root, now=True).changed == {pipeline.name: [batch_id]}
     done = world.collect(pipeline)

@@ -23,6 +23,7 @@ from batch_assets.core.io.database import file_of, in_project
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.sink.table import SinkTable
 from batch_assets.core.sink.target import Target
 from batch_assets.core.sink.write import SinkReport, write_sink
@@ -155,9 +156,10 @@ def test_a_failure_changes_nothing_and_shows_no_password(
     pipeline = done(world, texts(3))
     change(url, f"create table {pipeline.name} (id varchar, remark varchar)")
     with pytest.raises(
-        SinkError, match=r"refuses the table asked: .*give the table a primary key of exactly id, .*results again"
-    ):
+        SinkError, match=r"refuses the table asked: .*give the table a primary key of exactly id, .* in Parquet"
+    ) as refused:
         write(world, pipeline)
+    assert refused.value.remedy == RunStage(Stage.RESULTS, "asked")
     change(url, f"insert into {pipeline.name} values ('row-0', 'ours')")
     assert query(url, f"select * from {pipeline.name}") == [{"id": "row-0", "remark": "ours"}]
     monkeypatch.setenv(VARIABLE, "postgresql+psycopg2://someone:pass-word-x@127.0.0.1:1/nowhere")
