@@ -162,7 +162,7 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
     """Return ids of request files with requests whose last response is a passing failure: a retry reads them."""
     outcomes = outcomes_of(root, pipeline)
-    names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(outcomes.places_of(PASSING))]
+    names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(outcomes.rows_of(PASSING))]
     batch_ids = [name.batch_id for name in names if name.batch_id is not None]
     with root.ledger.read() as tx:
         retried = [batches.by_id(tx, batch_id) for batch_id in batch_ids]
