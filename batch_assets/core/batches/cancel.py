@@ -122,14 +122,14 @@ def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
     """
     with root.ledger.read() as tx:
         open_batches = batches.in_state(tx, BatchState.OPEN, pipeline=submission.pipeline)
-        found = [batch for batch in open_batches if _is_in_progress(batch) and not batch.provisional]
-        if not found:
+        candidates = [batch for batch in open_batches if _is_in_progress(batch) and not batch.provisional]
+        if not candidates:
             return {}
         canceled = submissions.waited_on_in_vain(tx, submission)
         wanted = {file.id for file in submissions.waited_on(tx, submission.id)}
         wanted |= submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
     report = CancelReport()
-    cancel_batches(root, [batch for batch in found if batch.file_id in canceled - wanted], report)
+    cancel_batches(root, [batch for batch in candidates if batch.file_id in canceled - wanted], report)
     return {"cancel of what was replaced": "; ".join(report.problems)} if report.problems else {}
 
 
@@ -140,9 +140,9 @@ def _is_in_progress(batch: Batch) -> bool:
 def finish(root: Root, submission: Submission, report: CancelReport) -> None:
     """Cancel what is in flight for a canceled submission, as far as it can be reached now."""
     with root.ledger.write() as tx:
-        mine, shared = _holding_files(tx, submission)
+        own, shared = _files_in_flight(tx, submission)
         report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
-        for file in mine:
+        for file in own:
             if file.state.unsent:
                 move(tx, FileMove.CANCEL, file.id, batches.CANCELED_BY_A_PERSON)
                 report.unsent.append(file.id)
@@ -150,8 +150,8 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
                 report.in_doubt[file.id] = _doubt(tx, file)
             elif any(batch.provisional for batch in batches.of_file(tx, file.id)):
                 report.in_doubt[file.id] = "its batch may belong to someone else, so it is left to run"
-        to_end, left = _open_batches(tx, submission)
-        report.shared += [batch.id for batch in left]
+        to_end, shared_batches = _open_batches(tx, submission)
+        report.shared += [batch.id for batch in shared_batches]
     cancel_batches(root, to_end, report)
 
 
@@ -161,13 +161,13 @@ def _doubt(tx: Transaction, file: RequestFile) -> str:
     return "in doubt: a batch found by its count alone may belong to someone else, so it is left to run"
 
 
-def _holding_files(tx: Transaction, submission: Submission) -> tuple[list[RequestFile], list[RequestFile]]:
+def _files_in_flight(tx: Transaction, submission: Submission) -> tuple[list[RequestFile], list[RequestFile]]:
     """Return files in flight that a partition's rows wait on or that were written for it: (its own, shared)."""
     waited = {file.id for file in submissions.waited_on(tx, submission.id)}
     others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
-    held = submissions.holding(tx, submission.pipeline)
-    found = [file for file in held if file.partition == submission.partition or file.id in waited]
-    return [f for f in found if f.id not in others], [f for f in found if f.id in others]
+    in_flight = submissions.holding(tx, submission.pipeline)
+    related = [file for file in in_flight if file.partition == submission.partition or file.id in waited]
+    return [f for f in related if f.id not in others], [f for f in related if f.id in others]
 
 
 def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch], list[Batch]]:

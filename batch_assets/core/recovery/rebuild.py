@@ -179,8 +179,10 @@ def _summary(storage: Storage, pipelines: list[LostPipeline]) -> str:
     files = [file for pipeline in pipelines for file in pipeline.files]
     submissions = count(sum(len(pipeline.submissions) for pipeline in pipelines), "submission")
     states = Counter(file.state for file in files)
-    found = counts(dict(sorted(states.items())))
-    lines = [f"The ledger of {storage.url} was lost. It is rebuilt from {submissions}; request files: {found}."]
+    state_counts = counts(dict(sorted(states.items())))
+    lines = [
+        f"The ledger of {storage.url} was lost. It is rebuilt from {submissions}; request files: {state_counts}."
+    ]
     if states[FileState.UNRESOLVED]:
         lines.append(
             "It is unknown whether the unresolved ones were sent. They are looked for in the API's list of "
