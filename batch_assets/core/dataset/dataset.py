@@ -195,12 +195,12 @@ class Dataset:
             except ValueError as error:
                 self._fail(f"types.{name}", str(error))
 
-    def _fail(self, where: str, problem: str) -> NoReturn:
-        raise DatasetError(f"{self.source}: dataset.{where}: {problem}") from None
+    def _fail(self, field: str, problem: str) -> NoReturn:
+        raise DatasetError(f"{self.source}: dataset.{field}: {problem}") from None
 
 
 def _filtered(rows: Rows, mask: pa.Array) -> Rows:
-    """The rows where the mask is true. The mask is a bool array, shape (n,)."""
+    """Return the rows where the mask is true. The mask is a bool array, shape (n,)."""
     positions = {old: new for new, old in enumerate(pa.compute.indices_nonzero(mask).to_pylist())}
     rejects = {positions[old]: reason for old, reason in rows.rejects.items() if old in positions}
     return replace(rows, table=rows.table.filter(mask), rejects=rejects)

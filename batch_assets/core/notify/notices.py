@@ -56,8 +56,8 @@ def note_targets(root: Root, pipelines: Sequence[Pipeline]) -> None:
     """Record the targets of pipelines. A new target is notified only of what happens from now on."""
     wanted = {pipeline.name: {entry.target for entry in pipeline.config.notify} for pipeline in pipelines}
     with root.ledger.read() as tx:
-        known = notices.targets(tx, wanted)
-    changed = [name for name in wanted if wanted[name] != set(known[name])]
+        recorded = notices.targets(tx, wanted)
+    changed = [name for name in wanted if wanted[name] != set(recorded[name])]
     if changed:
         with root.ledger.write() as tx:
             for name in changed:
@@ -172,14 +172,13 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
             occurrences.append(_Occurrence(submission, kind))
     today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
     # After the deadline the user can no longer do anything.
-    uncollected = [(batch, left) for batch, left in ending_soon(tx, pipeline.name) if left > 0]
+    uncollected = [(batch, seconds) for batch, seconds in ending_soon(tx, pipeline.name) if seconds > 0]
     for kind, ending in (("expires", expiring_soon(tx, pipeline.name)), ("uncollected", uncollected)):
         by_submission: dict[str, list[tuple[Batch, float]]] = {}
-        for batch, left in ending:
+        for batch, seconds in ending:
             if batch.file_id is not None:
-                by_submission.setdefault(str(RequestFileId.parse(batch.file_id).submission), []).append(
-                    (batch, left)
-                )
+                submission_id = str(RequestFileId.parse(batch.file_id).submission)
+                by_submission.setdefault(submission_id, []).append((batch, seconds))
         occurrences += [
             _Occurrence(submissions.by_id(tx, submission_id), kind, today, tuple(its_batches))
             for submission_id, its_batches in by_submission.items()
@@ -246,8 +245,8 @@ def _trouble(notice: Notice, now: float) -> str:
     subject = f"{notice.pipeline}: the message `{event_of(notice.kind)}` to {notice.target}"
     if notice.state is NoticeState.WAITING:
         # Whole minutes: the command line prints a problem again whenever its text changes.
-        left = 60.0 * max(1, round((notice.next_try_at - now) / 60))
-        return f"{subject} waits: {notice.error}, next try in {duration(left)}"
+        pause = 60.0 * max(1, round((notice.next_try_at - now) / 60))
+        return f"{subject} waits: {notice.error}, next try in {duration(pause)}"
     if notice.state is NoticeState.REFUSED:
         return f"{subject} was refused: {notice.error}"
     return f"{subject} was given up after {count(notice.attempts, 'try', 'tries')}: {notice.error}"

@@ -121,9 +121,9 @@ def one_entry_a_target(entries: list[NotifyConfig]) -> list[NotifyConfig]:
     Raises:
         ValueError: When two entries have the same target, which would be notified twice.
     """
-    seen = set[str]()
+    targets = set[str]()
     for entry in entries:
-        if entry.target in seen:
+        if entry.target in targets:
             raise ValueError(f"{entry.target} is listed twice: list all of its `events` in one entry")
-        seen.add(entry.target)
+        targets.add(entry.target)
     return entries
