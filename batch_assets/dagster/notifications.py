@@ -68,10 +68,10 @@ def send_to_slack(config: NotifyConfig, message: Message) -> None:
     except SlackApiError as error:
         status, code = error.response.status_code, str(error.response.get("error") or "")
         is_slack = re.fullmatch(r"\w{1,80}", code) is not None  # else another server sent some page
-        why = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not as Slack answers"
+        reason = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not as Slack answers"
         if status == 429 or status >= 500 or code in (*_LATER, *_NOT_LET_IN) or not is_slack:
-            raise MessageNotSentError(why) from None
-        raise RefusedMessageError(why) from None
+            raise MessageNotSentError(reason) from None
+        raise RefusedMessageError(reason) from None
     except Exception as error:  # no connection, no answer, or an answer that is not from Slack
         raise MessageNotSentError(f"{type(error).__name__}: {error_text(error, token)}") from None
 

@@ -96,8 +96,8 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
             )
         folder = request.target_path
         project = request.project_root or find_project(folder)
-        if (found := request.params.found) is not None:
-            dataset, columns = located(found.location, project), found.columns
+        if (existing := request.params.found) is not None:
+            dataset, columns = located(existing.location, project), existing.columns
         else:
             dataset, columns = located(str(folder.resolve() / "dataset.csv"), project), Columns("id", "text")
             (folder / "dataset.csv").write_text(_DATASET, "utf-8")

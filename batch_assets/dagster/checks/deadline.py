@@ -96,12 +96,12 @@ class DeadlineCheck:
 def _warning(results: dg.AssetKey, ending: list[tuple[Batch, float]]) -> str | None:
     if not ending:
         return None
-    listed = "; ".join(f"{batch.id} ({batch.state}): {_left(seconds)}" for batch, seconds in ending)
+    listed = "; ".join(f"{batch.id} ({batch.state}): {_time_left(seconds)}" for batch, seconds in ending)
     return (
         f"Results that are not collected are soon lost: {listed}. Materialize {results.to_user_string()}; "
         "does the sensor run?"
     )
 
 
-def _left(seconds: float) -> str:
+def _time_left(seconds: float) -> str:
     return f"{duration(seconds)} left" if seconds > 0 else "its time is over"

@@ -78,8 +78,8 @@ def requests_to_add(
     instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition, keys: Iterable[str]
 ) -> list[dg.AddDynamicPartitionsRequest]:
     """Return the requests that make all of the keys partitions: one request, or none if all are known."""
-    known = set(instance.get_dynamic_partitions(definition.name or ""))
-    new = [key for key in keys if key not in known]
+    existing = set(instance.get_dynamic_partitions(definition.name or ""))
+    new = [key for key in keys if key not in existing]
     return [definition.build_add_request(new)] if new else []
 
 
