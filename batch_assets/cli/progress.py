@@ -180,7 +180,7 @@ def describe_requests(report: RequestsReport) -> str:
         f"{report.written:,} to send",
     ]
     if report.reused:
-        parts.append(f"{report.reused:,} already settled")
+        parts.append(f"{report.reused:,} settled earlier")
     if report.in_flight:
         parts.append(f"{report.in_flight:,} in flight")
     if report.left_out:

@@ -50,7 +50,7 @@ def send_to_slack(config: NotifyConfig, message: Message) -> None:
 
     Raises:
         MessageNotSentError: When it should be tried again later.
-        RefusedMessageError: When Slack refuses the notice for good.
+        RefusedMessageError: When Slack refuses the notice permanently.
     """
     assert config.slack is not None
     token = secret(config.slack.token_env)
@@ -68,7 +68,7 @@ def send_to_slack(config: NotifyConfig, message: Message) -> None:
     except SlackApiError as error:
         status, code = error.response.status_code, str(error.response.get("error") or "")
         is_slack = re.fullmatch(r"\w{1,80}", code) is not None  # else another server sent some page
-        reason = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not as Slack answers"
+        reason = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not a reply from Slack"
         if status == 429 or status >= 500 or code in (*_LATER, *_NOT_LET_IN) or not is_slack:
             raise MessageNotSentError(reason) from None
         raise RefusedMessageError(reason) from None

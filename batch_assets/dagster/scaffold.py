@@ -92,7 +92,7 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
 
         if request.scaffold_format != "yaml" or request.append:
             raise ValueError(
-                "a pipeline is a folder of its own with a defs.yaml: use --format yaml, or leave it out"
+                "a pipeline needs its own folder with a defs.yaml: use --format yaml, or leave the option out"
             )
         folder = request.target_path
         project = request.project_root or find_project(folder)

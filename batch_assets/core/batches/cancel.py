@@ -64,14 +64,14 @@ class CancelReport:
             yield f"{name}: left as it is, another partition waits on it"
 
 
-def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None:
+def cancel_batches(root: Root, to_end: list[Batch], report: CancelReport) -> None:
     """Ask the API to end batches, one after the other, and note in the report what became of each."""
-    for batch in found:
+    for batch in to_end:
         if not batch.state.unended:
             report.ended.append(batch.id)
             continue
         try:
-            seen = _cancel_batch(root, batch)
+            reported = _cancel_batch(root, batch)
         except NotFoundError:
             report.problems.append(
                 f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} If not, set a key of that "
@@ -85,9 +85,9 @@ def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None
             report.problems.append(f"{batch.id}: {error}")
             continue
         with root.ledger.write() as tx:
-            batches.observe(tx, batch, seen, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
+            batches.observe(tx, batch, reported, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
         # Another process of ours may have been faster; the batch counts as canceled all the same.
-        had_ended = seen.ended and not seen.request_counts["canceled"]
+        had_ended = reported.ended and not reported.request_counts["canceled"]
         (report.ended if had_ended else report.canceled).append(batch.id)
 
 
@@ -95,10 +95,10 @@ def _cancel_batch(root: Root, batch: Batch) -> BatchObject:
     try:
         return root.api.cancel(batch.id)
     except RefusedError as refused:
-        seen = root.api.retrieve(batch.id)
-        if not seen.ended:
+        reported = root.api.retrieve(batch.id)
+        if not reported.ended:
             raise refused from None
-        return seen
+        return reported
 
 
 def finish_canceling(root: Root, submission: Submission) -> dict[str, str]:
@@ -171,10 +171,10 @@ def _files_in_flight(tx: Transaction, submission: Submission) -> tuple[list[Requ
 
 
 def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch], list[Batch]]:
-    """Return such files' batches that have not ended: (its own, shared). Files that were sent again count too."""
+    """Return the unended batches of such files: (its own, shared). Files that were sent again count too."""
     waited = {file.id for file in submissions.waited_on(tx, submission.id)}
     others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
-    found = [
+    candidates = [
         batch
         for batch in batches.in_state(tx, *BATCHES_UNENDED, pipeline=submission.pipeline)
         # A batch matched by its count alone may be someone else's: it is left to run until its results prove it.
@@ -182,4 +182,4 @@ def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch],
         and not batch.provisional
         and (batch.file_id in waited or files.by_id(tx, batch.file_id).partition == submission.partition)
     ]
-    return [b for b in found if b.file_id not in others], [b for b in found if b.file_id in others]
+    return [b for b in candidates if b.file_id not in others], [b for b in candidates if b.file_id in others]

@@ -90,11 +90,11 @@ class _Reconciler:
 
     def run(self) -> list[str]:
         with self._root.ledger.read() as tx:
-            doubtful, watched, known = files.in_doubt(tx), files.watched(tx), batches.known_ids(tx)
+            doubtful, watched, known_ids = files.in_doubt(tx), files.watched(tx), batches.known_ids(tx)
         doubtful = [doubt for doubt in doubtful if not self._by_receipt(*doubt)]
         if not doubtful and not watched:
             return self._found_ids
-        strangers = self._strangers([*doubtful, *watched], known)
+        strangers = self._strangers([*doubtful, *watched], known_ids)
         for tail, batch in strangers.proved:
             self._assign(tail, batch, watched)
         self._settle_all(doubtful, strangers)
@@ -109,12 +109,12 @@ class _Reconciler:
             intent, file, receipt.batch, provisional=False, reason="its receipt names the batch"
         )
 
-    def _strangers(self, doubts: list[Doubt], known: set[str]) -> _Strangers:
+    def _strangers(self, doubts: list[Doubt], known_ids: set[str]) -> _Strangers:
         back_to = min(_earliest(intent) for intent, _ in doubts)
         strangers = _Strangers()
         for batch in self._root.api.batches_back_to(back_to):
             self._listed.add(batch.id)
-            if batch.id in known or not any(self._may_be(intent, batch) for intent, _ in doubts):
+            if batch.id in known_ids or not any(self._may_be(intent, batch) for intent, _ in doubts):
                 continue
             if not batch.ended:
                 strangers.running.append(batch)

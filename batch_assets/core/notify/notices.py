@@ -135,7 +135,7 @@ def _record_new(root: Root, noticed: Mapping[str, Noticed], end: float, *, annou
     """Record one notice for each occurrence and target, with its content, so that all tries send the same."""
     with root.ledger.read() as tx:
         since = tx.now - _GIVEN_UP_SECONDS
-        known = notices.targets(tx, noticed)
+        target_starts = notices.targets(tx, noticed)
         recorded = notices.ids_since(tx, noticed, since)
         occurrences = [
             occurrence
@@ -145,7 +145,11 @@ def _record_new(root: Root, noticed: Mapping[str, Noticed], end: float, *, annou
         new = {
             occurrence: targets
             for occurrence in occurrences
-            if (targets := _new_targets(noticed[occurrence.submission.pipeline], occurrence, known, recorded))
+            if (
+                targets := _new_targets(
+                    noticed[occurrence.submission.pipeline], occurrence, target_starts, recorded
+                )
+            )
         }
     for occurrence, targets in new.items():
         if time.monotonic() >= end:
@@ -187,10 +191,10 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
 
 
 def _new_targets(
-    noticed: Noticed, occurrence: _Occurrence, known: notices.Targets, recorded: set[str]
+    noticed: Noticed, occurrence: _Occurrence, target_starts: notices.Targets, recorded: set[str]
 ) -> list[str]:
-    """The targets that should be notified of an occurrence and have no notice of it yet."""
-    since = known[noticed.pipeline.name]
+    """Return the targets that should be notified of an occurrence and have no notice of it yet."""
+    since = target_starts[noticed.pipeline.name]
     return [
         entry.target
         for entry in noticed.pipeline.config.notify
@@ -237,12 +241,12 @@ def _send(root: Root, notice: Notice, entry: NotifyConfig | None, senders: Mappi
 
 
 def _pause(attempts: int) -> float:
-    """Seconds until the next try after `attempts` tries."""
+    """Return the seconds until the next try after `attempts` tries."""
     return float(min(_FIRST_PAUSE * 2.0 ** min(attempts, 30), _LAST_PAUSE))
 
 
 def _trouble(notice: Notice, now: float) -> str:
-    subject = f"{notice.pipeline}: the message `{event_of(notice.kind)}` to {notice.target}"
+    subject = f"{notice.pipeline}: the notice `{event_of(notice.kind)}` to {notice.target}"
     if notice.state is NoticeState.WAITING:
         # Whole minutes: the command line prints a problem again whenever its text changes.
         pause = 60.0 * max(1, round((notice.next_try_at - now) / 60))

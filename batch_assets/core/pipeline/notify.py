@@ -46,7 +46,7 @@ class SlackConfig(ConfigBlock):
     @model_validator(mode="after")
     def _is_installed(self) -> SlackConfig:
         if find_spec("dagster_slack") is None:
-            raise ValueError("messages to Slack need dagster-slack: pip install 'batch-assets[slack]'")
+            raise ValueError("notices to Slack need dagster-slack: pip install 'batch-assets[slack]'")
         return self
 
 

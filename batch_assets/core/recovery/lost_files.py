@@ -24,7 +24,7 @@ from batch_assets.core.store.outcomes import FAILED, Outcomes, Refreshes, load_o
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 
-_IN_DOUBT = "the ledger was lost, and no receipt says whether this was sent"
+_IN_DOUBT = "the ledger was lost, and no receipt shows whether this was sent"
 
 
 @dataclass
@@ -181,7 +181,7 @@ def _claim(lost: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
             continue
         file = free[-1]
         file.state, file.attempt, file.responses = FileState.COLLECTED, responses.attempt, responses
-        file.why = f"the stored responses of {responses.batch_id} are to its requests"
+        file.why = f"the stored responses of {responses.batch_id} answer its requests"
 
 
 def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseName, FoundResponses]) -> None:

@@ -75,8 +75,8 @@ def _endpoint(storage: Storage, files: list[LostFile]) -> tuple[str, str | None]
         if receipt is None:
             continue
         name = storage.uri(*file.part.stored.receipt_parts())
-        if (other := batch_ids.setdefault(receipt.batch.id, name)) != name:
-            raise damaged(name, f"it names {receipt.batch.id}, and so does {other}")
+        if (first_name := batch_ids.setdefault(receipt.batch.id, name)) != name:
+            raise damaged(name, f"it names {receipt.batch.id}, and so does {first_name}")
         if endpoint is None:
             endpoint, first = (receipt.base_url, receipt.organization), name
         base_url, organization = endpoint
@@ -111,7 +111,7 @@ def _write(tx: Transaction, lost: LostPipeline) -> None:
         _write_file(tx, file)
     pipeline = lost.submissions[0].pipeline
     for spare, owner in lost.spare:
-        why = "its responses are stored" if owner is None else f"its responses are to the requests of {owner.id}"
+        why = "its responses are stored" if owner is None else f"its responses answer the requests of {owner.id}"
         file_id = owner.id if owner is not None else None
         restore.add_collected(
             tx,

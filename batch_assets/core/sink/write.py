@@ -102,7 +102,7 @@ def _check_names(target: Target, dialect: sa.Dialect, names: list[str]) -> None:
     remedy = "give it another name in `dataset.columns`, written as a map, or in the output schema"
     if most is not None and len(target.short.encode()) > most:
         raise SinkError(
-            f"{target.where}.table: {dialect.name} allows names of at most {most} bytes, and {target.short!r} is "
+            f"{target.field}.table: {dialect.name} allows names of at most {most} bytes, and {target.short!r} is "
             "longer: choose a shorter name"
         )
     for name in names:
@@ -114,7 +114,7 @@ def _check_names(target: Target, dialect: sa.Dialect, names: list[str]) -> None:
         elif most is not None and len(name.encode("utf-8", "replace")) > most:
             problem = f"has a name longer than the {most} bytes that {dialect.name} allows"
         if problem is not None:
-            raise SinkError(f"{target.where}: the column {name!r} {problem}: {remedy}")
+            raise SinkError(f"{target.field}: the column {name!r} {problem}: {remedy}")
 
 
 def _write(

@@ -182,7 +182,7 @@ class _Tick:
                 f"{name}: {key!r} was sent as a partition, but the pipeline has no partitions now" if key else None
             )
         if not key:
-            return f"{name}: batches were sent before it had partitions; without `partitions` they are collected"
+            return f"{name}: batches were sent before it had partitions: remove `partitions` to collect them"
         if _dynamic_name(definition) is not None or is_partition(definition, key, self._context.instance):
             return None
         return f"{name}: {key!r} was sent as a partition, but the pipeline no longer has this partition"
