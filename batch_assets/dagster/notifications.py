@@ -36,8 +36,10 @@ def notify(root: Root, pipelines: Mapping[str, PipelineAssets], *, announced_onl
         A text for each notice that could not be sent, with the reason.
     """
     noticed = {
-        name: Noticed(of.pipeline, of.stages["results"].path if "results" in of.stages else [name, "results"])
-        for name, of in pipelines.items()
+        name: Noticed(
+            assets.pipeline, assets.stages["results"].path if "results" in assets.stages else [name, "results"]
+        )
+        for name, assets in pipelines.items()
     }
     try:
         return send_notices(root, noticed, more={"slack": send_to_slack}, announced_only=announced_only)

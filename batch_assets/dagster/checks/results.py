@@ -141,26 +141,26 @@ _CHECKS = (
 )
 
 
-def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
+def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     """Build the checks of one pipeline's results, as one step that reads the table once."""
-    results = of.stages["results"]
+    results = assets.stages["results"]
     specs = [
         dg.AssetCheckSpec(check.name, asset=results, description=check.description, blocking=check.blocking)
-        for check in _checks_of(of.pipeline)
+        for check in _checks_of(assets.pipeline)
     ]
 
     @dg.multi_asset_check(
         name="__".join([*results.path, "checks"]),
         specs=specs,
         can_subset=True,
-        required_resource_keys=required_keys(of.pipeline),
+        required_resource_keys=required_keys(assets.pipeline),
     )
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with explained():
             own = partitions_of(context)
-            settings = settings_for(of.pipeline.config.resource_key, context.resources)
-            judged = list(_results(of.pipeline, results, own, _examine(settings, of.pipeline, own)))
+            settings = settings_for(assets.pipeline.config.resource_key, context.resources)
+            judged = list(_results(assets.pipeline, results, own, _examine(settings, assets.pipeline, own)))
         yield from (result for check, result in judged if check.name in wanted)
 
     return LastingCheck.like(examine_results)

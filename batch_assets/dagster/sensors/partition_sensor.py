@@ -33,12 +33,12 @@ def build_message_batch_partitions_sensors(assets: Iterable[dg.AssetsDefinition]
     """
     specs = (spec for asset in assets for spec in asset.specs)
     return [
-        _sensor(of.pipeline, of.pipeline.config.partitions, of.partitions)
-        for of in pipelines_in(specs).values()
-        if of.pipeline.config.partitions is not None
-        and of.pipeline.config.partitions.by_value
-        and of.pipeline.config.dataset.kind in ("path", "files")
-        and isinstance(of.partitions, dg.DynamicPartitionsDefinition)
+        _sensor(pipeline_assets.pipeline, pipeline_assets.pipeline.config.partitions, pipeline_assets.partitions)
+        for pipeline_assets in pipelines_in(specs).values()
+        if pipeline_assets.pipeline.config.partitions is not None
+        and pipeline_assets.pipeline.config.partitions.by_value
+        and pipeline_assets.pipeline.config.dataset.kind in ("path", "files")
+        and isinstance(pipeline_assets.partitions, dg.DynamicPartitionsDefinition)
     ]
 
 

@@ -70,9 +70,9 @@ def _pipelines_of(
     context: dg.SensorEvaluationContext, resource_key: str | None, names: Sequence[str] | None
 ) -> dict[str, PipelineAssets]:
     return {
-        name: of
-        for name, of in pipelines_of_location(context).items()
-        if of.pipeline.config.resource_key == resource_key and (names is None or name in names)
+        name: assets
+        for name, assets in pipelines_of_location(context).items()
+        if assets.pipeline.config.resource_key == resource_key and (names is None or name in names)
     }
 
 
