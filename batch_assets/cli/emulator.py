@@ -53,11 +53,11 @@ class EmulatorError(BatchAssetsError):
 )
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...], **options: Any) -> None:
-    """Emulate the Message Batches API on this machine: no account, no key, no cost.
+    """Emulate the Message Batches API on this machine.
 
-    Its answers are made up, but they follow each request's output schema, and the same request always gets the
-    same answer. With a COMMAND after `--`, the emulator runs that command with BATCH_ASSETS_EMULATOR set, stops
-    when the command ends, and exits with its exit code.
+    It needs no account and no key, and costs nothing. Its answers are made up, but they follow each request's
+    output schema, and the same request always gets the same answer. With a COMMAND after `--`, the emulator runs
+    that command with BATCH_ASSETS_EMULATOR set, stops when the command ends, and exits with its exit code.
 
     \b
     Examples:

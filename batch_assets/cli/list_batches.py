@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after the newest N.")
 @resource_option
 def list_batches(limit: int | None, resource: str | None) -> None:
-    """List all batches of the workspace, as the API reports them, newest first.
+    """List the batches of the workspace, newest first.
 
-    Batches of this root are shown with their pipeline and request file.
+    The list has all batches, as the API reports them. Batches of this root are shown with their pipeline and
+    request file.
 
     \b
     Examples:

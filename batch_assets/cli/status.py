@@ -29,10 +29,11 @@ _WITH_COST = 50
 @click.option("--history", is_flag=True, help="Show every change of state of the pipeline NAME, in order.")
 @resource_option
 def status(name: str | None, history: bool, resource: str | None) -> None:
-    """Show the state of pipelines: rows, request files, batches, and what they wait for.
+    """Show the state of all pipelines, or of NAME.
 
-    The command reads the ledger and the files under the root. It does not call the API and needs no key. With
-    NAME it shows one pipeline. It shows the newest submission of each partition, in a terminal with bars.
+    For the newest submission of each partition, the command shows its rows, request files and batches, and what
+    it waits for. A terminal also shows bars. The command reads the ledger and the files under the root. It does
+    not call the API and needs no key.
 
     The history has all submissions, request files, batches, and runs that the sensor requested. Its lines are
     cut to the width of the terminal, and complete in a pipe.
