@@ -16,7 +16,7 @@ _SUFFIX = "_cancel"
 
 
 class CancelConfig(dg.Config):
-    """What to cancel: one partition, one batch or, by default, the whole pipeline."""
+    """The target of a cancel: one partition, one batch or, by default, the whole pipeline."""
 
     partition: str | None = None
     batch_id: str | None = None

@@ -21,15 +21,15 @@ from batch_assets.core.root import Root
 
 @dataclass
 class CancelReport:
-    """What a cancel did.
+    """Report of a cancel.
 
     Attributes:
         canceled: Ids of the batches that the API is ending now.
         ended: Ids of the batches that had ended before. Their answers are collected as usual.
         unsent: Ids of the request files that will not be sent.
-        in_doubt: Ids of request files that may be at the API or are being sent -> what will become of them.
+        in_doubt: Ids of request files that may be at the API or are being sent -> what happens to them next.
         shared: Ids of batches and request files left as they are, because another partition waits on them.
-        problems: What went wrong, as text. A later run tries again.
+        problems: The problems, as text. A later run tries again.
         given_up: Ids of the batches that were deleted at the API. Their requests are canceled.
         submissions: Ids of the submissions that were not complete. Nothing more of them is sent.
     """

@@ -25,12 +25,12 @@ _SHARE_OF_AGE = 0.05
 
 @dataclass
 class PollReport:
-    """What one poll found.
+    """Report of one poll.
 
     Attributes:
         changed: Names of pipelines -> ids of the batches whose state or counts changed.
         calls: The number of API calls made.
-        problems: What went wrong, as text. The next poll tries again.
+        problems: The problems, as text. The next poll tries again.
     """
 
     changed: dict[str, list[str]] = field(default_factory=dict)

@@ -36,7 +36,7 @@ _GARBLED = "not valid json"
 
 @dataclass
 class SubmitReport:
-    """What one run of the stage did.
+    """Report of one run of the batches stage.
 
     Attributes:
         submitted: Ids of the batches that were submitted, or found to be ours, in this run.

@@ -119,7 +119,7 @@ def count_requests(
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a build reads.
+    """The inputs of a build.
 
     Attributes:
         dataset: The rows.

@@ -32,13 +32,13 @@ _BYTES_A_TOKEN = 4.0
 
 @dataclass
 class CostEstimate:
-    """What the requests of a run would cost.
+    """The estimated cost of the requests of a run.
 
     Attributes:
-        report: What would be submitted.
+        report: The report of the run, in which nothing was written.
         answered: The number of these requests that have an answer now. Each costs what that answer cost.
-        new: The number of the other requests. Their cost is estimated in proportion to their bytes, or as `notes`
-            says.
+        new: The number of the other requests. Their cost is estimated in proportion to their bytes, or as
+            described in `notes`.
         input_tokens: Input tokens of all requests, tokens of the prompt cache included.
         output_tokens: Output tokens of all requests.
         cost_usd: The cost in USD by the price list; `None` if nothing is known.

@@ -32,10 +32,10 @@ Rendered = tuple[pa.RecordBatch, list[bytes | None], Rejects, set[bytes]]
 
 
 class NewSubmission:
-    """What one build writes into a folder of its own. The ledger does not know it until it is registered.
+    """A submission that a build writes into its own folder. The ledger does not know it until it is registered.
 
     Attributes:
-        report: What is written so far. The caller updates its counts of requests.
+        report: The report of what is written so far. The caller updates its counts of requests.
         limits: The limits of one batch: requests, and bytes of its body.
     """
 

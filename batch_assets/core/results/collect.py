@@ -44,14 +44,14 @@ _COLUMNS: dict[str, Any] = {"use_dictionary": _REPETITIVE, "write_statistics": _
 
 @dataclass(frozen=True)
 class CollectReport:
-    """What became of one batch.
+    """Report of one collected batch.
 
     Attributes:
         batch_id: The id of the batch.
         requests: The number of its requests.
         bytes: The number of bytes downloaded.
         missing: The number of requests without an answer in the download.
-        problem: What was wrong with the results, as text; `None` if nothing was.
+        problem: The problem with the results, as text; `None` if there was none.
     """
 
     batch_id: str

@@ -30,7 +30,7 @@ _EXAMPLES = 5
 
 @dataclass
 class Examination:
-    """What a results table contains.
+    """Findings about a results table.
 
     Attributes:
         rows: The number of rows in the table.

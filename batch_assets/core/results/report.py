@@ -81,7 +81,7 @@ class Tally:
 
 @dataclass
 class ResultsReport:
-    """What the table contains.
+    """Report of one join of a results table.
 
     Attributes:
         submission_id: The id of the submission whose table it is.

@@ -16,7 +16,7 @@ from batch_assets.core.store.request_lines import scan
 
 @dataclass(frozen=True)
 class ResultLines:
-    """Where each request's line is in a download.
+    """The position of each request's line in a download.
 
     Attributes:
         start: The offset of each request's line, in the order of the request file, -1 without a line; int64, shape

@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 5000
 
 @dataclass(frozen=True)
 class SinkReport:
-    """What was written.
+    """Report of one write to the sink.
 
     Attributes:
         table: The name of the table, with its schema if it has one.

@@ -54,7 +54,7 @@ def observation(key: dg.AssetKey, submission: Submission, batches: list[Batch], 
 
 
 class Progress:
-    """Makes the sensor's observations of batches.
+    """The sensor's observations of batches.
 
     It observes a submission when its numbers have changed and some time has passed, and always when its last batch
     has ended. The run that submits the batches makes the first observation.
