@@ -17,7 +17,7 @@ _SUFFIX = "_cancel"
 
 
 class CancelConfig(dg.Config):
-    """What to cancel: one partition, one batch or, by default, the whole pipeline."""
+    """The target of a cancel: one partition, one batch or, by default, the whole pipeline."""
 
     partition: str | None = None
     batch_id: str | None = None
@@ -34,7 +34,10 @@ def build_message_batch_cancel_jobs(assets: Iterable[dg.AssetsDefinition]) -> li
         assets: Assets as `build_message_batch_assets` returns them.
     """
     specs = (spec for asset in assets for spec in asset.specs)
-    return [_job(name, of.pipeline.config.resource_key) for name, of in pipelines_in(specs).items()]
+    return [
+        _job(name, pipeline_assets.pipeline.config.resource_key)
+        for name, pipeline_assets in pipelines_in(specs).items()
+    ]
 
 
 def _job(name: str, resource_key: str | None) -> dg.JobDefinition:

@@ -76,7 +76,7 @@ def test_cancel_a_run_that_goes_on_in_another_terminal_then_ask_again(project: P
 def test_cancel_says_what_to_do_about_what_it_does_not_know(project: Project) -> None:
     nothing = project.run("cancel", "asked")
     assert nothing.returncode == 1
-    assert "Nothing was run yet" in nothing.stderr
+    assert "Nothing has run yet" in nothing.stderr
     project.add_pipeline("asked", ["one"])
     assert project.run("run", "asked").returncode == 0
     unknown = project.run("cancel", "msgbatch_elsewhere")
@@ -144,7 +144,7 @@ def test_the_history_is_whole_in_a_pipe_and_fits_a_terminal(project: Project) ->
     assert len(short) == len(lines)
     assert max(map(len, short)) <= 120
     assert any("/part-00000.jsonl" in line for line in short)
-    assert "--history is of one pipeline" in project.run("status", "--history").stderr
+    assert "--history needs a pipeline" in project.run("status", "--history").stderr
 
 
 def test_status_says_until_when_results_can_be_had(project: Project) -> None:
@@ -152,9 +152,12 @@ def test_status_says_until_when_results_can_be_had(project: Project) -> None:
     with running(project):
         shown = project.run("status", "asked").stdout
         assert re.search(r"in_progress, sent .* ago, results until \d{4}-\d\d-\d\d\n", shown)
-        assert "its results end" not in shown
+        assert "its results will be deleted" not in shown
     (batch,) = project.accepted()
     ledger(project, "update batch set created_at = created_at - 86400 * 27 - 600")
-    assert f"{batch['id']}: its results end in 47 h " in project.run("status", "asked").stdout
+    assert f"{batch['id']}: its results will be deleted in 47 h " in project.run("status", "asked").stdout
     ledger(project, "update batch set created_at = created_at - 86400 * 2")
-    assert f"{batch['id']}: its results end already" in project.run("status", "asked").stdout
+    assert (
+        f"{batch['id']}: its results are deleted, and they are not collected"
+        in project.run("status", "asked").stdout
+    )

@@ -51,7 +51,10 @@ def test_status_needs_neither_dagster_nor_api(bare_project: Project) -> None:
         [sys.executable, "-c", code], cwd=bare_project.folder, env=bare_project.env, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Nothing was run yet: root data/output, ledger data/output/ledger.db is not there.\n"
+    assert (
+        done.stdout
+        == "Nothing has run yet: there is no ledger (root data/output, ledger data/output/ledger.db).\n"
+    )
     assert not (bare_project.folder / "data").exists()
 
 
@@ -123,7 +126,7 @@ def test_status_while_batches_run(project: Project, emulator: Emulator) -> None:
     assert lines["answered"] == "2 of 4 requests, 50 %"
     assert re.fullmatch(
         r"(?:1 \w+, )?1 open(?:, 1 \w+)?; oldest \d+ s, next look in \d+ s, "
-        r"ended by \d{4}-\d\d-\d\d \d\d:\d\d UTC at the latest",
+        r"will end by \d{4}-\d\d-\d\d \d\d:\d\d UTC",
         lines["batches"],
     )
     code, terminal = project.run_in_terminal("status", "asked")

@@ -15,7 +15,7 @@ def test_run_tells_what_is_to_be_told_at_its_end(project: Project) -> None:
         hook.answers = [(503, b"")]
         first = project.run("run", "asked", env=env)
         assert (first.returncode, first.stderr) == (0, "")
-        said = "asked: the message `complete` to webhook HOOK_URL waits: HTTP 503, next try in 60 s"
+        said = "asked: the notice `complete` to webhook HOOK_URL waits: HTTP 503, next try in 60 s"
         assert said in first.stdout
         again = project.run("run", "asked", env=env)
         assert (again.returncode, again.stderr) == (0, "")

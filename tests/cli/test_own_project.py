@@ -60,10 +60,10 @@ def test_another_module_may_hold_the_definitions(own: Project) -> None:
 
 def test_a_project_without_definitions_is_said(own: Project) -> None:
     name_module(own.folder, "shoop")
-    assert "names the module shoop, and there is no shoop: install" in own.run("run", "greetings").stderr
+    assert "names the module shoop, but there is no module shoop: install" in own.run("run", "greetings").stderr
     name_module(own.folder, "shop")
     definitions = own.folder / "src" / "shop" / "definitions.py"
     definitions.write_text("")
-    assert "shop.definitions holds no definitions: it needs a `defs`" in own.run("run", "greetings").stderr
+    assert "shop.definitions has no definitions: it needs a `defs`" in own.run("run", "greetings").stderr
     definitions.write_text("import no_such_module")
     assert "the project's definitions do not load: ModuleNotFoundError" in own.run("run", "greetings").stderr

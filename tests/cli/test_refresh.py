@@ -54,7 +54,7 @@ def test_the_cost_is_said_and_nobody_spends_it_unasked(project: Project) -> None
     assert "nothing was sent" in nobody.stderr and "--yes" in nobody.stderr
     no = answer(project, "n", "run", "asked", "--refresh")
     assert (no.returncode, len(project.accepted())) == (1, 1)
-    assert "Ask again? [y/N]" in no.stdout
+    assert "Send these requests again? [y/N]" in no.stdout
 
     yes = answer(project, "y", "run", "asked", "--refresh")
     assert yes.returncode == 0, yes.stderr
@@ -79,12 +79,12 @@ def test_a_limit_ends_with_a_sentence(project: Project) -> None:
     first = project.run("run", "asked", "--limit", "2")
     assert first.returncode == 0, first.stderr
     assert "3 left out by the limit" in first.stdout
-    assert first.stdout.rstrip().endswith("2 of 5 asked; run without --limit for the rest")
+    assert first.stdout.rstrip().endswith("2 of 5 requests sent; run without --limit for the rest")
     assert list(results(project)["result_type"]) == ["succeeded"] * 2 + ["pending"] * 3
     assert "3 requests left out by a limit" in project.run("status", "asked").stdout
     rest = project.run("run", "asked")
     assert rest.returncode == 0, rest.stderr
-    assert "asked;" not in rest.stdout
+    assert "sent;" not in rest.stdout
     assert [batch["requests"] for batch in project.accepted()] == [2, 3]
 
 
@@ -94,12 +94,12 @@ def test_a_limited_refresh_is_of_so_many_requests_and_no_run_asks_more_unasked(p
     limited = project.run("run", "asked", "--refresh", "--limit", "1", "--yes")
     assert limited.returncode == 0, limited.stderr
     assert "2 left out by the limit, part of a refresh" in limited.stdout
-    said = "1 of 3 asked; --refresh goes on with the rest, a run without it keeps these and ends the refresh"
-    assert said in limited.stdout
+    remedy = "--refresh continues with the rest, a run without it keeps these answers and ends the refresh"
+    assert f"1 of 3 requests sent; {remedy}" in limited.stdout
     assert "--refresh goes on with them" in project.run("status", "asked").stdout
     plain = project.run("run", "asked")
     assert plain.returncode == 0, plain.stderr
-    assert "0 to send, 3 settled before\n" in plain.stdout
+    assert "0 to send, 3 settled earlier\n" in plain.stdout
     first, second = [batch["id"] for batch in project.accepted()]
     assert list(results(project)["batch_id"]) == [second, first, first]
 
@@ -130,7 +130,7 @@ def test_the_command_to_go_on_with_asks_what_was_agreed_to(project: Project) -> 
         first = world.build(pipeline, limit=2).submission_id
         assert interrupted(set(), limited) == " --limit 2"
         world.submit(pipeline)
-        assert interrupted(set(), limited) == "\nIt asks the 3 requests beyond the limit as well."
+        assert interrupted(set(), limited) == "\nIt also sends the 3 requests beyond the limit."
         more = AskAgain(retry_failed=True, limit=3)
         assert interrupted({first}, more) == " --retry-failed --limit 3", "it was stopped before it built anything"
         world.emulator.end_batches()
@@ -142,7 +142,7 @@ def test_the_command_to_go_on_with_asks_what_was_agreed_to(project: Project) -> 
         world.build(pipeline, refresh=True, limit=4)
         assert interrupted(set(), refresh) == " --refresh --limit 4"
         world.submit(pipeline)
-        assert interrupted(set(), refresh) == " --refresh\nIt asks the 1 request beyond the limit as well."
+        assert interrupted(set(), refresh) == " --refresh\nIt also sends the 1 request beyond the limit."
 
 
 def test_failures_within_the_limit_count(project: Project) -> None:

@@ -129,8 +129,8 @@ def test_interrupted_then_gone_on(project: Project) -> None:
     first.send_signal(signal.SIGINT)
     _, errors = first.communicate(timeout=30)
     assert first.returncode == 130
-    assert "1 of its batches goes on" in errors
-    assert "batch-assets run asked\nIt asks the 1 request beyond the limit as well." in errors
+    assert "1 of its batches continues" in errors
+    assert "batch-assets run asked\nIt also sends the 1 request beyond the limit." in errors
     assert "Traceback" not in errors
 
     status = project.run("status", "asked")

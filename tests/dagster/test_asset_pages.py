@@ -190,7 +190,7 @@ def test_a_cost_that_is_not_known_is_never_a_number(
     assert keys.COST_UNKNOWN not in known
     monkeypatch.delitem(default_prices()._models, "claude-haiku-5-5")
     metadata = run(make_assets(rows=6), instance)["results"]
-    assert metadata[keys.COST_UNKNOWN] == "The cost is not known: no price for claude-haiku-5-5."
+    assert metadata[keys.COST_UNKNOWN] == "The cost is unknown: no price for claude-haiku-5-5."
     assert not {keys.COST_USD, keys.NEW_COST_USD, keys.LIVE_COST_USD} & set(metadata)
     assert metadata[keys.REUSED_COST_USD] == pytest.approx(known[keys.COST_USD])
 

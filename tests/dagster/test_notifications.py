@@ -87,7 +87,7 @@ def test_the_sensor_tells_a_webhook_and_slack_when_results_are_complete(
     assert location.materialize("results").get_asset_materialization_events()
     slack.answers = [(429, b'{"ok": false, "error": "ratelimited"}')]
     said = location.tick()
-    waits = "greetings: the message `complete` to slack #data (SLACK_BOT_TOKEN) waits: HTTP 429 ratelimited"
+    waits = "greetings: the notice `complete` to slack #data (SLACK_BOT_TOKEN) waits: HTTP 429 ratelimited"
     assert said == f"{waits}, next try in 60 s"
     ledger("update notice set next_try_at = 0 where state = 'waiting'")
     assert location.tick() == "No batch is open."
@@ -107,9 +107,9 @@ def test_the_sensor_tells_a_webhook_and_slack_when_results_are_complete(
     [
         ((200, b'{"ok": false, "error": "channel_not_found"}'), "was refused: HTTP 200 channel_not_found"),
         ((200, b'{"ok": false, "error": "internal_error"}'), "waits: HTTP 200 internal_error, next try in 60 s"),
-        ((503, b"{}"), "waits: HTTP 503, not as Slack answers"),
-        ((502, b"<html>bad gateway</html>"), "waits: HTTP 502, not as Slack answers"),
-        ((200, b"<html>log in first</html>"), "waits: HTTP 200, not as Slack answers"),
+        ((503, b"{}"), "waits: HTTP 503, not a reply from Slack"),
+        ((502, b"<html>bad gateway</html>"), "waits: HTTP 502, not a reply from Slack"),
+        ((200, b"<html>log in first</html>"), "waits: HTTP 200, not a reply from Slack"),
         ((0, b""), "waits: RemoteDisconnected"),
     ],
 )
@@ -127,7 +127,7 @@ def test_what_slack_does_not_take_is_said(
     location.materialize("results")
     slack.answers = [answer]
     message = location.tick()
-    assert "the message `failed` to slack #data" in message  # one of two rows was rejected
+    assert "the notice `failed` to slack #data" in message  # one of two rows was rejected
     assert said in message
     assert "RECOGNISE" not in message
     assert len(slack.received) == 1

@@ -37,7 +37,7 @@ _GARBLED = "not valid json"
 
 @dataclass
 class SubmitReport:
-    """What one run of the stage did.
+    """Report of one run of the batches stage.
 
     Attributes:
         submitted: Ids of the batches that were submitted, or found to be ours, in this run.
@@ -278,7 +278,7 @@ class _Sending:
         with self._root.ledger.read() as tx:
             headers = files.headers_of(tx, self._file)
         try:
-            seen = self._root.api.create(self._stored.body(before_chunk), self._file.bytes, headers)
+            accepted = self._root.api.create(self._stored.body(before_chunk), self._file.bytes, headers)
         except RefusedError as error:
             return self._refused(lease, intent_id, error)
         except NotSentError as error:
@@ -290,20 +290,20 @@ class _Sending:
         except FileNotFoundError:
             self._move(lease, FileMove.REFUSE, intent_id, MISSING)
         else:
-            self._accepted(lease, intent_id, seen)
+            self._accepted(lease, intent_id, accepted)
         return False
 
-    def _accepted(self, lease: Lease, intent_id: int, seen: BatchObject) -> None:
+    def _accepted(self, lease: Lease, intent_id: int, accepted: BatchObject) -> None:
         api, problem = self._root.api, None
         try:
-            self._stored.write_receipt(seen, self._file.attempt, api.base_url, api.organization)
+            self._stored.write_receipt(accepted, self._file.attempt, api.base_url, api.organization)
         except Exception as error:  # a full disk, an unavailable object store: the ledger may still record the id
             problem = error
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, IntentOutcome.ACCEPTED, last_byte_at=tx.now)
-            batches.accept(tx, self._file.id, intent_id, seen, provisional=False, reason="the API accepted it")
-        self._report.submitted.append(seen.id)
+            batches.accept(tx, self._file.id, intent_id, accepted, provisional=False, reason="the API accepted it")
+        self._report.submitted.append(accepted.id)
         if problem is not None:
             raise problem
 

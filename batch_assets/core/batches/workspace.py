@@ -29,8 +29,8 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
     if intent is None:
         return True
     with root.ledger.read() as tx:
-        known = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
-    own = [batch for batch in reversed(known) if batch.file_id is not None and not batch.provisional]
+        undeleted = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
+    own = [batch for batch in reversed(undeleted) if batch.file_id is not None and not batch.provisional]
     if intent.anchor_id is None:
         own = [batch for batch in own if (batch.submitted_at or 0.0) >= intent.started_at]
     evidence = [*filter(None, [intent.anchor_id]), *(batch.id for batch in own[:_OTHERS])]
@@ -53,7 +53,9 @@ def is_proved(root: Root, batch_id: str) -> bool:
     listed = {batch.id for batch in root.api.page().batches}
     if batch_id in listed:
         return False
-    return not listed.isdisjoint(companions) or any(is_there(root, other) for other in companions[:_OTHERS])
+    return not listed.isdisjoint(companions) or any(
+        is_there(root, companion) for companion in companions[:_OTHERS]
+    )
 
 
 def last_intent(root: Root, file_id: str | None) -> Intent | None:

@@ -71,8 +71,8 @@ def download(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) ->
     try:
         return _stream(leased, raw, on_bytes)
     except (NotFoundError, RefusedError) as error:
-        if (gone := _why_gone(leased, error)) is not None:
-            return Download(gone=gone)
+        if (reason := _why_gone(leased, error)) is not None:
+            return Download(gone=reason)
         raise ResultsError(
             f"results of {batch_id}: {error}. {workspace.WHOSE_KEY} A later run downloads them again",
             remedy=CancelBatch(batch_id, leased.file.pipeline),

@@ -39,12 +39,12 @@ def materialize_batches(
                 description=f"Nothing to submit yet: {materialize(Stage.REQUESTS, pipeline.name)} first.",
                 allow_retries=False,
             )
-        for file_id, why in report.waiting.items():
-            context.log.warning(f"{file_id} was not sent yet: {why}")
+        for file_id, reason in report.waiting.items():
+            context.log.warning(f"{file_id} was not sent yet: {reason}")
         for remedy in report.remedies:
             context.log.warning(in_words(remedy))
-        for file_id, why in report.given_up.items():
-            context.log.warning(f"the row of {file_id} is errored: its request alone is too large: {why}")
+        for file_id, reason in report.given_up.items():
+            context.log.warning(f"the row of {file_id} is errored: its request alone is too large: {reason}")
         with root.ledger.read() as tx:
             submission = submissions.by_id(tx, report.submission_id)
             submitted = batches.waited_on(tx, report.submission_id)

@@ -34,7 +34,7 @@ from batch_assets.dagster.resource import root_for
 from batch_assets.dagster.sensors.situation import situation
 
 # A run that a user starts polls the batches itself, for at most this long: the sensor may be stopped.
-_LOOK_SECONDS = 20.0
+_POLL_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -63,16 +63,16 @@ def materialize_results(
         stack.enter_context(rounds.closing(root, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))
-            _look(context, root)
+            _poll(context, root)
         tables, failure = each_partition(context, lambda key: _table(context, root, pipeline, key))
-        done = {partition: table for partition, table in tables.items() if table is not None}
-        if failure is not None or len(done) < len(tables):
-            _leave_to_the_sensor(context, root, done)
+        complete = {partition: table for partition, table in tables.items() if table is not None}
+        if failure is not None or len(complete) < len(tables):
+            _leave_to_the_sensor(context, root, complete)
         else:
-            yield materialized(context, {partition: table.metadata for partition, table in done.items()})
+            yield materialized(context, {partition: table.metadata for partition, table in complete.items()})
             # The event is in Dagster's log only now. If the run is killed before this line, it is repeated.
             with root.ledger.write() as tx:
-                for table in done.values():
+                for table in complete.values():
                     submissions.announced(tx, table.submission_id)
         if failure is not None:
             raise failure
@@ -82,7 +82,7 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
     """Write a partition's table again. Return None if there is nothing to materialize; the log has the reason."""
     with explained():
         unattended = rounds.is_unattended(context.run.tags)
-        done = collect_results(
+        collected = collect_results(
             root,
             pipeline.name,
             partition,
@@ -90,14 +90,14 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             due_only=unattended,
             answers=pipeline.own_answers,
         )
-        _log(context, done)
-        report = done.results
+        _log(context, collected)
+        report = collected.results
         if report is None:
             context.log.info(
                 f"Nothing has been submitted yet: {materialize(Stage.REQUESTS, pipeline.name)} first."
             )
             return None
-        metadata = results_metadata(root, done, report, partition)
+        metadata = results_metadata(root, collected, report, partition)
         if not report.final:
             context.log.info(f"Not complete yet: {_counts(report)}. {_what_next(root, report)}")
             if report.left_out:
@@ -107,9 +107,9 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
                 settle_checks(context, root, pipeline, context.asset_key)
             _observe(context, partition, metadata)
             return None
-        is_old = unattended and not done.collected and _is_announced(root, report)
+        is_old = unattended and not collected.collected and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
-            # Another run did it while this one was queued: what depends on the table need not run again.
+            # Another run materialized it while this one was queued, so nothing downstream has to run again.
             settle_checks(context, root, pipeline, context.asset_key)
             context.log.info("Nothing is new: these results are already materialized.")
             return None
@@ -122,16 +122,16 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
         return _Complete(report.submission_id, metadata)
 
 
-def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, done: dict[str, _Complete]) -> None:
-    for partition, table in done.items():
+def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, complete: dict[str, _Complete]) -> None:
+    for partition, table in complete.items():
         _observe(context, partition, table.metadata)
-    if done and not rounds.is_unattended(context.run.tags):
+    if complete and not rounds.is_unattended(context.run.tags):
         with root.ledger.write() as tx:
-            for table in done.values():
+            for table in complete.values():
                 submissions.announce_again(tx, table.submission_id)
         context.log.info(
-            f"{len(done)} of {len(partitions_of(context))} partitions are complete. The sensor starts a run for "
-            "each, so that its checks run too."
+            f"{len(complete)} of {len(partitions_of(context))} partitions are complete. The sensor starts a run "
+            "for each, so that its checks run too."
         )
 
 
@@ -144,18 +144,18 @@ def _is_announced(root: Root, report: ResultsReport) -> bool:
         return submissions.by_id(tx, report.submission_id).announced_at is not None
 
 
-def _look(context: dg.AssetExecutionContext, root: Root) -> None:
-    polled = try_poll(root, budget=_LOOK_SECONDS, now=True)  # the table can be written without the API
+def _poll(context: dg.AssetExecutionContext, root: Root) -> None:
+    polled = try_poll(root, budget=_POLL_SECONDS, now=True)  # the table can be written without the API
     for problem in [*polled.problems, *map(in_words, polled.remedies)]:
         context.log.warning(problem)
 
 
-def _log(context: dg.AssetExecutionContext, done: CollectedResults) -> None:
-    for batch in done.collected:
+def _log(context: dg.AssetExecutionContext, report: CollectedResults) -> None:
+    for batch in report.collected:
         context.log.info(f"collected {batch.batch_id}: {batch.requests} requests, {batch.bytes} bytes")
-    for problem in [*done.problems, *map(in_words, done.remedies)]:
+    for problem in [*report.problems, *map(in_words, report.remedies)]:
         context.log.warning(problem)
-    if done.results is not None and (unknown := cost_unknown(done.results)) is not None:
+    if report.results is not None and (unknown := cost_unknown(report.results)) is not None:
         context.log.warning(unknown)
 
 

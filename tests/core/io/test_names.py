@@ -58,7 +58,7 @@ def test_files_sort_in_the_order_in_which_they_are_written(some: list[PartName])
     ],
 )
 def test_what_is_no_name_of_a_request_file_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="no name of a request file"):
+    with pytest.raises(ValueError, match="not the name of a request file"):
         PartName.parse(name)
 
 

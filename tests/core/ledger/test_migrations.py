@@ -355,9 +355,7 @@ def test_a_ledger_of_a_later_version_is_refused(ledger_url: str) -> None:
         url = sa.make_url(ledger_url)
         own = url.set(username=None, password=None, query={"user": str(url.username), "password": "RECOGNISE-ME"})
         ledger_url = own.render_as_string(hide_password=False)
-    with pytest.raises(
-        LedgerVersionError, match=r"have version 9999, .* Upgrade batch_assets here as well"
-    ) as said:
+    with pytest.raises(LedgerVersionError, match=r"have version 9999, .* Upgrade batch_assets here too") as said:
         Ledger(ledger_url)
     assert "RECOGNISE" not in str(said.value)
     assert version_of(ledger_url) == "9999"

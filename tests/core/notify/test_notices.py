@@ -184,7 +184,7 @@ def test_a_message_that_does_not_arrive_is_sent_again_at_growing_intervals(world
     for _ in range(2):
         now_due(world)
         problems.append(tick(world, pipeline))
-    prefix = "asked: the message `complete` to webhook HOOK_URL waits: "
+    prefix = "asked: the notice `complete` to webhook HOOK_URL waits: "
     assert [text for (text,) in problems][::2] == [
         f"{prefix}HTTP 503, next try in 60 s",
         f"{prefix}HTTP 429, next try in 4 min",
@@ -234,7 +234,7 @@ def test_a_message_waits_while_its_secret_is_refused(world: World, hook: Receive
     complete(world, pipeline)
     hook.answers = [(401, b"")]
     assert tick(world, pipeline) == [
-        "asked: the message `complete` to webhook HOOK_URL waits: HTTP 401, next try in 60 s"
+        "asked: the notice `complete` to webhook HOOK_URL waits: HTTP 401, next try in 60 s"
     ]
     now_due(world)
     assert tick(world, pipeline) == []

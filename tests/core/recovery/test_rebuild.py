@@ -22,7 +22,7 @@ def test_after_requests_nothing_is_sent_before_the_grace_period(world: World) ->
     assert part_states(world) == ["unresolved"] * 3
     report = world.submit(pipeline)
     assert len(report.waiting) == 3
-    assert all("no receipt says" in why for why in report.waiting.values())
+    assert all("no receipt shows" in why for why in report.waiting.values())
     assert world.accepted() == []
     in_doubt_over(world)
     finish(world, pipeline)

@@ -228,7 +228,7 @@ def test_a_row_that_needs_one_header_set_too_many_is_rejected(world: World) -> N
     table = world.table(pipeline)
     assert list(table["result_type"]) == ["succeeded"] * 16 + ["rejected"] * 2 + ["succeeded"] * 2
     assert table["error_type"][16] == "template_error"
-    assert "asks for beta-16, and rows before it for 16 other combinations" in table["error_message"][16]
+    assert "needs beta-16, and earlier rows need 16 other combinations" in table["error_message"][16]
 
 
 @pytest.mark.parametrize(
