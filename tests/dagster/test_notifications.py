@@ -18,7 +18,7 @@ from batch_assets.emulator import Emulator
 from tests.receivers import Receiver, receiver
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
-TOKEN = "xoxb-RECOGNISE-ME-4711"
+TOKEN = "xoxb-RECOGNIZE-ME-4711"
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_what_slack_does_not_take_is_said(
     message = location.tick()
     assert "the message `failed` to slack #data" in message  # one of two rows was rejected
     assert said in message
-    assert "RECOGNISE" not in message
+    assert "RECOGNIZE" not in message
     assert len(slack.received) == 1
 
 

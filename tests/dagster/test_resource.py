@@ -24,7 +24,7 @@ from batch_assets.core.settings import REAL_BASE_URL
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
-KEY = "sk-ant-api03-RECOGNISE-ME-EU-4712"
+KEY = "sk-ant-api03-RECOGNIZE-ME-EU-4712"
 
 
 @pytest.fixture(scope="module")

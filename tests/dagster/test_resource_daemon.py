@@ -15,7 +15,7 @@ from dagster_deployment import Deployment
 from batch_assets.emulator import Emulator
 
 REPOSITORY = Path(__file__).parents[2]
-KEY = "sk-ant-api03-RECOGNISE-ME-EU-4712"
+KEY = "sk-ant-api03-RECOGNIZE-ME-EU-4712"
 PATIENCE = 300.0  # seconds; each run is a process that imports Dagster, on a machine that does much else
 DEFINITIONS = """
 from pathlib import Path

@@ -83,7 +83,7 @@ def digest_of(custom_id: str) -> str:
     return custom_id[-22:]
 
 
-def submit_as_somebody_else(bench: Bench, trial: Trial, count: int) -> None:
+def submit_as_someone_else(bench: Bench, trial: Trial, count: int) -> None:
     """A batch of that many requests in the trial's workspace that is none of ours."""
     requests = [{"custom_id": f"theirs-{number}", "params": params("theirs")} for number in range(count)]
     trial.foreign.append(post(bench, trial, json.dumps({"requests": requests}).encode()))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from tests.chaos.bench import Bench, Rules
-from tests.chaos.faults.case import LOOKS, Case, Tried, rule, submit_as_somebody_else, through
+from tests.chaos.faults.case import LOOKS, Case, Tried, rule, submit_as_someone_else, through
 from tests.chaos.trial import Trial
 from tests.core.support import CREATE, LIST
 
@@ -76,7 +76,7 @@ def _among(strangers: Strangers, rules: Rules) -> Callable[[Bench], Tried]:
 def _before(bench: Bench, trial: Trial) -> Iterator[None]:
     """Two batches of each size that ours have, in the same workspace."""
     for size in (1, 2, 1, 2):
-        submit_as_somebody_else(bench, trial, size)
+        submit_as_someone_else(bench, trial, size)
     yield
 
 
@@ -87,7 +87,7 @@ def _all_the_while(bench: Bench, trial: Trial) -> Iterator[None]:
 
     def submit() -> None:
         while len(trial.foreign) < _STRANGERS and not done.wait(_STRANGERS_PAUSE):
-            submit_as_somebody_else(bench, trial, 1 + len(trial.foreign) % 2)
+            submit_as_someone_else(bench, trial, 1 + len(trial.foreign) % 2)
 
     thread = threading.Thread(target=submit)
     thread.start()
@@ -107,7 +107,7 @@ def _found_on_a_later_page(bench: Bench, lost: dict[str, Any], strangers: int) -
         in_doubt = trial.ledger("select count(*) from request_file where state in ('sending', 'unresolved')")
         trial.expect(in_doubt == [(1,)], f"{in_doubt} files are in doubt")
         for _ in range(strangers):
-            submit_as_somebody_else(bench, trial, 3)
+            submit_as_someone_else(bench, trial, 3)
         return trial.finish(from_dataset=False), hits
 
 
@@ -147,7 +147,7 @@ def _clocks() -> Iterator[Case]:
 def _skewed(bench: Bench, nth: int, skew: float) -> Tried:
     """The API's clock is off by so many seconds from ours."""
     with bench.trial(bench.prepared("batches")) as trial:
-        submit_as_somebody_else(bench, trial, 2)
+        submit_as_someone_else(bench, trial, 2)
         try:
             bench.emulator.clock(skew=skew)
             lost = rule(CREATE, {"drop": "after_commit"}, nth=nth)

@@ -11,7 +11,7 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.cancel import cancel
 from batch_assets.core.pipeline.pipeline import Pipeline
 
-from ..batches.test_reconcile import LOST, ours, submit_as_somebody_else
+from ..batches.test_reconcile import LOST, ours, submit_as_someone_else
 from ..support import BATCHES, LIST, World, texts
 from .test_long_waits import batch_states, delete_in_the_console, later, without_ledger
 
@@ -56,7 +56,7 @@ def test_a_deleted_batch_is_given_up_by_its_id(
     new_world: Callable[..., World], ledger_url: str, seen: str
 ) -> None:
     world = new_world(ledger=ledger_url)
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.end_batches(batch_id)
     if seen == "ended":
@@ -84,7 +84,7 @@ def test_a_deleted_batch_is_given_up_by_its_id(
 
 
 def test_a_key_of_another_workspace_gives_nothing_up(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
@@ -134,7 +134,7 @@ def test_neighbors_of_neighbors_prove_whose_key_it_is(world: World, listed: bool
 
 
 def test_a_batch_that_just_became_unknown_is_not_given_up(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.end_batches(batch_id)
     poll(world.root, now=True)
@@ -146,7 +146,7 @@ def test_a_batch_that_just_became_unknown_is_not_given_up(world: World) -> None:
 
 
 def test_a_batch_that_is_known_again_is_canceled_as_any_other(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     _, batch_id = sent(world)
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
@@ -155,7 +155,7 @@ def test_a_batch_that_is_known_again_is_canceled_as_any_other(world: World) -> N
 
 
 def test_a_pipeline_is_not_given_up_by_its_name(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)
     is_unreachable(world)
@@ -167,7 +167,7 @@ def test_a_pipeline_is_not_given_up_by_its_name(world: World) -> None:
 
 def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[..., World]) -> None:
     world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     world.emulator.settings(latency=3600)
     world.emulator.faults([LOST])
     world.send(world.pipeline(texts(2)))
@@ -181,7 +181,7 @@ def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[
 
 
 def test_given_up_batches_stay_given_up_when_the_ledger_is_rebuilt(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)
     is_unreachable(world)
