@@ -1,4 +1,4 @@
-"""The API key does not get into what Dagster keeps: runs, events, metadata, logs."""
+"""The API key is in nothing that Dagster stores: runs, events, metadata, logs."""
 
 from __future__ import annotations
 
