@@ -136,7 +136,7 @@ def test_a_schedule_without_a_time_is_refused_at_load(
 
 
 DOCUMENTED = page("docs/automation.md")
-BLOCKS = {language: [block.text for block in blocks(language) if DOCUMENTED.name in block.location] for language in (
+BLOCKS = {kind: [block.text for block in blocks(kind) if DOCUMENTED.name in block.location] for kind in (
     "yaml", "json", "sh", "python",
 )}  # fmt: skip
 PIPELINE = next(text for text in BLOCKS["yaml"] if "post_processing" in text)
