@@ -13,7 +13,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import CancelBatch
 from batch_assets.core.results.run import CollectedResults
 
-from ..batches.test_reconcile import LOST, ours, submit_as_somebody_else
+from ..batches.test_reconcile import LOST, ours, submit_as_someone_else
 from ..support import BATCHES, LIST, World, texts
 from .test_long_waits import batch_states, delete_in_the_console, later, without_ledger
 
@@ -58,7 +58,7 @@ def test_a_deleted_batch_is_given_up_by_its_id(
     new_world: Callable[..., World], ledger_url: str, seen: str
 ) -> None:
     world = new_world(ledger=ledger_url)
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.end_batches(batch_id)
     if seen == "ended":
@@ -87,7 +87,7 @@ def test_a_deleted_batch_is_given_up_by_its_id(
 
 
 def test_a_key_of_another_workspace_gives_nothing_up(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
@@ -137,7 +137,7 @@ def test_neighbors_of_neighbors_prove_whose_key_it_is(world: World, listed: bool
 
 
 def test_a_batch_that_just_became_unknown_is_not_given_up(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.end_batches(batch_id)
     poll(world.root, now=True)
@@ -149,7 +149,7 @@ def test_a_batch_that_just_became_unknown_is_not_given_up(world: World) -> None:
 
 
 def test_a_batch_that_is_known_again_is_canceled_as_any_other(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     _, batch_id = sent(world)
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
@@ -158,7 +158,7 @@ def test_a_batch_that_is_known_again_is_canceled_as_any_other(world: World) -> N
 
 
 def test_a_pipeline_is_not_given_up_by_its_name(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)
     is_unreachable(world)
@@ -171,7 +171,7 @@ def test_a_pipeline_is_not_given_up_by_its_name(world: World) -> None:
 
 def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[..., World]) -> None:
     world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     world.emulator.settings(latency=3600)
     world.emulator.faults([LOST])
     world.send(world.pipeline(texts(2)))
@@ -185,7 +185,7 @@ def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[
 
 
 def test_given_up_batches_stay_given_up_when_the_ledger_is_rebuilt(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)
     is_unreachable(world)

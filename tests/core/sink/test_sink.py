@@ -79,13 +79,13 @@ def write(world: World, pipeline: Pipeline, partition: str = "") -> SinkReport |
 def test_every_row_of_the_results_is_in_the_table(world: World, url: str) -> None:
     pipeline = done(world, texts(20))
     assert write(world, pipeline) == SinkReport(pipeline.name, 20)
-    wanted = world.table(pipeline)
-    stored = pd.DataFrame(query(url, f"select * from {pipeline.name}")).set_index("id").loc[list(wanted["id"])]
-    assert list(stored.columns) == [name for name in wanted.columns if name != "id"]
+    expected = world.table(pipeline)
+    stored = pd.DataFrame(query(url, f"select * from {pipeline.name}")).set_index("id").loc[list(expected["id"])]
+    assert list(stored.columns) == [name for name in expected.columns if name != "id"]
     for name in ("text", "custom_id", "result_type", "response_text", "input_tokens", "cost_usd", "response_json"):
-        assert list(stored[name]) == list(wanted[name]), name
+        assert list(stored[name]) == list(expected[name]), name
     ended = pd.to_datetime(stored["ended_at"], utc=True)
-    assert list(ended) == list(wanted["ended_at"])
+    assert list(ended) == list(expected["ended_at"])
 
 
 def test_rows_are_updated_by_their_key_and_other_rows_stay(world: World, url: str) -> None:
