@@ -1,17 +1,17 @@
-"""`python -m benchmarks`: the chain against two references, paired in one run, on the emulator.
+"""`python -m benchmarks`: this project and two references on the emulator, compared within one run.
 
-Every contender runs in a process of its own against a fresh emulator, in turn, several rounds; medians are
-printed. A ratio is taken within each round, between neighbours in time, and the median of the rounds counts.
+Every contender runs in a process of its own against a fresh emulator. They take turns for several rounds, and
+medians are printed. A ratio is taken within each round, between runs that follow each other; the median counts.
 
-What is measured: as with the real API, a batch takes a while (the emulator's latency, the same for everyone)
-and its answers are made in that time. While it lasts, a contender does nothing but ask whether its batch has
-ended; that is printed apart, as `wait s`, and is no part of `wall s`, `CPU s`, rows/s and the ratios. With it,
-every ratio would come as close to 1 as one likes, by a longer latency. Process start and imports do not count
-either. What does count is all else: the contender's work, both transfers, and the emulator's part in them,
-which is receiving and checking the requests and sending the answers, on the same cores.
+What is measured: as with the real API, a batch takes a while (the emulator's latency, the same for all), and its
+answers are made in that time. Meanwhile a contender only asks whether its batch has ended. This time is printed
+separately, as `wait s`; `wall s`, `CPU s`, rows/s and the ratios do not contain it, because a longer latency would
+bring every ratio closer to 1. Process start and imports do not count either. Everything else counts: the
+contender's work, both transfers, and the emulator's part in them, which is to receive and check the requests and
+to send the answers, on the same cores.
 
-Exits with 1 when a limit is missed. The limits hold for 100,000 rows (and 1,000,000 with `--million`); with
-other options the ratios are printed without a verdict. MB are millions of bytes.
+Exits with 1 if a limit is missed. The limits apply to 100,000 rows (and 1,000,000 with `--million`); with other
+options the ratios are printed without a verdict. MB are millions of bytes.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from benchmarks.references import make_dataset
 CONTENDERS = ("batch_assets", "bare_loop", "typed_sdk")
 _MEGABYTE = 1_000_000
 _MILLION = 1_000_000
-# The emulator needs about 20 microseconds to make an answer; the rest is for slow machines.
+# The emulator needs about 20 microseconds to make an answer; the rest is a reserve for slow machines.
 _LATENCY_PER_ROW = 60e-6
 
 Runs = dict[str, list[dict[str, Any]]]
 
 
 def run_once(name: str, dataset: Path, rows: int) -> dict[str, Any]:
-    """One contender's figures from one fresh process."""
+    """The figures of one contender from one fresh process."""
     print(f"  {name}, {rows:,} rows", file=sys.stderr)
     with Emulator(latency=rows * _LATENCY_PER_ROW) as emulator, tempfile.TemporaryDirectory() as work:
         env = {
@@ -69,8 +69,8 @@ def peak(runs: list[dict[str, Any]]) -> float:
 
 
 def ratios(runs: Runs, over: str, under: str) -> list[float]:
-    """Wall time of one contender over that of another, round by round."""
-    return [float(one["wall"] / other["wall"]) for one, other in zip(runs[over], runs[under], strict=True)]
+    """The ratio of the wall times of two contenders, round by round."""
+    return [float(slower["wall"] / faster["wall"]) for slower, faster in zip(runs[over], runs[under], strict=True)]
 
 
 def print_contenders(runs: Runs, rows: int) -> None:
@@ -87,7 +87,7 @@ def print_contenders(runs: Runs, rows: int) -> None:
 
 
 def print_stages(runs: list[dict[str, Any]], rows: int) -> None:
-    """Where batch_assets spends its time; the peak is that of the process up to the end of the stage."""
+    """Print where batch_assets spends its time. The peak is that of the process until the end of the stage."""
     print(f"\n{'stage':14}{'wall s':>8}{'CPU s':>8}{'rows/s':>9}{'MB/s':>8}{'peak MB':>9}")
     for stage in runs[0]["stages"]:
         wall = statistics.median(run["stages"][stage]["wall"] for run in runs)

@@ -1,4 +1,4 @@
-"""What a table of results must hold, by the dataset it was made of and by what the emulator saw."""
+"""What a table of results must hold, according to its dataset and to what the emulator saw."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ _SHOWN = 20
 
 @dataclass
 class Findings:
-    """What a comparison has found.
+    """The outcome of a comparison.
 
     Attributes:
-        figures: by name, in the order in which they are printed.
-        mismatches: each in words.
+        figures: By name, in the order in which they are printed.
+        mismatches: Each as text.
     """
 
     figures: Counter[str] = field(default_factory=Counter)
     mismatches: list[str] = field(default_factory=list)
 
-    def equal(self, what: str, found: Any, expected: Any) -> None:
-        """Notes a mismatch."""
-        if found != expected:
-            self.differ(what, found, expected)
+    def equal(self, subject: str, actual: Any, expected: Any) -> None:
+        """Record a mismatch if two values differ."""
+        if actual != expected:
+            self.differ(subject, actual, expected)
 
-    def differ(self, what: str, found: Any, expected: Any) -> None:
-        """Notes one that was found otherwise."""
-        self.mismatches.append(f"{what}: {_short(found)} in place of {_short(expected)}")
+    def differ(self, subject: str, actual: Any, expected: Any) -> None:
+        """Record a mismatch."""
+        self.mismatches.append(f"{subject}: {_short(actual)} in place of {_short(expected)}")
 
     def print(self) -> None:
-        """One line a figure, then the first mismatches."""
+        """Print one line for each figure, then the first mismatches."""
         for name, figure in [*self.figures.items(), ("mismatches", len(self.mismatches))]:
             print(f"{name:32}{figure:12,}")
         for mismatch in self.mismatches[:_SHOWN]:
@@ -53,12 +53,12 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Expected:
-    """What stands in a dataset, and what must be sent for it.
+    """What a dataset holds, and what must be sent for it.
 
     Attributes:
-        key: the row key.
-        rows: in order, the row key included.
-        request: a row -> its params. Raises ValueError with the reason of one that must be rejected.
+        key: The name of the row key.
+        rows: In order, with the row key.
+        request: Returns the params of a row. Raises ValueError with the reason if it must be rejected.
     """
 
     key: str
@@ -66,7 +66,7 @@ class Expected:
     request: Callable[[Row], dict[str, Any]]
 
     def compare(self, table: pa.Table, received: Received) -> Findings:
-        """Holds a table of results and what the emulator saw against what stands in the dataset."""
+        """Compare a table of results, and what the emulator saw, with the dataset."""
         findings = Findings()
         names = dict.fromkeys([self.key, *(name for row in self.rows for name in row if name != "bytes")])
         findings.equal("columns", table.column_names[: len(names)], list(names))
@@ -74,30 +74,30 @@ class Expected:
         if findings.mismatches:
             return findings
         findings.figures["rows"] = len(self.rows)
-        wanted = set()
-        for row, found in zip(self.rows, _python_rows(table), strict=True):
+        expected = set()
+        for row, result in zip(self.rows, _python_rows(table), strict=True):
             where = f"row {row[self.key]!a}"
             for name in names:
-                if not alike(row.get(name), found[name]):
-                    findings.differ(f"{where}, column {name!r}", found[name], row.get(name))
+                if not alike(row.get(name), result[name]):
+                    findings.differ(f"{where}, column {name!r}", result[name], row.get(name))
             try:
                 request = self.request(row)
             except ValueError as reason:
                 findings.figures[f"rejected, {reason}"] += 1
-                findings.equal(f"{where}, result_type", found["result_type"], "rejected")
-                findings.equal(f"{where}, error_type", found["error_type"], str(reason))
-                findings.equal(f"{where}, response_text", found["response_text"], None)
-                findings.equal(f"{where}, has a reason in words", bool(found["error_message"]), True)
+                findings.equal(f"{where}, result_type", result["result_type"], "rejected")
+                findings.equal(f"{where}, error_type", result["error_type"], str(reason))
+                findings.equal(f"{where}, response_text", result["response_text"], None)
+                findings.equal(f"{where}, has a reason", bool(result["error_message"]), True)
                 continue
-            findings.equal(f"{where}, result_type", found["result_type"], "succeeded")
-            body = json.dumps(request)  # with the order of its keys
-            findings.equal(f"{where}, request", json.dumps(received.params.get(found["custom_id"])), body)
-            wanted.add(body)
-            _compare_answer(findings, where, found, received)
+            findings.equal(f"{where}, result_type", result["result_type"], "succeeded")
+            body = json.dumps(request)  # keys in order
+            findings.equal(f"{where}, request", json.dumps(received.params.get(result["custom_id"])), body)
+            expected.add(body)
+            _compare_answer(findings, where, result, received)
         findings.figures["distinct requests"] = len(received.params)
         findings.figures["bytes received"] = received.bytes
         findings.figures["bytes answered"] = sum(map(len, received.lines.values()))
-        findings.equal("distinct requests", received.requests, len(wanted))
+        findings.equal("distinct requests", received.requests, len(expected))
         return findings
 
 
@@ -106,9 +106,9 @@ def _python_rows(table: pa.Table) -> Iterator[Row]:
         yield from batch.to_pylist()
 
 
-def _compare_answer(findings: Findings, where: str, found: Row, received: Received) -> None:
-    """Holds what a table says of a succeeded row against the line that the emulator answered."""
-    custom_id, raw = found["custom_id"], found["response_json"]
+def _compare_answer(findings: Findings, where: str, result: Row, received: Received) -> None:
+    """Compare the table's columns of a succeeded row with the line that the emulator answered."""
+    custom_id, raw = result["custom_id"], result["response_json"]
     if custom_id not in received.params or raw is None:
         findings.mismatches.append(f"{where}: nothing was received for {custom_id}, or no answer is kept")
         return
@@ -116,22 +116,22 @@ def _compare_answer(findings: Findings, where: str, found: Row, received: Receiv
     findings.equal(f"{where}, response_json", line.encode(), received.lines.get(custom_id))
     message, answer = json.loads(raw), emulated_answer(received.params[custom_id])
     findings.equal(f"{where}, content", message["content"], answer["content"])
-    findings.equal(f"{where}, response_text", found["response_text"], answer["content"][-1]["text"])
+    findings.equal(f"{where}, response_text", result["response_text"], answer["content"][-1]["text"])
     columns = {"stop_reason": "stop_reason", "response_model": "model", "message_id": "id"}
     for column, name in columns.items():
-        findings.equal(f"{where}, {column}", found[column], message[name])
-    if found["shared_with"] is None:
+        findings.equal(f"{where}, {column}", result[column], message[name])
+    if result["shared_with"] is None:
         for name in ("input_tokens", "output_tokens"):
-            findings.equal(f"{where}, {name}", found[name], answer["usage"][name])
+            findings.equal(f"{where}, {name}", result[name], answer["usage"][name])
 
 
 class Received:
-    """What an emulator received in some batches, from its stored bodies, and the lines that it answers.
+    """What an emulator received in some batches, from the bodies it stored, and the lines that it answers.
 
     Attributes:
-        params, lines: by custom_id.
-        requests: how many, with those that have a custom_id in common.
-        bytes: of the bodies.
+        params, lines: By custom_id.
+        requests: How many there are, counting those that have the same custom_id.
+        bytes: The size of the bodies.
     """
 
     def __init__(self, emulator: Emulator, batches: list[str]) -> None:

@@ -1,7 +1,7 @@
-"""One contender in a process of its own: imports first, then the clock. Prints its figures as JSON.
+"""One contender in a process of its own: first the imports, then the measurement. Prints its figures as JSON.
 
-`wall` and `cpu` leave out what `wait` counts apart: the time in which a contender only asks, again and again,
-whether its batches have ended.
+`wall` and `cpu` do not contain what `wait` counts separately: the time in which a contender only asks whether its
+batches have ended.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ class Stages:
 
 
 def peak_mb() -> float:
-    """The largest resident set of this process so far, in MB of a million bytes."""
+    """The largest resident set of this process so far, in MB (a million bytes)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / _MEGABYTE
 
 
 def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dict[str, Any]]:
-    """This project's chain, as the assets and the command line call it, without Dagster."""
-    import anthropic  # noqa: F401  the others import both before the clock starts, too
-    import pandas as pd  # noqa: F401  pyarrow imports it when it first makes an array
+    """Run all stages of this project, as the assets and the command line do, without Dagster."""
+    import anthropic  # noqa: F401  the others also import both before the clock starts
+    import pandas as pd  # noqa: F401  pyarrow imports it for the first array
 
     from batch_assets.core.batches.poll import poll
     from batch_assets.core.batches.submit import submit_batches
@@ -101,7 +101,7 @@ def batch_assets(dataset: Path, out: Path, work: Path) -> Callable[[Stages], dic
 
 
 def reference(name: str, dataset: Path, out: Path, work: Path) -> Callable[[Stages], dict[str, Any]]:
-    """One of the references."""
+    """Run one of the references."""
     from benchmarks import references
 
     function, wait = getattr(references, name), references._wait
@@ -119,7 +119,7 @@ def reference(name: str, dataset: Path, out: Path, work: Path) -> Callable[[Stag
 
 
 def succeeded_in(out: Path) -> int:
-    """How many rows of a reference's output have an answer; asked for when the clock has stopped."""
+    """The number of answered rows in a reference's output. Called after the measurement."""
     import pyarrow.parquet as pq
 
     kinds: list[str] = pq.read_table(out, columns=["result_type"])["result_type"].to_pylist()

@@ -1,15 +1,16 @@
-"""`python -m benchmarks.fidelity FILE`: whether every byte of a file gets to the API, and every answer back.
+"""`python -m benchmarks.fidelity FILE`: whether every byte of a file reaches the API, and every answer comes back.
 
-Makes a pipeline over a file of your own, or with --image or --document over a folder or glob of documents, in
-a temporary root; runs the whole chain against an emulator of its own; and compares from outside. What a row
-must have sent is made of the file as Python's csv and json or pyarrow read it, and held against the bodies that
-the emulator received. What a row must hold is made of the lines that the emulator answered, byte for byte, and
-of the answers that it must give. Row keys and other columns must be the file's, in order, each exactly once.
+Makes a pipeline over a file of your own, or with --image or --document over a folder or glob of documents, in a
+temporary root, runs all stages against an emulator of its own, and compares from outside. The expected request of
+a row is made from the file as Python's csv and json or pyarrow read it, and compared with the bodies that the
+emulator received. The expected result of a row is made from the lines that the emulator answered, byte for byte,
+and from the answers that it must give. Row keys and other columns must be those of the file, in order, each
+exactly once.
 
-A row whose prompt is empty must be rejected, and one whose text is not valid Unicode; no other row. Columns of a
-CSV file that hold only timestamps are read as text. Values that are no text are expected as Python prints them.
+A row must be rejected if its prompt is empty or its text is not valid Unicode, and no other row. Columns of a CSV
+file that hold only timestamps are read as text. Values that are not text are expected as Python prints them.
 
-Exits with 1 when anything differs, and says where.
+Exits with 1 if anything differs, and prints where.
 """
 
 from __future__ import annotations
@@ -46,19 +47,19 @@ from benchmarks.workload import MAX_TOKENS, MODEL, POLL_SECONDS
 
 NAME = "fidelity"
 _ROW_NUMBER = "row_number"
-# What the Messages API takes as a document or an image.
+# What the Messages API accepts as a document or an image.
 _MEDIA_TYPES = ("application/pdf", "image/gif", "image/jpeg", "image/png", "image/webp", "text/plain")
 _SOURCE = {"type": "base64", "media_type": "{{ name | media_type }}", "data": "{{ bytes | base64 }}"}
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A dataset and what is asked of each row.
+    """A dataset, and what is asked about each row.
 
     Attributes:
-        dataset: as a pipeline names it.
-        content: of the user message, as a pipeline gives it.
-        expected: what must come of it.
+        dataset: As in a pipeline file.
+        content: The content of the user message, as in a pipeline file.
+        expected: What must come of it.
     """
 
     dataset: dict[str, Any]
@@ -66,11 +67,11 @@ class Trial:
     expected: Expected
 
     def run(self, emulator: Emulator, folder: Path) -> Findings:
-        """Asks every row once and compares.
+        """Ask about every row once, and compare.
 
         Args:
-            emulator: without latency.
-            folder: empty; the root is made in it.
+            emulator: Without latency.
+            folder: Empty; the root is made in it.
         """
         before = len(emulator.log())
         with root_in(emulator, folder) as root:
@@ -82,12 +83,12 @@ class Trial:
 
 
 def attributes(dataset: dict[str, Any], content: Any, **more: Any) -> dict[str, Any]:
-    """A pipeline that asks every row once."""
+    """The fields of a pipeline that asks about every row once."""
     return {"name": NAME, "dataset": dataset, "params": params(content, **more), "retry": {"max_attempts": 1}}
 
 
 def params(content: Any, **more: Any) -> dict[str, Any]:
-    """A request."""
+    """The params of a request."""
     return {
         "model": MODEL,
         "max_tokens": MAX_TOKENS,
@@ -103,16 +104,16 @@ def root_in(emulator: Emulator, folder: Path) -> Root:
 
 
 def send(root: Root, pipeline: Pipeline) -> None:
-    """requests and batches."""
+    """Run `requests` and `batches`."""
     build_requests(root, pipeline)
     submit_batches(root, NAME)
 
 
 def finish(root: Root) -> pa.Table:
-    """results, as soon as all of them are there; returns the table.
+    """Run `results` when all answers are there, and return the table.
 
-    Errors:
-        SystemExit: they cannot be had.
+    Raises:
+        SystemExit: If answers are unavailable.
     """
     while True:
         poll(root, now=True)
@@ -128,9 +129,9 @@ def text_trial(path: Path, rows: list[Row], key: str | None, template: str) -> T
     """A trial of a file that holds a table.
 
     Args:
-        rows: what stands in it.
-        key: the row key; None counts rows.
-        template: the prompt, as Jinja over the columns.
+        rows: The rows of the file.
+        key: The row key; None counts rows.
+        template: The prompt, as Jinja over the columns.
     """
     dataset = {"path": str(path), "types": dict.fromkeys(instants(rows), "string")}
     if key is None:
@@ -157,16 +158,16 @@ def document_trial(pattern: str, kind: str) -> Trial:
     """A trial of documents, each sent as base64.
 
     Args:
-        pattern: a file, a folder or a glob.
-        kind: of the block that holds one, `image` or `document`.
+        pattern: A file, a folder or a glob.
+        kind: The type of the block that holds a document, `image` or `document`.
     """
     path = Path(pattern).resolve()
     base = path if path.is_dir() else next(parent for parent in path.parents if not has_magic(str(parent)))
     inner = "**/*" if path.is_dir() else str(path.relative_to(base))
-    found = [path] if path.is_file() else base.glob(inner)
+    files = [path] if path.is_file() else base.glob(inner)
     rows = [
         {"path": file.relative_to(base).as_posix(), "name": file.name, "bytes": file.read_bytes()}
-        for file in sorted(found, key=str)
+        for file in sorted(files, key=str)
         if file.is_file() and not any(part.startswith(".") for part in file.relative_to(base).parts)
     ]
 

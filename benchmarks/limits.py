@@ -1,4 +1,4 @@
-"""What the project promises of its speed and memory, and whether a run kept it."""
+"""The speed and memory that the project promises, and whether a run kept to it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ GROWTH_AT_MOST = 1.15
 
 
 class Verdicts:
-    """Prints each measured figure beside its limit.
+    """Prints each measured figure next to its limit.
 
     Args:
-        judging: whether the limits hold for this run.
+        judging: Whether the limits apply to this run.
 
     Attributes:
-        missed: how many limits were missed.
+        missed: How many limits were missed.
     """
 
     def __init__(self, *, judging: bool) -> None:
@@ -51,7 +51,7 @@ class Verdicts:
         measured = f"{ratio:.2f} times the peak memory at {ROWS:,} rows"
         self._print(measured, f"at most {GROWTH_AT_MOST:g}", ratio <= GROWTH_AT_MOST)
 
-    def _print(self, measured: str, limit: str, kept: bool) -> None:
-        verdict = f"limit: {limit:14}{'ok' if kept else 'MISSED'}" if self._judging else ""
-        self.missed += self._judging and not kept
+    def _print(self, measured: str, limit: str, is_met: bool) -> None:
+        verdict = f"limit: {limit:14}{'ok' if is_met else 'MISSED'}" if self._judging else ""
+        self.missed += self._judging and not is_met
         print(f"{measured:60}{verdict}".rstrip())

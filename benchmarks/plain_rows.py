@@ -1,4 +1,4 @@
-"""The rows of a file as they stand in it, read without batch_assets: a judge must not ask whom it judges."""
+"""The rows of a file, read without batch_assets: a judge must not rely on the code that it judges."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Printed(str):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Every row of a CSV, TSV, JSON Lines or Parquet file, in order. Text that is no Unicode is `Broken`.
+    """All rows of a CSV, TSV, JSON Lines or Parquet file, in order. Text that is not valid Unicode is `Broken`.
 
-    Errors:
-        ValueError: a file of another name.
+    Raises:
+        ValueError: If the file's name has another ending.
     """
     readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _json_lines, ".ndjson": _json_lines, ".parquet": _parquet}
     if path.suffix not in readers:
@@ -42,7 +42,7 @@ def read_rows(path: Path) -> list[Row]:
 def instants(rows: list[Row]) -> list[str]:
     """The columns of a CSV file that hold nothing but timestamps.
 
-    Their prompts show a timestamp as Python prints it. Who wants them as they stand in the file says so.
+    A prompt shows a timestamp as Python prints it, unless the pipeline declares the column as text.
     """
     names = rows[0] if rows else []
     return [name for name in names if all(_is_instant(row[name]) for row in rows if row[name])]
@@ -55,15 +55,15 @@ def _is_instant(text: Any) -> bool:
         return False
 
 
-def alike(stands: Any, found: Any) -> bool:
-    """Whether a table's value is the one that stands in the file."""
-    if isinstance(stands, Printed):
-        return stands == ("" if found is None else str(found))
-    if isinstance(found, str) and not isinstance(stands, str | None):  # a column of several kinds is text
-        return bool(json.loads(found) == stands)
-    if isinstance(found, bool) != isinstance(stands, bool):
+def alike(expected: Any, actual: Any) -> bool:
+    """Whether a value of a table equals the value in the file."""
+    if isinstance(expected, Printed):
+        return expected == ("" if actual is None else str(actual))
+    if isinstance(actual, str) and not isinstance(expected, str | None):  # a column of several kinds is text
+        return bool(json.loads(actual) == expected)
+    if isinstance(actual, bool) != isinstance(expected, bool):
         return False
-    return bool(found == stands) or (found != found and stands != stands)  # not a number equals nothing
+    return bool(actual == expected) or (actual != actual and expected != expected)  # NaN equals nothing
 
 
 def _csv(path: Path) -> Iterator[Row]:
@@ -72,7 +72,7 @@ def _csv(path: Path) -> Iterator[Row]:
         reader = csv.reader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
         names = next(reader, [])
         for fields in reader:
-            if fields:  # an empty line is none
+            if fields:  # an empty line is not a row
                 cells = (_text(field.encode(errors="surrogateescape")) for field in fields)
                 yield dict(zip(names, (c if isinstance(c, Broken) else Printed(c) for c in cells), strict=True))
 
@@ -89,10 +89,10 @@ def _json_lines(path: Path) -> Iterator[Row]:
         for line in file:
             if line.strip():
                 text = _text(line)
-                yield {name: _mended(value, isinstance(text, Broken)) for name, value in json.loads(text).items()}
+                yield {name: _marked(value, isinstance(text, Broken)) for name, value in json.loads(text).items()}
 
 
-def _mended(value: Any, broken: bool) -> Any:
+def _marked(value: Any, broken: bool) -> Any:
     if isinstance(value, str) and (broken or _SURROGATES.search(value)):
         return Broken(_SURROGATES.sub("\ufffd", value))
     return value

@@ -1,11 +1,11 @@
-"""`python -m benchmarks.recorded FILE`: whether result lines of the real API get into the table without loss.
+"""`python -m benchmarks.recorded FILE`: whether result lines of the real API reach the table without loss.
 
-FILE holds result lines as the API gave them, such as the download of a batch of your own. As many requests are
-sent to an emulator of its own, which then answers with these lines over HTTP, each byte as it is but for the
-custom_id. The columns of each row must say what its line says: the raw message byte for byte, text, calls of
-tools, tokens, reasons, and the cost, computed anew, of every model that has a price.
+FILE holds result lines as the API returned them, such as the download of a batch of your own. As many requests
+are sent to an emulator of its own, which then answers with these lines over HTTP, every byte unchanged except for
+the custom_id. The columns of each row must agree with its line: the raw message byte for byte, text, tool calls,
+tokens, reasons, and the cost, computed again for every model that has a price.
 
-Exits with 1 when anything differs, and says where.
+Exits with 1 if anything differs, and prints where.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _PRICES = Path(batch_assets.core.__path__[0]) / "prices.yaml"
 _CUSTOM_ID = re.compile(rb'("custom_id"\s*:\s*)"[^"]*"')
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _RESULTS = {"method": "GET", "path": "/v1/messages/batches/*/results"}
-# With a tool in the request, the table lists calls of tools.
+# With a tool in the request, the table has a column of tool calls.
 _TOOLS = [{"name": "any", "input_schema": {"type": "object"}}]
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
 def replay(emulator: Emulator, folder: Path, content: bytes) -> Findings:
-    """Answers as many requests with the lines and compares.
+    """Answer as many requests with the lines, and compare.
 
     Args:
-        emulator: without latency.
-        folder: empty; dataset and root are made in it.
-        content: result lines, no more than one batch has. A custom_id may come twice: each line gets another.
+        emulator: Without latency.
+        folder: Empty; dataset and root are made in it.
+        content: Result lines, at most as many as one batch has. Each line gets another custom_id.
     """
     lines = [line for line in content.split(b"\n") if line.strip()]
     rows = [json.dumps({"id": number, "text": f"request {number}"}) for number in range(len(lines))]
@@ -64,25 +64,25 @@ def replay(emulator: Emulator, folder: Path, content: bytes) -> Findings:
         emulator.reset_faults()
     findings = Findings()
     prices = yaml.safe_load(_PRICES.read_text("utf-8"))
-    for number, (line, found) in enumerate(zip(sent, table.to_pylist(), strict=True), 1):
-        _compare(findings, f"line {number}", line, found, prices)
+    for number, (line, result) in enumerate(zip(sent, table.to_pylist(), strict=True), 1):
+        _compare(findings, f"line {number}", line, result, prices)
     return findings
 
 
-def _compare(findings: Findings, where: str, line: bytes, found: Row, prices: dict[str, Any]) -> None:
-    """Holds a row against the line that was its answer."""
+def _compare(findings: Findings, where: str, line: bytes, row: Row, prices: dict[str, Any]) -> None:
+    """Compare a row with the line that was its answer."""
     entry = json.loads(line)
     result = entry["result"]
     findings.figures[result["type"]] += 1
-    findings.equal(f"{where}, custom_id", found["custom_id"], entry["custom_id"])
-    findings.equal(f"{where}, result_type", found["result_type"], result["type"])
+    findings.equal(f"{where}, custom_id", row["custom_id"], entry["custom_id"])
+    findings.equal(f"{where}, result_type", row["result_type"], result["type"])
     if result["type"] != "succeeded":
         error = result.get("error", {}).get("error", {})
         for name in ("type", "message"):
-            findings.equal(f"{where}, error_{name}", found[f"error_{name}"], error.get(name))
+            findings.equal(f"{where}, error_{name}", row[f"error_{name}"], error.get(name))
         return
     message = result["message"]
-    usage, raw = message["usage"], found["response_json"] or ""
+    usage, raw = message["usage"], row["response_json"] or ""
     findings.equal(f"{where}, response_json", json.loads(raw or "null"), message)
     findings.equal(f"{where}, the message's bytes", raw.encode() in line, True)
     blocks: dict[str, list[dict[str, Any]]] = {}
@@ -90,23 +90,23 @@ def _compare(findings: Findings, where: str, line: bytes, found: Row, prices: di
         findings.figures[f"blocks, {block['type']}"] += 1
         blocks.setdefault(block["type"], []).append(block)
     texts = [_SURROGATES.sub("\ufffd", block["text"]) for block in blocks.get("text", [])]
-    findings.equal(f"{where}, response_text", found["response_text"], "".join(texts) if texts else None)
+    findings.equal(f"{where}, response_text", row["response_text"], "".join(texts) if texts else None)
     called = [(block["id"], block["name"], block["input"]) for block in blocks.get("tool_use", [])]
-    calls = [(call["id"], call["name"], json.loads(call["input"])) for call in found["tool_calls"] or []]
+    calls = [(call["id"], call["name"], json.loads(call["input"])) for call in row["tool_calls"] or []]
     findings.equal(f"{where}, tool_calls", calls, called)
     for column, name in {"stop_reason": "stop_reason", "response_model": "model", "message_id": "id"}.items():
-        findings.equal(f"{where}, {column}", found[column], message[name])
+        findings.equal(f"{where}, {column}", row[column], message[name])
     for name in _TOKENS:
-        findings.equal(f"{where}, {name}", found[name], usage.get(name))
+        findings.equal(f"{where}, {name}", row[name], usage.get(name))
     cost = _cost(message["model"], usage, prices)
     findings.figures["priced" if cost is not None else f"no price, {message['model']}"] += 1
-    same = found["cost_usd"] == cost or (cost and abs((found["cost_usd"] or 0.0) - cost) < cost * 1e-9)
+    same = row["cost_usd"] == cost or (cost and abs((row["cost_usd"] or 0.0) - cost) < cost * 1e-9)
     if not same:
-        findings.differ(f"{where}, cost_usd", found["cost_usd"], cost)
+        findings.differ(f"{where}, cost_usd", row["cost_usd"], cost)
 
 
 def _cost(model: str, usage: dict[str, Any], prices: dict[str, Any]) -> float | None:
-    """USD by the table of prices; None for a model that has none."""
+    """USD according to the table of prices; None for a model without a price."""
     entry = prices["models"].get(model) or prices["models"].get(re.sub(r"-\d{8}$", "", model))
     if entry is None:
         return None

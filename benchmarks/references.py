@@ -1,9 +1,9 @@
-"""Two ways to answer a dataset through Message Batches without this project, to measure it against.
+"""Two ways to answer a dataset through Message Batches without this project, as references for measurements.
 
-`typed_sdk` is what most scripts look like: pandas on both ends and the SDK's own objects between them.
-`bare_loop` is about as little work as the task allows in Python: it streams bytes and keeps no record.
-Both read the columns `id` and `text`, both send the same requests, and both find the endpoint and the
-key as the SDK does, in `ANTHROPIC_BASE_URL` and `ANTHROPIC_API_KEY`.
+`typed_sdk` is what most scripts look like: pandas at both ends and the SDK's own objects between them.
+`bare_loop` does about as little work as the task allows in Python: it streams bytes and records nothing.
+Both read the columns `id` and `text`, send the same requests, and find the endpoint and the key like the SDK,
+in `ANTHROPIC_BASE_URL` and `ANTHROPIC_API_KEY`.
 """
 
 import time
@@ -34,7 +34,7 @@ _BODY_END = b"]}"
 def typed_sdk(dataset: Path, out: Path, work: Path) -> None:
     """Answer `dataset` with pandas and the SDK's typed methods, and write the joined table to `out`.
 
-    Everything is held in memory; `work` is not used and stands here so that both references are called alike.
+    Everything is held in memory. `work` is not used; it is there so that both references are called alike.
     """
     del work
     client = anthropic.Anthropic()
@@ -59,16 +59,16 @@ def typed_sdk(dataset: Path, out: Path, work: Path) -> None:
                 answer["output_tokens"] = message.usage.output_tokens
             answers.append(answer)
 
-    found = pd.DataFrame(answers, columns=_RESULT_SCHEMA.names)
-    found = found.astype({"input_tokens": "Int64", "output_tokens": "Int64"})
-    rows.merge(found, on="id", how="left", validate="one_to_one").to_parquet(out, index=False)
+    results = pd.DataFrame(answers, columns=_RESULT_SCHEMA.names)
+    results = results.astype({"input_tokens": "Int64", "output_tokens": "Int64"})
+    rows.merge(results, on="id", how="left", validate="one_to_one").to_parquet(out, index=False)
 
 
 def bare_loop(dataset: Path, out: Path, work: Path) -> None:
     """Answer `dataset` as a stream of bytes through files in `work`, and write the answers to `out`.
 
-    The rows of `out` stand in the order the API returned them, without the dataset's text: there is no join,
-    and nothing that would survive an interruption.
+    The rows of `out` are in the order in which the API returned them, without the dataset's text: nothing is
+    joined, and nothing would survive an interruption.
     """
     client = anthropic.Anthropic(max_retries=0)
     work.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _typed_requests(rows: pd.DataFrame) -> Iterator[list[Request]]:
                 "messages": [{"role": "user", "content": USER_TEMPLATE.replace("{{ text }}", text)}],
             },
         }
-        length = len(orjson.dumps(request)) + 1  # cheap beside create(), and tells the true size
+        length = len(orjson.dumps(request)) + 1  # cheap compared with create(), and the true size
         if requests and (len(requests) == MAX_REQUESTS or size + length > MAX_BYTES):
             yield requests
             requests, size = [], 0
@@ -143,7 +143,7 @@ def _typed_requests(rows: pd.DataFrame) -> Iterator[list[Request]]:
 
 
 def _write_bodies(dataset: Path, work: Path) -> Iterator[Path]:
-    """Files, each the body that creates one batch. A file is complete when it is yielded."""
+    """Write files, each with the body that creates one batch. A file is complete when it is yielded."""
     template = jinja2.Environment(autoescape=False).from_string(USER_TEMPLATE)
     file: BinaryIO | None = None
     path = work
@@ -187,7 +187,7 @@ def _write_bodies(dataset: Path, work: Path) -> Iterator[Path]:
 
 
 class _FileBody:
-    """The bytes of a file, from the start each time they are asked for."""
+    """The bytes of a file, from its start for every iteration."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -214,7 +214,7 @@ def _parse(path: Path) -> Iterator[list[list[Any]]]:
     """Columns of up to 10,000 result lines at a time."""
     rows: list[tuple[Any, ...]] = []
     with path.open("rb") as file:
-        for line in file:  # a binary file is split at b"\n" and nowhere else
+        for line in file:  # a binary file is split only at b"\n"
             response = orjson.loads(line)
             result = response["result"]
             if result["type"] == "succeeded":
@@ -253,7 +253,8 @@ _RESULT_SCHEMA = pa.schema(
     ]
 )
 
-# What the made-up customers say: eight of these, drawn at random, make one text.
+# Sentences of the invented customers. Eight of them, drawn at random, make one text.
+# codespell:ignore-begin
 _REMARKS = (
     "The parcel sat at the depot for four days and nobody could tell me why.",
     "I ordered two pairs of gaiters and got one, and it was the wrong colour.",
@@ -320,3 +321,4 @@ _REMARKS = (
     "Three stars because the product is fine and the wait was not.",
     "I will recommend you to my hiking club all the same.",
 )
+# codespell:ignore-end

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.sizing`: the time, memory and disk that so many requests need, as a Markdown table.
+"""`python -m benchmarks.sizing`: the time, memory and disk that a number of requests needs, as a Markdown table.
 
-One process runs the chain from dataset to results on the emulator. Left out is the time that batches take at the
-API. Disk is counted when all is done, in the folders that a root has. MB are millions of bytes.
+One process runs all stages from the dataset to the results on the emulator, without the time that batches take at
+the API. Disk space is measured at the end, in the folders of the root. MB are millions of bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from batch_assets.emulator import Emulator
 from benchmarks.references import make_dataset
 
 _MEGABYTE = 1_000_000
-# The emulator makes an answer in about 20 microseconds; the rest is for slow machines.
+# The emulator makes an answer in about 20 microseconds; the rest is a reserve for slow machines.
 _LATENCY_PER_ROW = 60e-6
 _HEADS = ("Requests", "Seconds", "CPU seconds", "Peak MB", "Request files", "Responses", "Results", "Ledger")
 
 
 def run(dataset: Path, rows: int, work: Path) -> dict[str, Any]:
-    """The figures of one run of the chain in a fresh process, which leaves its root in `work`."""
+    """The figures of one run of all stages in a fresh process, which leaves its root in `work`."""
     with Emulator(latency=rows * _LATENCY_PER_ROW) as emulator:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "BATCH_"))}
         env = kept | {"ANTHROPIC_BASE_URL": emulator.url, "ANTHROPIC_API_KEY": "bench"}
@@ -38,7 +38,7 @@ def run(dataset: Path, rows: int, work: Path) -> dict[str, Any]:
 
 
 def megabytes(*folders: Path) -> float:
-    """What lies in folders and files, those that begin with such a name included."""
+    """The size of all files and folders whose path begins with this one, in millions of bytes."""
     files = [file for folder in folders for file in folder.parent.glob(f"{folder.name}*")]
     files += [inner for file in files if file.is_dir() for inner in file.rglob("*")]
     return sum(file.stat().st_size for file in files if file.is_file()) / _MEGABYTE

@@ -1,12 +1,12 @@
 """`python -m benchmarks.structured`: JSON answers to typed columns, against json.loads + pydantic + DataFrame.
 
 Two schemas: the one of the demo pipeline review_triage, whose columns are texts, numbers, enums and a list of
-them; and an invoice with a date, a time and a list of objects. The reference parses each answer with json.loads,
-validates it with a pydantic model, and makes a DataFrame of all of them, as most scripts do. Both read the same
+enums; and an invoice with a date, a time and a list of objects. The reference parses each answer with json.loads,
+validates it with a pydantic model, and makes a DataFrame of all of them, like most scripts. Both read the same
 answers in turn, several rounds, in one process; medians are printed, and ratios are taken within each round.
-Answers come in slices, as the join of results reads them; reading and writing files is no part of it.
+Answers come in slices, as when results are joined; reading and writing files is not measured.
 
-Exits with 1 when typed columns are not at least 5 times faster. The limit holds for 100,000 answers.
+Exits with 1 unless typed columns are at least 5 times faster. The limit applies to 100,000 answers.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ WORKLOADS = {
 
 
 def typed_columns(output: OutputSchema, slices: list[pa.StringArray]) -> pa.Table:
-    """This project's way."""
+    """Convert answers with this project."""
     tables = []
     for texts in slices:
         arrays, problems = output.columns(texts)
@@ -117,7 +117,7 @@ def typed_columns(output: OutputSchema, slices: list[pa.StringArray]) -> pa.Tabl
 
 
 def data_frame(model: type[BaseModel], texts: list[str]) -> pd.DataFrame:
-    """The reference."""
+    """Convert answers with the reference."""
     return pd.DataFrame(records(model, texts))
 
 
@@ -138,7 +138,7 @@ def main() -> None:
     verdicts = Verdicts(judging=options.rows == ROWS)
     heads = f"{'answers':>9}{'B/answer':>10}{'us/answer':>11}{'reference us':>14}{'ratio':>7}{'min-max':>12}"
     print(f"typed columns of structured answers, {options.rounds} rounds, medians\n\n{'':10}{heads}")
-    found: dict[str, list[float]] = {}
+    ratios_by_name: dict[str, list[float]] = {}
     for name, workload in WORKLOADS.items():
         some = [orjson.dumps(schema_instance(workload.schema, seed)).decode() for seed in range(_DISTINCT)]
         texts = (some * (options.rows // _DISTINCT + 1))[: options.rows]
@@ -153,7 +153,7 @@ def main() -> None:
             pairs.append((between - start, time.perf_counter() - between))
         if table.slice(0, _DISTINCT).to_pylist() != records(workload.model, texts[:_DISTINCT]):
             sys.exit(f"{name}: the two do not read the same")
-        ratios = found[name] = [reference / ours for ours, reference in pairs]
+        ratios = ratios_by_name[name] = [reference / ours for ours, reference in pairs]
         ours, reference = (statistics.median(times) / len(texts) * 1e6 for times in zip(*pairs, strict=True))
         size = sum(len(text.encode()) for text in texts) / len(texts)
         span = f"{min(ratios):.2f}-{max(ratios):.2f}"
@@ -162,7 +162,7 @@ def main() -> None:
             f"{statistics.median(ratios):7.2f}{span:>12}"
         )
     print()
-    for name, ratios in found.items():
+    for name, ratios in ratios_by_name.items():
         verdicts.faster_columns(name, ratios)
     sys.exit(1 if verdicts.missed else 0)
 

@@ -1,9 +1,9 @@
-"""`python -m benchmarks.templates`: what it costs to make a request of a row, against a plain script.
+"""`python -m benchmarks.templates`: the cost of making a request from a row, compared with a plain script.
 
-Three pipelines: a text in a prompt, a prompt with conditions and a loop over a list column, and an image from
-a bytes column. The plain script does the same with jinja2 and json.dumps, without any of the checks. Both run
-over the same rows in turn, several rounds, in one process; medians are printed, and ratios are taken within
-each round. Reading the dataset and writing the request file are no part of it. KB are thousands of bytes.
+Three pipelines: a text in a prompt, a prompt with conditions and a loop over a list column, and an image from a
+bytes column. The plain script does the same with jinja2 and json.dumps, without any of the checks. Both process
+the same rows in turn, several rounds, in one process; medians are printed, and ratios are taken within each
+round. Reading the dataset and writing the request file are not measured. KB are thousands of bytes.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class Workload:
     """One pipeline.
 
     Attributes:
-        content: of its user message, as it stands in the pipeline file.
-        plain: makes the same of a row without this project.
-        row: makes the row of that number.
-        share: of the rows asked for, as many are rendered: large ones take longer.
+        content: The content of the user message, as in the pipeline file.
+        plain: Returns a function that makes the same content from a row without this project.
+        row: Makes the row with a number.
+        share: The fraction of the rows asked for that is rendered, because large rows take longer.
     """
 
     content: Any
@@ -100,14 +100,14 @@ def _params(content: Any) -> dict[str, Any]:
 
 
 def batch_assets(workload: Workload) -> Render:
-    """This project's way from a row to the bytes of its params."""
+    """This project's function from a row to the bytes of its params."""
     attributes = {"name": "bench", "dataset": {"path": "rows.parquet"}, "params": _params(workload.content)}
     pipeline = load_pipeline(attributes, folder=Path())
     return pipeline.templates_for(sorted(pipeline.reads)).params.render
 
 
 def plain_script(workload: Workload) -> Render:
-    """The same with jinja2 and json.dumps."""
+    """A function that does this with jinja2 and json.dumps."""
     content = workload.plain()
     return lambda row: json.dumps(_params(content(row))).encode()
 
@@ -129,14 +129,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     heads = f"{'rows':>8}{'KB/row':>8}{'us/row':>9}{'plain us':>10}{'ratio':>7}{'min-max':>12}"
-    print(f"one request of one row, {options.rounds} rounds, medians\n\n{'':14}{heads}")
+    print(f"making one request from one row, {options.rounds} rounds, medians\n\n{'':14}{heads}")
     for name, workload in WORKLOADS.items():
         rows = [workload.row(number) for number in range(max(1, int(options.rows * workload.share)))]
         ours, plain = batch_assets(workload), plain_script(workload)
         if any(json.loads(ours(row)) != json.loads(plain(row)) for row in rows):
             sys.exit(f"{name}: the two do not ask the same")
         pairs = [(seconds(ours, rows), seconds(plain, rows)) for _ in range(options.rounds)]
-        ratios = [one / other for one, other in pairs]
+        ratios = [ours_seconds / plain_seconds for ours_seconds, plain_seconds in pairs]
         size = sum(len(ours(row)) for row in rows) / len(rows)
         cost, plain_cost = (statistics.median(times) / len(rows) * 1e6 for times in zip(*pairs, strict=True))
         span = f"{min(ratios):.2f}-{max(ratios):.2f}"

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.ticks --partitions 400`: what a tick of the sensor costs when there is nothing to do.
+"""`python -m benchmarks.ticks --partitions 400`: the cost of a tick of the sensor when there is nothing to do.
 
-One partition is run for real, against the emulator. Its rows in the ledger are then copied under other keys, until
-there are as many partitions, all complete and announced for an hour. Printed are the seconds of a tick, the median
-by the clock and the least of the processor, and how many statements it has the ledger execute.
+One partition is really run, against the emulator. Its rows in the ledger are then copied under other keys, until
+there are enough partitions, all complete and announced for an hour. Prints the seconds of a tick, as the median of
+the wall time and the least CPU time, and how many statements it has the ledger execute.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def make_assets(folder: Path) -> list[dg.AssetsDefinition]:
 
 
 class Location:
-    """A code location whose sensor ticks when it is told to."""
+    """A code location whose sensor ticks on demand."""
 
     def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> None:
         self._assets, self._instance = assets, instance
@@ -69,7 +69,7 @@ class Location:
         dg.materialize(self._assets, instance=self._instance, partition_key=_FIRST, **more)
 
     def tick(self) -> tuple[list[dg.RunRequest], str]:
-        """The runs it asks for, and what it says."""
+        """Run a tick; return the runs that it asks for, and its message in the UI."""
         with dg.build_sensor_context(
             instance=self._instance, repository_def=self._repository, cursor=self._cursor
         ) as context:
@@ -78,7 +78,7 @@ class Location:
         return list(data.run_requests or []), data.skip_message or ""
 
     def finish(self) -> None:
-        """Runs the first partition until its results are complete and announced."""
+        """Run the first partition until its results are complete and announced."""
         self._instance.add_dynamic_partitions(_PIPELINE, [_FIRST])
         self.materialize()
         while self.tick()[1] != "No batch is open.":
@@ -87,33 +87,33 @@ class Location:
 
 
 def copy_rows(partitions: int) -> None:
-    """Has the ledger hold so many partitions like the first, which became complete a while ago."""
+    """Fill the ledger with partitions like the first, which became complete a while ago."""
     with open_root() as root, root.ledger.write() as tx:
         age = sa.update(tables.submission)
         tx.execute(age.values(final_at=tables.submission.c.final_at - _AGE_SECONDS))
         (submission_id,) = tx.execute(sa.select(tables.submission.c.id)).scalars()
         (batch_id,) = tx.execute(sa.select(tables.batch.c.id)).scalars()
         for table in _TABLES:
-            found = [dict(row._mapping) for row in tx.execute(sa.select(table))]
+            rows = [dict(row._mapping) for row in tx.execute(sa.select(table))]
             copies = [
                 _copy(table, row, number, (submission_id, batch_id))
                 for number in range(1, partitions)
-                for row in found
+                for row in rows
             ]
             for start in range(0, len(copies), _ROWS_AT_ONCE):
                 tx.connection.execute(sa.insert(table), copies[start : start + _ROWS_AT_ONCE])
 
 
 def _copy(table: sa.Table, row: dict[str, Any], number: int, ids: tuple[str, ...]) -> dict[str, Any]:
-    """A row under the ids and the key of another partition."""
+    """A copy of a row with the ids and the key of another partition."""
     made = {}
     for name, value in row.items():
         if table.c[name].primary_key and isinstance(table.c[name].type, sa.Integer) and name != "number":
-            continue  # the database numbers it
+            continue  # the database chooses this number
         if isinstance(value, str):
             value = f"key-{number}" if name == "partition" else value
-            for found in ids:
-                value = value.replace(found, f"{found}-{number}")
+            for old_id in ids:
+                value = value.replace(old_id, f"{old_id}-{number}")
         made[name] = value
     return made
 
@@ -135,13 +135,13 @@ def counting() -> Iterator[list[str]]:
 
 
 def main() -> None:
-    """Builds the root, and prints what its ticks cost."""
+    """Build the root, and print what its ticks cost."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ticks", description=__doc__)
     parser.add_argument("--partitions", type=int, nargs="+", default=[400, 8760])
     parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
-    logging.disable()  # Dagster's words on the runs
-    for partitions in given.partitions:
+    options = parser.parse_args()
+    logging.disable()  # Dagster's messages about the runs
+    for partitions in options.partitions:
         with tempfile.TemporaryDirectory() as folder, Emulator(latency=0.0) as emulator:
             os.environ |= {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(Path(folder, "root"))}
             os.environ.pop("BATCH_ASSETS_LEDGER", None)
@@ -150,14 +150,14 @@ def main() -> None:
                 location.finish()
                 copy_rows(partitions)
                 seconds, used = [], []
-                for _ in range(given.rounds):
+                for _ in range(options.rounds):
                     began, cpu = time.perf_counter(), time.process_time()
                     with counting() as statements:
-                        said = location.tick()
+                        outcome = location.tick()
                     seconds.append(time.perf_counter() - began)
                     used.append(time.process_time() - cpu)
-                    assert said == ([], "No batch is open."), said
-        spent = f"{statistics.median(seconds):.3f} s, of the processor {min(used):.3f} s"
+                    assert outcome == ([], "No batch is open."), outcome
+        spent = f"{statistics.median(seconds):.3f} s, {min(used):.3f} s CPU time"
         print(
             f"{partitions:,} finished partitions: a tick takes {spent}, {len(statements)} statements", flush=True
         )

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.transfers`: several uploads and downloads at a time, against one.
+"""`python -m benchmarks.transfers`: several uploads and downloads at a time, compared with one.
 
-The same dataset goes through the chain in processes of their own, in turn with BATCH_ASSETS_TRANSFERS=1 and with
-the default, over a link of so much a second for each connection, over plain loopback, and over plain loopback in
+The same dataset goes through all stages in processes of their own, in turn with BATCH_ASSETS_TRANSFERS=1 and with
+the default: over a link with a limited speed for each connection, over plain loopback, and over plain loopback in
 one batch. Seconds of the stages `batches` and `results` and peak memory are medians; ratios are taken within each
 round. MB are millions of bytes.
 """
@@ -44,10 +44,10 @@ Run = dict[str, dict[str, float]]
 
 @contextmanager
 def link(target: str, bytes_per_second: float, latency: float) -> Iterator[str]:
-    """A way to a server on which every connection has so much a second each way.
+    """A route to a server on which every connection has a limited speed in each direction.
 
     Args:
-        latency: seconds that it takes when the other side begins to speak.
+        latency: Seconds that it takes when the other side begins to send.
     """
     host, port = target.removeprefix("http://").split(":")
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
@@ -79,7 +79,7 @@ def link(target: str, bytes_per_second: float, latency: float) -> Iterator[str]:
 
 
 def run_once(folder: Path, max_requests: int) -> Run:
-    """The chain in this process, by the environment's settings."""
+    """Run all stages in this process, with the environment's settings."""
     import anthropic  # noqa: F401  imported before the clock starts
 
     attributes = {
@@ -108,31 +108,31 @@ def run_once(folder: Path, max_requests: int) -> Run:
 
 
 def in_process(url: str, folder: Path, max_requests: int, transfers: int | None) -> Run:
-    """The same in a process and a root of its own."""
+    """Run them in a process and a root of their own."""
     with tempfile.TemporaryDirectory() as root:
         env = os.environ | {"BATCH_ASSETS_EMULATOR": url, "BATCH_ASSETS_ROOT": root}
         env |= {"BATCH_ASSETS_TRANSFERS": str(transfers)} if transfers else {}
         command = [sys.executable, "-m", "benchmarks.transfers", "--child", str(folder), str(max_requests)]
         done = subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True)
-    found: Run = json.loads(done.stdout)
-    return found
+    figures: Run = json.loads(done.stdout)
+    return figures
 
 
 def compare(name: str, url: str, folder: Path, max_requests: int, rounds: int) -> None:
-    """Prints a line for each stage."""
+    """Print a line for each stage."""
     pairs = []
     for number in range(rounds):
         order = [1, None] if number % 2 else [None, 1]
         runs = {transfers: in_process(url, folder, max_requests, transfers) for transfers in order}
         pairs.append((runs[1], runs[None]))
     for stage in _STAGES:
-        one, several = ([pair[at][stage] for pair in pairs] for at in (0, 1))
-        ratios = [a["wall"] / b["wall"] for a, b in zip(one, several, strict=True)]
+        single, several = ([pair[at][stage] for pair in pairs] for at in (0, 1))
+        ratios = [a["wall"] / b["wall"] for a, b in zip(single, several, strict=True)]
         print(
             f"{name:12}{stage:10}"
-            + "".join(f"{statistics.median(run['wall'] for run in runs):9.2f}" for runs in (one, several))
+            + "".join(f"{statistics.median(run['wall'] for run in runs):9.2f}" for runs in (single, several))
             + f"{statistics.median(ratios):8.2f}{f'{min(ratios):.2f}-{max(ratios):.2f}':>12}"
-            + "".join(f"{statistics.median(run['peak_mb'] for run in runs):9.0f}" for runs in (one, several)),
+            + "".join(f"{statistics.median(run['peak_mb'] for run in runs):9.0f}" for runs in (single, several)),
             flush=True,
         )
 

@@ -1,4 +1,4 @@
-"""What every contender asks: the same model, the same prompt."""
+"""What every contender asks: the same model and the same prompt."""
 
 MODEL = "claude-haiku-5-5"
 MAX_TOKENS = 300

@@ -1,4 +1,4 @@
-"""A process that is no child of this one, handled as if it were."""
+"""A process that is not a child of this one, handled as if it were."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, TextIO, cast
 
 
 class Child:
-    """A child started by `ForkServer.start`; its methods are those of `subprocess.Popen`.
+    """A process started by `ForkServer.start`. Its methods are those of `subprocess.Popen`.
 
     Attributes:
-        returncode: None while it runs; minus the signal's number when one killed it.
-        stdout, stderr: what it writes, unless it was given a terminal.
+        returncode: None while it runs; minus the signal's number if a signal killed it.
+        stdout, stderr: Its output, unless it was given a terminal.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Child:
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Reads what it writes, to the end, and waits for it."""
-        found: dict[TextIO, str] = {}
+        """Read all output, and wait for the end."""
+        outputs: dict[TextIO, str] = {}
 
         def read(pipe: TextIO) -> None:
             with pipe:
-                found[pipe] = pipe.read()
+                outputs[pipe] = pipe.read()
 
         pipes = [pipe for pipe in (self.stdout, self.stderr) if not pipe.closed]
         readers = [threading.Thread(target=read, args=(pipe,), daemon=True) for pipe in pipes]
@@ -65,7 +65,7 @@ class Child:
             if reader.is_alive():
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
         self.wait(max(end - time.monotonic(), 0.0))
-        return found.get(self.stdout, ""), found.get(self.stderr, "")
+        return outputs.get(self.stdout, ""), outputs.get(self.stderr, "")
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

@@ -1,4 +1,4 @@
-"""What all tests share: where their files lie, and that a test skipped for want of a program can fail."""
+"""Shared by all tests: the folder for temporary files, and that a test without its program can fail."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hypothesis import settings
 
 from tests.forked import PACKAGES, ForkServer
 
-# Skip reasons begin with one of these when a program of the system is missing.
+# Skip reasons begin with one of these if a system program is missing.
 MISSING_PROGRAMS = ("NO BROWSER: ", "NO POSTGRESQL: ")
 
 _MEMORY = Path("/dev/shm")
 _PREFIX = "batch-assets-tests-"
-_ENOUGH = 2 << 30  # bytes; the largest tests write some hundred megabytes, and clear them away
+_ENOUGH = 2 << 30  # bytes; the largest tests write some hundred megabytes, and delete them
 _END_OF_CERTIFICATE = "-----END CERTIFICATE-----\n"
 
-# Begun first, so that no worker is left with one of them at the end.
+# Started first, so that no worker has one of them left at the end.
 _LONGEST = (
     "dagster/test_stack.py",
     "dagster/test_deploy.py",
@@ -40,21 +40,21 @@ _LONGEST = (
     "cli/test_run.py",
     "core/batches/test_poll.py",
 )
-# Half of the examples that hypothesis tries by itself.
+# Half of the examples that hypothesis tries by default.
 settings.register_profile("suite", max_examples=50, deadline=None)
 settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
 def python() -> Iterator[ForkServer]:
-    """Interpreters that have imported all packages but ours."""
+    """Interpreters that have imported all packages except ours."""
     with ForkServer(*PACKAGES) as server:
         yield server
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """With BATCH_ASSETS_REQUIRE_ALL set, as in CI, such a skip is a failure."""
+    """With BATCH_ASSETS_REQUIRE_ALL set, as in CI, a skip because of a missing program is a failure."""
     report = yield
     if report.skipped and isinstance(report.longrepr, tuple) and os.environ.get("BATCH_ASSETS_REQUIRE_ALL"):
         reason = report.longrepr[2].removeprefix("Skipped: ")
@@ -65,8 +65,8 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    # Processes under test must take a Ctrl-C: what a shell starts in the background ignores it, and so would
-    # everything started from there.
+    # Processes under test must react to Ctrl-C. A process that a shell starts in the background ignores it, and so
+    # would everything that it starts.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Workers and all other processes inherit the variables.
@@ -78,19 +78,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
-    places = {str(tests / name): place for place, name in enumerate(_LONGEST)}
-    items.sort(key=lambda item: places.get(str(item.path), len(places)))
+    order = {str(tests / name): position for position, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(str(item.path), len(order)))
 
 
 def _folder_in_memory() -> Path | None:
-    """Where temporary files need not reach a disk: half of the suite's time went into fsyncs."""
+    """A folder in memory for temporary files, or None: on disk, half of the suite's time went into fsyncs."""
     try:
         space = os.statvfs(_MEMORY)
         if space.f_bavail * space.f_frsize < _ENOUGH:
             return None
-        for left in _MEMORY.glob(f"{_PREFIX}*"):
-            if not Path("/proc", left.name.removeprefix(_PREFIX)).exists():
-                shutil.rmtree(left, ignore_errors=True)
+        for leftover in _MEMORY.glob(f"{_PREFIX}*"):
+            if not Path("/proc", leftover.name.removeprefix(_PREFIX)).exists():
+                shutil.rmtree(leftover, ignore_errors=True)
         folder = _MEMORY / f"{_PREFIX}{os.getpid()}"
         folder.mkdir(mode=0o755)  # PostgreSQL runs as another user
     except OSError:
@@ -99,7 +99,7 @@ def _folder_in_memory() -> Path | None:
 
 
 def _clear(folder: Path) -> None:
-    """What failed tests left stays until the next run."""
+    """Delete temporary files, except those of failed tests, which stay until the next run."""
     for entry in folder.iterdir():
         if not (entry.name.startswith("pytest-of-") and any(entry.glob("pytest-*/*"))):
             shutil.rmtree(entry, ignore_errors=True) if entry.is_dir() else entry.unlink()
@@ -108,13 +108,15 @@ def _clear(folder: Path) -> None:
 
 
 def _trust_one(folder: Path) -> None:
-    """Every client of the API reads all certificates that the system trusts, for 30 to 80 ms. Here the API is
-    never called by TLS, and one is enough."""
+    """Let clients of the API read one certificate instead of all that the system trusts, which takes 30 to 80 ms.
+
+    Here the API is never called over TLS, so one is enough.
+    """
     paths = ssl.get_default_verify_paths()
     try:
-        first, found, _ = Path(paths.cafile or paths.openssl_cafile).read_text().partition(_END_OF_CERTIFICATE)
+        first, end, _ = Path(paths.cafile or paths.openssl_cafile).read_text().partition(_END_OF_CERTIFICATE)
     except OSError:
         return
-    if found:
-        (folder / "certificate.pem").write_text(first[first.index("-----BEGIN") :] + found)
+    if end:
+        (folder / "certificate.pem").write_text(first[first.index("-----BEGIN") :] + end)
         os.environ["SSL_CERT_FILE"] = str(folder / "certificate.pem")

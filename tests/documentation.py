@@ -16,7 +16,7 @@ _ITEM = re.compile(r"^([-*]|\d+\.) ", re.M)
 _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _LINK = re.compile(r"\[[^\]]*\]\(([^()\s]+)\)|^\[[^\]]+\]: (\S+)$", re.M)
 _HEADING = re.compile(r"^#+ (.+)$", re.M)
-# The least that a pipeline file holds: what a page shows of one is added to it.
+# The least that a pipeline file must hold. It is added to the fragments that pages show.
 MINIMAL: dict[str, Any] = {
     "name": "shown",
     "dataset": {"path": "data/shown.csv", "key": "id"},
@@ -39,15 +39,15 @@ class Block:
     """A code block.
 
     Attributes:
-        place: page and line, for errors.
+        location: Page and line, for errors.
     """
 
-    place: str
+    location: str
     language: str
     text: str
 
     def __str__(self) -> str:
-        return self.place
+        return self.location
 
 
 @dataclass(frozen=True)
@@ -71,34 +71,34 @@ class Page:
 
     def blocks(self) -> Iterator[Block]:
         """Fenced blocks, and commands that are indented by four spaces as blocks of sh."""
-        for found in _FENCE.finditer(self.text):
-            indent = len(found["indent"])
-            lines = [line[indent:] for line in found["body"].splitlines()]
-            yield Block(self._place(found.start()), found["language"], "\n".join(lines) + "\n")
-        text = _FENCE.sub(lambda found: "\n" * found[0].count("\n"), self.text)
-        for found in _INDENTED.finditer(text):
-            before = text[: found.start()].rstrip().rsplit("\n\n", 1)[-1]
-            if not _ITEM.match(before):  # else it goes on with the item
-                lines = [line[4:] for line in found[1].splitlines()]
-                yield Block(self._place(found.start(), text), "sh", "\n".join(lines) + "\n")
+        for match in _FENCE.finditer(self.text):
+            indent = len(match["indent"])
+            lines = [line[indent:] for line in match["body"].splitlines()]
+            yield Block(self._location(match.start()), match["language"], "\n".join(lines) + "\n")
+        text = _FENCE.sub(lambda match: "\n" * match[0].count("\n"), self.text)
+        for match in _INDENTED.finditer(text):
+            before = text[: match.start()].rstrip().rsplit("\n\n", 1)[-1]
+            if not _ITEM.match(before):  # otherwise it belongs to the item
+                lines = [line[4:] for line in match[1].splitlines()]
+                yield Block(self._location(match.start(), text), "sh", "\n".join(lines) + "\n")
 
     def spans(self) -> list[str]:
-        """What stands between backticks."""
+        """The texts between backticks."""
         return [" ".join(span.split()) for span in _SPAN.findall(self.prose)]
 
     def links(self) -> list[str]:
         return [inline or reference for inline, reference in _LINK.findall(self.prose)]
 
     def anchors(self) -> set[str]:
-        """What a link to a heading of this page may end in, as GitHub makes it."""
-        found = set()
+        """The anchors of this page's headings, as GitHub makes them."""
+        anchors = set()
         for heading in _HEADING.findall(self.prose):
             plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
-            found.add(re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-"))
-        return found
+            anchors.add(re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-"))
+        return anchors
 
     def table(self, heading: str) -> list[list[str]]:
-        """The cells of the tables under a heading, row by row, without their heads."""
+        """The cells of the tables under a heading, row by row, without their headers."""
         parts = re.split(r"^(#+ .+)$", self.prose, flags=re.M)
         level = next((part for part in parts if part.lstrip("# ") == heading and part.startswith("#")), None)
         assert level is not None, f"{self.name} has no heading {heading!r}"
@@ -107,13 +107,13 @@ class Page:
         cells = [row for table in rows for row in table.splitlines()[2:]]
         return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in cells]
 
-    def _place(self, position: int, text: str | None = None) -> str:
+    def _location(self, position: int, text: str | None = None) -> str:
         return f"{self.name}:{(text or self.text).count(chr(10), 0, position) + 1}"
 
 
 @cache
 def pages() -> list[Page]:
-    """The pages beside the README, and everything in docs/. What the changelog names may be gone."""
+    """The pages next to the README, and everything in docs/, without the changelog: what it names may be gone."""
     top = [PROJECT / f"{name}.md" for name in ("README", "CONTRIBUTING", "RELEASING", "SECURITY")]
     return [Page(path) for path in (*top, *sorted((PROJECT / "docs").rglob("*.md")))]
 
@@ -123,4 +123,4 @@ def page(name: str) -> Page:
 
 
 def blocks(*languages: str) -> list[Block]:
-    return [block for found in pages() for block in found.blocks() if block.language in languages]
+    return [block for page_ in pages() for block in page_.blocks() if block.language in languages]

@@ -1,8 +1,8 @@
-"""Children that cost a fork, not a start: a process with everything imported is copied for each.
+"""Child processes that cost a fork, not a start: each is a copy of a process that has imported everything.
 
-`ForkServer` starts that process. `run` has functions run in children that begin together, and one that is told
-to die at its n-th I/O boundary is killed there as by `kill -9`. `start` and `python` run what a new interpreter
-would be told to run by its arguments, in an environment and a folder of its own.
+`ForkServer` starts that process. `run` runs functions in children that begin at the same time; with `die_at`, each
+is killed at its n-th I/O boundary as by `kill -9`. `start` and `python` do what a new interpreter does with the
+same arguments, in an environment and a folder of its own.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OURS = "batch_assets"
 # Where modules are found that this process's own PYTHONPATH does not name.
 _INSTALLED = [path for path in sys.path if path not in (str(_PROJECT), str(_TESTS))]
 
-# What our own modules import, at once or at the first use.
+# What our own modules import, immediately or when first used.
 PACKAGES = (
     "anthropic",
     "anthropic.resources.messages.batches",
@@ -52,13 +52,13 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a child.
+    """How a child ended.
 
     Attributes:
-        value: what its function returned, None when it did not get that far.
-        error: the traceback of what it raised, "" otherwise.
-        error_type: the name of that exception's class.
-        killed: it died at the boundary that was asked for.
+        value: What its function returned, or None if it did not return.
+        error: The traceback of its exception, or "".
+        error_type: The name of the exception's class.
+        killed: Whether it died at the requested boundary.
     """
 
     value: Any
@@ -68,12 +68,12 @@ class Outcome:
 
 
 class ForkServer:
-    """Use as a context manager.
+    """A process that forks children. Used as a context manager.
 
     Args:
-        modules: imported beforehand; of any other module, each child imports its own. Ours are among them only
-            where no child has other code of ours than this process.
-        env: variables added to this process's own.
+        modules: Imported beforehand; each child imports any other module itself. Ours are among them only if
+            every child has the same code of ours as this process.
+        env: Variables in addition to this process's own.
     """
 
     def __init__(self, *modules: str, env: Mapping[str, str] | None = None) -> None:
@@ -82,7 +82,7 @@ class ForkServer:
         self._process: subprocess.Popen[bytes]
 
     def __enter__(self) -> ForkServer:
-        # Standard error is the test's own: what a child says there is shown when the test fails.
+        # Standard error is the test's own: what a child writes there is shown if the test fails.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.forked", *self._modules],
             cwd=_PROJECT,
@@ -97,18 +97,18 @@ class ForkServer:
     ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        if error is not None:  # children may be at work still
+        if error is not None:  # children may still be at work
             self._process.terminate()
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
 
     def run(self, *works: tuple[str, Mapping[str, Any]], die_at: int | None = None) -> list[Outcome]:
-        """Runs functions at once, one child each, and waits for all.
+        """Run functions at the same time, one child each, and wait for all of them.
 
         Args:
-            works: ("module:function", keyword arguments that JSON can carry).
-            die_at: each child is killed at this I/O boundary, counted from 1, if it comes that far.
+            works: ("module:function", keyword arguments that JSON can hold).
+            die_at: The I/O boundary, counted from 1, at which each child is killed if it gets that far.
         """
         order = {"works": [[name, dict(arguments)] for name, arguments in works], "die_at": die_at}
         return [Outcome(**entry) for entry in self._ask(order)]
@@ -120,13 +120,13 @@ class ForkServer:
         env: Mapping[str, str] | None = None,
         terminal: int | None = None,
     ) -> Child:
-        """Starts a child that does what `python ARGUMENTS` does.
+        """Start a child that does what `python ARGUMENTS` does.
 
         Args:
             arguments: `-c CODE …` or `-m MODULE …`.
-            cwd: its folder; this process's own by default.
-            env: its environment; this process's own by default.
-            terminal: its standard output and error; pipes by default.
+            cwd: Its folder; by default this process's own.
+            env: Its environment; by default this process's own.
+            terminal: Its standard output and error; by default pipes.
         """
         return Child(self._ask, list(arguments), str(cwd or Path.cwd()), dict(env or os.environ), terminal)
 
@@ -137,7 +137,7 @@ class ForkServer:
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Does what `subprocess.run([sys.executable, *arguments], …)` does, the output in pipes."""
+        """Do what `subprocess.run([sys.executable, *arguments], …)` does, with the output in pipes."""
         child = self.start(*arguments, cwd=cwd, env=env)
         try:
             output, errors = child.communicate(timeout)
@@ -158,13 +158,13 @@ class ForkServer:
 
 
 def _serve(modules: list[str]) -> dict[str, Any] | None:
-    """Obeys until standard input ends; in a child that is to be an interpreter it returns the order."""
+    """Take orders until standard input ends. In a child that is to be an interpreter, return its order."""
     for module in modules:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()
     replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what children print is no reply
+    os.dup2(2, 1)  # what children print is not a reply
     for line in sys.stdin.buffer:
         order = json.loads(line)
         if "works" in order:
@@ -176,13 +176,13 @@ def _serve(modules: list[str]) -> dict[str, Any] | None:
 
 
 def _watched(order: dict[str, Any], replies: BinaryIO) -> bool:
-    """Forks a process that forks the child and tells how it ended. False in the child."""
+    """Fork a process that forks the child and reports how it ended. Return False in the child."""
     watcher = os.fork()
     if watcher != 0:
         os.waitpid(watcher, 0)
         return True
     out, err, ended = (os.open(path, os.O_WRONLY | os.O_NOCTTY) for path in order["paths"])
-    if os.fork() != 0:  # the server has not to wait for what comes now
+    if os.fork() != 0:  # the server does not have to wait for the rest
         os._exit(0)
     child = os.fork()
     if child == 0:
@@ -201,8 +201,8 @@ def _watched(order: dict[str, Any], replies: BinaryIO) -> bool:
 
 
 def _interpret(order: dict[str, Any]) -> None:
-    """What an interpreter does with its arguments. What it leaves to its end happens at this process's end."""
-    kind, what, *_ = order["arguments"]
+    """Do what an interpreter does with its arguments. Its exit handlers run at the end of this process."""
+    kind, program, *_ = order["arguments"]
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
@@ -214,20 +214,22 @@ def _interpret(order: dict[str, Any]) -> None:
     sys.stdout = os.fdopen(1, "w", closefd=False)
     sys.stderr = os.fdopen(2, "w", closefd=False, buffering=1, errors="backslashreplace")
     if kind == "-m":
-        runpy.run_module(what, run_name="__main__", alter_sys=True)
+        runpy.run_module(program, run_name="__main__", alter_sys=True)
     else:
-        exec(compile(what, "<string>", "exec"), {"__name__": "__main__"})
+        exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
 
 
 def _move(name: str) -> None:
-    """A package imported beforehand lies where this interpreter would find it: what it still imports, and files
-    beside it, are of there."""
+    """Make a package that was imported beforehand look like the one that this interpreter would find.
+
+    This applies to its files, and to the modules that it has not imported yet.
+    """
     package = sys.modules.get(name)
     if package is not None:
-        found = importlib.machinery.PathFinder.find_spec(name)
-        assert found is not None and found.submodule_search_locations is not None
-        package.__spec__, package.__file__ = found, found.origin
-        package.__path__ = list(found.submodule_search_locations)
+        spec = importlib.machinery.PathFinder.find_spec(name)
+        assert spec is not None and spec.submodule_search_locations is not None
+        package.__spec__, package.__file__ = spec, spec.origin
+        package.__path__ = list(spec.submodule_search_locations)
 
 
 def _run_all(works: list[tuple[str, dict[str, Any]]], die_at: int | None) -> list[dict[str, Any]]:
@@ -255,9 +257,9 @@ def _function(name: str) -> Any:
 
 
 def _child(name: str, arguments: dict[str, Any], die_at: int | None, ready: int, go: int, reply: int) -> None:
-    said: dict[str, Any] = {"value": None, "error": "", "error_type": ""}
+    outcome: dict[str, Any] = {"value": None, "error": "", "error_type": ""}
     try:
-        # Here and not in the server: its next child may be an interpreter with our code from elsewhere.
+        # Not in the server: its next child may be an interpreter with our code from elsewhere.
         try:
             function = _function(name)
         finally:
@@ -265,36 +267,36 @@ def _child(name: str, arguments: dict[str, Any], die_at: int | None, ready: int,
         os.read(go, 1)  # ends when the server closes its end
         if die_at is not None:
             _die_at(die_at)
-        said["value"] = function(**arguments)
+        outcome["value"] = function(**arguments)
     except BaseException as error:
-        said |= {"error": traceback.format_exc(), "error_type": type(error).__name__}
+        outcome |= {"error": traceback.format_exc(), "error_type": type(error).__name__}
     with os.fdopen(reply, "wb") as out:
-        out.write(json.dumps(said).encode())
+        out.write(json.dumps(outcome).encode())
     os._exit(0)
 
 
 def _outcome(process: int, reply: BinaryIO) -> dict[str, Any]:
     with reply:
-        said = reply.read()
+        content = reply.read()
     _, status = os.waitpid(process, 0)
     killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
     if killed:
         return {"value": None, "error": "", "error_type": "", "killed": True}
     assert status == 0, f"a child ended with status {status}"
-    return {**json.loads(said), "killed": False}
+    return {**json.loads(content), "killed": False}
 
 
 def _die_at(number: int) -> None:
-    """Kills this process at its n-th I/O boundary: a file opened or renamed, a transaction begun or committed.
+    """Kill this process at its n-th I/O boundary: a file opened or renamed, a transaction begun or committed.
 
-    Between a call of the API and what is done about its outcome lies always such a boundary.
+    Such a boundary is always between a call of the API and what is done about its outcome.
     """
-    left = number
+    remaining = number
 
     def boundary(*_: Any) -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
+        nonlocal remaining
+        remaining -= 1
+        if remaining == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -311,6 +313,6 @@ def _is_data(path: Any) -> bool:
 
 
 if __name__ == "__main__":
-    told = _serve(sys.argv[1:])
-    if told is not None:
-        _interpret(told)
+    order = _serve(sys.argv[1:])
+    if order is not None:
+        _interpret(order)

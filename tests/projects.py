@@ -1,4 +1,4 @@
-"""A project of its own in a folder, with a pipeline file that a test may break."""
+"""A project in a folder, with a pipeline file that a test may break."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 
 
 class Project:
-    """A package that Dagster loads pipeline files from.
+    """A package from which Dagster loads pipeline files.
 
     Args:
-        folder: empty.
-        package: its name; None: one that no other test has.
+        folder: Empty.
+        package: Its name; None: a name that no other test uses.
     """
 
     def __init__(self, folder: Path, package: str | None = None) -> None:
@@ -29,7 +29,7 @@ class Project:
         self.write("__init__.py", "")
 
     def write(self, name: str, text: str) -> None:
-        """A file of the package."""
+        """Write a file of the package."""
         path = self.folder / self.package / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(dedent(text))
@@ -43,7 +43,7 @@ class Project:
 
 @contextmanager
 def importable(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Its package can be imported, and is forgotten afterwards."""
+    """Make its package importable, and forget it afterwards."""
     monkeypatch.syspath_prepend(str(project.folder))
     yield
     for name in [name for name in sys.modules if name.split(".")[0] == project.package]:
@@ -51,7 +51,7 @@ def importable(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 
 def whole_text(error: BaseException | None) -> str:
-    """What Dagster shows of an error: it and its causes."""
+    """What Dagster shows of an error: the error and its causes."""
     texts = []
     while error is not None:
         texts.append(str(error))

@@ -1,4 +1,4 @@
-"""Local servers that messages are sent to."""
+"""Local servers that receive notices."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Received:
 
 @dataclass
 class Receiver:
-    """What came, and what is answered.
+    """A server's requests and answers.
 
     Attributes:
-        answers: status and body of the next answers, 0 for a connection that breaks; then `usual`.
+        answers: Status and body of the next answers, with 0 for a connection that breaks; then `usual`.
     """
 
     url: str
@@ -39,19 +39,19 @@ class Receiver:
 
 @contextmanager
 def receiver() -> Iterator[Receiver]:
-    """An HTTP server that takes every POST."""
+    """An HTTP server that accepts every POST."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            found.received.append(Received(self.path, dict(self.headers), body))
-            status, answer = found.answers.pop(0) if found.answers else found.usual
+            received.received.append(Received(self.path, dict(self.headers), body))
+            status, answer = received.answers.pop(0) if received.answers else received.usual
             if not status:
                 self.close_connection = True
                 return
             self.send_response(status)
             if 300 <= status < 400:
-                self.send_header("Location", f"{found.url}/elsewhere")
+                self.send_header("Location", f"{received.url}/elsewhere")
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -61,11 +61,11 @@ def receiver() -> Iterator[Receiver]:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    found = Receiver(f"http://127.0.0.1:{server.server_port}")
+    received = Receiver(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield found
+        yield received
     finally:
         server.shutdown()
         thread.join()

@@ -1,7 +1,7 @@
-"""`make screenshots`: the pictures in docs/images, taken of a real deployment with a real browser.
+"""`make screenshots`: the pictures in docs/images, taken of a real deployment in a real browser.
 
 It starts the UI with its daemon and the emulator, clicks Materialize all, ends one batch after the other, and
-shoots the pages that the docs show. About three minutes.
+takes pictures of the pages that the docs show. This takes about three minutes.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from tests.dagster.dagster_deployment import Deployment
 _REPOSITORY = Path(__file__).parents[1]
 _IMAGES = _REPOSITORY / "docs" / "images"
 _NAME = "review_triage"
-# Small batches, so that there is a progress to plot.
+# Small batches, so that there is progress to plot.
 _BATCHING = "\n  batching: {max_requests: 20}\n"
 _SECONDS_A_BATCH = 6.0
 _PATIENCE = 300.0
-# Of the tall pages: between the navigation and the definition, whose paths are those of this run.
+# The part of the tall pages between the navigation and the definition, whose paths belong to this run.
 _PLOTS = {"x": 250, "y": 440, "width": 860, "height": 1440}
 _COLUMNS = {"x": 250, "y": 0, "width": 860, "height": 2200}
 
 
 def main() -> None:
-    """Takes all pictures anew."""
+    """Take all pictures again."""
     if find_chromium() is None:
         sys.exit("There is no Chromium here. On Debian and Ubuntu: apt-get install chromium")
     with (
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def _make_project(folder: Path) -> Path:
-    """This project, with more batches in it."""
+    """Make a project like this one, with more batches in it."""
     (folder / "batch_assets").mkdir(parents=True)
     for name in ("data", "dagster.yaml", "pyproject.toml", "workspace.yaml"):
         (folder / name).symlink_to(_REPOSITORY / name)
@@ -67,14 +67,15 @@ def _materialize(deployment: Deployment, page: Any) -> None:
 
 
 def _end_batches(deployment: Deployment, page: Any, emulator: Emulator) -> None:
-    """Ends one batch after the other; half way through the sensor's page is shot."""
+    """End one batch after the other. Take the picture of the sensor's page halfway."""
     ids = [batch["id"] for batch in emulator.log()]
     for number, batch_id in enumerate(ids, 1):
         time.sleep(_SECONDS_A_BATCH)
         emulator.end_batches(batch_id)
         if number == len(ids) // 2:
             url = f"{deployment.url}/locations/batch_assets/sensors/message_batches_sensor"
-            # The tag of the latest tick, that of the first in the list, and its result, which opens what it said.
+            # The first two are the tags of the latest tick and of the first tick in the list. The third is that
+            # tick's result, which opens its text.
             result = page.get_by_text("0 runs requested").nth(2)
             click_through(page, url, result, page.get_by_text("in progress").first)
             _shoot(page, "sensor")

@@ -10,7 +10,7 @@ from tests.documentation import PROJECT
 
 PAGE = PROJECT / "docs/durability.md"
 TABLES: dict[str, Iterable[Move]] = {"request file": FileMove, "batch": BatchMove, "submission": SubmissionMove}
-# What comes into being begins here.
+# The arrow to an initial state begins here.
 _NOTHING = "[*]"
 
 
@@ -25,17 +25,17 @@ def diagram(moves: Iterable[Move]) -> str:
 
 
 def drawn(page: str) -> str:
-    """The page with every diagram as the tables have it now.
+    """The page with every diagram as the tables are now.
 
     Raises:
-        LookupError: the page has no place for one of them.
+        LookupError: If the page has no section for a diagram.
     """
     for kind, moves in TABLES.items():
-        place = re.compile(rf"(## The states of a {kind}\n.*?```mermaid\n).*?(```\n)", re.DOTALL)
-        found = place.search(page)
-        if found is None:
+        section = re.compile(rf"(## The states of a {kind}\n.*?```mermaid\n).*?(```\n)", re.DOTALL)
+        match = section.search(page)
+        if match is None:
             raise LookupError(f"{PAGE.name} has no diagram under 'The states of a {kind}'")
-        page = page[: found.end(1)] + diagram(moves) + page[found.start(2) :]
+        page = page[: match.end(1)] + diagram(moves) + page[match.start(2) :]
     return page
 
 

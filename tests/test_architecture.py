@@ -1,4 +1,4 @@
-"""docs/architecture.md against the code: every path it names is there, and its wings are those of the contract."""
+"""docs/architecture.md and the code: every path it names exists, and its wings are those of the contract."""
 
 from __future__ import annotations
 

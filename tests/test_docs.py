@@ -1,4 +1,4 @@
-"""Nothing that a user can write or read is left out of the documentation, and its links lead somewhere."""
+"""The documentation has everything that a user can write or read, and its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from batch_assets.dagster import keys
 from tests import documentation
 from tests.documentation import MINIMAL, PROJECT, SCHEMA, page, pages
 
-# Raised by Dagster's own components in its own code.
+# Raised in the code of Dagster's own components.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 SOURCES = sorted((PROJECT / "batch_assets").rglob("*.py"))
 
@@ -29,7 +29,7 @@ SOURCES = sorted((PROJECT / "batch_assets").rglob("*.py"))
 
 
 def fields_of(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every field of a pipeline file as its path: dataset, dataset.path, dataset.csv.delimiter."""
+    """Every field of a pipeline file as a path: dataset, dataset.path, dataset.csv.delimiter."""
     for name, field in model.model_fields.items():
         yield prefix + name, field
         for block in _models_in(field.annotation):
@@ -99,13 +99,13 @@ def test_every_option_of_the_command_line_has_its_row(name: str, command: click.
 
 
 def _environment() -> set[str]:
-    """Variables that the package names. The last are read by the SDK alone, and their values never by us."""
-    found = set()
+    """The variables that the package names. Only the SDK reads the last ones, and we never read their values."""
+    names = set()
     for source in SOURCES:
         text = source.read_text("utf-8")
-        found |= set(re.findall(r"\bBATCH_ASSETS_[A-Z_]*[A-Z]\b", text))
-        found |= set(re.findall(r"[\"'](ANTHROPIC_[A-Z_]*[A-Z])[\"']", text))
-    return found
+        names |= set(re.findall(r"\bBATCH_ASSETS_[A-Z_]*[A-Z]\b", text))
+        names |= set(re.findall(r"[\"'](ANTHROPIC_[A-Z_]*[A-Z])[\"']", text))
+    return names
 
 
 def test_every_environment_variable_has_its_row() -> None:
@@ -117,28 +117,28 @@ def test_every_environment_variable_has_its_row() -> None:
 
 def test_every_column_of_results_has_its_row() -> None:
     described = [unquoted(row[0]) for row in page("docs/results.md").table("Columns")]
-    wanted = [
+    expected = [
         field.name
         for field in (*result_columns.BEFORE_OUTPUT, result_columns.TOOL_CALLS, *result_columns.AFTER_OUTPUT)
     ]
-    assert [name for name in described if not name.startswith("*")] == wanted
+    assert [name for name in described if not name.startswith("*")] == expected
     assert result_columns.PARTITION in page("docs/results.md").spans()
 
 
 def test_every_key_of_metadata_and_tags_is_documented() -> None:
-    wanted = {value for value in vars(keys).values() if isinstance(value, str) and re.match(r"\w+/\w+$", value)}
-    assert len(wanted) > 50
-    assert wanted - set(page("docs/metadata.md").spans()) == set()
+    expected = {value for value in vars(keys).values() if isinstance(value, str) and re.match(r"\w+/\w+$", value)}
+    assert len(expected) > 50
+    assert expected - set(page("docs/metadata.md").spans()) == set()
 
 
 @pytest.fixture(scope="module")
 def spans() -> set[str]:
-    return {span for found in pages() for span in found.spans()}
+    return {span for page_ in pages() for span in page_.spans()}
 
 
 @pytest.fixture(scope="module")
 def whole() -> dg.Definitions:
-    """Of pipelines that together have all that a pipeline can have, and of the project."""
+    """The definitions of two pipelines that together have everything a pipeline can have, and of the project."""
     some = {**MINIMAL, "name": "shown", "output_schema": SCHEMA, "partitions": {"column": "language"}}
     others = {**MINIMAL, "name": "also_shown", "schedule": "0 2 * * *", "watch": True}
     context = dg.ComponentTree.for_test().load_context
@@ -156,29 +156,29 @@ def test_every_check_job_and_sensor_is_documented(whole: dg.Definitions, spans: 
     repository = whole.get_repository_def()
     names = {key.name for key in whole.resolve_asset_graph().asset_check_keys}
     names |= {name for name in repository.job_names if not name.startswith("__")}
-    names |= {found.name for found in (*repository.sensor_defs, *repository.schedule_defs)}
+    names |= {definition.name for definition in (*repository.sensor_defs, *repository.schedule_defs)}
     ours = {name for name in names if not name.startswith(("review_triage", "ticket_replies"))}
-    found = {re.sub(r"^(also_)?shown_", "<name>_", name) for name in ours}
-    assert {"every_row_once", "<name>_cancel", "<name>_schedule", "<name>_watch_sensor"} <= found
-    assert found - spans == set()
+    normalized = {re.sub(r"^(also_)?shown_", "<name>_", name) for name in ours}
+    assert {"every_row_once", "<name>_cancel", "<name>_schedule", "<name>_watch_sensor"} <= normalized
+    assert normalized - spans == set()
 
 
 # --- Links -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("found", pages(), ids=lambda found: found.name)
-def test_every_link_leads_somewhere(found: documentation.Page) -> None:
-    for link in found.links():
+@pytest.mark.parametrize("source", pages(), ids=lambda source: source.name)
+def test_every_link_leads_somewhere(source: documentation.Page) -> None:
+    for link in source.links():
         if re.match(r"https?://", link):
             continue
-        place, _, anchor = link.partition("#")
-        target = (found.path.parent / place).resolve() if place else found.path
-        assert target.exists() and target.is_relative_to(PROJECT), f"{found.name}: {link}"
+        path, _, anchor = link.partition("#")
+        target = (source.path.parent / path).resolve() if path else source.path
+        assert target.exists() and target.is_relative_to(PROJECT), f"{source.name}: {link}"
         if anchor:
-            assert anchor in documentation.Page(target).anchors(), f"{found.name}: {link}"
+            assert anchor in documentation.Page(target).anchors(), f"{source.name}: {link}"
 
 
 def test_every_page_is_in_the_index() -> None:
     index = PROJECT / "docs" / "README.md"
     linked = {(index.parent / link.partition("#")[0]).resolve() for link in page("docs/README.md").links()}
-    assert {found.path for found in pages() if found.path.parent == index.parent} - linked == {index}
+    assert {page_.path for page_ in pages() if page_.path.parent == index.parent} - linked == {index}

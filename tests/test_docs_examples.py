@@ -1,4 +1,4 @@
-"""What the documentation shows works: pipelines load, Python runs, commands and their options exist."""
+"""The documentation's examples work: pipelines load, Python runs, commands and their options exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from batch_assets.cli import main as batch_assets_command
 from tests.documentation import MINIMAL, PROJECT, SCHEMA, Block, blocks, pages
 from tests.projects import Project, importable
 
-# Raised by Dagster's own components in its own code.
+# Raised in the code of Dagster's own components.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 
 class Shelf(Project):
-    """A project of its own, with the files that a pipeline on a page names beside it."""
+    """A project with the files that the pipelines on the pages name."""
 
     def put(self, document: Mapping[str, Any], number: int) -> dg.Definitions:
         """The definitions of a pipeline file with this content."""
@@ -50,12 +50,12 @@ class Shelf(Project):
 
     def _model(self, module: str, name: str) -> None:
         *packages, last = module.split(".")
-        place = self.folder
+        folder = self.folder
         for package in packages:
-            place = place / package
-            place.mkdir(exist_ok=True)
-            (place / "__init__.py").touch()
-        with (place / f"{last}.py").open("a") as file:
+            folder = folder / package
+            folder.mkdir(exist_ok=True)
+            (folder / "__init__.py").touch()
+        with (folder / f"{last}.py").open("a") as file:
             file.write(f"from pydantic import BaseModel\n\nclass {name}(BaseModel):\n    mood: str\n\n")
 
 
@@ -75,24 +75,26 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
 
 
 def documents(block: Block) -> list[Any]:
-    """What a block of YAML holds; several pipelines may stand in one, behind lines of ---."""
+    """The documents in a block of YAML; it may contain several pipelines, separated by ---."""
     return list(yaml.safe_load_all(block.text))
 
 
-def as_pipeline(shown: Any) -> dict[str, Any] | None:
-    """A whole pipeline file of what a page shows of one; None for YAML of something else."""
-    if not isinstance(shown, dict):
+def as_pipeline(content: Any) -> dict[str, Any] | None:
+    """A complete pipeline file, made from what a page shows of it; None for other YAML."""
+    if not isinstance(content, dict):
         return None
-    if "type" in shown and "attributes" in shown:
-        return shown
-    if not shown or not set(shown) <= {*MessageBatchComponent.model_fields, "post_processing"}:
+    if "type" in content and "attributes" in content:
+        return content
+    if not content or not set(content) <= {*MessageBatchComponent.model_fields, "post_processing"}:
         return None
-    fields = {name: value for name, value in shown.items() if name != "post_processing"}
-    given = fields.get("dataset", {})
-    fields["dataset"] = given if {"path", "files", "sql", "asset"} & set(given) else MINIMAL["dataset"] | given
+    fields = {name: value for name, value in content.items() if name != "post_processing"}
+    dataset = fields.get("dataset", {})
+    fields["dataset"] = (
+        dataset if {"path", "files", "sql", "asset"} & set(dataset) else MINIMAL["dataset"] | dataset
+    )
     fields["params"] = MINIMAL["params"] | fields.get("params", {})
     made = {"type": "batch_assets.MessageBatchComponent", "attributes": MINIMAL | fields}
-    return made | {name: value for name, value in shown.items() if name == "post_processing"}
+    return made | {name: value for name, value in content.items() if name == "post_processing"}
 
 
 # Other files that pages show, by their first key.
@@ -102,17 +104,19 @@ YAML = [(block, shown) for block in blocks("yaml") for shown in documents(block)
 
 @pytest.mark.parametrize("number", range(len(YAML)), ids=lambda number: str(YAML[number][0]))
 def test_every_pipeline_on_a_page_loads(shelf: Shelf, number: int) -> None:
-    block, shown = YAML[number]
-    document = as_pipeline(shown)
+    block, content = YAML[number]
+    document = as_pipeline(content)
     if document is None:
-        assert isinstance(shown, dict) and set(shown) & OTHERS, f"{block.place} is neither a pipeline nor known"
+        assert isinstance(content, dict) and set(content) & OTHERS, (
+            f"{block.location} is neither a pipeline nor known"
+        )
         return
     if not str(document["type"]).startswith("batch_assets."):  # a subclass that its page shows
         document = document | {"type": "batch_assets.MessageBatchComponent"}
         known = set(MessageBatchComponent.model_fields)
         document["attributes"] = {k: v for k, v in document["attributes"].items() if k in known}
     loaded = shelf.put(document, number)
-    assert len(list(loaded.resolve_all_asset_specs())) >= 3, block.place
+    assert len(list(loaded.resolve_all_asset_specs())) >= 3, block.location
 
 
 # --- Python ----------------------------------------------------------------------------------------------------
@@ -124,8 +128,8 @@ SELF_CONTAINED = ("docs/customizing.md", "docs/deploy.md", "docs/notifications.m
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_python_runs_or_finds_its_imports(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = compile(block.text, block.place, "exec")
-    if block.place.startswith(SELF_CONTAINED):
+    code = compile(block.text, block.location, "exec")
+    if block.location.startswith(SELF_CONTAINED):
         for name in re.findall(r"environ\[[\"'](\w+)[\"']\]", block.text):
             monkeypatch.setenv(name, "something")
         module = types.ModuleType("shown")
@@ -137,7 +141,7 @@ def test_python_runs_or_finds_its_imports(block: Block, tmp_path: Path, monkeypa
 
 
 def _joined(text: str) -> str:
-    return re.sub(r"\(\n(.*?)\)", lambda found: "(" + " ".join(found[1].split()) + ")", text, flags=re.S)
+    return re.sub(r"\(\n(.*?)\)", lambda match: "(" + " ".join(match[1].split()) + ")", text, flags=re.S)
 
 
 # --- Commands --------------------------------------------------------------------------------------------------
@@ -164,24 +168,24 @@ def programs() -> dict[str, click.Command]:
 
 
 def _shown_commands() -> Iterator[tuple[str, str]]:
-    """(place, command) of every command in a shell block, and of those between backticks."""
+    """(location, command) of every command in a shell block, and of those between backticks."""
     for block in blocks("sh", "bash", "shell", "console"):
         for line in block.text.replace("\\\n", " ").splitlines():
             for command in re.split(r"\s(?:&&|\|)\s", line.removeprefix("$ ")):
-                yield block.place, command
-    for found in pages():
-        for span in found.spans():
+                yield block.location, command
+    for page in pages():
+        for span in page.spans():
             if span.startswith(("batch-assets ", "make ", "dg ", "dagster ", ".venv/bin/")) and "|" not in span:
-                yield found.name, span
+                yield page.name, span
 
 
-_FILE = str(PROJECT / "workspace.yaml")  # in the place of a path that only the reader knows
+_FILE = str(PROJECT / "workspace.yaml")  # replaces a path that only the reader knows
 COMMANDS = list(_shown_commands())
 
 
 def test_every_command_on_a_page_exists_with_its_options(programs: dict[str, click.Command]) -> None:
     tried, problems = 0, []
-    for place, command in COMMANDS:
+    for location, command in COMMANDS:
         words = [_FILE if word.startswith("$") else word for word in shlex.split(command, comments=True)]
         while words and (words[0] in ("export", "exec", "sudo") or re.match(r"[A-Z_]+=", words[0])):
             words.pop(0)
@@ -196,14 +200,14 @@ def test_every_command_on_a_page_exists_with_its_options(programs: dict[str, cli
             else:
                 continue
         except (AssertionError, click.ClickException) as error:
-            problems.append(f"{place}: {command}\n    {error}")
+            problems.append(f"{location}: {command}\n    {error}")
         tried += 1
     assert not problems, "\n".join(problems)
     assert tried > 30
 
 
 def _check(command: click.Command, name: str, words: list[str], programs: dict[str, click.Command]) -> None:
-    """Parses the words as the command would, and runs nothing."""
+    """Parse the words as the command would, without running it."""
     if {"--help", "-h", "--version"} & set(words):
         return
     if not isinstance(command, click.Group):
@@ -216,12 +220,12 @@ def _check(command: click.Command, name: str, words: list[str], programs: dict[s
     context = command.make_context(name, list(words), resilient_parsing=not words)
     if not words:
         return
-    rest = [*context._protected_args, *context.args]
-    found = command.get_command(context, rest[0])
-    assert found is not None, f"there is no command {rest[0]!r}"
+    remaining = [*context._protected_args, *context.args]
+    subcommand = command.get_command(context, remaining[0])
+    assert subcommand is not None, f"there is no command {remaining[0]!r}"
     if name == "scaffold":  # made of the components that are installed
         return
-    _check(found, rest[0], rest[1:], programs)
+    _check(subcommand, remaining[0], remaining[1:], programs)
 
 
 MAKEFILE = (PROJECT / "Makefile").read_text("utf-8")
@@ -230,8 +234,8 @@ MAKEFILE = (PROJECT / "Makefile").read_text("utf-8")
 def _check_make(words: list[str]) -> None:
     targets = re.findall(r"^([a-z][a-z-]*):", MAKEFILE, re.M)
     for word in words:
-        variable, given, _ = word.partition("=")
-        if given:
+        variable, value, _ = word.partition("=")
+        if value:
             assert f"$({variable})" in MAKEFILE or f"$(if $({variable})" in MAKEFILE, f"no variable {variable}"
         else:
             assert word in targets, f"there is no target {word!r}"

@@ -1,4 +1,4 @@
-"""A forked interpreter does what a new one does, and how it ended is seen."""
+"""A forked interpreter does what a new one does, and its end is reported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_code_runs_in_its_folder_and_environment(python: ForkServer, tmp_path: P
     assert done.stdout == f"this is mine\n['-c', 'an argument'] {tmp_path} {{'ONLY': 'this'}}\n"
 
 
-def test_our_own_code_is_that_of_the_pythonpath(python: ForkServer, tmp_path: Path) -> None:
+def test_our_own_code_comes_from_the_pythonpath(python: ForkServer, tmp_path: Path) -> None:
     (outcome,) = python.run(("batch_assets.core.text:dollars", {"usd": 1.0}))
     assert outcome.value == "$1.0000"
     (tmp_path / "package" / "batch_assets").mkdir(parents=True)
@@ -30,7 +30,7 @@ def test_our_own_code_is_that_of_the_pythonpath(python: ForkServer, tmp_path: Pa
     assert (done.stdout, done.stderr, done.returncode) == ("another\n", "", 0)
 
 
-def test_an_error_and_a_kill_are_seen(python: ForkServer) -> None:
+def test_an_error_and_a_kill_are_reported(python: ForkServer) -> None:
     done = python.python("-c", "raise ValueError('no')", timeout=60)
     assert done.returncode == 1
     assert done.stderr.endswith("ValueError: no\n")

@@ -1,4 +1,4 @@
-"""The locked versions: they fit pyproject.toml, carry hashes, agree with each other, and name no registry."""
+"""The locked versions: they fit pyproject.toml, have hashes, agree with each other, and name no registry."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def entries(name: str) -> list[str]:
 
 
 def locked(name: str) -> dict[str, set[str]]:
-    """The versions by project name; several where markers tell them apart."""
+    """The versions by project name. There may be several, distinguished by markers."""
     versions: dict[str, set[str]] = {}
     for entry in entries(name):
         requirement = Requirement(entry.partition(" --hash")[0])
@@ -40,7 +40,7 @@ def locked(name: str) -> dict[str, set[str]]:
 
 
 def declared(name: str) -> Iterator[Requirement]:
-    """What pyproject.toml asks of the versions in a file."""
+    """The versions that pyproject.toml allows for a file."""
     if name == "build":
         texts = PYPROJECT["build-system"]["requires"]
     else:

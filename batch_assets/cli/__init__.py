@@ -1,6 +1,6 @@
 """The command line: `batch-assets run | status | cancel | list | move | emulator`.
 
-Each command imports what it needs when it is called, so that `--help` and `status` answer at once.
+Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from batch_assets.cli.cancel import cancel
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
+from batch_assets.cli.remedies import error_in_words
 from batch_assets.cli.run import run
 from batch_assets.cli.status import status
 from batch_assets.core.errors import BatchAssetsError
@@ -28,60 +29,63 @@ Try it without an account:
 Use the real API:
   export ANTHROPIC_API_KEY=…
   batch-assets run review_triage
-See how far it is, from another terminal:
+See its progress from another terminal:
   batch-assets status
 
 \b
 Environment:
   ANTHROPIC_API_KEY      the real API's key
-  BATCH_ASSETS_EMULATOR  URL of a running emulator; takes the real API's place
-  BATCH_ASSETS_ROOT      where data is stored; default data/output, with the emulator data/emulated
+  BATCH_ASSETS_EMULATOR  URL of a running emulator, to use in place of the real API
+  BATCH_ASSETS_ROOT      folder or URL that stores data; default data/output, with the emulator data/emulated
   BATCH_ASSETS_LEDGER    SQLAlchemy URL of the ledger; default sqlite:///<root>/ledger.db
 """
 
 
 class _Commands(click.Group):
-    """A group whose errors are sentences, not tracebacks."""
+    """A group of commands that reports errors as sentences, not as tracebacks."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except BatchAssetsError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(error_in_words(error)) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # who read our output has gone: click ends quietly
+                raise  # the process that reads the output has ended: click exits quietly
             raise click.ClickException(_system_error(error)) from None
         except Exception as error:
-            why = _database_error(error)
-            if why is None:
+            reason = _database_error(error)
+            if reason is None:
                 raise
-            raise click.ClickException(f"{_ledger_name(ctx)}: {why}") from None
+            raise click.ClickException(f"{_ledger_name(ctx)}: {reason}") from None
 
 
 def _system_error(error: OSError) -> str:
-    """What the system refused, with the path where it names one."""
+    """Return the operating system's reason, with the path if it names one."""
     return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _ledger_name(ctx: click.Context) -> str:
-    """The ledger that a command works with in words, without its password."""
+    """Return the name of the ledger that a command works with, without its password."""
     from batch_assets.core.io.database import in_words
     from batch_assets.core.ledger.connection import parse_url
     from batch_assets.core.settings import Settings
 
     settings = ctx.find_root().obj or Settings.from_env()
     url = parse_url(settings.ledger_url)
-    named = url.database if url.get_backend_name() == "sqlite" else in_words(url)
-    return f"the ledger's database {named}"
+    database = url.database if url.get_backend_name() == "sqlite" else in_words(url)
+    return f"the ledger's database {database}"
 
 
 def _database_error(error: Exception) -> str | None:
-    if "sqlalchemy" not in sys.modules:  # what was not imported cannot have raised it, and takes time to import
+    """Return the database driver's reason if the error is one of the database, None if not."""
+    if (
+        "sqlalchemy" not in sys.modules
+    ):  # a module that was not imported cannot have raised it; importing takes time
         return None
     from sqlalchemy.exc import DatabaseError, OperationalError
 
-    # The class itself is what drivers raise where they have no name for it; other subclasses are errors of ours.
+    # Drivers raise DatabaseError itself for errors without a class; its other subclasses are bugs of this program.
     return str(error.orig) if isinstance(error, OperationalError) or type(error) is DatabaseError else None
 
 
@@ -93,7 +97,7 @@ def _database_error(error: Exception) -> str | None:
 )
 @click.version_option(__version__, prog_name="batch-assets")
 def main() -> None:
-    """The entry point."""
+    """Run the command line."""
 
 
 for _command in (run, status, cancel, list_batches, move, emulator):

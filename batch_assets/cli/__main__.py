@@ -1,4 +1,4 @@
-"""`python -m batch_assets.cli`: the same as the command `batch-assets`."""
+"""`python -m batch_assets.cli` runs the command `batch-assets`."""
 
 from batch_assets.cli import main
 

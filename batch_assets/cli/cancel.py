@@ -1,4 +1,4 @@
-"""`batch-assets cancel`: ends a pipeline's batches, or one batch."""
+"""`batch-assets cancel` cancels a pipeline's batches, or one batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
+from batch_assets.cli.remedies import in_words
 from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.text import count
 
@@ -18,17 +19,18 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("target", metavar="NAME|BATCH_ID")
-@click.option("--partition", metavar="KEY", help="Of a pipeline only this partition; all by default.")
+@click.option("--partition", metavar="KEY", help="Cancel only this partition of a pipeline.")
 @resource_option
 def cancel(target: str, partition: str | None, resource: str | None) -> None:
-    """Cancels the pipeline NAME, or one batch.
+    """Cancel the pipeline NAME, or one batch.
 
-    Its batches are ended at the API, and request files that were not sent yet are not sent any more. Answers
-    that arrived before are kept; all other rows become `canceled`, and the next run of the pipeline asks for
-    just those. It may be repeated freely.
+    For a pipeline, the command cancels its batches at the API and sends no more of its request files. Answers
+    that arrived are kept. All other rows become `canceled`, and the next run of the pipeline sends only those
+    again. Repeating the command does no harm.
 
-    One batch given by its id that was deleted at the API before its answers were collected is given up: its
-    rows become `canceled` as well. That needs a key which is proved to be of the workspace that submitted it.
+    With the id of a batch that was deleted at the API before its answers were collected, the command gives
+    this batch up: its rows become `canceled` too. That needs a key of the workspace that submitted the batch,
+    and proof of it.
 
     \b
     Examples:
@@ -39,38 +41,38 @@ def cancel(target: str, partition: str | None, resource: str | None) -> None:
     \b
     Exit code:
       0    everything that is known to be at the API is canceled
-      1    the API did not take it, or there is no such pipeline or batch; the reason is on standard error
+      1    the API refused it, or there is no such pipeline or batch; the reason is on standard error
     """
-    from batch_assets.cli.ledger_view import nothing_here
+    from batch_assets.cli.ledger_view import no_ledger
     from batch_assets.core.cancel import UnknownTargetError, cancel
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
 
     settings = settings_of(resource)
     if not has_ledger(settings):
-        raise click.ClickException(nothing_here(settings))
+        raise click.ClickException(no_ledger(settings))
     with open_root(settings) as root:
         try:
             report = cancel(root, target, partition)
         except UnknownTargetError as error:
-            raise UnknownTargetError(f"{error}{text.elsewhere(resource)}") from None
+            raise UnknownTargetError(f"{error}{text.resource_hint(resource)}", remedy=error.remedy) from None
     for line in cancel_lines(report):
         click.echo(line)
-    for problem in report.problems:
+    for problem in [*report.problems, *map(in_words, report.remedies)]:
         click.echo(f"problem: {problem}", err=True)
     sys.exit(1 if report.problems else 0)
 
 
 def cancel_lines(report: CancelReport) -> Iterator[str]:
-    """What a cancel did, in words; problems left out."""
+    """Yield what a cancel did, one line each. Problems are left out."""
     yield from report.done()
     yield from report.left()
-    found = report.canceled or report.unsent or report.in_doubt or report.given_up or report.submissions
-    if not (found or report.problems):
+    changes = report.canceled or report.unsent or report.in_doubt or report.given_up or report.submissions
+    if not (changes or report.problems):
         yield "Nothing had to be canceled."
         return
     yield (
         f"{count(len(report.canceled), 'batch', 'batches')} canceled, "
-        f"{count(len(report.unsent), 'request file')} not sent. The results stage brings in what was "
-        "answered, the sensor by itself."
+        f"{count(len(report.unsent), 'request file')} not sent. The results stage collects the answers that "
+        "arrived; the sensor runs it automatically."
     )

@@ -1,4 +1,4 @@
-"""The question before a refresh: what it would cost, and whether to go on."""
+"""The confirmation before a refresh: shows its cost and asks whether to continue."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ class NotConfirmedError(BatchAssetsError):
 def confirm_cost(
     root: Root, pipeline: Pipeline, partition: str, again: AskAgain, *, table: Any, yes: bool
 ) -> None:
-    """Says what a refresh would cost, and asks on a terminal whether to go on.
+    """Print what a refresh would cost, and ask on a terminal whether to continue.
 
     Args:
-        again, table: see `build_requests`.
-        yes: The user agreed beforehand: no question is asked.
+        root: The root.
+        pipeline: The pipeline to refresh.
+        partition: The partition key, "" if the pipeline has no partitions.
+        again: See `build_requests`.
+        table: See `build_requests`.
+        yes: Ask nothing, because the user agreed beforehand.
 
-    Errors:
-        NotConfirmedError: the answer is no, or there is no terminal to ask on.
+    Raises:
+        NotConfirmedError: When the answer is no, or there is no terminal to ask on.
     """
     estimate = estimate_cost(root, pipeline, partition, again, table=table)
     click.echo(f"refresh: {estimate.in_words}")
     if yes or not estimate.requests:
         return
     if not sys.stdin.isatty():
-        raise NotConfirmedError("nothing was sent: there is no terminal to ask on. Say --yes to spend it")
-    if not click.confirm("Ask again?"):
+        raise NotConfirmedError("nothing was sent: there is no terminal to ask on. Pass --yes to confirm")
+    if not click.confirm("Send these requests again?"):
         raise NotConfirmedError("nothing was sent")

@@ -1,4 +1,4 @@
-"""What is wrong with a project's definitions, in one sentence."""
+"""The error for definitions that do not load, as one sentence."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class DefinitionsError(BatchAssetsError):
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """While definitions are loaded: whatever a project's own Python files raise becomes a DefinitionsError."""
+    """Turn any exception that the project's own Python files raise into a DefinitionsError."""
     try:
         yield
     except Exception as error:
@@ -22,12 +22,12 @@ def loading() -> Iterator[None]:
 
 
 def _why_not_loaded(error: BaseException) -> str:
-    """Dagster wraps what went wrong in layers of its own: the innermost is for the reader."""
+    """Return the innermost error as text: Dagster wraps it in several of its own."""
     innermost = error
     while not isinstance(innermost, BatchAssetsError):
         inner = innermost.__cause__ or innermost.__context__
         if inner is None:
-            where = "`dg check defs` shows where"
-            return f"the project's definitions do not load: {type(innermost).__name__}: {innermost}\n{where}"
+            hint = "`dg check defs` shows where"
+            return f"the project's definitions do not load: {type(innermost).__name__}: {innermost}\n{hint}"
         innermost = inner
     return str(innermost)

@@ -1,4 +1,4 @@
-"""Request files and batches in words."""
+"""Descriptions of request files and batches, for the terminal."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from batch_assets.core.text import count, counts, size
 
 
 def describe_file(file: RequestFile) -> str:
-    again = f", attempt {file.attempt}" if file.attempt > 1 else ""
-    return f"{file.name}: {count(file.requests, 'request')}, {size(file.bytes)}{again}"
+    """Return the file's name, requests and size, and the attempt from the second on."""
+    attempt = f", attempt {file.attempt}" if file.attempt > 1 else ""
+    return f"{file.name}: {count(file.requests, 'request')}, {size(file.bytes)}{attempt}"
 
 
 def describe_batch(batch: Batch, now: float) -> str:
-    """The state of a batch, with its age and its counts."""
+    """Return the state of a batch, with its age, its counts, and how long its results are available."""
     end = results_end(batch)
     until = f", results until {text.day(end)}" if end is not None else ""
     if batch.state is BatchState.UNREACHABLE:
         return f"unreachable: the API answers 404{until}"
-    done = {name: count for name, count in batch.count_map.items() if name != "processing"}
-    shown = f", {counts(done)}" if any(done.values()) else ""
+    finished = {outcome: number for outcome, number in batch.count_map.items() if outcome != "processing"}
+    outcomes = f", {counts(finished)}" if any(finished.values()) else ""
     if batch.state is BatchState.OPEN:
-        return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{shown}{until}"
-    return f"ended{shown}{until}"
+        return f"{batch.processing_status}, sent {text.ago(now, batch.submitted_at)}{outcomes}{until}"
+    return f"ended{outcomes}{until}"

@@ -1,4 +1,4 @@
-"""`batch-assets emulator`: the local Message Batches API, alone or around another command."""
+"""`batch-assets emulator` runs the local Message Batches API, alone or around another command."""
 
 from __future__ import annotations
 
@@ -26,23 +26,38 @@ class EmulatorError(BatchAssetsError):
 
 @click.command(context_settings={"ignore_unknown_options": False})
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=PORT, show_default=True, help="A root belongs to one URL: keep it the same.")
 @click.option(
-    "--state", type=click.Path(file_okay=False, path_type=Path), metavar="DIR", help="Default: data/emulator."
+    "--port",
+    default=PORT,
+    show_default=True,
+    help="Port to listen on. A root belongs to one URL, so keep the port the same.",
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Folder that stores its batches.  [default: data/emulator]",
 )
 @click.option("--latency", default=2.0, show_default=True, metavar="S", help="Seconds until a batch ends.")
-@click.option("--expiry", type=float, metavar="S", help="Seconds until a batch expires; 24 hours by default.")
+@click.option("--expiry", type=float, metavar="S", help="Seconds until a batch expires.  [default: 24 hours]")
 @click.option(
-    "--queue-limit", type=int, metavar="N", help="Requests in process at once; more are refused with 429."
+    "--queue-limit",
+    type=int,
+    metavar="N",
+    help="Number of requests that may be in process at once; uploads beyond it are refused with 429.",
 )
-@click.option("--moving-counters", is_flag=True, help="Show counts while a batch is in progress.")
+@click.option(
+    "--moving-counters",
+    is_flag=True,
+    help="Update the request counts while a batch is in progress; the API does not.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...], **options: Any) -> None:
-    """Emulates the Message Batches API on this machine: no account, no key, no cost.
+    """Emulate the Message Batches API on this machine.
 
-    Its answers are made up, but follow each request's output schema and are the same for the same request.
-    With a COMMAND after `--`, it runs that with BATCH_ASSETS_EMULATOR set, stops when the command ends,
-    and takes over its exit code.
+    It needs no account and no key, and costs nothing. Its answers are made up, but they follow each request's
+    output schema, and the same request always gets the same answer. With a COMMAND after `--`, the emulator runs
+    that command with BATCH_ASSETS_EMULATOR set, stops when the command ends, and exits with its exit code.
 
     \b
     Examples:
@@ -61,25 +76,25 @@ def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...],
     try:
         run_server(**options)
     except OSError as error:
-        raise _taken(host, port, error.strerror or str(error)) from None
+        raise _cannot_listen(host, port, error.strerror or str(error)) from None
 
 
 @contextmanager
 def _running(options: dict[str, Any]) -> Iterator[str]:
-    """An emulator in a process of its own, or the one that is there already."""
+    """Start an emulator in its own process, or use the one that runs at this address, and yield its URL."""
     from batch_assets.emulator import Emulator
 
     host, port = options["host"], options["port"]
     if port and _answers(_url(host, port)):
-        click.echo(f"An emulator is running at {_url(host, port)} already: using it.")
+        click.echo(f"An emulator is already running at {_url(host, port)}: using it.")
         yield _url(host, port)
         return
     server = Emulator(**options)
     try:
         server.start()
     except RuntimeError:
-        last = server.errors().strip().rpartition("\n")[2]
-        raise _taken(host, port, last) from None
+        last_line = server.errors().strip().rpartition("\n")[2]
+        raise _cannot_listen(host, port, last_line) from None
     try:
         yield server.url
     finally:
@@ -87,13 +102,13 @@ def _running(options: dict[str, Any]) -> Iterator[str]:
 
 
 def _run(command: tuple[str, ...], url: str) -> int:
-    """Runs the command, hands signals on to it, and returns its exit code as a shell would."""
+    """Run the command, pass signals on to it, and return its exit code as a shell would."""
     env = {**os.environ, "BATCH_ASSETS_EMULATOR": url}
     try:
         process = subprocess.Popen(command, env=env)
     except OSError as error:
         raise EmulatorError(f"{command[0]}: {error.strerror}") from None
-    # Ctrl-C reaches the command by itself, as it does everything in the terminal's foreground.
+    # The terminal sends Ctrl-C to every process in its foreground, so the command receives it without our help.
     signal.signal(signal.SIGINT, lambda *_: None)
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     code = process.wait()
@@ -105,7 +120,7 @@ def _url(host: str, port: int) -> str:
 
 
 def _answers(url: str) -> bool:
-    """Whether an emulator, and nothing else, answers there."""
+    """Return whether an emulator answers at this URL, and not another server."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(f"{url}/_emulator/settings", timeout=2) as response:
@@ -114,5 +129,5 @@ def _answers(url: str) -> bool:
         return False
 
 
-def _taken(host: str, port: int, why: str) -> EmulatorError:
-    return EmulatorError(f"the emulator cannot listen on {host}:{port}: {why}. Choose another --port")
+def _cannot_listen(host: str, port: int, reason: str) -> EmulatorError:
+    return EmulatorError(f"the emulator cannot listen on {host}:{port}: {reason}. Choose another --port")

@@ -1,7 +1,7 @@
-"""The whole chain in one process: build, submit, wait, collect, ask again, until every row is final.
+"""A whole run in one process: build, submit, wait, collect and ask again, until every row is final.
 
-It keeps nothing in memory that matters: the ledger says what is left to do, so it may be stopped at any
-point and started again, and the sensor may work on the same pipeline meanwhile.
+The ledger determines what is left to do, nothing in memory does. So a run may be stopped at any point and
+started again, and the sensor may work on the same pipeline at the same time.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from batch_assets.cli.remedies import error_in_words, in_words
 from batch_assets.cli.what_next import why_stuck
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
@@ -37,31 +38,31 @@ from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.root import Root
 
-# The longest time between two looks at the ledger: another process may have moved things on.
+# Bounds of the time between two reads of the ledger, in seconds. Another process may have changed it meanwhile.
 _SHORTEST_NAP, _LONGEST_NAP = 0.05, 5.0
-# Joining a large table again for every batch that ends would cost more than the batches: at most about a
-# tenth of the time goes into it while others still run.
+# Pause after a join, in multiples of its duration. Joining a large table for every batch that ends would take
+# longer than the batches: while others still run, at most about a tenth of the time goes into joins.
 _PAUSE_AFTER_JOIN = 9.0
-# With the API out of reach, this many first poll intervals go by before the run gives up (30 minutes with
-# the real API). The batches go on meanwhile.
+# The run gives up when the API was unreachable for this many first poll intervals (30 minutes with the real API).
+# The batches continue meanwhile.
 _PATIENCE = 180.0
 
 
 class Watcher(Protocol):
-    """What shows the progress of a run."""
+    """A display for the progress of a run."""
 
     def rows_read(self, rows: int) -> None: ...
     def built(self, report: RequestsReport) -> None: ...
     def sending(self, file: RequestFile) -> None: ...
     def submitted(self, report: SubmitReport) -> None: ...
-    def looked(self, snapshot: Snapshot) -> None: ...
+    def polled(self, snapshot: Snapshot) -> None: ...
     def downloaded(self, batch_id: str, byte_count: int) -> None: ...
     def joined(self, results: ResultsReport) -> None: ...
     def problem(self, text: str) -> None: ...
 
 
 class RunFailedError(BatchAssetsError):
-    """Rows are left without an answer and nothing is under way that could bring one."""
+    """Rows have no answer, and nothing is in flight that could bring one."""
 
 
 def run_pipeline(
@@ -73,14 +74,22 @@ def run_pipeline(
     again: AskAgain = NOTHING_AGAIN,
     table: Any = None,
 ) -> ResultsReport:
-    """Runs a pipeline until every row of the partition has its final result, or the limit leaves nothing to do.
+    """Run a pipeline until every row of the partition has its final result, or all that the limit allows.
 
     Args:
-        again, table: see `build_requests`.
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key, "" if the pipeline has no partitions.
+        watcher: The display for its progress.
+        again: See `build_requests`.
+        table: See `build_requests`.
 
-    Errors:
-        RunFailedError: it cannot come to an end; what was sent is kept.
-        BatchAssetsError: any other of the stages' own errors.
+    Returns:
+        The report of the last join.
+
+    Raises:
+        RunFailedError: When the run cannot finish. Batches that were submitted continue.
+        BatchAssetsError: When a stage fails.
     """
     report = build_requests(root, pipeline, partition, watcher.rows_read, table=table, **asdict(again))
     watcher.built(report)
@@ -88,28 +97,37 @@ def run_pipeline(
         watcher.problem(rows_left_out(pipeline, report.without_partition))
     run = _Run(root, pipeline, partition, watcher)
     run.send(unattended=False)
-    run.look(now=True)
+    run.poll(now=True)
     while not run.is_final():
-        run.send_what_is_left()
+        run.send_remaining()
         run.nap()
-        run.look()
+        run.poll()
     assert run.results is not None
     return run.results
 
 
 @dataclass(frozen=True)
 class _Trouble:
-    """What keeps a step from its work, and since when (monotonic clock)."""
+    """The problem that a step has, and since when.
+
+    Attributes:
+        text: The problem, for the user.
+        since: Time of its first occurrence, by the monotonic clock.
+    """
 
     text: str
     since: float
 
 
 class _Run:
-    """The loop's steps, and the little it remembers between them."""
+    """The steps of the loop, and the state that it keeps between them.
+
+    Attributes:
+        results: Report of the last join, None before the first.
+    """
 
     def __init__(self, root: Root, pipeline: Pipeline, partition: str, watcher: Watcher) -> None:
-        self._root, self._place, self._watcher = root, (pipeline.name, partition), watcher
+        self._root, self._pipeline_partition, self._watcher = root, (pipeline.name, partition), watcher
         self._retention, self._own_answers = pipeline.config.retention, pipeline.own_answers
         self.results: ResultsReport | None = None
         self._in_table: set[str] | None = None
@@ -118,14 +136,17 @@ class _Run:
         self._troubles: dict[str, _Trouble] = {}
 
     def send(self, *, unattended: bool) -> None:
+        """Run the batches stage once."""
         self._sent_at = self._snapshot().now
-        report = submit_batches(self._root, *self._place, unattended=unattended, on_file=self._watcher.sending)
+        report = submit_batches(
+            self._root, *self._pipeline_partition, unattended=unattended, on_file=self._watcher.sending
+        )
         if report is not None:
             self._watcher.submitted(report)
-        self._watcher.looked(self._snapshot())
+        self._watcher.polled(self._snapshot())
 
-    def send_what_is_left(self) -> None:
-        """Files that had to wait, failed requests to ask again, uploads whose outcome is unknown."""
+    def send_remaining(self) -> None:
+        """Send files that had to wait and failed requests again, and look for uploads whose outcome is unknown."""
         snapshot = self._snapshot()
         step = round_of(next_step(snapshot))
         if not isinstance(step, Send) or (step.pause and not self._may_send_again(snapshot)):
@@ -134,44 +155,48 @@ class _Run:
             self.send(unattended=True)
             self._note("send", [])
         except (BusyError, LeaseLostError, UnreachableError) as error:
-            self._note("send", [str(error)])
+            self._note("send", [error_in_words(error)])
 
     def _may_send_again(self, snapshot: Snapshot) -> bool:
-        """As soon as the time is over that the API asked for; where nothing says how long, after a while."""
+        """Return whether the `retry-after` is over or, without one, enough time has passed since the last try."""
         if any(self._sent_at < file.not_before <= snapshot.now for file in snapshot.in_state(FileState.READY)):
             return True
         return snapshot.now >= self._sent_at + min(SEND_AGAIN_SECONDS, 10 * self._interval)
 
-    def look(self, *, now: bool = False) -> None:
-        """Asks the API about batches that are due, unless nothing of ours is open."""
+    def poll(self, *, now: bool = False) -> None:
+        """Poll the API for batches that are due, if this submission waits for any.
+
+        Args:
+            now: Poll all batches at once, whether they are due or not.
+        """
         if any(batch.state is not BatchState.ENDED for batch in self._snapshot().uncollected):
-            self._note("poll", poll(self._root, now=now).problems)
-            self._watcher.looked(self._snapshot())
+            polled = poll(self._root, now=now)
+            self._note("poll", [*polled.problems, *map(in_words, polled.remedies)])
+            self._watcher.polled(self._snapshot())
 
     def is_final(self) -> bool:
-        """Collects and joins what has come in; whether every row has its final result, or as many as the limit
-        allows.
+        """Collect and join new answers, and return whether every row, up to the limit, has its final result.
 
-        Errors:
-            RunFailedError: nothing is under way any more.
+        Raises:
+            RunFailedError: When only the user can continue.
         """
         snapshot = self._snapshot()
         if self._should_join(snapshot):
             self._join()
         if self.results is not None and self.results.final:
             return True
-        snapshot = self._snapshot()  # others may have sent or collected something since
+        snapshot = self._snapshot()  # another process may have sent or collected something since
         step = next_step(snapshot)
         if not _is_stuck(step):
             return False
         if isinstance(step, Person) and isinstance(step.remedy, AskTheRest) and self.results is not None:
             return True
-        why = "; ".join(why_stuck(snapshot)) or "rows wait for answers that no request file holds"
-        raise RunFailedError(f"{why}. Fix it and run again: nothing that was submitted is sent twice")
+        reasons = "; ".join(why_stuck(snapshot)) or "no request file has the requests that rows wait for"
+        raise RunFailedError(f"{reasons}. Fix it and run again: nothing that was submitted is sent twice")
 
     def _should_join(self, snapshot: Snapshot) -> bool:
         step = next_step(snapshot, put_off=(Send,))
-        # Another run may have joined answers, or completed the table: this one has not seen it yet.
+        # Another run may have joined answers or completed the table, and this one has no report of it yet.
         is_new = self._in_table != _in_table(snapshot) or snapshot.submission.final_at is not None
         if not is_new and not isinstance(step, Collect | Join):
             return False
@@ -180,32 +205,32 @@ class _Run:
     def _join(self) -> None:
         started = time.monotonic()
         try:
-            done = collect_results(
+            report = collect_results(
                 self._root,
-                *self._place,
+                *self._pipeline_partition,
                 on_batch=self._watcher.downloaded,
                 retention=self._retention,
-                due_only=self.results is not None,  # at first all: a person asks
+                due_only=self.results is not None,  # the first time all, because the user waits
                 answers=self._own_answers,
             )
         except (BusyError, LeaseLostError) as error:
-            self._note("collect", [str(error)])
+            self._note("collect", [error_in_words(error)])
             return
-        self._note("collect", done.problems)
-        took = time.monotonic() - started
-        self._next_join = started + took + min(took * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
-        after = self._snapshot()
-        self._in_table = _in_table(after)
-        self._watcher.looked(after)
-        if done.results is not None:
-            self.results = done.results
-            self._watcher.joined(done.results)
+        self._note("collect", [*report.problems, *map(in_words, report.remedies)])
+        elapsed = time.monotonic() - started
+        self._next_join = started + elapsed + min(elapsed * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
+        snapshot = self._snapshot()
+        self._in_table = _in_table(snapshot)
+        self._watcher.polled(snapshot)
+        if report.results is not None:
+            self.results = report.results
+            self._watcher.joined(report.results)
 
     def nap(self) -> None:
-        """Sleeps until something may have changed."""
+        """Sleep until something may have changed."""
         snapshot = self._snapshot()
         if _is_stuck(next_step(snapshot)):
-            return  # nothing will, so it is reported at once
+            return  # nothing will change, so the next step reports it at once
         until = snapshot.next_change()
         seconds = until - snapshot.now if until is not None else _LONGEST_NAP
         if isinstance(next_step(snapshot, put_off=(Send,)), Collect | Join):
@@ -237,7 +262,7 @@ class _Run:
 
     def _snapshot(self) -> Snapshot:
         with self._root.ledger.read() as tx:
-            submission = submissions.newest(tx, *self._place)
+            submission = submissions.newest(tx, *self._pipeline_partition)
             assert submission is not None, "the run has built one"
             return Snapshot.of(tx, submission)
 
@@ -247,11 +272,11 @@ class _Run:
 
 
 def _is_stuck(step: Step) -> bool:
-    """Whether only a person can go on. What another run has built meanwhile is that run's to send."""
+    """Return whether only the user can continue. Files that another run has built are sent by that run."""
     return isinstance(step, Person) and not isinstance(step.remedy, MaterializeBatches)
 
 
 def _in_table(snapshot: Snapshot) -> set[str]:
-    """Ids of the request files whose answers the last join has seen."""
+    """Return the ids of the request files whose answers the last join has read."""
     joined = snapshot.submission.joined_seq or 0
     return {file.id for file in snapshot.in_state(FileState.COLLECTED) if (file.collected_seq or 0) <= joined}

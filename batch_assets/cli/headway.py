@@ -1,4 +1,4 @@
-"""How far a submission is, as `status` shows it: bars in a terminal, numbers everywhere else."""
+"""Progress of a submission, as `status` shows it: with bars in a terminal, as numbers everywhere else."""
 
 from __future__ import annotations
 
@@ -23,10 +23,12 @@ _DONE, _LEFT = "━", "╌"
 def headway(
     submission: Submission, files: Sequence[RequestFile], batches: Sequence[Batch]
 ) -> Iterator[tuple[str, str]]:
-    """(label, value) for rows that have their result and, until all have it, for requests with an outcome.
+    """Yield (label, value) for rows with a result and, until every row has one, for requests with an outcome.
 
     Args:
-        files, batches: what the submission's rows wait on.
+        submission: The submission.
+        files: The request files that its rows wait for.
+        batches: The batches of these files.
     """
     from batch_assets.core.answers.result_types import settled_rows
     from batch_assets.core.planning.progress import requests_done
@@ -34,16 +36,18 @@ def headway(
     counts = submission.count_map
     rows = settled_rows(counts) if counts else submission.rejected
     yield "done", _bar(rows, submission.rows, "row")
-    done, asked = requests_done(files, batches)
-    if submission.final_at is None and asked:
-        yield "answered", _bar(done, asked, "request")
+    done, total = requests_done(files, batches)
+    if submission.final_at is None and total:
+        yield "answered", _bar(done, total, "request")
 
 
 def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
-    """The states, and of those that are open the oldest, when they are looked at next and until when they end.
+    """Return the states and, for open batches, the age of the oldest, the next poll and when all will have ended.
 
     Args:
-        states: the numbers of batches by state, in words.
+        batches: All batches of the submission.
+        states: The number of batches in each state, as text.
+        now: The ledger's time.
     """
     from batch_assets.core.ledger.states import BatchState
 
@@ -55,33 +59,33 @@ def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
     details = [f"oldest {duration(oldest)}", f"next look in {duration(max(1.0, next_look))}"]
     ends = [batch.expires_at for batch in running if batch.expires_at is not None]
     if ends:
-        details.append(f"ended by {text.moment(max(ends))} at the latest")
+        details.append(f"will end by {text.moment(max(ends))}")
     return f"{states}; {', '.join(details)}"
 
 
 def cost_in_words(root: Root, submission: Submission) -> str | None:
-    """What the answers cost so far, None before the first are in."""
+    """Return what the answers cost so far as text, None before the first are collected."""
     from batch_assets.core.errors import DamagedFileError
     from batch_assets.core.prices import no_price_for
     from batch_assets.core.store.table_cost import table_cost
 
     try:
-        found = table_cost(root, submission)
+        cost = table_cost(root, submission)
     except DamagedFileError as error:
         return f"unknown: {error}"
-    if found is None:
+    if cost is None:
         return None
     emulated = "; the emulator bills nothing" if root.settings.emulator_url else ""
-    if found.unpriced_models:
-        known = f", {dollars(found.usd)} for the others" if found.usd else ""
-        return f"unknown: {no_price_for(found.unpriced_models)}{known}"
-    return f"{dollars(found.usd)} by the price list{emulated}"
+    if cost.unpriced_models:
+        priced = f", {dollars(cost.usd)} for the others" if cost.usd else ""
+        return f"unknown: {no_price_for(cost.unpriced_models)}{priced}"
+    return f"{dollars(cost.usd)} by the price list{emulated}"
 
 
-def _bar(done: int, total: int, what: str) -> str:
-    """`━━━━╌╌╌╌  1 of 2 rows, 50 %`, in a pipe without the bar. It is full only when all are done."""
+def _bar(done: int, total: int, noun: str) -> str:
+    """Return `━━━━╌╌╌╌  1 of 2 rows, 50 %`, without the bar in a pipe. The bar is full only when all are done."""
     percent = 100 * done // total if total else 100
-    progress = f"{done:,} of {count(total, what)}, {percent} %"
+    progress = f"{done:,} of {count(total, noun)}, {percent} %"
     if not sys.stdout.isatty() or os.environ.get("TERM") == "dumb":
         return progress
     full = _WIDTH * done // total if total else _WIDTH

@@ -1,4 +1,4 @@
-"""The history of a pipeline as lines: short ones in a terminal, whole ones everywhere else."""
+"""The history of a pipeline, one line for each transition: cut in a terminal, complete everywhere else."""
 
 from __future__ import annotations
 
@@ -9,28 +9,31 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from batch_assets.core.ledger.transitions import Transition
 
-# Of a submission's id only the end is shown: every line begins with the time anyway.
+# Number of characters shown of a submission's id, from its end: its start is a time, which every line begins with.
 _ID_END = 8
 
 
-def history_lines(found: list[Transition], width: int | None) -> Iterator[str]:
-    """One line a transition: time, what, from -> to, reason, process.
+def history_lines(transitions: list[Transition], width: int | None) -> Iterator[str]:
+    """Yield one line for each transition: time, entity, from -> to, reason, process.
 
     Args:
-        width: cut lines to so many characters, and ids to their ends; None to leave everything whole.
+        transitions: The transitions, in order.
+        width: The number of characters to cut lines to, with only the ends of ids. None to cut nothing.
     """
-    named = [_name(entry, short=width is not None) for entry in found]
-    moved = [f"{entry.before or '-'} -> {entry.after}" for entry in found]
-    columns = max(map(len, named), default=0), max(map(len, moved), default=0)
-    for entry, name, move in zip(found, named, moved, strict=True):
-        when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-        reason = " ".join(entry.reason.split())
-        line = f"{when}  {entry.kind:<10}  {name:<{columns[0]}}  {move:<{columns[1]}}  {reason}  [{entry.process}]"
+    names = [_name(transition, short=width is not None) for transition in transitions]
+    moves = [f"{transition.before or '-'} -> {transition.after}" for transition in transitions]
+    name_width, move_width = max(map(len, names), default=0), max(map(len, moves), default=0)
+    for transition, name, move in zip(transitions, names, moves, strict=True):
+        time = datetime.fromtimestamp(transition.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        reason = " ".join(transition.reason.split())
+        entity = f"{transition.kind:<10}  {name:<{name_width}}"
+        line = f"{time}  {entity}  {move:<{move_width}}  {reason}  [{transition.process}]"
         yield line if width is None or len(line) <= width else line[: width - 1] + "…"
 
 
-def _name(entry: Transition, *, short: bool) -> str:
-    if not short or entry.kind == "batch":
-        return entry.entity
-    at = min((entry.entity.find(mark) for mark in "/:" if mark in entry.entity), default=len(entry.entity))
-    return f"…{entry.entity[max(0, at - _ID_END) :]}"
+def _name(transition: Transition, *, short: bool) -> str:
+    entity = transition.entity
+    if not short or transition.kind == "batch":
+        return entity
+    id_end = min((entity.find(mark) for mark in "/:" if mark in entity), default=len(entity))
+    return f"…{entity[max(0, id_end - _ID_END) :]}"

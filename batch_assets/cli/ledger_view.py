@@ -1,4 +1,4 @@
-"""The ledger for commands that only look: they make none where there is none."""
+"""Texts about the ledger for commands that only read it, and so do not create a missing one."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.settings import Settings, find_project
 
 
-def where(settings: Settings) -> str:
-    """Root and ledger in words, without the ledger's password."""
+def locations(settings: Settings) -> str:
+    """Return where root and ledger are, without the ledger's password."""
     url = parse_url(settings.ledger_url)
     if url.get_backend_name() == "sqlite":
-        return f"root {text.place(settings.root)}, ledger {text.place(url.database or '')}"
-    return f"root {text.place(settings.root)}, ledger {in_words(url)}"
+        return f"root {text.short_path(settings.root)}, ledger {text.short_path(url.database or '')}"
+    return f"root {text.short_path(settings.root)}, ledger {in_words(url)}"
 
 
-def nothing_here(settings: Settings) -> str:
-    """What to say without a ledger, and where there is one instead."""
-    message = f"Nothing was run yet: {where(settings)} is not there."
+def no_ledger(settings: Settings) -> str:
+    """Return the text for a missing ledger, with the other roots of the project that have one."""
+    notice = f"Nothing has run yet: there is no ledger ({locations(settings)})."
     for name in ("output", "emulated"):
-        other = find_project() / "data" / name
-        if "BATCH_ASSETS_ROOT" not in os.environ and (other / "ledger.db").is_file():
-            message += (
-                f"\nThere is one in {text.place(str(other))}: set BATCH_ASSETS_ROOT={text.place(str(other))}"
-            )
-    return message
+        other_root = find_project() / "data" / name
+        if "BATCH_ASSETS_ROOT" not in os.environ and (other_root / "ledger.db").is_file():
+            path = text.short_path(str(other_root))
+            notice += f"\nThere is one in {path}: set BATCH_ASSETS_ROOT={path}"
+    return notice

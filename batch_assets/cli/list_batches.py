@@ -1,4 +1,4 @@
-"""`batch-assets list`: the workspace's batches, as the API lists them."""
+"""`batch-assets list` lists the workspace's batches, as the API reports them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ if TYPE_CHECKING:
 
 
 @click.command("list")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after the newest N; all by default.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Stop after the newest N.")
 @resource_option
 def list_batches(limit: int | None, resource: str | None) -> None:
-    """Lists all batches of the workspace from the API, newest first; ours with pipeline and file.
+    """List the batches of the workspace, newest first.
+
+    The list has all batches, as the API reports them. Batches of this root are shown with their pipeline and
+    request file.
 
     \b
     Examples:
@@ -36,15 +39,15 @@ def list_batches(limit: int | None, resource: str | None) -> None:
     base_url = settings.require_endpoint()
     with open_root(settings) as root:
         owners = _owners(root)
-        shown = ours = 0
+        total = of_root = 0
         try:
             for batch in islice(root.api.batches_back_to(None), limit):
-                shown += 1
-                ours += batch.id in owners
+                total += 1
+                of_root += batch.id in owners
                 click.echo(_line(batch, owners.get(batch.id, "not of this root")))
         except ApiError as error:
-            raise BatchAssetsError(f"{base_url} gives no list of batches: {error}") from None
-    click.echo(f"{count(shown, 'batch', 'batches')} at {base_url}, {ours} of this root")
+            raise BatchAssetsError(f"{base_url} does not list its batches: {error}") from None
+    click.echo(f"{count(total, 'batch', 'batches')} at {base_url}, {of_root} of this root")
 
 
 def _line(batch: BatchObject, owner: str) -> str:
@@ -55,7 +58,7 @@ def _line(batch: BatchObject, owner: str) -> str:
 
 
 def _owners(root: Root) -> dict[str, str]:
-    """Batch id to pipeline and request file, for every batch the ledger has submitted."""
+    """Map batch id to pipeline and request file, for every batch in the ledger."""
     from batch_assets.core.ledger import batches
     from batch_assets.core.ledger.states import BATCHES_STORED, BATCHES_UNCOLLECTED
     from batch_assets.core.recovery.rebuild import has_ledger
@@ -63,11 +66,11 @@ def _owners(root: Root) -> dict[str, str]:
     if not has_ledger(root.settings):
         return {}
     with root.ledger.read() as tx:
-        known = batches.in_state(tx, *BATCHES_UNCOLLECTED, *BATCHES_STORED)
-    return dict(_described(known))
+        ledger_batches = batches.in_state(tx, *BATCHES_UNCOLLECTED, *BATCHES_STORED)
+    return dict(_described(ledger_batches))
 
 
-def _described(known: list[Batch]) -> Iterator[tuple[str, str]]:
-    for batch in known:
+def _described(ledger_batches: list[Batch]) -> Iterator[tuple[str, str]]:
+    for batch in ledger_batches:
         if batch.file_id is not None:
             yield batch.id, f"{batch.pipeline}  {batch.file_id}" + ("  PAID TWICE" if batch.paid_twice else "")

@@ -1,4 +1,4 @@
-"""How a run shows on the screen: bars in a terminal, plain lines everywhere else."""
+"""Displays for the progress of a run: bars in a terminal, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
+from batch_assets.cli.remedies import in_words
 from batch_assets.core.answers.result_types import settled_rows
 from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
@@ -20,13 +21,13 @@ from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.text import count, counts, size
 
-# More bars than this push everything else off the screen; the stage's own bar counts all batches.
+# Number of batches with their own bar: more would fill the screen. The stage's bar counts all batches.
 _BATCH_BARS = 10
 _NAME = "{task.description:<12}"
 
 
 def make_console() -> Console:
-    """Standard output; no control codes unless a terminal is on the other end."""
+    """Return a console for standard output, which writes control codes only to a terminal."""
     console = Console(soft_wrap=True, highlight=False)
     if not console.file.isatty() or console.is_dumb_terminal:
         return Console(soft_wrap=True, highlight=False, force_terminal=False, no_color=True)
@@ -35,7 +36,7 @@ def make_console() -> Console:
 
 @contextmanager
 def watching(console: Console) -> Iterator[Watcher]:
-    """A watcher that fits the console."""
+    """Yield the watcher that fits the console."""
     if not console.is_terminal:
         yield Lines(console)
         return
@@ -52,48 +53,48 @@ def watching(console: Console) -> Iterator[Watcher]:
 
 
 class Lines:
-    """One line for everything that happened."""
+    """A watcher that prints one line for each event."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._states: dict[str, str] = {}
         self._waiting: dict[str, str] = {}
 
-    def say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(escape(line))
 
     def rows_read(self, rows: int) -> None:
-        """Not worth a line."""
+        """Print nothing: it happens too often."""
 
     def built(self, report: RequestsReport) -> None:
-        self.say(f"requests: {describe_requests(report)}")
+        self._print(f"requests: {describe_requests(report)}")
 
     def sending(self, file: RequestFile) -> None:
-        self.say(f"batches: sending {describe_file(file)}")
+        self._print(f"batches: sending {describe_file(file)}")
 
     def submitted(self, report: SubmitReport) -> None:
         for problem in new_problems(report, self._waiting):
-            self.say(f"batches: {problem}")
+            self._print(f"batches: {problem}")
 
-    def looked(self, snapshot: Snapshot) -> None:
+    def polled(self, snapshot: Snapshot) -> None:
         for batch in snapshot.uncollected:
             state = describe_batch(batch, snapshot.now)
             if self._states.get(batch.id) != batch.state:
-                self.say(f"batches: {batch.id} {state}")
+                self._print(f"batches: {batch.id} {state}")
             self._states[batch.id] = batch.state
 
     def downloaded(self, batch_id: str, byte_count: int) -> None:
-        """Not worth a line."""
+        """Print nothing: it happens too often."""
 
     def joined(self, results: ResultsReport) -> None:
-        self.say(f"results: {counts(results.counts)}")
+        self._print(f"results: {counts(results.counts)}")
 
     def problem(self, text: str) -> None:
-        self.say(f"problem: {text}")
+        self._print(f"problem: {text}")
 
 
 class Bars:
-    """A bar for each stage, and one for each batch that is on its way."""
+    """A watcher with a bar for each stage, and one for each of the first batches in flight."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -118,15 +119,15 @@ class Bars:
         for problem in new_problems(report, self._waiting):
             self.problem(problem)
 
-    def looked(self, snapshot: Snapshot) -> None:
-        files, alive = snapshot.files, {batch.id: batch for batch in snapshot.uncollected}
-        done = sum(file.state is FileState.COLLECTED for file in files)
-        running = sum(batch.state is BatchState.OPEN for batch in alive.values())
+    def polled(self, snapshot: Snapshot) -> None:
+        files, uncollected = snapshot.files, {batch.id: batch for batch in snapshot.uncollected}
+        collected = sum(file.state is FileState.COLLECTED for file in files)
+        running = sum(batch.state is BatchState.OPEN for batch in uncollected.values())
         note = f"{count(running, 'batch', 'batches')} in progress" if running else ""
-        self._progress.update(self._batches, total=len(files), completed=done, note=note)
-        for batch_id in set(self._bars) - set(alive):
+        self._progress.update(self._batches, total=len(files), completed=collected, note=note)
+        for batch_id in set(self._bars) - set(uncollected):
             self._progress.remove_task(self._bars.pop(batch_id))
-        for batch in alive.values():
+        for batch in uncollected.values():
             self._show_batch(batch, snapshot.now)
 
     def _show_batch(self, batch: Batch, now: float) -> None:
@@ -156,26 +157,31 @@ class Bars:
         self._progress.update(task, total=total, completed=total, note=note)
 
 
-def new_problems(report: SubmitReport, known: dict[str, str]) -> Iterator[str]:
-    """What keeps files from being sent, each reason once; `known` is brought up to date."""
+def new_problems(report: SubmitReport, shown: dict[str, str]) -> Iterator[str]:
+    """Yield why files are not sent, and what the user can do, each once.
+
+    Args:
+        report: Report of the batches stage.
+        shown: Map of file id, or of the text of a remedy, to the text that is shown; it is updated.
+    """
     refused = {**report.refused, **report.given_up}
-    for file_id, why in {**report.waiting, **refused}.items():
-        verb = "the API refused" if file_id in refused else "waiting:"
-        if file_id not in known:
-            yield f"{verb} {file_id}: {why}"
-        known[file_id] = why
-    for file_id in set(known) - {*report.waiting, *refused}:
-        del known[file_id]
+    lines = {file_id: f"waiting: {file_id}: {reason}" for file_id, reason in report.waiting.items()}
+    lines |= {file_id: f"the API refused {file_id}: {reason}" for file_id, reason in refused.items()}
+    lines |= {words: words for words in map(in_words, report.remedies)}
+    yield from [line for name, line in lines.items() if name not in shown]
+    shown.clear()
+    shown.update(lines)
 
 
 def describe_requests(report: RequestsReport) -> str:
+    """Return the counts of a requests report as one line."""
     parts = [
         count(report.rows, "row"),
         count(report.requests, "distinct request"),
         f"{report.written:,} to send",
     ]
     if report.reused:
-        parts.append(f"{report.reused:,} settled before")
+        parts.append(f"{report.reused:,} settled earlier")
     if report.in_flight:
         parts.append(f"{report.in_flight:,} in flight")
     if report.left_out:

@@ -1,4 +1,4 @@
-"""What the command line takes from the definitions of its project."""
+"""The pipelines, resources and dataset tables of the project's definitions, for the command line."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ _OWN = "batch_assets"
 
 
 def load_pipeline_assets() -> dict[str, PipelineAssets]:
-    """Loads the project's definitions and returns its pipelines by name.
+    """Load the project's definitions and return its pipelines by name.
 
-    Errors:
-        ConfigError: a pipeline file is wrong.
-        SettingsError: there are no definitions.
+    Raises:
+        ConfigError: When a pipeline file is wrong.
+        SettingsError: When there are no definitions.
     """
     return dict(sorted(pipelines_in(_definitions().resolve_all_asset_specs()).items()))
 
 
 def load_settings(key: str) -> Settings:
-    """The settings that a resource of the project's definitions describes.
+    """Return the settings of a resource of the project's definitions.
 
     Raises:
-        SettingsError: There is no resource of that key, or it is of another kind; naming those that there are.
+        SettingsError: When there is no `MessageBatchResource` with this key. The error names those that exist.
     """
     resources = _definitions().resources or {}
     if key not in resources:
-        known = ", ".join(sorted(name for name, one in resources.items() if isinstance(one, MessageBatchResource)))
+        keys = sorted(name for name, value in resources.items() if isinstance(value, MessageBatchResource))
         raise SettingsError(
-            f"the project's definitions have no resource {key!r}; those with a root: {known or 'none'}"
+            f"the project's definitions have no resource {key!r}; those with a root: {', '.join(keys) or 'none'}"
         )
-    with dg.build_resources({key: resources[key]}) as built:
-        return settings_for(key, built)
+    with dg.build_resources({key: resources[key]}) as initialized:
+        return settings_for(key, initialized)
 
 
 def _definitions() -> dg.Definitions:
-    """Those of the project that the command is run in; of this one where no other is.
+    """Return the definitions of the project that the command is run in, or of this package outside any project.
 
-    As `dg` itself does it, a project's module is the one that its pyproject.toml names.
+    Like `dg`, it imports the module that the project's pyproject.toml names.
 
-    Errors:
-        SettingsError: the module cannot be imported, or holds no definitions.
+    Raises:
+        SettingsError: When the module cannot be imported, or has no definitions.
     """
     folder = find_project()
     pyproject = folder / "pyproject.toml"
@@ -59,42 +59,49 @@ def _definitions() -> dg.Definitions:
     if root_module == _OWN:
         return defs()
     name = project.get("code_location_target_module", f"{root_module}.definitions")
-    for path in (folder / "src", folder):  # where it is not installed
+    for path in (folder / "src", folder):  # for a project that is not installed
         if path.is_dir() and str(path) not in sys.path:
             sys.path.append(str(path))
     try:
-        found = vars(importlib.import_module(name))
+        attributes = vars(importlib.import_module(name))
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise
         raise SettingsError(
-            f"{pyproject}: [tool.dg.project] names the module {root_module}, and there is no {error.name}: "
-            "install the project (pip install -e .), or run the command in the folder of another one"
+            f"{pyproject}: [tool.dg.project] names the module {root_module}, but there is no module {error.name}: "
+            "install the project (pip install -e .), or run the command in another project's folder"
         ) from None
-    lazy = found.get("defs")
-    given = [value for value in found.values() if isinstance(value, dg.Definitions)]
-    if not given and callable(lazy):
-        given = [lazy()]
-    if not given:
-        raise SettingsError(f"{name} holds no definitions: it needs a `defs`, as dg makes it")
-    return given[0]
+    lazy = attributes.get("defs")
+    definitions = [value for value in attributes.values() if isinstance(value, dg.Definitions)]
+    if not definitions and callable(lazy):
+        definitions = [lazy()]
+    if not definitions:
+        raise SettingsError(f"{name} has no definitions: it needs a `defs`, as dg writes it")
+    return definitions[0]
 
 
 def load_dataset_table(pipeline: Pipeline, partition: str) -> Any:
-    """The table of the asset that is a pipeline's dataset, as its IO manager loads it; None for other datasets.
+    """Return the table of the asset that is a pipeline's dataset, as its IO manager loads it.
 
-    Errors:
-        DatasetError: there is no Dagster instance to load it from, or it was never materialized.
+    Args:
+        pipeline: The pipeline.
+        partition: The partition key, "" if the pipeline has no partitions.
+
+    Returns:
+        The table, or None if the dataset is not an asset.
+
+    Raises:
+        DatasetError: When there is no Dagster instance to load the table from, or it cannot be loaded.
     """
     key = upstream_key(pipeline)
     if key is None:
         return None
-    where = f"{pipeline.source}: dataset.asset"
+    field = f"{pipeline.source}: dataset.asset"
     try:
         instance = dg.DagsterInstance.get()
     except dg.DagsterError:
         raise DatasetError(
-            f"{where}: set DAGSTER_HOME to the instance that holds {key.to_user_string()}, or run it in the UI"
+            f"{field}: set DAGSTER_HOME to the instance that holds {key.to_user_string()}, or run it in the UI"
         ) from None
     try:
         with instance:
@@ -103,8 +110,8 @@ def load_dataset_table(pipeline: Pipeline, partition: str) -> Any:
             return definitions.load_asset_value(
                 key, instance=instance, partition_key=partition if upstream.is_partitioned else None
             )
-    except Exception as error:  # whatever an IO manager raises
-        why = f"{type(error).__name__}: {error}"
+    except Exception as error:  # IO managers raise errors of any class
+        reason = f"{type(error).__name__}: {error}"
         raise DatasetError(
-            f"{where}: the table of {key.to_user_string()} cannot be loaded ({why}). Is it materialized?"
+            f"{field}: the table of {key.to_user_string()} cannot be loaded ({reason}). Is it materialized?"
         ) from error

@@ -1,4 +1,4 @@
-"""`--resource`: the root and the API of a resource of the project's definitions, in place of the environment's."""
+"""`--resource KEY` uses root and API of a resource of the project's definitions, not those of the environment."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ from batch_assets.core.settings import Settings
 resource_option = click.option(
     "--resource",
     metavar="KEY",
-    help="Root and API of this resource of the definitions; by default those of the environment.",
+    help="Use the root and API of this resource of the definitions. Default: those of the environment.",
 )
 
 
 def settings_of(resource: str | None) -> Settings:
-    """The settings that a command works with; the command remembers them for its errors.
+    """Return the settings that a command works with, and store them in its context for error texts.
 
     Args:
-        resource: Key of a `MessageBatchResource`; None for the environment; then no definitions are loaded.
+        resource: Key of a `MessageBatchResource`. With None the settings come from the environment, and no
+            definitions are loaded.
 
     Raises:
-        SettingsError: They are incomplete, or there is no such resource.
-        DefinitionsError: The project's Dagster definitions do not load.
+        SettingsError: When the settings are incomplete, or there is no such resource.
+        DefinitionsError: When the project's Dagster definitions do not load.
     """
     if resource is None:
         return Settings.from_env()

@@ -1,4 +1,4 @@
-"""`batch-assets run`: the whole chain of one pipeline, without Dagster's UI or daemon."""
+"""`batch-assets run` runs all stages of a pipeline, without Dagster's UI or daemon."""
 
 from __future__ import annotations
 
@@ -34,17 +34,23 @@ class UnknownPipelineError(BatchAssetsError):
 
 @click.command()
 @click.argument("name")
-@click.option("--partition", metavar="KEY", default="", help="Partition to run, for a pipeline with partitions.")
+@click.option("--partition", metavar="KEY", default="", help="The partition, for a pipeline with partitions.")
 @click.option(
-    "--retry-failed", is_flag=True, help="Ask again, once more, what failed for good or used up its attempts."
+    "--retry-failed",
+    is_flag=True,
+    help="Send the requests once more that failed permanently or used up their attempts.",
 )
-@click.option("--refresh", is_flag=True, help="Ask again what is answered, too; it says the cost and asks first.")
-@click.option("--yes", is_flag=True, help="Refresh without being asked.")
+@click.option(
+    "--refresh",
+    is_flag=True,
+    help="Send answered requests again too. Shows the cost and asks for confirmation.",
+)
+@click.option("--yes", is_flag=True, help="Refresh without confirmation.")
 @click.option(
     "--limit",
     metavar="N",
     type=click.IntRange(min=1),
-    help="Ask only the first N requests of those still to ask, of the partition that is run.",
+    help="Send only the first N of the requests that are to be sent, in the partition that is run.",
 )
 @click.option(
     "--same-workspace",
@@ -60,15 +66,17 @@ def run(
     limit: int | None,
     same_workspace: bool,
 ) -> None:
-    """Runs the pipeline NAME from its dataset to its results.
+    """Run the pipeline NAME from its dataset to its results.
 
-    It works on the same ledger and files as the UI. What was answered before is not asked again, and a run
-    that was stopped goes on where it stood when it is started again.
+    The command works on the same ledger and files as the UI. Requests that were answered are not sent again. If
+    a run was stopped, the same command continues it.
 
-    With --limit the other rows are pending, and a run without it asks for them; those that failed for good
-    stay as they are. With --refresh the table stays as it was until every row has its new answer; a row whose
-    request fails for good keeps the old one. A refresh with --limit goes on with the next --refresh; a run
-    without keeps the answers that came in, and ends it.
+    With --limit the other rows are pending until a run without it sends their requests. Rows that failed
+    permanently stay as they are.
+
+    With --refresh the table stays as it was until every row has its new answer. A row whose new request fails
+    permanently keeps its old answer. The next --refresh continues a refresh with --limit; a run without it
+    keeps the answers that arrived, and ends the refresh.
 
     \b
     Examples:
@@ -80,11 +88,11 @@ def run(
 
     \b
     Exit code:
-      0    every row has its result, or those of the limit have, and no more than max_failed of them without
-           an answer
-      3    every row has its result, but more rows than max_failed are without an answer
+      0    every row (with --limit, every row of the limit) has its result, and at most max_failed of them
+           have no answer
+      3    every row has its result, but more than max_failed of them have no answer
       1    the run itself failed; the reason is on standard error
-      130  Ctrl-C; the batches go on
+      130  Ctrl-C; the batches continue at the API
     """
     from batch_assets.cli.progress import make_console
     from batch_assets.core.answers.result_types import failed_share
@@ -96,11 +104,11 @@ def run(
     from batch_assets.dagster.partitions import check_partition
 
     console = make_console()
-    found = find_pipeline(name)
-    settings = settings_of(found.pipeline.config.resource_key)
+    assets = find_pipeline(name)
+    settings = settings_of(assets.pipeline.config.resource_key)
     settings.require_endpoint()
-    check_partition(name, found.partitions, partition)
-    pipeline, again = found.pipeline, AskAgain(retry_failed, refresh, limit)
+    check_partition(name, assets.partitions, partition)
+    pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit)
     before: set[str] | None = None
     try:
         with open_root(settings) as root:
@@ -109,7 +117,7 @@ def run(
             if same_workspace:
                 accept_key(root)
             results = _run(root, pipeline, partition, again, yes, console)
-            for problem in notify(root, {name: found}, announced_only=False):
+            for problem in notify(root, {name: assets}, announced_only=False):
                 console.print(f"  {problem}", markup=False)
     except KeyboardInterrupt:
         click.echo(how_to_go_on(settings, pipeline.name, partition, again, before), err=True)
@@ -119,19 +127,19 @@ def run(
 
 
 def find_pipeline(name: str) -> PipelineAssets:
-    """The project's pipeline of that name.
+    """Return the project's pipeline of that name.
 
-    Errors:
-        UnknownPipelineError: naming those that there are.
-        DefinitionsError: one of the project's files is wrong.
+    Raises:
+        UnknownPipelineError: When there is no such pipeline. The error names those that exist.
+        DefinitionsError: When one of the project's files is wrong.
     """
     from batch_assets.cli.project import load_pipeline_assets
 
     with loading():
         pipelines = load_pipeline_assets()
     if name not in pipelines:
-        known = ", ".join(sorted(pipelines)) or "none"
-        raise UnknownPipelineError(f"there is no pipeline {name!r} in this project; its pipelines: {known}")
+        names = ", ".join(sorted(pipelines)) or "none"
+        raise UnknownPipelineError(f"there is no pipeline {name!r} in this project; its pipelines: {names}")
     return pipelines[name]
 
 
@@ -155,10 +163,10 @@ def _run(
         console.print(line, markup=False)
     if not results.final:
         console.print(f"  {_beyond_the_limit(root, results)}", markup=False)
-    elif (written := write_sink(root, pipeline, partition, results.submission_id)) is not None:
-        console.print(f"  table {written.table}: {written.rows:,} rows inserted or updated", markup=False)
+    elif (report := write_sink(root, pipeline, partition, results.submission_id)) is not None:
+        console.print(f"  table {report.table}: {report.rows:,} rows inserted or updated", markup=False)
     elif pipeline.config.sink is not None:
-        console.print("  the sink was left alone: a newer submission is in force, and its run writes it")
+        console.print("  the sink was not written: there is a newer submission, and its run writes the sink")
     return results
 
 
@@ -169,18 +177,25 @@ def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
     with root.ledger.read() as tx:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, results.submission_id))
     submission = snapshot.submission
-    progress = f"{submission.written:,} of {submission.written + results.left_out:,} asked"
+    progress = f"{submission.written:,} of {count(submission.written + results.left_out, 'request')} sent"
     if not snapshot.needs_refresh:
         return f"{progress}; run without --limit for the rest"
     table = ". Until then the table stays as it was" if results.held_back else ""
-    return f"{progress}; --refresh goes on with the rest, a run without it keeps these and ends the refresh{table}"
+    return (
+        f"{progress}; --refresh continues with the rest, a run without it keeps these answers and ends the "
+        f"refresh{table}"
+    )
 
 
 def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain, before: set[str] | None) -> str:
-    """The command that does what is left of an interrupted one.
+    """Return the command that continues an interrupted run.
 
     Args:
-        before: ids of the submissions that it found; None when it did not come that far.
+        settings: Settings of the root.
+        name: Name of the pipeline.
+        partition: The partition key, "" if the pipeline has no partitions.
+        again: The options of the interrupted run.
+        before: Ids of the submissions that existed when it started. None if it was interrupted earlier.
     """
     from batch_assets.core.ledger import batches, submissions
     from batch_assets.core.ledger.states import BatchState, FileState
@@ -194,18 +209,22 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         waited = submissions.waited_on(tx, built.id) if built is not None else []
         unsent = sum(file.requests for file in submissions.unsent(tx, name, partition))
         is_refresh = built is not None and goes_on(tx, built)
-    option, beyond = text.partition_option(partition), ""
-    # Requests in flight go on without it; only unsent ones would be left out.
+    options, beyond = text.partition_option(partition), ""
+    # Requests in flight continue without the option; unsent ones would be left out.
     if again.retry_failed and (built is None or any(file.state is FileState.READY for file in waited)):
-        option += " --retry-failed"
-    # One that a limit cut short goes on only when a refresh is asked for.
+        options += " --retry-failed"
+    # A refresh that a limit cut short continues only with --refresh.
     if again.refresh and not is_refresh:
-        option += " --refresh"
+        options += " --refresh"
     if again.limit is not None and built is None:
-        option += f" --limit {again.limit}"
+        options += f" --limit {again.limit}"
     elif built is not None and built.left_out:
-        # The limit is of what is still to ask: what is in flight by now counts no more.
-        option += f" --limit {unsent}" if unsent else ""
-        beyond = "" if unsent else f"\nIt asks the {count(built.left_out, 'request')} beyond the limit as well."
-    state = f"{running} of its batches {'goes' if running == 1 else 'go'} on at the API. " if running else ""
-    return f"\nStopped. {state}To go on, without sending anything twice: batch-assets run {name}{option}{beyond}"
+        # The limit counts requests that are to be sent, so those in flight by now no longer count.
+        options += f" --limit {unsent}" if unsent else ""
+        beyond = "" if unsent else f"\nIt also sends the {count(built.left_out, 'request')} beyond the limit."
+    state = (
+        f"{running} of its batches {'continues' if running == 1 else 'continue'} at the API. " if running else ""
+    )
+    return (
+        f"\nStopped. {state}To continue, without sending anything twice: batch-assets run {name}{options}{beyond}"
+    )

@@ -1,4 +1,4 @@
-"""`batch-assets status`: the state of every pipeline, without a call to the API."""
+"""`batch-assets status` shows the state of every pipeline, without a call to the API."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ if TYPE_CHECKING:
     from batch_assets.core.planning.snapshot import Snapshot
     from batch_assets.core.root import Root
 
-# This many batches are listed one by one; the others are counted.
-_NAMED = 20
-# With more partitions than this, what they cost is shown only of the ones that were asked for by name.
-_COSTED = 50
+# Number of batches that are listed; the others are counted.
+_LISTED = 20
+# Number of partitions up to which each is shown with its cost. With more, only `status NAME` shows the cost.
+_WITH_COST = 50
 
 
 @click.command()
 @click.argument("name", required=False)
-@click.option("--history", is_flag=True, help="Show everything that ever happened to the pipeline NAME, in order.")
+@click.option("--history", is_flag=True, help="Show every change of state of the pipeline NAME, in order.")
 @resource_option
 def status(name: str | None, history: bool, resource: str | None) -> None:
-    """Shows how pipelines stand: rows, request files, batches, what they wait for.
+    """Show the state of all pipelines, or of NAME.
 
-    It reads the ledger and the files under the root: no call to the API, no key needed. NAME limits it to one
-    pipeline. What is shown is each partition's newest submission, in a terminal with bars. The history is that
-    of all submissions, request files, batches and runs the sensor asked for; its lines are cut to a terminal's
-    width, and whole in a pipe.
+    For the newest submission of each partition, the command shows its rows, request files and batches, and what
+    it waits for. A terminal also shows bars. The command reads the ledger and the files under the root. It does
+    not call the API and needs no key.
+
+    The history has all submissions, request files, batches, and runs that the sensor requested. Its lines are
+    cut to the width of the terminal, and complete in a pipe.
 
     \b
     Examples:
@@ -43,8 +45,8 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
       batch-assets status review_triage --history | less
     """
     if history and name is None:
-        raise click.UsageError("--history is of one pipeline: batch-assets status NAME --history")
-    from batch_assets.cli.ledger_view import nothing_here, where
+        raise click.UsageError("--history needs a pipeline: batch-assets status NAME --history")
+    from batch_assets.cli.ledger_view import locations, no_ledger
     from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
     from batch_assets.core.planning.snapshot import read_snapshots
@@ -52,19 +54,20 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
 
     settings = settings_of(resource)
     if not has_ledger(settings):
-        click.echo(nothing_here(settings))
+        click.echo(no_ledger(settings))
         return
     with open_root(settings) as root, root.ledger.read() as tx:
         if history and name is not None:
             _show_history(tx, name)
             return
-        click.echo(where(settings))
-        found = read_snapshots(tx, submissions.all_newest(tx, name))
-        for snapshot in found.values():
-            with_cost = name is not None or len(found) <= _COSTED
+        click.echo(locations(settings))
+        snapshots = read_snapshots(tx, submissions.all_newest(tx, name))
+        for snapshot in snapshots.values():
+            with_cost = name is not None or len(snapshots) <= _WITH_COST
             click.echo("\n" + "\n".join(_lines(tx, snapshot, root if with_cost else None)))
-    if not found:
-        click.echo(f"No run of {name} is recorded{text.elsewhere(resource)}." if name else "No run is recorded.")
+    if not snapshots:
+        hint = text.resource_hint(resource)
+        click.echo(f"No run of {name} is recorded{hint}." if name else "No run is recorded.")
 
 
 def _show_history(tx: Transaction, name: str) -> None:
@@ -75,35 +78,42 @@ def _show_history(tx: Transaction, name: str) -> None:
     from batch_assets.core.ledger.transitions import of_pipeline
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    found = of_pipeline(tx, name)
-    for line in history_lines(found, width):
+    transitions = of_pipeline(tx, name)
+    for line in history_lines(transitions, width):
         click.echo(line)
-    if not found:
+    if not transitions:
         click.echo(f"No run of {name} is recorded.")
 
 
 def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[str]:
-    """Everything about a submission. Args: root: to read the cost from its table; None to leave it out."""
+    """Yield the lines about a submission.
+
+    Args:
+        tx: A transaction of the ledger.
+        snapshot: The submission.
+        root: The root, to read the cost from the table. None to leave the cost out.
+    """
     from batch_assets.cli.headway import batches_in_words, cost_in_words, headway
     from batch_assets.cli.what_next import waits_for
 
-    submission, files, mine = snapshot.submission, snapshot.files, snapshot.batches
+    submission, files, batches = snapshot.submission, snapshot.files, snapshot.batches
     yield text.partition_name(submission.pipeline, submission.partition)
     yield _line("submission", f"{submission.id}, {text.ago(tx.now, submission.created_at)}")
     rejected = f", {submission.rejected:,} rejected" if submission.rejected else ""
     rows = count(submission.rows, "row") + rejected
     yield _line("rows", f"{rows}; {count(submission.requests, 'distinct request')}")
-    for label, value in headway(submission, files, mine):
+    for label, value in headway(submission, files, batches):
         yield _line(label, value)
-    yield _line("files", counts(Counter(file.state for file in files), nothing="none: nothing had to be asked"))
-    yield _line("batches", batches_in_words(mine, counts(Counter(batch.state for batch in mine)), tx.now))
+    yield _line("files", counts(Counter(file.state for file in files), nothing="none: no request had to be sent"))
+    states = counts(Counter(batch.state for batch in batches))
+    yield _line("batches", batches_in_words(batches, states, tx.now))
     yield from _running(snapshot)
     if submission.count_map:
         yield _line("results", f"{counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
     if root is not None and (cost := cost_in_words(root, submission)) is not None:
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))
-    for error in [*_errors(tx, files, mine), *_standstill(snapshot), *_deadlines(tx, mine)]:
+    for error in [*_errors(tx, files, batches), *_standstill(snapshot), *_deadlines(tx, batches)]:
         yield _line("error", error)
 
 
@@ -114,37 +124,44 @@ def _line(label: str, value: str) -> str:
 def _running(snapshot: Snapshot) -> Iterator[str]:
     from batch_assets.cli.describe import describe_batch
 
-    alive = snapshot.uncollected
-    for batch in alive[:_NAMED]:
+    uncollected = snapshot.uncollected
+    for batch in uncollected[:_LISTED]:
         yield _line("", f"{batch.id}  {count(batch.requests, 'request')}, {describe_batch(batch, snapshot.now)}")
-    if len(alive) > _NAMED:
-        yield _line("", f"… and {len(alive) - _NAMED:,} more")
+    if len(uncollected) > _LISTED:
+        yield _line("", f"… and {len(uncollected) - _LISTED:,} more")
 
 
 def _standstill(snapshot: Snapshot) -> Iterator[str]:
-    """What keeps failed requests from being asked again."""
-    found, again = snapshot.standstill, snapshot.next_try
-    if found is not None and again is not None:
-        last, next_ = text.ago(snapshot.now, found.last), duration(again - snapshot.now)
-        yield f"{found.why}. Asking again failed {last}, the next try is in {next_}"
+    """Yield why failed requests are not sent again."""
+    from batch_assets.cli.remedies import with_remedy
+    from batch_assets.core.remedies import RunStage, Stage
+
+    standstill, next_try, submission = snapshot.standstill, snapshot.next_try, snapshot.submission
+    if standstill is not None and next_try is not None:
+        last = text.ago(snapshot.now, standstill.last)
+        tries = f"The last try was {last}, the next is in {duration(next_try - snapshot.now)}"
+        remedy = RunStage(Stage.REQUESTS, submission.pipeline, submission.partition)
+        yield with_remedy(f"{standstill.why}. {tries}", remedy)
 
 
-def _deadlines(tx: Transaction, mine: Sequence[Batch]) -> Iterator[str]:
-    """Batches whose answers are soon lost."""
+def _deadlines(tx: Transaction, batches: Sequence[Batch]) -> Iterator[str]:
+    """Yield the batches whose results the API soon deletes, or has deleted, before they are collected."""
     from batch_assets.core.ledger.deadlines import SOON_SECONDS, results_end
 
-    for batch in mine:
+    for batch in batches:
         end = results_end(batch)
         if not batch.state.uncollected or end is None or end - tx.now >= SOON_SECONDS:
             continue
-        left = f"in {duration(end - tx.now)}" if end > tx.now else "already"
-        yield f"{batch.id}: its results end {left}, and they are not collected"
+        deletion = f"will be deleted in {duration(end - tx.now)}" if end > tx.now else "are deleted"
+        yield f"{batch.id}: its results {deletion}, and they are not collected"
 
 
-def _errors(tx: Transaction, files: Sequence[RequestFile], mine: Sequence[Batch]) -> Iterator[str]:
-    from batch_assets.core.batches.workspace import unreachable
+def _errors(tx: Transaction, files: Sequence[RequestFile], batches: Sequence[Batch]) -> Iterator[str]:
+    from batch_assets.cli.remedies import with_remedy
+    from batch_assets.core.batches.workspace import asks_whose_key, unreachable
     from batch_assets.core.ledger import downloads
     from batch_assets.core.ledger.states import BatchState, FileState
+    from batch_assets.core.remedies import CancelBatch
 
     shown = (FileState.UNRESOLVED, FileState.REFUSED)
     errors = Counter(
@@ -153,14 +170,14 @@ def _errors(tx: Transaction, files: Sequence[RequestFile], mine: Sequence[Batch]
     for (state, error), times in errors.items():
         name = next(file.name for file in files if (file.state, file.error) == (state, error))
         yield f"{name}{f' and {times - 1} more are' if times > 1 else ' is'} {state}: {error}"
-    for batch in mine:
+    for batch in batches:
+        cancel = CancelBatch(batch.id, batch.pipeline or "")
         if batch.state is BatchState.ENDED and batch.failing_since is not None:
-            failing, again = tx.now - batch.failing_since, max(0.0, batch.next_download_at - tx.now)
-            yield (
-                f"{downloads.why_failed(tx, batch.id)}. It has failed for {duration(failing)} and is tried "
-                f"again in {duration(again)}"
-            )
+            failing, next_try = tx.now - batch.failing_since, max(0.0, batch.next_download_at - tx.now)
+            reason = downloads.why_failed(tx, batch.id)
+            tries = f"It has failed for {duration(failing)}, the next try is in {duration(next_try)}"
+            yield with_remedy(f"{reason}. {tries}", cancel if asks_whose_key(reason) else None)
         if batch.state is BatchState.UNREACHABLE:
-            yield unreachable(batch.id)
+            yield with_remedy(unreachable(batch.id), cancel)
         if batch.paid_twice:
-            yield f"{batch.id} of {batch.file_id} is paid twice: it turned up after the file had been sent again"
+            yield f"{batch.id} of {batch.file_id} is paid twice: the API listed it after the file was sent again"

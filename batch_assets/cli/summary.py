@@ -17,8 +17,8 @@ from batch_assets.core.text import count, counts, dollars
 
 
 def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -> Iterator[str]:
-    """Lines: rows by result type with the reasons, tokens, cost, and where the table is stored."""
-    # The table of a refresh that is held back is the one before: its reasons are not of these counts.
+    """Yield lines for rows by result type with the reasons, for tokens, cost, and the location of the table."""
+    # While a refresh is held back, the stored table is the previous one, whose reasons do not fit these counts.
     reasons = {} if results.held_back else _reasons(root, pipeline, partition)
     yield f"{text.partition_name(pipeline, partition)}: {count(results.rows, 'row')}"
     for kind in ResultType:
@@ -27,7 +27,7 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
                 kind, f"{results.counts[kind]:,}", _in_words(reasons.get(kind, Counter()), results.counts[kind])
             )
     if results.refused:
-        yield _line("refused", f"{results.refused:,}", "answers that the model refused to give")
+        yield _line("refused", f"{results.refused:,}", "answers that are refusals of the model")
     if results.truncated:
         yield _line("truncated", f"{results.truncated:,}", "answers that were cut off: raise max_tokens")
     if results.kept:
@@ -35,7 +35,7 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
     yield _line("input tokens", f"{results.input_tokens:,}")
     yield _line("output tokens", f"{results.output_tokens:,}")
     yield _line("cost", *_cost(root, results))
-    yield f"  results in {text.place(results.uri)}"
+    yield f"  results in {text.short_path(results.uri)}"
 
 
 def _line(label: str, value: str, note: str = "") -> str:
@@ -55,11 +55,11 @@ def _in_words(reasons: Counter[str], rows: int) -> str:
 
 
 def _reasons(root: Root, pipeline: str, partition: str) -> dict[str, Counter[str]]:
-    """Rows by error type, for each result type."""
-    found: dict[str, Counter[str]] = {}
+    """Count rows by error type, for each result type."""
+    reasons: dict[str, Counter[str]] = {}
     with pq.ParquetFile(root.storage.open(*results_parts(pipeline, partition))) as file:
         for rows in file.iter_batches(columns=["result_type", "error_type"]):
             for kind, reason in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
                 if reason is not None:
-                    found.setdefault(kind, Counter())[reason] += 1
-    return found
+                    reasons.setdefault(kind, Counter())[reason] += 1
+    return reasons

@@ -11,21 +11,22 @@ from batch_assets.core.text import duration
 
 
 def ago(now: float, then: float | None) -> str:
+    """Return "3 min ago", or "never" if `then` is None."""
     return f"{duration(now - then)} ago" if then is not None else "never"
 
 
 def day(then: float) -> str:
-    """2026-11-20, in UTC."""
+    """Return the date in UTC, as 2026-11-20."""
     return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d")
 
 
 def moment(then: float) -> str:
-    """2026-11-20 14:05 UTC."""
+    """Return the minute in UTC, as 2026-11-20 14:05 UTC."""
     return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def place(uri: str) -> str:
-    """A local path, relative to the current folder if it is inside; anything else unchanged."""
+def short_path(uri: str) -> str:
+    """Return a local path relative to the current folder if it is inside it, any other URI unchanged."""
     if "://" in uri:
         return uri
     relative = os.path.relpath(uri)
@@ -33,14 +34,15 @@ def place(uri: str) -> str:
 
 
 def partition_option(partition: str) -> str:
-    """What a command takes to be of a partition, for the shell; nothing for none."""
+    """Return the command line option for a partition, quoted for the shell; "" without one."""
     return f" --partition {shlex.quote(partition)}" if partition else ""
 
 
 def partition_name(pipeline: str, partition: str) -> str:
+    """Return "pipeline [partition]", or the pipeline alone without a partition."""
     return f"{pipeline} [{partition}]" if partition else pipeline
 
 
-def elsewhere(resource: str | None) -> str:
-    """Where else to look for a pipeline that is not under the environment's root; "" beside a resource."""
+def resource_hint(resource: str | None) -> str:
+    """Return how to find a pipeline that is not under the environment's root; "" if a resource was named."""
     return "" if resource is not None else "; add --resource KEY for a pipeline that has a `resource_key`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import assert_never
 
-from batch_assets.cli import text
+from batch_assets.cli.remedies import run_command, with_remedy
 from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.planning import in_words
@@ -13,20 +13,20 @@ from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     AskTheRest,
-    CancelBatch,
     Done,
     Join,
     MaterializeBatches,
     MaterializeRequests,
     MaterializeResults,
     Person,
-    Remedy,
     RestoreFile,
     SendStopped,
     Step,
+    SubmissionRemedy,
     Wait,
     Waiting,
 )
+from batch_assets.core.remedies import CancelBatch, RunStage, Stage
 from batch_assets.core.text import count, duration
 
 
@@ -50,14 +50,15 @@ def rest_of_limit(remedy: AskTheRest) -> str:
 
 def why_stuck(snapshot: Snapshot) -> Iterator[str]:
     """What keeps a run from its end, apart from its limit."""
+    submission = snapshot.submission
     for remedy in remedies(snapshot):
         match remedy:
             case SendStopped(files) | MaterializeRequests(files):
                 yield from (f"the API refused {file.id}: {file.error}" for file in files)
             case CancelBatch(batch_id):
-                yield unreachable(batch_id)
-            case RestoreFile():
-                yield remedy.why
+                yield with_remedy(unreachable(batch_id), remedy)
+            case RestoreFile(why):
+                yield with_remedy(why, RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
 
 
 def _complete(snapshot: Snapshot, since: float) -> str:
@@ -99,7 +100,7 @@ def _wait(snapshot: Snapshot, step: Wait) -> str:
             return in_words.waits_for(step.why)
 
 
-def _remedy(snapshot: Snapshot, remedy: Remedy) -> str:
+def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
     name, run = snapshot.submission.pipeline, _run(snapshot)
     match remedy:
         case MaterializeBatches():
@@ -121,5 +122,4 @@ def _remedy(snapshot: Snapshot, remedy: Remedy) -> str:
 
 
 def _run(snapshot: Snapshot) -> str:
-    submission = snapshot.submission
-    return f"batch-assets run {submission.pipeline}{text.partition_option(submission.partition)}"
+    return run_command(snapshot.submission.pipeline, snapshot.submission.partition)

@@ -15,6 +15,7 @@ from batch_assets.core.errors import BatchAssetsError, MoveRefusedError, Results
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.remedies import ListBatches
 from batch_assets.core.results import give_up
 from batch_assets.core.root import Root
 
@@ -56,19 +57,21 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
             cancel_batches(root, [batch], report)
         return report
     if target not in known:
-        raise UnknownTargetError(_unknown(root, target, known))
+        raise _unknown(root, target, known)
     return _cancel_pipeline(root, target, partition)
 
 
-def _unknown(root: Root, target: str, known: Iterable[str]) -> str:
+def _unknown(root: Root, target: str, known: Iterable[str]) -> UnknownTargetError:
     if target.startswith(_BATCH_ID):
-        return (
-            f"the ledger of {root.storage.url} has no batch {target}. `batch-assets list` shows the workspace's "
-            "batches and which of them belong to this root. If it belongs to another root, set BATCH_ASSETS_ROOT "
-            "to that root. Cancel any other batch where it was submitted, or in the Console"
+        return UnknownTargetError(
+            f"the ledger of {root.storage.url} has no batch {target}. If it belongs to another root, set "
+            "BATCH_ASSETS_ROOT to that root. Cancel any other batch where it was submitted, or in the Console",
+            remedy=ListBatches(),
         )
     names = ", ".join(sorted(known)) or "none"
-    return f"nothing was submitted for a pipeline {target!r} in {root.storage.url}; pipelines there: {names}"
+    return UnknownTargetError(
+        f"nothing was submitted for a pipeline {target!r} in {root.storage.url}; pipelines there: {names}"
+    )
 
 
 def _cancel_pipeline(root: Root, pipeline: str, partition: str | None) -> CancelReport:

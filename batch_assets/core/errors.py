@@ -1,5 +1,7 @@
 """Errors that the user sees. Each text says what was wrong, where, and what to do.
 
+A remedy that the command line and Dagster word differently is a value next to the text: `error.remedy`.
+
     BatchAssetsError                     a retry may succeed, once what was in the way is gone
     ├── FinalError                       a retry fails again until the user changes something
     │   ├── ConfigError
@@ -31,9 +33,22 @@
 Errors of single API calls form a tree of their own, which the stages translate: see core/api/errors.py.
 """
 
+from __future__ import annotations
+
+from batch_assets.core.remedies import Remedy
+
 
 class BatchAssetsError(Exception):
-    """Base of every error this project raises on purpose. Its text never holds a secret."""
+    """Base of every error this project raises on purpose. Its text never holds a secret.
+
+    Args:
+        text: What was wrong, where, and what to do, in words for users of the command line and of Dagster alike.
+        remedy: What to do, for these two to put into words of their own.
+    """
+
+    def __init__(self, text: str = "", *, remedy: Remedy | None = None) -> None:
+        self.remedy = remedy
+        super().__init__(text)
 
 
 class FinalError(BatchAssetsError):

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.remedies import StartEmulator
 
 # Every variable in which the SDK looks for credentials (anthropic 2.x, `_client.py`).
 CREDENTIALS = (
@@ -69,14 +70,14 @@ def _is_dg_project(pyproject: Path) -> bool:
 
 @dataclass(frozen=True)
 class Overrides:
-    """What is given in place of the environment's variables; None leaves those in force.
+    """Values that replace environment variables. None leaves the variable in force.
 
     Attributes:
-        root: In place of BATCH_ASSETS_ROOT. The ledger of the environment then no longer counts.
-        ledger: In place of BATCH_ASSETS_LEDGER.
-        api_key: In place of all credentials of the environment.
-        base_url: In place of ANTHROPIC_BASE_URL.
-        emulator_url: In place of BATCH_ASSETS_EMULATOR.
+        root: Replaces BATCH_ASSETS_ROOT. BATCH_ASSETS_LEDGER is then ignored.
+        ledger: Replaces BATCH_ASSETS_LEDGER.
+        api_key: Replaces all credentials of the environment.
+        base_url: Replaces ANTHROPIC_BASE_URL.
+        emulator_url: Replaces BATCH_ASSETS_EMULATOR.
     """
 
     root: str | None = None
@@ -123,19 +124,18 @@ class Settings:
         project: Path | None = None,
         overrides: Overrides = NO_OVERRIDES,
     ) -> Settings:
-        """Reads BATCH_ASSETS_ROOT, _LEDGER, _EMULATOR, _RECONCILE_GRACE, _TRANSFERS, _UI_URL and the SDK's own
-        variables.
+        """Read the settings from environment variables: ours, BATCH_ASSETS_*, and those of the SDK.
 
-        An emulator comes before every other endpoint: with BATCH_ASSETS_EMULATOR set, nothing reaches the real
-        API, whatever is given.
+        An emulator comes before every other endpoint: with BATCH_ASSETS_EMULATOR set, nothing is sent to the real
+        API, whatever else is set.
 
         Args:
             env: The variables; by default those of the process.
             project: The folder that the default root is in; by default found from the working directory.
-            overrides: What is given in place of variables.
+            overrides: Values that replace variables.
 
         Raises:
-            SettingsError: A value that cannot be used, naming the variable or the override.
+            SettingsError: When a value cannot be used. The error names the variable or the override.
         """
         env = os.environ if env is None else env
         for name, url in (
@@ -177,7 +177,8 @@ class Settings:
         if self.base_url is None:
             raise SettingsError(
                 "No API to talk to: set ANTHROPIC_API_KEY for the real API (or ANTHROPIC_BASE_URL for a "
-                "gateway), or start `batch-assets emulator` and set BATCH_ASSETS_EMULATOR to its URL."
+                "gateway), or set BATCH_ASSETS_EMULATOR to the URL of an emulator.",
+                remedy=StartEmulator(),
             )
         return self.base_url
 

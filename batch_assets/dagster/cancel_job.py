@@ -10,13 +10,14 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.remedies import in_words
 from batch_assets.dagster.resource import settings_for
 
 _SUFFIX = "_cancel"
 
 
 class CancelConfig(dg.Config):
-    """What to cancel: one partition, one batch or, by default, the whole pipeline."""
+    """The target of a cancel: one partition, one batch or, by default, the whole pipeline."""
 
     partition: str | None = None
     batch_id: str | None = None
@@ -33,7 +34,10 @@ def build_message_batch_cancel_jobs(assets: Iterable[dg.AssetsDefinition]) -> li
         assets: Assets as `build_message_batch_assets` returns them.
     """
     specs = (spec for asset in assets for spec in asset.specs)
-    return [_job(name, of.pipeline.config.resource_key) for name, of in pipelines_in(specs).items()]
+    return [
+        _job(name, pipeline_assets.pipeline.config.resource_key)
+        for name, pipeline_assets in pipelines_in(specs).items()
+    ]
 
 
 def _job(name: str, resource_key: str | None) -> dg.JobDefinition:
@@ -75,4 +79,6 @@ def _log(context: dg.OpExecutionContext, report: CancelReport) -> None:
     for line in report.left():
         context.log.warning(line)
     if report.problems:
-        raise dg.Failure(description="; ".join(report.problems), allow_retries=True)
+        raise dg.Failure(
+            description="; ".join([*report.problems, *map(in_words, report.remedies)]), allow_retries=True
+        )

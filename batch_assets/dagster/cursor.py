@@ -19,7 +19,7 @@ class Observed(NamedTuple):
 
 @dataclass
 class SensorCursor:
-    """What one tick passes to the next.
+    """The state that one tick passes to the next.
 
     Attributes:
         warned: Map of pipeline to the last warning of its deadline check.

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from batch_assets.core.errors import BatchAssetsError, FinalError
+from batch_assets.dagster.remedies import error_in_words
 
 
 @contextmanager
@@ -16,4 +17,6 @@ def explained() -> Iterator[None]:
     try:
         yield
     except BatchAssetsError as error:
-        raise dg.Failure(description=str(error), allow_retries=not isinstance(error, FinalError)) from None
+        raise dg.Failure(
+            description=error_in_words(error), allow_retries=not isinstance(error, FinalError)
+        ) from None

@@ -21,8 +21,8 @@ _RETRY_FAILED = (
 _REFRESH = (
     "Sends all requests of {name} again, answered or not. By default it sends nothing and only reports how many "
     "requests that is and about what they cost. Set `confirm: true` in the Launchpad to send them. The table does "
-    "not change until every row has its new answer; a row whose new request fails for good keeps the old answer. "
-    "Refresh several partitions in one backfill: otherwise requests that they share are paid for in each."
+    "not change until every row has its new answer; a row whose new request fails permanently keeps the old "
+    "answer. Refresh several partitions in one backfill: otherwise requests that they share are paid for in each."
 )
 
 

@@ -36,8 +36,10 @@ def notify(root: Root, pipelines: Mapping[str, PipelineAssets], *, announced_onl
         A text for each notice that could not be sent, with the reason.
     """
     noticed = {
-        name: Noticed(of.pipeline, of.stages["results"].path if "results" in of.stages else [name, "results"])
-        for name, of in pipelines.items()
+        name: Noticed(
+            assets.pipeline, assets.stages["results"].path if "results" in assets.stages else [name, "results"]
+        )
+        for name, assets in pipelines.items()
     }
     try:
         return send_notices(root, noticed, more={"slack": send_to_slack}, announced_only=announced_only)
@@ -50,7 +52,7 @@ def send_to_slack(config: NotifyConfig, message: Message) -> None:
 
     Raises:
         MessageNotSentError: When it should be tried again later.
-        RefusedMessageError: When Slack refuses the notice for good.
+        RefusedMessageError: When Slack refuses the notice permanently.
     """
     assert config.slack is not None
     token = secret(config.slack.token_env)
@@ -68,10 +70,10 @@ def send_to_slack(config: NotifyConfig, message: Message) -> None:
     except SlackApiError as error:
         status, code = error.response.status_code, str(error.response.get("error") or "")
         is_slack = re.fullmatch(r"\w{1,80}", code) is not None  # else another server sent some page
-        why = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not as Slack answers"
+        reason = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not a reply from Slack"
         if status == 429 or status >= 500 or code in (*_LATER, *_NOT_LET_IN) or not is_slack:
-            raise MessageNotSentError(why) from None
-        raise RefusedMessageError(why) from None
+            raise MessageNotSentError(reason) from None
+        raise RefusedMessageError(reason) from None
     except Exception as error:  # no connection, no answer, or an answer that is not from Slack
         raise MessageNotSentError(f"{type(error).__name__}: {error_text(error, token)}") from None
 

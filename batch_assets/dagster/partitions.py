@@ -116,8 +116,8 @@ def all_partitions(
     Raises:
         dg.Failure: When partitions failed, after the others were logged as materialized. It names the failed ones.
     """
-    done, failure = each_partition(context, materialize)
-    metadata = {partition: result.metadata or {} for partition, result in done.items()}
+    results, failure = each_partition(context, materialize)
+    metadata = {partition: result.metadata or {} for partition, result in results.items()}
     if failure is not None:
         for partition, entries in metadata.items():
             yield dg.AssetMaterialization(context.asset_key, partition=partition, metadata=entries)
@@ -139,16 +139,16 @@ def each_partition(
     partitions = partitions_of(context)
     if len(partitions) == 1:
         return {partitions[0]: work(partitions[0])}, None
-    done: dict[str, T] = {}
+    results: dict[str, T] = {}
     failed: dict[str, dg.Failure] = {}
     for partition in partitions:
         context.log.info(f"partition {partition}")
         try:
-            done[partition] = work(partition)
+            results[partition] = work(partition)
         except dg.Failure as failure:
             context.log.error(f"partition {partition}: {failure.description}")
             failed[partition] = failure
-    return done, _failure(failed, len(partitions)) if failed else None
+    return results, _failure(failed, len(partitions)) if failed else None
 
 
 def materialized(
@@ -227,7 +227,7 @@ def check_partition(name: str, definition: dg.PartitionsDefinition[Any] | None, 
     with _instance_for(name, definition) as instance:
         if key and is_partition(definition, key, instance):
             return
-        existing = _known(definition, key, instance)
+        existing = _existing_keys(definition, key, instance)
     if not key:
         raise PartitionError(f"{name} has partitions: name one with --partition KEY. {existing}")
     raise PartitionError(f"{name} has no partition {key!r}. {existing}")
@@ -250,7 +250,7 @@ def _instance_for(name: str, definition: dg.PartitionsDefinition[Any]) -> Iterat
         yield opened
 
 
-def _known(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance | None) -> str:
+def _existing_keys(definition: dg.PartitionsDefinition[Any], key: str, instance: dg.DagsterInstance | None) -> str:
     """Return a text that lists some keys: those that resemble the missing key if there are any, else the first."""
     if isinstance(definition, dg.TimeWindowPartitionsDefinition):
         first, last = definition.get_first_partition_key(), definition.get_last_partition_key()

@@ -1,4 +1,4 @@
-"""`MessageBatchResource`: a root, its ledger and its API as a Dagster resource, in place of the environment's."""
+"""`MessageBatchResource`: a Dagster resource for a root, ledger and API other than those of the environment."""
 
 from dataclasses import fields
 from typing import Any
@@ -19,10 +19,10 @@ _SECRET: dict[str, Any] = {"dagster__is_secret": True}
 
 
 class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Where the files, the ledger and the API of pipelines are, for those that name it by `resource_key`.
+    """The root, ledger and API of the pipelines that name this resource in `resource_key`.
 
-    What is left out is taken from the environment. `api_key`, and a `ledger` with a password, are given by
-    `dg.EnvVar` alone: Dagster keeps the rest of a resource's config, and shows it.
+    Fields that are not set come from the environment. Set `api_key`, and a `ledger` with a password, only as
+    `dg.EnvVar`: Dagster stores and shows any other config of a resource.
 
         dg.Definitions(
             assets=assets,
@@ -35,7 +35,7 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
     root: str | None = Field(
         default=None,
         description=(
-            "Local folder or fsspec URL that holds requests, responses and results. Default: BATCH_ASSETS_ROOT."
+            "Local folder or fsspec URL that stores requests, responses and results. Default: BATCH_ASSETS_ROOT."
         ),
     )
     ledger: str | None = Field(
@@ -51,18 +51,18 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
         json_schema_extra=_SECRET,
     )
     base_url: str | None = Field(
-        default=None, description="A gateway in the API's place. Default: ANTHROPIC_BASE_URL."
+        default=None, description="URL of a gateway to use in place of the API. Default: ANTHROPIC_BASE_URL."
     )
     emulator_url: str | None = Field(
         default=None,
-        description="URL of a running emulator, used whatever else is given. Default: BATCH_ASSETS_EMULATOR.",
+        description="URL of a running emulator, used whatever else is set. Default: BATCH_ASSETS_EMULATOR.",
     )
 
     def get_resource_definition(self) -> Any:
-        """Dagster's hook, called when the resource becomes part of definitions.
+        """Return the definition; Dagster calls this when the resource becomes part of definitions.
 
         Raises:
-            SettingsError: A secret is given as text, which Dagster would keep with every run.
+            SettingsError: When a secret is set as text, which Dagster would store with every run.
         """
         written = {"api_key": self.api_key, "ledger": self.ledger}
         for name, value in written.items():
@@ -71,26 +71,26 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
             if name == "api_key" or holds_secret(parse_url(value)):
                 raise SettingsError(
                     f"MessageBatchResource: give {name} as dg.EnvVar(…), the name of an environment variable that "
-                    "holds it: Dagster would keep the text in its database"
+                    "holds it: Dagster would store the text in its database"
                 )
         return super().get_resource_definition()
 
     def settings(self) -> Settings:
-        """The settings that it describes.
+        """Return the settings that the resource describes.
 
         Raises:
-            SettingsError: They are incomplete or contradict each other.
+            SettingsError: When they are incomplete or contradict each other.
         """
-        given = {field.name: getattr(self, field.name) for field in fields(Overrides)}
-        for name, value in given.items():
-            if value == "":  # never the environment's key or root in its place
+        values = {field.name: getattr(self, field.name) for field in fields(Overrides)}
+        for name, value in values.items():
+            if value == "":  # the environment's key or root must never replace it
                 raise SettingsError(
-                    f"MessageBatchResource: {name} is empty. Does its environment variable hold one?"
+                    f"MessageBatchResource: {name} is empty. Is its environment variable set to a value?"
                 )
-        return Settings.from_env(overrides=Overrides(**given))
+        return Settings.from_env(overrides=Overrides(**values))
 
     def open_root(self) -> Root:
-        """Opens the root, to be closed or used in a `with` statement.
+        """Open the root. Close it, or use it in a `with` statement.
 
         Raises:
             SettingsError: See `settings`.
@@ -99,20 +99,20 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
 
 
 def required_keys(pipeline: Pipeline) -> set[str]:
-    """The resource keys that each step, check, job and sensor of a pipeline requires."""
+    """Return the resource keys that each step, check, job and sensor of a pipeline requires."""
     key = pipeline.config.resource_key
     return {key} if key is not None else set()
 
 
 def settings_for(key: str | None, resources: Any) -> Settings:
-    """The settings of pipelines: those of their resource, or the environment's.
+    """Return the settings of pipelines: those of their resource, or of the environment without one.
 
     Args:
         key: The `resource_key` of the pipelines.
         resources: `context.resources` of a step or a sensor that requires the key.
 
     Raises:
-        SettingsError: They are incomplete, or the resource is of another kind.
+        SettingsError: When they are incomplete, or the resource is not a `MessageBatchResource`.
     """
     if key is None:
         return Settings.from_env()
@@ -125,5 +125,5 @@ def settings_for(key: str | None, resources: Any) -> Settings:
 
 
 def root_for(pipeline: Pipeline, resources: Any) -> Root:
-    """Opens the root that a pipeline's data are under: see `settings_for`."""
+    """Open the root of a pipeline. See `settings_for`."""
     return open_root(settings_for(pipeline.config.resource_key, resources))

@@ -92,12 +92,12 @@ class MessageBatchScaffolder(dg.Scaffolder[MessageBatchScaffoldParams]):
 
         if request.scaffold_format != "yaml" or request.append:
             raise ValueError(
-                "a pipeline is a folder of its own with a defs.yaml: use --format yaml, or leave it out"
+                "a pipeline needs its own folder with a defs.yaml: use --format yaml, or leave the option out"
             )
         folder = request.target_path
         project = request.project_root or find_project(folder)
-        if (found := request.params.found) is not None:
-            dataset, columns = located(found.location, project), found.columns
+        if (existing := request.params.found) is not None:
+            dataset, columns = located(existing.location, project), existing.columns
         else:
             dataset, columns = located(str(folder.resolve() / "dataset.csv"), project), Columns("id", "text")
             (folder / "dataset.csv").write_text(_DATASET, "utf-8")

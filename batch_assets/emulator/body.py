@@ -89,14 +89,14 @@ def index_body(path: Path, judge: Judge, *, max_requests: int = MAX_REQUESTS) ->
 
 def _build_index(data: mmap.mmap, pieces: Iterator[Piece], judge: Judge, max_requests: int) -> BodyIndex:
     offsets, lengths, outcomes = array("Q"), array("I"), bytearray()
-    seen: set[str] = set()
+    custom_ids: set[str] = set()
     refusal: str | None = None
     released = count = 0
     for start, end, request in pieces:
         count += 1
         # After a refusal the remaining requests are still read, because invalid JSON takes precedence.
         if refusal is None and count <= max_requests:
-            refusal = _refusal(request, count - 1, seen)
+            refusal = _refusal(request, count - 1, custom_ids)
             if refusal is None:
                 offsets.append(start)
                 lengths.append(end - start)
@@ -113,7 +113,7 @@ def _build_index(data: mmap.mmap, pieces: Iterator[Piece], judge: Judge, max_req
     return BodyIndex(offsets, lengths, bytes(outcomes))
 
 
-def _refusal(request: Any, at: int, seen: set[str]) -> str | None:
+def _refusal(request: Any, at: int, custom_ids: set[str]) -> str | None:
     if not isinstance(request, dict):
         return f"requests.{at}: Input should be a valid dictionary or object to extract fields from"
     custom_id = request.get("custom_id")
@@ -130,8 +130,8 @@ def _refusal(request: Any, at: int, seen: set[str]) -> str | None:
     if len(request) > 2:
         extra = next(key for key in request if key not in ("custom_id", "params"))
         return f"requests.{at}.{extra}: Extra inputs are not permitted"
-    seen.add(custom_id)
-    if len(seen) == at:
+    custom_ids.add(custom_id)
+    if len(custom_ids) == at:
         return f"requests: custom_id's must be unique within a batch. Duplicate custom_id found: {custom_id}"
     return None
 
@@ -172,7 +172,7 @@ def _scanned_pieces(data: mmap.mmap) -> Iterator[Piece]:
     if data[at : at + 1] != b"{":
         _load(data, at, len(data))
         raise HttpError(400, "Input should be a valid dictionary or object to extract fields from")
-    at, seen, extra = _skip(data, at + 1), False, None
+    at, has_requests, extra = _skip(data, at + 1), False, None
     if data[at : at + 1] == b"}":
         at += 1
     else:
@@ -181,12 +181,13 @@ def _scanned_pieces(data: mmap.mmap) -> Iterator[Piece]:
             key = _load(data, at, key_end)
             at = _skip(data, _expect(data, _skip(data, key_end), b":"))
             if key == "requests" and data[at : at + 1] == b"[":
-                at, seen = (yield from _array_pieces(data, at)), True
+                at, has_requests = (yield from _array_pieces(data, at)), True
             elif isinstance(key, str):
                 end = _value_end(data, at)
                 _load(data, at, end)
                 wrong = "Input should be a valid list" if key == "requests" else "Extra inputs are not permitted"
-                at, extra, seen = end, extra or f"{key}: {wrong}", seen or key == "requests"
+                extra = extra or f"{key}: {wrong}"
+                at, has_requests = end, has_requests or key == "requests"
             else:
                 raise _not_json("object key is not a string", at)
             at = _skip(data, at)
@@ -196,7 +197,7 @@ def _scanned_pieces(data: mmap.mmap) -> Iterator[Piece]:
             at = _skip(data, _expect(data, at, b","))
     if _skip(data, at) != len(data):
         raise _not_json("unexpected content after document", at)
-    if not seen:
+    if not has_requests:
         raise HttpError(400, "requests: Field required")
     if extra is not None:
         raise HttpError(400, extra)

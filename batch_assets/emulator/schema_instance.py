@@ -121,12 +121,12 @@ class _Compiler:
         if pointer not in self._references:
             self._references[pointer] = lambda draws, depth: self._references[pointer](draws, depth)
             self._references[pointer] = self.compile(resolve(self._root, pointer))
-        made = self._references
+        references = self._references
 
         def call(draws: Draws, depth: int) -> Any:
             if depth > _TOO_DEEP:
                 raise UnsatisfiableSchemaError(f"{pointer} never ends")
-            return made[pointer](draws, depth + 1)
+            return references[pointer](draws, depth + 1)
 
         return call
 
@@ -214,11 +214,11 @@ class _Compiler:
 
     def _array(self, schema: Mapping[str, Any]) -> Make:
         first = [self.compile(part) for part in schema.get("prefixItems", ())]
-        rest_schema = schema.get("items", True)
-        rest = self.compile(rest_schema)
+        item_schema = schema.get("items", True)
+        make_item = self.compile(item_schema)
         least = schema.get("minItems", 0)
         most = schema.get("maxItems", max(least, len(first)) + 3)
-        if rest_schema is False:
+        if item_schema is False:
             most = min(most, len(first))
         unique = bool(schema.get("uniqueItems"))
 
@@ -226,15 +226,15 @@ class _Compiler:
             low = max(least, min(len(first), most))
             size = low if depth >= _DEEP else draws.between(low, max(low, min(most, low + 3)))
             instance: list[Any] = []
-            seen: set[bytes] = set()
+            keys: set[bytes] = set()
             for _ in range(20 * size):  # duplicates are drawn again, up to a limit
                 if len(instance) == size:
                     break
-                item = (first[len(instance)] if len(instance) < len(first) else rest)(draws, depth + 1)
+                item = (first[len(instance)] if len(instance) < len(first) else make_item)(draws, depth + 1)
                 key = _equality_key(item) if unique else b""
-                if unique and key in seen:
+                if unique and key in keys:
                     continue
-                seen.add(key)
+                keys.add(key)
                 instance.append(item)
             if len(instance) < least:
                 raise UnsatisfiableSchemaError(f"fewer than {least} different items found")

@@ -1,6 +1,6 @@
-"""`python -m tests.chaos`: kills, faults and crashes, and one table of what they cost. 0 is the only good number.
+"""`python -m tests.chaos`: kills, faults and crashes, and a table of what they cost. Every number should be 0.
 
-Exits with 1 when a row was lost, a request paid twice or a batch orphaned, or a trial went wrong otherwise.
+Exits with 1 if a row was lost, a request was paid twice, a batch was orphaned, or anything else was wrong.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.chaos.table import as_markdown, as_text
 
 
 def main() -> int:
-    """Runs the campaign and prints its table."""
+    """Run the campaign and print its table."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     help_ = "of the process, by position and at random times; default: what fits into 10 minutes"
     parser.add_argument("--kills", type=int, help=help_)
@@ -25,22 +25,22 @@ def main() -> int:
     parser.add_argument("--markdown", action="store_true", help="print the table for a page")
     parser.add_argument("--folder", type=Path, help="where the trials' files lie; default in memory, or TMPDIR")
     parser.add_argument("--faults-only", action="store_true", help="no kills, only the other faults")
-    given = parser.parse_args()
+    options = parser.parse_args()
     memory = Path("/dev/shm")  # a killed process loses nothing that it has written, synced to a disk or not
     with tempfile.TemporaryDirectory(
-        prefix="chaos-", dir=given.folder or (memory if memory.is_dir() else None)
+        prefix="chaos-", dir=options.folder or (memory if memory.is_dir() else None)
     ) as folder:
         lines = run_campaign(
             Path(folder),
-            kills=0 if given.faults_only else given.kills,
-            seed=given.seed,
-            benches=given.benches,
-            dagster=not (given.no_dagster or given.faults_only),
+            kills=0 if options.faults_only else options.kills,
+            seed=options.seed,
+            benches=options.benches,
+            dagster=not (options.no_dagster or options.faults_only),
         )
-    bad = [what for line in lines for what in line.bad]
-    for what in bad:
-        print(what, file=sys.stderr)
-    print((as_markdown if given.markdown else as_text)(lines))
+    bad = [problem for line in lines for problem in line.bad]
+    for problem in bad:
+        print(problem, file=sys.stderr)
+    print((as_markdown if options.markdown else as_text)(lines))
     return 1 if bad else 0
 
 

@@ -23,7 +23,7 @@ from tests.core.support import CREATE, texts, write_rows
 
 Rules = Sequence[Mapping[str, Any]]
 
-# An API key for each trial gives it a workspace of its own; all of them go to the emulator in one argument.
+# Each trial has its own API key, and so a workspace of its own. The emulator gets all keys in one argument.
 _KEYS = 4000
 _SETTLED_SECONDS = 60.0
 LONG_ROWS = "requests, with two long rows"
@@ -34,11 +34,11 @@ file and as large as the ledger."""
 
 
 class Bench:
-    """A context manager.
+    """One emulator and one zygote. Used as a context manager.
 
     Args:
-        folder: empty; everything is in it.
-        latency: seconds that a batch takes at this bench's emulator.
+        folder: Empty; everything is in it.
+        latency: Seconds that a batch takes at this bench's emulator.
     """
 
     def __init__(self, folder: Path, latency: float = 0.0) -> None:
@@ -60,7 +60,7 @@ class Bench:
 
     @cached_property
     def chain_seconds(self) -> float:
-        """How long the chain takes here when nobody kills it."""
+        """How long all stages take on this bench without a kill."""
         with self.trial(self.prepared("requests")) as trial:
             began = time.monotonic()
             trial.run("chain")
@@ -68,11 +68,11 @@ class Bench:
 
     @contextmanager
     def trial(self, prepared: Prepared, grace: float = 0.0, *, one_by_one: bool = False) -> Iterator[Trial]:
-        """A trial that begins where the prepared root stands; its files are removed after it.
+        """A trial that starts from a prepared root. Its files are removed afterwards.
 
         Args:
-            grace: seconds for which a batch may be hidden. 0 is safe where the server has settled.
-            one_by_one: no two files go up at the same time, so that calls come in the order of the files.
+            grace: Seconds for which a batch may be hidden. 0 is safe if the server has settled.
+            one_by_one: Upload one file at a time, so that calls come in the order of the files.
         """
         number = next(self._numbers)
         folder = self._folder / f"trial-{number}"
@@ -87,7 +87,7 @@ class Bench:
 
     @contextmanager
     def faults(self, rules: Rules) -> Iterator[Callable[[], int]]:
-        """Puts rules in force for the block. Gives a function that says how many calls the first has struck."""
+        """Set rules of the emulator for the block. Yields a function that counts the hits of the first rule."""
         self.emulator.faults(rules)
         struck = 0
 
@@ -103,7 +103,7 @@ class Bench:
 
     @contextmanager
     def settings(self, **values: Any) -> Iterator[None]:
-        """Other settings of the emulator for the block."""
+        """Change settings of the emulator for the block."""
         before = self.emulator.settings()
         self.emulator.settings(**values)
         try:
@@ -112,19 +112,19 @@ class Bench:
             self.emulator.settings(**{name: before[name] for name in values})
 
     def calls(self) -> Counter[str]:
-        """API calls so far, by method and path template."""
+        """The number of API calls so far, by method and path template."""
         return Counter(self.emulator.requests())
 
     def other_key(self) -> str:
-        """A key of a workspace of its own."""
+        """A new key, which has a workspace of its own."""
         return f"k{next(self._numbers)}"
 
     def settle(self) -> None:
-        """Waits until the server has dealt with everything that was sent to it before.
+        """Wait until the server has handled everything that was sent to it before.
 
-        A killed process may have sent a whole body that the server has not looked at yet. A call that begins
-        now is answered after the server has seen it, and by then the upload lies in its folder until the batch
-        is accepted or refused.
+        A killed process may have sent a whole body that the server has not seen yet. A call that begins now is
+        answered after the server has seen that body. The upload is then in its folder until the batch is
+        accepted or refused.
         """
         incoming = self.emulator.state / "incoming"
         for _ in range(2):
@@ -137,7 +137,7 @@ class Bench:
             time.sleep(0.005)
 
     def prepared(self, stage: str) -> Prepared:
-        """The root just before a stage, made at its first use."""
+        """The root just before a stage. It is made when it is first used."""
         if stage not in self._prepared:
             self._prepared[stage] = self._prepare(stage)
         return self._prepared[stage]
@@ -153,7 +153,7 @@ class Bench:
             "results": ("requests", "batches", "collection"),
             "retry": ("requests", "batches", "collection", "results"),
         }[stage]
-        # Results of a stage that downloads are more than one read of a socket.
+        # The results of a stage that downloads must need more than one read of a socket.
         rows, most = (texts(240), 120) if stage == "collection" else (texts(5), 2)
         if stage == LONG_ROWS:
             rows |= {key: f"{rows[key]} {'long ' * 200}" for key in ("row-1", "row-4")}
@@ -185,7 +185,7 @@ class Bench:
 
 
 def _failed(results: Path) -> Iterator[str]:
-    """Digests, as in custom_ids, of the rows whose request failed in passing."""
+    """Digests, as in custom_ids, of the rows whose request failed for a passing reason."""
     for row in pq.read_table(results, columns=["custom_id", "result_type"]).to_pylist():
         if row["result_type"] == "pending":
             yield row["custom_id"][-22:]

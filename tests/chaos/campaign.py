@@ -1,4 +1,4 @@
-"""The campaign: every kind of fault, several trials at a time, counted into the lines of one table."""
+"""The campaign: every kind of fault, several trials at a time, counted in the lines of one table."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.chaos.judge import Verdict
 from tests.chaos.table import Line
 
 MINUTES = 7.0  # for kills and faults; those of daemon, code server and run worker take about 3 more
-RANDOM_KILLS = 100  # at least; before the positions, whose number is known
-BENCHES = 3  # trials wait for leases to run out more than they compute
+RANDOM_KILLS = 100  # at least, before the positions, whose number is known
+BENCHES = 3  # trials wait for leases to expire more than they compute
 _PROGRESS_SECONDS = 10.0
-# Batches of one bench run for a while: a batch in doubt is then found on its count, before its results prove it.
+# On one bench batches run for a while, so that a batch in doubt is found by its count before its results prove it.
 _LATENCY = 0.3
 
 Outcome = tuple[Verdict, str, int]
@@ -29,7 +29,7 @@ Job = tuple[str, Callable[[Bench], Outcome]]
 
 
 class Counting:
-    """The table's lines as they fill up, from several threads."""
+    """The table's lines, filled by several threads."""
 
     def __init__(self) -> None:
         self.lines: dict[str, Line] = {}
@@ -48,30 +48,31 @@ class Counting:
                 self._say(f"{sum(line.tried for line in self.lines.values()):,} faults tried; now {fault}")
 
     def expect(self, fault: str) -> None:
-        """Gives a fault its place in the table."""
+        """Add a fault's line to the table."""
         self.lines[fault] = Line(fault)
 
     def tried(self, fault: str) -> int:
         with self._lock:
             return self.lines[fault].tried
 
-    def say(self, what: str) -> None:
+    def say(self, text: str) -> None:
         with self._lock:
-            self._say(what)
+            self._say(text)
 
-    def _say(self, what: str) -> None:
-        print(f"{time.monotonic() - self._began:5.0f} s  {what}", file=sys.stderr, flush=True)
+    def _say(self, text: str) -> None:
+        print(f"{time.monotonic() - self._began:5.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 def run_campaign(folder: Path, *, kills: int | None, seed: int, benches: int, dagster: bool) -> list[Line]:
-    """Runs everything.
+    """Run everything.
 
     Args:
-        folder: empty; what the trials leave.
-        kills: of the process, by position and at random times, however long it takes; None: at every position
-            and `RANDOM_KILLS` at random times, as far as `MINUTES` go; the other faults are tried all and first.
-        benches: trials at a time.
-        dagster: kill daemon, code server and run worker too.
+        folder: Empty; it gets what the trials leave.
+        kills: How many kills of the process, by position and at random times, however long it takes; None: at
+            every position and `RANDOM_KILLS` at random times, as far as `MINUTES` allow. The other faults come
+            first, and all of them are tried.
+        benches: How many trials at a time.
+        dagster: Whether to kill daemon, code server and run worker too.
 
     Returns:
         The lines of the table.
@@ -87,10 +88,10 @@ def run_campaign(folder: Path, *, kills: int | None, seed: int, benches: int, da
 class _Trials:
     """Trials on several benches at once."""
 
-    def __init__(self, folder: Path, counting: Counting, wanted: int | None, seed: int, benches: int) -> None:
+    def __init__(self, folder: Path, counting: Counting, kill_count: int | None, seed: int, benches: int) -> None:
         self._folder, self._counting = folder, counting
-        self._wanted, self._chosen, self._benches = wanted, random.Random(seed), benches
-        self._deadline = time.monotonic() + 60 * MINUTES if wanted is None else float("inf")
+        self._kill_count, self._chosen, self._benches = kill_count, random.Random(seed), benches
+        self._deadline = time.monotonic() + 60 * MINUTES if kill_count is None else float("inf")
         self._faults: deque[Job] = deque()
         self._positions: deque[Job] = deque()
         self._at_random = RANDOM_KILLS
@@ -105,8 +106,8 @@ class _Trials:
             thread.join()
         if self._failed:
             raise self._failed[0]
-        if left := len(self._faults) + len(self._positions):
-            self._counting.say(f"the time was up: {left} of the planned trials were not made")
+        if not_tried := len(self._faults) + len(self._positions):
+            self._counting.say(f"the time was up: {not_tried} of the planned trials were not made")
 
     def _work(self, number: int) -> None:
         folder = self._folder / f"bench-{number}"
@@ -124,11 +125,11 @@ class _Trials:
             self._planned.set()
 
     def _plan(self, bench: Bench) -> None:
-        kinds = () if self._wanted == 0 else (*kills.STAGES.values(), kills.RANDOM)
+        kinds = () if self._kill_count == 0 else (*kills.STAGES.values(), kills.RANDOM)
         for fault in (*kinds, *(case.fault for case in cases())):
             self._counting.expect(fault)
         self._faults.extend((case.fault, _fault(case)) for case in cases())
-        if self._wanted == 0:
+        if self._kill_count == 0:
             self._at_random = 0
         else:
             self._plan_kills(bench)
@@ -137,12 +138,12 @@ class _Trials:
     def _plan_kills(self, bench: Bench) -> None:
         counted = {stage: len(kills.positions(bench, stage)) for stage in kills.STAGES}
         self._counting.say(f"kill positions: {counted}")
-        places = [(stage, position) for stage, count in counted.items() for position in range(1, count + 1)]
-        self._chosen.shuffle(places)
-        if self._wanted is not None:
-            self._at_random = max(min(RANDOM_KILLS, self._wanted // 2), self._wanted - len(places))
-            places = places[: self._wanted - self._at_random]
-        self._positions.extend((kills.STAGES[stage], _kill_at(stage, at)) for stage, at in places)
+        planned = [(stage, position) for stage, count in counted.items() for position in range(1, count + 1)]
+        self._chosen.shuffle(planned)
+        if self._kill_count is not None:
+            self._at_random = max(min(RANDOM_KILLS, self._kill_count // 2), self._kill_count - len(planned))
+            planned = planned[: self._kill_count - self._at_random]
+        self._positions.extend((kills.STAGES[stage], _kill_at(stage, at)) for stage, at in planned)
 
     def _next_jobs(self) -> Iterator[Job]:
         while not self._failed and time.monotonic() < self._deadline:

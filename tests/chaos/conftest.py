@@ -1,4 +1,4 @@
-"""One bench for the tests of this folder."""
+"""The bench for the tests of this folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # the zygote is `tests.chaos.zygote`, whoever starts pytest
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the module name of the zygote, no matter who starts pytest
 
 from tests.chaos.bench import Bench
 

@@ -1,4 +1,4 @@
-"""Kills of the Dagster daemon, of the code server and of run workers; then the answers must come by themselves."""
+"""Kills of the Dagster daemon, the code server and run workers. The answers must come without further action."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ TIMES = 3
 """Each of them is killed this often."""
 _ROWS, _LATENCY = 6, 3.0
 _STAGES = ("requests", "batches", "results")
-# A killed run holds its place in the pool until run monitoring gives it back. The shipped settings leave it
-# five minutes, and look every two.
+# A killed run keeps its slot in the pool until run monitoring frees it. The shipped settings wait for five
+# minutes, and check every two.
 _QUICKER = {
     "free_slots_after_run_end_seconds: 300": "free_slots_after_run_end_seconds: 5\n  poll_interval_seconds: 5"
 }
@@ -63,11 +63,11 @@ Struck = tuple[str, int]
 
 
 class Services(Deployment):
-    """Webserver, daemon and code server as three processes, started again by the caller as an init system would.
+    """Webserver, daemon and code server as three processes. The caller restarts them, like an init system.
 
     Args:
-        home: empty; it holds the project, DAGSTER_HOME, the root and the log.
-        names: of the pipelines.
+        home: Empty; it gets the project, DAGSTER_HOME, the root and the log.
+        names: The names of the pipelines.
     """
 
     def __init__(self, home: Path, emulator: str, names: list[str]) -> None:
@@ -120,7 +120,7 @@ class Services(Deployment):
         }
 
     def start(self, service: str) -> subprocess.Popen[bytes]:
-        """Starts one of the three."""
+        """Start one of the three processes."""
         code = ["code-server", "start", "-h", "127.0.0.1", "-p", self._grpc, "-f", "definitions.py"]
         command = {
             "code server": ["-m", "dagster", *code, "--location-name", "batch_assets"],
@@ -157,21 +157,21 @@ class Services(Deployment):
         return self._running[service]
 
     def kill(self, service: str) -> None:
-        """Kills one of them. The code server is two processes; the run workers it started are none of it."""
-        process = self._running.pop(service)
-        own = psutil.Process(process.pid).children()
-        victims = [one for one in own if "grpc" in one.cmdline()] if service == "code server" else []
+        """Kill one of the three. The code server is two processes, without the run workers that it started."""
+        server = self._running.pop(service)
+        own = psutil.Process(server.pid).children()
+        victims = [child for child in own if "grpc" in child.cmdline()] if service == "code server" else []
         for victim in victims:
             victim.kill()
-        process.kill()
-        process.wait()
+        server.kill()
+        server.wait()
 
     def worker_of(self, run: str) -> psutil.Process | None:
-        """The process that works on a run, None when there is none."""
+        """The process that works on a run, or None."""
         events = self.query(_LOGS, run=run)["logsForRun"].get("events", [])
-        found = {int(pid) for event in events for pid in _PID.findall(event.get("message") or "")}
+        pids = {int(pid) for event in events for pid in _PID.findall(event.get("message") or "")}
         own = psutil.Process(self._running["code server"].pid).children(recursive=True)
-        return next((process for process in own if process.pid in found), None)
+        return next((process for process in own if process.pid in pids), None)
 
     def launch_pipeline(self, name: str) -> str:
         return self.launch(*[[name, stage] for stage in _STAGES])
@@ -185,10 +185,10 @@ class Services(Deployment):
 
 
 def run_deployment_kills(folder: Path, times: int = TIMES, seed: int = 1) -> Iterator[tuple[str, Outcome]]:
-    """Kills each of the three, every time in the middle of another pipeline, and waits for all answers.
+    """Kill each of the three, each time in the middle of another pipeline, and wait for all answers.
 
     Args:
-        folder: does not exist yet.
+        folder: Must not exist yet.
     """
     folder.mkdir(parents=True)
     kinds = {"run worker": _kill_worker, "daemon": _kill_daemon, "code server": _kill_code_server}
@@ -202,7 +202,7 @@ def run_deployment_kills(folder: Path, times: int = TIMES, seed: int = 1) -> Ite
         struck = {}
         for kind, name in plan:
             run = _launched(services, partial(services.launch_pipeline, name))
-            # Before a run of batches has begun, nothing may be sent without a person.
+            # Before a run of `batches` has begun, nothing may be sent without a user.
             services.wait(partial(_accepted, emulator, name), 300)
             struck[name] = kinds[kind](services, run, chosen)
             print(f"killing the {kind}: {struck[name][0]}", file=sys.stderr, flush=True)
@@ -214,7 +214,7 @@ def run_deployment_kills(folder: Path, times: int = TIMES, seed: int = 1) -> Ite
 
 
 def _launched(services: Services, launch: Callable[[], str]) -> str:
-    """A run, as soon as the webserver has found the code server again."""
+    """Launch a run as soon as the webserver can reach the code server again."""
     run: str = services.wait(lambda: _quietly(launch), 120)
     return run
 
@@ -255,7 +255,7 @@ def _wait_for_answers(services: Services, name: str) -> None:
 
 
 def _quietly(ask: Callable[[], Any]) -> Any:
-    """An answer, or nothing while a service is away."""
+    """Return an answer, or None while a service is down."""
     try:
         return ask()
     except (AssertionError, OSError):
@@ -263,7 +263,7 @@ def _quietly(ask: Callable[[], Any]) -> Any:
 
 
 def _judged_twice(services: Services, emulator: Emulator, names: list[str]) -> dict[str, Verdict]:
-    """Judges, has everything materialized once more, and judges again: nothing may have changed."""
+    """Judge, materialize everything once more, and judge again: nothing may have changed."""
     before: dict[str, Accepted] = {name: _accepted(emulator, name) for name in names}
     tables = {name: pq.read_table(services.table(name)) for name in names}
     everything = [[name, stage] for name in names for stage in _STAGES]

@@ -1,4 +1,4 @@
-"""The judge: an observer outside the program, with the emulator's log, the files and the ledger as they lie."""
+"""The judge: an observer outside the program that sees the emulator's log, the files and the ledger."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ NOTHING: Mapping[str, str] = {}
 
 @dataclass
 class Verdict:
-    """What a trial has done to the data.
+    """What a trial did to the data.
 
     Attributes:
-        lost: rows that do not stand in the results exactly once with their own answer.
-        twice: requests that the API accepted again although nothing asked for it.
-        orphaned: accepted batches of ours that the ledger does not know.
-        problems: what else is wrong, in words.
+        lost: Rows that are not in the results exactly once with their own answer.
+        twice: Requests that the API accepted again although nothing called for it.
+        orphaned: Accepted batches of ours that the ledger does not know.
+        problems: Everything else that is wrong, as text.
     """
 
     lost: int = 0
@@ -47,7 +47,7 @@ class Verdict:
 
 
 def accepted_by(emulator: Emulator, workspace: str, since: int = 0) -> dict[str, list[str]]:
-    """What a workspace's batches were accepted with, from the emulator's own log and the bodies it keeps."""
+    """The custom_ids of each batch of a workspace, from the emulator's own log and the bodies that it keeps."""
     ids = [entry["id"] for entry in emulator.log()[since:] if entry["workspace"] == workspace]
     return {batch_id: _custom_ids(emulator.state / "bodies" / f"{batch_id}.json") for batch_id in ids}
 
@@ -66,21 +66,21 @@ def judge(
     ends: Mapping[str, str] = NOTHING,
     reported: bool = False,
 ) -> Verdict:
-    """Compares what lies under a root with what the API accepted.
+    """Compare the files under a root with what the API accepted.
 
     Args:
-        rows: the dataset, row key -> text.
-        accepted: every batch of ours, whoever sent it.
-        ask_again: digests, as in custom_ids, that may be accepted once more, because they failed in passing.
-        ends: as `rows_lost`.
-        reported: the fault may cost a batch that is paid twice, if the ledger says so of it.
+        rows: The dataset, row key -> text.
+        accepted: Every batch of ours, whoever sent it.
+        ask_again: Digests, as in custom_ids, that may be accepted once more: they failed for a passing reason.
+        ends: See `rows_lost`.
+        reported: Whether the fault may cost a batch that is paid twice, if the ledger reports it.
     """
     verdict = Verdict()
     verdict.lost = rows_lost(root / pipeline / "results" / "results.parquet", rows, ends)
-    told = _batches(root / "ledger.db", "paid_twice") if reported else set()
-    asked, asked_again = _digests(accepted, told, without=True), _digests(accepted, told)
-    verdict.twice = sum(max(0, times - 1 - (digest in ask_again)) for digest, times in asked.items())
-    if untrue := asked_again.keys() - asked.keys():
+    reported_batches = _batches(root / "ledger.db", "paid_twice") if reported else set()
+    paid, paid_again = _digests(accepted, reported_batches, without=True), _digests(accepted, reported_batches)
+    verdict.twice = sum(max(0, times - 1 - (digest in ask_again)) for digest, times in paid.items())
+    if untrue := paid_again.keys() - paid.keys():
         verdict.problems.append(f"{len(untrue)} requests are reported as paid twice, and were accepted once")
     verdict.orphaned = len(set(accepted) - _batches(root / "ledger.db", "file_id is not null"))
     leftovers = sorted(str(path.relative_to(root)) for path in root.rglob("*.tmp"))
@@ -96,27 +96,26 @@ def _digests(accepted: Accepted, batches: Collection[str], *, without: bool = Fa
 
 
 def rows_lost(results: Path, rows: Mapping[str, str], ends: Mapping[str, str] = NOTHING) -> int:
-    """Rows of the dataset that are not in a table exactly once as they should be, and rows too many.
+    """Count the rows that are not in a table exactly once as they should be, and the rows too many.
 
-    A row should have its own answer.
+    A row should have its own answer, unless `ends` names another end for it.
 
     Args:
-        ends: for the rows that should not, how they must have ended: their result_type, or with an error
-            result_type/error_type.
+        ends: The expected end by row key: the result_type, or for an error result_type/error_type.
     """
     if not results.exists():
         return len(rows)
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     right: set[str] = set()
     columns = ["id", "result_type", "response_text", "error_type"]
     for row in pq.read_table(results, columns=columns).to_pylist():
-        found[row["id"]] += 1
+        counts[row["id"]] += 1
         # The emulator's answer names the text that it answers.
         own = f"to text {text_digest(rows.get(row['id'], ''))}:"
         end = f"{row['result_type']}/{row['error_type']}" if row["error_type"] else row["result_type"]
         if end == ends.get(row["id"], "succeeded") and (end != "succeeded" or own in row["response_text"]):
             right.add(row["id"])
-    return sum(found[key] != 1 or key not in right for key in rows) + len(found.keys() - rows.keys())
+    return sum(counts[key] != 1 or key not in right for key in rows) + len(counts.keys() - rows.keys())
 
 
 def same_table(first: Path, second: Path) -> bool:

@@ -16,12 +16,12 @@ STAGES = {
 }
 """Stages, and what their kills are called."""
 RANDOM = "kill -9 at a random time"
-# In one root at most, then it may finish.
+# In one root at most. Then the stages may finish.
 _KILLS_IN_A_ROW = 6
 
 
 def positions(bench: Bench, stage: str) -> tuple[str, ...]:
-    """What stands at each kill position of a stage, from a run that nobody kills."""
+    """The name of each kill position of a stage, from a run without a kill."""
     with bench.trial(bench.prepared(stage)) as trial:
         end = trial.run(stage, count=True)
     if end.failed:
@@ -30,14 +30,14 @@ def positions(bench: Bench, stage: str) -> tuple[str, ...]:
 
 
 def kill_at(bench: Bench, stage: str, position: int) -> tuple[Verdict, str, int]:
-    """Kills a stage at a position, then finishes in a new process.
+    """Kill a stage at a position, then finish in a new process.
 
     Returns:
-        The verdict, where it was killed, and 1, or 0 when the stage ended before it came to the position.
+        The verdict, where the stage was killed, and 1, or 0 if it ended before the position.
     """
     with bench.trial(bench.prepared(stage)) as trial:
         end = trial.run(stage, kill_at=position)
-        # A person starts anew from the dataset, the sensor goes on with what is there.
+        # A user starts again from the dataset, the sensor continues with what is there.
         verdict = trial.finish(from_dataset=stage == "requests" or position % 2 == 0)
         if end.failed:
             verdict.problems.append(f"it failed:\n{end.log}")
@@ -45,10 +45,10 @@ def kill_at(bench: Bench, stage: str, position: int) -> tuple[Verdict, str, int]
 
 
 def kill_at_random(bench: Bench, seed: int, most: int = _KILLS_IN_A_ROW) -> tuple[Verdict, str, int]:
-    """Kills the whole chain over and over in one root, each time somewhere else, until it has come through.
+    """Kill the stages again and again in one root, each time somewhere else, until they finish.
 
     Returns:
-        The verdict, when it was killed, and how often.
+        The verdict, when the stages were killed, and how often.
     """
     chosen = random.Random(seed)
     times: list[str] = []

@@ -1,8 +1,8 @@
 """Kill positions: before every I/O call of the code under test, and after those that change what others see.
 
-What ends just after another call ends just as well before the next. The code under test knows nothing of this:
-the interpreter's profile hook sees calls of C functions from any thread. What C++ writes by itself, such as
-the pages of a Parquet file, is seen as the call of the writer; kills at random times hit the inside of it.
+An end just after a call equals an end just before the next one. The code under test knows nothing of this: the
+interpreter's profile hook sees calls of C functions from any thread. What C++ writes on its own, such as the
+pages of a Parquet file, is seen as the call of the writer; kills at random times hit the inside of it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _METHODS = {
 _EXECUTE, _COMMIT = "Cursor.execute", "Connection.commit"
 _WRITES = ("BEGIN IMMEDIATE", "INSERT", "UPDATE", "DELETE", "CREATE", "PRAGMA JOURNAL_MODE")
 _ALSO_AFTER = {"commit", "replace", "socket.send", "ParquetWriter.close"}
-# Calls that are no C function for the interpreter.
+# Calls that are not C functions for the interpreter.
 _CODES = {
     pq.ParquetWriter.__init__.__code__: "ParquetWriter",
     pq.ParquetWriter.write_table.__code__: "ParquetWriter.write_table",
@@ -53,14 +53,14 @@ class Points:
     """Counts the kill positions of this process, and kills or holds it at one of them.
 
     Args:
-        kill_at: number of the position, from 1; or two names: the first position of the second name that comes
-            after one of the first; None to only count.
-        last_words: a file that gets the position's name just before the end.
-        go_on: a file. The process is not killed but waits until this exists: its parent freezes it meanwhile.
-            It does so at the next position where it holds no lock on the ledger, which would freeze with it.
+        kill_at: Number of the position, from 1; or two names: the first position of the second name that comes
+            after one of the first; None: only count.
+        last_words: A file that gets the position's name just before the end.
+        go_on: A file. The process is not killed but waits until this file exists; its parent freezes it meanwhile.
+            It waits at the next position where it holds no lock on the ledger, which would freeze with it.
 
     Attributes:
-        names: what stands at each position passed so far.
+        names: The name of each position passed so far.
     """
 
     def __init__(self, kill_at: int | Sequence[str] | None, last_words: Path, go_on: Path | None = None) -> None:
@@ -70,7 +70,7 @@ class Points:
         self._statement: dict[int, bool] = {}  # threads inside an execute: whether it counts
 
     def install(self) -> None:
-        """From here on, in this thread and in those that begin."""
+        """Start counting, in this thread and in those that begin later."""
         threading.setprofile(self._in_thread)
         sys.setprofile(self._see)
 
@@ -79,7 +79,7 @@ class Points:
         threading.setprofile(None)
 
     def _in_thread(self, frame: FrameType, event: str, arg: Any) -> None:
-        # A lease is renewed by the clock: its positions would be others in every run.
+        # A lease is renewed by the clock, so its positions would be different in every run.
         renewing = threading.current_thread().name.startswith("lease ")
         sys.setprofile(None if renewing else self._see)
 
@@ -134,7 +134,7 @@ class Points:
         return "execute" if self._statement.get(thread) else None
 
     def _commit(self, event: str) -> str | None:
-        """A commit ends a transaction that writes, or one that only reads, and then it is nothing to see."""
+        """A commit counts if it ends a transaction that writes, and not if the transaction only reads."""
         thread = threading.get_ident()
         if thread not in self._writing:
             return None

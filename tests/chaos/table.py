@@ -1,4 +1,4 @@
-"""What the campaign shows: one line for each kind of fault."""
+"""The campaign's table: one line for each kind of fault."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Line:
     """One kind of fault.
 
     Attributes:
-        passed_by: trials that ended before the fault could strike: not counted as tried.
-        bad: what was wrong, with the place of the fault.
+        passed_by: Trials that ended before the fault could strike. They are not counted as tried.
+        bad: What was wrong, with the position of the fault.
     """
 
     fault: str
@@ -28,7 +28,7 @@ class Line:
     bad: list[str] = field(default_factory=list)
 
     def add(self, verdict: Verdict, where: str, faults: int) -> None:
-        """Counts a trial in which that many faults struck."""
+        """Count a trial in which a number of faults struck."""
         self.tried += faults
         self.passed_by += faults == 0
         self.lost += verdict.lost
@@ -45,11 +45,11 @@ def as_text(lines: Iterable[Line]) -> str:
     """The table for a terminal."""
     rows = [COLUMNS, *(line.cells() for line in lines)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
-    shown = [
+    aligned = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
         for row in rows
     ]
-    return "\n".join([shown[0], "-" * len(shown[0]), *shown[1:]])
+    return "\n".join([aligned[0], "-" * len(aligned[0]), *aligned[1:]])
 
 
 def as_markdown(lines: Iterable[Line]) -> str:

@@ -1,4 +1,4 @@
-"""The part of the kill campaign that fits here; `make chaos` runs all of it."""
+"""The part of the kill campaign that fits into the test suite. `make chaos` runs all of it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ GROUPS_TRIED = 5
 
 @pytest.fixture(scope="module")
 def positions(bench: Bench) -> dict[str, tuple[str, ...]]:
-    """What stands at each kill position of each stage."""
+    """The names of the kill positions of each stage."""
     return {stage: kills.positions(bench, stage) for stage in kills.STAGES}
 
 
 @pytest.mark.parametrize("stage", kills.STAGES)
-def test_killed_at_positions_all_over_a_stage(
+def test_a_stage_killed_at_any_position_loses_nothing(
     bench: Bench, positions: dict[str, tuple[str, ...]], stage: str
 ) -> None:
     count = len(positions[stage])
@@ -45,7 +45,7 @@ def test_killed_at_positions_all_over_a_stage(
         verdict, where, kill = kills.kill_at(bench, stage, chosen.randint(first + 1, last))
         assert verdict.good, f"{where}: {verdict}"
         killed += kill
-    assert killed >= POSITIONS - 1  # a stage may end a little earlier than when it was counted
+    assert killed >= POSITIONS - 1  # a stage may end a little earlier than in the run that was counted
 
 
 def test_every_commit_rename_send_and_parquet_file_is_a_position(positions: dict[str, tuple[str, ...]]) -> None:
@@ -67,9 +67,7 @@ def test_every_commit_rename_send_and_parquet_file_is_a_position(positions: dict
         ("collection", "after replace", "after commit"),  # a download whose answers are stored
     ],
 )
-def test_nothing_is_left_over_of_a_file_that_was_being_written(
-    bench: Bench, stage: str, begins: str, ends: str
-) -> None:
+def test_a_file_being_written_leaves_nothing_behind(bench: Bench, stage: str, begins: str, ends: str) -> None:
     with bench.trial(bench.prepared(stage)) as trial:
         end = trial.run(stage, kill_at=(begins, ends))
         assert end.killed_at == ends, end.log
@@ -77,7 +75,7 @@ def test_nothing_is_left_over_of_a_file_that_was_being_written(
         assert trial.finish(from_dataset=True).problems == []
 
 
-def test_killed_at_random_times(bench: Bench) -> None:
+def test_stages_killed_at_random_times_lose_nothing(bench: Bench) -> None:
     chosen = random.Random()
     killed = 0
     while killed < 3:
@@ -87,21 +85,21 @@ def test_killed_at_random_times(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("number", range(GROUPS_TRIED))
-def test_one_place_of_a_fault_of_some_groups(bench: Bench, number: int) -> None:
+def test_one_position_of_a_fault_of_some_groups(bench: Bench, number: int) -> None:
     case = random.choice(list(random.choice(list(GROUPS.values()))()))
     verdict, where, struck = run_case(bench, case)
     assert struck, f"{case.fault}: {where}"
     assert verdict.good, f"{case.fault}: {where}: {verdict}"
 
 
-def test_every_fault_has_a_line_of_its_own_and_every_place_a_name_of_its_own() -> None:
-    found = [(case.fault, case.where) for case in cases()]
-    assert len(found) == len(set(found))
-    assert not any("|" in fault for fault, _ in found)
+def test_every_position_of_a_fault_has_a_name_of_its_own() -> None:
+    names = [(case.fault, case.where) for case in cases()]
+    assert len(names) == len(set(names))
+    assert not any("|" in fault for fault, _ in names)
 
 
 def test_the_judge_sees_a_request_paid_twice_and_an_orphan(bench: Bench) -> None:
-    """A batch that comes in behind the ledger's back, with requests that are paid already."""
+    """Submit a batch behind the ledger's back, with requests that are already paid for."""
     with bench.trial(bench.prepared("requests")) as trial:
         assert trial.finish(from_dataset=True).good
         batch, ids = next(iter(trial.accepted().items()))
@@ -111,8 +109,8 @@ def test_the_judge_sees_a_request_paid_twice_and_an_orphan(bench: Bench) -> None
         assert (verdict.lost, verdict.twice, verdict.orphaned) == (0, len(ids), 1)
 
 
-def test_the_judge_sees_a_create_that_is_simply_repeated(bench: Bench) -> None:
-    """With no ledger to remember the first, the second is sent: what the campaign is there to find."""
+def test_the_judge_sees_a_repeated_create(bench: Bench) -> None:
+    """Without a ledger that remembers the first create, a second one is sent: the campaign must find this."""
     with bench.trial(bench.prepared("batches")) as trial:
         kept = (trial.root / "ledger.db").read_bytes()
         bench.emulator.faults([{"match": {**CREATE, "nth": 1}, "action": {"drop": "after_commit"}}])
@@ -159,7 +157,7 @@ def test_what_counts_as_a_lost_row(tmp_path: Path, rows: list[dict[str, Any]], l
         ({}, 1),
     ],
 )
-def test_a_row_that_should_end_otherwise_must_end_so(tmp_path: Path, end: dict[str, str], lost: int) -> None:
+def test_a_row_with_another_expected_end_must_have_it(tmp_path: Path, end: dict[str, str], lost: int) -> None:
     rows = [_row("row-0", "the text of row 0"), _row("row-1", "the text of row 1", **end)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "results.parquet")
     assert rows_lost(tmp_path / "results.parquet", texts(2), {"row-1": "canceled"}) == lost
@@ -168,7 +166,7 @@ def test_a_row_that_should_end_otherwise_must_end_so(tmp_path: Path, end: dict[s
 def test_the_table_shows_what_went_wrong() -> None:
     line = Line("kill -9 in batches")
     line.add(Verdict(), "position 1", 1)
-    line.add(Verdict(), "position 999", 0)  # never came to it
+    line.add(Verdict(), "position 999", 0)  # ended before the position
     assert (line.tried, line.passed_by, line.bad) == (1, 1, [])
     line.add(Verdict(lost=3, twice=2, orphaned=1), "position 7", 1)
     assert line.bad == ["kill -9 in batches: position 7: 3 rows lost, 2 requests paid twice, 1 orphaned batches"]

@@ -1,4 +1,4 @@
-"""A trial: a root, a workspace, the processes that work in them, and what the judge says of the outcome."""
+"""A trial: a root, a workspace, the processes that work in them, and the judge's verdict."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tests.chaos.zygote import Child, End, Order
 if TYPE_CHECKING:
     from tests.chaos.bench import Bench
 
-# What a process may end with when another has taken over.
+# The errors of a process after another one has taken over.
 _OTHERS_AT_IT = ("batch_assets.core.errors.BusyError", "batch_assets.core.errors.LeaseLostError")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A root that has come as far as the beginning of a stage.
+    """A root in the state before a stage.
 
     Attributes:
-        key: of the workspace that its batches are in; None as long as it has none.
-        accepted: what the API had accepted by then.
-        ask_again: digests that may be asked once more.
+        key: The key of the workspace of its batches; None before it has any.
+        accepted: What the API had accepted until then.
+        ask_again: Digests that may be sent once more.
     """
 
     folder: Path
@@ -42,10 +42,10 @@ class Trial:
     """A root of its own, a workspace of its own, and child processes that work in them.
 
     Attributes:
-        key: of its workspace.
-        rows: its dataset, row key -> text.
-        foreign: ids of batches that somebody else submitted to the workspace.
-        problems: what went wrong besides lost rows and the like; every verdict holds them.
+        key: The key of its workspace.
+        rows: Its dataset, row key -> text.
+        foreign: Ids of batches that someone else submitted to the workspace.
+        problems: What went wrong, except for lost rows and the like. Every verdict contains them.
     """
 
     def __init__(
@@ -64,48 +64,48 @@ class Trial:
         } | ({"BATCH_ASSETS_TRANSFERS": "1"} if one_by_one else {})
 
     def start(self, task: str, *, key: str | None = None, **options: Any) -> Child:
-        """Starts a child process at work in this root.
+        """Start a child process that works in this root.
 
         Args:
-            key: an API key other than the trial's.
+            key: An API key other than the trial's.
         """
         dataset, most = str(self._prepared.folder), self._prepared.max_requests
         env = self._env | ({"ANTHROPIC_API_KEY": key} if key else {})
         return self._bench.zygote.start(Order(task, str(self.folder), dataset, most, env, **options))
 
     def run(self, task: str, *, key: str | None = None, **options: Any) -> End:
-        """Runs a child process to its end, and waits for what it left under way at the server."""
+        """Run a child process to its end, and wait for the server to handle what the process left behind."""
         end = self.start(task, key=key, **options).wait()
         if end.killed:
             self._bench.settle()
         return end
 
     def accepted(self) -> dict[str, list[str]]:
-        """What the API accepted in this trial, of whomever."""
+        """What the API accepted in this trial, from anyone."""
         return accepted_by(self._bench.emulator, self.key, self._since)
 
     def batches(self) -> Accepted:
-        """The same, and what it had accepted for the prepared root; without other people's."""
+        """What the API accepted in this trial and for the prepared root, without other people's batches."""
         accepted = {batch: ids for batch, ids in self.accepted().items() if batch not in self.foreign}
         return {**self._prepared.accepted, **accepted}
 
     def ledger(self, statement: str) -> list[Any]:
-        """Looks into the ledger, or changes it as the passing of time would."""
+        """Query the ledger, or change it as the passing of time would."""
         with closing(sqlite3.connect(self.root / "ledger.db", timeout=30)) as database, database:
             return database.execute(statement).fetchall()
 
     def lose_ledger(self) -> None:
-        """Somebody deletes it."""
+        """Delete the ledger, as a user might."""
         for path in self.root.glob("ledger.db*"):
             path.unlink()
 
     def finish(self, *, from_dataset: bool, by_person: bool = False, **judged: Any) -> Verdict:
-        """Goes on in a new process to the last row, does everything once more, and judges.
+        """Continue in a new process to the last row, run everything once more, and judge.
 
         Args:
-            from_dataset: by building requests first; otherwise from the ledger alone.
-            by_person: from the ledger, but what only a person may send is sent too.
-            judged: as `verdict`.
+            from_dataset: Build requests first; otherwise continue from the ledger alone.
+            by_person: Continue from the ledger, but also send what only a user may send.
+            judged: See `verdict`.
         """
         unattended = "finish by a person" if by_person else "finish"
         end = self.run("finish from the dataset" if from_dataset else unattended)
@@ -122,11 +122,11 @@ class Trial:
         ends: Mapping[str, str] | None = None,
         reported: bool = False,
     ) -> Verdict:
-        """Judges what is there now.
+        """Judge the current state.
 
         Args:
-            ask_again: gives them as `judge` takes them, besides those of the prepared root.
-            ends, reported: as `judge`.
+            ask_again: Returns digests as `judge` takes them, in addition to those of the prepared root.
+            ends, reported: See `judge`.
         """
         verdict = judge(
             self.root,
@@ -141,20 +141,20 @@ class Trial:
         verdict.problems = self.problems
         return verdict
 
-    def expect(self, holds: bool, what: str) -> None:
-        """Notes a problem unless something holds."""
+    def expect(self, holds: bool, problem: str) -> None:
+        """Record a problem unless a condition holds."""
         if not holds:
-            self.problems.append(what)
+            self.problems.append(problem)
 
     def expect_given_up(self, end: End) -> None:
-        """Notes how a process failed, unless it was because another was at it, which is no fault of its own."""
+        """Record how a process failed, unless the reason is that another process had taken over."""
         self.expect(not end.failed or end.log.splitlines()[-1].startswith(_OTHERS_AT_IT), f"it failed:\n{end.log}")
 
     def expect_success(self, end: End) -> None:
-        """Notes how a process failed that should not have."""
+        """Record how a process failed that should have succeeded."""
         self.expect(not (end.failed or end.killed), f"it failed:\n{end.log}")
 
     @property
     def table(self) -> Path:
-        """What users read."""
+        """The table that users read."""
         return self.root / work.NAME / "results" / "results.parquet"

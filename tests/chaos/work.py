@@ -24,16 +24,16 @@ from batch_assets.core.root import Root
 from tests.core.support import make_pipeline
 
 NAME = "asked"
-# Where the first end of a trial is kept, beside its root, to be compared with the table after the rerun.
+# The first final table of a trial, kept beside its root to be compared with the table after the rerun.
 FIRST_TABLE = "first.parquet"
 _DEADLINE = 90.0
-# A look that gets no answer is over in about this many seconds.
+# A poll that gets no answer ends after about this many seconds.
 _LOOK_SECONDS = 3.0
 _AT_ONCE = RetentionConfig(batches_days=0, request_files_days=0)
 
 
 def pipeline_in(folder: Path, max_requests: int) -> Pipeline:
-    """The pipeline over the dataset that lies in a folder."""
+    """The pipeline over the dataset in a folder."""
     dataset = {"path": "rows.jsonl", "key": "id"}
     return make_pipeline(folder, dataset, name=NAME, batching={"max_requests": max_requests})
 
@@ -61,13 +61,13 @@ def results(root: Root, pipeline: Pipeline) -> None:
 
 
 def look(root: Root, pipeline: Pipeline) -> None:
-    """What a sensor's tick asks of the API, which has little time for it."""
+    """Poll the batches like a tick of the sensor, which has little time for it."""
     for problem in poll(root, now=True, budget=_LOOK_SECONDS).problems:
         print(problem)
 
 
 def tick(root: Root, pipeline: Pipeline) -> None:
-    """What the sensor asks for, once."""
+    """Do what the sensor asks for, once."""
     submit_batches(root, pipeline.name, unattended=True)
     look(root, pipeline)
     for problem in collect_results(root, pipeline.name).problems:
@@ -75,23 +75,23 @@ def tick(root: Root, pipeline: Pipeline) -> None:
 
 
 def cancel_all(root: Root, pipeline: Pipeline) -> None:
-    """A person cancels the pipeline."""
+    """Cancel the pipeline, as a user does."""
     print(cancel(root, pipeline.name))
 
 
 def as_a_person(root: Root, pipeline: Pipeline) -> None:
-    """Everything that is left, as a person asks for it."""
+    """Do everything that is left, as a user would."""
     unattended(root, pipeline, by_person=True)
 
 
 def chain(root: Root, pipeline: Pipeline) -> None:
-    """Everything from the dataset on, as a person asks for it."""
+    """Do everything from the dataset on, as a user would."""
     build_requests(root, pipeline)
     as_a_person(root, pipeline)
 
 
 def clearing(root: Root, pipeline: Pipeline) -> None:
-    """The chain of a pipeline that keeps nothing it does not need: no batch at the API, no request file."""
+    """Run all stages of a pipeline that keeps nothing it does not need: no batch at the API, no request file."""
     build_requests(root, pipeline)
     unattended(root, pipeline, by_person=True, retention=_AT_ONCE)
 
@@ -99,7 +99,7 @@ def clearing(root: Root, pipeline: Pipeline) -> None:
 def unattended(
     root: Root, pipeline: Pipeline, *, by_person: bool = False, retention: RetentionConfig = KEEP_EVERYTHING
 ) -> None:
-    """What the sensor asks for, until every row has its final type."""
+    """Do what the sensor asks for, until every row has its final type."""
     end = time.monotonic() + _DEADLINE
     while True:
         trouble: object = "rows are pending"
@@ -120,7 +120,7 @@ def unattended(
 
 
 def _and_again(work: Callable[[Root, Pipeline], None]) -> Callable[[Root, Pipeline], None]:
-    """Then keeps the table, and runs everything once more, which must change nothing."""
+    """Wrap a task: keep its table, and run everything once more, which must change nothing."""
 
     def run(root: Root, pipeline: Pipeline) -> None:
         work(root, pipeline)

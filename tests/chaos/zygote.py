@@ -1,8 +1,8 @@
 """A process that has imported everything once and forks a child for each piece of work.
 
-A fresh interpreter needs seconds to import what a stage uses, a fork milliseconds; the child is a process of
-its own all the same. So that it need not import and compute anew what every process comes to, the zygote has gone
-through all stages itself. Orders and answers are lines of JSON on standard input and output.
+A new interpreter needs seconds to import what a stage uses, a fork milliseconds; the child is a separate process
+all the same. The zygote has run all stages itself, so that no child has to import and compute again what every
+process needs. Orders and answers are lines of JSON on standard input and output.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from tests.chaos import work
 from tests.chaos.points import Points
 from tests.core.support import texts, write_rows
 
-# Of a process that leaves leases behind: they must run out soon. Any other has the usual ones, which a busy
-# machine renews in time.
+# For a process that leaves leases behind, which must expire soon. All others have the usual ones, which they renew
+# in time even on a busy machine.
 LEASE_SECONDS = 0.5
 _LOG_SHOWN = 1500  # characters
 _LOG, _REPORT, _LAST_WORDS, _GO_ON = "child.log", "child.json", "killed-at.txt", "go-on"
@@ -43,16 +43,16 @@ class Order:
     """One child process.
 
     Attributes:
-        task: a name in `work.TASKS`.
-        folder: of the trial; the root is in it, and what the child leaves to read.
-        dataset: folder of the dataset.
-        env: variables that the child sees besides the zygote's own.
-        kill_at: the kill position, as `Points` takes it; None: at none of them.
-        freeze: it is held at that position instead of killed.
-        count: report the positions passed.
-        kill_after: seconds after which it is killed, wherever it is; None: never.
-        largest_file: bytes beyond which it can write no file, as on a full disk; None: any.
-        doomed: it is killed from outside.
+        task: A name in `work.TASKS`.
+        folder: The folder of the trial. It holds the root and what the child leaves to read.
+        dataset: The folder of the dataset.
+        env: Variables that the child sees in addition to the zygote's own.
+        kill_at: The kill position, as `Points` takes it; None: not at a position.
+        freeze: Whether the child is held at that position instead of killed.
+        count: Whether to report the positions passed.
+        kill_after: Seconds after which the child is killed, wherever it is; None: never.
+        largest_file: Bytes beyond which the child cannot write a file, as on a full disk; None: no limit.
+        doomed: Whether it is killed from outside.
     """
 
     task: str
@@ -69,7 +69,7 @@ class Order:
 
     @property
     def leaves_leases(self) -> bool:
-        """Whether it may end, or be held, without giving its leases back."""
+        """Whether the child may end, or be held, without releasing its leases."""
         return self.doomed or (self.kill_at, self.kill_after, self.largest_file) != (None, None, None)
 
 
@@ -78,10 +78,10 @@ class End:
     """How a child ended.
 
     Attributes:
-        killed: by SIGKILL, and not by its own end.
-        failed: it ended with an error; `log` holds it.
-        killed_at: the kill position's name.
-        points: names of the kill positions passed, where they were asked for.
+        killed: Whether SIGKILL ended it.
+        failed: Whether it ended with an error, which is in `log`.
+        killed_at: The name of the kill position.
+        points: The names of the kill positions passed, if `count` was set.
     """
 
     killed: bool
@@ -92,14 +92,14 @@ class End:
 
 
 class Child:
-    """A child process under way."""
+    """A running child process."""
 
     def __init__(self, zygote: Zygote, order: Order, own: Path) -> None:
         self._zygote, self._order, self._own = zygote, order, own
         self.pid = int(zygote.ask(fork=asdict(order), own=str(own))["pid"])
 
     def wait(self) -> End:
-        """Waits for its end."""
+        """Wait for the child to end."""
         status = int(self._zygote.ask(wait=self.pid, kill_after=self._order.kill_after)["status"])
         killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         points = json.loads((self._own / _REPORT).read_text()) if self._order.count and status == 0 else ()
@@ -107,14 +107,14 @@ class Child:
         return End(killed, not killed and status != 0, log, self._last_words(), tuple(points))
 
     def kill(self) -> None:
-        """Its number is its own until `wait` was called."""
+        """Kill the child. Its process number cannot be reused before `wait` was called."""
         os.kill(self.pid, signal.SIGKILL)
 
     def freeze(self) -> str:
-        """Waits until it is held at its position, and freezes it there.
+        """Wait until the child is held at its position, and freeze it there.
 
         Returns:
-            The position's name; "" when the child ended before it came to it.
+            The position's name; "" if the child ended before it.
         """
         last_words = self._own / _LAST_WORDS
         while not (last_words.exists() and last_words.read_text()):
@@ -129,7 +129,7 @@ class Child:
         return self._last_words()
 
     def wake(self) -> None:
-        """Lets it go on from where it was frozen."""
+        """Let the child continue from where it was frozen."""
         (self._own / _GO_ON).touch()
         os.kill(self.pid, signal.SIGCONT)
 
@@ -139,10 +139,10 @@ class Child:
 
 
 class Zygote:
-    """The process, as its parent sees it. A context manager; for one thread.
+    """The zygote, as its parent sees it. Used as a context manager, by one thread.
 
     Args:
-        url: of the emulator that it goes through all stages with.
+        url: The URL of the emulator with which it runs all stages.
     """
 
     def __init__(self, url: str) -> None:
@@ -171,13 +171,13 @@ class Zygote:
         self._process.stdout.close()
 
     def start(self, order: Order) -> Child:
-        """Forks a child."""
+        """Fork a child."""
         own = Path(order.folder) / f"process-{next(self._numbers)}"
         own.mkdir()
         return Child(self, order, own)
 
     def ask(self, **order: Any) -> dict[str, Any]:
-        """Sends an order; returns the answer."""
+        """Send an order and return the answer."""
         assert self._process.stdin is not None
         print(json.dumps(order), file=self._process.stdin, flush=True)
         return self._answer()
@@ -187,12 +187,12 @@ class Zygote:
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError("the zygote is gone")
-        found: dict[str, Any] = json.loads(answer)
-        return found
+        content: dict[str, Any] = json.loads(answer)
+        return content
 
 
 def main(url: str) -> None:
-    """Takes orders until standard input ends."""
+    """Take orders until standard input ends."""
     _warm_up(url)
     gc.collect()
     gc.freeze()
@@ -202,7 +202,7 @@ def main(url: str) -> None:
 
 
 def _warm_up(url: str) -> None:
-    """Goes through all stages once. Nothing of it is left open, no thread runs on."""
+    """Run all stages once. Nothing of it stays open, and no thread keeps running."""
     with tempfile.TemporaryDirectory() as folder:
         env = {"BATCH_ASSETS_ROOT": f"{folder}/root", "BATCH_ASSETS_EMULATOR": url}
         env["BATCH_ASSETS_RECONCILE_GRACE"] = "0"
@@ -215,8 +215,8 @@ def _obey(order: dict[str, Any]) -> dict[str, Any]:
     if "fork" in order:
         return {"pid": _fork(Order(**order["fork"]), Path(order["own"]))}
     if "look" in order:
-        found = os.waitid(os.P_PID, order["look"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        return {"ended": found is not None}
+        status = os.waitid(os.P_PID, order["look"], os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return {"ended": status is not None}
     if "stopped" in order:
         os.waitid(os.P_PID, order["stopped"], os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         return {}
@@ -231,11 +231,11 @@ def _fork(order: Order, own: Path) -> int:
 
 
 def _wait(child: int, kill_after: float | None) -> int:
-    """The child's wait status."""
+    """Return the child's wait status."""
     if kill_after is not None:
         signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
         signal.setitimer(signal.ITIMER_REAL, kill_after)
-    # Its end is seen before it is reaped: the alarm never meets another process of that number.
+    # Wait for its end before reaping it, so that the alarm cannot kill another process with the same number.
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     signal.setitimer(signal.ITIMER_REAL, 0)
     return os.waitpid(child, 0)[1]
@@ -269,7 +269,7 @@ def _be_child(order: Order, own: Path) -> None:
         _limit_files(None)
         traceback.print_exc()
     finally:
-        sys.stdout.flush()  # `os._exit` drops what is not written yet
+        sys.stdout.flush()  # `os._exit` would lose what is still buffered
         sys.stderr.flush()
         os._exit(code)
 

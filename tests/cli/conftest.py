@@ -27,7 +27,7 @@ def shared_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulat
 
 @pytest.fixture
 def emulator(shared_emulator: Emulator) -> Emulator:
-    """The shared emulator as at its start, but for the batches of earlier tests."""
+    """The shared emulator, reset to its initial state except for the batches of earlier tests."""
     shared_emulator.reset_faults()
     shared_emulator.settings(latency=0.0)
     return shared_emulator
@@ -35,7 +35,7 @@ def emulator(shared_emulator: Emulator) -> Emulator:
 
 @pytest.fixture(scope="session")
 def interpreters() -> Iterator[ForkServer]:
-    """Interpreters that have imported what the command line imports, but the definitions of a project."""
+    """Interpreters that have imported what the command line imports, except for a project's definitions."""
     with ForkServer(*PACKAGES, *_OURS) as server:
         yield server
 
@@ -47,5 +47,5 @@ def project(tmp_path: Path, emulator: Emulator, interpreters: ForkServer) -> Pro
 
 @pytest.fixture
 def bare_project(tmp_path: Path, interpreters: ForkServer) -> Project:
-    """A project that no API was named to."""
+    """A project without an API."""
     return Project(tmp_path, None, interpreters)

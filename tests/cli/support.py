@@ -1,4 +1,4 @@
-"""A project of a test's own, and the real command line run in it."""
+"""A project for each test, and the real command line run in it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ COMMAND = ["-m", "batch_assets.cli"]
 BATCHES = "/v1/messages/batches"
 DEADLINE = 120.0
 
-# What a developer's own shell may hold must not reach the command.
+# Variables that a developer's shell may have and the command must not see.
 _FOREIGN = ("ANTHROPIC_", "BATCH_ASSETS_", "DAGSTER_", "FORCE_COLOR")
 
 
 class Project:
-    """A project folder with its own defs/, on the code under test, and an environment to run it in."""
+    """A project folder with its own defs/, the code under test, and an environment to run it in."""
 
     def __init__(self, folder: Path, emulator: Emulator | None, python: ForkServer) -> None:
         self.folder, self.emulator, self._python = folder, emulator, python
@@ -46,7 +46,7 @@ class Project:
             self._before = len(emulator.log())
 
     def add_pipeline(self, name: str, texts: list[str], **attributes: Any) -> None:
-        """A pipeline that asks one question a text."""
+        """Add a pipeline that sends one request for each text."""
         rows = [json.dumps({"id": number, "text": text}) for number, text in enumerate(texts)]
         (self.folder / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
         content = [{"type": "text", "text": "{{ text }}"}]
@@ -63,18 +63,18 @@ class Project:
         (folder / "defs.yaml").write_text(json.dumps(document))
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """The command from start to end, its output in a pipe."""
+        """Run the command to its end, with its output in a pipe."""
         return self.run_python(*COMMAND, *arguments, env=env)
 
     def run_python(
         self, *arguments: str, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Python in the project, from start to end."""
+        """Run Python in the project, to its end."""
         env = self.env | dict(env or {})
         return self._python.python(*arguments, cwd=self.folder, env=env, timeout=DEADLINE)
 
-    def run_anew(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """The same in an interpreter that has to import everything, as it does for a user."""
+    def run_in_new_interpreter(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the command in an interpreter that has to import everything, as it does for a user."""
         return subprocess.run(
             [sys.executable, *COMMAND, *arguments],
             cwd=self.folder,
@@ -86,11 +86,11 @@ class Project:
         )
 
     def start(self, *arguments: str) -> Child:
-        """The command under way, its output in pipes."""
+        """Start the command, with its output in pipes."""
         return self._python.start(*COMMAND, *arguments, cwd=self.folder, env=self.env)
 
     def run_in_terminal(self, *arguments: str) -> tuple[int, str]:
-        """The command with a terminal for its output: exit code and everything it wrote there."""
+        """Run the command with a terminal for its output. Return its exit code and everything it wrote there."""
         ours, theirs = pty.openpty()
         env = self.env | {"TERM": "xterm-256color"}
         process = self._python.start(*COMMAND, *arguments, cwd=self.folder, env=env, terminal=theirs)
@@ -100,7 +100,7 @@ class Project:
             while chunk := os.read(ours, 65536):
                 received += chunk
         except OSError:
-            pass  # how Linux says that the other end is closed
+            pass  # how Linux reports that the other end is closed
         finally:
             os.close(ours)
         return process.wait(DEADLINE), received.decode()

@@ -1,4 +1,4 @@
-"""`batch-assets cancel`, `run --retry-failed` and `status --history`, as a person types them."""
+"""`batch-assets cancel`, `run --retry-failed` and `status --history`, as a user types them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def quick_cancel(project: Project) -> None:
 
 @contextmanager
 def running(project: Project, *options: str) -> Iterator[Child]:
-    """`batch-assets run asked` once its batch runs at the API."""
+    """Start `batch-assets run asked` and wait until its batch runs at the API."""
     assert project.emulator is not None
     project.emulator.settings(latency=3600.0)
     process = project.start("run", "asked", *options)
@@ -51,7 +51,7 @@ def table(project: Project) -> pd.DataFrame:
     return pd.read_parquet(project.folder / "data" / "emulated" / "asked" / "results")
 
 
-def test_cancel_a_run_that_goes_on_in_another_terminal_then_ask_again(project: Project) -> None:
+def test_cancel_a_run_in_another_terminal_and_run_again(project: Project) -> None:
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two"])
     with running(project) as process:
@@ -73,10 +73,10 @@ def test_cancel_a_run_that_goes_on_in_another_terminal_then_ask_again(project: P
     assert len(project.accepted()) == 2
 
 
-def test_cancel_says_what_to_do_about_what_it_does_not_know(project: Project) -> None:
+def test_an_unknown_target_of_cancel_is_refused_with_a_remedy(project: Project) -> None:
     nothing = project.run("cancel", "asked")
     assert nothing.returncode == 1
-    assert "Nothing was run yet" in nothing.stderr
+    assert "Nothing has run yet" in nothing.stderr
     project.add_pipeline("asked", ["one"])
     assert project.run("run", "asked").returncode == 0
     unknown = project.run("cancel", "msgbatch_elsewhere")
@@ -86,25 +86,25 @@ def test_cancel_says_what_to_do_about_what_it_does_not_know(project: Project) ->
     assert "pipelines there: asked" in project.run("cancel", "other").stderr
 
 
-def test_the_api_not_taking_a_cancel_ends_it_with_1(project: Project) -> None:
+def test_a_cancel_that_the_api_refuses_ends_with_1(project: Project) -> None:
     assert project.emulator is not None
     project.add_pipeline("asked", ["one"])
     with running(project):
         cancel = {"method": "POST", "path": f"{BATCHES}/*/cancel"}
         project.emulator.faults([{"match": cancel, "action": {"status": 403}}])
-        done = project.run_anew("cancel", "asked")
+        done = project.run_in_new_interpreter("cancel", "asked")
         assert done.returncode == 1
         assert "problem: msgbatch_" in done.stderr
 
 
-def test_retry_failed_asks_for_what_was_given_up_once_more(project: Project) -> None:
+def test_retry_failed_sends_given_up_requests_once_more(project: Project) -> None:
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two"])
     project.emulator.faults(
         [{"match": {**CREATE, "times": 1}, "action": {"error_mix": {"permission_error": 1.0}}}]
     )
     assert project.run("run", "asked").returncode == 3
-    assert project.run("run", "asked").returncode == 3, "nothing is asked again unasked"
+    assert project.run("run", "asked").returncode == 3, "nothing is retried automatically"
     assert len(project.accepted()) == 1
     done = project.run("run", "asked", "--retry-failed")
     assert (done.returncode, done.stderr) == (0, "")
@@ -122,8 +122,8 @@ def test_the_history_is_whole_in_a_pipe_and_fits_a_terminal(project: Project) ->
         re.fullmatch(r"(\S+ \S+Z)  (\w+) +(\S+) +(\S+) -> (\w+) +(.+)  \[(\S+:\d+)\]", line) for line in lines
     ]
     assert all(parsed), lines
-    found = [match.groups() for match in parsed if match]
-    assert [what[1:2] + what[3:5] for what in found] == [
+    entries = [match.groups() for match in parsed if match]
+    assert [entry[1:2] + entry[3:5] for entry in entries] == [
         ("submission", "-", "registered"),
         ("file", "-", "ready"),
         ("submission", "registered", "began"),
@@ -135,26 +135,29 @@ def test_the_history_is_whole_in_a_pipe_and_fits_a_terminal(project: Project) ->
         ("file", "submitted", "collected"),
         ("submission", "began", "final"),
     ]
-    assert [what[0] for what in found] == sorted(what[0] for what in found)
-    assert {what[2] for what in found if what[1] == "batch"} == {project.accepted()[0]["id"]}
+    assert [entry[0] for entry in entries] == sorted(entry[0] for entry in entries)
+    assert {entry[2] for entry in entries if entry[1] == "batch"} == {project.accepted()[0]["id"]}
 
-    code, shown = project.run_in_terminal("status", "asked", "--history")
+    code, screen = project.run_in_terminal("status", "asked", "--history")
     assert code == 0
-    short = shown.replace("\r", "").splitlines()
+    short = screen.replace("\r", "").splitlines()
     assert len(short) == len(lines)
     assert max(map(len, short)) <= 120
     assert any("/part-00000.jsonl" in line for line in short)
-    assert "--history is of one pipeline" in project.run("status", "--history").stderr
+    assert "--history needs a pipeline" in project.run("status", "--history").stderr
 
 
-def test_status_says_until_when_results_can_be_had(project: Project) -> None:
+def test_status_shows_how_long_results_are_available(project: Project) -> None:
     project.add_pipeline("asked", ["one"])
     with running(project):
-        shown = project.run("status", "asked").stdout
-        assert re.search(r"in_progress, sent .* ago, results until \d{4}-\d\d-\d\d\n", shown)
-        assert "its results end" not in shown
+        output = project.run("status", "asked").stdout
+        assert re.search(r"in_progress, sent .* ago, results until \d{4}-\d\d-\d\d\n", output)
+        assert "its results will be deleted" not in output
     (batch,) = project.accepted()
     ledger(project, "update batch set created_at = created_at - 86400 * 27 - 600")
-    assert f"{batch['id']}: its results end in 47 h " in project.run("status", "asked").stdout
+    assert f"{batch['id']}: its results will be deleted in 47 h " in project.run("status", "asked").stdout
     ledger(project, "update batch set created_at = created_at - 86400 * 2")
-    assert f"{batch['id']}: its results end already" in project.run("status", "asked").stdout
+    assert (
+        f"{batch['id']}: its results are deleted, and they are not collected"
+        in project.run("status", "asked").stdout
+    )

@@ -14,7 +14,7 @@ SHOW = "import os, sys; print(os.environ['BATCH_ASSETS_EMULATOR']); sys.exit(7)"
 
 
 def test_around_a_command(bare_project: Project) -> None:
-    done = bare_project.run_anew("emulator", "--port", "0", "--", sys.executable, "-c", SHOW)
+    done = bare_project.run_in_new_interpreter("emulator", "--port", "0", "--", sys.executable, "-c", SHOW)
     assert done.returncode == 7, done.stderr
     url = done.stdout.strip()
     assert url.startswith("http://127.0.0.1:")

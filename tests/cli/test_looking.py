@@ -1,4 +1,4 @@
-"""`batch-assets status`, `list` and `--help`: looking, without changing anything."""
+"""`batch-assets status`, `list` and `--help`, which change nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .support import BATCHES, DEADLINE, Project
 
 
 def submit_elsewhere(url: str) -> str:
-    """Submits a batch that no ledger knows of; returns its id."""
+    """Submit a batch that no ledger knows, and return its id."""
     params = {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
     body = json.dumps({"requests": [{"custom_id": "a", "params": params}]}).encode()
     headers = {"content-type": "application/json", "x-api-key": "none", "anthropic-version": "2023-06-01"}
@@ -34,12 +34,12 @@ def submit_elsewhere(url: str) -> str:
 
 
 def forget_first_cost(folder: Path) -> None:
-    """Makes the first row of a table look as if prices.yaml had not had its model."""
+    """Make the first row of a table look as if prices.yaml did not have its model."""
     path = folder / "results.parquet"
     table = pq.ParquetFile(path).read()
     costs = [None, *table["cost_usd"].to_pylist()[1:]]
-    place = table.schema.get_field_index("cost_usd")
-    pq.write_table(table.set_column(place, "cost_usd", pa.array(costs, pa.float64())), path)
+    column = table.schema.get_field_index("cost_usd")
+    pq.write_table(table.set_column(column, "cost_usd", pa.array(costs, pa.float64())), path)
 
 
 def test_status_needs_neither_dagster_nor_api(bare_project: Project) -> None:
@@ -51,7 +51,10 @@ def test_status_needs_neither_dagster_nor_api(bare_project: Project) -> None:
         [sys.executable, "-c", code], cwd=bare_project.folder, env=bare_project.env, capture_output=True, text=True
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Nothing was run yet: root data/output, ledger data/output/ledger.db is not there.\n"
+    assert (
+        done.stdout
+        == "Nothing has run yet: there is no ledger (root data/output, ledger data/output/ledger.db).\n"
+    )
     assert not (bare_project.folder / "data").exists()
 
 
@@ -63,24 +66,24 @@ def test_status_and_list_after_a_run(project: Project) -> None:
     assert project.run("run", "asked", "--partition", "asked").returncode == 0
     ours = project.accepted()[-1]["id"]
 
-    listed = {line.split()[0]: line for line in project.run_anew("list").stdout.splitlines()}
+    listed = {line.split()[0]: line for line in project.run_in_new_interpreter("list").stdout.splitlines()}
     assert "2 succeeded" in listed[ours]
     assert "  asked  " in listed[ours] and listed[ours].endswith("/part-00000.jsonl")
     assert listed[foreign].endswith("not of this root")
     assert list(listed).index(ours) < list(listed).index(foreign)
 
     without_api = {"BATCH_ASSETS_EMULATOR": "", "BATCH_ASSETS_ROOT": "data/emulated"}
-    shown = project.run("status", env=without_api)
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert "asked [asked]" in shown.stdout
-    assert "4 rows, 1 rejected; 2 distinct requests" in shown.stdout
-    assert "done        4 of 4 rows, 100 %" in shown.stdout
-    assert "batches     1 collected" in shown.stdout
+    status = project.run("status", env=without_api)
+    assert (status.returncode, status.stderr) == (0, "")
+    assert "asked [asked]" in status.stdout
+    assert "4 rows, 1 rejected; 2 distinct requests" in status.stdout
+    assert "done        4 of 4 rows, 100 %" in status.stdout
+    assert "batches     1 collected" in status.stdout
     table = pq.read_table(project.folder / "data" / "emulated" / "asked" / "results")
     cost = sum(cost for cost in table["cost_usd"].to_pylist() if cost is not None)
-    assert f"cost        {dollars(cost)} by the price list\n" in shown.stdout
-    assert "nothing: complete since" in shown.stdout
-    assert "error" not in shown.stdout
+    assert f"cost        {dollars(cost)} by the price list\n" in status.stdout
+    assert "nothing: complete since" in status.stdout
+    assert "error" not in status.stdout
     lost = project.run("status", "other", env={"BATCH_ASSETS_EMULATOR": ""})
     assert "set BATCH_ASSETS_ROOT=data/emulated" in lost.stdout
 
@@ -89,7 +92,7 @@ def test_status_and_list_after_a_run(project: Project) -> None:
         ((file,),) = ledger.execute("select file_id from batch")
     ledger.close()
     forget_first_cost(project.folder / "data" / "emulated" / "asked" / "results" / "partition=asked")
-    lines = project.run_anew("status").stdout.splitlines()
+    lines = project.run_in_new_interpreter("status").stdout.splitlines()
     (error,) = [line for line in lines if line.startswith("  error")]
     assert f"{ours} of {file} is paid twice" in error
     (cost_line,) = [line for line in lines if line.startswith("  cost")]
@@ -100,30 +103,30 @@ def test_status_and_list_after_a_run(project: Project) -> None:
 
     (damaged,) = (project.folder / "data" / "emulated" / "asked" / "results").rglob("*.parquet")
     damaged.write_bytes(b"no table")
-    shown = project.run("status")
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert re.search(r"cost        unknown: \S+results.parquet cannot be read: ", shown.stdout)
+    status = project.run("status")
+    assert (status.returncode, status.stderr) == (0, "")
+    assert re.search(r"cost        unknown: \S+results.parquet cannot be read: ", status.stdout)
 
 
 def test_status_while_batches_run(project: Project, emulator: Emulator) -> None:
-    """Rows, requests, the oldest batch, the next look and the deadline; bars in a terminal."""
+    """Rows, requests, the oldest batch, the next poll and the deadline; progress bars in a terminal."""
     emulator.settings(latency=3600.0)
     project.add_pipeline("asked", ["one", "two", "three", "four", ""], batching={"max_requests": 2})
     running = project.start("run", "asked")
     try:
         first, _ = wait_for(lambda: project.accepted()[1:] and project.accepted(), "two batches")
         emulator.end_batches(first["id"])
-        shown = wait_for(
-            lambda: found if "1 open" in (found := project.run("status", "asked").stdout) else None, "its end"
+        status = wait_for(
+            lambda: output if "1 open" in (output := project.run("status", "asked").stdout) else None, "its end"
         )
     finally:
         running.send_signal(signal.SIGINT)
         running.communicate(DEADLINE)
-    lines = {line[2:13].strip(): line[14:] for line in shown.splitlines() if line.startswith("  ")}
+    lines = {line[2:13].strip(): line[14:] for line in status.splitlines() if line.startswith("  ")}
     assert lines["answered"] == "2 of 4 requests, 50 %"
     assert re.fullmatch(
         r"(?:1 \w+, )?1 open(?:, 1 \w+)?; oldest \d+ s, next look in \d+ s, "
-        r"ended by \d{4}-\d\d-\d\d \d\d:\d\d UTC at the latest",
+        r"will end by \d{4}-\d\d-\d\d \d\d:\d\d UTC",
         lines["batches"],
     )
     code, terminal = project.run_in_terminal("status", "asked")

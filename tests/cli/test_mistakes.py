@@ -1,4 +1,4 @@
-"""Settings and files that are wrong: every command says what, where and what to do, in one sentence."""
+"""Invalid settings and files: every command reports what, where and what to do, in one sentence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .support import Project
 
 HOOK = {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}
 LETTER = {"to": ["a@b.c"], "sender": "us@b.c", "url_env": "SMTP_URL"}
-# What a pipeline file holds -> the field that is named, and what is to be done.
+# Content of a pipeline file -> the field that is named, and the remedy.
 MISTAKES: list[tuple[dict[str, Any], str, str]] = [
     ({"partitions": "daily"}, "partitions", "give a map of its fields, not daily; fields here: hourly, daily"),
     ({"partitions": {"daily": "2026-01-01"}}, "partitions.daily", "give a map of its fields, not 2026-01-01"),
@@ -58,7 +58,7 @@ def assert_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None
         ("BATCH_ASSETS_LEASE_SECONDS", "abc"),
     ],
 )
-def test_a_variable_that_is_wrong(project: Project, name: str, value: str) -> None:
+def test_an_invalid_variable_is_reported(project: Project, name: str, value: str) -> None:
     project.add_pipeline("asked", ["one"])
     commands = [["status"], ["list"]] if name == "BATCH_ASSETS_LEDGER" else []
     if value in ("sqlite://", "abc"):  # it has to load the pipelines first, which takes longer
@@ -68,8 +68,23 @@ def test_a_variable_that_is_wrong(project: Project, name: str, value: str) -> No
     assert project.accepted() == []
 
 
+def test_a_key_that_the_api_refuses(project: Project) -> None:
+    """The core's text is followed by the command that goes on, with the partition quoted for the shell."""
+    assert project.emulator is not None
+    project.add_pipeline("asked", ["d e"], partitions={"static": ["d e"], "column": "text"})
+    project.emulator.faults([{"match": {"method": "POST"}, "action": {"status": 401}}])
+    done = project.run("run", "asked", "--partition", "d e")
+    assert_sentence(
+        done,
+        "The request files are kept: fix this, then send them again. "
+        "To send the request files: batch-assets run asked --partition 'd e'",
+    )
+
+
 @pytest.mark.parametrize(("attributes", "field", "problem"), MISTAKES)
-def test_a_field_that_is_wrong(project: Project, attributes: dict[str, Any], field: str, problem: str) -> None:
+def test_an_invalid_field_is_reported(
+    project: Project, attributes: dict[str, Any], field: str, problem: str
+) -> None:
     project.add_pipeline("asked", ["one"], **attributes)
     done = project.run("run", "asked")
     assert_sentence(done, f"batch_assets/defs/asked/defs.yaml: {field}: ", problem)
@@ -78,7 +93,7 @@ def test_a_field_that_is_wrong(project: Project, attributes: dict[str, Any], fie
     assert project.accepted() == []
 
 
-def test_a_damaged_ledger(project: Project) -> None:
+def test_a_damaged_ledger_is_reported(project: Project) -> None:
     project.add_pipeline("asked", ["one"])
     assert project.run("run", "asked").returncode == 0
     path = project.folder / "data/emulated/ledger.db"
@@ -87,19 +102,19 @@ def test_a_damaged_ledger(project: Project) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     assert_sentence(project.run("status"), str(path), "move it")
     assert_sentence(project.run("run", "asked"), str(path))
-    path.unlink()  # as the error says
+    path.unlink()  # as the error advises
     again = project.run("run", "asked")
     assert again.returncode == 0, again.stderr
     assert len(project.accepted()) == 1
 
 
-def test_a_damaged_response_file(project: Project) -> None:
+def test_a_damaged_response_file_is_reported(project: Project) -> None:
     project.add_pipeline("asked", ["one"])
     assert project.run("run", "asked").returncode == 0
     (stored,) = (project.folder / "data/emulated/asked/responses").glob("*.parquet")
     stored.write_bytes(stored.read_bytes()[:100])
     assert_sentence(project.run("run", "asked"), stored.name, "downloaded again")
-    stored.unlink()  # as the error says
+    stored.unlink()  # as the error advises
     again = project.run("run", "asked")
     assert again.returncode == 0, again.stderr
     assert len(project.accepted()) == 1

@@ -1,4 +1,4 @@
-"""Messages about a pipeline that no sensor watches."""
+"""Notices about a pipeline that no sensor watches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.receivers import receiver
 from .support import Project
 
 
-def test_run_tells_what_is_to_be_told_at_its_end(project: Project) -> None:
+def test_run_sends_notices_at_its_end(project: Project) -> None:
     webhook = {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}
     project.add_pipeline("asked", ["one", "two"], notify=[{"webhook": webhook}])
     with receiver() as hook:
@@ -15,11 +15,11 @@ def test_run_tells_what_is_to_be_told_at_its_end(project: Project) -> None:
         hook.answers = [(503, b"")]
         first = project.run("run", "asked", env=env)
         assert (first.returncode, first.stderr) == (0, "")
-        said = "asked: the message `complete` to webhook HOOK_URL waits: HTTP 503, next try in 60 s"
-        assert said in first.stdout
+        waiting = "asked: the notice `complete` to webhook HOOK_URL waits: HTTP 503, next try in 60 s"
+        assert waiting in first.stdout
         again = project.run("run", "asked", env=env)
         assert (again.returncode, again.stderr) == (0, "")
-    # The second run's submission took the first one's place, and has a message of its own.
+    # The second run's submission replaced the first one, and has a notice of its own.
     assert [(message.json["event"], message.json["counts"]) for message in hook.received] == [
         ("complete", {"succeeded": 2})
     ] * 2

@@ -1,4 +1,4 @@
-"""`batch-assets run` in a project of a person's own: it knows what Dagster loads there."""
+"""`batch-assets run` in a user's own project: it knows what Dagster loads there."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def defs():
 
 @pytest.fixture
 def own(project: Project) -> Project:
-    """The project as `dg` makes one, its package in src/ and not installed."""
+    """A project as `dg` makes one, with its package in src/ and not installed."""
     package = project.folder / "src" / "shop"
     package.mkdir(parents=True)
     project.add_pipeline("greetings", ["one", "two"])
@@ -58,12 +58,12 @@ def test_another_module_may_hold_the_definitions(own: Project) -> None:
     assert own.run("run", "greetings").returncode == 0
 
 
-def test_a_project_without_definitions_is_said(own: Project) -> None:
+def test_a_project_without_definitions_is_reported(own: Project) -> None:
     name_module(own.folder, "shoop")
-    assert "names the module shoop, and there is no shoop: install" in own.run("run", "greetings").stderr
+    assert "names the module shoop, but there is no module shoop: install" in own.run("run", "greetings").stderr
     name_module(own.folder, "shop")
     definitions = own.folder / "src" / "shop" / "definitions.py"
     definitions.write_text("")
-    assert "shop.definitions holds no definitions: it needs a `defs`" in own.run("run", "greetings").stderr
+    assert "shop.definitions has no definitions: it needs a `defs`" in own.run("run", "greetings").stderr
     definitions.write_text("import no_such_module")
     assert "the project's definitions do not load: ModuleNotFoundError" in own.run("run", "greetings").stderr

@@ -1,4 +1,4 @@
-"""`batch-assets run` with --refresh and --limit: the cost first, and an end that is none of the rows' fault."""
+"""`batch-assets run` with --refresh and --limit: the cost is shown first, and a limit is not a failure of rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.core.support import World, environment, texts
 from .support import BATCHES, Project
 
 CREATE = {"method": "POST", "path": BATCHES}
-# What a shell on a terminal is to the command: its standard input.
+# What a shell in a terminal gives to the command: its standard input.
 ON_TERMINAL = """
 import os, sys
 os.dup2(os.open(sys.argv[1], os.O_RDWR | os.O_NOCTTY), 0)
@@ -28,11 +28,11 @@ main(sys.argv[2:])
 """
 
 
-def answer(project: Project, said: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command with a person at its terminal who types this."""
+def answer(project: Project, typed: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with a user at its terminal who types this."""
     ours, theirs = pty.openpty()
     try:
-        os.write(ours, said.encode() + b"\n")
+        os.write(ours, typed.encode() + b"\n")
         return project.run_python("-c", ON_TERMINAL, os.ttyname(theirs), *arguments)
     finally:
         os.close(ours)
@@ -44,17 +44,17 @@ def results(project: Project) -> pd.DataFrame:
     return table
 
 
-def test_the_cost_is_said_and_nobody_spends_it_unasked(project: Project) -> None:
+def test_the_cost_is_shown_and_never_spent_without_consent(project: Project) -> None:
     project.add_pipeline("asked", ["one", "two", "three"])
     assert project.run("run", "asked").returncode == 0
 
-    nobody = project.run("run", "asked", "--refresh")
-    assert nobody.returncode == 1
-    assert "refresh: 3 requests, less than $0.0001" in nobody.stdout
-    assert "nothing was sent" in nobody.stderr and "--yes" in nobody.stderr
+    without_terminal = project.run("run", "asked", "--refresh")
+    assert without_terminal.returncode == 1
+    assert "refresh: 3 requests, less than $0.0001" in without_terminal.stdout
+    assert "nothing was sent" in without_terminal.stderr and "--yes" in without_terminal.stderr
     no = answer(project, "n", "run", "asked", "--refresh")
     assert (no.returncode, len(project.accepted())) == (1, 1)
-    assert "Ask again? [y/N]" in no.stdout
+    assert "Send these requests again? [y/N]" in no.stdout
 
     yes = answer(project, "y", "run", "asked", "--refresh")
     assert yes.returncode == 0, yes.stderr
@@ -63,7 +63,7 @@ def test_the_cost_is_said_and_nobody_spends_it_unasked(project: Project) -> None
     assert set(results(project)["batch_id"]) == {project.accepted()[2]["id"]}
 
 
-def test_rows_whose_refresh_fails_are_told(project: Project) -> None:
+def test_rows_whose_refresh_fails_are_reported(project: Project) -> None:
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two"])
     project.run("run", "asked")
@@ -79,32 +79,32 @@ def test_a_limit_ends_with_a_sentence(project: Project) -> None:
     first = project.run("run", "asked", "--limit", "2")
     assert first.returncode == 0, first.stderr
     assert "3 left out by the limit" in first.stdout
-    assert first.stdout.rstrip().endswith("2 of 5 asked; run without --limit for the rest")
+    assert first.stdout.rstrip().endswith("2 of 5 requests sent; run without --limit for the rest")
     assert list(results(project)["result_type"]) == ["succeeded"] * 2 + ["pending"] * 3
     assert "3 requests left out by a limit" in project.run("status", "asked").stdout
-    rest = project.run("run", "asked")
-    assert rest.returncode == 0, rest.stderr
-    assert "asked;" not in rest.stdout
+    second = project.run("run", "asked")
+    assert second.returncode == 0, second.stderr
+    assert "sent;" not in second.stdout
     assert [batch["requests"] for batch in project.accepted()] == [2, 3]
 
 
-def test_a_limited_refresh_is_of_so_many_requests_and_no_run_asks_more_unasked(project: Project) -> None:
+def test_a_limited_refresh_sends_no_more_requests_without_consent(project: Project) -> None:
     project.add_pipeline("asked", [f"text {number}" for number in range(3)])
     project.run("run", "asked")
     limited = project.run("run", "asked", "--refresh", "--limit", "1", "--yes")
     assert limited.returncode == 0, limited.stderr
     assert "2 left out by the limit, part of a refresh" in limited.stdout
-    said = "1 of 3 asked; --refresh goes on with the rest, a run without it keeps these and ends the refresh"
-    assert said in limited.stdout
+    remedy = "--refresh continues with the rest, a run without it keeps these answers and ends the refresh"
+    assert f"1 of 3 requests sent; {remedy}" in limited.stdout
     assert "--refresh goes on with them" in project.run("status", "asked").stdout
     plain = project.run("run", "asked")
     assert plain.returncode == 0, plain.stderr
-    assert "0 to send, 3 settled before\n" in plain.stdout
+    assert "0 to send, 3 settled earlier\n" in plain.stdout
     first, second = [batch["id"] for batch in project.accepted()]
     assert list(results(project)["batch_id"]) == [second, first, first]
 
 
-def test_a_limited_run_that_is_canceled(project: Project) -> None:
+def test_a_limited_run_can_be_canceled(project: Project) -> None:
     project.add_pipeline("asked", ["one", "two"])
     project.run("run", "asked", "--limit", "1")
     done = project.run("cancel", "asked")
@@ -113,7 +113,7 @@ def test_a_limited_run_that_is_canceled(project: Project) -> None:
     assert "its table was not written since it was canceled" in project.run("status", "asked").stdout
 
 
-def test_the_command_to_go_on_with_asks_what_was_agreed_to(project: Project) -> None:
+def test_the_command_to_continue_with_has_the_options_agreed_to(project: Project) -> None:
     assert project.emulator is not None
     project.emulator.settings(latency=3600.0)
     settings = Settings.from_env(environment(project.emulator.url, project.folder / "output"))
@@ -130,7 +130,7 @@ def test_the_command_to_go_on_with_asks_what_was_agreed_to(project: Project) -> 
         first = world.build(pipeline, limit=2).submission_id
         assert interrupted(set(), limited) == " --limit 2"
         world.submit(pipeline)
-        assert interrupted(set(), limited) == "\nIt asks the 3 requests beyond the limit as well."
+        assert interrupted(set(), limited) == "\nIt also sends the 3 requests beyond the limit."
         more = AskAgain(retry_failed=True, limit=3)
         assert interrupted({first}, more) == " --retry-failed --limit 3", "it was stopped before it built anything"
         world.emulator.end_batches()
@@ -142,7 +142,7 @@ def test_the_command_to_go_on_with_asks_what_was_agreed_to(project: Project) -> 
         world.build(pipeline, refresh=True, limit=4)
         assert interrupted(set(), refresh) == " --refresh --limit 4"
         world.submit(pipeline)
-        assert interrupted(set(), refresh) == " --refresh\nIt asks the 1 request beyond the limit as well."
+        assert interrupted(set(), refresh) == " --refresh\nIt also sends the 1 request beyond the limit."
 
 
 def test_failures_within_the_limit_count(project: Project) -> None:
@@ -152,7 +152,7 @@ def test_failures_within_the_limit_count(project: Project) -> None:
     assert project.run("run", "asked", "--limit", "1").returncode == 3
 
 
-def test_a_limited_run_that_was_refused_is_stuck_all_the_same(project: Project) -> None:
+def test_a_limited_run_that_was_refused_is_still_stuck(project: Project) -> None:
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two", "three"])
     project.emulator.faults([{"match": CREATE, "action": {"status": 400}}])
@@ -168,8 +168,8 @@ def test_a_limit_is_a_number_of_requests(bare_project: Project, limit: str) -> N
     assert "--limit" in done.stderr
 
 
-def test_answers_of_an_ended_refresh_that_are_to_come_are_told(project: Project) -> None:
-    """They are paid for, and nothing else would say that they are there."""
+def test_pending_answers_of_an_ended_refresh_are_reported(project: Project) -> None:
+    """They are paid for, and nothing else would report them."""
     assert project.emulator is not None
     settings = Settings.from_env(environment(project.emulator.url, project.folder / "data" / "emulated"))
     with open_root(settings) as root:
@@ -182,8 +182,8 @@ def test_answers_of_an_ended_refresh_that_are_to_come_are_told(project: Project)
         world.send(pipeline)
         done = world.collect(pipeline).results
         assert done is not None and done.final
-        shown = project.run("status", "asked").stdout
-        assert "Newer answers of 1 batch come with the sensor or a later run" in shown
+        status = project.run("status", "asked").stdout
+        assert "Newer answers of 1 batch come with the sensor or a later run" in status
         project.emulator.end_batches()
         world.collect(pipeline)
         assert "Newer answers" not in project.run("status", "asked").stdout

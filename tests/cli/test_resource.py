@@ -1,4 +1,4 @@
-"""The command line and a pipeline whose root and API are those of a Dagster resource."""
+"""The command line with a pipeline whose root and API are those of a Dagster resource."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def elsewhere() -> Iterator[Emulator]:
 
 @pytest.fixture
 def two_roots(project: Project, elsewhere: Emulator) -> Project:
-    """A project with a pipeline of the environment's root, and one of another."""
+    """A project with one pipeline in the environment's root, and one in another root."""
     project.add_pipeline("greetings", ["one", "two"])
     project.add_pipeline("gruesse", ["eins"], resource_key="eu")
     resources = RESOURCES.format(root=str(project.folder / "eu"), url=elsewhere.url)
@@ -52,10 +52,13 @@ def test_each_pipeline_is_run_under_its_own_root(two_roots: Project, elsewhere: 
     assert [batch["requests"] for batch in elsewhere.log()[before:]] == [1]
     table = pd.read_parquet(two_roots.folder / "eu" / "gruesse" / "results")
     assert list(table["result_type"]) == ["succeeded"]
-    # The others are told where to look.
-    here, there = two_roots.run("status").stdout, two_roots.run("status", "--resource", "eu").stdout
-    assert ("greetings" in here, "gruesse" in here) == (True, False)
-    assert ("greetings" in there, "gruesse" in there) == (False, True)
+    # For other pipelines, the command names the option to use.
+    environment_status, resource_status = (
+        two_roots.run("status").stdout,
+        two_roots.run("status", "--resource", "eu").stdout,
+    )
+    assert ("greetings" in environment_status, "gruesse" in environment_status) == (True, False)
+    assert ("greetings" in resource_status, "gruesse" in resource_status) == (False, True)
     assert elsewhere.log()[-1]["id"] in two_roots.run("list", "--resource", "eu").stdout
     assert "No run of gruesse is recorded; add --resource KEY for" in two_roots.run("status", "gruesse").stdout
     refused = two_roots.run("cancel", "gruesse")
@@ -67,13 +70,13 @@ def test_each_pipeline_is_run_under_its_own_root(two_roots: Project, elsewhere: 
     assert (canceled.returncode, canceled.stdout) == (0, "Nothing had to be canceled.\n")
 
 
-def test_a_resource_that_is_none_is_said(two_roots: Project) -> None:
-    said = two_roots.run("status", "--resource", "us").stderr
-    assert "Error: the project's definitions have no resource 'us'; those with a root: away, eu, keyed" in said
-    said = two_roots.run("status", "--resource", "number").stderr
-    assert "Error: resource_key: 'number' is a int; a MessageBatchResource is needed" in said
-    said = two_roots.run("status", "--resource", "keyed").stderr
-    assert "NOT_SET_ANYWHERE" in said and "Traceback" not in said
+def test_an_invalid_resource_is_reported(two_roots: Project) -> None:
+    error = two_roots.run("status", "--resource", "us").stderr
+    assert "Error: the project's definitions have no resource 'us'; those with a root: away, eu, keyed" in error
+    error = two_roots.run("status", "--resource", "number").stderr
+    assert "Error: resource_key: 'number' is a int; a MessageBatchResource is needed" in error
+    error = two_roots.run("status", "--resource", "keyed").stderr
+    assert "NOT_SET_ANYWHERE" in error and "Traceback" not in error
 
 
 def test_the_ledger_of_an_error_is_that_of_the_resource(two_roots: Project) -> None:

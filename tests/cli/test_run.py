@@ -1,4 +1,4 @@
-"""`batch-assets run`: exit codes, what it says, and that it may be stopped and started again."""
+"""`batch-assets run`: its exit codes and output, and that it may be stopped and started again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def read_results(project: Project, name: str) -> pd.DataFrame:
 
 
 def test_every_row_answered(project: Project) -> None:
-    """What fails for a passing reason and what the API asks to send later are tried again unasked."""
+    """Passing failures, and creates that the API wants later, are retried automatically."""
     assert project.emulator is not None
     project.add_pipeline("asked", [f"text {number}" for number in range(20)])
     project.emulator.faults(
@@ -31,7 +31,7 @@ def test_every_row_answered(project: Project) -> None:
             },
         ]
     )
-    done = project.run_anew("run", "asked")
+    done = project.run_in_new_interpreter("run", "asked")
     assert (done.returncode, done.stderr) == (0, "")
     assert "\x1b" not in done.stdout
     assert "requests: 20 rows, 20 distinct requests, 20 to send" in done.stdout
@@ -104,8 +104,8 @@ def test_no_api_named(bare_project: Project) -> None:
     assert not Path(bare_project.folder, "data").exists()
 
 
-def test_reasons_are_of_the_counts_beside_them(project: Project) -> None:
-    """While a refresh is held back the table is the old one, and the counts are of the new answers."""
+def test_the_reasons_match_the_counts_next_to_them(project: Project) -> None:
+    """During an incomplete refresh the table is the old one, and the counts are of the new answers."""
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two"])
     create = {"method": "POST", "path": BATCHES}
@@ -119,7 +119,7 @@ def test_reasons_are_of_the_counts_beside_them(project: Project) -> None:
     assert line.split() == ["errored", "1"]
 
 
-def test_interrupted_then_gone_on(project: Project) -> None:
+def test_an_interrupted_run_can_be_continued(project: Project) -> None:
     assert project.emulator is not None
     project.add_pipeline("asked", ["one", "two", "three"])
     project.emulator.settings(latency=3600)
@@ -129,8 +129,8 @@ def test_interrupted_then_gone_on(project: Project) -> None:
     first.send_signal(signal.SIGINT)
     _, errors = first.communicate(timeout=30)
     assert first.returncode == 130
-    assert "1 of its batches goes on" in errors
-    assert "batch-assets run asked\nIt asks the 1 request beyond the limit as well." in errors
+    assert "1 of its batches continues" in errors
+    assert "batch-assets run asked\nIt also sends the 1 request beyond the limit." in errors
     assert "Traceback" not in errors
 
     status = project.run("status", "asked")

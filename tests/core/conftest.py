@@ -1,4 +1,4 @@
-"""Fixtures of the core's tests. Nothing is mocked: a real HTTP server, real databases, real files."""
+"""Fixtures of the core's tests. Nothing is mocked: there is a real HTTP server, real databases, real files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .noticing import PATH, SECRET
 from .postgres import PostgresServer, find_server
 from .support import World, as_new, environment
 
-# What a developer's own shell may hold must not reach the tests.
+# Variables that a developer's shell may have and the tests must not see.
 _VARIABLES = (
     "ANTHROPIC_API_KEY",
     "ANTHROPIC_AUTH_TOKEN",
@@ -48,15 +48,15 @@ def shared_emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulat
 
 @pytest.fixture
 def emulator(shared_emulator: Emulator) -> Emulator:
-    """The module's emulator, as at its start."""
+    """The module's emulator, reset to its initial state."""
     return as_new(shared_emulator)
 
 
 @pytest.fixture
 def new_world(emulator: Emulator, tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """Makes worlds: `new_world(ledger=…, name=…, BATCH_ASSETS_…=…)`.
+    """A function that makes worlds: `new_world(ledger=…, name=…, BATCH_ASSETS_…=…)`.
 
-    By default files go up one at a time: a fault for the next call strikes the first file then.
+    By default files are uploaded one at a time, so a fault for the next call affects the first file.
     """
     made: list[World] = []
 
@@ -73,22 +73,22 @@ def new_world(emulator: Emulator, tmp_path: Path) -> Iterator[Callable[..., Worl
 
 @pytest.fixture
 def world(new_world: Callable[..., World]) -> World:
-    """A root of its own on SQLite."""
+    """A world with a root of its own, on SQLite."""
     return new_world()
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    found, problem = find_server()
-    if found is None:
+    programs, problem = find_server()
+    if programs is None:
         pytest.skip(f"NO POSTGRESQL: {problem}")
-    with PostgresServer(found) as server:
+    with PostgresServer(programs) as server:
         yield server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """A new, empty ledger on each kind of database."""
+    """The URL of a new, empty ledger on each kind of database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/a ledger.db"
     server: PostgresServer = request.getfixturevalue("postgres_server")
@@ -97,7 +97,7 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def hook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """Where messages to a webhook arrive."""
+    """A server that receives the notices sent to a webhook."""
     with receiver() as running:
         monkeypatch.setenv("HOOK_URL", running.url + PATH)
         monkeypatch.setenv("HOOK_SECRET", SECRET)

@@ -1,4 +1,4 @@
-"""What tests of a lost ledger share: losing it, going on without it, and looking from outside."""
+"""Shared by tests of a lost ledger: lose it, continue without it, and check the outcome from outside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HIDDEN = {"match": LIST, "action": {"status": 500}}
 
 
 def lose_ledger(world: World, **more: str) -> None:
-    """Deletes the ledger; the next look at it finds the root alone."""
+    """Delete the ledger; the next use of it has only the root."""
     world.root.close()
     path = world.root.settings.ledger_url.removeprefix("sqlite:///")
     for ending in ("", "-wal", "-shm"):
@@ -23,23 +23,23 @@ def lose_ledger(world: World, **more: str) -> None:
 
 
 def finish(world: World, pipeline: Pipeline, partition: str = "") -> None:
-    """A person runs `batches`, the sensor the rest."""
+    """Run `batches` like a user, and the rest like the sensor."""
     world.submit(pipeline, partition)
     world.emulator.end_batches()
     world.finish(pipeline, partition)
 
 
 def check(world: World, pipeline: Pipeline, count: int, twice: int = 0) -> None:
-    """Every row has its own answer, and no more than these requests were accepted more than once."""
+    """Check that every row has its own answer, and that `twice` requests were accepted more than once."""
     table = world.table(pipeline)
     assert list(table["result_type"]) == ["succeeded"] * count
     for row in table.itertuples():
         assert row.text[:40] in row.response_text
-    assert sum(number > 1 for number in Counter(world.asked()).values()) == twice
+    assert sum(number > 1 for number in Counter(world.accepted_custom_ids()).values()) == twice
 
 
 def nothing_left(world: World, pipeline: Pipeline) -> None:
-    """A rerun of everything sends nothing."""
+    """Check that a rerun of all stages sends nothing."""
     before = len(world.accepted())
     world.build(pipeline)
     world.submit(pipeline)
@@ -48,13 +48,13 @@ def nothing_left(world: World, pipeline: Pipeline) -> None:
 
 
 def part_states(world: World) -> list[str]:
-    """In the order in which they were written: ids of one second sort by chance."""
+    """The states of the request files in the order of writing: ids of the same second are in random order."""
     ordered = (
         "select f.state from request_file f join submission s on s.id = f.submission_id order by s.seq, f.name"
     )
     return [state for (state,) in world.query(ordered)]
 
 
-def in_doubt_over(world: World) -> None:
-    """The grace period of every file in doubt passes."""
+def end_grace_period(world: World) -> None:
+    """Let the grace period of every file in doubt pass."""
     world.query("update intent set started_at = started_at - 100000, last_byte_at = last_byte_at - 100000")

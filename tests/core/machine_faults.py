@@ -1,4 +1,4 @@
-"""What can go wrong at the API while the state machine runs: rules for the emulator, by what they are called."""
+"""Faults of the API for the state machine: rules for the emulator, by name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from .support import BATCHES, CREATE, LIST
 
-_LASTING = {"x-should-retry": "false"}  # the SDK would try again by itself, after a second
+_LASTING = {"x-should-retry": "false"}  # otherwise the SDK would retry automatically, after a second
 _CREDIT = {
     "type": "error",
     "error": {"type": "invalid_request_error", "message": "Your credit balance is too low"},
@@ -38,7 +38,7 @@ FAULTS: dict[str, dict[str, Any]] = {
         "action": {"error_mix": {"overloaded_error": 0.3, "expired": 0.3}},
     },
     "all fail": {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"api_error": 1.0}}},
-    "some cannot be mended": {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"download_error": 0.4}}},
+    "some fail for good": {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"download_error": 0.4}}},
 }
 SPOILED: dict[str, dict[str, Any]] = {
     "cut": {"truncate": {"fraction": 0.6}, "ending": "reset"},

@@ -1,4 +1,4 @@
-"""Notices as tests make and send them."""
+"""How tests make and send notices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 
 from .support import World
 
-SECRET = "whsec-RECOGNISE-ME-4711"
+SECRET = "whsec-RECOGNIZE-ME-4711"
 PATH = "/hooks/T0P-S3CRET-PATH"
 WEBHOOK = {"webhook": {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}}
 EMAIL = {
@@ -21,12 +21,12 @@ def noticed(*pipelines: Pipeline) -> dict[str, Noticed]:
 
 
 def tick(world: World, *pipelines: Pipeline) -> list[str]:
-    """What the sensor does, with results announced as they are."""
+    """Do what the sensor does, with the announcements as they are."""
     return send_notices(world.root, noticed(*pipelines))
 
 
 def complete(world: World, pipeline: Pipeline, partition: str = "") -> None:
-    """The whole chain, and the event in Dagster's log."""
+    """Run all stages and record the event in Dagster's log."""
     world.send(pipeline, partition)
     world.finish(pipeline, partition)
     announce(world, pipeline, partition)
@@ -40,7 +40,7 @@ def announce(world: World, pipeline: Pipeline, partition: str = "") -> None:
 
 
 def now_due(world: World) -> None:
-    """As when the pause is over."""
+    """Make waiting notices due, as if the pause were over."""
     world.query("update notice set next_try_at = 0 where state = 'waiting'")
 
 

@@ -1,7 +1,7 @@
-"""A judge outside the program: what the API accepted, and the tables and the ledger that came of it.
+"""A judge outside the program: it checks what the API accepted against the tables and the ledger.
 
-It believes nothing the program says about itself. What a row must hold it computes from the dataset and the
-prompt; what was paid for it reads from the emulator's own log.
+It trusts nothing that the program reports about itself. It computes what a row must hold from the dataset and the
+prompt, and reads what was paid for from the emulator's own log.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from batch_assets.emulator.answers import emulated_answer
 
 from .support import BATCHES, World, params
 
-# Failures that a further attempt may mend; a canceled request may be asked again too.
+# Failures that another attempt may fix. A canceled request may be sent again too.
 PASSING = {"api_error", "overloaded_error", "timeout_error", "rate_limit_error"}
 MAX_ATTEMPTS = 3
 STRANGER = "theirs-"
-# What may be seen to change in a run of this machine. It is the judge's own list: the ledger's table has more.
+# The moves that may occur in a run of the state machine. The judge has its own list: the ledger's table has more.
 FILE_MOVES = {
     (None, "ready"),
     ("ready", "sending"),
@@ -72,7 +72,7 @@ _MOVES = {"file": FILE_MOVES, "batch": BATCH_MOVES, "round": ROUND_MOVES}
 
 
 def call(world: World, path: str, method: str = "GET", body: Any = None) -> bytes | None:
-    """A call of somebody else in the same workspace; None where the API answers 4xx."""
+    """Call the API as someone else in the same workspace. Return None if it answers 4xx."""
     request = urllib.request.Request(
         world.emulator.url + path,
         data=json.dumps(body).encode() if body is not None else None,
@@ -90,14 +90,14 @@ def call(world: World, path: str, method: str = "GET", body: Any = None) -> byte
 
 
 @dataclass(frozen=True)
-class Asked:
+class Source:
     """What a submission was built from: the rows, and the prompt with `{{ text }}` in it."""
 
     rows: Mapping[str, str]
     prompt: str
 
-    def wanted(self, text: str) -> str | None:
-        """The key of the request a row wants, None for a row that must be rejected."""
+    def request_key(self, text: str) -> str | None:
+        """The key of the request for a row, or None if the row must be rejected."""
         content = self.prompt.replace("{{ text }}", text)
         return _key(params(content)) if content.strip() else None
 
@@ -106,18 +106,18 @@ def _key(body: Mapping[str, Any]) -> str:
     return orjson.dumps(body, option=orjson.OPT_SORT_KEYS).decode()
 
 
-def answer_to(wanted: str) -> str:
+def answer_to(request_key: str) -> str:
     """The only right answer to a request."""
-    text: str = emulated_answer(json.loads(wanted))["content"][0]["text"]
+    text: str = emulated_answer(json.loads(request_key))["content"][0]["text"]
     return text
 
 
 @dataclass(frozen=True)
 class Paid:
-    """One request as the API accepted it once.
+    """One request that the API accepted once.
 
     Attributes:
-        tail: the last 22 characters of its custom_id.
+        tail: The last 22 characters of its custom_id.
         outcome: `succeeded`, `expired`, `canceled`, or the type of its error.
     """
 
@@ -130,11 +130,11 @@ class Paid:
 
 @dataclass
 class Observer:
-    """Watches one world.
+    """Observes one world.
 
     Attributes:
-        spoiled: batches whose result lines were spoiled by order: their answers may count as lost.
-        hidden: a fault hid accepted batches from the list for longer than the grace period.
+        spoiled: Batches whose result lines the test spoiled. Their answers may count as lost.
+        hidden: Whether a fault hid accepted batches from the list for longer than the grace period.
     """
 
     world: World
@@ -144,14 +144,14 @@ class Observer:
     _seq: int = 0
 
     def watch_moves(self) -> None:
-        """The ledger's new history holds allowed moves only, each from where the last one led."""
+        """Check that the new history of the ledger holds only allowed moves, each from the state before."""
         rows = self.world.query(
             "select seq, kind, entity, from_state, to_state from history where seq > :seq order by seq",
             seq=self._seq,
         )
         for seq, kind, entity, before, after in rows:
             self._seq = seq
-            # An open batch that is being canceled is open all the same.
+            # For the judge, a batch that is being canceled is still open.
             before, after = ("open" if state == "canceling" else state for state in (before, after))
             if kind not in _MOVES or before == after:
                 continue
@@ -163,17 +163,17 @@ class Observer:
             self._states[kind, entity] = after
 
     def _is_new_again(self, kind: str, entity: str, before: str | None, after: str) -> bool:
-        """A batch that was disproved is a stranger, and may be met again."""
+        """A disproved batch belongs to someone else, and may be recorded as a new one."""
         return kind == "batch" and before is None and self._states.get((kind, entity)) == "disproved"
 
     def check_ledger(self) -> None:
-        """What holds between any two steps."""
+        """Check what must hold between any two steps."""
         query = self.world.query
         assert not query(
             "select f.id, f.state, count(*) from intent i join request_file f on f.id = i.file_id"
             " where i.outcome in ('open', 'unresolved') group by f.id, f.state"
             " having count(*) > 1 or f.state not in ('sending', 'unresolved')"
-        ), "an intent is open beside another, or of a file that is not on its way"
+        ), "a file has two open intents, or an open intent and is not in doubt"
         assert not query(
             "select requests from intent where outcome in ('open', 'unresolved')"
             " group by requests having count(*) > 1"
@@ -185,22 +185,22 @@ class Observer:
             pending = json.loads(counts).get("pending", 0)
             assert (final_at is None) == (pending > 0), "final with rows pending, or complete and not final"
 
-    def check_table(self, table: pd.DataFrame, asked: Asked) -> None:
-        """Every row exactly once, in the dataset's order, and each answer its own."""
-        assert list(table["id"]) == list(asked.rows)
-        assert list(table["text"]) == list(asked.rows.values())
+    def check_table(self, table: pd.DataFrame, source: Source) -> None:
+        """Check that the table has every row exactly once, in the dataset's order, each with its own answer."""
+        assert list(table["id"]) == list(source.rows)
+        assert list(table["text"]) == list(source.rows.values())
         for row in table.itertuples():
-            wanted = asked.wanted(row.text)
-            assert (row.result_type == "rejected") == (wanted is None), row
+            request_key = source.request_key(row.text)
+            assert (row.result_type == "rejected") == (request_key is None), row
             if row.result_type == "succeeded":
-                assert wanted is not None
-                assert row.response_text == answer_to(wanted), row
+                assert request_key is not None
+                assert row.response_text == answer_to(request_key), row
             else:
                 assert pd.isna(row.response_text), row
 
     def paid(self) -> dict[str, list[Paid]]:
-        """All that the API accepted of us, oldest first, by request. Every batch must have ended."""
-        found: dict[str, list[Paid]] = defaultdict(list)
+        """All our requests that the API accepted, by request key, oldest first. Every batch must have ended."""
+        payments: dict[str, list[Paid]] = defaultdict(list)
         for entry in self.world.accepted():
             lines = call(self.world, f"/_emulator/batches/{entry['id']}/requests")
             assert lines is not None
@@ -210,15 +210,15 @@ class Observer:
             batch, outcomes = self._outcomes(entry["id"])
             for request in requests:
                 custom_id = request["custom_id"]
-                paid = Paid(
+                payment = Paid(
                     entry["id"],
                     custom_id[-22:],
                     datetime.fromisoformat(batch["created_at"]),
                     datetime.fromisoformat(batch["ended_at"]),
                     outcomes[custom_id],
                 )
-                found[_key(request["params"])].append(paid)
-        return found
+                payments[_key(request["params"])].append(payment)
+        return payments
 
     def _outcomes(self, batch_id: str) -> tuple[dict[str, Any], dict[str, str]]:
         batch, lines = call(self.world, f"{BATCHES}/{batch_id}"), call(self.world, f"{BATCHES}/{batch_id}/results")
@@ -232,7 +232,7 @@ class Observer:
         return orjson.loads(batch), outcomes
 
     def check_paid(self, paid: Mapping[str, list[Paid]]) -> None:
-        """Nothing was asked again without a reason, nothing is unknown, what was paid twice is reported."""
+        """Check that nothing was sent again without a reason, and that the ledger reports double payments."""
         known = {
             batch_id: (state, bool(twice))
             for batch_id, state, twice in self.world.query("select id, state, paid_twice from batch")
@@ -240,31 +240,35 @@ class Observer:
         reported = {batch_id for batch_id, (_, twice) in known.items() if twice}
         assert self.hidden or not reported
         tails: dict[str, str] = {}
-        for wanted, times in paid.items():
-            for one in times:
-                assert known.get(one.batch_id, ("unknown", False))[0] == "collected", (
-                    f"{one.batch_id} is {known.get(one.batch_id)}"
+        for request_key, payments in paid.items():
+            for payment in payments:
+                assert known.get(payment.batch_id, ("unknown", False))[0] == "collected", (
+                    f"{payment.batch_id} is {known.get(payment.batch_id)}"
                 )
-                assert tails.setdefault(one.tail, wanted) == wanted, "two requests under one digest"
-            assert len({one.tail for one in times}) == 1, "one request under two digests"
-            unreported = [one for one in times if one.batch_id not in reported]
+                assert tails.setdefault(payment.tail, request_key) == request_key, "two requests under one digest"
+            assert len({payment.tail for payment in payments}) == 1, "one request under two digests"
+            unreported = [payment for payment in payments if payment.batch_id not in reported]
             for first, second in itertools.pairwise(unreported):
-                assert first.ended_at <= second.created_at, f"in two open batches: {times}"
+                assert first.ended_at <= second.created_at, f"in two open batches: {payments}"
                 failed = first.outcome in PASSING | {"expired", "canceled"}
-                assert failed or first.batch_id in self.spoiled, f"paid twice and not reported: {times}"
-        strangers = set(known) - {one.batch_id for times in paid.values() for one in times}
+                assert failed or first.batch_id in self.spoiled, f"paid twice and not reported: {payments}"
+        strangers = set(known) - {payment.batch_id for payments in paid.values() for payment in payments}
         assert {known[batch_id][0] for batch_id in strangers} <= {"foreign"}
 
-    def check_complete(self, table: pd.DataFrame, asked: Asked, paid: Mapping[str, list[Paid]]) -> None:
-        """Every row has its final type, and every answer that was paid for stands in it."""
-        self.check_table(table, asked)
+    def check_complete(self, table: pd.DataFrame, source: Source, paid: Mapping[str, list[Paid]]) -> None:
+        """Check that every row has its final type, and that the table has every answer that was paid for."""
+        self.check_table(table, source)
         for row in table.itertuples():
-            wanted = asked.wanted(row.text)
-            if wanted is None:
+            request_key = source.request_key(row.text)
+            if request_key is None:
                 continue
-            times = paid.get(wanted, [])
-            assert times, f"never asked: {row}"
-            safe = [one for one in times if one.outcome == "succeeded" and one.batch_id not in self.spoiled]
+            payments = paid.get(request_key, [])
+            assert payments, f"never sent: {row}"
+            safe = [
+                payment
+                for payment in payments
+                if payment.outcome == "succeeded" and payment.batch_id not in self.spoiled
+            ]
             if safe:
                 assert row.result_type == "succeeded", row
             elif row.result_type != "succeeded":
@@ -275,6 +279,6 @@ class Observer:
 
 
 def newest_submissions(world: World, pipeline: str) -> dict[str, str]:
-    """Partition -> id of the submission in force."""
+    """The id of the submission in force by partition."""
     rows = world.query("select partition, id from submission where pipeline = :name order by seq", name=pipeline)
     return dict(rows)

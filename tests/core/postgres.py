@@ -1,4 +1,4 @@
-"""A real PostgreSQL server of the tests' own, on a free TCP port of this machine."""
+"""A real PostgreSQL server for the tests, on a free TCP port of this machine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-_UNPRIVILEGED = ("postgres", "nobody")
+_UNPRIVILEGED = ("postgres", "nobody")  # codespell:ignore nobody
 
 
 def find_server() -> tuple[Path | None, str]:
-    """The folder with initdb and postgres, or why there is none."""
+    """The folder with initdb and postgres, or the reason why there is none."""
     if importlib.util.find_spec("psycopg2") is None:
         return None, "the package psycopg2 is not installed"
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
@@ -31,7 +31,7 @@ def find_server() -> tuple[Path | None, str]:
 
 
 class PostgresServer:
-    """Use as a context manager; `new_database()` gives the URL of an empty database."""
+    """Used as a context manager; `new_database()` returns the URL of an empty database."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
@@ -64,7 +64,7 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        # Output goes to a file: a pipe would be inherited by the server and never end.
+        # Output goes to a file: the server would inherit a pipe, which would then never end.
         with tempfile.TemporaryFile("w+") as output:
             done = subprocess.run(
                 [str(self._programs / program), *arguments],
@@ -80,7 +80,7 @@ class PostgresServer:
             return subprocess.CompletedProcess(done.args, done.returncode, output.read())
 
     def new_database(self) -> str:
-        """The SQLAlchemy URL of a new database."""
+        """Create a database and return its SQLAlchemy URL."""
         import psycopg2
 
         name = f"test_{secrets.token_hex(4)}"

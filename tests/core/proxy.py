@@ -1,4 +1,4 @@
-"""A TCP proxy before the emulator that holds create calls back where a test wants it."""
+"""A TCP proxy in front of the emulator that holds back create calls when a test asks for it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _CHUNK = 1 << 16
 
 
 class Proxy:
-    """Use as a context manager; `url` takes the emulator's place.
+    """Used as a context manager. A client uses `url` instead of the emulator's URL.
 
-    `hold("request")` keeps the next POST from the server, `hold("upload")` all of it but the first bytes,
-    `hold("reply")` lets it through and keeps its reply from the client; `hold("reply", 3)` those of the next
-    three. `held` is set when that has happened to all of them; then `let_go()` or `cut()` ends it. All other
+    `hold("request")` keeps the next POST from the server, `hold("upload")` everything after its first bytes.
+    `hold("reply")` lets it through and keeps its reply from the client, `hold("reply", 3)` the replies to the
+    next three. `held` is set when this has happened to all of them; `let_go()` or `cut()` ends it. All other
     calls pass.
     """
 
@@ -41,8 +41,8 @@ class Proxy:
         self._go.set()
         self._listener.close()
 
-    def hold(self, what: str, calls: int = 1) -> None:
-        self._mode, self._calls = what, calls
+    def hold(self, part: str, calls: int = 1) -> None:
+        self._mode, self._calls = part, calls
         self.held.clear()
         self._go.clear()
         self._is_cut = False
@@ -51,7 +51,7 @@ class Proxy:
         self._go.set()
 
     def cut(self) -> None:
-        """Drops the connection that is held: nothing more reaches the server."""
+        """Drop the connection that is held: nothing more reaches the server."""
         self._is_cut = True
         self._go.set()
 
@@ -94,7 +94,7 @@ class Proxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def _wait(self) -> bool:
-        """Waits for the test; whether to go on."""
+        """Wait for the test. Return whether to continue."""
         with self._counting:
             self._calls -= 1
             if self._calls <= 0:

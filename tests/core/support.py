@@ -1,4 +1,4 @@
-"""What the tests of the core share: a world of one emulator and one root, and the loop over the stages."""
+"""Shared by the tests of the core: a world of one emulator and one root, and the loop over the stages."""
 
 from __future__ import annotations
 
@@ -42,55 +42,55 @@ T = TypeVar("T")
 
 
 def params(content: Any = "{{ text }}", **more: Any) -> dict[str, Any]:
-    """The params of a pipeline that asks one question a row."""
+    """The params of a pipeline that sends one request for each row."""
     return {"model": MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": content}], **more}
 
 
 def make_pipeline(
     folder: Path, dataset: Mapping[str, Any] | str, *, hooks: Hooks = NO_HOOKS, **attributes: Any
 ) -> Pipeline:
-    """A pipeline whose files and dataset lie in `folder`."""
-    given = {"path": dataset} if isinstance(dataset, str) else dict(dataset)
-    fields = {"name": "asked", "dataset": given, "params": params(), **attributes}
+    """A pipeline whose files and dataset are in `folder`."""
+    source = {"path": dataset} if isinstance(dataset, str) else dict(dataset)
+    fields = {"name": "asked", "dataset": source, "params": params(), **attributes}
     return load_pipeline(fields, folder=folder, source="asked/defs.yaml", hooks=hooks)
 
 
 def read(folder: Path, dataset: Mapping[str, Any] | str, columns: list[str] | None = None) -> pa.Table:
-    """The dataset's rows as one table, the row key first."""
-    found = Dataset(make_pipeline(folder, dataset))
-    names = columns or list(dict.fromkeys([found.key, *found.schema.names]))
-    batches = [rows.table for rows in found.rows(names)]
-    return pa.Table.from_batches(batches) if batches else found.schema.empty_table()
+    """The dataset's rows as one table, with the row key as the first column."""
+    opened = Dataset(make_pipeline(folder, dataset))
+    names = columns or list(dict.fromkeys([opened.key, *opened.schema.names]))
+    batches = [rows.table for rows in opened.rows(names)]
+    return pa.Table.from_batches(batches) if batches else opened.schema.empty_table()
 
 
 def write_rows(path: Path, texts: Mapping[str, str]) -> Path:
-    """A JSON Lines dataset with the columns id and text."""
+    """Write a JSON Lines dataset with the columns id and text."""
     lines = [orjson.dumps({"id": key, "text": text}) for key, text in texts.items()]
     path.write_bytes(b"".join(line + b"\n" for line in lines))
     return path
 
 
 def texts(count: int, word: str = "row") -> dict[str, str]:
-    """That many rows, each with a text of its own."""
+    """A number of rows, each with its own text."""
     return {f"{word}-{number}": f"the text of {word} {number}" for number in range(count)}
 
 
 def round_for(tx: Transaction, submission: Submission | None) -> Round | None:
-    """What the sensor would find to do for a submission."""
+    """The work that the sensor would find for a submission."""
     return round_of(next_step(Snapshot.of(tx, submission))) if submission is not None else None
 
 
-def wait_for(condition: Callable[[], T | None], what: str, deadline: float = DEADLINE) -> T:
-    """Waits until the condition gives something true, and returns it."""
+def wait_for(condition: Callable[[], T | None], awaited: str, deadline: float = DEADLINE) -> T:
+    """Wait until the condition returns something true, and return that."""
     end = time.monotonic() + deadline
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited in vain for {what}"
+    while not (result := condition()):
+        assert time.monotonic() < end, f"waited in vain for {awaited}"
         time.sleep(0.02)
-    return found
+    return result
 
 
 def environment(emulator_url: str, root: Path | str, ledger: str | None = None, **more: str) -> dict[str, str]:
-    """The variables that a run reads."""
+    """The environment variables that a run reads."""
     variables = {
         "BATCH_ASSETS_EMULATOR": emulator_url,
         "BATCH_ASSETS_ROOT": str(root),
@@ -100,11 +100,11 @@ def environment(emulator_url: str, root: Path | str, ledger: str | None = None, 
 
 
 class World:
-    """One root against one emulator; what earlier tests left at the emulator does not show.
+    """One root and one emulator. Batches of earlier tests at the emulator do not show.
 
     Attributes:
-        folder: holds the pipeline's files and datasets.
-        root: opened on `folder`/output unless said otherwise.
+        folder: Holds the pipeline's files and datasets.
+        root: Opened on `folder`/output, unless the test specifies another one.
     """
 
     def __init__(self, emulator: Emulator, folder: Path, root: Root) -> None:
@@ -116,12 +116,12 @@ class World:
         """Every batch that the API accepted since this world began: what would be paid for."""
         return self.emulator.log(custom_ids=custom_ids)[self._accepted :]
 
-    def asked(self) -> list[str]:
-        """The custom_ids of every request the API accepted, in order."""
+    def accepted_custom_ids(self) -> list[str]:
+        """The custom_ids of all requests that the API accepted, in order."""
         return [custom_id for batch in self.accepted(custom_ids=True) for custom_id in batch["custom_ids"]]
 
     def calls(self) -> Counter[str]:
-        """API calls since this world began or since `forget_calls`."""
+        """The API calls since this world began, or since `forget_calls`."""
         return Counter(self.emulator.requests()) - self._calls
 
     def forget_calls(self) -> None:
@@ -132,7 +132,7 @@ class World:
         return (self.emulator.state / "bodies" / f"{batch_id}.json").read_bytes()
 
     def pipeline(self, rows: Mapping[str, str] | str | None = None, **attributes: Any) -> Pipeline:
-        """A pipeline over the given rows, over the dataset in the folder, or over rows written before."""
+        """A pipeline over the given rows, a dataset in the folder, or the rows that were written before."""
         if isinstance(rows, Mapping):
             write_rows(self.folder / "rows.jsonl", rows)
             rows = None
@@ -148,17 +148,17 @@ class World:
         return report
 
     def send(self, pipeline: Pipeline, partition: str = "") -> SubmitReport:
-        """requests and batches."""
+        """Run `requests` and `batches`."""
         self.build(pipeline, partition)
         return self.submit(pipeline, partition)
 
     def collect(self, pipeline: Pipeline, partition: str = "") -> CollectedResults:
-        """One look, then results."""
+        """Poll once, then run `results`."""
         poll(self.root, now=True)
         return collect_results(self.root, pipeline.name, partition, answers=pipeline.own_answers)
 
     def finish(self, pipeline: Pipeline, partition: str = "") -> CollectedResults:
-        """What the sensor does until every row has its final type."""
+        """Do what the sensor does, until every row has its final type."""
 
         def step() -> CollectedResults | None:
             done = self.collect(pipeline, partition)
@@ -171,15 +171,15 @@ class World:
         return wait_for(step, "final results")
 
     def run(self, pipeline: Pipeline, partition: str = "") -> pd.DataFrame:
-        """The whole chain; returns the table."""
+        """Run all stages and return the table."""
         self.send(pipeline, partition)
         self.finish(pipeline, partition)
         return self.table(pipeline)
 
     def table(self, pipeline: Pipeline) -> pd.DataFrame:
-        """What users read."""
-        found: pd.DataFrame = pd.read_parquet(self.path(pipeline.name, "results"))
-        return found
+        """The table that users read."""
+        table: pd.DataFrame = pd.read_parquet(self.path(pipeline.name, "results"))
+        return table
 
     def path(self, *parts: str) -> Path:
         return Path(self.root.settings.root, *parts)
@@ -199,13 +199,13 @@ class World:
         return [file.state for file in self.files(pipeline, partition)]
 
     def query(self, sql: str, **values: Any) -> list[Any]:
-        """Looks into the ledger's tables, or changes them as the passing of time would."""
+        """Query the ledger's tables, or change them as the passing of time would."""
         with self.root.ledger.write() as tx:
             done = tx.execute(sa.text(sql).bindparams(**values))
             return list(done.all()) if done.returns_rows else []
 
     def reopened(self, **more: str) -> Root:
-        """The same root, opened anew with other variables."""
+        """Open the same root again with other variables."""
         self.root.close()
         settings = self.root.settings
         more = {"BATCH_ASSETS_TRANSFERS": str(settings.transfers)} | more
@@ -215,7 +215,7 @@ class World:
 
 
 def as_new(emulator: Emulator) -> Emulator:
-    """An emulator as at its start: no faults, no batches, its own clock."""
+    """Reset an emulator to its initial state: no faults, no batches, its own clock."""
     emulator.reset_faults()
     emulator.settings(
         latency=0.0, cancel_delay=0.0, expiry=86400, moving_counters=False, max_body_bytes=256_000_000,
@@ -224,8 +224,8 @@ def as_new(emulator: Emulator) -> Emulator:
     emulator.end_batches()
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     headers = {"x-api-key": "any"}
-    with opener.open(urllib.request.Request(f"{emulator.url}{BATCHES}?limit=1000", headers=headers)) as shown:
-        batches = orjson.loads(shown.read())["data"]
+    with opener.open(urllib.request.Request(f"{emulator.url}{BATCHES}?limit=1000", headers=headers)) as response:
+        batches = orjson.loads(response.read())["data"]
     for batch in batches:
         url = f"{emulator.url}{BATCHES}/{batch['id']}"
         opener.open(urllib.request.Request(url, method="DELETE", headers=headers)).close()

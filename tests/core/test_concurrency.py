@@ -1,4 +1,4 @@
-"""Many processes at one root, all begun at the same moment: each row answered, nothing paid twice."""
+"""Many processes use one root, all started at the same moment: each row is answered, nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from batch_assets.core.root import Root
 from batch_assets.core.settings import Settings
 from tests.forked import ForkServer
 
-from .observer import Asked, Observer
+from .observer import Observer, Source
 from .support import CREATE, World, environment, make_pipeline, params, round_for, write_rows
 
 LOST = {"match": {**CREATE, "nth": [2, 5]}, "action": {"drop": "after_commit"}}
 SLOWER = {"match": {**CREATE, "nth": [1]}, "action": {"status": 429, "headers": {"retry-after": "0"}}}
 FAILING = {"match": CREATE, "action": {"error_mix": {"overloaded_error": 0.3, "expired": 0.2, "first": 1}}}
 PROMPT = "{{ text }}"
-# What a child waits for comes long before, or never.
+# What a child waits for happens long before this, or never.
 DEADLINE = 120.0
 POLL_SECONDS = 0.3
 
 
 class _Quiet:
-    """A watcher who wants to know nothing."""
+    """A watcher that ignores all reports."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *_: None
@@ -52,14 +52,14 @@ def pipeline_of(folder: str, name: str, partition: str) -> Pipeline:
 
 
 def like_cli(env: dict[str, str], folder: str, name: str, partition: str) -> dict[str, int]:
-    """`batch-assets run`, as it is."""
+    """Run `batch-assets run`."""
     with open_root(Settings.from_env(env)) as root:
         pipeline = pipeline_of(folder, name, partition)
         return dict(run_pipeline(root, pipeline, partition, _Quiet(), again=AskAgain()).counts)
 
 
 def like_ui(env: dict[str, str], folder: str, name: str, partition: str) -> dict[str, int]:
-    """Somebody materializes the three assets, and comes back until the table is complete."""
+    """Materialize the three assets, and repeat the later two until the table is complete."""
     with open_root(Settings.from_env(env)) as root:
         _build(root, pipeline_of(folder, name, partition), partition)
         unattended = False
@@ -77,7 +77,7 @@ def like_ui(env: dict[str, str], folder: str, name: str, partition: str) -> dict
 
 
 def _build(root: Root, pipeline: Pipeline, partition: str) -> None:
-    """BusyError says that it can be run again: files were sent during each of its builds."""
+    """Build, and repeat after a BusyError, which allows that: files were sent during each of its builds."""
     for _ in range(10):
         try:
             build_requests(root, pipeline, partition)
@@ -88,7 +88,7 @@ def _build(root: Root, pipeline: Pipeline, partition: str) -> None:
 
 
 def like_sensor(env: dict[str, str], names: list[str]) -> int:
-    """Ticks of a sensor that runs what it asks for, until every table is complete; how many rounds it opened."""
+    """Do ticks of a sensor and its runs until every table is complete. Return how many rounds it opened."""
     opened = 0
     end = time.monotonic() + DEADLINE
     with open_root(Settings.from_env(env)) as root:
@@ -96,7 +96,7 @@ def like_sensor(env: dict[str, str], names: list[str]) -> int:
             poll(root, now=True)
             with root.ledger.read() as tx:
                 in_force = [s for s in submissions.all_newest(tx) if s.pipeline in names]
-                work = {s.id: found for s in in_force if (found := round_for(tx, s)) is not None}
+                work = {s.id: next_round for s in in_force if (next_round := round_for(tx, s)) is not None}
             if not work and all(s.announced_at is not None for s in in_force):
                 return opened
             for submission in in_force:
@@ -122,7 +122,7 @@ def _round(root: Root, submission: Any, work: Round) -> bool:
 
 
 def tick(env: dict[str, str], folder: str, names: list[str]) -> list[str]:
-    """One tick of the sensor itself; the run keys it asks for."""
+    """Run one tick of the real sensor. Return the run keys that it asks for."""
     import dagster as dg
 
     from batch_assets import build_message_batch_assets, build_message_batch_sensor
@@ -147,7 +147,7 @@ def tick(env: dict[str, str], folder: str, names: list[str]) -> list[str]:
 
 
 class Scene:
-    """A world, its children, and what the datasets hold."""
+    """A world, its child processes, and the rows of its datasets."""
 
     def __init__(self, world: World, children: ForkServer) -> None:
         self.world, self._children = world, children
@@ -158,28 +158,30 @@ class Scene:
         self.rows: dict[tuple[str, str], dict[str, str]] = {}
 
     def dataset(self, name: str, partition: str, numbers: range) -> dict[str, str]:
-        """Rows whose texts the pipeline's partitions share; what to call a child with."""
+        """Write rows whose texts the pipeline's partitions share. Return arguments for a child."""
         self.rows[name, partition] = {f"row-{number}": f"text {number} of {name}" for number in numbers}
         write_rows(self.world.folder / f"{name}-{partition}.jsonl", self.rows[name, partition])
         return {"name": name, "partition": partition}
 
     def run(self, *works: tuple[Callable[..., Any], dict[str, Any]]) -> list[Any]:
-        """Runs the functions at once, each in a process; none may raise."""
-        orders = [(f"{__name__}:{function.__name__}", {"env": self.env, **given}) for function, given in works]
+        """Run the functions at the same time, each in its own process. None may raise."""
+        orders = [
+            (f"{__name__}:{function.__name__}", {"env": self.env, **arguments}) for function, arguments in works
+        ]
         outcomes = self._children.run(*orders)
         assert not any(outcome.error for outcome in outcomes), "\n".join(outcome.error for outcome in outcomes)
         return [outcome.value for outcome in outcomes]
 
     def check(self) -> None:
-        """Nothing is lost, nothing is paid twice, and running all of it again changes nothing."""
+        """Check that nothing is lost or paid twice, and that running everything again changes nothing."""
         observer = Observer(self.world)
         observer.watch_moves()
         observer.check_ledger()
         paid = observer.paid()
         observer.check_paid(paid)
-        tables = {place: self._table(*place) for place in self.rows}
-        for place, table in tables.items():
-            observer.check_complete(table, Asked(self.rows[place], PROMPT), paid)
+        tables = {key: self._table(*key) for key in self.rows}
+        for key, table in tables.items():
+            observer.check_complete(table, Source(self.rows[key], PROMPT), paid)
             assert set(table["result_type"]) == {"succeeded"}
         assert self.world.query("select name from lease") == []
         accepted = len(self.world.accepted())
@@ -191,19 +193,19 @@ class Scene:
 
     def _table(self, name: str, partition: str) -> pd.DataFrame:
         inner = (f"partition={partition}",) if partition else ()
-        found: pd.DataFrame = pd.read_parquet(self.world.path(name, "results", *inner, "results.parquet"))
-        return found
+        table: pd.DataFrame = pd.read_parquet(self.world.path(name, "results", *inner, "results.parquet"))
+        return table
 
     def opened_rounds(self) -> dict[str, int]:
-        """Rounds by submission; never two of one at once."""
-        at_work: dict[str, int] = {}
+        """The number of rounds by submission. No submission may have two open rounds."""
+        open_now: dict[str, int] = {}
         opened: dict[str, int] = {}
         rows = self.world.query("select entity, to_state from history where kind = 'round' order by seq")
         for entity, state in rows:
             submission_id = entity.rpartition(":")[0]
-            at_work[submission_id] = at_work.get(submission_id, 0) + (1 if state == "open" else -1)
+            open_now[submission_id] = open_now.get(submission_id, 0) + (1 if state == "open" else -1)
             opened[submission_id] = opened.get(submission_id, 0) + (state == "open")
-            assert 0 <= at_work[submission_id] <= 1
+            assert 0 <= open_now[submission_id] <= 1
         return opened
 
 
@@ -224,8 +226,8 @@ def scene(new_world: Callable[..., World], children: ForkServer, ledger_url: str
 
 def test_the_command_line_and_the_ui_run_one_pipeline_at_once(scene: Scene) -> None:
     scene.world.emulator.faults([SLOWER, FAILING])
-    given = {"folder": str(scene.world.folder), **scene.dataset("asked", "", range(8))}
-    counts = scene.run((like_cli, given), (like_ui, given))
+    arguments = {"folder": str(scene.world.folder), **scene.dataset("asked", "", range(8))}
+    counts = scene.run((like_cli, arguments), (like_ui, arguments))
     assert counts == [{"succeeded": 8}] * 2
     scene.check()
 
@@ -233,45 +235,45 @@ def test_the_command_line_and_the_ui_run_one_pipeline_at_once(scene: Scene) -> N
 def test_two_sensors_ask_for_one_round_at_a_time(scene: Scene) -> None:
     scene.world.emulator.faults([FAILING])
     folder = str(scene.world.folder)
-    places = [scene.dataset(name, "", range(8)) for name in ("first", "second", "third")]
-    for place in places:
-        pipeline = pipeline_of(folder, **place)
+    datasets = [scene.dataset(name, "", range(8)) for name in ("first", "second", "third")]
+    for dataset in datasets:
+        pipeline = pipeline_of(folder, **dataset)
         build_requests(scene.world.root, pipeline)
         submit_batches(scene.world.root, pipeline.name)
-    given = {"names": [place["name"] for place in places]}
-    opened = scene.run((like_sensor, given), (like_sensor, given))
-    found = scene.opened_rounds()
-    assert sum(found.values()) == sum(opened)
-    assert len(found) == 3
+    arguments = {"names": [dataset["name"] for dataset in datasets]}
+    opened = scene.run((like_sensor, arguments), (like_sensor, arguments))
+    rounds_opened = scene.opened_rounds()
+    assert sum(rounds_opened.values()) == sum(opened)
+    assert len(rounds_opened) == 3
     scene.check()
 
 
 def test_ticks_of_the_sensor_at_the_same_moment_ask_for_each_run_once(world: World, children: ForkServer) -> None:
     scene = Scene(world, children)
     folder = str(scene.world.folder)
-    places = [scene.dataset(name, "", range(4)) for name in ("first", "second")]
-    for place in places:
-        pipeline = pipeline_of(folder, **place)
+    datasets = [scene.dataset(name, "", range(4)) for name in ("first", "second")]
+    for dataset in datasets:
+        pipeline = pipeline_of(folder, **dataset)
         build_requests(scene.world.root, pipeline)
         submit_batches(scene.world.root, pipeline.name)
     scene.world.emulator.end_batches()
     scene.world.query("update batch set next_poll_at = 0")
-    given = {"folder": folder, "names": [place["name"] for place in places]}
-    asked = scene.run(*[(tick, given)] * 4)
-    keys = [key for found in asked for key in found]
+    arguments = {"folder": folder, "names": [dataset["name"] for dataset in datasets]}
+    asked_runs = scene.run(*[(tick, arguments)] * 4)
+    keys = [key for run_keys in asked_runs for key in run_keys]
     assert len(keys) == len(set(keys)) == 2
     assert set(scene.opened_rounds().values()) == {1}
 
 
 def test_eight_processes_at_one_ledger(scene: Scene) -> None:
     scene.world.emulator.faults([LOST, SLOWER, FAILING])
-    places = [
+    datasets = [
         scene.dataset("first", "A", range(6)),
         scene.dataset("first", "B", range(3, 9)),
         scene.dataset("second", "A", range(6)),
         scene.dataset("second", "B", range(3, 9)),
     ]
-    works = [({"folder": str(scene.world.folder), **place}) for place in places]
-    counts = scene.run(*[(function, given) for given in works for function in (like_ui, like_cli)])
+    works = [({"folder": str(scene.world.folder), **dataset}) for dataset in datasets]
+    counts = scene.run(*[(function, arguments) for arguments in works for function in (like_ui, like_cli)])
     assert counts == [{"succeeded": 6}] * 8
     scene.check()

@@ -1,4 +1,4 @@
-"""Full disks, roots that cannot be written, leftovers: said in a sentence, and the next run goes on."""
+"""Full disks, read-only roots, leftover files: the error explains it in a sentence, and the next run continues."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.forked import ForkServer
 
 from .support import World, environment, texts
 
-# The stages, each file limited in size: a write beyond it fails as on a full disk, and is as short before.
+# Runs the stages with a limit on the size of files: a write beyond it fails, and is cut, as on a full disk.
 _STAGES = """
 import resource, sys, threading, time
 from pathlib import Path
@@ -57,7 +57,7 @@ else:
     print(stage, "no error")
 print([thread.name for thread in threading.enumerate() if thread.name.startswith("parquet")])
 """
-# Drops what lets root write everywhere, then runs the command line.
+# Drops the capabilities that let the root user write everywhere, then runs the command line.
 _UNPRIVILEGED = """
 import ctypes, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -78,7 +78,7 @@ def run_limited(world: World, limit: int, python: ForkServer) -> str:
     assert done.returncode == 0, done.stderr
     assert "Exception ignored" not in done.stderr
     first, threads = done.stdout.splitlines()
-    assert threads == "[]", "no thread is left over"
+    assert threads == "[]", "a writer thread is still running"
     return first
 
 
@@ -87,16 +87,16 @@ def long_rows(count: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("limit", [20, 60_000, 110_000, 450_000])
-def test_a_disk_that_is_full_after_so_many_bytes(world: World, python: ForkServer, limit: int) -> None:
+def test_a_full_disk_loses_nothing_wherever_the_stage_is(world: World, python: ForkServer, limit: int) -> None:
     rows = long_rows(1000)
     pipeline = world.pipeline(rows, batching={"max_requests": 900})
-    if limit > 100_000:  # the ledger is there before, or the disk is full when it is made
+    if limit > 100_000:  # the ledger exists before, or the disk is full when it is created
         _ = world.root.ledger
     world.root.close()
-    said = run_limited(world, limit, python)
-    if "StorageError" in said:
-        assert str(world.path()) in said
-        assert "cannot be written: File too large. Raise the limit" in said
+    outcome = run_limited(world, limit, python)
+    if "StorageError" in outcome:
+        assert str(world.path()) in outcome
+        assert "cannot be written: File too large. Raise the limit" in outcome
     for path in world.path().rglob("*"):
         assert path.name.startswith(".") is False, f"{path} was left behind"
     world.reopened()
@@ -107,7 +107,7 @@ def test_a_disk_that_is_full_after_so_many_bytes(world: World, python: ForkServe
     table = world.table(pipeline)
     assert list(table["result_type"]) == ["succeeded"] * 1000
     assert list(table["id"]) == list(rows)
-    assert set(Counter(world.asked()).values()) == {1}, said
+    assert set(Counter(world.accepted_custom_ids()).values()) == {1}, outcome
 
 
 def test_a_receipt_that_cannot_be_written_does_not_lose_the_batch(world: World) -> None:
@@ -134,7 +134,7 @@ def read_only(world: World, python: ForkServer, folder: Path, *command: str) -> 
         folder.chmod(before)
 
 
-def test_a_root_that_cannot_be_made_is_said_in_a_sentence(world: World, python: ForkServer) -> None:
+def test_a_root_that_cannot_be_created_is_reported_in_a_sentence(world: World, python: ForkServer) -> None:
     done = read_only(world, python, world.folder, "run", "review_triage")
     assert done.returncode == 1
     path = world.path("ledger.db")
@@ -144,7 +144,7 @@ def test_a_root_that_cannot_be_made_is_said_in_a_sentence(world: World, python: 
     )
 
 
-def test_a_root_that_became_read_only_is_said_in_a_sentence(world: World, python: ForkServer) -> None:
+def test_a_root_that_became_read_only_is_reported_in_a_sentence(world: World, python: ForkServer) -> None:
     world.build(world.pipeline(texts(1)))
     world.root.close()
     done = read_only(world, python, world.path(), "run", "review_triage")
@@ -153,7 +153,7 @@ def test_a_root_that_became_read_only_is_said_in_a_sentence(world: World, python
     assert str(world.path()) in done.stderr
 
 
-def test_leftovers_are_not_seen_and_go_with_the_next_run(world: World) -> None:
+def test_leftovers_are_ignored_and_removed_by_the_next_run(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.emulator.settings(latency=3600)
     world.send(pipeline)
@@ -176,7 +176,7 @@ def test_leftovers_are_not_seen_and_go_with_the_next_run(world: World) -> None:
     assert world.files(pipeline)[-1].requests == 1
 
 
-def test_a_failing_write_on_the_writers_thread_comes_out(tmp_path: Path) -> None:
+def test_a_failed_write_in_the_writers_thread_is_raised(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
     schema = pa.schema([("a", pa.string())])
     with pytest.raises(ValueError, match="schema"), storage.write("a.parquet") as scratch:  # noqa: SIM117
@@ -187,12 +187,12 @@ def test_a_failing_write_on_the_writers_thread_comes_out(tmp_path: Path) -> None
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("parquet")]
 
 
-@pytest.mark.parametrize("what", ["responses", "results"])
-def test_a_table_that_cannot_be_put_in_place_is_written_by_the_next_run(world: World, what: str) -> None:
+@pytest.mark.parametrize("folder", ["responses", "results"])
+def test_a_table_that_cannot_be_put_in_place_is_written_by_the_next_run(world: World, folder: str) -> None:
     pipeline = world.pipeline(texts(3))
     (batch_id,) = world.send(pipeline).submitted
-    name = f"{batch_id}.parquet" if what == "responses" else "results.parquet"
-    blocked = world.path("asked", what, name)
+    name = f"{batch_id}.parquet" if folder == "responses" else "results.parquet"
+    blocked = world.path("asked", folder, name)
     (blocked / "in the way").mkdir(parents=True)
     with pytest.raises(StorageError, match=f"{name} cannot be written: .* run again"):
         world.collect(pipeline)
@@ -200,5 +200,5 @@ def test_a_table_that_cannot_be_put_in_place_is_written_by_the_next_run(world: W
     blocked.rmdir()
     world.finish(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
-    assert len(world.asked()) == 3
+    assert len(world.accepted_custom_ids()) == 3
     assert not list(world.path().rglob("*.tmp"))

@@ -12,7 +12,7 @@ import batch_assets
 from batch_assets.core import errors
 from batch_assets.core.api import errors as api_errors
 
-# Raised by Dagster's own components in its own code.
+# Raised in the code of Dagster's own components.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 

@@ -1,4 +1,4 @@
-"""Any text from any file to the emulator and back, byte for byte; and lines of the API into the table."""
+"""Any text from any file reaches the emulator and comes back unchanged, and lines of the API reach the table."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def write_csv(path: Path, rows: Sequence[tuple[str, str]]) -> list[Row]:
     quoting = csv.QUOTE_ALL if len(rows) % 2 else csv.QUOTE_MINIMAL
     with path.open("w", encoding="utf-8", errors="surrogatepass", newline="") as file:
         csv.writer(file, quoting=quoting).writerows([("id", "text"), *rows])
-    return [{"id": Printed(key), "text": shown(text, in_bytes=True, kind=Printed)} for key, text in rows]
+    return [{"id": Printed(key), "text": expected_text(text, in_bytes=True, kind=Printed)} for key, text in rows]
 
 
 def write_json(path: Path, rows: Sequence[tuple[str, str]]) -> list[Row]:
     lines = (json.dumps({"id": key, "text": text}, ensure_ascii=len(rows) % 2 == 0) for key, text in rows)
     path.write_bytes(b"".join(bytes_of(line) + b"\n" for line in lines))
-    return [{"id": key, "text": shown(text, in_bytes=len(rows) % 2 == 1)} for key, text in rows]
+    return [{"id": key, "text": expected_text(text, in_bytes=len(rows) % 2 == 1)} for key, text in rows]
 
 
 def write_parquet(path: Path, rows: Sequence[tuple[str, str]]) -> list[Row]:
     texts = pa.array([bytes_of(text) for _, text in rows], pa.binary()).view(pa.string())
     pq.write_table(pa.table({"id": [key for key, _ in rows], "text": texts}), path)
-    return [{"id": key, "text": shown(text, in_bytes=True)} for key, text in rows]
+    return [{"id": key, "text": expected_text(text, in_bytes=True)} for key, text in rows]
 
 
-def shown(text: str, *, in_bytes: bool, kind: Callable[[str], str] = str) -> str:
-    """What stands there. Of a lone surrogate each byte becomes U+FFFD; one written as an escape becomes one."""
+def expected_text(text: str, *, in_bytes: bool, kind: Callable[[str], str] = str) -> str:
+    """The expected value. Each byte of a lone surrogate becomes U+FFFD, an escaped surrogate one U+FFFD."""
     if not any("\ud800" <= character <= "\udfff" for character in text):
         return kind(text)
     if in_bytes:
@@ -76,7 +76,7 @@ def shown(text: str, *, in_bytes: bool, kind: Callable[[str], str] = str) -> str
 FORMATS = {"csv": write_csv, "jsonl": write_json, "parquet": write_parquet}
 
 
-# Each example is a run of the chain: one that fails is not made smaller.
+# Each example runs all stages, so a failing example is not shrunk.
 @settings(
     max_examples=20,
     deadline=None,
@@ -91,7 +91,7 @@ FORMATS = {"csv": write_csv, "jsonl": write_json, "parquet": write_parquet}
 @example(keys=ALL_KEYS, texts=FOUND_HARD, ending="csv")
 @example(keys=ALL_KEYS, texts=FOUND_HARD, ending="jsonl")
 @example(keys=ALL_KEYS, texts=FOUND_HARD, ending="parquet")
-def test_any_text_arrives_and_any_answer_comes_back(
+def test_any_text_arrives_unchanged_and_any_answer_comes_back(
     emulator: Emulator, keys: list[str], texts: list[str], ending: str
 ) -> None:
     with TemporaryDirectory() as folder:
@@ -168,16 +168,16 @@ RESULTS = [
 
 
 @pytest.mark.parametrize("end", [b"", b"\n"])
-def test_lines_of_the_api_get_into_the_table_without_loss(emulator: Emulator, tmp_path: Path, end: bytes) -> None:
+def test_lines_of_the_api_reach_the_table_without_loss(emulator: Emulator, tmp_path: Path, end: bytes) -> None:
     lines = [json.dumps({"custom_id": "x", "result": result}, separators=(",", ":")) for result in RESULTS]
-    order = lines if end else lines[::-1]  # without an end the last line is read in another way
+    order = lines if end else lines[::-1]  # without a line end, the last line is read in another way
     findings = replay(emulator, tmp_path, "\n".join(order).encode() + end)
     assert findings.mismatches == []
     assert findings.figures["succeeded"] == findings.figures["priced"] + 1 == 3
 
 
 def raw_message(line: str) -> str:
-    """The raw message that is kept of a line."""
+    """The raw message that is stored for a line."""
     kept: str = parse_line(line.encode() + b"\n", default_prices())[-1]
     return kept
 
@@ -197,7 +197,7 @@ def raw_message(line: str) -> str:
         ),
     ],
 )
-def test_of_an_odd_line_the_message_is_kept(line: str, kept: Any) -> None:
+def test_the_message_of_an_odd_line_is_kept(line: str, kept: Any) -> None:
     assert json.loads(raw_message(line)) == kept
 
 
@@ -207,12 +207,12 @@ def test_a_strange_value_costs_no_answer(value: str) -> None:
     assert raw_message(line).startswith('{"id":"m","n":')
 
 
-def test_a_line_nested_without_end_is_named_and_stops_nothing() -> None:
+def test_a_line_nested_without_end_is_reported_and_stops_nothing() -> None:
     with pytest.raises(ValueError, match="nested too deeply"):
         raw_message('{"custom_id":"x","result":' + "[" * 5000 + "]" * 5000 + "}")
 
 
-def test_calls_of_tools_keep_every_digit() -> None:
+def test_tool_calls_keep_every_digit() -> None:
     content = '{"content":[{"type":"tool_use","id":"t","name":"n","input":{"n":%s,"s":"\\ud83d","m":1e400}}]}'
     for number in ("1" * 18, "1" * 19, "1" * 30):
         (call,) = _calls(content % number)
@@ -235,7 +235,7 @@ def test_values_of_json_lines_are_never_changed_to_fit_a_type(
     assert read(tmp_path, "a.jsonl")["v"].to_pylist() == read_as
 
 
-def test_the_command_says_what_it_has_compared(tmp_path: Path) -> None:
+def test_the_command_reports_what_it_compared(tmp_path: Path) -> None:
     write_csv(tmp_path / "rows.csv", [("1", "a\r\nb"), ("2", ""), ("3", "\u2028")])
     command = [sys.executable, "-m", "benchmarks.fidelity", str(tmp_path / "rows.csv"), "--key", "id"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)

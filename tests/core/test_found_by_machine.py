@@ -1,4 +1,4 @@
-"""Mistakes that the state machine and the many processes have found, each by itself."""
+"""Defects that the state machine and the tests with many processes have found, each in a test of its own."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from .support import CREATE, World, round_for, texts, write_rows
 
 
 class Watcher:
-    """Does, when it is told of something, what another process might do at that moment."""
+    """A watcher that does, when something is reported, what another process might do at that moment."""
 
-    def __init__(self, **told: Callable[[Any], Any]) -> None:
-        self._told = told
+    def __init__(self, **callbacks: Callable[[Any], Any]) -> None:
+        self._callbacks = callbacks
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return self._told.get(name, lambda *_: None)
+        return self._callbacks.get(name, lambda *_: None)
 
 
-def test_a_run_goes_on_when_the_sensor_asks_again_before_it_can(world: World) -> None:
+def test_a_run_continues_if_the_sensor_retries_before_it_can(world: World) -> None:
     mix = {"overloaded_error": 1.0, "first": 1}
     world.emulator.faults([{"match": CREATE, "action": {"error_mix": mix}}])
     pipeline = world.pipeline(texts(3))
@@ -45,9 +45,11 @@ def test_a_run_goes_on_when_the_sensor_asks_again_before_it_can(world: World) ->
     assert [batch["requests"] for batch in world.accepted()] == [3, 3]
 
 
-def asked_again_by_another(world: World) -> tuple[Pipeline, Pipeline]:
-    """A pipeline over the rows of A and of B; both have asked for the same request in vain, and A's next
-    submission, not sent yet, asks it again."""
+def retried_by_another(world: World) -> tuple[Pipeline, Pipeline]:
+    """A pipeline over the rows of A and of B, in which the same request failed.
+
+    A's next submission, not sent yet, will send it again.
+    """
     world.emulator.settings(latency=3600)
     a, b = (
         world.pipeline(dataset={"path": str(write_rows(world.folder / f"{name}.jsonl", texts(1))), "key": "id"})
@@ -62,8 +64,8 @@ def asked_again_by_another(world: World) -> tuple[Pipeline, Pipeline]:
     return a, b
 
 
-def sensor_goes_on(world: World, pipeline: Pipeline, partition: str) -> int:
-    """Goes on as long as the sensor would; which attempt has brought the one answer."""
+def run_sensor(world: World, pipeline: Pipeline, partition: str) -> int:
+    """Do what the sensor does until it has no work. Return the attempt that brought the only answer."""
     for _ in range(10):
         poll(world.root, now=True)
         with world.root.ledger.read() as tx:
@@ -84,34 +86,34 @@ def sensor_goes_on(world: World, pipeline: Pipeline, partition: str) -> int:
     return int(attempts)
 
 
-def test_a_file_that_is_set_aside_during_a_join_is_not_waited_on_for_ever(
+def test_a_file_that_is_superseded_during_a_join_is_not_waited_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, b = asked_again_by_another(world)
+    a, b = retried_by_another(world)
     slices = Join.slices
 
-    def set_aside_meanwhile(join: Join) -> Iterator[JoinedRows]:
+    def superseded_meanwhile(join: Join) -> Iterator[JoinedRows]:
         yield from slices(join)
         monkeypatch.undo()
         write_rows(world.folder / "A.jsonl", texts(1, "other"))
         world.build(a, "A")
 
-    monkeypatch.setattr(Join, "slices", set_aside_meanwhile)
+    monkeypatch.setattr(Join, "slices", superseded_meanwhile)
     world.collect(b, "B")
-    assert sensor_goes_on(world, b, "B") == 2
+    assert run_sensor(world, b, "B") == 2
 
 
-def test_a_file_that_is_canceled_while_failed_requests_are_planned_is_not_waited_on_for_ever(
+def test_a_file_that_is_canceled_while_retries_are_planned_is_not_waited_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    a, b = asked_again_by_another(world)
+    a, b = retried_by_another(world)
     failed_lines = ask_again._failed_lines
 
-    def canceled_meanwhile(*given: Any) -> Iterator[tuple[int, bytes]]:
-        yield from failed_lines(*given)
+    def canceled_meanwhile(*arguments: Any) -> Iterator[tuple[int, bytes]]:
+        yield from failed_lines(*arguments)
         monkeypatch.undo()
         cancel(world.root, a.name, "A")
 
     monkeypatch.setattr(ask_again, "_failed_lines", canceled_meanwhile)
     world.submit(b, "B", unattended=True)
-    assert sensor_goes_on(world, b, "B") == 2
+    assert run_sensor(world, b, "B") == 2

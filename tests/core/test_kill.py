@@ -1,4 +1,4 @@
-"""Processes killed or frozen in the middle of a submission: the next one finishes, nothing is paid twice."""
+"""Processes killed or frozen in the middle of a submission: the next one finishes, and nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ class Scene:
         return child
 
     def lock_ledger(self) -> sqlite3.Connection:
-        """Keeps every writer waiting until it is closed."""
+        """Keep every writer waiting until the connection is closed."""
         path = self.world.root.settings.ledger_url.removeprefix("sqlite:///")
         database = sqlite3.connect(path, timeout=30)
         database.execute("BEGIN IMMEDIATE")
         return database
 
     def freeze(self, child: Child) -> None:
-        """Stops a process while it is not writing to the ledger: SQLite's lock would freeze with it."""
+        """Stop a process while it is not writing to the ledger: SQLite's lock would freeze with it."""
         with contextlib.closing(self.lock_ledger()):
             child.send_signal(signal.SIGSTOP)
             wait_for(lambda: "\nState:\tT" in Path(f"/proc/{child.pid}/status").read_text(), "the standstill")
@@ -86,11 +86,11 @@ class Scene:
         return [tuple(row) for row in self.world.query("select state from request_file order by id")]
 
     def check(self, count: int) -> None:
-        """Every row has its answer, and every request was accepted once."""
+        """Check that every row has its answer, and that every request was accepted once."""
         table = self.world.table(self.world.pipeline())
         assert list(table["result_type"]) == ["succeeded"] * count
-        asked = self.world.asked()
-        assert len(asked) == len(set(asked)) == count
+        custom_ids = self.world.accepted_custom_ids()
+        assert len(custom_ids) == len(set(custom_ids)) == count
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_killed_after_the_intent_before_the_server_got_anything(scene: Scene) ->
 
 
 def test_killed_while_waiting_for_a_server_that_goes_on_by_itself(scene: Scene) -> None:
-    """The bytes were on their way: the batch appears after the death of its process."""
+    """The bytes were in transit: the batch appears after its process has died."""
     scene.world.build(scene.world.pipeline(texts(3)))
     scene.proxy.hold("reply")
     child = scene.start(_SUBMIT)
@@ -183,7 +183,7 @@ def test_frozen_before_the_reply_and_awake_after_another_took_over(scene: Scene)
 
 
 def test_frozen_in_mid_upload_and_awake_after_another_sent_the_file(scene: Scene) -> None:
-    """An upload is never finished under a lease that was lost: no server accepts half a body."""
+    """A process never finishes an upload under a lease that it lost: no server accepts half a body."""
     big = {key: text + "x" * 12_000_000 for key, text in texts(3).items()}
     scene.world.build(scene.world.pipeline(big))
     scene.proxy.hold("upload")
@@ -222,7 +222,7 @@ def test_a_live_process_keeps_its_lease_however_long_it_takes(scene: Scene) -> N
 
 
 def test_killed_in_mid_download(scene: Scene, tmp_path: Path) -> None:
-    """A response file is there whole or not at all; the next process downloads it again."""
+    """A response file is complete or absent. The next process downloads it again."""
     scene.world.send(scene.world.pipeline(texts(3)))
     scene.world.emulator.faults([{"match": {"path": "*/results", "times": 1}, "action": {"delay": 3600}}])
     child = scene.start(_FINISH)

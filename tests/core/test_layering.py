@@ -1,4 +1,4 @@
-"""The core stands alone: neither Dagster nor the command line comes with it."""
+"""The core is independent: it imports neither Dagster nor the command line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _loaded(forbidden: str, *modules: str) -> str:
 def test_no_module_of_the_core_imports_dagster_or_the_command_line() -> None:
     assert len(_MODULES) > 30
     assert _loaded("dagster,dagster_shared,click,rich", *_MODULES) == "[]"
-    assert _loaded("json,pyarrow", *_MODULES) == "['json', 'pyarrow']"  # the check itself works
+    assert _loaded("json,pyarrow", *_MODULES) == "['json', 'pyarrow']"  # proves that the check works
 
 
 def test_the_package_itself_imports_neither_dagster_nor_the_sdk() -> None:

@@ -1,4 +1,4 @@
-"""Texts, names and files as nobody would choose them: the ledger takes them, and errors stay sentences."""
+"""Unusual texts, names and files: every ledger accepts them, and errors stay readable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .support import BATCHES, World, texts
 CREATE = {"method": "POST", "path": BATCHES}
 
 
-def test_a_long_partition_key_is_one_for_every_ledger(ledger_url: str, new_world: Callable[..., World]) -> None:
+def test_every_ledger_takes_a_long_partition_key(ledger_url: str, new_world: Callable[..., World]) -> None:
     world = new_world(ledger=ledger_url)
     pipeline, partition = world.pipeline(texts(3)), "p" * 200
     world.send(pipeline, partition)
@@ -31,7 +31,7 @@ def test_a_long_partition_key_is_one_for_every_ledger(ledger_url: str, new_world
     assert done.results is not None and done.results.counts == {"succeeded": 3}
 
 
-def test_long_names_of_leases_are_told_apart(ledger_url: str) -> None:
+def test_long_names_of_leases_are_distinguished(ledger_url: str) -> None:
     ledger, name = Ledger(ledger_url), "n" * 300
     try:
         with leases.hold(ledger, name + "a") as lease, leases.hold(ledger, name + "b"):
@@ -54,7 +54,7 @@ def test_long_names_of_leases_are_told_apart(ledger_url: str) -> None:
 
 @pytest.mark.parametrize("bad", ["\\u0000", "\\ud800", "\\u001b[31m"])
 @pytest.mark.parametrize("status", [400, 500])
-def test_any_text_of_a_refusal_is_one_for_every_ledger(
+def test_every_ledger_takes_any_text_of_a_refusal(
     ledger_url: str, new_world: Callable[..., World], bad: str, status: int
 ) -> None:
     world = new_world(ledger=ledger_url)
@@ -63,17 +63,17 @@ def test_any_text_of_a_refusal_is_one_for_every_ledger(
     world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"status": status, "body": body}}])
     pipeline = world.pipeline(texts(1))
     world.send(pipeline)
-    said = next(row.reason for row in world.query("select reason from history") if "before" in row.reason)
-    assert "before \ufffd" in said and said.endswith("the end")
-    assert len(said) < 2500
+    reason = next(row.reason for row in world.query("select reason from history") if "before" in row.reason)
+    assert "before \ufffd" in reason and reason.endswith("the end")
+    assert len(reason) < 2500
 
 
-def test_an_error_keeps_what_people_read() -> None:
+def test_an_error_keeps_readable_text() -> None:
     assert str(ApiError("HTTP 400: Ünïcode 漢字 😀\nin\ttwo lines")) == "HTTP 400: Ünïcode 漢字 😀\nin\ttwo lines"
 
 
 @pytest.mark.parametrize("batch_id", ["../../x", "a\0b", "a\ud800", "a\nb"])
-def test_an_id_that_names_no_file_is_no_batch(batch_id: str) -> None:
+def test_an_id_that_cannot_name_a_file_is_not_a_batch(batch_id: str) -> None:
     with pytest.raises(ValueError, match="is not a valid batch id"):
         BatchObject.parse({"id": batch_id, "created_at": "2026-11-20T00:00:00Z"})
 
@@ -101,7 +101,7 @@ def test_a_damaged_response_file_is_named_and_replaced(world: World, damage: Cal
     with pytest.raises(DamagedFileError, match="is then downloaded again") as caught:
         world.build(pipeline)
     assert str(stored) in str(caught.value)
-    stored.unlink()  # as the error says
+    stored.unlink()  # as the error advises
     world.build(pipeline)
     world.submit(pipeline)
     done = world.finish(pipeline)
@@ -119,14 +119,14 @@ def test_a_damaged_response_file_is_named_and_replaced(world: World, damage: Cal
         "oracle://user:pass-word@host",
     ],
 )
-def test_a_ledger_that_cannot_be_opened_is_a_sentence(url: str) -> None:
+def test_a_ledger_that_cannot_be_opened_is_reported_in_a_sentence(url: str) -> None:
     with pytest.raises(SettingsError, match="BATCH_ASSETS_LEDGER") as caught:
         Ledger(url)
     assert "pass-word" not in str(caught.value)
 
 
 @pytest.mark.parametrize("seconds", ["abc", "0", "-1", "nan", "inf"])
-def test_lease_seconds_that_are_none_are_a_sentence(
+def test_invalid_lease_seconds_are_reported_in_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
 ) -> None:
     monkeypatch.setenv("BATCH_ASSETS_LEASE_SECONDS", seconds)
@@ -139,15 +139,15 @@ def test_lease_seconds_that_are_none_are_a_sentence(
 
 
 def test_a_lease_ages_while_the_machine_is_suspended() -> None:
-    """In a time namespace the clock that goes on stands apart from the one that stops."""
-    apart = ["unshare", "--time", "--boottime", "1000000"]
-    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], capture_output=True).returncode:
+    """In a time namespace, the clock that counts suspended time differs from the one that does not."""
+    unshared = ["unshare", "--time", "--boottime", "1000000"]
+    if shutil.which("unshare") is None or subprocess.run([*unshared, "true"], capture_output=True).returncode:
         pytest.skip("no time namespaces here")
     code = "from batch_assets.core.ledger.leases import _clock; print(_clock())"
-    done = subprocess.run([*apart, sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([*unshared, sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) > time.monotonic() + 900_000
 
 
-def test_a_status_is_one_for_every_ledger() -> None:
+def test_every_ledger_takes_any_status() -> None:
     seen = BatchObject.parse({"id": "a", "created_at": "2026-11-20T00:00:00Z", "processing_status": "new\0one"})
     assert seen.processing_status == "newone"

@@ -1,4 +1,4 @@
-"""What a request cost, against values computed by hand from the price table of November 2026."""
+"""The cost of a request, compared with values computed by hand from the price table of November 2026."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ M = 1_000_000
         ("claude-opus-5-5", _usage(M, M), 2 + 10),
         ("claude-fable-5-2", _usage(M, M), 4 + 20),
         ("claude-mythos-5-1", _usage(M, M), 5 + 25),
-        # Caching, each at half: writes for five minutes 1.25 and for an hour 2 times the input price.
+        # Caching, each at half price: writes for five minutes cost 1.25, for an hour 2 times the input price.
         ("claude-opus-5-5", _usage(w5m=M), 2.50),
         ("claude-opus-5-5", _usage(w1h=M), 4.00),
         ("claude-opus-5-5", _usage(read=M), 0.10),
@@ -49,12 +49,12 @@ M = 1_000_000
         ("claude-fable-5", _usage(read=M), 0.50),
         ("claude-fable-5-1", _usage(read=M), 0.125),
         ("claude-haiku-4-5", _usage(100, 200, 1000, 2000, 3000), (50 + 500 + 50 + 1250 + 3000) / M),
-        # The United States only: a tenth more on everything.
+        # Only in the United States: everything costs a tenth more.
         ("claude-sonnet-4-6", _usage(M, M, inference_geo="us"), 1.1 * (1.50 + 7.50)),
         ("claude-sonnet-4-6", _usage(M, M, inference_geo="global"), 9.0),
         ("claude-sonnet-4-6", _usage(M, M, inference_geo="not_available"), 9.0),
         ("claude-sonnet-4-6", _usage(M, M, inference_geo=None), 9.0),
-        # Haiku 5.5: over 100,000 prompt tokens the whole request costs five times as much.
+        # Haiku 5.5: over 100,000 prompt tokens, the whole request costs five times as much.
         ("claude-haiku-5-5", _usage(100_000, 1000), 100_000 * 0.05 / M + 1000 * 0.25 / M),
         ("claude-haiku-5-5", _usage(100_001, 1000), 100_001 * 0.25 / M + 1000 * 1.25 / M),
         ("claude-haiku-5-5", _usage(1, 0, read=100_000), 0.25 / M + 100_000 * 0.025 / M),

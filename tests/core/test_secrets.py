@@ -19,7 +19,7 @@ from batch_assets.emulator import Emulator
 
 from .support import BATCHES, CREATE, RESULTS, World, texts
 
-KEY = "sk-ant-api03-RECOGNISE-ME-4711"
+KEY = "sk-ant-api03-RECOGNIZE-ME-4711"
 _RUN = """
 import time, traceback
 from batch_assets.core.results.run import collect_results
@@ -47,7 +47,7 @@ def _error(message: str, **more: object) -> dict[str, object]:
     return {"type": "error", "error": {"type": "invalid_request_error", "message": message, **more}}
 
 
-# Whatever can go wrong with a call, once; gateways are known to repeat in an error what they were sent.
+# Everything that can go wrong with a call, once. Gateways are known to repeat in an error what was sent to them.
 _CREATES: list[dict[str, object]] = [
     {"status": 401, "body": _error(f"invalid x-api-key {KEY}")},
     {"status": 403, "body": f"<html>{KEY} may not do that</html>"},
@@ -104,8 +104,8 @@ def test_the_key_is_written_nowhere(new_world: Callable[..., World], tmp_path: P
     )
     assert "final True" in done.stdout, done.stdout[-2000:]
     assert [rule["match"] for rule in world.emulator.control("faults") if not rule["hits"]] == []
-    assert "Traceback" in done.stderr  # calls did fail
-    assert "HTTP Request" in done.stderr or "Sending HTTP Request" in done.stderr  # the SDK did log
+    assert "Traceback" in done.stderr  # some calls failed
+    assert "HTTP Request" in done.stderr or "Sending HTTP Request" in done.stderr  # the SDK logged something
     secret = KEY.encode()
     assert [line for line in (done.stdout + done.stderr).splitlines() if KEY in line] == []
     files = [path for path in tmp_path.rglob("*") if path.is_file() and "emulator" not in path.parts]
@@ -139,19 +139,19 @@ def test_a_base_url_with_a_secret_in_it_is_refused_without_repeating_it(name: st
         f"user:{KEY}@127.0.0.1",
     ],
 )
-def test_the_password_of_a_ledger_stands_in_no_error(url: str, tmp_path: Path) -> None:
+def test_the_password_of_a_ledger_is_in_no_error(url: str, tmp_path: Path) -> None:
     root = open_root(Settings.from_env({"BATCH_ASSETS_ROOT": str(tmp_path), "BATCH_ASSETS_LEDGER": url}))
     with pytest.raises((BatchAssetsError, SQLAlchemyError)) as caught:
         _ = root.ledger
-    said = "".join(traceback.format_exception(caught.value))
-    assert KEY not in said
+    trace = "".join(traceback.format_exception(caught.value))
+    assert KEY not in trace
     assert KEY not in repr(caught.value)
 
 
 def test_an_emulator_is_never_sent_the_real_key(
     new_world: Callable[..., World], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An emulator that takes this key alone refuses what arrives: it is not the key."""
+    """This emulator accepts only the real key and refuses what arrives, so that was not the real key."""
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     with Emulator(state=tmp_path / "state", keys=[KEY]) as strict:
         world = new_world(BATCH_ASSETS_EMULATOR=strict.url)

@@ -1,7 +1,7 @@
 """Any order of runs, crashes, edits, faults and waiting: nothing is lost, nothing is paid twice.
 
-A campaign longer than the suite's: BATCH_ASSETS_MACHINE_EXAMPLES=2000 pytest tests/core/test_state_machine.py
-(BATCH_ASSETS_MACHINE_STEPS for the steps of each). A failure prints the steps, and a line that repeats them.
+To run more examples than the suite: BATCH_ASSETS_MACHINE_EXAMPLES=2000 pytest tests/core/test_state_machine.py
+(BATCH_ASSETS_MACHINE_STEPS sets the steps of each). A failure prints the steps, and a line that repeats them.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from batch_assets.emulator import Emulator
 from tests.forked import ForkServer
 
 from .machine_faults import FAULTS, SPOILED
-from .observer import STRANGER, Asked, Observer, call, newest_submissions
+from .observer import STRANGER, Observer, Source, call, newest_submissions
 from .support import BATCHES, World, as_new, environment, make_pipeline, params, round_for, write_rows
 
 EXAMPLES = int(os.environ.get("BATCH_ASSETS_MACHINE_EXAMPLES") or 6)
@@ -48,9 +48,9 @@ PROMPTS = ("{{ text }}", "Again, please: {{ text }}")
 TEXTS = ("one", "two", "three", "four", "")
 KEYS = ("k0", "k1", "k2", "k3")
 GRACE = 900.0
-# After so long no lease of a dead process stands any more, and nothing that had to wait must wait.
+# After so long, every lease of a dead process has expired, and everything that had to wait is due.
 LONG = 1000.0
-# Columns of the ledger's own clock, which the passing of time leaves behind.
+# Columns with times of the ledger's own clock. The passing of time moves them into the past.
 _TIMES = {
     "request_file": ("not_before",),
     "intent": ("started_at", "last_byte_at", "watch_until"),
@@ -69,17 +69,17 @@ _TIMES = {
 
 
 class Aborted(BaseException):
-    """Raised from a callback: the stage ends there, its cleaning up still runs."""
+    """Raised from a callback. It ends the stage, but the stage still cleans up."""
 
 
 def pipeline_over(folder: Path, partition: str, prompt: str) -> Pipeline:
-    """The one pipeline there is, over a partition's rows."""
+    """The only pipeline, over the rows of a partition."""
     dataset = {"path": f"rows-{partition}.jsonl", "key": "id"}
     return make_pipeline(folder, dataset, params=params(prompt), batching={"max_requests": 2})
 
 
 def stage(env: dict[str, str], folder: str, name: str, partition: str, prompt: str) -> None:
-    """A stage in a process of its own."""
+    """Run a stage in a process of its own."""
     with open_root(Settings.from_env(env)) as root:
         if name == "build":
             build_requests(root, pipeline_over(Path(folder), partition, prompt), partition)
@@ -93,7 +93,7 @@ def stage(env: dict[str, str], folder: str, name: str, partition: str, prompt: s
 
 
 def tick(root: Root, partitions: list[str]) -> bool:
-    """One look of the sensor, and the runs it asks for; whether there were any."""
+    """Poll once, then do the runs that the sensor asks for. Return whether there were any."""
     poll(root, now=True)
     busy = False
     for partition in partitions:
@@ -133,7 +133,7 @@ class Machine(RuleBasedStateMachine):
         self.observer = Observer(self.world)
         self.rows: dict[str, dict[str, str]] = {name: {} for name in PARTITIONS}
         self.prompt = PROMPTS[0]
-        self.asked: dict[str, Asked] = {}
+        self.sources: dict[str, Source] = {}
 
     @initialize()
     def begin(self) -> None:
@@ -145,15 +145,15 @@ class Machine(RuleBasedStateMachine):
         write_rows(self.folder / f"rows-{partition}.jsonl", self.rows[partition])
 
     def registered(self) -> None:
-        """Remembers what new submissions were built from."""
+        """Record what new submissions were built from."""
         for partition, submission_id in newest_submissions(self.world, "asked").items():
-            self.asked.setdefault(submission_id, Asked(dict(self.rows[partition]), self.prompt))
+            self.sources.setdefault(submission_id, Source(dict(self.rows[partition]), self.prompt))
 
-    def current(self, partition: str) -> Asked | None:
+    def current(self, partition: str) -> Source | None:
         submission_id = newest_submissions(self.world, "asked").get(partition)
-        return self.asked[submission_id] if submission_id is not None else None
+        return self.sources[submission_id] if submission_id is not None else None
 
-    # What people do.
+    # What users do.
 
     @rule(partition=st.sampled_from(PARTITIONS), key=st.sampled_from(KEYS), text=st.sampled_from(TEXTS))
     def edit_row(self, partition: str, key: str, text: str) -> None:
@@ -190,15 +190,15 @@ class Machine(RuleBasedStateMachine):
             cancel(self.root, "asked", partition)
 
     @rule(end=st.sampled_from(["end", "expire"]))
-    def everybody_asks(self, end: str) -> None:
-        """Both partitions, up to the first answers or failures."""
+    def both_partitions_run(self, end: str) -> None:
+        """Run both partitions up to their first answers or failures."""
         for partition in PARTITIONS:
             self.build_and_submit(partition)
         self.emulator.control(end, {})
         for partition in PARTITIONS:
             self.collect(partition)
 
-    # What runs by itself.
+    # What the sensor does.
 
     @rule()
     def sensor(self) -> None:
@@ -208,18 +208,18 @@ class Machine(RuleBasedStateMachine):
     def collect(self, partition: str) -> None:
         poll(self.root, now=True)
         done = collect_results(self.root, "asked", partition).results
-        asked = self.current(partition)
-        assert (done is None) == (asked is None)
-        if done is not None and asked is not None:
+        source = self.current(partition)
+        assert (done is None) == (source is None)
+        if done is not None and source is not None:
             table = self.table(partition)
-            self.observer.check_table(table, asked)
+            self.observer.check_table(table, source)
             assert done.final == ("pending" not in set(table["result_type"]))
 
     @rule(partition=st.sampled_from(PARTITIONS))
     def join(self, partition: str) -> None:
         write_results(self.root, "asked", partition)
 
-    # What stops half way.
+    # Stages that are interrupted.
 
     @rule(
         partition=st.sampled_from(PARTITIONS),
@@ -239,19 +239,19 @@ class Machine(RuleBasedStateMachine):
             outcome.error
         )
         self.registered()
-        # Others would wait for these leases in real time.
+        # Other processes would wait for these leases in real time.
         self.world.query("delete from lease where name like 'requests:%' or name like 'results:%'")
 
     @rule(
         partition=st.sampled_from(PARTITIONS), after=st.integers(0, 2), name=st.sampled_from(["build", "submit"])
     )
     def aborted(self, partition: str, after: int, name: str) -> None:
-        left = after
+        remaining = after
 
         def hook(_: Any) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
+            nonlocal remaining
+            remaining -= 1
+            if remaining < 0:
                 raise Aborted
 
         try:
@@ -271,7 +271,7 @@ class Machine(RuleBasedStateMachine):
         with contextlib.suppress(Aborted):
             collect_results(self.root, "asked", partition, on_batch=hook)
 
-    # What the world does.
+    # What happens outside.
 
     @rule(seconds=st.sampled_from([50.0, 70.0, LONG, 2000.0]))
     def time_passes(self, seconds: float) -> None:
@@ -307,7 +307,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(SPOILED)), times=st.integers(1, 4), data=st.data())
     def spoil(self, name: str, times: int, data: st.DataObject) -> None:
-        """The results of a batch that is known to be ours."""
+        """Spoil the results of a batch that is known to be ours."""
         ids = self.world.query(
             "select id from batch where file_id is not null and not provisional order by submitted_at"
         )
@@ -320,7 +320,7 @@ class Machine(RuleBasedStateMachine):
     @rule(count=st.integers(1, 2))
     def stranger(self, count: int) -> None:
         requests = [{"custom_id": f"{STRANGER}{at}", "params": params(f"theirs {at}")} for at in range(count)]
-        with contextlib.suppress(OSError):  # a fault that was meant for us
+        with contextlib.suppress(OSError):  # a fault that was meant for our batch
             call(self.world, BATCHES, "POST", {"requests": requests})
 
     # What must hold.
@@ -334,7 +334,7 @@ class Machine(RuleBasedStateMachine):
         return pd.read_parquet(self.world.path("asked", "results", f"partition={partition}", "results.parquet"))
 
     def settle(self) -> None:
-        """Attended runs, then what the sensor does, until nothing is left to do."""
+        """Do attended runs, then what the sensor does, until nothing is left to do."""
         for _ in range(2):
             for partition in PARTITIONS:
                 self.submit(partition)
@@ -348,12 +348,12 @@ class Machine(RuleBasedStateMachine):
                 if not busy:
                     break
             else:
-                watched = self.world.query("select count(*) from intent where outcome = 'resent'")
-                assert watched != [(0,)], "the sensor finds something to do for ever"
+                resent = self.world.query("select count(*) from intent where outcome = 'resent'")
+                assert resent != [(0,)], "the sensor keeps finding something to do"
 
     def teardown(self) -> None:
         try:
-            if sys.exc_info()[0] is None:  # a step that failed has said enough
+            if sys.exc_info()[0] is None:  # a failed step has reported its own error
                 self.judge()
         finally:
             self.root.close()
@@ -364,8 +364,8 @@ class Machine(RuleBasedStateMachine):
         self.time_passes(2000.0)
         self.settle()
         for partition in PARTITIONS:
-            if (asked := self.current(partition)) is not None:
-                self.observer.check_table(self.table(partition), asked)
+            if (source := self.current(partition)) is not None:
+                self.observer.check_table(self.table(partition), source)
         for partition in PARTITIONS:
             self.build(partition)
         self.settle()
@@ -373,7 +373,7 @@ class Machine(RuleBasedStateMachine):
         self.observer.check_paid(paid)
         tables = {partition: self.table(partition) for partition in PARTITIONS}
         for partition, table in tables.items():
-            self.observer.check_complete(table, Asked(self.rows[partition], self.prompt), paid)
+            self.observer.check_complete(table, Source(self.rows[partition], self.prompt), paid)
         accepted = len(self.world.accepted())
         for partition in PARTITIONS:
             self.build(partition)

@@ -1,4 +1,4 @@
-"""Numbers as people read them: one function for each kind."""
+"""Numbers as text for users: one function for each kind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_counts_of_one_thing_have_its_singular() -> None:
+def test_a_count_of_one_has_the_singular() -> None:
     assert [count(number, "row") for number in (0, 1, 1234)] == ["0 rows", "1 row", "1,234 rows"]
     assert [count(number, "batch is", "batches are") for number in (1, 2)] == ["1 batch is", "2 batches are"]
 
@@ -57,5 +57,5 @@ def test_a_cost_of_zero_is_shown_differently_from_a_small_cost(usd: float, text:
     assert dollars(usd) == text
 
 
-def test_an_estimate_is_said_to_be_one() -> None:
+def test_an_estimate_is_marked_as_one() -> None:
     assert [about_dollars(usd) for usd in (0.0078, 0.00004)] == ["about $0.0078", "less than $0.0001"]

@@ -23,17 +23,17 @@ TALL = {"width": 1500, "height": 2200}
 
 
 def find_chromium() -> str | None:
-    """The path of the system's Chromium or Chrome."""
+    """Return the path of the system's Chromium or Chrome."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name)) is not None), None)
 
 
 @contextmanager
 def open_page(patience: float) -> Iterator[Any]:
-    """A page of a browser of its own.
+    """A page in a browser of its own.
 
     Args:
-        patience: seconds that it waits for what is asked of it.
+        patience: Seconds that it waits for what the test looks for.
     """
     from playwright.sync_api import sync_playwright
 
@@ -48,12 +48,12 @@ def open_page(patience: float) -> Iterator[Any]:
 
 
 def click_through(page: Any, url: str, clicked: Any, wanted: Any) -> None:
-    """Opens a page and clicks, until something is seen there.
+    """Open a page and click until something is visible there.
 
-    A page that still fills in, or moves, can lose a click.
+    A click can get lost while a page still loads or moves.
 
     Args:
-        clicked, wanted: locators of the page.
+        clicked, wanted: Locators on the page.
     """
     from playwright.sync_api import TimeoutError as NotSeenError
 
@@ -67,12 +67,12 @@ def click_through(page: Any, url: str, clicked: Any, wanted: Any) -> None:
 
 
 def shoot(page: Any, path: Path, clip: dict[str, int] | None = None) -> None:
-    """A picture of the page as a PNG with something on it: an empty one has a few kilobytes.
+    """Take a picture of the page as a PNG, which must not be empty: an empty page has a few kilobytes.
 
     Args:
-        clip: x, y, width and height of the part that is wanted.
+        clip: x, y, width and height of the part to take.
     """
-    page.wait_for_timeout(500)  # charts and graphs move into place
+    page.wait_for_timeout(500)  # charts and graphs move into position
     page.screenshot(path=str(path), **({"clip": clip} if clip else {}))
     image = path.read_bytes()
     assert image[:8] == b"\x89PNG\r\n\x1a\n"

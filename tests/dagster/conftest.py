@@ -19,10 +19,10 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 class SharedEmulator(Emulator):
-    """One server for the tests of a module; each sees only what came since it began."""
+    """One server for the tests of a module. Each test sees only what was sent since it began."""
 
     def begin(self) -> None:
-        """As at its start: it runs, without faults, and its batches end when the test says so."""
+        """Reset to the initial state: it runs, without faults, and its batches end when the test ends them."""
         try:
             _ = self.pid
         except RuntimeError:  # the last test stopped it
@@ -40,7 +40,7 @@ class SharedEmulator(Emulator):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test meets a real key or a real root."""
+    """Keep tests from seeing a real key or a real root."""
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "BATCH_ASSETS_LEDGER"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("BATCH_ASSETS_ROOT", str(tmp_path / "root"))
@@ -55,7 +55,7 @@ def shared_emulator() -> Iterator[SharedEmulator]:
 
 @pytest.fixture
 def emulator(shared_emulator: SharedEmulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """The module's emulator, as at its start. Its batches end when the test says so."""
+    """The module's emulator, reset to its initial state. Its batches end when the test ends them."""
     shared_emulator.begin()
     monkeypatch.setenv("BATCH_ASSETS_EMULATOR", shared_emulator.url)
     return shared_emulator
@@ -75,7 +75,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstanc
 
 @pytest.fixture
 def kept(home: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
-    """An instance that another process can open, as the daemon's: dynamic partitions ask for it."""
+    """An instance that another process can open, like the daemon's: dynamic partitions need this."""
     yield home
     for key in home.get_dynamic_partitions("greetings"):
         home.delete_dynamic_partition("greetings", key)
@@ -83,13 +83,13 @@ def kept(home: dg.DagsterInstance) -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def make_assets(tmp_path: Path) -> Callable[..., list[dg.AssetsDefinition]]:
-    """Assets of a pipeline over a dataset of a few rows; one of them is rejected."""
+    """A function that makes the assets of a pipeline over a few rows, one of which is rejected."""
 
     def make(name: str = "greetings", rows: int = 4, **fields: object) -> list[dg.AssetsDefinition]:
         dataset = tmp_path / f"{name}.csv"
         lines = [f'{number},"hello {name} {number}"' for number in range(rows)]
         dataset.write_text("\n".join(["id,text", *lines, '99,""']) + "\n")
-        given = {
+        defaults = {
             "name": name,
             "dataset": {"path": dataset.name, "key": "id"},
             "params": {
@@ -100,7 +100,7 @@ def make_assets(tmp_path: Path) -> Callable[..., list[dg.AssetsDefinition]]:
             "folder": tmp_path,
             "project": tmp_path,
         }
-        return build_message_batch_assets(**(given | fields))  # type: ignore[arg-type]
+        return build_message_batch_assets(**(defaults | fields))  # type: ignore[arg-type]
 
     return make
 
@@ -114,7 +114,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 
 @pytest.fixture(scope="module")
 def patient_emulator() -> Iterator[Emulator]:
-    """The emulator of the deployment. Its batches end when a test says so."""
+    """The emulator of the deployment. Its batches end when a test ends them."""
     with Emulator(latency=3600.0) as running:
         yield running
 

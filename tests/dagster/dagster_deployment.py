@@ -1,4 +1,4 @@
-"""`dagster dev` as a process, and questions to its GraphQL API."""
+"""`dagster dev` as a process, and queries to its GraphQL API."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Deployment:
     """Webserver, daemon and code server of a project, as `dagster dev` starts them.
 
     Args:
-        project: the folder of workspace.yaml and dagster.yaml.
-        home: an empty folder; it becomes DAGSTER_HOME and holds the root and the log.
+        project: The folder of workspace.yaml and dagster.yaml.
+        home: An empty folder. It becomes DAGSTER_HOME and holds the root and the log.
     """
 
     def __init__(self, project: Path, home: Path, emulator: str) -> None:
@@ -105,11 +105,11 @@ class Deployment:
         process, self._process = self._process, None
         if process is None:
             return
-        process.send_signal(signal.SIGINT)  # as Ctrl-C does: it stops its children in order
+        process.send_signal(signal.SIGINT)  # like Ctrl-C: it stops its children in order
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # a session of its own: nobody else's processes
+            os.killpg(process.pid, signal.SIGKILL)  # a session of its own, so no other process is killed
             process.wait()
 
     def log(self) -> str:
@@ -125,7 +125,7 @@ class Deployment:
         return answer["data"]
 
     def launch(self, *keys: list[str]) -> str:
-        """Asks for a run that materializes assets and returns its id, as the UI does."""
+        """Launch a run that materializes assets, like the UI, and return its id."""
         params = {
             "selector": {
                 **_LOCATION,
@@ -146,7 +146,7 @@ class Deployment:
         return str(next(run["status"] for run in self.runs() if run["runId"] == run_id))
 
     def events(self, kind: str, *key: str) -> list[dict[str, Any]]:
-        """Materializations or observations of an asset, newest first, metadata by label."""
+        """Materializations or observations of an asset, newest first: metadata by label."""
         asset = self.query(_ASSET, key={"path": list(key)})["assetOrError"]
         return [
             {
@@ -159,19 +159,21 @@ class Deployment:
         ]
 
     def checks(self, *key: str) -> dict[str, str]:
-        """How the checks of an asset went for its newest materialization: name to status."""
-        found = self.query(_CHECKS, key={"path": list(key)})["assetNodeOrError"]["assetChecksOrError"]["checks"]
-        runs = {check["name"]: check["executionForLatestMaterialization"] for check in found}
+        """The status of each check of an asset for its newest materialization, by name."""
+        asset_checks = self.query(_CHECKS, key={"path": list(key)})["assetNodeOrError"]["assetChecksOrError"][
+            "checks"
+        ]
+        runs = {check["name"]: check["executionForLatestMaterialization"] for check in asset_checks}
         return {name: run["status"] for name, run in runs.items() if run is not None}
 
     def wait(self, condition: Callable[[], Any], seconds: float) -> Any:
-        """Asks until the condition holds; fails with the end of the log."""
+        """Repeat until the condition holds. Fail with the end of the log."""
         deadline = time.monotonic() + seconds
-        while not (held := condition()):
+        while not (result := condition()):
             assert time.monotonic() < deadline, f"not within {seconds} s; the log ends:\n{self.log()[-4000:]}"
             assert self._process is not None and self._process.poll() is None, self.log()[-4000:]
             time.sleep(0.5)
-        return held
+        return result
 
     def _is_loaded(self) -> bool:
         try:

@@ -33,11 +33,11 @@ def test_the_table_of_an_asset_is_the_dataset(
     table = pd.read_parquet(tmp_path / "root" / "greetings" / "results")
     assert list(table["text"]) == TABLE["text"]
     assert set(table["result_type"]) == {"succeeded"}
-    # The next day only what hangs on it is materialized: its IO manager gives the table.
+    # The next day only the downstream asset is materialized: its IO manager loads the table.
     assert dg.materialize([reviews, *assets], selection=assets, instance=instance).success
 
 
-def test_what_is_no_table_fails_with_a_sentence(
+def test_a_value_that_is_not_a_table_is_reported_in_a_sentence(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     @dg.asset
@@ -49,5 +49,7 @@ def test_what_is_no_table_fails_with_a_sentence(
     (event,) = result.filter_events(
         lambda event: event.is_step_failure and event.step_key == "greetings__requests"
     )
-    said = event.step_failure_data.user_failure_data.description
-    assert "dataset.asset: the asset number has a value of the type int: it must be a table of pandas" in said
+    description = event.step_failure_data.user_failure_data.description
+    assert (
+        "dataset.asset: the asset number has a value of the type int: it must be a table of pandas" in description
+    )

@@ -33,7 +33,7 @@ def spec_of(assets: list[dg.AssetsDefinition], stage: str) -> dg.AssetSpec:
 def run(
     assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance, *stages: str, **more: Any
 ) -> dict[str, Any]:
-    """Materializes; returns the metadata values of what was materialized, by stage."""
+    """Materialize, and return the metadata values of what was materialized, by stage."""
     selection = [asset.key for asset in assets if not stages or asset.key.path[-1] in stages]
     result = dg.materialize(assets, selection=selection, instance=instance, **more)
     return {
@@ -56,22 +56,22 @@ def test_the_description_shows_the_prompt_with_the_files_it_includes(
     (tmp_path / "question.md").write_text("Who is {{ text }}?\n")
     (tmp_path / "long.md").write_text("x" * 5000)
     content = "{% include 'question.md' %}\n{%- include \"long.md\" -%}{% include 'gone.md' ignore missing %}"
-    asked = params(system="{% include 'system.md' %}", messages=[{"role": "user", "content": content}])
-    said = spec_of(make_assets(params=asked), "requests").description or ""
+    prompt = params(system="{% include 'system.md' %}", messages=[{"role": "user", "content": content}])
+    description = spec_of(make_assets(params=prompt), "requests").description or ""
     # The fence is longer than any in the text, which therefore cannot end it.
-    assert "````markdown\nYou greet.\n```\nWarm, never loud.\n```\nBe brief.\n````" in said
-    assert "model: claude-haiku-5-5" in said
-    assert "system:" not in said
-    assert "**File `question.md`**\n\n```markdown\nWho is {{ text }}?\n```" in said
-    assert f"{'x' * 4000}\n```\n\n*… and 1,000 more characters.*" in said
-    assert "gone.md`" not in said
+    assert "````markdown\nYou greet.\n```\nWarm, never loud.\n```\nBe brief.\n````" in description
+    assert "model: claude-haiku-5-5" in description
+    assert "system:" not in description
+    assert "**File `question.md`**\n\n```markdown\nWho is {{ text }}?\n```" in description
+    assert f"{'x' * 4000}\n```\n\n*… and 1,000 more characters.*" in description
+    assert "gone.md`" not in description
 
 
 def test_a_long_text_in_params_is_cut(make_assets: MakeAssets) -> None:
-    asked = params(messages=[{"role": "user", "content": "{{ text }}" + "y" * 9000}])
-    said = spec_of(make_assets(params=asked), "requests").description or ""
-    assert "… and 8,010 more characters" in " ".join(said.split())
-    assert len(said) < 3000
+    prompt = params(messages=[{"role": "user", "content": "{{ text }}" + "y" * 9000}])
+    description = spec_of(make_assets(params=prompt), "requests").description or ""
+    assert "… and 8,010 more characters" in " ".join(description.split())
+    assert len(description) < 3000
 
 
 @pytest.mark.parametrize("text", ["plain", "```", "a ````` b", "ends\n"])
@@ -93,7 +93,7 @@ def test_columns_are_described_as_the_docs_describe_them(make_assets: MakeAssets
     assert columns["stop_reason"].constraints.nullable
 
 
-def test_types_of_columns_are_for_people(make_assets: MakeAssets) -> None:
+def test_types_of_columns_are_readable(make_assets: MakeAssets) -> None:
     mood = {"type": "string", "enum": ["good", "bad"]}
     nested = {"type": "object", "properties": {"m": mood}, "required": ["m"], "additionalProperties": False}
     schema = {
@@ -119,7 +119,7 @@ def test_a_model_itself_is_an_output_schema(make_assets: MakeAssets) -> None:
     assert {column.name: column.type for column in known.columns}["score"] == "int64"
 
 
-def test_where_the_results_lie_is_known_before_the_first_run(
+def test_the_path_of_the_results_is_known_before_the_first_run(
     make_assets: MakeAssets, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     metadata = spec_of(make_assets(), "results").metadata
@@ -133,7 +133,9 @@ def test_where_the_results_lie_is_known_before_the_first_run(
     }.items():
         monkeypatch.setenv("BATCH_ASSETS_ROOT", root)
         assert spec_of(make_assets(), "results").metadata.get(keys.URI) == uri
-    monkeypatch.delenv("BATCH_ASSETS_LEDGER")  # a remote root needs one: the first run says so, loading does not
+    monkeypatch.delenv(
+        "BATCH_ASSETS_LEDGER"
+    )  # a remote root needs a ledger: the first run reports this, loading does not
     assert keys.URI not in spec_of(make_assets(), "results").metadata
 
 
@@ -146,13 +148,13 @@ def test_the_table_in_a_database_has_its_name(
     assert run(assets, instance)["results"][keys.TABLE_NAME] == "answers"
 
 
-def test_a_materialization_says_what_was_asked_paid_and_reused(
+def test_a_materialization_shows_what_was_sent_paid_and_reused(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
     emulator.settings(latency=0.0)
-    # The rows 2 and 3 ask the same.
-    asked = params(messages=[{"role": "user", "content": "{{ text | replace('3', '2') }}"}])
-    stages = run(make_assets(params=asked), instance)
+    # Rows 2 and 3 have the same request.
+    prompt = params(messages=[{"role": "user", "content": "{{ text | replace('3', '2') }}"}])
+    stages = run(make_assets(params=prompt), instance)
     first = stages["results"]
     table = pd.read_parquet(tmp_path / "root" / "greetings" / "results")
     assert first[keys.COST_USD] == first[keys.NEW_COST_USD] == pytest.approx(table["cost_usd"].sum())
@@ -171,9 +173,9 @@ def test_a_materialization_says_what_was_asked_paid_and_reused(
     schema = {column.name: column for column in first[keys.COLUMN_SCHEMA].columns}
     assert schema["cost_usd"].description == DESCRIPTIONS["cost_usd"]
 
-    # Three were answered before, two fail for good.
+    # Three were answered before, and two fail for good.
     emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
-    again = run(make_assets(rows=6, params=asked), instance)["results"]
+    again = run(make_assets(rows=6, params=prompt), instance)["results"]
     assert (again[keys.REQUESTS], again[keys.NEW], again[keys.REUSED]) == (5, 2, 3)
     assert again[keys.COST_USD] == again[keys.REUSED_COST_USD] == pytest.approx(first[keys.COST_USD])
     assert again[keys.NEW_COST_USD] == 0.0
@@ -182,7 +184,7 @@ def test_a_materialization_says_what_was_asked_paid_and_reused(
     assert "| rejected | empty" in again[keys.ERRORS]
 
 
-def test_a_cost_that_is_not_known_is_never_a_number(
+def test_an_unknown_cost_is_never_a_number(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     emulator.settings(latency=0.0)
@@ -190,12 +192,12 @@ def test_a_cost_that_is_not_known_is_never_a_number(
     assert keys.COST_UNKNOWN not in known
     monkeypatch.delitem(default_prices()._models, "claude-haiku-5-5")
     metadata = run(make_assets(rows=6), instance)["results"]
-    assert metadata[keys.COST_UNKNOWN] == "The cost is not known: no price for claude-haiku-5-5."
+    assert metadata[keys.COST_UNKNOWN] == "The cost is unknown: no price for claude-haiku-5-5."
     assert not {keys.COST_USD, keys.NEW_COST_USD, keys.LIVE_COST_USD} & set(metadata)
     assert metadata[keys.REUSED_COST_USD] == pytest.approx(known[keys.COST_USD])
 
 
-def test_ten_rows_are_shown_and_how_to_ask_the_failed_ones_again(
+def test_ten_rows_are_shown_and_how_to_retry_the_failed_ones(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     emulator.settings(latency=0.0)
@@ -217,9 +219,9 @@ def test_batches_are_listed_with_state_and_deadlines(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     table = run(make_assets(batching={"max_requests": 2}), instance)["batches"][keys.BATCH_TABLE].replace("\\", "")
-    found = {row.split()[1]: row for row in table.splitlines() if "msgbatch" in row}
-    assert set(found) == {batch["id"] for batch in emulator.log()}
-    for batch_id, row in found.items():
+    rows = {row.split()[1]: row for row in table.splitlines() if "msgbatch" in row}
+    assert set(rows) == {batch["id"] for batch in emulator.log()}
+    for batch_id, row in rows.items():
         cells = [cell.strip() for cell in row.split("|")[1:-1]]
         assert cells[:4] == [batch_id, "in_progress", "2", "2 processing"]
         created, ends, until = (pd.Timestamp(cell) for cell in cells[4:])

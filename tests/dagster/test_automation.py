@@ -1,4 +1,4 @@
-"""What starts a pipeline by itself, a schedule among it, and how its file says so."""
+"""What starts a pipeline automatically, for example a schedule, and how its file configures this."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def due(
     repository = dg.Definitions(assets=assets, schedules=[schedule]).get_repository_def()
     moment = datetime.fromisoformat(at).replace(tzinfo=UTC)
     with (
-        dg.partition_loading_context(dynamic_partitions_store=instance),  # which the daemon's context refers to
+        dg.partition_loading_context(dynamic_partitions_store=instance),  # the daemon's context refers to it
         dg.build_schedule_context(
             instance=instance, scheduled_execution_time=moment, repository_def=repository
         ) as context,
@@ -63,15 +63,15 @@ def test_a_schedule_runs_all_three_stages_and_is_on(make_assets: MakeAssets, ins
         ("2025-12-31T12:00", None),
     ],
 )
-def test_of_partitions_of_time_the_newest_that_is_over_is_run(
+def test_the_newest_complete_time_partition_is_run(
     make_assets: MakeAssets, instance: dg.DagsterInstance, at: str, key: str | None
 ) -> None:
     assets = make_assets(dataset=BY_DAY, partitions=DAYS, schedule="0 2 * * *")
     (schedule,) = build_message_batch_schedules(assets)
     assert schedule.execution_timezone == "Europe/Berlin"
-    requests, said = due(assets, instance, at)
+    requests, skip_message = due(assets, instance, at)
     assert [(request.partition_key, request.run_key) for request in requests] == ([(key, key)] if key else [])
-    assert said == (None if key else "greetings has no partition yet.")
+    assert skip_message == (None if key else "greetings has no partition yet.")
 
 
 @pytest.mark.parametrize(
@@ -102,15 +102,15 @@ def test_of_partitions_of_time_the_newest_that_is_over_is_run(
         ),
     ],
 )
-def test_other_partitions_are_run_each_by_itself(
+def test_other_partitions_have_a_run_each(
     make_assets: MakeAssets, kept: dg.DagsterInstance, partitions: Any, known: list[str], keys: list[str]
 ) -> None:
     assets = make_assets(dataset=BY_DAY, partitions=partitions, schedule="@hourly")
     kept.add_dynamic_partitions("greetings", known)
-    requests, said = due(assets, kept, "2026-01-04T12:00")
+    requests, skip_message = due(assets, kept, "2026-01-04T12:00")
     assert sorted(str(request.partition_key) for request in requests) == keys
     assert len({request.run_key for request in requests}) == len(keys)
-    assert (said is None) == bool(keys)
+    assert (skip_message is None) == bool(keys)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_other_partitions_are_run_each_by_itself(
         (5, "schedule: "),
     ],
 )
-def test_a_schedule_that_says_no_time_is_refused_at_load(
+def test_a_schedule_without_a_time_is_refused_at_load(
     make_assets: MakeAssets, schedule: Any, problem: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -136,36 +136,36 @@ def test_a_schedule_that_says_no_time_is_refused_at_load(
 
 
 DOCUMENTED = page("docs/automation.md")
-BLOCKS = {language: [block.text for block in blocks(language) if DOCUMENTED.name in block.place] for language in (
+BLOCKS = {kind: [block.text for block in blocks(kind) if DOCUMENTED.name in block.location] for kind in (
     "yaml", "json", "sh", "python",
 )}  # fmt: skip
 PIPELINE = next(text for text in BLOCKS["yaml"] if "post_processing" in text)
 
 
-def test_conditions_and_freshness_come_by_post_processing_as_documented(project: Project) -> None:
+def test_conditions_and_freshness_are_set_by_post_processing_as_documented(project: Project) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = {spec.key.path[-1]: spec for spec in project.load(PIPELINE).resolve_all_asset_specs()}
-    assert found["requests"].automation_condition == dg.AutomationCondition.on_cron("0 2 * * *")
-    assert found["batches"].automation_condition == dg.AutomationCondition.eager()
-    assert found["results"].automation_condition is None
-    assert found["results"].freshness_policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
+        specs = {spec.key.path[-1]: spec for spec in project.load(PIPELINE).resolve_all_asset_specs()}
+    assert specs["requests"].automation_condition == dg.AutomationCondition.on_cron("0 2 * * *")
+    assert specs["batches"].automation_condition == dg.AutomationCondition.eager()
+    assert specs["results"].automation_condition is None
+    assert specs["results"].freshness_policy == dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=26))
 
 
 def with_fields(fields: str) -> str:
     """The documented pipeline with more fields."""
-    head, params, rest = PIPELINE.partition("  params:")
-    return head + textwrap.indent(fields, "  ") + params + rest
+    head, params, remainder = PIPELINE.partition("  params:")
+    return head + textwrap.indent(fields, "  ") + params + remainder
 
 
 def test_schedule_and_watch_of_the_pipeline_file(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REVIEWS_SCHEDULE", raising=False)
     cron, with_zone, from_environment = (text for text in BLOCKS["yaml"] if text.startswith("schedule"))
-    found: list[tuple[Any, str | None]] = []
+    schedules_found: list[tuple[Any, str | None]] = []
     for text in (cron, with_zone, from_environment):
         schedules = project.load(with_fields(text)).get_repository_def().schedule_defs
-        found += [(schedule.cron_schedule, schedule.execution_timezone) for schedule in schedules]
-    assert found == [("0 2 * * *", None), ("0 2 * * 1-5", "Europe/Berlin")]
+        schedules_found += [(schedule.cron_schedule, schedule.execution_timezone) for schedule in schedules]
+    assert schedules_found == [("0 2 * * *", None), ("0 2 * * 1-5", "Europe/Berlin")]
     monkeypatch.setenv("REVIEWS_SCHEDULE", "@daily")
     (schedule,) = project.load(with_fields(from_environment)).get_repository_def().schedule_defs
     assert (schedule.name, schedule.cron_schedule) == ("review_triage_schedule", "@daily")

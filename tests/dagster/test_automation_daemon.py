@@ -19,7 +19,7 @@ from batch_assets.emulator import Emulator
 from tests.documentation import blocks
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE = 300.0  # seconds; each run is a process that imports Dagster, on a machine that does much else
+PATIENCE = 300.0  # seconds; each run is a process that imports Dagster, on a busy machine
 DEFINITIONS = """
 from pathlib import Path
 
@@ -70,7 +70,7 @@ attributes:
 
 
 def write_project(folder: Path) -> None:
-    """A project as the documentation has it, with a pipeline for each way to start one."""
+    """A project as in the documentation, with a pipeline for each way to start one."""
     package = folder / "automated"
     for name, path, fields in (
         ("review_triage", "reviews.csv", ""),
@@ -105,16 +105,16 @@ def automated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 
 def documented(language: str, part: str) -> str:
-    (found,) = [
+    (documented_block,) = [
         block.text
         for block in blocks(language)
-        if block.place.startswith("docs/automation.md") and part in block.text
+        if block.location.startswith("docs/automation.md") and part in block.text
     ]
-    return found
+    return documented_block
 
 
 def run(deployment: Deployment, folder: Path, command: list[str], text: str) -> str:
-    """Runs what the page shows, against this deployment."""
+    """Run what the page shows, against this deployment."""
     text = text.replace("http://127.0.0.1:3000", deployment.url)
     text = text.replace("port_number=3000", f"port_number={deployment.port}")
     done = subprocess.run(
@@ -133,29 +133,29 @@ def materialized(deployment: Deployment, *key: str) -> list[dict[str, Any]]:
     return deployment.events("Materializations", *key)
 
 
-def judgement(deployment: Deployment) -> str | None:
+def check_result(deployment: Deployment) -> str | None:
     return deployment.checks("half_rejected", "results").get("failed_rows_are_few")
 
 
 def stop(deployment: Deployment, schedule: str) -> None:
-    """As a click in the UI: it ran once, and stays off although its pipeline's file has it on."""
+    """Stop the schedule like a click in the UI. It ran once, and stays off although its file turns it on."""
     selector = {
         "repositoryName": "__repository__",
         "repositoryLocationName": "batch_assets",
         "scheduleName": schedule,
     }
-    found = deployment.query(_SCHEDULE, selector=selector)["scheduleOrError"]
-    stopped = deployment.query(_STOP, id=found["id"])["stopRunningSchedule"]
+    entry = deployment.query(_SCHEDULE, selector=selector)["scheduleOrError"]
+    stopped = deployment.query(_STOP, id=entry["id"])["stopRunningSchedule"]
     assert stopped["scheduleState"]["status"] == "STOPPED"
 
 
 @pytest.mark.timeout(900)
 def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) -> None:
     folder = automated.project
-    # A file that arrives while the daemon runs, and is moved into place by a careful program.
+    # A file that arrives while the daemon runs, moved into its folder by a careful program.
     (folder / "incoming").mkdir()
     (folder / "incoming" / "2026-01-31.csv").write_text("id,text\n1,new\n")
-    # From outside, by curl and by the client; the third way waits for the results.
+    # From outside, with curl and with the client; the third way waits for the results.
     (tmp_path / "launch.json").write_text(documented("json", "launchRun"))
     answer = run(automated, tmp_path, ["bash", "-ec"], documented("sh", "curl"))
     assert '"__typename":"LaunchRunSuccess"' in answer.replace(" ", ""), answer
@@ -168,19 +168,19 @@ def test_every_way_to_start_a_pipeline(automated: Deployment, tmp_path: Path) ->
     (table,) = (automated.root / "incoming" / "results").iterdir()
     assert table.name == "partition=2026-01-31"
 
-    # The schedule ran the pipeline whose table fails its check: what is guarded did not run, the other did.
+    # The schedule ran the pipeline whose table fails its check: the guarded asset did not run, the other one did.
     automated.wait(lambda: materialized(automated, "half_rejected", "requests"), PATIENCE)
     stop(automated, "half_rejected_schedule")
     automated.wait(lambda: materialized(automated, "eager_report"), PATIENCE)
-    # A second tick before the stop may have begun to check anew.
+    # A second tick before the stop may have begun to check again.
     judged = automated.wait(
-        lambda: judgement(automated) not in (None, "IN_PROGRESS") and judgement(automated), PATIENCE
+        lambda: check_result(automated) not in (None, "IN_PROGRESS") and check_result(automated), PATIENCE
     )
     assert judged == "FAILED"
     assert "half_rejected_schedule" in {
         tag["value"]
-        for found in automated.runs()
-        for tag in found["tags"]
+        for entry in automated.runs()
+        for tag in entry["tags"]
         if tag["key"] == "dagster/schedule_name"
     }
     assert materialized(automated, "guarded_report") == []
@@ -191,9 +191,9 @@ def test_a_failed_check_says_why_in_the_browser(automated: Deployment) -> None:
     if find_chromium() is None:
         pytest.skip("NO BROWSER: install chromium to run the test that clicks through the UI")
     pytest.importorskip("playwright.sync_api", reason="NO BROWSER: playwright is not installed")
-    if judgement(automated) is None:
+    if check_result(automated) is None:
         automated.launch(*([["half_rejected", stage] for stage in ("requests", "batches", "results")]))
-    automated.wait(lambda: judgement(automated) == "FAILED", PATIENCE)
+    automated.wait(lambda: check_result(automated) == "FAILED", PATIENCE)
     with open_page(PATIENCE) as page:
         url = f"{automated.url}/assets/half_rejected/results?view=checks"
         why = page.get_by_text("1 of 2 rows failed (50.00%; max_failed is 1.00%): 1 rejected").first

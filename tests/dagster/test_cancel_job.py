@@ -1,4 +1,4 @@
-"""What a person does to batches from the UI: the job that cancels, and the check that warns of lost answers."""
+"""What users do to batches in the UI: the job that cancels, and the check that warns of lost answers."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ def definitions(assets: list[dg.AssetsDefinition]) -> dg.Definitions:
     )
 
 
-def tick(found: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
+def tick(location: dg.Definitions, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:
     sensor = build_message_batch_sensor()
     with dg.build_sensor_context(
-        instance=instance, repository_def=found.get_repository_def(), cursor=cursor
+        instance=instance, repository_def=location.get_repository_def(), cursor=cursor
     ) as context:
         return sensor.evaluate_tick(context)
 
 
-def cancel(found: dg.Definitions, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
+def cancel(location: dg.Definitions, instance: dg.DagsterInstance, **config: Any) -> dg.ExecuteInProcessResult:
     run_config = {"ops": {"cancel_batches": {"config": config}}}
-    job = found.resolve_job_def("greetings_cancel")
+    job = location.resolve_job_def("greetings_cancel")
     return job.execute_in_process(instance=instance, run_config=run_config, raise_on_error=False)
 
 
@@ -63,17 +63,17 @@ def test_the_job_cancels_and_the_sensor_brings_the_results_in(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     assets = make_assets()
-    found = definitions(assets)
+    location = definitions(assets)
     dg.materialize(assets, instance=instance)
     emulator.settings(cancel_delay=0.0)
-    assert cancel(found, instance).success
+    assert cancel(location, instance).success
     ledger("update batch set next_poll_at = 0")
-    (request,) = tick(found, instance).run_requests
+    (request,) = tick(location, instance).run_requests
     assert [key.path[-1] for key in request.asset_selection] == ["results"]
     result = dg.materialize(assets, selection=request.asset_selection, instance=instance, tags=request.tags)
     (event,) = result.get_asset_materialization_events()
     assert event.materialization.metadata["batch_assets/canceled"].value == 4
-    assert not tick(found, instance).run_requests
+    assert not tick(location, instance).run_requests
     assert len(emulator.log()) == 1
 
     emulator.settings(latency=0.0)
@@ -85,16 +85,16 @@ def test_one_partition_or_one_batch_is_canceled_as_the_config_says(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     assets = make_assets()
-    found = definitions(assets)
+    location = definitions(assets)
     dg.materialize(assets, instance=instance)
     (batch,) = emulator.log()
-    assert "has no partition 'B'" in failure(cancel(found, instance, partition="B"))
-    assert "has no batch msgbatch_x" in failure(cancel(found, instance, batch_id="msgbatch_x"))
-    assert cancel(found, instance, batch_id=batch["id"]).success
+    assert "has no partition 'B'" in failure(cancel(location, instance, partition="B"))
+    assert "has no batch msgbatch_x" in failure(cancel(location, instance, batch_id="msgbatch_x"))
+    assert cancel(location, instance, batch_id=batch["id"]).success
     assert ledger("select processing_status from batch") == [("canceling",)]
 
 
-def test_a_cancel_that_the_api_does_not_take_fails_the_run_with_its_text(
+def test_a_cancel_that_the_api_refuses_fails_the_run_with_its_text(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     assets = make_assets()
@@ -138,21 +138,21 @@ def test_the_sensor_evaluates_the_check_when_its_outcome_changes(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     assets = make_assets()
-    found = definitions(assets)
+    location = definitions(assets)
     dg.materialize(assets, instance=instance)
-    first = tick(found, instance)
+    first = tick(location, instance)
     assert first.asset_events == []
     ledger("update batch set created_at = created_at - 86400 * 27, next_poll_at = next_poll_at + 3600")
-    second = tick(found, instance, first.cursor)
+    second = tick(location, instance, first.cursor)
     (warning,) = second.asset_events
     assert (warning.check_name, warning.passed, warning.severity) == (CHECK, False, dg.AssetCheckSeverity.WARN)
-    assert tick(found, instance, second.cursor).asset_events == []
-    told = json.loads(second.cursor)
-    told["warned"]["greetings"] = told["warned"]["greetings"].replace("20", "19", 1)
-    a_day_ago = json.dumps(told)
-    assert len(tick(found, instance, a_day_ago).asset_events) == 1
+    assert tick(location, instance, second.cursor).asset_events == []
+    cursor = json.loads(second.cursor)
+    cursor["warned"]["greetings"] = cursor["warned"]["greetings"].replace("20", "19", 1)
+    a_day_ago = json.dumps(cursor)
+    assert len(tick(location, instance, a_day_ago).asset_events) == 1
     ledger("update batch set state = 'collected'")
-    events = tick(found, instance, second.cursor).asset_events
+    events = tick(location, instance, second.cursor).asset_events
     (over,) = [event for event in events if isinstance(event, dg.AssetCheckEvaluation)]
     assert over.passed
     without = dg.Definitions(assets=assets, sensors=[build_message_batch_sensor()])
@@ -161,7 +161,7 @@ def test_the_sensor_evaluates_the_check_when_its_outcome_changes(
 
 
 @pytest.mark.parametrize("partitions", [None, dg.StaticPartitionsDefinition(["a", "b"])])
-def test_job_and_check_load_beside_partitioned_assets(make_assets: MakeAssets, partitions: Any) -> None:
+def test_job_and_check_load_together_with_partitioned_assets(make_assets: MakeAssets, partitions: Any) -> None:
     assets = [
         asset.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=partitions))
         for asset in make_assets()

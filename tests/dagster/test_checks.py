@@ -1,4 +1,4 @@
-"""The checks of results, run by Dagster: on a whole table, and on tables that are not."""
+"""The checks of results, run by Dagster on valid and on invalid tables."""
 
 from __future__ import annotations
 
@@ -46,42 +46,44 @@ def run(
 
 def evaluations(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
     return {
-        found.check_name: found
-        for found in result.get_asset_check_evaluations()
-        if "in_time" not in found.check_name
+        evaluation.check_name: evaluation
+        for evaluation in result.get_asset_check_evaluations()
+        if "in_time" not in evaluation.check_name
     }
 
 
 def checked(assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckEvaluation]:
-    """The checks alone, as the button "Execute" runs them."""
-    found = dg.Definitions(assets=assets, asset_checks=build_message_batch_checks(assets))
+    """Run only the checks, like the button "Execute"."""
+    location = dg.Definitions(assets=assets, asset_checks=build_message_batch_checks(assets))
     job = dg.define_asset_job("checks", selection=dg.AssetSelection.checks_for_assets(assets[-1]))
-    found = dg.Definitions.merge(found, dg.Definitions(jobs=[job]))
-    result = found.resolve_job_def("checks").execute_in_process(instance=instance, raise_on_error=False)
+    location = dg.Definitions.merge(location, dg.Definitions(jobs=[job]))
+    result = location.resolve_job_def("checks").execute_in_process(instance=instance, raise_on_error=False)
     return evaluations(result)
 
 
 def change(tmp_path: Path, how: Callable[[pa.Table], pa.Table]) -> None:
-    """Somebody spoils the table."""
+    """Spoil the table, as another program might."""
     path = tmp_path / "root" / "greetings" / "results" / "results.parquet"
     pq.write_table(how(pq.read_table(path)), path)
 
 
-def test_a_whole_table_passes_them_all(
+def test_a_valid_table_passes_all_checks(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
 ) -> None:
     result = run(make_assets(output_schema=SCHEMA, max_failed=0.2), instance)
-    found = evaluations(result)
-    assert sorted(found) == sorted(ALWAYS + TYPED)
-    assert all(one.passed for one in found.values()), {name: one.description for name, one in found.items()}
-    assert found["failed_rows_are_few"].description == (
+    checks = evaluations(result)
+    assert sorted(checks) == sorted(ALWAYS + TYPED)
+    assert all(check.passed for check in checks.values()), {
+        name: check.description for name, check in checks.items()
+    }
+    assert checks["failed_rows_are_few"].description == (
         "1 of 5 rows failed (20.00%; max_failed is 20.00%): 1 rejected"
     )
-    assert {name for name, one in found.items() if one.blocking} == {"failed_rows_are_few"}
+    assert {name for name, check in checks.items() if check.blocking} == {"failed_rows_are_few"}
     assert sorted(evaluations(run(make_assets("others"), instance))) == ALWAYS
 
 
-def test_too_many_failed_rows_keep_what_comes_after_from_running(
+def test_too_many_failed_rows_keep_downstream_assets_from_running(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
 ) -> None:
     quick.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
@@ -93,7 +95,7 @@ def test_too_many_failed_rows_keep_what_comes_after_from_running(
         ran.append(1)
 
     result = run(assets, instance, report)
-    (failed,) = [one for one in evaluations(result).values() if not one.passed]
+    (failed,) = [check for check in evaluations(result).values() if not check.passed]
     assert (failed.check_name, failed.severity) == ("failed_rows_are_few", dg.AssetCheckSeverity.ERROR)
     assert str(failed.description).endswith("max_failed is 50.00%): 4 errored, 1 rejected")
     assert not ran
@@ -106,27 +108,27 @@ def test_refused_answers_are_invalid_outputs(
 ) -> None:
     quick.faults([{"match": CREATE, "action": {"error_mix": {"refusal": 1.0}}}])
     result = run(make_assets(output_schema=SCHEMA, max_failed=1, max_invalid=0.5), instance)
-    found = evaluations(result)["invalid_outputs_are_few"]
-    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert str(found.description).startswith("4 of 4 answers do not match the output schema (100.00%")
+    check = evaluations(result)["invalid_outputs_are_few"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert str(check.description).startswith("4 of 4 answers do not match the output schema (100.00%")
     assert result.success
 
 
-def test_answers_that_were_refused_or_cut_off_are_seen_without_a_schema(
+def test_refused_and_truncated_answers_are_reported_without_a_schema(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
 ) -> None:
     quick.faults([{"match": CREATE, "action": {"error_mix": {"refusal": 1.0}}}])
     result = run(make_assets(max_failed=1, max_invalid=0.5), instance)
-    found = evaluations(result)["answers_are_whole"]
-    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert found.description == (
+    check = evaluations(result)["answers_are_whole"]
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert check.description == (
         "4 of 4 answers were refused or cut off (100.00%; max_invalid is 50.00%): 4 refusal"
     )
-    assert (found.metadata["stopped"].value, found.metadata["refusal"].value) == (4, 4)
+    assert (check.metadata["stopped"].value, check.metadata["refusal"].value) == (4, 4)
     assert result.success
 
 
-def test_a_partition_that_is_well_does_not_hide_one_that_failed(
+def test_a_valid_partition_does_not_hide_a_failed_one(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
 ) -> None:
     days = dg.StaticPartitionsDefinition(["bad", "good"])
@@ -140,23 +142,23 @@ def test_a_partition_that_is_well_does_not_hide_one_that_failed(
         return result.success, evaluations(result)["failed_rows_are_few"]
 
     quick.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
-    success, found = few_failed("bad")
-    assert (success, found.passed, found.severity) == (False, False, dg.AssetCheckSeverity.ERROR)
+    success, check = few_failed("bad")
+    assert (success, check.passed, check.severity) == (False, False, dg.AssetCheckSeverity.ERROR)
     quick.reset_faults()
     (tmp_path / "greetings.csv").write_text("id,text\n1,other\n")
-    success, found = few_failed("good")
-    assert (success, found.passed, found.severity) == (True, False, dg.AssetCheckSeverity.WARN)
-    assert str(found.description).startswith("bad: 5 of 5 rows failed")
-    assert "good" not in str(found.description)
-    assert found.metadata["failed"].value == 0
+    success, check = few_failed("good")
+    assert (success, check.passed, check.severity) == (True, False, dg.AssetCheckSeverity.WARN)
+    assert str(check.description).startswith("bad: 5 of 5 rows failed")
+    assert "good" not in str(check.description)
+    assert check.metadata["failed"].value == 0
 
     table = tmp_path / "root" / "greetings" / "results" / "partition=bad" / "results.parquet"
     table.write_bytes(b"spoiled")
-    success, found = few_failed("good")
-    assert (success, found.passed) == (True, False)
-    assert "results.parquet is damaged" in str(found.description)
-    success, found = few_failed("bad")  # now with the dataset that is well
-    assert (success, found.passed, str(found.description)) == (
+    success, check = few_failed("good")
+    assert (success, check.passed) == (True, False)
+    assert "results.parquet is damaged" in str(check.description)
+    success, check = few_failed("bad")  # now with the valid dataset
+    assert (success, check.passed, str(check.description)) == (
         True,
         True,
         "bad: 0 of 1 row failed (0.00%; max_failed is 50.00%)\n"
@@ -164,12 +166,12 @@ def test_a_partition_that_is_well_does_not_hide_one_that_failed(
     )
 
 
-def test_a_table_that_lost_a_row_or_has_one_twice(
+def test_a_lost_or_duplicated_row_is_reported(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
 ) -> None:
     assets = make_assets()
     run(assets, instance)
-    for keep, said in (
+    for keep, problem in (
         ([0, 1, 3, 4], "4 rows of 5 in the dataset; row 2 should be 2 and is 3"),
         (
             [0, 1, 1, 3, 4],
@@ -178,14 +180,14 @@ def test_a_table_that_lost_a_row_or_has_one_twice(
     ):
         whole = pq.read_table(tmp_path / "root" / "greetings" / "results" / "results.parquet")
         change(tmp_path, lambda table, keep=keep: table.take(pa.array(keep)))  # type: ignore[misc]
-        found = checked(assets, instance)["every_row_once"]
-        assert not found.passed
-        assert str(found.description).startswith(said)
+        check = checked(assets, instance)["every_row_once"]
+        assert not check.passed
+        assert str(check.description).startswith(problem)
         change(tmp_path, lambda _, whole=whole: whole)  # type: ignore[misc]
     assert checked(assets, instance)["every_row_once"].passed
 
 
-def test_a_row_that_is_lost_far_down(
+def test_a_lost_row_far_into_the_table_is_reported(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
 ) -> None:
     rows = 5000  # more than are compared at once
@@ -194,19 +196,19 @@ def test_a_row_that_is_lost_far_down(
     (tmp_path / "greetings.csv").write_text("\n".join(["id,text", *lines]) + "\n")
     run(assets, instance)
     whole = pq.read_table(tmp_path / "root" / "greetings" / "results" / "results.parquet")
-    for lost, said in (
+    for lost, problem in (
         (4500, "row 4500 should be 4500 and is 4501; row 4501 should be 4501 and is 4502; "),
         (4999, "row 4999 should be 4999 and is None"),
         (4096, "row 4096 should be 4096 and is 4097"),
     ):
         change(tmp_path, lambda _, lost=lost: pa.concat_tables([whole[:lost], whole[lost + 1 :]]))  # type: ignore[misc]
-        found = checked(assets, instance)["every_row_once"]
-        assert (found.passed, found.metadata["rows"].value) == (False, rows - 1)
-        assert str(found.description).startswith(f"{rows - 1:,} rows of {rows:,} in the dataset; {said}")
-        assert str(found.description).count("should be") == min(5, rows - lost)
+        check = checked(assets, instance)["every_row_once"]
+        assert (check.passed, check.metadata["rows"].value) == (False, rows - 1)
+        assert str(check.description).startswith(f"{rows - 1:,} rows of {rows:,} in the dataset; {problem}")
+        assert str(check.description).count("should be") == min(5, rows - lost)
 
 
-def test_columns_pending_rows_and_values_that_nobody_expects(
+def test_unexpected_columns_pending_rows_and_values_are_reported(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
 ) -> None:
     assets = make_assets(output_schema=SCHEMA, max_failed=1)
@@ -229,39 +231,39 @@ def test_columns_pending_rows_and_values_that_nobody_expects(
         return table.rename_columns(["cause" if name == "why" else name for name in table.column_names])
 
     change(tmp_path, spoil)
-    found = checked(assets, instance)
-    said = {name: str(one.description) for name, one in found.items() if not one.passed}
-    assert sorted(said) == [
+    checks = checked(assets, instance)
+    problems = {name: str(check.description) for name, check in checks.items() if not check.passed}
+    assert sorted(problems) == [
         "columns_match",
         "enum_values_are_expected",
         "invalid_outputs_are_few",
         "no_row_is_left_pending",
     ]
-    assert said["columns_match"].startswith(
+    assert problems["columns_match"].startswith(
         "why is missing; cause is not expected. Materialize greetings/requests"
     )
-    assert "1 unexpected value 'cross' of mood" in said["enum_values_are_expected"]
-    assert said["no_row_is_left_pending"] == "1 row is pending, and 0 request files will bring answers"
-    assert found["failed_rows_are_few"].description == (
+    assert "1 unexpected value 'cross' of mood" in problems["enum_values_are_expected"]
+    assert problems["no_row_is_left_pending"] == "1 row is pending, and 0 request files will bring answers"
+    assert checks["failed_rows_are_few"].description == (
         "1 of 4 rows with a final type failed (25.00%; max_failed is 100.00%): 1 rejected"
     )
 
 
-def test_before_there_is_a_table(make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator) -> None:
-    found = checked(make_assets(), instance)
-    assert {str(one.description) for one in found.values()} == {"There is no table yet."}
+def test_checks_without_a_table(make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator) -> None:
+    checks = checked(make_assets(), instance)
+    assert {str(check.description) for check in checks.values()} == {"There is no table yet."}
 
 
 def second_run(
     assets: list[Any], instance: dg.DagsterInstance, *more: dg.AssetsDefinition
 ) -> dg.ExecuteInProcessResult:
-    """The run that the sensor asked for while another one brought the same results back."""
+    """The run that the sensor asked for, while another one brought the same results back."""
     with open_root() as root, root.ledger.read() as tx:
         (submission,) = submissions.all_newest(tx)
     checks = build_message_batch_checks(assets)
     return dg.materialize(
         [*assets, *checks, *more],
-        selection=dg.AssetSelection.assets(assets[-1]),  # and with it its checks, as the sensor asks for it
+        selection=dg.AssetSelection.assets(assets[-1]),  # and its checks, as the sensor requests them
         instance=instance,
         tags=tags_for(submission.id, "1:1"),
         raise_on_error=False,
@@ -269,15 +271,15 @@ def second_run(
 
 
 def newest(instance: dg.DagsterInstance, asset: dg.AssetsDefinition) -> dict[str, tuple[str, str]]:
-    """What Dagster's UI shows of each check: its name to how it ended, and in which run."""
+    """What Dagster's UI shows of each check by name: its status and its run."""
     keys = [dg.AssetCheckKey(asset.key, name) for name in [*ALWAYS, "results_are_collected_in_time", "own"]]
-    found = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
-    return {key.name: (record.status.value, record.run_id) for key, record in found.items()}
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    return {key.name: (record.status.value, record.run_id) for key, record in records.items()}
 
 
-@pytest.mark.parametrize(("most", "said"), [(1, "SUCCEEDED"), (0, "FAILED")])
+@pytest.mark.parametrize(("most", "status"), [(1, "SUCCEEDED"), (0, "FAILED")])
 def test_a_run_that_comes_second_does_not_leave_the_checks_skipped(
-    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, most: float, said: str
+    make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, most: float, status: str
 ) -> None:
     assets = make_assets(max_failed=most)
     first = run(assets, instance)
@@ -288,7 +290,7 @@ def test_a_run_that_comes_second_does_not_leave_the_checks_skipped(
     seen = newest(instance, assets[-1])
     assert sorted(seen) == sorted([*ALWAYS, "results_are_collected_in_time"])
     assert {run_id for _, run_id in seen.values()} == {second.run_id}
-    assert seen.pop("failed_rows_are_few")[0] == said
+    assert seen.pop("failed_rows_are_few")[0] == status
     assert {status for status, _ in seen.values()} == {"SUCCEEDED"}
     assert (
         evaluations(second)["failed_rows_are_few"].description
@@ -296,7 +298,7 @@ def test_a_run_that_comes_second_does_not_leave_the_checks_skipped(
     )
 
 
-def test_a_check_of_a_persons_own_has_the_second_run_materialize(
+def test_with_a_users_own_check_the_second_run_materializes(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
 ) -> None:
     assets = make_assets(max_failed=1)
@@ -312,7 +314,7 @@ def test_a_check_of_a_persons_own_has_the_second_run_materialize(
     assert newest(instance, assets[-1])["own"] == ("SUCCEEDED", second.run_id)
 
 
-def test_a_run_that_leaves_the_table_as_it_is_leaves_the_checks_so_too(
+def test_a_run_that_does_not_change_the_table_leaves_the_checks_unchanged(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator
 ) -> None:
     """Asking for the price of a refresh, and a refresh until it is complete."""
@@ -325,19 +327,19 @@ def test_a_run_that_leaves_the_table_as_it_is_leaves_the_checks_so_too(
         assert not [key for key in result.get_asset_materialization_events() if key.asset_key == assets[-1].key]
         return result.run_id
 
-    said = refresh()
+    run_id = refresh()
     assert newest(instance, assets[-1]).keys() == {"results_are_collected_in_time", *ALWAYS}
     assert {status for status, _ in newest(instance, assets[-1]).values()} <= {"PLANNED", "SUCCEEDED"}
-    assert newest(instance, assets[-1])["failed_rows_are_few"] == ("PLANNED", said), "there is no table yet"
+    assert newest(instance, assets[-1])["failed_rows_are_few"] == ("PLANNED", run_id), "there is no table yet"
     run(assets, instance)
-    said = refresh()
-    assert set(newest(instance, assets[-1]).values()) == {("SUCCEEDED", said)}
+    run_id = refresh()
+    assert set(newest(instance, assets[-1]).values()) == {("SUCCEEDED", run_id)}
     quick.settings(latency=3600.0)
     begun = refresh(confirm=True)
     assert set(newest(instance, assets[-1]).values()) == {("SUCCEEDED", begun)}
 
 
-def test_rows_whose_answers_another_partitions_run_has_stored_are_not_left_pending(
+def test_rows_answered_by_another_partitions_run_are_not_left_pending(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     days = dg.StaticPartitionsDefinition(["one", "two"])
@@ -348,8 +350,8 @@ def test_rows_whose_answers_another_partitions_run_has_stored_are_not_left_pendi
     for partition in ("one", "two"):
         assert run(assets, instance, partition_key=partition).success
     emulator.end_batches()
-    found = evaluations(run(assets, instance, partition_key="one"))["no_row_is_left_pending"]
-    assert (found.passed, found.description) == (
+    check = evaluations(run(assets, instance, partition_key="one"))["no_row_is_left_pending"]
+    assert (check.passed, check.description) == (
         True,
         "one: 0 rows are pending, and 0 request files will bring answers\n"
         "two: 4 rows are pending, and 1 request file will bring answers",

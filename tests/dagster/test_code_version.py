@@ -1,4 +1,4 @@
-"""An edited question shows in the UI until it is materialized: `requests` carries its digest as code version."""
+"""An edited prompt shows in the UI until it is materialized: the code version of `requests` is its digest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.data_version import CachingStaleStatusResolver  # what the UI asks
+from dagster._core.definitions.data_version import CachingStaleStatusResolver  # the query of the UI
 from dagster._core.loader import LoadingContextForTest
 
 from batch_assets.emulator import Emulator
@@ -30,7 +30,7 @@ SCHEMA = {
 
 @pytest.fixture
 def asked(tmp_path: Path, make_assets: MakeAssets) -> MakeAssets:
-    """Makes the assets of a pipeline whose system prompt is in a file."""
+    """A function that makes the assets of a pipeline whose system prompt is in a file."""
     (tmp_path / "system.md").write_text("{% include 'tone.md' %} Say how they feel.")
     (tmp_path / "tone.md").write_text("Be brief.")
     (tmp_path / "examples.yaml").write_text("- {role: user, content: fine}\n- {role: assistant, content: good}\n")
@@ -68,21 +68,23 @@ def shout(pipeline: object, row: dict[str, Any], params: dict[str, Any]) -> dict
         {"render_request": shout},
     ],
 )
-def test_what_changes_the_question_changes_the_version(asked: MakeAssets, changes: dict[str, Any]) -> None:
+def test_an_edited_prompt_changes_the_version(asked: MakeAssets, changes: dict[str, Any]) -> None:
     assert _version(asked()) == _version(asked())
     assert _version(asked(**changes)) != _version(asked())
 
 
 @pytest.mark.parametrize("name", ["system.md", "tone.md"])
-def test_a_file_of_the_prompt_is_part_of_it_however_deep(asked: MakeAssets, tmp_path: Path, name: str) -> None:
+def test_every_file_that_a_prompt_includes_is_part_of_the_version(
+    asked: MakeAssets, tmp_path: Path, name: str
+) -> None:
     before = _version(asked())
-    (tmp_path / "unread.md").write_text("nobody includes it")
+    (tmp_path / "unread.md").write_text("no prompt includes it")
     assert _version(asked()) == before
     (tmp_path / name).write_text((tmp_path / name).read_text() + " Please.")
     assert _version(asked()) != before
 
 
-def test_a_file_of_examples_is_part_of_it(asked: MakeAssets, tmp_path: Path) -> None:
+def test_a_file_of_examples_is_part_of_the_version(asked: MakeAssets, tmp_path: Path) -> None:
     params = {**PARAMS, "messages": ["{{ load('examples.yaml') }}", *PARAMS["messages"]]}
     before = _version(asked(params=params))
     (tmp_path / "examples.yaml").write_text((tmp_path / "examples.yaml").read_text().replace("fine", "well"))
@@ -104,7 +106,7 @@ def test_a_file_of_examples_is_part_of_it(asked: MakeAssets, tmp_path: Path) -> 
         },
     ],
 )
-def test_what_leaves_the_question_as_it_is_leaves_the_version(asked: MakeAssets, changes: dict[str, Any]) -> None:
+def test_other_settings_do_not_change_the_version(asked: MakeAssets, changes: dict[str, Any]) -> None:
     like = changes.pop("like", {})
     assert _version(asked(**changes)) == _version(asked(**like))
 
@@ -112,7 +114,7 @@ def test_what_leaves_the_question_as_it_is_leaves_the_version(asked: MakeAssets,
 def _stale(
     assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance, stage: str, partition: str | None = None
 ) -> tuple[str, list[str]]:
-    """What the UI shows of an asset: its status and why."""
+    """What the UI shows of an asset: its status and the reasons."""
     graph = dg.Definitions(assets=assets).resolve_asset_graph()
     resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
     key = dg.AssetKey(["greetings", stage])
@@ -121,7 +123,7 @@ def _stale(
 
 
 @pytest.mark.parametrize("partition", [None, "de"])
-def test_dagster_says_so_until_it_is_materialized(
+def test_dagster_shows_the_change_until_it_is_materialized(
     asked: MakeAssets, emulator: Emulator, instance: dg.DagsterInstance, tmp_path: Path, partition: str | None
 ) -> None:
     emulator.settings(latency=0.0)
@@ -147,7 +149,7 @@ def test_dagster_says_so_until_it_is_materialized(
     assert _stale(materialize(), instance, "requests", partition) == ("FRESH", [])
 
 
-def test_new_rows_under_the_same_question_are_new_data(
+def test_new_rows_with_the_same_prompt_are_new_data(
     asked: MakeAssets, emulator: Emulator, instance: dg.DagsterInstance
 ) -> None:
     emulator.settings(latency=0.0)

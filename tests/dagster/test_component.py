@@ -1,4 +1,4 @@
-"""A pipeline file as a component: what loads, and what each mistake is reported as."""
+"""A pipeline file as a component: what loads, and how each mistake is reported."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
 
 
 def test_three_assets_in_a_chain(project: Project) -> None:
-    found = specs(project.load(PIPELINE))
-    assert set(found) == {"greetings/requests", "greetings/batches", "greetings/results"}
-    assert [dep.asset_key.to_user_string() for dep in found["greetings/batches"].deps] == ["greetings/requests"]
-    assert [dep.asset_key.to_user_string() for dep in found["greetings/results"].deps] == ["greetings/batches"]
-    assert {spec.group_name for spec in found.values()} == {"greetings"}
-    assert "{{ text }}" in (found["greetings/requests"].description or "")
-    assert found["greetings/results"].kinds == {"parquet"}
+    loaded = specs(project.load(PIPELINE))
+    assert set(loaded) == {"greetings/requests", "greetings/batches", "greetings/results"}
+    assert [dep.asset_key.to_user_string() for dep in loaded["greetings/batches"].deps] == ["greetings/requests"]
+    assert [dep.asset_key.to_user_string() for dep in loaded["greetings/results"].deps] == ["greetings/batches"]
+    assert {spec.group_name for spec in loaded.values()} == {"greetings"}
+    assert "{{ text }}" in (loaded["greetings/requests"].description or "")
+    assert loaded["greetings/results"].kinds == {"parquet"}
 
 
 def test_templates_and_an_inline_schema_pass_through_untouched(project: Project) -> None:
@@ -100,7 +100,7 @@ def test_a_mistake_is_reported_with_file_and_field_when_definitions_load(
     assert problem in text
 
 
-def test_two_pipelines_bring_one_sensor(project: Project) -> None:
+def test_two_pipelines_have_one_sensor(project: Project) -> None:
     loaded = project.load(PIPELINE + "---" + PIPELINE.replace("name: greetings", "name: farewells"))
     project.write("defs/third/defs.yaml", PIPELINE.replace("name: greetings", "name: third"))
     loaded = project.load()
@@ -110,7 +110,7 @@ def test_two_pipelines_bring_one_sensor(project: Project) -> None:
     assert set(pipelines_in(loaded.resolve_all_asset_specs())) == {"greetings", "farewells", "third"}
 
 
-def test_two_pipelines_of_one_name_are_refused_naming_both_files(project: Project) -> None:
+def test_two_pipelines_with_the_same_name_are_refused_with_both_files(project: Project) -> None:
     project.write("defs/second/defs.yaml", PIPELINE)
     loaded = project.load(PIPELINE)
     with pytest.raises(ConfigError, match="'greetings' is taken by") as caught:
@@ -133,22 +133,22 @@ def test_a_subclass_changes_how_assets_present_themselves(project: Project) -> N
         """,
     )
     loaded = project.load(PIPELINE.replace("batch_assets.MessageBatchComponent", f"{project.package}.owned.Owned"))
-    found = specs(loaded)
-    assert [dep.asset_key.to_user_string() for dep in found["reviews/results"].deps] == ["reviews/batches"]
-    assert found["reviews/requests"].owners == ["team:reviews"]
-    assert pipelines_in(found.values())["greetings"].stages["results"] == dg.AssetKey(["reviews", "results"])
+    assets = specs(loaded)
+    assert [dep.asset_key.to_user_string() for dep in assets["reviews/results"].deps] == ["reviews/batches"]
+    assert assets["reviews/requests"].owners == ["team:reviews"]
+    assert pipelines_in(assets.values())["greetings"].stages["results"] == dg.AssetKey(["reviews", "results"])
 
 
-def test_owners_tags_and_group_come_by_post_processing_as_documented(project: Project) -> None:
+def test_owners_tags_and_group_are_set_by_post_processing_as_documented(project: Project) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", (DOCS / "metadata.md").read_text("utf-8"), re.DOTALL)
     loaded = project.load(block)
-    found = specs(loaded)
-    assert set(found) == {f"review_triage/{stage}" for stage in ("requests", "batches", "results")}
-    for spec in found.values():
+    assets = specs(loaded)
+    assert set(assets) == {f"review_triage/{stage}" for stage in ("requests", "batches", "results")}
+    for spec in assets.values():
         assert spec.owners == ["team:reviews", "ada@example.com"]
         assert (spec.tags["domain"], spec.group_name) == ("reviews", "customer_voice")
-    # What the sensor and the command line find them by is still there.
-    assert set(pipelines_in(found.values())["review_triage"].stages) == {"requests", "batches", "results"}
+    # The sensor and the command line still find what they need.
+    assert set(pipelines_in(assets.values())["review_triage"].stages) == {"requests", "batches", "results"}
 
 
 def test_a_pipeline_in_python(project: Project, tmp_path: Path) -> None:
@@ -203,12 +203,14 @@ def test_the_projects_own_pipelines_load() -> None:
     assert {"review_triage", "ticket_replies"} <= set(load_pipeline_assets())
 
 
-def test_static_keys_are_texts_as_they_stand_in_the_file(project: Project) -> None:
+def test_static_keys_are_text_as_written_in_the_file(project: Project) -> None:
     keys = """["007", "2025", "1e3", "None", "true", "{{ 'd' ~ 'e' }}"]"""
     text = PIPELINE.replace("data/greetings.csv", "'data/{partition}.csv'")
-    found = specs(project.load(text + f"  partitions: {{static: {keys}}}\n"))["greetings/requests"].partitions_def
-    assert found is not None
-    assert found.get_partition_keys() == ["007", "2025", "1e3", "None", "true", "de"]
+    definition = specs(project.load(text + f"  partitions: {{static: {keys}}}\n"))[
+        "greetings/requests"
+    ].partitions_def
+    assert definition is not None
+    assert definition.get_partition_keys() == ["007", "2025", "1e3", "None", "true", "de"]
 
 
 def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
@@ -237,19 +239,19 @@ def test_a_subclass_may_have_fields_of_its_own(project: Project) -> None:
     assert "defs.yaml: retry: give a map of its fields, not 3" in whole_text(caught.value)
     with pytest.raises(Exception) as caught:
         project.load(text + "  max_invalid: '{{ nowhere }}'\n")
-    said = whole_text(caught.value)
-    assert "'nowhere' is undefined" in said and "valid number" not in said
+    error = whole_text(caught.value)
+    assert "'nowhere' is undefined" in error and "valid number" not in error
 
 
 def test_partitions_of_the_pipeline_file(project: Project) -> None:
     text = PIPELINE + "  partitions: {daily: {start: 2026-01-01, timezone: Europe/Berlin}, column: submitted_at}\n"
     loaded = project.load(text + "---" + PIPELINE.replace("name: greetings", "name: by_language"))
-    found = specs(loaded)
+    assets = specs(loaded)
     daily = dg.DailyPartitionsDefinition("2026-01-01", timezone="Europe/Berlin")
-    assert [found[f"greetings/{stage}"].partitions_def for stage in ("requests", "batches", "results")] == [
+    assert [assets[f"greetings/{stage}"].partitions_def for stage in ("requests", "batches", "results")] == [
         daily
     ] * 3
-    assert found["by_language/results"].partitions_def is None
+    assert assets["by_language/results"].partitions_def is None
     by_language = PIPELINE.replace("name: greetings", "name: by_language") + "  partitions: {column: language}\n"
     repository = project.load(by_language).get_repository_def()
     assert {sensor.name for sensor in repository.sensor_defs} == {

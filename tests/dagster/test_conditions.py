@@ -1,4 +1,4 @@
-"""Dagster's automation conditions on a pipeline's assets, and on what hangs on its results."""
+"""Dagster's automation conditions on a pipeline's assets, and on assets downstream of its results."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def with_condition(
 
 
 class Conditions:
-    """A code location whose automation conditions are evaluated when a test says so."""
+    """A code location whose automation conditions are evaluated on demand."""
 
     def __init__(self, assets: list[Any], instance: dg.DagsterInstance, *others: Any) -> None:
         checks = build_message_batch_checks(assets)
@@ -35,7 +35,7 @@ class Conditions:
         self.runnable, self.instance, self.cursor = [*assets, *others, *checks], instance, None
 
     def evaluate(self, at: datetime | None = None) -> list[str]:
-        """The assets that are to be materialized, in order."""
+        """The assets to be materialized, in order."""
         result = dg.evaluate_automation_conditions(
             defs=self.definitions,
             instance=self.instance,
@@ -60,7 +60,7 @@ def names(result: dg.ExecuteInProcessResult) -> list[str]:
 
 @dg.asset(deps=[dg.AssetKey(["greetings", "results"])], automation_condition=dg.AutomationCondition.eager())
 def eager_table() -> None:
-    """Hangs on results."""
+    """An asset downstream of the results."""
 
 
 @dg.asset(
@@ -68,10 +68,10 @@ def eager_table() -> None:
     automation_condition=dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_blocking_checks_passed(),
 )
 def guarded_table() -> None:
-    """Hangs on results whose blocking checks passed."""
+    """An asset downstream of results whose blocking checks passed."""
 
 
-def test_cron_on_requests_takes_batches_along(
+def test_a_cron_condition_on_requests_includes_batches(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     conditions = {
@@ -87,7 +87,7 @@ def test_cron_on_requests_takes_batches_along(
     assert len(emulator.log()) == 1
 
 
-def test_what_hangs_on_results_waits_until_they_are_complete(
+def test_downstream_assets_wait_until_results_are_complete(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     assets = make_assets(batching={"max_requests": 2}, max_failed=0.5)
@@ -130,11 +130,11 @@ def test_a_condition_on_results_too_does_no_harm(
     )
     location.evaluate()
     location.run("requests", "batches")
-    # Dagster plans what hangs on results into the run as well: with them it is left out.
+    # Dagster also plans assets downstream of results into the run; they are left out with the results.
     assert location.evaluate() == ["results", "eager_table"]
     early = location.run("results", "eager_table")
     assert (early.success, names(early)) == (True, [])
-    assert location.evaluate() == []  # it does not go round and round
+    assert location.evaluate() == []  # it does not repeat without end
     emulator.end_batches()
     assert names(location.run("results")) == ["results"]
     assert location.evaluate() == ["eager_table"]

@@ -1,4 +1,4 @@
-"""What docs/customizing.md shows, as it stands there: it loads, runs, and does what the page says."""
+"""The examples of docs/customizing.md load and run, and do what the page says."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ id,text,language,tier,consent
 
 @pytest.fixture
 def my_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
-    """The project that the page speaks of."""
+    """The project that the page describes."""
     made = Project(tmp_path, "my_project")
     made.write("moods.py", MODULE)
     (tmp_path / "data").mkdir()
@@ -49,8 +49,8 @@ def _assets(definitions: dg.Definitions) -> list[dg.AssetsDefinition]:
 
 
 def _results(tmp_path: Path, name: str) -> pd.DataFrame:
-    found: pd.DataFrame = pd.read_parquet(tmp_path / "root" / name / "results").set_index("id")
-    return found
+    results: pd.DataFrame = pd.read_parquet(tmp_path / "root" / name / "results").set_index("id")
+    return results
 
 
 def test_the_subclass_runs_in_dagster_and_on_the_command_line(
@@ -77,7 +77,7 @@ def test_the_subclass_runs_in_dagster_and_on_the_command_line(
         "rejected", "render_request", "the customer did not agree",
     ]  # fmt: skip
     assert table["response_model"].tolist()[:3] == ["claude-opus-5-5", "claude-haiku-5-5", "claude-haiku-5-5"]
-    # The command line makes the same requests of the same rows, so nothing is left to ask.
+    # The command line makes the same requests from the same rows, so none are left to send.
     sent = len(emulator.log())
     pipeline = pipelines_in(specs.values())["review_moods"].pipeline
     with open_root() as root, watching(make_console()) as watcher:
@@ -101,21 +101,21 @@ def test_a_pipeline_in_python_has_the_same_hooks(
     assert first_words.defs.resolve_job_def("first_words_refresh")
 
 
-def test_a_subclass_without_columns_is_told_so(my_project: Project) -> None:
+def test_a_subclass_without_columns_is_reported(my_project: Project) -> None:
     my_project.write("moods.py", MODULE.replace("output_columns", "_columns"))
     with pytest.raises(Exception) as caught:  # Dagster wraps it in errors of its own
         my_project.load(MOODS)
-    said = whole_text(caught.value)
-    assert "my_project/defs/greetings/defs.yaml: parse_message: its columns are not declared" in said
+    error = whole_text(caught.value)
+    assert "my_project/defs/greetings/defs.yaml: parse_message: its columns are not declared" in error
 
 
 def test_two_pipelines_in_one_file_have_their_own_partitions_and_one_sensor(my_project: Project) -> None:
     loaded = my_project.load(TWO)
-    found = pipelines_in(loaded.resolve_all_asset_specs())
-    assert set(found) == {"reviews_by_day", "reviews_by_language"}
-    assert found["reviews_by_day"].partitions == dg.DailyPartitionsDefinition("2026-01-01")
-    assert found["reviews_by_language"].partitions == dg.StaticPartitionsDefinition(["de", "en"])
-    assert partitions_definition(found["reviews_by_day"].pipeline) == found["reviews_by_day"].partitions
+    pipelines = pipelines_in(loaded.resolve_all_asset_specs())
+    assert set(pipelines) == {"reviews_by_day", "reviews_by_language"}
+    assert pipelines["reviews_by_day"].partitions == dg.DailyPartitionsDefinition("2026-01-01")
+    assert pipelines["reviews_by_language"].partitions == dg.StaticPartitionsDefinition(["de", "en"])
+    assert partitions_definition(pipelines["reviews_by_day"].pipeline) == pipelines["reviews_by_day"].partitions
     sensors = [sensor.name for sensor in loaded.get_repository_def().sensor_defs]
     assert sensors.count("message_batches_sensor") == 1
     schedules = {schedule.name: schedule.cron_schedule for schedule in loaded.get_repository_def().schedule_defs}

@@ -1,4 +1,4 @@
-"""The API key does not get into what Dagster keeps: runs, events, metadata, logs."""
+"""The API key is in nothing that Dagster stores: runs, events, metadata, logs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from batch_assets.emulator import Emulator
 
-KEY = "sk-ant-api03-RECOGNISE-ME-4712"
+KEY = "sk-ant-api03-RECOGNIZE-ME-4712"
 CREATE = {"method": "POST", "path": "/v1/messages/batches"}
 RESULTS = {"method": "GET", "path": "/v1/messages/batches/*/results"}
 

@@ -1,4 +1,4 @@
-"""The demo's summary without the packages of the extra `demo`: it loads, and says what to install."""
+"""The demo's summary without the packages of the extra `demo`: it loads, and names what to install."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from batch_assets import definitions
 
-# Raised by Dagster's own components in its own code.
+# Raised in the code of Dagster's own components.
 pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
 
 REVIEWS = pd.DataFrame(
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def summarized() -> dg.ExecuteInProcessResult:
-    """Loads the code location from its files and materializes the summary."""
+    """Load the code location from its files, and materialize the summary."""
     for name in [name for name in sys.modules if name.startswith("batch_assets.defs")]:
         del sys.modules[name]
     loaded = definitions.defs()

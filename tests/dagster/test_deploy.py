@@ -1,4 +1,4 @@
-"""The deployment of docs/deploy.md: PostgreSQL for Dagster and ledger, and every program a process of its own."""
+"""The deployment of docs/deploy.md: PostgreSQL for Dagster and ledger, and a process for every program."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SeparateProcesses(Deployment):
 
     Args:
         storage: URL of the database for Dagster's own records.
-        ledger: URL of the ledger. Only the code server, which starts the runs, is told it and the API.
+        ledger: URL of the ledger. Only the code server, which starts the runs, gets this and the API.
     """
 
     def __init__(self, home: Path, emulator: str, storage: str, ledger: str) -> None:
@@ -81,7 +81,7 @@ class SeparateProcesses(Deployment):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_STOP_SECONDS)
             with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # a session of its own: nobody else's processes
+                os.killpg(process.pid, signal.SIGKILL)  # a session of its own, so no other process is killed
             process.wait()
 
 

@@ -29,7 +29,7 @@ _DG = "import sys; from dagster_dg_cli.cli import main; sys.argv[0] = 'dg'; main
 
 @pytest.fixture
 def dg(python: ForkServer) -> Callable[..., str]:
-    """Runs `dg` in a project and returns what it prints."""
+    """Run `dg` in a project, and return its output."""
 
     def run(project: Path, *arguments: str) -> str:
         done = python.python("-c", _DG, *arguments, cwd=project, timeout=240)
@@ -41,7 +41,7 @@ def dg(python: ForkServer) -> Callable[..., str]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of a user's own, that has batch_assets installed."""
+    """A user's own project, with batch_assets installed."""
     folder = tmp_path_factory.mktemp("project")
     package = folder / "scaffolded"
     (package / "defs").mkdir(parents=True)
@@ -68,22 +68,22 @@ def test_list_defs_and_components(dg: Callable[..., str]) -> None:
     assert "message_batches_sensor" in {sensor["name"] for sensor in listed["sensors"]}
     components = json.loads(dg(REPOSITORY, "list", "components", "--json"))
     assert "batch_assets.MessageBatchComponent" in {component["key"] for component in components["items"]}
-    shown = dg(REPOSITORY, "utils", "inspect-component", "batch_assets.MessageBatchComponent")
-    _, scaffolding, component = re.split(r"^(?:Scaffold params|Component) schema:$", shown, flags=re.MULTILINE)
+    inspected = dg(REPOSITORY, "utils", "inspect-component", "batch_assets.MessageBatchComponent")
+    _, scaffolding, component = re.split(r"^(?:Scaffold params|Component) schema:$", inspected, flags=re.MULTILINE)
     assert set(json.loads(scaffolding)["properties"]) == {"model", "dataset"}
-    assert _silent_fields(json.loads(scaffolding)) == []
-    assert _silent_fields(json.loads(component)) == []
+    assert _undescribed_fields(json.loads(scaffolding)) == []
+    assert _undescribed_fields(json.loads(component)) == []
 
 
-def _silent_fields(schema: dict[str, Any]) -> list[str]:
-    """Fields of a schema, and of those within it, that nothing is said of."""
+def _undescribed_fields(schema: dict[str, Any]) -> list[str]:
+    """Fields of a schema, and of those within it, that have no description."""
     blocks = [schema, *schema.get("$defs", {}).values()]
     fields = [(name, field) for block in blocks for name, field in block["properties"].items()]
     assert fields
     return [name for name, field in fields if not field.get("description")]
 
 
-def test_a_scaffolded_pipeline_runs_as_it_stands(
+def test_a_scaffolded_pipeline_runs_unchanged(
     project: Path, tmp_path: Path, dg: Callable[..., str], python: ForkServer
 ) -> None:
     dg(project, "scaffold", "defs", "batch_assets.MessageBatchComponent", "shop/first-steps")
@@ -110,36 +110,38 @@ def test_a_pipeline_scaffolded_from_a_dataset_loads_and_runs(
         "x,7,The parcel came two days late.,Ann\n"
         "x,8,Ten years and not one seam has opened.,Bo\n"
     )
-    asked = {"model": "claude-of-tomorrow", "dataset": "data/letters.csv"}
+    scaffold_params = {"model": "claude-of-tomorrow", "dataset": "data/letters.csv"}
     arguments = ["scaffold", "defs", "batch_assets.MessageBatchComponent"]
-    dg(project, *arguments, "2026", "--json-params", json.dumps(asked))
+    dg(project, *arguments, "2026", "--json-params", json.dumps(scaffold_params))
     folder = project / "scaffolded" / "defs" / "2026"
     assert sorted(path.name for path in folder.iterdir()) == ["defs.yaml", "system.md"]
-    found = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
-    assert found["name"] == "2026"
-    assert found["dataset"] == {"path": "data/letters.csv", "key": "letter_id"}
-    assert found["params"]["model"] == "claude-of-tomorrow"
-    assert found["params"]["messages"][0]["content"] == "{{ row['Full Text'] }}"
-    pipeline = load_pipeline(found, folder=folder, project=project)
+    attributes = yaml.safe_load((folder / "defs.yaml").read_text())["attributes"]
+    assert attributes["name"] == "2026"
+    assert attributes["dataset"] == {"path": "data/letters.csv", "key": "letter_id"}
+    assert attributes["params"]["model"] == "claude-of-tomorrow"
+    assert attributes["params"]["messages"][0]["content"] == "{{ row['Full Text'] }}"
+    pipeline = load_pipeline(attributes, folder=folder, project=project)
     with Dataset(pipeline) as opened:
         (rows,) = opened.rows(["letter_id", "Full Text"])
     assert b"Ten years and not one seam" in pipeline.template.render(rows.table.to_pylist()[1])
-    for options, said in (
+    for options, problem in (
         (["--dataset", "data/none.csv"], "data/none.csv"),
         (["--model", "claude haiku"], "not the name of a model"),
     ):
         done = python.python("-c", _DG, *arguments, "wrong", *options, cwd=project, timeout=240)
         assert done.returncode == 1
-        assert f"{said}" in done.stderr
+        assert f"{problem}" in done.stderr
         assert "Traceback" not in done.stderr
         assert not folder.with_name("wrong").exists()
 
 
-def test_a_dataset_is_written_down_as_it_was_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it was found, and whatever has become of it since."""
+def test_a_dataset_is_written_to_the_file_as_it_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the dataset was found, and whatever has happened to it since."""
     inner = tmp_path / "inner"
     inner.mkdir()
-    (inner / "workspace.yaml").touch()  # a project to us, and none to dg
+    (inner / "workspace.yaml").touch()  # a project for us, but not for dg
     (inner / "letters.csv").write_text("letter_id,body\n7,The parcel came late.\n")
     (tmp_path / "letters.csv").write_text("id,text\n1,Another file of that name.\n")
     monkeypatch.chdir(inner)

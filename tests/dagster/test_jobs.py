@@ -1,4 +1,4 @@
-"""The jobs that ask again, and the limit of the Launchpad, run by Dagster in this process."""
+"""The jobs that send requests again, and the limit in the Launchpad, run by Dagster in this process."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def definitions(assets: list[dg.AssetsDefinition]) -> dg.Definitions:
 
 
 def run_job(
-    found: dg.Definitions,
+    location: dg.Definitions,
     instance: dg.DagsterInstance,
     name: str,
     *,
@@ -38,15 +38,15 @@ def run_job(
     tags: dict[str, str] | None = None,
     **config: Any,
 ) -> dg.ExecuteInProcessResult:
-    """Launches a job as it is, or with another config of requests."""
+    """Launch a job unchanged, or with another config of requests."""
     run_config = {"ops": {"greetings__requests": {"config": config}}} if config else None
-    return found.resolve_job_def(name).execute_in_process(
+    return location.resolve_job_def(name).execute_in_process(
         instance=instance, run_config=run_config, partition_key=partition, tags=tags
     )
 
 
 def log(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult) -> list[str]:
-    """What a run said."""
+    """The log lines of a run."""
     return [entry.user_message for entry in instance.all_logs(result.run_id)]
 
 
@@ -57,17 +57,17 @@ def materialize(
     return dg.materialize(assets, instance=instance, run_config=run_config, partition_key=partition)
 
 
-def tick(found: dg.Definitions, instance: dg.DagsterInstance) -> Any:
+def tick(location: dg.Definitions, instance: dg.DagsterInstance) -> Any:
     with open_root() as root, root.ledger.write() as tx:
         tx.execute(text("update batch set next_poll_at = 0"))
-    with dg.build_sensor_context(instance=instance, repository_def=found.get_repository_def()) as context:
+    with dg.build_sensor_context(instance=instance, repository_def=location.get_repository_def()) as context:
         return build_message_batch_sensor().evaluate_tick(context)
 
 
-def run_what_the_sensor_asks(
-    found: dg.Definitions, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance
+def run_what_the_sensor_asks_for(
+    location: dg.Definitions, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance
 ) -> dg.ExecuteInProcessResult:
-    (request,) = tick(found, instance).run_requests
+    (request,) = tick(location, instance).run_requests
     return dg.materialize(
         assets,
         selection=request.asset_selection,
@@ -79,12 +79,12 @@ def run_what_the_sensor_asks(
 
 def stages(result: dg.ExecuteInProcessResult) -> list[str]:
     """The stages that were materialized."""
-    found = [event.asset_key for event in result.get_asset_materialization_events()]
-    return [key.path[-1] for key in found if key is not None]
+    materialized = [event.asset_key for event in result.get_asset_materialization_events()]
+    return [key.path[-1] for key in materialized if key is not None]
 
 
 def metadata(result: dg.ExecuteInProcessResult, stage: str) -> dict[str, Any]:
-    """Of the stage's observation."""
+    """The metadata of a stage's observation."""
     (event,) = [
         event.asset_observation_data.asset_observation
         for event in result.get_asset_observation_events()
@@ -97,19 +97,19 @@ def table(tmp_path: Path) -> pd.DataFrame:
     return pd.read_parquet(tmp_path / "root" / "greetings" / "results")
 
 
-def test_a_refresh_says_its_cost_first_and_is_sent_when_it_is_confirmed(
+def test_a_refresh_shows_its_cost_and_is_sent_when_it_is_confirmed(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
     emulator.settings(latency=0.0)
     assets = make_assets()
-    found = definitions(assets)
+    location = definitions(assets)
     assert stages(materialize(assets, instance)) == ["requests", "batches", "results"]
     paid = table(tmp_path)["cost_usd"].sum()
 
-    said = run_job(found, instance, "greetings_refresh")
-    assert said.success
-    assert stages(said) == []
-    known = metadata(said, "requests")
+    estimated = run_job(location, instance, "greetings_refresh")
+    assert estimated.success
+    assert stages(estimated) == []
+    known = metadata(estimated, "requests")
     assert known["batch_assets/estimated_requests"] == 4
     assert known["batch_assets/estimated_cost_usd"] == pytest.approx(paid)
     assert known["batch_assets/estimated_cost"].startswith("4 requests, less than $0.0001")
@@ -117,57 +117,57 @@ def test_a_refresh_says_its_cost_first_and_is_sent_when_it_is_confirmed(
     assert table(tmp_path)["batch_id"].dropna().nunique() == 1
 
     emulator.settings(latency=3600.0)
-    begun = run_job(found, instance, "greetings_refresh", refresh=True, confirm=True)
+    begun = run_job(location, instance, "greetings_refresh", refresh=True, confirm=True)
     assert stages(begun) == ["requests", "batches"]
     assert [batch["requests"] for batch in emulator.log()] == [4, 4]
     assert metadata(begun, "results")["batch_assets/pending"] == 4
     assert set(table(tmp_path)["result_type"]) == {"succeeded", "rejected"}, "the old table is whole"
     emulator.end_batches()
-    assert stages(run_what_the_sensor_asks(found, assets, instance)) == ["results"]
+    assert stages(run_what_the_sensor_asks_for(location, assets, instance)) == ["results"]
     assert set(table(tmp_path)["batch_id"].dropna()) == {emulator.log()[1]["id"]}
 
 
-def test_failed_rows_are_asked_again_by_a_click(
+def test_failed_rows_are_sent_again_by_a_click(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
     emulator.settings(latency=0.0)
     emulator.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
     assets = make_assets()
-    found = definitions(assets)
+    location = definitions(assets)
     materialize(assets, instance)
     assert set(table(tmp_path)["result_type"]) == {"errored", "rejected"}
     emulator.reset_faults()
-    assert stages(run_job(found, instance, "greetings_retry_failed")) == ["requests", "batches", "results"]
+    assert stages(run_job(location, instance, "greetings_retry_failed")) == ["requests", "batches", "results"]
     assert set(table(tmp_path)["result_type"]) == {"succeeded", "rejected"}
     assert [batch["requests"] for batch in emulator.log()] == [4, 4]
 
 
-def test_a_limit_leaves_rows_pending_and_the_sensor_says_so_and_rests(
+def test_a_limit_leaves_rows_pending_and_the_sensor_reports_them_and_rests(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
     emulator.settings(latency=0.0)
     assets = make_assets()
-    found = definitions(assets)
+    location = definitions(assets)
     limited = materialize(assets, instance, limit=1)
     assert stages(limited) == ["requests", "batches"], "nothing is logged as complete"
     known = metadata(limited, "results")
     assert (known["batch_assets/pending"], known["batch_assets/left_out"]) == (3, 3)
     assert list(table(tmp_path)["result_type"]) == ["succeeded", *["pending"] * 3, "rejected"]
     for _ in range(2):
-        rests = tick(found, instance)
+        rests = tick(location, instance)
         assert rests.run_requests == []
         assert "greetings is limited: 3 requests were left out" in rests.skip_message
     assert stages(materialize(assets, instance)) == ["requests", "batches", "results"]
     assert [batch["requests"] for batch in emulator.log()] == [1, 3]
-    assert "limited" not in tick(found, instance).skip_message
+    assert "limited" not in tick(location, instance).skip_message
 
 
-def test_a_limited_refresh_is_said_to_be_one_and_ends_when_it_is_canceled(
+def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     emulator.settings(latency=0.0)
     assets = make_assets()
-    found = definitions(assets)
+    location = definitions(assets)
     materialize(assets, instance)
     limited = log(instance, materialize(assets, instance, refresh=True, confirm=True, limit=1))
     assert (
@@ -175,10 +175,10 @@ def test_a_limited_refresh_is_said_to_be_one_and_ends_when_it_is_canceled(
         in (limited)
     )
     assert "The limit leaves out 3 more requests: refresh it again to send them" in limited
-    assert "greetings/requests with `refresh` and `confirm` to ask them" in tick(found, instance).skip_message
-    canceled = log(instance, run_job(found, instance, "greetings_cancel"))
-    assert any("nothing more of this submission will be sent" in said for said in canceled)
-    (request,) = tick(found, instance).run_requests
+    assert "greetings/requests with `refresh` and `confirm` to ask them" in tick(location, instance).skip_message
+    canceled = log(instance, run_job(location, instance, "greetings_cancel"))
+    assert any("nothing more of this submission will be sent" in line for line in canceled)
+    (request,) = tick(location, instance).run_requests
     assert request.tags["batch_assets/submission"]
     later = log(instance, materialize(assets, instance))
     assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 settled earlier, 0 in flight" in later
@@ -190,10 +190,10 @@ def test_a_limit_of_nothing_is_refused(make_assets: MakeAssets, instance: dg.Dag
         materialize(make_assets(), instance, limit=0)
 
 
-def test_jobs_of_partitions_take_the_one_that_is_chosen(
+def test_jobs_of_partitions_use_the_chosen_one(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """And the sensor's runs say whose they are."""
+    """The runs of the sensor also name their partition."""
     emulator.settings(latency=0.0)
     (tmp_path / "parts").mkdir()
     for key in ("de", "en"):
@@ -201,23 +201,23 @@ def test_jobs_of_partitions_take_the_one_that_is_chosen(
     assets = make_assets(
         dataset={"path": "parts/{partition}.csv", "key": "id"}, partitions={"static": ["de", "en"]}
     )
-    found = definitions(assets)
+    location = definitions(assets)
     for key in ("de", "en"):
         materialize(assets, instance, partition=key)
-    said = run_job(found, instance, "greetings_refresh", partition="en")
-    assert metadata(said, "requests")["batch_assets/estimated_requests"] == 2
+    estimated = run_job(location, instance, "greetings_refresh", partition="en")
+    assert metadata(estimated, "requests")["batch_assets/estimated_requests"] == 2
     both = {"dagster/asset_partition_range_start": "de", "dagster/asset_partition_range_end": "en"}
-    together = log(instance, run_job(found, instance, "greetings_refresh", tags=both, refresh=True))
+    together = log(instance, run_job(location, instance, "greetings_refresh", tags=both, refresh=True))
     (summed,) = [line for line in together if line.startswith("All 2 partitions: 4 requests, ")]
     assert summed.endswith("Requests that partitions share are counted in each, and sent once.")
-    assert not any(line.startswith("All ") for line in log(instance, said))
+    assert not any(line.startswith("All ") for line in log(instance, estimated))
     emulator.settings(latency=3600.0)
-    run_job(found, instance, "greetings_refresh", partition="en", refresh=True, confirm=True)
+    run_job(location, instance, "greetings_refresh", partition="en", refresh=True, confirm=True)
     assert [batch["requests"] for batch in emulator.log()] == [2, 1, 2]
     emulator.end_batches()
-    (request,) = tick(found, instance).run_requests
+    (request,) = tick(location, instance).run_requests
     assert request.partition_key == "en"
-    job = found.get_repository_def().get_implicit_job_def_for_assets(request.asset_selection)
+    job = location.get_repository_def().get_implicit_job_def_for_assets(request.asset_selection)
     assert job is not None
     resolved = request.with_resolved_tags_and_config(job, [], None)  # as the daemon does
     assert resolved.tags["dagster/partition"] == "en"

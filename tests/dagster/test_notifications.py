@@ -1,4 +1,4 @@
-"""Messages about pipelines, as the sensor sends them."""
+"""Notices about pipelines, as the sensor sends them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from batch_assets.emulator import Emulator
 from tests.receivers import Receiver, receiver
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
-TOKEN = "xoxb-RECOGNISE-ME-4711"
+TOKEN = "xoxb-RECOGNIZE-ME-4711"
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ WEBHOOK = {"webhook": {"url_env": "HOOK_URL", "secret_env": "HOOK_SECRET"}}
 
 
 class Location:
-    """A code location that ticks when it is told to."""
+    """A code location that ticks on demand."""
 
     def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> None:
         self._assets, self._instance = assets, instance
@@ -56,7 +56,7 @@ class Location:
         return dg.materialize(self._assets, selection=selection, instance=self._instance)
 
     def tick(self) -> str:
-        """What the sensor says."""
+        """The message of the sensor's tick."""
         repository = self._definitions.get_repository_def()
         with dg.build_sensor_context(instance=self._instance, repository_def=repository) as context:
             data = build_message_batch_sensor().evaluate_tick(context)
@@ -70,7 +70,7 @@ def ledger(statement: str) -> list[Any]:
         return list(result) if result.returns_rows else []
 
 
-def test_the_sensor_tells_a_webhook_and_slack_when_results_are_complete(
+def test_the_sensor_notifies_a_webhook_and_slack_when_results_are_complete(
     make_assets: MakeAssets,
     instance: dg.DagsterInstance,
     emulator: Emulator,
@@ -86,40 +86,40 @@ def test_the_sensor_tells_a_webhook_and_slack_when_results_are_complete(
     emulator.end_batches()
     assert location.materialize("results").get_asset_materialization_events()
     slack.answers = [(429, b'{"ok": false, "error": "ratelimited"}')]
-    said = location.tick()
-    waits = "greetings: the message `complete` to slack #data (SLACK_BOT_TOKEN) waits: HTTP 429 ratelimited"
-    assert said == f"{waits}, next try in 60 s"
+    skip_message = location.tick()
+    waits = "greetings: the notice `complete` to slack #data (SLACK_BOT_TOKEN) waits: HTTP 429 ratelimited"
+    assert skip_message == f"{waits}, next try in 60 s"
     ledger("update notice set next_try_at = 0 where state = 'waiting'")
     assert location.tick() == "No batch is open."
     assert location.tick() == "No batch is open."
-    (told,) = [message.json for message in hook.received]
-    assert (told["event"], told["counts"]) == ("complete", {"succeeded": 4, "rejected": 1})
-    assert told["link"] == "https://dagster.example.com/assets/greetings/results"
+    (notice,) = [message.json for message in hook.received]
+    assert (notice["event"], notice["counts"]) == ("complete", {"succeeded": 4, "rejected": 1})
+    assert notice["link"] == "https://dagster.example.com/assets/greetings/results"
     assert [message.path for message in slack.received] == ["/api/chat.postMessage"] * 2
     assert slack.received[1].headers["Authorization"] == f"Bearer {TOKEN}"
     posted = slack.received[1].json
-    assert (posted["channel"], posted["text"]) == ("#data", told["message"])
-    assert told["message"].startswith("greetings: results are complete\n5 rows: 4 succeeded, 1 rejected; cost ")
+    assert (posted["channel"], posted["text"]) == ("#data", notice["message"])
+    assert notice["message"].startswith("greetings: results are complete\n5 rows: 4 succeeded, 1 rejected; cost ")
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "problem"),
     [
         ((200, b'{"ok": false, "error": "channel_not_found"}'), "was refused: HTTP 200 channel_not_found"),
         ((200, b'{"ok": false, "error": "internal_error"}'), "waits: HTTP 200 internal_error, next try in 60 s"),
-        ((503, b"{}"), "waits: HTTP 503, not as Slack answers"),
-        ((502, b"<html>bad gateway</html>"), "waits: HTTP 502, not as Slack answers"),
-        ((200, b"<html>log in first</html>"), "waits: HTTP 200, not as Slack answers"),
+        ((503, b"{}"), "waits: HTTP 503, not a reply from Slack"),
+        ((502, b"<html>bad gateway</html>"), "waits: HTTP 502, not a reply from Slack"),
+        ((200, b"<html>log in first</html>"), "waits: HTTP 200, not a reply from Slack"),
         ((0, b""), "waits: RemoteDisconnected"),
     ],
 )
-def test_what_slack_does_not_take_is_said(
+def test_a_notice_that_slack_refuses_is_reported(
     make_assets: MakeAssets,
     instance: dg.DagsterInstance,
     emulator: Emulator,
     slack: Receiver,
     answer: tuple[int, bytes],
-    said: str,
+    problem: str,
 ) -> None:
     location = Location(make_assets(notify=[to_slack(slack)], rows=1), instance)
     location.materialize("requests", "batches")
@@ -127,13 +127,13 @@ def test_what_slack_does_not_take_is_said(
     location.materialize("results")
     slack.answers = [answer]
     message = location.tick()
-    assert "the message `failed` to slack #data" in message  # one of two rows was rejected
-    assert said in message
-    assert "RECOGNISE" not in message
+    assert "the notice `failed` to slack #data" in message  # one of two rows was rejected
+    assert problem in message
+    assert "RECOGNIZE" not in message
     assert len(slack.received) == 1
 
 
-def test_a_message_waits_while_slack_does_not_take_the_token(
+def test_a_notice_waits_while_slack_refuses_the_token(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, slack: Receiver
 ) -> None:
     location = Location(make_assets(notify=[to_slack(slack)], rows=1), instance)
@@ -148,26 +148,26 @@ def test_a_message_waits_while_slack_does_not_take_the_token(
     assert len(slack.received) == 6
 
 
-def test_what_goes_wrong_with_messages_does_not_stop_the_tick(
+def test_a_failure_of_notices_does_not_stop_the_tick(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, hook: Receiver
 ) -> None:
     location = Location(make_assets(notify=[WEBHOOK]), instance)
     location.materialize("requests", "batches", "results")
     ledger("drop table notice")
-    said = location.tick()
-    assert "1 of 1 batch in progress" in said
-    assert "notices could not be sent: OperationalError" in said
+    skip_message = location.tick()
+    assert "1 of 1 batch in progress" in skip_message
+    assert "notices could not be sent: OperationalError" in skip_message
 
 
 def test_without_the_package_slack_is_refused_at_load(
     make_assets: MakeAssets, slack: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "dagster_slack", None)  # as Python sees one that is not installed
+    monkeypatch.setitem(sys.modules, "dagster_slack", None)  # how Python sees a package that is not installed
     with pytest.raises(ConfigError, match=r"notify\.0\.slack: .*pip install 'batch-assets\[slack\]'"):
         make_assets(notify=[to_slack(slack)])
 
 
-def test_a_component_takes_the_block(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_component_has_the_block(tmp_path_factory: pytest.TempPathFactory) -> None:
     from batch_assets import MessageBatchComponent
 
     component = MessageBatchComponent.resolve_from_yaml(
@@ -190,7 +190,7 @@ notify:
     assert [len(entry.events) for entry in component.notify] == [3, 2, 3]
 
 
-def test_a_batch_near_its_end_is_told_where_the_api_cannot_be_asked(
+def test_a_batch_near_its_end_is_reported_without_an_api(
     make_assets: MakeAssets,
     instance: dg.DagsterInstance,
     emulator: Emulator,

@@ -24,8 +24,8 @@ def _ops(assets: list[dg.AssetsDefinition]) -> dict[str, dg.OpDefinition]:
     return {asset.key.path[-1]: asset.op for asset in assets}  # type: ignore[misc]
 
 
-def test_what_the_page_shows_reaches_each_step(project: Project) -> None:
-    assets = [found for found in project.load(DOCUMENTED).assets or [] if isinstance(found, dg.AssetsDefinition)]
+def test_the_documented_settings_reach_each_step(project: Project) -> None:
+    assets = [asset for asset in project.load(DOCUMENTED).assets or [] if isinstance(asset, dg.AssetsDefinition)]
     ops = _ops(assets)
     limits = {
         stage: json.loads(op.tags["dagster-k8s/config"])["container_config"]["resources"]["requests"]
@@ -45,7 +45,7 @@ def test_what_the_page_shows_reaches_each_step(project: Project) -> None:
     }
 
 
-def test_without_it_batches_has_the_pool_that_it_always_had(make_assets: MakeAssets) -> None:
+def test_without_settings_batches_has_its_default_pool(make_assets: MakeAssets) -> None:
     ops = _ops(make_assets())
     assert {stage: op.pool for stage, op in ops.items()} == {
         "requests": None,
@@ -59,7 +59,7 @@ def test_without_it_batches_has_the_pool_that_it_always_had(make_assets: MakeAss
 
 
 @pytest.mark.parametrize(
-    ("given", "field", "problem"),
+    ("settings", "field", "problem"),
     [
         ({"request": {}}, "op.request", "there is no such field; fields here: requests, batches, results"),
         (
@@ -82,17 +82,17 @@ def test_without_it_batches_has_the_pool_that_it_always_had(make_assets: MakeAss
         ),
     ],
 )
-def test_a_mistake_is_told_by_its_field(
-    make_assets: MakeAssets, project: Project, given: dict[str, Any], field: str, problem: str
+def test_a_mistake_is_reported_with_its_field(
+    make_assets: MakeAssets, project: Project, settings: dict[str, Any], field: str, problem: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"(name='greetings'): {field}: ")) as caught:
-        make_assets(op=given)
+        make_assets(op=settings)
     assert problem in str(caught.value)
-    text = re.sub(r"(?s)  op:\n.*", f"  op: {json.dumps(given)}\n", DOCUMENTED)
+    text = re.sub(r"(?s)  op:\n.*", f"  op: {json.dumps(settings)}\n", DOCUMENTED)
     with pytest.raises(Exception) as caught_in_yaml:  # Dagster wraps it in errors of its own
         project.load(text)
-    said = whole_text(caught_in_yaml.value)
-    assert f"defs/greetings/defs.yaml: {field}: " in said and problem in said
+    error = whole_text(caught_in_yaml.value)
+    assert f"defs/greetings/defs.yaml: {field}: " in error and problem in error
 
 
 def test_a_tag_without_a_json_form_is_named(make_assets: MakeAssets) -> None:
@@ -103,5 +103,5 @@ def test_a_tag_without_a_json_form_is_named(make_assets: MakeAssets) -> None:
 def test_a_tag_may_be_filled_in_from_the_environment(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MEMORY", "8Gi")
     text = DOCUMENTED.replace("4Gi", '"{{ env.MEMORY }}"')
-    assets = [found for found in project.load(text).assets or [] if isinstance(found, dg.AssetsDefinition)]
+    assets = [asset for asset in project.load(text).assets or [] if isinstance(asset, dg.AssetsDefinition)]
     assert '"memory": "8Gi"' in _ops(assets)["results"].tags["dagster-k8s/config"]

@@ -37,7 +37,7 @@ def quick(emulator: Emulator) -> Emulator:
 
 
 def write_days(folder: Path, *days: str, text: str = "") -> dict[str, Any]:
-    """A dataset with a file a day, one row each, and the fields of a pipeline over it."""
+    """A dataset with a file for each day, one row each, and the fields of a pipeline over it."""
     for day in days:
         (folder / f"{day}.csv").write_text(f"id,text\n{day},{text or f'of {day}'}\n")
     return {"dataset": {"path": "{partition}.csv", "key": "id", "types": {"id": "string"}}, "partitions": DAYS}
@@ -54,14 +54,14 @@ def run_range(
 
 
 def materialized(instance: dg.DagsterInstance, stage: str, name: str = "greetings") -> dict[str | None, Any]:
-    """Metadata of the newest materialization of each partition."""
+    """The metadata of the newest materialization of each partition."""
     records = instance.fetch_materializations(dg.AssetKey([name, stage]), limit=100).records
-    found: dict[str | None, Any] = {}
+    metadata: dict[str | None, Any] = {}
     for record in records:
         assert record.asset_materialization is not None
         values = {key: value.value for key, value in record.asset_materialization.metadata.items()}
-        found.setdefault(record.partition_key, values)
-    return found
+        metadata.setdefault(record.partition_key, values)
+    return metadata
 
 
 def sensor_asks(assets: list[Any], instance: dg.DagsterInstance) -> list[str | None]:
@@ -73,7 +73,7 @@ def sensor_asks(assets: list[Any], instance: dg.DagsterInstance) -> list[str | N
 
 
 def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
-    """What each step that failed says."""
+    """The error of each step that failed."""
     events = result.filter_events(lambda event: event.is_step_failure)
     return {
         str(event.step_key): event.step_failure_data.user_failure_data.description or ""
@@ -93,8 +93,8 @@ def test_windows_are_those_of_dagster(make_assets: MakeAssets, kind: str, zone: 
     }[kind]
     times = {"start": first, "end": end, "timezone": zone}
     assets = make_assets(dataset={"path": "{partition}.csv"}, partitions={kind: times})
-    (found,) = pipelines_in(assets[0].specs).values()
-    config, definition = found.pipeline.config.partitions, found.partitions
+    (bound,) = pipelines_in(assets[0].specs).values()
+    config, definition = bound.pipeline.config.partitions, bound.partitions
     assert config is not None and isinstance(definition, dg.TimeWindowPartitionsDefinition)
     keys = definition.get_partition_keys(current_time=dt.datetime(2027, 1, 1, tzinfo=dt.UTC))
     assert len(keys) > 12
@@ -146,10 +146,10 @@ def test_a_definition_of_dagsters_needs_a_dataset_that_differs(make_assets: Make
 def test_a_definition_of_dagsters_gives_windows_to_a_query(make_assets: MakeAssets) -> None:
     weekly = dg.WeeklyPartitionsDefinition("2026-01-01", day_offset=1, timezone="Europe/Berlin")
     assets = make_assets(dataset={"sql": "select :partition_start as s", "url_env": "U"}, partitions=weekly)
-    (found,) = pipelines_in(assets[0].specs).values()
-    assert partitions_definition(found.pipeline) is weekly
-    assert found.pipeline.partitions is not None
-    window = found.pipeline.partitions.window("2026-01-05")
+    (bound,) = pipelines_in(assets[0].specs).values()
+    assert partitions_definition(bound.pipeline) is weekly
+    assert bound.pipeline.partitions is not None
+    window = bound.pipeline.partitions.window("2026-01-05")
     assert (window.start.isoformat(), window.end.isoformat()[:10]) == ("2026-01-05T00:00:00+01:00", "2026-01-12")
 
 
@@ -168,7 +168,7 @@ def test_several_partitions_in_one_run(
         automation_condition=every_day & condition.all_deps_blocking_checks_passed(),
     )
     def guarded() -> None:
-        """Hangs on results whose blocking checks passed."""
+        """An asset downstream of results whose blocking checks passed."""
 
     definitions = dg.Definitions(assets=[*assets, guarded], asset_checks=checks)
     before = dg.evaluate_automation_conditions(definitions, instance)
@@ -178,12 +178,12 @@ def test_several_partitions_in_one_run(
     assert result.success, failures(result)
     for stage in ("requests", "batches", "results"):
         assert sorted(map(str, materialized(instance, stage))) == days[:2]
-    found = materialized(instance, "requests")
-    assert [found[day]["batch_assets/new"] for day in days[:2]] == [1, 0]
-    assert [found[day]["batch_assets/in_flight"] for day in days[:2]] == [0, 1]
-    assert [found[day]["dagster/partition_row_count"] for day in days[:2]] == [1, 1]
-    assert len({found[day]["batch_assets/submission_id"] for day in days[:2]}) == 2
-    assert {found[day]["batch_assets/submission_id"] for day in days[:2]} == {
+    metadata = materialized(instance, "requests")
+    assert [metadata[day]["batch_assets/new"] for day in days[:2]] == [1, 0]
+    assert [metadata[day]["batch_assets/in_flight"] for day in days[:2]] == [0, 1]
+    assert [metadata[day]["dagster/partition_row_count"] for day in days[:2]] == [1, 1]
+    assert len({metadata[day]["batch_assets/submission_id"] for day in days[:2]}) == 2
+    assert {metadata[day]["batch_assets/submission_id"] for day in days[:2]} == {
         metadata["batch_assets/submission_id"] for metadata in materialized(instance, "results").values()
     }
     evaluations = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
@@ -195,7 +195,7 @@ def test_several_partitions_in_one_run(
     assert sensor_asks(assets, instance) == []
     after = dg.evaluate_automation_conditions(definitions, instance, cursor=before.cursor)
     assert sorted(after.get_requested_partitions(guarded.key)) == days[:2]
-    # What was asked in one partition is paid once, here in one run and in the next.
+    # A request that two partitions share is paid once, here in one run and in the next.
     assert dg.materialize(assets, instance=instance, partition_key=days[2]).success
     assert [batch["requests"] for batch in quick.log()] == [1]
     table = pd.read_parquet(tmp_path / "root" / "greetings" / "results")
@@ -208,17 +208,17 @@ def test_a_missing_file_fails_its_own_partition_only(
 ) -> None:
     assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-03"))
     result = run_range(assets, instance, "2026-01-01", "2026-01-03")
-    (said,) = failures(result).values()
-    assert said.startswith("1 of 3 partitions failed. 2026-01-02: ")
-    assert "there is no file or folder 2026-01-02.csv" in said
+    (error,) = failures(result).values()
+    assert error.startswith("1 of 3 partitions failed. 2026-01-02: ")
+    assert "there is no file or folder 2026-01-02.csv" in error
     assert sorted(map(str, materialized(instance, "requests"))) == ["2026-01-01", "2026-01-03"]
     assert materialized(instance, "batches") == {}
     assert quick.log() == []
     alone = dg.materialize(assets, instance=instance, partition_key="2026-01-02", raise_on_error=False)
     assert "partition 2026-01-02: dataset.path: there is no file" in failures(alone)["greetings__requests"]
-    # A stage whose input is there goes on for those that have it.
-    said = failures(run_range(assets, instance, "2026-01-01", "2026-01-03", "batches"))["greetings__batches"]
-    assert "1 of 3 partitions failed. 2026-01-02: Nothing to submit yet" in said
+    # A stage continues for the partitions that have its input.
+    error = failures(run_range(assets, instance, "2026-01-01", "2026-01-03", "batches"))["greetings__batches"]
+    assert "1 of 3 partitions failed. 2026-01-02: Nothing to submit yet" in error
     assert sorted(map(str, materialized(instance, "batches"))) == ["2026-01-01", "2026-01-03"]
     assert len(quick.log()) == 2
 
@@ -232,7 +232,7 @@ def test_only_complete_partitions_have_results(
     result = run_range(assets, instance, "2026-01-01", "2026-01-02")
     assert result.success
     assert sorted(map(str, materialized(instance, "batches"))) == ["2026-01-01", "2026-01-02"]
-    # Checks are not run for a part of a run's partitions: the complete one has a run of its own, which has them.
+    # Checks do not run for some of a run's partitions: the complete one gets a run of its own, with its checks.
     assert materialized(instance, "results") == {}
     observed = instance.fetch_observations(dg.AssetKey(["greetings", "results"]), limit=2).records
     assert sorted(str(record.partition_key) for record in observed) == ["2026-01-01", "2026-01-02"]
@@ -243,7 +243,7 @@ def test_only_complete_partitions_have_results(
     assert sensor_asks(assets, instance) == []
 
 
-def test_what_was_materialized_before_is_so_again_beside_a_partition_that_is_not_complete(
+def test_a_complete_partition_is_materialized_again_next_to_an_incomplete_one(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
     assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-02"))
@@ -262,13 +262,13 @@ def test_a_partition_that_fails_leaves_the_others_results_to_runs_of_their_own(
     assets = make_assets(**write_days(tmp_path, "2026-01-01", "2026-01-02"))
     assert run_range(assets, instance, "2026-01-01", "2026-01-02", "requests", "batches").success
     (tmp_path / "root" / "greetings" / "results" / "partition=2026-01-01" / "results.parquet").mkdir(parents=True)
-    said = failures(run_range(assets, instance, "2026-01-01", "2026-01-02", "results"))["greetings__results"]
-    assert said.startswith("1 of 2 partitions failed. 2026-01-01: ")
+    error = failures(run_range(assets, instance, "2026-01-01", "2026-01-02", "results"))["greetings__results"]
+    assert error.startswith("1 of 2 partitions failed. 2026-01-01: ")
     assert materialized(instance, "results") == {}
     assert "2026-01-02" in sensor_asks(assets, instance)
 
 
-def test_a_run_of_several_partitions_goes_no_further_than_its_blocking_check(
+def test_a_blocking_check_stops_a_run_of_several_partitions(
     make_assets: MakeAssets, instance: dg.DagsterInstance, quick: Emulator, tmp_path: Path
 ) -> None:
     quick.faults([{"match": CREATE, "action": {"error_mix": {"permission_error": 1.0}}}])
@@ -282,7 +282,7 @@ def test_a_run_of_several_partitions_goes_no_further_than_its_blocking_check(
     result = run_range(
         [*assets, *build_message_batch_checks(assets), report], instance, "2026-01-01", "2026-01-02"
     )
-    (failed,) = [one for one in result.get_asset_check_evaluations() if not one.passed]
+    (failed,) = [check for check in result.get_asset_check_evaluations() if not check.passed]
     assert (failed.check_name, failed.severity) == ("failed_rows_are_few", dg.AssetCheckSeverity.ERROR)
     assert str(failed.description).splitlines()[1].startswith("2026-01-02: 1 of 1 row failed")
     assert (result.success, ran) == (False, [])
@@ -342,9 +342,9 @@ def test_the_sensor_adds_new_values_and_reads_nothing_twice(
 
     def look(cursor: str | None = None) -> dg.SensorResult | dg.SkipReason:
         context = dg.build_sensor_context(instance=instance, cursor=cursor)
-        found = sensor(context)
-        assert isinstance(found, dg.SensorResult | dg.SkipReason)
-        return found
+        outcome = sensor(context)
+        assert isinstance(outcome, dg.SensorResult | dg.SkipReason)
+        return outcome
 
     early = look()
     assert isinstance(early, dg.SkipReason)
@@ -356,7 +356,7 @@ def test_the_sensor_adds_new_values_and_reads_nothing_twice(
     assert (request.partitions_def_name, request.partition_keys) == ("greetings", ["de", "en"])
     assert "new partitions: de, en" in str(first.skip_reason)
     instance.add_dynamic_partitions("greetings", ["de", "en"])
-    # As long as no file changes, none is opened: this one could not be.
+    # If no file changes, none is opened: this one could not be.
     (tmp_path / "a.jsonl").chmod(0)
     again = look(first.cursor)
     assert isinstance(again, dg.SkipReason)
@@ -379,7 +379,7 @@ def test_only_pipelines_by_value_of_files_have_that_sensor(make_assets: MakeAsse
 
 
 @pytest.mark.parametrize(
-    ("partitions", "requested", "said"),
+    ("partitions", "requested", "problem"),
     [
         ({"column": "lang"}, ["de"], ""),
         (
@@ -397,23 +397,23 @@ def test_a_key_that_dagster_does_not_know_does_not_fail_the_tick(
     tmp_path: Path,
     partitions: dict[str, Any] | None,
     requested: list[str],
-    said: str,
+    problem: str,
 ) -> None:
     (tmp_path / "rows.csv").write_text("id,text,lang\n1,hello,de\n")
     assets = make_assets(dataset={"path": "rows.csv", "key": "id"}, partitions=partitions)
-    (found,) = pipelines_in(assets[0].specs).values()
-    with open_root() as root:  # as the command line does
-        build_requests(root, found.pipeline, "de")
+    (bound,) = pipelines_in(assets[0].specs).values()
+    with open_root() as root:  # like the command line
+        build_requests(root, bound.pipeline, "de")
         submit_batches(root, "greetings", "de")
     sensor = build_message_batch_sensor()
     repository = dg.Definitions(assets=assets, sensors=[sensor]).get_repository_def()
     with (
-        dg.partition_loading_context(dynamic_partitions_store=instance),  # as the daemon does
+        dg.partition_loading_context(dynamic_partitions_store=instance),  # like the daemon
         dg.build_sensor_context(instance=instance, repository_def=repository) as context,
     ):
         data = sensor.evaluate_tick(context)
     assert [request.partition_key for request in data.run_requests or []] == requested
-    assert said in (data.skip_message or "")
+    assert problem in (data.skip_message or "")
     assert instance.get_dynamic_partitions("greetings") == requested
 
 
@@ -432,7 +432,7 @@ def test_partitions_of_two_dimensions(
         check_partition("asked", both, "green|s")
 
 
-def test_a_dimension_whose_keys_dagster_alone_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dimension_whose_keys_only_dagster_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     colors, sizes = dg.DynamicPartitionsDefinition(name="colors"), dg.StaticPartitionsDefinition(["s", "m"])
     both = dg.MultiPartitionsDefinition({"color": colors, "size": sizes})
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
@@ -468,13 +468,13 @@ def test_a_dimension_whose_keys_dagster_alone_knows(tmp_path: Path, monkeypatch:
         (dg.DailyPartitionsDefinition("2999-01-01"), "2999-01-01", "There are none yet"),
     ],
 )
-def test_a_key_that_is_none_is_refused_with_some_that_are(definition: Any, key: str, problem: str) -> None:
+def test_an_invalid_key_is_refused_with_some_valid_ones(definition: Any, key: str, problem: str) -> None:
     with pytest.raises(PartitionError, match="asked") as caught:
         check_partition("asked", definition, key)
     assert problem in str(caught.value)
 
 
-def test_keys_that_there_are_pass() -> None:
+def test_existing_keys_pass() -> None:
     check_partition("asked", None, "")
     check_partition("asked", dg.DynamicPartitionsDefinition(name="x"), "new")
     check_partition("asked", dg.StaticPartitionsDefinition(["de"]), "de")

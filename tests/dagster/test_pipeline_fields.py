@@ -25,7 +25,7 @@ def _classes_in(annotation: Any) -> set[type]:
     parts = get_args(annotation)
     if not parts:
         return {annotation} if isinstance(annotation, type) else set()
-    return {found for part in parts for found in _classes_in(part)}
+    return {class_ for part in parts for class_ in _classes_in(part)}
 
 
 def test_the_arguments_are_the_fields_of_a_pipeline_file() -> None:
@@ -43,9 +43,9 @@ def test_no_argument_beside_them_has_the_name_of_a_field() -> None:
 @pytest.mark.parametrize("name", sorted(PipelineConfig.model_fields))
 def test_every_argument_takes_the_block_of_its_field(name: str) -> None:
     blocks = {
-        found
-        for found in _classes_in(PipelineConfig.model_fields[name].annotation)
-        if issubclass(found, BaseModel)
+        class_
+        for class_ in _classes_in(PipelineConfig.model_fields[name].annotation)
+        if issubclass(class_, BaseModel)
     }
     assert blocks <= _classes_in(HINTS[name])
     assert PipelineConfig.model_fields[name].is_required() or type(None) in _classes_in(HINTS[name])

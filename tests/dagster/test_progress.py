@@ -1,4 +1,4 @@
-"""How far batches are: the sensor's observations and its message, after a restart and in a rebuilt ledger too."""
+"""The progress of batches: the sensor's observations and text, also after a restart and with a rebuilt ledger."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ COUNTS = ("batches", "batches_open", "processing", "succeeded")
 
 
 class Watched:
-    """A pipeline of three batches of two requests each, submitted, and what the sensor would tell of it.
+    """A submitted pipeline of three batches with two requests each, and what the sensor would report about it.
 
     Attributes:
-        cursor: what it has told.
+        cursor: What the sensor has reported.
     """
 
     def __init__(self, assets: list[dg.AssetsDefinition], emulator: Emulator) -> None:
@@ -38,32 +38,33 @@ class Watched:
         self.cursor = SensorCursor()
         self.batches = [batch["id"] for batch in emulator.log()]
 
-    def tell(self, *, emulated: bool = False) -> list[dict[str, Any]]:
-        """The observations of one tick, after a look at every batch."""
+    def report(self, *, emulated: bool = False) -> list[dict[str, Any]]:
+        """The observations of one tick, after a poll of every batch."""
         pipelines = pipelines_in(spec for asset in self.assets for spec in asset.specs)
         with open_root() as root:
             poll(root, now=True)
             with root.ledger.read() as tx:
                 in_force = submissions.all_newest(tx)
-                found = list(Progress(self.cursor.observed, emulated=emulated).observe(tx, in_force, pipelines))
-        # As it goes through Dagster from one tick to the next.
+                events = list(Progress(self.cursor.observed, emulated=emulated).observe(tx, in_force, pipelines))
+        # Dagster passes it from one tick to the next as text.
         self.cursor = SensorCursor.read(self.cursor.write())
-        assert {event.asset_key.path[-1] for event in found} <= {"batches"}
-        return [{key: value.value for key, value in event.metadata.items()} for event in found]
+        assert {event.asset_key.path[-1] for event in events} <= {"batches"}
+        return [{key: value.value for key, value in event.metadata.items()} for event in events]
 
     def counts(self) -> list[list[int]]:
-        return [[event[keys.count_key(name)] for name in COUNTS] for event in self.tell()]
+        return [[event[keys.count_key(name)] for name in COUNTS] for event in self.report()]
 
     def later(self, seconds: float) -> None:
-        """As if the last observation were so much older."""
+        """Make the last observation this much older."""
         self.cursor.observed = {
-            name: Observed(told.at - seconds, told.counts) for name, told in self.cursor.observed.items()
+            name: Observed(observed.at - seconds, observed.counts)
+            for name, observed in self.cursor.observed.items()
         }
 
-    def said(self) -> str:
+    def message(self) -> str:
         with open_root() as root, root.ledger.read() as tx:
-            found = read_snapshots(tx, submissions.all_newest(tx))
-            return "; ".join(situation(found.values(), submissions.paid_twice(tx)))
+            snapshots = read_snapshots(tx, submissions.all_newest(tx))
+            return "; ".join(situation(snapshots.values(), submissions.paid_twice(tx)))
 
 
 @pytest.fixture
@@ -78,8 +79,8 @@ def ledger(statement: str) -> None:
         tx.execute(text(statement))
 
 
-def test_changes_are_told_now_and_then_and_the_end_always(watched: Watched) -> None:
-    assert watched.counts() == []  # the run that submitted them has told it
+def test_changes_are_reported_now_and_then_and_the_end_always(watched: Watched) -> None:
+    assert watched.counts() == []  # the run that submitted them has reported it
     watched.emulator.end_batches(watched.batches[0])
     assert watched.counts() == [[3, 2, 4, 2]]
     watched.emulator.end_batches(watched.batches[1])
@@ -87,7 +88,7 @@ def test_changes_are_told_now_and_then_and_the_end_always(watched: Watched) -> N
     watched.later(890)
     assert watched.counts() == []
     watched.later(20)
-    (event,) = watched.tell()
+    (event,) = watched.report()
     assert [event[keys.count_key(name)] for name in COUNTS] == [3, 1, 2, 4]
     assert f"| {watched.batches[2]} | in_progress | 2 | 2 processing |" in event[keys.BATCH_TABLE].replace(
         "\\", ""
@@ -100,19 +101,19 @@ def test_changes_are_told_now_and_then_and_the_end_always(watched: Watched) -> N
 
 def test_with_the_emulator_the_pause_is_as_short_as_its_batches(watched: Watched) -> None:
     watched.emulator.end_batches(watched.batches[0])
-    assert len(watched.tell(emulated=True)) == 1
+    assert len(watched.report(emulated=True)) == 1
     watched.emulator.end_batches(watched.batches[1])
     watched.later(2)
-    assert len(watched.tell(emulated=True)) == 1
+    assert len(watched.report(emulated=True)) == 1
 
 
-def test_a_restarted_daemon_tells_the_right_numbers_once(watched: Watched, instance: dg.DagsterInstance) -> None:
+def test_a_restarted_daemon_reports_the_right_numbers_once(watched: Watched, instance: dg.DagsterInstance) -> None:
     watched.emulator.end_batches(watched.batches[0])
     assert watched.counts() == [[3, 2, 4, 2]]
     watched.cursor = SensorCursor()
     assert watched.counts() == [[3, 2, 4, 2]]
     assert watched.counts() == []
-    # Collected and joined between two ticks: the end is told all the same, and once.
+    # Collected and joined between two ticks: the end is still reported, and once.
     watched.emulator.end_batches()
     with open_root() as root:
         poll(root, now=True)
@@ -121,13 +122,13 @@ def test_a_restarted_daemon_tells_the_right_numbers_once(watched: Watched, insta
     watched.cursor = SensorCursor()
     assert watched.counts() == [[3, 0, 0, 6]]
     assert watched.counts() == []
-    # Of what was complete long ago a new daemon tells nothing.
+    # A new daemon reports nothing about a submission that was complete long ago.
     watched.cursor = SensorCursor()
     ledger("update submission set final_at = final_at - 1000")
     assert watched.counts() == []
 
 
-def test_a_rebuilt_ledger_tells_the_right_numbers(
+def test_a_rebuilt_ledger_reports_the_right_numbers(
     watched: Watched, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     watched.emulator.end_batches(watched.batches[0])
@@ -139,22 +140,22 @@ def test_a_rebuilt_ledger_tells_the_right_numbers(
     assert watched.counts() == [[3, 1, 2, 4]]
     for file in (tmp_path / "root").glob("ledger.db*"):
         file.unlink()
-    assert watched.counts() == []  # they are what they were
+    assert watched.counts() == []  # they are unchanged
     watched.cursor = SensorCursor()
     assert watched.counts() == [[3, 1, 2, 4]]
     # How many seconds old a batch is depends on the machine.
     assert re.match(
-        r"1 of 3 batches in progress, oldest \d+ s, 66 % of requests done, next look in \d+ s", watched.said()
+        r"1 of 3 batches in progress, oldest \d+ s, 66 % of requests done, next look in \d+ s", watched.message()
     )
 
 
-def test_the_message_says_how_far_it_is_and_when_the_next_look_is(watched: Watched) -> None:
+def test_the_message_shows_the_progress_and_the_next_poll(watched: Watched) -> None:
     ledger("update batch set submitted_at = submitted_at - 11530, next_poll_at = next_poll_at + 125")
-    assert watched.said() == "3 of 3 batches in progress, oldest 3 h 12 min, next look in 2 min"
+    assert watched.message() == "3 of 3 batches in progress, oldest 3 h 12 min, next look in 2 min"
     watched.emulator.end_batches(watched.batches[0])
     with open_root() as root:
         poll(root, now=True)
-    assert watched.said().startswith(
+    assert watched.message().startswith(
         "2 of 3 batches in progress, oldest 3 h 12 min, 33 % of requests done, next look in"
     )
 
@@ -162,10 +163,10 @@ def test_the_message_says_how_far_it_is_and_when_the_next_look_is(watched: Watch
 @pytest.mark.parametrize(
     "text", [None, "", "no JSON", "[]", '{"greetings": "2026-11-20"}', '{"observed": {"a": 1}}']
 )
-def test_a_cursor_that_cannot_be_read_is_begun_anew(text: str | None) -> None:
+def test_an_unreadable_cursor_starts_again(text: str | None) -> None:
     assert SensorCursor.read(text) == SensorCursor()
 
 
-def test_a_cursor_is_read_as_it_was_written() -> None:
+def test_a_written_cursor_is_read_back() -> None:
     cursor = SensorCursor({"greetings": "2026-11-20,msgbatch_1"}, {"20261120T1": Observed(1.5, [3, 1, 2])})
     assert SensorCursor.read(cursor.write()) == cursor

@@ -1,4 +1,4 @@
-"""Two roots with two endpoints in one code location: each pipeline works with its own, through every door."""
+"""Two roots with two endpoints in one code location: each pipeline works with its own, in every way to use it."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from batch_assets.core.settings import REAL_BASE_URL
 from batch_assets.emulator import Emulator
 
 MakeAssets = Callable[..., list[dg.AssetsDefinition]]
-KEY = "sk-ant-api03-RECOGNISE-ME-EU-4712"
+KEY = "sk-ant-api03-RECOGNIZE-ME-EU-4712"
 
 
 @pytest.fixture(scope="module")
 def elsewhere() -> Iterator[Emulator]:
-    """The other endpoint. Its batches end when a test says so."""
+    """The other endpoint. Its batches end when a test ends them."""
     with Emulator(latency=3600.0) as running:
         yield running
 
@@ -56,8 +56,8 @@ class Location:
         with dg.build_sensor_context(
             instance=self.instance, definitions=self.definitions, resources={"eu": self.eu}
         ) as context:
-            found = sensor.evaluate_tick(context)
-        return [[key.path for key in request.asset_selection or []] for request in found.run_requests or []]
+            outcome = sensor.evaluate_tick(context)
+        return [[key.path for key in request.asset_selection or []] for request in outcome.run_requests or []]
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def make_due(ledger: Path) -> None:
         database.execute("update batch set next_poll_at = 0")
 
 
-def test_each_pipeline_lands_at_its_own_endpoint_and_under_its_own_root(
+def test_each_pipeline_uses_its_own_endpoint_and_root(
     location: Location, emulator: Emulator, elsewhere: Emulator, tmp_path: Path
 ) -> None:
     before = len(elsewhere.log())
@@ -107,15 +107,15 @@ def test_each_pipeline_lands_at_its_own_endpoint_and_under_its_own_root(
         assert (tmp_path / root / "ledger.db").is_file()
 
 
-def test_checks_cancel_and_watch_go_by_the_resource(
-    location: Location, elsewhere: Emulator, tmp_path: Path
-) -> None:
+def test_checks_cancel_and_watch_use_the_resource(location: Location, elsewhere: Emulator, tmp_path: Path) -> None:
     location.materialize("gruesse")
     elsewhere.end_batches()
     done = location.materialize("gruesse")
-    found = {one.check_name: one.description for one in done.get_asset_check_evaluations()}
-    assert found["every_row_once"] == "8 rows of 8 in the dataset"
-    assert "results_are_collected_in_time" in found
+    descriptions = {
+        evaluation.check_name: evaluation.description for evaluation in done.get_asset_check_evaluations()
+    }
+    assert descriptions["every_row_once"] == "8 rows of 8 in the dataset"
+    assert "results_are_collected_in_time" in descriptions
     job = location.definitions.resolve_job_def("gruesse_cancel")
     canceled = job.execute_in_process(instance=location.instance)
     assert canceled.success
@@ -135,8 +135,8 @@ def test_a_pipeline_that_no_sensor_watches_is_named(
     sensor = build_message_batch_sensor()
     definitions = dg.Definitions(assets=assets, sensors=[sensor], resources={"eu": MessageBatchResource()})
     with dg.build_sensor_context(instance=instance, definitions=definitions) as context:
-        said = sensor.evaluate_tick(context).skip_message
-    assert said == (
+        skip_message = sensor.evaluate_tick(context).skip_message
+    assert skip_message == (
         "Nothing has been submitted. No sensor watches gruesse: add build_message_batch_sensor(resource_key='eu') "
         "to the definitions."
     )
@@ -153,15 +153,15 @@ def test_another_kind_of_resource_is_refused(make_assets: MakeAssets, instance: 
         dg.materialize(make_assets(resource_key="eu"), instance=instance, resources={"eu": 5})
 
 
-# --- What it stands for ----------------------------------------------------------------------------------------
+# --- Settings of a resource ------------------------------------------------------------------------------------
 
 
-def test_nothing_given_is_the_environment(emulator: Emulator, tmp_path: Path) -> None:
+def test_without_fields_the_environment_is_used(emulator: Emulator, tmp_path: Path) -> None:
     settings = MessageBatchResource().settings()
     assert (settings.root, settings.base_url, settings.api_key) == (str(tmp_path / "root"), emulator.url, None)
 
 
-def test_a_root_brings_its_ledger_along(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_root_has_its_own_ledger(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BATCH_ASSETS_LEDGER", "sqlite:////elsewhere/ledger.db")
     assert MessageBatchResource(root=str(tmp_path)).settings().ledger_url == f"sqlite:///{tmp_path}/ledger.db"
     with pytest.raises(SettingsError, match=r"root is s3://bucket: a remote root needs ledger, for example"):
@@ -173,12 +173,12 @@ def test_a_root_brings_its_ledger_along(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_an_emulator_of_the_environment_comes_before_an_endpoint_and_its_own_before_that(
     emulator: Emulator,
 ) -> None:
-    given = MessageBatchResource(base_url="https://gateway.example.com", api_key=KEY)
-    assert given.settings().base_url == emulator.url
+    resource = MessageBatchResource(base_url="https://gateway.example.com", api_key=KEY)
+    assert resource.settings().base_url == emulator.url
     assert MessageBatchResource(emulator_url="http://127.0.0.1:1").settings().base_url == "http://127.0.0.1:1"
 
 
-def test_its_key_takes_the_place_of_all_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_its_key_replaces_all_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "not-this-one")
     settings = MessageBatchResource(root=str(tmp_path), api_key=KEY).settings()
     assert (settings.base_url, settings.has_credentials, settings.api_key) == (REAL_BASE_URL, True, KEY)
@@ -194,15 +194,15 @@ def test_an_empty_value_is_never_the_environments(name: str) -> None:
 # --- Secrets ---------------------------------------------------------------------------------------------------
 
 
-def test_a_secret_as_text_is_refused_before_dagster_keeps_it(make_assets: MakeAssets) -> None:
-    for given in ({"api_key": KEY}, {"ledger": f"postgresql+psycopg2://me:{KEY}@host/ledger", "root": "s3://x"}):
+def test_a_secret_as_text_is_refused_before_dagster_stores_it(make_assets: MakeAssets) -> None:
+    for fields in ({"api_key": KEY}, {"ledger": f"postgresql+psycopg2://me:{KEY}@host/ledger", "root": "s3://x"}):
         with pytest.raises(SettingsError, match=r"as dg\.EnvVar\(…\)") as caught:
-            dg.Definitions(resources={"eu": MessageBatchResource(**given)}).get_repository_def()
+            dg.Definitions(resources={"eu": MessageBatchResource(**fields)}).get_repository_def()
         assert KEY not in str(caught.value)
-        assert KEY not in repr(MessageBatchResource(**given))
+        assert KEY not in repr(MessageBatchResource(**fields))
 
 
-def test_dagster_keeps_no_key_of_a_resource(
+def test_dagster_stores_no_key_of_a_resource(
     make_assets: MakeAssets,
     emulator: Emulator,
     elsewhere: Emulator,

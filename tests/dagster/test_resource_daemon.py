@@ -15,8 +15,8 @@ from dagster_deployment import Deployment
 from batch_assets.emulator import Emulator
 
 REPOSITORY = Path(__file__).parents[2]
-KEY = "sk-ant-api03-RECOGNISE-ME-EU-4712"
-PATIENCE = 300.0  # seconds; each run is a process that imports Dagster, on a machine that does much else
+KEY = "sk-ant-api03-RECOGNIZE-ME-EU-4712"
+PATIENCE = 300.0  # seconds; each run is a process that imports Dagster, on a busy machine
 DEFINITIONS = """
 from pathlib import Path
 
@@ -106,13 +106,13 @@ def test_the_sensor_of_each_root_brings_its_results(two_roots: TwoRoots) -> None
 
 def test_the_ui_shows_who_uses_the_resource_and_never_its_key(two_roots: TwoRoots) -> None:
     deployment = two_roots.deployment
-    found = deployment.query(RESOURCES)["topLevelResourceDetailsOrError"]
-    values = {entry["key"]: (entry["type"], entry["value"]) for entry in found["configuredValues"]}
+    details = deployment.query(RESOURCES)["topLevelResourceDetailsOrError"]
+    values = {entry["key"]: (entry["type"], entry["value"]) for entry in details["configuredValues"]}
     assert values["api_key"] == ("ENV_VAR", "EU_KEY")
-    assert found["sensorsUsing"] == ["message_batches_eu_sensor"]
-    used = sorted("/".join(key["path"]) for key in found["assetKeysUsing"])
+    assert details["sensorsUsing"] == ["message_batches_eu_sensor"]
+    used = sorted("/".join(key["path"]) for key in details["assetKeysUsing"])
     assert used == ["gruesse/batches", "gruesse/requests", "gruesse/results"]
-    assert KEY not in json.dumps(found)
+    assert KEY not in json.dumps(details)
     files = [path for path in deployment.home.rglob("*") if path.is_file()]
     assert any(path.suffix == ".db" for path in files)
     for path in [*files, *(path for path in two_roots.root.rglob("*") if path.is_file())]:
@@ -120,6 +120,6 @@ def test_the_ui_shows_who_uses_the_resource_and_never_its_key(two_roots: TwoRoot
 
 
 def test_the_ui_shows_the_pipelines_file_as_a_path(two_roots: TwoRoots) -> None:
-    found = two_roots.deployment.query(METADATA, key={"path": ["gruesse", "requests"]})["assetNodeOrError"]
-    entries = {entry["label"]: entry for entry in found["metadataEntries"]}
+    node = two_roots.deployment.query(METADATA, key={"path": ["gruesse", "requests"]})["assetNodeOrError"]
+    entries = {entry["label"]: entry for entry in node["metadataEntries"]}
     assert entries["batch_assets/pipeline"]["path"] == "two_roots/defs/gruesse/defs.yaml"

@@ -33,7 +33,7 @@ SUBMISSION, ROUND = "batch_assets/submission", "batch_assets/round"
 
 @dataclass
 class Location:
-    """A code location that ticks when it is told to."""
+    """A code location that ticks on demand."""
 
     assets: list[dg.AssetsDefinition]
     instance: dg.DagsterInstance
@@ -73,8 +73,8 @@ def ledger(statement: str) -> list[Any]:
         return list(result) if result.returns_rows else []
 
 
-def look_now() -> None:
-    """Makes batches due: a tick looks at a fresh one only now and then."""
+def make_batches_due() -> None:
+    """Make open batches due: a tick polls a fresh one only now and then."""
     ledger("update batch set next_poll_at = 0, next_download_at = 0")
 
 
@@ -85,9 +85,9 @@ def test_no_ledger_no_work(location: Location, tmp_path: Path) -> None:
 
 def test_materializing_requests_alone_spends_no_money(location: Location, emulator: Emulator) -> None:
     location.materialize("requests")
-    requests, said = location.tick()
+    requests, skip_message = location.tick()
     assert requests == []
-    assert "materialize greetings/batches to send them" in said
+    assert "materialize greetings/batches to send them" in skip_message
     assert emulator.requests() == {}
 
 
@@ -95,19 +95,19 @@ def test_a_rate_limit_is_what_the_tick_says_it_waits_for(location: Location, emu
     refusal = {"status": 429, "headers": {"retry-after": "120"}}
     emulator.faults([{"match": {"method": "POST", "path": "/v1/messages/batches"}, "action": refusal}])
     location.materialize()
-    requested, said = location.tick()
+    requested, skip_message = location.tick()
     assert requested == []
     limit = "greetings waits for the API, which asked to send no more for now, the next try is in "
-    assert re.fullmatch(re.escape(limit) + r"\d+ (s|min)", said)
+    assert re.fullmatch(re.escape(limit) + r"\d+ (s|min)", skip_message)
 
 
 def test_a_round_is_asked_for_once_collects_and_is_closed(location: Location, emulator: Emulator) -> None:
     location.materialize()
-    requested, said = location.tick()
+    requested, skip_message = location.tick()
     assert requested == []
-    assert re.fullmatch(r"1 of 1 batch in progress, oldest \d+ s, next look in 1 s", said)
+    assert re.fullmatch(r"1 of 1 batch in progress, oldest \d+ s, next look in 1 s", skip_message)
     emulator.end_batches()
-    look_now()
+    make_batches_due()
     (request,), _ = location.tick()
     assert request.run_key == f"{request.tags[SUBMISSION]}:{request.tags[ROUND]}"
     assert request.tags[ROUND].startswith("1:")
@@ -141,10 +141,10 @@ def test_what_a_run_is_sending_is_left_to_it(location: Location, emulator: Emula
     assert [key.path[-1] for key in request.asset_selection or []] == ["batches", "results"]
 
 
-def test_failed_requests_are_asked_again(location: Location, emulator: Emulator) -> None:
+def test_failed_requests_are_sent_again(location: Location, emulator: Emulator) -> None:
     location.materialize()
     emulator.expire_batches()
-    look_now()
+    make_batches_due()
     (first,), _ = location.tick()
     assert location.run(first).get_asset_materialization_events() == []
     (second,), _ = location.tick()
@@ -158,7 +158,7 @@ def test_failed_requests_are_asked_again(location: Location, emulator: Emulator)
 def test_a_failing_round_is_closed_and_followed_more_slowly(location: Location, emulator: Emulator) -> None:
     location.materialize()
     emulator.expire_batches()
-    look_now()
+    make_batches_due()
     (first,), _ = location.tick()
     location.run(first)
     emulator.stop()
@@ -173,7 +173,7 @@ def test_a_failing_round_is_closed_and_followed_more_slowly(location: Location, 
 def test_a_round_whose_run_never_began_is_given_up(location: Location, emulator: Emulator) -> None:
     location.materialize()
     emulator.end_batches()
-    look_now()
+    make_batches_due()
     (lost,), _ = location.tick()
     assert location.tick()[0] == []
     ledger("update round set opened_at = opened_at - 121")
@@ -184,7 +184,7 @@ def test_a_round_whose_run_never_began_is_given_up(location: Location, emulator:
 def test_a_round_whose_run_dagster_saw_end_is_over(location: Location, emulator: Emulator) -> None:
     location.materialize()
     emulator.end_batches()
-    look_now()
+    make_batches_due()
     (killed,), _ = location.tick()
     run = location.instance.create_run_for_job(
         dg.Definitions(assets=location.assets).resolve_implicit_global_asset_job_def(),
@@ -201,7 +201,7 @@ def test_a_round_stays_open_while_its_run_is_unfinished(
 ) -> None:
     location.materialize()
     emulator.end_batches()
-    look_now()
+    make_batches_due()
     (request,), _ = location.tick()
     assert int(request.tags["dagster/max_runtime"]) < ROUND_SECONDS
     ledger("update round set opened_at = opened_at - 90000, until = until - 90000")
@@ -217,21 +217,21 @@ def test_a_round_stays_open_while_its_run_is_unfinished(
 def test_rounds_after_the_ledger_was_made_again_are_new_to_dagster(location: Location, emulator: Emulator) -> None:
     location.materialize()
     emulator.end_batches()
-    look_now()
+    make_batches_due()
     (before,), _ = location.tick()
     location.instance.create_run_for_job(
         dg.Definitions(assets=location.assets).resolve_implicit_global_asset_job_def(),
         status=dg.DagsterRunStatus.FAILURE,
         tags=dict(before.tags),
     )
-    # The ledger that is made again knows no rounds; the next is opened in another second than the old one.
+    # The rebuilt ledger knows no rounds. The next one is opened in another second than the old one.
     ledger("delete from round")
     while time.time() < int(before.tags[ROUND].split(":")[1]) + 1:
         time.sleep(0.05)
     (after,), _ = location.tick()
     assert after.tags[ROUND].startswith("1:")
     assert after.run_key != before.run_key
-    # Neither is it over because the run of before is, nor does that one close it.
+    # It is not over because the earlier run is, and that run does not close it.
     assert location.tick() == ([], "greetings: round 1 is running")
     assert location.run(before).success
     assert [row.state for row in ledger("select state from round")] == ["open"]
@@ -239,13 +239,54 @@ def test_rounds_after_the_ledger_was_made_again_are_new_to_dagster(location: Loc
     assert [row.state for row in ledger("select state from round")] == ["closed"]
 
 
-def test_a_batch_that_is_paid_twice_is_said(location: Location, emulator: Emulator) -> None:
+def status() -> str:
+    """What `batch-assets status` shows about the same root."""
+    return CliRunner().invoke(main, ["status"]).output
+
+
+def test_each_face_has_its_remedy_for_a_batch_that_the_api_does_not_know(
+    location: Location, emulator: Emulator
+) -> None:
+    location.materialize()
+    (batch,) = ledger("select id from batch")
+    emulator.faults([{"match": {"method": "GET"}, "action": {"status": 404}}])
+    make_batches_due()
+    location.tick()
+    ledger("update batch set missing_since = missing_since - 400, next_poll_at = 0")
+    reason = location.tick()[1]
+    assert reason.count(f"{batch.id}: the API answers 404") == 1
+    assert reason.count(f"the job greetings_cancel with `batch_id: {batch.id}` in its config") == 1
+    assert "`batch-assets" not in reason and "batch-assets run" not in reason
+    assert f"right key is back. If {batch.id} was deleted at the API: `batch-assets cancel {batch.id}`" in status()
+
+
+def test_each_face_has_its_remedy_for_a_lost_request_file(
+    location: Location, emulator: Emulator, tmp_path: Path
+) -> None:
+    emulator.faults([{"match": {"method": "POST", "times": 1}, "action": {"error_mix": {"expired": 1.0}}}])
+    location.materialize()
+    emulator.end_batches()
+    make_batches_due()
+    (collect,), _ = location.tick()
+    location.run(collect)
+    (part,) = (tmp_path / "root").rglob("part-*.jsonl")
+    part.unlink()
+    (send_again,), _ = location.tick()
+    assert location.run(send_again).success
+    reason = location.tick()[1]
+    assert "part-00000.jsonl is gone" in reason and "Restore it from a backup" in reason
+    assert "or build the requests again. To build requests again, materialize greetings/requests" in reason
+    assert "`batch-assets" not in reason and "batch-assets run" not in reason
+    assert "To build requests again: batch-assets run greetings\n" in status()
+
+
+def test_a_batch_that_is_paid_twice_is_reported(location: Location, emulator: Emulator) -> None:
     location.materialize()
     assert "paid twice" not in location.tick()[1]
     (batch,) = ledger("select id from batch")
     ledger("update batch set paid_twice = 1")
-    said = location.tick()[1]
-    assert f"1 batch is paid twice, see batch-assets status greetings: {batch.id}" in said
+    skip_message = location.tick()[1]
+    assert f"1 batch is paid twice, see batch-assets status greetings: {batch.id}" in skip_message
     result = location.materialize("batches")
     (event,) = result.get_asset_materialization_events()
     assert event.step_materialization_data.materialization.metadata["batch_assets/paid_twice"].value == 1
@@ -265,7 +306,7 @@ def test_a_run_that_outlived_its_time_limit_is_given_up() -> None:
 def test_a_run_that_waited_its_turn_does_not_announce_twice(location: Location, emulator: Emulator) -> None:
     location.materialize()
     emulator.end_batches()
-    look_now()
+    make_batches_due()
     (queued,), _ = location.tick()
     by_hand = location.materialize("results")
     assert len(by_hand.get_asset_materialization_events()) == 1
@@ -276,9 +317,7 @@ def test_a_run_that_waited_its_turn_does_not_announce_twice(location: Location, 
     assert len(location.materialize("results").get_asset_materialization_events()) == 1
 
 
-def test_no_run_is_asked_for_beside_a_persons_that_brings_the_results_back(
-    location: Location, emulator: Emulator
-) -> None:
+def test_no_run_is_asked_for_while_a_users_run_brings_the_results(location: Location, emulator: Emulator) -> None:
     location.materialize()
     emulator.end_batches()
     with open_root() as root:
@@ -288,7 +327,7 @@ def test_no_run_is_asked_for_beside_a_persons_that_brings_the_results_back(
     assert len(location.tick()[0]) == 1
 
 
-def test_what_the_sensor_says_of_replaced_batches_and_of_partitions(
+def test_the_message_names_replaced_batches_and_partitions(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     first = Location(make_assets(), instance)
@@ -309,22 +348,22 @@ def test_what_the_sensor_says_of_replaced_batches_and_of_partitions(
     ]
     for partition, of in (("one", "1 request file of one"), ("two", "1 request file of 2 partitions")):
         dg.materialize(assets, selection=[assets[0].key], instance=instance, partition_key=partition)
-        said = Location(assets, instance).tick()[1]
-        assert said == f"{of} is ready: materialize daily/batches to send them", "they share it"
-    shown = CliRunner().invoke(main, ["status", "daily"]).output
-    assert "materialize daily/batches, or: batch-assets run daily --partition two\n" in shown
+        skip_message = Location(assets, instance).tick()[1]
+        assert skip_message == f"{of} is ready: materialize daily/batches to send them", "they share it"
+    output = CliRunner().invoke(main, ["status", "daily"]).output
+    assert "materialize daily/batches, or: batch-assets run daily --partition two\n" in output
 
 
-def test_without_an_api_a_tick_says_what_to_set(
+def test_without_an_api_a_tick_names_what_to_set(
     location: Location, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location.materialize()
-    look_now()
+    make_batches_due()
     monkeypatch.delenv("BATCH_ASSETS_EMULATOR")
-    requests, said = location.tick()
+    requests, skip_message = location.tick()
     assert requests == []
-    assert said.count("ANTHROPIC_API_KEY") == 1
-    assert "1 of 1 batch in progress" in said
+    assert skip_message.count("ANTHROPIC_API_KEY") == 1
+    assert "1 of 1 batch in progress" in skip_message
 
 
 def test_without_an_api_no_run_is_asked_for(
@@ -336,41 +375,41 @@ def test_without_an_api_no_run_is_asked_for(
         assert poll(root, now=True).problems == []
     with monkeypatch.context() as away:
         away.delenv("BATCH_ASSETS_EMULATOR")
-        requests, said = location.tick()
+        requests, skip_message = location.tick()
         assert requests == []
-        assert said.count("ANTHROPIC_API_KEY") == 1
+        assert skip_message.count("ANTHROPIC_API_KEY") == 1
     assert len(location.tick()[0]) == 1
 
 
-def test_another_endpoint_is_refused_in_words(
+def test_another_endpoint_is_refused_with_a_message(
     location: Location, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     location.materialize()
-    look_now()
+    make_batches_due()
     monkeypatch.setenv("BATCH_ASSETS_EMULATOR", "http://127.0.0.1:9")
     assert "This root belongs to" in location.tick()[1]
 
 
-def test_an_api_that_is_away_does_not_fail_the_tick(location: Location, emulator: Emulator) -> None:
+def test_an_unavailable_api_does_not_fail_the_tick(location: Location, emulator: Emulator) -> None:
     location.materialize()
-    look_now()
+    make_batches_due()
     emulator.stop()
-    requests, said = location.tick()
+    requests, skip_message = location.tick()
     assert requests == []
-    assert "no connection" in said
-    assert "1 of 1 batch in progress" in said
+    assert "no connection" in skip_message
+    assert "1 of 1 batch in progress" in skip_message
 
 
-def test_a_damaged_ledger_is_said_by_the_tick(location: Location, emulator: Emulator, tmp_path: Path) -> None:
+def test_a_damaged_ledger_is_reported_by_the_tick(location: Location, emulator: Emulator, tmp_path: Path) -> None:
     location.materialize()
     path = tmp_path / "root" / "ledger.db"
     path.write_bytes(b"no database " * 500)
     for suffix in ("-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    requests, said = location.tick()
+    requests, skip_message = location.tick()
     assert requests == []
-    assert f"the ledger {path} is damaged" in said
-    path.unlink()  # as it says
+    assert f"the ledger {path} is damaged" in skip_message
+    path.unlink()  # as the message advises
     (request,), _ = location.tick()
     assert [key.path[-1] for key in request.asset_selection or []] == ["results"]
     assert len(emulator.log()) == 1
@@ -381,14 +420,14 @@ def test_pipelines_of_other_code_locations_are_left_alone(
 ) -> None:
     location.materialize()
     emulator.end_batches()
-    look_now()
+    make_batches_due()
     other = Location(make_assets("farewells"), location.instance)
     assert other.tick()[0] == []
     assert len(location.tick()[0]) == 1
 
 
 @pytest.mark.parametrize("ago", [0.0, 86400.0])
-def test_a_tick_asks_no_more_of_many_finished_partitions_than_of_few(
+def test_a_tick_needs_no_more_statements_for_many_finished_partitions(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path, ago: float
 ) -> None:
     emulator.settings(latency=0.0)
@@ -397,7 +436,7 @@ def test_a_tick_asks_no_more_of_many_finished_partitions_than_of_few(
         (tmp_path / f"{name}.csv").write_text(f"id,text\n1,of {name}\n")
     dataset, static = {"path": "{partition}.csv", "key": "id"}, {"static": names}
     location = Location(make_assets(dataset=dataset, partitions=static), instance)
-    asked = []
+    statements = []
     for first, last in ((0, 1), (2, 11)):
         ends = {
             "dagster/asset_partition_range_start": names[first],
@@ -405,16 +444,16 @@ def test_a_tick_asks_no_more_of_many_finished_partitions_than_of_few(
         }
         assert location.materialize(tags=ends).success
         ledger(f"update submission set final_at = final_at - {ago}")
-        location.tick()  # what is to be told of the batches is told once
+        location.tick()  # the progress of the batches is reported once
         with counting() as seen:
             assert location.tick() == ([], "No batch is open.")
         assert ledger("select count(*) from submission where announced_at is not null") == [(last + 1,)]
-        asked.append(seen)
-    assert len(asked[0]) > 5
-    assert len(asked[0]) == len(asked[1])
+        statements.append(seen)
+    assert len(statements[0]) > 5
+    assert len(statements[0]) == len(statements[1])
 
 
-def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_while_one_is_at_work(
+def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_during_one(
     make_assets: MakeAssets, kept: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
     (tmp_path / "de.csv").write_text("id,text\n1,hello\n")
@@ -423,7 +462,7 @@ def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_while_one_is
     kept.add_dynamic_partitions("greetings", ["de"])
     dg.materialize(location.assets, instance=kept, partition_key="de")
     emulator.end_batches()
-    look_now()
+    make_batches_due()
     kept.delete_dynamic_partition("greetings", "de")  # as if it had been run outside of Dagster
     with dg.partition_loading_context(dynamic_partitions_store=kept):  # as the daemon does
         (request,), _ = location.tick()

@@ -1,4 +1,4 @@
-"""End to end on a real deployment: one click, and the answers come back without another."""
+"""End to end on a real deployment: after one click, the answers come back without another."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dagster_deployment import Deployment
 
 from batch_assets.emulator import Emulator
 
-PATIENCE = 240.0  # seconds; each run is a process that imports Dagster, on a machine that does much else
+PATIENCE = 240.0  # seconds; each run is a process that imports Dagster, on a busy machine
 STAGES = ("requests", "batches", "results")
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
 @pytest.fixture(scope="module")
 def triage(deployment: Deployment) -> str:
-    """A run of all stages of review_triage, under way."""
+    """A run of all stages of review_triage that has been launched."""
     return deployment.launch(*[["review_triage", stage] for stage in STAGES])
 
 
@@ -34,7 +34,7 @@ def test_one_click_in_the_browser(
     with open_page(PATIENCE) as page:
         look.click_materialize_all(page)
         look.at_the_sensor(page)
-        # Before their runs are over, these would bring the results back themselves.
+        # They would bring the results back themselves before their runs are over.
         deployment.wait(lambda: all(run["status"] in ENDED for run in deployment.runs()), PATIENCE)
         patient_emulator.end_batches()
         look.at_a_complete_graph(page)
@@ -80,7 +80,7 @@ def test_materialize_all_is_green_and_the_sensor_brings_the_results(
 
 
 class _Looker:
-    """What a person looks for on each page of ticket_replies, with a picture of it."""
+    """What a user looks for on each page of ticket_replies, with a picture of it."""
 
     def __init__(self, deployment: Deployment, screenshots: Path) -> None:
         self.deployment, self.screenshots = deployment, screenshots
@@ -96,7 +96,7 @@ class _Looker:
         self._shoot(page, "submitted")
 
     def at_the_sensor(self, page: Any) -> None:
-        """What the newest tick said, behind the tag of its result."""
+        """The message of the newest tick, behind the tag of its result."""
         click_through(
             page,
             f"{self.deployment.url}/locations/batch_assets/sensors/message_batches_sensor",
@@ -126,7 +126,7 @@ class _Looker:
         self._shoot(page, "plots")
 
     def at_results(self, page: Any) -> None:
-        """How many rows, which columns, some of the rows, and the checks."""
+        """The number of rows, the columns, some of the rows, and the checks."""
         table = pd.read_parquet(self.deployment.root / "ticket_replies" / "results")
         page.goto(f"{self.deployment.url}/assets/ticket_replies/results")
         self._see(page, "Row count", f"{len(table):,}", *table.columns)
@@ -140,7 +140,7 @@ class _Looker:
         self._shoot(page, "checks")
 
     def at_the_summary(self, page: Any) -> None:
-        """The chart of an asset that hangs on the results of the other pipeline."""
+        """The chart of an asset downstream of the other pipeline's results."""
         self.deployment.wait(lambda: self.deployment.events("Materializations", "review_summary"), PATIENCE)
         url, chart = (
             f"{self.deployment.url}/assets/review_summary",
@@ -154,7 +154,7 @@ class _Looker:
         page.get_by_text("Latest materialization").first.wait_for()
 
     def _see(self, page: Any, *texts: str) -> None:
-        """Waits for all of these: Dagster fills in a page piece by piece."""
+        """Wait for all of these texts: Dagster fills in a page piece by piece."""
         from playwright.sync_api import TimeoutError as NotSeenError
 
         try:
@@ -162,9 +162,9 @@ class _Looker:
                 "texts => texts.every(text => document.body.innerText.includes(text))", arg=list(texts)
             )
         except NotSeenError:
-            shown = page.inner_text("body")
-            missing = [text for text in texts if text not in shown]
-            pytest.fail(f"not on the page: {missing}\n{shown}")
+            body = page.inner_text("body")
+            missing = [text for text in texts if text not in body]
+            pytest.fail(f"not on the page: {missing}\n{body}")
 
     def _wait_for(self, kind: str, stage: str) -> None:
         self.deployment.wait(lambda: self.deployment.events(kind, "ticket_replies", stage), PATIENCE)

@@ -88,7 +88,7 @@ def test_complete_results_go_into_the_sink(
     assert stored["result_type"].tolist() == ["succeeded"] * 4 + ["rejected"]
 
 
-def test_a_sink_that_refuses_fails_the_run_and_the_next_one_mends_it(
+def test_a_sink_that_refuses_fails_the_run_and_the_next_run_writes_it(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:
     emulator.settings(latency=0.0)
@@ -125,7 +125,7 @@ def test_results_are_materialized_when_they_are_complete(
     assert table["result_type"].tolist() == ["succeeded"] * 4 + ["rejected"]
 
 
-def test_nothing_is_asked_twice(make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator) -> None:
+def test_nothing_is_sent_twice(make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator) -> None:
     assets = make_assets()
     run(assets, instance)
     emulator.end_batches()
@@ -139,7 +139,7 @@ def test_nothing_is_asked_twice(make_assets: MakeAssets, instance: dg.DagsterIns
     assert len(emulator.log()) == 1
 
 
-def test_without_an_api_batches_says_what_to_set(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
+def test_without_an_api_batches_names_what_to_set(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
     result = run(make_assets(), instance)
     assert not result.success
     assert set(materialized(result)) == {"requests"}
@@ -164,7 +164,7 @@ def test_a_mistake_in_the_dataset_is_reported_before_anything_is_sent(
     assert emulator.log() == []
 
 
-def test_batches_before_requests_says_so(
+def test_batches_before_requests_is_reported(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     assert "materialize greetings/requests first" in failure(run(make_assets(), instance, "batches"))
@@ -177,7 +177,18 @@ def test_a_refused_file_fails_the_run_after_the_others_were_sent(
     emulator.faults([{"match": {"method": "POST", "times": 1}, "action": {"status": 400, "body": refusal}}])
     result = run(make_assets(batching={"max_requests": 2}), instance)
     assert "no such thing" in failure(result)
+    assert failure(result).endswith(". To build requests again, materialize greetings/requests")
     assert len(emulator.log()) == 1
+
+
+def test_a_key_that_the_api_refuses_fails_the_run_with_the_asset_that_goes_on(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    emulator.faults([{"match": {"method": "POST"}, "action": {"status": 401}}])
+    assert failure(run(make_assets(), instance)).endswith(
+        "The request files are kept: fix this, then send them again. "
+        "To send the request files, materialize greetings/batches"
+    )
 
 
 def test_a_stage_works_on_the_partition_of_its_run(

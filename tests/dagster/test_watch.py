@@ -22,7 +22,7 @@ BY_DAY = {"path": "days/{partition}.csv"}
 
 
 class Watched:
-    """A pipeline with `watch: true` whose sensor looks when it is told to."""
+    """A pipeline with `watch: true` whose sensor ticks on demand."""
 
     def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> None:
         self.assets, self.instance = assets, instance
@@ -31,8 +31,8 @@ class Watched:
         self.repository = dg.Definitions(assets=assets, sensors=[self.sensor]).get_repository_def()
 
     def look(self) -> tuple[list[str | None], str]:
-        """The partitions that are asked for, and what the sensor says."""
-        with dg.SensorEvaluationContext(  # as the daemon makes it: with a reference, where there is one
+        """Tick; return the partitions that are asked for, and the sensor's message."""
+        with dg.SensorEvaluationContext(  # like the daemon: with a reference, if there is one
             instance_ref=self.instance.get_ref() if self.instance.is_persistent else None,
             instance=self.instance,
             last_tick_completion_time=None,
@@ -48,7 +48,7 @@ class Watched:
         return [request.partition_key for request in data.run_requests or []], data.skip_message or ""
 
     def settle(self) -> list[str | None]:
-        """Two looks: what the second one asks for."""
+        """Tick twice, and return what the second tick asks for."""
         assert self.look()[0] == []
         return self.look()[0]
 
@@ -58,7 +58,7 @@ def write_day(folder: Path, day: str, text: str = "hello") -> None:
     (folder / "days" / f"{day}.csv").write_text(f"id,text\n1,{text} {day}\n")
 
 
-def test_a_file_is_run_when_two_looks_saw_it_alike(
+def test_a_file_is_run_when_two_ticks_saw_it_unchanged(
     make_assets: MakeAssets, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     with warnings.catch_warnings():
@@ -68,9 +68,12 @@ def test_a_file_is_run_when_two_looks_saw_it_alike(
         "greetings_watch_sensor",
         dg.DefaultSensorStatus.RUNNING,
     )
-    # What is there at the first look was never asked, as far as the sensor knows.
-    asked, said = watched.look()
-    assert (asked, said) == ([], "New or changed, run if they are the same at the next tick: greetings.csv.")
+    # As far as the sensor knows, no run has read what is there at the first tick.
+    partitions, message = watched.look()
+    assert (partitions, message) == (
+        [],
+        "New or changed, run if they are the same at the next tick: greetings.csv.",
+    )
     assert watched.look()[0] == [None]
     assert watched.look() == ([], "No file of greetings.csv is new or has changed.")
     file = tmp_path / "greetings.csv"
@@ -79,15 +82,17 @@ def test_a_file_is_run_when_two_looks_saw_it_alike(
         file.write_text(file.read_text() + "7,more\n")
         assert watched.look()[0] == []
     assert watched.look()[0] == [None]
-    file.write_text(before)  # as it once was: other rows than those of the last run
+    file.write_text(before)  # the earlier content: its rows differ from those of the last run
     assert watched.settle() == [None]
     file.unlink()
-    asked, said = watched.look()
-    assert (asked, "there is no file or folder greetings.csv" in said) == ([], True)
+    partitions, message = watched.look()
+    assert (partitions, "there is no file or folder greetings.csv" in message) == ([], True)
     assert len(str(watched.cursor)) < 200
 
 
-def test_a_look_that_dagster_repeats_asks_the_same(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:
+def test_a_tick_that_dagster_repeats_asks_for_the_same(
+    make_assets: MakeAssets, instance: dg.DagsterInstance
+) -> None:
     watched = Watched(make_assets(watch=True), instance)
     watched.look()
     cursor = watched.cursor
@@ -123,9 +128,9 @@ def test_only_partitions_whose_files_changed_are_run(
     watched = Watched(make_assets(dataset=BY_DAY, partitions=DAYS, watch=True), instance)
     for day in ("2026-01-01", "2026-01-02", "2999-01-01", "readme"):
         write_day(tmp_path, day)
-    asked, said = watched.look()
-    assert asked == []
-    assert said.endswith(
+    partitions, message = watched.look()
+    assert partitions == []
+    assert message.endswith(
         "2026-01-01, 2026-01-02. In no partition, or in one whose time is not over: 2999-01-01, readme."
     )
     assert watched.look()[0] == ["2026-01-01", "2026-01-02"]
@@ -138,7 +143,7 @@ def test_only_partitions_whose_files_changed_are_run(
     assert watched.look()[0] == []
 
 
-def test_a_file_that_is_of_no_partition_any_more_holds_up_no_other(
+def test_a_file_that_is_no_longer_in_a_partition_delays_no_other(
     make_assets: MakeAssets, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     watched = Watched(make_assets(dataset=BY_DAY, partitions=DAYS, watch=True), instance)
@@ -148,7 +153,7 @@ def test_a_file_that_is_of_no_partition_any_more_holds_up_no_other(
         make_assets(dataset=BY_DAY, partitions={"daily": {"start": "2026-01-02"}}, watch=True), instance
     )
     later.cursor = watched.cursor
-    write_day(tmp_path, "2026-01-01", "written anew")
+    write_day(tmp_path, "2026-01-01", "written again")
     write_day(tmp_path, "2026-01-02")
     assert later.settle() == ["2026-01-02"]
 
@@ -188,15 +193,15 @@ def test_many_partitions_come_a_few_at_a_time_and_leave_the_cursor_short(
     keys = [f"key{number:03}" for number in range(60)]
     for key in keys:
         write_day(tmp_path, key)
-    asked: list[str | None] = []
+    partitions: list[str | None] = []
     for _ in range(4):
-        asked += watched.look()[0]
-    assert asked == keys
+        partitions += watched.look()[0]
+    assert partitions == keys
     assert watched.look()[0] == []
     assert len(str(watched.cursor)) < 100
     kept = list((tmp_path / "root" / "greetings" / "watch").iterdir())
     assert len(kept) <= 2
-    for file in kept:  # a root that is lost: everything counts as new, and what is answered is not asked again
+    for file in kept:  # a root that is lost: everything counts as new, and what is answered is not sent again
         file.unlink()
     assert watched.settle() == keys[:25]
 
@@ -233,20 +238,20 @@ def test_files_of_another_file_system(make_assets: MakeAssets, kept: dg.DagsterI
     assert watched.settle() == ["a" if partitions else None]
 
 
-def test_the_listing_of_a_file_system_that_keeps_it_is_made_anew(make_assets: MakeAssets, tmp_path: Path) -> None:
+def test_a_remembered_listing_of_a_file_system_is_refreshed(make_assets: MakeAssets, tmp_path: Path) -> None:
     write_day(tmp_path, "a")
     for path in ("file-kept://{}/days/{{partition}}.csv", "file-kept://{}/days/*.csv"):
         fsspec.register_implementation("file-kept", _KeepsListings, clobber=True)
         partitions = {"dynamic": True} if "partition" in path else None
         assets = make_assets(dataset={"path": path.format(tmp_path)}, partitions=partitions)
-        (found,) = pipelines_in(assets[0].specs).values()
-        first = fingerprints(found.pipeline)
+        (bound,) = pipelines_in(assets[0].specs).values()
+        first = fingerprints(bound.pipeline)
         write_day(tmp_path, "a", f"longer {path}")
-        assert fingerprints(found.pipeline) != first
+        assert fingerprints(bound.pipeline) != first
 
 
 class _KeepsListings(fsspec.implementations.local.LocalFileSystem):  # type: ignore[misc]
-    """As those of object stores do: what a folder held is remembered until it is told to forget it."""
+    """A file system that remembers listings, like those of object stores, until they are invalidated."""
 
     protocol = "file-kept"
     cachable = True

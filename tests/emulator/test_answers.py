@@ -166,9 +166,11 @@ def test_schemas_without_instances(schema: Any) -> None:
 
 @pytest.mark.parametrize("field", ["output_config", "output_format"])
 def test_structured_answers(field: str) -> None:
-    wanted: Any = {"type": "json_schema", "schema": TREE}
-    asked = params("x", max_tokens=60_000, **{field: {"format": wanted} if field == "output_config" else wanted})
-    answer = emulated_answer(asked)
+    format_: Any = {"type": "json_schema", "schema": TREE}
+    request = params(
+        "x", max_tokens=60_000, **{field: {"format": format_} if field == "output_config" else format_}
+    )
+    answer = emulated_answer(request)
     check(TREE, json.loads(answer["content"][0]["text"]))
     assert answer["stop_reason"] == "end_turn"
 
@@ -186,8 +188,8 @@ def test_a_forced_tool_is_called(choice: dict[str, str]) -> None:
 
 
 def test_answers_depend_on_all_params_and_on_nothing_else() -> None:
-    asked = params("Same question")
-    assert emulated_answer(asked) == emulated_answer(dict(reversed(asked.items())))
+    request = params("Same question")
+    assert emulated_answer(request) == emulated_answer(dict(reversed(request.items())))
     texts = {emulated_answer(params("Same question", system=f"s{at}"))["content"][0]["text"] for at in range(30)}
     assert len(texts) > 5
     assert all(text_digest("Same question") in text and "emulated" in text.lower() for text in texts)

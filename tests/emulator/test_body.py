@@ -61,7 +61,9 @@ def test_bodies_in_every_layout_are_accepted(
     ascii_only: bool,
     params_first: bool,
 ) -> None:
-    requests: list[dict[str, Any]] = [{"custom_id": f"r{at}", "params": one} for at, one in enumerate(every)]
+    requests: list[dict[str, Any]] = [
+        {"custom_id": f"r{at}", "params": params_} for at, params_ in enumerate(every)
+    ]
     laid_out = [dict(reversed(request.items())) if params_first else request for request in requests]
     body = json.dumps({"requests": laid_out}, indent=indent, separators=separators, ensure_ascii=ascii_only)
     expected = [(request["custom_id"], request["params"]) for request in requests]

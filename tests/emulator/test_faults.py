@@ -115,16 +115,16 @@ def read(http: httpx2.Client, batch_id: str) -> tuple[bytes, Exception | None]:
 @pytest.mark.parametrize("at_line_end", [False, True])
 def test_truncated_results(http: httpx2.Client, emulator: Emulator, ending: str, at_line_end: bool) -> None:
     batch_id = create(http)
-    whole, _ = read(http, batch_id)
+    complete, _ = read(http, batch_id)
     cut = {"fraction": 0.5, "at_line_end": at_line_end}
     emulator.faults([{"match": RESULTS | {"times": 1}, "action": {"truncate": cut, "ending": ending}}])
     body, error = read(http, batch_id)
     assert (error is None) == (ending in ("clean", "chunked"))
     if ending != "reset":  # after a reset the client may not get all bytes that were sent
         assert body.endswith(b"\n") == at_line_end
-        assert abs(len(body) - len(whole) // 2) < 1000
-    assert whole.startswith(body) and len(body) < len(whole)
-    assert read(http, batch_id) == (whole, None)
+        assert abs(len(body) - len(complete) // 2) < 1000
+    assert complete.startswith(body) and len(body) < len(complete)
+    assert read(http, batch_id) == (complete, None)
 
 
 @pytest.mark.parametrize(("cut", "size"), [({"bytes": 100}, 100), ({"lines": 0}, 0), ({"fraction": 1.0}, None)])
@@ -132,9 +132,9 @@ def test_where_results_are_truncated(
     http: httpx2.Client, emulator: Emulator, cut: dict[str, Any], size: int | None
 ) -> None:
     batch_id = create(http)
-    whole, _ = read(http, batch_id)
+    complete, _ = read(http, batch_id)
     emulator.faults([{"match": RESULTS, "action": {"truncate": cut, "ending": "clean"}}])
-    assert read(http, batch_id) == (whole[:size], None)
+    assert read(http, batch_id) == (complete[:size], None)
 
 
 def test_corrupted_lines(http: httpx2.Client, emulator: Emulator) -> None:
@@ -268,8 +268,8 @@ def test_a_download_that_the_client_aborts(http: httpx2.Client, emulator: Emulat
     batch_id = create(http, 20_000)
     with http.stream("GET", f"{BATCHES}/{batch_id}/results") as response:
         next(response.iter_raw())
-    whole, error = read(http, batch_id)
-    assert (whole.count(b"\n"), error) == (20_000, None)
+    complete, error = read(http, batch_id)
+    assert (complete.count(b"\n"), error) == (20_000, None)
     assert emulator.errors() == ""
 
 

@@ -159,6 +159,6 @@ def test_progress_only_moves_forward() -> None:
         1, "b", "w", 0, 1000, 100 * SECOND, 70 * SECOND, 5 * SECOND, "", "", cancel_at=60 * SECOND
     )
     seen = [progress_of(record, second * SECOND) for second in range(80)]
-    assert [one.finished for one in seen] == sorted(one.finished for one in seen)
-    assert [one.status for one in seen] == ["in_progress"] * 60 + ["canceling"] * 5 + ["ended"] * 15
+    assert [progress.finished for progress in seen] == sorted(progress.finished for progress in seen)
+    assert [progress.status for progress in seen] == ["in_progress"] * 60 + ["canceling"] * 5 + ["ended"] * 15
     assert seen[-1].finished == 600

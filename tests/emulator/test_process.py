@@ -33,7 +33,7 @@ def test_accepted_batches_survive_a_restart_and_a_crash(tmp_path: Path, crash: b
         client.messages.batches.delete(canceled.id)
         emulator.end_batches(gone.id)
         emulator.clock(advance=500, skew=60)
-        log, shown = emulator.log(custom_ids=True), client.messages.batches.retrieve(kept.id)
+        log, batch = emulator.log(custom_ids=True), client.messages.batches.retrieve(kept.id)
         url, pid = emulator.url, emulator.pid
         if crash:
             emulator.kill()
@@ -41,7 +41,7 @@ def test_accepted_batches_survive_a_restart_and_a_crash(tmp_path: Path, crash: b
         assert emulator.url == url and emulator.pid != pid
         assert emulator.log(custom_ids=True) == log
         assert log[0]["custom_ids"] == [f"row-{at}" for at in range(10)]
-        assert client.messages.batches.retrieve(kept.id) == shown
+        assert client.messages.batches.retrieve(kept.id) == batch
         assert [batch.id for batch in client.messages.batches.list()] == [gone.id, kept.id]
         emulator.end_batches()
         assert len(list(client.messages.batches.results(kept.id))) == 10
@@ -113,8 +113,8 @@ def test_command_line(tmp_path: Path, signal_number: int) -> None:
         assert httpx2.get(batches, headers={"x-api-key": "k3"}).status_code == 401
         assert httpx2.get(f"{url}/_emulator/log", headers=KEY).status_code == 404
         process.send_signal(signal_number)
-        rest, errors = process.communicate(timeout=20)
-    assert (rest, errors) == (b"", b"")
+        output, errors = process.communicate(timeout=20)
+    assert (output, errors) == (b"", b"")
     assert (tmp_path / "emulator.db").exists()
 
 

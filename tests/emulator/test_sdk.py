@@ -29,9 +29,9 @@ def test_create_retrieve_and_results(client: anthropic.Anthropic) -> None:
         assert result.message.stop_reason == expected["stop_reason"]
         assert result.message.usage.output_tokens == expected["usage"]["output_tokens"]
         assert result.message.usage.service_tier == "batch"
-        asked = request["params"]["messages"][0]["content"]
+        question = request["params"]["messages"][0]["content"]
         text = expected["content"][0]["text"]
-        assert asked in text and text_digest(asked) in text
+        assert question in text and text_digest(question) in text
 
 
 def test_cancel_and_delete(client: anthropic.Anthropic, emulator: Emulator) -> None:
@@ -124,12 +124,12 @@ def test_async_client(emulator: Emulator) -> None:
 
 
 def test_messages_tokens_and_models(client: anthropic.Anthropic) -> None:
-    asked = params("How are you?")
-    message = client.messages.create(**asked)
+    request = params("How are you?")
+    message = client.messages.create(**request)
     assert message.usage.service_tier == "standard"
-    expected = emulated_answer(asked)
+    expected = emulated_answer(request)
     assert message.content[0].model_dump(exclude_none=True) == expected["content"][0]
-    counted = client.messages.count_tokens(model=MODEL, messages=asked["messages"])
+    counted = client.messages.count_tokens(model=MODEL, messages=request["messages"])
     assert counted.input_tokens == message.usage.input_tokens > 0
     models = list(client.models.list(limit=4))
     assert len({model.id for model in models}) == len(models) > 10
@@ -141,9 +141,9 @@ def test_messages_tokens_and_models(client: anthropic.Anthropic) -> None:
 
 
 def test_streamed_messages(client: anthropic.Anthropic) -> None:
-    asked = params("Stream this")
-    with client.messages.stream(**asked) as stream:
-        assert "".join(stream.text_stream) == emulated_answer(asked)["content"][0]["text"]
+    request = params("Stream this")
+    with client.messages.stream(**request) as stream:
+        assert "".join(stream.text_stream) == emulated_answer(request)["content"][0]["text"]
     tool = {"name": "note", "input_schema": {"type": "object", "properties": {"n": {"type": "integer"}}}}
     forced = params("x", tools=[tool], tool_choice={"type": "tool", "name": "note"})
     with client.messages.stream(**forced) as stream:

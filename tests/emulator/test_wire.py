@@ -142,7 +142,7 @@ def test_workspaces_do_not_see_each_other(http: httpx2.Client) -> None:
         assert http.get(path, headers={"x-api-key": key}).status_code == 404
         assert http.get(path + "/results", headers={"x-api-key": key}).status_code == 404
         listed = http.get(BATCHES, headers={"x-api-key": key}).json()["data"]
-        assert batch["id"] not in [one["id"] for one in listed]
+        assert batch["id"] not in [entry["id"] for entry in listed]
     assert http.get(BATCHES, headers={"x-api-key": "key-north"}).json()["first_id"] == batch["id"]
 
 

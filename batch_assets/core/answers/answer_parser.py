@@ -74,12 +74,12 @@ def parse(text: str, shape: Shape) -> dict[str, Any]:
 def _load_exactly(text: str) -> Any:
     """Parse JSON and keep every digit of whole numbers. A float would keep 53 bits only."""
     try:
-        return json.loads(text, parse_int=_whole, parse_float=_number)
+        return json.loads(text, parse_int=_integer, parse_float=_number)
     except RecursionError:
         raise MismatchError("the answer is nested too deeply") from None
 
 
-def _whole(digits: str) -> int:
+def _integer(digits: str) -> int:
     if len(digits) > _MOST_DIGITS:
         raise MismatchError(f"the answer has a number with {len(digits)} digits, more than can be read")
     return int(digits)

@@ -109,7 +109,7 @@ class OutputSchema:
         texts = pc.ascii_trim(texts, " \t\r\n")
         complete = pc.and_(pc.starts_with(texts, "{"), pc.ends_with(texts, "}"))
         mask = pc.fill_null(complete, False).to_numpy(False)
-        candidates, others = np.flatnonzero(mask), np.flatnonzero(~mask)
+        candidates, incomplete = np.flatnonzero(mask), np.flatnonzero(~mask)
         for size in _PIECES:
             failed: list[_Positions] = []
             for start in range(0, len(candidates), size):
@@ -121,7 +121,7 @@ class OutputSchema:
                     positions.append(piece)
                     arrays.append(array)
             candidates = np.concatenate(failed) if failed else candidates[:0]
-        return positions, arrays, np.sort(np.concatenate([candidates, others]))
+        return positions, arrays, np.sort(np.concatenate([candidates, incomplete]))
 
     def _parse(self, texts: pa.StringArray, positions: _Positions, problems: list[str | None]) -> pa.Array:
         """Parse the answers at some positions one by one, and write into `problems` why answers do not match."""

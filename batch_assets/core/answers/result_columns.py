@@ -75,17 +75,17 @@ def name_clash(
     for name in typed:
         if name in own or name == key:
             return typed_by, f"the property {name!r} has the name of a results column: rename it"
-    taken = {**dict.fromkeys(own, "results column"), **dict.fromkeys(typed, "output schema's property")}
-    if key in taken:
-        return "dataset.key", f"the row key {key!r} and the {taken[key]} {key!r} have the same name"
-    taken[key] = "row key"
+    kind_of = {**dict.fromkeys(own, "results column"), **dict.fromkeys(typed, "output schema's property")}
+    if key in kind_of:
+        return "dataset.key", f"the row key {key!r} and the {kind_of[key]} {key!r} have the same name"
+    kind_of[key] = "row key"
     for column, name in carried.items():
         if column == key and name == key:
             continue
-        if name in taken:
+        if name in kind_of:
             return "dataset.columns", (
-                f"the carried column {column!r} and the {taken[name]} {name!r} have the same name: "
+                f"the carried column {column!r} and the {kind_of[name]} {name!r} have the same name: "
                 f"write columns as a map with the line `{column}: dataset_{column}`"
             )
-        taken[name] = f"carried column {column!r} as"
+        kind_of[name] = f"carried column {column!r} as"
     return None

@@ -86,7 +86,7 @@ class _Check:
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
         self._open: list[str] = ["#"]
-        self._done: set[str] = set()
+        self._checked: set[str] = set()
         self.optional = self.unions = 0
 
     def at(self, part: Any, path: str) -> None:
@@ -128,11 +128,11 @@ class _Check:
         _check_text(part, path)
 
     def _once(self, pointer: str, part: Any, path: str) -> None:
-        if pointer not in self._done:
+        if pointer not in self._checked:
             self._open.append(pointer)
             self.at(part, path)
             self._open.remove(pointer)
-            self._done.add(pointer)
+            self._checked.add(pointer)
 
     def _reference(self, reference: Any, path: str) -> None:
         part = target(reference, self._root)

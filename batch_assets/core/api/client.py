@@ -123,8 +123,8 @@ class ApiClient:
             return self._sdk
         import anthropic
 
-        each = min(max(seconds / (_READ_RETRIES + 1), SHORTEST_WAIT), READ_SECONDS)
-        return self._sdk.with_options(timeout=anthropic.Timeout(each, connect=min(each, CONNECT_SECONDS)))
+        per_try = min(max(seconds / (_READ_RETRIES + 1), SHORTEST_WAIT), READ_SECONDS)
+        return self._sdk.with_options(timeout=anthropic.Timeout(per_try, connect=min(per_try, CONNECT_SECONDS)))
 
     def _hide(self, text: str) -> str:
         """Remove the key from a text. A gateway may repeat in an error what it was sent."""
@@ -308,11 +308,11 @@ class ApiClient:
         if not self._emulated:
             self.poll_floor = asked_wait(response.headers) or 0.0
         try:
-            return orjson.loads(self._whole(response, call))
+            return orjson.loads(self._body_of(response, call))
         except orjson.JSONDecodeError:
             raise UnknownOutcomeError(f"{call}: the answer is not JSON (HTTP {response.status_code})") from None
 
-    def _whole(self, response: Any, call: str) -> bytes:
+    def _body_of(self, response: Any, call: str) -> bytes:
         """Read the answer's body, up to a limit."""
         content = bytearray()
         try:

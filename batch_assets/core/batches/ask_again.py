@@ -18,6 +18,7 @@ from batch_assets.core.io.names import REQUEST_FILES, PartName, ResponseName, Su
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet, with_mark
 from batch_assets.core.store.fate import RequestFate, request_fates
@@ -50,17 +51,17 @@ def plan_again(root: Root, submission: Submission) -> int:
             own = [file.name for file in submissions.waited_on(tx, submission.id)]
         if current.ask_again == 0:
             return 0
-        held = RequestsInFlight(root, holding)
+        in_flight = RequestsInFlight(root, holding)
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
         # Request files only: another process may be writing a receipt.
         root.storage.remove_leftovers(*folder, name=REQUEST_FILES)
-        taken = {*own, *root.storage.names(*folder)}
-        names = (name for name in map(PartName, itertools.count()) if str(name) not in taken)
+        used_names = {*own, *root.storage.names(*folder)}
+        names = (name for name in map(PartName, itertools.count()) if str(name) not in used_names)
         limits = submission.max_requests, submission.max_bytes
         parts = PartWriters(root.storage, folder, limits, names.__next__)
         try:
             with parts:
-                for attempt, headers, text in _failed_lines(root, submission, held):
+                for attempt, headers, text in _failed_lines(root, submission, in_flight):
                     lease.check()
                     custom_id = with_mark(custom_id_of(text), root.mark)
                     parts.add(attempt, headers, [with_custom_id(text, custom_id)])
@@ -74,15 +75,15 @@ def plan_again(root: Root, submission: Submission) -> int:
         with root.ledger.write() as tx:
             lease.confirm(tx)
             submissions.add_files(tx, submission.id, files)
-            submissions.add_waits(tx, submission.id, held.waited_on)
-            if not submissions.let_go(tx, held.waited_on):  # otherwise the next run plans again
+            submissions.add_waits(tx, submission.id, in_flight.waited_on)
+            if not submissions.let_go(tx, in_flight.waited_on):  # otherwise the next run plans again
                 submissions.planned_again(tx, submission.id)
                 standstills.end(tx, submission.id)
         return sum(entry.requests for entry in parts.written)
 
 
 def _failed_lines(
-    root: Root, submission: Submission, held: RequestsInFlight
+    root: Root, submission: Submission, in_flight: RequestsInFlight
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """Yield (next attempt, headers, line) of every request to retry.
 
@@ -90,52 +91,52 @@ def _failed_lines(
     """
     outcomes = outcomes_for(root, submission)
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
-    seen = DigestSet()
-    all_places: list[NDArray[np.int64]] = []
+    read_before = DigestSet()
+    all_rows: list[NDArray[np.int64]] = []
     all_attempts: list[NDArray[np.int32]] = []
     for rows in index.slices([DIGEST, LEFT_OUT] if index.is_limited else [DIGEST]):
         digests = np.unique(digest_array(rows.column(0).drop_null()))
-        digests = digests[~seen.contains(digests)]
-        seen.add(digests)
+        digests = digests[~read_before.contains(digests)]
+        read_before.add(digests)
         left_out = None
         if index.is_limited:
             left_out = np.isin(digests, digest_array(rows.column(0).filter(rows.column(1))))
-        places, outcome, attempts = outcomes.of(digests)
+        response_rows, kinds, attempts = outcomes.of(digests)
         fates = request_fates(
-            places >= 0, outcome, attempts, max_attempts=submission.attempts_allowed, left_out=left_out
+            response_rows >= 0, kinds, attempts, max_attempts=submission.attempts_allowed, left_out=left_out
         )
         due = np.flatnonzero(fates == RequestFate.RETRY.value)
-        # Only requests to retry are looked up: the submission will wait on every file that `held` finds.
-        free = due[~held.contains(digests[due])]
-        all_places.append(places[free])
+        # Only requests to retry are looked up: the submission will wait on every file that `in_flight` finds.
+        free = due[~in_flight.contains(digests[due])]
+        all_rows.append(response_rows[free])
         all_attempts.append(attempts[free])
-    places = np.concatenate([np.empty(0, np.int64), *all_places])
+    response_rows = np.concatenate([np.empty(0, np.int64), *all_rows])
     attempts = np.concatenate([np.empty(0, np.int32), *all_attempts])
-    order = np.argsort(places)
-    yield from _lines_at(root, submission, outcomes.files, places[order], attempts[order])
+    order = np.argsort(response_rows)
+    yield from _request_lines(root, submission, outcomes.files, response_rows[order], attempts[order])
 
 
-def _lines_at(
+def _request_lines(
     root: Root,
     submission: Submission,
     files: ResponseFiles,
-    places: NDArray[np.int64],
+    response_rows: NDArray[np.int64],
     attempts: NDArray[np.int32],
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
-    """Yield (next attempt, headers, line) of the requests whose responses are at sorted places.
+    """Yield (next attempt, headers, line) of the requests that some responses belong to.
 
     Args:
         root: The root.
         submission: The submission whose requests are retried.
         files: The response files.
-        places: Where in them the responses are, sorted; int64, shape (n,).
+        response_rows: The row numbers of the responses, sorted; int64, shape (n,).
         attempts: The last attempt of each request; int32, shape (n,).
     """
-    for number, selected, rows in files.by_file(places):
+    for number, selected, rows in files.by_file(response_rows):
         file, headers = _file_of(root, submission, files.names[number])
         if file is None:
             continue  # the ledger does not know the batch
-        lines = enumerate(_lines_of(root, file))
+        lines = enumerate(_lines_of(root, submission, file))
         for wanted, attempt in zip(rows.tolist(), attempts[selected].tolist(), strict=True):
             line = next((line for position, line in lines if position == wanted), None)
             if line is None:
@@ -159,11 +160,12 @@ def _file_of(
     return file, None if headers == json.loads(submission.headers) else headers
 
 
-def _lines_of(root: Root, file: RequestFile) -> Iterator[bytes]:
+def _lines_of(root: Root, submission: Submission, file: RequestFile) -> Iterator[bytes]:
     try:
         yield from StoredRequestFile.of(root.storage, file).lines()
     except FileNotFoundError:
         raise MissingFileError(
             f"the request file {file.id} is gone from {root.storage.url}, and with it the text of failed "
-            f"requests that are to be retried. Restore it from a backup, or materialize {file.pipeline}/requests"
+            "requests that are to be retried. Restore it from a backup, or build the requests again",
+            remedy=RunStage(Stage.REQUESTS, submission.pipeline, submission.partition),
         ) from None

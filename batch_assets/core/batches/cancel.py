@@ -16,20 +16,22 @@ from batch_assets.core.ledger import Transaction, batches, files, leases, submis
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState, FileMove, FileState
+from batch_assets.core.remedies import CancelBatch, Remedy
 from batch_assets.core.root import Root
 
 
 @dataclass
 class CancelReport:
-    """What a cancel did.
+    """Report of a cancel.
 
     Attributes:
         canceled: Ids of the batches that the API is ending now.
         ended: Ids of the batches that had ended before. Their answers are collected as usual.
         unsent: Ids of the request files that will not be sent.
-        in_doubt: Ids of request files that may be at the API or are being sent -> what will become of them.
+        in_doubt: Ids of request files that may be at the API or are being sent -> what happens to them next.
         shared: Ids of batches and request files left as they are, because another partition waits on them.
-        problems: What went wrong, as text. A later run tries again.
+        problems: The problems, as text. A later run tries again.
+        remedies: What the user can do about the problems.
         given_up: Ids of the batches that were deleted at the API. Their requests are canceled.
         submissions: Ids of the submissions that were not complete. Nothing more of them is sent.
     """
@@ -40,6 +42,7 @@ class CancelReport:
     in_doubt: dict[str, str] = field(default_factory=dict)
     shared: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
     submissions: list[str] = field(default_factory=list)
 
@@ -64,19 +67,20 @@ class CancelReport:
             yield f"{name}: left as it is, another partition waits on it"
 
 
-def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None:
+def cancel_batches(root: Root, to_end: list[Batch], report: CancelReport) -> None:
     """Ask the API to end batches, one after the other, and note in the report what became of each."""
-    for batch in found:
+    for batch in to_end:
         if not batch.state.unended:
             report.ended.append(batch.id)
             continue
         try:
-            seen = _cancel_batch(root, batch)
+            reported = _cancel_batch(root, batch)
         except NotFoundError:
             report.problems.append(
                 f"{batch.id}: {root.api.base_url} answers 404. {workspace.WHOSE_KEY} If not, set a key of that "
-                f"workspace and cancel again. {workspace.if_deleted(batch.id)}"
+                "workspace and cancel again"
             )
+            report.remedies.append(CancelBatch(batch.id, batch.pipeline or ""))
             continue
         except NotSentError as error:
             report.problems.append(f"{batch.id} and all after it: {root.api.base_url} cannot be reached: {error}")
@@ -85,9 +89,9 @@ def cancel_batches(root: Root, found: list[Batch], report: CancelReport) -> None
             report.problems.append(f"{batch.id}: {error}")
             continue
         with root.ledger.write() as tx:
-            batches.observe(tx, batch, seen, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
+            batches.observe(tx, batch, reported, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
         # Another process of ours may have been faster; the batch counts as canceled all the same.
-        had_ended = seen.ended and not seen.request_counts["canceled"]
+        had_ended = reported.ended and not reported.request_counts["canceled"]
         (report.ended if had_ended else report.canceled).append(batch.id)
 
 
@@ -95,43 +99,36 @@ def _cancel_batch(root: Root, batch: Batch) -> BatchObject:
     try:
         return root.api.cancel(batch.id)
     except RefusedError as refused:
-        seen = root.api.retrieve(batch.id)
-        if not seen.ended:
+        reported = root.api.retrieve(batch.id)
+        if not reported.ended:
             raise refused from None
-        return seen
+        return reported
 
 
-def finish_canceling(root: Root, submission: Submission) -> dict[str, str]:
-    """Cancel what has turned up of a canceled submission since.
-
-    Returns:
-        Ids of what is still being sent or in doubt, or could not be canceled -> why.
-    """
+def finish_canceling(root: Root, submission: Submission) -> CancelReport:
+    """Cancel what has turned up of a canceled submission since."""
     report = CancelReport()
     finish(root, submission, report)
-    return report.in_doubt | {f"cancel of {submission.id}": problem for problem in report.problems}
+    return report
 
 
-def finish_replaced(root: Root, submission: Submission) -> dict[str, str]:
+def finish_replaced(root: Root, submission: Submission) -> CancelReport:
     """Cancel batches of canceled submissions that this one has replaced.
 
     These are batches that the cancel did not reach, and that no submission waits on now.
-
-    Returns:
-        What could not be canceled -> why.
     """
+    report = CancelReport()
     with root.ledger.read() as tx:
         open_batches = batches.in_state(tx, BatchState.OPEN, pipeline=submission.pipeline)
         # Automatically, only a batch that the reply to its own create named is canceled.
-        found = [batch for batch in open_batches if _is_in_progress(batch) and batch.replied]
-        if not found:
-            return {}
+        candidates = [batch for batch in open_batches if _is_in_progress(batch) and batch.replied]
+        if not candidates:
+            return report
         canceled = submissions.waited_on_in_vain(tx, submission)
         wanted = {file.id for file in submissions.waited_on(tx, submission.id)}
         wanted |= submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
-    report = CancelReport()
-    cancel_batches(root, [batch for batch in found if batch.file_id in canceled - wanted], report)
-    return {"cancel of what was replaced": "; ".join(report.problems)} if report.problems else {}
+    cancel_batches(root, [batch for batch in candidates if batch.file_id in canceled - wanted], report)
+    return report
 
 
 def _is_in_progress(batch: Batch) -> bool:
@@ -141,9 +138,9 @@ def _is_in_progress(batch: Batch) -> bool:
 def finish(root: Root, submission: Submission, report: CancelReport) -> None:
     """Cancel what is in flight for a canceled submission, as far as it can be reached now."""
     with root.ledger.write() as tx:
-        mine, shared = _holding_files(tx, submission)
+        own, shared = _files_in_flight(tx, submission)
         report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
-        for file in mine:
+        for file in own:
             if file.state.unsent:
                 move(tx, FileMove.CANCEL, file.id, batches.CANCELED_BY_A_PERSON)
                 report.unsent.append(file.id)
@@ -151,31 +148,31 @@ def finish(root: Root, submission: Submission, report: CancelReport) -> None:
                 report.in_doubt[file.id] = _doubt(tx, file)
             elif any(batch.provisional for batch in batches.of_file(tx, file.id)):
                 report.in_doubt[file.id] = "its batch may belong to someone else, so it is left to run"
-        to_end, left = _open_batches(tx, submission)
-        report.shared += [batch.id for batch in left]
+        to_end, shared_batches = _open_batches(tx, submission)
+        report.shared += [batch.id for batch in shared_batches]
     cancel_batches(root, to_end, report)
 
 
 def _doubt(tx: Transaction, file: RequestFile) -> str:
     if leases.is_held(tx, files.lease_name(file.id)):
-        return "it is being sent at this moment: the sensor or a second cancel will cancel its batch"
+        return "it is being sent at this moment: a later run or a second cancel will cancel its batch"
     return "in doubt: a batch found by its count alone may belong to someone else, so it is left to run"
 
 
-def _holding_files(tx: Transaction, submission: Submission) -> tuple[list[RequestFile], list[RequestFile]]:
+def _files_in_flight(tx: Transaction, submission: Submission) -> tuple[list[RequestFile], list[RequestFile]]:
     """Return files in flight that a partition's rows wait on or that were written for it: (its own, shared)."""
     waited = {file.id for file in submissions.waited_on(tx, submission.id)}
     others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
-    held = submissions.holding(tx, submission.pipeline)
-    found = [file for file in held if file.partition == submission.partition or file.id in waited]
-    return [f for f in found if f.id not in others], [f for f in found if f.id in others]
+    in_flight = submissions.holding(tx, submission.pipeline)
+    related = [file for file in in_flight if file.partition == submission.partition or file.id in waited]
+    return [f for f in related if f.id not in others], [f for f in related if f.id in others]
 
 
 def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch], list[Batch]]:
-    """Return such files' batches that have not ended: (its own, shared). Files that were sent again count too."""
+    """Return the unended batches of such files: (its own, shared). Files that were sent again count too."""
     waited = {file.id for file in submissions.waited_on(tx, submission.id)}
     others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
-    found = [
+    candidates = [
         batch
         for batch in batches.in_state(tx, *BATCHES_UNENDED, pipeline=submission.pipeline)
         # A batch matched by its count alone may be someone else's: it is left to run until its results prove it.
@@ -183,4 +180,4 @@ def _open_batches(tx: Transaction, submission: Submission) -> tuple[list[Batch],
         and not batch.provisional
         and (batch.file_id in waited or files.by_id(tx, batch.file_id).partition == submission.partition)
     ]
-    return [b for b in found if b.file_id not in others], [b for b in found if b.file_id in others]
+    return [b for b in candidates if b.file_id not in others], [b for b in candidates if b.file_id in others]

@@ -14,6 +14,7 @@ from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState
+from batch_assets.core.remedies import CancelBatch, Remedy
 from batch_assets.core.root import Root
 
 # The API may not show a new batch for a minute or two; after this long the batch counts as unreachable.
@@ -25,17 +26,19 @@ _SHARE_OF_AGE = 0.05
 
 @dataclass
 class PollReport:
-    """What one poll found.
+    """Report of one poll.
 
     Attributes:
         changed: Names of pipelines -> ids of the batches whose state or counts changed.
         calls: The number of API calls made.
-        problems: What went wrong, as text. The next poll tries again.
+        problems: The problems, as text. The next poll tries again.
+        remedies: What the user can do about the problems.
     """
 
     changed: dict[str, list[str]] = field(default_factory=dict)
     calls: int = 0
     problems: list[str] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
 
 
 def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
@@ -59,22 +62,22 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
         return report
     root.check_endpoint()
     try:
-        seen = _seen_in_list(root, due, report, deadline) if len(due) > _pages_for(due) else {}
+        reported = _listed(root, due, report, deadline) if len(due) > _pages_for(due) else {}
         for batch in due:
-            if batch.id not in seen and time.monotonic() >= deadline:
+            if batch.id not in reported and time.monotonic() >= deadline:
                 return report
-            _look(root, batch, seen.get(batch.id), report, deadline)
+            _look(root, batch, reported.get(batch.id), report, deadline)
     except ApiError as error:
         report.problems.append(str(error))
     return report
 
 
-def try_poll(root: Root, *, budget: float, now: bool = False) -> list[str]:
-    """Call `poll`, and return what went wrong. A missing API or one of another root is reported, not raised."""
+def try_poll(root: Root, *, budget: float, now: bool = False) -> PollReport:
+    """Call `poll`. A missing API or one of another root is reported, not raised."""
     try:
-        return poll(root, budget=budget, now=now).problems
+        return poll(root, budget=budget, now=now)
     except (EndpointMismatchError, SettingsError) as error:
-        return [str(error)]
+        return PollReport(problems=[str(error)], remedies=[error.remedy] if error.remedy is not None else [])
 
 
 def _pages_for(due: list[Batch]) -> int:
@@ -82,29 +85,29 @@ def _pages_for(due: list[Batch]) -> int:
     return 2 + len(due) // PAGE
 
 
-def _seen_in_list(root: Root, due: list[Batch], report: PollReport, deadline: float) -> dict[str, BatchObject]:
+def _listed(root: Root, due: list[Batch], report: PollReport, deadline: float) -> dict[str, BatchObject]:
     """Return the due batches on the first pages of the list. Reads fewer pages than there are due batches."""
     oldest = min(batch.created_at or 0.0 for batch in due)
     wanted = {batch.id for batch in due}
-    seen: dict[str, BatchObject] = {}
+    reported: dict[str, BatchObject] = {}
     after_id = None
     for _ in range(len(due) - 1):
         page = root.api.page(after_id=after_id, seconds=deadline - time.monotonic())
         report.calls += 1
-        seen |= {batch.id: batch for batch in page.batches if batch.id in wanted}
-        done = len(seen) == len(wanted) or not page.has_more or not page.batches
-        if done or page.batches[-1].created_at < oldest or time.monotonic() >= deadline:
+        reported |= {batch.id: batch for batch in page.batches if batch.id in wanted}
+        is_last = len(reported) == len(wanted) or not page.has_more or not page.batches
+        if is_last or page.batches[-1].created_at < oldest or time.monotonic() >= deadline:
             break
         after_id = page.last_id
-    return seen
+    return reported
 
 
-def _look(root: Root, batch: Batch, seen: BatchObject | None, report: PollReport, deadline: float) -> None:
+def _look(root: Root, batch: Batch, reported: BatchObject | None, report: PollReport, deadline: float) -> None:
     floor = 0.0
-    if seen is None:
+    if reported is None:
         try:
             report.calls += 1
-            seen = root.api.retrieve(batch.id, seconds=deadline - time.monotonic())
+            reported = root.api.retrieve(batch.id, seconds=deadline - time.monotonic())
             floor = root.api.poll_floor
         except NotFoundError:
             _missing(root, batch, report)
@@ -119,26 +122,29 @@ def _look(root: Root, batch: Batch, seen: BatchObject | None, report: PollReport
             return
     with root.ledger.write() as tx:
         age = max(0.0, tx.now - (batch.submitted_at or tx.now))
-        if batches.observe(tx, batch, seen, tx.now + max(_interval(root, age), floor)):
+        if batches.observe(tx, batch, reported, tx.now + max(_interval(root, age), floor)):
             report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
 
 
 def _missing(root: Root, batch: Batch, report: PollReport) -> None:
     end = results_end(batch)
     with root.ledger.read() as tx:
-        late = batch.missing_since is not None and tx.now - batch.missing_since >= UNREACHABLE_AFTER_SECONDS
-        is_over = late and end is not None and tx.now >= end
+        is_late = batch.missing_since is not None and tx.now - batch.missing_since >= UNREACHABLE_AFTER_SECONDS
+        is_over = is_late and end is not None and tx.now >= end
     if is_over and not batch.provisional:
         with root.ledger.write() as tx:
             batches.end_unseen(tx, batch.id, "29 days have passed, and the API answers 404")
         report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
         return
-    # To find out whose workspace it is takes API calls, and matters in this case only.
-    is_gone = late and batch.provisional and workspace.is_ours(root, workspace.last_intent(root, batch.file_id))
+    # Only this case needs the workspace: finding out whose it is takes API calls.
+    is_gone = is_late and batch.provisional and workspace.is_ours(root, workspace.last_intent(root, batch.file_id))
     with root.ledger.write() as tx:
-        gone = batches.missing(tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone)
-    if gone or batch.state is BatchState.UNREACHABLE:
+        is_lost = batches.missing(
+            tx, batch, UNREACHABLE_AFTER_SECONDS, tx.now + LAST_INTERVAL / 5, is_gone=is_gone
+        )
+    if is_lost or batch.state is BatchState.UNREACHABLE:
         report.problems.append(workspace.unreachable(batch.id))
+        report.remedies.append(CancelBatch(batch.id, batch.pipeline or ""))
 
 
 def _interval(root: Root, age: float) -> float:

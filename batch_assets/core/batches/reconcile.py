@@ -86,7 +86,7 @@ def _earliest(intent: Intent) -> float:
 class _Reconciler:
     def __init__(self, root: Root, lease: Lease) -> None:
         self._root, self._lease = root, lease
-        self._found: list[str] = []
+        self._found_ids: list[str] = []
         self._scans: dict[str, Scan | None] = {}
         self._listed: set[str | None] = set()
         # By the API's clock: when the list was first read, and when its newest batch was created.
@@ -96,16 +96,16 @@ class _Reconciler:
 
     def run(self) -> list[str]:
         with self._root.ledger.read() as tx:
-            doubtful, watched, known = files.in_doubt(tx), files.watched(tx), batches.known_ids(tx)
+            doubtful, watched, known_ids = files.in_doubt(tx), files.watched(tx), batches.known_ids(tx)
         doubtful = [doubt for doubt in doubtful if not (self._by_receipt(*doubt) or self._not_sent(*doubt))]
         if not doubtful and not watched:
-            return self._found
-        strangers = self._strangers([*doubtful, *watched], known)
+            return self._found_ids
+        strangers = self._strangers([*doubtful, *watched], known_ids)
         self._limit(doubtful)
         for custom_id, batch in strangers.proved:
             self._assign(custom_id, batch, watched)
         self._settle_all(doubtful, strangers)
-        return self._found
+        return self._found_ids
 
     def _by_receipt(self, intent: Intent, file: RequestFile) -> bool:
         """Settle the file by a receipt that a killed process left, if there is one."""
@@ -139,23 +139,25 @@ class _Reconciler:
         Nothing is sent any more when the list is read, so the API accepts an upload within its time-out from then
         on, or never. Without a limit, other people's batches could keep a file in doubt without end.
         """
+        unlimited = [intent for intent, _ in doubtful if intent.latest_created_at is None]
+        if not unlimited:
+            return
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
-            for intent, _ in doubtful:
-                if intent.latest_created_at is None:
-                    seen_at = self._seen_at if self._seen_at is not None else tx.now + _CLOCK_SECONDS
-                    latest = max(seen_at, self._newest) + CREATE_SECONDS + _LATE_SECONDS
-                    files.limit_creation(tx, intent.id, latest)
-                    self._latest[intent.id] = latest
+            seen_at = self._seen_at if self._seen_at is not None else tx.now + _CLOCK_SECONDS
+            latest = max(seen_at, self._newest) + CREATE_SECONDS + _LATE_SECONDS
+            for intent in unlimited:
+                files.limit_creation(tx, intent.id, latest)
+                self._latest[intent.id] = latest
 
-    def _strangers(self, doubts: list[Doubt], known: set[str]) -> _Strangers:
+    def _strangers(self, doubts: list[Doubt], known_ids: set[str]) -> _Strangers:
         back_to = min(_earliest(intent) for intent, _ in doubts)
         strangers = _Strangers()
         for batch in self._root.api.batches_back_to(back_to):
             if not self._listed:
                 self._seen_at, self._newest = self._root.api.server_time, batch.created_at
             self._listed.add(batch.id)
-            if batch.id in known or not any(self._may_be(intent, batch) for intent, _ in doubts):
+            if batch.id in known_ids or not any(self._may_be(intent, batch) for intent, _ in doubts):
                 continue
             if not batch.ended:
                 strangers.running.append(batch)
@@ -222,9 +224,9 @@ class _Reconciler:
 
     def _settle_all(self, doubtful: list[Doubt], strangers: _Strangers) -> None:
         with self._root.ledger.read() as tx:
-            left = [(intent, file) for intent, file in doubtful if files.by_id(tx, file.id).state.in_doubt]
-        for intent, file in left:
-            rivals = sum(other.requests == intent.requests for other, _ in left)
+            unsettled = [(intent, file) for intent, file in doubtful if files.by_id(tx, file.id).state.in_doubt]
+        for intent, file in unsettled:
+            rivals = sum(rival.requests == intent.requests for rival, _ in unsettled)
             self._settle(intent, file, strangers, alone=rivals == 1)
 
     def _settle(self, intent: Intent, file: RequestFile, strangers: _Strangers, *, alone: bool) -> None:
@@ -264,7 +266,7 @@ class _Reconciler:
         self,
         intent: Intent,
         file: RequestFile,
-        seen: BatchObject,
+        reported: BatchObject,
         *,
         provisional: bool,
         reason: str,
@@ -272,7 +274,7 @@ class _Reconciler:
     ) -> bool:
         receipt = None
         if not provisional:
-            receipt = write_receipt(self._root, file, seen, replied=replied)
+            receipt = write_receipt(self._root, file, reported, replied=replied)
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             current = files.by_id(tx, file.id)
@@ -280,14 +282,16 @@ class _Reconciler:
                 return False  # its sender is still working on it, and knows the outcome first
             if provisional and not current.state.in_doubt:
                 return True
-            if provisional and (batches.by_id(tx, seen.id) or files.twin_in_doubt(tx, current)):
+            if provisional and (batches.by_id(tx, reported.id) or files.twin_in_doubt(tx, current)):
                 return False
-            known = batches.by_id(tx, seen.id)
-            if known is not None and known.file_id == file.id and not known.provisional:
+            recorded = batches.by_id(tx, reported.id)
+            if recorded is not None and recorded.file_id == file.id and not recorded.provisional:
                 return True
-            batches.accept(tx, file.id, intent.id, seen, provisional=provisional, replied=replied, reason=reason)
-            note_other(tx, file, receipt, seen.id)
-        self._found.append(seen.id)
+            batches.accept(
+                tx, file.id, intent.id, reported, provisional=provisional, replied=replied, reason=reason
+            )
+            note_other(tx, file, receipt, reported.id)
+        self._found_ids.append(reported.id)
         return True
 
     def _note_late(self, intent: Intent, file: RequestFile, batch: BatchObject) -> None:
@@ -301,7 +305,7 @@ class _Reconciler:
             reason += ": these requests are paid twice" if twice else ", and its file was not sent again"
             batches.note_late(tx, batch, file.id, reason, paid_twice=twice)
             files.settle(tx, intent.id, IntentOutcome.ADOPTED)
-        self._found.append(batch.id)
+        self._found_ids.append(batch.id)
 
     def _send_again_after_grace(self, intent: Intent, file: RequestFile) -> None:
         grace = self._root.settings.reconcile_grace

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from batch_assets.core.api.errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.ask_again import plan_again
-from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
+from batch_assets.core.batches.cancel import CancelReport, finish_canceling, finish_replaced
 from batch_assets.core.batches.receipts import adopt, note_other, write_receipt
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.split import give_up, split
@@ -30,8 +30,9 @@ from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
+from batch_assets.core.remedies import Remedy, RunStage, Stage
 from batch_assets.core.root import Root
-from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_files import MISSING, StoredRequestFile
 from batch_assets.core.text import duration
 
 # The wait when the API asks to wait without a time.
@@ -43,7 +44,7 @@ _GARBLED = "not valid json"
 
 @dataclass
 class SubmitReport:
-    """What one run of the stage did.
+    """Report of one run of the batches stage.
 
     Attributes:
         submitted: Ids of the batches that were submitted, or found to be ours, in this run.
@@ -53,6 +54,7 @@ class SubmitReport:
         refused: Ids of the files that the API refused -> its error.
         given_up: Ids of files with a single request that is too large for the API -> its error. The row is
             errored.
+        remedies: What the user can do about what waits.
     """
 
     submission_id: str
@@ -61,6 +63,19 @@ class SubmitReport:
     waiting: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     given_up: dict[str, str] = field(default_factory=dict)
+    remedies: list[Remedy] = field(default_factory=list)
+
+    def left_by(self, cancel: CancelReport, name: str) -> None:
+        """Note what a cancel did not reach.
+
+        Args:
+            cancel: What the cancel did.
+            name: The key in `waiting` of the reasons why batches could not be canceled.
+        """
+        self.waiting |= cancel.in_doubt
+        if cancel.problems:
+            self.waiting[name] = "; ".join(cancel.problems)
+        self.remedies += cancel.remedies
 
 
 def submit_batches(
@@ -109,11 +124,11 @@ def submit_batches(
     root.check_endpoint()
     if submission.is_canceled:
         report.submitted += reconcile(root)
-        report.waiting |= finish_canceling(root, submission)
+        report.left_by(finish_canceling(root, submission), f"cancel of {submission.id}")
         return report
     with leases.mark(root.ledger, submissions.sending_name(submission.id)):
         _submit(root, submission, report, unattended, on_file)
-    report.waiting |= finish_replaced(root, submission)
+    report.left_by(finish_replaced(root, submission), "cancel of what was replaced")
     return report
 
 
@@ -132,6 +147,7 @@ def _submit(
         report.planned_again = plan_again(root, submission)
     except MissingFileError as error:  # the rest is sent and collected without waiting for a user
         report.waiting["retries"] = str(error)
+        report.remedies += [error.remedy] if error.remedy is not None else []
         with root.ledger.write() as tx:
             standstills.note(tx, submission.id, str(error))
     report.submitted += reconcile(root)
@@ -286,7 +302,7 @@ class _Sending:
             headers = files.headers_of(tx, self._file)
         try:
             body = self._stored.body(before_chunk, before_last)
-            seen = self._root.api.create(body, self._file.bytes, headers)
+            accepted = self._root.api.create(body, self._file.bytes, headers)
         except RefusedError as error:
             return self._refused(lease, intent_id, error)
         except NotSentError as error:
@@ -296,26 +312,25 @@ class _Sending:
         except UnknownOutcomeError as error:
             self._in_doubt(lease, intent_id, str(error))
         except FileNotFoundError:
-            text = f"the request file is gone: materialize {self._file.pipeline}/requests again"
-            self._move(lease, FileMove.REFUSE, intent_id, text)
+            self._move(lease, FileMove.REFUSE, intent_id, MISSING)
         else:
-            self._accepted(lease, intent_id, seen)
+            self._accepted(lease, intent_id, accepted)
         return False
 
-    def _accepted(self, lease: Lease, intent_id: int, seen: BatchObject) -> None:
+    def _accepted(self, lease: Lease, intent_id: int, accepted: BatchObject) -> None:
         problem, receipt = None, None
         try:
-            receipt = write_receipt(self._root, self._file, seen, replied=True)
+            receipt = write_receipt(self._root, self._file, accepted, replied=True)
         except Exception as error:  # a full disk, an unavailable object store: the ledger may still record the id
             problem = error
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
             files.settle(tx, intent_id, IntentOutcome.ACCEPTED, last_byte_at=tx.now)
             batches.accept(
-                tx, self._file.id, intent_id, seen, provisional=False, replied=True, reason=batches.ACCEPTED
+                tx, self._file.id, intent_id, accepted, provisional=False, replied=True, reason=batches.ACCEPTED
             )
-            note_other(tx, self._file, receipt, seen.id)
-        self._report.submitted.append(seen.id)
+            note_other(tx, self._file, receipt, accepted.id)
+        self._report.submitted.append(accepted.id)
         if problem is not None:
             raise problem
 
@@ -388,6 +403,7 @@ class _Sending:
             move(tx, FileMove.STOP, self._file.id, text, error=text)
             files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
         return SubmissionStoppedError(
-            f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this and materialize "
-            f"{self._file.pipeline}/batches again."
+            f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this, "
+            "then send them again",
+            remedy=RunStage(Stage.BATCHES, self._submission.pipeline, self._submission.partition),
         )

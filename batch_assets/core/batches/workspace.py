@@ -33,8 +33,8 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
     if intent is None:
         return True
     with root.ledger.read() as tx:
-        known = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
-    own = [batch for batch in reversed(known) if batch.file_id is not None and not batch.provisional]
+        undeleted = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
+    own = [batch for batch in reversed(undeleted) if batch.file_id is not None and not batch.provisional]
     if intent.anchor_id is None:
         own = [batch for batch in own if (batch.submitted_at or 0.0) >= intent.started_at]
     evidence = [*filter(None, [intent.anchor_id]), *(batch.id for batch in own[:_OTHERS])]
@@ -65,7 +65,9 @@ def is_proved(root: Root, batch_id: str) -> bool:
     listed = {batch.id for batch in root.api.page().batches}
     if batch_id in listed:
         return False
-    return not listed.isdisjoint(companions) or any(is_there(root, other) for other in companions[:_OTHERS])
+    return not listed.isdisjoint(companions) or any(
+        is_there(root, companion) for companion in companions[:_OTHERS]
+    )
 
 
 def last_intent(root: Root, file_id: str | None) -> Intent | None:
@@ -91,13 +93,13 @@ def unreachable(batch_id: str) -> str:
     """The notice about a batch that the API has not known for minutes."""
     return (
         f"{batch_id}: the API answers 404. {WHOSE_KEY} Nothing is submitted again, and work continues "
-        f"automatically when the right key is back. {if_deleted(batch_id)}"
+        "automatically when the right key is back"
     )
 
 
-def if_deleted(batch_id: str) -> str:
-    """Explain how a user gives up a batch of ours that was deleted."""
-    return f"If it was deleted there: `batch-assets cancel {batch_id}` gives its requests up"
+def asks_whose_key(reason: str) -> bool:
+    """Whether a recorded reason asks for the key's workspace: the batch may also have been deleted."""
+    return WHOSE_KEY in reason
 
 
 def is_there(root: Root, batch_id: str) -> bool:

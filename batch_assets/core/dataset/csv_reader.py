@@ -69,13 +69,13 @@ class CsvReader:
         self.watched = watched
         self.schema: pa.Schema = pa.schema([(column, watcher.type) for column, watcher in watched.items()])
 
-    def agree(self, seen: dict[str, ColumnType]) -> None:
+    def agree(self, agreed: dict[str, ColumnType]) -> None:
         """Adopt the types that were decided over all files.
 
         Args:
-            seen: The types by column, over all files.
+            agreed: The types by column, over all files.
         """
-        self.schema = pa.schema([(column, seen[column].type) for column in self.watched])
+        self.schema = pa.schema([(column, agreed[column].type) for column in self.watched])
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows with the columns and types of `target`. A column that the file lacks is null."""
@@ -223,9 +223,9 @@ def agree_on_types(readers: Sequence[Any]) -> None:
         readers: The readers of all files. Those of other formats are ignored.
     """
     files = [reader for reader in readers if isinstance(reader, CsvReader)]
-    seen: dict[str, ColumnType] = {}
+    agreed: dict[str, ColumnType] = {}
     for file in files:
         for column, watcher in file.watched.items():
-            seen.setdefault(column, ColumnType()).join(watcher)
+            agreed.setdefault(column, ColumnType()).join(watcher)
     for file in files:
-        file.agree(seen)
+        file.agree(agreed)

@@ -90,7 +90,7 @@ class _Scan:
             self._names = fields
         if fields == self._names:
             return None
-        where = "the header" if self._header else "dataset.csv.header"
+        source = "the header" if self._header else "dataset.csv.header"
         excerpt = text.decode(errors="replace")
         excerpt = excerpt if len(excerpt) < _SHOWN else excerpt[: _SHOWN - 1] + "…"
-        return f"line {line}: {fields} fields where {where} has {self._names}: {excerpt!r}"
+        return f"line {line}: {fields} fields where {source} has {self._names}: {excerpt!r}"

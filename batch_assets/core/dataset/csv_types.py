@@ -60,13 +60,13 @@ def _is_float(values: pa.Array) -> bool:
 
 def _is_instant(type_: pa.DataType, pattern: str) -> Callable[[pa.Array], bool]:
     fits = _matches(pattern)
-    whole, (first, last) = (pa.int32(), _DAYS) if pa.types.is_date(type_) else (pa.int64(), _MICROSECONDS)
+    integer, (first, last) = (pa.int32(), _DAYS) if pa.types.is_date(type_) else (pa.int64(), _MICROSECONDS)
 
     def check(values: pa.Array) -> bool:
         instants = _casts(values, type_) if fits(values) else None
         if instants is None:
             return False
-        extremes = pc.min_max(instants.cast(whole))
+        extremes = pc.min_max(instants.cast(integer))
         return bool(first <= extremes["min"].as_py() and extremes["max"].as_py() <= last)
 
     return check
@@ -87,8 +87,8 @@ class ColumnType:
     """Finds the type of one column from its text, block by block."""
 
     def __init__(self) -> None:
-        self._open = list(CANDIDATES)
-        self._seen = False
+        self._candidates = list(CANDIDATES)
+        self._has_values = False
 
     def watch(self, values: pa.Array) -> None:
         """Take the next values into account.
@@ -99,19 +99,19 @@ class ColumnType:
         values = values.drop_null()
         if len(values) == 0:
             return
-        self._seen = True
+        self._has_values = True
         head = values.slice(0, 100)  # the first values decide most columns
-        self._open = [candidate for candidate in self._open if candidate[1](head)]
-        self._open = [candidate for candidate in self._open if candidate[1](values)]
+        self._candidates = [candidate for candidate in self._candidates if candidate[1](head)]
+        self._candidates = [candidate for candidate in self._candidates if candidate[1](values)]
 
     def join(self, other: ColumnType) -> None:
         """Take into account the values of the same column in another file."""
-        self._open = [candidate for candidate in self._open if candidate in other._open]
-        self._seen = self._seen or other._seen
+        self._candidates = [candidate for candidate in self._candidates if candidate in other._candidates]
+        self._has_values = self._has_values or other._has_values
 
     @property
     def type(self) -> pa.DataType:
         """The type of all values so far: text if no other type fits, null if there were no values."""
-        if not self._seen:
+        if not self._has_values:
             return pa.null()
-        return self._open[0][0] if self._open else pa.string()
+        return self._candidates[0][0] if self._candidates else pa.string()

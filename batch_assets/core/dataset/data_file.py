@@ -72,8 +72,10 @@ class _Decompressed(io.RawIOBase):
             raise self._damaged("the file is empty")
         return block
 
-    def _damaged(self, why: str) -> DatasetError:
-        return DatasetError(f"{self._name}: not a complete {self._codec} file; it is damaged or truncated: {why}")
+    def _damaged(self, reason: str) -> DatasetError:
+        return DatasetError(
+            f"{self._name}: not a complete {self._codec} file; it is damaged or truncated: {reason}"
+        )
 
     def close(self) -> None:
         if not self.closed:

@@ -128,23 +128,23 @@ class Dataset:
     def key_type(self) -> pa.DataType:
         return pa.int64() if self.key == ROW_NUMBER else self.schema.field(self.key).type
 
-    def check_column(self, name: str, where: str, *, field: str | None = None) -> None:
+    def check_column(self, name: str, dataset_field: str, *, field: str | None = None) -> None:
         """Check that the dataset has a column.
 
         Args:
             name: The column.
-            where: The field within `dataset` that names the column.
+            dataset_field: The field within `dataset` that names the column.
             field: The field of the pipeline file that names the column, if it is not within `dataset`.
 
         Raises:
             DatasetError: When the column is missing. Names the column, the field and the existing columns.
         """
-        if name in self.schema.names or (name == self.key and where != "key" and field is None):
+        if name in self.schema.names or (name == self.key and dataset_field != "key" and field is None):
             return
         problem = f"{self.location} has no column {name!r}; its columns: {', '.join(self.schema.names)}"
         if field is not None:
             raise DatasetError(f"{self.source}: {field}: {problem}")
-        self._fail(where, problem)
+        self._fail(dataset_field, problem)
 
     def rows(self, columns: list[str]) -> Iterator[Rows]:
         """Yield the rows in order.
@@ -199,12 +199,12 @@ class Dataset:
             except ValueError as error:
                 self._fail(f"types.{name}", str(error))
 
-    def _fail(self, where: str, problem: str) -> NoReturn:
-        raise DatasetError(f"{self.source}: dataset.{where}: {problem}") from None
+    def _fail(self, field: str, problem: str) -> NoReturn:
+        raise DatasetError(f"{self.source}: dataset.{field}: {problem}") from None
 
 
 def _filtered(rows: Rows, mask: pa.Array) -> Rows:
-    """The rows where the mask is true. The mask is a bool array, shape (n,)."""
+    """Return the rows where the mask is true. The mask is a bool array, shape (n,)."""
     positions = {old: new for new, old in enumerate(pa.compute.indices_nonzero(mask).to_pylist())}
     rejects = {positions[old]: reason for old, reason in rows.rejects.items() if old in positions}
     return replace(rows, table=rows.table.filter(mask), rejects=rejects)

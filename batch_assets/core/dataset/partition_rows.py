@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.partitions import PLACEHOLDER, PartitionsConfig, Window, key_problem
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import NamePartition
 
 _INSTANT = pa.timestamp("us", "UTC")
 _MICROSECONDS = 1_000_000
@@ -32,7 +33,7 @@ def filled(path: str, key: str) -> str:
     if PLACEHOLDER not in path:
         return path
     if not key:
-        raise DatasetError(f"{path} needs a partition: pass --partition KEY")
+        raise DatasetError(f"{path} needs a partition", remedy=NamePartition())
     parts = re.split(r"[/\\]", key)
     if "::" in key or "\0" in key or not all(part.strip(".") for part in parts):
         raise DatasetError(f"the partition key {key!r} is not allowed in {path}: it would lead out of its folder")

@@ -17,6 +17,7 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.database import EXAMPLE, driver_hint, error_text, file_of, in_project, parse_url
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.query_parameters import parameters_in
+from batch_assets.core.remedies import NamePartition
 
 _ROWS_AT_ONCE = 500
 
@@ -84,7 +85,7 @@ def _statement(pipeline: Pipeline, partition: str, url: sa.URL) -> str | sa.Text
     if pipeline.partitions is None or not parameters_in(pipeline.query):
         return pipeline.query
     if not partition:
-        raise DatasetError("the query needs a partition: pass --partition KEY")
+        raise DatasetError("the query needs a partition", remedy=NamePartition())
     try:
         return with_partition(pipeline.query, pipeline.partitions, partition, url.get_backend_name())
     except ValueError as error:

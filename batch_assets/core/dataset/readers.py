@@ -114,12 +114,12 @@ class JsonLinesReader:
                 continue
             try:
                 values = [entry.get(name) for entry in objects]
-                seen = pa.field(name, pa.array(values).type)
-                if pa.types.is_floating(seen.type) and any(type(value) is bool for value in values):
+                inferred = pa.field(name, pa.array(values).type)
+                if pa.types.is_floating(inferred.type) and any(type(value) is bool for value in values):
                     raise pa.ArrowInvalid("true and false are not numbers, but Arrow reads them as such")
-                before = fields.get(name, seen)
+                before = fields.get(name, inferred)
                 fields[name] = pa.unify_schemas(
-                    [pa.schema([before]), pa.schema([seen])], promote_options="permissive"
+                    [pa.schema([before]), pa.schema([inferred])], promote_options="permissive"
                 ).field(0)
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                 self._text.add(name)

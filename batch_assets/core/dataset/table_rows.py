@@ -82,14 +82,14 @@ def _no_objects(schema: Mapping[str, Any], origin: str) -> None:
             )
 
 
-def _as_read(column: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
+def _as_read(column: pa.ChunkedArray, subject: str) -> pa.ChunkedArray:
     try:
         if goes_by_value(column.type):
             column = pa.chunked_array([by_value(column, plain_type(column.type))])
         # In two steps, because Arrow cannot cast a dictionary of views to its values. Polars' categories are that.
         return column.cast(plain_type(column.type)).cast(_read_as(column.type))
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise DatasetError(f"{where} has a type that cannot be read, {column.type}: {error}") from None
+        raise DatasetError(f"{subject} has a type that cannot be read, {column.type}: {error}") from None
 
 
 def _read_as(type_: pa.DataType) -> pa.DataType:

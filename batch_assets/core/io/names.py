@@ -1,4 +1,4 @@
-"""Names under the root that carry meaning: of a submission, of a request file, of a file of responses."""
+"""Names under the root that have parts: of submissions, request files and response files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Self
 _ID_TIME = "%Y%m%dT%H%M%S"
 _PART = re.compile(r"part-(?P<ordinal>\d{5}|[1-9]\d{5,})(?P<cuts>(?:-[12])*)")
 _REQUESTS, _RECEIPT, _RESPONSES = ".jsonl", ".batch.json", ".parquet"
-# Before the name of a response file that no batch brought.
+# The start of the name of a response file that has a refusal, not the responses of a batch.
 _REFUSED = "refused."
 
 REQUEST_FILES = f"part-*{_REQUESTS}"
@@ -25,26 +25,26 @@ class SubmissionId:
     """The id of a submission, which is also the name of its folder: `20261128T093000-1f2e3d4c`.
 
     Attributes:
-        text: the id.
+        text: The id.
     """
 
     text: str
 
     @classmethod
     def new(cls) -> Self:
-        """An id that sorts by the time of its making, and unlike any other."""
+        """Make a unique id. Ids sort by the time when they are made."""
         return cls(time.strftime(_ID_TIME, time.gmtime()) + "-" + secrets.token_hex(4))
 
     @property
     def built_at(self) -> float | None:
-        """When the submission was built by our clock, seconds since 1970; None for an id that does not tell."""
+        """When the submission was built by our clock, seconds since 1970; None if the id has no time."""
         try:
             return float(calendar.timegm(time.strptime(self.text.partition("-")[0], _ID_TIME)))
         except ValueError:
             return None
 
     def file(self, part: PartName) -> RequestFileId:
-        """One of its request files."""
+        """Return the id of a request file of the submission."""
         return RequestFileId(self, part)
 
     def __str__(self) -> str:
@@ -56,8 +56,8 @@ class PartName:
     """The name of a request file: `part-00003.jsonl`, or `part-00003-1-2.jsonl` once it was cut twice.
 
     Attributes:
-        ordinal: which file of its submission it is, from 0.
-        cuts: for each time the API found it too large, which half it is: 1 or 2.
+        ordinal: The ordinal of the file in its submission, from 0.
+        cuts: For each time that the API refused the file as too large, the half that this one is: 1 or 2.
     """
 
     ordinal: int
@@ -65,43 +65,43 @@ class PartName:
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Reads the name of a request file.
+        """Parse the name of a request file.
 
         Raises:
-            ValueError: `name` is not one.
+            ValueError: When `name` is not the name of a request file.
         """
-        if (found := _match(name, _REQUESTS)) is None:
-            raise ValueError(f"{name!r} is no name of a request file")
-        return cls._of(found)
+        if (match := _match(name, _REQUESTS)) is None:
+            raise ValueError(f"{name!r} is not the name of a request file")
+        return cls._of(match)
 
     @classmethod
     def of_file(cls, name: str) -> Self | None:
-        """The request file that a file beside it belongs to, itself or its receipt; None for any other file."""
-        found = _match(name, _REQUESTS) or _match(name, _RECEIPT)
-        return None if found is None else cls._of(found)
+        """Parse the name of a request file or of its receipt; None for any other file."""
+        match = _match(name, _REQUESTS) or _match(name, _RECEIPT)
+        return None if match is None else cls._of(match)
 
     @classmethod
-    def _of(cls, found: re.Match[str]) -> Self:
-        return cls(int(found["ordinal"]), tuple(int(half) for half in found["cuts"].split("-")[1:]))
+    def _of(cls, match: re.Match[str]) -> Self:
+        return cls(int(match["ordinal"]), tuple(int(half) for half in match["cuts"].split("-")[1:]))
 
     @property
     def stem(self) -> str:
-        """The name without its ending."""
+        """The name without its extension."""
         return "-".join([f"part-{self.ordinal:05d}", *map(str, self.cuts)])
 
     @property
     def receipt(self) -> str:
-        """The name of its receipt."""
+        """The name of the file's receipt."""
         return self.stem + _RECEIPT
 
     @property
     def halves(self) -> tuple[PartName, PartName]:
-        """The two files that take its place when the API finds it too large."""
+        """The two files that replace this one when the API refuses it as too large."""
         return PartName(self.ordinal, (*self.cuts, 1)), PartName(self.ordinal, (*self.cuts, 2))
 
     @property
     def whole(self) -> PartName | None:
-        """The file that it is a half of; None for one that was never cut."""
+        """The file that this one is a half of; None if it was never split."""
         return PartName(self.ordinal, self.cuts[:-1]) if self.cuts else None
 
     def __str__(self) -> str:
@@ -117,28 +117,28 @@ class RequestFileId:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Reads an id.
+        """Parse the id of a request file.
 
         Raises:
-            ValueError: `text` is not one.
+            ValueError: When `text` is not the id of a request file.
         """
         submission, _, name = text.rpartition("/")
         return cls(SubmissionId(submission), PartName.parse(name))
 
     @property
     def halves(self) -> tuple[RequestFileId, RequestFileId]:
-        """The two files that take its place when the API finds it too large."""
+        """The two files that replace this one when the API refuses it as too large."""
         first, second = self.part.halves
         return self.submission.file(first), self.submission.file(second)
 
     @property
     def whole(self) -> RequestFileId | None:
-        """The file that it is a half of; None for one that was never cut."""
+        """The file that this one is a half of; None if it was never split."""
         whole = self.part.whole
         return None if whole is None else self.submission.file(whole)
 
     def wholes(self) -> Iterator[RequestFileId]:
-        """The files that it was cut from, the last cut first."""
+        """Yield the files that this one was split from, from its own half upward."""
         whole = self.whole
         while whole is not None:
             yield whole
@@ -153,30 +153,30 @@ class ResponseName:
     """The name of a response file: that of its batch, or of the request file whose refusal it holds.
 
     Attributes:
-        stem: the name without its ending.
+        stem: The name without its extension.
     """
 
     stem: str
 
     @classmethod
     def of_batch(cls, batch_id: str) -> Self:
-        """Where the responses of a batch are."""
+        """Return the name of the file with the responses of a batch."""
         return cls(batch_id)
 
     @classmethod
     def of_refusal(cls, file_id: str) -> Self:
-        """Where the refusal of a request file's only request is."""
+        """Return the name of the file with the refusal of a request file's only request."""
         file = RequestFileId.parse(file_id)
         return cls(f"{_REFUSED}{file.submission}.{file.part.stem}")
 
     @classmethod
     def parse(cls, name: str) -> Self | None:
-        """Reads the name of a file among the responses; None for a file of another kind."""
+        """Parse the name of a file in the folder of responses; None if it is not a response file."""
         return cls(name.removesuffix(_RESPONSES)) if name.endswith(_RESPONSES) else None
 
     @property
     def batch_id(self) -> str | None:
-        """The batch that brought the responses; None for a refusal."""
+        """The id of the batch that the responses came from; None for a refusal."""
         return None if self.stem.startswith(_REFUSED) else self.stem
 
     @property

@@ -73,7 +73,7 @@ class Transfers(Generic[Item]):
         self._at_most, self._work, self._apart = at_most, work, apart
         self._before, self._after, self._progress = before, after, progress
         self._breaks_off = breaks_off
-        self._left: list[tuple[int, Item]] = []
+        self._waiting: list[tuple[int, Item]] = []
         self._done: list[tuple[int, Item]] = []
         self._in_progress: dict[int, tuple[int, Item]] = {}
         self._begun = 0
@@ -83,7 +83,7 @@ class Transfers(Generic[Item]):
 
     def run(self, items: Iterable[Item]) -> None:
         """Do the work for all items. They start in order, except that items kept apart may wait."""
-        self._left = list(enumerate(items))
+        self._waiting = list(enumerate(items))
         share_memory()
         try:
             while True:
@@ -106,10 +106,10 @@ class Transfers(Generic[Item]):
         if self._failures or len(self._in_progress) + len(self._done) >= self._at_most:
             return None
         busy = {self._apart(item) for _, item in self._in_progress.values()}
-        return next((entry for entry in self._left if self._apart(entry[1]) not in busy), None)
+        return next((entry for entry in self._waiting if self._apart(entry[1]) not in busy), None)
 
     def _begin(self, position: int, item: Item) -> None:
-        self._left.remove((position, item))
+        self._waiting.remove((position, item))
         self._before(item)
         self._begun += 1
         number, alone = self._begun, not self._in_progress
@@ -161,7 +161,7 @@ class Transfers(Generic[Item]):
             self._over.set()
 
     def _put_first(self, position: int, items: Iterable[Item]) -> None:
-        self._left[:0] = [(position, item) for item in items]
+        self._waiting[:0] = [(position, item) for item in items]
 
     def _wait_for_threads(self, error: BaseException) -> None:
         """Wait until the items in progress are finished; after a signal, only for `_LAST_SECONDS`."""

@@ -65,7 +65,7 @@ def accept(
     tx: Transaction,
     file_id: str,
     intent_id: int | None,
-    seen: BatchObject,
+    reported: BatchObject,
     *,
     provisional: bool,
     reason: str,
@@ -77,36 +77,37 @@ def accept(
         tx: The transaction.
         file_id: The id of the request file.
         intent_id: The id of the intent that sent it; `None` if the ledger has lost it.
-        seen: The batch as the API shows it.
+        reported: The batch as the API shows it.
         provisional: Only the count matches. Otherwise a reply, a receipt or results prove the batch, and any
             provisional match of the batch or of the file is dropped.
         reason: The reason, for the history.
         replied: The reply to its own create named the batch, directly or through a receipt.
     """
     if not provisional:
-        _give_way(tx, file_id, seen.id)
+        _give_way(tx, file_id, reported.id)
     file = files.by_id(tx, file_id)
-    move(tx, FileMove.ACCEPT, file_id, reason, batch_id=seen.id, error=None)
+    move(tx, FileMove.ACCEPT, file_id, reason, batch_id=reported.id, error=None)
     if intent_id is not None:
         files.settle(tx, intent_id, IntentOutcome.ADOPTED if provisional else IntentOutcome.ACCEPTED)
-    known: dict[str, Any] = {
+    values: dict[str, Any] = {
         "file_id": file_id,
         "pipeline": file.pipeline,
-        "requests": seen.total or file.requests,
+        "requests": reported.total or file.requests,
         "replied": replied or None,
     }
-    _meet(tx, seen, reason, provisional=provisional, **known)
+    _meet(tx, reported, reason, provisional=provisional, **values)
 
 
 def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
-    known = by_id(tx, batch_id)
-    if known is not None and known.provisional:
+    """Undo earlier matches of a batch and a file that are now proved to belong together."""
+    current = by_id(tx, batch_id)
+    if current is not None and current.provisional:
         disprove(tx, batch_id, f"it is proved to be {file_id}")
     else:
         forget_foreign(tx, batch_id, f"it is proved to be {file_id}")
-    for other in of_file(tx, file_id):
-        if other.provisional and other.state.uncollected:
-            disprove(tx, other.id, f"{file_id} is proved to be {batch_id}")
+    for rival in of_file(tx, file_id):
+        if rival.provisional and rival.state.uncollected:
+            disprove(tx, rival.id, f"{file_id} is proved to be {batch_id}")
 
 
 def forget_foreign(tx: Transaction, batch_id: str, reason: str) -> None:
@@ -122,49 +123,51 @@ def _forget(tx: Transaction, batch_id: str, reason: str) -> None:
     tx.execute(sa.delete(batch).where(batch.c.id == batch_id))
 
 
-def note_foreign(tx: Transaction, seen: BatchObject, reason: str) -> None:
+def note_foreign(tx: Transaction, reported: BatchObject, reason: str) -> None:
     """Record a batch that belongs to someone else, so that it is examined only once."""
-    _meet(tx, seen, reason, BatchMove.MEET_FOREIGN, file_id=None, pipeline=None)
+    _meet(tx, reported, reason, BatchMove.MEET_FOREIGN, file_id=None, pipeline=None)
 
 
-def note_late(tx: Transaction, seen: BatchObject, file_id: str, reason: str, *, paid_twice: bool) -> None:
+def note_late(tx: Transaction, reported: BatchObject, file_id: str, reason: str, *, paid_twice: bool) -> None:
     """Record a batch of ours that turned up after its file had been sent again or set aside."""
     file = files.by_id(tx, file_id)
-    _meet(tx, seen, reason, file_id=file_id, pipeline=file.pipeline, paid_twice=paid_twice)
+    _meet(tx, reported, reason, file_id=file_id, pipeline=file.pipeline, paid_twice=paid_twice)
 
 
-def _meet(tx: Transaction, seen: BatchObject, reason: str, step: BatchMove | None = None, **values: Any) -> None:
+def _meet(
+    tx: Transaction, reported: BatchObject, reason: str, step: BatchMove | None = None, **values: Any
+) -> None:
     """Add a batch that the ledger did not know."""
-    step = step or (BatchMove.MEET_ENDED if seen.ended else BatchMove.MEET)
-    row = {"submitted_at": tx.now, **_next_look(tx, seen, tx.now), **_seen(seen), **values}
-    move(tx, step, seen.id, reason, **row)
+    step = step or (BatchMove.MEET_ENDED if reported.ended else BatchMove.MEET)
+    row = {"submitted_at": tx.now, **_next_call(tx, reported, tx.now), **_reported(reported), **values}
+    move(tx, step, reported.id, reason, **row)
 
 
-def _next_look(tx: Transaction, seen: BatchObject, next_poll_at: float) -> dict[str, float]:
+def _next_call(tx: Transaction, reported: BatchObject, next_poll_at: float) -> dict[str, float]:
     """Return when a batch is next polled or, if it has ended, downloaded: now."""
-    return {"next_download_at": tx.now} if seen.ended else {"next_poll_at": next_poll_at}
+    return {"next_download_at": tx.now} if reported.ended else {"next_poll_at": next_poll_at}
 
 
-def _seen(seen: BatchObject) -> dict[str, Any]:
+def _reported(reported: BatchObject) -> dict[str, Any]:
     return {
-        "processing_status": seen.processing_status,
-        "requests": seen.total,
-        "counts": json.dumps(seen.request_counts),
-        "created_at": seen.created_at,
-        "expires_at": seen.expires_at,
-        "ended_at": seen.ended_at,
+        "processing_status": reported.processing_status,
+        "requests": reported.total,
+        "counts": json.dumps(reported.request_counts),
+        "created_at": reported.created_at,
+        "expires_at": reported.expires_at,
+        "ended_at": reported.ended_at,
     }
 
 
 def observe(
-    tx: Transaction, before: Batch, seen: BatchObject, next_poll_at: float, reason: str | None = None
+    tx: Transaction, before: Batch, reported: BatchObject, next_poll_at: float, reason: str | None = None
 ) -> bool:
     """Record what the API reports about an open batch.
 
     Args:
         tx: The transaction.
         before: The batch as the caller read it from the ledger.
-        seen: The batch as the API shows it.
+        reported: The batch as the API shows it.
         next_poll_at: When to poll it next, unless it has ended.
         reason: The reason of a transition, for the history; by default the status that the API reports.
 
@@ -174,29 +177,32 @@ def observe(
     current = by_id(tx, before.id)
     if current is None or not current.state.unended:
         return False
-    step = BatchMove.END if seen.ended else BatchMove.SEE
-    values = {**_seen(seen), **_next_look(tx, seen, next_poll_at), "missing_since": None}
-    if seen.total == 0:  # the API left the counts out: a batch has one request at least
+    step = BatchMove.END if reported.ended else BatchMove.SEE
+    values = {**_reported(reported), **_next_call(tx, reported, next_poll_at), "missing_since": None}
+    if reported.total == 0:  # the API left the counts out: a batch has one request at least
         values |= {"requests": current.requests, "counts": current.counts}
-    words = _told(current.state, current.processing_status), _told(step.after, seen.processing_status)
+    words = (
+        _history_state(current.state, current.processing_status),
+        _history_state(step.after, reported.processing_status),
+    )
     if words[0] != words[1]:
-        move(tx, step, before.id, reason or f"the API says {seen.processing_status}", words=words, **values)
+        move(tx, step, before.id, reason or f"the API reports {reported.processing_status}", words=words, **values)
     else:
         tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
-    changed = (current.processing_status, current.counts) != (seen.processing_status, values["counts"])
+    changed = (current.processing_status, current.counts) != (reported.processing_status, values["counts"])
     return changed or step.after is not current.state
 
 
 def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
     """Return ids of the batches that a submission waits on or has waited on, canceled before it was made."""
-    asked = sa.or_(history.c.to_state == _CANCELING, history.c.reason == CANCELED_BY_A_PERSON)
-    of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
-    was_known = sa.exists().where(of_it, asked, history.c.at <= waiting.created_at)
-    mine = sa.select(batch.c.id).join(wait, wait.c.file_id == batch.c.file_id)
-    return set(tx.execute(mine.where(wait.c.submission_id == waiting.id, was_known)).scalars())
+    is_cancel = sa.or_(history.c.to_state == _CANCELING, history.c.reason == CANCELED_BY_A_PERSON)
+    of_batch = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
+    was_canceled = sa.exists().where(of_batch, is_cancel, history.c.at <= waiting.created_at)
+    waited_on_ids = sa.select(batch.c.id).join(wait, wait.c.file_id == batch.c.file_id)
+    return set(tx.execute(waited_on_ids.where(wait.c.submission_id == waiting.id, was_canceled)).scalars())
 
 
-def _told(state: BatchState, processing_status: str) -> str:
+def _history_state(state: BatchState, processing_status: str) -> str:
     """Return what the history calls an open batch."""
     return _CANCELING if state is BatchState.OPEN and processing_status == _CANCELING else state
 
@@ -218,12 +224,12 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
     if current is None or not current.state.unended:
         return False
     since = current.missing_since if current.missing_since is not None else tx.now
-    late = tx.now - since >= patience
-    if late and current.provisional and is_gone:
+    is_late = tx.now - since >= patience
+    if is_late and current.provisional and is_gone:
         disprove(tx, before.id, f"adopted on its count, and 404 for {duration(tx.now - since)}")
         return False
     values: dict[str, Any] = {"missing_since": since, "next_poll_at": next_poll_at}
-    if late and current.state is BatchState.OPEN:
+    if is_late and current.state is BatchState.OPEN:
         move(tx, BatchMove.LOSE, before.id, f"404 for {duration(tx.now - since)}", **values)
         return True
     tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
@@ -254,8 +260,7 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
         return
     file = files.by_id(tx, current.file_id)
     if file.state is FileState.SUBMITTED and file.batch_id == batch_id:
-        why = f"answers of {batch_id} stored"
-        move(tx, FileMove.COLLECT, file.id, why, collected_seq=seq)
+        move(tx, FileMove.COLLECT, file.id, f"answers of {batch_id} stored", collected_seq=seq)
     else:
         tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(collected_seq=seq))
 
@@ -286,9 +291,9 @@ def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batc
     The first entry in the history is when a batch was collected. Batches with unknown requests are left out,
     because a rebuilt ledger does not know whether all of their answers are stored.
     """
-    of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
-    done = sa.and_(of_it, history.c.to_state == BatchState.COLLECTED)
-    collected_at = sa.select(sa.func.min(history.c.at)).where(done).scalar_subquery()
+    of_batch = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
+    is_collection = sa.and_(of_batch, history.c.to_state == BatchState.COLLECTED)
+    collected_at = sa.select(sa.func.min(history.c.at)).where(is_collection).scalar_subquery()
     statement = (
         sa.select(batch)
         .where(batch.c.pipeline == pipeline, batch.c.state.in_([BatchState.COLLECTED, BatchState.DELETING]))

@@ -269,18 +269,18 @@ def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> N
     Raises:
         EndpointMismatchError: When the root belongs to another base URL or organization.
     """
-    known = tx.execute(sa.select(tables.endpoint)).one()
+    bound = tx.execute(sa.select(tables.endpoint)).one()
     remedy = "Set BATCH_ASSETS_ROOT to a separate folder for this endpoint."
-    if known.base_url is not None and known.base_url != base_url:
+    if bound.base_url is not None and bound.base_url != base_url:
         raise EndpointMismatchError(
-            f"This root belongs to {known.base_url}, but the API is now {base_url}. Answers from two endpoints "
+            f"This root belongs to {bound.base_url}, but the API is now {base_url}. Answers from two endpoints "
             f"are never mixed. {remedy}"
         )
-    if known.organization is not None and organization is not None and known.organization != organization:
+    if bound.organization is not None and organization is not None and bound.organization != organization:
         raise EndpointMismatchError(
-            f"This root belongs to the organization {known.organization}, but the key belongs to {organization}. "
-            f"Set ANTHROPIC_API_KEY to a key of {known.organization}. Or: {remedy}"
+            f"This root belongs to the organization {bound.organization}, but the key belongs to {organization}. "
+            f"Set ANTHROPIC_API_KEY to a key of {bound.organization}. Or: {remedy}"
         )
-    if known.base_url is None or (known.organization is None and organization is not None):
+    if bound.base_url is None or (bound.organization is None and organization is not None):
         values = {"base_url": base_url, "organization": organization, "recorded_at": tx.now}
         tx.execute(sa.update(tables.endpoint).values(values))

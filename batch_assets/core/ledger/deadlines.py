@@ -44,8 +44,8 @@ def expiring_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
     Batches whose time is over are left out: the API ends them.
     """
     expiring = [
-        (batch, left)
+        (batch, seconds_left)
         for batch in batches.in_state(tx, BatchState.OPEN, pipeline=pipeline)
-        if batch.expires_at is not None and 0 < (left := batch.expires_at - tx.now) < EXPIRY_SOON_SECONDS
+        if batch.expires_at is not None and 0 < (seconds_left := batch.expires_at - tx.now) < EXPIRY_SOON_SECONDS
     ]
     return sorted(expiring, key=lambda entry: entry[1])

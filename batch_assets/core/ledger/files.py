@@ -84,8 +84,8 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
 def in_place_of(tx: Transaction, file_id: str) -> list[str]:
     """Return the id of the file itself, or of the parts that have replaced it."""
     parts = [str(half) for half in RequestFileId.parse(file_id).halves]
-    known = tx.execute(sa.select(request_file.c.id).where(request_file.c.id.in_(parts))).first()
-    return [file_id] if known is None else [smaller for part in parts for smaller in in_place_of(tx, part)]
+    stored = tx.execute(sa.select(request_file.c.id).where(request_file.c.id.in_(parts))).first()
+    return [file_id] if stored is None else [smaller for part in parts for smaller in in_place_of(tx, part)]
 
 
 def given_up(tx: Transaction, file_id: str, reason: str) -> None:
@@ -183,8 +183,8 @@ def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     doubtful = []
     for row in tx.execute(statement).all():
         record = to_record(Intent, row)
-        held = sa.select(lease.c.until).where(lease.c.name == lease_name(record.file_id))
-        until = tx.execute(held).scalar()
+        lease_end = sa.select(lease.c.until).where(lease.c.name == lease_name(record.file_id))
+        until = tx.execute(lease_end).scalar()
         if until is None or until < tx.now:
             doubtful.append((record, by_id(tx, record.file_id)))
     return doubtful

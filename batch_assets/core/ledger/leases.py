@@ -166,9 +166,9 @@ def try_take(ledger: Ledger, name: str, seconds: float | None = None) -> Lease |
         if row is not None:
             tx.execute(sa.delete(lease).where(lease.c.name == stored))
         tx.execute(sa.insert(lease).values(name=stored, owner=owner, until=tx.now + seconds))
-    taken = Lease(ledger, name, owner, seconds)
-    taken.start()
-    return taken
+    new_lease = Lease(ledger, name, owner, seconds)
+    new_lease.start()
+    return new_lease
 
 
 @contextmanager
@@ -186,37 +186,38 @@ def hold(ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float | None 
         SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
     deadline = time.monotonic() + wait
-    while (taken := try_take(ledger, name, seconds)) is None:
+    while (own_lease := try_take(ledger, name, seconds)) is None:
         if time.monotonic() >= deadline:
             raise BusyError(f"another run is busy with {name}; repeat this one when that is done")
         time.sleep(0.1)
-    with taken:
-        yield taken
+    with own_lease:
+        yield own_lease
 
 
 @contextmanager
 def mark(ledger: Ledger, name: str) -> Iterator[None]:
     """Show other processes, for the block, that this one does a piece of work. It does not exclude any."""
-    taken = try_take(ledger, name)
+    own_lease = try_take(ledger, name)
     try:
         yield
     finally:
-        if taken is not None:
-            taken.release()
+        if own_lease is not None:
+            own_lease.release()
 
 
 def is_held(tx: Transaction, name: str) -> bool:
-    """Whether a process holds the lease now."""
+    """Return whether a process holds the lease now."""
     row = tx.execute(sa.select(lease.c.until).where(lease.c.name == _stored(name))).first()
     return row is not None and row.until >= tx.now
 
 
 def held_among(tx: Transaction, names: Iterable[str]) -> set[str]:
-    """Those of some leases that are held now, in one statement however many are asked for: the table has no
-    more rows than there is work under way.
+    """Return those of some leases that a process holds now.
+
+    It takes one statement for any number of names, because the table has only leases of work in progress.
     """
-    held = set(tx.execute(sa.select(lease.c.name).where(lease.c.until >= tx.now)).scalars())
-    return {name for name in names if _stored(name) in held}
+    held_names = set(tx.execute(sa.select(lease.c.name).where(lease.c.until >= tx.now)).scalars())
+    return {name for name in names if _stored(name) in held_names}
 
 
 def ended_at(tx: Transaction, name: str) -> float | None:

@@ -27,14 +27,14 @@ def targets(tx: Transaction, pipelines: Collection[str]) -> Targets:
 
 def set_targets(tx: Transaction, pipeline: str, wanted: Collection[str]) -> None:
     """Set the pipeline's targets. Notices that wait to be sent to other targets are dropped."""
-    known = targets(tx, [pipeline])[pipeline]
-    for target in sorted(set(known) - set(wanted)):
-        this = sa.and_(notice_target.c.pipeline == pipeline, notice_target.c.target == target)
-        tx.execute(sa.delete(notice_target).where(this))
-        its = sa.and_(notice.c.pipeline == pipeline, notice.c.target == target)
-        waiting = sa.update(notice).where(its, notice.c.state == NoticeState.WAITING)
+    current = targets(tx, [pipeline])[pipeline]
+    for target in sorted(set(current) - set(wanted)):
+        is_target = sa.and_(notice_target.c.pipeline == pipeline, notice_target.c.target == target)
+        tx.execute(sa.delete(notice_target).where(is_target))
+        is_to_target = sa.and_(notice.c.pipeline == pipeline, notice.c.target == target)
+        waiting = sa.update(notice).where(is_to_target, notice.c.state == NoticeState.WAITING)
         tx.execute(waiting.values(state=NoticeState.DROPPED))
-    for target in sorted(set(wanted) - set(known)):
+    for target in sorted(set(wanted) - set(current)):
         tx.execute(sa.insert(notice_target).values(pipeline=pipeline, target=target, since=tx.now))
 
 
@@ -109,9 +109,9 @@ def claim(tx: Transaction, waiting: Notice, pause: float) -> bool:
     Returns:
         False if another process was faster.
     """
-    still = notice.c.state == NoticeState.WAITING, notice.c.attempts == waiting.attempts
+    unchanged = notice.c.state == NoticeState.WAITING, notice.c.attempts == waiting.attempts
     values = {"attempts": waiting.attempts + 1, "next_try_at": tx.now + pause}
-    return bool(tx.execute(sa.update(notice).where(notice.c.id == waiting.id, *still).values(values)).rowcount)
+    return bool(tx.execute(sa.update(notice).where(notice.c.id == waiting.id, *unchanged).values(values)).rowcount)
 
 
 def sent(tx: Transaction, notice_id: str) -> None:
@@ -129,8 +129,8 @@ def failed(tx: Transaction, notice_id: str, state: NoticeState, error: str) -> N
         state: WAITING if it is tried again, REFUSED or GIVEN_UP if not.
         error: The error.
     """
-    this = sa.and_(notice.c.id == notice_id, notice.c.state == NoticeState.WAITING)
-    tx.execute(sa.update(notice).where(this).values(state=state, error=error))
+    still_waits = sa.and_(notice.c.id == notice_id, notice.c.state == NoticeState.WAITING)
+    tx.execute(sa.update(notice).where(still_waits).values(state=state, error=error))
 
 
 def troubled(tx: Transaction, pipelines: Collection[str], since: float) -> list[Notice]:

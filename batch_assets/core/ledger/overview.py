@@ -26,8 +26,8 @@ from batch_assets.core.ledger.records import (
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FILES_IN_DOUBT, FILES_UNSETTLED
 from batch_assets.core.ledger.tables import batch, intent, request_file, submission, wait
 
-Place = tuple[str, str]
-"""Pipeline and partition."""
+PipelinePartition = tuple[str, str]
+"""Name of a pipeline and partition key, "" without partitions."""
 
 
 def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
@@ -53,7 +53,7 @@ def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
                 own.ask_again != 0,
                 own.id.in_(_waiting_on_files()),
                 own.id.in_(_with_batches()),
-                own.id.in_(_at_places(tx.now)),
+                own.id.in_(_with_files_in_motion(tx.now)),
             )
         )
         .order_by(own.seq)
@@ -83,21 +83,21 @@ def _with_batches() -> sa.Select[tuple[str]]:
     )
 
 
-def _at_places(now: float) -> sa.Select[tuple[str]]:
+def _with_files_in_motion(now: float) -> sa.Select[tuple[str]]:
     """Select submissions of a partition that has a file with an uncollected batch, or with one that may turn up.
 
     This includes files that no submission waits on any more.
     """
-    placed = submission.alias()
+    owner = submission.alias()
     uncollected = sa.select(batch.c.file_id).where(
         batch.c.state.in_(BATCHES_UNCOLLECTED), batch.c.file_id.is_not(None)
     )
     watched = sa.select(intent.c.file_id).where(
         intent.c.outcome == IntentOutcome.RESENT, intent.c.watch_until > now
     )
-    at = sa.and_(placed.c.pipeline == request_file.c.pipeline, placed.c.partition == request_file.c.partition)
-    found = request_file.c.id.in_(sa.union(uncollected, watched))
-    return sa.select(placed.c.id).join(request_file, at).where(found)
+    same = sa.and_(owner.c.pipeline == request_file.c.pipeline, owner.c.partition == request_file.c.partition)
+    in_motion = request_file.c.id.in_(sa.union(uncollected, watched))
+    return sa.select(owner.c.id).join(request_file, same).where(in_motion)
 
 
 def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
@@ -106,27 +106,27 @@ def batches_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[Batch]]:
 
 
 def files_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RequestFile]]:
-    """By submission, the request files that its rows wait on, in a fixed order."""
+    """Return by submission the request files that its rows wait on, in a fixed order."""
     order = request_file.c.submission_id, request_file.c.name
     return _waited_on(tx, ids, RequestFile, request_file, request_file.c.id, order)
 
 
-def uncollected_at(tx: Transaction) -> dict[Place, list[Batch]]:
-    """Batches whose answers are not collected, by pipeline and partition of the request file."""
+def uncollected_batches(tx: Transaction) -> dict[PipelinePartition, list[Batch]]:
+    """Return the batches whose answers are not collected, by pipeline and partition of the request file."""
     statement = (
-        sa.select(batch, request_file.c.pipeline.label("at_pipeline"), request_file.c.partition)
+        sa.select(batch, request_file.c.pipeline.label("file_pipeline"), request_file.c.partition)
         .join(request_file, request_file.c.id == batch.c.file_id)
         .where(batch.c.state.in_(BATCHES_UNCOLLECTED))
         .order_by(batch.c.created_at, batch.c.id)
     )
-    found: dict[Place, list[Batch]] = {}
+    uncollected: dict[PipelinePartition, list[Batch]] = {}
     for row in tx.execute(statement):
-        found.setdefault((row.at_pipeline, row.partition), []).append(to_record(Batch, row))
-    return found
+        uncollected.setdefault((row.file_pipeline, row.partition), []).append(to_record(Batch, row))
+    return uncollected
 
 
-def watched_places(tx: Transaction) -> set[Place]:
-    """Where files were sent again, while the batch of the first time may still turn up."""
+def watched_partitions(tx: Transaction) -> set[PipelinePartition]:
+    """Return the partitions with files that were sent again while the first batch may still turn up."""
     statement = (
         sa.select(request_file.c.pipeline, request_file.c.partition)
         .join(intent, intent.c.file_id == request_file.c.id)
@@ -137,7 +137,7 @@ def watched_places(tx: Transaction) -> set[Place]:
 
 
 def files_with_open_intent(tx: Transaction) -> set[str]:
-    """Ids of request files that are being sent, or may or may not have reached the API."""
+    """Return the ids of request files that are being sent, or may or may not have reached the API."""
     statement = (
         sa.select(intent.c.file_id)
         .join(request_file, request_file.c.id == intent.c.file_id)
@@ -147,8 +147,8 @@ def files_with_open_intent(tx: Transaction) -> set[str]:
 
 
 def wanting_partitions(tx: Transaction, file_ids: Sequence[str]) -> dict[str, set[str]]:
-    """By request file, the partitions whose submission in force waits on it; canceled ones do not count."""
-    found: dict[str, set[str]] = {}
+    """Return by request file the partitions whose submission in force waits on it and is not canceled."""
+    partitions: dict[str, set[str]] = {}
     for chunk in id_chunks(file_ids):
         statement = (
             sa.select(wait.c.file_id, submission.c.partition)
@@ -160,8 +160,8 @@ def wanting_partitions(tx: Transaction, file_ids: Sequence[str]) -> dict[str, se
             )
         )
         for row in tx.execute(statement):
-            found.setdefault(row.file_id, set()).add(row.partition)
-    return found
+            partitions.setdefault(row.file_id, set()).add(row.partition)
+    return partitions
 
 
 def _waited_on(
@@ -173,7 +173,7 @@ def _waited_on(
     order: tuple[sa.Column[Any], ...],
 ) -> dict[str, list[Record]]:
     """Return by submission the records of a table that belong to files it waits on. Every id has a list."""
-    found: dict[str, list[Record]] = {submission_id: [] for submission_id in ids}
+    records: dict[str, list[Record]] = {submission_id: [] for submission_id in ids}
     for chunk in id_chunks(ids):
         statement = (
             sa.select(table, wait.c.submission_id.label("waits"))
@@ -182,5 +182,5 @@ def _waited_on(
             .order_by(*order)
         )
         for row in tx.execute(statement):
-            found[row.waits].append(to_record(kind, row))
-    return found
+            records[row.waits].append(to_record(kind, row))
+    return records

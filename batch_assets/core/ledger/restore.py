@@ -61,7 +61,7 @@ def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values
     """
     seq = move(tx, _FILE_MOVES[state], file_id, _REBUILT + why, not_before=0.0, **values)
     if state is FileState.COLLECTED:
-        _name(tx, file_id, collected_seq=seq)
+        _update_file(tx, file_id, collected_seq=seq)
     if state is FileState.UNRESOLVED:
         _add_intent(tx, file_id, values["requests"], values["bytes"])
 
@@ -85,18 +85,20 @@ def _add_intent(tx: Transaction, file_id: str, requests: int, size: int) -> None
     )
 
 
-def add_open(tx: Transaction, file_id: str, pipeline: str, seen: BatchObject, why: str, *, replied: bool) -> None:
+def add_open(
+    tx: Transaction, file_id: str, pipeline: str, reported: BatchObject, why: str, *, replied: bool
+) -> None:
     """Add a batch of which only the creation is known. The next poll finds out the rest."""
     values = {
         "replied": replied or None,
-        "processing_status": seen.processing_status,
-        "created_at": seen.created_at,
-        "submitted_at": seen.created_at,
-        "expires_at": seen.expires_at,
+        "processing_status": reported.processing_status,
+        "created_at": reported.created_at,
+        "submitted_at": reported.created_at,
+        "expires_at": reported.expires_at,
         "next_poll_at": tx.now,
     }
-    _add(tx, BatchMove.MEET, seen.id, file_id, pipeline, seen.request_counts, values, why)
-    _name(tx, file_id, batch_id=seen.id)
+    _add(tx, BatchMove.MEET, reported.id, file_id, pipeline, reported.request_counts, values, why)
+    _update_file(tx, file_id, batch_id=reported.id)
 
 
 def add_collected(
@@ -139,7 +141,7 @@ def add_collected(
     }
     seq = _add(tx, BatchMove.REBUILD_COLLECTED, batch_id, file_id, pipeline, counts, values, why)
     if file_id is not None and not paid_twice:
-        _name(tx, file_id, batch_id=batch_id, collected_seq=seq)
+        _update_file(tx, file_id, batch_id=batch_id, collected_seq=seq)
 
 
 def _add(
@@ -152,10 +154,10 @@ def _add(
     values: dict[str, Any],
     why: str,
 ) -> int:
-    every = {name: counts.get(name, 0) for name in COUNTS}
-    row = {"file_id": file_id, "pipeline": pipeline, "counts": json.dumps(every), **values}
-    return move(tx, step, batch_id, _REBUILT + why, requests=sum(every.values()), **row)
+    complete_counts = {name: counts.get(name, 0) for name in COUNTS}
+    row = {"file_id": file_id, "pipeline": pipeline, "counts": json.dumps(complete_counts), **values}
+    return move(tx, step, batch_id, _REBUILT + why, requests=sum(complete_counts.values()), **row)
 
 
-def _name(tx: Transaction, file_id: str, **values: Any) -> None:
+def _update_file(tx: Transaction, file_id: str, **values: Any) -> None:
     tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(values))

@@ -19,7 +19,7 @@ ROUND_SECONDS = 3900.0
 def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
     """Return (number of the newest round, whether it is open, when it was opened); (0, False, 0.0) without any.
 
-    A round that was not closed counts as open at any age: only the caller, who knows the runs, can tell that it is
+    A round that was not closed counts as open at any age. Only the caller, who knows the runs, can see that it is
     over.
     """
     row = _newest(tx, submission_id)
@@ -27,20 +27,19 @@ def current(tx: Transaction, submission_id: str) -> tuple[int, bool, float]:
 
 
 def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[int, bool, float]]:
-    """What `current` says of each of some submissions, by submission; those without any round are left out."""
-    found: dict[str, tuple[int, bool, float]] = {}
+    """Return `current` of several submissions, by submission id. Submissions without any round are left out."""
+    newest: dict[str, tuple[int, bool, float]] = {}
     for chunk in id_chunks(ids):
-        asked = round_.c.submission_id.in_(chunk)
         last = (
             sa.select(round_.c.submission_id, sa.func.max(round_.c.number).label("number"))
-            .where(asked)
+            .where(round_.c.submission_id.in_(chunk))
             .group_by(round_.c.submission_id)
             .subquery()
         )
         is_last = sa.and_(round_.c.submission_id == last.c.submission_id, round_.c.number == last.c.number)
         for row in tx.execute(sa.select(round_).join(last, is_last)):
-            found[row.submission_id] = row.number, row.state is RoundState.OPEN, row.opened_at
-    return found
+            newest[row.submission_id] = row.number, row.state is RoundState.OPEN, row.opened_at
+    return newest
 
 
 def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:
@@ -64,8 +63,8 @@ def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:
 
 def close(tx: Transaction, submission_id: str, number: int) -> None:
     """Close a round, because its run is over, successful or not."""
-    this = sa.and_(round_.c.submission_id == submission_id, round_.c.number == number)
-    still_open = sa.update(round_).where(this, round_.c.state == RoundState.OPEN)
+    is_round = sa.and_(round_.c.submission_id == submission_id, round_.c.number == number)
+    still_open = sa.update(round_).where(is_round, round_.c.state == RoundState.OPEN)
     if tx.execute(still_open.values(state=RoundState.CLOSED)).rowcount:
         tx.record("round", f"{submission_id}:{number}", RoundState.OPEN, RoundState.CLOSED, "its run is over")
 

@@ -18,10 +18,10 @@ from batch_assets.core.ledger.tables import history
 
 
 class HistoryMark(StrEnum):
-    """What the history says of a standstill, in the place of a state."""
+    """What the history records about a standstill, in its columns for states."""
 
     STANDSTILL = "standstill"
-    """A try came to nothing."""
+    """A try failed."""
     GOES_ON = "goes on"
     """The failed requests are in request files again."""
 
@@ -52,7 +52,7 @@ def current(tx: Transaction, submission_id: str) -> Standstill | None:
 
 def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
     """Return the standstills of some submissions, by submission id; submissions without one are left out."""
-    found: dict[str, Standstill] = {}
+    standstills: dict[str, Standstill] = {}
     for chunk in id_chunks(ids):
         lines = (
             sa.select(history.c.entity, history.c.at, history.c.to_state, history.c.reason)
@@ -64,11 +64,11 @@ def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
             .order_by(history.c.seq)
         )
         for line in tx.execute(lines):
-            before = found.pop(line.entity, None)
+            before = standstills.pop(line.entity, None)
             if line.to_state == HistoryMark.STANDSTILL:
                 since = before.since if before is not None else line.at
-                found[line.entity] = Standstill(since, line.at, line.reason)
-    return found
+                standstills[line.entity] = Standstill(since, line.at, line.reason)
+    return standstills
 
 
 def note(tx: Transaction, submission_id: str, why: str) -> None:

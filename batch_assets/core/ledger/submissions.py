@@ -52,9 +52,9 @@ def newest_seqs(pipeline: str | None = None) -> sa.Select[tuple[int]]:
 
     There may be more submissions than the number of values that a statement can take.
     """
-    made = submission.alias()
-    last = sa.select(sa.func.max(made.c.seq)).group_by(made.c.pipeline, made.c.partition)
-    return last if pipeline is None else last.where(made.c.pipeline == pipeline)
+    registered = submission.alias()
+    last = sa.select(sa.func.max(registered.c.seq)).group_by(registered.c.pipeline, registered.c.partition)
+    return last if pipeline is None else last.where(registered.c.pipeline == pipeline)
 
 
 def _wanted(pipeline: str, *conditions: sa.ColumnElement[bool]) -> sa.Select[tuple[str]]:
@@ -135,9 +135,9 @@ def let_go(tx: Transaction, file_ids: Iterable[str]) -> list[str]:
 
 def add_waits(tx: Transaction, submission_id: str, file_ids: Iterable[str]) -> None:
     """Record more request files that the submission's rows wait on."""
-    known = set(tx.execute(sa.select(wait.c.file_id).where(wait.c.submission_id == submission_id)).scalars())
+    recorded = set(tx.execute(sa.select(wait.c.file_id).where(wait.c.submission_id == submission_id)).scalars())
     wanted = {part for file_id in file_ids for part in in_place_of(tx, file_id)}
-    for file_id in sorted(wanted - known):
+    for file_id in sorted(wanted - recorded):
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
 
 
@@ -261,26 +261,26 @@ def of_refresh(tx: Transaction, pipeline: str, partition: str, fresh_after: floa
 
 
 def of_refreshes(tx: Transaction, ids: Sequence[str]) -> dict[str, tuple[bool, bool]]:
-    """What `of_refresh` says of the refreshes that some submissions are part of, by submission."""
-    found: dict[str, tuple[bool, bool]] = {}
-    one = submission.alias()
+    """Return `of_refresh` of the refreshes that some submissions are part of, by submission id."""
+    progress: dict[str, tuple[bool, bool]] = {}
+    part = submission.alias()
     same = sa.and_(
-        submission.c.pipeline == one.c.pipeline,
-        submission.c.partition == one.c.partition,
-        submission.c.fresh_after == one.c.fresh_after,
+        submission.c.pipeline == part.c.pipeline,
+        submission.c.partition == part.c.partition,
+        submission.c.fresh_after == part.c.fresh_after,
     )
     last_began, least_left = sa.func.max(submission.c.began_at), sa.func.min(submission.c.left_out)
     for chunk in id_chunks(ids):
         statement = (
-            sa.select(one.c.id, last_began.label("began_at"), least_left.label("left_out"))
-            .select_from(one)
+            sa.select(part.c.id, last_began.label("began_at"), least_left.label("left_out"))
+            .select_from(part)
             .join(submission, same)
-            .where(one.c.id.in_(chunk))
-            .group_by(one.c.id)
+            .where(part.c.id.in_(chunk))
+            .group_by(part.c.id)
         )
         for row in tx.execute(statement):
-            found[row.id] = row.began_at is not None, row.left_out == 0
-    return found
+            progress[row.id] = row.began_at is not None, row.left_out == 0
+    return progress
 
 
 def paid_twice(tx: Transaction) -> dict[str, list[str]]:
@@ -334,9 +334,9 @@ def joined(
         "counts": json.dumps(counts),
         "ask_again": ask_again,
     }
-    # Files that were let go since the join began: their requests are to be retried as well.
-    if gone := let_go(tx, waits):
-        values["ask_again"] = ask_again + len(gone)
+    # The requests of files that were let go since the join began are retried too.
+    if dropped := let_go(tx, waits):
+        values["ask_again"] = ask_again + len(dropped)
     add_waits(tx, submission_id, waits)
     before = by_id(tx, submission_id)
     if not final:  # requests of complete results may be sent again: the new results are to be announced

@@ -49,8 +49,8 @@ def of_pipeline(tx: Transaction, pipeline: str) -> list[Transition]:
         "batch": sa.select(batch.c.id).where(batch.c.pipeline == pipeline),
         "round": rounds,
     }
-    ours = [sa.and_(history.c.kind == kind, history.c.entity.in_(ids)) for kind, ids in entities.items()]
-    rows = tx.execute(sa.select(history).where(sa.or_(*ours)).order_by(history.c.seq))
+    of_entities = [sa.and_(history.c.kind == kind, history.c.entity.in_(ids)) for kind, ids in entities.items()]
+    rows = tx.execute(sa.select(history).where(sa.or_(*of_entities)).order_by(history.c.seq))
     return [
         Transition(row.seq, row.at, row.process, row.kind, row.entity, row.from_state, row.to_state, row.reason)
         for row in rows

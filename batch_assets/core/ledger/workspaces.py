@@ -39,10 +39,10 @@ def companions(tx: Transaction, batch_id: str) -> list[str]:
         neighbors[row.anchor_id].append(row.id)
         neighbors[row.id].append(row.anchor_id)
     nearest: list[str] = []
-    seen, queue = {batch_id}, deque([batch_id])
+    visited, queue = {batch_id}, deque([batch_id])
     while queue:
-        fresh = [other for other in dict.fromkeys(neighbors[queue.popleft()]) if other not in seen]
-        seen.update(fresh)
-        nearest += fresh
-        queue += fresh
+        unvisited = [id_ for id_ in dict.fromkeys(neighbors[queue.popleft()]) if id_ not in visited]
+        visited.update(unvisited)
+        nearest += unvisited
+        queue += unvisited
     return nearest

@@ -15,6 +15,7 @@ from batch_assets.core.store.table_cost import table_cost
 from batch_assets.core.text import count, counts, dollars, duration
 
 _BATCHES_SHOWN = 5
+_COLLECT = "Run the pipeline to collect them. If its sensor should have done so, check that it runs."
 _EVENTS = {"complete": "complete", "failed": "failed", "expires": "deadline", "uncollected": "deadline"}
 
 
@@ -89,7 +90,7 @@ def _batch_lines(kind: str, ending: Sequence[tuple[Batch, float]]) -> list[str]:
         lines.append(f"and {len(ending) - _BATCHES_SHOWN:,} more")
     if kind == "expires":
         return [*lines, "Requests not answered by then expire, and are sent again if they have attempts left."]
-    return [*lines, "Answers not collected by then are lost. Materialize results, and check that the sensor runs."]
+    return [*lines, f"Answers not collected by then are lost. {_COLLECT}"]
 
 
 def _cost(root: Root, submission: Submission) -> tuple[float | None, str]:

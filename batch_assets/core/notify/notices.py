@@ -57,8 +57,8 @@ def note_targets(root: Root, pipelines: Sequence[Pipeline]) -> None:
     """Record the targets of pipelines. A new target is notified only of what happens from now on."""
     wanted = {pipeline.name: {entry.target for entry in pipeline.config.notify} for pipeline in pipelines}
     with root.ledger.read() as tx:
-        known = notices.targets(tx, wanted)
-    changed = [name for name in wanted if wanted[name] != set(known[name])]
+        recorded = notices.targets(tx, wanted)
+    changed = [name for name in wanted if wanted[name] != set(recorded[name])]
     if changed:
         with root.ledger.write() as tx:
             for name in changed:
@@ -136,7 +136,7 @@ def _record_new(root: Root, noticed: Mapping[str, Noticed], end: float, *, annou
     """Record one notice for each occurrence and target, with its content, so that all tries send the same."""
     with root.ledger.read() as tx:
         since = tx.now - _GIVEN_UP_SECONDS
-        known = notices.targets(tx, noticed)
+        target_starts = notices.targets(tx, noticed)
         recorded = notices.ids_since(tx, noticed, since)
         occurrences = [
             occurrence
@@ -146,7 +146,11 @@ def _record_new(root: Root, noticed: Mapping[str, Noticed], end: float, *, annou
         new = {
             occurrence: targets
             for occurrence in occurrences
-            if (targets := _new_targets(noticed[occurrence.submission.pipeline], occurrence, known, recorded))
+            if (
+                targets := _new_targets(
+                    noticed[occurrence.submission.pipeline], occurrence, target_starts, recorded
+                )
+            )
         }
     for occurrence, targets in new.items():
         if time.monotonic() >= end:
@@ -173,14 +177,13 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
             occurrences.append(_Occurrence(submission, kind))
     today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
     # After the deadline the user can no longer do anything.
-    uncollected = [(batch, left) for batch, left in ending_soon(tx, pipeline.name) if left > 0]
+    uncollected = [(batch, seconds) for batch, seconds in ending_soon(tx, pipeline.name) if seconds > 0]
     for kind, ending in (("expires", expiring_soon(tx, pipeline.name)), ("uncollected", uncollected)):
         by_submission: dict[str, list[tuple[Batch, float]]] = {}
-        for batch, left in ending:
+        for batch, seconds in ending:
             if batch.file_id is not None:
-                by_submission.setdefault(str(RequestFileId.parse(batch.file_id).submission), []).append(
-                    (batch, left)
-                )
+                submission_id = str(RequestFileId.parse(batch.file_id).submission)
+                by_submission.setdefault(submission_id, []).append((batch, seconds))
         occurrences += [
             _Occurrence(submissions.by_id(tx, submission_id), kind, today, tuple(its_batches))
             for submission_id, its_batches in by_submission.items()
@@ -189,10 +192,10 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
 
 
 def _new_targets(
-    noticed: Noticed, occurrence: _Occurrence, known: notices.Targets, recorded: set[str]
+    noticed: Noticed, occurrence: _Occurrence, target_starts: notices.Targets, recorded: set[str]
 ) -> list[str]:
-    """The targets that should be notified of an occurrence and have no notice of it yet."""
-    since = known[noticed.pipeline.name]
+    """Return the targets that should be notified of an occurrence and have no notice of it yet."""
+    since = target_starts[noticed.pipeline.name]
     return [
         entry.target
         for entry in noticed.pipeline.config.notify
@@ -239,16 +242,16 @@ def _send(root: Root, notice: Notice, entry: NotifyConfig | None, senders: Mappi
 
 
 def _pause(attempts: int) -> float:
-    """Seconds until the next try after `attempts` tries."""
+    """Return the seconds until the next try after `attempts` tries."""
     return float(min(_FIRST_PAUSE * 2.0 ** min(attempts, 30), _LAST_PAUSE))
 
 
 def _trouble(notice: Notice, now: float) -> str:
-    subject = f"{notice.pipeline}: the message `{event_of(notice.kind)}` to {notice.target}"
+    subject = f"{notice.pipeline}: the notice `{event_of(notice.kind)}` to {notice.target}"
     if notice.state is NoticeState.WAITING:
         # Whole minutes: the command line prints a problem again whenever its text changes.
-        left = 60.0 * max(1, round((notice.next_try_at - now) / 60))
-        return f"{subject} waits: {notice.error}, next try in {duration(left)}"
+        pause = 60.0 * max(1, round((notice.next_try_at - now) / 60))
+        return f"{subject} waits: {notice.error}, next try in {duration(pause)}"
     if notice.state is NoticeState.REFUSED:
         return f"{subject} was refused: {notice.error}"
     return f"{subject} was given up after {count(notice.attempts, 'try', 'tries')}: {notice.error}"

@@ -46,7 +46,7 @@ class SlackConfig(ConfigBlock):
     @model_validator(mode="after")
     def _is_installed(self) -> SlackConfig:
         if find_spec("dagster_slack") is None:
-            raise ValueError("messages to Slack need dagster-slack: pip install 'batch-assets[slack]'")
+            raise ValueError("notices to Slack need dagster-slack: pip install 'batch-assets[slack]'")
         return self
 
 
@@ -121,9 +121,9 @@ def one_entry_a_target(entries: list[NotifyConfig]) -> list[NotifyConfig]:
     Raises:
         ValueError: When two entries have the same target, which would be notified twice.
     """
-    seen = set[str]()
+    targets = set[str]()
     for entry in entries:
-        if entry.target in seen:
+        if entry.target in targets:
             raise ValueError(f"{entry.target} is listed twice: list all of its `events` in one entry")
-        seen.add(entry.target)
+        targets.add(entry.target)
     return entries

@@ -77,6 +77,6 @@ class OpConfig(ConfigBlock):
     results: StageOpConfig = Field(default=AS_IT_IS, description="The step that collects the answers.")
 
     def of(self, stage: str) -> StageOpConfig:
-        """The settings of a stage: requests, batches or results."""
-        found: StageOpConfig = getattr(self, stage)
-        return found
+        """Return the settings of a stage: requests, batches or results."""
+        config: StageOpConfig = getattr(self, stage)
+        return config

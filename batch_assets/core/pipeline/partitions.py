@@ -171,8 +171,8 @@ class PartitionsConfig(ConfigBlock):
     def _is_of_one_kind(self) -> PartitionsConfig:
         kinds = [name for name in KINDS if getattr(self, name)]
         if len(kinds) > 1 or not (kinds or self.column):
-            got = " and ".join(kinds) or "none"
-            raise ValueError(f"give exactly one of {', '.join(KINDS)}, or column alone; got {got}")
+            fields = " and ".join(kinds) or "none"
+            raise ValueError(f"give exactly one of {', '.join(KINDS)}, or column alone; got {fields}")
         return self
 
     @property

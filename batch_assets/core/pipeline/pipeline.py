@@ -204,7 +204,7 @@ class Pipeline:
         dataset, batching or retries.
         """
         renders = self.hooks.render_request
-        asked = [
+        question = [
             self.config.params,
             self.sent_schema,
             sorted((self.template.files | self.betas.files).items()),
@@ -212,7 +212,7 @@ class Pipeline:
             self.config.anthropic_version,
             name_of(renders) if renders is not None else None,
         ]
-        content = orjson.dumps(asked, option=orjson.OPT_NON_STR_KEYS)
+        content = orjson.dumps(question, option=orjson.OPT_NON_STR_KEYS)
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     @property

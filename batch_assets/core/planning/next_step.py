@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     Announce,
     AskTheRest,
-    CancelBatch,
     Collect,
     Done,
     Join,
@@ -18,16 +18,17 @@ from batch_assets.core.planning.steps import (
     MaterializeRequests,
     MaterializeResults,
     Person,
-    Remedy,
     RestoreFile,
     Round,
     Send,
     Sending,
     SendStopped,
     Step,
+    SubmissionRemedy,
     Wait,
     Waiting,
 )
+from batch_assets.core.remedies import CancelBatch
 
 
 def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step:
@@ -59,18 +60,18 @@ def round_of(step: Step) -> Round | None:
     return step
 
 
-def remedies(snapshot: Snapshot) -> list[Remedy]:
+def remedies(snapshot: Snapshot) -> list[SubmissionRemedy]:
     """Return everything that a user could do for a submission, first what rows need to get their answers.
 
     There may be remedies for some rows while other rows need no user. An incomplete submission has at least one.
     """
     submission = snapshot.submission
-    needed: list[Remedy] = []
+    needed: list[SubmissionRemedy] = []
     if submission.final_at is None:
         fallback = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
         needed = list(_of_rows(snapshot)) or [fallback]
     # No row waits on the other unreachable batches: only their answers would be lost.
-    return needed + [cancel for batch in snapshot.unreachable if (cancel := CancelBatch(batch.id)) not in needed]
+    return needed + [cancel for batch in snapshot.unreachable if (cancel := _cancel(batch)) not in needed]
 
 
 def _to_send(snapshot: Snapshot) -> Send | None:
@@ -137,7 +138,7 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
     return None
 
 
-def _of_rows(snapshot: Snapshot) -> Iterator[Remedy]:
+def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
     """Yield the remedies for rows of an incomplete submission that cannot get their answers otherwise."""
     submission = snapshot.submission
     waited_for = {file.batch_id for file in snapshot.files}
@@ -149,8 +150,12 @@ def _of_rows(snapshot: Snapshot) -> Iterator[Remedy]:
         yield MaterializeRequests(tuple(refused))
     for batch in snapshot.unreachable:
         if batch.id in waited_for:
-            yield CancelBatch(batch.id)
+            yield _cancel(batch)
     if snapshot.standstill is not None and snapshot.next_try is not None:
         yield RestoreFile(snapshot.standstill.why, snapshot.next_try)
     if submission.left_out and not submission.is_canceled:
         yield AskTheRest(submission.left_out, snapshot.needs_refresh)
+
+
+def _cancel(batch: Batch) -> CancelBatch:
+    return CancelBatch(batch.id, batch.pipeline or "")

@@ -18,7 +18,7 @@ def requests_done(files: Iterable[RequestFile], batches: Iterable[Batch]) -> tup
     """
     running = [batch for batch in batches if batch.state.unended]
     processing = {batch.file_id: batch.count_map.get("processing", 0) for batch in running}
-    asked = [file for file in files if not file.state.let_go]
-    sent = [file for file in asked if file.state.sent]
+    wanted = [file for file in files if not file.state.let_go]
+    sent = [file for file in wanted if file.state.sent]
     done = sum(file.requests - processing.get(file.id, 0) for file in sent)
-    return done, sum(file.requests for file in asked)
+    return done, sum(file.requests for file in wanted)

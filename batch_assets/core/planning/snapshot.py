@@ -154,56 +154,59 @@ class Snapshot:
         yield from self.left_behind
 
 
-def read_snapshots(tx: Transaction, given: Sequence[Submission]) -> dict[str, Snapshot]:
+def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str, Snapshot]:
     """Read the snapshots of some submissions. The keys are their ids."""
-    if not given:
+    if not selected:
         return {}
-    ids = [one.id for one in given]
-    waited, became = overview.files_of(tx, ids), overview.batches_of(tx, ids)
-    uncollected, watched = overview.uncollected_at(tx), overview.watched_places(tx)
+    ids = [submission.id for submission in selected]
+    files_of, batches_of = overview.files_of(tx, ids), overview.batches_of(tx, ids)
+    uncollected, watched = overview.uncollected_batches(tx), overview.watched_partitions(tx)
     open_intents = overview.files_with_open_intent(tx)
-    held = leases.held_among(tx, _lease_names(given, open_intents))
-    kept = standstills.current_of(tx, [one.id for one in given if one.ask_again])
-    refreshes = waiting_for_refresh(tx, [one for one in given if one.left_out])
-    left = {one.id: _left_behind(uncollected, one, became[one.id]) for one in given}
-    canceled = [one for one in given if one.is_canceled]
+    held_leases = leases.held_among(tx, _lease_names(selected, open_intents))
+    standstill_of = standstills.current_of(tx, [submission.id for submission in selected if submission.ask_again])
+    refreshes = waiting_for_refresh(tx, [submission for submission in selected if submission.left_out])
+    left_behind = {
+        submission.id: _left_behind(uncollected, submission, batches_of[submission.id]) for submission in selected
+    }
+    canceled_ids = [submission.id for submission in selected if submission.is_canceled]
     wanting = overview.wanting_partitions(
-        tx, sorted({batch.file_id or "" for one in canceled for batch in (*became[one.id], *left[one.id])})
+        tx,
+        sorted({batch.file_id or "" for id_ in canceled_ids for batch in (*batches_of[id_], *left_behind[id_])}),
     )
-    in_doubt = {file_id for file_id in open_intents if files.lease_name(file_id) not in held}
+    in_doubt = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
     return {
-        one.id: Snapshot(
-            submission=one,
+        submission.id: Snapshot(
+            submission=submission,
             now=tx.now,
-            files=tuple(waited[one.id]),
-            batches=tuple(became[one.id]),
-            left_behind=left[one.id],
-            in_doubt=frozenset(file.id for file in waited[one.id] if file.id in in_doubt),
-            shared=_shared(wanting, one) if one.is_canceled else frozenset(),
-            is_sending=submissions.sending_name(one.id) in held,
-            is_collecting=collecting_name(one.pipeline) in held,
-            is_watched=(one.pipeline, one.partition) in watched,
-            needs_refresh=one.id in refreshes,
-            standstill=kept.get(one.id),
+            files=tuple(files_of[submission.id]),
+            batches=tuple(batches_of[submission.id]),
+            left_behind=left_behind[submission.id],
+            in_doubt=frozenset(file.id for file in files_of[submission.id] if file.id in in_doubt),
+            shared=_shared(wanting, submission) if submission.is_canceled else frozenset(),
+            is_sending=submissions.sending_name(submission.id) in held_leases,
+            is_collecting=collecting_name(submission.pipeline) in held_leases,
+            is_watched=(submission.pipeline, submission.partition) in watched,
+            needs_refresh=submission.id in refreshes,
+            standstill=standstill_of.get(submission.id),
         )
-        for one in given
+        for submission in selected
     }
 
 
-def _lease_names(given: Sequence[Submission], file_ids: Iterable[str]) -> Iterator[str]:
-    yield from (submissions.sending_name(one.id) for one in given)
-    yield from {collecting_name(one.pipeline) for one in given}
+def _lease_names(selected: Sequence[Submission], file_ids: Iterable[str]) -> Iterator[str]:
+    yield from (submissions.sending_name(submission.id) for submission in selected)
+    yield from {collecting_name(submission.pipeline) for submission in selected}
     yield from map(files.lease_name, file_ids)
 
 
 def _left_behind(
-    uncollected: dict[overview.Place, list[Batch]], one: Submission, waited: list[Batch]
+    uncollected: dict[overview.PipelinePartition, list[Batch]], submission: Submission, waited_on: list[Batch]
 ) -> tuple[Batch, ...]:
     """Return the partition's uncollected batches except those of files that the submission waits on."""
-    known = {batch.id for batch in waited}
-    of_partition = uncollected.get((one.pipeline, one.partition), [])
-    return tuple(batch for batch in of_partition if batch.id not in known)
+    waited_on_ids = {batch.id for batch in waited_on}
+    of_partition = uncollected.get((submission.pipeline, submission.partition), [])
+    return tuple(batch for batch in of_partition if batch.id not in waited_on_ids)
 
 
-def _shared(wanting: dict[str, set[str]], one: Submission) -> frozenset[str]:
-    return frozenset(file_id for file_id, partitions in wanting.items() if partitions - {one.partition})
+def _shared(wanting: dict[str, set[str]], submission: Submission) -> frozenset[str]:
+    return frozenset(file_id for file_id, partitions in wanting.items() if partitions - {submission.partition})

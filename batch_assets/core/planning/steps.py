@@ -11,6 +11,7 @@ from enum import StrEnum
 
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.planning.snapshot import SEND_AGAIN_SECONDS
+from batch_assets.core.remedies import CancelBatch
 
 # While other batches still run, the table is written again after this time at the earliest.
 PARTIAL_SECONDS = 900.0
@@ -102,17 +103,6 @@ class SendStopped:
 
 
 @dataclass(frozen=True)
-class CancelBatch:
-    """The API does not know a batch: set the key of its workspace, or give the batch up.
-
-    Attributes:
-        batch_id: The id of the batch.
-    """
-
-    batch_id: str
-
-
-@dataclass(frozen=True)
 class RestoreFile:
     """A request file is lost, and with it the text of requests to send again.
 
@@ -138,7 +128,7 @@ class AskTheRest:
     by_refresh: bool
 
 
-Remedy = (
+SubmissionRemedy = (
     MaterializeBatches
     | MaterializeRequests
     | MaterializeResults
@@ -147,6 +137,7 @@ Remedy = (
     | RestoreFile
     | AskTheRest
 )
+"""What a user can do for a submission, with what the ledger shows about it."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +230,7 @@ class Person:
         watch: See `Wait`.
     """
 
-    remedy: Remedy
+    remedy: SubmissionRemedy
     watch: bool = False
 
 

@@ -96,7 +96,7 @@ class FoundPart:
         """
         scan = self.stored.scan()
         digests = decode_tails(scan.tails)[0]
-        if scan.rest or (self.listed is not None and self.listed.requests != len(digests)):
+        if scan.remainder or (self.listed is not None and self.listed.requests != len(digests)):
             name = self.stored.storage.uri(*self.stored.parts)
             raise damaged(name, f"it has {len(digests)} complete lines, but a different number was written")
         return digests, body_bytes(int(scan.ends[-1]) if len(scan.ends) else 0)

@@ -21,10 +21,11 @@ from batch_assets.core.recovery.found_files import (
 )
 from batch_assets.core.store.digests import DigestOwners, Digests, DigestSet
 from batch_assets.core.store.outcomes import FAILED, Outcomes, Refreshes, load_outcomes
+from batch_assets.core.store.request_files import MISSING
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 
-_IN_DOUBT = "the ledger was lost, and no receipt says whether this was sent"
+_IN_DOUBT = "the ledger was lost, and no receipt shows whether this was sent"
 
 
 @dataclass
@@ -125,7 +126,7 @@ def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
         _set_aside(storage, lost, responses)
     for submission in {s.partition: s for s in lost.submissions}.values():
         waits = lost.waits.setdefault(submission.id, _own(lost, submission))
-        waits |= _others(storage, submission, lost.files)
+        waits |= _shared_files(storage, submission, lost.files)
         if table_is_complete(storage, submission):
             lost.complete.add(submission.id)
     return lost
@@ -136,21 +137,20 @@ def _own(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
 
 
 def _in_flight(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
-    """The ids of the files that were in flight when a refresh was built, or of the halves that replaced them."""
+    """Return the ids of the files in flight when a refresh was built, or of the halves that replaced them."""
     waits = set(submission.manifest.waits or ())
     return {file.id for file in lost.files if waits & {file.id, *map(str, file.file_id.wholes())}}
 
 
 def _file(submission: FoundSubmission, part: FoundPart, responses: dict[ResponseName, FoundResponses]) -> LostFile:
-    """A request file with the state that its receipt shows."""
+    """Return a request file with the state that its receipt shows."""
     no_digests: Digests = np.empty(0, dtype="S16")
     listed = part.listed
     numbers = (listed.requests, listed.bytes, listed.attempt) if listed is not None else (0, 0, 0)
     _, listed_bytes, listed_attempt = numbers
     if part.receipt is None:
         if not part.exists:
-            why = f"the request file is gone: materialize {submission.pipeline}/requests again"
-            return LostFile(submission, part, no_digests, *numbers, FileState.REFUSED, why)
+            return LostFile(submission, part, no_digests, *numbers, FileState.REFUSED, MISSING)
         digests, size = part.contents()
         return LostFile(
             submission, part, digests, len(digests), size, listed_attempt, FileState.UNRESOLVED, _IN_DOUBT
@@ -181,7 +181,7 @@ def _claim(lost: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
             continue
         file = free[-1]
         file.state, file.attempt, file.responses = FileState.COLLECTED, responses.attempt, responses
-        file.why = f"the stored responses of {responses.batch_id} are to its requests"
+        file.why = f"the stored responses of {responses.batch_id} answer its requests"
 
 
 def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseName, FoundResponses]) -> None:
@@ -205,12 +205,12 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
             of_refreshes[refresh] = load_outcomes(files, of_responses, refresh or None)
         return of_refreshes[refresh]
 
-    taken: dict[tuple[float, int], DigestSet] = defaultdict(DigestSet)
+    sent_digests: dict[tuple[float, int], DigestSet] = defaultdict(DigestSet)
     for responses in answered.values():
-        taken[of_responses.get(responses.name, 0.0), responses.attempt].add(responses.digests)
+        sent_digests[of_responses.get(responses.name, 0.0), responses.attempt].add(responses.digests)
     for file in lost.files:
         if file.state.sent:
-            taken[refreshes[file.id], file.attempt].add(file.digests)
+            sent_digests[refreshes[file.id], file.attempt].add(file.digests)
     in_doubt = [file for file in lost.files if file.state is FileState.UNRESOLVED]
     by_id = {file.file_id: file for file in lost.files}
     for file in in_doubt:
@@ -228,16 +228,16 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
         outcomes = outcomes_for(refreshes[file.id]).of(file.digests)
         has_too_many = file.attempt > file.submission.manifest.max_attempts and file.part.listed is None
         is_settled = bool((outcomes.is_answered | (outcomes.kind == FAILED)).any())
-        others = (digests for when, digests in taken.items() if when >= written)
-        if has_too_many or is_settled or any(digests.contains(file.digests).any() for digests in others):
+        later = (digests for order, digests in sent_digests.items() if order >= written)
+        if has_too_many or is_settled or any(digests.contains(file.digests).any() for digests in later):
             file.state = FileState.SUPERSEDED
             file.why = "its requests were answered, or are in a file that was sent or written later"
         else:
-            taken[written].add(file.digests)
+            sent_digests[written].add(file.digests)
 
 
 def _refreshes(lost: LostPipeline) -> dict[str, float]:
-    """`fresh_after` of the newest refresh that wrote each file or waited for it, by file id; 0.0 without one."""
+    """Return by file id the `fresh_after` of the newest refresh that wrote the file or waits on it, or 0.0."""
     refreshes = {file.id: 0.0 for file in lost.files}
     for submission in lost.submissions:
         if submission.fresh_after is not None:
@@ -246,20 +246,20 @@ def _refreshes(lost: LostPipeline) -> dict[str, float]:
     return refreshes
 
 
-def _others(storage: Storage, submission: FoundSubmission, files: list[LostFile]) -> set[str]:
-    """The ids of other submissions' files that a submission waits for, or from which its answers came.
+def _shared_files(storage: Storage, submission: FoundSubmission, files: list[LostFile]) -> set[str]:
+    """Return the ids of other submissions' files that a submission waits for, or from which its answers came.
 
     For a refresh, files that were answered before it do not count.
     """
     states = [FileState.UNRESOLVED, FileState.SUBMITTED]  # requests in flight come before answered ones
-    others = [
+    candidates = [
         file
         for state in (states if submission.fresh_after is not None else [*states, FileState.COLLECTED])
         for file in files
         if file.state is state and len(file.digests)
     ]
-    owners = DigestOwners([file.digests for file in others])
+    owners = DigestOwners([file.digests for file in candidates])
     index = RequestIndex(storage, submission.pipeline, submission.partition, submission.id)
     for rows in index.slices([DIGEST]):
         owners.contains(digest_array(rows.column(0).drop_null()))
-    return {file.id for file, is_shared in zip(others, owners.requested.tolist(), strict=True) if is_shared}
+    return {file.id for file, is_shared in zip(candidates, owners.requested.tolist(), strict=True) if is_shared}

@@ -90,8 +90,8 @@ def _endpoint(storage: Storage, files: list[LostFile]) -> tuple[str, str | None]
         if receipt is None:
             continue
         name = storage.uri(*file.part.stored.receipt_parts())
-        if (other := batch_ids.setdefault(receipt.batch.id, name)) != name:
-            raise damaged(name, f"it names {receipt.batch.id}, and so does {other}")
+        if (first_name := batch_ids.setdefault(receipt.batch.id, name)) != name:
+            raise damaged(name, f"it names {receipt.batch.id}, and so does {first_name}")
         if endpoint is None:
             endpoint, first = (receipt.base_url, receipt.organization), name
         base_url, organization = endpoint
@@ -142,7 +142,7 @@ def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_K
     for spare, owner in lost.spare:
         if spare.batch_id in known.batches:
             continue
-        why = "its responses are stored" if owner is None else f"its responses are to the requests of {owner.id}"
+        why = "its responses are stored" if owner is None else f"its responses answer the requests of {owner.id}"
         file_id = owner.id if owner is not None else None
         restore.add_collected(
             tx,
@@ -214,14 +214,17 @@ def _summary(storage: Storage, pipelines: list[LostPipeline]) -> str:
     files = [file for pipeline in pipelines for file in pipeline.files]
     submissions = count(sum(len(pipeline.submissions) for pipeline in pipelines), "submission")
     states = Counter(file.state for file in files)
-    found = counts(dict(sorted(states.items())))
-    lines = [f"The ledger of {storage.url} was lost. It is rebuilt from {submissions}; request files: {found}."]
+    state_counts = counts(dict(sorted(states.items())))
+    lines = [
+        f"The ledger of {storage.url} was lost. It is rebuilt from {submissions}; request files: {state_counts}."
+    ]
     if states[FileState.UNRESOLVED]:
         lines.append(
             "It is unknown whether the unresolved ones were sent. They are looked for in the API's list of "
-            "batches, and sent again only if they are not in it for the grace period: run `batches` again."
+            "batches, and sent again only if they are not in it for the grace period: the next run of the stage "
+            "`batches` does so."
         )
     if states[FileState.REFUSED]:
-        lines.append("The request files of the refused ones are gone: materialize `requests` again.")
+        lines.append("The refused ones are missing: their requests have to be built again.")
     lines.append("The record of earlier refusals, stops, cancels and sent notices is lost.")
     return " ".join(lines)

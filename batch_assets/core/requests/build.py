@@ -23,6 +23,7 @@ from batch_assets.core.io.names import REQUEST_FILES
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import NamePartition
 from batch_assets.core.requests.header_sets import HeaderSets
 from batch_assets.core.requests.hook import RequestHook
 from batch_assets.core.requests.report import AskAgain, RequestsReport
@@ -119,7 +120,7 @@ def count_requests(
 
 @dataclass(frozen=True)
 class _Inputs:
-    """What a build reads.
+    """The inputs of a build.
 
     Attributes:
         dataset: The rows.
@@ -136,7 +137,10 @@ class _Inputs:
 def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iterator[_Inputs]:
     """Open what a build reads, while no other process works on the pipeline's requests."""
     if pipeline.partitions is not None and not partition:
-        raise DatasetError(f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run")
+        raise DatasetError(
+            f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run",
+            remedy=NamePartition(),
+        )
     with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
         root.catch_up(pipeline.name, lease=lease)
         _remove_garbage(root, pipeline.name, partition)
@@ -155,13 +159,12 @@ def _ignore_rows(rows: int) -> None:
 
 def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:
     pipeline.check_columns(dataset.key, dataset.carried)
-    known = {*dataset.schema.names, dataset.key}
-    unknown = sorted(templates.reads - known)
+    columns = {*dataset.schema.names, dataset.key}
+    unknown = sorted(templates.reads - columns)
     if unknown:
-        columns = ", ".join(sorted(known))
         problem = (
             f"the template reads {unknown[0]!r}, which is not a column of {dataset.location}; "
-            f"its columns: {columns}"
+            f"its columns: {', '.join(sorted(columns))}"
         )
         raise pipeline.error(templates.where(unknown[0]), problem)
 
@@ -176,11 +179,11 @@ def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
     """Remove files and folders that killed runs left unfinished. The lease ensures that no process writes them."""
     folder = submission_parts(pipeline, partition, "")
     with root.ledger.read() as tx:
-        known = submissions.known_ids(tx, pipeline)
+        registered = submissions.known_ids(tx, pipeline)
     for name in root.storage.names(*folder):
         if name.startswith("partition="):
             continue
-        if name in known:  # a run that copied failed requests for a retry was killed
+        if name in registered:  # a run that copied failed requests for a retry was killed
             root.storage.remove_leftovers(*folder, name, name=REQUEST_FILES)
         elif not root.storage.exists(*folder, name, "manifest.json"):
             root.storage.remove(*folder, name)
@@ -277,13 +280,13 @@ class _Build:
             if position in rejects:
                 continue
             try:
-                named = dict(zip(names, row))  # noqa: B905  equal lengths, and this is the hot path
-                params = render(named)
+                row_values = dict(zip(names, row))  # noqa: B905  equal lengths, and this is the hot path
+                params = render(row_values)
                 if len(params) > limit:
                     problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
                     raise RowRejectedError("request_too_large", problem)
                 if by_row:
-                    number = self._headers.number_of(named)
+                    number = self._headers.number_of(row_values)
             except RowRejectedError as error:
                 rejects[position] = (error.reason, error.message)
                 continue

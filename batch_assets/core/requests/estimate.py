@@ -32,13 +32,13 @@ _BYTES_A_TOKEN = 4.0
 
 @dataclass
 class CostEstimate:
-    """What the requests of a run would cost.
+    """The estimated cost of the requests of a run.
 
     Attributes:
-        report: What would be submitted.
+        report: The report of the run, in which nothing was written.
         answered: The number of these requests that have an answer now. Each costs what that answer cost.
-        new: The number of the other requests. Their cost is estimated in proportion to their bytes, or as `notes`
-            says.
+        new: The number of the other requests. Their cost is estimated in proportion to their bytes, or as
+            described in `notes`.
         input_tokens: Input tokens of all requests, tokens of the prompt cache included.
         output_tokens: Output tokens of all requests.
         cost_usd: The cost in USD by the price list; `None` if nothing is known.
@@ -94,7 +94,7 @@ def estimate_cost(
     counted = _Counted(outcomes_of(root, pipeline.name))
     report = count_requests(root, pipeline, partition, counted.add, again, table=table)
     estimate = CostEstimate(report, answered=counted.answered, new=counted.new)
-    answers = _AnswerCosts.read(counted.outcomes, counted.places())
+    answers = _AnswerCosts.read(counted.outcomes, counted.answer_rows())
     estimate.unpriced_models |= answers.unpriced_models
     estimate.unpriced = answers.unpriced
     estimate.input_tokens, estimate.output_tokens = answers.input_tokens, answers.output_tokens
@@ -119,11 +119,11 @@ class _Counted:
         self.answered = self.new = self.answered_bytes = 0
         self.bytes_of: dict[str, int] = {}
         self.count_of: dict[str, int] = {}
-        self._places: list[NDArray[np.int64]] = []
+        self._answer_rows: list[NDArray[np.int64]] = []
 
     def add(self, digests: Digests, params: Sequence[bytes]) -> None:
         outcomes = self.outcomes.of(digests)
-        self._places.append(outcomes.place[outcomes.is_answered])
+        self._answer_rows.append(outcomes.row[outcomes.is_answered])
         for body, has_answer in zip(params, outcomes.is_answered.tolist(), strict=True):
             if has_answer:
                 self.answered += 1
@@ -134,14 +134,14 @@ class _Counted:
                 self.bytes_of[model] = self.bytes_of.get(model, 0) + len(body)
                 self.count_of[model] = self.count_of.get(model, 0) + 1
 
-    def places(self) -> NDArray[np.int64]:
-        """Return the places of the answers, sorted; int64, shape (answered,)."""
-        return np.sort(np.concatenate([np.empty(0, np.int64), *self._places]))
+    def answer_rows(self) -> NDArray[np.int64]:
+        """Return the row numbers of the answers, sorted; int64, shape (answered,)."""
+        return np.sort(np.concatenate([np.empty(0, np.int64), *self._answer_rows]))
 
 
 @dataclass
 class _AnswerCosts:
-    """What stored answers cost."""
+    """The cost and the tokens of stored answers."""
 
     answers: int = 0
     priced: int = 0
@@ -152,10 +152,15 @@ class _AnswerCosts:
     unpriced_models: set[str] = field(default_factory=set)
 
     @classmethod
-    def read(cls, outcomes: Outcomes, places: NDArray[np.int64]) -> _AnswerCosts:
-        """Sum up the answers at sorted places; int64, shape (n,)."""
+    def read(cls, outcomes: Outcomes, answer_rows: NDArray[np.int64]) -> _AnswerCosts:
+        """Sum up answers.
+
+        Args:
+            outcomes: The outcomes in force.
+            answer_rows: The row numbers of the answers, sorted; int64, shape (n,).
+        """
         costs = cls()
-        for number, _, rows in outcomes.files.by_file(places):
+        for number, _, rows in outcomes.files.by_file(answer_rows):
             table = outcomes.files.read(number, ["cost_usd", "response_model", *_TOKENS]).take(pa.array(rows))
             cost = table["cost_usd"]
             costs.answers += len(table)
@@ -178,7 +183,7 @@ def _add_new(estimate: CostEstimate, counted: _Counted, answers: _AnswerCosts) -
     """
     answered_bytes = counted.answered_bytes
     if not answers.answers:
-        answers = _AnswerCosts.read(counted.outcomes, counted.outcomes.places_of(SUCCEEDED))
+        answers = _AnswerCosts.read(counted.outcomes, counted.outcomes.rows_of(SUCCEEDED))
     new, size = counted.new, sum(counted.bytes_of.values())
     if answered_bytes and answers.input_tokens:
         input_tokens = size * answers.input_tokens / answered_bytes

@@ -52,7 +52,7 @@ class HeaderSets:
         if len(self.sets) == MAX_HEADER_SETS:
             raise RowRejectedError(
                 "template_error",
-                f"betas: the row asks for {betas or 'none'}, and rows before it for {MAX_HEADER_SETS} other "
+                f"betas: the row needs {betas or 'none'}, and earlier rows need {MAX_HEADER_SETS} other "
                 "combinations, which is the limit of one submission, because each needs batches of its own",
             )
         self.sets.append(self._pipeline.headers_with(betas))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RequestsReport:
-    """What one run of the stage did.
+    """Report of one run of the requests stage.
 
     Attributes:
         submission_id: The id of the submission.
@@ -41,7 +41,7 @@ class RequestsReport:
 
 @dataclass(frozen=True)
 class AskAgain:
-    """What a run sends that would not be sent otherwise, and the limit on all it sends.
+    """The options of a run: requests to send that would not be sent otherwise, and the limit on all requests.
 
     Attributes:
         retry_failed: Also send once more the requests that were given up: those that failed for a lasting reason,

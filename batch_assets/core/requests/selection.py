@@ -36,11 +36,11 @@ class Selection:
             self.created_at = tx.now
             self.set_aside = submissions.unsent(tx, pipeline.name, partition)
             unsent = {file.id for file in self.set_aside}
-            held = [file for file in submissions.holding(tx, pipeline.name) if file.id not in unsent]
+            in_flight = [file for file in submissions.holding(tx, pipeline.name) if file.id not in unsent]
             refreshes = refreshes_of(tx, pipeline.name)
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
         # In this order, a batch that is collected in between is in both, never in neither.
-        self._held = RequestsInFlight(root, held)
+        self._in_flight = RequestsInFlight(root, in_flight)
         files = ResponseFiles(root.storage, pipeline.name)
         self._outcomes = load_outcomes(files, refreshes, self.fresh_after)
         self._desired = DigestSet()
@@ -48,7 +48,7 @@ class Selection:
     @property
     def waited_on(self) -> list[str]:
         """Ids of other request files in flight that contain requests the rows want."""
-        return self._held.waited_on
+        return self._in_flight.waited_on
 
     def choose(
         self, digests: Digests, report: RequestsReport
@@ -67,9 +67,15 @@ class Selection:
         unseen = ~self._desired.contains(distinct)
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
-        held = self._held.contains(distinct)
-        places, outcome, attempt = self._outcomes.of(distinct)
-        fates = request_fates(places >= 0, outcome, attempt, max_attempts=self._max_attempts, in_flight=held)
+        in_flight = self._in_flight.contains(distinct)
+        outcomes = self._outcomes.of(distinct)
+        fates = request_fates(
+            outcomes.is_known,
+            outcomes.kind,
+            outcomes.attempt,
+            max_attempts=self._max_attempts,
+            in_flight=in_flight,
+        )
         unsettled = np.isin(fates, _UNSETTLED)
         wanted = unsettled | (fates == RequestFate.GIVEN_UP.value) if self._again.retry_failed else unsettled
         chosen = np.flatnonzero(wanted)
@@ -79,11 +85,11 @@ class Selection:
         chosen, beyond = chosen[:room], chosen[room:]
         left_out = beyond[unsettled[beyond]]
         report.requests += len(distinct)
-        report.in_flight += int(held.sum())
+        report.in_flight += int(in_flight.sum())
         report.written += len(chosen)
         report.left_out += len(left_out)
-        report.reused += int((~held).sum()) - len(chosen) - len(left_out)
-        return first[chosen], (attempt + 1)[chosen], first[left_out]
+        report.reused += int((~in_flight).sum()) - len(chosen) - len(left_out)
+        return first[chosen], (outcomes.attempt + 1)[chosen], first[left_out]
 
 
 def kinds_of(attempts: NDArray[np.int32], header_sets: list[int] | None) -> NDArray[np.int32]:

@@ -32,10 +32,10 @@ Rendered = tuple[pa.RecordBatch, list[bytes | None], Rejects, set[bytes]]
 
 
 class NewSubmission:
-    """What one build writes into a folder of its own. The ledger does not know it until it is registered.
+    """A submission that a build writes into its own folder. The ledger does not know it until it is registered.
 
     Attributes:
-        report: What is written so far. The caller updates its counts of requests.
+        report: The report of what is written so far. The caller updates its counts of requests.
         limits: The limits of one batch: requests, and bytes of its body.
     """
 
@@ -52,7 +52,7 @@ class NewSubmission:
         )
         self._folder = submission_parts(pipeline.name, partition, self.report.submission_id)
         self._parts = PartWriters(root.storage, self._folder, self.limits, self._next_part)
-        self._named = 0
+        self._part_count = 0
 
     def write(self, rendered: Iterable[Rendered], *, limited: bool) -> None:
         """Write the index and the request files while rows are rendered. A failure removes everything.
@@ -101,8 +101,8 @@ class NewSubmission:
 
     def _next_part(self) -> PartName:
         self._lease.check()
-        self._named += 1
-        return PartName(self._named - 1)
+        self._part_count += 1
+        return PartName(self._part_count - 1)
 
     def write_manifest(self, selection: Selection) -> None:
         """Write the manifest, which records the inputs and the files. The submission is complete from here on."""
@@ -175,5 +175,5 @@ def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.Re
     positions = sorted(rejects)
     reasons = pa.array([rejects[position][0] for position in positions], pa.string())
     messages = pa.array([rejects[position][1] for position in positions], pa.string())
-    taken = keys.take(pa.array(positions, pa.int64()))
-    return pa.RecordBatch.from_arrays([taken, reasons, messages], names=["key", "reason", "message"])
+    rejected_keys = keys.take(pa.array(positions, pa.int64()))
+    return pa.RecordBatch.from_arrays([rejected_keys, reasons, messages], names=["key", "reason", "message"])

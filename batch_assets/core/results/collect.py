@@ -46,14 +46,14 @@ _COLUMNS: dict[str, Any] = {"use_dictionary": _REPETITIVE, "write_statistics": _
 
 @dataclass(frozen=True)
 class CollectReport:
-    """What became of one batch.
+    """Report of one collected batch.
 
     Attributes:
         batch_id: The id of the batch.
         requests: The number of its requests.
         bytes: The number of bytes downloaded.
         missing: The number of requests without an answer in the download.
-        problem: What was wrong with the results, as text; `None` if nothing was.
+        problem: The problem with the results, as text; `None` if there was none.
     """
 
     batch_id: str
@@ -143,9 +143,9 @@ def _requests(leased: LeasedBatch) -> Scan:
 
 
 def _request_file_gone(leased: LeasedBatch) -> ResultsError:
-    where = leased.root.storage.uri(*_stored(leased).parts)
+    uri = leased.root.storage.uri(*_stored(leased).parts)
     return ResultsError(
-        f"results of {leased.batch.id}: the request file {where} is gone, "
+        f"results of {leased.batch.id}: the request file {uri} is gone, "
         "and without it the answers cannot be matched to rows. Restore it from a backup: a later run collects "
         "them, as long as the API keeps them (29 days from the submission)"
     )
@@ -222,12 +222,12 @@ def _no_rows(leased: LeasedBatch, requests: Scan, why: str, absent: Absent) -> R
     return ResponseRows(leased.batch, leased.file.attempt, absent, _stored(leased), requests, lines)
 
 
-def _archived(leased: LeasedBatch, requests: Scan, gone: str) -> str:
+def _archived(leased: LeasedBatch, requests: Scan, reason: str) -> str:
     """Describe the requests whose results are lost, the first ones by custom_id."""
     custom_ids = list(_stored(leased).custom_ids_at(requests.starts[:_NAMED].tolist()))
     more = leased.file.requests - len(custom_ids)
     return (
-        f"{gone}. These requests are errored with results_archived and are not retried automatically: "
+        f"{reason}. These requests are errored with results_archived and are not retried automatically: "
         f"{', '.join(custom_ids)}{f' and {more} more' if more else ''}"
     )
 
@@ -268,13 +268,13 @@ def _incomplete(leased: LeasedBatch, details: str, *, is_lost: bool) -> str:
     """
     with leased.root.ledger.write() as tx:
         leased.lease.confirm(tx)
-        done, failing = downloads.in_part(tx, leased.batch.id)
+        attempts, failing = downloads.in_part(tx, leased.batch.id)
     problem = f"results of {leased.batch.id} are incomplete: {details}"
-    if done < DOWNLOADS:
-        raise ResultsError(f"{problem}; download {done} of {DOWNLOADS}, the next run tries again")
+    if attempts < DOWNLOADS:
+        raise ResultsError(f"{problem}; download {attempts} of {DOWNLOADS}, the next run tries again")
     if is_lost and failing < LOST_AFTER_SECONDS:
         raise ResultsError(
-            f"{problem}; download {done}, {duration(failing)} after the first failed one. A later run tries "
+            f"{problem}; download {attempts}, {duration(failing)} after the first failed one. A later run tries "
             f"again; requests whose answers are still missing after {duration(LOST_AFTER_SECONDS)} are retried"
         )
     return problem

@@ -13,6 +13,7 @@ from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.leases import Lease
 from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.remedies import CancelBatch
 from batch_assets.core.root import Root
 
 # A whole line is kept in memory. An answer of a million tokens is a tenth of this limit.
@@ -70,11 +71,11 @@ def download(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) ->
     try:
         return _stream(leased, raw, on_bytes)
     except (NotFoundError, RefusedError) as error:
-        if (gone := _why_gone(leased, error)) is not None:
-            return Download(gone=gone)
+        if (reason := _why_gone(leased, error)) is not None:
+            return Download(gone=reason)
         raise ResultsError(
-            f"results of {batch_id}: {error}. {workspace.WHOSE_KEY} A later run downloads them again. "
-            f"{workspace.if_deleted(batch_id)}"
+            f"results of {batch_id}: {error}. {workspace.WHOSE_KEY} A later run downloads them again",
+            remedy=CancelBatch(batch_id, leased.file.pipeline),
         ) from None
     except ApiError as error:
         raise ResultsError(f"results of {batch_id}: {error}; the next run downloads them again") from None

@@ -18,6 +18,7 @@ from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import OWN, RequestIndex
@@ -31,7 +32,7 @@ _EXAMPLES = 5
 
 @dataclass
 class Examination:
-    """What a results table contains.
+    """Findings about a results table.
 
     Attributes:
         rows: The number of rows in the table.
@@ -42,9 +43,9 @@ class Examination:
         expected_rows: The number of rows in the dataset, from the submission's index.
         misplaced: Descriptions of the first rows whose row key is not the dataset's.
         columns: Descriptions of missing columns, unexpected columns and wrong types.
-        on_their_way: The number of request files that will still bring answers, or whose answers the next join
+        in_flight: The number of request files that will still bring answers, or whose answers the next join
             adds.
-        asked_again: The number of failed requests that will be retried.
+        retried: The number of failed requests that will be retried.
     """
 
     rows: int = 0
@@ -55,8 +56,8 @@ class Examination:
     expected_rows: int = 0
     misplaced: list[str] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
-    on_their_way: int = 0
-    asked_again: int = 0
+    in_flight: int = 0
+    retried: int = 0
 
 
 def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination | None:
@@ -81,8 +82,8 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         opened = pq.ParquetFile(root.storage.open(*parts))
     except pa.ArrowException as error:
         raise DamagedFileError(
-            f"{root.storage.uri(*parts)} is damaged: {error}. "
-            f"Materialize {pipeline.name}/results to write it again"
+            f"{root.storage.uri(*parts)} is damaged: {error}. Write the results again",
+            remedy=RunStage(Stage.RESULTS, pipeline.name, partition),
         ) from None
     with opened as table:
         schema = table.schema_arrow
@@ -97,8 +98,8 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         files = submissions.waited_on(tx, submission_id)
         submission = submissions.by_id(tx, submission_id)
     joined = submission.joined_seq or 0
-    examination.on_their_way = sum(file.state.in_flight or (file.collected_seq or 0) > joined for file in files)
-    examination.asked_again = submission.ask_again
+    examination.in_flight = sum(file.state.in_flight or (file.collected_seq or 0) > joined for file in files)
+    examination.retried = submission.ask_again
     return examination
 
 
@@ -135,8 +136,8 @@ def _compare_keys(examination: Examination, table: pq.ParquetFile, index: Reques
     start = 0
     for due, actual in _side_by_side(wanted, present):
         if not due.equals(actual):
-            pairs = zip_longest(due.to_pylist(), actual.to_pylist())
-            different = [(number, *pair) for number, pair in enumerate(pairs, start) if not _same(*pair)]
+            keys = zip_longest(due.to_pylist(), actual.to_pylist())
+            different = [(number, *pair) for number, pair in enumerate(keys, start) if not _same(*pair)]
             examination.misplaced += [f"row {number} should be {a!r} and is {b!r}" for number, a, b in different]
             if len(examination.misplaced) >= _EXAMPLES:
                 del examination.misplaced[_EXAMPLES:]
@@ -158,11 +159,11 @@ def _side_by_side(first: Iterator[pa.Array], second: Iterator[pa.Array]) -> Iter
         left, right = left[size:], right[size:]
 
 
-def _same(one: object, other: object) -> bool:
+def _same(expected: object, actual: object) -> bool:
     """Whether two row keys are equal. NaN, which differs from itself, equals NaN here."""
-    if isinstance(one, float) and isinstance(other, float) and math.isnan(one):
-        return math.isnan(other)
-    return one == other
+    if isinstance(expected, float) and isinstance(actual, float) and math.isnan(expected):
+        return math.isnan(actual)
+    return expected == actual
 
 
 def _expected(index: RequestIndex, pipeline: Pipeline) -> pa.Schema:

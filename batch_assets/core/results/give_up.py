@@ -38,9 +38,7 @@ def give_up(root: Root, batch: Batch) -> str | None:
         ResultsError: When the request file is missing.
     """
     if batch.provisional:
-        return (
-            f"{batch.id} was adopted on its count alone: what became of the requests will be found automatically"
-        )
+        return f"{batch.id} was adopted on its count alone: its requests will be reconciled automatically"
     with root.ledger.read() as tx:
         since = tx.now - (batch.lost_since if batch.lost_since is not None else tx.now)
     if since < UNREACHABLE_AFTER_SECONDS:

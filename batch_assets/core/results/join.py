@@ -16,9 +16,10 @@ from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.results.fate import RowFate, is_pending, result_types, row_fates
 from batch_assets.core.results.reorder import Reordered
-from batch_assets.core.results.survey import SharedKeys, Survey, places_of, positions_of, survey
+from batch_assets.core.results.survey import SharedKeys, Survey, positions_of, response_rows, survey
 from batch_assets.core.root import Root
 from batch_assets.core.store.fate import request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
@@ -75,7 +76,7 @@ class Join:
         answers: Answers | None,
     ) -> None:
         self._root, self._submission, self._holding = root, submission, holding
-        self._held: RequestsInFlight | None = None
+        self._requests_in_flight: RequestsInFlight | None = None
         location = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root.storage, *location)
         self._manifest = Manifest.read(root.storage, *location)
@@ -93,11 +94,11 @@ class Join:
     def _schema(self) -> pa.Schema:
         # Columns that a pipeline's own code makes may differ from those that its requests were built with.
         typed = {field.name for field in self._answers.fields}
-        if taken := [name for name in self._carried if name in typed]:
+        if twice := [name for name in self._carried if name in typed]:
             raise ResultsError(
-                f"parse_message makes the column {taken[0]!r}, which was also carried from the dataset when the "
-                "requests were built: rename one of the two, and materialize "
-                f"{self._submission.pipeline}/requests again"
+                f"parse_message makes the column {twice[0]!r}, which was also carried from the dataset when the "
+                "requests were built: rename one of the two, and build the requests again",
+                remedy=RunStage(Stage.REQUESTS, self._submission.pipeline, self._submission.partition),
             )
         carried = [self._index.schema.field(name) for name in self._carried]
         columns = [*carried, *BEFORE_OUTPUT, *self._answers.fields, *AFTER_OUTPUT]
@@ -106,12 +107,12 @@ class Join:
     @property
     def waits(self) -> list[str]:
         """Ids of the request files in flight, of any submission, that contain requests which failed before."""
-        return self._held.waited_on if self._held is not None else []
+        return self._requests_in_flight.waited_on if self._requests_in_flight is not None else []
 
     @property
     def problems(self) -> list[str]:
         """Why rows are pending that may not have to be."""
-        return self._held.problems if self._held is not None else []
+        return self._requests_in_flight.problems if self._requests_in_flight is not None else []
 
     def slices(self) -> Iterator[JoinedRows]:
         """Yield the table in the dataset's order. Memory use depends on the size of a slice, not of the table."""
@@ -119,21 +120,21 @@ class Join:
             surveyed = survey(self._index, self._manifest.key, self._in_force, reader)
             source: ResponseReader | Reordered = reader
             if surveyed.is_scattered:
-                source = spill.enter_context(Reordered(reader, places_of(self._index, self._in_force)))
+                source = spill.enter_context(Reordered(reader, response_rows(self._index, self._in_force)))
             for slice_ in self._decided(surveyed):
-                yield self._joined(slice_, source.take(slice_.place), surveyed.shared)
+                yield self._joined(slice_, source.take(slice_.response_row), surveyed.shared)
 
     def _decided(self, surveyed: Survey) -> Iterator[_Slice]:
-        """Yield the index in slices, with what becomes of the rows."""
+        """Yield the index in slices, with the fate of each row."""
         start = 0
         for rows in self._index.slices():
             position = positions_of(self._in_force, rows.column(DIGEST))
-            place, outcome, _ = self._in_force.at(position)
-            counting, requests = self._requests(rows.column(DIGEST), position, surveyed.left_out)
+            response_row, outcome, _ = self._in_force.at(position)
+            counting_row, requests = self._requests(rows.column(DIGEST), position, surveyed.left_out)
             fates = row_fates(
                 rows.column(REASON).is_valid().to_numpy(zero_copy_only=False),
                 requests,
-                place >= 0,
+                response_row >= 0,
                 outcome == SUCCEEDED,
                 is_canceled=self._submission.is_canceled,
             )
@@ -141,7 +142,8 @@ class Join:
             if len(surveyed.first_rows):
                 first = np.where(position >= 0, surveyed.first_rows[position], -1)
             is_first = (first < 0) | (first == np.arange(start, start + len(rows)))
-            yield _Slice(rows, place, fates, is_pending(fates) & (place != counting), first, is_first)
+            hidden = is_pending(fates) & (response_row != counting_row)
+            yield _Slice(rows, response_row, fates, hidden, first, is_first)
             start += len(rows)
 
     def _requests(
@@ -155,40 +157,45 @@ class Join:
             left_out: For each position, whether a limit left the request out; `None` without a limit.
 
         Returns:
-            The place of the response that counts, -1 without one (int64, shape (n,)), and the `RequestFate` of the
-            request (int8, shape (n,)).
+            The row number of the response that counts, -1 without one (int64, shape (n,)), and the `RequestFate`
+            of the request (int8, shape (n,)).
         """
         counts_all = self._counting is self._in_force
         counting = position if counts_all else positions_of(self._counting, digests)
-        place, outcome, attempt = self._counting.at(counting)
+        response_row, outcome, attempt = self._counting.at(counting)
+        has_response = response_row >= 0
         fates = request_fates(
-            place >= 0,
+            has_response,
             outcome,
             attempt,
             max_attempts=self._submission.attempts_allowed,
-            in_flight=self._in_flight(digests, place, outcome),
+            in_flight=self._in_flight(digests, has_response, outcome),
             left_out=(position >= 0) & left_out[position] if left_out is not None and len(left_out) else None,
         )
-        return place, fates
+        return response_row, fates
 
     def _in_flight(
-        self, digests: pa.Array, place: NDArray[np.int64], outcome: NDArray[np.int32]
+        self, digests: pa.Array, has_response: NDArray[np.bool_], outcome: NDArray[np.int32]
     ) -> NDArray[np.bool_]:
         """Return which requests without an answer are in a file that will bring one; bool, shape (n,).
 
         The request files are read only for requests that failed or were canceled. Any other row waits for its
         answer, whichever file its request is in.
         """
-        unanswered: NDArray[np.bool_] = (place >= 0) & (outcome != SUCCEEDED)
+        unanswered: NDArray[np.bool_] = has_response & (outcome != SUCCEEDED)
         if self._submission.is_canceled:
-            unanswered |= (place < 0) & digests.is_valid().to_numpy(zero_copy_only=False)
+            unanswered |= ~has_response & digests.is_valid().to_numpy(zero_copy_only=False)
         if unanswered.any():
-            self._held = self._held or RequestsInFlight(self._root, self._holding, may_be_gone=True)
-            unanswered[unanswered] = self._held.contains(digest_array(digests.filter(pa.array(unanswered))))
+            self._requests_in_flight = self._requests_in_flight or RequestsInFlight(
+                self._root, self._holding, may_be_gone=True
+            )
+            unanswered[unanswered] = self._requests_in_flight.contains(
+                digest_array(digests.filter(pa.array(unanswered)))
+            )
         return unanswered
 
     def _joined(self, slice_: _Slice, responses: pa.Table, shared: SharedKeys) -> JoinedRows:
-        """Make the table's rows from a slice and the responses at its places."""
+        """Make the table's rows from a slice and the responses of its rows."""
         columns: dict[str, Any] = {name: responses[name] for name in responses.column_names}
         if slice_.hidden.any():
             hidden = pa.array(slice_.hidden)
@@ -214,11 +221,11 @@ class Join:
 
 @dataclass(frozen=True)
 class _Slice:
-    """Some rows of the index, with what becomes of them. All arrays have the shape (n,).
+    """Some rows of the index, with the fate of each. All arrays have the shape (n,).
 
     Attributes:
         rows: The rows of the index.
-        place: The place of the response in force, -1 without one; int64.
+        response_row: The row number of the response in force, -1 without one; int64.
         fates: A `RowFate` for each row; int8.
         hidden: Whether the table hides the response in force: a pending row of a refresh whose response is from
             before it; bool.
@@ -227,7 +234,7 @@ class _Slice:
     """
 
     rows: pa.RecordBatch
-    place: NDArray[np.int64]
+    response_row: NDArray[np.int64]
     fates: NDArray[np.int8]
     hidden: NDArray[np.bool_]
     first: NDArray[np.int64]

@@ -17,19 +17,19 @@ from batch_assets.core.store.response_reader import ResponseReader, one_null_row
 class Reordered:
     """The wanted responses, in one spill file per slice. Every response file is read once, front to back.
 
-    Call `take` with the slices of `place`, in order.
+    Call `take` with the slices of `response_row`, in order.
 
     Args:
         reader: Reads the responses.
-        place: The place of each row's response, -1 without one; int32, shape (rows,).
+        response_row: The row number of each row's response, -1 without one; int32, shape (rows,).
     """
 
-    def __init__(self, reader: ResponseReader, place: NDArray[np.int32]) -> None:
+    def __init__(self, reader: ResponseReader, response_row: NDArray[np.int32]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="batch-assets-")
         self._slice = 0
         self._writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
-        order = np.argsort(place, kind="stable").astype(np.int32)
-        ranked = place[order]
+        order = np.argsort(response_row, kind="stable").astype(np.int32)
+        ranked = response_row[order]
         try:
             for start, table in reader.iterate():
                 low, high = np.searchsorted(ranked, [start, start + len(table)])
@@ -58,15 +58,15 @@ class Reordered:
                 self._writers[number] = pa.ipc.new_file(path, part.schema, options=options)
             self._writers[number].write_table(part)
 
-    def take(self, place: NDArray[np.int64]) -> pa.Table:
+    def take(self, response_row: NDArray[np.int64]) -> pa.Table:
         """Return the responses of the next slice, with a row of nulls for each row without a response.
 
         Args:
-            place: The places of the slice; int64, shape (n,).
+            response_row: The slice of the row numbers; int64, shape (n,).
         """
         path = Path(self._folder.name) / f"{self._slice}.arrow"
         self._slice += 1
-        index = np.zeros(len(place), dtype=np.int64)
+        index = np.zeros(len(response_row), dtype=np.int64)
         tables = [one_null_row()]
         if path.exists():
             with pa.ipc.open_file(path) as file:

@@ -84,7 +84,7 @@ class Tally:
 
 @dataclass
 class ResultsReport:
-    """What the table contains.
+    """Report of one join of a results table.
 
     Attributes:
         submission_id: The id of the submission whose table it is.
@@ -99,7 +99,7 @@ class ResultsReport:
         truncated: The number of rows whose answer was cut off.
         tally: Requests, costs and failures in more detail.
         ask_again: The number of distinct requests that are retried automatically.
-        kept: The number of rows of a refresh that keep their older answer, since the new request failed for good.
+        kept: The number of rows of a refresh that keep their older answer: the new request failed permanently.
         left_out: The number of distinct requests that a limit left out.
         held_back: The existing table was kept: it has no pending row, and rows of the refresh are still pending.
         final: Every row has its final type.

@@ -147,6 +147,6 @@ class ResponseRows:
 
 def _digest_column(tails: NDArray[np.bytes_]) -> pa.Array:
     """Decode the digests from the tails of custom_ids (S22, shape (n,)); null for an invalid tail."""
-    digests, ours = decode_tails(tails)
-    valid = None if ours.all() else pa.py_buffer(np.packbits(ours, bitorder="little"))
+    digests, is_own = decode_tails(tails)
+    valid = None if is_own.all() else pa.py_buffer(np.packbits(is_own, bitorder="little"))
     return pa.Array.from_buffers(pa.binary(DIGEST_BYTES), len(tails), [valid, pa.py_buffer(digests)])

@@ -16,7 +16,7 @@ from batch_assets.core.store.request_lines import scan
 
 @dataclass(frozen=True)
 class ResultLines:
-    """Where each request's line is in a download.
+    """The position of each request's line in a download.
 
     Attributes:
         start: The offset of each request's line, in the order of the request file, -1 without a line; int64, shape
@@ -27,7 +27,7 @@ class ResultLines:
         foreign: The number of lines that belong to no request of ours.
         duplicates: The number of lines for a request that has an earlier line. The earlier one counts.
         is_whole: Whether the download ends with a complete line.
-        gone: Why there are no lines and never will be; `None` if there was a download.
+        gone: The reason why the results no longer exist; `None` if there was a download.
     """
 
     start: NDArray[np.int64]
@@ -67,11 +67,11 @@ class ResultLines:
         with raw.open("rb", buffering=0) as file:
             scanned = scan(cast(BinaryIO, file), _tail)
         ends, starts, line_tails = scanned.ends, scanned.starts, scanned.tails
-        is_whole = not scanned.rest or _is_json(scanned.rest)
-        if scanned.rest and is_whole:  # a last line without a line end
+        is_whole = not scanned.remainder or _is_json(scanned.remainder)
+        if scanned.remainder and is_whole:  # a last line without a line end
             size = raw.stat().st_size
-            starts, ends = np.append(starts, size - len(scanned.rest)), np.append(ends, size)
-            line_tails = np.append(line_tails, np.array([_tail(scanned.rest)], dtype=line_tails.dtype))
+            starts, ends = np.append(starts, size - len(scanned.remainder)), np.append(ends, size)
+            line_tails = np.append(line_tails, np.array([_tail(scanned.remainder)], dtype=line_tails.dtype))
         order = np.argsort(tails, kind="stable")
         position = position_in(tails[order], line_tails)
         is_ours = position >= 0

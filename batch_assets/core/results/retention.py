@@ -128,12 +128,12 @@ def _delete(root: Root, batch: Batch) -> str | None:
         if batch.state is BatchState.DELETING:
             _deleted(root, batch, "the API no longer knows it")
             return None
-        return _kept(root, batch, f"404: {error}. {WHOSE_KEY}")
+        return _not_deleted(root, batch, f"404: {error}. {WHOSE_KEY}")
     except NotSentError as error:
-        _kept(root, batch, str(error))
+        _not_deleted(root, batch, str(error))
         raise
     except RefusedError as error:
-        return _kept(root, batch, str(error))
+        return _not_deleted(root, batch, str(error))
     _deleted(root, batch, "the API has deleted it")
     return None
 
@@ -143,7 +143,7 @@ def _deleted(root: Root, batch: Batch, reason: str) -> None:
         batches.move_stored(tx, BatchMove.DELETED, batch.id, reason)
 
 
-def _kept(root: Root, batch: Batch, reason: str) -> str:
+def _not_deleted(root: Root, batch: Batch, reason: str) -> str:
     """Record that nothing was deleted, unless an earlier attempt may have succeeded. Returns the reason."""
     if batch.state is BatchState.COLLECTED:
         with root.ledger.write() as tx:
@@ -172,7 +172,7 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
     """Return ids of request files with requests whose last response is a passing failure: a retry reads them."""
     outcomes = outcomes_of(root, pipeline)
-    names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(outcomes.places_of(PASSING))]
+    names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(outcomes.rows_of(PASSING))]
     batch_ids = [name.batch_id for name in names if name.batch_id is not None]
     with root.ledger.read() as tx:
         retried = [batches.by_id(tx, batch_id) for batch_id in batch_ids]

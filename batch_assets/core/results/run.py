@@ -15,6 +15,7 @@ from batch_assets.core.ledger import batches, downloads
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
+from batch_assets.core.remedies import Remedy
 from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.retention import apply_retention
@@ -25,17 +26,19 @@ from batch_assets.core.store.missing_responses import reopen_lost
 
 @dataclass
 class CollectedResults:
-    """What one run of the results stage did.
+    """Report of one run of the results stage.
 
     Attributes:
-        results: What the table contains; `None` if nothing was ever written for the partition.
+        results: The report of the table; `None` if nothing was ever written for the partition.
         collected: The batches that were collected.
-        problems: What went wrong, as text.
+        problems: The problems, as text.
+        remedies: What the user can do about the problems.
     """
 
     results: ResultsReport | None
     collected: list[CollectReport] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    remedies: list[Remedy] = field(default_factory=list)
 
 
 def collect_results(
@@ -62,22 +65,22 @@ def collect_results(
     Returns:
         What was collected. Batches whose results could not be fetched are listed as problems.
     """
-    done = CollectedResults(None, problems=reopen_lost(root, pipeline))
+    report = CollectedResults(None, problems=reopen_lost(root, pipeline))
     with root.ledger.read() as tx:
         ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline)
         ended = [batch for batch in ended if not due_only or batch.next_download_at <= tx.now]
     ended.sort(key=lambda batch: batch.file_id or "")
     if ended:
         root.check_endpoint()
-    _collect(root, ended, done, on_batch)
-    done.results = write_results(root, pipeline, partition, answers=answers)
-    done.problems += done.results.problems if done.results is not None else []
-    done.problems += apply_retention(root, pipeline, retention)
-    return done
+    _collect(root, ended, report, on_batch)
+    report.results = write_results(root, pipeline, partition, answers=answers)
+    report.problems += report.results.problems if report.results is not None else []
+    report.problems += apply_retention(root, pipeline, retention)
+    return report
 
 
 def _collect(
-    root: Root, ended: list[Batch], done: CollectedResults, on_batch: Callable[[str, int], None] | None
+    root: Root, ended: list[Batch], report: CollectedResults, on_batch: Callable[[str, int], None] | None
 ) -> None:
     """Download several batches at a time, and parse one batch at a time in this thread.
 
@@ -124,9 +127,10 @@ def _collect(
         with ExitStack() as unstored:
             for _, stack in ready.values():
                 unstored.enter_context(stack)
-    for report in [outcomes.get(batch.id) for batch in ended]:
-        if isinstance(report, ResultsError):
-            done.problems.append(str(report))
-        elif report is not None:
-            done.collected.append(report)
-            done.problems += [report.problem] if report.problem else []
+    for outcome in [outcomes.get(batch.id) for batch in ended]:
+        if isinstance(outcome, ResultsError):
+            report.problems.append(str(outcome))
+            report.remedies += [outcome.remedy] if outcome.remedy is not None else []
+        elif outcome is not None:
+            report.collected.append(outcome)
+            report.problems += [outcome.problem] if outcome.problem else []

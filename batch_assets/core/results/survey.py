@@ -47,12 +47,12 @@ class SharedKeys:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of all rows before the first of them is joined.
+    """Facts about all rows, which have to be known before the first row is joined.
 
     Attributes:
-        first_rows: For each response in force the number of the first row that has it, -1 without one; int32,
+        first_rows: For each response in force, the number of the first row that has it, -1 without one; int32,
             shape (responses,).
-        left_out: For each response in force whether a limit left its request out of the submission; bool, shape
+        left_out: For each response in force, whether a limit left its request out of the submission; bool, shape
             (responses,); `None` without a limit.
         shared: The keys of the rows whose request other rows share.
         is_scattered: Whether reading responses in the dataset's order would load the same row groups again and
@@ -86,7 +86,7 @@ def survey(index: RequestIndex, key: str, outcomes: Outcomes, reader: ResponseRe
         first_rows[distinct[unseen]] = start + answered[first[unseen]]
         owner = first_rows[position[answered]]
         sharing.append(np.unique(owner[owner != start + answered]))
-        touched = np.unique(reader.groups_of(outcomes.at(distinct)[0])).tolist()
+        touched = np.unique(reader.groups_of(outcomes.at(distinct).row)).tolist()
         loads += len(touched)
         groups.update(touched)
         if left_out is not None:
@@ -107,14 +107,14 @@ def _keys_of(index: RequestIndex, key: str, numbers: NDArray[np.int32]) -> Share
     return SharedKeys(numbers, pa.concat_arrays(keys))
 
 
-def places_of(index: RequestIndex, outcomes: Outcomes) -> NDArray[np.int32]:
-    """Return the place of each row's response in force, -1 without one; int32, shape (rows,)."""
-    places = np.full(index.rows, -1, dtype=np.int32)
+def response_rows(index: RequestIndex, outcomes: Outcomes) -> NDArray[np.int32]:
+    """Return the row number of each row's response in force, -1 without one; int32, shape (rows,)."""
+    response_row = np.full(index.rows, -1, dtype=np.int32)
     start = 0
     for rows in index.slices([DIGEST]):
-        places[start : start + len(rows)] = outcomes.at(positions_of(outcomes, rows.column(0)))[0]
+        response_row[start : start + len(rows)] = outcomes.at(positions_of(outcomes, rows.column(0))).row
         start += len(rows)
-    return places
+    return response_row
 
 
 def positions_of(outcomes: Outcomes, digests: pa.Array) -> NDArray[np.int64]:

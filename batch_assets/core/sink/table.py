@@ -106,7 +106,7 @@ class SinkTable:
         except types.LossError:
             own = types.new_type(field.type, self._dialect.name).compile(self._dialect)
             raise SinkError(
-                f"{self._target.where}: the column {column.name!r} of the table {self._target.name} has the type "
+                f"{self._target.field}: the column {column.name!r} of the table {self._target.name} has the type "
                 f"{column.type}, which would change values of results, whose type is {own}. Nothing was changed "
                 f"in the database. To fix this, {ANOTHER_TABLE}, or change the type of the column"
             ) from None

@@ -41,7 +41,7 @@ class Target:
         sink: The `sink` of its pipeline file.
 
     Attributes:
-        where: The position in the pipeline file, for errors.
+        field: The field of the pipeline file, for errors.
         name: The name of the table, with its schema if it has one.
         schema: The schema; `None` if the name has none.
         short: The name of the table without the schema.
@@ -52,17 +52,17 @@ class Target:
     """
 
     def __init__(self, pipeline: Pipeline, sink: SinkConfig) -> None:
-        self.where = f"{pipeline.source}: sink"
+        self.field = f"{pipeline.source}: sink"
         self.name = sink.table or pipeline.name
         schema, _, self.short = self.name.rpartition(".")
         self.schema = schema or None
         text = sink.url or os.environ.get(sink.url_env or "")
         if not text:
-            raise SinkError(f"{self.where}.url_env: the environment variable {sink.url_env} is not set")
+            raise SinkError(f"{self.field}.url_env: the environment variable {sink.url_env} is not set")
         try:
             self.url = in_project(parse_url(text), pipeline.project)
         except ValueError as error:
-            raise SinkError(f"{self.where}: the environment variable {sink.url_env} holds {error}") from None
+            raise SinkError(f"{self.field}: the environment variable {sink.url_env} holds {error}") from None
 
     @property
     def is_file(self) -> bool:
@@ -125,19 +125,19 @@ class Target:
             text = error_text(error, self.url, lines=1).rstrip(".")
             remedy = _remedy(text, ANOTHER_TABLE).format(keys=keys)
             raise SinkError(
-                f"{self.where}: the database refuses the table {self.name}: {text}. Nothing was changed in it. "
+                f"{self.field}: the database refuses the table {self.name}: {text}. Nothing was changed in it. "
                 f"To fix this, {remedy}"
             ) from None
 
     def _engine(self) -> sa.Engine:
         file = file_of(self.url)
         if file is not None and not Path(file).parent.is_dir():
-            raise SinkError(f"{self.where}: there is no folder {Path(file).parent} for the database: create it")
+            raise SinkError(f"{self.field}: there is no folder {Path(file).parent} for the database: create it")
         try:
             engine = sa.create_engine(self.url, poolclass=sa.NullPool)
         except (sa.exc.NoSuchModuleError, ImportError):
             raise SinkError(
-                f"{self.where}: the driver for {self.url.drivername}:// is not installed: {driver_hint(self.url)}"
+                f"{self.field}: the driver for {self.url.drivername}:// is not installed: {driver_hint(self.url)}"
             ) from None
         except Exception as error:
             raise self._unreachable(error) from None
@@ -151,7 +151,7 @@ class Target:
     def _unreachable(self, error: Exception) -> SinkError:
         text = error_text(error, self.url, lines=1).rstrip(".")
         remedy = _remedy(text, "check that the URL is right, and that the database runs and accepts this machine")
-        return SinkError(f"{self.where}: the database cannot be reached: {text}. To fix this, {remedy}")
+        return SinkError(f"{self.field}: the database cannot be reached: {text}. To fix this, {remedy}")
 
 
 def _remedy(text: str, default: str) -> str:

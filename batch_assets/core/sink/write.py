@@ -15,6 +15,7 @@ from batch_assets.core.errors import SinkError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import leases
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.sink.table import SinkTable, folded
 from batch_assets.core.sink.target import Target
@@ -25,7 +26,7 @@ _ROWS_AT_ONCE = 5000
 
 @dataclass(frozen=True)
 class SinkReport:
-    """What was written.
+    """Report of one write to the sink.
 
     Attributes:
         table: The name of the table, with its schema if it has one.
@@ -70,8 +71,10 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
             try:
                 rows = _write(target, schema, [key], partition, _checked(file.iter_batches(_ROWS_AT_ONCE), lease))
             except SinkError as error:
-                next_step = "The results are complete in Parquet; materialize results again after the fix"
-                raise SinkError(f"{error}. {next_step}") from None
+                raise SinkError(
+                    f"{error}. The results are complete in Parquet: fix this, then write them again",
+                    remedy=RunStage(Stage.RESULTS, pipeline.name, partition),
+                ) from None
         return SinkReport(target.name, rows)
 
 
@@ -97,24 +100,24 @@ def check_sink(root: Root, pipeline: Pipeline, columns: Iterable[str], partition
 
 
 def _check_names(target: Target, dialect: sa.Dialect, names: list[str]) -> None:
-    seen: dict[str, str] = {}
+    by_folded_name: dict[str, str] = {}
     most = dialect.max_identifier_length if dialect.name == "postgresql" else None
     remedy = "give it another name in `dataset.columns`, written as a map, or in the output schema"
     if most is not None and len(target.short.encode()) > most:
         raise SinkError(
-            f"{target.where}.table: {dialect.name} allows names of at most {most} bytes, and {target.short!r} is "
+            f"{target.field}.table: {dialect.name} allows names of at most {most} bytes, and {target.short!r} is "
             "longer: choose a shorter name"
         )
     for name in names:
         problem = None
         if not name or "\x00" in name:
             problem = "has a name that a database cannot have"
-        elif (other := seen.setdefault(folded(name, dialect.name), name)) is not name:
-            problem = f"and {other!r} have the same name for {dialect.name}"
+        elif (same := by_folded_name.setdefault(folded(name, dialect.name), name)) is not name:
+            problem = f"and {same!r} have the same name for {dialect.name}"
         elif most is not None and len(name.encode("utf-8", "replace")) > most:
             problem = f"has a name longer than the {most} bytes that {dialect.name} allows"
         if problem is not None:
-            raise SinkError(f"{target.where}: the column {name!r} {problem}: {remedy}")
+            raise SinkError(f"{target.field}: the column {name!r} {problem}: {remedy}")
 
 
 def _write(

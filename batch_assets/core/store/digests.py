@@ -50,8 +50,8 @@ def decode_tails(tails: NDArray[np.bytes_]) -> tuple[Digests, NDArray[np.bool_]]
     """
     characters = np.ascontiguousarray(tails).view(np.uint8).reshape(len(tails), DIGEST_CHARACTERS)
     values = _VALUES[characters]
-    ours = (values != _NO_VALUE).all(axis=1)
-    values[~ours] = 0
+    is_own = (values != _NO_VALUE).all(axis=1)
+    values[~is_own] = 0
     # Four characters of 6 bits are three bytes. The last group has two characters, whose last 4 bits do not count.
     groups = np.zeros((len(tails), 6, 4), dtype=np.uint8)
     groups.reshape(len(tails), 24)[:, :DIGEST_CHARACTERS] = values
@@ -60,7 +60,7 @@ def decode_tails(tails: NDArray[np.bytes_]) -> tuple[Digests, NDArray[np.bool_]]
     decoded[:, :, 1] = groups[:, :, 1] << 4 | groups[:, :, 2] >> 2
     decoded[:, :, 2] = groups[:, :, 2] << 6 | groups[:, :, 3]
     digests = np.ascontiguousarray(decoded.reshape(len(tails), 18)[:, :DIGEST_BYTES])
-    return digests.view(f"S{DIGEST_BYTES}").reshape(len(tails)), ours
+    return digests.view(f"S{DIGEST_BYTES}").reshape(len(tails)), is_own
 
 
 def slug(row_key: Any) -> str:

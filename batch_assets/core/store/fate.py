@@ -1,4 +1,4 @@
-"""What becomes of a request: one answer for who builds a submission, who retries, and who joins results."""
+"""What becomes of a request, decided in one function for builds, retries and joins."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ class RequestFate(IntEnum):
     """What becomes of a request, see `request_fates`."""
 
     ANSWERED = 0
-    """It has its answer."""
+    """The request has its answer."""
     IN_FLIGHT = 1
-    """A request file that is ready, in doubt or submitted holds it."""
+    """A request file that is ready, in doubt or submitted contains the request."""
     NEW = 2
-    """It was never asked: a submission asks it."""
+    """The request was never sent: the next submission sends it."""
     LEFT_OUT = 3
-    """It failed or was canceled before, and a limit left it out: the next submission asks it."""
+    """The request failed or was canceled, and a limit left it out: the next submission sends it."""
     RETRY = 4
-    """It failed for a passing reason and has attempts left: it is retried automatically."""
+    """The request failed for a passing reason and has attempts left: it is retried automatically."""
     CANCELED = 5
-    """It was canceled: the next submission asks it."""
+    """The request was canceled: the next submission sends it."""
     GIVEN_UP = 6
-    """It failed for good: only a person has it asked again."""
+    """The request failed permanently: it is sent again only if the user asks for it."""
 
 
 def request_fates(
@@ -38,35 +38,36 @@ def request_fates(
     in_flight: NDArray[np.bool_] | None = None,
     left_out: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int8]:
-    """Decides by the first line that applies:
+    """Decide what becomes of each request. The first line that applies decides.
 
-    | A request with…                                                          | Fate      |
-    |--------------------------------------------------------------------------|-----------|
-    | a response that succeeded                                                | ANSWERED  |
-    | a request file in flight that holds it                                   | IN_FLIGHT |
-    | no response                                                              | NEW       |
-    | a limit that left it out                                                 | LEFT_OUT  |
-    | a response that failed for a passing reason, on one of the first attempts | RETRY     |
-    | a response that was canceled                                             | CANCELED  |
-    | a response that failed for any other reason, or on the last attempt      | GIVEN_UP  |
+    | A request with…                                                       | Fate      |
+    |-----------------------------------------------------------------------|-----------|
+    | a response that succeeded                                             | ANSWERED  |
+    | a request file in flight that contains it                             | IN_FLIGHT |
+    | no response                                                           | NEW       |
+    | a limit that left it out                                              | LEFT_OUT  |
+    | a response that failed for a passing reason, before the last attempt  | RETRY     |
+    | a response that was canceled                                          | CANCELED  |
+    | a response that failed for another reason, or on the last attempt     | GIVEN_UP  |
 
     Args:
-        has_response: whether there is a response that counts, shape (n,), like all that follow.
-        outcome: how that response ended (SUCCEEDED, FAILED, PASSING or CANCELED); any value where there is none.
-        attempt: ordinal of the attempt that brought it, from 1; any value where there is none.
-        max_attempts: after as many attempts a request is given up.
-        in_flight: whether a request file in flight holds the request; None where the caller looks afterwards.
-        left_out: whether a limit left the request out; None without a limit.
+        has_response: Whether there is a response that counts; bool, shape (n,).
+        outcome: SUCCEEDED, FAILED, PASSING or CANCELED, any value without a response; int32, shape (n,).
+        attempt: The attempt that the response came from, from 1, any value without one; int32, shape (n,).
+        max_attempts: The number of attempts after which a request is given up.
+        in_flight: Whether a request file in flight contains the request; bool, shape (n,). None if the caller
+            checks that afterwards.
+        left_out: Whether a limit left the request out; bool, shape (n,). None without a limit.
 
     Returns:
-        A `RequestFate` for each request, shape (n,).
+        A `RequestFate` for each request; int8, shape (n,).
     """
-    nothing = np.zeros(len(has_response), dtype=bool)
+    no_request = np.zeros(len(has_response), dtype=bool)
     lines = [
         (has_response & (outcome == SUCCEEDED), RequestFate.ANSWERED),
-        (in_flight if in_flight is not None else nothing, RequestFate.IN_FLIGHT),
+        (in_flight if in_flight is not None else no_request, RequestFate.IN_FLIGHT),
         (~has_response, RequestFate.NEW),
-        (left_out if left_out is not None else nothing, RequestFate.LEFT_OUT),
+        (left_out if left_out is not None else no_request, RequestFate.LEFT_OUT),
         ((outcome == PASSING) & (attempt < max_attempts), RequestFate.RETRY),
         (outcome == CANCELED, RequestFate.CANCELED),
     ]

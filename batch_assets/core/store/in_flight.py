@@ -40,7 +40,7 @@ class RequestsInFlight:
 
     def __init__(self, root: Root, files: list[RequestFile], *, may_be_gone: bool = False) -> None:
         self.problems: list[str] = []
-        self._gone: list[RequestFile] = []
+        self._missing: list[RequestFile] = []
         self._files: list[RequestFile] = []
         digests: list[Digests] = []
         for file in files:
@@ -50,22 +50,24 @@ class RequestsInFlight:
             except MissingFileError as error:
                 if not may_be_gone:
                     raise
-                self._gone.append(file)
+                self._missing.append(file)
                 self.problems.append(str(error))
         self._owners = DigestOwners(digests)
 
     def contains(self, digests: Digests) -> NDArray[np.bool_]:
-        """Whether each digest is in flight: bool, shape (n,). Adds the files of these digests to `waited_on`.
+        """Return whether each digest is in flight: bool, shape (n,).
+
+        It adds the files of these digests to `waited_on`.
 
         Args:
             digests: S16, shape (n,).
         """
         is_owned = self._owners.contains(digests)
-        return is_owned | True if self._gone else is_owned
+        return is_owned | True if self._missing else is_owned
 
     @property
     def waited_on(self) -> list[str]:
         """The ids of the files with a digest that `contains` was called with, and of all missing files."""
         requested = self._owners.requested
         ids = [file.id for file, is_requested in zip(self._files, requested, strict=True) if is_requested]
-        return ids + [file.id for file in self._gone]
+        return ids + [file.id for file in self._missing]

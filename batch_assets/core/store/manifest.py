@@ -65,7 +65,7 @@ class PartEntry(_Document):
 
 
 class Manifest(_Document):
-    """What a submission was built from. Fields without a default are in the manifests of every version.
+    """The inputs of a submission. Fields without a default are in the manifests of every version.
 
     Attributes:
         pipeline: The name of the pipeline.
@@ -130,7 +130,7 @@ class Manifest(_Document):
 
     @property
     def answers(self) -> Answers:
-        """How the answers are read."""
+        """The rules for reading answers."""
         schema = self.output_schema
         output = OutputSchema(schema, self.bounded_schema) if schema is not None else None
         return Answers(output, self.output_tool, self.tool_calls)

@@ -3,7 +3,7 @@
 Only this module packs and unpacks them. For n digests that ever had a response:
 
     digests  S16    (n,)  sorted, unique
-    place    int32  (n,)  the row number of the response in force, see `ResponseFiles`
+    row      int32  (n,)  the row number of the response in force, see `ResponseFiles`
     packed   int32  (n,)  the kind of outcome << 16 | the attempt that it came from
 """
 
@@ -40,19 +40,19 @@ class UnpackedOutcomes(NamedTuple):
     """The outcomes of n requests, unpacked.
 
     Attributes:
-        place: int64, shape (n,): the row number of the response in force, -1 without a response.
+        row: int64, shape (n,): the row number of the response in force, -1 without a response.
         kind: int32, shape (n,): SUCCEEDED, FAILED, PASSING or CANCELED; 0 without a response.
         attempt: int32, shape (n,): the attempt that the response came from, from 1; 0 without a response.
     """
 
-    place: NDArray[np.int64]
+    row: NDArray[np.int64]
     kind: NDArray[np.int32]
     attempt: NDArray[np.int32]
 
     @property
     def is_known(self) -> NDArray[np.bool_]:
         """Whether there is a response: bool, shape (n,)."""
-        return self.place >= 0
+        return self.row >= 0
 
     @property
     def is_answered(self) -> NDArray[np.bool_]:
@@ -65,7 +65,7 @@ class _Packed(NamedTuple):
     """The arrays that the module's docstring describes."""
 
     digests: Digests
-    place: NDArray[np.int32]
+    row: NDArray[np.int32]
     packed: NDArray[np.int32]
 
 
@@ -80,7 +80,7 @@ class Outcomes:
 
     files: ResponseFiles
     digests: Digests
-    _place: NDArray[np.int32]
+    _row: NDArray[np.int32]
     _packed: NDArray[np.int32]
 
     def position(self, digests: Digests) -> NDArray[np.int64]:
@@ -101,9 +101,9 @@ class Outcomes:
             zeros = np.zeros(len(position), dtype=np.int32)
             return UnpackedOutcomes(position, zeros, zeros)
         is_missing = position < 0
-        place = np.where(is_missing, -1, self._place[position]).astype(np.int64)
+        row = np.where(is_missing, -1, self._row[position]).astype(np.int64)
         packed = np.where(is_missing, 0, self._packed[position])
-        return UnpackedOutcomes(place, packed >> _SHIFT, packed & _ATTEMPT)
+        return UnpackedOutcomes(row, packed >> _SHIFT, packed & _ATTEMPT)
 
     def of(self, digests: Digests) -> UnpackedOutcomes:
         """Return the outcomes of requests.
@@ -113,9 +113,9 @@ class Outcomes:
         """
         return self.at(self.position(digests))
 
-    def places_of(self, kind: int) -> NDArray[np.int64]:
+    def rows_of(self, kind: int) -> NDArray[np.int64]:
         """Return the row numbers of the responses with one kind of outcome: int64, shape (m,), sorted."""
-        return np.sort(self._place[self._packed >> _SHIFT == kind].astype(np.int64))
+        return np.sort(self._row[self._packed >> _SHIFT == kind].astype(np.int64))
 
 
 def load_outcomes(
@@ -137,30 +137,30 @@ def load_outcomes(
         DamagedFileError: When a file is not a response file.
     """
     of_files = np.array([refreshes.get(name, 0.0) for name in files.names], np.float64)
-    known = _Packed(np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
+    merged = _Packed(np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
     for number in range(len(files.names)):
         if fresh_after is not None and of_files[number] < fresh_after:
             continue
         table = files.read(number, _COLUMNS)
-        known = _merged(known, _packed(table, files.places(number)), files, of_files)
+        merged = _merged(merged, _packed(table, files.rows_of(number)), files, of_files)
         del table
         release_memory()
-    if untried and len(known.digests):
-        known = _retried(known, files, untried)
-    return Outcomes(files, *known)
+    if untried and len(merged.digests):
+        merged = _retried(merged, files, untried)
+    return Outcomes(files, *merged)
 
 
-def _packed(table: pa.Table, places: NDArray[np.int64]) -> _Packed:
-    """The responses of one file, sorted by digest. No digest occurs twice.
+def _packed(table: pa.Table, rows: NDArray[np.int64]) -> _Packed:
+    """Return the responses of one file, sorted by digest. No digest occurs twice.
 
     Args:
         table: The columns of the file.
-        places: int64, shape (n,): the row numbers of the file's rows.
+        rows: int64, shape (n,): the row numbers of the file's rows.
     """
     digests = digest_array(table["digest"])
     order = np.argsort(digests, kind="stable")
     attempts = table["attempts"].to_numpy()[order].astype(np.int32)
-    return _Packed(digests[order], places[order].astype(np.int32), (_kinds(table)[order] << _SHIFT) | attempts)
+    return _Packed(digests[order], rows[order].astype(np.int32), (_kinds(table)[order] << _SHIFT) | attempts)
 
 
 def _kinds(table: pa.Table) -> NDArray[np.int32]:
@@ -179,40 +179,41 @@ def _kinds(table: pa.Table) -> NDArray[np.int32]:
     return kinds
 
 
-def _merged(known: _Packed, later: _Packed, files: ResponseFiles, refreshes: NDArray[np.float64]) -> _Packed:
+def _merged(earlier: _Packed, later: _Packed, files: ResponseFiles, refreshes: NDArray[np.float64]) -> _Packed:
     """Merge the responses of a file that ended later into those of earlier files.
 
     Args:
-        known: The outcomes from earlier files. Their arrays are modified.
+        earlier: The outcomes from earlier files. Their arrays are modified.
         later: The outcomes from the later file.
         files: All response files.
         refreshes: float64, shape (number of files,): `fresh_after` of each file's refresh, 0 without a refresh.
     """
-    position = position_in(known.digests, later.digests)
-    again = np.flatnonzero(position >= 0)
-    if len(again):
-        at = position[again]
-        newer = np.zeros(len(again), dtype=bool)
+    position = position_in(earlier.digests, later.digests)
+    repeated = np.flatnonzero(position >= 0)
+    if len(repeated):
+        at = position[repeated]
+        newer = np.zeros(len(repeated), dtype=bool)
         if refreshes.any():
-            newer = refreshes[files.number_of(later.place[again])] > refreshes[files.number_of(known.place[at])]
-        better = _is_better(known.packed[at], later.packed[again], newer)
-        known.place[at[better]] = later.place[again[better]]
-        known.packed[at[better]] = later.packed[again[better]]
+            refresh_of = refreshes[files.number_of(later.row[repeated])]
+            newer = refresh_of > refreshes[files.number_of(earlier.row[at])]
+        better = _is_better(earlier.packed[at], later.packed[repeated], newer)
+        earlier.row[at[better]] = later.row[repeated[better]]
+        earlier.packed[at[better]] = later.packed[repeated[better]]
     new = position < 0
     if not new.any():
-        return known
-    if len(known.digests) == 0:
+        return earlier
+    if len(earlier.digests) == 0:
         return later
-    at = np.searchsorted(known.digests, later.digests[new])
+    at = np.searchsorted(earlier.digests, later.digests[new])
     return _Packed(
-        np.insert(known.digests, at, later.digests[new]),
-        np.insert(known.place, at, later.place[new]),
-        np.insert(known.packed, at, later.packed[new]),
+        np.insert(earlier.digests, at, later.digests[new]),
+        np.insert(earlier.row, at, later.row[new]),
+        np.insert(earlier.packed, at, later.packed[new]),
     )
 
 
 def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each response of a later file replaces the earlier one: bool, shape (m,).
+    """Return whether each response of a later file replaces the earlier one: bool, shape (m,).
 
     Args:
         before: int32, shape (m,): the packed outcomes from earlier files.
@@ -229,9 +230,9 @@ def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray
     return better
 
 
-def _retried(known: _Packed, files: ResponseFiles, untried: Untried) -> _Packed:
+def _retried(outcomes: _Packed, files: ResponseFiles, untried: Untried) -> _Packed:
     """Turn the canceled requests of some files into failures that may pass, so that they are retried."""
-    most = np.array([untried.get(name, -1) for name in files.names], np.int32)[files.number_of(known.place)]
-    attempts = np.minimum(known.packed & _ATTEMPT, most)
-    canceled = (known.packed >> _SHIFT == CANCELED) & (most >= 0)
-    return known._replace(packed=np.where(canceled, (PASSING << _SHIFT) | attempts, known.packed))
+    most = np.array([untried.get(name, -1) for name in files.names], np.int32)[files.number_of(outcomes.row)]
+    attempts = np.minimum(outcomes.packed & _ATTEMPT, most)
+    canceled = (outcomes.packed >> _SHIFT == CANCELED) & (most >= 0)
+    return outcomes._replace(packed=np.where(canceled, (PASSING << _SHIFT) | attempts, outcomes.packed))

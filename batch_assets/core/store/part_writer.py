@@ -72,8 +72,8 @@ class PartWriter:
         ends = np.cumsum([len(text) for text in lines])
         self._lines += len(lines)
         self._all_bytes += int(ends[-1]) if len(lines) else 0
-        done, size = 0, 0
-        while done < len(lines):
+        start, size = 0, 0
+        while start < len(lines):
             if self._open is None:
                 self._open = _OpenPart(self._storage, self._folder, self._next_name())
             part = self._open
@@ -81,18 +81,18 @@ class PartWriter:
             room = max_bytes - body_bytes(part.bytes)
             stop = min(
                 int(np.searchsorted(ends, size + room, side="right")),
-                done + max_requests - part.requests,
+                start + max_requests - part.requests,
             )
-            if stop <= done:
+            if stop <= start:
                 if part.requests:
                     self._finish()
                     continue
-                stop = done + 1
-            part.write(lines[done:stop], int(ends[stop - 1]) - size)
-            done, size = stop, int(ends[stop - 1])
+                stop = start + 1
+            part.write(lines[start:stop], int(ends[stop - 1]) - size)
+            start, size = stop, int(ends[stop - 1])
 
     def _limits(self) -> tuple[int, int]:
-        """The most requests and bytes in the file that is being written."""
+        """Return the largest number of requests and of bytes in the file that is being written."""
         fewer, line_bytes = len(self.written) % MOST_TRANSFERS, self._all_bytes // self._lines
         if self._max_requests < _FEWEST_REQUESTS:
             return self._max_requests, self._max_bytes

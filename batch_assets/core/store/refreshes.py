@@ -98,8 +98,10 @@ def goes_on(tx: Transaction, submission: Submission, *, asked_for: bool = False)
 
 
 def waiting_for_refresh(tx: Transaction, candidates: Iterable[Submission]) -> set[str]:
-    """Ids of the submissions whose left-out requests are sent only after a user asks for a refresh again."""
+    """Return the ids of the submissions whose left-out requests wait until a user asks for a refresh again."""
     refreshing = [submission for submission in candidates if submission.fresh_after is not None]
-    ending = {each.id for each in refreshing if each.final_at is not None or each.is_canceled}
+    ended = {
+        submission.id for submission in refreshing if submission.final_at is not None or submission.is_canceled
+    }
     progress = submissions.of_refreshes(tx, [submission.id for submission in refreshing])
-    return ending | {id_ for id_, (has_begun, was_whole) in progress.items() if not (has_begun and was_whole)}
+    return ended | {id_ for id_, (has_begun, was_whole) in progress.items() if not (has_begun and was_whole)}

@@ -19,6 +19,8 @@ from batch_assets.core.store.request_lines import HEAD, TAIL, WINDOW, Scan, cust
 
 # Several bodies are sent at once, each with a few chunks in memory.
 _BODY_CHUNK = 1 << 18
+# The reason that the ledger has for a request file that cannot be sent because it is missing.
+MISSING = "the request file is missing: its requests have to be built again"
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,12 @@ class Scan:
         ends: int64, shape (n,): the offset after each line and its newline. Only `\\n` ends a line, because U+2028
             and similar characters may occur within strings.
         tails: S22, shape (n,): the last 22 characters of each custom_id; zeros if there is none.
-        rest: The bytes after the last newline.
+        remainder: The bytes after the last newline.
     """
 
     ends: NDArray[np.int64]
     tails: NDArray[np.bytes_]
-    rest: bytes
+    remainder: bytes
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -83,20 +83,20 @@ def scan(file: BinaryIO, tail_of: Callable[[bytes], bytes]) -> Scan:
     ends: list[NDArray[np.int64]] = []
     tails: list[NDArray[np.bytes_]] = []
     offset = 0
-    rest: list[bytes] = []
+    remainder: list[bytes] = []
     while chunk := file.read(_CHUNK):
         last = chunk.rfind(b"\n") + 1
         if not last:
-            rest.append(chunk)
+            remainder.append(chunk)
             continue
-        block, rest = b"".join([*rest, chunk[:last]]), [chunk[last:]]
+        block, remainder = b"".join([*remainder, chunk[:last]]), [chunk[last:]]
         block_ends = np.flatnonzero(np.frombuffer(block, dtype=np.uint8) == _NEWLINE) + 1
         tails.append(_tails(block, block_ends, tail_of))
         ends.append(block_ends + offset)
         offset += len(block)
     if not ends:
-        return Scan(np.empty(0, dtype=np.int64), np.empty(0, dtype=f"S{DIGEST_CHARACTERS}"), b"".join(rest))
-    return Scan(np.concatenate(ends), np.concatenate(tails), b"".join(rest))
+        return Scan(np.empty(0, dtype=np.int64), np.empty(0, dtype=f"S{DIGEST_CHARACTERS}"), b"".join(remainder))
+    return Scan(np.concatenate(ends), np.concatenate(tails), b"".join(remainder))
 
 
 def _tails(block: bytes, ends: NDArray[np.int64], tail_of: Callable[[bytes], bytes]) -> NDArray[np.bytes_]:

@@ -42,30 +42,30 @@ class ResponseReader:
         for file in self._open.values():
             file.close()
 
-    def groups_of(self, place: NDArray[np.int64]) -> NDArray[np.int64]:
+    def groups_of(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the row group of each row, counted over all files: int64, shape (n,), -1 for no row.
 
         Args:
-            place: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
+            row: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
         """
-        return np.where(place < 0, -1, np.searchsorted(self._starts, place, side="right") - 1)
+        return np.where(row < 0, -1, np.searchsorted(self._starts, row, side="right") - 1)
 
-    def take(self, place: NDArray[np.int64]) -> pa.Table:
+    def take(self, row: NDArray[np.int64]) -> pa.Table:
         """Read rows in the given order. The row number -1 gives a row of nulls.
 
         Args:
-            place: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
+            row: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
         """
-        groups = self.groups_of(place)
-        tables, index = [one_null_row()], np.zeros(len(place), dtype=np.int64)
+        groups = self.groups_of(row)
+        tables, index = [one_null_row()], np.zeros(len(row), dtype=np.int64)
         offset = 1
         for number in np.unique(groups[groups >= 0]).tolist():
             mask = groups == number
-            rows = place[mask] - self._starts[number]
-            tables.append(_rows_of(self._group(number), rows))
-            index[mask] = offset + np.arange(len(rows))
-            offset += len(rows)
-        if len(tables) > 1 and offset > len(place) and (np.diff(index) == 1).all():
+            in_group = row[mask] - self._starts[number]
+            tables.append(_rows_of(self._group(number), in_group))
+            index[mask] = offset + np.arange(len(in_group))
+            offset += len(in_group)
+        if len(tables) > 1 and offset > len(row) and (np.diff(index) == 1).all():
             # The usual case: the rows are in order and none is missing.
             return pa.concat_tables(tables[1:]).combine_chunks()
         return pa.concat_tables(tables).take(pa.array(index))
@@ -80,7 +80,7 @@ class ResponseReader:
         return self._files.read_group(file, self._file(file), group)
 
     def _file(self, number: int) -> pq.ParquetFile:
-        """An open file. A process may not have open as many files at once as years of batches produce."""
+        """Return an open file. A process may not have open as many files at once as years of batches produce."""
         if number not in self._open:
             while len(self._open) >= _OPEN_FILES:
                 self._open.pop(next(iter(self._open))).close()
@@ -99,7 +99,7 @@ class ResponseReader:
 
 
 def _rows_of(group: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
-    """Rows of a row group.
+    """Return rows of a row group.
 
     They are copied, unless they are consecutive and more than half of the group. A view of fewer rows would keep
     the whole group in memory.

@@ -96,8 +96,6 @@ def ended_at_of(file: pq.ParquetFile) -> float:
 class ResponseFiles:
     """The response files of a pipeline, earliest ended first. Rows are numbered over all files.
 
-    `place` is the row number of a response in all methods.
-
     Args:
         storage: The storage of the root.
         pipeline: The name of the pipeline.
@@ -123,31 +121,31 @@ class ResponseFiles:
         self.group_rows = [rows for _, _, rows in ended]
         self._starts = np.cumsum([0, *map(sum, self.group_rows)], dtype=np.int64)
 
-    def places(self, number: int) -> NDArray[np.int64]:
+    def rows_of(self, number: int) -> NDArray[np.int64]:
         """Return the row numbers of a file's rows: int64, shape (rows of the file,)."""
         return np.arange(*self._starts[number : number + 2].tolist())
 
-    def number_of(self, place: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
-        """Return the number of each row's file: intp, in the shape of `place`.
+    def number_of(self, row: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
+        """Return the number of each row's file: intp, in the shape of `row`.
 
         Args:
-            place: Row numbers, any integer type and shape.
+            row: Row numbers, any integer type and shape.
         """
-        return np.searchsorted(self._starts, place, side="right") - 1
+        return np.searchsorted(self._starts, row, side="right") - 1
 
-    def by_file(self, place: NDArray[np.int64]) -> Iterator[tuple[int, slice, NDArray[np.int64]]]:
+    def by_file(self, rows: NDArray[np.int64]) -> Iterator[tuple[int, slice, NDArray[np.int64]]]:
         """Split row numbers by file.
 
         Args:
-            place: int64, shape (n,): row numbers, sorted.
+            rows: int64, shape (n,): row numbers, sorted.
 
         Yields:
-            (number of the file, slice of `place`, rows within the file as int64).
+            (number of the file, slice of `rows`, row numbers within the file as int64).
         """
-        ends = np.searchsorted(place, self._starts).tolist()
+        ends = np.searchsorted(rows, self._starts).tolist()
         for number, (low, high) in enumerate(pairwise(ends)):
             if low < high:
-                yield number, slice(low, high), place[low:high] - self._starts[number]
+                yield number, slice(low, high), rows[low:high] - self._starts[number]
 
     def open(self, number: int) -> pq.ParquetFile:
         """Open a file by its number."""

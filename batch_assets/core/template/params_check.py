@@ -140,8 +140,8 @@ class Check:
             if name not in value:
                 without = [member for member in candidates if not _requires(member, name)]
                 if not without:
-                    known = sorted({choice for words in choices.values() for choice in words})
-                    return f"{field}.{name}", f"this field is required here: {_listed(known)}", False
+                    accepted = sorted({choice for words in choices.values() for choice in words})
+                    return f"{field}.{name}", f"this field is required here: {_listed(accepted)}", False
                 candidates = without
                 continue
             word = value[name]
@@ -150,11 +150,11 @@ class Check:
             matching = [member for member in candidates if word in choices[id(member)]]
             open_ = [member for member in candidates if not choices[id(member)]]
             if not matching and not open_:
-                known = sorted({choice for words in choices.values() for choice in words})
+                accepted = sorted({choice for words in choices.values() for choice in words})
                 if not isinstance(word, str):
                     hint = _hint(word, str) if self._hints else ""
                     return f"{field}.{name}", f"{_described(word)} where text is wanted{hint}", False
-                return self._unknown(f"{field}.{name}", f"there is no {word!r} here{_nearest(word, known)}")
+                return self._unknown(f"{field}.{name}", f"there is no {word!r} here{_nearest(word, accepted)}")
             candidates = matching or open_
         return _deepest([self._one_object(value, member, field) for member in candidates])
 
@@ -344,24 +344,24 @@ def _quoted(name: Any) -> str:
 
 
 def _elsewhere(name: str) -> str:
-    """The other parts of a request that have a field of that name."""
+    """Return the other parts of a request that have a field of that name, as a sentence; "" without any."""
     owners = _owners().get(name, [])
     return f" It is a field of {_listed(owners, _MOST_OWNERS)}." if owners else ""
 
 
 @cache
 def _owners() -> dict[str, list[str]]:
-    """The parts of a request that have a field, by its name: params, message, or the type of a block or tool."""
+    """Return the parts of a request by the fields they have: params, message, or the type of a block or tool."""
     owners: dict[str, list[str]] = {}
-    queue, seen = [(request_type(beta=False), "params")], set()
+    queue, visited = [(request_type(beta=False), "params")], set()
     while queue:
         type_, owner = queue.pop(0)
         if not is_typeddict(type_):
             queue += [(inner, "") for inner in get_args(_bare(type_)) if not isinstance(inner, str)]
             continue
-        if type_ in seen:
+        if type_ in visited:
             continue
-        seen.add(type_)
+        visited.add(type_)
         if not owner:
             is_message = bool(_discriminator(type_, "role"))
             owner = "message" if is_message else next(iter(_discriminator(type_, "type")), "")

@@ -270,10 +270,10 @@ class Template:
         if isinstance(value, list | tuple):
             outlined = []
             for position, entry in enumerate(value):
-                known = self._outline(entry, f"{field}[{position}]")
-                if isinstance(entry, str) and (known is None or isinstance(known, list | tuple)):
-                    known = Spliced(known or [])
-                outlined.append(known)
+                outline = self._outline(entry, f"{field}[{position}]")
+                if isinstance(entry, str) and (outline is None or isinstance(outline, list | tuple)):
+                    outline = Spliced(outline or [])
+                outlined.append(outline)
             return outlined
         if not isinstance(value, str):
             return value

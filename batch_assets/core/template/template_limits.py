@@ -38,13 +38,13 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._left = _STEPS
+        self._steps_left = _STEPS
         for name in ("center", "indent", "batch", "slice", "wordwrap", "tojson", "replace", "format"):
             self.filters[name] = _checked(name, self.filters[name])
 
     def begin(self) -> None:
         """Start counting the steps of a new row."""
-        self._left = _STEPS
+        self._steps_left = _STEPS
 
     def counted(self, items: Iterable[Any]) -> Iterator[Any]:
         """Yield the items of a loop and count each as a step."""
@@ -105,8 +105,8 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return super()._generate(source, *args, **kwargs)
 
     def _step(self, steps: int = 1) -> None:
-        self._left -= steps
-        if self._left < 0:
+        self._steps_left -= steps
+        if self._steps_left < 0:
             raise OverflowError(f"more than {_STEPS:,} loop rounds and calls for one row")
 
 

@@ -10,12 +10,14 @@ from batch_assets.core.batches.submit import SubmitReport, submit_batches
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.metadata.progress import observation, paid_twice_of
+from batch_assets.dagster.remedies import in_words, materialize
 from batch_assets.dagster.resource import root_for
 
 
@@ -34,13 +36,15 @@ def materialize_batches(
         report = submit_batches(root, pipeline.name, partition, unattended=unattended, on_file=sending)
         if report is None:
             raise dg.Failure(
-                description=f"Nothing to submit yet: materialize {pipeline.name}/requests first.",
+                description=f"Nothing to submit yet: {materialize(Stage.REQUESTS, pipeline.name)} first.",
                 allow_retries=False,
             )
-        for file_id, why in report.waiting.items():
-            context.log.warning(f"{file_id} was not sent yet: {why}")
-        for file_id, why in report.given_up.items():
-            context.log.warning(f"the row of {file_id} is errored: its request alone is too large: {why}")
+        for file_id, reason in report.waiting.items():
+            context.log.warning(f"{file_id} was not sent yet: {reason}")
+        for remedy in report.remedies:
+            context.log.warning(in_words(remedy))
+        for file_id, reason in report.given_up.items():
+            context.log.warning(f"the row of {file_id} is errored: its request alone is too large: {reason}")
         with root.ledger.read() as tx:
             submission = submissions.by_id(tx, report.submission_id)
             submitted = batches.waited_on(tx, report.submission_id)
@@ -51,7 +55,8 @@ def materialize_batches(
         if report.refused:
             raise dg.Failure(
                 description="The API refused request files: "
-                + "; ".join(f"{file_id}: {text}" for file_id, text in report.refused.items()),
+                + "; ".join(f"{file_id}: {text}" for file_id, text in report.refused.items())
+                + f". {in_words(RunStage(Stage.REQUESTS, pipeline.name, partition))}",
                 metadata=metadata,
                 allow_retries=False,
             )

@@ -60,16 +60,16 @@ def build_message_batch_assets(
     Raises:
         ConfigError: When a field has a mistake that shows without reading the dataset. The error names the field.
     """
-    given = given_fields(fields)
+    values = given_fields(fields)
     partitions = None
-    if isinstance(given.get("partitions"), dg.PartitionsDefinition):
-        partitions = GivenPartitions(given.pop("partitions"))
+    if isinstance(values.get("partitions"), dg.PartitionsDefinition):
+        partitions = GivenPartitions(values.pop("partitions"))
     folder = Path(folder)
     pipeline = load_pipeline(
-        given,
+        values,
         folder=folder,
         project=Path(project) if project is not None else find_project(folder),
-        source=f"build_message_batch_assets(name={given.get('name')!r})",
+        source=f"build_message_batch_assets(name={values.get('name')!r})",
         partitions=partitions,
         hooks=Hooks(render_request, parse_message, output_columns),
     )

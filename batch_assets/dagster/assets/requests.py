@@ -93,17 +93,17 @@ def say_costs(
             )
             requests += estimate.requests
             costs.append(estimate.cost_usd)
-            where = f"{pipeline.name} [{partition}]" if partition else pipeline.name
+            subject = f"{pipeline.name} [{partition}]" if partition else pipeline.name
             context.log.warning(
-                f"Nothing was sent. To refresh {where}: {estimate.in_words}. Launch the job again with "
+                f"Nothing was sent. To refresh {subject}: {estimate.in_words}. Launch the job again with "
                 "`confirm: true` in the config to send it."
             )
         settle_checks(context, root, pipeline, results)
     if len(partitions) > 1:
-        known = [cost for cost in costs if cost is not None]
-        cost = about_dollars(sum(known)) if known else "cost unknown"
-        if 0 < len(known) < len(costs):
-            cost += f" for {len(known)} of them, unknown for the others"
+        known_costs = [cost for cost in costs if cost is not None]
+        cost = about_dollars(sum(known_costs)) if known_costs else "cost unknown"
+        if 0 < len(known_costs) < len(costs):
+            cost += f" for {len(known_costs)} of them, unknown for the others"
         context.log.warning(
             f"All {len(partitions)} partitions: {count(requests, 'request')}, {cost}. "
             "Requests that partitions share are counted in each, and sent once."

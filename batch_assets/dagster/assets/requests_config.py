@@ -14,18 +14,18 @@ class RequestsConfig(dg.Config):
         ge=1,
         description=(
             "Send at most this many of the requests that have no answer yet, the first ones, in each partition. "
-            "The other rows are pending until a run without a limit sends them; rows that failed for good do not "
-            "change. A refresh with a limit continues only with the next refresh: any other run keeps the answers "
-            "that arrived and ends the refresh."
+            "The other rows are pending until a run without a limit sends them; rows that failed permanently do "
+            "not change. A refresh with a limit continues only with the next refresh: any other run keeps the "
+            "answers that arrived and ends the refresh."
         ),
     )
     retry_failed: bool = Field(
-        default=False, description="Send requests that failed for good or used up their attempts once more."
+        default=False, description="Send the requests once more that failed permanently or used up their attempts."
     )
     refresh: bool = Field(
         default=False,
         description=(
-            "Send requests that are answered again, too. Without `confirm` the run only reports how many requests "
+            "Send answered requests again too. Without `confirm` the run only reports how many requests "
             "that is and about what they cost."
         ),
     )

@@ -17,6 +17,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Person
+from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
 from batch_assets.core.root import Root
@@ -28,11 +29,12 @@ from batch_assets.dagster.metadata.columns import columns_of
 from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
+from batch_assets.dagster.remedies import in_words, materialize
 from batch_assets.dagster.resource import root_for
 from batch_assets.dagster.sensors.situation import situation
 
 # A run that a user starts polls the batches itself, for at most this long: the sensor may be stopped.
-_LOOK_SECONDS = 20.0
+_POLL_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,16 @@ def materialize_results(
         stack.enter_context(rounds.closing(root, context.run.tags, when_done=True))
         if not rounds.is_unattended(context.run.tags):
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))
-            _look(context, root)
+            _poll(context, root)
         tables, failure = each_partition(context, lambda key: _table(context, root, pipeline, key))
-        done = {partition: table for partition, table in tables.items() if table is not None}
-        if failure is not None or len(done) < len(tables):
-            _leave_to_the_sensor(context, root, done)
+        complete = {partition: table for partition, table in tables.items() if table is not None}
+        if failure is not None or len(complete) < len(tables):
+            _leave_to_the_sensor(context, root, complete)
         else:
-            yield materialized(context, {partition: table.metadata for partition, table in done.items()})
+            yield materialized(context, {partition: table.metadata for partition, table in complete.items()})
             # The event is in Dagster's log only now. If the run is killed before this line, it is repeated.
             with root.ledger.write() as tx:
-                for table in done.values():
+                for table in complete.values():
                     submissions.announced(tx, table.submission_id)
         if failure is not None:
             raise failure
@@ -80,7 +82,7 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
     """Write a partition's table again. Return None if there is nothing to materialize; the log has the reason."""
     with explained():
         unattended = rounds.is_unattended(context.run.tags)
-        done = collect_results(
+        collected = collect_results(
             root,
             pipeline.name,
             partition,
@@ -88,12 +90,14 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             due_only=unattended,
             answers=pipeline.own_answers,
         )
-        _log(context, done)
-        report = done.results
+        _log(context, collected)
+        report = collected.results
         if report is None:
-            context.log.info(f"Nothing has been submitted yet: materialize {pipeline.name}/requests first.")
+            context.log.info(
+                f"Nothing has been submitted yet: {materialize(Stage.REQUESTS, pipeline.name)} first."
+            )
             return None
-        metadata = results_metadata(root, done, report, partition)
+        metadata = results_metadata(root, collected, report, partition)
         if not report.final:
             context.log.info(f"Not complete yet: {_counts(report)}. {_what_next(root, report)}")
             if report.left_out:
@@ -103,9 +107,9 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
                 settle_checks(context, root, pipeline, context.asset_key)
             _observe(context, partition, metadata)
             return None
-        is_old = unattended and not done.collected and _is_announced(root, report)
+        is_old = unattended and not collected.collected and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
-            # Another run did it while this one was queued: what depends on the table need not run again.
+            # Another run materialized it while this one was queued, so nothing downstream has to run again.
             settle_checks(context, root, pipeline, context.asset_key)
             context.log.info("Nothing is new: these results are already materialized.")
             return None
@@ -118,16 +122,16 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
         return _Complete(report.submission_id, metadata)
 
 
-def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, done: dict[str, _Complete]) -> None:
-    for partition, table in done.items():
+def _leave_to_the_sensor(context: dg.AssetExecutionContext, root: Root, complete: dict[str, _Complete]) -> None:
+    for partition, table in complete.items():
         _observe(context, partition, table.metadata)
-    if done and not rounds.is_unattended(context.run.tags):
+    if complete and not rounds.is_unattended(context.run.tags):
         with root.ledger.write() as tx:
-            for table in done.values():
+            for table in complete.values():
                 submissions.announce_again(tx, table.submission_id)
         context.log.info(
-            f"{len(done)} of {len(partitions_of(context))} partitions are complete. The sensor starts a run for "
-            "each, so that its checks run too."
+            f"{len(complete)} of {len(partitions_of(context))} partitions are complete. The sensor starts a run "
+            "for each, so that its checks run too."
         )
 
 
@@ -140,17 +144,18 @@ def _is_announced(root: Root, report: ResultsReport) -> bool:
         return submissions.by_id(tx, report.submission_id).announced_at is not None
 
 
-def _look(context: dg.AssetExecutionContext, root: Root) -> None:
-    for problem in try_poll(root, budget=_LOOK_SECONDS, now=True):  # the table can be written without the API
+def _poll(context: dg.AssetExecutionContext, root: Root) -> None:
+    polled = try_poll(root, budget=_POLL_SECONDS, now=True)  # the table can be written without the API
+    for problem in [*polled.problems, *map(in_words, polled.remedies)]:
         context.log.warning(problem)
 
 
-def _log(context: dg.AssetExecutionContext, done: CollectedResults) -> None:
-    for batch in done.collected:
+def _log(context: dg.AssetExecutionContext, report: CollectedResults) -> None:
+    for batch in report.collected:
         context.log.info(f"collected {batch.batch_id}: {batch.requests} requests, {batch.bytes} bytes")
-    for problem in done.problems:
+    for problem in [*report.problems, *map(in_words, report.remedies)]:
         context.log.warning(problem)
-    if done.results is not None and (unknown := cost_unknown(done.results)) is not None:
+    if report.results is not None and (unknown := cost_unknown(report.results)) is not None:
         context.log.warning(unknown)
 
 

@@ -21,5 +21,11 @@ def build_message_batch_checks(assets: Iterable[dg.AssetsDefinition]) -> list[dg
         assets: Assets as `build_message_batch_assets` returns them.
     """
     specs = (spec for asset in assets for spec in asset.specs)
-    pipelines = [of for of in pipelines_in(specs).values() if "results" in of.stages]
-    return [check for of in pipelines for check in (results_checks(of), deadline_check(of))]
+    pipelines = [
+        pipeline_assets for pipeline_assets in pipelines_in(specs).values() if "results" in pipeline_assets.stages
+    ]
+    return [
+        check
+        for pipeline_assets in pipelines
+        for check in (results_checks(pipeline_assets), deadline_check(pipeline_assets))
+    ]

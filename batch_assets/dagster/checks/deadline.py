@@ -22,25 +22,25 @@ DEADLINE_CHECK = "results_are_collected_in_time"
 _HOUR = 3600.0
 
 
-def deadline_check(of: PipelineAssets) -> dg.AssetChecksDefinition:
+def deadline_check(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     """Build the check that warns when an uncollected batch has less than three of its 29 days left.
 
     It names the batches. While it warns, the sensor evaluates it once a day.
     """
 
     @dg.asset_check(
-        asset=of.stages["results"],
+        asset=assets.stages["results"],
         name=DEADLINE_CHECK,
         description="No uncollected batch is within three days of the end of its results, 29 days after creation.",
-        required_resource_keys=required_keys(of.pipeline),
+        required_resource_keys=required_keys(assets.pipeline),
     )
     def results_are_collected_in_time(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         with explained():
-            settings = settings_for(of.pipeline.config.resource_key, context.resources)
+            settings = settings_for(assets.pipeline.config.resource_key, context.resources)
             if not has_ledger(settings):
                 return dg.AssetCheckResult(passed=True)
             with open_root(settings) as root, root.ledger.read() as tx:
-                return deadline_result(of.stages["results"], ending_soon(tx, of.pipeline.name))
+                return deadline_result(assets.stages["results"], ending_soon(tx, assets.pipeline.name))
 
     return LastingCheck.like(results_are_collected_in_time)
 
@@ -78,8 +78,8 @@ class DeadlineCheck:
     ) -> Iterator[dg.AssetCheckEvaluation]:
         """Yield an evaluation once a day and after each change while there is a warning, and one when it ends."""
         today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
-        for name, of in pipelines.items():
-            results = of.stages.get("results")
+        for name, assets in pipelines.items():
+            results = assets.stages.get("results")
             if results is None or dg.AssetCheckKey(results, DEADLINE_CHECK) not in self._present:
                 continue
             ending = ending_soon(tx, name)
@@ -96,12 +96,12 @@ class DeadlineCheck:
 def _warning(results: dg.AssetKey, ending: list[tuple[Batch, float]]) -> str | None:
     if not ending:
         return None
-    listed = "; ".join(f"{batch.id} ({batch.state}): {_left(seconds)}" for batch, seconds in ending)
+    listed = "; ".join(f"{batch.id} ({batch.state}): {_time_left(seconds)}" for batch, seconds in ending)
     return (
         f"Results that are not collected are soon lost: {listed}. Materialize {results.to_user_string()}; "
         "does the sensor run?"
     )
 
 
-def _left(seconds: float) -> str:
+def _time_left(seconds: float) -> str:
     return f"{duration(seconds)} left" if seconds > 0 else "its time is over"

@@ -20,6 +20,7 @@ from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
+from batch_assets.dagster.remedies import error_in_words
 from batch_assets.dagster.resource import required_keys, settings_for
 
 _SHOWN = 10
@@ -34,7 +35,7 @@ class _Check:
     Attributes:
         name: The name of the check.
         description: The description that Dagster shows.
-        judge: Returns whether the check passed, why, and the figures.
+        judge: Returns whether the check passed, the reason, and the figures.
         severity: The severity of a failure.
         blocking: Whether a failure stops what depends on the table.
         typed: Whether the check is only for pipelines whose answers become typed columns.
@@ -48,67 +49,67 @@ class _Check:
     typed: bool = False
 
 
-def _every_row_once(pipeline: Pipeline, found: Examination) -> Verdict:
-    good = not found.misplaced and found.rows == found.expected_rows
-    why = f"{count(found.rows, 'row')} of {found.expected_rows:,} in the dataset"
-    return good, "; ".join([why, *found.misplaced]), {"rows": found.rows, "expected_rows": found.expected_rows}
+def _every_row_once(pipeline: Pipeline, table: Examination) -> Verdict:
+    good = not table.misplaced and table.rows == table.expected_rows
+    reason = f"{count(table.rows, 'row')} of {table.expected_rows:,} in the dataset"
+    return good, "; ".join([reason, *table.misplaced]), {"rows": table.rows, "expected_rows": table.expected_rows}
 
 
-def _few_failed(pipeline: Pipeline, found: Examination) -> Verdict:
+def _few_failed(pipeline: Pipeline, table: Examination) -> Verdict:
     most = pipeline.config.max_failed
-    failed, share = failed_rows(found.counts), failed_share(found.counts)
+    failed, share = failed_rows(table.counts), failed_share(table.counts)
     others = (ResultType.SUCCEEDED, ResultType.PENDING)
-    kinds = {kind: rows for kind, rows in found.counts.items() if kind not in others}
-    settled = count(settled_rows(found.counts), "row")
-    if found.counts[ResultType.PENDING]:
+    kinds = {kind: rows for kind, rows in table.counts.items() if kind not in others}
+    settled = count(settled_rows(table.counts), "row")
+    if table.counts[ResultType.PENDING]:
         settled += " with a final type"
     summary = f"{failed:,} of {settled} failed"
-    why = f"{summary} ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
-    return share <= most, why, {"failed": failed, "share": share, "max_failed": most}
+    reason = f"{summary} ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
+    return share <= most, reason, {"failed": failed, "share": share, "max_failed": most}
 
 
-def _whole(pipeline: Pipeline, found: Examination) -> Verdict:
+def _few_stopped(pipeline: Pipeline, table: Examination) -> Verdict:
     most = pipeline.config.max_invalid
-    stopped, answers = found.stopped.total(), found.counts[ResultType.SUCCEEDED]
+    stopped, answers = table.stopped.total(), table.counts[ResultType.SUCCEEDED]
     share = _share(stopped, answers)
     summary = f"{stopped:,} of {count(answers, 'answer')} {'was' if stopped == 1 else 'were'} refused or cut off"
-    why = f"{summary} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.stopped)}"
-    return share <= most, why, {"stopped": stopped, "share": share, "max_invalid": most} | dict(found.stopped)
+    reason = f"{summary} ({share:.2%}; max_invalid is {most:.2%}){_listed(table.stopped)}"
+    return share <= most, reason, {"stopped": stopped, "share": share, "max_invalid": most} | dict(table.stopped)
 
 
-def _few_invalid(pipeline: Pipeline, found: Examination) -> Verdict:
+def _few_invalid(pipeline: Pipeline, table: Examination) -> Verdict:
     most = pipeline.config.max_invalid
-    invalid, answers = found.invalid.total(), found.counts[ResultType.SUCCEEDED]
+    invalid, answers = table.invalid.total(), table.counts[ResultType.SUCCEEDED]
     share = _share(invalid, answers)
     summary = (
         f"{invalid:,} of {count(answers, 'answer')} {'does' if invalid == 1 else 'do'} not match the output schema"
     )
-    why = f"{summary} ({share:.2%}; max_invalid is {most:.2%}){_listed(found.invalid)}"
-    return share <= most, why, {"invalid": invalid, "share": share, "max_invalid": most}
+    reason = f"{summary} ({share:.2%}; max_invalid is {most:.2%}){_listed(table.invalid)}"
+    return share <= most, reason, {"invalid": invalid, "share": share, "max_invalid": most}
 
 
-def _none_pending(pipeline: Pipeline, found: Examination) -> Verdict:
-    pending = found.counts[ResultType.PENDING]
-    files = count(found.on_their_way, "request file")
-    why = f"{count(pending, 'row is', 'rows are')} pending, and {files} will bring answers"
-    if found.asked_again:
-        why += f"; {count(found.asked_again, 'failed request is', 'failed requests are')} asked again"
-    return not pending or found.on_their_way + found.asked_again > 0, why, {"pending": pending}
+def _none_pending(pipeline: Pipeline, table: Examination) -> Verdict:
+    pending = table.counts[ResultType.PENDING]
+    files = count(table.in_flight, "request file")
+    reason = f"{count(pending, 'row is', 'rows are')} pending, and {files} will bring answers"
+    if table.retried:
+        reason += f"; {count(table.retried, 'failed request')} will be retried"
+    return not pending or table.in_flight + table.retried > 0, reason, {"pending": pending}
 
 
-def _columns_match(pipeline: Pipeline, found: Examination) -> Verdict:
-    why = "; ".join(found.columns) or "every column has its name and type"
+def _columns_match(pipeline: Pipeline, table: Examination) -> Verdict:
+    reason = "; ".join(table.columns) or "every column has its name and type"
     remedy = (
         f". Materialize {pipeline.name}/requests and the assets after it: answered requests are not sent again"
     )
-    return not found.columns, why + (remedy if found.columns else ""), {"differences": len(found.columns)}
+    return not table.columns, reason + (remedy if table.columns else ""), {"differences": len(table.columns)}
 
 
-def _values_expected(pipeline: Pipeline, found: Examination) -> Verdict:
-    unexpected = found.unexpected.total()
+def _values_expected(pipeline: Pipeline, table: Examination) -> Verdict:
+    unexpected = table.unexpected.total()
     answers = count(unexpected, "answer has", "answers have")
-    why = f"{answers} a value that is missing from its enum{_listed(found.unexpected)}"
-    return not unexpected, why, {"unexpected": unexpected}
+    reason = f"{answers} a value that is missing from its enum{_listed(table.unexpected)}"
+    return not unexpected, reason, {"unexpected": unexpected}
 
 
 _WARN = dg.AssetCheckSeverity.WARN
@@ -125,7 +126,7 @@ _CHECKS = (
     _Check(
         "answers_are_whole",
         "No more answers were refused or cut off than max_invalid allows.",
-        _whole,
+        _few_stopped,
         _WARN,
     ),
     _Check("columns_match", "The table has the columns that the pipeline declares.", _columns_match, _WARN),
@@ -146,26 +147,26 @@ _CHECKS = (
 )
 
 
-def results_checks(of: PipelineAssets) -> dg.AssetChecksDefinition:
+def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     """Build the checks of one pipeline's results, as one step that reads the table once."""
-    results = of.stages["results"]
+    results = assets.stages["results"]
     specs = [
         dg.AssetCheckSpec(check.name, asset=results, description=check.description, blocking=check.blocking)
-        for check in _checks_of(of.pipeline)
+        for check in _checks_of(assets.pipeline)
     ]
 
     @dg.multi_asset_check(
         name="__".join([*results.path, "checks"]),
         specs=specs,
         can_subset=True,
-        required_resource_keys=required_keys(of.pipeline),
+        required_resource_keys=required_keys(assets.pipeline),
     )
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with explained():
             own = partitions_of(context)
-            settings = settings_for(of.pipeline.config.resource_key, context.resources)
-            judged = list(_results(of.pipeline, results, own, _examine(settings, of.pipeline, own)))
+            settings = settings_for(assets.pipeline.config.resource_key, context.resources)
+            judged = list(_results(assets.pipeline, results, own, _examine(settings, assets.pipeline, own)))
         yield from (result for check, result in judged if check.name in wanted)
 
     return LastingCheck.like(examine_results)
@@ -204,7 +205,9 @@ def _results(
 ) -> Iterator[tuple[_Check, dg.AssetCheckResult]]:
     for check in _checks_of(pipeline):
         judged = {
-            name: (False, str(table), {}) if isinstance(table, BatchAssetsError) else check.judge(pipeline, table)
+            name: (False, error_in_words(table), {})
+            if isinstance(table, BatchAssetsError)
+            else check.judge(pipeline, table)
             for name, table in examined.items()
         }
         yield check, _result(check, results, own, judged)
@@ -217,7 +220,7 @@ def _examine(settings: Settings, pipeline: Pipeline, own: list[str]) -> dict[str
     that another partition failed.
 
     Returns:
-        Map of partition key ("" without partitions) to what was found, or to the error.
+        Map of partition key ("" without partitions) to the examined table, or to the error.
     """
     if not has_ledger(settings):
         return {}
@@ -236,9 +239,9 @@ def _examine(settings: Settings, pipeline: Pipeline, own: list[str]) -> dict[str
 def _result(
     check: _Check, results: dg.AssetKey, own: list[str], judged: dict[str, Verdict]
 ) -> dg.AssetCheckResult:
-    failed = {name: why for name, (good, why, _) in judged.items() if not good}
-    shown = failed or {name: why for name, (_, why, _) in judged.items()}
-    lines = [f"{name}: {why}" if name else why for name, why in list(shown.items())[:_SHOWN]]
+    failed = {name: reason for name, (good, reason, _) in judged.items() if not good}
+    shown = failed or {name: reason for name, (_, reason, _) in judged.items()}
+    lines = [f"{name}: {reason}" if name else reason for name, reason in list(shown.items())[:_SHOWN]]
     if len(shown) > _SHOWN:
         lines.append(f"and {count(len(shown) - _SHOWN, 'more partition')}")
     # Another partition's failure must not stop this run, so it is a warning, which also makes the status `failed`.
@@ -253,8 +256,8 @@ def _result(
     )
 
 
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+def _share(part: int, total: int) -> float:
+    return part / total if total else 0.0
 
 
 def _listed(reasons: Counter[str] | dict[str, int]) -> str:

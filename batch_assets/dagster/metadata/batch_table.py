@@ -25,9 +25,9 @@ def batch_table(batches: list[Batch], now: float) -> dg.MarkdownMetadataValue:
     """
     newest = sorted(batches, key=lambda batch: (not batch.state.uncollected, -(batch.created_at or now)))
     rows = [_row(batch) for batch in newest[:_SHOWN]]
-    left = len(batches) - len(rows)
+    hidden = len(batches) - len(rows)
     return markdown.table(
-        _COLUMNS, rows, note=f"… and {count(left, 'more batch', 'more batches')}." if left else ""
+        _COLUMNS, rows, note=f"… and {count(hidden, 'more batch', 'more batches')}." if hidden else ""
     )
 
 

@@ -54,7 +54,7 @@ def observation(key: dg.AssetKey, submission: Submission, batches: list[Batch], 
 
 
 class Progress:
-    """Makes the sensor's observations of batches.
+    """The sensor's observations of batches.
 
     It observes a submission when its numbers have changed and some time has passed, and always when its last batch
     has ended. The run that submits the batches makes the first observation.
@@ -76,8 +76,8 @@ class Progress:
         """Yield the observations that are due, of submissions in force."""
         since = tx.now - RECENT_SECONDS
         watched = [submission for submission in in_force if (submission.final_at or tx.now) > since]
-        for gone in set(self._observed) - {submission.id for submission in watched}:
-            del self._observed[gone]
+        for submission_id in set(self._observed) - {submission.id for submission in watched}:
+            del self._observed[submission_id]
         by_submission = batches_of(tx, [submission.id for submission in watched])
         for submission in watched:
             batches = by_submission[submission.id]
@@ -88,11 +88,11 @@ class Progress:
 
     def _is_news(self, last: Observed | None, counts: dict[str, int], now: float) -> bool:
         if last is None:
-            return counts[keys.BATCHES_OPEN] < counts[keys.BATCHES] or _done(counts) > 0
+            return counts[keys.BATCHES_OPEN] < counts[keys.BATCHES] or _requests_done(counts) > 0
         is_over = counts[keys.BATCHES_OPEN] == 0
         return list(counts.values()) != last.counts and (is_over or now - last.at >= self._pause)
 
 
-def _done(counts: dict[str, int]) -> int:
+def _requests_done(counts: dict[str, int]) -> int:
     """Return the number of requests whose outcome is known."""
     return sum(counts[keys.count_key(name)] for name in COUNTS if name != "processing")

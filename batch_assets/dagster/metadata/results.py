@@ -19,11 +19,14 @@ from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.partitions import row_count_key
+from batch_assets.dagster.remedies import in_words
 
 _ERRORS_SHOWN = 20
 
 
-def results_metadata(root: Root, done: CollectedResults, report: ResultsReport, partition: str) -> dict[str, Any]:
+def results_metadata(
+    root: Root, collected: CollectedResults, report: ResultsReport, partition: str
+) -> dict[str, Any]:
     """Return the metadata. Numbers are numbers, so Dagster plots them; unknown values are left out, never 0."""
     with root.ledger.read() as tx:
         submission = submissions.by_id(tx, report.submission_id)
@@ -51,8 +54,8 @@ def results_metadata(root: Root, done: CollectedResults, report: ResultsReport, 
         metadata[keys.TRUNCATED_ANSWERS] = report.truncated
     if report.tally.errors:
         metadata[keys.ERRORS] = _errors(report)
-    if done.problems:
-        metadata[keys.PROBLEMS] = dg.MetadataValue.json(done.problems)
+    if collected.problems:
+        metadata[keys.PROBLEMS] = dg.MetadataValue.json([*collected.problems, *map(in_words, collected.remedies)])
     return metadata
 
 
@@ -60,7 +63,7 @@ def cost_unknown(report: ResultsReport) -> str | None:
     """Return why the table's cost is unknown; None if it is known."""
     if report.cost_usd is not None:
         return None
-    return f"The cost is not known: {no_price_for(report.tally.unpriced_models)}."
+    return f"The cost is unknown: {no_price_for(report.tally.unpriced_models)}."
 
 
 def _requests(submission: Submission, report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
@@ -93,9 +96,9 @@ def _cost(report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
     }
     if report.cost_usd is not None:
         costs[keys.LIVE_COST_USD] = report.cost_usd / default_prices().batch_multiplier
-    known = {key: value for key, value in costs.items() if value is not None}
-    why = cost_unknown(report)
-    return known | ({keys.COST_UNKNOWN: why} if why else {})
+    known_costs = {key: value for key, value in costs.items() if value is not None}
+    reason = cost_unknown(report)
+    return known_costs | ({keys.COST_UNKNOWN: reason} if reason else {})
 
 
 def _seconds(own: OwnBatches) -> dict[str, float]:
@@ -114,6 +117,6 @@ def _errors(report: ResultsReport) -> dg.MarkdownMetadataValue:
         {"result_type": kind, "error_type": error, "rows": f"{number:,}"}
         for (kind, error), number in common[:_ERRORS_SHOWN]
     ]
-    left = sum(number for _, number in common[_ERRORS_SHOWN:])
-    note = f"… and {count(left, 'more row')} with other errors." if left else ""
+    hidden = sum(number for _, number in common[_ERRORS_SHOWN:])
+    note = f"… and {count(hidden, 'more row')} with other errors." if hidden else ""
     return markdown.table(["result_type", "error_type", "rows"], rows, note=note)

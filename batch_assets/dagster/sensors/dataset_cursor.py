@@ -52,7 +52,7 @@ class DatasetCursor:
         name = f"{hashlib.sha256(content).hexdigest()[:32]}.json"
         if name != before:
             storage.write_bytes(content, pipeline, _FOLDER, name)
-            for other in storage.names(pipeline, _FOLDER):
-                if other not in (name, before):
-                    storage.remove(pipeline, _FOLDER, other)
+            for stored in storage.names(pipeline, _FOLDER):
+                if stored not in (name, before):
+                    storage.remove(pipeline, _FOLDER, stored)
         return name

@@ -14,6 +14,7 @@ from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.text import count
 from batch_assets.dagster.pipelines import pipelines_in
+from batch_assets.dagster.remedies import error_in_words
 
 _INTERVAL = 60
 # Dagster ends the evaluation of a sensor after 60 s.
@@ -33,12 +34,12 @@ def build_message_batch_partitions_sensors(assets: Iterable[dg.AssetsDefinition]
     """
     specs = (spec for asset in assets for spec in asset.specs)
     return [
-        _sensor(of.pipeline, of.pipeline.config.partitions, of.partitions)
-        for of in pipelines_in(specs).values()
-        if of.pipeline.config.partitions is not None
-        and of.pipeline.config.partitions.by_value
-        and of.pipeline.config.dataset.kind.is_files
-        and isinstance(of.partitions, dg.DynamicPartitionsDefinition)
+        _sensor(pipeline_assets.pipeline, pipeline_assets.pipeline.config.partitions, pipeline_assets.partitions)
+        for pipeline_assets in pipelines_in(specs).values()
+        if pipeline_assets.pipeline.config.partitions is not None
+        and pipeline_assets.pipeline.config.partitions.by_value
+        and pipeline_assets.pipeline.config.dataset.kind.is_files
+        and isinstance(pipeline_assets.partitions, dg.DynamicPartitionsDefinition)
     ]
 
 
@@ -56,7 +57,7 @@ def _sensor(
             with Dataset(pipeline) as dataset:
                 values = partition_keys_of(dataset, column, seconds=_SECONDS)
         except BatchAssetsError as error:
-            return dg.SkipReason(str(error))
+            return dg.SkipReason(error_in_words(error))
         added = requests_to_add(context.instance, definition, values.keys)
         new = [key for request in added for key in request.partition_keys]
         return dg.SensorResult(
@@ -78,8 +79,8 @@ def requests_to_add(
     instance: dg.DagsterInstance, definition: dg.DynamicPartitionsDefinition, keys: Iterable[str]
 ) -> list[dg.AddDynamicPartitionsRequest]:
     """Return the requests that make all of the keys partitions: one request, or none if all are known."""
-    known = set(instance.get_dynamic_partitions(definition.name or ""))
-    new = [key for key in keys if key not in known]
+    existing = set(instance.get_dynamic_partitions(definition.name or ""))
+    new = [key for key in keys if key not in existing]
     return [definition.build_add_request(new)] if new else []
 
 

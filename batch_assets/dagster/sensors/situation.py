@@ -8,22 +8,23 @@ from typing import assert_never
 from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BatchState, FileState
-from batch_assets.core.planning import in_words
+from batch_assets.core.planning.in_words import waits_for
 from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     AskTheRest,
-    CancelBatch,
     MaterializeBatches,
     MaterializeRequests,
-    Remedy,
     RestoreFile,
     SendStopped,
+    SubmissionRemedy,
     Wait,
     Waiting,
 )
+from batch_assets.core.remedies import CancelBatch, RunStage, Stage
 from batch_assets.core.text import count, duration
+from batch_assets.dagster.remedies import in_words, materialize, with_remedy
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
@@ -40,10 +41,13 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
     needed = {one.submission.id: remedies(one) for one in snapshots}
     for one in snapshots:
         of_it = needed[one.submission.id]
-        sentences += [unreachable(remedy.batch_id) for remedy in of_it if isinstance(remedy, CancelBatch)]
-        sentences += [
-            f"{one.submission.pipeline}: {remedy.why}" for remedy in of_it if isinstance(remedy, RestoreFile)
-        ]
+        for remedy in of_it:
+            if isinstance(remedy, CancelBatch):
+                sentences += [unreachable(remedy.batch_id), in_words(remedy)]
+            if isinstance(remedy, RestoreFile):
+                # Partitions that need the same file share one sentence, so it names none of them.
+                build = RunStage(Stage.REQUESTS, one.submission.pipeline)
+                sentences.append(with_remedy(f"{one.submission.pipeline}: {remedy.why}", build))
         sentences += _paid_twice(one.submission, paid_twice.get(one.submission.id, []))
     for pipeline, some in by_pipeline.items():
         sentences += _remedies(pipeline, [(one, remedy) for one in some for remedy in needed[one.submission.id]])
@@ -90,7 +94,7 @@ class _Files:
         return count(len(self._ids), f"request file{of} is", f"request files{of} are")
 
 
-def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]:
+def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) -> list[str]:
     """What a person could do for a pipeline, of all its partitions together."""
     ready, refused = _Files(), _Files()
     left_out: dict[bool, dict[str, int]] = {True: {}, False: {}}
@@ -104,16 +108,15 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, Remedy]]) -> list[str]
                 left_out[remedy.by_refresh][one.submission.partition] = remedy.requests
     sentences = []
     if ready:
-        sentences.append(f"{ready} ready: materialize {pipeline}/batches to send them")
+        sentences.append(f"{ready} ready: {materialize(Stage.BATCHES, pipeline)} to send them")
     if refused:
         sentences.append(f"{refused} refused: see the last run of {pipeline}/batches")
     for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if found := left_out[by_refresh]:
             of = _of(set(found))
             requests = count(sum(found.values()), f"request{of} was", f"requests{of} were")
-            sentences.append(
-                f"{pipeline} is limited: {requests} left out, materialize {pipeline}/requests {how} to ask them"
-            )
+            ask = f"{materialize(Stage.REQUESTS, pipeline)} {how} to ask them"
+            sentences.append(f"{pipeline} is limited: {requests} left out, {ask}")
     return sentences
 
 
@@ -130,7 +133,7 @@ def _waits(pipeline: str, snapshots: list[Snapshot]) -> list[str]:
             left = step.until - snapshot.now
             seconds[step.why] = min(left, seconds.get(step.why, left))
     return [
-        f"{_who_waits(pipeline, keys)} for {in_words.waits_for(why)}"
+        f"{_who_waits(pipeline, keys)} for {waits_for(why)}"
         + (f", the next try is in {duration(max(1.0, seconds[why]))}" if why in seconds else "")
         for why, keys in partitions.items()
     ]

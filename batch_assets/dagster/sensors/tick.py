@@ -30,6 +30,8 @@ from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.partitions import is_partition
 from batch_assets.dagster.pipelines import PipelineAssets
+from batch_assets.dagster.remedies import error_in_words
+from batch_assets.dagster.remedies import in_words as remedy_in_words
 from batch_assets.dagster.resource import settings_for
 from batch_assets.dagster.rounds import name_of, tags_for
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
@@ -63,16 +65,16 @@ def watch(
         with open_root(settings) as root:
             return _Tick(context, root, _pipelines_of(context, resource_key, names)).run()
     except BatchAssetsError as error:
-        return dg.SensorResult(skip_reason=str(error))
+        return dg.SensorResult(skip_reason=error_in_words(error))
 
 
 def _pipelines_of(
     context: dg.SensorEvaluationContext, resource_key: str | None, names: Sequence[str] | None
 ) -> dict[str, PipelineAssets]:
     return {
-        name: of
-        for name, of in pipelines_of_location(context).items()
-        if of.pipeline.config.resource_key == resource_key and (names is None or name in names)
+        name: assets
+        for name, assets in pipelines_of_location(context).items()
+        if assets.pipeline.config.resource_key == resource_key and (names is None or name in names)
     }
 
 
@@ -83,12 +85,16 @@ class _Tick:
         self._context, self._root, self._pipelines = context, root, pipelines
 
     def run(self) -> dg.SensorResult:
-        problems = try_poll(self._root, budget=_POLL_SECONDS)
+        polled = try_poll(self._root, budget=_POLL_SECONDS)
         with self._root.ledger.read() as tx:
             moving = in_motion(tx, tx.now - RECENT_SECONDS)
             in_force = [s for s in moving if s.pipeline in self._pipelines]
             snapshots = list(read_snapshots(tx, in_force).values())
-            due = [(one.submission, step) for one in snapshots if (step := round_of(next_step(one))) is not None]
+            due = [
+                (snapshot.submission, step)
+                for snapshot in snapshots
+                if (step := round_of(next_step(snapshot))) is not None
+            ]
             rounds_before = rounds.current_of(tx, [submission.id for submission, _ in due])
             cursor = SensorCursor.read(self._context.cursor)
             progress = Progress(cursor.observed, emulated=self._root.settings.emulator_url is not None)
@@ -96,7 +102,8 @@ class _Tick:
                 *progress.observe(tx, in_force, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
-            reasons = [*problems, *situation(snapshots, submissions.paid_twice(tx))]
+            reasons = [*polled.problems, *map(remedy_in_words, polled.remedies)]
+            reasons += situation(snapshots, submissions.paid_twice(tx))
             now = tx.now
         outcomes = self._rounds(due, rounds_before, now)
         requests = [outcome for outcome in outcomes if isinstance(outcome, dg.RunRequest)]
@@ -132,8 +139,10 @@ class _Tick:
         try:
             self._root.check_endpoint()
         except (EndpointMismatchError, SettingsError) as error:
-            return [str(error)]
-        return [self._round(one, step, before.get(one.id, NO_ROUND), now) for one, step in due]
+            return [error_in_words(error)]
+        return [
+            self._round(submission, step, before.get(submission.id, NO_ROUND), now) for submission, step in due
+        ]
 
     def _round(self, submission: Submission, step: Round, before: LastRound, now: float) -> dg.RunRequest | str:
         """Open a round and return the run to request, or the reason why no round is opened.
@@ -144,7 +153,7 @@ class _Tick:
         if (unknown := self._unknown_partition(submission)) is not None:
             return unknown
         if not before[1] and (waits := _too_early(now, submission, step, before, step.pause)) is not None:
-            return waits  # as in most ticks; so most ticks do not query Dagster's runs
+            return waits  # this is the usual case, so most ticks do not query Dagster's runs
         runs = RunsOfSubmission.read(self._context.instance, submission.id)
         if (waits := _waits(now, submission, step, before, runs)) is not None:
             return waits
@@ -153,15 +162,15 @@ class _Tick:
             last = rounds.current(tx, submission.id)
             current = round_of(next_step(Snapshot.of(tx, submissions.by_id(tx, submission.id))))
             if current is None:
-                return f"{submission.pipeline}: no longer to do: {in_words.reason(step)}"
+                return f"{submission.pipeline}: nothing left to do: {in_words.reason(step)}"
             if (waits := _waits(tx.now, submission, current, last, runs)) is not None:  # another tick was first
                 return waits
             rounds.close(tx, submission.id, last[0])
-            why = in_words.reason(current)
-            opened = rounds.open_next(tx, submission.id, why)
+            reason = in_words.reason(current)
+            opened = rounds.open_next(tx, submission.id, reason)
             opened_at = tx.now
         assert opened is not None  # the last one was closed in the same transaction
-        self._context.log.info(f"{submission.pipeline}: round {opened}: {why}")
+        self._context.log.info(f"{submission.pipeline}: round {opened}: {reason}")
         return self._request(submission, current, name_of(opened, opened_at))
 
     def _unknown_partition(self, submission: Submission) -> str | None:
@@ -176,7 +185,7 @@ class _Tick:
                 f"{name}: {key!r} was sent as a partition, but the pipeline has no partitions now" if key else None
             )
         if not key:
-            return f"{name}: batches were sent before it had partitions; without `partitions` they are collected"
+            return f"{name}: batches were sent before it had partitions: remove `partitions` to collect them"
         if _dynamic_name(definition) is not None or is_partition(definition, key, self._context.instance):
             return None
         return f"{name}: {key!r} was sent as a partition, but the pipeline no longer has this partition"
@@ -211,8 +220,8 @@ def _too_early(now: float, submission: Submission, step: Round, last: LastRound,
     _, _, opened_at = last
     if now - opened_at >= pause:
         return None
-    left = pause - (now - opened_at)
-    return f"{submission.pipeline}: {in_words.reason(step)}, the next round begins in {duration(left)}"
+    seconds_left = pause - (now - opened_at)
+    return f"{submission.pipeline}: {in_words.reason(step)}, the next round begins in {duration(seconds_left)}"
 
 
 def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:

@@ -23,8 +23,8 @@ def unwatched(context: dg.SensorEvaluationContext) -> list[str]:
         return []
     watched = {sensor.resource_key for sensor in repository.sensor_defs if isinstance(sensor, LedgerSensor)}
     names: dict[str | None, list[str]] = {}
-    for name, of in pipelines_of_location(context).items():
-        if (key := of.pipeline.config.resource_key) not in watched:
+    for name, assets in pipelines_of_location(context).items():
+        if (key := assets.pipeline.config.resource_key) not in watched:
             names.setdefault(key, []).append(name)
     return [
         f"No sensor watches {', '.join(of_key)}: add build_message_batch_sensor"

@@ -1,4 +1,4 @@
-"""The faults of the campaign besides kills, in groups, each at several places, through the same judge."""
+"""The faults of the campaign other than kills, in groups, each at several positions, judged by the same judge."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
 
 
 def cases() -> Iterator[Case]:
-    """All of them."""
+    """All cases of all groups."""
     for group in GROUPS.values():
         yield from group()

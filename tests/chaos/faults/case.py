@@ -1,4 +1,4 @@
-"""What a fault of the campaign is: a line of the table, a place, and a trial that it strikes."""
+"""A fault of the campaign: a line of the table, a position, and a trial that it affects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.chaos.trial import Trial
 from tests.core.support import BATCHES, params
 
 RETRIEVE = {"method": "GET", "path": f"{BATCHES}/msgbatch_{'?' * 24}"}
-# Both ways of looking at batches.
+# Both ways of polling batches.
 LOOKS = {"method": "GET", "path": f"{BATCHES}*"}
 
 Tried = tuple[Verdict, int]
@@ -26,12 +26,12 @@ Tried = tuple[Verdict, int]
 
 @dataclass(frozen=True)
 class Case:
-    """One fault at one place.
+    """One fault at one position.
 
     Attributes:
-        fault: the line of the table.
-        where: its place, in words.
-        trial: makes the trial.
+        fault: The line of the table.
+        where: Its position, as text.
+        trial: Runs the trial.
     """
 
     fault: str
@@ -40,29 +40,29 @@ class Case:
 
 
 def run_case(bench: Bench, case: Case) -> tuple[Verdict, str, int]:
-    """Runs a trial: (verdict, the fault's place, how often it struck)."""
+    """Run a trial and return the verdict, the fault's position, and how often it struck."""
     verdict, struck = case.trial(bench)
     return verdict, case.where, struck
 
 
 def rule(call: Mapping[str, Any], action: Mapping[str, Any], **which: Any) -> dict[str, Any]:
-    """A rule of the emulator: what is to go wrong with which calls."""
+    """A rule of the emulator: which calls go wrong, and how."""
     return {"match": {**call, **which}, "action": action}
 
 
 def error(kind: str, message: str, **more: Any) -> dict[str, Any]:
-    """The body of an error as the API words it."""
+    """The body of an error, as the API formats it."""
     return {"type": "error", "error": {"type": kind, "message": message, **more}}
 
 
 def through(
     rules: Rules, stage: str = "requests", grace: float = 0.0, *, one_by_one: bool = False, **judged: Any
 ) -> Callable[[Bench], Tried]:
-    """A trial that goes from a stage to the end while rules are in force; the first one's hits count.
+    """A trial from a stage to the end while rules are in force. The hits of the first rule count.
 
     Args:
-        one_by_one: no two files go up at the same time, so that calls come in the order of the files.
-        judged: as `Trial.verdict`.
+        one_by_one: Upload one file at a time, so that calls come in the order of the files.
+        judged: See `Trial.verdict`.
     """
 
     def trial(bench: Bench) -> Tried:
@@ -83,20 +83,20 @@ def digest_of(custom_id: str) -> str:
     return custom_id[-22:]
 
 
-def submit_as_somebody_else(bench: Bench, trial: Trial, count: int) -> None:
-    """A batch of that many requests in the trial's workspace that is none of ours."""
+def submit_as_someone_else(bench: Bench, trial: Trial, count: int) -> None:
+    """Submit a batch with a number of requests to the trial's workspace, as someone else."""
     requests = [{"custom_id": f"theirs-{number}", "params": params("theirs")} for number in range(count)]
     trial.foreign.append(post(bench, trial, json.dumps({"requests": requests}).encode()))
 
 
 def post(bench: Bench, trial: Trial, body: bytes) -> str:
-    """Submits a batch behind the ledger's back; returns its id."""
-    # The API takes the path with a slash too, and rules that match creates do not.
+    """Submit a batch behind the ledger's back, and return its id."""
+    # The API also accepts the path with a slash at its end, which rules that match creates do not.
     return str(orjson.loads(call(f"{bench.emulator.url}{BATCHES}/", trial.key, body))["id"])
 
 
 def result_lines(bench: Bench, trial: Trial, batch_id: str) -> list[dict[str, Any]]:
-    """A batch's result lines as anybody with the key gets them now, without those that are no JSON."""
+    """The result lines of a batch, as anyone with the key gets them now, without lines that are not JSON."""
     content = call(f"{bench.emulator.url}{BATCHES}/{batch_id}/results", trial.key)
     lines = []
     for line in content.split(b"\n"):
@@ -106,7 +106,7 @@ def result_lines(bench: Bench, trial: Trial, batch_id: str) -> list[dict[str, An
 
 
 def failed_in(bench: Bench, trial: Trial) -> set[str]:
-    """The digests of the trial's requests that did not succeed once."""
+    """The digests of the trial's requests that never succeeded."""
     return {
         digest_of(line["custom_id"])
         for batch_id in ended(bench, trial)
@@ -116,14 +116,14 @@ def failed_in(bench: Bench, trial: Trial) -> set[str]:
 
 
 def ended(bench: Bench, trial: Trial) -> list[str]:
-    """Ends the trial's batches now; returns their ids."""
+    """End the trial's batches now, and return their ids."""
     ids = list(trial.batches())
     bench.emulator.end_batches(*ids)
     return ids
 
 
 def call(url: str, key: str, body: bytes | None = None) -> bytes:
-    """A call of somebody else with that key; with a body it is a POST."""
+    """Call the API as someone else with this key; with a body, it is a POST."""
     headers = {"x-api-key": key, "anthropic-version": "2023-06-01", "content-type": "application/json"}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(urllib.request.Request(url, body, headers)) as response:

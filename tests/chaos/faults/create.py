@@ -1,4 +1,4 @@
-"""Creates that fail in passing: replies lost, connections dropped, the API busy, bodies too large or garbled."""
+"""Creates that fail for a passing reason: lost replies, dropped connections, a busy API, bad or large bodies."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def cases() -> Iterator[Case]:
             for drop in ("before_body", "before_commit"):
                 rules = [rule(CREATE, {"drop": drop, "reset": reset}, nth=nth)]
                 yield Case("create: connection dropped before", f"{how}, {drop}", through(rules))
-        two = [rule(CREATE, {"drop": "after_commit"}, after=nth - 1, times=2)]
-        yield Case("create: reply lost after acceptance", f"create {nth} and the next", through(two))
+        twice = [rule(CREATE, {"drop": "after_commit"}, after=nth - 1, times=2)]
+        yield Case("create: reply lost after acceptance", f"create {nth} and the next", through(twice))
     for status in (408, 409, 500, 504, 529):
         for times in (1, 6):
             fault = "create: 408, 409, 500, 504, 529, once and for a while"
@@ -50,7 +50,7 @@ def _rate_limits() -> Iterator[Case]:
 
 
 def _put_off(bench: Bench, nth: int) -> Tried:
-    """A minute goes by, in which nothing more is sent."""
+    """Let a minute pass, in which nothing more may be sent."""
     with bench.trial(bench.prepared("batches")) as trial:
         with bench.faults([rule(CREATE, {"status": 429}, nth=nth)]) as struck:
             trial.run("batches")
@@ -66,7 +66,7 @@ def _too_large() -> Iterator[Case]:
     fault = "create: 413, cut in two until it fits"
     for limit in _LIMITS:
         yield Case(fault, f"{limit} bytes are allowed", partial(_limited, most_bytes=limit))
-    for nth in (1, 2):  # the third file holds one request, which would then be too large by itself
+    for nth in (1, 2):  # the third file holds one request, which would then be too large on its own
         early = {"status": 413, "body": "<html>413 Payload Too Large</html>", "early": True}
         struck = through([rule(CREATE, early, nth=nth)], one_by_one=True)
         yield Case(fault, f"create {nth}, answered by the edge", struck)
@@ -102,7 +102,7 @@ def _garbled() -> Iterator[Case]:
 
 
 def _refused_for_good(bench: Bench, rules: list[dict[str, object]]) -> Tried:
-    """The file is refused the second time, and its requests are built anew by the next run from the dataset."""
+    """The file is refused at the second upload. The next run builds its requests again from the dataset."""
     with bench.trial(bench.prepared("batches"), one_by_one=True) as trial:
         before = bench.calls()
         with bench.faults(rules) as struck:
@@ -114,7 +114,7 @@ def _refused_for_good(bench: Bench, rules: list[dict[str, object]]) -> Tried:
 
 
 def _failing_in_passing(kind: str) -> Callable[[Bench], Tried]:
-    """Asked again by themselves, each once: the second time it is answered."""
+    """Each request is retried once, automatically, and succeeds at the second attempt."""
 
     def trial(bench: Bench) -> Tried:
         failing = rule(CREATE, {"error_mix": {kind: 0.7, "first": 1}})

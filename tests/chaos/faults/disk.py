@@ -1,4 +1,4 @@
-"""A disk that is full after so many bytes of a file, wherever a stage is writing then."""
+"""A disk that is full after a number of bytes of a file, wherever a stage is writing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from tests.chaos.bench import LARGE_ROWS, Bench
 from tests.chaos.faults.case import Case, Tried
 
-# Bytes. With a few rows all other files are smaller than the ledger, which so is what meets the limit.
+# Bytes. With a few rows, all other files are smaller than the ledger, so the ledger hits the limit.
 _OF_THE_LEDGER = {
     "requests": (20, 600, 1_500, 60_000),
     "batches": (50, 10_000),
@@ -16,7 +16,7 @@ _OF_THE_LEDGER = {
     "collection": (1_000, 30_000),
     "results": (1_000, 10_000),
 }
-# With many, and more than the ledger has, it is a request file, a download, a table of answers or of results.
+# With many rows and more than the ledger has, a request file, a download, or a table hits the limit.
 _OF_DATA = {
     "requests": (350_000, 500_000),
     "collection": (300_000, 400_000),
@@ -38,7 +38,7 @@ def cases() -> Iterator[Case]:
 
 
 def _full(bench: Bench, prepared: str, stage: str, largest_file: int) -> Tried:
-    """The stage ends with an error; with room again everything goes on."""
+    """The stage ends with an error, and continues when there is space again."""
     with bench.trial(bench.prepared(prepared)) as trial:
         for before in _BEFORE[stage] if prepared == LARGE_ROWS else ():
             trial.expect_success(trial.run(before))

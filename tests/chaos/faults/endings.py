@@ -1,4 +1,4 @@
-"""Rows that may end without an answer: archived, canceled, too large. The judge knows which, and no others may."""
+"""Rows that may end without an answer: archived, canceled, too large. The judge allows no others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.core.support import BATCHES, CREATE, LIST
 _CANCEL = {"method": "POST", "path": f"{BATCHES}/*/cancel"}
 _DELETE = {"method": "DELETE", "path": f"{BATCHES}/*"}
 _PROBLEMS = ({"drop": "after_commit"}, {"drop": "before_commit"}, {"status": 500})
-# Positions at which a process is killed, all over the stage.
+# Positions all over the stage at which a process is killed.
 _POSITIONS = (4, 9, 15, 22, 30, 40)
 _CLEARING_POSITIONS = (250, 350, 450, 550, 650, 750)
 _DELETES = "DELETE /v1/messages/batches/{id}"
@@ -32,12 +32,12 @@ def cases() -> Iterator[Case]:
 
 
 def _archived(bench: Bench, which: tuple[int, ...]) -> Tried:
-    """Their rows are errored, and not asked again by themselves."""
+    """The rows of archived batches are errored, and not retried automatically."""
     with bench.trial(bench.prepared("batches")) as trial:
         trial.run("batches")
         batches = ended(bench, trial)
         archived = bench.emulator.archive_batches(*[batches[number] for number in which])
-        rows = [key_of(one) for batch_id in archived for one in trial.batches()[batch_id]]
+        rows = [key_of(custom_id) for batch_id in archived for custom_id in trial.batches()[batch_id]]
         ends = dict.fromkeys(rows, "errored/results_archived")
         return trial.finish(from_dataset=False, ends=ends), len(archived)
 
@@ -70,13 +70,13 @@ def _canceled(
     rules: list[dict[str, Any]] | None = None,
     kill_at: int | None = None,
 ) -> Tried:
-    """Canceled rows say so, answers that came before are kept, and the next run asks only for the rest."""
+    """Canceled rows are marked so, earlier answers are kept, and the next run sends only the other requests."""
     put_off = rule(CREATE, {"status": 429, "headers": {"retry-after": "3600"}}, after=sent)
     with bench.trial(bench.prepared("batches")) as trial:
         with bench.settings(latency=3600, cancel_delay=0):
             with bench.faults(lost or [put_off]):
                 trial.run("batches")
-            if done:  # none would mean all
+            if done:  # without ids, it would end all batches
                 bench.emulator.end_batches(*list(trial.batches())[:done])
             with bench.faults(rules or []):
                 end = trial.run("cancel", kill_at=kill_at)
@@ -84,7 +84,7 @@ def _canceled(
                 trial.run("cancel")
             before = len(trial.accepted())
             trial.run("tick")
-            ended(bench, trial)  # what is taken on its count alone may be somebody else's, and is left to run
+            ended(bench, trial)  # a batch adopted on its count alone may be someone else's, and keeps running
             trial.run("unattended")
         trial.expect(len(trial.accepted()) == before, "something was sent although it was canceled")
         answered, canceled = _fates(bench, trial)
@@ -96,7 +96,7 @@ def _canceled(
 
 
 def _fates(bench: Bench, trial: Trial) -> tuple[set[str], set[str]]:
-    """By what the API says: keys of the rows that were answered, digests of the requests that were canceled."""
+    """The keys of answered rows and the digests of canceled requests, as the API reports them."""
     lines = [line for batch_id in trial.batches() for line in result_lines(bench, trial, batch_id)]
     canceled = {digest_of(line["custom_id"]) for line in lines if line["result"]["type"] == "canceled"}
     return {key_of(line["custom_id"]) for line in lines if line["result"]["type"] == "succeeded"}, canceled
@@ -117,7 +117,7 @@ def _retention() -> Iterator[Case]:
 def _cleared(
     bench: Bench, rules: list[dict[str, Any]], kill_at: int | None = None, *, lose_ledger: bool = False
 ) -> Tried:
-    """Half of the requests fail at first: what retention removes, the next attempt must not need."""
+    """Half of the requests fail at first: the next attempt must not need what retention removes."""
     failing = {"overloaded_error": 0.5, "first": 1}
     with bench.trial(bench.prepared("requests")) as trial:
         before = bench.calls()
@@ -135,9 +135,9 @@ def _cleared(
 
 
 def _failing(trial: Trial, mix: Mix) -> set[str]:
-    """The digests of requests that fail at first. Their results are deleted: the emulator's own rule says it."""
-    sent = {one for ids in trial.batches().values() for one in ids}
-    return {digest_of(one) for one in sent if mix.pick(one) != SUCCEEDED}
+    """The digests of requests that fail at first, by the emulator's rule: their results are deleted."""
+    sent = {custom_id for ids in trial.batches().values() for custom_id in ids}
+    return {digest_of(custom_id) for custom_id in sent if mix.pick(custom_id) != SUCCEEDED}
 
 
 def _too_large() -> Iterator[Case]:
@@ -147,10 +147,10 @@ def _too_large() -> Iterator[Case]:
 
 
 def _limited(bench: Bench, most_bytes: int) -> Tried:
-    """Of the prepared dataset two rows are long."""
+    """Two rows of the prepared dataset are long."""
     with bench.trial(bench.prepared(LONG_ROWS)) as trial, bench.settings(max_body_bytes=most_bytes):
         long = [key for key, text in trial.rows.items() if len(text) > most_bytes]
         verdict = trial.finish(from_dataset=True, ends=dict.fromkeys(long, "errored/request_too_large"))
-        sent = [one for ids in trial.batches().values() for one in ids]
+        sent = [custom_id for ids in trial.batches().values() for custom_id in ids]
         trial.expect(len(sent) == len(set(sent)) == len(trial.rows) - len(long), f"{len(sent)} were accepted")
         return verdict, len(long)

@@ -1,4 +1,4 @@
-"""A process that is frozen past its lease while another takes over, and then wakes up."""
+"""A process that is frozen beyond its lease while another one takes over, and then wakes up."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from tests.chaos.bench import Bench
 from tests.chaos.faults.case import Case, Tried, ended
 
-# Kill positions, as `kills.positions` tells them. In `batches` those of the first upload stand closest.
+# Kill positions, as in `kills.positions`. In `batches`, those of the first upload are closest to each other.
 _POSITIONS = {
     "requests": (20, 60, 90),
     "batches": (4, 34, 35, 37, 38, 40, 41, 42, 43, 44, 47, 51, 64, 82, 89, 90, 132, 138),
@@ -16,9 +16,9 @@ _POSITIONS = {
     "collection": (10, 40, 70, 100),
     "results": (10, 30),
 }
-# Of these, where files go up several at a time: the position is one file's, and another may be anywhere.
+# Of these, the positions with several uploads at a time: the position is of one file, another may be anywhere.
 _TOGETHER = (82, 90, 132)
-# An upload of a process that was frozen may have come through: it is looked for this long, seconds.
+# Seconds for which an upload of a frozen process is looked for, as it may have arrived.
 _GRACE = 0.5
 
 
@@ -31,19 +31,19 @@ def cases() -> Iterator[Case]:
 
 
 def _frozen(bench: Bench, stage: str, at: int) -> Tried:
-    """Awake again, it must find out that it has no say any more.
+    """The process that wakes up must notice that it has lost its lease.
 
-    Frozen between its last look at the lease and the last bytes of a body, just before it sends them, it does so
-    when it wakes up, and no client can keep a server from taking them: that must be reported as paid twice.
+    If it was frozen between its last check of the lease and the last bytes of a body, it sends them when it
+    wakes up, and no client can keep a server from accepting them. That must be reported as paid twice.
     """
     together = stage == "batches" and at in _TOGETHER
     with bench.trial(bench.prepared(stage), _GRACE, one_by_one=not together) as trial:
         frozen = trial.start(stage, kill_at=at, freeze=True)
-        place = frozen.freeze()
-        if place:
+        position = frozen.freeze()
+        if position:
             trial.finish(from_dataset=stage == "requests")
             frozen.wake()
         trial.expect_given_up(frozen.wait())
         ended(bench, trial)
-        reported = together or place == "before socket.send"
-        return trial.finish(from_dataset=stage == "requests", reported=reported), int(bool(place))
+        reported = together or position == "before socket.send"
+        return trial.finish(from_dataset=stage == "requests", reported=reported), int(bool(position))

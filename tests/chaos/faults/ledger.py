@@ -1,4 +1,4 @@
-"""A ledger that somebody deletes at any moment: it is made again from what lies under the root."""
+"""A ledger that is deleted at any moment: it is rebuilt from the files under the root."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def _killed(bench: Bench, stage: str, at: int) -> Tried:
         end = trial.run(stage, kill_at=at)
         if (trial.root / "ledger.db").exists():
             trial.lose_ledger()
-        # Without a manifest nothing was submitted: there is nothing that could be done unattended.
+        # Without a manifest nothing was submitted, so there is nothing to do unattended.
         return trial.finish(from_dataset=stage == "requests" or at % 2 == 0), int(end.killed)

@@ -1,4 +1,4 @@
-"""Looking at batches: no answer, errors, garbage, and a look that is not over when the next begins."""
+"""Polling batches: no answer, errors, garbage, and a poll that is not finished when the next one begins."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.chaos.bench import Bench
 from tests.chaos.faults.case import LOOKS, RETRIEVE, Case, Tried, rule
 from tests.core.support import LIST
 
-_LONG = 30.0  # seconds, longer than a look waits
+_LONG = 30.0  # seconds, longer than a poll waits
 _BODIES = ("<html>", "", "[]", '{"id": 5}', '{"data": [{"id": 5}], "has_more": false}')
 _HIDDEN = {"hide_from_list": 3600}
 
@@ -33,7 +33,7 @@ def cases() -> Iterator[Case]:
 
 
 def _look_through(call: dict[str, str], action: dict[str, Any]) -> Callable[[Bench], Tried]:
-    """A look at three open batches, by the list or one by one; it fails, changes nothing, and may be repeated."""
+    """A poll of three open batches, by the list or one by one. It fails, changes nothing, and may be repeated."""
 
     def trial(bench: Bench) -> Tried:
         with bench.trial(bench.prepared("batches")) as trial:
@@ -44,7 +44,7 @@ def _look_through(call: dict[str, str], action: dict[str, Any]) -> Callable[[Ben
                 end = trial.run("look")
                 hits = struck()
             trial.expect_success(end)
-            trial.expect(bool(end.log), "it said nothing")
+            trial.expect(bool(end.log), "it reported nothing")
             after = trial.ledger("select id, state, processing_status from batch order by id")
             trial.expect(after == before, f"{before} became {after}")
             return trial.finish(from_dataset=False), hits
@@ -53,7 +53,7 @@ def _look_through(call: dict[str, str], action: dict[str, Any]) -> Callable[[Ben
 
 
 def _side_by_side(bench: Bench, seconds: float) -> Tried:
-    """Every change is written once."""
+    """Every change is recorded once."""
     with bench.trial(bench.prepared("batches")) as trial:
         trial.run("batches")
         bench.emulator.end_batches()

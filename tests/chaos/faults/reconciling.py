@@ -1,4 +1,4 @@
-"""Replies that were lost while the list of batches is late, long, not to be had, or full of other people's."""
+"""Lost replies while the list of batches is late, long, unavailable, or full of other people's batches."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from tests.chaos.bench import Bench, Rules
-from tests.chaos.faults.case import LOOKS, Case, Tried, rule, submit_as_somebody_else, through
+from tests.chaos.faults.case import LOOKS, Case, Tried, rule, submit_as_someone_else, through
 from tests.chaos.trial import Trial
 from tests.core.support import CREATE, LIST
 
-# An upload that may have come through is given up for lost after this long; a batch is hidden for less.
+# An upload that may have arrived counts as lost after this long. Batches are hidden for less.
 _GRACE, _HIDDEN = 2.0, 0.7
 _HOUR = 3600.0
 _PAGE = 1000  # batches, the most that the list shows at once
@@ -49,15 +49,17 @@ def cases() -> Iterator[Case]:
 
 
 def _hidden_for_long(bench: Bench, lost: dict[str, Any]) -> Tried:
-    """It comes out when the list shows it at last: the one case in which a request is paid twice."""
+    """A request is paid twice only in this case. It is reported when the list shows the batch at last."""
     with bench.trial(bench.prepared("requests")) as trial:
         with bench.faults([lost, rule(LIST, {"hide_from_list": _HOUR})]) as struck:
             trial.expect_success(trial.run("chain"))
             hits = struck()
         batches = len(trial.accepted())
         trial.run("tick")
-        told = trial.ledger("select id from batch where paid_twice")
-        trial.expect((batches, len(told)) == (4, 1), f"{batches} batches, {len(told)} reported as paid twice")
+        paid_twice = trial.ledger("select id from batch where paid_twice")
+        trial.expect(
+            (batches, len(paid_twice)) == (4, 1), f"{batches} batches, {len(paid_twice)} reported as paid twice"
+        )
         return trial.finish(from_dataset=True, reported=True), hits
 
 
@@ -76,18 +78,18 @@ def _among(strangers: Strangers, rules: Rules) -> Callable[[Bench], Tried]:
 def _before(bench: Bench, trial: Trial) -> Iterator[None]:
     """Two batches of each size that ours have, in the same workspace."""
     for size in (1, 2, 1, 2):
-        submit_as_somebody_else(bench, trial, size)
+        submit_as_someone_else(bench, trial, size)
     yield
 
 
 @contextmanager
 def _all_the_while(bench: Bench, trial: Trial) -> Iterator[None]:
-    """Batches of each size, one after the other, while ours are submitted: as long as one runs, a doubt stays."""
+    """Batches of each size in turn, while ours are submitted: a file stays in doubt while one of them runs."""
     done = threading.Event()
 
     def submit() -> None:
         while len(trial.foreign) < _STRANGERS and not done.wait(_STRANGERS_PAUSE):
-            submit_as_somebody_else(bench, trial, 1 + len(trial.foreign) % 2)
+            submit_as_someone_else(bench, trial, 1 + len(trial.foreign) % 2)
 
     thread = threading.Thread(target=submit)
     thread.start()
@@ -100,19 +102,19 @@ def _all_the_while(bench: Bench, trial: Trial) -> Iterator[None]:
 
 def _found_on_a_later_page(bench: Bench, lost: dict[str, Any], strangers: int) -> Tried:
     with bench.trial(bench.prepared("batches")) as trial:
-        # The anchor is read; afterwards the list is not to be had.
+        # The anchor is read; afterwards the list is unavailable.
         with bench.faults([lost, rule(LIST, {"status": 500}, after=lost["match"]["nth"])]) as struck:
             trial.run("batches")
             hits = struck()
         in_doubt = trial.ledger("select count(*) from request_file where state in ('sending', 'unresolved')")
         trial.expect(in_doubt == [(1,)], f"{in_doubt} files are in doubt")
         for _ in range(strangers):
-            submit_as_somebody_else(bench, trial, 3)
+            submit_as_someone_else(bench, trial, 3)
         return trial.finish(from_dataset=False), hits
 
 
 def _twins() -> Iterator[Case]:
-    """Of the three request files the first two have equal counts."""
+    """The first two of three request files have the same number of requests."""
     fault = "two own files of equal count, both lost"
     for first in _DROPS:
         for second in _DROPS:
@@ -145,9 +147,9 @@ def _clocks() -> Iterator[Case]:
 
 
 def _skewed(bench: Bench, nth: int, skew: float) -> Tried:
-    """The API's clock is off by so many seconds from ours."""
+    """The API's clock differs from ours by this many seconds."""
     with bench.trial(bench.prepared("batches")) as trial:
-        submit_as_somebody_else(bench, trial, 2)
+        submit_as_someone_else(bench, trial, 2)
         try:
             bench.emulator.clock(skew=skew)
             lost = rule(CREATE, {"drop": "after_commit"}, nth=nth)

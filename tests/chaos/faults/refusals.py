@@ -1,4 +1,4 @@
-"""Refusals that only a person can mend: everything stops, nothing is sent meanwhile, a rerun goes on."""
+"""Refusals that only a user can fix: everything stops, nothing is sent meanwhile, and a rerun continues."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def cases() -> Iterator[Case]:
 
 
 def _stopped(bench: Bench, refused: dict[str, Any]) -> Tried:
-    """From that call on the API refuses, until a person has mended it and runs it again."""
+    """The API refuses from that call on, until a user has fixed the reason and runs it again."""
     text = refused["action"]["body"]["error"]["message"]
     with bench.trial(bench.prepared("batches")) as trial:
         with bench.faults([refused]) as struck:

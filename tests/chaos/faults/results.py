@@ -1,4 +1,4 @@
-"""Results that are cut, spoiled, odd, lost, or said to lie at another host."""
+"""Results that are cut, spoiled, odd, lost, or announced at another host."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.core.support import BATCHES, CREATE, LIST, RESULTS
 
 _ENDINGS = ("abort", "reset", "content_length", "clean", "chunked")
 _COUNTS = (1, 7, 120)  # of the 120 lines of a batch
-# What is missing is asked again when it still is after an hour and three downloads.
+# A missing answer is requested again if it is still missing after an hour and three downloads.
 _AN_HOUR, _DOWNLOADS = 4000, 3
 _ODD = {
     "a lone high surrogate": "\\ud83d",
@@ -53,8 +53,8 @@ def cases() -> Iterator[Case]:
             fault = "results: lines too many, missing or spoiled"
             yield Case(fault, f"{count} {kind}", through(spoiled, "collection"))
         for kind in ("duplicate", "foreign"):
-            for_ever = [rule(RESULTS, {"lines": {kind: count}})]
-            yield Case("results: lines too many, every time", f"{count} {kind}", through(for_ever, "collection"))
+            every_time = [rule(RESULTS, {"lines": {kind: count}})]
+            yield Case("results: lines too many, every time", f"{count} {kind}", through(every_time, "collection"))
         for kind in ("missing", "garbage"):
             lost = rule(RESULTS, {"lines": {kind: count}})
             where = f"{count} {kind}"
@@ -64,9 +64,9 @@ def cases() -> Iterator[Case]:
         yield Case("results: unknown result types", where, partial(_unknown, unknown=unknown))
     for name, text in _ODD.items():
         for at in (0, -1):
-            place = "last" if at else "first"
+            position = "last" if at else "first"
             fault = "results: line separators, lone surrogates and unknown keys in answers"
-            yield Case(fault, f"{name}, {place} line", partial(_odd, text=text, at=at))
+            yield Case(fault, f"{name}, {position} line", partial(_odd, text=text, at=at))
     fault = "results_url and redirects to another host"
     yield Case(fault, "results_url", _elsewhere(lambda url: [rule(LOOKS, {"results_url": url})]))
     for name, call in {"create": CREATE, "list": LIST, "retrieve": RETRIEVE, "results": RESULTS}.items():
@@ -75,27 +75,27 @@ def cases() -> Iterator[Case]:
 
 
 def _lost(bench: Bench, lost: dict[str, Any]) -> Tried:
-    """Given up as lost after an hour; then these requests are asked again, and no others."""
+    """Requests that are given up as lost after an hour are sent again, and no others."""
     with bench.trial(bench.prepared("collection")) as trial:
         with bench.faults([lost]) as struck:
             for _ in range(_DOWNLOADS):
                 trial.run("tick")
             hits = struck()
-            there = {one for batch_id in trial.batches() for one in _digests(bench, trial, batch_id)}
+            shown = {digest for batch_id in trial.batches() for digest in _digests(bench, trial, batch_id)}
             trial.ledger(f"update batch set failing_since = failing_since - {_AN_HOUR}")
             trial.run("tick")
-        sent = {digest_of(one) for ids in trial.batches().values() for one in ids}
-        trial.expect(trial.table.exists() and len(sent) > len(there), "nothing was missing")
-        return trial.finish(from_dataset=False, ask_again=lambda: sent - there), hits
+        sent = {digest_of(custom_id) for ids in trial.batches().values() for custom_id in ids}
+        trial.expect(trial.table.exists() and len(sent) > len(shown), "nothing was missing")
+        return trial.finish(from_dataset=False, ask_again=lambda: sent - shown), hits
 
 
 def _digests(bench: Bench, trial: Trial, batch_id: str) -> set[str]:
-    """Of the requests whose answers the API shows now."""
+    """The digests of the requests whose answers the API shows now."""
     return {digest_of(line["custom_id"]) for line in result_lines(bench, trial, batch_id)}
 
 
 def _unknown(bench: Bench, unknown: dict[str, Any]) -> Tried:
-    """Errored, and not asked again: these rows and no others."""
+    """The rows with an unknown result type are errored and not retried, and no others."""
     with bench.trial(bench.prepared("collection")) as trial, bench.faults([unknown]) as struck:
         odd = {
             key_of(line["custom_id"])
@@ -109,7 +109,7 @@ def _unknown(bench: Bench, unknown: dict[str, Any]) -> Tried:
 
 
 def _odd(bench: Bench, text: str, at: int) -> Tried:
-    """One line of each batch has keys that nobody knows, and that text at the end of its answer."""
+    """One line of each batch has unknown keys, and this text at the end of its answer."""
     with bench.trial(bench.prepared("collection")) as trial:
         rules = []
         for batch_id in trial.batches():
@@ -119,8 +119,8 @@ def _odd(bench: Bench, text: str, at: int) -> Tried:
             message["content"].append({"type": "novel", "deep": [{}]})
             lines[at]["novel"] = lines[at]["result"]["novel"] = message["usage"]["novel"] = {"deep": [1]}
             body = b"".join(orjson.dumps(line) + b"\n" for line in lines).decode().replace("<odd>", text)
-            place = {"method": "GET", "path": f"{BATCHES}/{batch_id}/results"}
-            rules.append(rule(place, {"status": 200, "body": body}))
+            call = {"method": "GET", "path": f"{BATCHES}/{batch_id}/results"}
+            rules.append(rule(call, {"status": 200, "body": body}))
         with bench.faults(rules) as struck:
             return trial.finish(from_dataset=False), struck()
 
@@ -134,14 +134,14 @@ def _redirect(call: dict[str, str], nth: int) -> Callable[[str], list[dict[str, 
 
 
 def _elsewhere(rules: Callable[[str], list[dict[str, Any]]]) -> Callable[[Bench], Tried]:
-    """The other host must not hear of the key: nobody may even connect to it."""
+    """The other host must not receive the key: no one may even connect to it."""
 
     def trial(bench: Bench) -> Tried:
         with socket.create_server(("127.0.0.1", 0)) as other, bench.trial(bench.prepared("requests")) as trial:
             other.setblocking(False)
             url = f"http://127.0.0.1:{other.getsockname()[1]}/results"
             with bench.faults(rules(url)) as struck:
-                trial.run("chain")  # some of these refusals stop it, until a person has looked
+                trial.run("chain")  # some of these refusals stop it until a user has looked
                 hits = struck()
             verdict = trial.finish(from_dataset=True)
             try:

@@ -1,4 +1,4 @@
-"""Several processes at one root at once, alone and with faults that meet them."""
+"""Several processes at one root at the same time, without faults and with faults."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.chaos.bench import Bench, Rules
 from tests.chaos.faults.case import Case, Tried, failed_in, rule
 from tests.core.support import CREATE, RESULTS
 
-# A killed process may leave a batch that the server has not looked at yet: it is looked for this long, seconds.
+# Seconds for which a batch is looked for that a killed process may have left unnoticed at the server.
 _GRACE = 2.0
 _FAILING = {"error_mix": {"overloaded_error": 0.3, "expired": 0.3, "first": 1}}
 _FAULTS: dict[str, Rules] = {
@@ -34,7 +34,7 @@ def cases() -> Iterator[Case]:
 
 
 def _together(bench: Bench, tasks: tuple[str, ...], rules: Rules) -> Tried:
-    """Begun at the same moment, each goes on until the last row is final."""
+    """Started at the same moment, each process continues until the last row is final."""
     with bench.trial(bench.prepared("batches")) as trial, bench.faults(rules):
         children = [trial.start(task) for task in tasks]
         for child in children:
@@ -43,7 +43,7 @@ def _together(bench: Bench, tasks: tuple[str, ...], rules: Rules) -> Tried:
 
 
 def _one_killed(bench: Bench, seed: int) -> Tried:
-    """The others take over what it had begun."""
+    """The other processes take over what the killed one had begun."""
     chosen = random.Random(seed)
     after = chosen.uniform(0.0, bench.chain_seconds / 2)
     with bench.trial(bench.prepared("batches"), _GRACE) as trial:

@@ -1,4 +1,4 @@
-"""A key of another workspace: nothing of ours is in reach or sent again, and the right key mends it."""
+"""A key of another workspace: our batches are unreachable, nothing is sent again, and the right key fixes it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.chaos.bench import Bench
 from tests.chaos.faults.case import Case, Tried, rule
 from tests.core.support import CREATE, LIST
 
-# Longer than a batch may answer 404 before it counts as out of reach.
+# Longer than a batch may answer 404 before it counts as unreachable.
 _LATER = 400  # seconds
 _TICKS = 3
 _DROPS = ("after_commit", "before_commit")
@@ -42,9 +42,9 @@ def _another_key(bench: Bench, nth: int | None, drop: str = "") -> Tried:
 
 
 def _lost(nth: int | None, drop: str) -> list[dict[str, Any]]:
-    """One create is lost, and the list is not to be had as soon as every file that may be was sent."""
+    """One create is lost, and the list is unavailable as soon as every file that may be sent was sent."""
     if nth is None:
         return []
-    # The second file is of the first one's size, and is not sent while that is in doubt: it asks for no anchor.
+    # While the first file is in doubt, the second one, of equal count, is not sent and asks for no anchor.
     anchors = 2 if nth == 1 else 3
     return [rule(CREATE, {"drop": drop}, nth=nth), rule(LIST, {"status": 429}, after=anchors)]

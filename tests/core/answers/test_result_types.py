@@ -85,9 +85,9 @@ def test_no_result_type_is_written_as_a_string() -> None:
     "planted",
     [
         'row.result_type == "canceled"',
-        'row.result_type == "cancelled"',
-        'table["result_type"] != "suceeded"',
-        'pc.equal(table["result_type"], "suceeded")',
+        'row.result_type == "submited"',
+        'table["result_type"] != "submited"',
+        'pc.equal(table["result_type"], "submited")',
         'pc.is_in(batch.column("result_type"), pa.array(["failed"]))',
         'result_type in ("errored", "canceled")',
         'counts["succeeded"]',

@@ -19,6 +19,7 @@ from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.steps import Round, Send
+from batch_assets.core.remedies import ListBatches
 from batch_assets.core.results.run import collect_results
 
 from ..support import BATCHES, CREATE, LIST, World, round_for, texts, wait_for
@@ -28,30 +29,30 @@ CANCEL = {"method": "POST", "path": f"{BATCHES}/*/cancel"}
 
 def newest(world: World, pipeline: Pipeline, partition: str = "") -> Submission:
     with world.root.ledger.read() as tx:
-        found = submissions.newest(tx, pipeline.name, partition)
-    assert found is not None
-    return found
+        submission = submissions.newest(tx, pipeline.name, partition)
+    assert submission is not None
+    return submission
 
 
 def work(world: World, pipeline: Pipeline, partition: str = "") -> Round | None:
     """Return the work that the sensor would find."""
     with world.root.ledger.read() as tx:
-        found = submissions.newest(tx, pipeline.name, partition)
-        assert found is not None
-        return round_for(tx, found)
+        submission = submissions.newest(tx, pipeline.name, partition)
+        assert submission is not None
+        return round_for(tx, submission)
 
 
 def let_the_sensor_work(world: World, pipeline: Pipeline, partition: str = "") -> None:
     """Do what ticks and runs of the sensor do until nothing is left, without any step of a user."""
     for _ in range(20):
         poll(world.root, now=True)
-        found = work(world, pipeline, partition)
-        if found is None or "not announced" in reason(found):
+        next_round = work(world, pipeline, partition)
+        if next_round is None or "not announced" in reason(next_round):
             return
-        if isinstance(found, Send):
+        if isinstance(next_round, Send):
             submit_batches(world.root, pipeline.name, partition, unattended=True)
         collect_results(world.root, pipeline.name, partition)
-    raise AssertionError(f"the sensor does not come to an end: {found}")
+    raise AssertionError(f"the sensor does not come to an end: {next_round}")
 
 
 def types(world: World, pipeline: Pipeline) -> list[str]:
@@ -93,7 +94,7 @@ def test_answers_are_kept_and_the_next_run_sends_the_rest(
     world.finish(pipeline)
     assert types(world, pipeline) == ["succeeded"] * 6
     assert list(world.table(pipeline)["attempts"]) == [1, 1, 2, 2, 1, 1]
-    assert len(world.asked()) == 8
+    assert len(world.accepted_custom_ids()) == 8
 
 
 @pytest.mark.parametrize("max_attempts", [1, 3])
@@ -110,15 +111,15 @@ def test_a_run_right_after_a_cancel_sends_what_the_cancel_leaves(world: World, m
     poll(world.root, now=True)
     assert not collect_results(world.root, pipeline.name).results.final  # type: ignore[union-attr]
     assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
-    found = work(world, pipeline)
-    assert found is not None and reason(found) == "2 failed requests are to be sent again"
+    next_round = work(world, pipeline)
+    assert next_round is not None and reason(next_round) == "2 failed requests are to be sent again"
     world.submit(pipeline, unattended=True)
     (_, _, again) = world.accepted()
     world.emulator.end_batches(again["id"])
     world.finish(pipeline)
     assert types(world, pipeline) == ["succeeded"] * 4
     assert list(world.table(pipeline)["attempts"]) == [1, 1, *[min(2, max_attempts)] * 2]
-    assert len(world.asked()) == 6
+    assert len(world.accepted_custom_ids()) == 6
 
 
 def test_a_batch_that_a_cancel_did_not_reach_is_canceled_after_it_was_replaced(world: World) -> None:
@@ -206,8 +207,9 @@ def test_canceling_a_batch_that_ended_before_a_poll_is_no_error(world: World) ->
 
 def test_an_unknown_target_is_refused_with_a_remedy(world: World) -> None:
     world.send(world.pipeline(texts(1)), "A")
-    with pytest.raises(UnknownTargetError, match="`batch-assets list` shows"):
+    with pytest.raises(UnknownTargetError, match="has no batch msgbatch_elsewhere") as caught:
         cancel(world.root, "msgbatch_elsewhere")
+    assert caught.value.remedy == ListBatches()
     with pytest.raises(UnknownTargetError, match="pipelines there: asked"):
         cancel(world.root, "other")
     with pytest.raises(UnknownTargetError, match="partitions submitted: A"):
@@ -236,7 +238,7 @@ def test_one_partition_is_canceled_without_what_another_waits_on(world: World) -
     report = cancel(world.root, "asked", "B")
     assert (report.canceled, report.shared) == ([own], [shared])
     report = cancel(world.root, "asked", "A")
-    assert report.canceled == [shared], "nobody else waits on it any more"
+    assert report.canceled == [shared], "no other partition waits on it any more"
 
 
 def test_an_older_submissions_batches_are_canceled_too(world: World) -> None:
@@ -247,16 +249,16 @@ def test_an_older_submissions_batches_are_canceled_too(world: World) -> None:
     assert cancel(world.root, pipeline.name).canceled == [batch["id"] for batch in world.accepted()]
 
 
-@pytest.mark.parametrize("found", [True, False])
+@pytest.mark.parametrize("accepted", [True, False])
 def test_a_file_in_doubt_is_not_sent_again_and_its_possible_batch_is_not_canceled(
-    world: World, found: bool
+    world: World, accepted: bool
 ) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(2))
     world.build(pipeline)
     world.emulator.faults(
         [
-            {"match": CREATE, "action": {"drop": "after_commit" if found else "before_commit"}},
+            {"match": CREATE, "action": {"drop": "after_commit" if accepted else "before_commit"}},
             {"match": {**LIST, "after": 1}, "action": {"status": 500}},
         ]
     )
@@ -270,9 +272,9 @@ def test_a_file_in_doubt_is_not_sent_again_and_its_possible_batch_is_not_cancele
     assert world.calls()["POST /v1/messages/batches/{id}/cancel"] == 0
     world.emulator.end_batches()
     let_the_sensor_work(world, pipeline)
-    assert types(world, pipeline) == ["succeeded" if found else "canceled"] * 2
-    assert len(world.accepted()) == (1 if found else 0)
-    assert world.states(pipeline) == ["collected" if found else "canceled"]
+    assert types(world, pipeline) == ["succeeded" if accepted else "canceled"] * 2
+    assert len(world.accepted()) == (1 if accepted else 0)
+    assert world.states(pipeline) == ["collected" if accepted else "canceled"]
 
 
 def test_a_file_that_is_being_sent_is_canceled_when_it_has_become_a_batch(world: World) -> None:
@@ -298,9 +300,9 @@ def test_the_sensor_cancels_what_a_cancel_could_not_reach(world: World) -> None:
     report = cancel(world.root, pipeline.name)
     assert report.canceled == []
     assert batch_id in report.problems[0]
-    found = work(world, pipeline)
-    assert found is not None
-    assert isinstance(found, Send)
+    next_round = work(world, pipeline)
+    assert next_round is not None
+    assert isinstance(next_round, Send)
     world.emulator.reset_faults()
     let_the_sensor_work(world, pipeline)
     assert types(world, pipeline) == ["canceled"] * 2
@@ -374,12 +376,12 @@ def test_the_history_records_the_cancel(world: World) -> None:
     cancel(world.root, pipeline.name)
     let_the_sensor_work(world, pipeline)
     with world.root.ledger.read() as tx:
-        found = transitions.of_pipeline(tx, pipeline.name)
+        entries = transitions.of_pipeline(tx, pipeline.name)
     submission = newest(world, pipeline).id
-    assert [(e.before, e.after) for e in found if e.entity == submission] == [
+    assert [(e.before, e.after) for e in entries if e.entity == submission] == [
         (None, "registered"), ("registered", "began"), ("began", "canceled"), ("canceled", "final")
     ]  # fmt: skip
-    assert [(e.before, e.after) for e in found if e.entity == batch_id] == [
+    assert [(e.before, e.after) for e in entries if e.entity == batch_id] == [
         (None, "open"), ("open", "canceling"), ("canceling", "ended"), ("ended", "collected")
     ]  # fmt: skip
-    assert {e.reason for e in found if e.after in ("canceled", "canceling")} == {"canceled by a person"}
+    assert {e.reason for e in entries if e.after in ("canceled", "canceling")} == {"canceled by a person"}

@@ -29,7 +29,7 @@ def work(world: World, pipeline: Pipeline, partition: str = "") -> Round | None:
 
 
 def asked_more_than_once(world: World) -> int:
-    return sum(count > 1 for count in Counter(world.asked()).values())
+    return sum(count > 1 for count in Counter(world.accepted_custom_ids()).values())
 
 
 def announce(world: World, pipeline: Pipeline) -> None:
@@ -65,7 +65,7 @@ def test_files_sent_while_the_next_submission_is_built_are_not_sent_again(
     world.build(pipeline)
     monkeypatch.undo()
     world.submit(pipeline)
-    assert len(world.asked()) == 20
+    assert len(world.accepted_custom_ids()) == 20
     assert asked_more_than_once(world) == 0
 
 
@@ -78,7 +78,7 @@ def test_failed_requests_are_planned_once_even_if_the_api_is_unavailable(world: 
     collect_results(world.root, pipeline.name)
     world.submit(pipeline, unattended=True)
     assert [file.requests for file in world.files(pipeline)] == [4, 4]
-    assert len(world.asked()) == 8, "each request in its first and its second attempt"
+    assert len(world.accepted_custom_ids()) == 8, "each request in its first and its second attempt"
 
 
 def test_nothing_is_left_to_do_while_failed_requests_are_retried(world: World) -> None:
@@ -125,7 +125,7 @@ def test_requests_stopped_in_one_partition_are_sent_by_another_only_once(world: 
     world.finish(pipeline, "B")
     world.submit(pipeline, "A")
     world.finish(pipeline, "A")
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4
 
 
 @pytest.mark.parametrize("left", [2, 0])
@@ -136,9 +136,9 @@ def test_a_smaller_dataset_gets_its_table_without_sending_anything(world: World,
     assert work(world, pipeline) is None
     pipeline = world.pipeline(dict(list(texts(4).items())[:left]))
     world.send(pipeline)
-    found = work(world, pipeline)
-    assert found is not None
-    assert not isinstance(found, Send)
+    next_round = work(world, pipeline)
+    assert next_round is not None
+    assert not isinstance(next_round, Send)
     assert collect_results(world.root, pipeline.name).results.final  # type: ignore[union-attr]
     assert len(world.table(pipeline)) == left
 
@@ -161,9 +161,9 @@ def test_a_batch_hidden_beyond_the_grace_period_is_found_unattended_and_reported
     pipeline = world.pipeline(texts(4))
     lose(world, pipeline, hidden=3600)
     announce(world, pipeline)
-    found = work(world, pipeline)
-    assert found is not None
-    assert isinstance(found, Send)
+    next_round = work(world, pipeline)
+    assert next_round is not None
+    assert isinstance(next_round, Send)
     world.submit(pipeline, unattended=True)
     collect_results(world.root, pipeline.name)
     assert sorted(world.query("select state, paid_twice from batch")) == [("collected", 0), ("collected", 1)]

@@ -22,7 +22,7 @@ from batch_assets.core.settings import Overrides, Settings
 from batch_assets.emulator import Emulator
 
 from ..support import BATCHES, CREATE, LIST, World, texts
-from .test_reconcile import LATE, LOST, NEVER_ARRIVED, submit_as_somebody_else
+from .test_reconcile import LATE, LOST, NEVER_ARRIVED, submit_as_someone_else
 
 NewWorld = Callable[..., World]
 DELETE_AT_ONCE = RetentionConfig(batches_days=0)
@@ -105,8 +105,8 @@ def test_what_was_in_the_list_before_the_upload_is_never_a_candidate(new_world: 
     world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
     world.emulator.settings(latency=3600)
     for _ in range(number):
-        submit_as_somebody_else(world, 3)
-    submit_as_somebody_else(world, 1)
+        submit_as_someone_else(world, 3)
+    submit_as_someone_else(world, 1)
     world.emulator.faults([NEVER_ARRIVED])
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
@@ -196,7 +196,7 @@ def test_a_batch_that_no_reply_named_is_not_canceled_automatically(world: World)
     world.forget_calls()
     with world.root.ledger.read() as tx:
         (newest,) = submissions.all_newest(tx)
-    assert finish_replaced(world.root, newest) == {}
+    assert finish_replaced(world.root, newest).canceled == []
     assert world.calls()["POST /v1/messages/batches/{id}/cancel"] == 0
     world.query("update batch set replied = 1")
     finish_replaced(world.root, newest)
@@ -218,7 +218,7 @@ def test_a_batch_created_after_the_time_out_of_the_create_cannot_be_ours(new_wor
     assert world.states(pipeline) == ["unresolved", "submitted"]
     for _ in range(3):
         world.emulator.clock(advance=700)
-        submit_as_somebody_else(world, 3)
+        submit_as_someone_else(world, 3)
         world.submit(pipeline, unattended=True)
     assert world.query("select count(*) from batch where provisional") == [(0,)]
     world.query("update intent set last_byte_at = last_byte_at - 2000")
@@ -233,7 +233,7 @@ def test_a_batch_created_within_the_time_out_is_still_a_candidate(new_world: New
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
     world.emulator.clock(advance=300)
-    theirs = submit_as_somebody_else(world, 3)
+    theirs = submit_as_someone_else(world, 3)
     world.submit(pipeline, unattended=True)
     assert world.query("select id, provisional from batch") == [(theirs, 1)]
 

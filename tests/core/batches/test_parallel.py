@@ -48,15 +48,15 @@ def scene(new_world: Callable[..., World], python: ForkServer) -> Iterator[Scene
             child.communicate()
 
 
-@pytest.mark.parametrize("held", ["request", "reply"])
-def test_killed_during_four_uploads(scene: Scene, held: str) -> None:
+@pytest.mark.parametrize("part", ["request", "reply"])
+def test_killed_during_four_uploads(scene: Scene, part: str) -> None:
     """The server got all four files or none: each batch is found by its count, or its file is sent again."""
     scene.world.build(scene.world.pipeline(texts(4100), batching=VARIED))
-    scene.proxy.hold(held, 4)
+    scene.proxy.hold(part, 4)
     child = scene.start(_SUBMIT)
     assert scene.proxy.held.wait(120)
     assert scene.rows() == [("sending",)] * 4 + [("ready",)]
-    accepted = [1000, 999, 998, 997] if held == "reply" else []
+    accepted = [1000, 999, 998, 997] if part == "reply" else []
     assert sorted((batch["requests"] for batch in scene.world.accepted()), reverse=True) == accepted
     _kill(child)
     scene.proxy.cut()
@@ -104,7 +104,7 @@ def test_a_refusal_keeps_the_others_from_starting(world: World, status: int, lef
     world.emulator.reset_faults()
     world.query("update request_file set not_before = 0")
     world.submit(pipeline)
-    assert len(world.asked()) == len(set(world.asked())) == 6000
+    assert len(world.accepted_custom_ids()) == len(set(world.accepted_custom_ids())) == 6000
 
 
 def test_outcomes_of_files_are_reported_in_the_order_of_the_files(world: World) -> None:
@@ -145,15 +145,15 @@ class Aborted(BaseException):
 def test_a_later_run_continues_after_one_that_was_ended_in_the_middle(world: World, stage: str) -> None:
     pipeline = world.pipeline(texts(2500), batching=VARIED)
     world.build(pipeline)
-    told = 0
+    reports = 0
 
     def hook(*_: Any) -> None:
-        nonlocal told
-        told += 1
-        if told == 2:
-            if stage == "collect":  # what is downloaded by now, and not stored, is cleared away
+        nonlocal reports
+        reports += 1
+        if reports == 2:
+            if stage == "collect":  # downloads that are not stored yet are removed
                 threads = threading.enumerate
-                wait_for(lambda: "transfer" not in [one.name for one in threads()], "all downloads")
+                wait_for(lambda: "transfer" not in [thread.name for thread in threads()], "all downloads")
             raise Aborted
 
     if stage == "submit":
@@ -167,7 +167,7 @@ def test_a_later_run_continues_after_one_that_was_ended_in_the_middle(world: Wor
         assert world.query("select name from lease") == []
         assert list(Path(world.root.settings.root).rglob("*.raw*")) == []
     world.finish(pipeline)
-    assert len(world.asked()) == len(set(world.asked())) == 2500
+    assert len(world.accepted_custom_ids()) == len(set(world.accepted_custom_ids())) == 2500
     assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
 
 
@@ -244,11 +244,11 @@ def test_replacements_of_an_item_come_next() -> None:
 
 
 def test_the_step_after_an_item_runs_in_the_callers_thread_and_occupies_its_transfer() -> None:
-    said: list[str] = []
+    events: list[str] = []
     second_begun = threading.Event()
 
     def work(item: int, _: Progress) -> list[int]:
-        said.append(f"begin {item}")
+        events.append(f"begin {item}")
         if item == 2:
             second_begun.set()
         assert second_begun.wait(60)
@@ -256,16 +256,16 @@ def test_the_step_after_an_item_runs_in_the_callers_thread_and_occupies_its_tran
 
     def after(item: int) -> None:
         assert threading.current_thread() is threading.main_thread()
-        said.append(f"after {item}")
+        events.append(f"after {item}")
         if item < 3:
-            begun = sum(one.startswith("begin") for one in said)
-            assert begun - sum(one.startswith("after") for one in said) <= 1, "its place is not free yet"
+            begun = sum(event.startswith("begin") for event in events)
+            assert begun - sum(event.startswith("after") for event in events) <= 1, "its place is not free yet"
 
     Transfers(2, work, after=after).run([1, 2, 3, 4])
-    assert sorted(said) == sorted(f"{what} {item}" for what in ("begin", "after") for item in (1, 2, 3, 4))
-    assert set(said[:2]) == {"begin 1", "begin 2"}
+    assert sorted(events) == sorted(f"{kind} {item}" for kind in ("begin", "after") for item in (1, 2, 3, 4))
+    assert set(events[:2]) == {"begin 1", "begin 2"}
     Transfers(1, work, after=after).run([5])
-    assert said[-2:] == ["begin 5", "after 5"]
+    assert events[-2:] == ["begin 5", "after 5"]
 
 
 def test_when_the_step_after_an_item_fails_the_others_finish() -> None:
@@ -314,12 +314,12 @@ def test_running_items_are_interrupted_if_they_can_start_again(error: type[BaseE
             broken_off.append(item)
             raise
 
-    def told(item: int, _: int) -> None:
+    def report(item: int, _: int) -> None:
         if item == 2:
             raise error
 
     with pytest.raises(error):
-        Transfers(2, work, progress=told, breaks_off=True).run([1, 2, 3])
+        Transfers(2, work, progress=report, breaks_off=True).run([1, 2, 3])
     assert sorted(broken_off) == [1, 2]
 
 

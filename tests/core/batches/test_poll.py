@@ -285,9 +285,9 @@ def test_two_polls_at_once_record_every_change_once(world: World, python: ForkSe
     world.emulator.faults(hold)
     env = os.environ | environment(world.emulator.url, world.root.settings.root, world.root.settings.ledger_url)
     looks = [python.start("-c", _POLL, env=env) for _ in range(2)]
-    said = [look.communicate(timeout=250)[0] for look in looks]
+    outputs = [look.communicate(timeout=250)[0] for look in looks]
     assert [look.returncode for look in looks] == [0, 0]
-    assert sum(text.count(batch_id) for text in said for batch_id in submitted) == 5
+    assert sum(text.count(batch_id) for text in outputs for batch_id in submitted) == 5
     assert _states(world) == ["ended"] * 5
     ended = world.query("select entity from history where kind = 'batch' and to_state = 'ended'")
     assert sorted(row[0] for row in ended) == sorted(submitted)

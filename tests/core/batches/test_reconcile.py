@@ -20,7 +20,7 @@ NEVER_ARRIVED = {"match": {**CREATE, "times": 1}, "action": {"drop": "before_com
 LATE = {"match": {**LIST, "times": 1}, "action": {"hide_from_list": 99999}}
 
 
-def submit_as_somebody_else(world: World, count: int) -> str:
+def submit_as_someone_else(world: World, count: int) -> str:
     """Create a batch in the same workspace that is not ours, and return its id."""
     requests = [{"custom_id": f"theirs-{at}", "params": params(f"theirs {at}")} for at in range(count)]
     call = urllib.request.Request(
@@ -35,7 +35,7 @@ def submit_as_somebody_else(world: World, count: int) -> str:
 
 def ours(world: World) -> list[str]:
     """Return the custom_ids of our accepted requests."""
-    return [custom_id for custom_id in world.asked() if not custom_id.startswith("theirs-")]
+    return [custom_id for custom_id in world.accepted_custom_ids() if not custom_id.startswith("theirs-")]
 
 
 @pytest.mark.parametrize("reset", [False, True])
@@ -103,7 +103,7 @@ def test_a_success_without_a_readable_answer_is_in_doubt_too(world: World, body:
     world.query("update intent set last_byte_at = last_byte_at - 901")
     world.submit(pipeline)
     world.finish(pipeline)
-    assert len(world.asked()) == 3
+    assert len(world.accepted_custom_ids()) == 3
 
 
 def test_the_api_may_be_overloaded_for_minutes(world: World) -> None:
@@ -114,12 +114,12 @@ def test_the_api_may_be_overloaded_for_minutes(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
     world.finish(pipeline)
-    assert len(world.asked()) == 3
+    assert len(world.accepted_custom_ids()) == 3
     assert world.calls()["POST /v1/messages/batches"] == 5
 
 
 def test_an_ended_batch_of_someone_else_with_the_same_count_is_ruled_out(world: World) -> None:
-    theirs = submit_as_somebody_else(world, 3)
+    theirs = submit_as_someone_else(world, 3)
     world.emulator.faults([LOST])
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
@@ -132,7 +132,7 @@ def test_an_ended_batch_of_someone_else_with_the_same_count_is_ruled_out(world: 
 def test_with_two_running_candidates_the_file_waits(world: World) -> None:
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(3))
-    theirs = submit_as_somebody_else(world, 3)
+    theirs = submit_as_someone_else(world, 3)
     world.emulator.faults([LOST, LATE])
     world.send(pipeline)
     assert world.states(pipeline) == ["unresolved"]
@@ -148,7 +148,7 @@ def test_a_batch_adopted_by_mistake_is_disproved_by_its_results(world: World, fa
     """The only candidate is someone else's batch. Its results prove this, and the search begins again."""
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(3))
-    theirs = submit_as_somebody_else(world, 3)
+    theirs = submit_as_someone_else(world, 3)
     world.emulator.clock(advance=100)
     hidden = {"match": LIST, "action": {"hide_from_list": 50}}
     world.emulator.faults([fault, LATE, hidden])
@@ -179,7 +179,7 @@ def test_two_files_of_equal_count_are_never_in_doubt_together(world: World) -> N
     world.emulator.end_batches()
     world.finish(pipeline)
     assert most <= 1
-    assert sorted(world.table(pipeline)["custom_id"]) == sorted(world.asked())
+    assert sorted(world.table(pipeline)["custom_id"]) == sorted(world.accepted_custom_ids())
     assert len(world.accepted()) == 2
 
 
@@ -226,7 +226,7 @@ def test_the_search_reads_all_pages_back_to_the_anchor(world: World, monkeypatch
     world.send(pipeline)
     assert world.states(pipeline) == ["unresolved"]
     for _ in range(7):
-        submit_as_somebody_else(world, 1)
+        submit_as_someone_else(world, 1)
     world.forget_calls()
     world.submit(pipeline)
     assert world.states(pipeline) == ["submitted"]
@@ -239,7 +239,7 @@ def test_the_servers_clock_counts_not_ours(world: World, skew: int, earlier: int
     """The API's clock is hours off: the anchor is a batch of its own time, or the whole list is read."""
     world.emulator.clock(skew=skew)
     if earlier:
-        submit_as_somebody_else(world, 1)
+        submit_as_someone_else(world, 1)
     world.emulator.faults([LOST])
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
@@ -283,7 +283,7 @@ def test_a_list_that_breaks_off_in_the_middle_settles_nothing(
     world.build(pipeline)
     world.emulator.faults([LOST, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
     world.submit(pipeline)
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     world.emulator.reset_faults()
     world.forget_calls()
     world.emulator.faults([{"match": {**LIST, "after": 1}, "action": second_page}])
@@ -298,13 +298,13 @@ def test_a_list_that_breaks_off_in_the_middle_settles_nothing(
 
 def test_a_file_waits_for_a_strangers_batch_whose_results_cannot_be_read(world: World) -> None:
     pipeline = world.pipeline(texts(3))
-    theirs = submit_as_somebody_else(world, 3)
+    theirs = submit_as_someone_else(world, 3)
     unreadable = {"match": {"path": f"{BATCHES}/{theirs}/results"}, "action": {"status": 403}}
     world.emulator.faults([NEVER_ARRIVED, LATE, unreadable])
     world.send(pipeline)
     for _ in range(2):
-        (said,) = world.submit(pipeline, unattended=True).waiting.values()
-        assert theirs in said
+        (reason,) = world.submit(pipeline, unattended=True).waiting.values()
+        assert theirs in reason
     assert world.states(pipeline) == ["unresolved"]
     world.emulator.reset_faults()
     world.finish(pipeline)
@@ -312,7 +312,7 @@ def test_a_file_waits_for_a_strangers_batch_whose_results_cannot_be_read(world: 
 
 
 def test_a_first_line_with_a_lone_surrogate_rules_a_stranger_out(world: World) -> None:
-    theirs = submit_as_somebody_else(world, 3)
+    theirs = submit_as_someone_else(world, 3)
     line = '{"custom_id":"theirs-0","result":{"type":"succeeded","message":{"content":"\\ud800"}}}\n'
     odd = {"match": {"path": f"{BATCHES}/{theirs}/results"}, "action": {"status": 200, "body": line}}
     world.emulator.faults([NEVER_ARRIVED, LATE, odd])

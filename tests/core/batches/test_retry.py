@@ -55,9 +55,9 @@ def test_only_failed_rows_are_retried_and_shared_requests_once(world: World) -> 
     table = world.run(world.pipeline(rows, batching={"max_requests": 7}))
     assert set(table["result_type"]) == {"succeeded"}
     again = table[(table["attempts"] == 2) & table["shared_with"].isna()]
-    asked = world.asked()
-    assert len(asked) == 20 + len(again)
-    assert sorted(asked[20:]) == sorted(again["custom_id"])
+    custom_ids = world.accepted_custom_ids()
+    assert len(custom_ids) == 20 + len(again)
+    assert sorted(custom_ids[20:]) == sorted(again["custom_id"])
     assert 0 < len(again) < 20
 
 
@@ -112,7 +112,7 @@ def test_a_late_success_ends_the_row(world: World) -> None:
     world.finish(pipeline, "two")
     world.finish(pipeline, "one")
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 4
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4
 
 
 def test_when_half_a_batch_expires_only_that_half_is_sent_again(world: World) -> None:

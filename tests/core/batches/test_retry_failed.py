@@ -71,7 +71,7 @@ def test_given_up_requests_are_sent_once_more_only_with_retry_failed(world: Worl
     world.finish(pipeline)
     assert types(world, pipeline) == ["succeeded"] * 3
     assert list(world.table(pipeline)["attempts"]) == [spent + 1] * 3
-    assert len(world.asked()) == 3 * (spent + 1)
+    assert len(world.accepted_custom_ids()) == 3 * (spent + 1)
 
 
 def test_retry_failed_gives_one_attempt_even_if_it_fails_for_a_passing_reason(world: World) -> None:
@@ -84,7 +84,7 @@ def test_retry_failed_gives_one_attempt_even_if_it_fails_for_a_passing_reason(wo
         world.finish(pipeline)
         assert list(world.table(pipeline)["attempts"]) == [attempts] * 2
     assert types(world, pipeline) == ["expired"] * 2
-    assert len(world.asked()) == 8
+    assert len(world.accepted_custom_ids()) == 8
 
 
 def test_requests_with_attempts_left_are_still_retried_afterwards(world: World) -> None:
@@ -109,7 +109,7 @@ def test_answered_requests_and_requests_in_flight_are_left_alone(world: World) -
     world.finish(pipeline)
     report = build_again(world, pipeline)
     assert (report.written, report.reused) == (0, 2)
-    assert len(world.asked()) == 2
+    assert len(world.accepted_custom_ids()) == 2
 
 
 def test_another_partition_waits_on_a_failed_request_that_is_sent_again(world: World) -> None:

@@ -29,7 +29,7 @@ def check(world: World, pipeline: Pipeline) -> None:
     table = world.table(pipeline).set_index("id")
     assert dict(table["result_type"]) == {key: "errored" if key == "c" else "succeeded" for key in ROWS}
     assert (table["error_type"]["c"], table["error_message"]["c"]) == ("request_too_large", TOO_LARGE)
-    assert sorted(world.asked()) == sorted(table["custom_id"].drop("c"))
+    assert sorted(world.accepted_custom_ids()) == sorted(table["custom_id"].drop("c"))
 
 
 def test_a_file_that_is_too_large_is_split_until_it_fits_in_the_same_run(world: World) -> None:
@@ -48,7 +48,7 @@ def test_a_file_that_is_too_large_is_split_until_it_fits_in_the_same_run(world: 
     world.finish(pipeline)
     table = world.table(pipeline)
     assert list(table["result_type"]) == ["succeeded"] * 9
-    assert sorted(table["custom_id"]) == sorted(world.asked())
+    assert sorted(table["custom_id"]) == sorted(world.accepted_custom_ids())
 
 
 def test_a_split_follows_the_bytes_and_not_the_count(world: World) -> None:
@@ -82,7 +82,7 @@ def test_a_refusal_from_before_the_api_is_understood(world: World) -> None:
     pipeline = world.pipeline(big)
     assert len(world.send(pipeline).submitted) == 2
     world.finish(pipeline)
-    assert len(world.asked()) == len(set(world.asked())) == 4
+    assert len(world.accepted_custom_ids()) == len(set(world.accepted_custom_ids())) == 4
 
 
 def test_submissions_that_waited_on_the_file_wait_on_its_parts(world: World) -> None:
@@ -94,7 +94,7 @@ def test_submissions_that_waited_on_the_file_wait_on_its_parts(world: World) -> 
     assert Counter(world.states(pipeline, "B")) == {"superseded": 1, "submitted": 2}
     world.finish(pipeline, "B")
     world.finish(pipeline, "A")
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4
 
 
 def test_a_late_wait_on_a_split_file_is_a_wait_on_its_parts(world: World) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import EndpointMismatchError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.remedies import RunStage, Stage
 
 from ..support import CREATE, LIST, World, texts
 
@@ -55,11 +56,11 @@ def test_a_rate_limited_file_waits_as_long_as_the_api_asks(world: World) -> None
     pipeline = world.pipeline(texts(1))
     refuse(world, 429, "queue full", headers={"retry-after": "120"})
     world.build(pipeline)
-    (said,) = world.submit(pipeline).waiting.values()
-    assert "queue full" in said
+    (reason,) = world.submit(pipeline).waiting.values()
+    assert "queue full" in reason
     world.forget_calls()
-    (said,) = world.submit(pipeline, unattended=True).waiting.values()
-    assert "asked to wait 2 min more" in said
+    (reason,) = world.submit(pipeline, unattended=True).waiting.values()
+    assert "asked to wait 2 min more" in reason
     assert world.calls()["POST /v1/messages/batches"] == 0
     ((not_before,),) = world.query("select not_before - (select max(at) from history) from request_file")
     assert 100 < not_before <= 120
@@ -84,16 +85,16 @@ def test_the_requests_of_a_refused_file_are_built_again_and_sent_once(world: Wor
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     refuse(world, status, "requests.0: wrong")
     report = world.send(pipeline)
-    (said,) = report.refused.values()
-    assert said.startswith(f"HTTP {status} ")
-    assert "requests.0: wrong" in said
+    (error,) = report.refused.values()
+    assert error.startswith(f"HTTP {status} ")
+    assert "requests.0: wrong" in error
     assert (world.states(pipeline), len(report.submitted)) == (["refused", "submitted"], 1)
     world.submit(pipeline, unattended=True)
     world.submit(pipeline)
     assert world.states(pipeline)[0] == "refused"
     world.send(pipeline)
     world.finish(pipeline)
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4
 
 
 def test_a_refusal_that_is_not_json_is_understood(world: World) -> None:
@@ -104,6 +105,15 @@ def test_a_refusal_that_is_not_json_is_understood(world: World) -> None:
     )
     report = world.send(pipeline)
     assert "HTTP 422" in next(iter(report.refused.values()))
+
+
+def test_a_missing_request_file_is_refused_in_neutral_words(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    report = world.build(pipeline)
+    (world.submission_folder(pipeline, report) / "part-00000.jsonl").unlink()
+    (reason,) = world.submit(pipeline).refused.values()
+    assert reason == "the request file is missing: its requests have to be built again"
+    assert [file.error for file in world.files(pipeline)] == [reason]
 
 
 def not_json(times: int) -> list[dict[str, Any]]:
@@ -120,14 +130,14 @@ def test_a_body_that_was_garbled_in_transit_is_sent_again_at_once(world: World) 
     assert (len(report.submitted), report.refused) == (2, {})
     assert world.calls()["POST /v1/messages/batches"] == 3
     world.finish(pipeline)
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4
 
 
 def test_a_body_that_is_garbled_again_is_refused_with_the_text(world: World) -> None:
     pipeline = world.pipeline(texts(2))
     world.emulator.faults(not_json(9))
-    (said,) = world.send(pipeline).refused.values()
-    assert "not valid JSON" in said
+    (error,) = world.send(pipeline).refused.values()
+    assert "not valid JSON" in error
     assert world.states(pipeline) == ["refused"]
     world.submit(pipeline)
     assert world.calls()["POST /v1/messages/batches"] == 2
@@ -167,7 +177,7 @@ def test_a_refusal_that_only_a_user_can_fix_stops_the_run_and_a_rerun_resumes(
     world.build(pipeline)
     with pytest.raises(SubmissionStoppedError, match=error["message"]) as caught:
         world.submit(pipeline)
-    assert "asked/batches again" in str(caught.value)
+    assert caught.value.remedy == RunStage(Stage.BATCHES, "asked")
     assert ("ANTHROPIC_BASE_URL" in str(caught.value)) == (status in (404, 405, 308))
     assert world.states(pipeline) == ["submitted", "stopped", "stopped"]
     world.emulator.reset_faults()
@@ -199,9 +209,9 @@ def test_the_time_to_wait_is_limited(world: World, retry_after: str | None, leas
     pipeline = world.pipeline(texts(2), batching={"max_requests": 1})
     refuse(world, 429, headers={"retry-after": retry_after} if retry_after else {})
     world.send(pipeline)
-    found = world.query("select not_before - (select max(at) from history) from request_file")
-    assert [least <= round(wait, 2) <= most for (wait,) in found] == [True, True], found
-    assert world.calls()["POST /v1/messages/batches"] == 1, "one upload is told for all"
+    waits = world.query("select not_before - (select max(at) from history) from request_file")
+    assert [least <= round(wait, 2) <= most for (wait,) in waits] == [True, True], waits
+    assert world.calls()["POST /v1/messages/batches"] == 1, "all uploads wait after one reply"
 
 
 def test_the_time_to_wait_may_be_a_date(world: World) -> None:

@@ -16,7 +16,7 @@ from batch_assets.core.results.run import collect_results
 
 from ..proxy import Proxy
 from ..support import BATCHES, LIST, World, texts
-from .test_reconcile import LATE, LOST, NEVER_ARRIVED, ours, submit_as_somebody_else
+from .test_reconcile import LATE, LOST, NEVER_ARRIVED, ours, submit_as_someone_else
 
 # Batches younger than this do not show in the list; the emulator's clock goes on by more.
 HIDDEN = 5
@@ -32,8 +32,8 @@ def finish(world: World, **attributes: object) -> None:
     world.emulator.end_batches()
     world.finish(pipeline)
     assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
-    asked = ours(world)
-    assert len(asked) == len(set(asked)) == len(world.table(pipeline))
+    custom_ids = ours(world)
+    assert len(custom_ids) == len(set(custom_ids)) == len(world.table(pipeline))
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def waiting(new_world: Callable[..., World]) -> World:
 
 def adopts_theirs(world: World, lost: dict[str, object], **attributes: object) -> str:
     """Lose a reply while the only batch that the list shows afterwards is someone else's, and return its id."""
-    theirs = submit_as_somebody_else(world, 3)
+    theirs = submit_as_someone_else(world, 3)
     world.emulator.clock(advance=2 * HIDDEN)
     world.emulator.faults([lost, LATE, {"match": LIST, "action": {"hide_from_list": HIDDEN}}])
     world.send(world.pipeline(texts(6 if attributes else 3), **attributes))
@@ -128,7 +128,7 @@ def test_a_batch_that_turns_up_before_its_file_is_sent_again_is_adopted(new_worl
 
 
 def test_a_key_of_another_workspace_sends_nothing_again(waiting: World) -> None:
-    submit_as_somebody_else(waiting, 2)
+    submit_as_someone_else(waiting, 2)
     pipeline = waiting.pipeline(texts(3))
     waiting.emulator.faults([LOST])
     waiting.send(pipeline)

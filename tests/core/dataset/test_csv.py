@@ -87,9 +87,9 @@ def test_a_prompt_shows_what_the_file_shows(tmp_path: Path) -> None:
 def test_timestamps_in_a_prompt_look_as_documented(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("at,in\n2024-01-02T03:04:05,2024-01-02T03:04:05Z\n")
     (row,) = read(tmp_path, "a.csv").to_pylist()
-    for value, shown in ((row["at"], "2024-01-02 03:04:05"), (row["in"], "2024-01-02 03:04:05+00:00")):
-        assert str(value) == shown
-        assert shown in (csv_types.__doc__ or "")
+    for value, text in ((row["at"], "2024-01-02 03:04:05"), (row["in"], "2024-01-02 03:04:05+00:00")):
+        assert str(value) == text
+        assert text in (csv_types.__doc__ or "")
 
 
 def test_a_single_late_text_makes_the_whole_column_text(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_invalid_text_rejects_only_its_row(world: World) -> None:
     assert table["error_type"][1] == "invalid_unicode"
     assert "'text'" in table["error_message"][1]
     assert table["text"][1] == "bro\ufffdken"
-    assert len(world.asked()) == 2
+    assert len(world.accepted_custom_ids()) == 2
 
 
 def test_invalid_text_in_an_unused_column_rejects_nothing(world: World) -> None:

@@ -1,7 +1,7 @@
-"""Finds states that are written as strings in code, where a member of an enum belongs.
+"""Finds states that are written as strings in code, instead of as a member of an enum.
 
-What counts is a string that is compared with, assigned to or filtered on a state, or given to a function that
-takes one. Results of rows (`result_type`) and the API's own words (`processing_status`) are no states.
+A string counts if it is compared with, assigned to or filtered on a state, or passed to a function that takes
+one. Result types of rows (`result_type`) and the API's own words (`processing_status`) are not states.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _SQL = re.compile(r"\b(from_|to_)?state\s*(=|!=|<>|\bin\b|\bis\b)\s*\(?\s*'")
 
 
 def takers(*trees: ast.Module) -> set[str]:
-    """Names of functions and classes that take a state or a move."""
-    found = {"record"}
+    """The names of functions and classes that take a state or a move."""
+    names = {"record"}
     for tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef):
                 arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-                arguments += [one for one in (node.args.vararg,) if one is not None]
-                if any(one.arg in _PARAMETERS or _is_typed(one.annotation) for one in arguments):
-                    found.add(node.name)
+                arguments += [argument for argument in (node.args.vararg,) if argument is not None]
+                if any(argument.arg in _PARAMETERS or _is_typed(argument.annotation) for argument in arguments):
+                    names.add(node.name)
             elif isinstance(node, ast.ClassDef) and any(
                 isinstance(part, ast.AnnAssign) and _is_typed(part.annotation) for part in node.body
             ):
-                found.add(node.name)
-    return found
+                names.add(node.name)
+    return names
 
 
 def _is_typed(annotation: ast.expr | None) -> bool:
@@ -47,25 +47,27 @@ def literals_in(tree: ast.Module, taking: set[str]) -> list[tuple[int, str]]:
     """(line, code) of every state that is written as a string.
 
     Args:
-        taking: what `takers` found in all modules; of the private ones only those of this module count.
+        taking: What `takers` found in all modules. Private names only count if this module defines them.
     """
     finder = _Finder({name for name in taking if not name.startswith("_")} | takers(tree))
     finder.learn(tree)
     finder.visit(tree)
-    return sorted(set(finder.found))
+    return sorted(set(finder.literals))
 
 
 @dataclass
 class _Finder(ast.NodeVisitor):
-    """Attributes:
-    constants: names in the module -> what is assigned to them, where that may hold strings.
-    holders: names that are assigned an expression with a state in it.
+    """Collects the literals of a module.
+
+    Attributes:
+        constants: What is assigned to each name of the module, where that may hold strings.
+        holders: Names that are assigned an expression with a state in it.
     """
 
     taking: set[str]
     constants: dict[str, list[ast.expr]] = field(default_factory=dict)
     holders: set[str] = field(default_factory=set)
-    found: list[tuple[int, str]] = field(default_factory=list)
+    literals: list[tuple[int, str]] = field(default_factory=list)
 
     def learn(self, tree: ast.Module) -> None:
         for node in ast.walk(tree):
@@ -89,7 +91,9 @@ class _Finder(ast.NodeVisitor):
         if isinstance(node, ast.Subscript):
             return isinstance(node.slice, ast.Constant) and node.slice.value in _STATE_NAMES
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr":
-            return any(isinstance(one, ast.Constant) and one.value in _STATE_NAMES for one in node.args)
+            return any(
+                isinstance(argument, ast.Constant) and argument.value in _STATE_NAMES for argument in node.args
+            )
         return False
 
     def _is_surely_state(self, node: ast.AST) -> bool:
@@ -100,7 +104,7 @@ class _Finder(ast.NodeVisitor):
         return any(self._is_state(part) for part in ast.walk(node))
 
     def _strings(self, node: ast.AST, depth: int = 3) -> Iterator[str]:
-        """The strings that an expression is, or a collection of."""
+        """The strings that an expression consists of or contains."""
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
         elif isinstance(node, ast.Name) and depth:
@@ -118,16 +122,16 @@ class _Finder(ast.NodeVisitor):
             for part in node.args:
                 yield from self._strings(part, depth)
 
-    def _note(self, at: ast.AST, *given: ast.AST, words_only: bool = False) -> None:
-        strings = [text for one in given for text in self._strings(one)]
+    def _note(self, at: ast.AST, *nodes: ast.AST, words_only: bool = False) -> None:
+        strings = [text for node in nodes for text in self._strings(node)]
         if any(text in WORDS or not words_only for text in strings):
-            self.found.append((at.lineno, ast.unparse(at)))  # type: ignore[attr-defined]
+            self.literals.append((at.lineno, ast.unparse(at)))  # type: ignore[attr-defined]
 
     def visit_Compare(self, node: ast.Compare) -> None:
         sides = [node.left, *node.comparators]
         states = [side for side in sides if self._has_state(side)]
         others = [side for side in sides if side not in states] if states else []
-        # A name may hold more than a state, and the history has words of its own.
+        # A name may hold more than a state, and the history has its own words.
         surely = any(self._is_surely_state(part) for side in states for part in ast.walk(side))
         self._note(node, *others, words_only=not surely)
         self.generic_visit(node)
@@ -164,16 +168,20 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _note_assigned(self, at: ast.AST, target: ast.AST, value: ast.expr) -> None:
-        for one, given in _pairs(target, value):
-            if isinstance(one, ast.Name) and one.id in _STATE_NAMES:
-                self._note(at, given, words_only=True)
-            elif not isinstance(one, ast.Name) and self._is_state(one):
-                self._note(at, given)
+        for name, assigned in _pairs(target, value):
+            if isinstance(name, ast.Name) and name.id in _STATE_NAMES:
+                self._note(at, assigned, words_only=True)
+            elif not isinstance(name, ast.Name) and self._is_state(name):
+                self._note(at, assigned)
 
     def visit_arguments(self, node: ast.arguments) -> None:
-        every = [*node.posonlyargs, *node.args]
-        defaults = [*zip(every[len(every) - len(node.defaults) :], node.defaults, strict=True)]
-        defaults += [(one, given) for one, given in zip(node.kwonlyargs, node.kw_defaults, strict=True) if given]
+        arguments = [*node.posonlyargs, *node.args]
+        defaults = [*zip(arguments[len(arguments) - len(node.defaults) :], node.defaults, strict=True)]
+        defaults += [
+            (argument, default)
+            for argument, default in zip(node.kwonlyargs, node.kw_defaults, strict=True)
+            if default
+        ]
         for argument, default in defaults:
             if argument.arg in _PARAMETERS:
                 self._note(default, default, words_only=True)
@@ -202,7 +210,7 @@ class _Finder(ast.NodeVisitor):
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and _SQL.search(node.value):
-            self.found.append((node.lineno, ast.unparse(node)))
+            self.literals.append((node.lineno, ast.unparse(node)))
 
 
 def _pairs(target: ast.AST, value: ast.expr) -> list[tuple[ast.AST, ast.expr]]:
@@ -210,7 +218,9 @@ def _pairs(target: ast.AST, value: ast.expr) -> list[tuple[ast.AST, ast.expr]]:
     if isinstance(target, ast.Tuple | ast.List):
         if isinstance(value, ast.Tuple | ast.List) and len(target.elts) == len(value.elts):
             return [
-                pair for one, given in zip(target.elts, value.elts, strict=True) for pair in _pairs(one, given)
+                pair
+                for element, assigned in zip(target.elts, value.elts, strict=True)
+                for pair in _pairs(element, assigned)
             ]
-        return [pair for one in target.elts for pair in _pairs(one, value)]
+        return [pair for element in target.elts for pair in _pairs(element, value)]
     return [(target, value)]

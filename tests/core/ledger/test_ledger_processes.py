@@ -112,7 +112,7 @@ def test_each_file_is_claimed_by_exactly_one_process(ledger_url: str, children: 
                 "attempt": 1,
             }
             tx.execute(sa.insert(tables.request_file).values(**file, **own, state="ready", not_before=0.0))
-    claimed = [number for one in _run(children, claim, ledger_url) for number in one]
+    claimed = [number for numbers in _run(children, claim, ledger_url) for number in numbers]
     assert sorted(claimed) == list(range(_FILES))
     with ledger.read() as tx:
         assert tx.execute(sa.select(sa.func.count()).select_from(tables.intent)).scalar() == _FILES
@@ -138,7 +138,7 @@ def test_opening_a_ledger_leaves_the_locks_of_another_thread(tmp_path: Path, chi
     with ledger.read() as tx:
         tx.last_seq()
         Ledger(url).close()
-        # Another process that closes the ledger removes the log of a database that nobody else has open.
+        # Another process that closes the ledger removes the log of a database that no other process has open.
         _run(children, use, url, processes=1)
         assert (tmp_path / "ledger.db-wal").exists()
     ledger.close()

@@ -72,9 +72,9 @@ _SUBMISSION = (
 def version_of(url: str) -> str | None:
     engine = sa.create_engine(url)
     with engine.connect() as connection:
-        found = migrations.version_of(connection)
+        version = migrations.version_of(connection)
     engine.dispose()
-    return found
+    return version
 
 
 def differences(url: str) -> Any:
@@ -82,9 +82,9 @@ def differences(url: str) -> Any:
     engine = sa.create_engine(url)
     with engine.connect() as connection:
         options = {"version_table": "ledger_version", "compare_type": True, "compare_server_default": True}
-        found = compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata)
+        changes = compare_metadata(MigrationContext.configure(connection, opts=options), tables.metadata)
     engine.dispose()
-    return found
+    return changes
 
 
 def shape(sql: str) -> set[str]:
@@ -99,8 +99,10 @@ def test_the_newest_script_has_the_version_of_the_tables() -> None:
 def test_the_first_script_makes_what_the_first_release_made(tmp_path: Path) -> None:
     made_by("0001", f"sqlite:///{tmp_path}/ledger.db")
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as database:
-        found = database.execute("select sql from sqlite_master where sql not like '%sqlite_sequence%'").fetchall()
-    assert shape(";".join(sql for (sql,) in found)) == shape(_FIRST.split("\n\n", 1)[1])
+        statements = database.execute(
+            "select sql from sqlite_master where sql not like '%sqlite_sequence%'"
+        ).fetchall()
+    assert shape(";".join(sql for (sql,) in statements)) == shape(_FIRST.split("\n\n", 1)[1])
 
 
 @pytest.mark.parametrize("version", [None, "0001", "0002", "0003", "0004", "0005", "0006"])
@@ -121,7 +123,7 @@ def test_a_pipeline_continues_with_a_ledger_of_the_first_release(world: World) -
     world.send(pipeline)
     assert world.states(pipeline) == ["submitted", "ready"]
     world.root.close()
-    _as_the_first_release_had_it(world.path("ledger.db"))
+    _downgrade_to_the_first_release(world.path("ledger.db"))
     world.emulator.settings(latency=0, queue_limit=None)
     world.emulator.end_batches()
     world.reopened()
@@ -130,7 +132,7 @@ def test_a_pipeline_continues_with_a_ledger_of_the_first_release(world: World) -
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 6
     assert [batch["requests"] for batch in world.accepted()] == [3, 3]
     world.run(world.pipeline(texts(8)))
-    assert len(world.asked()) == len(set(world.asked())) == 8
+    assert len(world.accepted_custom_ids()) == len(set(world.accepted_custom_ids())) == 8
 
 
 def test_a_submission_that_the_first_release_canceled_stays_canceled(world: World) -> None:
@@ -142,7 +144,7 @@ def test_a_submission_that_the_first_release_canceled_stays_canceled(world: Worl
     with world.root.ledger.read() as tx:
         before = submissions.by_id(tx, world.files(pipeline)[0].submission_id)
     world.root.close()
-    _as_the_first_release_had_it(world.path("ledger.db"))
+    _downgrade_to_the_first_release(world.path("ledger.db"))
     world.reopened()
     with world.root.ledger.read() as tx:
         after = submissions.by_id(tx, before.id)
@@ -154,18 +156,18 @@ def test_a_submission_that_the_first_release_canceled_stays_canceled(world: Worl
     assert list(world.table(pipeline)["result_type"]) == ["canceled"] * 6
 
 
-@pytest.mark.parametrize("found", [404, 500])
+@pytest.mark.parametrize("status", [404, 500])
 def test_downloads_that_failed_in_the_first_release_keep_the_time_of_their_failure(
-    world: World, found: int
+    world: World, status: int
 ) -> None:
     pipeline = world.pipeline(texts(2))
     world.send(pipeline)
     world.emulator.end_batches()
-    world.emulator.faults([{"match": {"path": f"{BATCHES}/*/results"}, "action": {"status": found}}])
+    world.emulator.faults([{"match": {"path": f"{BATCHES}/*/results"}, "action": {"status": status}}])
     assert world.collect(pipeline).problems
     before = world.query("select failing_since, missing_since from batch")
     world.root.close()
-    _as_the_first_release_had_it(world.path("ledger.db"))
+    _downgrade_to_the_first_release(world.path("ledger.db"))
     world.reopened()
     assert world.query("select failing_since, missing_since from batch") == before
     assert before[0][0] is not None
@@ -191,16 +193,18 @@ def test_a_cancel_and_failing_downloads_get_columns_of_their_own(ledger_url: str
     engine.dispose()
     ledger = Ledger(ledger_url)
     with ledger.read() as tx:
-        kept, canceled, unsaid = (submissions.by_id(tx, name) for name in ("s", "canceled", "of a lost history"))
-        found = [batches.by_id(tx, f"b{number}") for number in range(len(_MISSING))]
+        untouched, canceled, undated = (
+            submissions.by_id(tx, name) for name in ("s", "canceled", "of a lost history")
+        )
+        upgraded = [batches.by_id(tx, f"b{number}") for number in range(len(_MISSING))]
     ledger.close()
-    assert [(one.canceled_at, one.is_canceled) for one in (kept, canceled, unsaid)] == [
+    assert [(record.canceled_at, record.is_canceled) for record in (untouched, canceled, undated)] == [
         (None, False),
         (50.0, True),
-        (unsaid.created_at, True),
+        (undated.created_at, True),
     ]
-    assert [one.max_attempts for one in (kept, canceled, unsaid)] == [3, 1, 1]
-    assert [(one.missing_since, one.failing_since, one.lost_since) for one in found if one] == [
+    assert [record.max_attempts for record in (untouched, canceled, undated)] == [3, 1, 1]
+    assert [(record.missing_since, record.failing_since, record.lost_since) for record in upgraded if record] == [
         (None, None, None),
         (10.0, None, 10.0),
         (20.0, None, 20.0),
@@ -253,7 +257,7 @@ def test_a_download_and_a_deletion_that_the_first_release_put_off_stay_so(world:
     before = world.query("select state, next_download_at, next_delete_at from batch order by pipeline")
     assert [row.state for row in before] == ["ended", "deleting"]
     world.root.close()
-    _as_the_first_release_had_it(world.path("ledger.db"))
+    _downgrade_to_the_first_release(world.path("ledger.db"))
     world.reopened()
     after = world.query("select state, next_download_at, next_delete_at from batch order by pipeline")
     assert (after[0].next_download_at, after[1].next_delete_at) == (
@@ -287,7 +291,7 @@ _MISSING = [
 ]
 
 
-def _as_the_first_release_had_it(path: Path) -> None:
+def _downgrade_to_the_first_release(path: Path) -> None:
     """Replace the ledger with one of the first release that has the same rows."""
     now = path.with_name("now.db")
     path.rename(now)
@@ -339,7 +343,7 @@ def test_a_process_killed_while_it_upgrades_leaves_the_ledger_as_it_was(
         if versions[-1] == migrations.HEAD:
             assert differences(ledger_url) == []
     assert not outcome.error
-    # It was killed with all statements of the upgrade done and none committed as well.
+    # Also if it was killed after all statements of the upgrade, with none committed.
     assert versions.count("0001") >= 4
     assert versions == sorted(versions)
     assert set(versions) == {"0001", migrations.HEAD}
@@ -351,15 +355,13 @@ def test_a_ledger_of_a_later_version_is_refused(ledger_url: str) -> None:
     with engine.begin() as connection:
         connection.execute(sa.text("update ledger_version set version_num = '9999'"))
     engine.dispose()
-    if ledger_url.startswith("postgresql"):  # where a password may stand as well
+    if ledger_url.startswith("postgresql"):  # where the URL may hold the password elsewhere too
         url = sa.make_url(ledger_url)
-        own = url.set(username=None, password=None, query={"user": str(url.username), "password": "RECOGNISE-ME"})
+        own = url.set(username=None, password=None, query={"user": str(url.username), "password": "RECOGNIZE-ME"})
         ledger_url = own.render_as_string(hide_password=False)
-    with pytest.raises(
-        LedgerVersionError, match=r"have version 9999, .* Upgrade batch_assets here as well"
-    ) as said:
+    with pytest.raises(LedgerVersionError, match=r"have version 9999, .* Upgrade batch_assets here too") as caught:
         Ledger(ledger_url)
-    assert "RECOGNISE" not in str(said.value)
+    assert "RECOGNIZE" not in str(caught.value)
     assert version_of(ledger_url) == "9999"
 
 

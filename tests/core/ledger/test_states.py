@@ -80,7 +80,7 @@ def test_every_state_has_a_way_in_and_every_move_is_between_states_of_its_own_ki
         assert set(step.before) <= {None, *kind}
         assert {type(state) for state in (step.after, *step.before)} <= {kind, type(None)}
         assert step.event
-        assert not set(step.event) & set(":;\n"), "an arrow of a diagram cannot say it"
+        assert not set(step.event) & set(":;\n"), "an arrow of a diagram cannot have this label"
 
 
 def test_the_campaigns_judge_allows_no_move_that_the_table_does_not_have() -> None:
@@ -133,8 +133,8 @@ def _state(tx: Transaction, kind: type[Move]) -> str | None:
         known = submissions.known_ids(tx, "p")
         return submissions.by_id(tx, "x").state if "x" in known else None
     table = tables.request_file if kind is FileMove else tables.batch
-    found: str | None = tx.execute(sa.select(table.c.state).where(table.c.id == "x")).scalar_one_or_none()
-    return found
+    state: str | None = tx.execute(sa.select(table.c.state).where(table.c.id == "x")).scalar_one_or_none()
+    return state
 
 
 @pytest.mark.parametrize("step", _MOVES, ids=[f"{type(step).__name__}.{step.name}" for step in _MOVES])
@@ -196,9 +196,9 @@ def test_a_submission_returns_to_its_earlier_state_when_rows_wait_again(ledger: 
             submissions.began(tx, submission_id)  # of a complete one, nothing changes but that it has begun
             assert submissions.by_id(tx, submission_id).state is SubmissionState.FINAL
             assert not submissions.joined(tx, submission_id, 1, {"pending": 1}, 0, [])
-        found = [submissions.by_id(tx, f"s{number}") for number in range(2)]
-    assert [one.state for one in found] == [SubmissionState.BEGAN, SubmissionState.CANCELED]
-    assert all(one.began_at is not None for one in found)
+        returned = [submissions.by_id(tx, f"s{number}") for number in range(2)]
+    assert [submission.state for submission in returned] == [SubmissionState.BEGAN, SubmissionState.CANCELED]
+    assert all(submission.began_at is not None for submission in returned)
 
 
 def test_an_unknown_state_is_refused_when_written_or_read(ledger: Ledger) -> None:
@@ -235,8 +235,8 @@ def test_a_diagram_has_an_arrow_for_every_two_states() -> None:
 
 def test_the_documentation_says_which_files_are_in_flight_and_in_doubt() -> None:
     text = " ".join(PAGE.read_text("utf-8").split())
-    for kind, wanted in (("in flight", FILES_IN_FLIGHT), ("in doubt", FILES_IN_DOUBT)):
-        *others, last = (state.replace("_", " ") for state in wanted)
+    for kind, expected in (("in flight", FILES_IN_FLIGHT), ("in doubt", FILES_IN_DOUBT)):
+        *others, last = (state.replace("_", " ") for state in expected)
         assert f"Files that are {', '.join(others)} or {last} are *{kind}*" in text
 
 
@@ -255,12 +255,12 @@ _TAKERS = takers(*_TREES.values())
 
 def test_no_state_is_written_as_a_string() -> None:
     assert len(_TREES) > 200
-    found = [
+    literals = [
         f"{path.relative_to(_PACKAGE)}:{line}: {code}"
         for path, tree in _TREES.items()
         for line, code in literals_in(tree, _TAKERS)
     ]
-    assert not found, "\n".join(found)
+    assert not literals, "\n".join(literals)
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,7 @@ def test_addresses_that_a_mail_server_refuses_are_reported(world: World, monkeyp
         assert (
             "waits: the server refused ada@example.com (SMTP 450), bob@example.com (SMTP 450), next try" in problem
         )
-        box.refuses = {"bob@example.com": "550 nobody of that name"}
+        box.refuses = {"bob@example.com": "550 no mailbox of that name"}
         now_due(world)
         (problem,) = tick(world, pipeline)
         assert problem.endswith("was refused: the server refused bob@example.com (SMTP 550)")

@@ -184,7 +184,7 @@ def test_a_message_that_does_not_arrive_is_sent_again_at_growing_intervals(world
     for _ in range(2):
         now_due(world)
         problems.append(tick(world, pipeline))
-    prefix = "asked: the message `complete` to webhook HOOK_URL waits: "
+    prefix = "asked: the notice `complete` to webhook HOOK_URL waits: "
     assert [text for (text,) in problems][::2] == [
         f"{prefix}HTTP 503, next try in 60 s",
         f"{prefix}HTTP 429, next try in 4 min",
@@ -234,7 +234,7 @@ def test_a_message_waits_while_its_secret_is_refused(world: World, hook: Receive
     complete(world, pipeline)
     hook.answers = [(401, b"")]
     assert tick(world, pipeline) == [
-        "asked: the message `complete` to webhook HOOK_URL waits: HTTP 401, next try in 60 s"
+        "asked: the notice `complete` to webhook HOOK_URL waits: HTTP 401, next try in 60 s"
     ]
     now_due(world)
     assert tick(world, pipeline) == []
@@ -313,6 +313,7 @@ def test_batches_near_a_deadline_are_reported_once_a_day(world: World, hook: Rec
         assert tick(world, pipeline) == []
     _, uncollected = hook.received
     assert uncollected.json["message"].startswith("asked: the results of 2 batches will soon be gone\n")
+    assert "are lost. Run the pipeline to collect them." in uncollected.json["message"]
     assert "2 d 12 h left" in uncollected.json["message"]
     assert uncollected.json["id"] != expiring.json["id"]
     world.query("delete from notice")
@@ -324,15 +325,15 @@ def test_batches_near_a_deadline_are_reported_once_a_day(world: World, hook: Rec
 @pytest.mark.parametrize(
     ("variable", "value", "expected"),
     [
-        ("SMTP_URL", "smtp://us:RECOGNISE-ME@localhost:9", "would send a password unencrypted"),
-        ("SMTP_URL", "imap://us:RECOGNISE-ME@localhost", "set it to a URL such as"),
-        ("SMTP_URL", "smtps://us:RECOGNISE-ME@localhost:x", "set it to a URL such as"),
-        ("SMTP_URL", "smtps://us:RECOGNISE-ME@localhost:9", "refused"),
-        ("HOOK_URL", "file:///RECOGNISE-ME", "set it to a URL such as"),
-        ("HOOK_URL", "https://us:RECOGNISE-ME@localhost:9/", "set it to a URL such as"),
-        ("HOOK_URL", "http://localhost:RECOGNISE-ME/", "InvalidURL"),
-        ("HOOK_URL", "http://localhost:9/RECOGNISE ME?token=RECOGNISE-ME\n", "waits: "),
-        ("HOOK_URL", "http://localhost:9/RECOGNISE-ME", "refused"),
+        ("SMTP_URL", "smtp://us:RECOGNIZE-ME@localhost:9", "would send a password unencrypted"),
+        ("SMTP_URL", "imap://us:RECOGNIZE-ME@localhost", "set it to a URL such as"),
+        ("SMTP_URL", "smtps://us:RECOGNIZE-ME@localhost:x", "set it to a URL such as"),
+        ("SMTP_URL", "smtps://us:RECOGNIZE-ME@localhost:9", "refused"),
+        ("HOOK_URL", "file:///RECOGNIZE-ME", "set it to a URL such as"),
+        ("HOOK_URL", "https://us:RECOGNIZE-ME@localhost:9/", "set it to a URL such as"),
+        ("HOOK_URL", "http://localhost:RECOGNIZE-ME/", "InvalidURL"),
+        ("HOOK_URL", "http://localhost:9/RECOGNIZE ME?token=RECOGNIZE-ME\n", "waits: "),
+        ("HOOK_URL", "http://localhost:9/RECOGNIZE-ME", "refused"),
     ],
 )  # fmt: skip
 def test_secrets_are_in_no_message_and_no_file(
@@ -344,15 +345,15 @@ def test_secrets_are_in_no_message_and_no_file(
     expected: str,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setenv("HOOK_SECRET", "RECOGNISE-ME")
+    monkeypatch.setenv("HOOK_SECRET", "RECOGNIZE-ME")
     monkeypatch.setenv(variable, value)
     pipeline = world.pipeline(texts(1), notify=[EMAIL if variable == "SMTP_URL" else WEBHOOK])
     complete(world, pipeline)
     (problem,) = tick(world, pipeline)
     assert expected in problem
-    assert "RECOGNISE" not in problem + caplog.text
+    assert "RECOGNIZE" not in problem + caplog.text
     for path in Path(world.root.settings.root).rglob("*"):
-        assert not path.is_file() or b"RECOGNISE" not in path.read_bytes()
+        assert not path.is_file() or b"RECOGNIZE" not in path.read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def _picky(pipeline: Pipeline, row: dict[str, Any], params_: dict[str, Any]) -> 
         case "dear":
             params_["model"] = "claude-opus-5-5"
             params_["metadata"] = {"user_id": f"{pipeline.name}-{row['tier']}"}
-        case "nobody":
+        case "skipped":
             return None
         case "unwilling":
             raise RowRejected("the customer did not agree")
@@ -75,7 +75,7 @@ def test_a_hook_sees_the_whole_row_and_changes_or_rejects_its_request(world: Wor
     keys = [
         "plain",
         "dear",
-        "nobody",
+        "skipped",
         "unwilling",
         "crash",
         "list",
@@ -102,7 +102,7 @@ def test_a_hook_sees_the_whole_row_and_changes_or_rejects_its_request(world: Wor
     assert set(messages) == set(keys) - {"plain", "dear"}
     assert {rows[key]["error_type"] for key in messages if key != "huge"} == {"render_request"}
     assert rows["huge"]["error_type"] == "request_too_large"
-    assert messages["nobody"] == "render_request returned None for this row"
+    assert messages["skipped"] == "render_request returned None for this row"
     assert messages["unwilling"] == "the customer did not agree"
     assert messages["crash"] == "KeyError: 'a mistake'"
     assert messages["list"] == "render_request returned a list: return the params or None"

@@ -1,4 +1,4 @@
-"""Any state of a ledger, likely or not: what a property of all snapshots is tried on."""
+"""Any state of a ledger, likely or not, for property tests of snapshots."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BATCH_STATES = ("open", "unreachable", "ended", "collected", "deleted")
 
 
 def fill(tx: Transaction, data: st.DataObject) -> None:
-    """Writes two submissions in force, of one pipeline, with files that they may share."""
+    """Write two submissions in force of one pipeline, with files that they may share."""
     for partition in PARTITIONS:
         tx.execute(sa.insert(tables.submission).values(_submission(tx, data, partition)))
     for number in range(data.draw(st.integers(0, 3), label="files")):
@@ -110,10 +110,10 @@ def _write_file(tx: Transaction, data: st.DataObject, number: int) -> None:
     for partition in PARTITIONS:
         if data.draw(st.sampled_from([True, True, False]), label=f"{partition} waits"):
             tx.execute(sa.insert(tables.wait).values(submission_id=f"s-{partition}", file_id=file_id))
-    for place in range(became):
-        is_waited_for = state == "submitted" and place == became - 1
+    for position in range(became):
+        is_waited_for = state == "submitted" and position == became - 1
         states = BATCH_STATES[:3] if is_waited_for else BATCH_STATES
-        _write_batch(tx, data, f"b-{number}-{place}", file_id, states)
+        _write_batch(tx, data, f"b-{number}-{position}", file_id, states)
     if state in ("sending", "unresolved") or data.draw(st.booleans(), label="sent again"):
         open_ = state in ("sending", "unresolved")
         intent = {

@@ -1,4 +1,4 @@
-"""The whole chain, on both kinds of ledger: dataset to batches to the table that users read."""
+"""All stages on both kinds of ledger: from the dataset through batches to the table that users read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..support import World, params, texts, write_rows
 
 _OF_B = "in (select id from {} where partition = 'b')"
 _FILE, _SUBMISSION = _OF_B.format("request_file"), _OF_B.format("submission")
-# What may befall the complete and announced partition b.
+# Changes that may happen to the complete and announced partition b.
 _CANCELED = "update submission set canceled_at = 1 where partition = 'b'"
 _NOT_WAITED_ON = f"delete from wait where submission_id {_SUBMISSION}"
 _WAITED_ON_BY_C = (
@@ -30,10 +30,10 @@ _WAITED_ON_BY_C = (
     "where submission.partition = 'c' and request_file.partition = 'b'"
 )
 _UNRESOLVED = f"update intent set outcome = 'unresolved' where file_id {_FILE}"
-# What the others come to depends on these.
-_TELLING = (_CANCELED, _NOT_WAITED_ON, _WAITED_ON_BY_C, _UNRESOLVED)
-_UPSETS = (
-    *_TELLING,
+# The effect of the other changes depends on these.
+_DECISIVE = (_CANCELED, _NOT_WAITED_ON, _WAITED_ON_BY_C, _UNRESOLVED)
+_CHANGES = (
+    *_DECISIVE,
     *(
         f"update submission set {change} where partition = 'b'"
         for change in (
@@ -67,7 +67,7 @@ _UPSETS = (
         )
     ),
     f"update intent set outcome = 'resent', watch_until = 9e12 where file_id {_FILE}",
-    "insert into lease select 'sending:' || id, 'somebody', 9e12 from submission where partition = 'b'",
+    "insert into lease select 'sending:' || id, 'someone', 9e12 from submission where partition = 'b'",
 )
 
 
@@ -83,12 +83,10 @@ def test_every_row_gets_the_answer_to_its_own_request(new_world: Callable[..., W
     assert set(table["result_type"]) == {"succeeded"}
     assert set(table["attempts"]) == {1}
     assert sorted(batch["requests"] for batch in world.accepted()) == [5, 10, 10]
-    assert sorted(table["custom_id"]) == sorted(world.asked())
+    assert sorted(table["custom_id"]) == sorted(world.accepted_custom_ids())
 
 
-def test_a_repeated_run_of_every_stage_changes_and_costs_nothing(
-    new_world: Callable[..., World], ledger_url: str
-) -> None:
+def test_repeating_every_stage_changes_and_costs_nothing(new_world: Callable[..., World], ledger_url: str) -> None:
     world = new_world(ledger=ledger_url)
     pipeline = world.pipeline(texts(7))
     first = world.run(pipeline)
@@ -99,7 +97,7 @@ def test_a_repeated_run_of_every_stage_changes_and_costs_nothing(
     assert len(world.accepted()) == 1
 
 
-def test_new_rows_and_changed_rows_alone_are_sent(new_world: Callable[..., World], ledger_url: str) -> None:
+def test_only_new_and_changed_rows_are_sent(new_world: Callable[..., World], ledger_url: str) -> None:
     world = new_world(ledger=ledger_url)
     rows = texts(4)
     world.run(world.pipeline(rows))
@@ -113,7 +111,7 @@ def test_new_rows_and_changed_rows_alone_are_sent(new_world: Callable[..., World
         assert changed[row.id][:100] in row.response_text
 
 
-def test_requests_that_failed_for_a_passing_reason_are_asked_again(
+def test_requests_that_failed_for_a_passing_reason_are_retried(
     new_world: Callable[..., World], ledger_url: str
 ) -> None:
     world = new_world(ledger=ledger_url)
@@ -145,46 +143,54 @@ def announced(new_world: Callable[..., World], ledger_url: str) -> World:
 
 
 def _left(snapshots: dict[str, Snapshot]) -> dict[str, Round]:
-    """What there is to do, by submission."""
-    steps = {name: round_of(next_step(one)) for name, one in snapshots.items()}
+    """The work that there is, by submission."""
+    steps = {name: round_of(next_step(snapshot)) for name, snapshot in snapshots.items()}
     return {name: step for name, step in steps.items() if step is not None}
 
 
-def test_whatever_there_is_to_do_or_to_say_is_of_submissions_in_motion(announced: World, ledger_url: str) -> None:
+def test_only_submissions_in_motion_have_work_or_something_to_report(announced: World, ledger_url: str) -> None:
     from batch_assets.dagster.sensors.situation import situation
 
-    pairs = [pair for pair in combinations(_UPSETS, 2) if set(pair) & set(_TELLING)]
-    moved, said, worked = set(), set(), set()
+    pairs = [pair for pair in combinations(_CHANGES, 2) if set(pair) & set(_DECISIVE)]
+    moved, reported, worked = set(), set(), set()
     with announced.root.ledger.write() as tx:
         assert in_motion(tx, tx.now) == []
-        assert [one.partition for one in in_motion(tx, 0.0)] == ["a", "b", "c"]
-        for upsets in [*combinations(_UPSETS, 1), *pairs]:
+        assert [submission.partition for submission in in_motion(tx, 0.0)] == ["a", "b", "c"]
+        for changes in [*combinations(_CHANGES, 1), *pairs]:
             with tx.connection.begin_nested() as undone:
-                for upset in upsets:
-                    tx.execute(sa.text(upset))
+                for change in changes:
+                    tx.execute(sa.text(change))
                 everything, moving = submissions.all_newest(tx), in_motion(tx, tx.now)
                 every, some = read_snapshots(tx, everything), read_snapshots(tx, moving)
                 left = _left(every)
-                assert _left(some) == left, upsets
+                assert _left(some) == left, changes
                 twice = submissions.paid_twice(tx)
                 words = situation(every.values(), twice)
-                assert situation(some.values(), twice) == words, upsets
+                assert situation(some.values(), twice) == words, changes
                 undone.rollback()
-            moved |= {one.partition for one in moving}
-            said |= set(words)
+            moved |= {submission.partition for submission in moving}
+            reported |= set(words)
             worked |= {reason(step) for step in left.values()}
     assert moved == {"b", "c"}
-    assert len(worked) == 10  # every reason that there is
-    assert len(said) > 6
+    assert len(worked) == 10  # every reason that exists
+    assert len(reported) > 6
 
 
-def test_an_overview_of_many_is_that_of_each(announced: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_overview_of_many_submissions_equals_that_of_each(
+    announced: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(id_chunks, "_AT_ONCE", 2)
     with announced.root.ledger.read() as tx:
         every = submissions.all_newest(tx)
-        ids = [one.id for one in every]
-        waited, found = overview.files_of(tx, ids), overview.batches_of(tx, ids)
-        assert [len(waited[one]) for one in ids] == [len(found[one]) for one in ids] == [1, 1, 1]
-        for one in every:
-            assert waited[one.id] == submissions.waited_on(tx, one.id)
-            assert [batch.file_id for batch in found[one.id]] == [file.id for file in waited[one.id]]
+        ids = [submission.id for submission in every]
+        files_of, batches_of = overview.files_of(tx, ids), overview.batches_of(tx, ids)
+        assert (
+            [len(files_of[submission]) for submission in ids]
+            == [len(batches_of[submission]) for submission in ids]
+            == [1, 1, 1]
+        )
+        for submission in every:
+            assert files_of[submission.id] == submissions.waited_on(tx, submission.id)
+            assert [batch.file_id for batch in batches_of[submission.id]] == [
+                file.id for file in files_of[submission.id]
+            ]

@@ -1,4 +1,4 @@
-"""What comes next, line by line, and in any state of a ledger."""
+"""The next step, for each line of the table of steps and for any state of a ledger."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import (
     Announce,
     AskTheRest,
-    CancelBatch,
     Collect,
     Done,
     Join,
@@ -40,6 +39,7 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
+from batch_assets.core.remedies import CancelBatch
 from batch_assets.dagster.sensors.situation import situation
 
 from .generated import fill
@@ -54,7 +54,7 @@ OLD = Standstill(since=NOW - 100, last=NOW - 61, why="part-00000.jsonl is gone")
 
 def file(state: str, **values: Any) -> RequestFile:
     empty = dict.fromkeys(("error", "batch_id", "collected_seq", "headers"))
-    given = {"id": "s/part-0", "name": "part-0", "not_before": 0.0, **empty, **values}
+    fields = {"id": "s/part-0", "name": "part-0", "not_before": 0.0, **empty, **values}
     return RequestFile(
         submission_id="s",
         pipeline="asked",
@@ -63,7 +63,7 @@ def file(state: str, **values: Any) -> RequestFile:
         bytes=10,
         attempt=1,
         state=FileState(state),
-        **given,
+        **fields,
     )
 
 
@@ -71,9 +71,9 @@ def batch(state: str, **values: Any) -> Batch:
     empty = dict.fromkeys(
         ("created_at", "expires_at", "ended_at", "submitted_at", "missing_since", "failing_since")
     )
-    given = {"id": "b", "file_id": "s/part-0", "provisional": False, "next_poll_at": NOW + 60, **empty, **values}
-    given.setdefault("next_download_at", NOW + 60)
-    given.setdefault("processing_status", "in_progress")
+    fields = {"id": "b", "file_id": "s/part-0", "provisional": False, "next_poll_at": NOW + 60, **empty, **values}
+    fields.setdefault("next_download_at", NOW + 60)
+    fields.setdefault("processing_status", "in_progress")
     return Batch(
         pipeline="asked",
         state=BatchState(state),
@@ -82,7 +82,7 @@ def batch(state: str, **values: Any) -> Batch:
         counts="{}",
         downloads=0,
         next_delete_at=0.0,
-        **given,
+        **fields,
     )
 
 
@@ -90,10 +90,10 @@ def snapshot(*, submission: dict[str, Any], **values: Any) -> Snapshot:
     empty = dict.fromkeys(
         ("began_at", "joined_seq", "joined_at", "counts", "final_at", "announced_at", "fresh_after", "canceled_at")
     )
-    given = {"ask_again": 0, "left_out": 0, "max_attempts": 3, **empty, **submission}
+    fields = {"ask_again": 0, "left_out": 0, "max_attempts": 3, **empty, **submission}
     made = Submission(
         seq=1, id="s", pipeline="asked", partition="", created_at=0.0, rows=4, rejected=0, requests=4, written=4,
-        headers="{}", max_requests=2, max_bytes=100, **given,
+        headers="{}", max_requests=2, max_bytes=100, **fields,
     )  # fmt: skip
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return Snapshot(submission=made, now=NOW, **values)
@@ -144,7 +144,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission=FULL, files=[file("collected", collected_seq=6)]),
     ),
     "not announced": (Announce(), snapshot(submission=FINAL)),
-    "somebody collects": (
+    "another process collects": (
         Wait(None, Waiting.COLLECTING),
         snapshot(submission=FULL, is_collecting=True, **LATE, **ENDED),
     ),
@@ -154,16 +154,16 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         Done(watch=True),
         snapshot(submission=FINAL | {"announced_at": 950.0}, **LATE),
     ),
-    # A person's consent, before any wait
-    "nobody agreed to send": (
+    # The user's consent, before any wait
+    "no one agreed to send": (
         Person(MaterializeBatches((READY,))),
         snapshot(submission={}, files=[READY, *RUNNING["files"]], batches=RUNNING["batches"]),
     ),
-    "nobody agreed to ask again": (
+    "no one agreed to send again": (
         Person(MaterializeBatches()),
         snapshot(submission={"joined_seq": 5, "ask_again": 1}),
     ),
-    "nobody agreed to look for an upload": (
+    "no one agreed to look for an upload": (
         Person(MaterializeBatches()),
         snapshot(submission={}, files=[file("unresolved")], in_doubt=frozenset({"s/part-0"})),
     ),
@@ -189,7 +189,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         Wait(NOW + 60, Waiting.BATCHES),
         snapshot(submission=CANCELED, shared=frozenset({"s/part-0"}), **RUNNING),
     ),
-    "a batch that may be somebody else's": (
+    "a batch that may be someone else's": (
         Wait(NOW + 60, Waiting.BATCHES),
         snapshot(submission=CANCELED, files=RUNNING["files"], batches=[batch("open", provisional=True)]),
     ),
@@ -207,7 +207,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         Wait(None, Waiting.NEXT_ROUND),
         snapshot(submission={"joined_seq": 5, "canceled_at": 20.0}, files=[READY]),
     ),
-    # A person
+    # The user
     "stopped": (Person(SendStopped((STOPPED,))), snapshot(submission=FULL, files=[STOPPED, REFUSED])),
     "refused": (Person(MaterializeRequests((REFUSED,))), snapshot(submission=FULL, files=[REFUSED])),
     "refused, and a batch may turn up": (
@@ -215,7 +215,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission=FULL, files=[REFUSED], **LATE),
     ),
     "unreachable": (
-        Person(CancelBatch("b")),
+        Person(CancelBatch("b", "asked")),
         snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("unreachable")]),
     ),
     "a lost file": (
@@ -240,12 +240,12 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_line_of_the_answer(name: str) -> None:
-    expected, given = CASES[name]
-    assert next_step(given) == expected
+def test_the_next_step_of_every_case(name: str) -> None:
+    expected, case = CASES[name]
+    assert next_step(case) == expected
 
 
-def test_what_comes_beside_a_step_that_is_put_off() -> None:
+def test_what_follows_a_step_that_is_put_off() -> None:
     ready = snapshot(submission=FULL, files=[READY, *ENDED["files"]], batches=ENDED["batches"])
     assert next_step(ready) == Send(Sending.UNSENT, 1)
     assert next_step(ready, put_off=(Send,)) == Collect(1, others_run=False)
@@ -255,30 +255,30 @@ def test_what_comes_beside_a_step_that_is_put_off() -> None:
     assert next_step(first, put_off=(Join,)) == Wait(NOW + 60, Waiting.BATCHES)
 
 
-def test_a_late_batch_is_looked_for_beside_any_wait() -> None:
-    for step in (Wait(None, Waiting.BATCHES), Person(CancelBatch("b")), Done()):
+def test_a_late_batch_is_looked_for_during_any_wait() -> None:
+    for step in (Wait(None, Waiting.BATCHES), Person(CancelBatch("b", "asked")), Done()):
         assert round_of(step) is None
-        found = round_of(replace(step, watch=True))
-        assert found == Send(Sending.LATE_BATCH)
-        assert found.pause == 3600.0
+        next_round = round_of(replace(step, watch=True))
+        assert next_round == Send(Sending.LATE_BATCH)
+        assert next_round.pause == 3600.0
     assert round_of(Announce()) == Announce()
 
 
-def test_everything_a_person_could_do_what_keeps_rows_first() -> None:
-    given = snapshot(
+def test_remedies_are_listed_with_those_that_rows_wait_for_first() -> None:
+    blocked = snapshot(
         submission=FULL | {"ask_again": 1, "left_out": 3},
         files=[STOPPED, REFUSED, *RUNNING["files"]],
         batches=[batch("unreachable")],
         left_behind=[batch("unreachable", id="old")],
         standstill=LOST,
     )
-    assert remedies(given) == [
+    assert remedies(blocked) == [
         SendStopped((STOPPED,)),
         MaterializeRequests((REFUSED,)),
-        CancelBatch("b"),
+        CancelBatch("b", "asked"),
         RestoreFile(LOST.why, NOW + 50),
         AskTheRest(3, False),
-        CancelBatch("old"),
+        CancelBatch("old", "asked"),
     ]
     assert remedies(snapshot(submission=FINAL, files=[REFUSED])) == []
 
@@ -333,37 +333,37 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-def test_any_state_has_an_answer_in_words_for_both_faces(ledger: Ledger, data: st.DataObject) -> None:
+def test_any_state_has_a_step_and_a_text_in_the_cli_and_in_dagster(ledger: Ledger, data: st.DataObject) -> None:
     with ledger.write() as tx, tx.connection.begin_nested() as undone:
         try:
             fill(tx, data)
             snapshots = read_snapshots(tx, submissions.all_newest(tx))
-            assert snapshots == {one.id: Snapshot.of(tx, one) for one in submissions.all_newest(tx)}
-            for one in snapshots.values():
-                step = next_step(one)
-                found = round_of(step)
-                assert found is None or reason(found)
-                assert what_next.waits_for(one)
-                assert not isinstance(step, Done) or one.submission.final_at is not None
+            assert snapshots == {each.id: Snapshot.of(tx, each) for each in submissions.all_newest(tx)}
+            for each in snapshots.values():
+                step = next_step(each)
+                next_round = round_of(step)
+                assert next_round is None or reason(next_round)
+                assert what_next.waits_for(each)
+                assert not isinstance(step, Done) or each.submission.final_at is not None
             situation(snapshots.values(), submissions.paid_twice(tx))
         finally:
             undone.rollback()
 
 
-def test_how_many_statements_it_takes_is_not_for_the_number_of_submissions_to_say(ledger: Ledger) -> None:
-    seen: list[str] = []
+def test_the_number_of_statements_does_not_depend_on_the_number_of_submissions(ledger: Ledger) -> None:
+    statements: list[str] = []
     with ledger.write() as tx, tx.connection.begin_nested() as undone:
-        event.listen(tx.connection, "before_cursor_execute", lambda *call: seen.append(call[2]))
-        _, one = CASES["a lost file"]
-        values = one.submission.__dict__ | {"left_out": 3, "fresh_after": 7.0, "canceled_at": 20.0}
+        event.listen(tx.connection, "before_cursor_execute", lambda *call: statements.append(call[2]))
+        _, lost = CASES["a lost file"]
+        values = lost.submission.__dict__ | {"left_out": 3, "fresh_after": 7.0, "canceled_at": 20.0}
         counts = []
         for number in (1, 30):
-            given = [replace(one.submission, **values | {"id": f"s-{at}"}) for at in range(number)]
-            seen.clear()
-            read_snapshots(tx, given)
-            counts.append(len(seen))
+            submissions_ = [replace(lost.submission, **values | {"id": f"s-{at}"}) for at in range(number)]
+            statements.clear()
+            read_snapshots(tx, submissions_)
+            counts.append(len(statements))
         assert counts[0] == counts[1] <= 10
-        seen.clear()
+        statements.clear()
         assert read_snapshots(tx, []) == {}
-        assert seen == []
+        assert statements == []
         undone.rollback()

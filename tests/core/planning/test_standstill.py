@@ -1,4 +1,4 @@
-"""Failed requests whose request file is gone cannot be asked again: all else goes on, and nobody hurries."""
+"""Requests are not retried while their request file is gone. Everything else continues, with growing pauses."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ EXPIRED = {"match": {**CREATE, "times": 1}, "action": {"error_mix": {"expired": 
 
 
 def work(world: World, pipeline: Pipeline) -> Round | None:
-    """What the sensor would find to do."""
+    """The work that the sensor would find."""
     with world.root.ledger.read() as tx:
-        found = submissions.newest(tx, pipeline.name, "")
-        assert found is not None
-        return round_for(tx, found)
+        submission = submissions.newest(tx, pipeline.name, "")
+        assert submission is not None
+        return round_for(tx, submission)
 
 
 def later(world: World, seconds: float) -> None:
-    """That much time passes since the tries that came to nothing."""
+    """Let time pass since the retries that failed."""
     world.query("update history set at = at - :seconds where kind = 'submission'", seconds=seconds)
 
 
@@ -36,12 +36,12 @@ def folder(world: World, pipeline: Pipeline) -> Path:
 
 
 def parts(world: World, pipeline: Pipeline) -> list[str]:
-    """Every request file that lies there, hidden ones too."""
+    """The names of all request files in the folder, hidden ones included."""
     return sorted(path.name for path in folder(world, pipeline).iterdir() if "jsonl" in path.name)
 
 
-def test_what_a_lost_request_file_keeps_is_said_and_holds_nothing_else_back(world: World) -> None:
-    """Of three batches the first expires, and its request file is lost; the last one still runs."""
+def test_a_lost_request_file_is_reported_and_delays_nothing_else(world: World) -> None:
+    """The first of three batches expires, and its request file is lost. The last batch still runs."""
     world.emulator.settings(latency=3600)
     world.emulator.faults([EXPIRED])
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
@@ -51,26 +51,26 @@ def test_what_a_lost_request_file_keeps_is_said_and_holds_nothing_else_back(worl
     lost = folder(world, pipeline) / "part-00000.jsonl"
     kept = lost.rename(world.folder / "kept.jsonl")
 
-    found = work(world, pipeline)
-    assert found is not None and isinstance(found, Send)
+    next_round = work(world, pipeline)
+    assert next_round is not None and isinstance(next_round, Send)
     report = world.submit(pipeline, unattended=True)
     (why,) = report.waiting.values()
     assert "part-00000.jsonl is gone" in why and "Restore it" in why
     world.emulator.end_batches(second)
     done = world.collect(pipeline)
     assert done.results is not None and dict(done.results.counts) == {"pending": 4, "succeeded": 2}
-    for waited in (61, 100, 300):  # longer and longer
+    for waited in (61, 100, 300):  # the pause grows
         assert work(world, pipeline) is None
         later(world, waited)
-        found = work(world, pipeline)
-        assert found is not None and isinstance(found, Send)
+        next_round = work(world, pipeline)
+        assert next_round is not None and isinstance(next_round, Send)
         world.submit(pipeline, unattended=True)
     later(world, 61)
     assert work(world, pipeline) is None
     assert len(world.accepted()) == 3
 
-    kept.rename(lost)  # as it says
-    assert world.submit(pipeline).planned_again == 2, "a person's run does not wait"
+    kept.rename(lost)  # as the error advises
+    assert world.submit(pipeline).planned_again == 2, "a user's run does not wait"
     assert world.query("select count(*) from history where to_state = 'goes on'") == [(1,)]
     world.emulator.end_batches()
     world.finish(pipeline)
@@ -80,8 +80,8 @@ def test_what_a_lost_request_file_keeps_is_said_and_holds_nothing_else_back(worl
     assert [batch["id"] for batch in world.accepted()][:3] == [first, second, last]
 
 
-def test_a_try_that_comes_to_nothing_leaves_no_parts(world: World) -> None:
-    """The lines of one file are copied before it shows that the other one is gone."""
+def test_a_failed_retry_leaves_no_request_files(world: World) -> None:
+    """The lines of one file are copied before the other one turns out to be gone."""
     world.emulator.faults([{**EXPIRED, "match": {**CREATE, "times": 2}}])
     pipeline = world.pipeline(texts(8), batching={"max_requests": 4})
     world.send(pipeline)
@@ -93,7 +93,7 @@ def test_a_try_that_comes_to_nothing_leaves_no_parts(world: World) -> None:
         assert parts(world, pipeline) == ["part-00000.jsonl"]
 
 
-def test_a_standstill_ends_with_the_first_try_that_comes_through(world: World) -> None:
+def test_a_standstill_ends_with_the_first_successful_try(world: World) -> None:
     world.send(world.pipeline(texts(1)))
     ((name,),) = world.query("select id from submission")
     with world.root.ledger.write() as tx:
@@ -101,9 +101,9 @@ def test_a_standstill_ends_with_the_first_try_that_comes_through(world: World) -
         assert standstills.current(tx, name) is None
         standstills.note(tx, name, "one")
         standstills.note(tx, name, "two")
-        found = standstills.current(tx, name)
-        assert found is not None and (found.why, found.last - found.since) == ("two", 0.0)
-        assert found.next_try(60.0, 3600.0) == found.last + 60.0
+        standstill = standstills.current(tx, name)
+        assert standstill is not None and (standstill.why, standstill.last - standstill.since) == ("two", 0.0)
+        assert standstill.next_try(60.0, 3600.0) == standstill.last + 60.0
         standstills.end(tx, name)
         assert standstills.current(tx, name) is None
         standstills.note(tx, name, "three")
@@ -111,7 +111,7 @@ def test_a_standstill_ends_with_the_first_try_that_comes_through(world: World) -
 
 
 class _Losing:
-    """A watcher that removes the request file once its requests have failed."""
+    """A watcher that removes the request file after its requests have failed."""
 
     def __init__(self, world: World, pipeline: Pipeline) -> None:
         self._world, self._pipeline = world, pipeline
@@ -125,7 +125,7 @@ class _Losing:
         return lambda *_: None
 
 
-def test_a_run_that_nothing_else_is_under_way_for_ends_with_what_to_do(world: World) -> None:
+def test_a_run_with_nothing_else_to_wait_for_ends_and_says_what_to_do(world: World) -> None:
     world.emulator.faults([EXPIRED])
     pipeline = world.pipeline(texts(4), batching={"max_requests": 2})
     watcher = _Losing(world, pipeline)
@@ -136,7 +136,7 @@ def test_a_run_that_nothing_else_is_under_way_for_ends_with_what_to_do(world: Wo
 
 
 def test_a_lost_file_that_is_in_flight_does_not_keep_answers_from_the_table(world: World) -> None:
-    """Nobody can tell which of the failed requests it holds: they are pending until its batch ends."""
+    """It is unknown which of the failed requests the file holds, so they are pending until its batch ends."""
     world.emulator.settings(latency=3600)
     world.emulator.faults([EXPIRED])
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2}, retry={"max_attempts": 1})

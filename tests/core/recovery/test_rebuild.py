@@ -12,7 +12,7 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.recovery.move import move
 from batch_assets.core.results.run import collect_results
 
-from ..lost_ledger import HIDDEN, LOST, check, finish, in_doubt_over, lose_ledger, nothing_left, part_states
+from ..lost_ledger import HIDDEN, LOST, check, end_grace_period, finish, lose_ledger, nothing_left, part_states
 from ..support import CREATE, LIST, World, round_for, texts
 
 
@@ -23,9 +23,9 @@ def test_after_requests_nothing_is_sent_before_the_grace_period(world: World) ->
     assert part_states(world) == ["unresolved"] * 3
     report = world.submit(pipeline)
     assert len(report.waiting) == 3
-    assert all("no receipt says" in why for why in report.waiting.values())
+    assert all("no receipt shows" in why for why in report.waiting.values())
     assert world.accepted() == []
-    in_doubt_over(world)
+    end_grace_period(world)
     finish(world, pipeline)
     check(world, pipeline, 5)
     nothing_left(world, pipeline)
@@ -64,7 +64,7 @@ def test_two_lost_files_with_equal_counts_are_matched_by_their_results(world: Wo
         receipt.unlink()
     lose_ledger(world)
     assert part_states(world) == ["unresolved", "unresolved", "submitted"]
-    in_doubt_over(world)
+    end_grace_period(world)
     world.submit(pipeline)
     assert part_states(world) == ["unresolved", "unresolved", "submitted"]
     finish(world, pipeline)
@@ -165,7 +165,7 @@ def test_a_retry_that_was_not_sent_is_in_doubt_with_its_own_attempt(world: World
         (1, "collected"),
         (2, "unresolved"),
     ]
-    in_doubt_over(world)
+    end_grace_period(world)
     finish(world, pipeline)
     check(world, pipeline, 4, twice=4)
     assert len(world.accepted()) == 2
@@ -180,10 +180,10 @@ def test_requests_of_a_superseded_file_are_sent_once(world: World, sent: bool) -
         world.submit(pipeline)
     lose_ledger(world)
     assert part_states(world)[0] == "superseded"
-    in_doubt_over(world)
+    end_grace_period(world)
     finish(world, pipeline)
     check(world, pipeline, 5)
-    assert len(world.asked()) == 5
+    assert len(world.accepted_custom_ids()) == 5
 
 
 def test_files_that_no_submission_in_force_waits_for_are_not_sent(world: World) -> None:
@@ -192,7 +192,7 @@ def test_files_that_no_submission_in_force_waits_for_are_not_sent(world: World) 
     world.build(pipeline)
     lose_ledger(world)
     assert part_states(world) == ["unresolved", "unresolved"]
-    in_doubt_over(world)
+    end_grace_period(world)
     finish(world, pipeline)
     check(world, pipeline, 2)
     assert part_states(world) == ["superseded", "collected"]
@@ -211,11 +211,11 @@ def test_partitions_that_share_requests_wait_for_the_same_file(world: World, sen
     world.build(world.pipeline(texts(6)), "B/ä")
     lose_ledger(world)
     assert sorted(file.requests for file in world.files(pipeline, "B/ä")) == [2, 4]
-    in_doubt_over(world)
+    end_grace_period(world)
     finish(world, pipeline, "B/ä")
     finish(world, pipeline, "A")
     check(world, pipeline, 10)
-    assert len(world.asked()) == 6
+    assert len(world.accepted_custom_ids()) == 6
 
 
 def test_several_pipelines_and_a_submission_built_while_files_are_in_doubt(world: World) -> None:
@@ -227,11 +227,11 @@ def test_several_pipelines_and_a_submission_built_while_files_are_in_doubt(world
     bigger = texts(6)
     second = world.pipeline(bigger, name="other")
     world.build(second)
-    in_doubt_over(world)
+    end_grace_period(world)
     finish(world, second)
     check(world, first, 4, twice=4)  # two pipelines send the same requests
     check(world, second, 6, twice=4)
-    assert len(world.asked()) == 4 + 6
+    assert len(world.accepted_custom_ids()) == 4 + 6
 
 
 def test_a_ledger_can_be_deleted_after_every_step(world: World) -> None:
@@ -240,7 +240,7 @@ def test_a_ledger_can_be_deleted_after_every_step(world: World) -> None:
     pipeline = world.pipeline(texts(5), batching={"max_requests": 3})
     world.build(pipeline)
     lose_ledger(world)
-    in_doubt_over(world)
+    end_grace_period(world)
     world.submit(pipeline)
     lose_ledger(world)
     world.emulator.expire_batches()
@@ -254,7 +254,7 @@ def test_a_ledger_can_be_deleted_after_every_step(world: World) -> None:
     lose_ledger(world)
     world.finish(pipeline)
     check(world, pipeline, 5, twice=5)
-    assert Counter(Counter(world.asked()).values()) == {2: 5}
+    assert Counter(Counter(world.accepted_custom_ids()).values()) == {2: 5}
 
 
 def test_a_new_database_on_an_old_root(new_world: Callable[..., World], ledger_url: str) -> None:

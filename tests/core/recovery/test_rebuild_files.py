@@ -12,7 +12,7 @@ from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.errors import DamagedFileError, EndpointMismatchError
 from batch_assets.core.requests.build import build_requests
 
-from ..lost_ledger import check, finish, in_doubt_over, lose_ledger
+from ..lost_ledger import check, end_grace_period, finish, lose_ledger
 from ..support import World, texts
 
 
@@ -86,9 +86,9 @@ def test_a_missing_request_file_is_reported(world: World) -> None:
     lose_ledger(world)
     assert world.query("select state, error from request_file order by id")[1] == (
         "refused",
-        "the request file is gone: materialize asked/requests again",
+        "the request file is missing: its requests have to be built again",
     )
-    in_doubt_over(world)
+    end_grace_period(world)
     world.submit(pipeline)
     world.send(pipeline)
     world.finish(pipeline)
@@ -157,8 +157,8 @@ def test_responses_of_a_deleted_submission_are_kept_and_used(world: World) -> No
     for path in world.submission_folder(pipeline, report).iterdir():
         path.unlink()
     lose_ledger(world)
-    in_doubt_over(world)
+    end_grace_period(world)
     finish(world, pipeline)
     check(world, pipeline, 4)
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4
     assert reconcile(world.root) == []

@@ -13,7 +13,7 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
-from ..lost_ledger import LOST, check, in_doubt_over, nothing_left
+from ..lost_ledger import LOST, check, end_grace_period, nothing_left
 from ..support import CREATE, LIST, World, texts
 
 TWO_FILES = {"batching": {"max_requests": 3}}
@@ -194,7 +194,7 @@ def test_an_unknown_folder_from_before_the_submission_in_force_does_not_replace_
     folder.rename(world.path("asked", "requests", folder.name))
     world.reopened()
     world.submit(pipeline)
-    in_doubt_over(world)
+    end_grace_period(world)
     world.submit(pipeline)
     assert len(world.accepted()) == 1
     assert len(world.files(pipeline)) == 1

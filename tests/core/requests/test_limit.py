@@ -28,9 +28,9 @@ def send(world: World, pipeline: Pipeline, limit: int, **more: bool) -> tuple[in
 
 def in_force(world: World, pipeline: Pipeline) -> Submission:
     with world.root.ledger.read() as tx:
-        found = submissions.newest(tx, pipeline.name, "")
-    assert found is not None
-    return found
+        submission = submissions.newest(tx, pipeline.name, "")
+    assert submission is not None
+    return submission
 
 
 def settle(world: World, pipeline: Pipeline) -> ResultsReport:
@@ -69,7 +69,7 @@ def test_the_first_requests_are_sent_and_the_others_wait_for_a_run_without_limit
     assert types(world, pipeline) == ["succeeded"] * 4 + ["pending"]
     world.run(pipeline)
     assert types(world, pipeline) == ["succeeded"] * 5
-    assert (len(world.asked()), in_force(world, pipeline).left_out) == (5, 0)
+    assert (len(world.accepted_custom_ids()), in_force(world, pipeline).left_out) == (5, 0)
 
 
 def test_a_limit_that_leaves_nothing_out_has_no_effect(world: World) -> None:
@@ -158,7 +158,7 @@ def test_an_ordinary_run_sends_no_more_of_a_limited_refresh_and_ends_it(
     assert settle(world, pipeline).final
     first, second = [batch["id"] for batch in world.accepted()]
     assert list(world.table(pipeline)["batch_id"]) == [second, first, first]
-    assert send(world, pipeline, 1, refresh=True) == (1, 2), "another one asks all anew"
+    assert send(world, pipeline, 1, refresh=True) == (1, 2), "another refresh sends all of them again"
 
 
 def test_a_limit_does_not_shorten_a_refresh_that_was_agreed_to(world: World) -> None:

@@ -24,7 +24,7 @@ from batch_assets.core.settings import Settings
 from batch_assets.core.store.refreshes import refreshes_of
 from tests.forked import ForkServer
 
-from ..lost_ledger import in_doubt_over, lose_ledger
+from ..lost_ledger import end_grace_period, lose_ledger
 from ..support import CREATE, World, environment, make_pipeline, params, round_for, texts
 
 
@@ -49,9 +49,9 @@ def batches_of(world: World, pipeline: Pipeline) -> list[int]:
 
 def in_force(world: World, pipeline: Pipeline, partition: str = "") -> Submission:
     with world.root.ledger.read() as tx:
-        found = submissions.newest(tx, pipeline.name, partition)
-    assert found is not None
-    return found
+        submission = submissions.newest(tx, pipeline.name, partition)
+    assert submission is not None
+    return submission
 
 
 def join(world: World, pipeline: Pipeline, partition: str = "") -> ResultsReport:
@@ -79,7 +79,7 @@ def test_everything_is_sent_again_and_the_new_answers_are_in_force(world: World)
     refresh(world, pipeline)
     world.finish(pipeline)
     assert batches_of(world, pipeline) == [2, 2, 2]
-    assert len(world.asked()) == 9
+    assert len(world.accepted_custom_ids()) == 9
 
 
 def test_the_old_table_stays_complete_until_the_refresh_is_complete(world: World) -> None:
@@ -161,7 +161,7 @@ def test_requests_in_flight_count_for_a_refresh_and_are_not_sent_again(world: Wo
     assert done is not None
     assert done.kept == 0
     assert batches_of(world, world.pipeline()) == [0, 0, 0]
-    assert len(world.asked()) == 3
+    assert len(world.accepted_custom_ids()) == 3
 
 
 def test_a_row_whose_refresh_fails_for_good_keeps_its_answer(world: World) -> None:
@@ -306,9 +306,9 @@ def test_a_lost_ledger_in_the_middle_of_a_refresh(world: World, when: str) -> No
         world.finish(pipeline)
     lose_ledger(world)
     assert in_force(world, pipeline).fresh_after == begun
-    if when == "built":  # a person's business: in doubt, and sent again after the grace period
+    if when == "built":  # only for the user to decide: in doubt, and sent again after the grace period
         world.submit(pipeline)
-        in_doubt_over(world)
+        end_grace_period(world)
         world.submit(pipeline)
     elif when != "over":
         assert not join(world, pipeline).final or when == "ended"
@@ -316,7 +316,7 @@ def test_a_lost_ledger_in_the_middle_of_a_refresh(world: World, when: str) -> No
     world.finish(pipeline)
     assert sorted(batches_of(world, pipeline)) == [2, 3]
     assert world.build(pipeline).written == 0
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4
 
 
 def test_a_lost_ledger_does_not_make_old_answers_new(world: World) -> None:

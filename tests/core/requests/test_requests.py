@@ -36,7 +36,7 @@ def test_files_are_cut_by_the_bytes_of_the_body_that_is_sent(world: World) -> No
     world.submit(pipeline)
     files = world.files(pipeline)
     accepted = {batch["id"]: batch for batch in world.accepted()}
-    batches = [accepted[file.batch_id] for file in files]  # whichever of them was up first
+    batches = [accepted[file.batch_id] for file in files]  # whichever limit was reached first
     assert len(files) == len(accepted) > 5
     assert sum(batch["bytes"] for batch in batches) == report.bytes
     folder = world.submission_folder(pipeline, report)
@@ -65,7 +65,7 @@ def test_a_body_is_exact_whatever_the_chunks_it_is_read_in(world: World, size: i
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "problem"),
     [
         ("id,text\na,1\nb,2\na,3\nb,4\nc,5\n", "2 of its values name more than one row: 'a', 'b'"),
         ("id,text\na,1\n,2\nb,3\n,4\n", r"2 rows have none; the first are rows 1, 3 \(counted from 0\)"),
@@ -76,10 +76,10 @@ def test_a_body_is_exact_whatever_the_chunks_it_is_read_in(world: World, size: i
         ),
     ],
 )
-def test_invalid_row_keys_stop_the_run_and_leave_nothing(world: World, rows: str, said: str) -> None:
+def test_invalid_row_keys_stop_the_run_and_leave_nothing(world: World, rows: str, problem: str) -> None:
     (world.folder / "rows.csv").write_text(rows)
     pipeline = world.pipeline("rows.csv", batching={"max_requests": 1})
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=problem):
         world.build(pipeline)
     assert world.query("select count(*) from submission") == [(0,)]
     assert world.query("select count(*) from request_file") == [(0,)]
@@ -139,8 +139,8 @@ def test_every_rejected_row_is_kept_with_its_reason(world: World) -> None:
         b'{"id":"failing","text":"hello","n":0}',
     ]
     (world.folder / "rows.jsonl").write_bytes(b"\n".join(lines))
-    asked = params("{{ text }}", system="{{ 10 // n }}")
-    pipeline = world.pipeline(params=asked, batching={"max_mb": 0.004})
+    with_system = params("{{ text }}", system="{{ 10 // n }}")
+    pipeline = world.pipeline(params=with_system, batching={"max_mb": 0.004})
     report = world.build(pipeline)
     expected = {
         "empty": "empty_prompt",
@@ -160,7 +160,7 @@ def test_every_rejected_row_is_kept_with_its_reason(world: World) -> None:
     assert dict(zip(rejected["id"], rejected["error_type"], strict=True)) == expected
     assert list(rejected["error_message"]) == list(kept["message"])
     assert rejected[["custom_id", "response_text", "input_tokens", "batch_id"]].isna().all(axis=None)
-    assert (report.rejected, report.requests, len(world.asked())) == (5, 1, 1)
+    assert (report.rejected, report.requests, len(world.accepted_custom_ids())) == (5, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_dataset_without_requests_becomes_results_without_a_call(
 def test_rows_with_equal_requests_share_one(world: World) -> None:
     rows = {"a": "same", "b": "other", "c": "same", "d": "same"}
     table = world.run(world.pipeline(rows))
-    assert len(world.asked()) == 2
+    assert len(world.accepted_custom_ids()) == 2
     assert [key if isinstance(key, str) else None for key in table["shared_with"]] == [None, None, "a", "a"]
     assert table["response_text"][0] == table["response_text"][2] == table["response_text"][3]
     assert list(table["custom_id"].str.startswith("a-")) == [True, False, True, True]
@@ -199,7 +199,7 @@ def test_rows_are_shared_over_files_and_blocks(world: World) -> None:
     rows = {str(number): f"text {number % 2}" for number in range(20_000)}
     pipeline = world.pipeline(rows, batching={"max_requests": 1})
     table = world.run(pipeline)
-    assert len(world.asked()) == 2
+    assert len(world.accepted_custom_ids()) == 2
     assert table["shared_with"].isna().sum() == 2
     assert list(table["shared_with"][2:6]) == ["0", "1", "0", "1"]
     assert table["response_text"].nunique() == 2
@@ -208,9 +208,9 @@ def test_rows_are_shared_over_files_and_blocks(world: World) -> None:
 
 def test_headers_are_sent_and_are_part_of_a_requests_identity(world: World) -> None:
     rows = texts(1)
-    asked = params(temperature=0.5, model="claude-haiku-4-5")
-    world.run(world.pipeline(rows, params=asked, anthropic_version="2023-06-01"))
-    world.run(world.pipeline(rows, params=asked, anthropic_version="2023-06-01", betas=["one", "two"]))
+    with_temperature = params(temperature=0.5, model="claude-haiku-4-5")
+    world.run(world.pipeline(rows, params=with_temperature, anthropic_version="2023-06-01"))
+    world.run(world.pipeline(rows, params=with_temperature, anthropic_version="2023-06-01", betas=["one", "two"]))
     first, second = world.accepted(custom_ids=True)
     assert (first["version"], first["betas"]) == ("2023-06-01", "")
     assert (second["version"], second["betas"]) == ("2023-06-01", "one,two")
@@ -218,7 +218,7 @@ def test_headers_are_sent_and_are_part_of_a_requests_identity(world: World) -> N
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "problem"),
     [
         ({"params": params("{{ txt }}")}, r"params.messages\[0\].content: the template reads 'txt'.*id, text"),
         (
@@ -231,8 +231,8 @@ def test_headers_are_sent_and_are_part_of_a_requests_identity(world: World) -> N
         ),
     ],
 )
-def test_a_pipeline_that_does_not_fit_its_dataset_is_refused(world: World, fields: Any, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_a_pipeline_that_does_not_fit_its_dataset_is_refused(world: World, fields: Any, problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
         world.build(world.pipeline(texts(1), **fields))
 
 

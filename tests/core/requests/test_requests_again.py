@@ -61,7 +61,7 @@ def test_a_second_partition_waits_on_the_first_ones_requests_and_pays_once(world
     world.finish(pipeline, "2024-01-02")
     table = world.table(pipeline)
     assert list(table[table["partition"] == "2024-01-02"]["result_type"]) == ["succeeded"] * 2
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4
 
 
 def test_a_partition_can_send_what_another_wrote_and_never_sent(world: World) -> None:
@@ -72,9 +72,9 @@ def test_a_partition_can_send_what_another_wrote_and_never_sent(world: World) ->
     assert world.build(pipeline, "two").written == 0
     world.submit(pipeline, "two")
     world.finish(pipeline, "two")
-    assert len(world.asked()) == 2
+    assert len(world.accepted_custom_ids()) == 2
     world.submit(pipeline, "one")
-    assert len(world.asked()) == 2
+    assert len(world.accepted_custom_ids()) == 2
 
 
 def test_files_never_sent_are_superseded(world: World) -> None:
@@ -97,7 +97,7 @@ def test_unsent_files_of_the_same_content_are_superseded_too(world: World) -> No
     world.build(pipeline)
     assert world.build(pipeline).written == 3
     world.submit(pipeline)
-    assert len(world.asked()) == 3
+    assert len(world.accepted_custom_ids()) == 3
 
 
 def test_a_file_whose_post_was_tried_is_not_superseded(world: World) -> None:

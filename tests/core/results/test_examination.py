@@ -16,19 +16,19 @@ def test_a_nan_row_key_is_not_misplaced(world: World) -> None:
     pq.write_table(pa.table({"id": [1.5, NAN, 2.5]}), world.folder / "rows.parquet")
     pipeline = world.pipeline(dataset={"path": "rows.parquet", "key": "id"}, params=params("number {{ id }}"))
     world.run(pipeline)
-    found = examine(world.root, pipeline)
-    assert found is not None
-    assert (found.rows, found.misplaced) == (3, [])
+    examination = examine(world.root, pipeline)
+    assert examination is not None
+    assert (examination.rows, examination.misplaced) == (3, [])
 
     path = world.path(pipeline.name, "results", "results.parquet")
     table = pq.read_table(path)
     spoiled = table.set_column(0, table.schema.field(0), pa.array([1.5, 2.5, NAN]))
     pq.write_table(spoiled, path)
-    found = examine(world.root, pipeline)
-    assert found is not None
-    assert found.misplaced == ["row 1 should be nan and is 2.5", "row 2 should be 2.5 and is nan"]
+    examination = examine(world.root, pipeline)
+    assert examination is not None
+    assert examination.misplaced == ["row 1 should be nan and is 2.5", "row 2 should be 2.5 and is nan"]
 
     pq.write_table(table.slice(0, 1), path)
-    found = examine(world.root, pipeline)
-    assert found is not None
-    assert found.misplaced == ["row 1 should be nan and is None", "row 2 should be 2.5 and is None"]
+    examination = examine(world.root, pipeline)
+    assert examination is not None
+    assert examination.misplaced == ["row 1 should be nan and is None", "row 2 should be 2.5 and is None"]

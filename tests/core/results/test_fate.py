@@ -30,7 +30,7 @@ TABLE = [
     (RequestFate.GIVEN_UP, "expired", "FAILED", "expired"),
     (RequestFate.GIVEN_UP, "succeeded", "KEPT", "succeeded"),
 ]
-# The same of a submission that a person canceled.
+# As above, for a submission that a user canceled.
 CANCELED = [
     (RequestFate.ANSWERED, "succeeded", "ANSWERED", "succeeded"),
     (RequestFate.IN_FLIGHT, NONE, "IN_FLIGHT", "pending"),
@@ -74,5 +74,5 @@ def test_a_rejected_row_is_rejected_whatever_else_holds(request_fate: RequestFat
 
 
 def test_every_fate_is_in_the_tables() -> None:
-    found = {fate for *_, fate, _ in TABLE + CANCELED} | {RowFate.REJECTED.name}
-    assert found == set(RowFate.__members__)
+    fates = {fate for *_, fate, _ in TABLE + CANCELED} | {RowFate.REJECTED.name}
+    assert fates == set(RowFate.__members__)

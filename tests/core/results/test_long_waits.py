@@ -10,6 +10,7 @@ import pytest
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import CancelBatch
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.run import CollectedResults, collect_results
 
@@ -196,8 +197,10 @@ def test_a_batch_deleted_before_it_was_collected_is_given_up_after_29_days_only(
         world.emulator.faults([{"match": RESULTS, "action": {"status": 404}}])
     else:
         delete_in_the_console(world, batch_id)
-    (problem,) = collect(world, pipeline).problems
-    assert "If it was deleted there" in problem
+    done = collect(world, pipeline)
+    (problem,) = done.problems
+    assert "ANTHROPIC_API_KEY belong to the workspace" in problem
+    assert done.remedies == [CancelBatch(batch_id, pipeline.name)]
     assert batch_states(world) == ["ended"]
     world.query("update batch set created_at = created_at - 86400 * 30")
     done = collect(world, pipeline)

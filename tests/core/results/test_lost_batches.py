@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from batch_assets.core.batches.cancel import CancelReport
-from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.poll import PollReport, poll
 from batch_assets.core.cancel import cancel
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import CancelBatch
+from batch_assets.core.results.run import CollectedResults
 
-from ..batches.test_reconcile import LOST, ours, submit_as_somebody_else
+from ..batches.test_reconcile import LOST, ours, submit_as_someone_else
 from ..support import BATCHES, LIST, World, texts
 from .test_long_waits import batch_states, delete_in_the_console, later, without_ledger
 
@@ -30,11 +32,11 @@ def sent(world: World) -> tuple[Pipeline, str]:
     return pipeline, batch_id
 
 
-def is_unreachable(world: World) -> list[str]:
-    """Return the problems of the last poll, when the API has not known a batch for minutes."""
+def is_unreachable(world: World) -> PollReport:
+    """Return what the last poll reports, when the API has not known a batch for minutes."""
     poll(world.root, now=True)
     later(world, 400)
-    return poll(world.root, now=True).problems
+    return poll(world.root, now=True)
 
 
 def deleted(world: World, batch_id: str) -> None:
@@ -56,19 +58,20 @@ def test_a_deleted_batch_is_given_up_by_its_id(
     new_world: Callable[..., World], ledger_url: str, seen: str
 ) -> None:
     world = new_world(ledger=ledger_url)
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.end_batches(batch_id)
     if seen == "ended":
         poll(world.root, now=True)
     delete_in_the_console(world, batch_id)
     if seen == "ended":
-        (problem,) = world.collect(pipeline).problems
+        report: CollectedResults | PollReport = world.collect(pipeline)
         later(world, 400)
     else:
-        (problem,) = is_unreachable(world)
+        report = is_unreachable(world)
         assert batch_states(world) == ["unreachable"]
-    assert f"batch-assets cancel {batch_id}" in problem
+    (problem,) = report.problems
+    assert report.remedies == [CancelBatch(batch_id, pipeline.name)]
     assert "ANTHROPIC_API_KEY belong to the workspace" in problem
 
     assert cancel(world.root, batch_id) == CancelReport(given_up=[batch_id])
@@ -84,7 +87,7 @@ def test_a_deleted_batch_is_given_up_by_its_id(
 
 
 def test_a_key_of_another_workspace_gives_nothing_up(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
@@ -134,7 +137,7 @@ def test_neighbors_of_neighbors_prove_whose_key_it_is(world: World, listed: bool
 
 
 def test_a_batch_that_just_became_unknown_is_not_given_up(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     world.emulator.end_batches(batch_id)
     poll(world.root, now=True)
@@ -146,7 +149,7 @@ def test_a_batch_that_just_became_unknown_is_not_given_up(world: World) -> None:
 
 
 def test_a_batch_that_is_known_again_is_canceled_as_any_other(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     _, batch_id = sent(world)
     world.emulator.faults(ANOTHER_WORKSPACE)
     is_unreachable(world)
@@ -155,19 +158,20 @@ def test_a_batch_that_is_known_again_is_canceled_as_any_other(world: World) -> N
 
 
 def test_a_pipeline_is_not_given_up_by_its_name(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)
     is_unreachable(world)
     report = cancel(world.root, pipeline.name)
     assert report.given_up == []
-    assert f"batch-assets cancel {batch_id}" in report.problems[0]
+    assert "cancel again" in report.problems[0]
+    assert report.remedies == [CancelBatch(batch_id, pipeline.name)]
     assert cancel(world.root, batch_id).given_up == [batch_id]
 
 
 def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[..., World]) -> None:
     world = new_world(BATCH_ASSETS_RECONCILE_GRACE="900")
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     world.emulator.settings(latency=3600)
     world.emulator.faults([LOST])
     world.send(world.pipeline(texts(2)))
@@ -181,7 +185,7 @@ def test_a_batch_adopted_on_its_count_alone_is_not_given_up(new_world: Callable[
 
 
 def test_given_up_batches_stay_given_up_when_the_ledger_is_rebuilt(world: World) -> None:
-    submit_as_somebody_else(world, 1)
+    submit_as_someone_else(world, 1)
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)
     is_unreachable(world)
@@ -196,7 +200,7 @@ def test_a_batch_that_the_api_never_knows_again_ends_with_its_29_days(world: Wor
     """By then no workspace has its results."""
     pipeline, batch_id = sent(world)
     deleted(world, batch_id)
-    assert is_unreachable(world)
+    assert is_unreachable(world).problems
     world.query("update batch set created_at = created_at - 86400 * 30")
     assert poll(world.root, now=True).changed == {pipeline.name: [batch_id]}
     done = world.collect(pipeline)

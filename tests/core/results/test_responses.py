@@ -151,7 +151,7 @@ def test_unusual_lines_are_understood(world: World) -> None:
     pipeline = world.pipeline(texts(3))
     world.send(pipeline)
     world.emulator.end_batches()
-    first, second, third = world.asked()
+    first, second, third = world.accepted_custom_ids()
 
     def message(text: str) -> str:
         content = '[{"type":"text","text":"' + text + '"},{"type":"novel"}]'

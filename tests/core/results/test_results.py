@@ -81,8 +81,8 @@ def test_results_need_neither_dataset_nor_pipeline_file(world: World) -> None:
     }
     (world.folder / "schema.json").write_text(pd.io.json.ujson_dumps(schema))
     (world.folder / "system.md").write_text("Be brief.")
-    asked = params(system="{% include 'system.md' %}")
-    pipeline = world.pipeline(texts(3), params=asked, output_schema="schema.json")
+    with_system = params(system="{% include 'system.md' %}")
+    pipeline = world.pipeline(texts(3), params=with_system, output_schema="schema.json")
     world.send(pipeline)
     for name in ("rows.jsonl", "schema.json", "system.md"):
         (world.folder / name).unlink()
@@ -130,9 +130,9 @@ def spilled_slices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     spilled: list[int] = []
     inner = reorder.Reordered.take
 
-    def take(self: Any, place: Any) -> pa.Table:
-        spilled.append(len(place))
-        return inner(self, place)
+    def take(self: Any, rows: Any) -> pa.Table:
+        spilled.append(len(rows))
+        return inner(self, rows)
 
     monkeypatch.setattr(reorder.Reordered, "take", take)
     assert join.Reordered is reorder.Reordered
@@ -153,7 +153,7 @@ def test_a_dataset_in_another_order_than_its_request_files_gets_the_right_answer
     carried = {"path": "rows.jsonl", "key": "id", "columns": {"text": "carried"}}
     table = world.run(world.pipeline(dataset=carried))
     assert spilled_slices
-    assert len(world.asked()) == count
+    assert len(world.accepted_custom_ids()) == count
     assert list(table["id"]) == list(_shuffled(count))
     assert pipeline.name == "asked"
     wrong = [
@@ -163,7 +163,7 @@ def test_a_dataset_in_another_order_than_its_request_files_gets_the_right_answer
     assert (table["carried"] == "text " + table["id"]).all()
 
 
-def test_reordered_responses_match_their_places(world: World) -> None:
+def test_reordered_responses_match_their_positions(world: World) -> None:
     """Compare with direct reads, for places in random order with gaps and repeats, and an uneven last slice."""
     storage = Storage(str(world.folder / "store"))
     names: list[str] = []
@@ -175,14 +175,14 @@ def test_reordered_responses_match_their_places(world: World) -> None:
         with storage.write("p", "responses", f"{number}.parquet") as scratch:
             pq.write_table(table, scratch, row_group_size=3_000)
     random = np.random.default_rng(3)
-    place = random.integers(0, len(names), 30_000)
-    place[random.integers(0, 30_000, 3_000)] = -1
+    positions = random.integers(0, len(names), 30_000)
+    positions[random.integers(0, 30_000, 3_000)] = -1
     with (
         ResponseReader(ResponseFiles(storage, "p")) as reader,
-        reorder.Reordered(reader, place.astype(np.int32)) as spilled,
+        reorder.Reordered(reader, positions.astype(np.int32)) as spilled,
     ):
-        for start in range(0, len(place), SLICE_ROWS):
-            part = place[start : start + SLICE_ROWS]
+        for start in range(0, len(positions), SLICE_ROWS):
+            part = positions[start : start + SLICE_ROWS]
             expected = [None if at < 0 else names[at] for at in part.tolist()]
             assert spilled.take(part)["custom_id"].to_pylist() == expected
             assert reader.take(part)["custom_id"].to_pylist() == expected

@@ -33,7 +33,7 @@ def test_own_batches_and_those_of_an_earlier_submission(new_world: Callable[...,
     assert first.tally.errors == {}
     mine = own(world, sent.submission_id)
     assert mine.ids == {batch["id"] for batch in world.accepted()}
-    assert set(first.tally.requests) < mine.ids  # the first attempts brought no answer that is in force
+    assert set(first.tally.requests) < mine.ids  # the first attempts brought no answer in force
     assert first.tally.cost_of(set(mine.ids)) == pytest.approx(first.cost_usd)
     assert mine.bytes == sum(file.bytes for file in world.files(pipeline))
     for seconds in (mine.queue, mine.processing, mine.collection):
@@ -46,7 +46,7 @@ def test_own_batches_and_those_of_an_earlier_submission(new_world: Callable[...,
     sent = world.send(pipeline)
     joined = world.collect(pipeline).results
     assert joined is not None
-    # The fifth row waits: nothing is counted of it.
+    # The fifth row is pending and counts nowhere.
     assert joined.tally.requests == first.tally.requests
     theirs = own(world, sent.submission_id)
     assert len(theirs.ids) == 1

@@ -23,6 +23,7 @@ from batch_assets.core.io.database import file_of, in_project
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.sink.table import SinkTable
 from batch_assets.core.sink.target import Target
 from batch_assets.core.sink.write import SinkReport, write_sink
@@ -78,13 +79,13 @@ def write(world: World, pipeline: Pipeline, partition: str = "") -> SinkReport |
 def test_every_row_of_the_results_is_in_the_table(world: World, url: str) -> None:
     pipeline = done(world, texts(20))
     assert write(world, pipeline) == SinkReport(pipeline.name, 20)
-    wanted = world.table(pipeline)
-    stored = pd.DataFrame(query(url, f"select * from {pipeline.name}")).set_index("id").loc[list(wanted["id"])]
-    assert list(stored.columns) == [name for name in wanted.columns if name != "id"]
+    expected = world.table(pipeline)
+    stored = pd.DataFrame(query(url, f"select * from {pipeline.name}")).set_index("id").loc[list(expected["id"])]
+    assert list(stored.columns) == [name for name in expected.columns if name != "id"]
     for name in ("text", "custom_id", "result_type", "response_text", "input_tokens", "cost_usd", "response_json"):
-        assert list(stored[name]) == list(wanted[name]), name
+        assert list(stored[name]) == list(expected[name]), name
     ended = pd.to_datetime(stored["ended_at"], utc=True)
-    assert list(ended) == list(wanted["ended_at"])
+    assert list(ended) == list(expected["ended_at"])
 
 
 def test_rows_are_updated_by_their_key_and_other_rows_stay(world: World, url: str) -> None:
@@ -155,9 +156,10 @@ def test_a_failure_changes_nothing_and_shows_no_password(
     pipeline = done(world, texts(3))
     change(url, f"create table {pipeline.name} (id varchar, remark varchar)")
     with pytest.raises(
-        SinkError, match=r"refuses the table asked: .*give the table a primary key of exactly id, .*results again"
-    ):
+        SinkError, match=r"refuses the table asked: .*give the table a primary key of exactly id, .* in Parquet"
+    ) as refused:
         write(world, pipeline)
+    assert refused.value.remedy == RunStage(Stage.RESULTS, "asked")
     change(url, f"insert into {pipeline.name} values ('row-0', 'ours')")
     assert query(url, f"select * from {pipeline.name}") == [{"id": "row-0", "remark": "ours"}]
     monkeypatch.setenv(VARIABLE, "postgresql+psycopg2://someone:pass-word-x@127.0.0.1:1/nowhere")

@@ -86,10 +86,10 @@ def one_by_one(files: list[Answers], fresh_after: float | None) -> dict[int, tup
             in_force[digest] = now
         start += len(answers.kinds)
     outcomes = {}
-    for digest, (place, kind, attempt, answers) in in_force.items():
+    for digest, (row_number, kind, attempt, answers) in in_force.items():
         if kind == CANCELED and answers.untried is not None:
             kind, attempt = PASSING, min(attempt, answers.untried)
-        outcomes[digest] = place, kind, attempt
+        outcomes[digest] = row_number, kind, attempt
     return outcomes
 
 
@@ -105,18 +105,21 @@ def test_outcomes_equal_those_of_a_loop(files: list[Answers], fresh_after: float
         assert unpacked.is_known[digest] == (digest in expected)
         assert unpacked.is_answered[digest] == (digest in expected and expected[digest][1] == SUCCEEDED)
     for kind in (SUCCEEDED, FAILED, PASSING, CANCELED):
-        of_kind = sorted(place for place, other_kind, _ in expected.values() if other_kind == kind)
-        assert outcomes.places_of(kind).tolist() == of_kind
+        of_kind = sorted(row_number for row_number, other_kind, _ in expected.values() if other_kind == kind)
+        assert outcomes.rows_of(kind).tolist() == of_kind
 
 
 def test_row_numbers_are_split_by_file(tmp_path: object) -> None:
     kind = ("succeeded", None)
     files = [Answers(dict.fromkeys(range(size), kind), 1, 0.0, None) for size in (3, 1, 5)]
     opened = load(str(tmp_path), files, None).files
-    assert [opened.places(number).tolist() for number in range(3)] == [[0, 1, 2], [3], [4, 5, 6, 7, 8]]
-    place = np.array([1, 2, 4, 8])
-    assert opened.number_of(place).tolist() == [0, 0, 2, 2]
-    parts = [(number, place[slice_].tolist(), rows.tolist()) for number, slice_, rows in opened.by_file(place)]
+    assert [opened.rows_of(number).tolist() for number in range(3)] == [[0, 1, 2], [3], [4, 5, 6, 7, 8]]
+    row_numbers = np.array([1, 2, 4, 8])
+    assert opened.number_of(row_numbers).tolist() == [0, 0, 2, 2]
+    parts = [
+        (number, row_numbers[slice_].tolist(), rows.tolist())
+        for number, slice_, rows in opened.by_file(row_numbers)
+    ]
     assert parts == [(0, [1, 2], [1, 2]), (2, [4, 8], [0, 4])]
 
 

@@ -48,4 +48,4 @@ def test_a_scan_finds_the_same_as_a_loop_over_the_lines(chunk: int, lines: list[
     assert result.starts.tolist() == [end - size for end, size in zip(result.ends.tolist(), sizes, strict=True)]
     expected: Any = np.array([one_by_one(line) for line in with_newlines], dtype="S22")
     assert result.tails.tolist() == expected.tolist()
-    assert result.rest == rest
+    assert result.remainder == rest

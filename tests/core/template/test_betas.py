@@ -48,7 +48,7 @@ def check(world: World, pipeline: Pipeline, times: int = 1) -> None:
     """Check that every row has an answer, and that its request was sent `times` times, with its own header."""
     table = world.table(pipeline).set_index("id")
     assert dict(table["result_type"]) == dict.fromkeys(ROWS, "succeeded")
-    assert Counter(world.asked()) == dict.fromkeys(table["custom_id"], times)
+    assert Counter(world.accepted_custom_ids()) == dict.fromkeys(table["custom_id"], times)
     for batch in world.accepted(custom_ids=True):
         words = {custom_id.partition("-")[0] for custom_id in batch["custom_ids"]}
         assert words == {"long" if batch["betas"] == BETA else "short"}
@@ -117,7 +117,7 @@ def test_constant_betas_keep_the_digest_of_earlier_versions(world: World) -> Non
     assert world.query("select headers from request_file") == [(None,)]
     world.submit(pipeline)
     assert sent(world) == [("two,one,two", 1)]
-    assert world.asked() == [custom_id_of("two,one,two", orjson.dumps(params("hello")), "a")]
+    assert world.accepted_custom_ids() == [custom_id_of("two,one,two", orjson.dumps(params("hello")), "a")]
 
 
 def test_a_row_with_the_betas_that_all_rows_had_before_keeps_its_answer(world: World) -> None:
@@ -228,7 +228,7 @@ def test_a_row_that_needs_one_header_set_too_many_is_rejected(world: World) -> N
     table = world.table(pipeline)
     assert list(table["result_type"]) == ["succeeded"] * 16 + ["rejected"] * 2 + ["succeeded"] * 2
     assert table["error_type"][16] == "template_error"
-    assert "asks for beta-16, and rows before it for 16 other combinations" in table["error_message"][16]
+    assert "needs beta-16, and earlier rows need 16 other combinations" in table["error_message"][16]
 
 
 @pytest.mark.parametrize(

@@ -31,25 +31,26 @@ def version_of(connection: Connection) -> str | None:
         return str(connection.execute(sa.select(_version.c.version_num)).scalar_one())
     if not inspector.has_table(tables.endpoint.name):
         return None
-    # From before versions were written down.
+    # These tables are older than the table of versions.
     columns = {column["name"] for column in inspector.get_columns(tables.request_file.name)}
     return "0002" if "headers" in columns else "0001"
 
 
 def create(connection: Connection) -> None:
-    """Makes the tables as they are now."""
+    """Create the tables of the newest version."""
     tables.metadata.create_all(connection)
     _write_down(connection)
 
 
-def upgrade(connection: Connection, found: str) -> None:
-    """Brings the tables up to date, in the transaction of the connection.
+def upgrade(connection: Connection, version: str) -> None:
+    """Upgrade the tables to the newest version, in the transaction of the connection.
 
     Args:
-        found: their version.
+        connection: The connection.
+        version: The version that the tables have.
 
-    Errors:
-        LedgerVersionError: they are of a version that is not known here.
+    Raises:
+        LedgerVersionError: When this package does not know that version.
     """
     from alembic.operations import Operations
     from alembic.runtime.migration import MigrationContext
@@ -58,14 +59,14 @@ def upgrade(connection: Connection, found: str) -> None:
 
     scripts = ScriptDirectory(str(Path(__file__).parent))
     try:
-        scripts.get_revision(found)
+        scripts.get_revision(version)
     except CommandError:
         raise LedgerVersionError(
-            f"the ledger {in_words(connection.engine.url)} was made or upgraded by a newer batch_assets: its "
-            f"tables have version {found}, and this one knows them up to {HEAD}. Upgrade batch_assets here as "
-            "well; nothing was changed"
+            f"the ledger {in_words(connection.engine.url)} was created or upgraded by a newer batch_assets: its "
+            f"tables have version {version}, and this batch_assets knows versions up to {HEAD}. Upgrade "
+            "batch_assets here too; nothing was changed"
         ) from None
-    steps = list(scripts.iterate_revisions(HEAD, found))
+    steps = list(scripts.iterate_revisions(HEAD, version))
     with _upgrading, Operations.context(MigrationContext.configure(connection)):
         for step in reversed(steps):
             step.module.upgrade()

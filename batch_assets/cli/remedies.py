@@ -1,0 +1,41 @@
+"""The remedies of the core as the command line words them: with the commands to type."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from batch_assets.cli import text
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.remedies import CancelBatch, ListBatches, NamePartition, Remedy, RunStage, StartEmulator
+
+
+def in_words(remedy: Remedy) -> str:
+    """Return a remedy as one sentence without a period, so that a command at its end can be copied."""
+    match remedy:
+        case RunStage():
+            return f"To {remedy.stage.purpose}: {run_command(remedy.pipeline, remedy.partition)}"
+        case CancelBatch(batch_id):
+            return f"If {batch_id} was deleted at the API: `batch-assets cancel {batch_id}` gives its requests up"
+        case ListBatches():
+            return "`batch-assets list` shows the workspace's batches and which of them belong to this root"
+        case StartEmulator():
+            return "`batch-assets emulator` starts an emulator and shows its URL"
+        case NamePartition():
+            return "Name the partition with --partition KEY"
+        case _:
+            assert_never(remedy)
+
+
+def run_command(pipeline: str, partition: str) -> str:
+    """Return the command that runs a pipeline, for the shell."""
+    return f"batch-assets run {pipeline}{text.partition_option(partition)}"
+
+
+def with_remedy(problem: str, remedy: Remedy | None) -> str:
+    """Return a text of the core, followed by its remedy if it has one."""
+    return f"{problem.removesuffix('.')}. {in_words(remedy)}" if remedy is not None else problem
+
+
+def error_in_words(error: BatchAssetsError) -> str:
+    """Return the text of an error, followed by its remedy if it has one."""
+    return with_remedy(str(error), error.remedy)

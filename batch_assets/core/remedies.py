@@ -1,0 +1,78 @@
+"""What a user can do about a problem, as values that the command line and Dagster put into words.
+
+A text of the core says what is wrong and where, in words for every reader. It names no command, asset or job: its
+reader may use the command line, Dagster or neither. An error or a report carries the remedy next to its text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Stage(StrEnum):
+    """A stage of a pipeline."""
+
+    REQUESTS = "requests"
+    BATCHES = "batches"
+    RESULTS = "results"
+
+    @property
+    def purpose(self) -> str:
+        """What a further run of the stage is for, as text that continues "to"."""
+        return _PURPOSES[self]
+
+
+_PURPOSES = {
+    Stage.REQUESTS: "build requests again",
+    Stage.BATCHES: "send the request files",
+    Stage.RESULTS: "write the results again",
+}
+
+
+@dataclass(frozen=True)
+class RunStage:
+    """Run a stage of a pipeline again.
+
+    Attributes:
+        stage: The stage.
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+    """
+
+    stage: Stage
+    pipeline: str
+    partition: str = ""
+
+
+@dataclass(frozen=True)
+class CancelBatch:
+    """Give up a batch that the API does not know, if it was deleted there.
+
+    The API also does not know it if the key belongs to another workspace.
+
+    Attributes:
+        batch_id: The id of the batch.
+        pipeline: The name of its pipeline.
+    """
+
+    batch_id: str
+    pipeline: str
+
+
+@dataclass(frozen=True)
+class ListBatches:
+    """List the batches of the workspace, to see which of them belong to this root."""
+
+
+@dataclass(frozen=True)
+class StartEmulator:
+    """Start an emulator of the API."""
+
+
+@dataclass(frozen=True)
+class NamePartition:
+    """Name the partition to run."""
+
+
+Remedy = RunStage | CancelBatch | ListBatches | StartEmulator | NamePartition

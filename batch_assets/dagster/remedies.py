@@ -1,0 +1,54 @@
+"""The remedies of the core as Dagster's users read them: with the assets to materialize and the jobs to launch."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.remedies import (
+    CancelBatch,
+    ListBatches,
+    NamePartition,
+    Remedy,
+    RunStage,
+    Stage,
+    StartEmulator,
+)
+
+
+def in_words(remedy: Remedy) -> str:
+    """Return a remedy as one sentence without a period."""
+    match remedy:
+        case RunStage(stage, pipeline, partition):
+            return f"To {stage.purpose}, {materialize(stage, pipeline, partition)}"
+        case CancelBatch(batch_id, pipeline):
+            return (
+                f"If {batch_id} was deleted at the API: the job {pipeline}_cancel with `batch_id: {batch_id}` "
+                "in its config gives its requests up"
+            )
+        case ListBatches():
+            return (
+                "In a terminal, `batch-assets list` shows the workspace's batches and which of them belong to "
+                "this root"
+            )
+        case StartEmulator():
+            return "In a terminal, `batch-assets emulator` starts an emulator and shows its URL"
+        case NamePartition():
+            return "Select the partition when you launch the run"
+        case _:
+            assert_never(remedy)
+
+
+def materialize(stage: Stage, pipeline: str, partition: str = "") -> str:
+    """Return what to materialize, as an imperative that may stand within a sentence."""
+    return f"materialize {pipeline}/{stage}{f' for the partition {partition}' if partition else ''}"
+
+
+def with_remedy(problem: str, remedy: Remedy | None) -> str:
+    """Return a text of the core, followed by its remedy if it has one."""
+    return f"{problem.removesuffix('.')}. {in_words(remedy)}" if remedy is not None else problem
+
+
+def error_in_words(error: BatchAssetsError) -> str:
+    """Return the text of an error, followed by its remedy if it has one."""
+    return with_remedy(str(error), error.remedy)
