@@ -109,13 +109,16 @@ def submit_batches(
             another run.
         UnreachableError: When there is no connection. Nothing was sent.
     """
+    with root.ledger.read() as tx:
+        before = submissions.newest(tx, pipeline, partition)
     root.catch_up(pipeline, partition)
     with root.ledger.read() as tx:
         submission = submissions.newest(tx, pipeline, partition)
     if submission is None:
         return None
     report = SubmitReport(submission.id)
-    if unattended and submission.began_at is None and not submission.is_canceled:
+    is_new = before is not None and before.id != submission.id
+    if unattended and is_new and submission.began_at is None:
         return report  # it was just found under the root, and a user has to start sending it
     if submission.requests == 0:
         with root.ledger.write() as tx:

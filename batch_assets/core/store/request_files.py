@@ -98,8 +98,8 @@ class StoredRequestFile:
                 # Newlines within a line are escaped in JSON, so every newline in the file ends a line.
                 yield chunk.replace(b"\n", b",") if next_chunk else chunk[:-1].replace(b"\n", b",")
                 chunk = next_chunk
-        before_chunk()
         before_last()
+        before_chunk()  # last: a process that was frozen until now notices it here
         yield TAIL
 
     def receipt_parts(self) -> tuple[str, ...]:
