@@ -117,7 +117,9 @@ def test_constant_betas_keep_the_digest_of_earlier_versions(world: World) -> Non
     assert world.query("select headers from request_file") == [(None,)]
     world.submit(pipeline)
     assert sent(world) == [("two,one,two", 1)]
-    assert world.accepted_custom_ids() == [custom_id_of("two,one,two", orjson.dumps(params("hello")), "a")]
+    assert world.accepted_custom_ids() == [
+        custom_id_of("two,one,two", orjson.dumps(params("hello")), "a", world.root.mark)
+    ]
 
 
 def test_a_row_with_the_betas_that_all_rows_had_before_keeps_its_answer(world: World) -> None:
