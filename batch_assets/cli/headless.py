@@ -58,7 +58,7 @@ class Watcher(Protocol):
         """Show what the first stage built."""
 
     def sending(self, file: RequestFile) -> None:
-        """Show that the upload of a request file begins. Called from several threads."""
+        """Show that the upload of a request file begins."""
 
     def submitted(self, report: SubmitReport) -> None:
         """Show what a run of the second stage did."""
@@ -67,7 +67,7 @@ class Watcher(Protocol):
         """Show the batches of the submission, as they were last polled."""
 
     def downloaded(self, batch_id: str, byte_count: int) -> None:
-        """Show how many bytes of a batch's results were downloaded so far. Called from several threads."""
+        """Show how many bytes of a batch's results were downloaded so far."""
 
     def joined(self, results: ResultsReport) -> None:
         """Show what the results table contains."""
