@@ -51,14 +51,29 @@ _PATIENCE = 180.0
 class Watcher(Protocol):
     """A display for the progress of a run."""
 
-    def rows_read(self, rows: int) -> None: ...
-    def built(self, report: RequestsReport) -> None: ...
-    def sending(self, file: RequestFile) -> None: ...
-    def submitted(self, report: SubmitReport) -> None: ...
-    def polled(self, snapshot: Snapshot) -> None: ...
-    def downloaded(self, batch_id: str, byte_count: int) -> None: ...
-    def joined(self, results: ResultsReport) -> None: ...
-    def problem(self, text: str) -> None: ...
+    def rows_read(self, rows: int) -> None:
+        """Show how many rows of the dataset were read so far."""
+
+    def built(self, report: RequestsReport) -> None:
+        """Show what the first stage built."""
+
+    def sending(self, file: RequestFile) -> None:
+        """Show that the upload of a request file begins."""
+
+    def submitted(self, report: SubmitReport) -> None:
+        """Show what a run of the second stage did."""
+
+    def polled(self, snapshot: Snapshot) -> None:
+        """Show the batches of the submission, as they were last polled."""
+
+    def downloaded(self, batch_id: str, byte_count: int) -> None:
+        """Show how many bytes of a batch's results were downloaded so far."""
+
+    def joined(self, results: ResultsReport) -> None:
+        """Show what the results table contains."""
+
+    def problem(self, text: str) -> None:
+        """Show a problem that the run continues with."""
 
 
 class RunFailedError(BatchAssetsError):
@@ -242,8 +257,8 @@ class _Run:
     def _note(self, step: str, problems: list[str]) -> None:
         """Report problems that were not reported yet; give up when they last.
 
-        Errors:
-            RunFailedError: for too long a step had nothing but problems.
+        Raises:
+            RunFailedError: When a step has failed for too long.
         """
         if not problems:
             self._troubles.pop(step, None)

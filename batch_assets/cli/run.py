@@ -38,7 +38,7 @@ class UnknownPipelineError(BatchAssetsError):
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="Send the requests once more that failed permanently or used up their attempts.",
+    help="Send again the requests that failed permanently or used up their attempts.",
 )
 @click.option(
     "--refresh",

@@ -64,7 +64,7 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
 def _complete(snapshot: Snapshot, since: float) -> str:
     canceled = snapshot.submission.is_canceled
     state = f"nothing: {'canceled, ' if canceled else ''}complete since {duration(snapshot.now - since)}"
-    # Of a refresh that was ended: nothing waits for them, and they are paid for.
+    # These batches belong to an ended refresh: no row waits for them, but they are paid for.
     still = sum(batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in snapshot.batches)
     if canceled or not still:
         return state

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 _RETRY_FAILED = (
-    "Sends the failed requests of {name} once more: those that failed for a lasting reason or in each of their "
-    "attempts. It also sends the requests of rows that are new or have changed. The sensor brings the answers "
-    "back."
+    "Sends again the requests of {name} that failed permanently or used up their attempts. It also sends the "
+    "requests of rows that are new or have changed. The sensor brings the answers back."
 )
 _REFRESH = (
     "Sends all requests of {name} again, answered or not. By default it sends nothing and only reports how many "

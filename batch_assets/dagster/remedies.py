@@ -40,7 +40,7 @@ def in_words(remedy: Remedy) -> str:
 
 
 def materialize(stage: Stage, pipeline: str, partition: str = "") -> str:
-    """Return what to materialize, as an imperative that may stand within a sentence."""
+    """Return what to materialize, as an imperative that fits into a sentence."""
     return f"materialize {pipeline}/{stage}{f' for the partition {partition}' if partition else ''}"
 
 

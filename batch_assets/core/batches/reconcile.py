@@ -43,7 +43,7 @@ def reconcile(root: Root) -> list[str]:
         The ids of the batches that were found to be ours.
     """
     with root.ledger.read() as tx:
-        doubtful, watched = files.in_doubt(tx), files.watched(tx)
+        doubtful, watched = files.to_reconcile(tx), files.watched(tx)
     if not doubtful and not watched:
         return []
     try:
@@ -90,7 +90,7 @@ class _Reconciler:
 
     def run(self) -> list[str]:
         with self._root.ledger.read() as tx:
-            doubtful, watched, known_ids = files.in_doubt(tx), files.watched(tx), batches.known_ids(tx)
+            doubtful, watched, known_ids = files.to_reconcile(tx), files.watched(tx), batches.known_ids(tx)
         doubtful = [doubt for doubt in doubtful if not self._by_receipt(*doubt)]
         if not doubtful and not watched:
             return self._found_ids

@@ -25,6 +25,7 @@ def lease_name(file_id: str) -> str:
 
 
 def by_id(tx: Transaction, file_id: str) -> RequestFile:
+    """Return a request file by its id."""
     return to_record(RequestFile, tx.execute(sa.select(request_file).where(request_file.c.id == file_id)).one())
 
 
@@ -124,8 +125,8 @@ def settle(tx: Transaction, intent_id: int, outcome: IntentOutcome, **values: An
     tx.execute(sa.update(intent).where(intent.c.id == intent_id).values(outcome=outcome, **values))
 
 
-def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
-    """Return files that may or may not have reached the API: unresolved, or sent under a lease that expired."""
+def to_reconcile(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
+    """Return the files in doubt that no process is sending, each with its intent."""
     statement = (
         sa.select(intent)
         .join(request_file, request_file.c.id == intent.c.file_id)

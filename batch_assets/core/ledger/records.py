@@ -1,4 +1,4 @@
-"""Rows of the ledger as typed records."""
+"""Rows of the ledger as typed records. `tables.py` explains their fields."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, 
 
 @dataclass(frozen=True)
 class Submission:
+    """What one run of `requests` wrote for a partition, as the table `submission` records it."""
+
     seq: int
     id: str
     pipeline: str
@@ -65,6 +67,8 @@ class Submission:
 
 @dataclass(frozen=True)
 class RequestFile:
+    """The body of one batch, as the table `request_file` records it."""
+
     id: str
     submission_id: str
     pipeline: str
@@ -83,6 +87,8 @@ class RequestFile:
 
 @dataclass(frozen=True)
 class Intent:
+    """One POST of a request file, recorded before it begins, as the table `intent` records it."""
+
     id: int
     file_id: str
     requests: int
@@ -97,6 +103,8 @@ class Intent:
 
 @dataclass(frozen=True)
 class Batch:
+    """A batch of the API, ours or someone else's, as the table `batch` records it."""
+
     id: str
     file_id: str | None
     pipeline: str | None
@@ -135,6 +143,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Notice:
+    """A notice to one target, as the table `notice` records it."""
+
     id: str
     pipeline: str
     submission_id: str
@@ -159,4 +169,5 @@ def to_record(cls: type[Record], row: sa.Row[Any]) -> Record:
 
 
 def to_records(cls: type[Record], rows: sa.CursorResult[Any]) -> list[Record]:
+    """Make records from rows of their table."""
     return [to_record(cls, row) for row in rows]

@@ -65,11 +65,6 @@ class FileState(StrEnum):
         return self in (FileState.SUBMITTED, FileState.COLLECTED)
 
     @property
-    def needs_person(self) -> bool:
-        """The API refused it, and nothing more happens until a user acts."""
-        return self in (FileState.REFUSED, FileState.STOPPED)
-
-    @property
     def let_go(self) -> bool:
         """Its requests are not in flight and it brought no answer: waiting on it is useless."""
         return self in (FileState.REFUSED, FileState.SUPERSEDED, FileState.CANCELED)

@@ -87,8 +87,8 @@ def _to_send(snapshot: Snapshot) -> Send | None:
     ]
     if unsent:
         return Send(Sending.UNSENT, len(unsent))
-    if snapshot.in_doubt:
-        return Send(Sending.IN_DOUBT, len(snapshot.in_doubt))
+    if snapshot.to_reconcile:
+        return Send(Sending.IN_DOUBT, len(snapshot.to_reconcile))
     return None
 
 
@@ -115,7 +115,7 @@ def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
     if submission.began_at is not None or submission.final_at is not None:
         return None
     ready = () if submission.is_canceled else tuple(snapshot.in_state(FileState.READY))
-    return MaterializeBatches(ready) if ready or snapshot.in_doubt or submission.ask_again else None
+    return MaterializeBatches(ready) if ready or snapshot.to_reconcile or submission.ask_again else None
 
 
 def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
@@ -127,7 +127,7 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
     if limited:
         return min(limited), Waiting.RATE_LIMIT
     if snapshot.is_sending or any(
-        file.id not in snapshot.in_doubt for file in snapshot.in_state(FileState.SENDING)
+        file.id not in snapshot.to_reconcile for file in snapshot.in_state(FileState.SENDING)
     ):
         return None, Waiting.UPLOAD
     failed = [batch.next_download_at for batch in snapshot.batches if batch.state is BatchState.ENDED]

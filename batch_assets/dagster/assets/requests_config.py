@@ -20,7 +20,7 @@ class RequestsConfig(dg.Config):
         ),
     )
     retry_failed: bool = Field(
-        default=False, description="Send the requests once more that failed permanently or used up their attempts."
+        default=False, description="Send again the requests that failed permanently or used up their attempts."
     )
     refresh: bool = Field(
         default=False,

@@ -55,7 +55,7 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
         for one in some:
             in_doubt.add(one, one.in_state(FileState.SENDING, FileState.UNRESOLVED))
         if in_doubt:
-            sentences.append(f"{in_doubt} being sent or in doubt")
+            sentences.append(f"{in_doubt} being sent or unresolved")
         sentences += _waits(pipeline, some)
     return [*_running(snapshots), *dict.fromkeys(sentences)]
 
@@ -114,9 +114,9 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) ->
     for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if found := left_out[by_refresh]:
             of = _of(set(found))
-            requests = count(sum(found.values()), f"request{of} was", f"requests{of} were")
-            ask = f"{materialize(Stage.REQUESTS, pipeline)} {how} to ask them"
-            sentences.append(f"{pipeline} is limited: {requests} left out, {ask}")
+            requests = count(sum(found.values()), f"request{of}", f"requests{of}")
+            send_them = f"{materialize(Stage.REQUESTS, pipeline)} {how}"
+            sentences.append(f"A limit left out {requests} of {pipeline}. To send them, {send_them}")
     return sentences
 
 

@@ -18,7 +18,7 @@ _WORDS = set(ResultType)
 _OTHERS = [
     ("core/answers/result_types.py", "class ResultType"),
     ("core/api/objects.py", "COUNTS = "),
-    ("core/batches/cancel.py", "seen.request_counts["),
+    ("core/batches/cancel.py", "reported.request_counts["),
     ("core/ledger/migrations/versions/", ""),
     ("core/ledger/states.py", "CANCELED = "),
     ("core/ledger/tables.py", 'Column("rejected"'),

@@ -234,10 +234,11 @@ def test_a_diagram_has_an_arrow_for_every_two_states() -> None:
 
 
 def test_the_documentation_says_which_files_are_in_flight_and_in_doubt() -> None:
-    text = " ".join(PAGE.read_text("utf-8").split())
-    for kind, expected in (("in flight", FILES_IN_FLIGHT), ("in doubt", FILES_IN_DOUBT)):
-        *others, last = (state.replace("_", " ") for state in expected)
-        assert f"Files that are {', '.join(others)} or {last} are *{kind}*" in text
+    for path in (PAGE, PAGE.with_name("glossary.md")):
+        text = " ".join(path.read_text("utf-8").split())
+        for kind, expected in (("in flight", FILES_IN_FLIGHT), ("in doubt", FILES_IN_DOUBT)):
+            *others, last = (state.replace("_", " ") for state in expected)
+            assert f"Files that are {', '.join(others)} or {last} are *{kind}*" in text, path
 
 
 # --- No state is a string ---------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     "a file to split": (Send(Sending.UNSENT, 1), snapshot(submission=FULL, files=[file("too_large")])),
     "a file in doubt": (
         Send(Sending.IN_DOUBT, 1),
-        snapshot(submission=FULL, files=[file("unresolved")], in_doubt=frozenset({"s/part-0"})),
+        snapshot(submission=FULL, files=[file("unresolved")], to_reconcile=frozenset({"s/part-0"})),
     ),
     # Collecting
     "an ended batch": (Collect(1, others_run=False), snapshot(submission=FULL, **ENDED)),
@@ -165,7 +165,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     ),
     "no one agreed to look for an upload": (
         Person(MaterializeBatches()),
-        snapshot(submission={}, files=[file("unresolved")], in_doubt=frozenset({"s/part-0"})),
+        snapshot(submission={}, files=[file("unresolved")], to_reconcile=frozenset({"s/part-0"})),
     ),
     # Waiting
     "the API": (Wait(NOW + 60, Waiting.BATCHES), snapshot(submission=FULL, **RUNNING)),
@@ -300,7 +300,7 @@ def test_the_sensor_says_what_a_submission_waits_for(why: Waiting) -> None:
     for case in waiting:
         sentences = situation([case], {})
         uploading = why is Waiting.UPLOAD and case.in_state(FileState.SENDING)
-        expected = "1 request file is being sent or in doubt" if uploading else WAITS[why]
+        expected = "1 request file is being sent or unresolved" if uploading else WAITS[why]
         assert any(sentence.startswith(expected) for sentence in sentences), sentences
         assert sum("waits for" in sentence for sentence in sentences) == expected.count("waits for")
 
