@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from batch_assets.core.ledger.states import EntityKind
+
 if TYPE_CHECKING:
     from batch_assets.core.ledger.transitions import Transition
 
@@ -33,7 +35,7 @@ def history_lines(transitions: list[Transition], width: int | None) -> Iterator[
 
 def _name(transition: Transition, *, short: bool) -> str:
     entity = transition.entity
-    if not short or transition.kind == "batch":
+    if not short or transition.kind is EntityKind.BATCH:
         return entity
     id_end = min((entity.find(mark) for mark in "/:" if mark in entity), default=len(entity))
     return f"…{entity[max(0, id_end - _ID_END) :]}"

@@ -129,6 +129,21 @@ class SubmissionState(StrEnum):
     """Every row has its final result."""
 
 
+class EntityKind(StrEnum):
+    """What a line of the history is about."""
+
+    SUBMISSION = "submission"
+    """What one run of `requests` wrote for a partition."""
+    FILE = "file"
+    """A request file."""
+    BATCH = "batch"
+    """A batch at the API."""
+    ROUND = "round"
+    """A run that the sensor requested."""
+    ENDPOINT = "endpoint"
+    """The API endpoint that the root belongs to."""
+
+
 class RoundState(StrEnum):
     """The state of a round: a run that the sensor requested."""
 

@@ -16,7 +16,7 @@ from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.ledger.states import BatchMove, BatchState
+from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
 from batch_assets.core.store.outcomes import PASSING
@@ -156,7 +156,7 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
             continue
         root.storage.remove(*StoredRequestFile.of(root.storage, file).parts)
         with root.ledger.write() as tx:
-            tx.record("file", file.id, file.state, submissions.REMOVED, "retention.request_files_days")
+            tx.record(EntityKind.FILE, file.id, file.state, submissions.REMOVED, "retention.request_files_days")
 
 
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:

@@ -45,7 +45,7 @@ def write_results(
     with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=leases.PATIENCE) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
-            holding = submissions.holding(tx, pipeline)
+            files_in_flight = submissions.files_in_flight(tx, pipeline)
             refreshes = refreshes_of(tx, pipeline)
             untried = untried_of(tx, submission) if submission is not None else {}
             seq = tx.last_seq()
@@ -54,7 +54,7 @@ def write_results(
         target = root.storage.path(*parts)
         root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
-            join = Join(root, submission, holding, refreshes, untried, answers)
+            join = Join(root, submission, files_in_flight, refreshes, untried, answers)
             report = _write(scratch, join, submission, root.storage.uri(*parts), lease)
             if not _is_in_force(root, submission):
                 return report  # the next join reports what became of the rows
