@@ -41,7 +41,7 @@ def headway(
         yield "answered", _bar(done, total, "request")
 
 
-def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
+def batches_as_text(batches: Sequence[Batch], states: str, now: float) -> str:
     """Return the states and, for open batches, the age of the oldest, the next poll and when all will have ended.
 
     Args:
@@ -63,7 +63,7 @@ def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
     return f"{states}; {', '.join(details)}"
 
 
-def cost_in_words(root: Root, submission: Submission) -> str | None:
+def cost_as_text(root: Root, submission: Submission) -> str | None:
     """Return what the answers cost so far as text, None before the first are collected."""
     from batch_assets.core.errors import DamagedFileError
     from batch_assets.core.prices import no_price_for

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
-from batch_assets.cli.remedies import in_words
+from batch_assets.cli.remedies import as_text
 from batch_assets.core.answers.result_types import settled_rows
 from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
@@ -167,7 +167,7 @@ def new_problems(report: SubmitReport, shown: dict[str, str]) -> Iterator[str]:
     refused = {**report.refused, **report.given_up}
     lines = {file_id: f"waiting: {file_id}: {reason}" for file_id, reason in report.waiting.items()}
     lines |= {file_id: f"the API refused {file_id}: {reason}" for file_id, reason in refused.items()}
-    lines |= {words: words for words in map(in_words, report.remedies)}
+    lines |= {words: words for words in map(as_text, report.remedies)}
     yield from [line for name, line in lines.items() if name not in shown]
     shown.clear()
     shown.update(lines)

@@ -24,7 +24,7 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
     for kind in ResultType:
         if results.counts[kind] or kind is ResultType.SUCCEEDED:
             yield _line(
-                kind, f"{results.counts[kind]:,}", _in_words(reasons.get(kind, Counter()), results.counts[kind])
+                kind, f"{results.counts[kind]:,}", _as_text(reasons.get(kind, Counter()), results.counts[kind])
             )
     if results.refused:
         yield _line("refused", f"{results.refused:,}", "answers that are refusals of the model")
@@ -49,7 +49,7 @@ def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
     return dollars(results.cost_usd), note
 
 
-def _in_words(reasons: Counter[str], rows: int) -> str:
+def _as_text(reasons: Counter[str], rows: int) -> str:
     only = next(iter(reasons), "")
     return only if reasons[only] == rows else counts(reasons, nothing="")
 

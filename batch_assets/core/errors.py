@@ -41,8 +41,8 @@ class BatchAssetsError(Exception):
     """Base of every error this project raises on purpose. Its text never holds a secret.
 
     Args:
-        text: What was wrong, where, and what to do, in words for users of the command line and of Dagster alike.
-        remedy: What to do, for these two to put into words of their own.
+        text: What was wrong, where, and what to do, as text for users of the command line and of Dagster alike.
+        remedy: What to do, for these two to render as text.
     """
 
     def __init__(self, text: str = "", *, remedy: Remedy | None = None) -> None:

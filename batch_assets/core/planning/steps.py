@@ -1,6 +1,6 @@
 """The possible next steps of a submission, as values: a step that runs, a wait, a remedy for a user, or nothing.
 
-The texts for them are elsewhere: `in_words` has those that the command line and Dagster share. The command line
+The texts for them are elsewhere: `texts` has those that the command line and Dagster share. The command line
 and Dagster each have texts that name a command or an asset.
 """
 

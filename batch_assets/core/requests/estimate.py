@@ -63,7 +63,7 @@ class CostEstimate:
         return self.report.written
 
     @property
-    def in_words(self) -> str:
+    def as_text(self) -> str:
         """One sentence: "240 requests, about $0.0078 (101,862 input and 10,986 output tokens)"."""
         if not self.requests:
             return "nothing would be sent"

@@ -84,7 +84,7 @@ def say_costs(
             estimate = estimate_cost(root, pipeline, partition, config.ask_again, table=table)
             metadata: dict[str, Any] = {
                 keys.ESTIMATED_REQUESTS: estimate.requests,
-                keys.ESTIMATED_COST: estimate.in_words,
+                keys.ESTIMATED_COST: estimate.as_text,
             }
             if estimate.cost_usd is not None:
                 metadata[keys.ESTIMATED_COST_USD] = estimate.cost_usd
@@ -95,7 +95,7 @@ def say_costs(
             costs.append(estimate.cost_usd)
             subject = f"{pipeline.name} [{partition}]" if partition else pipeline.name
             context.log.warning(
-                f"Nothing was sent. To refresh {subject}: {estimate.in_words}. Launch the job again with "
+                f"Nothing was sent. To refresh {subject}: {estimate.as_text}. Launch the job again with "
                 "`confirm: true` in the config to send it."
             )
         settle_checks(context, root, pipeline, results)

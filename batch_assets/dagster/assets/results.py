@@ -29,7 +29,7 @@ from batch_assets.dagster.metadata.columns import columns_of
 from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
-from batch_assets.dagster.remedies import in_words, materialize
+from batch_assets.dagster.remedies import as_text, materialize
 from batch_assets.dagster.resource import root_for
 from batch_assets.dagster.sensors.situation import situation
 
@@ -146,14 +146,14 @@ def _is_announced(root: Root, report: ResultsReport) -> bool:
 
 def _poll(context: dg.AssetExecutionContext, root: Root) -> None:
     polled = try_poll(root, budget=_POLL_SECONDS, now=True)  # the table can be written without the API
-    for problem in [*polled.problems, *map(in_words, polled.remedies)]:
+    for problem in [*polled.problems, *map(as_text, polled.remedies)]:
         context.log.warning(problem)
 
 
 def _log(context: dg.AssetExecutionContext, report: CollectedResults) -> None:
     for batch in report.collected:
         context.log.info(f"collected {batch.batch_id}: {batch.requests} requests, {batch.bytes} bytes")
-    for problem in [*report.problems, *map(in_words, report.remedies)]:
+    for problem in [*report.problems, *map(as_text, report.remedies)]:
         context.log.warning(problem)
     if report.results is not None and (unknown := cost_unknown(report.results)) is not None:
         context.log.warning(unknown)

@@ -42,7 +42,7 @@ def _description(pipeline: Pipeline, stage: str) -> str:
     if stage != "requests":
         return text
     if (partitions := pipeline.config.partitions) is not None:
-        text += f" Partitions: {partitions.in_words}."
+        text += f" Partitions: {partitions.as_text}."
     return f"{text}\n\n{prompt_as_markdown(pipeline)}"
 
 

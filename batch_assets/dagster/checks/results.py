@@ -20,7 +20,7 @@ from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
-from batch_assets.dagster.remedies import error_in_words
+from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import required_keys, settings_for
 
 _SHOWN = 10
@@ -205,7 +205,7 @@ def _results(
 ) -> Iterator[tuple[_Check, dg.AssetCheckResult]]:
     for check in _checks_of(pipeline):
         judged = {
-            name: (False, error_in_words(table), {})
+            name: (False, error_as_text(table), {})
             if isinstance(table, BatchAssetsError)
             else check.judge(pipeline, table)
             for name, table in examined.items()

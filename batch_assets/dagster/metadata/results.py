@@ -19,7 +19,7 @@ from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.partitions import row_count_key
-from batch_assets.dagster.remedies import in_words
+from batch_assets.dagster.remedies import as_text
 
 _ERRORS_SHOWN = 20
 
@@ -55,7 +55,7 @@ def results_metadata(
     if report.tally.errors:
         metadata[keys.ERRORS] = _errors(report)
     if collected.problems:
-        metadata[keys.PROBLEMS] = dg.MetadataValue.json([*collected.problems, *map(in_words, collected.remedies)])
+        metadata[keys.PROBLEMS] = dg.MetadataValue.json([*collected.problems, *map(as_text, collected.remedies)])
     return metadata
 
 

@@ -8,7 +8,6 @@ from typing import assert_never
 from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BatchState, FileState
-from batch_assets.core.planning.in_words import waits_for
 from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
@@ -22,9 +21,10 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
+from batch_assets.core.planning.texts import waits_for
 from batch_assets.core.remedies import CancelBatch, RunStage, Stage
 from batch_assets.core.text import count, duration
-from batch_assets.dagster.remedies import in_words, materialize, with_remedy
+from batch_assets.dagster.remedies import as_text, materialize, with_remedy
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
@@ -43,7 +43,7 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
         submission = snapshot.submission
         for remedy in remedies_by_id[submission.id]:
             if isinstance(remedy, CancelBatch):
-                sentences += [unreachable(remedy.batch_id), in_words(remedy)]
+                sentences += [unreachable(remedy.batch_id), as_text(remedy)]
             if isinstance(remedy, RestoreFile):
                 # Partitions that need the same file share one sentence, so it names none of them.
                 build = RunStage(Stage.REQUESTS, submission.pipeline)

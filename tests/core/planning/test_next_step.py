@@ -17,7 +17,6 @@ from batch_assets.core.ledger import Ledger, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState
-from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.next_step import next_step, remedies, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import (
@@ -39,6 +38,7 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.remedies import CancelBatch
 from batch_assets.dagster.sensors.situation import situation
 
