@@ -34,7 +34,30 @@ Errors of single API calls form a tree of their own, which the stages translate:
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from batch_assets.core.remedies import Remedy
+
+
+class ErrorType(StrEnum):
+    """The values of the column `error_type` that this project gives. All others are the API's."""
+
+    TEMPLATE_ERROR = "template_error"
+    """The row cannot be rendered, or gives a value that the API would refuse."""
+    EMPTY_PROMPT = "empty_prompt"
+    """The row gives no text where the API wants text."""
+    INVALID_UNICODE = "invalid_unicode"
+    """The row has text that is not valid Unicode."""
+    RENDER_REQUEST = "render_request"
+    """The pipeline's own function rejected the row."""
+    REQUEST_TOO_LARGE = "request_too_large"
+    """The request is larger than a batch may be, or the API refused it as too large. The API has this type too."""
+    MISSING_RESULT = "missing_result"
+    """The batch ended without a result for the request."""
+    RESULTS_ARCHIVED = "results_archived"
+    """The API no longer had the results of the batch."""
+    INVALID_OUTPUT = "invalid_output"
+    """The answer does not match the output schema."""
 
 
 class BatchAssetsError(Exception):

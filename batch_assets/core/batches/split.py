@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.io.layout import refusal_parts, submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.parquet import TableWriter
@@ -82,7 +83,7 @@ def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
         "digest": stored.digests().tobytes(),
         "custom_id": next(stored.custom_ids_at([0])),
         "result_type": ResultType.ERRORED,
-        "error_type": "request_too_large",
+        "error_type": ErrorType.REQUEST_TOO_LARGE,
         "error_message": file.error,
         "attempts": file.attempt,
         "ended_at": datetime.fromtimestamp(now, UTC),

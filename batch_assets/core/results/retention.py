@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.batches.workspace import WHOSE_KEY
-from batch_assets.core.errors import BatchAssetsError, BusyError
+from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch
@@ -86,7 +86,7 @@ def _not_stored(root: Root, batch: Batch) -> str | None:
             rows = missing = 0
             for group in file.iter_batches(4096, use_threads=False):
                 rows += len(group)
-                missing += pc.sum(pc.equal(group.column("error_type"), "missing_result")).as_py() or 0
+                missing += pc.sum(pc.equal(group.column("error_type"), ErrorType.MISSING_RESULT)).as_py() or 0
     except (OSError, pa.ArrowException) as error:
         return f"its answers cannot be read from {uri}: {error}"
     if missing:
