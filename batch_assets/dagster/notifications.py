@@ -15,6 +15,7 @@ from batch_assets.core.notify.sending import (
     secret,
 )
 from batch_assets.core.pipeline.notify import NotifyConfig
+from batch_assets.core.remedies import Stage
 from batch_assets.core.root import Root
 from batch_assets.dagster.pipelines import PipelineAssets
 
@@ -37,7 +38,8 @@ def notify(root: Root, pipelines: Mapping[str, PipelineAssets], *, announced_onl
     """
     noticed = {
         name: Noticed(
-            assets.pipeline, assets.stages["results"].path if "results" in assets.stages else [name, "results"]
+            assets.pipeline,
+            assets.stages[Stage.RESULTS].path if Stage.RESULTS in assets.stages else [name, "results"],
         )
         for name, assets in pipelines.items()
     }

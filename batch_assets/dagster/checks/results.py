@@ -12,6 +12,7 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.recovery.rebuild import has_ledger
+from batch_assets.core.remedies import Stage
 from batch_assets.core.results.examine import Examination, examine
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, counts
@@ -149,7 +150,7 @@ _CHECKS = (
 
 def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     """Build the checks of one pipeline's results, as one step that reads the table once."""
-    results = assets.stages["results"]
+    results = assets.stages[Stage.RESULTS]
     specs = [
         dg.AssetCheckSpec(check.name, asset=results, description=check.description, blocking=check.blocking)
         for check in _checks_of(assets.pipeline)

@@ -22,6 +22,7 @@ from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.recovery.rebuild import has_ledger
+from batch_assets.core.remedies import Stage
 from batch_assets.core.root import Root
 from batch_assets.core.text import duration
 from batch_assets.dagster.checks.deadline import DeadlineCheck
@@ -198,7 +199,7 @@ class _Tick:
 
     def _request(self, submission: Submission, step: Round, name: str) -> dg.RunRequest:
         stages = self._pipelines[submission.pipeline].stages
-        wanted = ["batches", "results"] if isinstance(step, Send) else ["results"]
+        wanted = [Stage.BATCHES, Stage.RESULTS] if isinstance(step, Send) else [Stage.RESULTS]
         return dg.RunRequest(
             run_key=f"{submission.id}:{name}",
             asset_selection=[stages[stage] for stage in wanted],
