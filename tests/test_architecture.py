@@ -37,7 +37,7 @@ def test_the_wings_are_those_of_the_contract_in_its_order() -> None:
     ("row", "code"),
     [
         ("a kind of dataset", r"\bDatasetKind\.[A-Z]|\bkind\.is_files|\bdataset\.pattern"),
-        ("a reason to wait, or a next step", r"\b(Waiting|Sending|Joining)\.[A-Z]"),
+        ("a reason to wait, or a next step", r"\b(Waiting|SendReason|Joining)\.[A-Z]"),
     ],
 )
 def test_a_row_of_where_to_change_what_names_every_module_that_tells_the_values_apart(row: str, code: str) -> None:

@@ -28,7 +28,7 @@ from batch_assets.core.planning.steps import (
     Collect,
     Join,
     MaterializeBatches,
-    Person,
+    NeedsUser,
     Send,
     Step,
 )
@@ -189,7 +189,7 @@ class _Run:
         step = next_step(snapshot)
         if not _is_stuck(step):
             return False
-        if isinstance(step, Person) and isinstance(step.remedy, AskTheRest) and self.results is not None:
+        if isinstance(step, NeedsUser) and isinstance(step.remedy, AskTheRest) and self.results is not None:
             return True
         reasons = "; ".join(why_stuck(snapshot)) or "no request file has the requests that rows wait for"
         raise RunFailedError(f"{reasons}. Fix it and run again: nothing that was submitted is sent twice")
@@ -273,7 +273,7 @@ class _Run:
 
 def _is_stuck(step: Step) -> bool:
     """Return whether only the user can continue. Files that another run has built are sent by that run."""
-    return isinstance(step, Person) and not isinstance(step.remedy, MaterializeBatches)
+    return isinstance(step, NeedsUser) and not isinstance(step.remedy, MaterializeBatches)
 
 
 def _in_table(snapshot: Snapshot) -> set[str]:

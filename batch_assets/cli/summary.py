@@ -26,8 +26,8 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
             yield _line(
                 kind, f"{results.counts[kind]:,}", _as_text(reasons.get(kind, Counter()), results.counts[kind])
             )
-    if results.refused:
-        yield _line("refused", f"{results.refused:,}", "answers that are refusals of the model")
+    if results.refused_answers:
+        yield _line("refused", f"{results.refused_answers:,}", "answers that are refusals of the model")
     if results.truncated:
         yield _line("truncated", f"{results.truncated:,}", "answers that were cut off: raise max_tokens")
     if results.kept:

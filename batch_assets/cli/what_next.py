@@ -18,7 +18,7 @@ from batch_assets.core.planning.steps import (
     MaterializeBatches,
     MaterializeRequests,
     MaterializeResults,
-    Person,
+    NeedsUser,
     RestoreFile,
     SendStopped,
     Step,
@@ -75,7 +75,7 @@ def _as_text(snapshot: Snapshot, step: Step) -> str:
     match step:
         case Wait():
             return _wait(snapshot, step)
-        case Person():
+        case NeedsUser():
             return f"a person: {_remedy(snapshot, step.remedy)}"
         case Done():
             return "nothing"

@@ -19,8 +19,8 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── StorageError
     ├── SinkError
     ├── LedgerVersionError
-    ├── MessageNotSentError              core/notify/sending.py
-    ├── RefusedMessageError              core/notify/sending.py
+    ├── NoticeNotSentError              core/notify/delivery.py
+    ├── NoticeRefusedError              core/notify/delivery.py
     ├── UnknownTargetError               core/cancel.py
     ├── PartitionError                   dagster/partitions.py
     ├── UnknownPipelineError             cli/run.py

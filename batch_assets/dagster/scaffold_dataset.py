@@ -42,7 +42,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundDataset:
     """A dataset that was read.
 
     Attributes:
@@ -54,7 +54,7 @@ class Found:
     columns: Columns
 
 
-def find_dataset(dataset: str, project: Path) -> Found:
+def find_dataset(dataset: str, project: Path) -> FoundDataset:
     """Read the dataset that the user names.
 
     Args:
@@ -66,7 +66,7 @@ def find_dataset(dataset: str, project: Path) -> Found:
     """
     location = located(dataset, project)
     absolute = location if "://" in location else str(project / location)
-    return Found(absolute, _columns_of(location, project))
+    return FoundDataset(absolute, _columns_of(location, project))
 
 
 def located(dataset: str, project: Path) -> str:

@@ -100,7 +100,7 @@ def _failed_lines(
         left_out = None
         if index.is_limited:
             left_out = np.isin(digests, digest_array(rows.column(0).filter(rows.column(1))))
-        response_rows, kinds, attempts = outcomes.of(digests)
+        response_rows, kinds, attempts = outcomes.for_digests(digests)
         fates = request_fates(
             response_rows >= 0, kinds, attempts, max_attempts=submission.attempts_allowed, left_out=left_out
         )

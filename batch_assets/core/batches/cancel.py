@@ -137,9 +137,9 @@ def _is_in_progress(batch: Batch) -> bool:
 def finish(root: Root, submission: Submission, report: CancelReport) -> None:
     """Cancel what is in flight for a canceled submission, as far as it can be reached now."""
     with root.ledger.write() as tx:
-        own, shared = _files_in_flight(tx, submission)
+        unshared, shared = _files_in_flight(tx, submission)
         report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
-        for file in own:
+        for file in unshared:
             if file.state.unsent:
                 move(tx, FileMove.CANCEL, file.id, batches.CANCELED_BY_A_PERSON)
                 report.unsent.append(file.id)

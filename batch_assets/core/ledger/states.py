@@ -65,11 +65,6 @@ class FileState(StrEnum):
         return self in (FileState.SUBMITTED, FileState.COLLECTED)
 
     @property
-    def needs_person(self) -> bool:
-        """The API refused it, and nothing more happens until a user acts."""
-        return self in (FileState.REFUSED, FileState.STOPPED)
-
-    @property
     def let_go(self) -> bool:
         """Its requests are not in flight and it brought no answer: waiting on it is useless."""
         return self in (FileState.REFUSED, FileState.SUPERSEDED, FileState.CANCELED)
@@ -202,7 +197,7 @@ class FileMove(Enum):
     CANCEL = (
         (FileState.READY, FileState.STOPPED, FileState.TOO_LARGE),
         FileState.CANCELED,
-        "canceled by a person",
+        "canceled by a user",
     )
     COLLECT = (FileState.SUBMITTED,), FileState.COLLECTED, "answers stored"
     REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is gone"
@@ -254,7 +249,7 @@ class SubmissionMove(Enum):
     CANCEL = (
         (SubmissionState.REGISTERED, SubmissionState.BEGAN),
         SubmissionState.CANCELED,
-        "canceled by a person",
+        "canceled by a user",
     )
     FINISH = (
         (SubmissionState.REGISTERED, SubmissionState.BEGAN, SubmissionState.CANCELED),

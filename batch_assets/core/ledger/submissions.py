@@ -227,7 +227,7 @@ def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | Non
     A file appears once for each refresh and each batch that it became.
     """
     of_refresh = sa.and_(submission.c.pipeline == pipeline, submission.c.fresh_after.is_not(None))
-    own = (
+    written = (
         sa.select(request_file.c.id.label("file_id"), submission.c.fresh_after)
         .join(submission, submission.c.id == request_file.c.submission_id)
         .where(of_refresh)
@@ -237,7 +237,7 @@ def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | Non
         .join(submission, submission.c.id == wait.c.submission_id)
         .where(of_refresh)
     )
-    files = sa.union(own, others).subquery()
+    files = sa.union(written, others).subquery()
     statement = sa.select(files, batch.c.id.label("batch_id")).outerjoin(batch, batch.c.file_id == files.c.file_id)
     return [(row.file_id, row.batch_id, row.fresh_after) for row in tx.execute(statement)]
 

@@ -122,7 +122,7 @@ class _Counted:
         self._answer_rows: list[NDArray[np.int64]] = []
 
     def add(self, digests: Digests, params: Sequence[bytes]) -> None:
-        outcomes = self.outcomes.of(digests)
+        outcomes = self.outcomes.for_digests(digests)
         self._answer_rows.append(outcomes.row[outcomes.is_answered])
         for body, has_answer in zip(params, outcomes.is_answered.tolist(), strict=True):
             if has_answer:

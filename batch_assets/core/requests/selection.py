@@ -68,7 +68,7 @@ class Selection:
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
         in_flight = self._in_flight.contains(distinct)
-        outcomes = self._outcomes.of(distinct)
+        outcomes = self._outcomes.for_digests(distinct)
         fates = request_fates(
             outcomes.is_known,
             outcomes.kind,

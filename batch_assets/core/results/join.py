@@ -48,7 +48,7 @@ class JoinedRows:
     invalid_outputs: int
 
 
-class Join:
+class ResultsJoin:
     """The results table of a submission.
 
     Args:
@@ -206,7 +206,7 @@ class Join:
         is_first = pa.array(slice_.is_first)
         for name in COUNTED_ONCE:
             columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
-        columns["shared_with"] = shared.of(slice_.first, slice_.is_first)
+        columns["shared_with"] = shared.first_keys(slice_.first, slice_.is_first)
         rejected = pa.array(slice_.fates == RowFate.REJECTED.value)
         columns["error_type"] = pc.if_else(rejected, slice_.rows.column(REASON), columns["error_type"])
         unsent = pa.array(slice_.fates == RowFate.UNSENT.value)

@@ -48,7 +48,7 @@ def materialize_requests(
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
             f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
-            f"{report.written} to send, {report.reused} settled earlier, {report.in_flight} in flight"
+            f"{report.written} to send, {report.reused} reused, {report.in_flight} in flight"
             f"{'; part of a refresh' if report.is_refresh else ''}"
         )
         if report.left_out:

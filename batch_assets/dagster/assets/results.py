@@ -16,7 +16,7 @@ from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
-from batch_assets.core.planning.steps import Person
+from batch_assets.core.planning.steps import NeedsUser
 from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
@@ -167,7 +167,7 @@ def _what_next(root: Root, report: ResultsReport) -> str:
     """Return who continues: the sensor, or a user and how."""
     with root.ledger.read() as tx:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, report.submission_id))
-    if not isinstance(next_step(snapshot), Person):
+    if not isinstance(next_step(snapshot), NeedsUser):
         return "The sensor continues when more batches have ended."
     remedy = "; ".join(situation([snapshot], {}))
     return f"It does not continue without a user{': ' + remedy if remedy else ''}."

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.answers.result_types import ResultType, failed_rows, failed_share, settled_rows
+from batch_assets.core.answers.result_types import ResultType, failed_rows, failed_share, final_rows
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -61,10 +61,10 @@ def _few_failed(pipeline: Pipeline, table: Examination) -> Verdict:
     failed, share = failed_rows(table.counts), failed_share(table.counts)
     others = (ResultType.SUCCEEDED, ResultType.PENDING)
     kinds = {kind: rows for kind, rows in table.counts.items() if kind not in others}
-    settled = count(settled_rows(table.counts), "row")
+    final = count(final_rows(table.counts), "row")
     if table.counts[ResultType.PENDING]:
-        settled += " with a final type"
-    summary = f"{failed:,} of {settled} failed"
+        final += " with a final type"
+    summary = f"{failed:,} of {final} failed"
     reason = f"{summary} ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
     return share <= most, reason, {"failed": failed, "share": share, "max_failed": most}
 
@@ -165,16 +165,20 @@ def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with explained():
-            own = partitions_of(context)
+            run_partitions = partitions_of(context)
             settings = settings_for(assets.pipeline.config.resource_key, context.resources)
-            judged = list(_results(assets.pipeline, results, own, _examine(settings, assets.pipeline, own)))
+            judged = list(
+                _results(
+                    assets.pipeline, results, run_partitions, _examine(settings, assets.pipeline, run_partitions)
+                )
+            )
         yield from (result for check, result in judged if check.name in wanted)
 
     return LastingCheck.like(examine_results)
 
 
 def results_evaluations(
-    settings: Settings, pipeline: Pipeline, results: dg.AssetKey, own: list[str]
+    settings: Settings, pipeline: Pipeline, results: dg.AssetKey, run_partitions: list[str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluate the checks on the tables as they are, so that another step can log the events.
 
@@ -182,13 +186,13 @@ def results_evaluations(
         settings: The settings of the root that the tables are under.
         pipeline: The pipeline.
         results: The asset of the tables.
-        own: The partitions of the run.
+        run_partitions: The partitions of the run.
 
     Yields:
         One evaluation for each check; none if there is no table.
     """
-    if examined := _examine(settings, pipeline, own):
-        for check, result in _results(pipeline, results, own, examined):
+    if examined := _examine(settings, pipeline, run_partitions):
+        for check, result in _results(pipeline, results, run_partitions, examined):
             yield evaluation(result, blocking=check.blocking)
 
 
@@ -202,7 +206,10 @@ def _checks_of(pipeline: Pipeline) -> list[_Check]:
 
 
 def _results(
-    pipeline: Pipeline, results: dg.AssetKey, own: list[str], examined: dict[str, Examination | BatchAssetsError]
+    pipeline: Pipeline,
+    results: dg.AssetKey,
+    run_partitions: list[str],
+    examined: dict[str, Examination | BatchAssetsError],
 ) -> Iterator[tuple[_Check, dg.AssetCheckResult]]:
     for check in _checks_of(pipeline):
         judged = {
@@ -211,10 +218,12 @@ def _results(
             else check.judge(pipeline, table)
             for name, table in examined.items()
         }
-        yield check, _result(check, results, own, judged)
+        yield check, _result(check, results, run_partitions, judged)
 
 
-def _examine(settings: Settings, pipeline: Pipeline, own: list[str]) -> dict[str, Examination | BatchAssetsError]:
+def _examine(
+    settings: Settings, pipeline: Pipeline, run_partitions: list[str]
+) -> dict[str, Examination | BatchAssetsError]:
     """Examine the table of every partition that has one, the run's own partitions first.
 
     Dagster keeps one status of a check for all partitions. If a run judged its own partition alone, it would hide
@@ -227,18 +236,18 @@ def _examine(settings: Settings, pipeline: Pipeline, own: list[str]) -> dict[str
         return {}
     examined: dict[str, Examination | BatchAssetsError | None] = {}
     with open_root(settings) as root:
-        for name in dict.fromkeys([*own, *partitions_with_results(root, pipeline.name)]):
+        for name in dict.fromkeys([*run_partitions, *partitions_with_results(root, pipeline.name)]):
             try:
                 examined[name] = examine(root, pipeline, name)
             except BatchAssetsError as error:
-                if [name] == own:
+                if [name] == run_partitions:
                     raise
                 examined[name] = error
     return {name: table for name, table in examined.items() if table is not None}
 
 
 def _result(
-    check: _Check, results: dg.AssetKey, own: list[str], judged: dict[str, Verdict]
+    check: _Check, results: dg.AssetKey, run_partitions: list[str], judged: dict[str, Verdict]
 ) -> dg.AssetCheckResult:
     failed = {name: reason for name, (good, reason, _) in judged.items() if not good}
     shown = failed or {name: reason for name, (_, reason, _) in judged.items()}
@@ -246,14 +255,14 @@ def _result(
     if len(shown) > _SHOWN:
         lines.append(f"and {count(len(shown) - _SHOWN, 'more partition')}")
     # Another partition's failure must not stop this run, so it is a warning, which also makes the status `failed`.
-    others_only = own != [""] and failed.keys().isdisjoint(own)
+    others_only = run_partitions != [""] and failed.keys().isdisjoint(run_partitions)
     return dg.AssetCheckResult(
         check_name=check.name,
         asset_key=results,
         passed=not failed,
         severity=_WARN if others_only else check.severity,
         description="\n".join(lines) or "There is no table yet.",
-        metadata=judged[own[0]][2] if len(own) == 1 and own[0] in judged else {},
+        metadata=judged[run_partitions[0]][2] if len(run_partitions) == 1 and run_partitions[0] in judged else {},
     )
 
 

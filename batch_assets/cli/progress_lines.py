@@ -20,7 +20,7 @@ _WIDTH = 24
 _DONE, _LEFT = "━", "╌"
 
 
-def headway(
+def progress_lines(
     submission: Submission, files: Sequence[RequestFile], batches: Sequence[Batch]
 ) -> Iterator[tuple[str, str]]:
     """Yield (label, value) for rows with a result and, until every row has one, for requests with an outcome.
@@ -30,11 +30,11 @@ def headway(
         files: The request files that its rows wait for.
         batches: The batches of these files.
     """
-    from batch_assets.core.answers.result_types import settled_rows
+    from batch_assets.core.answers.result_types import final_rows
     from batch_assets.core.planning.progress import requests_done
 
     counts = submission.count_map
-    rows = settled_rows(counts) if counts else submission.rejected
+    rows = final_rows(counts) if counts else submission.rejected
     yield "done", _bar(rows, submission.rows, "row")
     done, total = requests_done(files, batches)
     if submission.final_at is None and total:
