@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch_assets.cli import text
-from batch_assets.core.text import count, dollars, duration
+from batch_assets.core.text import count, dollars, duration, moment
 
 if TYPE_CHECKING:
     from batch_assets.core.ledger.records import Batch, RequestFile, Submission
@@ -59,7 +58,7 @@ def batches_as_text(batches: Sequence[Batch], states: str, now: float) -> str:
     details = [f"oldest {duration(oldest)}", f"next look in {duration(max(1.0, next_look))}"]
     ends = [batch.expires_at for batch in running if batch.expires_at is not None]
     if ends:
-        details.append(f"will end by {text.moment(max(ends))}")
+        details.append(f"will end by {moment(max(ends))}")
     return f"{states}; {', '.join(details)}"
 
 

@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from batch_assets.core.answers.result_types import failed_share
@@ -25,7 +24,7 @@ from batch_assets.core.notify.delivery import NoticeNotSentError, NoticeRefusedE
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.text import count, duration
+from batch_assets.core.text import count, day, duration
 
 BUDGET_SECONDS = 5.0
 """After this many seconds no further notice is started. The others are sent the next time."""
@@ -175,7 +174,7 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
         kind = "failed" if failed_share(submission.count_map) > pipeline.config.max_failed else "complete"
         if verdicts.get(submission.id, kind) == kind:  # a later change of max_failed sends no second notice
             occurrences.append(_Occurrence(submission, kind))
-    today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
+    today = day(tx.now)
     # After the deadline the user can no longer do anything.
     uncollected = [(batch, seconds) for batch, seconds in ending_soon(tx, pipeline.name) if seconds > 0]
     for kind, ending in (("expires", expiring_soon(tx, pipeline.name)), ("uncollected", uncollected)):

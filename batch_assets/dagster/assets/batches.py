@@ -12,6 +12,7 @@ from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
+from batch_assets.core.text import count, size
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.batch_table import batch_table
@@ -30,7 +31,7 @@ def materialize_batches(
     with explained(), root_for(pipeline, context.resources) as root, rounds.closing(root, tags, when_done=False):
 
         def sending(file: RequestFile) -> None:
-            context.log.info(f"sending {file.id}: {file.requests} requests, {file.bytes} bytes")
+            context.log.info(f"sending {file.id}: {count(file.requests, 'request')}, {size(file.bytes)}")
 
         unattended = rounds.is_unattended(tags)
         report = submit_batches(root, pipeline.name, partition, unattended=unattended, on_file=sending)

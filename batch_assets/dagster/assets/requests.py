@@ -47,13 +47,16 @@ def materialize_requests(
     with explained(), root_for(pipeline, context.resources) as root:
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
-            f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
-            f"{report.written} to send, {report.reused} reused, {report.in_flight} in flight"
+            f"{count(report.rows, 'row')}, {report.rejected:,} rejected; "
+            f"{count(report.requests, 'distinct request')}: {report.written:,} to send, {report.reused:,} reused, "
+            f"{report.in_flight:,} in flight"
             f"{'; part of a refresh' if report.is_refresh else ''}"
         )
         if report.left_out:
             remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
-            context.log.warning(f"The limit leaves out {report.left_out} more requests: {remedy} to send them")
+            context.log.warning(
+                f"The limit leaves out {count(report.left_out, 'more request')}: {remedy} to send them"
+            )
         if report.without_partition:
             context.log.warning(rows_left_out(pipeline, report.without_partition))
         metadata = _metadata(root, pipeline, partition, report)

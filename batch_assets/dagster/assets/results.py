@@ -22,6 +22,7 @@ from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import write_sink
+from batch_assets.core.text import count, counts, size
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.checks.settled import has_checks_of_others, settle_checks
 from batch_assets.dagster.failures import explained
@@ -99,9 +100,10 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             return None
         metadata = results_metadata(root, collected, report, partition)
         if not report.final:
-            context.log.info(f"Not complete yet: {_counts(report)}. {_what_next(root, report)}")
+            rows_by_type = counts(dict(sorted(report.counts.items())), nothing="no rows")
+            context.log.info(f"Not complete yet: {rows_by_type}. {_what_next(root, report)}")
             if report.left_out:
-                context.log.info(f"A limit left out {report.left_out} requests.")
+                context.log.info(f"A limit left out {count(report.left_out, 'request')}.")
             if report.held_back:
                 context.log.info("The table does not change until the refresh is complete.")
                 settle_checks(context, root, pipeline, context.asset_key)
@@ -115,7 +117,7 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             return None
         metadata |= _samples(root, pipeline, partition, report)
         if (written := write_sink(root, pipeline, partition, report.submission_id)) is not None:
-            context.log.info(f"Table {written.table}: {written.rows} rows inserted or updated.")
+            context.log.info(f"Table {written.table}: {count(written.rows, 'row')} inserted or updated.")
             metadata[keys.SINK] = metadata[keys.TABLE_NAME] = written.table
         elif pipeline.config.sink is not None:
             context.log.info("The sink was not written: a newer submission is in force, and its run writes it.")
@@ -152,15 +154,11 @@ def _poll(context: dg.AssetExecutionContext, root: Root) -> None:
 
 def _log(context: dg.AssetExecutionContext, report: CollectedResults) -> None:
     for batch in report.collected:
-        context.log.info(f"collected {batch.batch_id}: {batch.requests} requests, {batch.bytes} bytes")
+        context.log.info(f"collected {batch.batch_id}: {count(batch.requests, 'request')}, {size(batch.bytes)}")
     for problem in [*report.problems, *map(as_text, report.remedies)]:
         context.log.warning(problem)
     if report.results is not None and (unknown := cost_unknown(report.results)) is not None:
         context.log.warning(unknown)
-
-
-def _counts(report: ResultsReport) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(report.counts.items())) or "no rows"
 
 
 def _what_next(root: Root, report: ResultsReport) -> str:

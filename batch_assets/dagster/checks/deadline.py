@@ -1,7 +1,6 @@
 """The asset check that warns before the API deletes answers that are not collected."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -11,7 +10,7 @@ from batch_assets.core.ledger.records import Batch
 from batch_assets.core.open_root import open_root
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.remedies import Stage
-from batch_assets.core.text import duration
+from batch_assets.core.text import day, duration
 from batch_assets.dagster import keys
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
@@ -78,7 +77,7 @@ class DeadlineCheck:
         self, tx: Transaction, pipelines: Mapping[str, PipelineAssets]
     ) -> Iterator[dg.AssetCheckEvaluation]:
         """Yield an evaluation once a day and after each change while there is a warning, and one when it ends."""
-        today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
+        today = day(tx.now)
         for name, assets in pipelines.items():
             results = assets.stages.get(Stage.RESULTS)
             if results is None or dg.AssetCheckKey(results, DEADLINE_CHECK) not in self._present:
