@@ -22,7 +22,8 @@ SIGNS = {
     "what becomes of a row or a request": r"\b(RowFate|RequestFate)\.[A-Z]",
     "a column of the request index": r"store\.request_index import|^class IndexWriter",
     "an error type of a result line, and whether it may pass": (
-        r"\bPASSING_ERRORS\b|ERRORED, \"|unknown_result_type|\"error_type\": \""
+        r"\bPASSING_ERRORS\b|ERRORED, ErrorType|unknown_result_type|\"error_type\": ErrorType"
+        r"|^class ErrorType"
     ),
     "what a user can do about an error or a problem": (
         r"case .*\b(RunStage|CancelBatch|ListBatches|StartEmulator|NamePartition|RestoreFile|AskTheRest)\("
@@ -31,7 +32,9 @@ SIGNS = {
     "a price": r"\"prices\.yaml\"",
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "a key of metadata": r"\"batch_assets/",
-    "a field of the pipeline file": r"\((ConfigBlock|\w+Config, Block|TypedDict)\b|^class ConfigBlock",
+    "a field of the pipeline file": (
+        r"\((ConfigBlock|\w+Config, Block)\b|PipelineFields\(TypedDict|^class ConfigBlock"
+    ),
     "a kind of dataset": (
         r"\bDatasetKind\.[A-Z]|\.is_files\b|(?<!`)\bdataset\.(pattern|asset)\b|\.default_key\b|\bupstream_key\("
     ),
@@ -50,7 +53,7 @@ SIGNS = {
         r"\b(File|Batch|Submission)Move\.[A-Z]|^class \w+State\(|\((File|Batch)State, \d+\)"
     ),
     "a reason to wait, or a next step": (
-        r"\b(Waiting|Sending|Joining)\.[A-Z]|planning\.steps import|\bnext_change\("
+        r"\b(Waiting|SendReason|Joining)\.[A-Z]|planning\.steps import|\bnext_change\("
     ),
 }
 

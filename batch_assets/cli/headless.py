@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from batch_assets.cli.remedies import error_in_words, in_words
+from batch_assets.cli.remedies import as_text, error_as_text
 from batch_assets.cli.what_next import why_stuck
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
@@ -28,7 +28,7 @@ from batch_assets.core.planning.steps import (
     Collect,
     Join,
     MaterializeBatches,
-    Person,
+    NeedsUser,
     Send,
     Step,
 )
@@ -170,7 +170,7 @@ class _Run:
             self.send(unattended=True)
             self._note("send", [])
         except (BusyError, LeaseLostError, UnreachableError) as error:
-            self._note("send", [error_in_words(error)])
+            self._note("send", [error_as_text(error)])
 
     def _may_send_again(self, snapshot: Snapshot) -> bool:
         """Return whether the `retry-after` is over or, without one, enough time has passed since the last try."""
@@ -186,7 +186,7 @@ class _Run:
         """
         if any(batch.state is not BatchState.ENDED for batch in self._snapshot().uncollected):
             polled = poll(self._root, now=now)
-            self._note("poll", [*polled.problems, *map(in_words, polled.remedies)])
+            self._note("poll", [*polled.problems, *map(as_text, polled.remedies)])
             self._watcher.polled(self._snapshot())
 
     def is_final(self) -> bool:
@@ -204,7 +204,7 @@ class _Run:
         step = next_step(snapshot)
         if not _is_stuck(step):
             return False
-        if isinstance(step, Person) and isinstance(step.remedy, AskTheRest) and self.results is not None:
+        if isinstance(step, NeedsUser) and isinstance(step.remedy, AskTheRest) and self.results is not None:
             return True
         reasons = "; ".join(why_stuck(snapshot)) or "no request file has the requests that rows wait for"
         raise RunFailedError(f"{reasons}. Fix it and run again: nothing that was submitted is sent twice")
@@ -229,9 +229,9 @@ class _Run:
                 answers=self._own_answers,
             )
         except (BusyError, LeaseLostError) as error:
-            self._note("collect", [error_in_words(error)])
+            self._note("collect", [error_as_text(error)])
             return
-        self._note("collect", [*report.problems, *map(in_words, report.remedies)])
+        self._note("collect", [*report.problems, *map(as_text, report.remedies)])
         elapsed = time.monotonic() - started
         self._next_join = started + elapsed + min(elapsed * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
         snapshot = self._snapshot()
@@ -288,7 +288,7 @@ class _Run:
 
 def _is_stuck(step: Step) -> bool:
     """Return whether only the user can continue. Files that another run has built are sent by that run."""
-    return isinstance(step, Person) and not isinstance(step.remedy, MaterializeBatches)
+    return isinstance(step, NeedsUser) and not isinstance(step.remedy, MaterializeBatches)
 
 
 def _in_table(snapshot: Snapshot) -> set[str]:

@@ -9,7 +9,7 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.remedies import CancelBatch, ListBatches, NamePartition, Remedy, RunStage, StartEmulator
 
 
-def in_words(remedy: Remedy) -> str:
+def as_text(remedy: Remedy) -> str:
     """Return a remedy as one sentence without a period, so that a command at its end can be copied."""
     match remedy:
         case RunStage():
@@ -33,9 +33,9 @@ def run_command(pipeline: str, partition: str) -> str:
 
 def with_remedy(problem: str, remedy: Remedy | None) -> str:
     """Return a text of the core, followed by its remedy if it has one."""
-    return f"{problem.removesuffix('.')}. {in_words(remedy)}" if remedy is not None else problem
+    return f"{problem.removesuffix('.')}. {as_text(remedy)}" if remedy is not None else problem
 
 
-def error_in_words(error: BatchAssetsError) -> str:
+def error_as_text(error: BatchAssetsError) -> str:
     """Return the text of an error, followed by its remedy if it has one."""
     return with_remedy(str(error), error.remedy)

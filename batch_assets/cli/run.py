@@ -148,7 +148,7 @@ def _run(
     if not results.final:
         console.print(f"  {_beyond_the_limit(root, results)}", markup=False)
     elif (report := write_sink(root, pipeline, partition, results.submission_id)) is not None:
-        console.print(f"  table {report.table}: {report.rows:,} rows inserted or updated", markup=False)
+        console.print(f"  table {report.table}: {count(report.rows, 'row')} inserted or updated", markup=False)
     elif pipeline.config.sink is not None:
         console.print("  the sink was not written: there is a newer submission, and its run writes the sink")
     return results

@@ -93,7 +93,7 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
         snapshot: The submission.
         root: The root, to read the cost from the table. None to leave the cost out.
     """
-    from batch_assets.cli.headway import batches_in_words, cost_in_words, headway
+    from batch_assets.cli.progress_lines import batches_as_text, cost_as_text, progress_lines
     from batch_assets.cli.what_next import waits_for
 
     submission, files, batches = snapshot.submission, snapshot.files, snapshot.batches
@@ -102,15 +102,15 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
     rejected = f", {submission.rejected:,} rejected" if submission.rejected else ""
     rows = count(submission.rows, "row") + rejected
     yield _line("rows", f"{rows}; {count(submission.requests, 'distinct request')}")
-    for label, value in headway(submission, files, batches):
+    for label, value in progress_lines(submission, files, batches):
         yield _line(label, value)
     yield _line("files", counts(Counter(file.state for file in files), nothing="none: no request had to be sent"))
     states = counts(Counter(batch.state for batch in batches))
-    yield _line("batches", batches_in_words(batches, states, tx.now))
+    yield _line("batches", batches_as_text(batches, states, tx.now))
     yield from _running(snapshot)
     if submission.count_map:
         yield _line("results", f"{counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
-    if root is not None and (cost := cost_in_words(root, submission)) is not None:
+    if root is not None and (cost := cost_as_text(root, submission)) is not None:
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))
     for error in [*_errors(tx, files, batches), *_standstill(snapshot), *_deadlines(tx, batches)]:

@@ -8,7 +8,7 @@ from typing import assert_never
 from batch_assets.cli.remedies import run_command, with_remedy
 from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.states import BatchState
-from batch_assets.core.planning import in_words
+from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
@@ -18,7 +18,7 @@ from batch_assets.core.planning.steps import (
     MaterializeBatches,
     MaterializeRequests,
     MaterializeResults,
-    Person,
+    NeedsUser,
     RestoreFile,
     SendStopped,
     Step,
@@ -38,7 +38,7 @@ def waits_for(snapshot: Snapshot) -> str:
     if isinstance(step, Join) and step.others_run:
         # A run could only write a table of rows that wait.
         step = next_step(snapshot, put_off=(Join,))
-    return _in_words(snapshot, step)
+    return _as_text(snapshot, step)
 
 
 def rest_of_limit(remedy: AskTheRest) -> str:
@@ -71,33 +71,31 @@ def _complete(snapshot: Snapshot, since: float) -> str:
     return f"{state}. Newer answers of {count(still, 'batch', 'batches')} come with the sensor or a later run"
 
 
-def _in_words(snapshot: Snapshot, step: Step) -> str:
+def _as_text(snapshot: Snapshot, step: Step) -> str:
     match step:
         case Wait():
             return _wait(snapshot, step)
-        case Person():
+        case NeedsUser():
             return f"a person: {_remedy(snapshot, step.remedy)}"
         case Done():
             return "nothing"
         case _:
-            return f"the sensor, or: {_run(snapshot)} ({in_words.reason(step)})"
+            return f"the sensor, or: {_run(snapshot)} ({texts.reason(step)})"
 
 
 def _wait(snapshot: Snapshot, step: Wait) -> str:
     left = duration(step.until - snapshot.now) if step.until is not None else ""
     match step.why:
         case Waiting.BATCHES:
-            return (
-                f"{'it was canceled: ' if snapshot.submission.is_canceled else ''}{in_words.waits_for(step.why)}"
-            )
+            return f"{'it was canceled: ' if snapshot.submission.is_canceled else ''}{texts.waits_for(step.why)}"
         case Waiting.RATE_LIMIT:
             return f"the API, which asked to send no more for {left}"
         case Waiting.DOWNLOAD:
-            return f"{in_words.waits_for(step.why)}: the next try is in {left}"
+            return f"{texts.waits_for(step.why)}: the next try is in {left}"
         case Waiting.NEXT_ROUND:
             return f"the sensor, or: {_run(snapshot)}"
         case Waiting.UPLOAD | Waiting.COLLECTING:
-            return in_words.waits_for(step.why)
+            return texts.waits_for(step.why)
 
 
 def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:

@@ -19,8 +19,8 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── StorageError
     ├── SinkError
     ├── LedgerVersionError
-    ├── MessageNotSentError              core/notify/sending.py
-    ├── RefusedMessageError              core/notify/sending.py
+    ├── NoticeNotSentError              core/notify/delivery.py
+    ├── NoticeRefusedError              core/notify/delivery.py
     ├── UnknownTargetError               core/cancel.py
     ├── PartitionError                   dagster/partitions.py
     ├── UnknownPipelineError             cli/run.py
@@ -34,15 +34,38 @@ Errors of single API calls form a tree of their own, which the stages translate:
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from batch_assets.core.remedies import Remedy
+
+
+class ErrorType(StrEnum):
+    """The values of the column `error_type` that this project gives. All others are the API's."""
+
+    TEMPLATE_ERROR = "template_error"
+    """The row cannot be rendered, or gives a value that the API would refuse."""
+    EMPTY_PROMPT = "empty_prompt"
+    """The row gives no text where the API wants text."""
+    INVALID_UNICODE = "invalid_unicode"
+    """The row has text that is not valid Unicode."""
+    RENDER_REQUEST = "render_request"
+    """The pipeline's own function rejected the row."""
+    REQUEST_TOO_LARGE = "request_too_large"
+    """The request is larger than a batch may be, or the API refused it as too large. The API has this type too."""
+    MISSING_RESULT = "missing_result"
+    """The batch ended without a result for the request."""
+    RESULTS_ARCHIVED = "results_archived"
+    """The API no longer had the results of the batch."""
+    INVALID_OUTPUT = "invalid_output"
+    """The answer does not match the output schema."""
 
 
 class BatchAssetsError(Exception):
     """Base of every error this project raises on purpose. Its text never holds a secret.
 
     Args:
-        text: What was wrong, where, and what to do, in words for users of the command line and of Dagster alike.
-        remedy: What to do, for these two to put into words of their own.
+        text: What was wrong, where, and what to do, as text for users of the command line and of Dagster alike.
+        remedy: What to do, for these two to render as text.
     """
 
     def __init__(self, text: str = "", *, remedy: Remedy | None = None) -> None:

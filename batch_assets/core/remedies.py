@@ -1,6 +1,6 @@
-"""What a user can do about a problem, as values that the command line and Dagster put into words.
+"""What a user can do about a problem, as values that the command line and Dagster render as text.
 
-A text of the core says what is wrong and where, in words for every reader. It names no command, asset or job: its
+A text of the core says what is wrong and where, for every reader. It names no command, asset or job: its
 reader may use the command line, Dagster or neither. An error or a report carries the remedy next to its text.
 """
 

@@ -170,9 +170,8 @@ def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
     location = definitions(assets)
     materialize(assets, instance)
     limited = log(instance, materialize(assets, instance, refresh=True, confirm=True, limit=1))
-    assert (
-        "5 rows, 1 rejected; 4 distinct requests: 1 to send, 0 settled earlier, 0 in flight; part of a refresh"
-        in (limited)
+    assert "5 rows, 1 rejected; 4 distinct requests: 1 to send, 0 reused, 0 in flight; part of a refresh" in (
+        limited
     )
     assert "The limit leaves out 3 more requests: refresh it again to send them" in limited
     assert "materialize greetings/requests with `refresh` and `confirm`" in tick(location, instance).skip_message
@@ -181,7 +180,7 @@ def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
     (request,) = tick(location, instance).run_requests
     assert request.tags["batch_assets/submission"]
     later = log(instance, materialize(assets, instance))
-    assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 settled earlier, 0 in flight" in later
+    assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 reused, 0 in flight" in later
     assert [batch["requests"] for batch in emulator.log()] == [4, 1]
 
 

@@ -191,11 +191,11 @@ class JsonLinesReader:
             arrays, fields = [], []
             for field in target:
                 values = [entry.get(field.name) for entry in objects]
-                own = self.schema.field(field.name) if field.name in self.schema.names else field
-                if pa.types.is_string(own.type):
+                known_field = self.schema.field(field.name) if field.name in self.schema.names else field
+                if pa.types.is_string(known_field.type):
                     values = [v if type(v) is str else json_text(whole_number(v)) for v in values]
-                arrays.append(pa.array(values, own.type))
-                fields.append(pa.field(field.name, own.type))
+                arrays.append(pa.array(values, known_field.type))
+                fields.append(pa.field(field.name, known_field.type))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
             yield Rows(conform(batch, target, self._name), broken, has_json_numbers=True)
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import orjson
 import pyarrow as pa
 
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.json_text import FLOATS_SKIP
 
 ROWS_AT_ONCE = 4096
@@ -52,7 +52,7 @@ class Rows:
             return _python_values(column.slice(position, 1))[0]
         except (OverflowError, ValueError) as error:
             problem = f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
-            self.rejects.setdefault(position, ("template_error", problem))
+            self.rejects.setdefault(position, (ErrorType.TEMPLATE_ERROR, problem))
             return None
 
 
@@ -195,8 +195,8 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
 
 
 def invalid_text(problem: str) -> tuple[str, str]:
-    """Return the (reason, text) of a row that is rejected for invalid Unicode."""
-    return "invalid_unicode", problem
+    """Return the (error type, text) of a row that is rejected for invalid Unicode."""
+    return ErrorType.INVALID_UNICODE, problem
 
 
 def check_distinct(names: Sequence[str], file: str) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 from batch_assets.core.errors import DamagedFileError, EndpointMismatchError, SettingsError
 from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import migrations, tables
+from batch_assets.core.ledger.states import EntityKind
 
 _TABLES_LOCK = 7263001  # an arbitrary number, the same in all processes
 _EXAMPLE = "sqlite:////data/ledger.db"
@@ -53,7 +54,7 @@ class Transaction:
     def execute(self, statement: Any) -> sa.CursorResult[Any]:
         return self.connection.execute(statement)
 
-    def record(self, kind: str, entity: str, before: str | None, after: str, reason: str) -> int:
+    def record(self, kind: EntityKind, entity: str, before: str | None, after: str, reason: str) -> int:
         """Append a transition to the history and return its number."""
         values = {
             "at": self.now,

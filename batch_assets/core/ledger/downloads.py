@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger.batches import by_id
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.states import BatchMove, BatchState
+from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
 from batch_assets.core.ledger.tables import batch, history
 
 # The wait after the first failed download, in seconds.
@@ -49,10 +49,10 @@ def failed(tx: Transaction, batch_id: str, why: str) -> None:
 
 def why_failed(tx: Transaction, batch_id: str) -> str:
     """Return why the last download of an ended batch's results failed."""
-    of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch_id)
+    of_batch = sa.and_(history.c.kind == EntityKind.BATCH, history.c.entity == batch_id)
     statement = (
         sa.select(history.c.reason)
-        .where(of_it, history.c.from_state == BatchState.ENDED)
+        .where(of_batch, history.c.from_state == BatchState.ENDED)
         .order_by(history.c.seq.desc())
         .limit(1)
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from batch_assets.core.io.names import RequestFileId
+from batch_assets.core.ledger.columns import FileColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.moves import move
@@ -37,7 +39,7 @@ def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
     return dict(json.loads(tx.execute(of_submission).scalar_one()))
 
 
-def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> list[RequestFile]:
+def replace(tx: Transaction, file: RequestFile, parts: Sequence[FileColumns]) -> list[RequestFile]:
     """Replace a file that is too large with two parts. Submissions that waited on it wait on the parts.
 
     Args:
@@ -52,7 +54,7 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
     move(tx, FileMove.CUT, file.id, f"replaced by {names}")
     waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
     ids = [f"{file.submission_id}/{part['name']}" for part in parts]
-    shared: dict[str, Any] = {
+    shared: FileColumns = {
         "submission_id": file.submission_id,
         "pipeline": file.pipeline,
         "partition": file.partition,
@@ -61,7 +63,8 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
     }
     for file_id, part in zip(ids, parts, strict=True):
         reason = f"{part['requests']} requests of {file.name}"
-        move(tx, FileMove.WRITE, file_id, reason, not_before=0.0, **shared, **part)
+        columns: FileColumns = {**shared, **part, "not_before": 0.0}
+        move(tx, FileMove.WRITE, file_id, reason, **columns)
         for submission_id in waiting:
             tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
     return [by_id(tx, file_id) for file_id in ids]

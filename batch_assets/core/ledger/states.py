@@ -124,6 +124,21 @@ class SubmissionState(StrEnum):
     """Every row has its final result."""
 
 
+class EntityKind(StrEnum):
+    """What a line of the history is about."""
+
+    SUBMISSION = "submission"
+    """What one run of `requests` wrote for a partition."""
+    FILE = "file"
+    """A request file."""
+    BATCH = "batch"
+    """A batch at the API."""
+    ROUND = "round"
+    """A run that the sensor requested."""
+    ENDPOINT = "endpoint"
+    """The API endpoint that the root belongs to."""
+
+
 class RoundState(StrEnum):
     """The state of a round: a run that the sensor requested."""
 
@@ -182,7 +197,7 @@ class FileMove(Enum):
     CANCEL = (
         (FileState.READY, FileState.STOPPED, FileState.TOO_LARGE),
         FileState.CANCELED,
-        "canceled by a person",
+        "canceled by a user",
     )
     COLLECT = (FileState.SUBMITTED,), FileState.COLLECTED, "answers stored"
     REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is gone"
@@ -234,7 +249,7 @@ class SubmissionMove(Enum):
     CANCEL = (
         (SubmissionState.REGISTERED, SubmissionState.BEGAN),
         SubmissionState.CANCELED,
-        "canceled by a person",
+        "canceled by a user",
     )
     FINISH = (
         (SubmissionState.REGISTERED, SubmissionState.BEGAN, SubmissionState.CANCELED),

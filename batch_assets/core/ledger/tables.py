@@ -20,25 +20,25 @@ from sqlalchemy import (
 )
 
 from batch_assets.core.ledger.intents import IntentOutcome
-from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, RoundState
+from batch_assets.core.ledger.states import BatchState, EntityKind, FileState, NoticeState, RoundState
 
-Word = TypeVar("Word", bound=StrEnum)
+Member = TypeVar("Member", bound=StrEnum)
 
 
-class _Words(TypeDecorator[Word], Generic[Word]):
+class EnumColumn(TypeDecorator[Member], Generic[Member]):
     """A column with the values of one enum. Any other value is an error when it is written or read."""
 
     impl = String
     cache_ok = True
 
-    def __init__(self, kind: type[Word], length: int) -> None:
+    def __init__(self, kind: type[Member], length: int) -> None:
         super().__init__(length)
         self.kind = kind
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
         return None if value is None else self.kind(value).value
 
-    def process_result_value(self, value: str | None, dialect: Any) -> Word | None:
+    def process_result_value(self, value: str | None, dialect: Any) -> Member | None:
         return None if value is None else self.kind(value)
 
 
@@ -96,7 +96,7 @@ request_file = Table(
     Column("requests", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("state", _Words(FileState, 16), nullable=False),
+    Column("state", EnumColumn(FileState, 16), nullable=False),
     Column("not_before", Float, nullable=False, default=0.0),  # the API asked to wait until then
     Column("error", Text),  # the last error of the API or the network, or what it waits for
     Column("batch_id", String(80)),
@@ -126,7 +126,7 @@ intent = Table(
     Column("anchor_created_at", Float),
     Column("started_at", Float, nullable=False),
     Column("last_byte_at", Float),
-    Column("outcome", _Words(IntentOutcome, 16), nullable=False),
+    Column("outcome", EnumColumn(IntentOutcome, 16), nullable=False),
     Column("watch_until", Float),  # sent again, but the first batch may still turn up until then
     Index("intent_by_file", "file_id"),
     Index("intent_by_outcome", "outcome"),
@@ -139,7 +139,7 @@ batch = Table(
     Column("id", String(80), primary_key=True),
     Column("file_id", ForeignKey("request_file.id")),
     Column("pipeline", String(100)),
-    Column("state", _Words(BatchState, 16), nullable=False),
+    Column("state", EnumColumn(BatchState, 16), nullable=False),
     Column("provisional", Boolean, nullable=False, default=False),  # adopted on its count alone
     Column("paid_twice", Boolean, nullable=False, default=False),  # turned up after its file was sent again
     Column("processing_status", String(16), nullable=False),
@@ -175,7 +175,7 @@ round_ = Table(
     metadata,
     Column("submission_id", ForeignKey("submission.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("state", _Words(RoundState, 8), nullable=False),
+    Column("state", EnumColumn(RoundState, 8), nullable=False),
     Column("reason", Text, nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("until", Float, nullable=False),
@@ -200,7 +200,7 @@ notice = Table(
     Column("kind", String(16), nullable=False),  # complete | failed | expires | uncollected
     Column("target", String(200), nullable=False),
     Column("content", Text, nullable=False),  # JSON: what the notice reports
-    Column("state", _Words(NoticeState, 16), nullable=False),
+    Column("state", EnumColumn(NoticeState, 16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_try_at", Float, nullable=False),
@@ -216,7 +216,7 @@ history = Table(
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
     Column("process", String(120), nullable=False),
-    Column("kind", String(16), nullable=False),  # submission | file | batch | round
+    Column("kind", EnumColumn(EntityKind, 16), nullable=False),
     Column("entity", String(160), nullable=False),
     Column("from_state", String(20)),
     Column("to_state", String(20), nullable=False),

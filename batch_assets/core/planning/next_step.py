@@ -17,11 +17,11 @@ from batch_assets.core.planning.steps import (
     MaterializeBatches,
     MaterializeRequests,
     MaterializeResults,
-    Person,
+    NeedsUser,
     RestoreFile,
     Round,
     Send,
-    Sending,
+    SendReason,
     SendStopped,
     Step,
     SubmissionRemedy,
@@ -46,17 +46,17 @@ def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step
     if snapshot.submission.final_at is not None:
         return Done(watch)
     if (consent := _consent(snapshot)) is not None:
-        return Person(consent, watch)
+        return NeedsUser(consent, watch)
     if (wait := _to_wait_for(snapshot)) is not None:
         until, why = wait
         return Wait(until, why, watch)
-    return Person(remedies(snapshot)[0], watch)
+    return NeedsUser(remedies(snapshot)[0], watch)
 
 
 def round_of(step: Step) -> Round | None:
     """Return what an unattended run does at this step; None if it has nothing to do."""
-    if isinstance(step, Wait | Person | Done):
-        return Send(Sending.LATE_BATCH) if step.watch else None
+    if isinstance(step, Wait | NeedsUser | Done):
+        return Send(SendReason.LATE_BATCH) if step.watch else None
     return step
 
 
@@ -79,16 +79,16 @@ def _to_send(snapshot: Snapshot) -> Send | None:
     if not snapshot.is_unattended:
         return None
     if snapshot.to_cancel:
-        return Send(Sending.CANCEL, len(snapshot.to_cancel))
+        return Send(SendReason.CANCEL, len(snapshot.to_cancel))
     if snapshot.submission.ask_again and not snapshot.stands_still:
-        return Send(Sending.ASK_AGAIN, snapshot.submission.ask_again)
+        return Send(SendReason.ASK_AGAIN, snapshot.submission.ask_again)
     unsent = [
         file for file in snapshot.in_state(FileState.READY, FileState.TOO_LARGE) if file.not_before <= snapshot.now
     ]
     if unsent:
-        return Send(Sending.UNSENT, len(unsent))
+        return Send(SendReason.UNSENT, len(unsent))
     if snapshot.to_reconcile:
-        return Send(Sending.IN_DOUBT, len(snapshot.to_reconcile))
+        return Send(SendReason.IN_DOUBT, len(snapshot.to_reconcile))
     return None
 
 

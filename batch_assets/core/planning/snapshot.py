@@ -135,7 +135,7 @@ class Snapshot:
         """Whether it is too early for the next try."""
         return self.next_try is not None and self.now < self.next_try
 
-    def in_state(self, *states: str) -> list[RequestFile]:
+    def in_state(self, *states: FileState) -> list[RequestFile]:
         """The files in these states."""
         return [file for file in self.files if file.state in states]
 

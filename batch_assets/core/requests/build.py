@@ -16,7 +16,7 @@ from batch_assets.core.answers.result_columns import RESULT_NAMES, TOOL_CALLS
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.dataset.rows import Rows
-from batch_assets.core.errors import BusyError, DatasetError
+from batch_assets.core.errors import BusyError, DatasetError, ErrorType
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.names import REQUEST_FILES
@@ -283,11 +283,11 @@ class _Build:
                 params = render(row_values)
                 if len(params) > limit:
                     problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
-                    raise RowRejectedError("request_too_large", problem)
+                    raise RowRejectedError(ErrorType.REQUEST_TOO_LARGE, problem)
                 if by_row:
                     number = self._headers.number_of(row_values)
             except RowRejectedError as error:
-                rejects[position] = (error.reason, error.message)
+                rejects[position] = (error.error_type, error.message)
                 continue
             hash_ = primed[number].copy()
             hash_.update(params)

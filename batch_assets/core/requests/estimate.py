@@ -63,7 +63,7 @@ class CostEstimate:
         return self.report.written
 
     @property
-    def in_words(self) -> str:
+    def as_text(self) -> str:
         """One sentence: "240 requests, about $0.0078 (101,862 input and 10,986 output tokens)"."""
         if not self.requests:
             return "nothing would be sent"
@@ -122,7 +122,7 @@ class _Counted:
         self._answer_rows: list[NDArray[np.int64]] = []
 
     def add(self, digests: Digests, params: Sequence[bytes]) -> None:
-        outcomes = self.outcomes.of(digests)
+        outcomes = self.outcomes.for_digests(digests)
         self._answer_rows.append(outcomes.row[outcomes.is_answered])
         for body, has_answer in zip(params, outcomes.is_answered.tolist(), strict=True):
             if has_answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.store.digests import digester
 from batch_assets.core.template.betas import Betas
@@ -51,7 +52,7 @@ class HeaderSets:
     def _add(self, betas: str | None) -> int:
         if len(self.sets) == MAX_HEADER_SETS:
             raise RowRejectedError(
-                "template_error",
+                ErrorType.TEMPLATE_ERROR,
                 f"betas: the row needs {betas or 'none'}, and earlier rows need {MAX_HEADER_SETS} other "
                 "combinations, which is the limit of one submission, because each needs batches of its own",
             )

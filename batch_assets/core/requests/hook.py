@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from batch_assets.core.answers.parsed_answers import in_words
+from batch_assets.core.answers.parsed_answers import as_text
 from batch_assets.core.pipeline.hooks import Params, RowRejected
 from batch_assets.core.pipeline.pipeline import Pipeline, RenderRequest
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
@@ -46,7 +46,7 @@ class RequestHook:
         except RowRejectedError:
             raise
         except Exception as error:  # a pipeline's own code may raise anything
-            raise RowRejected(in_words(error)) from None
+            raise RowRejected(as_text(error)) from None
         if returned is None:
             raise RowRejected("render_request returned None for this row")
         if not isinstance(returned, dict):

@@ -36,7 +36,7 @@ class Selection:
             self.created_at = tx.now
             self.set_aside = submissions.unsent(tx, pipeline.name, partition)
             unsent = {file.id for file in self.set_aside}
-            in_flight = [file for file in submissions.holding(tx, pipeline.name) if file.id not in unsent]
+            in_flight = [file for file in submissions.files_in_flight(tx, pipeline.name) if file.id not in unsent]
             refreshes = refreshes_of(tx, pipeline.name)
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
         # In this order, a batch that is collected in between is in both, never in neither.
@@ -68,7 +68,7 @@ class Selection:
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
         in_flight = self._in_flight.contains(distinct)
-        outcomes = self._outcomes.of(distinct)
+        outcomes = self._outcomes.for_digests(distinct)
         fates = request_fates(
             outcomes.is_known,
             outcomes.kind,

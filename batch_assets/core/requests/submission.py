@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.ledger import Lease, submissions
+from batch_assets.core.ledger.records import SubmissionEntry
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
@@ -147,28 +147,25 @@ class NewSubmission:
             Whether it was registered.
         """
         report, pipeline = self.report, self._pipeline
-        values = {
-            "id": report.submission_id,
-            "pipeline": pipeline.name,
-            "partition": self._partition,
-            "rows": report.rows,
-            "rejected": report.rejected,
-            "requests": report.requests,
-            "written": report.written,
-            "headers": json.dumps(self._headers.common),
-            "max_attempts": pipeline.config.retry.max_attempts,
-            "max_requests": self.limits[0],
-            "max_bytes": self.limits[1],
-            "fresh_after": selection.fresh_after,
-            "left_out": report.left_out,
-        }
-        owner = {"pipeline": pipeline.name, "partition": self._partition}
-        files = [
-            {"id": str(self._id.file(entry.part)), **owner, **entry.model_dump()} for entry in self._parts.written
-        ]
+        entry = SubmissionEntry(
+            id=report.submission_id,
+            pipeline=pipeline.name,
+            partition=self._partition,
+            rows=report.rows,
+            rejected=report.rejected,
+            requests=report.requests,
+            written=report.written,
+            headers=self._headers.common,
+            max_attempts=pipeline.config.retry.max_attempts,
+            max_requests=self.limits[0],
+            max_bytes=self.limits[1],
+            fresh_after=selection.fresh_after,
+            left_out=report.left_out,
+        )
+        files = [part.ledger_entry(self._id, pipeline.name, self._partition) for part in self._parts.written]
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
-            return submissions.register(tx, values, files, selection.waited_on, selection.set_aside)
+            return submissions.register(tx, entry, files, selection.waited_on, selection.set_aside)
 
 
 def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
 from batch_assets.core.results.message_line import ParsedLine, parse_line
@@ -29,11 +30,11 @@ class Absent:
     """The response that is stored for a request without an answer."""
 
     result_type: ResultType
-    error_type: str | None
+    error_type: ErrorType | None
 
 
-MISSING = Absent(ResultType.ERRORED, "missing_result")
-ARCHIVED = Absent(ResultType.ERRORED, "results_archived")
+MISSING = Absent(ResultType.ERRORED, ErrorType.MISSING_RESULT)
+ARCHIVED = Absent(ResultType.ERRORED, ErrorType.RESULTS_ARCHIVED)
 CANCELED = Absent(ResultType.CANCELED, None)
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from batch_assets.core.errors import ConfigError
+from batch_assets.core.errors import ConfigError, ErrorType
 from batch_assets.core.template.template import Template
 from batch_assets.core.template.template_names import is_template
 from batch_assets.core.template.template_strings import Row
@@ -87,7 +87,7 @@ class Betas:
         try:
             return _joined(orjson.loads(self._template.render(row))) or None
         except ValueError as error:
-            raise RowRejectedError("template_error", f"{_FIELD}: {error}") from None
+            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{_FIELD}: {error}") from None
 
 
 def _joined(entries: list[Any]) -> str:

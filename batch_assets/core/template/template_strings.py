@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from jinja2 import nodes
 
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.template.media_types import media_type
 from batch_assets.core.template.pipeline_files import PipelineFileError, PipelineFiles, not_beside
 from batch_assets.core.template.template_limits import LimitedEnvironment
@@ -156,7 +157,7 @@ class StringCompiler:
         if not isinstance(path, str):
             raise TypeError(f"file_base64 takes the path of a file, not {'null' if path is None else path}")
         if self._read_file is None:
-            raise _NoDatasetError("template_error", "file_base64 has no dataset folder to read from")
+            raise _NoDatasetError(ErrorType.TEMPLATE_ERROR, "file_base64 has no dataset folder to read from")
         return to_base64(self._read_file(path))
 
     def _expression(self, source: str) -> str | None:
@@ -190,7 +191,7 @@ class StringCompiler:
         def evaluate(row: Row) -> Any:
             value = guarded(row)
             if isinstance(value, jinja2.Undefined):
-                raise RowRejectedError("template_error", f"{field}: {value._undefined_message}")
+                raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {value._undefined_message}")
             return list(value) if isinstance(value, Iterator) else value
 
         return CompiledString(names, True, evaluate)
@@ -205,7 +206,7 @@ def _guarded(function: Callable[[Row], Any], field: str) -> Callable[[Row], Any]
         except RowRejectedError:
             raise
         except Exception as error:
-            raise RowRejectedError("template_error", f"{field}: {describe(error)}") from None
+            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {describe(error)}") from None
 
     return call
 

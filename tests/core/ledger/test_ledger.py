@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from batch_assets.core.errors import BatchAssetsError, BusyError, EndpointMismatchError, LeaseLostError
 from batch_assets.core.ledger import Ledger, leases, rounds, tables
 from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.states import EntityKind
 
 from ..support import wait_for
 
@@ -151,7 +152,7 @@ def test_a_round_whose_run_never_reports_back_is_given_up(ledger: Ledger) -> Non
 
 def test_a_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
     with pytest.raises(ZeroDivisionError), ledger.write() as tx:
-        tx.record("file", "x", None, "ready", "why")
+        tx.record(EntityKind.FILE, "x", None, "ready", "why")
         raise ZeroDivisionError
     with ledger.read() as tx:
         assert tx.last_seq() == 0
@@ -162,7 +163,7 @@ def test_a_read_sees_one_state_of_the_ledger(ledger: Ledger) -> None:
     with ledger.read() as tx:
         before = tx.last_seq()
         with ledger.write() as other:
-            other.record("file", "x", None, "ready", "why")
+            other.record(EntityKind.FILE, "x", None, "ready", "why")
         assert tx.last_seq() == before
     with ledger.read() as tx:
         assert tx.last_seq() == before + 1

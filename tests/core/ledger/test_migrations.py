@@ -22,7 +22,7 @@ from alembic.script import ScriptDirectory
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import LedgerVersionError
 from batch_assets.core.ledger import Ledger, batches, migrations, submissions, tables
-from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.ledger.states import BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.run import collect_results
@@ -44,7 +44,7 @@ def use(url: str) -> None:
     """Open the ledger, as every process does first."""
     ledger = Ledger(url)
     with ledger.write() as tx:
-        tx.record("work", "any", None, "done", "")
+        tx.record(EntityKind.FILE, "any", None, "done", "")
     ledger.close()
 
 

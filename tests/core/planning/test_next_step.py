@@ -17,7 +17,6 @@ from batch_assets.core.ledger import Ledger, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState
-from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.next_step import next_step, remedies, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import (
@@ -30,15 +29,16 @@ from batch_assets.core.planning.steps import (
     MaterializeBatches,
     MaterializeRequests,
     MaterializeResults,
-    Person,
+    NeedsUser,
     RestoreFile,
     Send,
-    Sending,
+    SendReason,
     SendStopped,
     Step,
     Wait,
     Waiting,
 )
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.remedies import CancelBatch
 from batch_assets.dagster.sensors.situation import situation
 
@@ -108,16 +108,16 @@ LIMITED = file("ready", id="s/part-1", not_before=NOW + 30)
 
 CASES: dict[str, tuple[Step, Snapshot]] = {
     # Sending
-    "canceled, and a batch runs": (Send(Sending.CANCEL, 1), snapshot(submission=CANCELED, **RUNNING)),
-    "failed requests": (Send(Sending.ASK_AGAIN, 3), snapshot(submission=FULL | {"ask_again": 3}, **ENDED)),
+    "canceled, and a batch runs": (Send(SendReason.CANCEL, 1), snapshot(submission=CANCELED, **RUNNING)),
+    "failed requests": (Send(SendReason.ASK_AGAIN, 3), snapshot(submission=FULL | {"ask_again": 3}, **ENDED)),
     "failed requests, and the lost file is due": (
-        Send(Sending.ASK_AGAIN, 3),
+        Send(SendReason.ASK_AGAIN, 3),
         snapshot(submission=FULL | {"ask_again": 3}, standstill=OLD),
     ),
-    "ready files": (Send(Sending.UNSENT, 1), snapshot(submission=FULL, files=[READY, LIMITED])),
-    "a file to split": (Send(Sending.UNSENT, 1), snapshot(submission=FULL, files=[file("too_large")])),
+    "ready files": (Send(SendReason.UNSENT, 1), snapshot(submission=FULL, files=[READY, LIMITED])),
+    "a file to split": (Send(SendReason.UNSENT, 1), snapshot(submission=FULL, files=[file("too_large")])),
     "a file in doubt": (
-        Send(Sending.IN_DOUBT, 1),
+        Send(SendReason.IN_DOUBT, 1),
         snapshot(submission=FULL, files=[file("unresolved")], to_reconcile=frozenset({"s/part-0"})),
     ),
     # Collecting
@@ -156,15 +156,15 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     ),
     # The user's consent, before any wait
     "no one agreed to send": (
-        Person(MaterializeBatches((READY,))),
+        NeedsUser(MaterializeBatches((READY,))),
         snapshot(submission={}, files=[READY, *RUNNING["files"]], batches=RUNNING["batches"]),
     ),
     "no one agreed to send again": (
-        Person(MaterializeBatches()),
+        NeedsUser(MaterializeBatches()),
         snapshot(submission={"joined_seq": 5, "ask_again": 1}),
     ),
     "no one agreed to look for an upload": (
-        Person(MaterializeBatches()),
+        NeedsUser(MaterializeBatches()),
         snapshot(submission={}, files=[file("unresolved")], to_reconcile=frozenset({"s/part-0"})),
     ),
     # Waiting
@@ -208,34 +208,34 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission={"joined_seq": 5, "canceled_at": 20.0}, files=[READY]),
     ),
     # The user
-    "stopped": (Person(SendStopped((STOPPED,))), snapshot(submission=FULL, files=[STOPPED, REFUSED])),
-    "refused": (Person(MaterializeRequests((REFUSED,))), snapshot(submission=FULL, files=[REFUSED])),
+    "stopped": (NeedsUser(SendStopped((STOPPED,))), snapshot(submission=FULL, files=[STOPPED, REFUSED])),
+    "refused": (NeedsUser(MaterializeRequests((REFUSED,))), snapshot(submission=FULL, files=[REFUSED])),
     "refused, and a batch may turn up": (
-        Person(MaterializeRequests((REFUSED,)), watch=True),
+        NeedsUser(MaterializeRequests((REFUSED,)), watch=True),
         snapshot(submission=FULL, files=[REFUSED], **LATE),
     ),
     "unreachable": (
-        Person(CancelBatch("b", "asked")),
+        NeedsUser(CancelBatch("b", "asked")),
         snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("unreachable")]),
     ),
     "a lost file": (
-        Person(RestoreFile(LOST.why, NOW + 50)),
+        NeedsUser(RestoreFile(LOST.why, NOW + 50)),
         snapshot(submission=FULL | {"ask_again": 1}, standstill=LOST),
     ),
-    "a limit": (Person(AskTheRest(3, False)), snapshot(submission=FULL | {"left_out": 3})),
+    "a limit": (NeedsUser(AskTheRest(3, False)), snapshot(submission=FULL | {"left_out": 3})),
     "a limited refresh": (
-        Person(AskTheRest(3, True)),
+        NeedsUser(AskTheRest(3, True)),
         snapshot(submission=FULL | {"left_out": 3}, needs_refresh=True),
     ),
     "a limit of a canceled one": (
-        Person(MaterializeRequests()),
+        NeedsUser(MaterializeRequests()),
         snapshot(submission=CANCELED | {"left_out": 3}),
     ),
     "nothing holds what rows wait for": (
-        Person(MaterializeRequests()),
+        NeedsUser(MaterializeRequests()),
         snapshot(submission=FULL, files=[file("canceled")], left_behind=[batch("unreachable")]),
     ),
-    "all was answered before": (Person(MaterializeResults()), snapshot(submission={})),
+    "all was answered before": (NeedsUser(MaterializeResults()), snapshot(submission={})),
 }
 
 
@@ -247,7 +247,7 @@ def test_the_next_step_of_every_case(name: str) -> None:
 
 def test_what_follows_a_step_that_is_put_off() -> None:
     ready = snapshot(submission=FULL, files=[READY, *ENDED["files"]], batches=ENDED["batches"])
-    assert next_step(ready) == Send(Sending.UNSENT, 1)
+    assert next_step(ready) == Send(SendReason.UNSENT, 1)
     assert next_step(ready, put_off=(Send,)) == Collect(1, others_run=False)
     alone = snapshot(submission=FULL, files=[READY])
     assert next_step(alone, put_off=(Send,)) == Wait(None, Waiting.NEXT_ROUND)
@@ -256,10 +256,10 @@ def test_what_follows_a_step_that_is_put_off() -> None:
 
 
 def test_a_late_batch_is_looked_for_during_any_wait() -> None:
-    for step in (Wait(None, Waiting.BATCHES), Person(CancelBatch("b", "asked")), Done()):
+    for step in (Wait(None, Waiting.BATCHES), NeedsUser(CancelBatch("b", "asked")), Done()):
         assert round_of(step) is None
         next_round = round_of(replace(step, watch=True))
-        assert next_round == Send(Sending.LATE_BATCH)
+        assert next_round == Send(SendReason.LATE_BATCH)
         assert next_round.pause == 3600.0
     assert round_of(Announce()) == Announce()
 
