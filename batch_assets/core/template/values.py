@@ -9,6 +9,8 @@ from typing import Any
 import jinja2
 import orjson
 
+from batch_assets.core.template.key_access import Absent
+
 # The fields in which the API wants text: https://platform.claude.com/docs/en/api/messages
 TEXT_KEYS = frozenset({"content", "text", "system"})
 # The fields in which the API accepts any JSON. Names such as `text` have no special meaning within them.
@@ -102,7 +104,9 @@ def dump(value: Any, field: str) -> bytes:
         raise RowRejectedError("template_error", f"{field}: {error.__cause__ or error}") from None
 
 
-def _json_form(value: Any) -> str:
+def _json_form(value: Any) -> str | None:
+    if isinstance(value, Absent):
+        return None
     if isinstance(value, bytes):
         raise TypeError("bytes have no JSON form: use | base64")
     return str(printed(value))
