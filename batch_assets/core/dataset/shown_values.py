@@ -129,11 +129,13 @@ def _extension(field: pa.Field) -> tuple[str, dict[str, Any]]:
     A type of pandas is known to Arrow only after pandas has registered it. Until then only the field names it.
     """
     if isinstance(field.type, pa.BaseExtensionType):
-        content = field.type.__arrow_ext_serialize__() if hasattr(field.type, "__arrow_ext_serialize__") else b""
-        return field.type.extension_name, orjson.loads(content) if content[:1] == b"{" else {}
-    metadata = field.metadata or {}
-    name = metadata.get(b"ARROW:extension:name", b"").decode()
-    return name, orjson.loads(metadata[b"ARROW:extension:metadata"]) if name in _STORED_OTHERWISE else {}
+        name = field.type.extension_name
+        content = field.type.__arrow_ext_serialize__() if name in _STORED_OTHERWISE else b""
+    else:
+        metadata = field.metadata or {}
+        name = metadata.get(b"ARROW:extension:name", b"").decode()
+        content = metadata.get(b"ARROW:extension:metadata", b"")
+    return name, orjson.loads(content) if name in _STORED_OTHERWISE else {}
 
 
 def _period(frequency: str) -> Converter:

@@ -121,7 +121,12 @@ def _objects(value: Any) -> dict[str, Callable[[slice], Sequence[Any]]]:
         objects = [name for name in frame.columns if frame[name].dtype == object]
         return {str(name): partial(_of_array, frame[name].to_numpy()) for name in objects}
     if isinstance(value, Mapping):
-        lists = {name: values for name, values in value.items() if isinstance(values, list | tuple)}
+        # Series and arrays of another dtype hold values of one type.
+        lists = {
+            str(name): values if isinstance(values, list | tuple) else np.asarray(values)
+            for name, values in value.items()
+            if isinstance(values, list | tuple) or getattr(values, "dtype", None) == np.dtype(object)
+        }
         return {name: partial(_of_array, values) for name, values in lists.items()}
     return {}
 

@@ -303,6 +303,8 @@ def test_frames_with_objects_keep_the_keys_of_each(tmp_path: Path) -> None:
         pd.DataFrame({"v": values}, index=pd.Index(list("abcd"), name="id")),
         [{"v": value} for value in values],
         {"v": values},
+        {"v": pd.Series(values, dtype=object)},
+        {"v": pd.Series(values, dtype=object).to_numpy()},
     ]
     for frame in frames:
         assert contents(pipeline, frame) == expected
@@ -386,6 +388,17 @@ def test_months_and_intervals_print_as_pandas_prints_them(tmp_path: Path, stored
         dataset = {"path": "rows.parquet"}
     pipeline = make_pipeline(tmp_path, dataset, params=params("<{{ month }}> {{ quarter }} {{ range }}"))
     assert contents(pipeline, None if stored else frame) == ["<2024-01> 2024Q2 [0, 1)", "<> 1969Q4 [1, 2)"]
+
+
+def test_months_of_a_partition_print_as_months(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"part": ["a", "b", "a"], "v": pd.PeriodIndex(["2024-01", "2024-02", "2024-03"], freq="M")}
+    )
+    partitions = {"column": "part", "static": ["a", "b"]}
+    pipeline = make_pipeline(tmp_path, {"asset": "raw"}, params=params("{{ v }}"), partitions=partitions)
+    with Dataset(pipeline, frame, "a") as dataset:
+        (rows,) = dataset.rows(["v"])
+    assert rows.values("v") == ["2024-01", "2024-03"]
 
 
 def test_calendar_intervals_print_as_iso_durations(tmp_path: Path) -> None:

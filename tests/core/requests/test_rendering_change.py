@@ -117,7 +117,7 @@ def test_requests_in_flight_count_as_well(world: World) -> None:
     del manifest["rendering"]
     path.write_text(json.dumps(manifest))
     write(world.folder / "rows.jsonl", [{"id": key, "meta": meta} for key, meta in META.items()])
-    with pytest.raises(RenderingChangedError, match=r"3 rows .*\3 requests, cost unknown"):
+    with pytest.raises(RenderingChangedError, match=r"3 rows .*3 requests, cost unknown"):
         world.build(asking(world, "= {{ meta }}"))
 
 
