@@ -32,6 +32,7 @@ SIGNS = {
     "a price": r"\"prices\.yaml\"",
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "a key of metadata": r"\"batch_assets/",
+    "what templates print for a value": r"\bRendering\.(STORED|OWN)\b|^def shown_values|^class Rendering\(",
     "a field of the pipeline file": (
         r"\((ConfigBlock|\w+Config, Block)\b|PipelineFields\(TypedDict|^class ConfigBlock"
     ),

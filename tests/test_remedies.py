@@ -14,6 +14,7 @@ from batch_assets.cli import remedies as cli
 from batch_assets.cli.run import run
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.remedies import (
+    AcceptRendering,
     CancelBatch,
     ListBatches,
     NamePartition,
@@ -61,6 +62,12 @@ WORDS: list[tuple[Remedy, str, str]] = [
         NamePartition(),
         "Name the partition with --partition KEY",
         "Select the partition when you launch the run",
+    ),
+    (
+        AcceptRendering("asked", "de"),
+        "To accept it: batch-assets run asked --partition de --accept-rendering",
+        "To accept it, materialize asked/requests for the partition de with `accept_rendering: true` in the "
+        "Launchpad",
     ),
 ]
 

@@ -6,7 +6,15 @@ from typing import assert_never
 
 from batch_assets.cli import text
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.remedies import CancelBatch, ListBatches, NamePartition, Remedy, RunStage, StartEmulator
+from batch_assets.core.remedies import (
+    AcceptRendering,
+    CancelBatch,
+    ListBatches,
+    NamePartition,
+    Remedy,
+    RunStage,
+    StartEmulator,
+)
 
 
 def as_text(remedy: Remedy) -> str:
@@ -22,6 +30,8 @@ def as_text(remedy: Remedy) -> str:
             return "`batch-assets emulator` starts an emulator and shows its URL"
         case NamePartition():
             return "Name the partition with --partition KEY"
+        case AcceptRendering(pipeline, partition):
+            return f"To accept it: {run_command(pipeline, partition)} --accept-rendering"
         case _:
             assert_never(remedy)
 

@@ -52,7 +52,20 @@ class UnknownPipelineError(BatchAssetsError):
     type=click.IntRange(min=1),
     help="Send only the first N of the requests that are to be sent, in the partition that is run.",
 )
-def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool, limit: int | None) -> None:
+@click.option(
+    "--accept-rendering",
+    is_flag=True,
+    help="After an upgrade: send answered rows again that render differently since then.",
+)
+def run(
+    name: str,
+    partition: str,
+    retry_failed: bool,
+    refresh: bool,
+    yes: bool,
+    limit: int | None,
+    accept_rendering: bool,
+) -> None:
     """Run the pipeline NAME from its dataset to its results.
 
     The command works on the same ledger and files as the UI. Requests that were answered are not sent again. If
@@ -64,6 +77,9 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     With --refresh the table stays as it was until every row has its new answer. A row whose new request fails
     permanently keeps its old answer. The next --refresh continues a refresh with --limit; a run without it
     keeps the answers that arrived, and ends the refresh.
+
+    After an upgrade that prints values of the dataset in another way, a run that would send answered rows again
+    sends nothing and says how many and the estimated cost. With --accept-rendering it sends them.
 
     \b
     Examples:
@@ -94,7 +110,7 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
     settings = settings_of(assets.pipeline.config.resource_key)
     settings.require_endpoint()
     check_partition(name, assets.partitions, partition)
-    pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit)
+    pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit, accept_rendering)
     before: set[str] | None = None
     try:
         with open_root(settings) as root:
@@ -200,6 +216,8 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
     # A refresh that a limit cut short continues only with --refresh.
     if again.refresh and not is_refresh:
         options += " --refresh"
+    if again.accept_rendering and built is None:
+        options += " --accept-rendering"
     if again.limit is not None and built is None:
         options += f" --limit {again.limit}"
     elif built is not None and built.left_out:

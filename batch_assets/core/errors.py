@@ -8,6 +8,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     │   ├── SettingsError
     │   ├── DatasetError
     │   ├── EndpointMismatchError
+    │   ├── RenderingChangedError        core/requests/rendering_change.py
     │   └── SubmissionStoppedError
     ├── LeaseLostError
     │   └── MoveRefusedError

@@ -75,4 +75,17 @@ class NamePartition:
     """Name the partition to run."""
 
 
-Remedy = RunStage | CancelBatch | ListBatches | StartEmulator | NamePartition
+@dataclass(frozen=True)
+class AcceptRendering:
+    """Send answered rows again that render differently since an upgrade.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+    """
+
+    pipeline: str
+    partition: str = ""
+
+
+Remedy = RunStage | CancelBatch | ListBatches | StartEmulator | NamePartition | AcceptRendering

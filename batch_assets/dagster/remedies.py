@@ -6,6 +6,7 @@ from typing import assert_never
 
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.remedies import (
+    AcceptRendering,
     CancelBatch,
     ListBatches,
     NamePartition,
@@ -35,6 +36,11 @@ def as_text(remedy: Remedy) -> str:
             return "In a terminal, `batch-assets emulator` starts an emulator and shows its URL"
         case NamePartition():
             return "Select the partition when you launch the run"
+        case AcceptRendering(pipeline, partition):
+            return (
+                f"To accept it, {materialize(Stage.REQUESTS, pipeline, partition)} with "
+                "`accept_rendering: true` in the Launchpad"
+            )
         case _:
             assert_never(remedy)
 

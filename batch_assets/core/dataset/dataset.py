@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, NoReturn, assert_never
 
 import pyarrow as pa
@@ -79,6 +78,7 @@ class Dataset:
         self.key = config.key or config.default_key
         if source.blank:
             self.schema = _named_columns(pipeline)
+        self._declared = list(config.types)
         self._check_types(config.types)
         if self.key == ROW_NUMBER and config.key is None and ROW_NUMBER in self.schema.names:
             problem = f"the dataset has a column {ROW_NUMBER!r}: name that or another column as the row key"
@@ -113,6 +113,11 @@ class Dataset:
     def without_partition(self) -> int:
         """The number of rows read so far that belong to no partition at all."""
         return self._picks.without if self._picks is not None else 0
+
+    @property
+    def shapes(self) -> list[frozenset[str]]:
+        """The keys that objects in the columns have, see `ObjectKeys`."""
+        return self._rows_from.object_keys.shapes
 
     def close(self) -> None:
         """Delete temporary files."""
@@ -174,10 +179,12 @@ class Dataset:
                     rows.table = rows.table.append_column(ROW_NUMBER, numbers)
                 number += count
                 if picks is not None:
-                    rows = _filtered(rows, picks.mask(rows.table.column(self._column)))
+                    rows = rows.filter(picks.mask(rows.table.column(self._column)))
                     if not len(rows.table):
                         continue
                 rows.table = rows.table.select(columns)
+                for name in self._declared:  # its type is the user's choice, for templates too
+                    rows.own.pop(name, None)
                 yield rows
         except DatasetError as error:
             self._fail(self._rows_from.field, str(error))
@@ -201,13 +208,6 @@ class Dataset:
 
     def _fail(self, field: str, problem: str) -> NoReturn:
         raise DatasetError(f"{self.source}: dataset.{field}: {problem}") from None
-
-
-def _filtered(rows: Rows, mask: pa.Array) -> Rows:
-    """Return the rows where the mask is true. The mask is a bool array, shape (n,)."""
-    positions = {old: new for new, old in enumerate(pa.compute.indices_nonzero(mask).to_pylist())}
-    rejects = {positions[old]: reason for old, reason in rows.rejects.items() if old in positions}
-    return replace(rows, table=rows.table.filter(mask), rejects=rejects)
 
 
 def parse_type(name: str) -> pa.DataType:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from batch_assets.core.dataset.located_files import LocatedFiles
+from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.blocks import MAX_MB
@@ -34,6 +35,7 @@ class DocumentFiles:
     field = "files"
     columns: list[str] | None = [PATH, NAME]  # noqa: RUF012  never changed
     blank = False
+    object_keys = ObjectKeys()  # it has none
     schema = pa.schema([(PATH, pa.string()), (NAME, pa.string()), (BYTES, pa.binary())])
 
     def __init__(self, path: str, pipeline: Pipeline) -> None:

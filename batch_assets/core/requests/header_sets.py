@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from batch_assets.core.errors import ErrorType
@@ -39,13 +40,17 @@ class HeaderSets:
         if not self.by_row:
             self._add(betas.constant)
 
-    def number_of(self, row: Row) -> int:
+    def number_of(self, row: Row, present: Collection[str] | None = None) -> int:
         """Return the number of the set that a row's request is sent with.
+
+        Args:
+            row: See `Template.render`.
+            present: See `Template.render`.
 
         Raises:
             RowRejectedError: When the betas cannot be rendered, or there would be too many sets.
         """
-        betas = self._betas.of(row)
+        betas = self._betas.of(row, present)
         number = self._numbers.get(betas)
         return self._add(betas) if number is None else number
 

@@ -5,7 +5,7 @@ An exception that such code raises rejects its row; it never stops a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -31,16 +31,17 @@ class RequestHook:
     def __init__(self, pipeline: Pipeline, hook: RenderRequest, template: Template) -> None:
         self._pipeline, self._hook, self._template = pipeline, hook, template
 
-    def render(self, row: Mapping[str, Any]) -> bytes:
+    def render(self, row: Mapping[str, Any], present: Collection[str] | None = None) -> bytes:
         """Return the params of one row as JSON bytes.
 
         Args:
             row: The values of all columns of the dataset.
+            present: See `Template.render`.
 
         Raises:
             RowRejectedError: When the row cannot become a request, or the hook rejects it.
         """
-        rendered = self._template.render({name: row[name] for name in self._template.columns})
+        rendered = self._template.render({name: row[name] for name in self._template.columns}, present)
         try:
             returned = self._hook(self._pipeline, dict(row), orjson.loads(rendered))
         except RowRejectedError:

@@ -49,11 +49,13 @@ class AskAgain:
         refresh: Also send requests that are answered. A refresh that has begun continues without this, see
             `fresh_after_for`.
         limit: Send at most this many requests, the first ones; `None` for all. It applies to each partition.
+        accept_rendering: Also send requests of answered rows that render differently since an upgrade.
     """
 
     retry_failed: bool = False
     refresh: bool = False
     limit: int | None = None
+    accept_rendering: bool = False
 
 
 NOTHING_AGAIN = AskAgain()

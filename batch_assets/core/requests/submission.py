@@ -23,6 +23,7 @@ from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.request_index import IndexWriter, write_rejected
 from batch_assets.core.store.request_lines import make_lines
+from batch_assets.core.template.rendering import CURRENT
 
 _MEGABYTE = 1_000_000
 
@@ -123,6 +124,7 @@ class NewSubmission:
             betas=pipeline.config.betas if by_row else None,
             header_sets=self._headers.sets if by_row else None,
             render_request=name_of(hook) if hook is not None else None,
+            rendering=CURRENT,
             bounded_schema=pipeline.bounded_schema,
             fresh_after=selection.fresh_after,
             waits=selection.waited_on if selection.fresh_after is not None else None,

@@ -96,6 +96,7 @@ class Manifest(_Document):
         betas: The betas in the pipeline file, if they depend on the row.
         header_sets: The different headers of its requests, if they depend on the row.
         render_request: The name of the pipeline's function that changes its requests.
+        rendering: The version of the rendering, see `Rendering`; `None` in early manifests for the first.
         bounded_schema: The output schema of a pydantic model, with the limits that the API does not support.
         fresh_after: The identity of the refresh, in seconds since 1970; `None` if it is not part of a refresh.
         waits: The ids of the request files that were in flight when a refresh was built.
@@ -113,7 +114,16 @@ class Manifest(_Document):
     """
 
     omitted_if_none = frozenset(
-        {"betas", "header_sets", "render_request", "bounded_schema", "fresh_after", "waits", "left_out"}
+        {
+            "betas",
+            "header_sets",
+            "render_request",
+            "rendering",
+            "bounded_schema",
+            "fresh_after",
+            "waits",
+            "left_out",
+        }
     )
 
     pipeline: str
@@ -128,6 +138,7 @@ class Manifest(_Document):
     betas: list[str] | None = None
     header_sets: list[dict[str, str]] | None = None
     render_request: str | None = None
+    rendering: int | None = None
     bounded_schema: dict[str, Any] | None = None
     fresh_after: float | None = None
     waits: list[str] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,12 @@ import jinja2
 from jinja2 import nodes
 
 from batch_assets.core.errors import ErrorType
+from batch_assets.core.template.json_filters import from_json, to_json
+from batch_assets.core.template.key_access import Absent, KeyEnvironment
 from batch_assets.core.template.media_types import media_type
 from batch_assets.core.template.pipeline_files import PipelineFileError, PipelineFiles, not_beside
-from batch_assets.core.template.template_limits import LimitedEnvironment
+from batch_assets.core.template.rendering import CURRENT, Rendering
+from batch_assets.core.template.template_limits import LimitedEnvironment, limited
 from batch_assets.core.template.template_names import NameFinder, Names, is_template, plain_parts
 from batch_assets.core.template.values import RowRejectedError, printed, to_base64
 
@@ -62,10 +65,21 @@ class StringCompiler:
     Args:
         files: The files that templates include and load.
         read_file: Reads files for the filter `file_base64`; `None` as long as there is no dataset.
+        rendering: The version of the rendering.
+        shapes: The keys that objects of the dataset have, for each of their locations.
+        columns: The columns of the dataset.
     """
 
-    def __init__(self, files: PipelineFiles, read_file: ReadFile | None = None) -> None:
-        self._files, self._read_file = files, read_file
+    def __init__(
+        self,
+        files: PipelineFiles,
+        read_file: ReadFile | None = None,
+        rendering: Rendering = CURRENT,
+        shapes: Collection[frozenset[str]] = (),
+        columns: Collection[str] = (),
+    ) -> None:
+        self._files, self._read_file, self._rendering = files, read_file, rendering
+        self._shapes, self._columns = shapes, columns
         self._environment = self._make_environment()
         self._finder = NameFinder(self._environment)
 
@@ -140,14 +154,24 @@ class StringCompiler:
         return None if is_template(text) else _NEWLINE.sub("\n", text).removesuffix("\n")
 
     def _make_environment(self) -> LimitedEnvironment:
-        environment = LimitedEnvironment(
-            undefined=jinja2.StrictUndefined, loader=self._files, finalize=printed, auto_reload=False
-        )
+        options = {
+            "undefined": jinja2.StrictUndefined,
+            "loader": self._files,
+            "finalize": printed,
+            "auto_reload": False,
+        }
+        environment: LimitedEnvironment
+        if self._rendering == Rendering.STORED:
+            environment = LimitedEnvironment(**options)
+        else:
+            environment = KeyEnvironment(self._shapes, self._columns, **options)
+            environment.filters["tojson"] = limited("tojson", to_json)
         for name in _RANDOM_GLOBALS:
             environment.globals.pop(name, None)
         for name in _RANDOM_FILTERS:
             environment.filters.pop(name, None)
         environment.globals["load"] = self._files.data
+        environment.filters["fromjson"] = from_json
         environment.filters["base64"] = to_base64
         environment.filters["file_base64"] = self._file_base64
         environment.filters["media_type"] = media_type
@@ -190,6 +214,8 @@ class StringCompiler:
 
         def evaluate(row: Row) -> Any:
             value = guarded(row)
+            if isinstance(value, Absent):
+                return None
             if isinstance(value, jinja2.Undefined):
                 raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {value._undefined_message}")
             return list(value) if isinstance(value, Iterator) else value

@@ -10,6 +10,7 @@ import jinja2
 import orjson
 
 from batch_assets.core.errors import ErrorType
+from batch_assets.core.template.key_access import Absent
 
 # The fields in which the API wants text: https://platform.claude.com/docs/en/api/messages
 TEXT_KEYS = frozenset({"content", "text", "system"})
@@ -104,7 +105,9 @@ def dump(value: Any, field: str) -> bytes:
         raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {error.__cause__ or error}") from None
 
 
-def _json_form(value: Any) -> str:
+def _json_form(value: Any) -> str | None:
+    if isinstance(value, Absent):
+        return None
     if isinstance(value, bytes):
         raise TypeError("bytes have no JSON form: use | base64")
     return str(printed(value))
