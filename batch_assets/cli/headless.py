@@ -242,8 +242,8 @@ class _Run:
     def _note(self, step: str, problems: list[str]) -> None:
         """Report problems that were not reported yet; give up when they last.
 
-        Errors:
-            RunFailedError: for too long a step had nothing but problems.
+        Raises:
+            RunFailedError: When a step has failed for too long.
         """
         if not problems:
             self._troubles.pop(step, None)
@@ -256,7 +256,7 @@ class _Run:
         self._troubles[step] = _Trouble(text, since)
         if time.monotonic() - since > _PATIENCE * self._interval:
             raise RunFailedError(
-                f"{text}. The run gives up waiting; what was submitted goes on. Run it again later: "
+                f"{text}. The run gives up waiting; submitted batches continue. Run it again later: "
                 "nothing is sent twice"
             )
 

@@ -75,9 +75,8 @@ def run(name: str, partition: str, retry_failed: bool, refresh: bool, yes: bool,
 
     \b
     Exit code:
-      0    every row (with --limit, every row of the limit) has its result, and at most max_failed of them
-           have no answer
-      3    every row has its result, but more than max_failed of them have no answer
+      0    the run is complete; at most max_failed of the rows have no answer
+      3    the run is complete; more than max_failed of the rows have no answer
       1    the run itself failed; the reason is on standard error
       130  Ctrl-C; the batches continue at the API
     """
@@ -155,6 +154,7 @@ def _run(
 
 
 def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
+    from batch_assets.cli.what_next import rest_of_limit
     from batch_assets.core.ledger import submissions
     from batch_assets.core.planning.snapshot import Snapshot
 
@@ -162,13 +162,9 @@ def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, results.submission_id))
     submission = snapshot.submission
     progress = f"{submission.written:,} of {count(submission.written + results.left_out, 'request')} sent"
-    if not snapshot.needs_refresh:
-        return f"{progress}; run without --limit for the rest"
-    table = ". Until then the table stays as it was" if results.held_back else ""
-    return (
-        f"{progress}; --refresh continues with the rest, a run without it keeps these answers and ends the "
-        f"refresh{table}"
-    )
+    by_refresh = snapshot.needs_refresh
+    table = ". Until then the table stays as it was" if by_refresh and results.held_back else ""
+    return f"{progress}; {rest_of_limit(by_refresh=by_refresh)}{table}"
 
 
 def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain, before: set[str] | None) -> str:

@@ -1,4 +1,4 @@
-"""What comes next for a submission, as the command line says it: with the commands that a person could type."""
+"""What comes next for a submission, as the command line words it: with the commands to type."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def waits_for(snapshot: Snapshot) -> str:
     return _in_words(snapshot, step)
 
 
-def rest_of_limit(remedy: AskTheRest) -> str:
-    """How what a limit left out is asked."""
-    if not remedy.by_refresh:
-        return "Run it without one"
-    return "--refresh goes on with them, a run without it ends the refresh"
+def rest_of_limit(*, by_refresh: bool) -> str:
+    """Return how to send the requests that a limit left out. See `AskTheRest.by_refresh`."""
+    if not by_refresh:
+        return "run without --limit for the rest"
+    return "--refresh continues with the rest, a run without it keeps these answers and ends the refresh"
 
 
 def why_stuck(snapshot: Snapshot) -> Iterator[str]:
@@ -64,7 +64,7 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
 def _complete(snapshot: Snapshot, since: float) -> str:
     canceled = snapshot.submission.is_canceled
     state = f"nothing: {'canceled, ' if canceled else ''}complete since {duration(snapshot.now - since)}"
-    # Of a refresh that was ended: nothing waits for them, and they are paid for.
+    # These batches belong to an ended refresh: no row waits for them, but they are paid for.
     still = sum(batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in snapshot.batches)
     if canceled or not still:
         return state
@@ -76,7 +76,7 @@ def _in_words(snapshot: Snapshot, step: Step) -> str:
         case Wait():
             return _wait(snapshot, step)
         case Person():
-            return f"a person: {_remedy(snapshot, step.remedy)}"
+            return f"you: {_remedy(snapshot, step.remedy)}"
         case Done():
             return "nothing"
         case _:
@@ -110,13 +110,14 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
         case SendStopped() | MaterializeRequests(refused=(_, *_)):
             return f"fix what the API refused, see the errors; then: {run}"
         case MaterializeRequests():
-            return f"no request file holds what rows wait for; {run} asks for it"
+            return f"no request file has the requests that rows wait for; {run} builds them again"
         case CancelBatch():
             return f"the API does not know {remedy.batch_id}, see the errors"
         case RestoreFile():
             return f"restore the request file, see the errors; then: {run}"
         case AskTheRest():
-            return f"{count(remedy.requests, 'request')} left out by a limit. {rest_of_limit(remedy)}"
+            rest = rest_of_limit(by_refresh=remedy.by_refresh)
+            return f"{count(remedy.requests, 'request')} left out by a limit; {rest}"
         case _:
             assert_never(remedy)
 

@@ -156,10 +156,10 @@ def test_a_limit_leaves_rows_pending_and_the_sensor_reports_them_and_rests(
     for _ in range(2):
         rests = tick(location, instance)
         assert rests.run_requests == []
-        assert "greetings is limited: 3 requests were left out" in rests.skip_message
+        assert "A limit left out 3 requests. To send them, materialize greetings/requests" in rests.skip_message
     assert stages(materialize(assets, instance)) == ["requests", "batches", "results"]
     assert [batch["requests"] for batch in emulator.log()] == [1, 3]
-    assert "limited" not in tick(location, instance).skip_message
+    assert "limit left out" not in tick(location, instance).skip_message
 
 
 def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
@@ -175,7 +175,10 @@ def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
         in (limited)
     )
     assert "The limit leaves out 3 more requests: refresh it again to send them" in limited
-    assert "greetings/requests with `refresh` and `confirm` to ask them" in tick(location, instance).skip_message
+    assert (
+        "A limit left out 3 requests. To send them, materialize greetings/requests with `refresh` and `confirm`"
+        in tick(location, instance).skip_message
+    )
     canceled = log(instance, run_job(location, instance, "greetings_cancel"))
     assert any("nothing more of this submission will be sent" in line for line in canceled)
     (request,) = tick(location, instance).run_requests

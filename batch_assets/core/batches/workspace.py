@@ -12,7 +12,7 @@ from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
 from batch_assets.core.root import Root
 
 # The question to the user when the API does not know a batch that it accepted from us.
-WHOSE_KEY = "Does ANTHROPIC_API_KEY belong to the workspace that submitted it?"
+WHOSE_KEY = "Does the API key belong to the workspace that submitted it?"
 # This many of our other batches are tried too: retention may have deleted the anchor.
 _OTHERS = 3
 

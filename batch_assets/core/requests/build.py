@@ -141,7 +141,7 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
             f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run",
             remedy=NamePartition(),
         )
-    with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
+    with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)
         # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows

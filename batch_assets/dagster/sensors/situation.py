@@ -114,9 +114,9 @@ def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) ->
     for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
         if found := left_out[by_refresh]:
             of = _of(set(found))
-            requests = count(sum(found.values()), f"request{of} was", f"requests{of} were")
-            ask = f"{materialize(Stage.REQUESTS, pipeline)} {how} to ask them"
-            sentences.append(f"{pipeline} is limited: {requests} left out, {ask}")
+            requests = count(sum(found.values()), "request")
+            build = materialize(Stage.REQUESTS, pipeline)
+            sentences.append(f"A limit left out {requests}{of}. To send them, {build} {how}")
     return sentences
 
 
