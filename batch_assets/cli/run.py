@@ -177,21 +177,21 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         again: The options of the interrupted run.
         before: Ids of the submissions that existed when it started. None if it was interrupted earlier.
     """
-    from batch_assets.core.ledger import batches, submissions
-    from batch_assets.core.ledger.states import BatchState, FileState
+    from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
+    from batch_assets.core.planning.snapshot import Snapshot
     from batch_assets.core.store.refreshes import goes_on
 
     with open_root(settings) as root, root.ledger.read() as tx:
-        running = len(batches.in_state(tx, BatchState.OPEN, pipeline=name))
         newest = submissions.newest(tx, name, partition)
+        running = len(Snapshot.of(tx, newest).running) if newest is not None else 0
         built = newest if newest is not None and before is not None and newest.id not in before else None
-        waited = submissions.waited_on(tx, built.id) if built is not None else []
+        # The next submission sets these requests aside.
         unsent = sum(file.requests for file in submissions.unsent(tx, name, partition))
         is_refresh = built is not None and goes_on(tx, built)
     options, beyond = text.partition_option(partition), ""
-    # Requests in flight continue without the option; unsent ones would be left out.
-    if again.retry_failed and (built is None or any(file.state is FileState.READY for file in waited)):
+    # Requests in flight continue without the option; those set aside would be left out.
+    if again.retry_failed and (built is None or unsent):
         options += " --retry-failed"
     # A refresh that a limit cut short continues only with --refresh.
     if again.refresh and not is_refresh:

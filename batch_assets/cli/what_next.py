@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from batch_assets.cli.remedies import run_command, with_remedy
-from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.planning import in_words
 from batch_assets.core.planning.next_step import next_step, remedies
@@ -56,7 +55,7 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
             case SendStopped(files) | MaterializeRequests(files):
                 yield from (f"the API refused {file.id}: {file.error}" for file in files)
             case CancelBatch(batch_id):
-                yield with_remedy(unreachable(batch_id), remedy)
+                yield with_remedy(in_words.maybe_deleted(snapshot, batch_id), remedy)
             case RestoreFile(why):
                 yield with_remedy(why, RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
 

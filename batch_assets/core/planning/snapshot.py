@@ -87,6 +87,20 @@ class Snapshot:
         return [batch for batch in self._all_batches if batch.state is BatchState.UNREACHABLE]
 
     @property
+    def running(self) -> list[Batch]:
+        """Batches that the API works on, including those left behind."""
+        return [batch for batch in self._all_batches if batch.state is BatchState.OPEN]
+
+    @property
+    def failing(self) -> list[Batch]:
+        """Ended batches whose last download failed. It is tried again automatically."""
+        return [
+            batch
+            for batch in self._all_batches
+            if batch.state is BatchState.ENDED and batch.failing_since is not None
+        ]
+
+    @property
     def to_cancel(self) -> list[Batch]:
         """Batches of a canceled submission that run at the API and were not asked to end.
 
@@ -134,7 +148,7 @@ class Snapshot:
         """Whether it is too early for the next try."""
         return self.next_try is not None and self.now < self.next_try
 
-    def in_state(self, *states: str) -> list[RequestFile]:
+    def in_state(self, *states: FileState) -> list[RequestFile]:
         """The files in these states."""
         return [file for file in self.files if file.state in states]
 

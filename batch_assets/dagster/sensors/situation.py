@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import assert_never
 
-from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BatchState, FileState
-from batch_assets.core.planning.in_words import waits_for
+from batch_assets.core.planning.in_words import maybe_deleted, reason, waits_for
 from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     AskTheRest,
+    Done,
     MaterializeBatches,
     MaterializeRequests,
+    Person,
     RestoreFile,
     SendStopped,
     SubmissionRemedy,
@@ -43,7 +44,7 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
         of_it = needed[one.submission.id]
         for remedy in of_it:
             if isinstance(remedy, CancelBatch):
-                sentences += [unreachable(remedy.batch_id), in_words(remedy)]
+                sentences += [maybe_deleted(one, remedy.batch_id), in_words(remedy)]
             if isinstance(remedy, RestoreFile):
                 # Partitions that need the same file share one sentence, so it names none of them.
                 build = RunStage(Stage.REQUESTS, one.submission.pipeline)
@@ -58,6 +59,25 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
             sentences.append(f"{in_doubt} being sent or in doubt")
         sentences += _waits(pipeline, some)
     return [*_running(snapshots), *dict.fromkeys(sentences)]
+
+
+def what_next(snapshot: Snapshot) -> str:
+    """Return the next step of a submission as sentences: what it waits for, and whether the sensor continues."""
+    step = next_step(snapshot)
+    match step:
+        case Person():
+            remedy = "; ".join(situation([snapshot], {}))
+            return f"It does not continue without a user{': ' + remedy if remedy else ''}."
+        case Wait():
+            is_timed = step.until is not None and step.why in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+            when = (
+                f"in {duration(max(1.0, step.until - snapshot.now))}" if is_timed and step.until else "after that"
+            )
+            return f"It waits for {waits_for(step.why)}. The sensor continues {when}."
+        case Done():
+            return "Nothing is left to do."
+        case _:
+            return f"The sensor continues: {reason(step)}."
 
 
 def _running(snapshots: Collection[Snapshot]) -> list[str]:
