@@ -213,9 +213,10 @@ class _Build:
         self._dataset, self._lease = dataset, inputs.lease
         self._again, self._on_requests = again, on_requests
         self._headers = HeaderSets(pipeline, templates.betas)
-        self._submission = NewSubmission(root, pipeline, partition, dataset, inputs.lease, self._headers)
         self._selection = Selection(root, pipeline, partition, again)
-        self._submission.report.is_refresh = self._selection.fresh_after is not None
+        self._submission = NewSubmission(
+            root, pipeline, partition, dataset, inputs.lease, self._headers, self._selection
+        )
         # The columns to read, and what renders a row.
         self._reads, self._render_row = list(templates.reads), templates.params.render
         if (hook := pipeline.hooks.render_request) is not None:
@@ -230,8 +231,7 @@ class _Build:
         """
         submission = self._submission
         submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
-        submission.write_manifest(self._selection)
-        if submission.register(self._selection):
+        if submission.register():
             return submission.report
         submission.remove()
         return None
