@@ -271,7 +271,7 @@ class _Run:
         self._troubles[step] = _Trouble(text, since)
         if time.monotonic() - since > _PATIENCE * self._interval:
             raise RunFailedError(
-                f"{text}. The run gives up waiting; what was submitted goes on. Run it again later: "
+                f"{text}. The run gives up waiting; submitted batches continue. Run it again later: "
                 "nothing is sent twice"
             )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from batch_assets.cli import text
-from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.errors import Wording
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
@@ -41,11 +41,5 @@ def run_command(pipeline: str, partition: str) -> str:
     return f"batch-assets run {pipeline}{text.partition_option(partition)}"
 
 
-def with_remedy(problem: str, remedy: Remedy | None) -> str:
-    """Return a text of the core, followed by its remedy if it has one."""
-    return f"{problem.removesuffix('.')}. {as_text(remedy)}" if remedy is not None else problem
-
-
-def error_as_text(error: BatchAssetsError) -> str:
-    """Return the text of an error, followed by its remedy if it has one."""
-    return with_remedy(str(error), error.remedy)
+_WORDING = Wording(as_text)
+with_remedy, error_as_text = _WORDING.problem, _WORDING.error

@@ -91,9 +91,8 @@ def run(
 
     \b
     Exit code:
-      0    every row (with --limit, every row of the limit) has its result, and at most max_failed of them
-           have no answer
-      3    every row has its result, but more than max_failed of them have no answer
+      0    the run is complete; at most max_failed of the rows have no answer
+      3    the run is complete; more than max_failed of the rows have no answer
       1    the run itself failed; the reason is on standard error
       130  Ctrl-C; the batches continue at the API
     """
@@ -171,6 +170,7 @@ def _run(
 
 
 def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
+    from batch_assets.cli.what_next import rest_of_limit
     from batch_assets.core.ledger import submissions
     from batch_assets.core.planning.snapshot import Snapshot
 
@@ -178,13 +178,9 @@ def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, results.submission_id))
     submission = snapshot.submission
     progress = f"{submission.written:,} of {count(submission.written + results.left_out, 'request')} sent"
-    if not snapshot.needs_refresh:
-        return f"{progress}; run without --limit for the rest"
-    table = ". Until then the table stays as it was" if results.held_back else ""
-    return (
-        f"{progress}; --refresh continues with the rest, a run without it keeps these answers and ends the "
-        f"refresh{table}"
-    )
+    by_refresh = snapshot.needs_refresh
+    table = ". Until then the table stays as it was" if by_refresh and results.held_back else ""
+    return f"{progress}; {rest_of_limit(by_refresh=by_refresh)}{table}"
 
 
 def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain, before: set[str] | None) -> str:
@@ -197,21 +193,21 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         again: The options of the interrupted run.
         before: Ids of the submissions that existed when it started. None if it was interrupted earlier.
     """
-    from batch_assets.core.ledger import batches, submissions
-    from batch_assets.core.ledger.states import BatchState, FileState
+    from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
+    from batch_assets.core.planning.snapshot import Snapshot
     from batch_assets.core.store.refreshes import goes_on
 
     with open_root(settings) as root, root.ledger.read() as tx:
-        running = len(batches.in_state(tx, BatchState.OPEN, pipeline=name))
         newest = submissions.newest(tx, name, partition)
+        running = len(Snapshot.of(tx, newest).running) if newest is not None else 0
         built = newest if newest is not None and before is not None and newest.id not in before else None
-        waited = submissions.waited_on(tx, built.id) if built is not None else []
+        # The next submission sets these requests aside.
         unsent = sum(file.requests for file in submissions.unsent(tx, name, partition))
         is_refresh = built is not None and goes_on(tx, built)
     options, beyond = text.partition_option(partition), ""
-    # Requests in flight continue without the option; unsent ones would be left out.
-    if again.retry_failed and (built is None or any(file.state is FileState.READY for file in waited)):
+    # Requests in flight continue without the option; those set aside would be left out.
+    if again.retry_failed and (built is None or unsent):
         options += " --retry-failed"
     # A refresh that a limit cut short continues only with --refresh.
     if again.refresh and not is_refresh:

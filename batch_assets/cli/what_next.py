@@ -1,4 +1,4 @@
-"""What comes next for a submission, as the command line says it: with the commands that a person could type."""
+"""What comes next for a submission, as the command line words it: with the commands to type."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from batch_assets.cli.remedies import run_command, with_remedy
-from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step, remedies
@@ -41,11 +40,11 @@ def waits_for(snapshot: Snapshot) -> str:
     return _as_text(snapshot, step)
 
 
-def rest_of_limit(remedy: AskTheRest) -> str:
-    """How what a limit left out is asked."""
-    if not remedy.by_refresh:
-        return "Run it without one"
-    return "--refresh goes on with them, a run without it ends the refresh"
+def rest_of_limit(*, by_refresh: bool) -> str:
+    """Return how to send the requests that a limit left out. See `AskTheRest.by_refresh`."""
+    if not by_refresh:
+        return "run without --limit for the rest"
+    return "--refresh continues with the rest, a run without it keeps these answers and ends the refresh"
 
 
 def why_stuck(snapshot: Snapshot) -> Iterator[str]:
@@ -56,7 +55,7 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
             case SendStopped(files) | MaterializeRequests(files):
                 yield from (f"the API refused {file.id}: {file.error}" for file in files)
             case CancelBatch(batch_id):
-                yield with_remedy(unreachable(batch_id), remedy)
+                yield with_remedy(texts.maybe_deleted(snapshot, batch_id), remedy)
             case RestoreFile(why):
                 yield with_remedy(why, RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
 
@@ -76,7 +75,7 @@ def _as_text(snapshot: Snapshot, step: Step) -> str:
         case Wait():
             return _wait(snapshot, step)
         case NeedsUser():
-            return f"a person: {_remedy(snapshot, step.remedy)}"
+            return f"you: {_remedy(snapshot, step.remedy)}"
         case Done():
             return "nothing"
         case _:
@@ -108,13 +107,14 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
         case SendStopped() | MaterializeRequests(refused=(_, *_)):
             return f"fix what the API refused, see the errors; then: {run}"
         case MaterializeRequests():
-            return f"no request file holds what rows wait for; {run} asks for it"
+            return f"no request file has the requests that rows wait for; {run} builds them again"
         case CancelBatch():
             return f"the API does not know {remedy.batch_id}, see the errors"
         case RestoreFile():
             return f"restore the request file, see the errors; then: {run}"
         case AskTheRest():
-            return f"{count(remedy.requests, 'request')} left out by a limit. {rest_of_limit(remedy)}"
+            rest = rest_of_limit(by_refresh=remedy.by_refresh)
+            return f"{count(remedy.requests, 'request')} left out by a limit; {rest}"
         case _:
             assert_never(remedy)
 

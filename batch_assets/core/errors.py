@@ -35,6 +35,8 @@ Errors of single API calls form a tree of their own, which the stages translate:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
 
 from batch_assets.core.remedies import Remedy
@@ -160,3 +162,22 @@ class ResultsError(BatchAssetsError):
 
 class SinkError(BatchAssetsError):
     """The database for the copy of the results cannot be reached, or it refuses them."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How the command line or Dagster words problems: the text of the core, then the remedy.
+
+    Attributes:
+        remedy_text: Returns a remedy as one sentence without a period.
+    """
+
+    remedy_text: Callable[[Remedy], str]
+
+    def problem(self, text: str, remedy: Remedy | None) -> str:
+        """Return a text of the core, followed by its remedy if it has one."""
+        return f"{text.removesuffix('.')}. {self.remedy_text(remedy)}" if remedy is not None else text
+
+    def error(self, error: BatchAssetsError) -> str:
+        """Return the text of an error, followed by its remedy if it has one."""
+        return self.problem(str(error), error.remedy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.errors import Wording
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
@@ -50,11 +50,5 @@ def materialize(stage: Stage, pipeline: str, partition: str = "") -> str:
     return f"materialize {pipeline}/{stage}{f' for the partition {partition}' if partition else ''}"
 
 
-def with_remedy(problem: str, remedy: Remedy | None) -> str:
-    """Return a text of the core, followed by its remedy if it has one."""
-    return f"{problem.removesuffix('.')}. {as_text(remedy)}" if remedy is not None else problem
-
-
-def error_as_text(error: BatchAssetsError) -> str:
-    """Return the text of an error, followed by its remedy if it has one."""
-    return with_remedy(str(error), error.remedy)
+_WORDING = Wording(as_text)
+with_remedy, error_as_text = _WORDING.problem, _WORDING.error

@@ -43,7 +43,7 @@ def plan_again(root: Root, submission: Submission) -> int:
     """
     if submission.ask_again == 0:
         return 0
-    with leases.hold(root.ledger, f"requests:{submission.pipeline}", wait=leases.PATIENCE) as lease:
+    with leases.hold_requests(root.ledger, submission.pipeline, wait=leases.PATIENCE) as lease:
         with root.ledger.read() as tx:
             current = submissions.by_id(tx, submission.id)
             files_in_flight = submissions.files_in_flight(tx, submission.pipeline)

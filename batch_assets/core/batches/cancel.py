@@ -89,7 +89,7 @@ def cancel_batches(root: Root, to_end: list[Batch], report: CancelReport) -> Non
             report.problems.append(f"{batch.id}: {error}")
             continue
         with root.ledger.write() as tx:
-            batches.observe(tx, batch, reported, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
+            batches.observe(tx, batch, reported, tx.now + root.settings.first_poll, is_cancel=True)
         # Another process of ours may have been faster; the batch counts as canceled all the same.
         had_ended = reported.ended and not reported.request_counts["canceled"]
         (report.ended if had_ended else report.canceled).append(batch.id)

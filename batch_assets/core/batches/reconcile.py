@@ -47,7 +47,7 @@ def reconcile(root: Root) -> list[str]:
     if not doubtful and not watched:
         return []
     try:
-        with leases.hold(root.ledger, "reconcile") as lease:
+        with leases.hold(root.ledger, "reconcile", work="the files in doubt") as lease:
             return _Reconciler(root, lease).run()
     except (BusyError, LeaseLostError):
         return []  # another process reconciles, with a newer list

@@ -201,7 +201,9 @@ class _Upload:
         Returns:
             The files to send instead, if this one is too large.
         """
-        lease = leases.try_take(self._root.ledger, files.lease_name(self._file.id))
+        lease = leases.try_take(
+            self._root.ledger, files.lease_name(self._file.id), work=f"the request file {self._file.id}"
+        )
         if lease is None:
             self._report.waiting[self._file.id] = "another process is sending it"
             return []

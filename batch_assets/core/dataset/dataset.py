@@ -44,11 +44,10 @@ class Dataset:
         config = pipeline.config.dataset
         self.source = f"{pipeline.source}: partition {partition}" if partition else pipeline.source
         self.location = config.location
-        self._picks: PartitionRows | None = None
         self._rows_from = self._open(pipeline, table, partition)
         try:
             self._settle(pipeline)
-            self._pick(pipeline, partition)
+            self._picks = self._rows_of(pipeline, partition)
         except BaseException:
             self.close()
             raise
@@ -95,24 +94,24 @@ class Dataset:
         for name in self.carried:
             self.check_column(name, "columns")
 
-    def _pick(self, pipeline: Pipeline, partition: str) -> None:
+    def _rows_of(self, pipeline: Pipeline, partition: str) -> tuple[str, PartitionRows] | None:
+        """Return the column that partitions the rows, and what selects those of the partition; `None` for all."""
         partitions = pipeline.config.partitions
         column = partitions.column if partitions is not None else None
         if partitions is None or column is None or not partition:
-            return
+            return None
         if column not in self.schema.names and self._rows_from.blank:
             self.schema = self.schema.append(pa.field(column, pa.string()))
         self.check_column(column, "columns", field="partitions.column")
         try:
-            self._picks = PartitionRows(partitions, partition, self.schema.field(column).type)
+            return column, PartitionRows(partitions, partition, self.schema.field(column).type)
         except ValueError as error:
             raise DatasetError(f"{self.source}: partitions.column: {column!r}: {error}") from None
-        self._column = column
 
     @property
     def without_partition(self) -> int:
         """The number of rows read so far that belong to no partition at all."""
-        return self._picks.without if self._picks is not None else 0
+        return self._picks[1].without if self._picks is not None else 0
 
     @property
     def shapes(self) -> list[frozenset[str]]:
@@ -164,9 +163,10 @@ class Dataset:
             DatasetError: When the rows cannot be read, or a value does not fit its type.
         """
         wanted = [name for name in columns if name != ROW_NUMBER or ROW_NUMBER in self.schema.names]
-        picks = self._picks
-        read = wanted if picks is None else list(dict.fromkeys([*wanted, self._column]))
-        if picks is not None:
+        read = wanted
+        if self._picks is not None:
+            column, picks = self._picks
+            read = list(dict.fromkeys([*wanted, column]))
             picks.without = 0
         # To only count rows, one column still has to be read.
         target = pa.schema([self.schema.field(name) for name in read or self.schema.names[:1]])
@@ -178,8 +178,8 @@ class Dataset:
                     numbers = pa.array(range(number, number + count), pa.int64())
                     rows.table = rows.table.append_column(ROW_NUMBER, numbers)
                 number += count
-                if picks is not None:
-                    rows = rows.filter(picks.mask(rows.table.column(self._column)))
+                if self._picks is not None:
+                    rows = rows.filter(picks.mask(rows.table.column(column)))
                     if not len(rows.table):
                         continue
                 rows.table = rows.table.select(columns)

@@ -18,7 +18,7 @@ from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind, F
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
 from batch_assets.core.text import duration
 
-# The reason that the history gives for a user's cancel. Older ledgers contain it, so it must not change.
+# The reason that the history gives for a user's cancel.
 CANCELED_BY_A_PERSON = "canceled by a person"
 # What the API and the history call an open batch that the API is about to end.
 _CANCELING = "canceling"
@@ -153,7 +153,7 @@ def _reported(reported: BatchObject) -> BatchColumns:
 
 
 def observe(
-    tx: Transaction, before: Batch, reported: BatchObject, next_poll_at: float, reason: str | None = None
+    tx: Transaction, before: Batch, reported: BatchObject, next_poll_at: float, *, is_cancel: bool = False
 ) -> bool:
     """Record what the API reports about an open batch.
 
@@ -162,7 +162,7 @@ def observe(
         before: The batch as the caller read it from the ledger.
         reported: The batch as the API shows it.
         next_poll_at: When to poll it next, unless it has ended.
-        reason: The reason of a transition, for the history; by default the status that the API reports.
+        is_cancel: The API reports it in answer to a user's cancel.
 
     Returns:
         Whether its state or its counts changed.
@@ -179,8 +179,10 @@ def observe(
         _history_state(step.after, reported.processing_status),
     )
     if history_states[0] != history_states[1]:
-        why = reason or f"the API reports {reported.processing_status}"
-        move(tx, step, before.id, why, history_states=history_states, **values)
+        if current.canceled_at is None and (is_cancel or history_states[1] == _CANCELING):
+            values["canceled_at"] = tx.now
+        reason = CANCELED_BY_A_PERSON if is_cancel else f"the API reports {reported.processing_status}"
+        move(tx, step, before.id, reason, history_states=history_states, **values)
     else:
         tx.execute(sa.update(batch).where(batch.c.id == before.id).values(**values))
     changed = (current.processing_status, current.counts) != (reported.processing_status, values["counts"])
@@ -189,9 +191,7 @@ def observe(
 
 def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
     """Return ids of the batches that a submission waits on or has waited on, canceled before it was made."""
-    is_cancel = sa.or_(history.c.to_state == _CANCELING, history.c.reason == CANCELED_BY_A_PERSON)
-    of_batch = sa.and_(history.c.kind == EntityKind.BATCH, history.c.entity == batch.c.id)
-    was_canceled = sa.exists().where(of_batch, is_cancel, history.c.at <= waiting.created_at)
+    was_canceled = batch.c.canceled_at <= waiting.created_at
     waited_on_ids = sa.select(batch.c.id).join(wait, wait.c.file_id == batch.c.file_id)
     return set(tx.execute(waited_on_ids.where(wait.c.submission_id == waiting.id, was_canceled)).scalars())
 
@@ -247,6 +247,7 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
         "provisional": False,
         "missing_since": None,
         "failing_since": None,
+        "results_refused": False,
         "next_delete_at": tx.now,
     }
     seq = move(tx, BatchMove.COLLECT, batch_id, reason, **values)

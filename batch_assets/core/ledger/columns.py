@@ -39,7 +39,9 @@ class BatchColumns(TypedDict, total=False):
     expires_at: float | None
     ended_at: float | None
     submitted_at: float | None
+    canceled_at: float | None
     missing_since: float | None
+    results_refused: bool
     next_poll_at: float
     downloads: int
     failing_since: float | None

@@ -33,18 +33,32 @@ def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
     return int(row.downloads), max(0.0, tx.now - row.failing_since) if row.failing_since is not None else 0.0
 
 
-def failed(tx: Transaction, batch_id: str, why: str) -> None:
+def failed(tx: Transaction, batch_id: str, why: str, *, refused: bool) -> None:
     """Record a failed download of an ended batch's results, and when a run may be started for them again.
 
     The wait is the time since the first failure, so it doubles with each failure. Downloads are repeated without
     limit, because the answers are paid for and the API keeps them for 29 days.
+
+    Args:
+        tx: The transaction.
+        batch_id: The id of the batch.
+        why: The reason, for the history.
+        refused: The API refused it: the key may belong to another workspace, or the batch was deleted.
     """
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.ENDED:
         return
     since = current.failing_since if current.failing_since is not None else tx.now
     wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), COLLECT_LAST_SECONDS)
-    move(tx, BatchMove.FAIL, batch_id, why, failing_since=since, next_download_at=tx.now + wait)
+    move(
+        tx,
+        BatchMove.FAIL,
+        batch_id,
+        why,
+        failing_since=since,
+        next_download_at=tx.now + wait,
+        results_refused=refused,
+    )
 
 
 def why_failed(tx: Transaction, batch_id: str) -> str:

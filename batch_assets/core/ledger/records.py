@@ -216,6 +216,8 @@ class Batch:
     next_poll_at: float
     downloads: int
     failing_since: float | None
+    results_refused: bool
+    canceled_at: float | None
     next_download_at: float
     next_delete_at: float
 

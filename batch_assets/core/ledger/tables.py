@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
 from batch_assets.core.ledger.intents import IntentOutcome
@@ -153,6 +154,10 @@ batch = Table(
     Column("next_poll_at", Float, nullable=False, default=0.0),  # until it has ended: when it is next polled
     Column("downloads", Integer, nullable=False, default=0),  # the number of incomplete downloads so far
     Column("failing_since", Float),  # once it has ended, until its answers are stored: the first failed download
+    # Once it has ended, until its answers are stored: the API refused the last download. The key may belong to
+    # another workspace, or the batch was deleted.
+    Column("results_refused", Boolean, nullable=False, default=False, server_default=false()),
+    Column("canceled_at", Float),  # when a user canceled it, or the API was first seen to cancel it
     # Once it has ended, until its answers are stored: no unattended run downloads them before.
     Column("next_download_at", Float, nullable=False, server_default="0"),
     # Once its answers are stored: retention does not try to delete it at the API before.

@@ -70,8 +70,10 @@ def remedies(snapshot: Snapshot) -> list[SubmissionRemedy]:
     if submission.final_at is None:
         fallback = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
         needed = list(_of_rows(snapshot)) or [fallback]
-    # No row waits on the other unreachable batches: only their answers would be lost.
-    return needed + [cancel for batch in snapshot.unreachable if (cancel := _cancel(batch)) not in needed]
+    # No row waits on the other unreachable batches: only their answers would be lost. Refused results are
+    # downloaded again, which helps unless the batch was deleted.
+    maybe_deleted = [*snapshot.unreachable, *(batch for batch in snapshot.failing if batch.results_refused)]
+    return needed + [cancel for batch in maybe_deleted if (cancel := _cancel(batch)) not in needed]
 
 
 def _to_send(snapshot: Snapshot) -> Send | None:
@@ -152,7 +154,7 @@ def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
         if batch.id in waited_for:
             yield _cancel(batch)
     if snapshot.standstill is not None and snapshot.next_try is not None:
-        yield RestoreFile(snapshot.standstill.why, snapshot.next_try)
+        yield RestoreFile(snapshot.standstill.why, snapshot.standstill.last, snapshot.next_try)
     if submission.left_out and not submission.is_canceled:
         yield AskTheRest(submission.left_out, snapshot.needs_refresh)
 

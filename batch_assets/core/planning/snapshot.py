@@ -88,6 +88,20 @@ class Snapshot:
         return [batch for batch in self._all_batches if batch.state is BatchState.UNREACHABLE]
 
     @property
+    def running(self) -> list[Batch]:
+        """Batches that the API works on, including those left behind."""
+        return [batch for batch in self._all_batches if batch.state is BatchState.OPEN]
+
+    @property
+    def failing(self) -> list[Batch]:
+        """Ended batches whose last download failed. It is tried again automatically."""
+        return [
+            batch
+            for batch in self._all_batches
+            if batch.state is BatchState.ENDED and batch.failing_since is not None
+        ]
+
+    @property
     def to_cancel(self) -> list[Batch]:
         """Batches of a canceled submission that run at the API and were not asked to end.
 

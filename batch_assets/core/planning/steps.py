@@ -108,10 +108,12 @@ class RestoreFile:
 
     Attributes:
         why: Which file, and the error of the last try.
+        last_try: When it was last tried, seconds since 1970.
         next_try: When the next unattended try is due, seconds since 1970.
     """
 
     why: str
+    last_try: float
     next_try: float
 
 

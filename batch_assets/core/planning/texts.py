@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from batch_assets.core.batches.workspace import results_refused, unreachable
+from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, SendReason, Waiting
 from batch_assets.core.text import count
 
@@ -47,6 +49,12 @@ def _joining(why: Joining) -> str:
             return "answers have come in since the last join"
         case _:
             assert_never(why)
+
+
+def maybe_deleted(snapshot: Snapshot, batch_id: str) -> str:
+    """Return the problem with a batch that `CancelBatch` gives up."""
+    is_unreachable = any(batch.id == batch_id for batch in snapshot.unreachable)
+    return unreachable(batch_id) if is_unreachable else results_refused(batch_id)
 
 
 def waits_for(why: Waiting) -> str:

@@ -142,7 +142,7 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
             f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run",
             remedy=NamePartition(),
         )
-    with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
+    with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)
         # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows
@@ -214,9 +214,10 @@ class _Build:
         self._dataset, self._lease = dataset, inputs.lease
         self._again, self._on_requests = again, on_requests
         self._renderer = RowRenderer(pipeline, dataset, templates)
-        self._submission = NewSubmission(root, pipeline, partition, dataset, inputs.lease, self._renderer.headers)
         self._selection = Selection(root, pipeline, partition, again)
-        self._submission.report.is_refresh = self._selection.fresh_after is not None
+        self._submission = NewSubmission(
+            root, pipeline, partition, dataset, inputs.lease, self._renderer.headers, self._selection
+        )
 
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
         """Build and register the submission.
@@ -226,8 +227,7 @@ class _Build:
         """
         submission = self._submission
         submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
-        submission.write_manifest(self._selection)
-        if submission.register(self._selection):
+        if submission.register():
             return submission.report
         submission.remove()
         return None

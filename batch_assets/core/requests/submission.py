@@ -35,18 +35,34 @@ Rendered = tuple[pa.RecordBatch, list[bytes | None], Rejects, set[bytes]]
 class NewSubmission:
     """A submission that a build writes into its own folder. The ledger does not know it until it is registered.
 
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        dataset: The rows.
+        lease: Ensures that no other process builds requests of the pipeline.
+        headers: The sets of headers that requests are sent with.
+        selection: Decides which requests are sent.
+
     Attributes:
         report: The report of what is written so far. The caller updates its counts of requests.
         limits: The limits of one batch: requests, and bytes of its body.
     """
 
     def __init__(
-        self, root: Root, pipeline: Pipeline, partition: str, dataset: Dataset, lease: Lease, headers: HeaderSets
+        self,
+        root: Root,
+        pipeline: Pipeline,
+        partition: str,
+        dataset: Dataset,
+        lease: Lease,
+        headers: HeaderSets,
+        selection: Selection,
     ) -> None:
         self._root, self._pipeline, self._partition = root, pipeline, partition
-        self._dataset, self._lease, self._headers = dataset, lease, headers
+        self._dataset, self._lease, self._headers, self._selection = dataset, lease, headers, selection
         self._id = SubmissionId.new()
-        self.report = RequestsReport(str(self._id))
+        self.report = RequestsReport(str(self._id), is_refresh=selection.fresh_after is not None)
         self.limits = (
             pipeline.config.batching.max_requests,
             int(pipeline.config.batching.max_mb * _MEGABYTE),
@@ -56,7 +72,9 @@ class NewSubmission:
         self._part_count = 0
 
     def write(self, rendered: Iterable[Rendered], *, limited: bool) -> None:
-        """Write the index and the request files while rows are rendered. A failure removes everything.
+        """Write the index and the request files while rows are rendered, then the manifest, which completes them.
+
+        A failure removes everything.
 
         Args:
             rendered: The groups of rows.
@@ -65,6 +83,7 @@ class NewSubmission:
         try:
             with self._parts:
                 self._write_index(rendered, limited)
+            self._write_manifest()
         except BaseException:
             self.remove()
             raise
@@ -105,9 +124,10 @@ class NewSubmission:
         self._part_count += 1
         return PartName(self._part_count - 1)
 
-    def write_manifest(self, selection: Selection) -> None:
-        """Write the manifest, which records the inputs and the files. The submission is complete from here on."""
+    def _write_manifest(self) -> None:
+        """Write the manifest, which records the inputs and the files."""
         report, pipeline, files = self.report, self._pipeline, self._parts.written
+        selection = self._selection
         report.files = [entry.name for entry in files]
         report.bytes = sum(entry.bytes for entry in files)
         by_row, hook = self._headers.by_row, pipeline.hooks.render_request
@@ -142,13 +162,13 @@ class NewSubmission:
         )
         manifest.write(self._root.storage)
 
-    def register(self, selection: Selection) -> bool:
-        """Register the submission in the ledger, unless request files that counted as unsent were sent meanwhile.
+    def register(self) -> bool:
+        """Register it, once written, in the ledger, unless files that counted as unsent were sent meanwhile.
 
         Returns:
             Whether it was registered.
         """
-        report, pipeline = self.report, self._pipeline
+        report, pipeline, selection = self.report, self._pipeline, self._selection
         entry = SubmissionEntry(
             id=report.submission_id,
             pipeline=pipeline.name,

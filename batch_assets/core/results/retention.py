@@ -44,7 +44,7 @@ def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> li
     problems: list[str] = []
     try:
         # With this lease no other process reads request files for a new submission or a retry.
-        with leases.hold(root.ledger, f"requests:{pipeline}") as lease:
+        with leases.hold_requests(root.ledger, pipeline) as lease:
             if retention.batches_days is not None:
                 problems += _delete_batches(root, pipeline, retention.batches_days * _DAY, lease)
             if retention.request_files_days is not None:

@@ -42,7 +42,9 @@ def write_results(
         `None` if nothing was ever written for the partition.
     """
     parts = results_parts(pipeline, partition)
-    with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=leases.PATIENCE) as lease:
+    name = f"results:{pipeline}:{partition}"
+    work = f"the results of {pipeline}{f' [{partition}]' if partition else ''}"
+    with leases.hold(root.ledger, name, wait=leases.PATIENCE, work=work) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
             files_in_flight = submissions.files_in_flight(tx, pipeline)

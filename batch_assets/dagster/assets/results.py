@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -14,9 +14,7 @@ from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
-from batch_assets.core.planning.steps import NeedsUser
 from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
@@ -32,7 +30,7 @@ from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
 from batch_assets.dagster.remedies import as_text, materialize
 from batch_assets.dagster.resource import root_for
-from batch_assets.dagster.sensors.situation import situation
+from batch_assets.dagster.sensors.situation import what_next
 
 # A run that a user starts polls the batches itself, for at most this long: the sensor may be stopped.
 _POLL_SECONDS = 20.0
@@ -162,13 +160,11 @@ def _log(context: dg.AssetExecutionContext, report: CollectedResults) -> None:
 
 
 def _what_next(root: Root, report: ResultsReport) -> str:
-    """Return who continues: the sensor, or a user and how."""
+    """Return what happens next, and who does it: the sensor, or a user and how."""
     with root.ledger.read() as tx:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, report.submission_id))
-    if not isinstance(next_step(snapshot), NeedsUser):
-        return "The sensor continues when more batches have ended."
-    remedy = "; ".join(situation([snapshot], {}))
-    return f"It does not continue without a user{': ' + remedy if remedy else ''}."
+    # This run may hold the lease that shows a run collecting, and it has collected what it could.
+    return what_next(replace(snapshot, is_collecting=False))
 
 
 def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsReport) -> dict[str, Any]:

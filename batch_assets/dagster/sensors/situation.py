@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import assert_never
 
-from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.planning.next_step import next_step, remedies
@@ -13,15 +12,17 @@ from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     AskTheRest,
+    Done,
     MaterializeBatches,
     MaterializeRequests,
+    NeedsUser,
     RestoreFile,
     SendStopped,
     SubmissionRemedy,
     Wait,
     Waiting,
 )
-from batch_assets.core.planning.texts import waits_for
+from batch_assets.core.planning.texts import maybe_deleted, reason, waits_for
 from batch_assets.core.remedies import CancelBatch, RunStage, Stage
 from batch_assets.core.text import count, duration
 from batch_assets.dagster.remedies import as_text, materialize, with_remedy
@@ -43,7 +44,7 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
         submission = snapshot.submission
         for remedy in remedies_by_id[submission.id]:
             if isinstance(remedy, CancelBatch):
-                sentences += [unreachable(remedy.batch_id), as_text(remedy)]
+                sentences += [maybe_deleted(snapshot, remedy.batch_id), as_text(remedy)]
             if isinstance(remedy, RestoreFile):
                 # Partitions that need the same file share one sentence, so it names none of them.
                 build = RunStage(Stage.REQUESTS, submission.pipeline)
@@ -61,6 +62,25 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
             sentences.append(f"{in_doubt} being sent or unresolved")
         sentences += _waits(pipeline, of_pipeline)
     return [*_running(snapshots), *dict.fromkeys(sentences)]
+
+
+def what_next(snapshot: Snapshot) -> str:
+    """Return the next step of a submission as sentences: what it waits for, and whether the sensor continues."""
+    step = next_step(snapshot)
+    match step:
+        case NeedsUser():
+            remedy = "; ".join(situation([snapshot], {}))
+            return f"It does not continue without a user{': ' + remedy if remedy else ''}."
+        case Wait():
+            is_timed = step.until is not None and step.why in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+            when = (
+                f"in {duration(max(1.0, step.until - snapshot.now))}" if is_timed and step.until else "after that"
+            )
+            return f"It waits for {waits_for(step.why)}. The sensor continues {when}."
+        case Done():
+            return "Nothing is left to do."
+        case _:
+            return f"The sensor continues: {reason(step)}."
 
 
 def _running(snapshots: Collection[Snapshot]) -> list[str]:

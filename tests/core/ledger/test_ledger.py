@@ -45,6 +45,18 @@ def test_only_one_process_holds_a_lease(ledger: Ledger) -> None:
     again.release()
 
 
+def test_errors_say_what_a_lease_protects(ledger: Ledger) -> None:
+    with leases.hold_requests(ledger, "greetings") as lease:
+        with pytest.raises(BusyError, match="is busy with the requests of greetings; repeat"):
+            leases.hold_requests(ledger, "greetings").__enter__()
+        _expire(ledger, "requests:greetings")
+        with (
+            pytest.raises(LeaseLostError, match=r"taken over the requests of greetings$"),
+            ledger.read() as tx,
+        ):
+            lease.confirm(tx)
+
+
 def test_hold_waits_for_another_holder_or_reports_that_it_is_busy(ledger: Ledger) -> None:
     with leases.hold(ledger, "a"), pytest.raises(BusyError, match="busy with a"), leases.hold(ledger, "a"):
         pass
@@ -185,6 +197,6 @@ def test_only_the_owner_can_read_a_ledger_file(tmp_path: Path) -> None:
 
 
 def test_the_error_for_an_invalid_url_does_not_repeat_it() -> None:
-    with pytest.raises(BatchAssetsError, match="BATCH_ASSETS_LEDGER") as caught:
+    with pytest.raises(BatchAssetsError, match="the URL of the ledger") as caught:
         Ledger("postgres//user:pass-word@host")
     assert "pass-word" not in str(caught.value)

@@ -41,6 +41,7 @@ from batch_assets.core.planning.steps import (
 from batch_assets.core.planning.texts import reason
 from batch_assets.core.remedies import CancelBatch
 from batch_assets.dagster.sensors.situation import situation
+from batch_assets.dagster.sensors.situation import what_next as what_next_in_dagster
 
 from .generated import fill
 
@@ -69,10 +70,11 @@ def file(state: str, **values: Any) -> RequestFile:
 
 def batch(state: str, **values: Any) -> Batch:
     empty = dict.fromkeys(
-        ("created_at", "expires_at", "ended_at", "submitted_at", "missing_since", "failing_since")
+        ("created_at", "expires_at", "ended_at", "submitted_at", "missing_since", "failing_since", "canceled_at")
     )
     fields = {"id": "b", "file_id": "s/part-0", "provisional": False, "next_poll_at": NOW + 60, **empty, **values}
     fields.setdefault("next_download_at", NOW + 60)
+    fields.setdefault("results_refused", False)
     fields.setdefault("processing_status", "in_progress")
     return Batch(
         pipeline="asked",
@@ -219,7 +221,7 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("unreachable")]),
     ),
     "a lost file": (
-        NeedsUser(RestoreFile(LOST.why, NOW + 50)),
+        NeedsUser(RestoreFile(LOST.why, LOST.last, NOW + 50)),
         snapshot(submission=FULL | {"ask_again": 1}, standstill=LOST),
     ),
     "a limit": (NeedsUser(AskTheRest(3, False)), snapshot(submission=FULL | {"left_out": 3})),
@@ -276,11 +278,23 @@ def test_remedies_are_listed_with_those_that_rows_wait_for_first() -> None:
         SendStopped((STOPPED,)),
         MaterializeRequests((REFUSED,)),
         CancelBatch("b", "asked"),
-        RestoreFile(LOST.why, NOW + 50),
+        RestoreFile(LOST.why, LOST.last, NOW + 50),
         AskTheRest(3, False),
         CancelBatch("old", "asked"),
     ]
     assert remedies(snapshot(submission=FINAL, files=[REFUSED])) == []
+
+
+def test_a_batch_whose_results_the_api_refuses_may_have_been_deleted() -> None:
+    failing = snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("ended", failing_since=NOW - 5)])
+    assert CancelBatch("b", "asked") not in remedies(failing)
+    refused = replace(failing, batches=(replace(failing.batches[0], results_refused=True),))
+    assert CancelBatch("b", "asked") in remedies(refused)
+    assert next_step(refused) == next_step(failing) == Wait(NOW + 60, Waiting.DOWNLOAD)
+    problem, remedy, wait = situation([refused], {})
+    assert problem.startswith("b: the API refuses its results. Does the API key belong to the workspace")
+    assert remedy.startswith("If b was deleted at the API")
+    assert wait.startswith(WAITS[Waiting.DOWNLOAD])
 
 
 WAITS: dict[Waiting, str] = {
@@ -303,6 +317,34 @@ def test_the_sensor_says_what_a_submission_waits_for(why: Waiting) -> None:
         expected = "1 request file is being sent or unresolved" if uploading else WAITS[why]
         assert any(sentence.startswith(expected) for sentence in sentences), sentences
         assert sum("waits for" in sentence for sentence in sentences) == expected.count("waits for")
+
+
+NEXT: dict[str, str] = {
+    "canceled, and a batch runs": "The sensor continues: some of its batches still run although it was canceled.",
+    "failed requests": "The sensor continues: 3 failed requests are to be sent again.",
+    "ready files": "The sensor continues: 1 request file is left to send.",
+    "an ended batch": "The sensor continues: 1 batch has ended.",
+    "the rate limit": ("It waits for the API, which asked to send no more for now. The sensor continues in 30 s."),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_of_results_says_what_comes_next(name: str) -> None:
+    step, case = CASES[name]
+    text = what_next_in_dagster(case)
+    assert text == NEXT.get(name, text)
+    match step:
+        case NeedsUser():
+            assert text.startswith("It does not continue without a user")
+        case Wait():
+            assert text.startswith("It waits for ")
+            is_timed = step.why in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+            assert (". The sensor continues in " in text) == is_timed, text
+            assert text.endswith(". The sensor continues after that.") or is_timed
+        case Done():
+            assert text == "Nothing is left to do."
+        case _:
+            assert text == f"The sensor continues: {reason(step)}."
 
 
 def test_partitions_that_wait_for_the_same_share_a_sentence() -> None:
