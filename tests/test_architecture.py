@@ -1,25 +1,111 @@
-"""docs/architecture.md and the code: every path it names exists, and its wings are those of the contract."""
+"""docs/architecture.md and the code: paths, wings, the order of the ways, and the map of what to change where."""
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
+from functools import cache
 
 import pytest
 
 from tests.documentation import PROJECT, page
 
-PAGE = page("docs/architecture.md")
+PAGE, WINGS = page("docs/architecture.md"), page("docs/adr/0001-wings.md")
+PACKAGE = PROJECT / "batch_assets"
+FOLDERS = ("core/", "cli/", "dagster/", "emulator/", "defs/")
+MAP = "Where to change what"
+# A path, and the function that it is about.
+_NAMED_FUNCTION = re.compile(r"`([a-z_/]+\.py)`\s+\(`([\w.]+)`\)")
+# Topics of the map -> what the code of a module that belongs to it contains.
+SIGNS = {
+    "what becomes of a row or a request": r"\b(RowFate|RequestFate)\.[A-Z]",
+    "a column of the request index": r"store\.request_index import|^class IndexWriter",
+    "an error type of a result line, and whether it may pass": (
+        r"\bPASSING_ERRORS\b|ERRORED, ErrorType|unknown_result_type|\"error_type\": ErrorType"
+        r"|^class ErrorType"
+    ),
+    "what a user can do about an error or a problem": (
+        r"case .*\b(RunStage|CancelBatch|ListBatches|StartEmulator|NamePartition|RestoreFile|AskTheRest)\("
+        r"|^(Submission)?Remedy = "
+    ),
+    "a price": r"\"prices\.yaml\"",
+    "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
+    "a key of metadata": r"\"batch_assets/",
+    "what templates print for a value": r"\bRendering\.(STORED|OWN)\b|^def shown_values|^class Rendering\(",
+    "a field of the pipeline file": (
+        r"\((ConfigBlock|\w+Config, Block)\b|PipelineFields\(TypedDict|^class ConfigBlock"
+    ),
+    "a kind of dataset": (
+        r"\bDatasetKind\.[A-Z]|\.is_files\b|(?<!`)\bdataset\.(pattern|asset)\b|\.default_key\b|\bupstream_key\("
+    ),
+    "a column of the results": (
+        r"\b(BEFORE_OUTPUT|AFTER_OUTPUT|COUNTED_ONCE|RESULT_NAMES|ParsedLine|DESCRIPTIONS)\b|^RESPONSE_SCHEMA ="
+    ),
+    "a result type of the API": (
+        r"\bResultType\.(SUCCEEDED|ERRORED|EXPIRED|CANCELED)\b|(?<![.\w])RESULT_TYPES\b|^COUNTS =|\bin COUNTS\b"
+    ),
+    "a result type that only the table has": r"\bResultType\.(PENDING|REJECTED)\b",
+    "a refusal of a call": (
+        r"except .*\b(RefusedError|UnknownOutcomeError|NotSentError|NotFoundError|ApiError)\b"
+        r"|^class RefusedError|^ACTIONS ="
+    ),
+    "a state of a file, batch or submission": (
+        r"\b(File|Batch|Submission)Move\.[A-Z]|^class \w+State\(|\((File|Batch)State, \d+\)"
+    ),
+    "a reason to wait, or a next step": (
+        r"\b(Waiting|SendReason|Joining)\.[A-Z]|planning\.steps import|\bnext_change\("
+    ),
+}
 
 
 def _paths(text: str) -> list[str]:
     return [span for span in text.split("`")[1::2] if "/" in span and " " not in span and "<" not in span]
 
 
+def _sections() -> dict[str, str]:
+    """The text under each heading."""
+    parts = re.split(r"^#+ (.+)\n", PAGE.text, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def _topics() -> dict[str, str]:
+    """The topics of the map, and the text about each."""
+    text = PAGE.text.split(f"\n## {MAP}\n")[1].split("\n## ")[0]
+    sections = re.findall("^### (.+)$", text, re.M)
+    rows: dict[str, str] = dict(PAGE.table(MAP))
+    return rows | {f"{title[0].lower()}{title[1:]}": _sections()[title] for title in sections}
+
+
+@cache
+def _sources() -> dict[str, str]:
+    return {str(path.relative_to(PACKAGE)): path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
+
+
+def _functions(path: str) -> set[str]:
+    """The functions, classes and constants of a module, and `Class.method`."""
+    names: set[str] = set()
+    for node in ast.parse((PACKAGE / path).read_text("utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            methods = [inner.name for inner in node.body if isinstance(inner, ast.FunctionDef)]
+            names |= {*methods, *(f"{node.name}.{method}" for method in methods)}
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return names
+
+
 def test_every_path_exists() -> None:
-    paths = [path for path in PAGE.spans() if path.startswith(("core/", "cli/", "dagster/", "emulator/", "defs/"))]
+    paths = [path for path in PAGE.spans() if path.startswith(FOLDERS)]
     assert len(paths) > 60
-    assert [path for path in paths if not (PROJECT / "batch_assets" / path).exists()] == []
+    assert [path for path in paths if not (PACKAGE / path).exists()] == []
+
+
+def test_every_function_exists() -> None:
+    named = _NAMED_FUNCTION.findall(PAGE.text)
+    assert len(named) > 20
+    assert [(path, name) for path, name in named if name not in _functions(path)] == []
 
 
 def test_the_wings_are_those_of_the_contract_in_its_order() -> None:
@@ -31,18 +117,17 @@ def test_the_wings_are_those_of_the_contract_in_its_order() -> None:
         if "core/" in row[0]
     ]
     assert described == [layer.split(" | ") for layer in layers]
+    drawing = next(block.text for block in WINGS.blocks() if "dagster" in block.text)
+    assert drawing.split("\n\n")[0].splitlines() == ["cli", "dagster", *layers]
 
 
-@pytest.mark.parametrize(
-    ("row", "code"),
-    [
-        ("a kind of dataset", r"\bDatasetKind\.[A-Z]|\bkind\.is_files|\bdataset\.pattern"),
-        ("a reason to wait, or a next step", r"\b(Waiting|Sending|Joining)\.[A-Z]"),
-    ],
-)
-def test_a_row_of_where_to_change_what_names_every_module_that_tells_the_values_apart(row: str, code: str) -> None:
-    (named,) = [_paths(cells[1]) for cells in PAGE.table("Where to change what") if cells[0] == row]
-    package = PROJECT / "batch_assets"
-    modules = [path for path in package.rglob("*.py") if re.search(code, path.read_text("utf-8"))]
-    assert len(modules) > 3
-    assert {str(path.relative_to(package)) for path in modules} <= set(named)
+def test_the_map_has_a_sign_for_every_topic() -> None:
+    assert set(_topics()) == set(SIGNS)
+
+
+@pytest.mark.parametrize("topic", SIGNS)
+def test_the_map_names_every_module_that_distinguishes_the_values(topic: str) -> None:
+    text = _topics()[topic]
+    modules = {path for path, source in _sources().items() if re.search(SIGNS[topic], source, re.M)}
+    assert modules, "the sign is in no module"
+    assert sorted(modules - set(_paths(text))) == []

@@ -14,6 +14,7 @@ from batch_assets.cli import remedies as cli
 from batch_assets.cli.run import run
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.remedies import (
+    AcceptRendering,
     CancelBatch,
     ListBatches,
     NamePartition,
@@ -62,13 +63,19 @@ WORDS: list[tuple[Remedy, str, str]] = [
         "Name the partition with --partition KEY",
         "Select the partition when you launch the run",
     ),
+    (
+        AcceptRendering("asked", "de"),
+        "To accept it: batch-assets run asked --partition de --accept-rendering",
+        "To accept it, materialize asked/requests for the partition de with `accept_rendering: true` in the "
+        "Launchpad",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("remedy", "of_cli", "of_dagster"), WORDS)
 def test_each_face_words_a_remedy(remedy: Remedy, of_cli: str, of_dagster: str) -> None:
-    assert cli.in_words(remedy) == of_cli
-    assert dagster.in_words(remedy) == of_dagster
+    assert cli.as_text(remedy) == of_cli
+    assert dagster.as_text(remedy) == of_dagster
 
 
 def test_every_remedy_is_among_them() -> None:
@@ -96,12 +103,12 @@ def test_the_job_that_cancels_has_this_name(tmp_path: Path) -> None:
         name="asked", dataset=dataset, params=params, folder=tmp_path, project=tmp_path
     )
     (job,) = build_message_batch_cancel_jobs(assets)
-    assert f"the job {job.name} with" in dagster.in_words(CancelBatch("msgbatch_1", "asked"))
+    assert f"the job {job.name} with" in dagster.as_text(CancelBatch("msgbatch_1", "asked"))
 
 
 @pytest.mark.parametrize("face", [cli, dagster])
 def test_an_error_is_followed_by_its_remedy(face: ModuleType) -> None:
     error = BatchAssetsError("No API to talk to.", remedy=StartEmulator())
     assert str(error) == "No API to talk to."
-    assert face.error_in_words(error) == f"No API to talk to. {face.in_words(StartEmulator())}"
-    assert face.error_in_words(BatchAssetsError("It is busy.")) == "It is busy."
+    assert face.error_as_text(error) == f"No API to talk to. {face.as_text(StartEmulator())}"
+    assert face.error_as_text(BatchAssetsError("It is busy.")) == "It is busy."

@@ -16,7 +16,7 @@ from batch_assets.cli.cancel import cancel
 from batch_assets.cli.emulator import emulator
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
-from batch_assets.cli.remedies import error_in_words
+from batch_assets.cli.remedies import error_as_text
 from batch_assets.cli.run import run
 from batch_assets.cli.status import status
 from batch_assets.core.errors import BatchAssetsError
@@ -48,7 +48,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BatchAssetsError as error:
-            raise click.ClickException(error_in_words(error)) from None
+            raise click.ClickException(error_as_text(error)) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # the process that reads the output has ended: click exits quietly
@@ -67,13 +67,13 @@ def _system_error(error: OSError) -> str:
 
 def _ledger_name(ctx: click.Context) -> str:
     """Return the name of the ledger that a command works with, without its password."""
-    from batch_assets.core.io.database import in_words
+    from batch_assets.core.io.database import as_text
     from batch_assets.core.ledger.connection import parse_url
     from batch_assets.core.settings import Settings
 
     settings = ctx.find_root().obj or Settings.from_env()
     url = parse_url(settings.ledger_url)
-    database = url.database if url.get_backend_name() == "sqlite" else in_words(url)
+    database = url.database if url.get_backend_name() == "sqlite" else as_text(url)
     return f"the ledger's database {database}"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from batch_assets.cli import text
-from batch_assets.cli.remedies import in_words
+from batch_assets.cli.remedies import as_text
 from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.text import count
 
@@ -58,7 +58,7 @@ def cancel(target: str, partition: str | None, resource: str | None) -> None:
             raise UnknownTargetError(f"{error}{text.resource_hint(resource)}", remedy=error.remedy) from None
     for line in cancel_lines(report):
         click.echo(line)
-    for problem in [*report.problems, *map(in_words, report.remedies)]:
+    for problem in [*report.problems, *map(as_text, report.remedies)]:
         click.echo(f"problem: {problem}", err=True)
     sys.exit(1 if report.problems else 0)
 

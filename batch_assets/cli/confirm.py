@@ -35,7 +35,7 @@ def confirm_cost(
         NotConfirmedError: When the answer is no, or there is no terminal to ask on.
     """
     estimate = estimate_cost(root, pipeline, partition, again, table=table)
-    click.echo(f"refresh: {estimate.in_words}")
+    click.echo(f"refresh: {estimate.as_text}")
     if yes or not estimate.requests:
         return
     if not sys.stdin.isatty():

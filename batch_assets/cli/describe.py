@@ -6,7 +6,7 @@ from batch_assets.cli import text
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchState
-from batch_assets.core.text import count, counts, size
+from batch_assets.core.text import count, counts, day, size
 
 
 def describe_file(file: RequestFile) -> str:
@@ -18,7 +18,7 @@ def describe_file(file: RequestFile) -> str:
 def describe_batch(batch: Batch, now: float) -> str:
     """Return the state of a batch, with its age, its counts, and how long its results are available."""
     end = results_end(batch)
-    until = f", results until {text.day(end)}" if end is not None else ""
+    until = f", results until {day(end)}" if end is not None else ""
     if batch.state is BatchState.UNREACHABLE:
         return f"unreachable: the API answers 404{until}"
     finished = {outcome: number for outcome, number in batch.count_map.items() if outcome != "processing"}

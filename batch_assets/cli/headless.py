@@ -10,7 +10,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from batch_assets.cli.remedies import error_in_words, in_words
+from batch_assets.cli.remedies import as_text, error_as_text
 from batch_assets.cli.what_next import why_stuck
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import SubmitReport, submit_batches
@@ -28,7 +28,7 @@ from batch_assets.core.planning.steps import (
     Collect,
     Join,
     MaterializeBatches,
-    Person,
+    NeedsUser,
     Send,
     Step,
 )
@@ -51,14 +51,29 @@ _PATIENCE = 180.0
 class Watcher(Protocol):
     """A display for the progress of a run."""
 
-    def rows_read(self, rows: int) -> None: ...
-    def built(self, report: RequestsReport) -> None: ...
-    def sending(self, file: RequestFile) -> None: ...
-    def submitted(self, report: SubmitReport) -> None: ...
-    def polled(self, snapshot: Snapshot) -> None: ...
-    def downloaded(self, batch_id: str, byte_count: int) -> None: ...
-    def joined(self, results: ResultsReport) -> None: ...
-    def problem(self, text: str) -> None: ...
+    def rows_read(self, rows: int) -> None:
+        """Show how many rows of the dataset were read so far."""
+
+    def built(self, report: RequestsReport) -> None:
+        """Show what the first stage built."""
+
+    def sending(self, file: RequestFile) -> None:
+        """Show that the upload of a request file begins."""
+
+    def submitted(self, report: SubmitReport) -> None:
+        """Show what a run of the second stage did."""
+
+    def polled(self, snapshot: Snapshot) -> None:
+        """Show the batches of the submission, as they were last polled."""
+
+    def downloaded(self, batch_id: str, byte_count: int) -> None:
+        """Show how many bytes of a batch's results were downloaded so far."""
+
+    def joined(self, results: ResultsReport) -> None:
+        """Show what the results table contains."""
+
+    def problem(self, text: str) -> None:
+        """Show a problem that the run continues with."""
 
 
 class RunFailedError(BatchAssetsError):
@@ -155,7 +170,7 @@ class _Run:
             self.send(unattended=True)
             self._note("send", [])
         except (BusyError, LeaseLostError, UnreachableError) as error:
-            self._note("send", [error_in_words(error)])
+            self._note("send", [error_as_text(error)])
 
     def _may_send_again(self, snapshot: Snapshot) -> bool:
         """Return whether the `retry-after` is over or, without one, enough time has passed since the last try."""
@@ -171,7 +186,7 @@ class _Run:
         """
         if any(batch.state is not BatchState.ENDED for batch in self._snapshot().uncollected):
             polled = poll(self._root, now=now)
-            self._note("poll", [*polled.problems, *map(in_words, polled.remedies)])
+            self._note("poll", [*polled.problems, *map(as_text, polled.remedies)])
             self._watcher.polled(self._snapshot())
 
     def is_final(self) -> bool:
@@ -189,7 +204,7 @@ class _Run:
         step = next_step(snapshot)
         if not _is_stuck(step):
             return False
-        if isinstance(step, Person) and isinstance(step.remedy, AskTheRest) and self.results is not None:
+        if isinstance(step, NeedsUser) and isinstance(step.remedy, AskTheRest) and self.results is not None:
             return True
         reasons = "; ".join(why_stuck(snapshot)) or "no request file has the requests that rows wait for"
         raise RunFailedError(f"{reasons}. Fix it and run again: nothing that was submitted is sent twice")
@@ -214,9 +229,9 @@ class _Run:
                 answers=self._own_answers,
             )
         except (BusyError, LeaseLostError) as error:
-            self._note("collect", [error_in_words(error)])
+            self._note("collect", [error_as_text(error)])
             return
-        self._note("collect", [*report.problems, *map(in_words, report.remedies)])
+        self._note("collect", [*report.problems, *map(as_text, report.remedies)])
         elapsed = time.monotonic() - started
         self._next_join = started + elapsed + min(elapsed * _PAUSE_AFTER_JOIN, PARTIAL_SECONDS)
         snapshot = self._snapshot()
@@ -242,8 +257,8 @@ class _Run:
     def _note(self, step: str, problems: list[str]) -> None:
         """Report problems that were not reported yet; give up when they last.
 
-        Errors:
-            RunFailedError: for too long a step had nothing but problems.
+        Raises:
+            RunFailedError: When a step has failed for too long.
         """
         if not problems:
             self._troubles.pop(step, None)
@@ -256,7 +271,7 @@ class _Run:
         self._troubles[step] = _Trouble(text, since)
         if time.monotonic() - since > _PATIENCE * self._interval:
             raise RunFailedError(
-                f"{text}. The run gives up waiting; what was submitted goes on. Run it again later: "
+                f"{text}. The run gives up waiting; submitted batches continue. Run it again later: "
                 "nothing is sent twice"
             )
 
@@ -273,7 +288,7 @@ class _Run:
 
 def _is_stuck(step: Step) -> bool:
     """Return whether only the user can continue. Files that another run has built are sent by that run."""
-    return isinstance(step, Person) and not isinstance(step.remedy, MaterializeBatches)
+    return isinstance(step, NeedsUser) and not isinstance(step.remedy, MaterializeBatches)
 
 
 def _in_table(snapshot: Snapshot) -> set[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from batch_assets.core.ledger.states import EntityKind
+from batch_assets.core.text import exact_moment
 
 if TYPE_CHECKING:
     from batch_assets.core.ledger.transitions import Transition
@@ -24,7 +26,7 @@ def history_lines(transitions: list[Transition], width: int | None) -> Iterator[
     moves = [f"{transition.before or '-'} -> {transition.after}" for transition in transitions]
     name_width, move_width = max(map(len, names), default=0), max(map(len, moves), default=0)
     for transition, name, move in zip(transitions, names, moves, strict=True):
-        time = datetime.fromtimestamp(transition.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        time = exact_moment(transition.at)
         reason = " ".join(transition.reason.split())
         entity = f"{transition.kind:<10}  {name:<{name_width}}"
         line = f"{time}  {entity}  {move:<{move_width}}  {reason}  [{transition.process}]"
@@ -33,7 +35,7 @@ def history_lines(transitions: list[Transition], width: int | None) -> Iterator[
 
 def _name(transition: Transition, *, short: bool) -> str:
     entity = transition.entity
-    if not short or transition.kind == "batch":
+    if not short or transition.kind is EntityKind.BATCH:
         return entity
     id_end = min((entity.find(mark) for mark in "/:" if mark in entity), default=len(entity))
     return f"…{entity[max(0, id_end - _ID_END) :]}"

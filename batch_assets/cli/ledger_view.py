@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from batch_assets.cli import text
-from batch_assets.core.io.database import in_words
+from batch_assets.core.io.database import as_text
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.settings import Settings, find_project
 
@@ -15,7 +15,7 @@ def locations(settings: Settings) -> str:
     url = parse_url(settings.ledger_url)
     if url.get_backend_name() == "sqlite":
         return f"root {text.short_path(settings.root)}, ledger {text.short_path(url.database or '')}"
-    return f"root {text.short_path(settings.root)}, ledger {in_words(url)}"
+    return f"root {text.short_path(settings.root)}, ledger {as_text(url)}"
 
 
 def no_ledger(settings: Settings) -> str:

@@ -10,7 +10,7 @@ import click
 
 from batch_assets.cli.resource_option import resource_option, settings_of
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.text import count, counts
+from batch_assets.core.text import count, counts, exact_moment
 
 if TYPE_CHECKING:
     from batch_assets.core.api.objects import BatchObject
@@ -51,9 +51,7 @@ def list_batches(limit: int | None, resource: str | None) -> None:
 
 
 def _line(batch: BatchObject, owner: str) -> str:
-    from datetime import UTC, datetime
-
-    created = datetime.fromtimestamp(batch.created_at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    created = exact_moment(batch.created_at)
     return f"{batch.id}  {created}  {batch.processing_status:<11}  {counts(batch.request_counts)}  {owner}"
 
 

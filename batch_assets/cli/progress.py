@@ -11,8 +11,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
-from batch_assets.cli.remedies import in_words
-from batch_assets.core.answers.result_types import settled_rows
+from batch_assets.cli.remedies import as_text
+from batch_assets.core.answers.result_types import final_rows
 from batch_assets.core.batches.submit import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchState, FileState
@@ -146,7 +146,7 @@ class Bars:
 
     def joined(self, results: ResultsReport) -> None:
         self._downloads.clear()
-        completed = settled_rows(results.counts)
+        completed = final_rows(results.counts)
         note = counts(results.counts)
         self._progress.update(self._results, total=results.rows, completed=completed, note=note)
 
@@ -167,7 +167,7 @@ def new_problems(report: SubmitReport, shown: dict[str, str]) -> Iterator[str]:
     refused = {**report.refused, **report.given_up}
     lines = {file_id: f"waiting: {file_id}: {reason}" for file_id, reason in report.waiting.items()}
     lines |= {file_id: f"the API refused {file_id}: {reason}" for file_id, reason in refused.items()}
-    lines |= {words: words for words in map(in_words, report.remedies)}
+    lines |= {words: words for words in map(as_text, report.remedies)}
     yield from [line for name, line in lines.items() if name not in shown]
     shown.clear()
     shown.update(lines)
@@ -181,7 +181,7 @@ def describe_requests(report: RequestsReport) -> str:
         f"{report.written:,} to send",
     ]
     if report.reused:
-        parts.append(f"{report.reused:,} settled earlier")
+        parts.append(f"{report.reused:,} reused")
     if report.in_flight:
         parts.append(f"{report.in_flight:,} in flight")
     if report.left_out:

@@ -5,11 +5,19 @@ from __future__ import annotations
 from typing import assert_never
 
 from batch_assets.cli import text
-from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.remedies import CancelBatch, ListBatches, NamePartition, Remedy, RunStage, StartEmulator
+from batch_assets.core.errors import Wording
+from batch_assets.core.remedies import (
+    AcceptRendering,
+    CancelBatch,
+    ListBatches,
+    NamePartition,
+    Remedy,
+    RunStage,
+    StartEmulator,
+)
 
 
-def in_words(remedy: Remedy) -> str:
+def as_text(remedy: Remedy) -> str:
     """Return a remedy as one sentence without a period, so that a command at its end can be copied."""
     match remedy:
         case RunStage():
@@ -22,6 +30,8 @@ def in_words(remedy: Remedy) -> str:
             return "`batch-assets emulator` starts an emulator and shows its URL"
         case NamePartition():
             return "Name the partition with --partition KEY"
+        case AcceptRendering(pipeline, partition):
+            return f"To accept it: {run_command(pipeline, partition)} --accept-rendering"
         case _:
             assert_never(remedy)
 
@@ -31,11 +41,5 @@ def run_command(pipeline: str, partition: str) -> str:
     return f"batch-assets run {pipeline}{text.partition_option(partition)}"
 
 
-def with_remedy(problem: str, remedy: Remedy | None) -> str:
-    """Return a text of the core, followed by its remedy if it has one."""
-    return f"{problem.removesuffix('.')}. {in_words(remedy)}" if remedy is not None else problem
-
-
-def error_in_words(error: BatchAssetsError) -> str:
-    """Return the text of an error, followed by its remedy if it has one."""
-    return with_remedy(str(error), error.remedy)
+_WORDING = Wording(as_text)
+with_remedy, error_as_text = _WORDING.problem, _WORDING.error

@@ -38,7 +38,7 @@ class UnknownPipelineError(BatchAssetsError):
 @click.option(
     "--retry-failed",
     is_flag=True,
-    help="Send the requests once more that failed permanently or used up their attempts.",
+    help="Send again the requests that failed permanently or used up their attempts.",
 )
 @click.option(
     "--refresh",
@@ -53,6 +53,11 @@ class UnknownPipelineError(BatchAssetsError):
     help="Send only the first N of the requests that are to be sent, in the partition that is run.",
 )
 @click.option(
+    "--accept-rendering",
+    is_flag=True,
+    help="After an upgrade: send answered rows again that render differently since then.",
+)
+@click.option(
     "--same-workspace",
     is_flag=True,
     help="The key belongs to the workspace of the key that it replaces: look for uploads in doubt with it.",
@@ -64,6 +69,7 @@ def run(
     refresh: bool,
     yes: bool,
     limit: int | None,
+    accept_rendering: bool,
     same_workspace: bool,
 ) -> None:
     """Run the pipeline NAME from its dataset to its results.
@@ -78,6 +84,9 @@ def run(
     permanently keeps its old answer. The next --refresh continues a refresh with --limit; a run without it
     keeps the answers that arrived, and ends the refresh.
 
+    After an upgrade that prints values of the dataset in another way, a run that would send answered rows again
+    sends nothing and says how many and the estimated cost. With --accept-rendering it sends them.
+
     \b
     Examples:
       batch-assets run review_triage
@@ -88,9 +97,8 @@ def run(
 
     \b
     Exit code:
-      0    every row (with --limit, every row of the limit) has its result, and at most max_failed of them
-           have no answer
-      3    every row has its result, but more than max_failed of them have no answer
+      0    the run is complete; at most max_failed of the rows have no answer
+      3    the run is complete; more than max_failed of the rows have no answer
       1    the run itself failed; the reason is on standard error
       130  Ctrl-C; the batches continue at the API
     """
@@ -108,7 +116,7 @@ def run(
     settings = settings_of(assets.pipeline.config.resource_key)
     settings.require_endpoint()
     check_partition(name, assets.partitions, partition)
-    pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit)
+    pipeline, again = assets.pipeline, AskAgain(retry_failed, refresh, limit, accept_rendering)
     before: set[str] | None = None
     try:
         with open_root(settings) as root:
@@ -164,13 +172,14 @@ def _run(
     if not results.final:
         console.print(f"  {_beyond_the_limit(root, results)}", markup=False)
     elif (report := write_sink(root, pipeline, partition, results.submission_id)) is not None:
-        console.print(f"  table {report.table}: {report.rows:,} rows inserted or updated", markup=False)
+        console.print(f"  table {report.table}: {count(report.rows, 'row')} inserted or updated", markup=False)
     elif pipeline.config.sink is not None:
         console.print("  the sink was not written: there is a newer submission, and its run writes the sink")
     return results
 
 
 def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
+    from batch_assets.cli.what_next import rest_of_limit
     from batch_assets.core.ledger import submissions
     from batch_assets.core.planning.snapshot import Snapshot
 
@@ -178,13 +187,9 @@ def _beyond_the_limit(root: Root, results: ResultsReport) -> str:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, results.submission_id))
     submission = snapshot.submission
     progress = f"{submission.written:,} of {count(submission.written + results.left_out, 'request')} sent"
-    if not snapshot.needs_refresh:
-        return f"{progress}; run without --limit for the rest"
-    table = ". Until then the table stays as it was" if results.held_back else ""
-    return (
-        f"{progress}; --refresh continues with the rest, a run without it keeps these answers and ends the "
-        f"refresh{table}"
-    )
+    by_refresh = snapshot.needs_refresh
+    table = ". Until then the table stays as it was" if by_refresh and results.held_back else ""
+    return f"{progress}; {rest_of_limit(by_refresh=by_refresh)}{table}"
 
 
 def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain, before: set[str] | None) -> str:
@@ -197,25 +202,27 @@ def how_to_go_on(settings: Settings, name: str, partition: str, again: AskAgain,
         again: The options of the interrupted run.
         before: Ids of the submissions that existed when it started. None if it was interrupted earlier.
     """
-    from batch_assets.core.ledger import batches, submissions
-    from batch_assets.core.ledger.states import BatchState, FileState
+    from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
+    from batch_assets.core.planning.snapshot import Snapshot
     from batch_assets.core.store.refreshes import goes_on
 
     with open_root(settings) as root, root.ledger.read() as tx:
-        running = len(batches.in_state(tx, BatchState.OPEN, pipeline=name))
         newest = submissions.newest(tx, name, partition)
+        running = len(Snapshot.of(tx, newest).running) if newest is not None else 0
         built = newest if newest is not None and before is not None and newest.id not in before else None
-        waited = submissions.waited_on(tx, built.id) if built is not None else []
+        # The next submission sets these requests aside.
         unsent = sum(file.requests for file in submissions.unsent(tx, name, partition))
         is_refresh = built is not None and goes_on(tx, built)
     options, beyond = text.partition_option(partition), ""
-    # Requests in flight continue without the option; unsent ones would be left out.
-    if again.retry_failed and (built is None or any(file.state is FileState.READY for file in waited)):
+    # Requests in flight continue without the option; those set aside would be left out.
+    if again.retry_failed and (built is None or unsent):
         options += " --retry-failed"
     # A refresh that a limit cut short continues only with --refresh.
     if again.refresh and not is_refresh:
         options += " --refresh"
+    if again.accept_rendering and built is None:
+        options += " --accept-rendering"
     if again.limit is not None and built is None:
         options += f" --limit {again.limit}"
     elif built is not None and built.left_out:

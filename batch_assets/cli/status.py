@@ -93,7 +93,7 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
         snapshot: The submission.
         root: The root, to read the cost from the table. None to leave the cost out.
     """
-    from batch_assets.cli.headway import batches_in_words, cost_in_words, headway
+    from batch_assets.cli.progress_lines import batches_as_text, cost_as_text, progress_lines
     from batch_assets.cli.what_next import waits_for
 
     submission, files, batches = snapshot.submission, snapshot.files, snapshot.batches
@@ -102,18 +102,18 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
     rejected = f", {submission.rejected:,} rejected" if submission.rejected else ""
     rows = count(submission.rows, "row") + rejected
     yield _line("rows", f"{rows}; {count(submission.requests, 'distinct request')}")
-    for label, value in headway(submission, files, batches):
+    for label, value in progress_lines(submission, files, batches):
         yield _line(label, value)
     yield _line("files", counts(Counter(file.state for file in files), nothing="none: no request had to be sent"))
     states = counts(Counter(batch.state for batch in batches))
-    yield _line("batches", batches_in_words(batches, states, tx.now))
+    yield _line("batches", batches_as_text(batches, states, tx.now))
     yield from _running(snapshot)
     if submission.count_map:
         yield _line("results", f"{counts(submission.count_map)}, {text.ago(tx.now, submission.joined_at)}")
-    if root is not None and (cost := cost_in_words(root, submission)) is not None:
+    if root is not None and (cost := cost_as_text(root, submission)) is not None:
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))
-    for error in [*_errors(tx, files, batches), *_standstill(snapshot), *_deadlines(tx, batches)]:
+    for error in [*_errors(tx, snapshot), *_deadlines(tx, batches)]:
         yield _line("error", error)
 
 
@@ -131,19 +131,6 @@ def _running(snapshot: Snapshot) -> Iterator[str]:
         yield _line("", f"… and {len(uncollected) - _LISTED:,} more")
 
 
-def _standstill(snapshot: Snapshot) -> Iterator[str]:
-    """Yield why failed requests are not sent again."""
-    from batch_assets.cli.remedies import with_remedy
-    from batch_assets.core.remedies import RunStage, Stage
-
-    standstill, next_try, submission = snapshot.standstill, snapshot.next_try, snapshot.submission
-    if standstill is not None and next_try is not None:
-        last = text.ago(snapshot.now, standstill.last)
-        tries = f"The last try was {last}, the next is in {duration(next_try - snapshot.now)}"
-        remedy = RunStage(Stage.REQUESTS, submission.pipeline, submission.partition)
-        yield with_remedy(f"{standstill.why}. {tries}", remedy)
-
-
 def _deadlines(tx: Transaction, batches: Sequence[Batch]) -> Iterator[str]:
     """Yield the batches whose results the API soon deletes, or has deleted, before they are collected."""
     from batch_assets.core.ledger.deadlines import SOON_SECONDS, results_end
@@ -156,12 +143,39 @@ def _deadlines(tx: Transaction, batches: Sequence[Batch]) -> Iterator[str]:
         yield f"{batch.id}: its results {deletion}, and they are not collected"
 
 
-def _errors(tx: Transaction, files: Sequence[RequestFile], batches: Sequence[Batch]) -> Iterator[str]:
+def _errors(tx: Transaction, snapshot: Snapshot) -> Iterator[str]:
+    """Yield the problems of the request files and the batches, and what the user can do about them."""
     from batch_assets.cli.remedies import with_remedy
-    from batch_assets.core.batches.workspace import asks_whose_key, unreachable
     from batch_assets.core.ledger import downloads
-    from batch_assets.core.ledger.states import BatchState, FileState
-    from batch_assets.core.remedies import CancelBatch
+    from batch_assets.core.planning.next_step import remedies
+    from batch_assets.core.planning.steps import RestoreFile
+    from batch_assets.core.planning.texts import maybe_deleted
+    from batch_assets.core.remedies import CancelBatch, RunStage, Stage
+
+    yield from _refusals(snapshot.files)
+    needed = remedies(snapshot)
+    cancels = {remedy.batch_id: remedy for remedy in needed if isinstance(remedy, CancelBatch)}
+    for batch in snapshot.failing:
+        failing = duration(tx.now - (batch.failing_since or tx.now))
+        next_try = duration(max(0.0, batch.next_download_at - tx.now))
+        tries = f"It has failed for {failing}, the next try is in {next_try}"
+        yield with_remedy(f"{downloads.why_failed(tx, batch.id)}. {tries}", cancels.pop(batch.id, None))
+    for batch_id, cancel in cancels.items():
+        yield with_remedy(maybe_deleted(snapshot, batch_id), cancel)
+    for batch in snapshot.batches:
+        if batch.paid_twice:
+            yield f"{batch.id} of {batch.file_id} is paid twice: the API listed it after the file was sent again"
+    for remedy in needed:
+        if isinstance(remedy, RestoreFile):
+            last = text.ago(snapshot.now, remedy.last_try)
+            tries = f"The last try was {last}, the next is in {duration(remedy.next_try - snapshot.now)}"
+            build = RunStage(Stage.REQUESTS, snapshot.submission.pipeline, snapshot.submission.partition)
+            yield with_remedy(f"{remedy.why}. {tries}", build)
+
+
+def _refusals(files: Sequence[RequestFile]) -> Iterator[str]:
+    """Yield the errors of request files that the API does not have."""
+    from batch_assets.core.ledger.states import FileState
 
     shown = (FileState.UNRESOLVED, FileState.REFUSED)
     errors = Counter(
@@ -170,14 +184,3 @@ def _errors(tx: Transaction, files: Sequence[RequestFile], batches: Sequence[Bat
     for (state, error), times in errors.items():
         name = next(file.name for file in files if (file.state, file.error) == (state, error))
         yield f"{name}{f' and {times - 1} more are' if times > 1 else ' is'} {state}: {error}"
-    for batch in batches:
-        cancel = CancelBatch(batch.id, batch.pipeline or "")
-        if batch.state is BatchState.ENDED and batch.failing_since is not None:
-            failing, next_try = tx.now - batch.failing_since, max(0.0, batch.next_download_at - tx.now)
-            reason = downloads.why_failed(tx, batch.id)
-            tries = f"It has failed for {duration(failing)}, the next try is in {duration(next_try)}"
-            yield with_remedy(f"{reason}. {tries}", cancel if asks_whose_key(reason) else None)
-        if batch.state is BatchState.UNREACHABLE:
-            yield with_remedy(unreachable(batch.id), cancel)
-        if batch.paid_twice:
-            yield f"{batch.id} of {batch.file_id} is paid twice: the API listed it after the file was sent again"

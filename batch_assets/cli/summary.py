@@ -24,10 +24,10 @@ def summary(root: Root, pipeline: str, partition: str, results: ResultsReport) -
     for kind in ResultType:
         if results.counts[kind] or kind is ResultType.SUCCEEDED:
             yield _line(
-                kind, f"{results.counts[kind]:,}", _in_words(reasons.get(kind, Counter()), results.counts[kind])
+                kind, f"{results.counts[kind]:,}", _as_text(reasons.get(kind, Counter()), results.counts[kind])
             )
-    if results.refused:
-        yield _line("refused", f"{results.refused:,}", "answers that are refusals of the model")
+    if results.refused_answers:
+        yield _line("refused", f"{results.refused_answers:,}", "answers that are refusals of the model")
     if results.truncated:
         yield _line("truncated", f"{results.truncated:,}", "answers that were cut off: raise max_tokens")
     if results.kept:
@@ -49,7 +49,7 @@ def _cost(root: Root, results: ResultsReport) -> tuple[str, str]:
     return dollars(results.cost_usd), note
 
 
-def _in_words(reasons: Counter[str], rows: int) -> str:
+def _as_text(reasons: Counter[str], rows: int) -> str:
     only = next(iter(reasons), "")
     return only if reasons[only] == rows else counts(reasons, nothing="")
 

@@ -1,10 +1,9 @@
-"""Times, paths and options as the terminal shows them."""
+"""Ages, paths and options as the terminal shows them."""
 
 from __future__ import annotations
 
 import os
 import shlex
-from datetime import UTC, datetime
 from pathlib import Path
 
 from batch_assets.core.text import duration
@@ -13,16 +12,6 @@ from batch_assets.core.text import duration
 def ago(now: float, then: float | None) -> str:
     """Return "3 min ago", or "never" if `then` is None."""
     return f"{duration(now - then)} ago" if then is not None else "never"
-
-
-def day(then: float) -> str:
-    """Return the date in UTC, as 2026-11-20."""
-    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d")
-
-
-def moment(then: float) -> str:
-    """Return the minute in UTC, as 2026-11-20 14:05 UTC."""
-    return datetime.fromtimestamp(then, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def short_path(uri: str) -> str:

@@ -1,4 +1,4 @@
-"""What comes next for a submission, as the command line says it: with the commands that a person could type."""
+"""What comes next for a submission, as the command line words it: with the commands to type."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from batch_assets.cli.remedies import run_command, with_remedy
-from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.states import BatchState
-from batch_assets.core.planning import in_words
+from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
@@ -18,7 +17,7 @@ from batch_assets.core.planning.steps import (
     MaterializeBatches,
     MaterializeRequests,
     MaterializeResults,
-    Person,
+    NeedsUser,
     RestoreFile,
     SendStopped,
     Step,
@@ -38,14 +37,14 @@ def waits_for(snapshot: Snapshot) -> str:
     if isinstance(step, Join) and step.others_run:
         # A run could only write a table of rows that wait.
         step = next_step(snapshot, put_off=(Join,))
-    return _in_words(snapshot, step)
+    return _as_text(snapshot, step)
 
 
-def rest_of_limit(remedy: AskTheRest) -> str:
-    """How what a limit left out is asked."""
-    if not remedy.by_refresh:
-        return "Run it without one"
-    return "--refresh goes on with them, a run without it ends the refresh"
+def rest_of_limit(*, by_refresh: bool) -> str:
+    """Return how to send the requests that a limit left out. See `AskTheRest.by_refresh`."""
+    if not by_refresh:
+        return "run without --limit for the rest"
+    return "--refresh continues with the rest, a run without it keeps these answers and ends the refresh"
 
 
 def why_stuck(snapshot: Snapshot) -> Iterator[str]:
@@ -56,7 +55,7 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
             case SendStopped(files) | MaterializeRequests(files):
                 yield from (f"the API refused {file.id}: {file.error}" for file in files)
             case CancelBatch(batch_id):
-                yield with_remedy(unreachable(batch_id), remedy)
+                yield with_remedy(texts.maybe_deleted(snapshot, batch_id), remedy)
             case RestoreFile(why):
                 yield with_remedy(why, RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
 
@@ -64,40 +63,38 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
 def _complete(snapshot: Snapshot, since: float) -> str:
     canceled = snapshot.submission.is_canceled
     state = f"nothing: {'canceled, ' if canceled else ''}complete since {duration(snapshot.now - since)}"
-    # Of a refresh that was ended: nothing waits for them, and they are paid for.
+    # These batches belong to an ended refresh: no row waits for them, but they are paid for.
     still = sum(batch.state in (BatchState.OPEN, BatchState.ENDED) for batch in snapshot.batches)
     if canceled or not still:
         return state
     return f"{state}. Newer answers of {count(still, 'batch', 'batches')} come with the sensor or a later run"
 
 
-def _in_words(snapshot: Snapshot, step: Step) -> str:
+def _as_text(snapshot: Snapshot, step: Step) -> str:
     match step:
         case Wait():
             return _wait(snapshot, step)
-        case Person():
-            return f"a person: {_remedy(snapshot, step.remedy)}"
+        case NeedsUser():
+            return f"you: {_remedy(snapshot, step.remedy)}"
         case Done():
             return "nothing"
         case _:
-            return f"the sensor, or: {_run(snapshot)} ({in_words.reason(step)})"
+            return f"the sensor, or: {_run(snapshot)} ({texts.reason(step)})"
 
 
 def _wait(snapshot: Snapshot, step: Wait) -> str:
     left = duration(step.until - snapshot.now) if step.until is not None else ""
     match step.why:
         case Waiting.BATCHES:
-            return (
-                f"{'it was canceled: ' if snapshot.submission.is_canceled else ''}{in_words.waits_for(step.why)}"
-            )
+            return f"{'it was canceled: ' if snapshot.submission.is_canceled else ''}{texts.waits_for(step.why)}"
         case Waiting.RATE_LIMIT:
             return f"the API, which asked to send no more for {left}"
         case Waiting.DOWNLOAD:
-            return f"{in_words.waits_for(step.why)}: the next try is in {left}"
+            return f"{texts.waits_for(step.why)}: the next try is in {left}"
         case Waiting.NEXT_ROUND:
             return f"the sensor, or: {_run(snapshot)}"
         case Waiting.UPLOAD | Waiting.COLLECTING:
-            return in_words.waits_for(step.why)
+            return texts.waits_for(step.why)
 
 
 def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
@@ -110,13 +107,14 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
         case SendStopped() | MaterializeRequests(refused=(_, *_)):
             return f"fix what the API refused, see the errors; then: {run}"
         case MaterializeRequests():
-            return f"no request file holds what rows wait for; {run} asks for it"
+            return f"no request file has the requests that rows wait for; {run} builds them again"
         case CancelBatch():
             return f"the API does not know {remedy.batch_id}, see the errors"
         case RestoreFile():
             return f"restore the request file, see the errors; then: {run}"
         case AskTheRest():
-            return f"{count(remedy.requests, 'request')} left out by a limit. {rest_of_limit(remedy)}"
+            rest = rest_of_limit(by_refresh=remedy.by_refresh)
+            return f"{count(remedy.requests, 'request')} left out by a limit; {rest}"
         case _:
             assert_never(remedy)
 

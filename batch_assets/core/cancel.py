@@ -64,8 +64,8 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
 def _unknown(root: Root, target: str, known: Iterable[str]) -> UnknownTargetError:
     if target.startswith(_BATCH_ID):
         return UnknownTargetError(
-            f"the ledger of {root.storage.url} has no batch {target}. If it belongs to another root, set "
-            "BATCH_ASSETS_ROOT to that root. Cancel any other batch where it was submitted, or in the Console",
+            f"the ledger of {root.storage.url} has no batch {target}. If it belongs to another root, "
+            "cancel it there. Cancel any other batch where it was submitted, or in the Console",
             remedy=ListBatches(),
         )
     names = ", ".join(sorted(known)) or "none"

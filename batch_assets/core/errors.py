@@ -9,6 +9,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     │   ├── DatasetError
     │   ├── EndpointMismatchError
     │   ├── PairingError
+    │   ├── RenderingChangedError        core/requests/rendering_change.py
     │   └── SubmissionStoppedError
     ├── LeaseLostError
     │   └── MoveRefusedError
@@ -20,8 +21,8 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── StorageError
     ├── SinkError
     ├── LedgerVersionError
-    ├── MessageNotSentError              core/notify/sending.py
-    ├── RefusedMessageError              core/notify/sending.py
+    ├── NoticeNotSentError              core/notify/delivery.py
+    ├── NoticeRefusedError              core/notify/delivery.py
     ├── UnknownTargetError               core/cancel.py
     ├── PartitionError                   dagster/partitions.py
     ├── UnknownPipelineError             cli/run.py
@@ -35,15 +36,40 @@ Errors of single API calls form a tree of their own, which the stages translate:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
 from batch_assets.core.remedies import Remedy
+
+
+class ErrorType(StrEnum):
+    """The values of the column `error_type` that this project gives. All others are the API's."""
+
+    TEMPLATE_ERROR = "template_error"
+    """The row cannot be rendered, or gives a value that the API would refuse."""
+    EMPTY_PROMPT = "empty_prompt"
+    """The row gives no text where the API wants text."""
+    INVALID_UNICODE = "invalid_unicode"
+    """The row has text that is not valid Unicode."""
+    RENDER_REQUEST = "render_request"
+    """The pipeline's own function rejected the row."""
+    REQUEST_TOO_LARGE = "request_too_large"
+    """The request is larger than a batch may be, or the API refused it as too large. The API has this type too."""
+    MISSING_RESULT = "missing_result"
+    """The batch ended without a result for the request."""
+    RESULTS_ARCHIVED = "results_archived"
+    """The API no longer had the results of the batch."""
+    INVALID_OUTPUT = "invalid_output"
+    """The answer does not match the output schema."""
 
 
 class BatchAssetsError(Exception):
     """Base of every error this project raises on purpose. Its text never holds a secret.
 
     Args:
-        text: What was wrong, where, and what to do, in words for users of the command line and of Dagster alike.
-        remedy: What to do, for these two to put into words of their own.
+        text: What was wrong, where, and what to do, as text for users of the command line and of Dagster alike.
+        remedy: What to do, for these two to render as text.
     """
 
     def __init__(self, text: str = "", *, remedy: Remedy | None = None) -> None:
@@ -141,3 +167,22 @@ class ResultsError(BatchAssetsError):
 
 class SinkError(BatchAssetsError):
     """The database for the copy of the results cannot be reached, or it refuses them."""
+
+
+@dataclass(frozen=True)
+class Wording:
+    """How the command line or Dagster words problems: the text of the core, then the remedy.
+
+    Attributes:
+        remedy_text: Returns a remedy as one sentence without a period.
+    """
+
+    remedy_text: Callable[[Remedy], str]
+
+    def problem(self, text: str, remedy: Remedy | None) -> str:
+        """Return a text of the core, followed by its remedy if it has one."""
+        return f"{text.removesuffix('.')}. {self.remedy_text(remedy)}" if remedy is not None else text
+
+    def error(self, error: BatchAssetsError) -> str:
+        """Return the text of an error, followed by its remedy if it has one."""
+        return self.problem(str(error), error.remedy)

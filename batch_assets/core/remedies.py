@@ -1,6 +1,6 @@
-"""What a user can do about a problem, as values that the command line and Dagster put into words.
+"""What a user can do about a problem, as values that the command line and Dagster render as text.
 
-A text of the core says what is wrong and where, in words for every reader. It names no command, asset or job: its
+A text of the core says what is wrong and where, for every reader. It names no command, asset or job: its
 reader may use the command line, Dagster or neither. An error or a report carries the remedy next to its text.
 """
 
@@ -75,4 +75,17 @@ class NamePartition:
     """Name the partition to run."""
 
 
-Remedy = RunStage | CancelBatch | ListBatches | StartEmulator | NamePartition
+@dataclass(frozen=True)
+class AcceptRendering:
+    """Send answered rows again that render differently since an upgrade.
+
+    Attributes:
+        pipeline: The name of the pipeline.
+        partition: The partition key; "" without partitions.
+    """
+
+    pipeline: str
+    partition: str = ""
+
+
+Remedy = RunStage | CancelBatch | ListBatches | StartEmulator | NamePartition | AcceptRendering

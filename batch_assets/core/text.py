@@ -1,8 +1,9 @@
-"""Numbers as people read them: durations, counts, sizes and amounts of money."""
+"""Numbers as text for users: durations, times, counts, sizes and amounts of money."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 # USD. A smaller amount would be shown as $0.0000.
 _SMALLEST_SHOWN = 0.0001
@@ -21,6 +22,21 @@ def duration(seconds: float) -> str:
         return f"{hours} h {minutes} min"
     days, hours = divmod(hours, 24)
     return f"{days} d {hours} h"
+
+
+def day(seconds: float) -> str:
+    """Format the date of a time in seconds since 1970: "2026-11-20"."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+
+
+def moment(seconds: float) -> str:
+    """Format a time in seconds since 1970 to the minute: "2026-11-20 14:05 UTC"."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def exact_moment(seconds: float) -> str:
+    """Format a time in seconds since 1970 to the second: "2026-11-20 14:05:11 UTC"."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -10,7 +10,7 @@ from batch_assets.core.cancel import cancel
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.pipelines import pipelines_in
-from batch_assets.dagster.remedies import in_words
+from batch_assets.dagster.remedies import as_text
 from batch_assets.dagster.resource import settings_for
 
 _SUFFIX = "_cancel"
@@ -80,5 +80,5 @@ def _log(context: dg.OpExecutionContext, report: CancelReport) -> None:
         context.log.warning(line)
     if report.problems:
         raise dg.Failure(
-            description="; ".join([*report.problems, *map(in_words, report.remedies)]), allow_retries=True
+            description="; ".join([*report.problems, *map(as_text, report.remedies)]), allow_retries=True
         )

@@ -20,7 +20,7 @@ from batch_assets.dagster.component_blocks import (
     BatchingBlock,
     Block,
     DatasetBlock,
-    Given,
+    KeptAttributes,
     NotifyBlock,
     OpBlock,
     PartitionsBlock,
@@ -28,7 +28,7 @@ from batch_assets.dagster.component_blocks import (
     RetryBlock,
     ScheduleBlock,
     SinkBlock,
-    as_given,
+    as_written,
     is_templated,
     mistake_in,
     resolve_schedule,
@@ -95,7 +95,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
             ConfigError: When a value has the wrong type. The error names the file and the field.
         """
         try:
-            if isinstance(attributes, Given) and (mistake := mistake_in(attributes)) is not None:
+            if isinstance(attributes, KeptAttributes) and (mistake := mistake_in(attributes)) is not None:
                 raise mistake
             return super().load(attributes, context)
         except Exception as error:  # Dagster wraps the reason in errors of its own
@@ -109,7 +109,7 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
     def get_model_cls(cls) -> type[BaseModel]:
         """Return the schema of the attributes. It raises no mistakes: `load` does, which knows the file."""
         derived = cls.model()
-        return type(derived.__name__, (Given, derived), {"__module__": __name__})
+        return type(derived.__name__, (KeptAttributes, derived), {"__module__": __name__})
 
     @classmethod
     def _mistakes(cls, attributes: BaseModel | None) -> list[ErrorDetails]:
@@ -117,10 +117,10 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
 
         Dagster's own schema accepts a text in place of any value, so each of its errors comes twice.
         """
-        if not isinstance(attributes, Given):
+        if not isinstance(attributes, KeptAttributes):
             return []
         try:
-            cls.model_validate(as_given(attributes))
+            cls.model_validate(as_written(attributes))
         except ValidationError as error:
             return [details for details in error.errors() if cls._is_meant(details)]
         return []
@@ -137,10 +137,10 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         if error["type"] != "missing" and is_templated(error["input"]):
             return False
         name = str(error["loc"][0]) if error["loc"] else ""
-        ours, own = MessageBatchComponent.model_fields.get(name), cls.model_fields.get(name)
-        if ours is None or own is None:
+        base_field, field = MessageBatchComponent.model_fields.get(name), cls.model_fields.get(name)
+        if base_field is None or field is None:
             return False
-        return (own.annotation, own.metadata) == (ours.annotation, ours.metadata)
+        return (field.annotation, field.metadata) == (base_field.annotation, base_field.metadata)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Return the assets, checks, jobs and schedule of the pipeline, and the sensors."""
@@ -173,11 +173,13 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
 
     def _hooks(self) -> Hooks:
         """Return the methods that a subclass overrides. The others are not called for each row."""
-        own = type(self)
-        renders = own.render_request is not MessageBatchComponent.render_request
-        parses = own.parse_message is not MessageBatchComponent.parse_message
+        component = type(self)
+        renders = component.render_request is not MessageBatchComponent.render_request
+        parses = component.parse_message is not MessageBatchComponent.parse_message
         return Hooks(
-            self.render_request if renders else None, self.parse_message if parses else None, own.output_columns
+            self.render_request if renders else None,
+            self.parse_message if parses else None,
+            component.output_columns,
         )
 
     def get_asset_spec(self, pipeline: Pipeline, stage: str) -> dg.AssetSpec:

@@ -180,33 +180,33 @@ class OpBlock(OpConfig, Block):
     results: StageOpBlock = Field(default=StageOpBlock(), description=_described(OpConfig, "results"))
 
 
-class Given(BaseModel):
+class KeptAttributes(BaseModel):
     """Attributes that keep their text and their errors.
 
     Dagster checks the attributes before any of our code knows the file, so the errors are raised later.
     """
 
-    _given: Any = PrivateAttr(default=None)
+    _as_written: Any = PrivateAttr(default=None)
     _mistake: ValidationError | None = PrivateAttr(default=None)
 
     @model_validator(mode="wrap")
     @classmethod
-    def _keep(cls, given: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
+    def _keep(cls, written: Any, check: ModelWrapValidatorHandler[Self]) -> Self:
         try:
-            attributes = check(given)
+            attributes = check(written)
         except ValidationError as error:
             attributes = cls.model_construct()
             attributes._mistake = error
-        attributes._given = given
+        attributes._as_written = written
         return attributes
 
 
-# These are not methods of Given: a subclass of the component may have fields of any name.
-def as_given(attributes: Given) -> Any:
+# These are not methods of KeptAttributes: a subclass of the component may have fields of any name.
+def as_written(attributes: KeptAttributes) -> Any:
     """Return the attributes as the file has them."""
-    return attributes._given
+    return attributes._as_written
 
 
-def mistake_in(attributes: Given) -> ValidationError | None:
+def mistake_in(attributes: KeptAttributes) -> ValidationError | None:
     """Return what Dagster found wrong with the attributes, or None."""
     return attributes._mistake

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from batch_assets.core.errors import BatchAssetsError, FinalError
-from batch_assets.dagster.remedies import error_in_words
+from batch_assets.dagster.remedies import error_as_text
 
 
 @contextmanager
@@ -18,5 +18,5 @@ def explained() -> Iterator[None]:
         yield
     except BatchAssetsError as error:
         raise dg.Failure(
-            description=error_in_words(error), allow_retries=not isinstance(error, FinalError)
+            description=error_as_text(error), allow_retries=not isinstance(error, FinalError)
         ) from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from batch_assets.core.remedies import Stage
 from batch_assets.dagster.cancel_job import build_message_batch_cancel_jobs
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
 
@@ -14,9 +15,8 @@ if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 _RETRY_FAILED = (
-    "Sends the failed requests of {name} once more: those that failed for a lasting reason or in each of their "
-    "attempts. It also sends the requests of rows that are new or have changed. The sensor brings the answers "
-    "back."
+    "Sends again the requests of {name} that failed permanently or used up their attempts. It also sends the "
+    "requests of rows that are new or have changed. The sensor brings the answers back."
 )
 _REFRESH = (
     "Sends all requests of {name} again, answered or not. By default it sends nothing and only reports how many "
@@ -42,7 +42,7 @@ def build_message_batch_jobs(
     pipelines = pipelines_in(spec for asset in assets for spec in asset.specs)
     jobs: list[dg.JobDefinition | UnresolvedAssetJobDefinition] = [*build_message_batch_cancel_jobs(assets)]
     for name, pipeline in pipelines.items():
-        op = op_of[pipeline.stages["requests"]]
+        op = op_of[pipeline.stages[Stage.REQUESTS]]
         jobs.append(_job(f"{name}_retry_failed", pipeline, op, _RETRY_FAILED, {"retry_failed": True}))
         jobs.append(_job(f"{name}_refresh", pipeline, op, _REFRESH, {"refresh": True, "confirm": False}))
     return jobs

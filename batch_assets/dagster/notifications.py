@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from batch_assets.core.notify.notices import Noticed, send_notices
-from batch_assets.core.notify.sending import (
+from batch_assets.core.notify.delivery import (
     TIMEOUT_SECONDS,
-    Message,
-    MessageNotSentError,
-    RefusedMessageError,
+    NoticeNotSentError,
+    NoticeRefusedError,
+    OutgoingNotice,
     error_text,
     secret,
 )
+from batch_assets.core.notify.notices import Noticed, send_notices
 from batch_assets.core.pipeline.notify import NotifyConfig
+from batch_assets.core.remedies import Stage
 from batch_assets.core.root import Root
 from batch_assets.dagster.pipelines import PipelineAssets
 
@@ -37,7 +38,8 @@ def notify(root: Root, pipelines: Mapping[str, PipelineAssets], *, announced_onl
     """
     noticed = {
         name: Noticed(
-            assets.pipeline, assets.stages["results"].path if "results" in assets.stages else [name, "results"]
+            assets.pipeline,
+            assets.stages[Stage.RESULTS].path if Stage.RESULTS in assets.stages else [name, "results"],
         )
         for name, assets in pipelines.items()
     }
@@ -47,12 +49,12 @@ def notify(root: Root, pipelines: Mapping[str, PipelineAssets], *, announced_onl
         return [f"notices could not be sent: {type(error).__name__}: {error_text(error)}"]
 
 
-def send_to_slack(config: NotifyConfig, message: Message) -> None:
+def send_to_slack(config: NotifyConfig, notice: OutgoingNotice) -> None:
     """Post a notice to a channel with Dagster's Slack resource.
 
     Raises:
-        MessageNotSentError: When it should be tried again later.
-        RefusedMessageError: When Slack refuses the notice permanently.
+        NoticeNotSentError: When it should be tried again later.
+        NoticeRefusedError: When Slack refuses the notice permanently.
     """
     assert config.slack is not None
     token = secret(config.slack.token_env)
@@ -65,17 +67,17 @@ def send_to_slack(config: NotifyConfig, message: Message) -> None:
     client.retry_handlers = []  # a later tick tries again
     try:
         client.chat_postMessage(
-            channel=config.slack.channel, text=_escaped(message.text), unfurl_links=False, unfurl_media=False
+            channel=config.slack.channel, text=_escaped(notice.text), unfurl_links=False, unfurl_media=False
         )
     except SlackApiError as error:
         status, code = error.response.status_code, str(error.response.get("error") or "")
         is_slack = re.fullmatch(r"\w{1,80}", code) is not None  # else another server sent some page
         reason = f"HTTP {status} {code}" if is_slack else f"HTTP {status}, not a reply from Slack"
         if status == 429 or status >= 500 or code in (*_LATER, *_NOT_LET_IN) or not is_slack:
-            raise MessageNotSentError(reason) from None
-        raise RefusedMessageError(reason) from None
+            raise NoticeNotSentError(reason) from None
+        raise NoticeRefusedError(reason) from None
     except Exception as error:  # no connection, no answer, or an answer that is not from Slack
-        raise MessageNotSentError(f"{type(error).__name__}: {error_text(error, token)}") from None
+        raise NoticeNotSentError(f"{type(error).__name__}: {error_text(error, token)}") from None
 
 
 def _escaped(text: str) -> str:

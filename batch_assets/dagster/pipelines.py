@@ -10,9 +10,8 @@ import dagster as dg
 
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import Stage
 from batch_assets.dagster import keys
-
-STAGES = ("requests", "batches", "results")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class PipelineAssets:
     """
 
     pipeline: Pipeline
-    stages: dict[str, dg.AssetKey]
+    stages: dict[Stage, dg.AssetKey]
     partitions: dg.PartitionsDefinition[Any] | None = None
 
 
@@ -55,9 +54,9 @@ def pipelines_in(specs: Iterable[dg.AssetSpec]) -> dict[str, PipelineAssets]:
     pipelines: dict[str, PipelineAssets] = {}
     for spec in specs:
         pipeline, stage = pipeline_of(spec), spec.tags.get(keys.STAGE)
-        if pipeline is not None and stage in STAGES:
+        if pipeline is not None and stage in set(Stage):
             new = PipelineAssets(pipeline, {}, spec.partitions_def)
-            pipelines.setdefault(pipeline.name, new).stages[stage] = spec.key
+            pipelines.setdefault(pipeline.name, new).stages[Stage(stage)] = spec.key
     return pipelines
 
 

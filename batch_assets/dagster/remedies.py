@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.errors import Wording
 from batch_assets.core.remedies import (
+    AcceptRendering,
     CancelBatch,
     ListBatches,
     NamePartition,
@@ -16,7 +17,7 @@ from batch_assets.core.remedies import (
 )
 
 
-def in_words(remedy: Remedy) -> str:
+def as_text(remedy: Remedy) -> str:
     """Return a remedy as one sentence without a period."""
     match remedy:
         case RunStage(stage, pipeline, partition):
@@ -35,20 +36,19 @@ def in_words(remedy: Remedy) -> str:
             return "In a terminal, `batch-assets emulator` starts an emulator and shows its URL"
         case NamePartition():
             return "Select the partition when you launch the run"
+        case AcceptRendering(pipeline, partition):
+            return (
+                f"To accept it, {materialize(Stage.REQUESTS, pipeline, partition)} with "
+                "`accept_rendering: true` in the Launchpad"
+            )
         case _:
             assert_never(remedy)
 
 
 def materialize(stage: Stage, pipeline: str, partition: str = "") -> str:
-    """Return what to materialize, as an imperative that may stand within a sentence."""
+    """Return what to materialize, as an imperative that fits into a sentence."""
     return f"materialize {pipeline}/{stage}{f' for the partition {partition}' if partition else ''}"
 
 
-def with_remedy(problem: str, remedy: Remedy | None) -> str:
-    """Return a text of the core, followed by its remedy if it has one."""
-    return f"{problem.removesuffix('.')}. {in_words(remedy)}" if remedy is not None else problem
-
-
-def error_in_words(error: BatchAssetsError) -> str:
-    """Return the text of an error, followed by its remedy if it has one."""
-    return with_remedy(str(error), error.remedy)
+_WORDING = Wording(as_text)
+with_remedy, error_as_text = _WORDING.problem, _WORDING.error

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator,
 from batch_assets.core.settings import find_project
 
 if TYPE_CHECKING:
-    from batch_assets.dagster.scaffold_dataset import Found
+    from batch_assets.dagster.scaffold_dataset import FoundDataset
 
 _MODEL = "claude-haiku-5-5"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.:@/-]*")
@@ -57,7 +57,7 @@ class MessageBatchScaffoldParams(BaseModel):
             "CSV, TSV, JSON Lines or Parquet: a file, folder, glob or URL. Default: a small dataset is written."
         ),
     )
-    _found: Found | None = PrivateAttr(default=None)
+    _found: FoundDataset | None = PrivateAttr(default=None)
 
     @field_validator("model")
     @classmethod
@@ -75,7 +75,7 @@ class MessageBatchScaffoldParams(BaseModel):
         return self
 
     @property
-    def found(self) -> Found | None:
+    def found(self) -> FoundDataset | None:
         """The dataset that `--dataset` names, as it was when it was checked; None without the option."""
         return self._found
 

@@ -14,7 +14,7 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
-from batch_assets.dagster.remedies import error_in_words
+from batch_assets.dagster.remedies import error_as_text
 
 # Number of rows that are read. If the key is not unique in later rows, the first run reports it.
 _ROWS = 100_000
@@ -42,7 +42,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundDataset:
     """A dataset that was read.
 
     Attributes:
@@ -54,7 +54,7 @@ class Found:
     columns: Columns
 
 
-def find_dataset(dataset: str, project: Path) -> Found:
+def find_dataset(dataset: str, project: Path) -> FoundDataset:
     """Read the dataset that the user names.
 
     Args:
@@ -66,7 +66,7 @@ def find_dataset(dataset: str, project: Path) -> Found:
     """
     location = located(dataset, project)
     absolute = location if "://" in location else str(project / location)
-    return Found(absolute, _columns_of(location, project))
+    return FoundDataset(absolute, _columns_of(location, project))
 
 
 def located(dataset: str, project: Path) -> str:
@@ -90,7 +90,7 @@ def _columns_of(dataset: str, project: Path) -> Columns:
             names = opened.schema.names
             table = _first_rows(opened, names)
     except BatchAssetsError as error:
-        raise click.ClickException(error_in_words(error)) from None
+        raise click.ClickException(error_as_text(error)) from None
     if not names:
         raise click.ClickException(f"--dataset: {dataset} has no columns")
     key = _key(table)

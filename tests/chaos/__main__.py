@@ -23,7 +23,9 @@ def main() -> int:
     parser.add_argument("--benches", type=int, default=BENCHES, help="trials at a time")
     parser.add_argument("--no-dagster", action="store_true", help="leave out daemon, code server and run worker")
     parser.add_argument("--markdown", action="store_true", help="print the table for a page")
-    parser.add_argument("--folder", type=Path, help="where the trials' files lie; default in memory, or TMPDIR")
+    parser.add_argument(
+        "--folder", type=Path, help="where to keep the trials' files; default in memory, or TMPDIR"
+    )
     parser.add_argument("--faults-only", action="store_true", help="no kills, only the other faults")
     options = parser.parse_args()
     memory = Path("/dev/shm")  # a killed process loses nothing that it has written, synced to a disk or not

@@ -10,7 +10,7 @@ from tests.chaos.judge import Verdict
 STAGES = {
     "requests": "kill -9 in requests",
     "batches": "kill -9 in batches",
-    "retry": "kill -9 in batches, asking again",
+    "retry": "kill -9 in batches, retrying",
     "collection": "kill -9 in collection",
     "results": "kill -9 in results",
 }

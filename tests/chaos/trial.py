@@ -99,15 +99,15 @@ class Trial:
         for path in self.root.glob("ledger.db*"):
             path.unlink()
 
-    def finish(self, *, from_dataset: bool, by_person: bool = False, **judged: Any) -> Verdict:
+    def finish(self, *, from_dataset: bool, by_user: bool = False, **judged: Any) -> Verdict:
         """Continue in a new process to the last row, run everything once more, and judge.
 
         Args:
             from_dataset: Build requests first; otherwise continue from the ledger alone.
-            by_person: Continue from the ledger, but also send what only a user may send.
+            by_user: Continue from the ledger, but also send what only a user may send.
             judged: See `verdict`.
         """
-        unattended = "finish by a person" if by_person else "finish"
+        unattended = "finish by a user" if by_user else "finish"
         end = self.run("finish from the dataset" if from_dataset else unattended)
         if end.failed:
             self.problems.append(f"it could not be finished:\n{end.log}")

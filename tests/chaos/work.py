@@ -79,32 +79,32 @@ def cancel_all(root: Root, pipeline: Pipeline) -> None:
     print(cancel(root, pipeline.name))
 
 
-def as_a_person(root: Root, pipeline: Pipeline) -> None:
+def as_a_user(root: Root, pipeline: Pipeline) -> None:
     """Do everything that is left, as a user would."""
-    unattended(root, pipeline, by_person=True)
+    unattended(root, pipeline, by_user=True)
 
 
 def chain(root: Root, pipeline: Pipeline) -> None:
     """Do everything from the dataset on, as a user would."""
     build_requests(root, pipeline)
-    as_a_person(root, pipeline)
+    as_a_user(root, pipeline)
 
 
 def clearing(root: Root, pipeline: Pipeline) -> None:
     """Run all stages of a pipeline that keeps nothing it does not need: no batch at the API, no request file."""
     build_requests(root, pipeline)
-    unattended(root, pipeline, by_person=True, retention=_AT_ONCE)
+    unattended(root, pipeline, by_user=True, retention=_AT_ONCE)
 
 
 def unattended(
-    root: Root, pipeline: Pipeline, *, by_person: bool = False, retention: RetentionConfig = KEEP_EVERYTHING
+    root: Root, pipeline: Pipeline, *, by_user: bool = False, retention: RetentionConfig = KEEP_EVERYTHING
 ) -> None:
     """Do what the sensor asks for, until every row has its final type."""
     end = time.monotonic() + _DEADLINE
     while True:
         trouble: object = "rows are pending"
         try:
-            submit_batches(root, pipeline.name, unattended=not by_person)
+            submit_batches(root, pipeline.name, unattended=not by_user)
             poll(root, now=True)
             done = collect_results(root, pipeline.name, retention=retention)
             with root.ledger.read() as tx:
@@ -144,6 +144,6 @@ TASKS: dict[str, Callable[[Root, Pipeline], Any]] = {
     "clearing": clearing,
     "unattended": unattended,
     "finish": _and_again(unattended),
-    "finish by a person": _and_again(as_a_person),
+    "finish by a user": _and_again(as_a_user),
     "finish from the dataset": _and_again(chain),
 }

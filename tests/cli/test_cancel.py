@@ -119,7 +119,7 @@ def test_the_history_is_whole_in_a_pipe_and_fits_a_terminal(project: Project) ->
     done = project.run("status", "asked", "--history")
     lines = done.stdout.splitlines()
     parsed = [
-        re.fullmatch(r"(\S+ \S+Z)  (\w+) +(\S+) +(\S+) -> (\w+) +(.+)  \[(\S+:\d+)\]", line) for line in lines
+        re.fullmatch(r"(\S+ \S+ UTC)  (\w+) +(\S+) +(\S+) -> (\w+) +(.+)  \[(\S+:\d+)\]", line) for line in lines
     ]
     assert all(parsed), lines
     entries = [match.groups() for match in parsed if match]

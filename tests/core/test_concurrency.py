@@ -18,8 +18,8 @@ from batch_assets.core.errors import BusyError
 from batch_assets.core.ledger import rounds, submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.steps import Round, Send
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import AskAgain
 from batch_assets.core.results.run import collect_results

@@ -178,7 +178,7 @@ def test_lines_of_the_api_reach_the_table_without_loss(emulator: Emulator, tmp_p
 
 def raw_message(line: str) -> str:
     """The raw message that is stored for a line."""
-    kept: str = parse_line(line.encode() + b"\n", default_prices())[-1]
+    kept = parse_line(line.encode() + b"\n", default_prices()).response_json
     return kept
 
 

@@ -17,7 +17,7 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.steps import Send
 from batch_assets.core.requests.report import AskAgain
-from batch_assets.core.results.join import Join, JoinedRows
+from batch_assets.core.results.join import JoinedRows, ResultsJoin
 from batch_assets.core.results.run import collect_results
 
 from .support import CREATE, World, round_for, texts, write_rows
@@ -90,15 +90,15 @@ def test_a_file_that_is_superseded_during_a_join_is_not_waited_on(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = retried_by_another(world)
-    slices = Join.slices
+    slices = ResultsJoin.slices
 
-    def superseded_meanwhile(join: Join) -> Iterator[JoinedRows]:
+    def superseded_meanwhile(join: ResultsJoin) -> Iterator[JoinedRows]:
         yield from slices(join)
         monkeypatch.undo()
         write_rows(world.folder / "A.jsonl", texts(1, "other"))
         world.build(a, "A")
 
-    monkeypatch.setattr(Join, "slices", superseded_meanwhile)
+    monkeypatch.setattr(ResultsJoin, "slices", superseded_meanwhile)
     world.collect(b, "B")
     assert run_sensor(world, b, "B") == 2
 

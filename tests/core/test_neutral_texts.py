@@ -1,4 +1,7 @@
-"""Texts of the core name no command, option or asset to materialize: those are remedies, which the faces word."""
+"""Texts of the core name no command, option or asset to materialize: those are remedies, which the faces word.
+
+They also name no environment variable whose value a resource may give.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,17 @@ from pathlib import Path
 import pytest
 
 import batch_assets
+from batch_assets.core.settings import CREDENTIALS, Overrides
 
 _CORE = Path(batch_assets.__file__).parent / "core"
 # "materialize x", a command of ours and an option. A package's name is followed by no space.
 _OF_A_FACE = re.compile(r"\bmaterialize\s|\bbatch-assets\s|(?<![\w-])--[a-z]", re.IGNORECASE)
+# Variables that a resource may replace.
+_REPLACEABLE = re.compile(
+    r"\bBATCH_ASSETS_(ROOT|LEDGER|EMULATOR)\b|\bANTHROPIC_(API_KEY|AUTH_TOKEN|BASE_URL|PROFILE|IDENTITY_TOKEN(_FILE)?)\b"
+)
+# It reads the variables and the values that replace them, so it can name the one that was used.
+_READS_THE_VARIABLES = _CORE / "settings.py"
 
 
 def _docstrings(tree: ast.Module) -> set[int]:
@@ -21,13 +31,13 @@ def _docstrings(tree: ast.Module) -> set[int]:
     return {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
 
-def texts_of_a_face(source: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of each string literal that only users of one face can follow."""
+def texts_with(pattern: re.Pattern[str], source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, text) of each string literal that contains a pattern."""
     tree = ast.parse(source)
     exempt = _docstrings(tree)
     for node in ast.walk(tree):
         text = getattr(node, "value", None) if isinstance(node, ast.Constant) and id(node) not in exempt else None
-        if isinstance(text, str) and _OF_A_FACE.search(text):
+        if isinstance(text, str) and pattern.search(text):
             yield node.lineno, text
 
 
@@ -37,7 +47,7 @@ def test_texts_of_the_core_are_for_the_users_of_both_faces() -> None:
     found = [
         f"{path.relative_to(_CORE)}:{line}: {text}"
         for path in modules
-        for line, text in texts_of_a_face(path.read_text("utf-8"))
+        for line, text in texts_with(_OF_A_FACE, path.read_text("utf-8"))
     ]
     assert found == []
 
@@ -52,11 +62,35 @@ def test_texts_of_the_core_are_for_the_users_of_both_faces() -> None:
     ],
 )
 def test_a_text_of_one_face_is_found(text: str) -> None:
-    assert [line for line, _ in texts_of_a_face(f'"""Not: materialize it."""\n\nerror = {text}\n')] == [3]
+    assert [line for line, _ in texts_with(_OF_A_FACE, f'"""Not: materialize it."""\n\nerror = {text}\n')] == [3]
 
 
 @pytest.mark.parametrize(
     "text", ["\"pip install 'batch-assets[duckdb]'\"", '"it was materialized"', '"x-should-retry"', '"a -- b"']
 )
 def test_other_texts_are_not_found(text: str) -> None:
-    assert list(texts_of_a_face(f'"""Run batch-assets run x --limit 1."""\n\nerror = {text}\n')) == []
+    assert list(texts_with(_OF_A_FACE, f'"""Run batch-assets run x --limit 1."""\n\nerror = {text}\n')) == []
+
+
+def test_texts_of_the_core_name_no_variable_that_a_resource_may_replace() -> None:
+    # A migration knows texts of earlier releases.
+    exempt = {_READS_THE_VARIABLES, *(_CORE / "ledger" / "migrations").rglob("*.py")}
+    modules = sorted({*_CORE.rglob("*.py")} - exempt)
+    texts = [
+        f"{path.relative_to(_CORE)}:{line}: {text}"
+        for path in modules
+        for line, text in texts_with(_REPLACEABLE, path.read_text("utf-8"))
+    ]
+    assert texts == []
+
+
+def test_every_variable_that_a_resource_may_replace_is_looked_for() -> None:
+    """The docstring of `Overrides` names them."""
+    replaced = set(re.findall(r"(?:BATCH_ASSETS|ANTHROPIC)_[A-Z_]+", Overrides.__doc__ or "")) | {*CREDENTIALS}
+    assert {name for name in replaced if not _REPLACEABLE.search(name)} == set()
+
+
+@pytest.mark.parametrize("name", ["BATCH_ASSETS_ROOT", "ANTHROPIC_API_KEY"])
+def test_the_name_of_such_a_variable_is_found(name: str) -> None:
+    source = f'"""Not {name}."""\n\nerror = f"set {name} to {{value}}"\n'
+    assert [line for line, _ in texts_with(_REPLACEABLE, source)] == [3]

@@ -120,7 +120,7 @@ def test_a_damaged_response_file_is_named_and_replaced(world: World, damage: Cal
     ],
 )
 def test_a_ledger_that_cannot_be_opened_is_reported_in_a_sentence(url: str) -> None:
-    with pytest.raises(SettingsError, match="BATCH_ASSETS_LEDGER") as caught:
+    with pytest.raises(SettingsError, match="the URL of the ledger") as caught:
         Ledger(url)
     assert "pass-word" not in str(caught.value)
 

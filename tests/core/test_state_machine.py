@@ -58,6 +58,7 @@ _TIMES = {
         "submitted_at",
         "missing_since",
         "failing_since",
+        "canceled_at",
         "next_poll_at",
         "next_download_at",
         "next_delete_at",

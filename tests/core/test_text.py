@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from batch_assets.core.text import about_dollars, count, counts, dollars, duration, size
+from batch_assets.core.text import about_dollars, count, counts, day, dollars, duration, exact_moment, moment, size
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,13 @@ from batch_assets.core.text import about_dollars, count, counts, dollars, durati
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_times_are_in_utc_and_say_so() -> None:
+    seconds = 1_795_961_111.9
+    assert day(seconds) == "2026-11-29"
+    assert moment(seconds) == "2026-11-29 14:05 UTC"
+    assert exact_moment(seconds) == "2026-11-29 14:05:11 UTC"
 
 
 def test_a_count_of_one_has_the_singular() -> None:

@@ -156,10 +156,13 @@ def test_a_limit_leaves_rows_pending_and_the_sensor_reports_them_and_rests(
     for _ in range(2):
         rests = tick(location, instance)
         assert rests.run_requests == []
-        assert "greetings is limited: 3 requests were left out" in rests.skip_message
+        assert (
+            "A limit left out 3 requests of greetings. To send them, materialize greetings/requests"
+            in rests.skip_message
+        )
     assert stages(materialize(assets, instance)) == ["requests", "batches", "results"]
     assert [batch["requests"] for batch in emulator.log()] == [1, 3]
-    assert "limited" not in tick(location, instance).skip_message
+    assert "limit left out" not in tick(location, instance).skip_message
 
 
 def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
@@ -170,18 +173,19 @@ def test_a_limited_refresh_is_marked_as_one_and_ends_when_it_is_canceled(
     location = definitions(assets)
     materialize(assets, instance)
     limited = log(instance, materialize(assets, instance, refresh=True, confirm=True, limit=1))
-    assert (
-        "5 rows, 1 rejected; 4 distinct requests: 1 to send, 0 settled earlier, 0 in flight; part of a refresh"
-        in (limited)
+    assert "5 rows, 1 rejected; 4 distinct requests: 1 to send, 0 reused, 0 in flight; part of a refresh" in (
+        limited
     )
     assert "The limit leaves out 3 more requests: refresh it again to send them" in limited
-    assert "greetings/requests with `refresh` and `confirm` to ask them" in tick(location, instance).skip_message
+    send_them = "materialize greetings/requests with `refresh` and `confirm`"
+    left_out = f"A limit left out 3 requests of greetings. To send them, {send_them}"
+    assert left_out in tick(location, instance).skip_message
     canceled = log(instance, run_job(location, instance, "greetings_cancel"))
     assert any("nothing more of this submission will be sent" in line for line in canceled)
     (request,) = tick(location, instance).run_requests
     assert request.tags["batch_assets/submission"]
     later = log(instance, materialize(assets, instance))
-    assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 settled earlier, 0 in flight" in later
+    assert "5 rows, 1 rejected; 4 distinct requests: 0 to send, 4 reused, 0 in flight" in later
     assert [batch["requests"] for batch in emulator.log()] == [4, 1]
 
 

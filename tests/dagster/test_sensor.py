@@ -244,6 +244,25 @@ def status() -> str:
     return CliRunner().invoke(main, ["status"]).output
 
 
+@pytest.mark.parametrize("code", [404, 500])
+def test_both_faces_offer_to_cancel_a_batch_only_if_the_api_refuses_its_results(
+    location: Location, emulator: Emulator, code: int
+) -> None:
+    location.materialize()
+    (batch,) = ledger("select id from batch")
+    emulator.end_batches()
+    emulator.faults([{"match": {"path": f"/v1/messages/batches/{batch.id}/results"}, "action": {"status": code}}])
+    make_batches_due()
+    (request,), _ = location.tick()
+    location.run(request)
+    shown, reason = status(), location.tick()[1]
+    assert shown.count("It has failed for ") == 1
+    assert "waits for results that could not be downloaded" in reason
+    assert shown.count(f"If {batch.id} was deleted at the API: `batch-assets cancel {batch.id}`") == (code == 404)
+    assert reason.count(f"{batch.id}: the API refuses its results.") == (code == 404)
+    assert reason.count(f"the job greetings_cancel with `batch_id: {batch.id}` in its config") == (code == 404)
+
+
 def test_each_face_has_its_remedy_for_a_batch_that_the_api_does_not_know(
     location: Location, emulator: Emulator
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,39 @@ def test_nothing_is_sent_twice(make_assets: MakeAssets, instance: dg.DagsterInst
     assert events["batches"]["batch_assets/submitted"] == 0
     assert events["results"]["batch_assets/succeeded"] == 4
     assert len(emulator.log()) == 1
+
+
+def test_after_an_upgrade_answered_rows_are_sent_again_only_with_consent(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
+) -> None:
+    """`a<b` was written as `a\\u003cb` by the first version of the rendering, whose manifests do not name it."""
+    make_assets()
+    dataset = {"path": "greetings.csv", "key": "id"}
+    (tmp_path / "old.csv").write_text('id,text\n1,"""a\\u003cb"""\n')
+    run(make_assets(dataset=dataset | {"path": "old.csv"}), instance)
+    emulator.end_batches()
+    run(make_assets(dataset=dataset | {"path": "old.csv"}), instance, "results")
+    (path,) = (tmp_path / "root").rglob("manifest.json")
+    manifest = json.loads(path.read_text())
+    del manifest["rendering"]
+    path.write_text(json.dumps(manifest))
+    params = {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 50,
+        "messages": [{"role": "user", "content": "{{ text | tojson }}"}],
+    }
+    assets = make_assets(params=params, dataset=dataset | {"path": "new.csv"})
+    (tmp_path / "new.csv").write_text("id,text\n1,a<b\n")
+    problem = failure(run(assets, instance))
+    assert "1 row that is answered or in flight would render differently" in problem
+    assert problem.endswith(
+        "To accept it, materialize greetings/requests with `accept_rendering: true` in the Launchpad"
+    )
+    assert len(emulator.log()) == 1
+    config = {"ops": {assets[0].op.name: {"config": {"accept_rendering": True}}}}
+    accepted = dg.materialize(assets, instance=instance, run_config=config, raise_on_error=False)
+    assert materialized(accepted)["requests"]["batch_assets/new"] == 1
+    assert len(emulator.log()) == 2
 
 
 def test_without_an_api_batches_names_what_to_set(make_assets: MakeAssets, instance: dg.DagsterInstance) -> None:

@@ -11,6 +11,7 @@ from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.answers.parsed_answers import ArrowColumns, ParseMessage, parsed_columns
 from batch_assets.core.answers.result_columns import TOOL_CALLS
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.io.json_text import dump, load_exactly
 
 # Reasons why a model stops before its answer is complete.
@@ -93,7 +94,7 @@ def _add_problems(columns: dict[str, Any], problems: list[str | None]) -> int:
     ]
     messages = pa.array(reasons, pa.string())
     columns["error_message"] = pc.if_else(messages.is_valid(), messages, columns["error_message"])
-    columns["error_type"] = pc.if_else(messages.is_valid(), "invalid_output", columns["error_type"])
+    columns["error_type"] = pc.if_else(messages.is_valid(), ErrorType.INVALID_OUTPUT, columns["error_type"])
     return len(reasons) - reasons.count(None)
 
 

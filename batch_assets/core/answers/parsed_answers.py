@@ -124,7 +124,7 @@ def parsed_columns(
     return arrays, [f"parse_message: {reason}" if reason is not None else None for reason in reasons]
 
 
-def in_words(error: Exception) -> str:
+def as_text(error: Exception) -> str:
     """Describe an exception of a pipeline's own code for the reader of the table.
 
     The text of a ValueError is used as it is. Other exceptions are named.
@@ -141,7 +141,7 @@ def _parse(message: str, parse: ParseMessage) -> tuple[dict[str, Any] | None, st
         if isinstance(value, Mapping):
             return dict(value), None
     except Exception as error:  # whatever a pipeline's own code raises
-        return None, in_words(error)
+        return None, as_text(error)
     return None, f"it returned {'None' if value is None else f'a {type(value).__name__}'}: return a dict"
 
 

@@ -71,11 +71,11 @@ def name_clash(
         The field of the pipeline file, and a text that names what clashes and says how to fix it; `None` if all
         names differ.
     """
-    own = [*RESULT_NAMES, PARTITION, *([TOOL_CALLS.name] if tool_calls else [])]
+    fixed_names = [*RESULT_NAMES, PARTITION, *([TOOL_CALLS.name] if tool_calls else [])]
     for name in typed:
-        if name in own or name == key:
+        if name in fixed_names or name == key:
             return typed_by, f"the property {name!r} has the name of a results column: rename it"
-    kind_of = {**dict.fromkeys(own, "results column"), **dict.fromkeys(typed, "output schema's property")}
+    kind_of = {**dict.fromkeys(fixed_names, "results column"), **dict.fromkeys(typed, "output schema's property")}
     if key in kind_of:
         return "dataset.key", f"the row key {key!r} and the {kind_of[key]} {key!r} have the same name"
     kind_of[key] = "row key"

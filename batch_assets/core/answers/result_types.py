@@ -34,7 +34,7 @@ class ResultType(StrEnum):
 FAILED = [result_type for result_type in ResultType if result_type.failed]
 
 
-def settled_rows(counts: Mapping[str, int]) -> int:
+def final_rows(counts: Mapping[str, int]) -> int:
     """Count the rows with a final type.
 
     Args:
@@ -49,7 +49,7 @@ def failed_rows(counts: Mapping[str, int]) -> int:
     Args:
         counts: Rows by result type.
     """
-    return settled_rows(counts) - counts.get(ResultType.SUCCEEDED, 0)
+    return final_rows(counts) - counts.get(ResultType.SUCCEEDED, 0)
 
 
 def failed_share(counts: Mapping[str, int]) -> float:
@@ -58,5 +58,5 @@ def failed_share(counts: Mapping[str, int]) -> float:
     Args:
         counts: Rows by result type.
     """
-    settled = settled_rows(counts)
-    return failed_rows(counts) / settled if settled else 0.0
+    final = final_rows(counts)
+    return failed_rows(counts) / final if final else 0.0

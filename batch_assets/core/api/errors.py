@@ -32,7 +32,7 @@ _TEXT_LENGTH, _TEXT_END = 2000, 400
 _STOP_STATUS = (401, 402, 403)
 # Answers of a server that is not the API. A 404 for the list of batches means the same, see `no_endpoint`.
 _ELSEWHERE = (301, 302, 303, 307, 308, 405)
-_CHECK_URL = ". Is ANTHROPIC_BASE_URL right?"
+_CHECK_URL = ". Is the base URL right?"
 _STOP_TEXTS = ("credit balance is too low", "spend limit", "usage limits")
 _STOP_CODES = ("enforced_spend_limit_reached", "contract_spend_limit_reached", "organization_on_hold")
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from batch_assets.core.errors import ErrorType
+
 COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
 _STATUS_LENGTH = 16  # the ledger stores at most this many characters of an unknown status
 STATUSES = ("in_progress", "canceling", "ended")
 # Error types of a result line that may be gone on the next attempt. All others would fail the same way again.
 PASSING_ERRORS = frozenset(
-    {"api_error", "overloaded_error", "timeout_error", "rate_limit_error", "missing_result"}
+    {"api_error", "overloaded_error", "timeout_error", "rate_limit_error", ErrorType.MISSING_RESULT}
 )
 
 

@@ -44,18 +44,18 @@ def plan_again(root: Root, submission: Submission) -> int:
     """
     if submission.ask_again == 0:
         return 0
-    with leases.hold(root.ledger, f"requests:{submission.pipeline}", wait=leases.PATIENCE) as lease:
+    with leases.hold_requests(root.ledger, submission.pipeline, wait=leases.PATIENCE) as lease:
         with root.ledger.read() as tx:
             current = submissions.by_id(tx, submission.id)
-            holding = submissions.holding(tx, submission.pipeline)
-            own = [file.name for file in submissions.waited_on(tx, submission.id)]
+            files_in_flight = submissions.files_in_flight(tx, submission.pipeline)
+            waited_on_names = [file.name for file in submissions.waited_on(tx, submission.id)]
         if current.ask_again == 0:
             return 0
-        in_flight = RequestsInFlight(root, holding)
+        in_flight = RequestsInFlight(root, files_in_flight)
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
         # Request files only: another process may be writing a receipt.
         root.storage.remove_leftovers(*folder, name=REQUEST_FILES)
-        used_names = {*own, *root.storage.names(*folder)}
+        used_names = {*waited_on_names, *root.storage.names(*folder)}
         names = (name for name in map(PartName, itertools.count()) if str(name) not in used_names)
         limits = submission.max_requests, submission.max_bytes
         parts = PartWriters(root.storage, folder, limits, names.__next__)
@@ -69,9 +69,10 @@ def plan_again(root: Root, submission: Submission) -> int:
             for entry in parts.written:
                 root.storage.remove(*folder, entry.name)
             raise
-        owner = {"pipeline": submission.pipeline, "partition": submission.partition}
-        own_id = SubmissionId(submission.id)
-        files = [{"id": str(own_id.file(entry.part)), **owner, **entry.model_dump()} for entry in parts.written]
+        submission_id = SubmissionId(submission.id)
+        files = [
+            entry.ledger_entry(submission_id, submission.pipeline, submission.partition) for entry in parts.written
+        ]
         with root.ledger.write() as tx:
             lease.confirm(tx)
             submissions.add_files(tx, submission.id, files)
@@ -101,7 +102,7 @@ def _failed_lines(
         left_out = None
         if index.is_limited:
             left_out = np.isin(digests, digest_array(rows.column(0).filter(rows.column(1))))
-        response_rows, kinds, attempts = outcomes.of(digests)
+        response_rows, kinds, attempts = outcomes.for_digests(digests)
         fates = request_fates(
             response_rows >= 0, kinds, attempts, max_attempts=submission.attempts_allowed, left_out=left_out
         )

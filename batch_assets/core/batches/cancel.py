@@ -89,7 +89,7 @@ def cancel_batches(root: Root, to_end: list[Batch], report: CancelReport) -> Non
             report.problems.append(f"{batch.id}: {error}")
             continue
         with root.ledger.write() as tx:
-            batches.observe(tx, batch, reported, tx.now + root.settings.first_poll, batches.CANCELED_BY_A_PERSON)
+            batches.observe(tx, batch, reported, tx.now + root.settings.first_poll, is_cancel=True)
         # Another process of ours may have been faster; the batch counts as canceled all the same.
         had_ended = reported.ended and not reported.request_counts["canceled"]
         (report.ended if had_ended else report.canceled).append(batch.id)
@@ -138,9 +138,9 @@ def _is_in_progress(batch: Batch) -> bool:
 def finish(root: Root, submission: Submission, report: CancelReport) -> None:
     """Cancel what is in flight for a canceled submission, as far as it can be reached now."""
     with root.ledger.write() as tx:
-        own, shared = _files_in_flight(tx, submission)
+        unshared, shared = _files_in_flight(tx, submission)
         report.shared += [file.id for file in shared if file.state is not FileState.SUBMITTED]
-        for file in own:
+        for file in unshared:
             if file.state.unsent:
                 move(tx, FileMove.CANCEL, file.id, batches.CANCELED_BY_A_PERSON)
                 report.unsent.append(file.id)
@@ -163,7 +163,7 @@ def _files_in_flight(tx: Transaction, submission: Submission) -> tuple[list[Requ
     """Return files in flight that a partition's rows wait on or that were written for it: (its own, shared)."""
     waited = {file.id for file in submissions.waited_on(tx, submission.id)}
     others = submissions.wanted_by_others(tx, submission.pipeline, submission.partition)
-    in_flight = submissions.holding(tx, submission.pipeline)
+    in_flight = submissions.files_in_flight(tx, submission.pipeline)
     related = [file for file in in_flight if file.partition == submission.partition or file.id in waited]
     return [f for f in related if f.id not in others], [f for f in related if f.id in others]
 

@@ -45,11 +45,11 @@ def reconcile(root: Root) -> list[str]:
         The ids of the batches that were found to be ours.
     """
     with root.ledger.read() as tx:
-        doubtful, watched = files.in_doubt(tx), files.watched(tx)
+        doubtful, watched = files.to_reconcile(tx), files.watched(tx)
     if not doubtful and not watched:
         return []
     try:
-        with leases.hold(root.ledger, "reconcile") as lease:
+        with leases.hold(root.ledger, "reconcile", work="the files in doubt") as lease:
             return _Reconciler(root, lease).run()
     except (BusyError, LeaseLostError):
         return []  # another process reconciles, with a newer list
@@ -96,7 +96,7 @@ class _Reconciler:
 
     def run(self) -> list[str]:
         with self._root.ledger.read() as tx:
-            doubtful, watched, known_ids = files.in_doubt(tx), files.watched(tx), batches.known_ids(tx)
+            doubtful, watched, known_ids = files.to_reconcile(tx), files.watched(tx), batches.known_ids(tx)
         doubtful = [doubt for doubt in doubtful if not (self._by_receipt(*doubt) or self._not_sent(*doubt))]
         if not doubtful and not watched:
             return self._found_ids

@@ -13,10 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.io.layout import refusal_parts, submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Lease, files
+from batch_assets.core.ledger.columns import FileColumns
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -43,7 +45,7 @@ def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
     last = int(np.abs(ends[:-1] - ends[-1] / 2).argmin())
     pieces = [(0, int(ends[last]), last + 1), (int(ends[last]), int(ends[-1]), len(ends) - last - 1)]
     folder = submission_parts(file.pipeline, file.partition, file.submission_id)
-    parts = []
+    parts: list[FileColumns] = []
     for name, (start, end, requests) in zip(PartName.parse(file.name).halves, pieces, strict=True):
         with root.storage.write(*folder, str(name)) as scratch, root.storage.open(*stored.parts) as source:
             with scratch.open("wb") as target:
@@ -81,7 +83,7 @@ def give_up(root: Root, file: RequestFile, lease: Lease) -> None:
         "digest": stored.digests().tobytes(),
         "custom_id": next(stored.custom_ids_at([0])),
         "result_type": ResultType.ERRORED,
-        "error_type": "request_too_large",
+        "error_type": ErrorType.REQUEST_TOO_LARGE,
         "error_message": file.error,
         "attempts": file.attempt,
         "ended_at": datetime.fromtimestamp(now, UTC),

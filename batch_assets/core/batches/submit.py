@@ -172,8 +172,8 @@ def _send(
     reports: dict[str, SubmitReport] = {}
 
     def send(file: RequestFile, progress: Progress) -> list[RequestFile]:
-        own = reports[file.id] = SubmitReport(submission.id)
-        return _Sending(root, submission, file, own).run(progress)
+        file_report = reports[file.id] = SubmitReport(submission.id)
+        return _Upload(root, submission, file, file_report).run(progress)
 
     sending = Transfers(
         root.settings.transfers,
@@ -182,11 +182,11 @@ def _send(
         apart=lambda file: file.requests,
     )
     sending.run(_sendable(root, submission))
-    for _, own in sorted(reports.items()):
-        report.submitted += own.submitted
-        report.waiting |= own.waiting
-        report.refused |= own.refused
-        report.given_up |= own.given_up
+    for _, file_report in sorted(reports.items()):
+        report.submitted += file_report.submitted
+        report.waiting |= file_report.waiting
+        report.refused |= file_report.refused
+        report.given_up |= file_report.given_up
 
 
 def _waited_on(root: Root, submission: Submission) -> list[RequestFile]:
@@ -198,7 +198,7 @@ def _sendable(root: Root, submission: Submission) -> list[RequestFile]:
     return [file for file in _waited_on(root, submission) if file.state.sendable]
 
 
-class _Sending:
+class _Upload:
     """The upload of one request file."""
 
     def __init__(self, root: Root, submission: Submission, file: RequestFile, report: SubmitReport) -> None:
@@ -214,7 +214,9 @@ class _Sending:
         Returns:
             The files to send instead, if this one is too large.
         """
-        lease = leases.try_take(self._root.ledger, files.lease_name(self._file.id))
+        lease = leases.try_take(
+            self._root.ledger, files.lease_name(self._file.id), work=f"the request file {self._file.id}"
+        )
         if lease is None:
             self._report.waiting[self._file.id] = "another process is sending it"
             return []

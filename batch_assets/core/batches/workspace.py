@@ -12,7 +12,7 @@ from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
 from batch_assets.core.root import Root
 
 # The question to the user when the API does not know a batch that it accepted from us.
-WHOSE_KEY = "Does ANTHROPIC_API_KEY belong to the workspace that submitted it?"
+WHOSE_KEY = "Does the API key belong to the workspace that submitted it?"
 SAME_WORKSPACE = "batch-assets run NAME --same-workspace"
 # This many of our other batches are tried too: retention may have deleted the anchor.
 _OTHERS = 3
@@ -97,9 +97,12 @@ def unreachable(batch_id: str) -> str:
     )
 
 
-def asks_whose_key(reason: str) -> bool:
-    """Whether a recorded reason asks for the key's workspace: the batch may also have been deleted."""
-    return WHOSE_KEY in reason
+def results_refused(batch_id: str) -> str:
+    """The notice about an ended batch whose results the API refuses."""
+    return (
+        f"{batch_id}: the API refuses its results. {WHOSE_KEY} They are downloaded again automatically, when the "
+        "right key is back too"
+    )
 
 
 def is_there(root: Root, batch_id: str) -> bool:

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.csv
 
 from batch_assets.core.dataset.csv_scan import find_bad_row
-from batch_assets.core.dataset.csv_types import ColumnType
+from batch_assets.core.dataset.csv_types import ColumnType, with_timestamps
 from batch_assets.core.dataset.data_file import DataFile
-from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, check_distinct, conform, valid_text
+from batch_assets.core.dataset.object_keys import ObjectKeys
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct, conform, valid_text
 from batch_assets.core.dataset.transcode import as_utf8
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
@@ -36,6 +37,7 @@ class CsvReader:
         schema: The columns and their types.
         blank: Whether the file is empty, without even a header.
         watched: The types that remain possible for each column.
+        object_keys: The keys of objects in the columns: none.
 
     Raises:
         DatasetError: When the file is not a table. Names the file and, if a single line is wrong, the line.
@@ -45,12 +47,14 @@ class CsvReader:
         self._file, self._name = file, file.name
         self._options = config.csv or CsvConfig()
         self._delimiter = self._options.delimiter or ("\t" if file.plain_name.endswith(".tsv") else ",")
+        self._declared = frozenset(config.types)
+        self.object_keys = ObjectKeys()
         self._block = BLOCK_BYTES
         self.blank = self._without_rows = False
         watched: dict[str, ColumnType] = {}
         while True:
             try:
-                watched = self._watch(set(config.types))
+                watched = self._watch(self._declared)
                 break
             except UnicodeDecodeError as error:
                 problem = f"the header is not valid UTF-8: {error}; {self._remedy()}"
@@ -86,14 +90,35 @@ class CsvReader:
         try:
             with self._open() as file, self._reader(file, columns) as reader:
                 for batch in _slices(reader):
-                    yield valid_text(conform(batch, target, self._name))
+                    rows = valid_text(conform(batch, target, self._name))
+                    rows.own = self._own_columns(batch, rows.table)
+                    rows.present = [self.schema.names] * len(batch)
+                    yield rows
         except pa.ArrowInvalid as error:  # the file has changed since its types were decided
             raise self._no_table(error) from None
+
+    def _own_columns(self, batch: pa.RecordBatch, table: pa.RecordBatch) -> dict[str, list[Any] | OwnColumn]:
+        """The columns that templates see otherwise than results: as the CSV files have them.
+
+        Args:
+            batch: All columns as text.
+            table: The rows with the types of the whole dataset, which may have files of other formats.
+        """
+        own: dict[str, list[Any] | OwnColumn] = {}
+        for wanted in table.schema:
+            if wanted.name not in batch.schema.names or wanted.name in self._declared:
+                continue
+            field = self.schema.field(wanted.name)
+            if pa.types.is_string(field.type):
+                own[wanted.name] = OwnColumn(table.column(wanted.name), with_timestamps)
+            elif field.type != wanted.type and not pa.types.is_null(field.type):
+                own[wanted.name] = OwnColumn.of(batch.column(wanted.name).cast(field.type), field)
+        return own
 
     def _open(self) -> BinaryIO:
         return as_utf8(self._file.open(), self._options.encoding, self._name)
 
-    def _watch(self, settled: set[str]) -> dict[str, ColumnType]:
+    def _watch(self, settled: frozenset[str]) -> dict[str, ColumnType]:
         watched: dict[str, ColumnType] = {}
         last: pa.RecordBatch | None = None
         with self._open() as file:

@@ -7,11 +7,13 @@ prompts of earlier rows. A column with `10` and `2.5`, with `1.50` or with `true
 ISO timestamps are the exception. A column of them, all with a time zone or all without, becomes timestamps, and a
 prompt shows them as Python prints them: `2024-01-02T03:04:05` as `2024-01-02 03:04:05`. Timestamps with a zone are
 shown in UTC: `2024-01-02T03:04:05Z` as `2024-01-02 03:04:05+00:00`. `dataset.types: {at: string}` keeps the text.
+In a column that has other values too, and so stays text, prompts show each timestamp in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -115,3 +117,24 @@ class ColumnType:
         if not self._has_values:
             return pa.null()
         return self._candidates[0][0] if self._candidates else pa.string()
+
+
+def with_timestamps(values: pa.Array) -> list[Any]:
+    """Return the values of a text column for templates: ISO timestamps as such, as in a column of nothing else.
+
+    Args:
+        values: string, shape (n,).
+    """
+    python: list[Any] = values.to_pylist()
+    if not pc.any(pc.match_substring_regex(values, _TIMESTAMP)).as_py():
+        return python
+    for type_, is_instant in CANDIDATES[-2:]:
+        matches = pc.match_substring_regex(values, _TIMESTAMP + (_ZONE if type_.tz else "$"))
+        positions = pc.indices_nonzero(pc.fill_null(matches, False))
+        matching = values.take(positions)
+        if len(matching) and not is_instant(matching):  # some may be a 30th of February
+            fits = pa.array([is_instant(matching.slice(position, 1)) for position in range(len(matching))])
+            positions, matching = positions.filter(fits), matching.filter(fits)
+        for position, instant in zip(positions.to_pylist(), matching.cast(type_).to_pylist(), strict=True):
+            python[position] = instant
+    return python

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, NoReturn, assert_never
 
 import pyarrow as pa
@@ -45,11 +44,10 @@ class Dataset:
         config = pipeline.config.dataset
         self.source = f"{pipeline.source}: partition {partition}" if partition else pipeline.source
         self.location = config.location
-        self._picks: PartitionRows | None = None
         self._rows_from = self._open(pipeline, table, partition)
         try:
             self._settle(pipeline)
-            self._pick(pipeline, partition)
+            self._picks = self._rows_of(pipeline, partition)
         except BaseException:
             self.close()
             raise
@@ -79,6 +77,7 @@ class Dataset:
         self.key = config.key or config.default_key
         if source.blank:
             self.schema = _named_columns(pipeline)
+        self._declared = list(config.types)
         self._check_types(config.types)
         if self.key == ROW_NUMBER and config.key is None and ROW_NUMBER in self.schema.names:
             problem = f"the dataset has a column {ROW_NUMBER!r}: name that or another column as the row key"
@@ -95,24 +94,29 @@ class Dataset:
         for name in self.carried:
             self.check_column(name, "columns")
 
-    def _pick(self, pipeline: Pipeline, partition: str) -> None:
+    def _rows_of(self, pipeline: Pipeline, partition: str) -> tuple[str, PartitionRows] | None:
+        """Return the column that partitions the rows, and what selects those of the partition; `None` for all."""
         partitions = pipeline.config.partitions
         column = partitions.column if partitions is not None else None
         if partitions is None or column is None or not partition:
-            return
+            return None
         if column not in self.schema.names and self._rows_from.blank:
             self.schema = self.schema.append(pa.field(column, pa.string()))
         self.check_column(column, "columns", field="partitions.column")
         try:
-            self._picks = PartitionRows(partitions, partition, self.schema.field(column).type)
+            return column, PartitionRows(partitions, partition, self.schema.field(column).type)
         except ValueError as error:
             raise DatasetError(f"{self.source}: partitions.column: {column!r}: {error}") from None
-        self._column = column
 
     @property
     def without_partition(self) -> int:
         """The number of rows read so far that belong to no partition at all."""
-        return self._picks.without if self._picks is not None else 0
+        return self._picks[1].without if self._picks is not None else 0
+
+    @property
+    def shapes(self) -> list[frozenset[str]]:
+        """The keys that objects in the columns have, see `ObjectKeys`."""
+        return self._rows_from.object_keys.shapes
 
     def close(self) -> None:
         """Delete temporary files."""
@@ -159,9 +163,10 @@ class Dataset:
             DatasetError: When the rows cannot be read, or a value does not fit its type.
         """
         wanted = [name for name in columns if name != ROW_NUMBER or ROW_NUMBER in self.schema.names]
-        picks = self._picks
-        read = wanted if picks is None else list(dict.fromkeys([*wanted, self._column]))
-        if picks is not None:
+        read = wanted
+        if self._picks is not None:
+            column, picks = self._picks
+            read = list(dict.fromkeys([*wanted, column]))
             picks.without = 0
         # To only count rows, one column still has to be read.
         target = pa.schema([self.schema.field(name) for name in read or self.schema.names[:1]])
@@ -173,11 +178,13 @@ class Dataset:
                     numbers = pa.array(range(number, number + count), pa.int64())
                     rows.table = rows.table.append_column(ROW_NUMBER, numbers)
                 number += count
-                if picks is not None:
-                    rows = _filtered(rows, picks.mask(rows.table.column(self._column)))
+                if self._picks is not None:
+                    rows = rows.filter(picks.mask(rows.table.column(column)))
                     if not len(rows.table):
                         continue
                 rows.table = rows.table.select(columns)
+                for name in self._declared:  # its type is the user's choice, for templates too
+                    rows.own.pop(name, None)
                 yield rows
         except DatasetError as error:
             self._fail(self._rows_from.field, str(error))
@@ -201,13 +208,6 @@ class Dataset:
 
     def _fail(self, field: str, problem: str) -> NoReturn:
         raise DatasetError(f"{self.source}: dataset.{field}: {problem}") from None
-
-
-def _filtered(rows: Rows, mask: pa.Array) -> Rows:
-    """Return the rows where the mask is true. The mask is a bool array, shape (n,)."""
-    positions = {old: new for new, old in enumerate(pa.compute.indices_nonzero(mask).to_pylist())}
-    rejects = {positions[old]: reason for old, reason in rows.rejects.items() if old in positions}
-    return replace(rows, table=rows.table.filter(mask), rejects=rejects)
 
 
 def parse_type(name: str) -> pa.DataType:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from batch_assets.core.dataset.located_files import LocatedFiles
+from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.blocks import MAX_MB
 from batch_assets.core.pipeline.dataset import DOCUMENT_KEY
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -34,6 +35,7 @@ class DocumentFiles:
     field = "files"
     columns: list[str] | None = [PATH, NAME]  # noqa: RUF012  never changed
     blank = False
+    object_keys = ObjectKeys()  # it has none
     schema = pa.schema([(PATH, pa.string()), (NAME, pa.string()), (BYTES, pa.binary())])
 
     def __init__(self, path: str, pipeline: Pipeline) -> None:
@@ -66,7 +68,7 @@ class DocumentFiles:
             for position, name in enumerate(names):
                 if self._sizes[name] > _MAX_BYTES:
                     problem = f"the file has {self._sizes[name]} bytes; a batch can hold {_MAX_BYTES}"
-                    rejects[position] = "request_too_large", problem
+                    rejects[position] = ErrorType.REQUEST_TOO_LARGE, problem
                 contents.append(None if position in rejects else self._content(name))
             columns[BYTES] = pa.array(contents, pa.binary())
         rows = valid_text(conform(pa.RecordBatch.from_pydict(columns), target, self._located.path))

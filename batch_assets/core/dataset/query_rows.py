@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.query_parameters import with_partition
-from batch_assets.core.dataset.rows import Rows, conform, valid_text
+from batch_assets.core.dataset.rows import Rows, conform, own_columns, valid_text
 from batch_assets.core.dataset.spool import Spool
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.database import EXAMPLE, driver_hint, error_text, file_of, in_project, parse_url
@@ -40,6 +41,7 @@ class QueryRows:
     field = "sql"
     columns: list[str] | None = None
     blank = False
+    object_keys = ObjectKeys()  # it has none: nested values are text
 
     def __init__(self, pipeline: Pipeline, partition: str = "") -> None:
         config = pipeline.config.dataset
@@ -50,8 +52,10 @@ class QueryRows:
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in the order of the query."""
-        for batch in self._spool.batches(target.names):
-            yield valid_text(conform(batch, target, self._location))
+        for batch, own in self._spool.batches(target.names):
+            rows = valid_text(conform(batch, target, self._location))
+            rows.own = own_columns(own, own.schema, target)
+            yield rows
 
     def read_file(self, name: str) -> bytes:
         """Refuse: a query has no folder for files."""

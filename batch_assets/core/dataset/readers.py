@@ -14,14 +14,18 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.csv_reader import CsvReader
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
+from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
+    OwnColumn,
     Rows,
     check_distinct,
     conform,
     invalid_text,
     is_storable,
     json_text,
+    may_hold_floats,
+    own_columns,
     plain_type,
     valid_text,
     whole_number,
@@ -40,9 +44,11 @@ class FileReader(Protocol):
 
     Attributes:
         blank: Whether the file is empty, without even column names.
+        object_keys: The keys that the objects in the columns have.
     """
 
     blank: bool
+    object_keys: ObjectKeys
 
     @property
     def schema(self) -> pa.Schema:
@@ -63,6 +69,9 @@ class ParquetReader:
             stored = parquet.schema_arrow
             check_distinct(stored.names, self._name)
             self.schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in stored])
+            self._stored = stored
+            self.object_keys = ObjectKeys()
+            self.object_keys.add_schema(self.schema)
             footer = parquet.metadata
             rows = max(1, footer.num_rows)
             size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
@@ -82,7 +91,10 @@ class ParquetReader:
         try:
             with self._open() as file:
                 for batch in file.iter_batches(self._rows_at_once, columns=present, use_threads=False):
-                    yield valid_text(conform(batch, target, self._name))
+                    rows = valid_text(conform(batch, target, self._name))
+                    rows.own = own_columns(batch, self._stored, target)
+                    rows.present = [self.schema.names] * len(batch)
+                    yield rows
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from None
 
@@ -95,12 +107,15 @@ class JsonLinesReader:
         schema = pa.schema([])
         self.blank = True
         self._text: set[str] = set(config.types)  # columns read as text first, then cast
+        self._declared = frozenset(config.types)
+        self.object_keys = ObjectKeys()
         for _, objects, _ in self._blocks():
             self.blank = False
             schema = self._widen(schema, objects)
         self.schema: pa.Schema = pa.schema(
             [pa.field(f.name, f.type if self._has_a_type(f) else pa.string()) for f in schema]
         )
+        self.object_keys.add_schema(schema)
 
     def _has_a_type(self, field: pa.Field) -> bool:
         return field.name not in self._text and is_storable(field.type)
@@ -109,11 +124,14 @@ class JsonLinesReader:
         names = dict.fromkeys(name for entry in objects for name in entry)
         fields = {field.name: field for field in schema}
         for name in names:
-            if name in self._text:
+            if name in self._declared:
                 fields.setdefault(name, pa.field(name, pa.string()))
                 continue
+            values = [entry.get(name) for entry in objects]
+            if name in self._text:
+                self.object_keys.add_values(name, values)
+                continue
             try:
-                values = [entry.get(name) for entry in objects]
                 inferred = pa.field(name, pa.array(values).type)
                 if pa.types.is_floating(inferred.type) and any(type(value) is bool for value in values):
                     raise pa.ArrowInvalid("true and false are not numbers, but Arrow reads them as such")
@@ -123,6 +141,9 @@ class JsonLinesReader:
                 ).field(0)
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                 self._text.add(name)
+                if name in fields:
+                    self.object_keys.add_type(name, fields[name].type)
+                self.object_keys.add_values(name, values)
                 fields[name] = pa.field(name, pa.string())
         return pa.schema(list(fields.values()))
 
@@ -189,15 +210,32 @@ class JsonLinesReader:
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         for _, objects, broken in self._blocks():
             arrays, fields = [], []
+            own: dict[str, list[Any] | OwnColumn] = {}
             for field in target:
                 values = [entry.get(field.name) for entry in objects]
-                own = self.schema.field(field.name) if field.name in self.schema.names else field
-                if pa.types.is_string(own.type):
-                    values = [v if type(v) is str else json_text(whole_number(v)) for v in values]
-                arrays.append(pa.array(values, own.type))
-                fields.append(pa.field(field.name, own.type))
+                type_ = self.schema.field(field.name).type if field.name in self.schema.names else field.type
+                array, own[field.name] = _column(values, type_)
+                arrays.append(array)
+                fields.append(pa.field(field.name, type_))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-            yield Rows(conform(batch, target, self._name), broken, has_json_numbers=True)
+            table = conform(batch, target, self._name)
+            yield Rows(table, broken, has_json_numbers=True, own=own, present=objects)
+
+
+def _column(values: list[Any], type_: pa.DataType) -> tuple[pa.Array, list[Any]]:
+    """The values of a column of JSON Lines, as results carry them and as templates see them.
+
+    Args:
+        values: The parsed values.
+        type_: The type of the column. Values of several kinds become text.
+    """
+    if pa.types.is_string(type_):
+        try:
+            return pa.array(values, type_), values
+        except pa.ArrowTypeError:  # not all of them are text
+            own = [whole_number(value) for value in values]
+            return pa.array([json_text(value) for value in own], type_), own
+    return pa.array(values, type_), [whole_number(v) for v in values] if may_hold_floats(type_) else values
 
 
 def _exact(entry: Any, line: bytes) -> Any:

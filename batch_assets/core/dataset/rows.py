@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute
 
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.dataset.shown_values import is_stored_otherwise, shown_values
+from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.json_text import FLOATS_SKIP
 
 ROWS_AT_ONCE = 4096
 
 
+class OwnColumn(NamedTuple):
+    """A column with the type that it has in its own file or table.
+
+    Attributes:
+        array: The values, shape (n,).
+        convert: Returns some of them as Python values for templates.
+    """
+
+    array: pa.Array
+    convert: Callable[[pa.Array], list[Any]]
+
+    @classmethod
+    def of(cls, array: pa.Array, field: pa.Field) -> OwnColumn:
+        """Make a column that prints by its type.
+
+        Args:
+            array: The values, shape (n,).
+            field: Their type, with its metadata.
+        """
+        return cls(array, partial(shown_values, field=field))
+
+
 @dataclass
 class Rows:
     """A slice of the dataset's rows, in order.
+
+    In `table`, all rows have the types and nested keys that fit every row of the dataset. That is what results
+    carry. A template must not see what other rows or files have, so `own` has the values as the row has them.
 
     Attributes:
         table: The requested columns.
@@ -27,33 +55,75 @@ class Rows:
             text). Either some text is not valid Unicode, and `table` has U+FFFD in place of the invalid part, or
             the content is too large to be read, and is null in `table`.
         has_json_numbers: Whether the numbers come from JSON, in which 1 and 1.0 are the same.
+        own: Columns whose values in `table` may depend on other rows: their own values, one for each row.
+        present: The columns that each row has, in its own order; `None` if every row has all of them.
     """
 
     table: pa.RecordBatch
     rejects: dict[int, tuple[str, str]] = field(default_factory=dict)
     has_json_numbers: bool = False
+    own: dict[str, list[Any] | OwnColumn] = field(default_factory=dict)
+    present: Sequence[Collection[str]] | None = None
 
     def values(self, name: str) -> list[Any]:
-        """Return a column as Python values for templates. A map is an object, like a struct.
+        """Return a column as Python values for templates, as each row has them. A map is an object, like a struct.
 
         A row with a value that Python cannot represent, such as a time in the year 12026, is added to `rejects`.
         """
+        own = self.own.get(name)
+        if isinstance(own, list):
+            return own
+        if own is None:
+            own = OwnColumn.of(self.table.column(name), self.table.schema.field(name))
+        return self._python(name, own.array, own.convert)
+
+    def stored_values(self, name: str) -> list[Any]:
+        """Return a column as Python values as results carry it: with the types that fit every row of the dataset.
+
+        Row keys are these values, and templates saw them until rendering 2. See `values` for rejects.
+        """
         column = self.table.column(name)
-        try:
-            values = _python_values(column)
-        except (OverflowError, ValueError):
-            values = [self._value(name, column, position) for position in range(len(column))]
-        if self.has_json_numbers and _holds(column.type, pa.types.is_floating):
+        values = self._python(name, column, _python_values)
+        if self.has_json_numbers and may_hold_floats(column.type):
             return [whole_number(value) for value in values]
         return values
 
-    def _value(self, name: str, column: pa.Array, position: int) -> Any:
+    def _python(self, name: str, column: pa.Array, convert: Callable[[pa.Array], list[Any]]) -> list[Any]:
         try:
-            return _python_values(column.slice(position, 1))[0]
+            return convert(column)
+        except (OverflowError, ValueError):
+            return [
+                self._value(name, column.slice(position, 1), position, convert) for position in range(len(column))
+            ]
+
+    def _value(self, name: str, value: pa.Array, position: int, convert: Callable[[pa.Array], list[Any]]) -> Any:
+        try:
+            return convert(value)[0]
         except (OverflowError, ValueError) as error:
             problem = f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
-            self.rejects.setdefault(position, ("template_error", problem))
+            self.rejects.setdefault(position, (ErrorType.TEMPLATE_ERROR, problem))
             return None
+
+    def filter(self, mask: pa.Array) -> Rows:
+        """Return the rows where the mask is true.
+
+        Args:
+            mask: bool, shape (n,), without nulls.
+        """
+        kept = pa.compute.indices_nonzero(mask).to_pylist()
+        positions = {old: new for new, old in enumerate(kept)}
+        return replace(
+            self,
+            table=self.table.filter(mask),
+            rejects={positions[old]: reason for old, reason in self.rejects.items() if old in positions},
+            own={
+                name: [own[old] for old in kept]
+                if isinstance(own, list)
+                else own._replace(array=own.array.filter(mask))
+                for name, own in self.own.items()
+            },
+            present=[self.present[old] for old in kept] if self.present is not None else None,
+        )
 
 
 def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBatch:
@@ -80,6 +150,24 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
                 f"{name}: column {wanted.name!r} is not {wanted.type} throughout: {error}"
             ) from None
     return pa.RecordBatch.from_arrays(arrays, schema=target)
+
+
+def own_columns(batch: pa.RecordBatch, fields: pa.Schema, target: pa.Schema) -> dict[str, list[Any] | OwnColumn]:
+    """Return the columns whose values templates must see as they are in `batch`, not as they are in `target`.
+
+    Args:
+        batch: The rows of one file or table.
+        fields: The types of its columns, with their metadata.
+        target: The columns and types of the whole dataset.
+    """
+    own: dict[str, list[Any] | OwnColumn] = {}
+    for wanted in target:
+        if wanted.name not in batch.schema.names:
+            continue
+        field_ = fields.field(wanted.name)
+        if plain_type(field_.type) != wanted.type or is_stored_otherwise(field_):
+            own[wanted.name] = OwnColumn.of(batch.column(wanted.name), field_)
+    return own
 
 
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
@@ -122,6 +210,11 @@ def _holds(type_: pa.DataType, is_match: Callable[[pa.DataType], bool]) -> bool:
     return is_match(type_) or any(_holds(inner, is_match) for inner in nested)
 
 
+def may_hold_floats(type_: pa.DataType) -> bool:
+    """Whether the type, or one nested in it, is a floating point number."""
+    return _holds(type_, pa.types.is_floating)
+
+
 def is_storable(type_: pa.DataType) -> bool:
     """Whether Parquet can store the type. It cannot store objects without any field."""
     return not _holds(type_, lambda inner: pa.types.is_struct(inner) and inner.num_fields == 0)
@@ -147,11 +240,12 @@ def whole_number(value: Any) -> Any:
 def plain_type(type_: pa.DataType) -> pa.DataType:
     """Return the type to read a column as.
 
-    Few of Arrow's functions accept view types, so they become the plain types. UUIDs become text, and other
-    extension types become the type they are stored as.
+    Few of Arrow's functions accept view types, so they become the plain types. UUIDs become text, and booleans
+    of a byte each booleans. Other extension types become the type they are stored as.
     """
     if _is_extension(type_):
-        return pa.string() if type_.extension_name == "arrow.uuid" else plain_type(type_.storage_type)
+        named = {"arrow.uuid": pa.string(), "arrow.bool8": pa.bool_()}
+        return named.get(type_.extension_name) or plain_type(type_.storage_type)
     if pa.types.is_string_view(type_):
         return pa.string()
     if pa.types.is_binary_view(type_):
@@ -195,8 +289,8 @@ def text_array(values: Sequence[str | None]) -> pa.Array:
 
 
 def invalid_text(problem: str) -> tuple[str, str]:
-    """Return the (reason, text) of a row that is rejected for invalid Unicode."""
-    return "invalid_unicode", problem
+    """Return the (error type, text) of a row that is rejected for invalid Unicode."""
+    return ErrorType.INVALID_UNICODE, problem
 
 
 def check_distinct(names: Sequence[str], file: str) -> None:

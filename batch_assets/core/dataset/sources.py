@@ -7,6 +7,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import Rows
 
 
@@ -18,12 +19,14 @@ class Source(Protocol):
         schema: The columns and their types. No type is null.
         blank: Whether the source is empty, without even column names.
         columns: The columns to carry if the pipeline names none; `None` for all columns.
+        object_keys: The keys that the objects in the columns have.
     """
 
     field: str
     schema: pa.Schema
     blank: bool
     columns: list[str] | None
+    object_keys: ObjectKeys
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in order, with the columns and types of `target`. May be called more than once.

@@ -46,8 +46,12 @@ class Spool:
         """The columns with types that can store every row so far."""
         return pa.schema([(name, values.type) for name, values in zip(self._names, self._values, strict=True)])
 
-    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order, with the named columns."""
+    def batches(self, columns: Sequence[str]) -> Iterator[tuple[pa.RecordBatch, pa.RecordBatch]]:
+        """Yield the rows in order: with the types of `schema`, and with the kind that each value has by itself.
+
+        Args:
+            columns: The columns to read.
+        """
         schema = self.schema
         fields = [schema.field(name) for name in columns]
         options = pa.ipc.IpcReadOptions(included_fields=[self._names.index(name) for name in columns])
@@ -56,7 +60,7 @@ class Spool:
             with pa.ipc.open_stream(self._file, options=options) as stream:
                 batch = stream.read_next_batch()
             arrays = [as_type(batch.column(field.name), field.type) for field in fields]
-            yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
+            yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields)), batch
 
     def close(self) -> None:
         self._file.close()

@@ -9,6 +9,7 @@ import pyarrow as pa
 from batch_assets.core.dataset.csv_reader import CsvReader, agree_on_types
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.located_files import LocatedFiles
+from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.readers import FileReader, known_endings, reader_class
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import DatasetError
@@ -40,6 +41,9 @@ class TableFiles:
             )
         agree_on_types(self._readers)
         self.schema = _unified([reader.schema for reader in self._readers])
+        self.object_keys = ObjectKeys()
+        for reader in self._readers:
+            self.object_keys.add(reader.object_keys)
         self.blank = all(reader.blank for reader in self._readers)
 
     def _files(self) -> list[DataFile]:

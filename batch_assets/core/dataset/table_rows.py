@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
 from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pyarrow as pa
 
-from batch_assets.core.dataset.rows import Rows, by_value, conform, goes_by_value, plain_type, valid_text
+from batch_assets.core.dataset.object_keys import ObjectKeys
+from batch_assets.core.dataset.rows import (
+    OwnColumn,
+    Rows,
+    by_value,
+    conform,
+    goes_by_value,
+    plain_type,
+    valid_text,
+)
+from batch_assets.core.dataset.shown_values import is_stored_otherwise, plain_decimal
 from batch_assets.core.errors import DatasetError
 
 _ROWS_AT_ONCE = 4096
@@ -31,7 +45,7 @@ class TableRows:
 
     def __init__(self, value: Any, origin: str) -> None:
         self._origin = origin
-        table = _arrow(value, origin)
+        table, self._objects = _arrow(value, origin), _objects(value)
         twice = {name for name in table.column_names if table.column_names.count(name) > 1}
         if twice:
             raise DatasetError(f"{origin} has two columns {min(twice)!r}")
@@ -39,12 +53,33 @@ class TableRows:
         self._table = pa.table(columns, names=table.column_names)
         self.schema: pa.Schema = self._table.schema
         self.blank = not table.column_names
+        self.object_keys = ObjectKeys()
+        self.object_keys.add_schema(self.schema)
+        self._given = table.select([field.name for field in table.schema if is_stored_otherwise(field)])
+        self._dicts = value if isinstance(value, list) else None
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in order."""
         present = self._table.select([name for name in target.names if name in self.schema.names])
+        start = 0
         for batch in present.to_batches(_ROWS_AT_ONCE):
-            yield valid_text(conform(batch, target, self._origin))
+            rows = valid_text(conform(batch, target, self._origin))
+            part = slice(start, start + len(batch))
+            rows.own = self._own_columns(target, part)
+            if self._dicts is not None:
+                rows.present = self._dicts[part]
+            yield rows
+            start = part.stop
+
+    def _own_columns(self, target: pa.Schema, part: slice) -> dict[str, list[Any] | OwnColumn]:
+        own: dict[str, list[Any] | OwnColumn] = {}
+        for field in target:
+            if field.name in self._given.column_names:
+                column = self._given.column(field.name).slice(part.start, part.stop - part.start)
+                own[field.name] = OwnColumn.of(column.combine_chunks(), self._given.schema.field(field.name))
+            elif field.name in self._objects and not pa.types.is_string(field.type):
+                own[field.name] = [_plain(value) for value in self._objects[field.name](part)]
+        return own
 
     def read_file(self, name: str) -> bytes:
         """Refuse: a table has no folder for files."""
@@ -64,12 +99,64 @@ def _arrow(value: Any, origin: str) -> pa.Table:
             has_named_index = any(name is not None for name in value.index.names)
             return pa.Table.from_pandas(value.reset_index() if has_named_index else value, preserve_index=False)
         if isinstance(value, list):
-            return pa.Table.from_pylist(value)
+            names = list(dict.fromkeys(name for row in value for name in row))
+            return pa.table({name: [row.get(name) for row in value] for name in names})
         if isinstance(value, Mapping) or hasattr(value, "__arrow_c_stream__"):
             return pa.table(value)
     except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
         raise DatasetError(f"{origin} cannot be converted to a table: {error}") from None
     raise DatasetError(f"{origin} has a value of the type {type(value).__name__}: it must be {_SUPPORTED}")
+
+
+def _objects(value: Any) -> dict[str, Callable[[slice], Sequence[Any]]]:
+    """The columns that hold Python objects, each of its own kind: a function that returns some of their values.
+
+    Arrow gives all values of a column the same type, and all objects in it the same keys.
+    """
+    if isinstance(value, list):
+        names = dict.fromkeys(name for row in value for name in row)
+        return {name: partial(_of_dicts, value, name) for name in names}
+    if hasattr(value, "reset_index"):
+        frame = value.reset_index() if any(name is not None for name in value.index.names) else value
+        objects = [name for name in frame.columns if frame[name].dtype == object]
+        return {str(name): partial(_of_array, frame[name].to_numpy()) for name in objects}
+    if isinstance(value, Mapping):
+        # Series and arrays of another dtype hold values of one type.
+        lists = {
+            str(name): values if isinstance(values, list | tuple) else np.asarray(values)
+            for name, values in value.items()
+            if isinstance(values, list | tuple) or getattr(values, "dtype", None) == np.dtype(object)
+        }
+        return {name: partial(_of_array, values) for name, values in lists.items()}
+    return {}
+
+
+def _of_dicts(rows: list[dict[str, Any]], name: str, part: slice) -> list[Any]:
+    return [row.get(name) for row in rows[part]]
+
+
+def _of_array(values: Any, part: slice) -> Any:
+    return values[part]
+
+
+def _plain(value: Any) -> Any:
+    """A Python object in the types that Arrow returns: numpy's and pandas' become Python's, NaN and NaT null."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, set | frozenset):  # its order differs from process to process
+        return sorted(map(_plain, value), key=repr)
+    if isinstance(value, np.generic):
+        value = pa.scalar(value).as_py()
+    if isinstance(value, Decimal):
+        return plain_decimal(value) if value == value else None
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, UUID):
+        return str(value)
+    is_missing = value is None or type(value).__name__ == "NAType" or value != value  # NaN differs from itself
+    return None if is_missing else value
 
 
 def _no_objects(schema: Mapping[str, Any], origin: str) -> None:

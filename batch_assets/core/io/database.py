@@ -41,7 +41,7 @@ def parse_url(text: str) -> sa.URL:
     return url
 
 
-def in_words(url: sa.URL) -> str:
+def as_text(url: sa.URL) -> str:
     """Format the URL without its password and its parameters, which may hold another secret."""
     return url.set(query={}).render_as_string(hide_password=True)
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Unpack
 
 import sqlalchemy as sa
 
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger import files
+from batch_assets.core.ledger.columns import BatchColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, Submission, to_record, to_records
-from batch_assets.core.ledger.states import BatchMove, BatchState, FileMove, FileState
+from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind, FileMove, FileState
 from batch_assets.core.ledger.tables import batch, history, request_file, wait
 from batch_assets.core.text import duration
 
-# The reason that the history gives for a user's cancel. Older ledgers contain it, so it must not change.
+# The reason that the history gives for a user's cancel.
 CANCELED_BY_A_PERSON = "canceled by a person"
-# The reasons that the history gives for a batch that is certainly ours. Version 0007 looks for them in older
+# The reasons that the history gives for a batch that is certainly ours. Version 0008 looks for them in older
 # ledgers, so they must not change.
 ACCEPTED = "the API accepted it"
 BY_RECEIPT = "its receipt names the batch"
@@ -89,13 +90,17 @@ def accept(
     move(tx, FileMove.ACCEPT, file_id, reason, batch_id=reported.id, error=None)
     if intent_id is not None:
         files.settle(tx, intent_id, IntentOutcome.ADOPTED if provisional else IntentOutcome.ACCEPTED)
-    values: dict[str, Any] = {
-        "file_id": file_id,
-        "pipeline": file.pipeline,
-        "requests": reported.total or file.requests,
-        "replied": replied or None,
-    }
-    _meet(tx, reported, reason, provisional=provisional, **values)
+    requests = reported.total or file.requests
+    _meet(
+        tx,
+        reported,
+        reason,
+        provisional=provisional,
+        file_id=file_id,
+        pipeline=file.pipeline,
+        requests=requests,
+        replied=replied or None,
+    )
 
 
 def _give_way(tx: Transaction, file_id: str, batch_id: str) -> None:
@@ -135,20 +140,29 @@ def note_late(tx: Transaction, reported: BatchObject, file_id: str, reason: str,
 
 
 def _meet(
-    tx: Transaction, reported: BatchObject, reason: str, step: BatchMove | None = None, **values: Any
+    tx: Transaction,
+    reported: BatchObject,
+    reason: str,
+    step: BatchMove | None = None,
+    **values: Unpack[BatchColumns],
 ) -> None:
     """Add a batch that the ledger did not know."""
     step = step or (BatchMove.MEET_ENDED if reported.ended else BatchMove.MEET)
-    row = {"submitted_at": tx.now, **_next_call(tx, reported, tx.now), **_reported(reported), **values}
+    row: BatchColumns = {
+        "submitted_at": tx.now,
+        **_next_call(tx, reported, tx.now),
+        **_reported(reported),
+        **values,
+    }
     move(tx, step, reported.id, reason, **row)
 
 
-def _next_call(tx: Transaction, reported: BatchObject, next_poll_at: float) -> dict[str, float]:
+def _next_call(tx: Transaction, reported: BatchObject, next_poll_at: float) -> BatchColumns:
     """Return when a batch is next polled or, if it has ended, downloaded: now."""
     return {"next_download_at": tx.now} if reported.ended else {"next_poll_at": next_poll_at}
 
 
-def _reported(reported: BatchObject) -> dict[str, Any]:
+def _reported(reported: BatchObject) -> BatchColumns:
     return {
         "processing_status": reported.processing_status,
         "requests": reported.total,
@@ -160,7 +174,7 @@ def _reported(reported: BatchObject) -> dict[str, Any]:
 
 
 def observe(
-    tx: Transaction, before: Batch, reported: BatchObject, next_poll_at: float, reason: str | None = None
+    tx: Transaction, before: Batch, reported: BatchObject, next_poll_at: float, *, is_cancel: bool = False
 ) -> bool:
     """Record what the API reports about an open batch.
 
@@ -169,7 +183,7 @@ def observe(
         before: The batch as the caller read it from the ledger.
         reported: The batch as the API shows it.
         next_poll_at: When to poll it next, unless it has ended.
-        reason: The reason of a transition, for the history; by default the status that the API reports.
+        is_cancel: The API reports it in answer to a user's cancel.
 
     Returns:
         Whether its state or its counts changed.
@@ -178,26 +192,27 @@ def observe(
     if current is None or not current.state.unended:
         return False
     step = BatchMove.END if reported.ended else BatchMove.SEE
-    values = {**_reported(reported), **_next_call(tx, reported, next_poll_at), "missing_since": None}
+    values: BatchColumns = {**_reported(reported), **_next_call(tx, reported, next_poll_at), "missing_since": None}
     if reported.total == 0:  # the API left the counts out: a batch has one request at least
         values |= {"requests": current.requests, "counts": current.counts}
-    words = (
+    history_states = (
         _history_state(current.state, current.processing_status),
         _history_state(step.after, reported.processing_status),
     )
-    if words[0] != words[1]:
-        move(tx, step, before.id, reason or f"the API reports {reported.processing_status}", words=words, **values)
+    if history_states[0] != history_states[1]:
+        if current.canceled_at is None and (is_cancel or history_states[1] == _CANCELING):
+            values["canceled_at"] = tx.now
+        reason = CANCELED_BY_A_PERSON if is_cancel else f"the API reports {reported.processing_status}"
+        move(tx, step, before.id, reason, history_states=history_states, **values)
     else:
-        tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
+        tx.execute(sa.update(batch).where(batch.c.id == before.id).values(**values))
     changed = (current.processing_status, current.counts) != (reported.processing_status, values["counts"])
     return changed or step.after is not current.state
 
 
 def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
     """Return ids of the batches that a submission waits on or has waited on, canceled before it was made."""
-    is_cancel = sa.or_(history.c.to_state == _CANCELING, history.c.reason == CANCELED_BY_A_PERSON)
-    of_batch = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
-    was_canceled = sa.exists().where(of_batch, is_cancel, history.c.at <= waiting.created_at)
+    was_canceled = batch.c.canceled_at <= waiting.created_at
     waited_on_ids = sa.select(batch.c.id).join(wait, wait.c.file_id == batch.c.file_id)
     return set(tx.execute(waited_on_ids.where(wait.c.submission_id == waiting.id, was_canceled)).scalars())
 
@@ -228,11 +243,11 @@ def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float
     if is_late and current.provisional and is_gone:
         disprove(tx, before.id, f"adopted on its count, and 404 for {duration(tx.now - since)}")
         return False
-    values: dict[str, Any] = {"missing_since": since, "next_poll_at": next_poll_at}
+    values: BatchColumns = {"missing_since": since, "next_poll_at": next_poll_at}
     if is_late and current.state is BatchState.OPEN:
         move(tx, BatchMove.LOSE, before.id, f"404 for {duration(tx.now - since)}", **values)
         return True
-    tx.execute(sa.update(batch).where(batch.c.id == before.id).values(values))
+    tx.execute(sa.update(batch).where(batch.c.id == before.id).values(**values))
     return False
 
 
@@ -249,10 +264,11 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
     current = by_id(tx, batch_id)
     if current is None or current.state.stored:
         return
-    values: dict[str, Any] = {
+    values: BatchColumns = {
         "provisional": False,
         "missing_since": None,
         "failing_since": None,
+        "results_refused": False,
         "next_delete_at": tx.now,
     }
     seq = move(tx, BatchMove.COLLECT, batch_id, reason, **values)
@@ -291,7 +307,7 @@ def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batc
     The first entry in the history is when a batch was collected. Batches with unknown requests are left out,
     because a rebuilt ledger does not know whether all of their answers are stored.
     """
-    of_batch = sa.and_(history.c.kind == "batch", history.c.entity == batch.c.id)
+    of_batch = sa.and_(history.c.kind == EntityKind.BATCH, history.c.entity == batch.c.id)
     is_collection = sa.and_(of_batch, history.c.to_state == BatchState.COLLECTED)
     collected_at = sa.select(sa.func.min(history.c.at)).where(is_collection).scalar_subquery()
     statement = (

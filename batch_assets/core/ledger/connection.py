@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 from batch_assets.core.errors import DamagedFileError, EndpointMismatchError, SettingsError
 from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import migrations, tables
+from batch_assets.core.ledger.states import EntityKind
 
 _TABLES_LOCK = 7263001  # an arbitrary number, the same in all processes
 _EXAMPLE = "sqlite:////data/ledger.db"
@@ -53,7 +54,7 @@ class Transaction:
     def execute(self, statement: Any) -> sa.CursorResult[Any]:
         return self.connection.execute(statement)
 
-    def record(self, kind: str, entity: str, before: str | None, after: str, reason: str) -> int:
+    def record(self, kind: EntityKind, entity: str, before: str | None, after: str, reason: str) -> int:
         """Append a transition to the history and return its number."""
         values = {
             "at": self.now,
@@ -181,9 +182,9 @@ def parse_url(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # ValueError: an invalid port
-        raise SettingsError(f"BATCH_ASSETS_LEDGER is not a SQLAlchemy URL, such as {_EXAMPLE}") from None
+        raise SettingsError(f"the URL of the ledger is not a SQLAlchemy URL, such as {_EXAMPLE}") from None
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise SettingsError(f"BATCH_ASSETS_LEDGER names no file: give its path, such as {_EXAMPLE}")
+        raise SettingsError(f"the URL of the ledger names no file: give its path, such as {_EXAMPLE}")
     return parsed
 
 
@@ -194,8 +195,9 @@ def _open(url: str) -> Engine:
     except (sa.exc.NoSuchModuleError, ImportError) as error:
         missing = f" ({error.name} is not installed)" if isinstance(error, ImportError) and error.name else ""
         raise SettingsError(
-            f"BATCH_ASSETS_LEDGER begins with {parsed.drivername}://, for which there is no driver here{missing}. "
-            f"Give a URL such as {_EXAMPLE} or postgresql+psycopg2://user@host/name, or install the driver"
+            f"the URL of the ledger begins with {parsed.drivername}://, for which there is no driver here"
+            f"{missing}. Give a URL such as {_EXAMPLE} or postgresql+psycopg2://user@host/name, "
+            "or install the driver"
         ) from None
 
 
@@ -270,16 +272,15 @@ def bind_endpoint(tx: Transaction, base_url: str, organization: str | None) -> N
         EndpointMismatchError: When the root belongs to another base URL or organization.
     """
     bound = tx.execute(sa.select(tables.endpoint)).one()
-    remedy = "Set BATCH_ASSETS_ROOT to a separate folder for this endpoint."
     if bound.base_url is not None and bound.base_url != base_url:
         raise EndpointMismatchError(
             f"This root belongs to {bound.base_url}, but the API is now {base_url}. Answers from two endpoints "
-            f"are never mixed. {remedy}"
+            f"are never mixed. Use a separate root for this endpoint."
         )
     if bound.organization is not None and organization is not None and bound.organization != organization:
         raise EndpointMismatchError(
             f"This root belongs to the organization {bound.organization}, but the key belongs to {organization}. "
-            f"Set ANTHROPIC_API_KEY to a key of {bound.organization}. Or: {remedy}"
+            f"Use an API key of {bound.organization}, or a separate root for this endpoint."
         )
     if bound.base_url is None or (bound.organization is None and organization is not None):
         values = {"base_url": base_url, "organization": organization, "recorded_at": tx.now}

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger.batches import by_id
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.states import BatchMove, BatchState
+from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
 from batch_assets.core.ledger.tables import batch, history
 
 # The wait after the first failed download, in seconds.
@@ -33,26 +33,40 @@ def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
     return int(row.downloads), max(0.0, tx.now - row.failing_since) if row.failing_since is not None else 0.0
 
 
-def failed(tx: Transaction, batch_id: str, why: str) -> None:
+def failed(tx: Transaction, batch_id: str, why: str, *, refused: bool) -> None:
     """Record a failed download of an ended batch's results, and when a run may be started for them again.
 
     The wait is the time since the first failure, so it doubles with each failure. Downloads are repeated without
     limit, because the answers are paid for and the API keeps them for 29 days.
+
+    Args:
+        tx: The transaction.
+        batch_id: The id of the batch.
+        why: The reason, for the history.
+        refused: The API refused it: the key may belong to another workspace, or the batch was deleted.
     """
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.ENDED:
         return
     since = current.failing_since if current.failing_since is not None else tx.now
     wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), COLLECT_LAST_SECONDS)
-    move(tx, BatchMove.FAIL, batch_id, why, failing_since=since, next_download_at=tx.now + wait)
+    move(
+        tx,
+        BatchMove.FAIL,
+        batch_id,
+        why,
+        failing_since=since,
+        next_download_at=tx.now + wait,
+        results_refused=refused,
+    )
 
 
 def why_failed(tx: Transaction, batch_id: str) -> str:
     """Return why the last download of an ended batch's results failed."""
-    of_it = sa.and_(history.c.kind == "batch", history.c.entity == batch_id)
+    of_batch = sa.and_(history.c.kind == EntityKind.BATCH, history.c.entity == batch_id)
     statement = (
         sa.select(history.c.reason)
-        .where(of_it, history.c.from_state == BatchState.ENDED)
+        .where(of_batch, history.c.from_state == BatchState.ENDED)
         .order_by(history.c.seq.desc())
         .limit(1)
     )

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.io.names import RequestFileId
+from batch_assets.core.ledger.columns import FileColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, INTENTS_IN_DOUBT, IntentOutcome
 from batch_assets.core.ledger.moves import move
@@ -27,6 +28,7 @@ def lease_name(file_id: str) -> str:
 
 
 def by_id(tx: Transaction, file_id: str) -> RequestFile:
+    """Return a request file by its id."""
     return to_record(RequestFile, tx.execute(sa.select(request_file).where(request_file.c.id == file_id)).one())
 
 
@@ -51,7 +53,7 @@ def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
     return dict(json.loads(tx.execute(of_submission).scalar_one()))
 
 
-def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> list[RequestFile]:
+def replace(tx: Transaction, file: RequestFile, parts: Sequence[FileColumns]) -> list[RequestFile]:
     """Replace a file that is too large with two parts. Submissions that waited on it wait on the parts.
 
     Args:
@@ -66,7 +68,7 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
     move(tx, FileMove.CUT, file.id, f"replaced by {names}")
     waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
     ids = [f"{file.submission_id}/{part['name']}" for part in parts]
-    shared: dict[str, Any] = {
+    shared: FileColumns = {
         "submission_id": file.submission_id,
         "pipeline": file.pipeline,
         "partition": file.partition,
@@ -75,7 +77,8 @@ def replace(tx: Transaction, file: RequestFile, parts: list[dict[str, Any]]) -> 
     }
     for file_id, part in zip(ids, parts, strict=True):
         reason = f"{part['requests']} requests of {file.name}"
-        move(tx, FileMove.WRITE, file_id, reason, not_before=0.0, **shared, **part)
+        columns: FileColumns = {**shared, **part, "not_before": 0.0}
+        move(tx, FileMove.WRITE, file_id, reason, **columns)
         for submission_id in waiting:
             tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
     return [by_id(tx, file_id) for file_id in ids]
@@ -172,8 +175,8 @@ def accept_key(tx: Transaction, key_hash: str | None) -> None:
     tx.execute(doubtful.values(key_hash=key_hash))
 
 
-def in_doubt(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
-    """Return files that may or may not have reached the API: unresolved, or sent under a lease that expired."""
+def to_reconcile(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
+    """Return the files in doubt that no process is sending, each with its intent."""
     statement = (
         sa.select(intent)
         .join(request_file, request_file.c.id == intent.c.file_id)

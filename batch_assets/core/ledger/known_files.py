@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT, FileState
+from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT, EntityKind, FileState
 from batch_assets.core.ledger.submissions import REMOVED
 from batch_assets.core.ledger.tables import batch, history, request_file, submission
 
@@ -39,7 +39,7 @@ def newest_submissions(tx: Transaction, most: int | None = None, since: float = 
 def request_files(tx: Transaction, submission_ids: Iterable[str]) -> list[tuple[str, str, str, str]]:
     """Return (pipeline, partition key, submission id, name) of request files that should be under the root."""
     removed = sa.exists().where(
-        history.c.kind == "file", history.c.entity == request_file.c.id, history.c.to_state == REMOVED
+        history.c.kind == EntityKind.FILE, history.c.entity == request_file.c.id, history.c.to_state == REMOVED
     )
     columns = request_file.c.pipeline, request_file.c.partition, request_file.c.submission_id, request_file.c.name
     statement = (

@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 
 import sqlalchemy as sa
@@ -32,11 +32,12 @@ class Lease:
     outcome.
 
     Attributes:
-        name: The name of the work, in full.
+        name: The name of the lease, in full.
+        work: What the lease protects, for errors.
     """
 
-    def __init__(self, ledger: Ledger, name: str, owner: str, seconds: float) -> None:
-        self.name = name
+    def __init__(self, ledger: Ledger, name: str, owner: str, seconds: float, work: str = "") -> None:
+        self.name, self.work = name, work or name
         self._ledger, self._owner, self._seconds = ledger, owner, seconds
         self._stored = _stored(name)
         self._renewed = _clock()
@@ -59,7 +60,7 @@ class Lease:
             LeaseLostError: When another process has taken over.
         """
         if not self.is_ours(tx):
-            raise LeaseLostError(f"another process has taken over {self.name}")
+            raise LeaseLostError(f"another process has taken over {self.work}")
 
     def is_ours(self, tx: Transaction) -> bool:
         """Whether the ledger records the lease as ours, inside this transaction."""
@@ -143,13 +144,14 @@ def _default_seconds() -> float:
     return seconds
 
 
-def try_take(ledger: Ledger, name: str, seconds: float | None = None) -> Lease | None:
+def try_take(ledger: Ledger, name: str, seconds: float | None = None, work: str = "") -> Lease | None:
     """Take a lease that is free or has expired.
 
     Args:
         ledger: The ledger.
-        name: The name of the work.
+        name: The name of the lease.
         seconds: How long the lease lasts without being renewed; BATCH_ASSETS_LEASE_SECONDS or 60 by default.
+        work: What the lease protects, for errors: "the requests of review_triage". By default its name.
 
     Returns:
         `None` if another process or thread holds it.
@@ -166,32 +168,50 @@ def try_take(ledger: Ledger, name: str, seconds: float | None = None) -> Lease |
         if row is not None:
             tx.execute(sa.delete(lease).where(lease.c.name == stored))
         tx.execute(sa.insert(lease).values(name=stored, owner=owner, until=tx.now + seconds))
-    new_lease = Lease(ledger, name, owner, seconds)
+    new_lease = Lease(ledger, name, owner, seconds, work)
     new_lease.start()
     return new_lease
 
 
 @contextmanager
-def hold(ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float | None = None) -> Iterator[Lease]:
+def hold(
+    ledger: Ledger, name: str, *, wait: float = 0.0, seconds: float | None = None, work: str = ""
+) -> Iterator[Lease]:
     """Hold a lease for the block.
 
     Args:
         ledger: The ledger.
-        name: The name of the work.
+        name: The name of the lease.
         wait: Seconds to wait for another holder to finish.
         seconds: How long the lease lasts without being renewed, as in `try_take`.
+        work: What the lease protects, as in `try_take`.
 
     Raises:
         BusyError: When another holder has not finished by then.
         SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
     """
     deadline = time.monotonic() + wait
-    while (own_lease := try_take(ledger, name, seconds)) is None:
+    while (own_lease := try_take(ledger, name, seconds, work)) is None:
         if time.monotonic() >= deadline:
-            raise BusyError(f"another run is busy with {name}; repeat this one when that is done")
+            raise BusyError(f"another run is busy with {work or name}; repeat this one when that is done")
         time.sleep(0.1)
     with own_lease:
         yield own_lease
+
+
+def hold_requests(ledger: Ledger, pipeline: str, *, wait: float = 0.0) -> AbstractContextManager[Lease]:
+    """Hold the lease on a pipeline's requests for the block: no other process builds, retries or removes them.
+
+    Args:
+        ledger: The ledger.
+        pipeline: The name of the pipeline.
+        wait: Seconds to wait for another holder to finish.
+
+    Raises:
+        BusyError: When another holder has not finished by then.
+        SettingsError: When BATCH_ASSETS_LEASE_SECONDS is not a number above 0.
+    """
+    return hold(ledger, f"requests:{pipeline}", wait=wait, work=f"the requests of {pipeline}")
 
 
 @contextmanager

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack, overload
 
 import sqlalchemy as sa
 
 from batch_assets.core.errors import MoveRefusedError
+from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import Submission, to_record
-from batch_assets.core.ledger.states import BatchMove, FileMove, Move, SubmissionMove, SubmissionState
+from batch_assets.core.ledger.states import (
+    BatchMove,
+    BatchState,
+    EntityKind,
+    FileMove,
+    FileState,
+    Move,
+    SubmissionMove,
+    SubmissionState,
+)
 from batch_assets.core.ledger.tables import batch, request_file, submission
 
-_ENTITIES: dict[type[Move], tuple[str, sa.Table]] = {
-    FileMove: ("file", request_file),
-    BatchMove: ("batch", batch),
-    SubmissionMove: ("submission", submission),
+_ENTITIES: dict[type[Move], tuple[EntityKind, sa.Table]] = {
+    FileMove: (EntityKind.FILE, request_file),
+    BatchMove: (EntityKind.BATCH, batch),
+    SubmissionMove: (EntityKind.SUBMISSION, submission),
 }
 # The column with the time at which a submission came to a state.
 _SINCE = {
@@ -26,13 +36,43 @@ _SINCE = {
 }
 
 
+@overload
+def move(
+    tx: Transaction,
+    step: FileMove,
+    entity_id: str,
+    reason: str,
+    *,
+    history_states: tuple[str, str] | None = None,
+    **values: Unpack[FileColumns],
+) -> int: ...
+@overload
+def move(
+    tx: Transaction,
+    step: BatchMove,
+    entity_id: str,
+    reason: str,
+    *,
+    history_states: tuple[str, str] | None = None,
+    **values: Unpack[BatchColumns],
+) -> int: ...
+@overload
+def move(
+    tx: Transaction,
+    step: SubmissionMove,
+    entity_id: str,
+    reason: str,
+    *,
+    history_states: tuple[str, str] | None = None,
+    **values: Unpack[SubmissionColumns],
+) -> int: ...
 def move(
     tx: Transaction,
     step: Move,
     entity_id: str,
     reason: str,
     *,
-    words: tuple[str, str] | None = None,
+    history_states: tuple[str, str] | None = None,
     **values: Any,
 ) -> int:
     """Move a request file, a batch or a submission to its next state, and record the transition.
@@ -42,7 +82,7 @@ def move(
         step: The move, from `states.py`. Its class determines the kind of entity that moves.
         entity_id: The id of the entity. A move from `None` creates it.
         reason: The reason, for the history.
-        words: What the history calls the two states, if it is more precise than the ledger.
+        history_states: What the history calls the two states, if it is more precise than the ledger.
         **values: Other columns that change with the state.
 
     Returns:
@@ -61,11 +101,11 @@ def move(
         tx.execute(sa.insert(table).values(id=entity_id, **values))
     else:
         tx.execute(sa.update(table).where(table.c.id == entity_id).values(values))
-    recorded_before, recorded_after = words or (before, step.after)
+    recorded_before, recorded_after = history_states or (before, step.after)
     return tx.record(kind, entity_id, recorded_before, recorded_after, reason)
 
 
-def _state(step: Move, row: sa.Row[Any]) -> str:
+def _state(step: Move, row: sa.Row[Any]) -> FileState | BatchState | SubmissionState:
     if isinstance(step, SubmissionMove):
         return to_record(Submission, row).state
     return row.state  # type: ignore[no-any-return]

@@ -40,23 +40,23 @@ def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
         tx: The transaction.
         final_since: Submissions that became final after this time are always included.
     """
-    own = submission.c
+    columns = submission.c
     statement = (
         sa.select(submission)
-        .where(own.seq.in_(submissions.newest_seqs()))
+        .where(columns.seq.in_(submissions.newest_seqs()))
         .where(
             sa.or_(
-                own.final_at.is_(None),
-                own.final_at > final_since,
-                own.announced_at.is_(None),
-                own.joined_seq.is_(None),
-                own.ask_again != 0,
-                own.id.in_(_waiting_on_files()),
-                own.id.in_(_with_batches()),
-                own.id.in_(_with_files_in_motion(tx.now)),
+                columns.final_at.is_(None),
+                columns.final_at > final_since,
+                columns.announced_at.is_(None),
+                columns.joined_seq.is_(None),
+                columns.ask_again != 0,
+                columns.id.in_(_waiting_on_files()),
+                columns.id.in_(_with_batches()),
+                columns.id.in_(_with_files_in_motion(tx.now)),
             )
         )
-        .order_by(own.seq)
+        .order_by(columns.seq)
     )
     return to_records(Submission, tx.execute(statement))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.states import BatchState, FileState
+from batch_assets.core.ledger.states import BatchState, EntityKind, FileState
 from batch_assets.core.ledger.tables import batch, history, request_file
 
 
@@ -35,8 +35,8 @@ class OwnBatches:
 
 def own_batches(tx: Transaction, submission_id: str) -> OwnBatches:
     """Read the batches of a submission's own request files."""
-    registered = _first("file", request_file.c.id, None, FileState.READY)
-    collected = _first("batch", batch.c.id, BatchState.ENDED, BatchState.COLLECTED)
+    registered = _first(EntityKind.FILE, request_file.c.id, None, FileState.READY)
+    collected = _first(EntityKind.BATCH, batch.c.id, BatchState.ENDED, BatchState.COLLECTED)
     statement = (
         sa.select(
             batch.c.id,
@@ -58,7 +58,9 @@ def own_batches(tx: Transaction, submission_id: str) -> OwnBatches:
     )
 
 
-def _first(kind: str, entity: sa.ColumnElement[str], before: str | None, after: str) -> sa.ScalarSelect[float]:
+def _first(
+    kind: EntityKind, entity: sa.ColumnElement[str], before: str | None, after: str
+) -> sa.ScalarSelect[float]:
     """Select the time at which an entity first made a transition."""
     came_from = history.c.from_state.is_(None) if before is None else history.c.from_state == before
     return (

@@ -1,4 +1,4 @@
-"""Rows of the ledger as typed records."""
+"""Rows of the ledger as typed records. `tables.py` explains their fields."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, SubmissionState
 
@@ -16,6 +17,8 @@ _MARK_CHARACTERS = 6
 
 @dataclass(frozen=True)
 class Submission:
+    """What one run of `requests` wrote for a partition, as the table `submission` records it."""
+
     seq: int
     id: str
     pipeline: str
@@ -67,6 +70,8 @@ class Submission:
 
 @dataclass(frozen=True)
 class RequestFile:
+    """The body of one batch, as the table `request_file` records it."""
+
     id: str
     submission_id: str
     pipeline: str
@@ -84,7 +89,102 @@ class RequestFile:
 
 
 @dataclass(frozen=True)
+class SubmissionEntry:
+    """A submission that is to be registered.
+
+    Attributes:
+        id: Its id.
+        pipeline: The name of its pipeline.
+        partition: The partition key; "" without partitions.
+        rows: The number of its rows.
+        rejected: How many of these the template rejected.
+        requests: The number of distinct requests of its rows.
+        written: The number of requests in its own files.
+        headers: The headers of all its requests that are part of their identity.
+        max_attempts: Attempts of each request, the first one included.
+        max_requests: The most requests in one batch.
+        max_bytes: The most bytes in the body of one batch.
+        fresh_after: Answers to requests from before this time do not count; `None` without a refresh.
+        left_out: The number of distinct requests that a limit left out.
+    """
+
+    id: str
+    pipeline: str
+    partition: str
+    rows: int
+    rejected: int
+    requests: int
+    written: int
+    headers: dict[str, str]
+    max_attempts: int
+    max_requests: int
+    max_bytes: int
+    fresh_after: float | None
+    left_out: int
+
+    @property
+    def columns(self) -> SubmissionColumns:
+        """Its columns in the ledger."""
+        return {
+            "pipeline": self.pipeline,
+            "partition": self.partition,
+            "rows": self.rows,
+            "rejected": self.rejected,
+            "requests": self.requests,
+            "written": self.written,
+            "headers": json.dumps(self.headers),
+            "max_attempts": self.max_attempts,
+            "max_requests": self.max_requests,
+            "max_bytes": self.max_bytes,
+            "fresh_after": self.fresh_after,
+            "left_out": self.left_out,
+            "ask_again": 0,
+        }
+
+
+@dataclass(frozen=True)
+class RequestFileEntry:
+    """A request file that is to be registered.
+
+    Attributes:
+        id: Its id.
+        pipeline: The name of its pipeline.
+        partition: The partition key; "" without partitions.
+        name: Its name.
+        requests: The number of its requests.
+        bytes: The size of its body.
+        attempt: The attempt of its requests, from 1.
+        headers: The headers of its requests; `None` if they are the submission's.
+    """
+
+    id: str
+    pipeline: str
+    partition: str
+    name: str
+    requests: int
+    bytes: int
+    attempt: int
+    headers: dict[str, str] | None = None
+
+    def columns_in(self, submission_id: str) -> FileColumns:
+        """Return its columns in the ledger, as a file of a submission."""
+        return {
+            "submission_id": submission_id,
+            "pipeline": self.pipeline,
+            "partition": self.partition,
+            "name": self.name,
+            "requests": self.requests,
+            "bytes": self.bytes,
+            "attempt": self.attempt,
+            "headers": json.dumps(self.headers) if self.headers is not None else None,
+            "not_before": 0.0,
+        }
+
+
+@dataclass(frozen=True)
 class Intent:
+    """One POST of a request file, recorded before it begins, as the table `intent` records it."""
+
     id: int
     file_id: str
     requests: int
@@ -109,6 +209,8 @@ class Intent:
 
 @dataclass(frozen=True)
 class Batch:
+    """A batch of the API, ours or someone else's, as the table `batch` records it."""
+
     id: str
     file_id: str | None
     pipeline: str | None
@@ -127,6 +229,8 @@ class Batch:
     next_poll_at: float
     downloads: int
     failing_since: float | None
+    results_refused: bool
+    canceled_at: float | None
     next_download_at: float
     next_delete_at: float
 
@@ -148,6 +252,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class Notice:
+    """A notice to one target, as the table `notice` records it."""
+
     id: str
     pipeline: str
     submission_id: str
@@ -187,4 +293,5 @@ def to_record(cls: type[Record], row: sa.Row[Any]) -> Record:
 
 
 def to_records(cls: type[Record], rows: sa.CursorResult[Any]) -> list[Record]:
+    """Make records from rows of their table."""
     return [to_record(cls, row) for row in rows]

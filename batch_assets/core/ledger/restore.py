@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Unpack
 
 import sqlalchemy as sa
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
+from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction, bind_endpoint
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.ledger.states import BatchMove, FileMove, FileState, SubmissionMove
+from batch_assets.core.ledger.states import BatchMove, EntityKind, FileMove, FileState, SubmissionMove
 from batch_assets.core.ledger.tables import intent, request_file
 
 _REBUILT = "rebuilt after the ledger was lost: "
@@ -31,10 +32,12 @@ _FILE_MOVES = {
 def endpoint(tx: Transaction, base_url: str, organization: str | None) -> None:
     """Bind the root to its API endpoint again."""
     bind_endpoint(tx, base_url, organization)
-    tx.record("endpoint", base_url, None, "bound", f"{_REBUILT}the receipts name it")
+    tx.record(EntityKind.ENDPOINT, base_url, None, "bound", f"{_REBUILT}the receipts name it")
 
 
-def add_submission(tx: Transaction, submission_id: str, why: str, *, has_begun: bool, **values: Any) -> None:
+def add_submission(
+    tx: Transaction, submission_id: str, why: str, *, has_begun: bool, **values: Unpack[SubmissionColumns]
+) -> None:
     """Add a submission.
 
     Args:
@@ -44,12 +47,13 @@ def add_submission(tx: Transaction, submission_id: str, why: str, *, has_begun: 
         has_begun: Nothing is left to send for the first time, so it continues unattended.
         **values: The other columns of `submission`.
     """
-    move(tx, SubmissionMove.REGISTER, submission_id, _REBUILT + why, ask_again=0, **values)
+    columns: SubmissionColumns = {**values, "ask_again": 0}
+    move(tx, SubmissionMove.REGISTER, submission_id, _REBUILT + why, **columns)
     if has_begun:
         move(tx, SubmissionMove.BEGIN, submission_id, f"{_REBUILT}none of its request files is in doubt")
 
 
-def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values: Any) -> None:
+def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values: Unpack[FileColumns]) -> None:
     """Add a request file. A file in doubt gets an intent, so that it is reconciled like any file in doubt.
 
     Args:
@@ -59,7 +63,8 @@ def add_file(tx: Transaction, file_id: str, state: FileState, why: str, **values
         why: The evidence for this state.
         **values: The other columns of `request_file`.
     """
-    seq = move(tx, _FILE_MOVES[state], file_id, _REBUILT + why, not_before=0.0, **values)
+    columns: FileColumns = {**values, "not_before": 0.0}
+    seq = move(tx, _FILE_MOVES[state], file_id, _REBUILT + why, **columns)
     if state is FileState.COLLECTED:
         _update_file(tx, file_id, collected_seq=seq)
     if state is FileState.UNRESOLVED:
@@ -89,7 +94,7 @@ def add_open(
     tx: Transaction, file_id: str, pipeline: str, reported: BatchObject, why: str, *, replied: bool
 ) -> None:
     """Add a batch of which only the creation is known. The next poll finds out the rest."""
-    values = {
+    values: BatchColumns = {
         "replied": replied or None,
         "processing_status": reported.processing_status,
         "created_at": reported.created_at,
@@ -130,7 +135,7 @@ def add_collected(
         paid_twice: The file became another batch as well.
         replied: The reply to its own create named the batch.
     """
-    values: dict[str, Any] = {
+    values: BatchColumns = {
         "processing_status": "ended",
         "paid_twice": paid_twice,
         "replied": replied or None,
@@ -151,13 +156,19 @@ def _add(
     file_id: str | None,
     pipeline: str,
     counts: dict[str, int],
-    values: dict[str, Any],
+    values: BatchColumns,
     why: str,
 ) -> int:
     complete_counts = {name: counts.get(name, 0) for name in COUNTS}
-    row = {"file_id": file_id, "pipeline": pipeline, "counts": json.dumps(complete_counts), **values}
-    return move(tx, step, batch_id, _REBUILT + why, requests=sum(complete_counts.values()), **row)
+    columns: BatchColumns = {
+        "file_id": file_id,
+        "pipeline": pipeline,
+        "requests": sum(complete_counts.values()),
+        "counts": json.dumps(complete_counts),
+        **values,
+    }
+    return move(tx, step, batch_id, _REBUILT + why, **columns)
 
 
-def _update_file(tx: Transaction, file_id: str, **values: Any) -> None:
-    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(values))
+def _update_file(tx: Transaction, file_id: str, **values: Unpack[FileColumns]) -> None:
+    tx.execute(sa.update(request_file).where(request_file.c.id == file_id).values(**values))

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.states import RoundState
+from batch_assets.core.ledger.states import EntityKind, RoundState
 from batch_assets.core.ledger.tables import round_
 
 # A round stays open for this long unless it is closed before. A run may take an hour, which is shorter.
@@ -57,7 +57,7 @@ def open_next(tx: Transaction, submission_id: str, reason: str) -> int | None:
         "until": tx.now + ROUND_SECONDS,
     }
     tx.execute(sa.insert(round_).values(values))
-    tx.record("round", f"{submission_id}:{number}", None, RoundState.OPEN, reason)
+    tx.record(EntityKind.ROUND, f"{submission_id}:{number}", None, RoundState.OPEN, reason)
     return number
 
 
@@ -66,7 +66,9 @@ def close(tx: Transaction, submission_id: str, number: int) -> None:
     is_round = sa.and_(round_.c.submission_id == submission_id, round_.c.number == number)
     still_open = sa.update(round_).where(is_round, round_.c.state == RoundState.OPEN)
     if tx.execute(still_open.values(state=RoundState.CLOSED)).rowcount:
-        tx.record("round", f"{submission_id}:{number}", RoundState.OPEN, RoundState.CLOSED, "its run is over")
+        tx.record(
+            EntityKind.ROUND, f"{submission_id}:{number}", RoundState.OPEN, RoundState.CLOSED, "its run is over"
+        )
 
 
 def _newest(tx: Transaction, submission_id: str) -> sa.Row[Any] | None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.states import SubmissionState
+from batch_assets.core.ledger.states import EntityKind, SubmissionState
 from batch_assets.core.ledger.tables import history
 
 
@@ -57,7 +57,7 @@ def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
         lines = (
             sa.select(history.c.entity, history.c.at, history.c.to_state, history.c.reason)
             .where(
-                history.c.kind == "submission",
+                history.c.kind == EntityKind.SUBMISSION,
                 history.c.entity.in_(chunk),
                 history.c.to_state.in_(list(HistoryMark)),
             )
@@ -73,14 +73,14 @@ def current_of(tx: Transaction, ids: Sequence[str]) -> dict[str, Standstill]:
 
 def note(tx: Transaction, submission_id: str, why: str) -> None:
     """Record a failed try."""
-    tx.record("submission", submission_id, SubmissionState.BEGAN, HistoryMark.STANDSTILL, why)
+    tx.record(EntityKind.SUBMISSION, submission_id, SubmissionState.BEGAN, HistoryMark.STANDSTILL, why)
 
 
 def end(tx: Transaction, submission_id: str) -> None:
     """Record that the failed requests are in request files again."""
     if current(tx, submission_id) is not None:
         tx.record(
-            "submission",
+            EntityKind.SUBMISSION,
             submission_id,
             HistoryMark.STANDSTILL,
             HistoryMark.GOES_ON,

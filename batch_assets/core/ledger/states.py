@@ -65,11 +65,6 @@ class FileState(StrEnum):
         return self in (FileState.SUBMITTED, FileState.COLLECTED)
 
     @property
-    def needs_person(self) -> bool:
-        """The API refused it, and nothing more happens until a user acts."""
-        return self in (FileState.REFUSED, FileState.STOPPED)
-
-    @property
     def let_go(self) -> bool:
         """Its requests are not in flight and it brought no answer: waiting on it is useless."""
         return self in (FileState.REFUSED, FileState.SUPERSEDED, FileState.CANCELED)
@@ -127,6 +122,21 @@ class SubmissionState(StrEnum):
     """A user canceled it: nothing more of it is sent or retried."""
     FINAL = "final"
     """Every row has its final result."""
+
+
+class EntityKind(StrEnum):
+    """What a line of the history is about."""
+
+    SUBMISSION = "submission"
+    """What one run of `requests` wrote for a partition."""
+    FILE = "file"
+    """A request file."""
+    BATCH = "batch"
+    """A batch at the API."""
+    ROUND = "round"
+    """A run that the sensor requested."""
+    ENDPOINT = "endpoint"
+    """The API endpoint that the root belongs to."""
 
 
 class RoundState(StrEnum):
@@ -187,7 +197,7 @@ class FileMove(Enum):
     CANCEL = (
         (FileState.READY, FileState.STOPPED, FileState.TOO_LARGE),
         FileState.CANCELED,
-        "canceled by a person",
+        "canceled by a user",
     )
     COLLECT = (FileState.SUBMITTED,), FileState.COLLECTED, "answers stored"
     REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is gone"
@@ -240,7 +250,7 @@ class SubmissionMove(Enum):
     CANCEL = (
         (SubmissionState.REGISTERED, SubmissionState.BEGAN),
         SubmissionState.CANCELED,
-        "canceled by a person",
+        "canceled by a user",
     )
     FINISH = (
         (SubmissionState.REGISTERED, SubmissionState.BEGAN, SubmissionState.CANCELED),

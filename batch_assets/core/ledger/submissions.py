@@ -5,17 +5,32 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import sqlalchemy as sa
 
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.ledger.columns import SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.files import in_place_of
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.records import RequestFile, Submission, to_record, to_records
-from batch_assets.core.ledger.states import FILES_IN_FLIGHT, FileMove, FileState, SubmissionMove, SubmissionState
+from batch_assets.core.ledger.records import (
+    RequestFile,
+    RequestFileEntry,
+    Submission,
+    SubmissionEntry,
+    to_record,
+    to_records,
+)
+from batch_assets.core.ledger.states import (
+    FILES_IN_FLIGHT,
+    EntityKind,
+    FileMove,
+    FileState,
+    SubmissionMove,
+    SubmissionState,
+)
 from batch_assets.core.ledger.tables import batch, history, intent, request_file, submission, wait
 
 # What the history calls a request file that was removed from the root. Its state does not change.
@@ -81,8 +96,8 @@ def seq_before_all(tx: Transaction) -> int:
 
 def register(
     tx: Transaction,
-    values: dict[str, Any],
-    files: list[dict[str, Any]],
+    new: SubmissionEntry,
+    files: Sequence[RequestFileEntry],
     waits: list[str],
     set_aside: list[RequestFile],
 ) -> bool:
@@ -90,7 +105,7 @@ def register(
 
     Args:
         tx: The transaction.
-        values: The columns of `submission`.
+        new: The submission.
         files: One entry for each file that the submission wrote, as for `add_files`.
         waits: Ids of other request files that the submission's rows wait on.
         set_aside: Unsent files that the build did not count as in flight.
@@ -100,23 +115,18 @@ def register(
         sent twice, or a file to wait on was refused, replaced or canceled, so that the submission would wait
         without end.
     """
-    pipeline, partition, submission_id = values["pipeline"], values["partition"], values["id"]
-    unsent_now = {file.id for file in unsent(tx, pipeline, partition)}
+    unsent_now = {file.id for file in unsent(tx, new.pipeline, new.partition)}
     if any(file.id not in unsent_now for file in set_aside):
         return False
     if let_go(tx, waits):
         return False
     for file in set_aside:
-        move(tx, FileMove.SET_ASIDE, file.id, f"replaced by submission {submission_id}")
-    reason = f"{values['rows']} rows, {len(files)} new files"
-    move(tx, SubmissionMove.REGISTER, submission_id, reason, ask_again=0, **_without_id(values))
-    add_files(tx, submission_id, files)
-    add_waits(tx, submission_id, waits)
+        move(tx, FileMove.SET_ASIDE, file.id, f"replaced by submission {new.id}")
+    reason = f"{new.rows} rows, {len(files)} new files"
+    move(tx, SubmissionMove.REGISTER, new.id, reason, **new.columns)
+    add_files(tx, new.id, files)
+    add_waits(tx, new.id, waits)
     return True
-
-
-def _without_id(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if name != "id"}
 
 
 def _state(tx: Transaction, file_id: str) -> FileState:
@@ -141,21 +151,18 @@ def add_waits(tx: Transaction, submission_id: str, file_ids: Iterable[str]) -> N
         tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file_id))
 
 
-def add_files(tx: Transaction, submission_id: str, files: list[dict[str, Any]]) -> None:
+def add_files(tx: Transaction, submission_id: str, files: Iterable[RequestFileEntry]) -> None:
     """Add request files, ready to be sent, that the submission waits on.
 
     Args:
         tx: The transaction.
         submission_id: The id of the submission.
-        files: The columns of `request_file`. `headers` is a dictionary, given only if the headers are not the
-            submission's.
+        files: The files.
     """
     for file in files:
-        own = {"headers": json.dumps(file["headers"])} if "headers" in file else {}
-        values = {"submission_id": submission_id, "not_before": 0.0, **_without_id(file), **own}
-        reason = f"{file['requests']} requests, attempt {file['attempt']}"
-        move(tx, FileMove.WRITE, file["id"], reason, **values)
-        tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file["id"]))
+        reason = f"{file.requests} requests, attempt {file.attempt}"
+        move(tx, FileMove.WRITE, file.id, reason, **file.columns_in(submission_id))
+        tx.execute(sa.insert(wait).values(submission_id=submission_id, file_id=file.id))
 
 
 def unsent(tx: Transaction, pipeline: str, partition: str) -> list[RequestFile]:
@@ -177,7 +184,7 @@ def is_wanted(tx: Transaction, file: RequestFile) -> bool:
     return tx.execute(_wanted(file.pipeline, wait.c.file_id == file.id)).first() is not None
 
 
-def holding(tx: Transaction, pipeline: str) -> list[RequestFile]:
+def files_in_flight(tx: Transaction, pipeline: str) -> list[RequestFile]:
     """Return the files of a pipeline that are in flight."""
     statement = sa.select(request_file).where(
         request_file.c.pipeline == pipeline, request_file.c.state.in_(FILES_IN_FLIGHT)
@@ -192,7 +199,7 @@ def old_files(tx: Transaction, pipeline: str, before: float) -> list[RequestFile
     """
     unfinished = submission.c.final_at.is_(None)
     removed = sa.and_(
-        history.c.kind == "file", history.c.entity == request_file.c.id, history.c.to_state == REMOVED
+        history.c.kind == EntityKind.FILE, history.c.entity == request_file.c.id, history.c.to_state == REMOVED
     )
     statement = (
         sa.select(request_file)
@@ -226,7 +233,7 @@ def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | Non
     A file appears once for each refresh and each batch that it became.
     """
     of_refresh = sa.and_(submission.c.pipeline == pipeline, submission.c.fresh_after.is_not(None))
-    own = (
+    written = (
         sa.select(request_file.c.id.label("file_id"), submission.c.fresh_after)
         .join(submission, submission.c.id == request_file.c.submission_id)
         .where(of_refresh)
@@ -236,7 +243,7 @@ def refreshed_files(tx: Transaction, pipeline: str) -> list[tuple[str, str | Non
         .join(submission, submission.c.id == wait.c.submission_id)
         .where(of_refresh)
     )
-    files = sa.union(own, others).subquery()
+    files = sa.union(written, others).subquery()
     statement = sa.select(files, batch.c.id.label("batch_id")).outerjoin(batch, batch.c.file_id == files.c.file_id)
     return [(row.file_id, row.batch_id, row.fresh_after) for row in tx.execute(statement)]
 
@@ -328,10 +335,11 @@ def joined(
         Whether every row has its final type.
     """
     final = counts.get(ResultType.PENDING, 0) == 0
-    values: dict[str, Any] = {
+    counted = json.dumps(counts)
+    values: SubmissionColumns = {
         "joined_seq": seq,
         "joined_at": tx.now,
-        "counts": json.dumps(counts),
+        "counts": counted,
         "ask_again": ask_again,
     }
     # The requests of files that were let go since the join began are retried too.
@@ -342,23 +350,23 @@ def joined(
     if not final:  # requests of complete results may be sent again: the new results are to be announced
         values["announced_at"] = None
     if final and before.final_at is None:
-        move(tx, SubmissionMove.FINISH, submission_id, values["counts"], **values)
+        move(tx, SubmissionMove.FINISH, submission_id, counted, **values)
     elif not final and before.final_at is not None:
-        _reopen(tx, before, values["counts"], **values)
+        _reopen(tx, before, counted, **values)
     else:
         _update(tx, submission_id, **values)
     return final
 
 
-def _reopen(tx: Transaction, final: Submission, reason: str, **values: Any) -> None:
+def _reopen(tx: Transaction, final: Submission, reason: str, **values: Unpack[SubmissionColumns]) -> None:
     """Return a final submission, whose rows wait again, to the state that it had before it became final."""
     earlier = replace(final, final_at=None).state
     step = next(step for step in _REOPENING if step.after is earlier)
     move(tx, step, final.id, reason, **values)
 
 
-def _update(tx: Transaction, submission_id: str, **values: Any) -> None:
-    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(values))
+def _update(tx: Transaction, submission_id: str, **values: Unpack[SubmissionColumns]) -> None:
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(**values))
 
 
 def join_again(tx: Transaction, submission_id: str) -> None:

@@ -17,28 +17,29 @@ from sqlalchemy import (
     Table,
     Text,
     TypeDecorator,
+    false,
 )
 
 from batch_assets.core.ledger.intents import IntentOutcome
-from batch_assets.core.ledger.states import BatchState, FileState, NoticeState, RoundState
+from batch_assets.core.ledger.states import BatchState, EntityKind, FileState, NoticeState, RoundState
 
-Word = TypeVar("Word", bound=StrEnum)
+Member = TypeVar("Member", bound=StrEnum)
 
 
-class _Words(TypeDecorator[Word], Generic[Word]):
+class EnumColumn(TypeDecorator[Member], Generic[Member]):
     """A column with the values of one enum. Any other value is an error when it is written or read."""
 
     impl = String
     cache_ok = True
 
-    def __init__(self, kind: type[Word], length: int) -> None:
+    def __init__(self, kind: type[Member], length: int) -> None:
         super().__init__(length)
         self.kind = kind
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:
         return None if value is None else self.kind(value).value
 
-    def process_result_value(self, value: str | None, dialect: Any) -> Word | None:
+    def process_result_value(self, value: str | None, dialect: Any) -> Member | None:
         return None if value is None else self.kind(value)
 
 
@@ -109,7 +110,7 @@ request_file = Table(
     Column("requests", Integer, nullable=False),
     Column("bytes", Integer, nullable=False),
     Column("attempt", Integer, nullable=False),
-    Column("state", _Words(FileState, 16), nullable=False),
+    Column("state", EnumColumn(FileState, 16), nullable=False),
     Column("not_before", Float, nullable=False, default=0.0),  # the API asked to wait until then
     Column("error", Text),  # the last error of the API or the network, or what it waits for
     Column("batch_id", String(80)),
@@ -139,7 +140,7 @@ intent = Table(
     Column("anchor_created_at", Float),
     Column("started_at", Float, nullable=False),
     Column("last_byte_at", Float),
-    Column("outcome", _Words(IntentOutcome, 16), nullable=False),
+    Column("outcome", EnumColumn(IntentOutcome, 16), nullable=False),
     Column("watch_until", Float),  # sent again, but the first batch may still turn up until then
     Column("seen_before", Text),  # JSON: ids of the batches in the list just before, which cannot be its batch
     Column("latest_created_at", Float),  # a batch created later cannot be its batch, by the API's clock
@@ -156,7 +157,7 @@ batch = Table(
     Column("id", String(80), primary_key=True),
     Column("file_id", ForeignKey("request_file.id")),
     Column("pipeline", String(100)),
-    Column("state", _Words(BatchState, 16), nullable=False),
+    Column("state", EnumColumn(BatchState, 16), nullable=False),
     Column("provisional", Boolean, nullable=False, default=False),  # adopted on its count alone
     Column("paid_twice", Boolean, nullable=False, default=False),  # turned up after its file was sent again
     Column("replied", Boolean),  # the reply to its own create named it, so it is certainly ours; NULL: it did not
@@ -171,6 +172,10 @@ batch = Table(
     Column("next_poll_at", Float, nullable=False, default=0.0),  # until it has ended: when it is next polled
     Column("downloads", Integer, nullable=False, default=0),  # the number of incomplete downloads so far
     Column("failing_since", Float),  # once it has ended, until its answers are stored: the first failed download
+    # Once it has ended, until its answers are stored: the API refused the last download. The key may belong to
+    # another workspace, or the batch was deleted.
+    Column("results_refused", Boolean, nullable=False, default=False, server_default=false()),
+    Column("canceled_at", Float),  # when a user canceled it, or the API was first seen to cancel it
     # Once it has ended, until its answers are stored: no unattended run downloads them before.
     Column("next_download_at", Float, nullable=False, server_default="0"),
     # Once its answers are stored: retention does not try to delete it at the API before.
@@ -193,7 +198,7 @@ round_ = Table(
     metadata,
     Column("submission_id", ForeignKey("submission.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("state", _Words(RoundState, 8), nullable=False),
+    Column("state", EnumColumn(RoundState, 8), nullable=False),
     Column("reason", Text, nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("until", Float, nullable=False),
@@ -218,7 +223,7 @@ notice = Table(
     Column("kind", String(16), nullable=False),  # complete | failed | expires | uncollected
     Column("target", String(200), nullable=False),
     Column("content", Text, nullable=False),  # JSON: what the notice reports
-    Column("state", _Words(NoticeState, 16), nullable=False),
+    Column("state", EnumColumn(NoticeState, 16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_try_at", Float, nullable=False),
@@ -234,7 +239,7 @@ history = Table(
     Column("seq", Integer, primary_key=True, autoincrement=True),
     Column("at", Float, nullable=False),
     Column("process", String(120), nullable=False),
-    Column("kind", String(16), nullable=False),  # submission | file | batch | round
+    Column("kind", EnumColumn(EntityKind, 16), nullable=False),
     Column("entity", String(160), nullable=False),
     Column("from_state", String(20)),
     Column("to_state", String(20), nullable=False),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.states import EntityKind
 from batch_assets.core.ledger.tables import batch, history, request_file, round_, submission
 
 
@@ -18,7 +19,7 @@ class Transition:
         seq: Its number.
         at: Seconds since 1970 by the ledger's clock.
         process: Host and process id of the process that made the transition.
-        kind: "submission", "file", "batch" or "round".
+        kind: The kind of the entity.
         entity: The id of the entity; `<submission>:<number>` for a round.
         before: The state before; `None` if the entity did not exist.
         after: The state after.
@@ -28,7 +29,7 @@ class Transition:
     seq: int
     at: float
     process: str
-    kind: str
+    kind: EntityKind
     entity: str
     before: str | None
     after: str
@@ -44,10 +45,10 @@ def of_pipeline(tx: Transaction, pipeline: str) -> list[Transition]:
         .where(submission.c.pipeline == pipeline)
     )
     entities = {
-        "submission": ids,
-        "file": sa.select(request_file.c.id).where(request_file.c.pipeline == pipeline),
-        "batch": sa.select(batch.c.id).where(batch.c.pipeline == pipeline),
-        "round": rounds,
+        EntityKind.SUBMISSION: ids,
+        EntityKind.FILE: sa.select(request_file.c.id).where(request_file.c.pipeline == pipeline),
+        EntityKind.BATCH: sa.select(batch.c.id).where(batch.c.pipeline == pipeline),
+        EntityKind.ROUND: rounds,
     }
     of_entities = [sa.and_(history.c.kind == kind, history.c.entity.in_(ids)) for kind, ids in entities.items()]
     rows = tx.execute(sa.select(history).where(sa.or_(*of_entities)).order_by(history.c.seq))

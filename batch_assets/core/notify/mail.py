@@ -12,28 +12,28 @@ from email.utils import formatdate
 from typing import NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from batch_assets.core.notify.sending import (
+from batch_assets.core.notify.delivery import (
     TIMEOUT_SECONDS,
-    Message,
-    MessageNotSentError,
-    RefusedMessageError,
+    NoticeNotSentError,
+    NoticeRefusedError,
+    OutgoingNotice,
     error_text,
     secret,
 )
 from batch_assets.core.pipeline.notify import EmailConfig, NotifyConfig
 
 _PORTS = {"smtps": 465, "smtp+starttls": 587, "smtp": 25}
-# Whatever their code, these refuse the login and not the message. Another try may succeed, with another password
+# Whatever their code, these refuse the login and not the notice. Another try may succeed, with another password
 # or on another day.
 _LOGIN_ERRORS = (smtplib.SMTPConnectError, smtplib.SMTPHeloError, smtplib.SMTPAuthenticationError)
 
 
-def send_email(config: NotifyConfig, message: Message) -> None:
-    """Send the message to all addresses.
+def send_email(config: NotifyConfig, notice: OutgoingNotice) -> None:
+    """Send the notice to all addresses.
 
     Raises:
-        MessageNotSentError: When another try may succeed.
-        RefusedMessageError: When the server refused the message or a recipient permanently.
+        NoticeNotSentError: When another try may succeed.
+        NoticeRefusedError: When the server refused the notice or a recipient permanently.
     """
     assert config.email is not None
     url = secret(config.email.url_env)
@@ -42,7 +42,7 @@ def send_email(config: NotifyConfig, message: Message) -> None:
         with _connected(server) as connection:
             if server.username:
                 connection.login(unquote(server.username), unquote(server.password or ""))
-            refused = connection.send_message(_letter(config.email, message))
+            refused = connection.send_message(_letter(config.email, notice))
     except smtplib.SMTPRecipientsRefused as error:
         is_permanent = any(code >= 500 for code, _ in error.recipients.values())
         _raise_refused(error.recipients, is_permanent=is_permanent)
@@ -50,12 +50,12 @@ def send_email(config: NotifyConfig, message: Message) -> None:
         reason = f"SMTP {error.smtp_code} {error_text(error, url)}"
         # Codes from 500 on are permanent (RFC 5321, section 4.2.1).
         is_permanent = error.smtp_code >= 500 and not isinstance(error, _LOGIN_ERRORS)
-        raise (RefusedMessageError if is_permanent else MessageNotSentError)(reason) from None
+        raise (NoticeRefusedError if is_permanent else NoticeNotSentError)(reason) from None
     except (OSError, smtplib.SMTPException, ValueError) as error:
-        raise MessageNotSentError(f"{type(error).__name__}: {error_text(error, url)}") from None
+        raise NoticeNotSentError(f"{type(error).__name__}: {error_text(error, url)}") from None
     else:
         if refused:
-            _raise_refused(refused, is_permanent=True)  # a second try would send the message to the others twice
+            _raise_refused(refused, is_permanent=True)  # a second try would send the notice to the others twice
 
 
 def _server(url: str, variable: str) -> SplitResult:
@@ -64,13 +64,11 @@ def _server(url: str, variable: str) -> SplitResult:
         server = urlsplit(url)
         _ = server.port
     except ValueError:
-        raise MessageNotSentError(remedy) from None
+        raise NoticeNotSentError(remedy) from None
     if server.scheme not in _PORTS or not server.hostname:
-        raise MessageNotSentError(remedy)
+        raise NoticeNotSentError(remedy)
     if server.username and server.scheme == "smtp":
-        raise MessageNotSentError(
-            f"{variable} would send a password unencrypted: use smtps:// or smtp+starttls://"
-        )
+        raise NoticeNotSentError(f"{variable} would send a password unencrypted: use smtps:// or smtp+starttls://")
     return server
 
 
@@ -88,19 +86,19 @@ def _connected(server: SplitResult) -> smtplib.SMTP:
     return connection
 
 
-def _letter(config: EmailConfig, message: Message) -> EmailMessage:
+def _letter(config: EmailConfig, notice: OutgoingNotice) -> EmailMessage:
     letter = EmailMessage()
-    letter["Subject"] = message.subject
+    letter["Subject"] = notice.subject
     letter["From"] = config.sender
     letter["To"] = ", ".join(config.to)
-    letter["Date"] = formatdate(message.sent_at)
+    letter["Date"] = formatdate(notice.sent_at)
     # The same at every try, so that a receiver can recognize a duplicate.
-    letter["Message-ID"] = f"<{message.id}@batch-assets>"
-    letter.set_content(message.text)
+    letter["Message-ID"] = f"<{notice.id}@batch-assets>"
+    letter.set_content(notice.text)
     return letter
 
 
 def _raise_refused(recipients: dict[str, tuple[int, bytes]], *, is_permanent: bool) -> NoReturn:
     addresses = ", ".join(f"{address} (SMTP {code})" for address, (code, _) in recipients.items())
-    error = RefusedMessageError if is_permanent else MessageNotSentError
+    error = NoticeRefusedError if is_permanent else NoticeNotSentError
     raise error(f"the server refused {addresses}") from None

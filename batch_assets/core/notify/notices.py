@@ -11,7 +11,6 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from batch_assets.core.answers.result_types import failed_share
@@ -20,15 +19,15 @@ from batch_assets.core.ledger import Transaction, notices, submissions
 from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
 from batch_assets.core.ledger.records import Batch, Notice, Submission
 from batch_assets.core.ledger.states import NoticeState
-from batch_assets.core.notify.message import content_of, event_of
-from batch_assets.core.notify.sending import Message, MessageNotSentError, RefusedMessageError, Send
+from batch_assets.core.notify.content import content_of, event_of
+from batch_assets.core.notify.delivery import NoticeNotSentError, NoticeRefusedError, OutgoingNotice, Send
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
-from batch_assets.core.text import count, duration
+from batch_assets.core.text import count, day, duration
 
 BUDGET_SECONDS = 5.0
-"""After this many seconds no further message is started. The others are sent the next time."""
+"""After this many seconds no further notice is started. The others are sent the next time."""
 # Seconds between two tries: the pause doubles each time up to one day. A notice is given up after a week.
 _FIRST_PAUSE, _LAST_PAUSE = 60.0, 86400.0
 _GIVEN_UP_SECONDS = 7 * 86400.0
@@ -80,7 +79,7 @@ def send_notices(
         noticed: The pipelines, by name.
         more: Further senders apart from the core's webhook and email, by their field in the pipeline file.
         announced_only: Whether results count as complete only once their materialization is in Dagster's log.
-        budget: Seconds after which no further message is started.
+        budget: Seconds after which no further notice is started.
 
     Returns:
         One line for each notice that could not be sent, with the reason.
@@ -175,7 +174,7 @@ def _occurrences(tx: Transaction, pipeline: Pipeline, since: float, *, announced
         kind = "failed" if failed_share(submission.count_map) > pipeline.config.max_failed else "complete"
         if verdicts.get(submission.id, kind) == kind:  # a later change of max_failed sends no second notice
             occurrences.append(_Occurrence(submission, kind))
-    today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
+    today = day(tx.now)
     # After the deadline the user can no longer do anything.
     uncollected = [(batch, seconds) for batch, seconds in ending_soon(tx, pipeline.name) if seconds > 0]
     for kind, ending in (("expires", expiring_soon(tx, pipeline.name)), ("uncollected", uncollected)):
@@ -225,13 +224,13 @@ def _send(root: Root, notice: Notice, entry: NotifyConfig | None, senders: Mappi
     with root.ledger.write() as tx:
         if not notices.claim(tx, notice, _pause(notice.attempts)):
             return
-        message = Message(notice.id, json.loads(notice.content), tx.now)
+        outgoing = OutgoingNotice(notice.id, json.loads(notice.content), tx.now)
     try:
-        senders[field](entry, message)
-    except RefusedMessageError as error:
+        senders[field](entry, outgoing)
+    except NoticeRefusedError as error:
         state, reason = NoticeState.REFUSED, str(error)
-    except MessageNotSentError as error:
-        is_late = message.sent_at - notice.created_at > _GIVEN_UP_SECONDS
+    except NoticeNotSentError as error:
+        is_late = outgoing.sent_at - notice.created_at > _GIVEN_UP_SECONDS
         state, reason = NoticeState.GIVEN_UP if is_late else NoticeState.WAITING, str(error)
     else:
         with root.ledger.write() as tx:

@@ -12,35 +12,35 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from batch_assets.core.notify.sending import (
+from batch_assets.core.notify.delivery import (
     TIMEOUT_SECONDS,
-    Message,
-    MessageNotSentError,
-    RefusedMessageError,
+    NoticeNotSentError,
+    NoticeRefusedError,
+    OutgoingNotice,
     error_text,
     secret,
 )
 from batch_assets.core.pipeline.notify import NotifyConfig
 
 SIGNATURE = "X-Batch-Assets-Signature"
-# Statuses, apart from 5xx, after which the message is sent again. 401 concerns the secret, which may be corrected.
+# Statuses, apart from 5xx, after which the notice is sent again. 401 concerns the secret, which may be corrected.
 _RETRIED = (401, 408, 425, 429)
 
 
-def send_webhook(config: NotifyConfig, message: Message) -> None:
-    """Post the message, through the proxies that the environment names.
+def send_webhook(config: NotifyConfig, notice: OutgoingNotice) -> None:
+    """Post the notice, through the proxies that the environment names.
 
     This uses the standard library, because the HTTP clients used elsewhere log every URL, and the URL of a webhook
     is often its only secret.
 
     Raises:
-        MessageNotSentError: When another try may succeed.
-        RefusedMessageError: When the receiver refused the message.
+        NoticeNotSentError: When another try may succeed.
+        NoticeRefusedError: When the receiver refused the notice.
     """
     assert config.webhook is not None
     url, key = secret(config.webhook.url_env), secret(config.webhook.secret_env)
-    body = orjson.dumps({"id": message.id, **message.content, "sent_at": _iso(message.sent_at)})
-    request = _request(url, config.webhook.url_env, body, signature(key, int(message.sent_at), body))
+    body = orjson.dumps({"id": notice.id, **notice.content, "sent_at": _iso(notice.sent_at)})
+    request = _request(url, config.webhook.url_env, body, signature(key, int(notice.sent_at), body))
     opener = urllib.request.build_opener(_NoRedirects)
     try:
         with opener.open(request, timeout=TIMEOUT_SECONDS):
@@ -48,15 +48,15 @@ def send_webhook(config: NotifyConfig, message: Message) -> None:
     except urllib.error.HTTPError as error:
         error.close()
         if error.code in _RETRIED or error.code >= 500:
-            raise MessageNotSentError(f"HTTP {error.code}") from None
+            raise NoticeNotSentError(f"HTTP {error.code}") from None
         reason = f"HTTP {error.code}"
         if 300 <= error.code < 400:
             reason += ": redirects are not followed; use the URL that this one redirects to"
-        raise RefusedMessageError(reason) from None
+        raise NoticeRefusedError(reason) from None
     except urllib.error.URLError as error:
-        raise MessageNotSentError(error_text(error, url, key)) from None
+        raise NoticeNotSentError(error_text(error, url, key)) from None
     except Exception as error:  # such as those of an answer that is not HTTP, or of a URL with invalid characters
-        raise MessageNotSentError(f"{type(error).__name__}: {error_text(error, url, key)}") from None
+        raise NoticeNotSentError(f"{type(error).__name__}: {error_text(error, url, key)}") from None
 
 
 def signature(key: str, timestamp: int, body: bytes) -> str:
@@ -77,7 +77,7 @@ def _request(url: str, variable: str, body: bytes, signed: str) -> urllib.reques
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise MessageNotSentError(
+        raise NoticeNotSentError(
             f"{variable} is not valid: set it to a URL such as https://example.com/hook, without user and password"
         )
     headers = {"Content-Type": "application/json", "User-Agent": "batch-assets", SIGNATURE: signed}
@@ -85,7 +85,7 @@ def _request(url: str, variable: str, body: bytes, signed: str) -> urllib.reques
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Refuses redirects, so that a message only goes to the configured URL."""
+    """Refuses redirects, so that a notice only goes to the configured URL."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.template.values import RowRejectedError
 
-REASON = "render_request"
 Row = dict[str, Any]
 Params = dict[str, Any]
 
@@ -20,7 +20,7 @@ class RowRejected(RowRejectedError):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(REASON, message)
+        super().__init__(ErrorType.RENDER_REQUEST, message)
 
 
 def name_of(hook: Callable[..., Any]) -> str:

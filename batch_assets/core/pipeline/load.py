@@ -78,10 +78,10 @@ def invalid(source: str, errors: Sequence[ErrorDetails]) -> ConfigError:
         errors: The errors that pydantic found.
     """
     first = errors[0]
-    return ConfigError(source, ".".join(str(part) for part in first["loc"]), _in_words(first))
+    return ConfigError(source, ".".join(str(part) for part in first["loc"]), _as_text(first))
 
 
-def _in_words(error: ErrorDetails) -> str:
+def _as_text(error: ErrorDetails) -> str:
     kind, location, value = error["type"], error["loc"], error["input"]
     if kind == "extra_forbidden":
         return f"there is no such field; fields here: {_known_fields(location)}"

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.remedies import Stage
 
 
 class RetryPolicyConfig(ConfigBlock):
@@ -76,7 +77,7 @@ class OpConfig(ConfigBlock):
     batches: StageOpConfig = Field(default=AS_IT_IS, description="The step that submits them.")
     results: StageOpConfig = Field(default=AS_IT_IS, description="The step that collects the answers.")
 
-    def of(self, stage: str) -> StageOpConfig:
-        """Return the settings of a stage: requests, batches or results."""
-        config: StageOpConfig = getattr(self, stage)
+    def of(self, stage: Stage) -> StageOpConfig:
+        """Return the settings of a stage."""
+        config: StageOpConfig = getattr(self, stage.value)
         return config

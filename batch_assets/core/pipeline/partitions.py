@@ -201,7 +201,7 @@ class PartitionsConfig(ConfigBlock):
         return self.times.timezone if self.is_time else "UTC"
 
     @property
-    def in_words(self) -> str:
+    def as_text(self) -> str:
         """A short description, for texts."""
         if self.by_value:
             return f"one for every value of the column {self.column}"

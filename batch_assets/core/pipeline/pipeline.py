@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from batch_assets.core.pipeline.hooks import Params, Row, name_of
 from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.template.batch_rules import sampling
 from batch_assets.core.template.betas import Betas
+from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.template.row_values import RowCheck, row_checks
 from batch_assets.core.template.template import Template
@@ -241,17 +242,26 @@ class Pipeline:
         outline, betas = self.template.outline(), bool(self.config.betas)
         return row_checks(outline, betas=betas, also=also, allow_unknown=allow_unknown)
 
-    def templates_for(self, columns: Sequence[str], read_file: ReadFile | None = None) -> RowTemplates:
+    def templates_for(
+        self,
+        columns: Sequence[str],
+        read_file: ReadFile | None = None,
+        rendering: Rendering = CURRENT,
+        shapes: Collection[frozenset[str]] = (),
+    ) -> RowTemplates:
         """Return the templates compiled for a dataset.
 
         Args:
             columns: The names of the dataset's columns in order.
             read_file: Reads files for the filter `file_base64`.
+            rendering: The version of the rendering.
+            shapes: The keys that objects of the dataset have, for each of their locations.
 
         Raises:
             ConfigError: When a template reads a column by a name that Jinja reserves.
         """
-        return RowTemplates(self.template.fitted(columns, self.row_checks, read_file), self.betas.fitted(columns))
+        params = self.template.fitted(columns, self.row_checks, read_file, rendering, shapes)
+        return RowTemplates(params, self.betas.fitted(columns, rendering, shapes))
 
     @property
     def reads(self) -> set[str]:

@@ -17,11 +17,11 @@ from batch_assets.core.planning.steps import (
     MaterializeBatches,
     MaterializeRequests,
     MaterializeResults,
-    Person,
+    NeedsUser,
     RestoreFile,
     Round,
     Send,
-    Sending,
+    SendReason,
     SendStopped,
     Step,
     SubmissionRemedy,
@@ -46,17 +46,17 @@ def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step
     if snapshot.submission.final_at is not None:
         return Done(watch)
     if (consent := _consent(snapshot)) is not None:
-        return Person(consent, watch)
+        return NeedsUser(consent, watch)
     if (wait := _to_wait_for(snapshot)) is not None:
         until, why = wait
         return Wait(until, why, watch)
-    return Person(remedies(snapshot)[0], watch)
+    return NeedsUser(remedies(snapshot)[0], watch)
 
 
 def round_of(step: Step) -> Round | None:
     """Return what an unattended run does at this step; None if it has nothing to do."""
-    if isinstance(step, Wait | Person | Done):
-        return Send(Sending.LATE_BATCH) if step.watch else None
+    if isinstance(step, Wait | NeedsUser | Done):
+        return Send(SendReason.LATE_BATCH) if step.watch else None
     return step
 
 
@@ -70,8 +70,10 @@ def remedies(snapshot: Snapshot) -> list[SubmissionRemedy]:
     if submission.final_at is None:
         fallback = MaterializeResults() if submission.joined_seq is None else MaterializeRequests()
         needed = list(_of_rows(snapshot)) or [fallback]
-    # No row waits on the other unreachable batches: only their answers would be lost.
-    return needed + [cancel for batch in snapshot.unreachable if (cancel := _cancel(batch)) not in needed]
+    # No row waits on the other unreachable batches: only their answers would be lost. Refused results are
+    # downloaded again, which helps unless the batch was deleted.
+    maybe_deleted = [*snapshot.unreachable, *(batch for batch in snapshot.failing if batch.results_refused)]
+    return needed + [cancel for batch in maybe_deleted if (cancel := _cancel(batch)) not in needed]
 
 
 def _to_send(snapshot: Snapshot) -> Send | None:
@@ -79,16 +81,16 @@ def _to_send(snapshot: Snapshot) -> Send | None:
     if not snapshot.is_unattended:
         return None
     if snapshot.to_cancel:
-        return Send(Sending.CANCEL, len(snapshot.to_cancel))
+        return Send(SendReason.CANCEL, len(snapshot.to_cancel))
     if snapshot.submission.ask_again and not snapshot.stands_still:
-        return Send(Sending.ASK_AGAIN, snapshot.submission.ask_again)
+        return Send(SendReason.ASK_AGAIN, snapshot.submission.ask_again)
     unsent = [
         file for file in snapshot.in_state(FileState.READY, FileState.TOO_LARGE) if file.not_before <= snapshot.now
     ]
     if unsent:
-        return Send(Sending.UNSENT, len(unsent))
-    if snapshot.in_doubt:
-        return Send(Sending.IN_DOUBT, len(snapshot.in_doubt))
+        return Send(SendReason.UNSENT, len(unsent))
+    if snapshot.to_reconcile:
+        return Send(SendReason.IN_DOUBT, len(snapshot.to_reconcile))
     return None
 
 
@@ -115,7 +117,7 @@ def _consent(snapshot: Snapshot) -> MaterializeBatches | None:
     if submission.began_at is not None or submission.final_at is not None:
         return None
     ready = () if submission.is_canceled else tuple(snapshot.in_state(FileState.READY))
-    return MaterializeBatches(ready) if ready or snapshot.in_doubt or submission.ask_again else None
+    return MaterializeBatches(ready) if ready or snapshot.to_reconcile or submission.ask_again else None
 
 
 def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
@@ -127,7 +129,7 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
     if limited:
         return min(limited), Waiting.RATE_LIMIT
     if snapshot.is_sending or any(
-        file.id not in snapshot.in_doubt for file in snapshot.in_state(FileState.SENDING)
+        file.id not in snapshot.to_reconcile for file in snapshot.in_state(FileState.SENDING)
     ):
         return None, Waiting.UPLOAD
     failed = [batch.next_download_at for batch in snapshot.batches if batch.state is BatchState.ENDED]
@@ -152,7 +154,7 @@ def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
         if batch.id in waited_for:
             yield _cancel(batch)
     if snapshot.standstill is not None and snapshot.next_try is not None:
-        yield RestoreFile(snapshot.standstill.why, snapshot.next_try)
+        yield RestoreFile(snapshot.standstill.why, snapshot.standstill.last, snapshot.next_try)
     if submission.left_out and not submission.is_canceled:
         yield AskTheRest(submission.left_out, snapshot.needs_refresh)
 

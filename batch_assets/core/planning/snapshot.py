@@ -31,7 +31,8 @@ class Snapshot:
         files: The request files that its rows wait on, in a fixed order.
         batches: All batches of these files, earliest first.
         left_behind: Uncollected batches of other files of the same partition, on which no row waits any more.
-        in_doubt: Ids of the files that may or may not have reached the API, and that no process is sending.
+        to_reconcile: Ids of the files in doubt that no process is sending: the API's list has to show whether they
+            arrived.
         shared: Ids of the files that another partition also waits on. It is read for canceled submissions only:
             the batches of shared files are not canceled.
         is_sending: Whether a run of `batches` is working on the submission.
@@ -46,7 +47,7 @@ class Snapshot:
     files: tuple[RequestFile, ...] = ()
     batches: tuple[Batch, ...] = ()
     left_behind: tuple[Batch, ...] = ()
-    in_doubt: frozenset[str] = frozenset()
+    to_reconcile: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
     is_sending: bool = False
     is_collecting: bool = False
@@ -85,6 +86,20 @@ class Snapshot:
     def unreachable(self) -> list[Batch]:
         """Batches that have been unknown to the API for some time."""
         return [batch for batch in self._all_batches if batch.state is BatchState.UNREACHABLE]
+
+    @property
+    def running(self) -> list[Batch]:
+        """Batches that the API works on, including those left behind."""
+        return [batch for batch in self._all_batches if batch.state is BatchState.OPEN]
+
+    @property
+    def failing(self) -> list[Batch]:
+        """Ended batches whose last download failed. It is tried again automatically."""
+        return [
+            batch
+            for batch in self._all_batches
+            if batch.state is BatchState.ENDED and batch.failing_since is not None
+        ]
 
     @property
     def to_cancel(self) -> list[Batch]:
@@ -134,7 +149,7 @@ class Snapshot:
         """Whether it is too early for the next try."""
         return self.next_try is not None and self.now < self.next_try
 
-    def in_state(self, *states: str) -> list[RequestFile]:
+    def in_state(self, *states: FileState) -> list[RequestFile]:
         """The files in these states."""
         return [file for file in self.files if file.state in states]
 
@@ -173,7 +188,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
         tx,
         sorted({batch.file_id or "" for id_ in canceled_ids for batch in (*batches_of[id_], *left_behind[id_])}),
     )
-    in_doubt = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
+    to_reconcile = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
     return {
         submission.id: Snapshot(
             submission=submission,
@@ -181,7 +196,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             files=tuple(files_of[submission.id]),
             batches=tuple(batches_of[submission.id]),
             left_behind=left_behind[submission.id],
-            in_doubt=frozenset(file.id for file in files_of[submission.id] if file.id in in_doubt),
+            to_reconcile=frozenset(file.id for file in files_of[submission.id] if file.id in to_reconcile),
             shared=_shared(wanting, submission) if submission.is_canceled else frozenset(),
             is_sending=submissions.sending_name(submission.id) in held_leases,
             is_collecting=collecting_name(submission.pipeline) in held_leases,

@@ -1,6 +1,6 @@
 """The possible next steps of a submission, as values: a step that runs, a wait, a remedy for a user, or nothing.
 
-The texts for them are elsewhere: `in_words` has those that the command line and Dagster share. The command line
+The texts for them are elsewhere: `texts` has those that the command line and Dagster share. The command line
 and Dagster each have texts that name a command or an asset.
 """
 
@@ -19,7 +19,7 @@ PARTIAL_SECONDS = 900.0
 WATCH_SECONDS = 3600.0
 
 
-class Sending(StrEnum):
+class SendReason(StrEnum):
     """Why `batches` has something to do."""
 
     CANCEL = "cancel"
@@ -108,10 +108,12 @@ class RestoreFile:
 
     Attributes:
         why: Which file, and the error of the last try.
+        last_try: When it was last tried, seconds since 1970.
         next_try: When the next unattended try is due, seconds since 1970.
     """
 
     why: str
+    last_try: float
     next_try: float
 
 
@@ -149,15 +151,15 @@ class Send:
         count: Number of the requests, files or batches that `why` refers to.
     """
 
-    why: Sending
+    why: SendReason
     count: int = 0
 
     @property
     def pause(self) -> float:
         """Seconds that should have passed since the last round."""
-        if self.why is Sending.ASK_AGAIN:
+        if self.why is SendReason.ASK_AGAIN:
             return 0.0
-        return WATCH_SECONDS if self.why is Sending.LATE_BATCH else SEND_AGAIN_SECONDS
+        return WATCH_SECONDS if self.why is SendReason.LATE_BATCH else SEND_AGAIN_SECONDS
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,7 @@ class Wait:
 
 
 @dataclass(frozen=True)
-class Person:
+class NeedsUser:
     """Rows have no answer, and nothing is under way that could bring one: a user has to act.
 
     Attributes:
@@ -247,4 +249,4 @@ class Done:
 
 Round = Send | Collect | Join | Announce
 """What an unattended run can do."""
-Step = Round | Wait | Person | Done
+Step = Round | Wait | NeedsUser | Done

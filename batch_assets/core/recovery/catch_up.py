@@ -42,7 +42,7 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
     if lease is not None:
         _catch_up(root, pipeline, lease)
         return
-    own_lease = leases.try_take(root.ledger, f"requests:{pipeline}")
+    own_lease = leases.try_take(root.ledger, f"requests:{pipeline}", work=f"the requests of {pipeline}")
     if own_lease is None:
         return  # the folder is of a submission that is being built, and whoever builds it has caught up before
     with own_lease:
@@ -54,12 +54,12 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
 def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
     with root.ledger.read() as tx:
         known = submissions.known_ids(tx, pipeline)
-        held = submissions.holding(tx, pipeline)
+        files_in_flight = submissions.files_in_flight(tx, pipeline)
         in_force = submissions.all_newest(tx, pipeline)
     folders = submission_folders(root.storage, pipeline, partition, known)
     if next(folders, None) is not None:
         return True
-    unsent = [file for file in held if file.state.unsent and partition in (None, file.partition)]
+    unsent = [file for file in files_in_flight if file.state.unsent and partition in (None, file.partition)]
     looked_at = {(file.partition, file.submission_id) for file in unsent}
     looked_at |= {(s.partition, s.id) for s in in_force if partition in (None, s.partition)}
     return any(_has_unknown_receipts(root, pipeline, *folder) for folder in sorted(looked_at))
@@ -95,7 +95,7 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
                 batches.forget_foreign(tx, file.part.receipt.batch_id, f"it is proved to be {file.id}")
         write_pipeline(tx, lost, known)
         by_id = {file.id: file for file in lost.files}
-        unsent = [file for file in submissions.holding(tx, pipeline) if file.id in known.files]
+        unsent = [file for file in submissions.files_in_flight(tx, pipeline) if file.id in known.files]
         unsent = [file for file in unsent if file.state.unsent and file.id in by_id]
         is_certain |= any(by_id[file.id].part.receipt is not None for file in unsent)
         for unsent_file in unsent:

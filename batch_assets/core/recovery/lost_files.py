@@ -217,7 +217,7 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
         if file.attempt == 0:  # no manifest lists the files of retries and the halves of split files
             whole_id = file.file_id.whole
             whole = by_id.get(whole_id) if whole_id is not None else None
-            earlier = outcomes_for(refreshes[file.id]).of(file.digests)
+            earlier = outcomes_for(refreshes[file.id]).for_digests(file.digests)
             file.attempt = whole.attempt if whole is not None else int(earlier.attempt.max(initial=0)) + 1
     for file in reversed(in_doubt):
         whole_id = file.file_id.whole
@@ -225,7 +225,7 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
             file.state, file.why = FileState.SUPERSEDED, "its other half was never written"
             continue
         written = refreshes[file.id], file.attempt
-        outcomes = outcomes_for(refreshes[file.id]).of(file.digests)
+        outcomes = outcomes_for(refreshes[file.id]).for_digests(file.digests)
         has_too_many = file.attempt > file.submission.manifest.max_attempts and file.part.listed is None
         is_settled = bool((outcomes.is_answered | (outcomes.kind == FAILED)).any())
         later = (digests for order, digests in sent_digests.items() if order >= written)

@@ -30,11 +30,11 @@ class Agreement:
 
     Attributes:
         is_same: Whether the ledger can belong to the root.
-        in_words: The comparison as text.
+        as_text: The comparison as text.
     """
 
     is_same: bool
-    in_words: str
+    as_text: str
 
 
 def agreement(tx: Transaction, storage: Storage) -> Agreement:

@@ -54,11 +54,11 @@ def plan_move(settings: Settings) -> Move:
         ledger.close()
     if pairing is not None:
         lines.append(f"The ledger belonged to the root {pairing.root_location}.")
-    lines.append(f"Submissions: {comparison.in_words}.")
+    lines.append(f"Submissions: {comparison.as_text}.")
     is_paired = pairing is not None and root_file is not None and root_file.agrees(pairing)
     warnings = []
     if lost is not None:
-        warnings.append(f"{lost.in_words}: their requests are sent and paid for again")
+        warnings.append(f"{lost.as_text}: their requests are sent and paid for again")
     elif not comparison.is_same:
         warnings.append("their submissions differ: requests of those that are missing are sent and paid for again")
     return Move(lines, is_paired and lost is None, warnings)

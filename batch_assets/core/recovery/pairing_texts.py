@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batch_assets.core.errors import PairingError
-from batch_assets.core.io.database import in_words
+from batch_assets.core.io.database import as_text
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
@@ -27,7 +27,7 @@ class Refusals:
 
     def __init__(self, ledger_url: str, storage: Storage) -> None:
         url = parse_url(ledger_url)
-        self.ledger = (url.database or "") if url.get_backend_name() == "sqlite" else in_words(url)
+        self.ledger = (url.database or "") if url.get_backend_name() == "sqlite" else as_text(url)
         self.root = storage.uri()
         self._storage = storage
 
@@ -58,7 +58,7 @@ class Refusals:
         owner = f", which belongs to the root {pairing.root_location}," if pairing is not None else ""
         return PairingError(
             f"The root {self.root} and the ledger {self.ledger}{owner} do not belong together: "
-            f"{comparison.in_words}. Is the root's volume mounted, and is BATCH_ASSETS_ROOT right? Is "
+            f"{comparison.as_text}. Is the root's volume mounted, and is BATCH_ASSETS_ROOT right? Is "
             "BATCH_ASSETS_LEDGER the ledger of this root? Nothing is sent, because everything would be paid for "
             "again. A new root needs a ledger of its own: another file, database or schema. If the two are meant "
             f"to be a pair, run `{_MOVE}`"
@@ -67,7 +67,7 @@ class Refusals:
     def lost_files(self, comparison: Agreement) -> PairingError:
         """Refuse a root most of whose files are missing."""
         return PairingError(
-            f"The root {self.root} has lost its files: {comparison.in_words}. The ledger {self.ledger} knows "
+            f"The root {self.root} has lost its files: {comparison.as_text}. The ledger {self.ledger} knows "
             "them. Is the root's volume mounted completely, and is it the right folder or prefix? Restore the "
             f"files from a backup. If they are gone for good, run `{_MOVE}`: their requests are then sent and "
             "paid for again"

@@ -13,12 +13,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from batch_assets.core.errors import EndpointMismatchError
 from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, restore, submissions
+from batch_assets.core.ledger.columns import FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.recovery.found_files import FoundSubmission, holds_submissions, pipelines_of
@@ -160,14 +160,16 @@ def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_K
         submissions.add_waits(tx, submission_id, waits)
 
 
-def _values(tx: Transaction, submission: FoundSubmission) -> dict[str, Any]:
-    """The values of the row in the ledger's table `submission`, by column."""
+def _values(tx: Transaction, submission: FoundSubmission) -> SubmissionColumns:
     manifest = submission.manifest
     return {
         "pipeline": submission.pipeline,
         "partition": submission.partition,
         "created_at": submission.created_at or tx.now,
-        **manifest.model_dump(include={"rows", "rejected", "requests", "max_attempts"}),
+        "rows": manifest.rows,
+        "rejected": manifest.rejected,
+        "requests": manifest.requests,
+        "max_attempts": manifest.max_attempts,
         "written": sum(entry.requests for entry in manifest.files),
         "headers": json.dumps(manifest.headers),
         "max_requests": manifest.max_requests,
@@ -178,7 +180,7 @@ def _values(tx: Transaction, submission: FoundSubmission) -> dict[str, Any]:
 
 
 def _write_file(tx: Transaction, file: LostFile) -> None:
-    values = {
+    values: FileColumns = {
         "submission_id": file.submission.id,
         "pipeline": file.submission.pipeline,
         "partition": file.submission.partition,

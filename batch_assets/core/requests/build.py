@@ -24,9 +24,9 @@ from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import NamePartition
-from batch_assets.core.requests.header_sets import HeaderSets
-from batch_assets.core.requests.hook import RequestHook
+from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
+from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
 from batch_assets.core.requests.selection import Selection, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.root import Root
@@ -34,13 +34,10 @@ from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
 from batch_assets.core.store.missing_responses import reopen_lost
 from batch_assets.core.template.row_templates import RowTemplates
-from batch_assets.core.template.values import RowRejectedError
 
 # Rows are rendered, then looked up in groups. A group ends when it reaches one of these limits.
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
-# The most bytes that the body of a batch with one request has on top of its params: the custom_id and brackets.
-_LINE_BYTES = 200
 # A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
 _BUILDS = 3
 
@@ -56,6 +53,7 @@ def build_requests(
     retry_failed: bool = False,
     refresh: bool = False,
     limit: int | None = None,
+    accept_rendering: bool = False,
     table: Any = None,
 ) -> RequestsReport:
     """Read the dataset and write a submission of the requests that have to be sent.
@@ -68,20 +66,23 @@ def build_requests(
         retry_failed: See `AskAgain`.
         refresh: See `AskAgain`.
         limit: See `AskAgain`.
+        accept_rendering: See `AskAgain`.
         table: The value of `dataset.asset`, if the pipeline has one.
 
     Raises:
         DatasetError: When the dataset cannot be used. Nothing is registered.
         ConfigError: When the pipeline does not fit the dataset's columns.
+        RenderingChangedError: When answered rows would render differently since an upgrade.
         SinkError: When the results could not be written to the pipeline's sink.
         BusyError: When other processes worked on this pipeline's requests the whole time, or kept sending its
             files.
     """
-    again = AskAgain(retry_failed, refresh, limit)
+    again = AskAgain(retry_failed, refresh, limit, accept_rendering)
     if pipeline.config.notify:
         note_targets(root, [pipeline])
     with _reading(root, pipeline, partition, table) as inputs:
         check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
+        check_rendering(root, pipeline, partition, inputs.dataset, inputs.templates, again)
         for _ in range(_BUILDS):
             report = _Build(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
             release_memory()
@@ -141,14 +142,14 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
             f"{pipeline.source}: partitions: this pipeline has partitions: name the one to run",
             remedy=NamePartition(),
         )
-    with leases.hold(root.ledger, f"requests:{pipeline.name}", wait=leases.PATIENCE) as lease:
+    with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
         root.catch_up(pipeline.name, lease=lease)
         _remove_garbage(root, pipeline.name, partition)
         reopen_lost(root, pipeline.name)
         # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows
         # one process at a time.
         with Dataset(pipeline, table, partition) as dataset:
-            templates = pipeline.templates_for(dataset.schema.names, dataset.read_file)
+            templates = row_templates(pipeline, dataset)
             _check_against_dataset(pipeline, dataset, templates)
             yield _Inputs(dataset, templates, lease)
 
@@ -213,15 +214,11 @@ class _Build:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._lease = dataset, inputs.lease
         self._again, self._on_requests = again, on_requests
-        self._headers = HeaderSets(pipeline, templates.betas)
-        self._submission = NewSubmission(root, pipeline, partition, dataset, inputs.lease, self._headers)
+        self._renderer = RowRenderer(pipeline, dataset, templates)
         self._selection = Selection(root, pipeline, partition, again)
-        self._submission.report.is_refresh = self._selection.fresh_after is not None
-        # The columns to read, and what renders a row.
-        self._reads, self._render_row = list(templates.reads), templates.params.render
-        if (hook := pipeline.hooks.render_request) is not None:
-            self._reads = list(dict.fromkeys([dataset.key, *dataset.schema.names, *templates.reads]))
-            self._render_row = RequestHook(pipeline, hook, templates.params).render
+        self._submission = NewSubmission(
+            root, pipeline, partition, dataset, inputs.lease, self._renderer.headers, self._selection
+        )
 
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
         """Build and register the submission.
@@ -231,8 +228,7 @@ class _Build:
         """
         submission = self._submission
         submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
-        submission.write_manifest(self._selection)
-        if submission.register(self._selection):
+        if submission.register():
             return submission.report
         submission.remove()
         return None
@@ -247,10 +243,10 @@ class _Build:
         """Read, render and look up the dataset's rows, group by group."""
         report = self._submission.report
         keys = KeyCheck(self._dataset)
-        names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._reads]))
+        names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._renderer.reads]))
         for rows in self._dataset.rows(names):
             self._lease.check()
-            row_keys = rows.values(self._dataset.key)
+            row_keys = rows.stored_values(self._dataset.key)
             keys.watch(row_keys)
             digests, rejects, left_out = self._render(rows, row_keys)
             yield rows.table, digests, rejects, left_out
@@ -266,34 +262,14 @@ class _Build:
         Returns:
             The digests and rejects by position, and the digests of the requests that the limit leaves out.
         """
-        render, limit = self._render_row, self._submission.limits[1] - _LINE_BYTES
-        primed, by_row, number = self._headers.primed, self._headers.by_row, 0
-        names = self._reads
-        columns = [rows.values(name) for name in names]
         digests: list[bytes | None] = [None] * len(keys)
-        rejects = dict(rows.rejects)
+        rejects: Rejects = {}
         left_out: set[bytes] = set()
         group: list[tuple[Any, bytes, bytes, int]] = []
         size = 0
-        values = zip(*columns, strict=True) if columns else iter([()] * len(keys))
-        for position, row in enumerate(values):
-            if position in rejects:
-                continue
-            try:
-                row_values = dict(zip(names, row))  # noqa: B905  equal lengths, and this is the hot path
-                params = render(row_values)
-                if len(params) > limit:
-                    problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
-                    raise RowRejectedError("request_too_large", problem)
-                if by_row:
-                    number = self._headers.number_of(row_values)
-            except RowRejectedError as error:
-                rejects[position] = (error.reason, error.message)
-                continue
-            hash_ = primed[number].copy()
-            hash_.update(params)
-            digest = digests[position] = hash_.digest()
-            group.append((keys[position], digest, params, number))
+        for position, digest, params, header_set in self._renderer.render(rows, rejects):
+            digests[position] = digest
+            group.append((keys[position], digest, params, header_set))
             size += len(params)
             if len(group) == _GROUP_ROWS or size > _GROUP_BYTES:
                 left_out.update(self._write_new(group))
@@ -314,7 +290,7 @@ class _Build:
             return []
         packed = pack([digest for _, digest, _, _ in group])
         chosen, attempts, beyond = self._selection.choose(packed, self._submission.report)
-        by_row = self._headers.by_row
+        by_row = self._renderer.headers.by_row
         kinds = kinds_of(attempts, [group[at][3] for at in chosen.tolist()] if by_row else None)
         for kind in np.unique(kinds).tolist():
             positions = chosen[kinds == kind]

@@ -11,12 +11,11 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.prices import default_prices
+from batch_assets.core.requests.answer_costs import AnswerCosts
 from batch_assets.core.requests.build import count_requests
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
@@ -25,7 +24,6 @@ from batch_assets.core.store.outcomes import SUCCEEDED, Outcomes
 from batch_assets.core.store.refreshes import outcomes_of
 from batch_assets.core.text import about_dollars, count
 
-_TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 # Used when there is no answer to estimate from: about this many bytes of JSON make one token of English text.
 _BYTES_A_TOKEN = 4.0
 
@@ -63,7 +61,7 @@ class CostEstimate:
         return self.report.written
 
     @property
-    def in_words(self) -> str:
+    def as_text(self) -> str:
         """One sentence: "240 requests, about $0.0078 (101,862 input and 10,986 output tokens)"."""
         if not self.requests:
             return "nothing would be sent"
@@ -94,7 +92,7 @@ def estimate_cost(
     counted = _Counted(outcomes_of(root, pipeline.name))
     report = count_requests(root, pipeline, partition, counted.add, again, table=table)
     estimate = CostEstimate(report, answered=counted.answered, new=counted.new)
-    answers = _AnswerCosts.read(counted.outcomes, counted.answer_rows())
+    answers = AnswerCosts.read(counted.outcomes, counted.answer_rows())
     estimate.unpriced_models |= answers.unpriced_models
     estimate.unpriced = answers.unpriced
     estimate.input_tokens, estimate.output_tokens = answers.input_tokens, answers.output_tokens
@@ -122,7 +120,7 @@ class _Counted:
         self._answer_rows: list[NDArray[np.int64]] = []
 
     def add(self, digests: Digests, params: Sequence[bytes]) -> None:
-        outcomes = self.outcomes.of(digests)
+        outcomes = self.outcomes.for_digests(digests)
         self._answer_rows.append(outcomes.row[outcomes.is_answered])
         for body, has_answer in zip(params, outcomes.is_answered.tolist(), strict=True):
             if has_answer:
@@ -139,51 +137,14 @@ class _Counted:
         return np.sort(np.concatenate([np.empty(0, np.int64), *self._answer_rows]))
 
 
-@dataclass
-class _AnswerCosts:
-    """The cost and the tokens of stored answers."""
-
-    answers: int = 0
-    priced: int = 0
-    cost_usd: float = 0.0
-    unpriced: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    unpriced_models: set[str] = field(default_factory=set)
-
-    @classmethod
-    def read(cls, outcomes: Outcomes, answer_rows: NDArray[np.int64]) -> _AnswerCosts:
-        """Sum up answers.
-
-        Args:
-            outcomes: The outcomes in force.
-            answer_rows: The row numbers of the answers, sorted; int64, shape (n,).
-        """
-        costs = cls()
-        for number, _, rows in outcomes.files.by_file(answer_rows):
-            table = outcomes.files.read(number, ["cost_usd", "response_model", *_TOKENS]).take(pa.array(rows))
-            cost = table["cost_usd"]
-            costs.answers += len(table)
-            costs.priced += len(table) - cost.null_count
-            costs.unpriced += cost.null_count
-            costs.cost_usd += pc.sum(cost).as_py() or 0.0
-            unpriced = table["response_model"].filter(cost.is_null()).drop_null()
-            costs.unpriced_models.update(unpriced.unique().to_pylist())
-            costs.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0
-            costs.input_tokens += sum(
-                pc.sum(table[name]).as_py() or 0 for name in _TOKENS if name != "output_tokens"
-            )
-        return costs
-
-
-def _add_new(estimate: CostEstimate, counted: _Counted, answers: _AnswerCosts) -> None:
+def _add_new(estimate: CostEstimate, counted: _Counted, answers: AnswerCosts) -> None:
     """Add an estimate for requests that were never answered.
 
     It follows their bytes in proportion to the answered ones, or the mean of the pipeline's other answers.
     """
     answered_bytes = counted.answered_bytes
     if not answers.answers:
-        answers = _AnswerCosts.read(counted.outcomes, counted.outcomes.rows_of(SUCCEEDED))
+        answers = AnswerCosts.read(counted.outcomes, counted.outcomes.rows_of(SUCCEEDED))
     new, size = counted.new, sum(counted.bytes_of.values())
     if answered_bytes and answers.input_tokens:
         input_tokens = size * answers.input_tokens / answered_bytes

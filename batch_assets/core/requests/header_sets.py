@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.store.digests import digester
 from batch_assets.core.template.betas import Betas
@@ -38,20 +40,24 @@ class HeaderSets:
         if not self.by_row:
             self._add(betas.constant)
 
-    def number_of(self, row: Row) -> int:
+    def number_of(self, row: Row, present: Collection[str] | None = None) -> int:
         """Return the number of the set that a row's request is sent with.
+
+        Args:
+            row: See `Template.render`.
+            present: See `Template.render`.
 
         Raises:
             RowRejectedError: When the betas cannot be rendered, or there would be too many sets.
         """
-        betas = self._betas.of(row)
+        betas = self._betas.of(row, present)
         number = self._numbers.get(betas)
         return self._add(betas) if number is None else number
 
     def _add(self, betas: str | None) -> int:
         if len(self.sets) == MAX_HEADER_SETS:
             raise RowRejectedError(
-                "template_error",
+                ErrorType.TEMPLATE_ERROR,
                 f"betas: the row needs {betas or 'none'}, and earlier rows need {MAX_HEADER_SETS} other "
                 "combinations, which is the limit of one submission, because each needs batches of its own",
             )

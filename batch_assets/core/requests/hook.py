@@ -5,12 +5,12 @@ An exception that such code raises rejects its row; it never stops a run.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
 
-from batch_assets.core.answers.parsed_answers import in_words
+from batch_assets.core.answers.parsed_answers import as_text
 from batch_assets.core.pipeline.hooks import Params, RowRejected
 from batch_assets.core.pipeline.pipeline import Pipeline, RenderRequest
 from batch_assets.core.template.batch_rules import refused, refused_value, sampling
@@ -31,22 +31,23 @@ class RequestHook:
     def __init__(self, pipeline: Pipeline, hook: RenderRequest, template: Template) -> None:
         self._pipeline, self._hook, self._template = pipeline, hook, template
 
-    def render(self, row: Mapping[str, Any]) -> bytes:
+    def render(self, row: Mapping[str, Any], present: Collection[str] | None = None) -> bytes:
         """Return the params of one row as JSON bytes.
 
         Args:
             row: The values of all columns of the dataset.
+            present: See `Template.render`.
 
         Raises:
             RowRejectedError: When the row cannot become a request, or the hook rejects it.
         """
-        rendered = self._template.render({name: row[name] for name in self._template.columns})
+        rendered = self._template.render({name: row[name] for name in self._template.columns}, present)
         try:
             returned = self._hook(self._pipeline, dict(row), orjson.loads(rendered))
         except RowRejectedError:
             raise
         except Exception as error:  # a pipeline's own code may raise anything
-            raise RowRejected(in_words(error)) from None
+            raise RowRejected(as_text(error)) from None
         if returned is None:
             raise RowRejected("render_request returned None for this row")
         if not isinstance(returned, dict):

@@ -44,16 +44,18 @@ class AskAgain:
     """The options of a run: requests to send that would not be sent otherwise, and the limit on all requests.
 
     Attributes:
-        retry_failed: Also send once more the requests that were given up: those that failed for a lasting reason,
+        retry_failed: Also send again the requests that were given up: those that failed for a lasting reason,
             used up their attempts, or whose results the API has archived.
         refresh: Also send requests that are answered. A refresh that has begun continues without this, see
             `fresh_after_for`.
         limit: Send at most this many requests, the first ones; `None` for all. It applies to each partition.
+        accept_rendering: Also send requests of answered rows that render differently since an upgrade.
     """
 
     retry_failed: bool = False
     refresh: bool = False
     limit: int | None = None
+    accept_rendering: bool = False
 
 
 NOTHING_AGAIN = AskAgain()

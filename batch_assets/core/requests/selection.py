@@ -28,6 +28,7 @@ class Selection:
         created_at: When this was read, by the ledger's clock.
         fresh_after: The `fresh_after` of the submission that is built; `None` if it is not a refresh.
         set_aside: Request files that count as unsent: the submission replaces them.
+        outcomes: The outcomes of the pipeline's requests.
     """
 
     def __init__(self, root: Root, pipeline: Pipeline, partition: str, again: AskAgain) -> None:
@@ -36,19 +37,27 @@ class Selection:
             self.created_at = tx.now
             self.set_aside = submissions.unsent(tx, pipeline.name, partition)
             unsent = {file.id for file in self.set_aside}
-            in_flight = [file for file in submissions.holding(tx, pipeline.name) if file.id not in unsent]
+            in_flight = [file for file in submissions.files_in_flight(tx, pipeline.name) if file.id not in unsent]
             refreshes = refreshes_of(tx, pipeline.name)
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
         # In this order, a batch that is collected in between is in both, never in neither.
         self._in_flight = RequestsInFlight(root, in_flight)
         files = ResponseFiles(root.storage, pipeline.name)
-        self._outcomes = load_outcomes(files, refreshes, self.fresh_after)
+        self.outcomes = load_outcomes(files, refreshes, self.fresh_after)
         self._desired = DigestSet()
 
     @property
     def waited_on(self) -> list[str]:
         """Ids of other request files in flight that contain requests the rows want."""
         return self._in_flight.waited_on
+
+    def is_in_flight(self, digests: Digests) -> NDArray[np.bool_]:
+        """Whether each request is in flight: bool, shape (n,).
+
+        Args:
+            digests: The digests of the requests, shape (n,).
+        """
+        return self._in_flight.contains(digests)
 
     def choose(
         self, digests: Digests, report: RequestsReport
@@ -68,7 +77,7 @@ class Selection:
         distinct, first = distinct[unseen], first[unseen]
         self._desired.add(distinct)
         in_flight = self._in_flight.contains(distinct)
-        outcomes = self._outcomes.of(distinct)
+        outcomes = self.outcomes.for_digests(distinct)
         fates = request_fates(
             outcomes.is_known,
             outcomes.kind,

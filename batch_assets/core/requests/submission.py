@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.ledger import Lease, submissions
+from batch_assets.core.ledger.records import SubmissionEntry
 from batch_assets.core.pipeline.hooks import name_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS, HeaderSets
@@ -23,6 +23,7 @@ from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.request_index import IndexWriter, write_rejected
 from batch_assets.core.store.request_lines import make_lines
+from batch_assets.core.template.rendering import CURRENT
 
 _MEGABYTE = 1_000_000
 
@@ -34,18 +35,34 @@ Rendered = tuple[pa.RecordBatch, list[bytes | None], Rejects, set[bytes]]
 class NewSubmission:
     """A submission that a build writes into its own folder. The ledger does not know it until it is registered.
 
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        dataset: The rows.
+        lease: Ensures that no other process builds requests of the pipeline.
+        headers: The sets of headers that requests are sent with.
+        selection: Decides which requests are sent.
+
     Attributes:
         report: The report of what is written so far. The caller updates its counts of requests.
         limits: The limits of one batch: requests, and bytes of its body.
     """
 
     def __init__(
-        self, root: Root, pipeline: Pipeline, partition: str, dataset: Dataset, lease: Lease, headers: HeaderSets
+        self,
+        root: Root,
+        pipeline: Pipeline,
+        partition: str,
+        dataset: Dataset,
+        lease: Lease,
+        headers: HeaderSets,
+        selection: Selection,
     ) -> None:
         self._root, self._pipeline, self._partition = root, pipeline, partition
-        self._dataset, self._lease, self._headers = dataset, lease, headers
+        self._dataset, self._lease, self._headers, self._selection = dataset, lease, headers, selection
         self._id = SubmissionId.new()
-        self.report = RequestsReport(str(self._id))
+        self.report = RequestsReport(str(self._id), is_refresh=selection.fresh_after is not None)
         self.limits = (
             pipeline.config.batching.max_requests,
             int(pipeline.config.batching.max_mb * _MEGABYTE),
@@ -55,7 +72,9 @@ class NewSubmission:
         self._part_count = 0
 
     def write(self, rendered: Iterable[Rendered], *, limited: bool) -> None:
-        """Write the index and the request files while rows are rendered. A failure removes everything.
+        """Write the index and the request files while rows are rendered, then the manifest, which completes them.
+
+        A failure removes everything.
 
         Args:
             rendered: The groups of rows.
@@ -64,6 +83,7 @@ class NewSubmission:
         try:
             with self._parts:
                 self._write_index(rendered, limited)
+            self._write_manifest()
         except BaseException:
             self.remove()
             raise
@@ -104,9 +124,10 @@ class NewSubmission:
         self._part_count += 1
         return PartName(self._part_count - 1)
 
-    def write_manifest(self, selection: Selection) -> None:
-        """Write the manifest, which records the inputs and the files. The submission is complete from here on."""
+    def _write_manifest(self) -> None:
+        """Write the manifest, which records the inputs and the files."""
         report, pipeline, files = self.report, self._pipeline, self._parts.written
+        selection = self._selection
         report.files = [entry.name for entry in files]
         report.bytes = sum(entry.bytes for entry in files)
         by_row, hook = self._headers.by_row, pipeline.hooks.render_request
@@ -123,6 +144,7 @@ class NewSubmission:
             betas=pipeline.config.betas if by_row else None,
             header_sets=self._headers.sets if by_row else None,
             render_request=name_of(hook) if hook is not None else None,
+            rendering=CURRENT,
             bounded_schema=pipeline.bounded_schema,
             fresh_after=selection.fresh_after,
             waits=selection.waited_on if selection.fresh_after is not None else None,
@@ -140,35 +162,32 @@ class NewSubmission:
         )
         manifest.write(self._root.storage)
 
-    def register(self, selection: Selection) -> bool:
-        """Register the submission in the ledger, unless request files that counted as unsent were sent meanwhile.
+    def register(self) -> bool:
+        """Register it, once written, in the ledger, unless files that counted as unsent were sent meanwhile.
 
         Returns:
             Whether it was registered.
         """
-        report, pipeline = self.report, self._pipeline
-        values = {
-            "id": report.submission_id,
-            "pipeline": pipeline.name,
-            "partition": self._partition,
-            "rows": report.rows,
-            "rejected": report.rejected,
-            "requests": report.requests,
-            "written": report.written,
-            "headers": json.dumps(self._headers.common),
-            "max_attempts": pipeline.config.retry.max_attempts,
-            "max_requests": self.limits[0],
-            "max_bytes": self.limits[1],
-            "fresh_after": selection.fresh_after,
-            "left_out": report.left_out,
-        }
-        owner = {"pipeline": pipeline.name, "partition": self._partition}
-        files = [
-            {"id": str(self._id.file(entry.part)), **owner, **entry.model_dump()} for entry in self._parts.written
-        ]
+        report, pipeline, selection = self.report, self._pipeline, self._selection
+        entry = SubmissionEntry(
+            id=report.submission_id,
+            pipeline=pipeline.name,
+            partition=self._partition,
+            rows=report.rows,
+            rejected=report.rejected,
+            requests=report.requests,
+            written=report.written,
+            headers=self._headers.common,
+            max_attempts=pipeline.config.retry.max_attempts,
+            max_requests=self.limits[0],
+            max_bytes=self.limits[1],
+            fresh_after=selection.fresh_after,
+            left_out=report.left_out,
+        )
+        files = [part.ledger_entry(self._id, pipeline.name, self._partition) for part in self._parts.written]
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
-            return submissions.register(tx, values, files, selection.waited_on, selection.set_aside)
+            return submissions.register(tx, entry, files, selection.waited_on, selection.set_aside)
 
 
 def _rejected_rows(keys: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.answers.answers import REFUSED, TRUNCATED
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.answers.result_types import ResultType
-from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -122,7 +122,7 @@ def _count(examination: Examination, table: pq.ParquetFile) -> None:
         for entry in answered.column("stop_reason").value_counts().to_pylist():
             if entry["values"] == REFUSED or entry["values"] in TRUNCATED:
                 examination.stopped[entry["values"]] += entry["counts"]
-        invalid = answered.filter(pa.compute.equal(answered.column("error_type"), "invalid_output"))
+        invalid = answered.filter(pa.compute.equal(answered.column("error_type"), ErrorType.INVALID_OUTPUT))
         for reason in invalid.column("error_message").to_pylist():
             examination.invalid[reason] += 1
             if reason and reason.startswith(UNEXPECTED):

@@ -123,5 +123,5 @@ def result_types(fates: NDArray[np.int8], of_responses: Any) -> Any:
     Returns:
         n strings.
     """
-    own = pa.array([_RESULT_TYPES.get(fate) for fate in RowFate], pa.string())
-    return pc.coalesce(own.take(pa.array(fates)), of_responses)
+    type_of_fate = pa.array([_RESULT_TYPES.get(fate) for fate in RowFate], pa.string())
+    return pc.coalesce(type_of_fate.take(pa.array(fates)), of_responses)

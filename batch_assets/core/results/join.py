@@ -48,13 +48,13 @@ class JoinedRows:
     invalid_outputs: int
 
 
-class Join:
+class ResultsJoin:
     """The results table of a submission.
 
     Args:
         root: The root that has the index and the responses.
         submission: The submission whose rows are joined.
-        holding: The pipeline's request files in flight.
+        files_in_flight: The pipeline's request files in flight.
         refreshes: See `refreshes_of`.
         untried: See `untried_of`.
         answers: How the pipeline's own code makes columns of answers; `None` to follow the manifest.
@@ -70,12 +70,12 @@ class Join:
         self,
         root: Root,
         submission: Submission,
-        holding: list[RequestFile],
+        files_in_flight: list[RequestFile],
         refreshes: Refreshes,
         untried: Untried,
         answers: Answers | None,
     ) -> None:
-        self._root, self._submission, self._holding = root, submission, holding
+        self._root, self._submission, self._files_in_flight = root, submission, files_in_flight
         self._requests_in_flight: RequestsInFlight | None = None
         location = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root.storage, *location)
@@ -187,7 +187,7 @@ class Join:
             unanswered |= ~has_response & digests.is_valid().to_numpy(zero_copy_only=False)
         if unanswered.any():
             self._requests_in_flight = self._requests_in_flight or RequestsInFlight(
-                self._root, self._holding, may_be_gone=True
+                self._root, self._files_in_flight, may_be_gone=True
             )
             unanswered[unanswered] = self._requests_in_flight.contains(
                 digest_array(digests.filter(pa.array(unanswered)))
@@ -206,7 +206,7 @@ class Join:
         is_first = pa.array(slice_.is_first)
         for name in COUNTED_ONCE:
             columns[name] = pc.if_else(is_first, columns[name], pa.scalar(None, columns[name].type))
-        columns["shared_with"] = shared.of(slice_.first, slice_.is_first)
+        columns["shared_with"] = shared.first_keys(slice_.first, slice_.is_first)
         rejected = pa.array(slice_.fates == RowFate.REJECTED.value)
         columns["error_type"] = pc.if_else(rejected, slice_.rows.column(REASON), columns["error_type"])
         unsent = pa.array(slice_.fates == RowFate.UNSENT.value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.json_text import dump, load_exactly, load_line
@@ -11,37 +11,34 @@ from batch_assets.core.prices import Prices
 
 _MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
 _BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
-# The columns of RESPONSE_SCHEMA that come from a line, in the order of the values that `parse_line` returns.
-PARSED = (
-    "custom_id",
-    "result_type",
-    "response_text",
-    "stop_reason",
-    "response_model",
-    "message_id",
-    "input_tokens",
-    "output_tokens",
-    "cache_creation_input_tokens",
-    "cache_read_input_tokens",
-    "cost_usd",
-    "error_type",
-    "error_message",
-    "response_json",
-)
-# The values of a line without a message, from response_text to cache_read_input_tokens.
-_NO_MESSAGE = (None,) * 8
 _FAILURES = (ResultType.ERRORED, ResultType.CANCELED, ResultType.EXPIRED)
 
 
-def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
+class ParsedLine(NamedTuple):
+    """The columns of RESPONSE_SCHEMA that come from a result line, with what it has for each."""
+
+    custom_id: str | None = None
+    result_type: str | None = None
+    response_text: str | None = None
+    stop_reason: str | None = None
+    response_model: str | None = None
+    message_id: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cost_usd: float | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    response_json: str | None = None
+
+
+def parse_line(line: bytes, prices: Prices) -> ParsedLine:
     """Parse a result line.
 
     Args:
         line: The line, usually with its line end.
         prices: The prices that give an answer's cost.
-
-    Returns:
-        The values of the columns in `PARSED`, in this order.
 
     Raises:
         ValueError: When the line is not a result line.
@@ -56,32 +53,30 @@ def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
         raise ValueError(f"not a result line: {error!r}") from None
     if kind not in _FAILURES:
         problem = f"the API sent the result type {kind!r}, which this version does not know"
-        return (custom_id, ResultType.ERRORED, *_NO_MESSAGE, None, "unknown_result_type", problem, None)
+        return ParsedLine(custom_id, ResultType.ERRORED, error_type="unknown_result_type", error_message=problem)
     error_type, message = _error(result) if kind == ResultType.ERRORED else (None, None)
-    return (custom_id, kind, *_NO_MESSAGE, None, error_type, message, None)
+    return ParsedLine(custom_id, kind, error_type=error_type, error_message=message)
 
 
-def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Prices) -> tuple[Any, ...]:
+def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Prices) -> ParsedLine:
     message = result["message"]
     get = message.get
     usage, model, content = get("usage") or {}, get("model"), get("content") or ()
     texts = [block["text"] for block in content if block.get("type") == "text"]
     tokens = usage.get
-    return (
-        custom_id,
-        ResultType.SUCCEEDED,
-        "".join(texts) if texts else None,
-        get("stop_reason"),
-        model,
-        get("id"),
-        tokens("input_tokens"),
-        tokens("output_tokens"),
-        tokens("cache_creation_input_tokens"),
-        tokens("cache_read_input_tokens"),
-        prices.cost(model, usage) if model else None,
-        None,
-        None,
-        _raw_message(line, entry, result),
+    return ParsedLine(
+        custom_id=custom_id,
+        result_type=ResultType.SUCCEEDED,
+        response_text="".join(texts) if texts else None,
+        stop_reason=get("stop_reason"),
+        response_model=model,
+        message_id=get("id"),
+        input_tokens=tokens("input_tokens"),
+        output_tokens=tokens("output_tokens"),
+        cache_creation_input_tokens=tokens("cache_creation_input_tokens"),
+        cache_read_input_tokens=tokens("cache_read_input_tokens"),
+        cost_usd=prices.cost(model, usage) if model else None,
+        response_json=_raw_message(line, entry, result),
     )
 
 

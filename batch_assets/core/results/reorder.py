@@ -1,4 +1,4 @@
-"""Lay responses out on disk in the dataset's order, for datasets whose order differs from the request files'."""
+"""Write responses to disk in the dataset's order, for datasets whose order differs from the request files'."""
 
 from __future__ import annotations
 

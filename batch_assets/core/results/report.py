@@ -95,7 +95,7 @@ class ResultsReport:
         input_tokens: The sum over the table.
         output_tokens: The sum over the table.
         invalid_outputs: The number of rows whose answer does not match the schema.
-        refused: The number of rows whose answer the model refused to give.
+        refused_answers: The number of rows whose answer the model refused to give.
         truncated: The number of rows whose answer was cut off.
         tally: Requests, costs and failures in more detail.
         ask_again: The number of distinct requests that are retried automatically.
@@ -114,7 +114,7 @@ class ResultsReport:
     input_tokens: int = 0
     output_tokens: int = 0
     invalid_outputs: int = 0
-    refused: int = 0
+    refused_answers: int = 0
     truncated: int = 0
     tally: Tally = field(default_factory=Tally)
     ask_again: int = 0
@@ -137,7 +137,7 @@ class ResultsReport:
             self.counts[entry["values"]] += entry["counts"]
         answered = table["stop_reason"].filter(pc.equal(table["result_type"], ResultType.SUCCEEDED))
         for entry in answered.value_counts().to_pylist():
-            self.refused += entry["counts"] * (entry["values"] == REFUSED)
+            self.refused_answers += entry["counts"] * (entry["values"] == REFUSED)
             self.truncated += entry["counts"] * (entry["values"] in TRUNCATED)
         self.input_tokens += pc.sum(table["input_tokens"]).as_py() or 0
         self.output_tokens += pc.sum(table["output_tokens"]).as_py() or 0

@@ -14,9 +14,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_types import ResultType
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
-from batch_assets.core.results.message_line import PARSED, parse_line
+from batch_assets.core.results.message_line import ParsedLine, parse_line
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -29,14 +30,15 @@ class Absent:
     """The response that is stored for a request without an answer."""
 
     result_type: ResultType
-    error_type: str | None
+    error_type: ErrorType | None
 
 
-MISSING = Absent(ResultType.ERRORED, "missing_result")
-ARCHIVED = Absent(ResultType.ERRORED, "results_archived")
+MISSING = Absent(ResultType.ERRORED, ErrorType.MISSING_RESULT)
+ARCHIVED = Absent(ResultType.ERRORED, ErrorType.RESULTS_ARCHIVED)
 CANCELED = Absent(ResultType.CANCELED, None)
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
+_WIDTH = len(ParsedLine._fields)
 
 
 def ended_at(batch: Batch) -> float:
@@ -93,7 +95,7 @@ class ResponseRows:
                 line = os.pread(source, end - start, start) if start >= 0 else None
                 values += self._row(line)
                 size += end - start
-                if len(values) == _GROUP_ROWS * len(PARSED) or size > _GROUP_BYTES:
+                if len(values) == _GROUP_ROWS * _WIDTH or size > _GROUP_BYTES:
                     yield (batch := self._batch_of(first, values))
                     first, values, size = first + len(batch), [], 0
         finally:
@@ -102,8 +104,8 @@ class ResponseRows:
         if values:
             yield self._batch_of(first, values)
 
-    def _row(self, line: bytes | None) -> tuple[Any, ...]:
-        """Return the values of a request's line, or those stored without one, in the order of `PARSED`."""
+    def _row(self, line: bytes | None) -> ParsedLine:
+        """Return the values of a request's line, or those stored without one."""
         if line is None:
             problem = self.lines.gone or f"the results of {self._batch_id} have no line for it"
         else:
@@ -112,17 +114,14 @@ class ResponseRows:
             except ValueError as error:
                 self.unreadable += 1
                 problem = f"its result line cannot be read: {error}"
-        values = {
-            "result_type": self._absent.result_type,
-            "error_type": self._absent.error_type,
-            "error_message": problem,
-        }
-        return tuple(values.get(name) for name in PARSED)
+        return ParsedLine(
+            result_type=self._absent.result_type, error_type=self._absent.error_type, error_message=problem
+        )
 
     def _batch_of(self, first: int, values: list[Any]) -> pa.RecordBatch:
         """Make a record batch of the responses to the requests from number `first`."""
-        rows = len(values) // len(PARSED)
-        parsed: dict[str, Any] = {name: values[number :: len(PARSED)] for number, name in enumerate(PARSED)}
+        rows = len(values) // _WIDTH
+        parsed: dict[str, Any] = {name: values[number::_WIDTH] for number, name in enumerate(ParsedLine._fields)}
         parsed["custom_id"] = self._custom_ids(first, parsed["custom_id"])
         columns = []
         for field in RESPONSE_SCHEMA:

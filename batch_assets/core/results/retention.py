@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.batches.workspace import WHOSE_KEY
-from batch_assets.core.errors import BatchAssetsError, BusyError
+from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch
-from batch_assets.core.ledger.states import BatchMove, BatchState
+from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
 from batch_assets.core.store.outcomes import PASSING
@@ -44,7 +44,7 @@ def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> li
     problems: list[str] = []
     try:
         # With this lease no other process reads request files for a new submission or a retry.
-        with leases.hold(root.ledger, f"requests:{pipeline}") as lease:
+        with leases.hold_requests(root.ledger, pipeline) as lease:
             if retention.batches_days is not None:
                 problems += _delete_batches(root, pipeline, retention.batches_days * _DAY, lease)
             if retention.request_files_days is not None:
@@ -96,7 +96,7 @@ def _not_stored(root: Root, batch: Batch) -> str | None:
             rows = missing = 0
             for group in file.iter_batches(4096, use_threads=False):
                 rows += len(group)
-                missing += pc.sum(pc.equal(group.column("error_type"), "missing_result")).as_py() or 0
+                missing += pc.sum(pc.equal(group.column("error_type"), ErrorType.MISSING_RESULT)).as_py() or 0
     except (OSError, pa.ArrowException) as error:
         return f"its answers cannot be read from {uri}: {error}"
     if missing:
@@ -166,7 +166,7 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
             continue
         root.storage.remove(*StoredRequestFile.of(root.storage, file).parts)
         with root.ledger.write() as tx:
-            tx.record("file", file.id, file.state, submissions.REMOVED, "retention.request_files_days")
+            tx.record(EntityKind.FILE, file.id, file.state, submissions.REMOVED, "retention.request_files_days")
 
 
 def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:

@@ -15,7 +15,7 @@ from batch_assets.core.ledger import batches, downloads
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
-from batch_assets.core.remedies import Remedy
+from batch_assets.core.remedies import CancelBatch, Remedy
 from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.retention import apply_retention
@@ -24,7 +24,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.missing_responses import reopen_lost
 
 
-@dataclass
+@dataclass(frozen=True)
 class CollectedResults:
     """Report of one run of the results stage.
 
@@ -65,26 +65,41 @@ def collect_results(
     Returns:
         What was collected. Batches whose results could not be fetched are listed as problems.
     """
-    report = CollectedResults(None, problems=reopen_lost(root, pipeline))
+    problems = reopen_lost(root, pipeline)
     with root.ledger.read() as tx:
         ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline)
         ended = [batch for batch in ended if not due_only or batch.next_download_at <= tx.now]
     ended.sort(key=lambda batch: batch.file_id or "")
     if ended:
         root.check_endpoint()
-    _collect(root, ended, report, on_batch)
-    report.results = write_results(root, pipeline, partition, answers=answers)
-    report.problems += report.results.problems if report.results is not None else []
-    report.problems += apply_retention(root, pipeline, retention)
-    return report
+    outcomes = _collect(root, ended, on_batch)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, ResultsError)]
+    results = write_results(root, pipeline, partition, answers=answers)
+    problems += [problem for outcome in outcomes if (problem := _problem(outcome)) is not None]
+    problems += results.problems if results is not None else []
+    problems += apply_retention(root, pipeline, retention)
+    return CollectedResults(
+        results,
+        collected=[outcome for outcome in outcomes if isinstance(outcome, CollectReport)],
+        problems=problems,
+        remedies=[error.remedy for error in errors if error.remedy is not None],
+    )
+
+
+def _problem(outcome: CollectReport | ResultsError) -> str | None:
+    return str(outcome) if isinstance(outcome, ResultsError) else outcome.problem
 
 
 def _collect(
-    root: Root, ended: list[Batch], report: CollectedResults, on_batch: Callable[[str, int], None] | None
-) -> None:
+    root: Root, ended: list[Batch], on_batch: Callable[[str, int], None] | None
+) -> list[CollectReport | ResultsError]:
     """Download several batches at a time, and parse one batch at a time in this thread.
 
     Parsing takes the memory, and two Python threads would not be faster.
+
+    Returns:
+        What was collected, or why it was not, in the order of the batches. Batches that other processes collect
+        are left out.
     """
     ready: dict[str, tuple[Downloaded, ExitStack]] = {}
     outcomes: dict[str, CollectReport | ResultsError | None] = {}
@@ -97,7 +112,7 @@ def _collect(
         except ResultsError as error:
             outcomes[batch.id] = error
             with root.ledger.write() as tx:
-                downloads.failed(tx, batch.id, str(error))
+                downloads.failed(tx, batch.id, str(error), refused=isinstance(error.remedy, CancelBatch))
 
     def download(batch: Batch, progress: Progress) -> tuple[Batch, ...]:
         with noting(batch), ExitStack() as stack:
@@ -127,10 +142,4 @@ def _collect(
         with ExitStack() as unstored:
             for _, stack in ready.values():
                 unstored.enter_context(stack)
-    for outcome in [outcomes.get(batch.id) for batch in ended]:
-        if isinstance(outcome, ResultsError):
-            report.problems.append(str(outcome))
-            report.remedies += [outcome.remedy] if outcome.remedy is not None else []
-        elif outcome is not None:
-            report.collected.append(outcome)
-            report.problems += [outcome.problem] if outcome.problem else []
+    return [outcome for batch in ended if (outcome := outcomes.get(batch.id)) is not None]

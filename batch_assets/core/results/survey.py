@@ -30,7 +30,7 @@ class SharedKeys:
     numbers: NDArray[np.int32]
     keys: pa.Array
 
-    def of(self, first: NDArray[np.int64], is_first: NDArray[np.bool_]) -> pa.Array:
+    def first_keys(self, first: NDArray[np.int64], is_first: NDArray[np.bool_]) -> pa.Array:
         """Return the key of the first row with each row's request.
 
         Args:

@@ -19,7 +19,7 @@ from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.results.former_tables import is_former, move_former
-from batch_assets.core.results.join import Join
+from batch_assets.core.results.join import ResultsJoin
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.refreshes import refreshes_of, untried_of
@@ -45,10 +45,12 @@ def write_results(
     parts, former = results_parts(pipeline, partition), is_former(root, pipeline, partition)
     if former:  # a late answer to a submission from before the pipeline got partitions, or lost them
         parts = former_results_parts(pipeline, partitioned=bool(partition)) + parts[2:]
-    with leases.hold(root.ledger, f"results:{pipeline}:{partition}", wait=leases.PATIENCE) as lease:
+    name = f"results:{pipeline}:{partition}"
+    work = f"the results of {pipeline}{f' [{partition}]' if partition else ''}"
+    with leases.hold(root.ledger, name, wait=leases.PATIENCE, work=work) as lease:
         with root.ledger.read() as tx:
             submission = submissions.newest(tx, pipeline, partition)
-            holding = submissions.holding(tx, pipeline)
+            files_in_flight = submissions.files_in_flight(tx, pipeline)
             refreshes = refreshes_of(tx, pipeline)
             untried = untried_of(tx, submission) if submission is not None else {}
             seq = tx.last_seq()
@@ -57,7 +59,7 @@ def write_results(
         target = root.storage.path(*parts)
         root.storage.remove_leftovers(*parts[:-1])
         with root.storage.scratch_file(target) as scratch:
-            join = Join(root, submission, holding, refreshes, untried, answers)
+            join = ResultsJoin(root, submission, files_in_flight, refreshes, untried, answers)
             report = _write(scratch, join, submission, root.storage.uri(*parts), lease)
             if not _is_in_force(root, submission):
                 return report  # the next join reports what became of the rows
@@ -71,7 +73,7 @@ def write_results(
         return report
 
 
-def _write(scratch: Path, join: Join, submission: Submission, uri: str, lease: Lease) -> ResultsReport:
+def _write(scratch: Path, join: ResultsJoin, submission: Submission, uri: str, lease: Lease) -> ResultsReport:
     """Write the table into a scratch file.
 
     Args:
@@ -111,7 +113,7 @@ def _record(
         submission: The submission as it was when the join began.
         seq: The newest number in the history at that time.
         report: What the table contains.
-        waits: See `Join.waits`.
+        waits: See `ResultsJoin.waits`.
 
     Returns:
         Whether every row has its final type.

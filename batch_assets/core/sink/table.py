@@ -104,11 +104,11 @@ class SinkTable:
         try:
             return types.as_kind(values, column.kind, self._dialect.name, column.scale)
         except types.LossError:
-            own = types.new_type(field.type, self._dialect.name).compile(self._dialect)
+            result_type = types.new_type(field.type, self._dialect.name).compile(self._dialect)
             raise SinkError(
                 f"{self._target.field}: the column {column.name!r} of the table {self._target.name} has the type "
-                f"{column.type}, which would change values of results, whose type is {own}. Nothing was changed "
-                f"in the database. To fix this, {ANOTHER_TABLE}, or change the type of the column"
+                f"{column.type}, which would change values of results, whose type is {result_type}. Nothing was "
+                f"changed in the database. To fix this, {ANOTHER_TABLE}, or change the type of the column"
             ) from None
 
 
@@ -126,11 +126,11 @@ def _existing_columns(connection: sa.Connection, wanted: sa.Table, schema: pa.Sc
         for name, type_, *_ in connection.exec_driver_sql(f"DESCRIBE {table}"):
             columns.append(_Column(name, types.kind_of_duckdb(type_), type_, types.scale_of_column(type_)))
     else:
-        own = {folded(field.name, dialect.name): types.kind_of(field.type, dialect.name) for field in schema}
+        kinds = {folded(field.name, dialect.name): types.kind_of(field.type, dialect.name) for field in schema}
         for column in sa.inspect(connection).get_columns(wanted.name, wanted.schema):
             name, type_ = column["name"], column["type"]
             if isinstance(type_, sa.types.NullType):  # a column without a type in SQLite, which keeps any value
-                columns.append(_Column(name, own.get(folded(name, dialect.name), ""), "", None))
+                columns.append(_Column(name, kinds.get(folded(name, dialect.name), ""), "", None))
                 continue
             kind = types.kind_of_column(type_, dialect.name)
             columns.append(_Column(name, kind, _type_name(type_, dialect), types.scale_of_column(type_)))

@@ -171,13 +171,15 @@ def as_kind(column: pa.ChunkedArray, kind: str, dialect: str, scale: int | None 
     """
     if column.null_count == len(column):
         return pa.chunked_array([pa.nulls(len(column), _ARROW.get(kind, pa.string()))])
-    own = kind_of(column.type, dialect)
-    if kind not in _HOLDERS[own] and not (own == "numeric" and kind == "integer" and _scale(column.type) == 0):
+    result_kind = kind_of(column.type, dialect)
+    if kind not in _HOLDERS[result_kind] and not (
+        result_kind == "numeric" and kind == "integer" and _scale(column.type) == 0
+    ):
         raise LossError
-    if "numeric" in (own, kind) and scale is not None and _scale(column.type) > scale:
+    if "numeric" in (result_kind, kind) and scale is not None and _scale(column.type) > scale:
         raise LossError
     plain = _plain(column, dialect)
-    if kind in (own, "real", "numeric", "integer"):
+    if kind in (result_kind, "real", "numeric", "integer"):
         return plain
     try:
         return plain if plain.type == _ARROW[kind] else plain.cast(_ARROW[kind])

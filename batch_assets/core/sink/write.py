@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -62,7 +62,7 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
         return None
     target = Target(pipeline, sink)
     # Partitions share the table, so they write one after the other.
-    with leases.hold(root.ledger, target.lease, wait=leases.PATIENCE) as lease:
+    with _leased(root, target) as lease:
         with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
             schema = file.schema_arrow
             if submission_of(schema) != submission_id:
@@ -94,9 +94,15 @@ def check_sink(root: Root, pipeline: Pipeline, columns: Iterable[str], partition
     if sink is None:
         return
     target = Target(pipeline, sink)
-    lease = leases.hold(root.ledger, target.lease, wait=leases.PATIENCE) if target.is_file else nullcontext()
+    lease = _leased(root, target) if target.is_file else nullcontext()
     with lease, target.transaction() as connection:
         _check_names(target, connection.dialect, [*([PARTITION] if partition else []), *columns])
+
+
+def _leased(root: Root, target: Target) -> AbstractContextManager[leases.Lease]:
+    return leases.hold(
+        root.ledger, target.lease, wait=leases.PATIENCE, work=f"the table {target.name} of the sink"
+    )
 
 
 def _check_names(target: Target, dialect: sa.Dialect, names: list[str]) -> None:

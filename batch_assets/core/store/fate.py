@@ -16,7 +16,7 @@ class RequestFate(IntEnum):
     ANSWERED = 0
     """The request has its answer."""
     IN_FLIGHT = 1
-    """A request file that is ready, in doubt or submitted contains the request."""
+    """A request file in flight contains the request, see `FileState.in_flight`."""
     NEW = 2
     """The request was never sent: the next submission sends it."""
     LEFT_OUT = 3

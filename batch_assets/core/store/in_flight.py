@@ -23,7 +23,7 @@ def _digests(root: Root, file: RequestFile) -> Digests:
 
 
 class RequestsInFlight:
-    """The digests of request files that are in flight: ready, in doubt, or submitted and not collected.
+    """The digests of request files that are in flight, see `FileState.in_flight`.
 
     Args:
         root: The root.

@@ -16,8 +16,9 @@ from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.api.objects import COUNTS, BatchObject
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.io.names import PartName
+from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger.records import RequestFileEntry
 
 MANIFEST = "manifest.json"
 
@@ -26,13 +27,15 @@ class _Document(BaseModel):
     """A JSON object under the root. Values are not converted: a number in quotes is not accepted as a number."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-    if_any: ClassVar[frozenset[str]] = frozenset()
+    omitted_if_none: ClassVar[frozenset[str]] = frozenset()
     """Fields that are written only if they have a value."""
 
     @model_serializer(mode="wrap")
     def _without_absent(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if value is not None or name not in self.if_any}
+        return {
+            name: value for name, value in fields.items() if value is not None or name not in self.omitted_if_none
+        }
 
 
 class PartEntry(_Document):
@@ -46,7 +49,7 @@ class PartEntry(_Document):
         headers: The headers of its requests, if they differ from those of the submission.
     """
 
-    if_any = frozenset({"headers"})
+    omitted_if_none = frozenset({"headers"})
 
     name: str
     requests: int
@@ -62,6 +65,19 @@ class PartEntry(_Document):
             ValueError: When it is not the name of a request file.
         """
         return PartName.parse(self.name)
+
+    def ledger_entry(self, submission: SubmissionId, pipeline: str, partition: str) -> RequestFileEntry:
+        """Return the file as the ledger registers it."""
+        return RequestFileEntry(
+            id=str(submission.file(self.part)),
+            pipeline=pipeline,
+            partition=partition,
+            name=self.name,
+            requests=self.requests,
+            bytes=self.bytes,
+            attempt=self.attempt,
+            headers=self.headers,
+        )
 
 
 class Manifest(_Document):
@@ -80,6 +96,7 @@ class Manifest(_Document):
         betas: The betas in the pipeline file, if they depend on the row.
         header_sets: The different headers of its requests, if they depend on the row.
         render_request: The name of the pipeline's function that changes its requests.
+        rendering: The version of the rendering, see `Rendering`; `None` in early manifests for the first.
         bounded_schema: The output schema of a pydantic model, with the limits that the API does not support.
         fresh_after: The identity of the refresh, in seconds since 1970; `None` if it is not part of a refresh.
         waits: The ids of the request files that were in flight when a refresh was built.
@@ -96,8 +113,17 @@ class Manifest(_Document):
         files: The request files that it wrote.
     """
 
-    if_any = frozenset(
-        {"betas", "header_sets", "render_request", "bounded_schema", "fresh_after", "waits", "left_out"}
+    omitted_if_none = frozenset(
+        {
+            "betas",
+            "header_sets",
+            "render_request",
+            "rendering",
+            "bounded_schema",
+            "fresh_after",
+            "waits",
+            "left_out",
+        }
     )
 
     pipeline: str
@@ -112,6 +138,7 @@ class Manifest(_Document):
     betas: list[str] | None = None
     header_sets: list[dict[str, str]] | None = None
     render_request: str | None = None
+    rendering: int | None = None
     bounded_schema: dict[str, Any] | None = None
     fresh_after: float | None = None
     waits: list[str] | None = None
@@ -166,7 +193,7 @@ class Receipt(_Document):
             of an earlier version, which does not tell.
     """
 
-    if_any = frozenset({"replied"})
+    omitted_if_none = frozenset({"replied"})
 
     batch_id: str
     requests: int

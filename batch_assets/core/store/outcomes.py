@@ -105,7 +105,7 @@ class Outcomes:
         packed = np.where(is_missing, 0, self._packed[position])
         return UnpackedOutcomes(row, packed >> _SHIFT, packed & _ATTEMPT)
 
-    def of(self, digests: Digests) -> UnpackedOutcomes:
+    def for_digests(self, digests: Digests) -> UnpackedOutcomes:
         """Return the outcomes of requests.
 
         Args:

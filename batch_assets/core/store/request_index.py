@@ -81,15 +81,15 @@ class IndexWriter:
             left_out: The digests of requests that a limit left out.
         """
         count = len(table)
-        own = [
+        index_columns = [
             pa.array(digests, _OWN[0].type),
             pa.array([rejects[i][0] if i in rejects else None for i in range(count)], pa.string()),
             pa.array([rejects[i][1] if i in rejects else None for i in range(count)], pa.string()),
         ]
         if self._limited:
-            own.append(pa.array([digest in left_out for digest in digests], pa.bool_()))
+            index_columns.append(pa.array([digest in left_out for digest in digests], pa.bool_()))
         columns = [table.column(name) for name in self._columns]
-        self._pending.append(pa.RecordBatch.from_arrays([*columns, *own], schema=self.schema))
+        self._pending.append(pa.RecordBatch.from_arrays([*columns, *index_columns], schema=self.schema))
         if sum(map(len, self._pending)) >= _GROUP_ROWS:
             self._flush()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from batch_assets.core.errors import ConfigError
+from batch_assets.core.errors import ConfigError, ErrorType
+from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.template import Template
 from batch_assets.core.template.template_names import is_template
 from batch_assets.core.template.template_strings import Row
@@ -66,28 +67,37 @@ class Betas:
         """The dataset columns that the templates read."""
         return self._template.columns
 
-    def fitted(self, dataset: Iterable[str]) -> Betas:
+    def fitted(
+        self, dataset: Iterable[str], rendering: Rendering = CURRENT, shapes: Collection[frozenset[str]] = ()
+    ) -> Betas:
         """Return these betas compiled for a dataset.
 
         Args:
             dataset: The names of the dataset's columns; see `Template.fitted`.
+            rendering: See `Template.fitted`.
+            shapes: See `Template.fitted`.
         """
-        return Betas(self._entries, self._folder, self._source, self._template.fitted(dataset))
+        template = self._template.fitted(dataset, rendering=rendering, shapes=shapes)
+        return Betas(self._entries, self._folder, self._source, template)
 
     def where(self, column: str) -> str:
         """Return the first entry that reads the column."""
         return self._template.where(column)
 
-    def of(self, row: Row) -> str | None:
+    def of(self, row: Row, present: Collection[str] | None = None) -> str | None:
         """Return the header of a row's request: each name once, in the order of the entries. `None` for no names.
+
+        Args:
+            row: See `Template.render`.
+            present: See `Template.render`.
 
         Raises:
             RowRejectedError: When the row gives a value that is not the name of a beta feature.
         """
         try:
-            return _joined(orjson.loads(self._template.render(row))) or None
+            return _joined(orjson.loads(self._template.render(row, present))) or None
         except ValueError as error:
-            raise RowRejectedError("template_error", f"{_FIELD}: {error}") from None
+            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{_FIELD}: {error}") from None
 
 
 def _joined(entries: list[Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.template.template_strings import Row
 from batch_assets.core.template.values import RowRejectedError, as_text, dump
 
@@ -80,7 +81,7 @@ def splicing_list(entries: list[Entry], field: str, may_be_empty: bool) -> Calla
                 evaluate, entry_field, check = entry
                 rendered += items(evaluate(row), entry_field, check)
         if not rendered and not may_be_empty:
-            raise RowRejectedError("empty_prompt", f"{field}: no entry of the list is left")
+            raise RowRejectedError(ErrorType.EMPTY_PROMPT, f"{field}: no entry of the list is left")
         return b"[" + b",".join(rendered) + b"]"
 
     return render

@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.template.params_check import Check, has_parts, members
 from batch_assets.core.template.sdk_types import request_type
 from batch_assets.core.template.values import TEXT_KEYS, RowRejectedError, as_text, dump
@@ -53,7 +54,7 @@ def _text_check(takes_null: bool) -> RowCheck:
             return value
         if value is None or isinstance(value, list | tuple | dict):
             kind = "null" if value is None else "an object" if isinstance(value, dict) else "a list"
-            raise RowRejectedError("template_error", f"{field}: {kind} where text is wanted")
+            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {kind} where text is wanted")
         return as_text(value, field)
 
     return check
@@ -69,9 +70,9 @@ def _check(types: list[Any], takes_text: bool, allow_unknown: bool) -> RowCheck:
             value = orjson.loads(dump(value, field))  # the value in the form in which it is sent
         problems = [problem for type_ in types if (problem := walk.value(value, type_, field)) is not None]
         if len(problems) == len(types):
-            raise RowRejectedError("template_error", f"{problems[0][0]}: {problems[0][1]}")
+            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{problems[0][0]}: {problems[0][1]}")
         if field == _MAX_TOKENS and value < 1:
-            raise RowRejectedError("template_error", f"{field}: a batch refuses {value}: give at least 1")
+            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: a batch refuses {value}: give at least 1")
         return value
 
     return check

@@ -9,9 +9,11 @@ from typing import Any
 import orjson
 
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.template.key_access import WholeRow
 from batch_assets.core.template.outline import Spliced, Unknown
 from batch_assets.core.template.parts import Check, Entry, Part, as_it_is, items, merge, plain, splicing_list
 from batch_assets.core.template.pipeline_files import PipelineFiles
+from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.template_names import ROW, SELF, Names
 from batch_assets.core.template.template_strings import (
     CompiledString,
@@ -46,6 +48,8 @@ class Template:
         checks: The checks of values from rows, by field; see `row_checks`.
         read_file: Reads a file for the filter `file_base64`, by its path within the dataset's folder.
         files: The files of the folder, if some were read already.
+        rendering: The version of the rendering.
+        shapes: The keys that objects of the dataset have, for each of their locations.
 
     Attributes:
         columns: The dataset columns that the templates read, as far as they are known without `dataset`.
@@ -66,12 +70,15 @@ class Template:
         checks: Mapping[str, Check] | None = None,
         read_file: ReadFile | None = None,
         files: PipelineFiles | None = None,
+        rendering: Rendering = CURRENT,
+        shapes: Collection[frozenset[str]] = (),
     ) -> None:
         self._params, self._folder, self._source, self._field = params, folder, source, field
         self._files = files if files is not None else PipelineFiles(folder)
-        self._compiler = StringCompiler(self._files, read_file)
+        self._rendering = rendering
         self._checks = checks or {}
         self._known = tuple(dict.fromkeys(dataset)) if dataset is not None else None
+        self._compiler = StringCompiler(self._files, read_file, rendering, shapes, self._known or ())
         self._strings: dict[str, CompiledString] = {}
         self._names = Names()
         self._where: dict[str, str] = {}
@@ -81,12 +88,16 @@ class Template:
             raise ConfigError(source, self._where[SELF], problem)
         self._reads = self._names.reads(self._known)
         self.columns = self._reads.columns
+        # What `row` has that is no column of the dataset: row_number.
+        self._beside = [name for name in self._reads.order or () if name not in (self._known or ())]
 
     def fitted(
         self,
         dataset: Iterable[str],
         checks: Mapping[str, Check] | None = None,
         read_file: ReadFile | None = None,
+        rendering: Rendering = CURRENT,
+        shapes: Collection[frozenset[str]] = (),
     ) -> Template:
         """Return this template compiled for a dataset, from the file contents that were read before.
 
@@ -94,6 +105,8 @@ class Template:
             dataset: See the class.
             checks: See the class.
             read_file: See the class.
+            rendering: See the class.
+            shapes: See the class.
 
         Raises:
             ConfigError: When the template reads a column by a name that Jinja reserves.
@@ -107,19 +120,33 @@ class Template:
             checks=checks,
             read_file=read_file,
             files=self._files,
+            rendering=rendering,
+            shapes=shapes,
         )
 
-    def render(self, row: Row) -> bytes:
+    def render(self, row: Row, present: Collection[str] | None = None) -> bytes:
         """Render the params of one row as JSON, with the keys in the order of the pipeline file.
+
+        Args:
+            row: The values of the columns.
+            present: The columns that the row has, in its own order; `None` if it has all of them.
 
         Raises:
             RowRejectedError: When the row cannot become a request.
         """
         self._compiler.begin()
         if self._reads.row:
-            order = self._reads.order
-            row = {**row, ROW: dict(row) if order is None else {name: row[name] for name in order}}
+            row = {**row, ROW: self._whole(row, present)}
         return b"".join([part if type(part) is bytes else part(row) for part in self._parts])  # type: ignore[operator]
+
+    def _whole(self, row: Row, present: Collection[str] | None) -> dict[str, Any]:
+        """The value of `row` in templates."""
+        order = self._reads.order
+        if order is None:
+            return dict(row)
+        if present is None or self._rendering == Rendering.STORED:
+            return {name: row[name] for name in order}
+        return WholeRow((name, row[name]) for name in [*present, *self._beside] if name in row)
 
     def outline(self) -> dict[str, Any]:
         """Return the params as far as they are known without a row. Unknown values are `Unknown`."""

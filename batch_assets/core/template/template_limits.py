@@ -15,6 +15,8 @@ from jinja2 import nodes
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+CALLED = "()"
+"""Ends the name of an attribute that a template calls. No identifier contains it."""
 # The limit of loop rounds and calls in all templates of one row: about one second.
 _STEPS = 1_000_000
 _CALL_STEPS = 10
@@ -40,7 +42,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(**options)
         self._steps_left = _STEPS
         for name in ("center", "indent", "batch", "slice", "wordwrap", "tojson", "replace", "format"):
-            self.filters[name] = _checked(name, self.filters[name])
+            self.filters[name] = limited(name, self.filters[name])
 
     def begin(self) -> None:
         """Start counting the steps of a new row."""
@@ -54,6 +56,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return `obj.attribute`. Faster than Jinja for structs of the dataset, which are dicts."""
+        attribute = attribute.removesuffix(CALLED)
         if type(obj) is dict and attribute in obj and attribute not in _OF_DICTS:
             return obj[attribute]
         return super().getattr(obj, attribute)
@@ -98,9 +101,15 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
-        """Rewrite a template before Jinja generates code: loops count their rounds, and `~` checks the length."""
+        """Rewrite a template before Jinja generates code.
+
+        Loops count their rounds, `~` checks the length, and attributes that are called are marked.
+        """
         for loop in list(source.find_all(nodes.For)):
             loop.iter = _call("counted", [loop.iter])
+        for call in source.find_all(nodes.Call):
+            if isinstance(call.node, nodes.Getattr):
+                call.node.attr += CALLED
         _replace_concat(source)
         return super()._generate(source, *args, **kwargs)
 
@@ -127,7 +136,14 @@ def _replace_concat(node: nodes.Node) -> None:
             setattr(node, field, values[0])
 
 
-def _checked(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+def limited(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a filter that refuses arguments with which it could make a value far larger than they are.
+
+    Args:
+        name: The name of the filter in templates.
+        filter_: The filter.
+    """
+
     @wraps(filter_)
     def checked(*args: Any, **kwargs: Any) -> Any:
         _check_call(name, (*args, *kwargs.values()))

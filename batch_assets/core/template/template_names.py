@@ -62,7 +62,7 @@ class Names:
 
     @property
     def may_be_columns(self) -> bool:
-        """Whether a function's name may stand for a column."""
+        """Whether a function's name may be that of a column."""
         return bool(self.functions) and not self.loads
 
     @property

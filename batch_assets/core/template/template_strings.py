@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 from jinja2 import nodes
 
+from batch_assets.core.errors import ErrorType
+from batch_assets.core.template.json_filters import from_json, to_json
+from batch_assets.core.template.key_access import Absent, KeyEnvironment
 from batch_assets.core.template.media_types import media_type
 from batch_assets.core.template.pipeline_files import PipelineFileError, PipelineFiles, not_beside
-from batch_assets.core.template.template_limits import LimitedEnvironment
+from batch_assets.core.template.rendering import CURRENT, Rendering
+from batch_assets.core.template.template_limits import LimitedEnvironment, limited
 from batch_assets.core.template.template_names import NameFinder, Names, is_template, plain_parts
 from batch_assets.core.template.values import RowRejectedError, printed, to_base64
 
@@ -61,10 +65,21 @@ class StringCompiler:
     Args:
         files: The files that templates include and load.
         read_file: Reads files for the filter `file_base64`; `None` as long as there is no dataset.
+        rendering: The version of the rendering.
+        shapes: The keys that objects of the dataset have, for each of their locations.
+        columns: The columns of the dataset.
     """
 
-    def __init__(self, files: PipelineFiles, read_file: ReadFile | None = None) -> None:
-        self._files, self._read_file = files, read_file
+    def __init__(
+        self,
+        files: PipelineFiles,
+        read_file: ReadFile | None = None,
+        rendering: Rendering = CURRENT,
+        shapes: Collection[frozenset[str]] = (),
+        columns: Collection[str] = (),
+    ) -> None:
+        self._files, self._read_file, self._rendering = files, read_file, rendering
+        self._shapes, self._columns = shapes, columns
         self._environment = self._make_environment()
         self._finder = NameFinder(self._environment)
 
@@ -139,14 +154,24 @@ class StringCompiler:
         return None if is_template(text) else _NEWLINE.sub("\n", text).removesuffix("\n")
 
     def _make_environment(self) -> LimitedEnvironment:
-        environment = LimitedEnvironment(
-            undefined=jinja2.StrictUndefined, loader=self._files, finalize=printed, auto_reload=False
-        )
+        options = {
+            "undefined": jinja2.StrictUndefined,
+            "loader": self._files,
+            "finalize": printed,
+            "auto_reload": False,
+        }
+        environment: LimitedEnvironment
+        if self._rendering == Rendering.STORED:
+            environment = LimitedEnvironment(**options)
+        else:
+            environment = KeyEnvironment(self._shapes, self._columns, **options)
+            environment.filters["tojson"] = limited("tojson", to_json)
         for name in _RANDOM_GLOBALS:
             environment.globals.pop(name, None)
         for name in _RANDOM_FILTERS:
             environment.filters.pop(name, None)
         environment.globals["load"] = self._files.data
+        environment.filters["fromjson"] = from_json
         environment.filters["base64"] = to_base64
         environment.filters["file_base64"] = self._file_base64
         environment.filters["media_type"] = media_type
@@ -156,7 +181,7 @@ class StringCompiler:
         if not isinstance(path, str):
             raise TypeError(f"file_base64 takes the path of a file, not {'null' if path is None else path}")
         if self._read_file is None:
-            raise _NoDatasetError("template_error", "file_base64 has no dataset folder to read from")
+            raise _NoDatasetError(ErrorType.TEMPLATE_ERROR, "file_base64 has no dataset folder to read from")
         return to_base64(self._read_file(path))
 
     def _expression(self, source: str) -> str | None:
@@ -189,8 +214,10 @@ class StringCompiler:
 
         def evaluate(row: Row) -> Any:
             value = guarded(row)
+            if isinstance(value, Absent):
+                return None
             if isinstance(value, jinja2.Undefined):
-                raise RowRejectedError("template_error", f"{field}: {value._undefined_message}")
+                raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {value._undefined_message}")
             return list(value) if isinstance(value, Iterator) else value
 
         return CompiledString(names, True, evaluate)
@@ -205,7 +232,7 @@ def _guarded(function: Callable[[Row], Any], field: str) -> Callable[[Row], Any]
         except RowRejectedError:
             raise
         except Exception as error:
-            raise RowRejectedError("template_error", f"{field}: {describe(error)}") from None
+            raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {describe(error)}") from None
 
     return call
 

@@ -9,6 +9,9 @@ from typing import Any
 import jinja2
 import orjson
 
+from batch_assets.core.errors import ErrorType
+from batch_assets.core.template.key_access import Absent
+
 # The fields in which the API wants text: https://platform.claude.com/docs/en/api/messages
 TEXT_KEYS = frozenset({"content", "text", "system"})
 # The fields in which the API accepts any JSON. Names such as `text` have no special meaning within them.
@@ -19,12 +22,12 @@ class RowRejectedError(Exception):
     """A row that cannot become a request.
 
     Attributes:
-        reason: `template_error`, `empty_prompt`, `invalid_unicode` or `request_too_large`.
+        error_type: The type of the error, for the row.
         message: What was wrong, with the field.
     """
 
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason, self.message = reason, message
+    def __init__(self, error_type: ErrorType, message: str) -> None:
+        self.error_type, self.message = error_type, message
         super().__init__(message)
 
 
@@ -39,19 +42,19 @@ def as_text(value: Any, field: str) -> Any:
         RowRejectedError: When the value is null or empty, or cannot become text.
     """
     if value is None:
-        raise RowRejectedError("empty_prompt", f"{field}: the value is null")
+        raise RowRejectedError(ErrorType.EMPTY_PROMPT, f"{field}: the value is null")
     if isinstance(value, str):
         if not value or value.isspace():
-            raise RowRejectedError("empty_prompt", f"{field}: the text is empty")
+            raise RowRejectedError(ErrorType.EMPTY_PROMPT, f"{field}: the text is empty")
         return value
     if isinstance(value, list | tuple | dict):
         if not value:
-            raise RowRejectedError("empty_prompt", f"{field}: the value is empty")
+            raise RowRejectedError(ErrorType.EMPTY_PROMPT, f"{field}: the value is empty")
         return checked(value, field)
     try:
         return str(printed(value))
     except TypeError as error:
-        raise RowRejectedError("template_error", f"{field}: {error}") from None
+        raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {error}") from None
 
 
 def checked(value: Any, field: str) -> Any:
@@ -98,11 +101,13 @@ def dump(value: Any, field: str) -> bytes:
     except TypeError as error:
         if "surrogates" in str(error):
             problem = "the text is not valid Unicode (a lone surrogate)"
-            raise RowRejectedError("invalid_unicode", f"{field}: {problem}") from None
-        raise RowRejectedError("template_error", f"{field}: {error.__cause__ or error}") from None
+            raise RowRejectedError(ErrorType.INVALID_UNICODE, f"{field}: {problem}") from None
+        raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {error.__cause__ or error}") from None
 
 
-def _json_form(value: Any) -> str:
+def _json_form(value: Any) -> str | None:
+    if isinstance(value, Absent):
+        return None
     if isinstance(value, bytes):
         raise TypeError("bytes have no JSON form: use | base64")
     return str(printed(value))

@@ -12,12 +12,13 @@ from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
+from batch_assets.core.text import count, size
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.metadata.progress import observation, paid_twice_of
-from batch_assets.dagster.remedies import in_words, materialize
+from batch_assets.dagster.remedies import as_text, materialize
 from batch_assets.dagster.resource import root_for
 
 
@@ -30,7 +31,7 @@ def materialize_batches(
     with explained(), root_for(pipeline, context.resources) as root, rounds.closing(root, tags, when_done=False):
 
         def sending(file: RequestFile) -> None:
-            context.log.info(f"sending {file.id}: {file.requests} requests, {file.bytes} bytes")
+            context.log.info(f"sending {file.id}: {count(file.requests, 'request')}, {size(file.bytes)}")
 
         unattended = rounds.is_unattended(tags)
         report = submit_batches(root, pipeline.name, partition, unattended=unattended, on_file=sending)
@@ -42,7 +43,7 @@ def materialize_batches(
         for file_id, reason in report.waiting.items():
             context.log.warning(f"{file_id} was not sent yet: {reason}")
         for remedy in report.remedies:
-            context.log.warning(in_words(remedy))
+            context.log.warning(as_text(remedy))
         for file_id, reason in report.given_up.items():
             context.log.warning(f"the row of {file_id} is errored: its request alone is too large: {reason}")
         with root.ledger.read() as tx:
@@ -56,7 +57,7 @@ def materialize_batches(
             raise dg.Failure(
                 description="The API refused request files: "
                 + "; ".join(f"{file_id}: {text}" for file_id, text in report.refused.items())
-                + f". {in_words(RunStage(Stage.REQUESTS, pipeline.name, partition))}",
+                + f". {as_text(RunStage(Stage.REQUESTS, pipeline.name, partition))}",
                 metadata=metadata,
                 allow_retries=False,
             )

@@ -10,6 +10,7 @@ import pyarrow as pa
 from batch_assets.core.answers.parsed_answers import ParseMessage
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline, RenderRequest
+from batch_assets.core.remedies import Stage
 from batch_assets.core.settings import find_project
 from batch_assets.dagster import keys
 from batch_assets.dagster.assets.batches import materialize_batches
@@ -26,7 +27,7 @@ from batch_assets.dagster.partitions import (
     partitions_definition,
 )
 from batch_assets.dagster.pipeline_fields import PipelineFields, given_fields
-from batch_assets.dagster.pipelines import STAGES, PipelineFile, upstream_key
+from batch_assets.dagster.pipelines import PipelineFile, upstream_key
 
 SpecOf = Callable[[Pipeline, str], dg.AssetSpec]
 
@@ -83,24 +84,24 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
         pipeline: The pipeline.
         spec_of: Returns the spec of a stage.
     """
-    specs: dict[str, dg.AssetSpec] = {}
+    specs: dict[Stage, dg.AssetSpec] = {}
     upstream = upstream_key(pipeline)
     deps = [upstream] if upstream is not None else []
     partitions = partitions_definition(pipeline)
-    for stage in STAGES:
-        spec = _wired(spec_of(pipeline, stage), pipeline, stage, deps)
+    for stage in Stage:
+        spec = _wired(spec_of(pipeline, stage.value), pipeline, stage, deps)
         if partitions is not None:
             spec = spec.replace_attributes(partitions_def=partitions)
         specs[stage] = spec
         deps = [spec.key]
 
-    requests = _requests(pipeline, specs["requests"], upstream, specs["results"].key)
+    requests = _requests(pipeline, specs[Stage.REQUESTS], upstream, specs[Stage.RESULTS].key)
 
-    @dg.multi_asset(**_arguments(pipeline, "batches", specs["batches"]))
+    @dg.multi_asset(**_arguments(pipeline, Stage.BATCHES, specs[Stage.BATCHES]))
     def batches(context: dg.AssetExecutionContext) -> Iterator[Event]:
         yield from all_partitions(context, lambda key: materialize_batches(context, pipeline, key))
 
-    @dg.multi_asset(**_arguments(pipeline, "results", specs["results"]))
+    @dg.multi_asset(**_arguments(pipeline, Stage.RESULTS, specs[Stage.RESULTS]))
     def results(context: dg.AssetExecutionContext) -> Iterator[Event]:
         yield from materialize_results(context, pipeline)
 
@@ -112,7 +113,7 @@ def _requests(
 ) -> dg.AssetsDefinition:
     if upstream is None:
 
-        @dg.multi_asset(**_arguments(pipeline, "requests", spec))
+        @dg.multi_asset(**_arguments(pipeline, Stage.REQUESTS, spec))
         def requests(context: dg.AssetExecutionContext, config: RequestsConfig) -> Iterator[Event]:
             if config.only_says_cost:
                 say_costs(context, pipeline, results, config)
@@ -123,7 +124,7 @@ def _requests(
         return requests
 
     # The IO manager of the upstream asset loads the table.
-    @dg.multi_asset(**_arguments(pipeline, "requests", spec), ins={"dataset": dg.AssetIn(key=upstream)})
+    @dg.multi_asset(**_arguments(pipeline, Stage.REQUESTS, spec), ins={"dataset": dg.AssetIn(key=upstream)})
     def requests_of_asset(
         context: dg.AssetExecutionContext, config: RequestsConfig, dataset: Any
     ) -> Iterator[Event]:
@@ -146,7 +147,7 @@ def _mark_as_new(context: dg.AssetExecutionContext) -> None:
     context.set_data_version(context.asset_key, dg.DataVersion(context.run.run_id))
 
 
-def _arguments(pipeline: Pipeline, stage: str, spec: dg.AssetSpec) -> dict[str, Any]:
+def _arguments(pipeline: Pipeline, stage: Stage, spec: dg.AssetSpec) -> dict[str, Any]:
     """Return the arguments of the decorator of a stage.
 
     A backfill is one run for all of its partitions, because a run spends nearly all of its time starting. It is
@@ -157,10 +158,10 @@ def _arguments(pipeline: Pipeline, stage: str, spec: dg.AssetSpec) -> dict[str, 
     return {"specs": [spec], "name": _op_name(spec), "backfill_policy": policy} | op_settings(pipeline, stage)
 
 
-def _wired(spec: dg.AssetSpec, pipeline: Pipeline, stage: str, deps: list[dg.AssetKey]) -> dg.AssetSpec:
+def _wired(spec: dg.AssetSpec, pipeline: Pipeline, stage: Stage, deps: list[dg.AssetKey]) -> dg.AssetSpec:
     """Add the dependencies, and the metadata and tag by which the sensor and the command line find the asset."""
-    return spec.replace_attributes(skippable=stage in ("requests", "results")).merge_attributes(
-        deps=deps, metadata={keys.PIPELINE: PipelineFile(pipeline)}, tags={keys.STAGE: stage}
+    return spec.replace_attributes(skippable=stage is not Stage.BATCHES).merge_attributes(
+        deps=deps, metadata={keys.PIPELINE: PipelineFile(pipeline)}, tags={keys.STAGE: stage.value}
     )
 
 

@@ -8,20 +8,21 @@ import dagster as dg
 
 from batch_assets.core.pipeline.op import RetryPolicyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import Stage
 from batch_assets.dagster.resource import required_keys
 
 # With this pool, an instance that limits pools runs the `batches` steps of all pipelines one after the other.
-_POOLS = {"batches": "message_batches"}
+_POOLS = {Stage.BATCHES: "message_batches"}
 _BACKOFFS = {"linear": dg.Backoff.LINEAR, "exponential": dg.Backoff.EXPONENTIAL}
 _JITTERS = {"full": dg.Jitter.FULL, "plus_minus": dg.Jitter.PLUS_MINUS}
 
 
-def op_settings(pipeline: Pipeline, stage: str) -> dict[str, Any]:
+def op_settings(pipeline: Pipeline, stage: Stage) -> dict[str, Any]:
     """Return the arguments of `dg.multi_asset` that determine how the step of one stage runs.
 
     Args:
         pipeline: The pipeline.
-        stage: `requests`, `batches` or `results`.
+        stage: The stage.
     """
     op = pipeline.config.op.of(stage)
     return {

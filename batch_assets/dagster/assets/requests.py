@@ -47,13 +47,16 @@ def materialize_requests(
     with explained(), root_for(pipeline, context.resources) as root:
         report = build_requests(root, pipeline, partition, table=table, **asdict(config.ask_again))
         context.log.info(
-            f"{report.rows} rows, {report.rejected} rejected; {report.requests} distinct requests: "
-            f"{report.written} to send, {report.reused} settled earlier, {report.in_flight} in flight"
+            f"{count(report.rows, 'row')}, {report.rejected:,} rejected; "
+            f"{count(report.requests, 'distinct request')}: {report.written:,} to send, {report.reused:,} reused, "
+            f"{report.in_flight:,} in flight"
             f"{'; part of a refresh' if report.is_refresh else ''}"
         )
         if report.left_out:
             remedy = "refresh it again" if report.is_refresh and config.refresh else "run it without one"
-            context.log.warning(f"The limit leaves out {report.left_out} more requests: {remedy} to send them")
+            context.log.warning(
+                f"The limit leaves out {count(report.left_out, 'more request')}: {remedy} to send them"
+            )
         if report.without_partition:
             context.log.warning(rows_left_out(pipeline, report.without_partition))
         metadata = _metadata(root, pipeline, partition, report)
@@ -84,7 +87,7 @@ def say_costs(
             estimate = estimate_cost(root, pipeline, partition, config.ask_again, table=table)
             metadata: dict[str, Any] = {
                 keys.ESTIMATED_REQUESTS: estimate.requests,
-                keys.ESTIMATED_COST: estimate.in_words,
+                keys.ESTIMATED_COST: estimate.as_text,
             }
             if estimate.cost_usd is not None:
                 metadata[keys.ESTIMATED_COST_USD] = estimate.cost_usd
@@ -95,7 +98,7 @@ def say_costs(
             costs.append(estimate.cost_usd)
             subject = f"{pipeline.name} [{partition}]" if partition else pipeline.name
             context.log.warning(
-                f"Nothing was sent. To refresh {subject}: {estimate.in_words}. Launch the job again with "
+                f"Nothing was sent. To refresh {subject}: {estimate.as_text}. Launch the job again with "
                 "`confirm: true` in the config to send it."
             )
         settle_checks(context, root, pipeline, results)

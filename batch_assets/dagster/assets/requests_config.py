@@ -20,7 +20,7 @@ class RequestsConfig(dg.Config):
         ),
     )
     retry_failed: bool = Field(
-        default=False, description="Send the requests once more that failed permanently or used up their attempts."
+        default=False, description="Send again the requests that failed permanently or used up their attempts."
     )
     refresh: bool = Field(
         default=False,
@@ -29,12 +29,19 @@ class RequestsConfig(dg.Config):
             "that is and about what they cost."
         ),
     )
+    accept_rendering: bool = Field(
+        default=False,
+        description=(
+            "After an upgrade that prints values of the dataset in another way: send answered rows again that "
+            "render differently. Without it the run fails, sends nothing, and says how many rows and the cost."
+        ),
+    )
     confirm: bool = Field(default=False, description="For a refresh: the cost is known, send the requests.")
 
     @property
     def ask_again(self) -> AskAgain:
         """The config as the core takes it."""
-        return AskAgain(retry_failed=self.retry_failed, refresh=self.refresh, limit=self.limit)
+        return AskAgain(self.retry_failed, self.refresh, self.limit, self.accept_rendering)
 
     @property
     def only_says_cost(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dagster as dg
@@ -14,14 +14,13 @@ from batch_assets.core.batches.poll import try_poll
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.next_step import next_step
 from batch_assets.core.planning.snapshot import Snapshot
-from batch_assets.core.planning.steps import Person
 from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import CollectedResults, collect_results
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import write_sink
+from batch_assets.core.text import count, counts, size
 from batch_assets.dagster import keys, rounds
 from batch_assets.dagster.checks.settled import has_checks_of_others, settle_checks
 from batch_assets.dagster.failures import explained
@@ -29,9 +28,9 @@ from batch_assets.dagster.metadata.columns import columns_of
 from batch_assets.dagster.metadata.results import cost_unknown, results_metadata
 from batch_assets.dagster.metadata.sample_rows import failed_rows, sample_rows
 from batch_assets.dagster.partitions import each_partition, materialized, partitions_of
-from batch_assets.dagster.remedies import in_words, materialize
+from batch_assets.dagster.remedies import as_text, materialize
 from batch_assets.dagster.resource import root_for
-from batch_assets.dagster.sensors.situation import situation
+from batch_assets.dagster.sensors.situation import what_next
 
 # A run that a user starts polls the batches itself, for at most this long: the sensor may be stopped.
 _POLL_SECONDS = 20.0
@@ -99,9 +98,10 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             return None
         metadata = results_metadata(root, collected, report, partition)
         if not report.final:
-            context.log.info(f"Not complete yet: {_counts(report)}. {_what_next(root, report)}")
+            rows_by_type = counts(dict(sorted(report.counts.items())), nothing="no rows")
+            context.log.info(f"Not complete yet: {rows_by_type}. {_what_next(root, report)}")
             if report.left_out:
-                context.log.info(f"A limit left out {report.left_out} requests.")
+                context.log.info(f"A limit left out {count(report.left_out, 'request')}.")
             if report.held_back:
                 context.log.info("The table does not change until the refresh is complete.")
                 settle_checks(context, root, pipeline, context.asset_key)
@@ -115,7 +115,7 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             return None
         metadata |= _samples(root, pipeline, partition, report)
         if (written := write_sink(root, pipeline, partition, report.submission_id)) is not None:
-            context.log.info(f"Table {written.table}: {written.rows} rows inserted or updated.")
+            context.log.info(f"Table {written.table}: {count(written.rows, 'row')} inserted or updated.")
             metadata[keys.SINK] = metadata[keys.TABLE_NAME] = written.table
         elif pipeline.config.sink is not None:
             context.log.info("The sink was not written: a newer submission is in force, and its run writes it.")
@@ -146,31 +146,25 @@ def _is_announced(root: Root, report: ResultsReport) -> bool:
 
 def _poll(context: dg.AssetExecutionContext, root: Root) -> None:
     polled = try_poll(root, budget=_POLL_SECONDS, now=True)  # the table can be written without the API
-    for problem in [*polled.problems, *map(in_words, polled.remedies)]:
+    for problem in [*polled.problems, *map(as_text, polled.remedies)]:
         context.log.warning(problem)
 
 
 def _log(context: dg.AssetExecutionContext, report: CollectedResults) -> None:
     for batch in report.collected:
-        context.log.info(f"collected {batch.batch_id}: {batch.requests} requests, {batch.bytes} bytes")
-    for problem in [*report.problems, *map(in_words, report.remedies)]:
+        context.log.info(f"collected {batch.batch_id}: {count(batch.requests, 'request')}, {size(batch.bytes)}")
+    for problem in [*report.problems, *map(as_text, report.remedies)]:
         context.log.warning(problem)
     if report.results is not None and (unknown := cost_unknown(report.results)) is not None:
         context.log.warning(unknown)
 
 
-def _counts(report: ResultsReport) -> str:
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(report.counts.items())) or "no rows"
-
-
 def _what_next(root: Root, report: ResultsReport) -> str:
-    """Return who continues: the sensor, or a user and how."""
+    """Return what happens next, and who does it: the sensor, or a user and how."""
     with root.ledger.read() as tx:
         snapshot = Snapshot.of(tx, submissions.by_id(tx, report.submission_id))
-    if not isinstance(next_step(snapshot), Person):
-        return "The sensor continues when more batches have ended."
-    remedy = "; ".join(situation([snapshot], {}))
-    return f"It does not continue without a user{': ' + remedy if remedy else ''}."
+    # This run may hold the lease that shows a run collecting, and it has collected what it could.
+    return what_next(replace(snapshot, is_collecting=False))
 
 
 def _samples(root: Root, pipeline: Pipeline, partition: str, report: ResultsReport) -> dict[str, Any]:

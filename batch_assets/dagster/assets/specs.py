@@ -8,16 +8,17 @@ import dagster as dg
 
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.remedies import Stage
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
 from batch_assets.dagster.metadata.columns import known_columns
 from batch_assets.dagster.metadata.prompt import prompt_as_markdown
 
-_KINDS = {"requests": {"jsonl"}, "batches": {"anthropic"}, "results": {"parquet"}}
+_KINDS = {Stage.REQUESTS: {"jsonl"}, Stage.BATCHES: {"anthropic"}, Stage.RESULTS: {"parquet"}}
 _DESCRIPTIONS = {
-    "requests": "Reads `{dataset}` and writes a request for every row without an answer. Sends nothing.",
-    "batches": "Submits the request files as Message Batches, each exactly once.",
-    "results": (
+    Stage.REQUESTS: "Reads `{dataset}` and writes a request for every row without an answer. Sends nothing.",
+    Stage.BATCHES: "Submits the request files as Message Batches, each exactly once.",
+    Stage.RESULTS: (
         "One row for every row of `{dataset}`, with the answer. Materialized when every row has its final type. "
         "Until then, the table at `<root>/{name}/results` is updated as batches end."
     ),
@@ -25,24 +26,29 @@ _DESCRIPTIONS = {
 
 
 def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
-    """Return the spec of one stage: key, group, kinds, description and, for results, the known columns."""
+    """Return the spec of one stage: key, group, kinds, description and, for results, the known columns.
+
+    Args:
+        pipeline: The pipeline.
+        stage: `requests`, `batches` or `results`.
+    """
     return dg.AssetSpec(
         key=[pipeline.name, stage],
         group_name=pipeline.name,
-        kinds=_KINDS[stage],
-        description=_description(pipeline, stage),
-        metadata=_table_metadata(pipeline) if stage == "results" else {},
+        kinds=_KINDS[Stage(stage)],
+        description=_description(pipeline, Stage(stage)),
+        metadata=_table_metadata(pipeline) if stage == Stage.RESULTS else {},
         # The UI shows when the prompt has changed since the last materialization.
-        code_version=pipeline.prompt_digest if stage == "requests" else None,
+        code_version=pipeline.prompt_digest if stage == Stage.REQUESTS else None,
     )
 
 
-def _description(pipeline: Pipeline, stage: str) -> str:
+def _description(pipeline: Pipeline, stage: Stage) -> str:
     text = _DESCRIPTIONS[stage].format(dataset=pipeline.config.dataset.location, name=pipeline.name)
-    if stage != "requests":
+    if stage is not Stage.REQUESTS:
         return text
     if (partitions := pipeline.config.partitions) is not None:
-        text += f" Partitions: {partitions.in_words}."
+        text += f" Partitions: {partitions.as_text}."
     return f"{text}\n\n{prompt_as_markdown(pipeline)}"
 
 

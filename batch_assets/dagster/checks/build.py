@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import dagster as dg
 
+from batch_assets.core.remedies import Stage
 from batch_assets.dagster.checks.deadline import deadline_check
 from batch_assets.dagster.checks.results import results_checks
 from batch_assets.dagster.pipelines import pipelines_in
@@ -22,7 +23,9 @@ def build_message_batch_checks(assets: Iterable[dg.AssetsDefinition]) -> list[dg
     """
     specs = (spec for asset in assets for spec in asset.specs)
     pipelines = [
-        pipeline_assets for pipeline_assets in pipelines_in(specs).values() if "results" in pipeline_assets.stages
+        pipeline_assets
+        for pipeline_assets in pipelines_in(specs).values()
+        if Stage.RESULTS in pipeline_assets.stages
     ]
     return [
         check

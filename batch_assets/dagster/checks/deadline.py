@@ -1,7 +1,6 @@
 """The asset check that warns before the API deletes answers that are not collected."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -10,7 +9,8 @@ from batch_assets.core.ledger.deadlines import ending_soon
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.open_root import open_root
 from batch_assets.core.recovery.rebuild import has_ledger
-from batch_assets.core.text import duration
+from batch_assets.core.remedies import Stage
+from batch_assets.core.text import day, duration
 from batch_assets.dagster import keys
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
@@ -29,7 +29,7 @@ def deadline_check(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     """
 
     @dg.asset_check(
-        asset=assets.stages["results"],
+        asset=assets.stages[Stage.RESULTS],
         name=DEADLINE_CHECK,
         description="No uncollected batch is within three days of the end of its results, 29 days after creation.",
         required_resource_keys=required_keys(assets.pipeline),
@@ -40,7 +40,7 @@ def deadline_check(assets: PipelineAssets) -> dg.AssetChecksDefinition:
             if not has_ledger(settings):
                 return dg.AssetCheckResult(passed=True)
             with open_root(settings) as root, root.ledger.read() as tx:
-                return deadline_result(assets.stages["results"], ending_soon(tx, assets.pipeline.name))
+                return deadline_result(assets.stages[Stage.RESULTS], ending_soon(tx, assets.pipeline.name))
 
     return LastingCheck.like(results_are_collected_in_time)
 
@@ -77,9 +77,9 @@ class DeadlineCheck:
         self, tx: Transaction, pipelines: Mapping[str, PipelineAssets]
     ) -> Iterator[dg.AssetCheckEvaluation]:
         """Yield an evaluation once a day and after each change while there is a warning, and one when it ends."""
-        today = datetime.fromtimestamp(tx.now, UTC).strftime("%Y-%m-%d")
+        today = day(tx.now)
         for name, assets in pipelines.items():
-            results = assets.stages.get("results")
+            results = assets.stages.get(Stage.RESULTS)
             if results is None or dg.AssetCheckKey(results, DEADLINE_CHECK) not in self._present:
                 continue
             ending = ending_soon(tx, name)

@@ -7,11 +7,12 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.answers.result_types import ResultType, failed_rows, failed_share, settled_rows
+from batch_assets.core.answers.result_types import ResultType, failed_rows, failed_share, final_rows
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.recovery.rebuild import has_ledger
+from batch_assets.core.remedies import Stage
 from batch_assets.core.results.examine import Examination, examine
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, counts
@@ -20,7 +21,7 @@ from batch_assets.dagster.checks.lasting import LastingCheck
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
-from batch_assets.dagster.remedies import error_in_words
+from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import required_keys, settings_for
 
 _SHOWN = 10
@@ -60,10 +61,10 @@ def _few_failed(pipeline: Pipeline, table: Examination) -> Verdict:
     failed, share = failed_rows(table.counts), failed_share(table.counts)
     others = (ResultType.SUCCEEDED, ResultType.PENDING)
     kinds = {kind: rows for kind, rows in table.counts.items() if kind not in others}
-    settled = count(settled_rows(table.counts), "row")
+    final = count(final_rows(table.counts), "row")
     if table.counts[ResultType.PENDING]:
-        settled += " with a final type"
-    summary = f"{failed:,} of {settled} failed"
+        final += " with a final type"
+    summary = f"{failed:,} of {final} failed"
     reason = f"{summary} ({share:.2%}; max_failed is {most:.2%}){_listed(kinds)}"
     return share <= most, reason, {"failed": failed, "share": share, "max_failed": most}
 
@@ -149,7 +150,7 @@ _CHECKS = (
 
 def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     """Build the checks of one pipeline's results, as one step that reads the table once."""
-    results = assets.stages["results"]
+    results = assets.stages[Stage.RESULTS]
     specs = [
         dg.AssetCheckSpec(check.name, asset=results, description=check.description, blocking=check.blocking)
         for check in _checks_of(assets.pipeline)
@@ -164,16 +165,20 @@ def results_checks(assets: PipelineAssets) -> dg.AssetChecksDefinition:
     def examine_results(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
         wanted = {key.name for key in context.selected_asset_check_keys}
         with explained():
-            own = partitions_of(context)
+            run_partitions = partitions_of(context)
             settings = settings_for(assets.pipeline.config.resource_key, context.resources)
-            judged = list(_results(assets.pipeline, results, own, _examine(settings, assets.pipeline, own)))
+            judged = list(
+                _results(
+                    assets.pipeline, results, run_partitions, _examine(settings, assets.pipeline, run_partitions)
+                )
+            )
         yield from (result for check, result in judged if check.name in wanted)
 
     return LastingCheck.like(examine_results)
 
 
 def results_evaluations(
-    settings: Settings, pipeline: Pipeline, results: dg.AssetKey, own: list[str]
+    settings: Settings, pipeline: Pipeline, results: dg.AssetKey, run_partitions: list[str]
 ) -> Iterator[dg.AssetCheckEvaluation]:
     """Evaluate the checks on the tables as they are, so that another step can log the events.
 
@@ -181,13 +186,13 @@ def results_evaluations(
         settings: The settings of the root that the tables are under.
         pipeline: The pipeline.
         results: The asset of the tables.
-        own: The partitions of the run.
+        run_partitions: The partitions of the run.
 
     Yields:
         One evaluation for each check; none if there is no table.
     """
-    if examined := _examine(settings, pipeline, own):
-        for check, result in _results(pipeline, results, own, examined):
+    if examined := _examine(settings, pipeline, run_partitions):
+        for check, result in _results(pipeline, results, run_partitions, examined):
             yield evaluation(result, blocking=check.blocking)
 
 
@@ -201,19 +206,24 @@ def _checks_of(pipeline: Pipeline) -> list[_Check]:
 
 
 def _results(
-    pipeline: Pipeline, results: dg.AssetKey, own: list[str], examined: dict[str, Examination | BatchAssetsError]
+    pipeline: Pipeline,
+    results: dg.AssetKey,
+    run_partitions: list[str],
+    examined: dict[str, Examination | BatchAssetsError],
 ) -> Iterator[tuple[_Check, dg.AssetCheckResult]]:
     for check in _checks_of(pipeline):
         judged = {
-            name: (False, error_in_words(table), {})
+            name: (False, error_as_text(table), {})
             if isinstance(table, BatchAssetsError)
             else check.judge(pipeline, table)
             for name, table in examined.items()
         }
-        yield check, _result(check, results, own, judged)
+        yield check, _result(check, results, run_partitions, judged)
 
 
-def _examine(settings: Settings, pipeline: Pipeline, own: list[str]) -> dict[str, Examination | BatchAssetsError]:
+def _examine(
+    settings: Settings, pipeline: Pipeline, run_partitions: list[str]
+) -> dict[str, Examination | BatchAssetsError]:
     """Examine the table of every partition that has one, the run's own partitions first.
 
     Dagster keeps one status of a check for all partitions. If a run judged its own partition alone, it would hide
@@ -226,18 +236,18 @@ def _examine(settings: Settings, pipeline: Pipeline, own: list[str]) -> dict[str
         return {}
     examined: dict[str, Examination | BatchAssetsError | None] = {}
     with open_root(settings) as root:
-        for name in dict.fromkeys([*own, *partitions_with_results(root, pipeline.name)]):
+        for name in dict.fromkeys([*run_partitions, *partitions_with_results(root, pipeline.name)]):
             try:
                 examined[name] = examine(root, pipeline, name)
             except BatchAssetsError as error:
-                if [name] == own:
+                if [name] == run_partitions:
                     raise
                 examined[name] = error
     return {name: table for name, table in examined.items() if table is not None}
 
 
 def _result(
-    check: _Check, results: dg.AssetKey, own: list[str], judged: dict[str, Verdict]
+    check: _Check, results: dg.AssetKey, run_partitions: list[str], judged: dict[str, Verdict]
 ) -> dg.AssetCheckResult:
     failed = {name: reason for name, (good, reason, _) in judged.items() if not good}
     shown = failed or {name: reason for name, (_, reason, _) in judged.items()}
@@ -245,14 +255,14 @@ def _result(
     if len(shown) > _SHOWN:
         lines.append(f"and {count(len(shown) - _SHOWN, 'more partition')}")
     # Another partition's failure must not stop this run, so it is a warning, which also makes the status `failed`.
-    others_only = own != [""] and failed.keys().isdisjoint(own)
+    others_only = run_partitions != [""] and failed.keys().isdisjoint(run_partitions)
     return dg.AssetCheckResult(
         check_name=check.name,
         asset_key=results,
         passed=not failed,
         severity=_WARN if others_only else check.severity,
         description="\n".join(lines) or "There is no table yet.",
-        metadata=judged[own[0]][2] if len(own) == 1 and own[0] in judged else {},
+        metadata=judged[run_partitions[0]][2] if len(run_partitions) == 1 and run_partitions[0] in judged else {},
     )
 
 

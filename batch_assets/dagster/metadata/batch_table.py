@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 import dagster as dg
 
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
-from batch_assets.core.text import count, counts
+from batch_assets.core.text import count, counts, moment
 from batch_assets.dagster.metadata import markdown
 
 # Batches that are not collected come first, and the others are of little interest.
@@ -44,4 +42,4 @@ def _row(batch: Batch) -> dict[str, str]:
 
 
 def _time(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M") if seconds is not None else ""
+    return moment(seconds) if seconds is not None else ""

@@ -47,8 +47,8 @@ def known_columns(pipeline: Pipeline) -> dg.TableSchema:
     names = list(carried.values()) if isinstance(carried, dict) else carried
     key = dataset.key or dataset.default_key
     first = [(name, dataset.types.get(name, "from the dataset")) for name in dict.fromkeys([key, *names])]
-    own = [*BEFORE_OUTPUT, *pipeline.answers.fields, *AFTER_OUTPUT]
-    return _table_schema(pipeline, [*first, *((field.name, _type_name(field.type)) for field in own)])
+    other_fields = [*BEFORE_OUTPUT, *pipeline.answers.fields, *AFTER_OUTPUT]
+    return _table_schema(pipeline, [*first, *((field.name, _type_name(field.type)) for field in other_fields)])
 
 
 def columns_of(pipeline: Pipeline, schema: pa.Schema) -> dg.TableSchema:

@@ -12,6 +12,7 @@ from batch_assets.core.api.objects import COUNTS
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.overview import batches_of
 from batch_assets.core.ledger.records import Batch, Submission
+from batch_assets.core.remedies import Stage
 from batch_assets.dagster import keys
 from batch_assets.dagster.cursor import Observed
 from batch_assets.dagster.metadata.batch_table import batch_table
@@ -84,7 +85,9 @@ class Progress:
             counts = counts_of(batches)
             if self._is_news(self._observed.get(submission.id), counts, tx.now):
                 self._observed[submission.id] = Observed(tx.now, list(counts.values()))
-                yield observation(pipelines[submission.pipeline].stages["batches"], submission, batches, tx.now)
+                yield observation(
+                    pipelines[submission.pipeline].stages[Stage.BATCHES], submission, batches, tx.now
+                )
 
     def _is_news(self, last: Observed | None, counts: dict[str, int], now: float) -> bool:
         if last is None:

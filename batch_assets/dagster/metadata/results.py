@@ -19,7 +19,7 @@ from batch_assets.dagster import keys
 from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.partitions import row_count_key
-from batch_assets.dagster.remedies import in_words
+from batch_assets.dagster.remedies import as_text
 
 _ERRORS_SHOWN = 20
 
@@ -30,32 +30,32 @@ def results_metadata(
     """Return the metadata. Numbers are numbers, so Dagster plots them; unknown values are left out, never 0."""
     with root.ledger.read() as tx:
         submission = submissions.by_id(tx, report.submission_id)
-        own = own_batches(tx, report.submission_id)
+        its_batches = own_batches(tx, report.submission_id)
     metadata: dict[str, Any] = {
         keys.SUBMISSION_ID: report.submission_id,
         row_count_key(partition): report.rows,
         **{keys.count_key(kind): report.counts[kind] for kind in ResultType},
-        **_requests(submission, report, own),
+        **_requests(submission, report, its_batches),
         **_tokens(report),
         keys.INVALID_OUTPUTS: report.invalid_outputs,
-        **_cost(report, own),
-        **_seconds(own),
+        **_cost(report, its_batches),
+        **_seconds(its_batches),
         keys.URI: report.uri,
         keys.TABLE: dg.MetadataValue.path(report.uri),
-        **console_link(root.settings, own.ids),
+        **console_link(root.settings, its_batches.ids),
     }
     if report.left_out:
         metadata[keys.LEFT_OUT] = report.left_out
     if report.kept:
         metadata[keys.KEPT] = report.kept
-    if report.refused:
-        metadata[keys.REFUSED_ANSWERS] = report.refused
+    if report.refused_answers:
+        metadata[keys.REFUSED_ANSWERS] = report.refused_answers
     if report.truncated:
         metadata[keys.TRUNCATED_ANSWERS] = report.truncated
     if report.tally.errors:
         metadata[keys.ERRORS] = _errors(report)
     if collected.problems:
-        metadata[keys.PROBLEMS] = dg.MetadataValue.json([*collected.problems, *map(in_words, collected.remedies)])
+        metadata[keys.PROBLEMS] = dg.MetadataValue.json([*collected.problems, *map(as_text, collected.remedies)])
     return metadata
 
 
@@ -66,14 +66,14 @@ def cost_unknown(report: ResultsReport) -> str | None:
     return f"The cost is unknown: {no_price_for(report.tally.unpriced_models)}."
 
 
-def _requests(submission: Submission, report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
+def _requests(submission: Submission, report: ResultsReport, its_batches: OwnBatches) -> dict[str, Any]:
     counted = report.tally.requests
-    new = sum(count for batch_id, count in counted.items() if batch_id in own.ids)
+    new = sum(count for batch_id, count in counted.items() if batch_id in its_batches.ids)
     counts = {
         keys.REQUESTS: submission.requests,
         keys.NEW: new,
         keys.REUSED: counted.total() - new,
-        keys.BYTES: own.bytes,
+        keys.BYTES: its_batches.bytes,
     }
     return counts | ({keys.ATTEMPTS: max(report.tally.attempts)} if report.tally.attempts else {})
 
@@ -87,12 +87,12 @@ def _tokens(report: ResultsReport) -> dict[str, int]:
     }
 
 
-def _cost(report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
+def _cost(report: ResultsReport, its_batches: OwnBatches) -> dict[str, Any]:
     answered = set(report.tally.requests)
     costs: dict[str, float | None] = {
         keys.COST_USD: report.cost_usd,
-        keys.NEW_COST_USD: report.tally.cost_of(answered & own.ids),
-        keys.REUSED_COST_USD: report.tally.cost_of(answered - own.ids),
+        keys.NEW_COST_USD: report.tally.cost_of(answered & its_batches.ids),
+        keys.REUSED_COST_USD: report.tally.cost_of(answered - its_batches.ids),
     }
     if report.cost_usd is not None:
         costs[keys.LIVE_COST_USD] = report.cost_usd / default_prices().batch_multiplier
@@ -101,11 +101,11 @@ def _cost(report: ResultsReport, own: OwnBatches) -> dict[str, Any]:
     return known_costs | ({keys.COST_UNKNOWN: reason} if reason else {})
 
 
-def _seconds(own: OwnBatches) -> dict[str, float]:
+def _seconds(its_batches: OwnBatches) -> dict[str, float]:
     durations = {
-        keys.QUEUE_SECONDS: own.queue,
-        keys.PROCESSING_SECONDS: own.processing,
-        keys.COLLECTION_SECONDS: own.collection,
+        keys.QUEUE_SECONDS: its_batches.queue,
+        keys.PROCESSING_SECONDS: its_batches.processing,
+        keys.COLLECTION_SECONDS: its_batches.collection,
     }
     return {key: round(seconds, 3) for key, seconds in durations.items() if seconds is not None}
 

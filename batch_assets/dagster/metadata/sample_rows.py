@@ -52,9 +52,9 @@ def _rows(file: pq.ParquetFile, names: list[str], kinds: list[ResultType]) -> It
 
 
 def _how_to_ask_again(name: str, partition: str) -> str:
-    of = f" for the partition `{partition}`" if partition else ""
+    suffix = f" for the partition `{partition}`" if partition else ""
     option = f" --partition '{partition}'" if partition else ""
     return (
-        f"To send them again: launch the job `{name}_retry_failed`{of}, or `batch-assets run {name}{option} "
+        f"To send them again: launch the job `{name}_retry_failed`{suffix}, or `batch-assets run {name}{option} "
         f"--retry-failed`. Rejected rows were never sent: fix the dataset, then materialize `{name}/requests`."
     )

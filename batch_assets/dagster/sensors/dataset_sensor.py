@@ -13,7 +13,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.partitions import key_problem
 from batch_assets.dagster.partitions import is_partition, keys_of
 from batch_assets.dagster.pipelines import PipelineAssets, pipelines_in
-from batch_assets.dagster.remedies import error_in_words
+from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import required_keys, settings_for
 from batch_assets.dagster.sensors.dataset_cursor import DatasetCursor
 from batch_assets.dagster.sensors.partition_sensor import requests_to_add
@@ -43,7 +43,7 @@ def _sensor(assets: PipelineAssets) -> dg.SensorDefinition:
         try:
             return _look(context, assets)
         except BatchAssetsError as error:
-            return dg.SkipReason(error_in_words(error))
+            return dg.SkipReason(error_as_text(error))
 
     name = assets.pipeline.name
     return dg.SensorDefinition(

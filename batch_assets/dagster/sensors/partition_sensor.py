@@ -14,7 +14,7 @@ from batch_assets.core.pipeline.partitions import PartitionsConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.text import count
 from batch_assets.dagster.pipelines import pipelines_in
-from batch_assets.dagster.remedies import error_in_words
+from batch_assets.dagster.remedies import error_as_text
 
 _INTERVAL = 60
 # Dagster ends the evaluation of a sensor after 60 s.
@@ -57,7 +57,7 @@ def _sensor(
             with Dataset(pipeline) as dataset:
                 values = partition_keys_of(dataset, column, seconds=_SECONDS)
         except BatchAssetsError as error:
-            return dg.SkipReason(error_in_words(error))
+            return dg.SkipReason(error_as_text(error))
         added = requests_to_add(context.instance, definition, values.keys)
         new = [key for request in added for key in request.partition_keys]
         return dg.SensorResult(

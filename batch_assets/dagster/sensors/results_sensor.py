@@ -6,6 +6,7 @@ from functools import cache
 
 import dagster as dg
 
+from batch_assets.core.remedies import Stage
 from batch_assets.dagster import keys
 from batch_assets.dagster.sensors.ledger_sensor import LedgerSensor
 from batch_assets.dagster.sensors.tick import watch
@@ -40,7 +41,9 @@ def _build(
     name: str, pipelines: tuple[str, ...] | None, resource_key: str | None, interval: int
 ) -> dg.SensorDefinition:
     # It is a selection, not a job, because a job cannot have pipelines with different partitions.
-    watched = dg.AssetSelection.tag(keys.STAGE, "batches") | dg.AssetSelection.tag(keys.STAGE, "results")
+    watched = dg.AssetSelection.tag(keys.STAGE, Stage.BATCHES.value) | dg.AssetSelection.tag(
+        keys.STAGE, Stage.RESULTS.value
+    )
 
     def look(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return watch(context, resource_key, pipelines)

@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import assert_never
 
-from batch_assets.core.batches.workspace import unreachable
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.states import BatchState, FileState
-from batch_assets.core.planning.in_words import waits_for
 from batch_assets.core.planning.next_step import next_step, remedies
 from batch_assets.core.planning.progress import requests_done
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import (
     AskTheRest,
+    Done,
     MaterializeBatches,
     MaterializeRequests,
+    NeedsUser,
     RestoreFile,
     SendStopped,
     SubmissionRemedy,
     Wait,
     Waiting,
 )
+from batch_assets.core.planning.texts import maybe_deleted, reason, waits_for
 from batch_assets.core.remedies import CancelBatch, RunStage, Stage
 from batch_assets.core.text import count, duration
-from batch_assets.dagster.remedies import in_words, materialize, with_remedy
+from batch_assets.dagster.remedies import as_text, materialize, with_remedy
 
 
 def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str]]) -> list[str]:
@@ -38,39 +39,64 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
     by_pipeline: dict[str, list[Snapshot]] = {}
     for snapshot in snapshots:
         by_pipeline.setdefault(snapshot.submission.pipeline, []).append(snapshot)
-    needed = {one.submission.id: remedies(one) for one in snapshots}
-    for one in snapshots:
-        of_it = needed[one.submission.id]
-        for remedy in of_it:
+    remedies_by_id = {snapshot.submission.id: remedies(snapshot) for snapshot in snapshots}
+    for snapshot in snapshots:
+        submission = snapshot.submission
+        for remedy in remedies_by_id[submission.id]:
             if isinstance(remedy, CancelBatch):
-                sentences += [unreachable(remedy.batch_id), in_words(remedy)]
+                sentences += [maybe_deleted(snapshot, remedy.batch_id), as_text(remedy)]
             if isinstance(remedy, RestoreFile):
                 # Partitions that need the same file share one sentence, so it names none of them.
-                build = RunStage(Stage.REQUESTS, one.submission.pipeline)
-                sentences.append(with_remedy(f"{one.submission.pipeline}: {remedy.why}", build))
-        sentences += _paid_twice(one.submission, paid_twice.get(one.submission.id, []))
-    for pipeline, some in by_pipeline.items():
-        sentences += _remedies(pipeline, [(one, remedy) for one in some for remedy in needed[one.submission.id]])
+                build = RunStage(Stage.REQUESTS, submission.pipeline)
+                sentences.append(with_remedy(f"{submission.pipeline}: {remedy.why}", build))
+        sentences += _paid_twice(submission, paid_twice.get(submission.id, []))
+    for pipeline, of_pipeline in by_pipeline.items():
+        needed = [
+            (snapshot, remedy) for snapshot in of_pipeline for remedy in remedies_by_id[snapshot.submission.id]
+        ]
+        sentences += _remedies(pipeline, needed)
         in_doubt = _Files()
-        for one in some:
-            in_doubt.add(one, one.in_state(FileState.SENDING, FileState.UNRESOLVED))
+        for snapshot in of_pipeline:
+            in_doubt.add(snapshot, snapshot.in_state(FileState.SENDING, FileState.UNRESOLVED))
         if in_doubt:
-            sentences.append(f"{in_doubt} being sent or in doubt")
-        sentences += _waits(pipeline, some)
+            sentences.append(f"{in_doubt} being sent or unresolved")
+        sentences += _waits(pipeline, of_pipeline)
     return [*_running(snapshots), *dict.fromkeys(sentences)]
+
+
+def what_next(snapshot: Snapshot) -> str:
+    """Return the next step of a submission as sentences: what it waits for, and whether the sensor continues."""
+    step = next_step(snapshot)
+    match step:
+        case NeedsUser():
+            remedy = "; ".join(situation([snapshot], {}))
+            return f"It does not continue without a user{': ' + remedy if remedy else ''}."
+        case Wait():
+            is_timed = step.until is not None and step.why in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+            when = (
+                f"in {duration(max(1.0, step.until - snapshot.now))}" if is_timed and step.until else "after that"
+            )
+            return f"It waits for {waits_for(step.why)}. The sensor continues {when}."
+        case Done():
+            return "Nothing is left to do."
+        case _:
+            return f"The sensor continues: {reason(step)}."
 
 
 def _running(snapshots: Collection[Snapshot]) -> list[str]:
     """Report the progress of submissions that have an open batch; an empty list if no batch is open."""
-    found = {batch.id: batch for one in snapshots for batch in (*one.batches, *one.left_behind)}
-    running = list({batch.file_id: batch for batch in found.values() if batch.state is BatchState.OPEN}.values())
+    batches_by_id = {
+        batch.id: batch for snapshot in snapshots for batch in (*snapshot.batches, *snapshot.left_behind)
+    }
+    batches = batches_by_id.values()
+    running = list({batch.file_id: batch for batch in batches if batch.state is BatchState.OPEN}.values())
     if not running:
         return []
-    lost = [batch for batch in found.values() if batch.state is BatchState.UNREACHABLE]
+    lost = [batch for batch in batches if batch.state is BatchState.UNREACHABLE]
     open_files = {batch.file_id for batch in running}
-    moving = (one for one in snapshots if any(file.id in open_files for file in one.files))
-    files = {file.id: file for one in moving for file in one.files}
-    now = max(one.now for one in snapshots)
+    moving = (snapshot for snapshot in snapshots if any(file.id in open_files for file in snapshot.files))
+    files = {file.id: file for snapshot in moving for file in snapshot.files}
+    now = max(snapshot.now for snapshot in snapshots)
     return [_in_progress(running, lost, list(files.values()), now)]
 
 
@@ -90,33 +116,33 @@ class _Files:
         return bool(self._ids)
 
     def __str__(self) -> str:
-        of = _of(self._partitions)
-        return count(len(self._ids), f"request file{of} is", f"request files{of} are")
+        suffix = _of(self._partitions)
+        return count(len(self._ids), f"request file{suffix} is", f"request files{suffix} are")
 
 
 def _remedies(pipeline: str, needed: list[tuple[Snapshot, SubmissionRemedy]]) -> list[str]:
-    """What a person could do for a pipeline, of all its partitions together."""
+    """Report what the user can do for a pipeline, for all its partitions together."""
     ready, refused = _Files(), _Files()
-    left_out: dict[bool, dict[str, int]] = {True: {}, False: {}}
-    for one, remedy in needed:
+    left_out_by_partition: dict[bool, dict[str, int]] = {True: {}, False: {}}
+    for snapshot, remedy in needed:
         match remedy:
             case MaterializeBatches(files):
-                ready.add(one, files)
+                ready.add(snapshot, files)
             case MaterializeRequests(files) | SendStopped(files):
-                refused.add(one, files)
+                refused.add(snapshot, files)
             case AskTheRest():
-                left_out[remedy.by_refresh][one.submission.partition] = remedy.requests
+                left_out_by_partition[remedy.by_refresh][snapshot.submission.partition] = remedy.requests
     sentences = []
     if ready:
         sentences.append(f"{ready} ready: {materialize(Stage.BATCHES, pipeline)} to send them")
     if refused:
         sentences.append(f"{refused} refused: see the last run of {pipeline}/batches")
-    for by_refresh, how in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
-        if found := left_out[by_refresh]:
-            of = _of(set(found))
-            requests = count(sum(found.values()), f"request{of} was", f"requests{of} were")
-            ask = f"{materialize(Stage.REQUESTS, pipeline)} {how} to ask them"
-            sentences.append(f"{pipeline} is limited: {requests} left out, {ask}")
+    for by_refresh, way in ((True, "with `refresh` and `confirm`"), (False, "without a limit")):
+        if left_out := left_out_by_partition[by_refresh]:
+            suffix = _of(set(left_out))
+            requests = count(sum(left_out.values()), f"request{suffix}", f"requests{suffix}")
+            send_them = f"{materialize(Stage.REQUESTS, pipeline)} {way}"
+            sentences.append(f"A limit left out {requests} of {pipeline}. To send them, {send_them}")
     return sentences
 
 

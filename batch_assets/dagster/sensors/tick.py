@@ -17,11 +17,12 @@ from batch_assets.core.ledger import rounds, submissions
 from batch_assets.core.ledger.overview import in_motion
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.open_root import open_root
-from batch_assets.core.planning import in_words
+from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.recovery.rebuild import has_ledger
+from batch_assets.core.remedies import Stage
 from batch_assets.core.root import Root
 from batch_assets.core.text import duration
 from batch_assets.dagster.checks.deadline import DeadlineCheck
@@ -30,8 +31,8 @@ from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.notifications import notify
 from batch_assets.dagster.partitions import is_partition
 from batch_assets.dagster.pipelines import PipelineAssets
-from batch_assets.dagster.remedies import error_in_words
-from batch_assets.dagster.remedies import in_words as remedy_in_words
+from batch_assets.dagster.remedies import as_text as remedy_as_text
+from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import settings_for
 from batch_assets.dagster.rounds import name_of, tags_for
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
@@ -65,7 +66,7 @@ def watch(
         with open_root(settings) as root:
             return _Tick(context, root, _pipelines_of(context, resource_key, names)).run()
     except BatchAssetsError as error:
-        return dg.SensorResult(skip_reason=error_in_words(error))
+        return dg.SensorResult(skip_reason=error_as_text(error))
 
 
 def _pipelines_of(
@@ -102,7 +103,7 @@ class _Tick:
                 *progress.observe(tx, in_force, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
-            reasons = [*polled.problems, *map(remedy_in_words, polled.remedies)]
+            reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
             reasons += situation(snapshots, submissions.paid_twice(tx))
             now = tx.now
         outcomes = self._rounds(due, rounds_before, now)
@@ -139,7 +140,7 @@ class _Tick:
         try:
             self._root.check_endpoint()
         except (EndpointMismatchError, SettingsError) as error:
-            return [error_in_words(error)]
+            return [error_as_text(error)]
         return [
             self._round(submission, step, before.get(submission.id, NO_ROUND), now) for submission, step in due
         ]
@@ -162,11 +163,11 @@ class _Tick:
             last = rounds.current(tx, submission.id)
             current = round_of(next_step(Snapshot.of(tx, submissions.by_id(tx, submission.id))))
             if current is None:
-                return f"{submission.pipeline}: nothing left to do: {in_words.reason(step)}"
+                return f"{submission.pipeline}: nothing left to do: {texts.reason(step)}"
             if (waits := _waits(tx.now, submission, current, last, runs)) is not None:  # another tick was first
                 return waits
             rounds.close(tx, submission.id, last[0])
-            reason = in_words.reason(current)
+            reason = texts.reason(current)
             opened = rounds.open_next(tx, submission.id, reason)
             opened_at = tx.now
         assert opened is not None  # the last one was closed in the same transaction
@@ -198,7 +199,7 @@ class _Tick:
 
     def _request(self, submission: Submission, step: Round, name: str) -> dg.RunRequest:
         stages = self._pipelines[submission.pipeline].stages
-        wanted = ["batches", "results"] if isinstance(step, Send) else ["results"]
+        wanted = [Stage.BATCHES, Stage.RESULTS] if isinstance(step, Send) else [Stage.RESULTS]
         return dg.RunRequest(
             run_key=f"{submission.id}:{name}",
             asset_selection=[stages[stage] for stage in wanted],
@@ -221,7 +222,7 @@ def _too_early(now: float, submission: Submission, step: Round, last: LastRound,
     if now - opened_at >= pause:
         return None
     seconds_left = pause - (now - opened_at)
-    return f"{submission.pipeline}: {in_words.reason(step)}, the next round begins in {duration(seconds_left)}"
+    return f"{submission.pipeline}: {texts.reason(step)}, the next round begins in {duration(seconds_left)}"
 
 
 def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:

@@ -36,7 +36,7 @@ def cases() -> Iterator[Case]:
     yield from _too_large()
     yield from _garbled()
     for kind in _PASSING:
-        fault = "answers that are an error in passing, or expired"
+        fault = "answers that are passing errors, or expired"
         yield Case(fault, kind, _failing_in_passing(kind))
 
 

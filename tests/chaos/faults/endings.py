@@ -141,7 +141,7 @@ def _failing(trial: Trial, mix: Mix) -> set[str]:
 
 
 def _too_large() -> Iterator[Case]:
-    fault = "create: 413 for single requests (errored, and never asked again)"
+    fault = "create: 413 for single requests (errored, and never retried)"
     for limit in (280, 400, 700):
         yield Case(fault, f"{limit} bytes are allowed", partial(_limited, most_bytes=limit))
 

@@ -28,7 +28,7 @@ def cases() -> Iterator[Case]:
             action = {"drop": "after_commit", "reset": reset}
             yield Case("polling: connection lost", f"{action}, {name}", _look_through(call, action))
     for seconds in (0.5, 1.0):
-        fault = "polling: a look that goes on beside the next one"
+        fault = "polling: two polls overlap"
         yield Case(fault, f"{seconds} s", partial(_side_by_side, seconds=seconds))
 
 

@@ -41,8 +41,8 @@ def _stopped(bench: Bench, refused: dict[str, Any]) -> Tried:
             hits = struck()
             for _ in range(_TICKS):
                 trial.run("tick")
-            trial.expect(struck() == hits, "it was tried again without a person")
+            trial.expect(struck() == hits, "it was tried again without a user")
         before = len(trial.accepted())
         trial.run("tick")
-        trial.expect(len(trial.accepted()) == before, "it went on without a person")
-        return trial.finish(from_dataset=False, by_person=True), hits
+        trial.expect(len(trial.accepted()) == before, "it went on without a user")
+        return trial.finish(from_dataset=False, by_user=True), hits

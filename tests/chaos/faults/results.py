@@ -1,4 +1,4 @@
-"""Results that are cut, spoiled, odd, lost, or announced at another host."""
+"""Results that are cut, corrupt, odd, lost, or announced at another host."""
 
 from __future__ import annotations
 
@@ -49,16 +49,16 @@ def cases() -> Iterator[Case]:
         yield Case("results: cut at a line end", where, through([rule(RESULTS, at_end, times=2)], "collection"))
     for count in _COUNTS:
         for kind in ("duplicate", "missing", "foreign", "garbage", "broken"):
-            spoiled = [rule(RESULTS, {"lines": {kind: count}}, times=2)]
-            fault = "results: lines too many, missing or spoiled"
-            yield Case(fault, f"{count} {kind}", through(spoiled, "collection"))
+            corrupt = [rule(RESULTS, {"lines": {kind: count}}, times=2)]
+            fault = "results: lines too many, missing or corrupt"
+            yield Case(fault, f"{count} {kind}", through(corrupt, "collection"))
         for kind in ("duplicate", "foreign"):
             every_time = [rule(RESULTS, {"lines": {kind: count}})]
             yield Case("results: lines too many, every time", f"{count} {kind}", through(every_time, "collection"))
         for kind in ("missing", "garbage"):
             lost = rule(RESULTS, {"lines": {kind: count}})
             where = f"{count} {kind}"
-            yield Case("results: lines lost for good (asked again)", where, partial(_lost, lost=lost))
+            yield Case("results: lines lost for good (retried)", where, partial(_lost, lost=lost))
         unknown = rule(RESULTS, {"lines": {"unknown_type": count}})
         where = f"{count} lines"
         yield Case("results: unknown result types", where, partial(_unknown, unknown=unknown))

@@ -149,7 +149,7 @@ def test_a_succeeded_answer_that_does_not_match_stays_succeeded_with_a_reason(
     assert report is not None
     assert 0 < len(odd) < 20
     assert report.invalid_outputs == len(odd)
-    assert (report.refused, report.truncated) == ((len(odd), 0) if kind == "refusal" else (0, len(odd)))
+    assert (report.refused_answers, report.truncated) == ((len(odd), 0) if kind == "refusal" else (0, len(odd)))
     assert odd["error_message"].str.startswith(problem).all()
     assert odd["label"].isna().all()
     assert (odd["stop_reason"] == kind).all()
@@ -163,7 +163,7 @@ def test_without_a_schema_a_refusal_is_a_row_without_text(world: World) -> None:
     world.send(pipeline)
     report = world.finish(pipeline).results
     assert report is not None
-    assert (report.refused, report.truncated, report.invalid_outputs) == (2, 0, 0)
+    assert (report.refused_answers, report.truncated, report.invalid_outputs) == (2, 0, 0)
     summary_lines = list(summary(world.root, "asked", "", report))
     assert [line.split()[:2] for line in summary_lines if "refused" in line] == [["refused", "2"]]
     assert not any("truncated" in line for line in summary_lines)

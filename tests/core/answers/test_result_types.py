@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import batch_assets
-from batch_assets.core.answers.result_types import FAILED, ResultType, failed_rows, failed_share, settled_rows
+from batch_assets.core.answers.result_types import FAILED, ResultType, failed_rows, failed_share, final_rows
 from batch_assets.dagster.metadata.columns import DESCRIPTIONS
 
 _PACKAGE = Path(batch_assets.__file__).parent
@@ -18,13 +18,13 @@ _WORDS = set(ResultType)
 _OTHERS = [
     ("core/answers/result_types.py", "class ResultType"),
     ("core/api/objects.py", "COUNTS = "),
-    ("core/batches/cancel.py", "seen.request_counts["),
+    ("core/batches/cancel.py", "reported.request_counts["),
     ("core/ledger/migrations/versions/", ""),
+    ("core/ledger/records.py", '"rejected": self.rejected'),
     ("core/ledger/states.py", "CANCELED = "),
     ("core/ledger/tables.py", 'Column("rejected"'),
     ("core/planning/steps.py", "CANCELED = "),
-    ("core/recovery/rebuild.py", "model_dump(include="),
-    ("core/requests/submission.py", '"rejected": report.rejected'),
+    ("core/recovery/rebuild.py", '"rejected": manifest.rejected'),
     ("dagster/checks/results.py", '{"pending": pending}'),
     ("defs/review_summary.py", ""),
     ("emulator/", ""),
@@ -130,7 +130,7 @@ def test_every_type_is_answered_failed_or_pending() -> None:
 
 def test_the_failed_share_is_of_the_rows_with_a_final_type() -> None:
     counts = {"succeeded": 6, "errored": 1, "rejected": 1, "pending": 92}
-    assert (failed_rows(counts), settled_rows(counts), failed_share(counts)) == (2, 8, 0.25)
+    assert (failed_rows(counts), final_rows(counts), failed_share(counts)) == (2, 8, 0.25)
     assert failed_share({}) == failed_share({"pending": 3}) == 0.0
 
 

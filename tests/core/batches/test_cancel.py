@@ -17,8 +17,8 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import submissions, transitions
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.steps import Round, Send
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.remedies import ListBatches
 from batch_assets.core.results.run import collect_results
 

@@ -124,7 +124,7 @@ def test_a_batch_that_stays_unknown_is_unreachable_and_recovers(world: World) ->
     world.query("update batch set missing_since = missing_since - 301")
     (problem,) = poll(world.root, now=True).problems
     assert batch_id in problem
-    assert "ANTHROPIC_API_KEY belong to the workspace" in problem
+    assert "the API key belong to the workspace" in problem
     assert _states(world) == ["unreachable"]
     pipeline = world.pipeline()
     assert world.build(pipeline).written == 0  # what it holds is not sent again

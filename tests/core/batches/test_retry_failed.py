@@ -8,7 +8,7 @@ import pytest
 
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.in_words import reason
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.run import collect_results

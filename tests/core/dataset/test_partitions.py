@@ -464,9 +464,9 @@ def test_results_of_unusual_keys_can_be_read_as_one_table(world: World) -> None:
         assert sorted(map(str, read["partition"])) == sorted(keys), type(table)
 
 
-def test_partitions_are_described_in_words() -> None:
+def test_partitions_are_described_as_text() -> None:
     descriptions = [
-        PartitionsConfig.model_validate(config).in_words
+        PartitionsConfig.model_validate(config).as_text
         for config in (
             {"daily": {"start": "2026-01-01", "end": "2026-02-01"}, "column": "at"},
             {"static": ["a", "b"]},

@@ -21,6 +21,7 @@ from batch_assets.core.dataset.spool import Spool
 from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
 
 from ..postgres import PostgresServer
 from ..support import World, make_pipeline, params, read
@@ -209,7 +210,7 @@ def test_invalid_unicode_is_found_after_the_spool() -> None:
     """Lone surrogates come from JSON, and from drivers that decode leniently."""
     spool = Spool(["t"])
     spool.add([("fine",), ("bro\ud800ken",), ({"j": "\ud800"},)])
-    (batch,) = spool.batches(["t"])
+    ((batch, _),) = spool.batches(["t"])
     spool.close()
     rows = valid_text(batch)
     assert sorted(rows.rejects) == [1, 2]
@@ -348,3 +349,74 @@ def test_rows_of_a_query_cannot_name_files(tmp_path: Path, warehouse: Path) -> N
         pytest.raises(ValueError, match=r"'x\.png': the rows of a query cannot name files"),
     ):
         dataset.read_file("x.png")
+
+
+MIXED = [
+    1,
+    2.5,
+    "text",
+    None,
+    "2024-01-02",
+    0,
+    7.0,
+]
+PRINTED = ["1 number int", "2.5 number float", "text", "", "2024-01-02", "0 number int", "7.0 number float"]
+
+
+@pytest.mark.parametrize("rows", [len(MIXED), 1200])
+def test_each_value_of_a_query_keeps_its_kind_in_templates(world: World, warehouse: Path, rows: int) -> None:
+    values = [MIXED[number % len(MIXED)] if rows < 600 else (1 if number < 600 else 2.5) for number in range(rows)]
+    with sqlite3.connect(warehouse) as connection:
+        connection.execute("create table t (id integer primary key, part text, v)")
+        connection.executemany("insert into t (part, v) values (?, ?)", [("a", value) for value in values])
+    content = "<{{ v }}{% if v is number %} number {{ 'int' if v is integer else 'float' }}{% endif %}"
+    pipeline = make_pipeline(world.folder, _query("select * from t order by id", key="id"), params=params(content))
+    report = world.build(pipeline)
+    expected = [f"<{PRINTED[number % len(MIXED)]}" for number in range(rows)]
+    if rows > 600:
+        expected = [f"<{PRINTED[0]}", f"<{PRINTED[1]}"]
+    folder = world.submission_folder(pipeline, report)
+    lines = [orjson.loads(line) for name in report.files for line in (folder / name).read_bytes().splitlines()]
+    assert [line["params"]["messages"][0]["content"] for line in lines] == list(dict.fromkeys(expected))
+
+
+def test_rows_of_a_partition_keep_the_kinds_of_their_values(world: World, warehouse: Path) -> None:
+    with sqlite3.connect(warehouse) as connection:
+        connection.execute("create table t (part text, v)")
+        connection.executemany("insert into t values (?, ?)", [("a", 1), ("b", "x"), ("a", "y"), ("a", None)])
+    pipeline = make_pipeline(
+        world.folder,
+        _query("select * from t order by rowid"),
+        params=params("{{ v | tojson }}"),
+        partitions={"column": "part", "static": ["a", "b"]},
+    )
+    report = world.build(pipeline, "a")
+    folder = world.submission_folder(pipeline, report, "a")
+    lines = [orjson.loads(line) for name in report.files for line in (folder / name).read_bytes().splitlines()]
+    assert [line["params"]["messages"][0]["content"] for line in lines] == ["1", '"y"', "null"]
+
+
+def test_a_decimal_keeps_its_digits_whatever_other_rows_have(tmp_path: Path, postgres: str) -> None:
+    values = "(1.5::numeric), (2.125), (null), (3), ('NaN'), (12345678901234567890123456789012345678901234567890)"
+    pipeline = make_pipeline(
+        tmp_path, _query(f"select * from (values {values}) as t (v)"), params=params("{{ v }}")
+    )
+    with Dataset(pipeline) as dataset:
+        (rows,) = dataset.rows(["v"])
+        decimals = rows.values("v")
+        stored = rows.stored_values("v")
+    long = "12345678901234567890123456789012345678901234567890"
+    assert decimals == [Decimal("1.5"), Decimal("2.125"), None, Decimal("3"), "NaN", long]
+    assert [str(value) for value in decimals[:2]] == ["1.5", "2.125"]
+    assert stored == ["1.5", "2.125", None, "3", "NaN", long]
+
+
+def test_nested_values_of_a_query_are_json_that_fromjson_reads(tmp_path: Path, postgres: str) -> None:
+    sql = """select '{"b": [1, 2], "a": "ü"}'::jsonb as v, array['x', 'y'] as tags"""
+    content = "{{ (v | fromjson).a }} {{ (v | fromjson).b[1] }} {{ tags | fromjson | join(', ') }}"
+    pipeline = make_pipeline(tmp_path, _query(sql), params=params(content))
+    with Dataset(pipeline) as dataset:
+        renderer = RowRenderer(pipeline, dataset, row_templates(pipeline, dataset))
+        (rows,) = dataset.rows(renderer.reads)
+        ((_, _, body, _),) = renderer.render(rows, {})
+    assert orjson.loads(body)["messages"][0]["content"] == "ü 2 x, y"

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from batch_assets.core.errors import BatchAssetsError, BusyError, EndpointMismatchError, LeaseLostError
 from batch_assets.core.ledger import Ledger, leases, rounds, tables
 from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.states import EntityKind
 
 from ..support import wait_for
 
@@ -42,6 +43,18 @@ def test_only_one_process_holds_a_lease(ledger: Ledger) -> None:
     again = leases.try_take(ledger, "a")
     assert again is not None
     again.release()
+
+
+def test_errors_say_what_a_lease_protects(ledger: Ledger) -> None:
+    with leases.hold_requests(ledger, "greetings") as lease:
+        with pytest.raises(BusyError, match="is busy with the requests of greetings; repeat"):
+            leases.hold_requests(ledger, "greetings").__enter__()
+        _expire(ledger, "requests:greetings")
+        with (
+            pytest.raises(LeaseLostError, match=r"taken over the requests of greetings$"),
+            ledger.read() as tx,
+        ):
+            lease.confirm(tx)
 
 
 def test_hold_waits_for_another_holder_or_reports_that_it_is_busy(ledger: Ledger) -> None:
@@ -151,7 +164,7 @@ def test_a_round_whose_run_never_reports_back_is_given_up(ledger: Ledger) -> Non
 
 def test_a_failed_transaction_leaves_nothing(ledger: Ledger) -> None:
     with pytest.raises(ZeroDivisionError), ledger.write() as tx:
-        tx.record("file", "x", None, "ready", "why")
+        tx.record(EntityKind.FILE, "x", None, "ready", "why")
         raise ZeroDivisionError
     with ledger.read() as tx:
         assert tx.last_seq() == 0
@@ -162,7 +175,7 @@ def test_a_read_sees_one_state_of_the_ledger(ledger: Ledger) -> None:
     with ledger.read() as tx:
         before = tx.last_seq()
         with ledger.write() as other:
-            other.record("file", "x", None, "ready", "why")
+            other.record(EntityKind.FILE, "x", None, "ready", "why")
         assert tx.last_seq() == before
     with ledger.read() as tx:
         assert tx.last_seq() == before + 1
@@ -184,6 +197,6 @@ def test_only_the_owner_can_read_a_ledger_file(tmp_path: Path) -> None:
 
 
 def test_the_error_for_an_invalid_url_does_not_repeat_it() -> None:
-    with pytest.raises(BatchAssetsError, match="BATCH_ASSETS_LEDGER") as caught:
+    with pytest.raises(BatchAssetsError, match="the URL of the ledger") as caught:
         Ledger("postgres//user:pass-word@host")
     assert "pass-word" not in str(caught.value)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.errors import LeaseLostError
 from batch_assets.core.ledger import Ledger, files, leases, tables
+from batch_assets.core.ledger.states import EntityKind
 from tests.forked import ForkServer
 
 _PROCESSES, _STEPS, _FILES = 4, 25, 60
@@ -38,10 +39,10 @@ def hammer(url: str) -> None:
             lease.confirm(tx)
             count = tx.execute(sa.select(tables.endpoint.c.recorded_at)).scalar() or 0.0
             tx.execute(sa.update(tables.endpoint).values(recorded_at=count + 1))
-            tx.record("work", lease.name, "free", "taken", "")
+            tx.record(EntityKind.FILE, lease.name, "free", "taken", "")
         with ledger.write() as tx:
             lease.confirm(tx)
-            tx.record("work", lease.name, "taken", "free", "")
+            tx.record(EntityKind.FILE, lease.name, "taken", "free", "")
         lease.release()
         done += 1
     ledger.close()
@@ -63,7 +64,7 @@ def use(url: str) -> None:
     """Open the ledger, as every process does first."""
     ledger = Ledger(url)
     with ledger.write() as tx:
-        tx.record("work", "any", None, "done", "")
+        tx.record(EntityKind.FILE, "any", None, "done", "")
     ledger.close()
 
 

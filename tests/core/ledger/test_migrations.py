@@ -22,7 +22,7 @@ from alembic.script import ScriptDirectory
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import LedgerVersionError
 from batch_assets.core.ledger import Ledger, batches, migrations, submissions, tables
-from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.ledger.states import BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.run import collect_results
@@ -44,7 +44,7 @@ def use(url: str) -> None:
     """Open the ledger, as every process does first."""
     ledger = Ledger(url)
     with ledger.write() as tx:
-        tx.record("work", "any", None, "done", "")
+        tx.record(EntityKind.FILE, "any", None, "done", "")
     ledger.close()
 
 
@@ -105,7 +105,7 @@ def test_the_first_script_makes_what_the_first_release_made(tmp_path: Path) -> N
     assert shape(";".join(sql for (sql,) in statements)) == shape(_FIRST.split("\n\n", 1)[1])
 
 
-@pytest.mark.parametrize("version", [None, "0001", "0002", "0003", "0004", "0005", "0006"])
+@pytest.mark.parametrize("version", [None, "0001", "0002", "0003", "0004", "0005", "0006", "0007"])
 def test_a_new_ledger_and_one_of_every_version_come_to_the_same_tables(
     ledger_url: str, version: str | None
 ) -> None:
@@ -165,15 +165,17 @@ def test_downloads_that_failed_in_the_first_release_keep_the_time_of_their_failu
     world.emulator.end_batches()
     world.emulator.faults([{"match": {"path": f"{BATCHES}/*/results"}, "action": {"status": status}}])
     assert world.collect(pipeline).problems
-    before = world.query("select failing_since, missing_since from batch")
+    before = world.query("select failing_since, missing_since, results_refused from batch")
+    assert before[0].results_refused == (status == 404)
     world.root.close()
     _downgrade_to_the_first_release(world.path("ledger.db"))
     world.reopened()
-    assert world.query("select failing_since, missing_since from batch") == before
+    assert world.query("select failing_since, missing_since, results_refused from batch") == before
     assert before[0][0] is not None
     world.emulator.reset_faults()
     world.collect(pipeline)
-    assert world.query("select state, failing_since, missing_since from batch") == [("collected", None, None)]
+    (collected,) = world.query("select state, failing_since, missing_since, results_refused from batch")
+    assert tuple(collected) == ("collected", None, None, False)
 
 
 @pytest.mark.parametrize("version", ["0001", "0002", "0003", "0004"])
@@ -273,6 +275,73 @@ def test_a_download_and_a_deletion_that_the_first_release_put_off_stay_so(world:
     assert world.calls().total() == 0, "it is not their time"
 
 
+@pytest.mark.parametrize("version", ["0001", "0002", "0003", "0004", "0005", "0006"])
+def test_cancels_and_refused_results_get_columns_of_their_own(ledger_url: str, version: str) -> None:
+    made_by(version, ledger_url)
+    failing_since = "missing_since" if version < "0005" else "failing_since"
+    refused = (
+        "results of b: HTTP 404. Does ANTHROPIC_API_KEY belong to the workspace that submitted it? A later run "
+        "downloads them again"
+    )
+    failed = "results of b: no connection; the next run downloads them again"
+    canceled = "canceled by a person"
+    histories = {
+        "canceling": (
+            "open",
+            [(20.0, "open", "canceling", "the API reports canceling"), (30.0, "x", "y", canceled)],
+        ),
+        "ended at once": ("ended", [(40.0, "open", "ended", canceled)]),
+        "of a canceled file": ("open", []),
+        "refused": ("ended", [(1.0, "ended", "ended", failed), (2.0, "ended", "ended", refused)]),
+        "refused before": ("ended", [(1.0, "ended", "ended", refused), (2.0, "ended", "ended", failed)]),
+        "refused, then collected": ("collected", [(1.0, "ended", "ended", refused)]),
+    }
+    line = _TRANSITION.replace("'began'", ":before").replace("'canceled by a person'", ":reason")
+    engine = sa.create_engine(ledger_url)
+    with engine.begin() as connection:
+        for batch_id, (state, lines) in histories.items():
+            values = {"id": batch_id, "state": state, "missing_since": 1.0 if "refused" in batch_id else None}
+            connection.execute(sa.text(_BATCH.replace("missing_since, ", f"{failing_since}, ", 1)), values)
+            for at, before, after, reason in lines:
+                values = {"at": at, "kind": "batch", "entity": batch_id, "before": before, "state": after}
+                connection.execute(sa.text(line), values | {"reason": reason})
+        file = {"at": 50.0, "kind": "file", "entity": "of a canceled file", "before": "ready", "state": "canceled"}
+        connection.execute(sa.text(line), file | {"reason": canceled})
+    engine.dispose()
+    ledger = Ledger(ledger_url)
+    with ledger.read() as tx:
+        upgraded = {batch_id: batches.by_id(tx, batch_id) for batch_id in histories}
+    ledger.close()
+    canceled_at = {key: batch.canceled_at for key, batch in upgraded.items() if batch and batch.canceled_at}
+    assert canceled_at == {"canceling": 20.0, "ended at once": 40.0}
+    assert [key for key, batch in upgraded.items() if batch and batch.results_refused] == ["refused"]
+
+
+def test_a_batch_that_the_first_release_canceled_is_sent_again_by_a_later_submission(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    cancel(world.root, pipeline.name)
+    world.send(pipeline)
+    canceled = _canceled_before(world, pipeline.name)
+    assert len(canceled) == 1
+    world.root.close()
+    _downgrade_to_the_first_release(world.path("ledger.db"))
+    world.reopened()
+    assert _canceled_before(world, pipeline.name) == canceled
+    world.emulator.settings(latency=0)
+    world.emulator.end_batches()
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 2
+
+
+def _canceled_before(world: World, pipeline: str) -> set[str]:
+    with world.root.ledger.read() as tx:
+        submission = submissions.newest(tx, pipeline, "")
+        assert submission is not None
+        return batches.canceled_before(tx, submission)
+
+
 _TRANSITION = (
     "insert into history (at, process, kind, entity, from_state, to_state, reason) "
     "values (:at, 'host:1', :kind, :entity, 'began', :state, 'canceled by a person')"
@@ -306,6 +375,9 @@ def _downgrade_to_the_first_release(path: Path) -> None:
         database.execute(
             "update submission set max_attempts = 0 where id in "
             "(select id from now.submission where canceled_at is not null)"
+        )
+        database.execute(
+            "update history set reason = replace(reason, 'Does the API key', 'Does ANTHROPIC_API_KEY')"
         )
         database.execute(
             "update batch set missing_since = "

@@ -21,6 +21,7 @@ from batch_assets.core.ledger.states import (
     FILES_IN_FLIGHT,
     BatchMove,
     BatchState,
+    EntityKind,
     FileMove,
     FileState,
     Move,
@@ -59,7 +60,11 @@ _COLUMNS: dict[type[Move], dict[str, Any]] = {
     BatchMove: {"processing_status": "in_progress", "requests": 1, "counts": "{}"},
     SubmissionMove: _SUBMISSION,
 }
-_ENTITIES = {FileMove: "file", BatchMove: "batch", SubmissionMove: "submission"}
+_ENTITIES = {
+    FileMove: EntityKind.FILE,
+    BatchMove: EntityKind.BATCH,
+    SubmissionMove: EntityKind.SUBMISSION,
+}
 _SINCE: dict[str, dict[str, float]] = {
     "registered": {},
     "began": {"began_at": 2.0},
@@ -92,7 +97,7 @@ def test_the_campaigns_judge_allows_no_move_that_the_table_does_not_have() -> No
     assert known | again >= BATCH_MOVES
 
 
-@pytest.mark.parametrize(("module", "count"), [(states, 5), (intents, 1)])
+@pytest.mark.parametrize(("module", "count"), [(states, 6), (intents, 1)])
 def test_every_state_is_documented(module: Any, count: int) -> None:
     tree = ast.parse(Path(module.__file__).read_text("utf-8"))
     kinds = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.bases[0].id == "StrEnum"]  # type: ignore[attr-defined]
@@ -234,10 +239,11 @@ def test_a_diagram_has_an_arrow_for_every_two_states() -> None:
 
 
 def test_the_documentation_says_which_files_are_in_flight_and_in_doubt() -> None:
-    text = " ".join(PAGE.read_text("utf-8").split())
-    for kind, expected in (("in flight", FILES_IN_FLIGHT), ("in doubt", FILES_IN_DOUBT)):
-        *others, last = (state.replace("_", " ") for state in expected)
-        assert f"Files that are {', '.join(others)} or {last} are *{kind}*" in text
+    for path in (PAGE, PAGE.with_name("glossary.md")):
+        text = " ".join(path.read_text("utf-8").split())
+        for kind, expected in (("in flight", FILES_IN_FLIGHT), ("in doubt", FILES_IN_DOUBT)):
+            *others, last = (state.replace("_", " ") for state in expected)
+            assert f"Files that are {', '.join(others)} or {last} are *{kind}*" in text, path
 
 
 # --- No state is a string ---------------------------------------------------------------------------------------

@@ -144,5 +144,7 @@ def _write_batch(tx: Transaction, data: st.DataObject, batch_id: str, file_id: s
         "next_poll_at": tx.now + data.draw(st.sampled_from([-1.0, 0.0, 60.0]), label="next_poll_at"),
         "next_download_at": tx.now + data.draw(st.sampled_from([-1.0, 0.0, 60.0]), label="next_download_at"),
         "downloads": 0,
+        "failing_since": data.draw(st.sampled_from([None, tx.now - 10]), label="failing_since"),
+        "results_refused": data.draw(st.booleans(), label="results_refused"),
     }
     tx.execute(sa.insert(tables.batch).values(values))

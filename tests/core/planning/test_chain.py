@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger import id_chunks, overview, submissions
 from batch_assets.core.ledger.overview import in_motion
-from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import Round
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
 from batch_assets.emulator import emulated_answer
 

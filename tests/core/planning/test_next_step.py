@@ -17,7 +17,6 @@ from batch_assets.core.ledger import Ledger, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
 from batch_assets.core.ledger.states import BatchState, FileState
-from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.next_step import next_step, remedies, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
 from batch_assets.core.planning.steps import (
@@ -30,17 +29,19 @@ from batch_assets.core.planning.steps import (
     MaterializeBatches,
     MaterializeRequests,
     MaterializeResults,
-    Person,
+    NeedsUser,
     RestoreFile,
     Send,
-    Sending,
+    SendReason,
     SendStopped,
     Step,
     Wait,
     Waiting,
 )
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.remedies import CancelBatch
 from batch_assets.dagster.sensors.situation import situation
+from batch_assets.dagster.sensors.situation import what_next as what_next_in_dagster
 
 from .generated import fill
 
@@ -69,10 +70,11 @@ def file(state: str, **values: Any) -> RequestFile:
 
 def batch(state: str, **values: Any) -> Batch:
     empty = dict.fromkeys(
-        ("created_at", "expires_at", "ended_at", "submitted_at", "missing_since", "failing_since")
+        ("created_at", "expires_at", "ended_at", "submitted_at", "missing_since", "failing_since", "canceled_at")
     )
     fields = {"id": "b", "file_id": "s/part-0", "provisional": False, "next_poll_at": NOW + 60, **empty, **values}
     fields.setdefault("next_download_at", NOW + 60)
+    fields.setdefault("results_refused", False)
     fields.setdefault("processing_status", "in_progress")
     return Batch(
         pipeline="asked",
@@ -108,17 +110,17 @@ LIMITED = file("ready", id="s/part-1", not_before=NOW + 30)
 
 CASES: dict[str, tuple[Step, Snapshot]] = {
     # Sending
-    "canceled, and a batch runs": (Send(Sending.CANCEL, 1), snapshot(submission=CANCELED, **RUNNING)),
-    "failed requests": (Send(Sending.ASK_AGAIN, 3), snapshot(submission=FULL | {"ask_again": 3}, **ENDED)),
+    "canceled, and a batch runs": (Send(SendReason.CANCEL, 1), snapshot(submission=CANCELED, **RUNNING)),
+    "failed requests": (Send(SendReason.ASK_AGAIN, 3), snapshot(submission=FULL | {"ask_again": 3}, **ENDED)),
     "failed requests, and the lost file is due": (
-        Send(Sending.ASK_AGAIN, 3),
+        Send(SendReason.ASK_AGAIN, 3),
         snapshot(submission=FULL | {"ask_again": 3}, standstill=OLD),
     ),
-    "ready files": (Send(Sending.UNSENT, 1), snapshot(submission=FULL, files=[READY, LIMITED])),
-    "a file to split": (Send(Sending.UNSENT, 1), snapshot(submission=FULL, files=[file("too_large")])),
+    "ready files": (Send(SendReason.UNSENT, 1), snapshot(submission=FULL, files=[READY, LIMITED])),
+    "a file to split": (Send(SendReason.UNSENT, 1), snapshot(submission=FULL, files=[file("too_large")])),
     "a file in doubt": (
-        Send(Sending.IN_DOUBT, 1),
-        snapshot(submission=FULL, files=[file("unresolved")], in_doubt=frozenset({"s/part-0"})),
+        Send(SendReason.IN_DOUBT, 1),
+        snapshot(submission=FULL, files=[file("unresolved")], to_reconcile=frozenset({"s/part-0"})),
     ),
     # Collecting
     "an ended batch": (Collect(1, others_run=False), snapshot(submission=FULL, **ENDED)),
@@ -156,16 +158,16 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
     ),
     # The user's consent, before any wait
     "no one agreed to send": (
-        Person(MaterializeBatches((READY,))),
+        NeedsUser(MaterializeBatches((READY,))),
         snapshot(submission={}, files=[READY, *RUNNING["files"]], batches=RUNNING["batches"]),
     ),
     "no one agreed to send again": (
-        Person(MaterializeBatches()),
+        NeedsUser(MaterializeBatches()),
         snapshot(submission={"joined_seq": 5, "ask_again": 1}),
     ),
     "no one agreed to look for an upload": (
-        Person(MaterializeBatches()),
-        snapshot(submission={}, files=[file("unresolved")], in_doubt=frozenset({"s/part-0"})),
+        NeedsUser(MaterializeBatches()),
+        snapshot(submission={}, files=[file("unresolved")], to_reconcile=frozenset({"s/part-0"})),
     ),
     # Waiting
     "the API": (Wait(NOW + 60, Waiting.BATCHES), snapshot(submission=FULL, **RUNNING)),
@@ -208,34 +210,34 @@ CASES: dict[str, tuple[Step, Snapshot]] = {
         snapshot(submission={"joined_seq": 5, "canceled_at": 20.0}, files=[READY]),
     ),
     # The user
-    "stopped": (Person(SendStopped((STOPPED,))), snapshot(submission=FULL, files=[STOPPED, REFUSED])),
-    "refused": (Person(MaterializeRequests((REFUSED,))), snapshot(submission=FULL, files=[REFUSED])),
+    "stopped": (NeedsUser(SendStopped((STOPPED,))), snapshot(submission=FULL, files=[STOPPED, REFUSED])),
+    "refused": (NeedsUser(MaterializeRequests((REFUSED,))), snapshot(submission=FULL, files=[REFUSED])),
     "refused, and a batch may turn up": (
-        Person(MaterializeRequests((REFUSED,)), watch=True),
+        NeedsUser(MaterializeRequests((REFUSED,)), watch=True),
         snapshot(submission=FULL, files=[REFUSED], **LATE),
     ),
     "unreachable": (
-        Person(CancelBatch("b", "asked")),
+        NeedsUser(CancelBatch("b", "asked")),
         snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("unreachable")]),
     ),
     "a lost file": (
-        Person(RestoreFile(LOST.why, NOW + 50)),
+        NeedsUser(RestoreFile(LOST.why, LOST.last, NOW + 50)),
         snapshot(submission=FULL | {"ask_again": 1}, standstill=LOST),
     ),
-    "a limit": (Person(AskTheRest(3, False)), snapshot(submission=FULL | {"left_out": 3})),
+    "a limit": (NeedsUser(AskTheRest(3, False)), snapshot(submission=FULL | {"left_out": 3})),
     "a limited refresh": (
-        Person(AskTheRest(3, True)),
+        NeedsUser(AskTheRest(3, True)),
         snapshot(submission=FULL | {"left_out": 3}, needs_refresh=True),
     ),
     "a limit of a canceled one": (
-        Person(MaterializeRequests()),
+        NeedsUser(MaterializeRequests()),
         snapshot(submission=CANCELED | {"left_out": 3}),
     ),
     "nothing holds what rows wait for": (
-        Person(MaterializeRequests()),
+        NeedsUser(MaterializeRequests()),
         snapshot(submission=FULL, files=[file("canceled")], left_behind=[batch("unreachable")]),
     ),
-    "all was answered before": (Person(MaterializeResults()), snapshot(submission={})),
+    "all was answered before": (NeedsUser(MaterializeResults()), snapshot(submission={})),
 }
 
 
@@ -247,7 +249,7 @@ def test_the_next_step_of_every_case(name: str) -> None:
 
 def test_what_follows_a_step_that_is_put_off() -> None:
     ready = snapshot(submission=FULL, files=[READY, *ENDED["files"]], batches=ENDED["batches"])
-    assert next_step(ready) == Send(Sending.UNSENT, 1)
+    assert next_step(ready) == Send(SendReason.UNSENT, 1)
     assert next_step(ready, put_off=(Send,)) == Collect(1, others_run=False)
     alone = snapshot(submission=FULL, files=[READY])
     assert next_step(alone, put_off=(Send,)) == Wait(None, Waiting.NEXT_ROUND)
@@ -256,10 +258,10 @@ def test_what_follows_a_step_that_is_put_off() -> None:
 
 
 def test_a_late_batch_is_looked_for_during_any_wait() -> None:
-    for step in (Wait(None, Waiting.BATCHES), Person(CancelBatch("b", "asked")), Done()):
+    for step in (Wait(None, Waiting.BATCHES), NeedsUser(CancelBatch("b", "asked")), Done()):
         assert round_of(step) is None
         next_round = round_of(replace(step, watch=True))
-        assert next_round == Send(Sending.LATE_BATCH)
+        assert next_round == Send(SendReason.LATE_BATCH)
         assert next_round.pause == 3600.0
     assert round_of(Announce()) == Announce()
 
@@ -276,11 +278,23 @@ def test_remedies_are_listed_with_those_that_rows_wait_for_first() -> None:
         SendStopped((STOPPED,)),
         MaterializeRequests((REFUSED,)),
         CancelBatch("b", "asked"),
-        RestoreFile(LOST.why, NOW + 50),
+        RestoreFile(LOST.why, LOST.last, NOW + 50),
         AskTheRest(3, False),
         CancelBatch("old", "asked"),
     ]
     assert remedies(snapshot(submission=FINAL, files=[REFUSED])) == []
+
+
+def test_a_batch_whose_results_the_api_refuses_may_have_been_deleted() -> None:
+    failing = snapshot(submission=FULL, files=RUNNING["files"], batches=[batch("ended", failing_since=NOW - 5)])
+    assert CancelBatch("b", "asked") not in remedies(failing)
+    refused = replace(failing, batches=(replace(failing.batches[0], results_refused=True),))
+    assert CancelBatch("b", "asked") in remedies(refused)
+    assert next_step(refused) == next_step(failing) == Wait(NOW + 60, Waiting.DOWNLOAD)
+    problem, remedy, wait = situation([refused], {})
+    assert problem.startswith("b: the API refuses its results. Does the API key belong to the workspace")
+    assert remedy.startswith("If b was deleted at the API")
+    assert wait.startswith(WAITS[Waiting.DOWNLOAD])
 
 
 WAITS: dict[Waiting, str] = {
@@ -300,9 +314,37 @@ def test_the_sensor_says_what_a_submission_waits_for(why: Waiting) -> None:
     for case in waiting:
         sentences = situation([case], {})
         uploading = why is Waiting.UPLOAD and case.in_state(FileState.SENDING)
-        expected = "1 request file is being sent or in doubt" if uploading else WAITS[why]
+        expected = "1 request file is being sent or unresolved" if uploading else WAITS[why]
         assert any(sentence.startswith(expected) for sentence in sentences), sentences
         assert sum("waits for" in sentence for sentence in sentences) == expected.count("waits for")
+
+
+NEXT: dict[str, str] = {
+    "canceled, and a batch runs": "The sensor continues: some of its batches still run although it was canceled.",
+    "failed requests": "The sensor continues: 3 failed requests are to be sent again.",
+    "ready files": "The sensor continues: 1 request file is left to send.",
+    "an ended batch": "The sensor continues: 1 batch has ended.",
+    "the rate limit": ("It waits for the API, which asked to send no more for now. The sensor continues in 30 s."),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_run_of_results_says_what_comes_next(name: str) -> None:
+    step, case = CASES[name]
+    text = what_next_in_dagster(case)
+    assert text == NEXT.get(name, text)
+    match step:
+        case NeedsUser():
+            assert text.startswith("It does not continue without a user")
+        case Wait():
+            assert text.startswith("It waits for ")
+            is_timed = step.why in (Waiting.RATE_LIMIT, Waiting.DOWNLOAD)
+            assert (". The sensor continues in " in text) == is_timed, text
+            assert text.endswith(". The sensor continues after that.") or is_timed
+        case Done():
+            assert text == "Nothing is left to do."
+        case _:
+            assert text == f"The sensor continues: {reason(step)}."
 
 
 def test_partitions_that_wait_for_the_same_share_a_sentence() -> None:

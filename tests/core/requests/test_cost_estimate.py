@@ -30,7 +30,7 @@ def test_answered_requests_cost_what_they_cost(world: World) -> None:
     table = world.run(pipeline)
     cost = estimate(world, pipeline)
     assert (cost.requests, cost.answered, cost.new, cost.notes) == (3, 3, 0, [])
-    assert f"3 requests, about ${cost.cost_usd:.4f} (" in cost.in_words
+    assert f"3 requests, about ${cost.cost_usd:.4f} (" in cost.as_text
     assert cost.cost_usd == pytest.approx(table["cost_usd"].sum())
     assert (cost.input_tokens, cost.output_tokens) == (
         table["input_tokens"].sum(),
@@ -40,7 +40,7 @@ def test_answered_requests_cost_what_they_cost(world: World) -> None:
     assert limited.requests == 1
     assert limited.cost_usd == pytest.approx(table["cost_usd"][0])
     nothing = estimate(world, pipeline, AskAgain())
-    assert (nothing.requests, nothing.in_words) == (0, "nothing would be sent")
+    assert (nothing.requests, nothing.as_text) == (0, "nothing would be sent")
 
 
 def test_new_requests_are_estimated_from_their_bytes(world: World) -> None:
@@ -51,7 +51,7 @@ def test_new_requests_are_estimated_from_their_bytes(world: World) -> None:
     assert (cost.answered, cost.new) == (4, 4)
     table = world.run(pipeline)
     assert cost.cost_usd == pytest.approx(table["cost_usd"].sum(), rel=0.3)
-    assert "4 of them were never answered: estimated from their bytes" in cost.in_words
+    assert "4 of them were never answered: estimated from their bytes" in cost.as_text
 
 
 def test_an_edited_prompt_is_estimated_from_the_mean_of_earlier_answers(world: World) -> None:
@@ -59,7 +59,7 @@ def test_an_edited_prompt_is_estimated_from_the_mean_of_earlier_answers(world: W
     cost = estimate(world, world.pipeline(params=params("Please: {{ text }}")))
     assert (cost.answered, cost.new) == (0, 4)
     assert cost.cost_usd == pytest.approx(table["cost_usd"].sum())
-    assert "from the mean of 4 other answers" in cost.in_words
+    assert "from the mean of 4 other answers" in cost.as_text
 
 
 def test_without_any_answer_only_the_prompts_are_counted_and_a_note_says_so(world: World) -> None:
@@ -67,7 +67,7 @@ def test_without_any_answer_only_the_prompts_are_counted_and_a_note_says_so(worl
     assert cost.cost_usd is not None
     assert cost.cost_usd > 0
     assert cost.output_tokens == 0
-    assert "the cost is that of the prompts alone" in cost.in_words
+    assert "the cost is that of the prompts alone" in cost.as_text
 
 
 def test_an_unknown_price_is_reported_and_not_counted_as_0(world: World) -> None:
@@ -75,8 +75,8 @@ def test_an_unknown_price_is_reported_and_not_counted_as_0(world: World) -> None
     world.emulator.settings(latency=3600)
     cost = estimate(world, pipeline)
     assert (cost.cost_usd, cost.unpriced, cost.unpriced_models) == (None, 2, {"claude-new-9"})
-    assert cost.in_words.startswith("2 requests, cost unknown")
-    assert "without 2 requests that have no price (models: claude-new-9)" in cost.in_words
+    assert cost.as_text.startswith("2 requests, cost unknown")
+    assert "without 2 requests that have no price (models: claude-new-9)" in cost.as_text
 
 
 def test_models_without_a_price_are_named(world: World) -> None:
@@ -90,4 +90,4 @@ def test_models_without_a_price_are_named(world: World) -> None:
 def test_a_very_small_cost_is_not_shown_as_0(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     world.run(pipeline)
-    assert "1 request, less than $0.0001" in estimate(world, pipeline).in_words
+    assert "1 request, less than $0.0001" in estimate(world, pipeline).as_text

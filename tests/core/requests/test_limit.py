@@ -11,8 +11,8 @@ from batch_assets.core.errors import SubmissionStoppedError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.in_words import reason
 from batch_assets.core.planning.steps import Send
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.results.report import ResultsReport
 
 from ..lost_ledger import lose_ledger

@@ -14,10 +14,10 @@ from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
-from batch_assets.core.planning.in_words import reason
+from batch_assets.core.planning.texts import reason
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import RequestsReport
-from batch_assets.core.results.join import Join
+from batch_assets.core.results.join import ResultsJoin
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
@@ -144,9 +144,9 @@ def test_an_answer_that_comes_in_while_the_table_is_made_waits_for_the_next(
         return found
 
     monkeypatch.setattr(Storage, "names", names)
-    slices = list(Join(world.root, submission, [], refreshes, {}, None).slices())
+    slices = list(ResultsJoin(world.root, submission, [], refreshes, {}, None).slices())
     assert [joined.table["result_type"].to_pylist() for joined in slices] == [["pending"]]
-    slices = list(Join(world.root, submission, [], refreshes, {}, None).slices())
+    slices = list(ResultsJoin(world.root, submission, [], refreshes, {}, None).slices())
     assert [joined.table["batch_id"].to_pylist() for joined in slices] == [[world.accepted()[1]["id"]]]
 
 

@@ -199,7 +199,7 @@ def test_a_batch_deleted_before_it_was_collected_is_given_up_after_29_days_only(
         delete_in_the_console(world, batch_id)
     done = collect(world, pipeline)
     (problem,) = done.problems
-    assert "ANTHROPIC_API_KEY belong to the workspace" in problem
+    assert "the API key belong to the workspace" in problem
     assert done.remedies == [CancelBatch(batch_id, pipeline.name)]
     assert batch_states(world) == ["ended"]
     world.query("update batch set created_at = created_at - 86400 * 30")

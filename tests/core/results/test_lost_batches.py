@@ -72,7 +72,7 @@ def test_a_deleted_batch_is_given_up_by_its_id(
         assert batch_states(world) == ["unreachable"]
     (problem,) = report.problems
     assert report.remedies == [CancelBatch(batch_id, pipeline.name)]
-    assert "ANTHROPIC_API_KEY belong to the workspace" in problem
+    assert "the API key belong to the workspace" in problem
 
     assert cancel(world.root, batch_id) == CancelReport(given_up=[batch_id])
     assert (batch_states(world), world.states(pipeline)) == (["deleted"], ["collected"])

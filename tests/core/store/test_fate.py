@@ -37,7 +37,7 @@ TABLE = [
 
 
 def test_what_becomes_of_requests() -> None:
-    responses = [response or (SUCCEEDED, 0) for response, *_ in TABLE]  # zeros stand where there is no response
+    responses = [response or (SUCCEEDED, 0) for response, *_ in TABLE]  # zeros where there is no response
     fates = request_fates(
         np.array([response is not None for response, *_ in TABLE]),
         np.array([outcome for outcome, _ in responses], np.int32),

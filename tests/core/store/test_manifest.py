@@ -42,6 +42,7 @@ EVERYTHING: dict[str, Any] = {
     "betas": ["{{ beta }}"],
     "header_sets": [{"anthropic-beta": "one"}, {}],
     "render_request": "shop.shorten",
+    "rendering": 2,
     "bounded_schema": {"type": "object"},
     "fresh_after": 1795858100.0,
     "waits": ["r/part-00000.jsonl"],
@@ -82,7 +83,8 @@ def test_a_manifest_is_written_as_in_earlier_versions(tmp_path: Path, more: dict
 
 
 def test_fields_of_unused_features_are_left_out(tmp_path: Path) -> None:
-    unused = {"betas", "header_sets", "render_request", "bounded_schema", "fresh_after", "waits", "left_out"}
+    unused = {"betas", "header_sets", "render_request", "rendering", "bounded_schema", "fresh_after"}
+    unused |= {"waits", "left_out"}
     plain = {name: value for name, value in EVERYTHING.items() if name not in unused}
     assert written(tmp_path, read(tmp_path, plain)) == json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
 

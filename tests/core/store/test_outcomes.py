@@ -98,7 +98,7 @@ def test_outcomes_equal_those_of_a_loop(files: list[Answers], fresh_after: float
     with tempfile.TemporaryDirectory() as folder:
         outcomes = load(folder, files, fresh_after)
     expected = one_by_one(files, fresh_after)
-    unpacked = outcomes.of(pack(DIGESTS))
+    unpacked = outcomes.for_digests(pack(DIGESTS))
     for digest in range(len(DIGESTS)):
         outcome = tuple(int(array[digest]) for array in unpacked)
         assert outcome == expected.get(digest, (-1, 0, 0))
@@ -128,4 +128,4 @@ def test_an_outcome_takes_24_bytes(tmp_path: object, attempt: int) -> None:
     outcomes = load(str(tmp_path), [Answers({0: ("succeeded", None)}, attempt, 0.0, None)], None)
     arrays = [array for array in vars(outcomes).values() if isinstance(array, np.ndarray)]
     assert sum(array.itemsize for array in arrays) == 24
-    assert outcomes.of(pack(DIGESTS[:1])).attempt.tolist() == [attempt]
+    assert outcomes.for_digests(pack(DIGESTS[:1])).attempt.tolist() == [attempt]

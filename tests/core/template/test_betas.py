@@ -266,7 +266,7 @@ def test_the_header_of_a_row(tmp_path: Path, entries: list[str], row: dict[str, 
 def test_a_row_with_an_invalid_header_is_rejected(tmp_path: Path, entry: str, value: Any, problem: str) -> None:
     with pytest.raises(RowRejectedError) as caught:
         Betas([entry], tmp_path, "defs.yaml").of({"a": value})
-    assert caught.value.reason == "template_error"
+    assert caught.value.error_type == "template_error"
     assert problem in caught.value.message
 
 

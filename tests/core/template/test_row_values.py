@@ -67,7 +67,7 @@ def test_a_value_of_another_kind_rejects_the_row(
     with pytest.raises(RowRejectedError) as caught:
         rendered(tmp_path, body, value)
     assert caught.value.message.startswith(problem)
-    assert caught.value.reason == "template_error"
+    assert caught.value.error_type == "template_error"
     assert "leave the field out" not in caught.value.message
 
 

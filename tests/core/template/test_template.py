@@ -86,13 +86,15 @@ def test_a_scalar_becomes_text_where_the_api_wants_text(name: str, value: Any, t
 @pytest.mark.parametrize("source", ["{{ v }}", "{{ v }}\n", "{{ '' }}{{ v }}"])
 def test_null_and_white_space_make_an_empty_prompt(source: str, value: Any) -> None:
     error = rejected({"messages": [{"role": "user", "content": source}]}, {"v": value})
-    assert (error.reason, "params.messages[0].content" in error.message) == ("empty_prompt", True)
+    assert (error.error_type, "params.messages[0].content" in error.message) == ("empty_prompt", True)
 
 
 def test_empty_text_in_blocks_from_the_dataset_makes_an_empty_prompt() -> None:
     block = [{"type": "text", "text": " "}]
-    assert rejected({"messages": [{"content": "{{ v }}"}]}, {"v": block}).reason == "empty_prompt"
-    assert rejected({"messages": "{{ v }}"}, {"v": [{"role": "user", "content": block}]}).reason == "empty_prompt"
+    assert rejected({"messages": [{"content": "{{ v }}"}]}, {"v": block}).error_type == "empty_prompt"
+    assert (
+        rejected({"messages": "{{ v }}"}, {"v": [{"role": "user", "content": block}]}).error_type == "empty_prompt"
+    )
 
 
 def test_lists_are_spliced_in_and_null_drops_the_entry() -> None:
@@ -102,9 +104,9 @@ def test_lists_are_spliced_in_and_null_drops_the_entry() -> None:
     messages = ["{{ shots }}", "{{ no }}", "{{ one }}", last]
     assert render(messages, row) == [*shots, shots[0], {"role": "user", "content": "t"}]
     assert render([last, "{{ no }}", "{{ none }}"], row) == [{"role": "user", "content": "t"}]
-    assert rejected({"messages": ["{{ no }}"]}, row).reason == "empty_prompt"
+    assert rejected({"messages": ["{{ no }}"]}, row).error_type == "empty_prompt"
     assert refused({"messages": ["{{ none }}"]}).field == "params.messages"
-    assert rejected({"messages": ["{{ e }}"]}, {"e": []}).reason == "empty_prompt"
+    assert rejected({"messages": ["{{ e }}"]}, {"e": []}).error_type == "empty_prompt"
 
 
 def test_lists_of_strings_stay_unchanged() -> None:
@@ -114,24 +116,24 @@ def test_lists_of_strings_stay_unchanged() -> None:
 @pytest.mark.parametrize("source", ["{{ v.nope }}", "x {{ v.nope }}", "{{ v.nope.more }}", "x {{ v[0] }}"])
 def test_an_undefined_value_rejects_the_row_and_names_the_field(source: str) -> None:
     error = rejected({"system": source}, {"v": {"a": 1}})
-    assert error.reason == "template_error"
+    assert error.error_type == "template_error"
     assert error.message.startswith("params.system: ")
 
 
 @pytest.mark.parametrize("source", ["{{ 1 / v }}", "x {{ 1 / v }}", "{{ v + 'x' }} x", "{{ v.x() }}"])
 def test_any_error_of_a_template_rejects_the_row(source: str) -> None:
-    assert rejected({"system": source}, {"v": 0}).reason == "template_error"
+    assert rejected({"system": source}, {"v": 0}).error_type == "template_error"
 
 
 def test_a_lone_surrogate_in_a_rendered_text_rejects_the_row() -> None:
     for source in ("{{ v }}", "{{ v }} x"):
-        assert rejected({"system": source}, {"v": "\ud83d"}).reason == "invalid_unicode"
-    assert rejected({"messages": "{{ v }}"}, {"v": [{"content": "\ud83d"}]}).reason == "invalid_unicode"
+        assert rejected({"system": source}, {"v": "\ud83d"}).error_type == "invalid_unicode"
+    assert rejected({"messages": "{{ v }}"}, {"v": [{"content": "\ud83d"}]}).error_type == "invalid_unicode"
 
 
 def test_a_number_beyond_64_bits_rejects_the_row() -> None:
     error = rejected({"max_tokens": "{{ v }}"}, {"v": 2**70})
-    assert (error.reason, "max_tokens" in error.message) == ("template_error", True)
+    assert (error.error_type, "max_tokens" in error.message) == ("template_error", True)
 
 
 def test_keys_keep_the_order_of_the_pipeline_file_and_the_json_is_compact() -> None:
@@ -246,14 +248,14 @@ def test_a_syntax_error_in_an_included_file_names_that_file(tmp_path: Path) -> N
 def test_base64_encodes_bytes_and_text() -> None:
     assert render("{{ v | base64 }}", {"v": b"\x00\xff"}) == base64.b64encode(b"\x00\xff").decode()
     assert render("x{{ v | base64 }}", {"v": "ü"}) == "x" + base64.b64encode("ü".encode()).decode()
-    assert rejected({"k": "{{ v }}"}, {"v": b"raw"}).reason == "template_error"
-    assert rejected({"system": "{{ v }}"}, {"v": b"raw"}).reason == "template_error"
+    assert rejected({"k": "{{ v }}"}, {"v": b"raw"}).error_type == "template_error"
+    assert rejected({"system": "{{ v }}"}, {"v": b"raw"}).error_type == "template_error"
 
 
 @pytest.mark.parametrize("empty", [[], {}])
 def test_an_empty_list_where_the_api_wants_text_makes_an_empty_prompt(empty: Any) -> None:
-    assert rejected({"content": "{{ v }}"}, {"v": empty}).reason == "empty_prompt"
-    assert rejected({"messages": ["{{ v }}"]}, {"v": {"content": empty}}).reason == "empty_prompt"
+    assert rejected({"content": "{{ v }}"}, {"v": empty}).error_type == "empty_prompt"
+    assert rejected({"messages": ["{{ v }}"]}, {"v": {"content": empty}}).error_type == "empty_prompt"
 
 
 @pytest.mark.parametrize("source", ["{{ v }}", ["{{ v }}"]])

@@ -13,10 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from batch_assets.core.errors import LedgerVersionError
-from batch_assets.core.io.database import in_words
+from batch_assets.core.io.database import as_text
 from batch_assets.core.ledger import tables
 
-HEAD = "0007"
+HEAD = "0008"
 """The version of `tables.py`."""
 
 # A name of its own: Dagster keeps its `alembic_version` in what may be the same database.
@@ -62,7 +62,7 @@ def upgrade(connection: Connection, version: str) -> None:
         scripts.get_revision(version)
     except CommandError:
         raise LedgerVersionError(
-            f"the ledger {in_words(connection.engine.url)} was created or upgraded by a newer batch_assets: its "
+            f"the ledger {as_text(connection.engine.url)} was created or upgraded by a newer batch_assets: its "
             f"tables have version {version}, and this batch_assets knows versions up to {HEAD}. Upgrade "
             "batch_assets here too; nothing was changed"
         ) from None

@@ -25,9 +25,7 @@ def upgrade() -> None:
 
 
 def _fill_canceled_at() -> None:
-    """How many attempts a canceled submission had is lost. One is the least that there can be, and as many as have
-    any effect: nothing of it is asked again.
-    """
+    """The original max_attempts is lost. Use 1, the minimum: a canceled submission is never retried."""
     its_cancel = sa.and_(
         _history.c.kind == "submission",
         _history.c.entity == _submission.c.id,

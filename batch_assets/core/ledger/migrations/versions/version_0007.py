@@ -1,7 +1,7 @@
-"""The ledger has an id and knows the root that it belongs to. Intents and batches carry evidence of ownership.
+"""That a batch was canceled, and that the API refused its results, have columns of their own.
 
-For each intent: the batches that existed before it, the time after which no batch can be its, whether the body was
-complete, and a hash of the key. For each batch: whether the reply to its own create named it.
+Until then only texts in the history showed them: the reason "canceled by a person", and a question about the API
+key in the reason of the last failed download.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ from alembic import op
 revision = "0007"
 down_revision = "0006"
 
-# The reasons that the history has for a batch that a reply or a receipt named.
-_NAMED = ("the API accepted it", "its receipt names the batch")
+_WHOSE_KEY = "Does ANTHROPIC_API_KEY belong to the workspace that submitted it?"
 
-_batch = sa.table("batch", *map(sa.column, ("id", "provisional", "replied")))
-_history = sa.table("history", *map(sa.column, ("kind", "entity", "reason")))
+_batch = sa.table("batch", *map(sa.column, ("id", "state", "failing_since", "canceled_at", "results_refused")))
+_history = sa.table(
+    "history", *map(sa.column, ("seq", "at", "kind", "entity", "from_state", "to_state", "reason"))
+)
+_of_batch = sa.and_(_history.c.kind == "batch", _history.c.entity == _batch.c.id)
 
 
 def upgrade() -> None:
-    op.create_table(
-        "pairing",
-        sa.Column("id", sa.Integer, primary_key=True),
-        sa.Column("ledger_id", sa.String(40), nullable=False),
-        sa.Column("root_id", sa.String(40), nullable=False),
-        sa.Column("root_location", sa.Text, nullable=False),
-        sa.Column("replaces", sa.String(40)),
-        sa.Column("paired_at", sa.Float, nullable=False),
-        sa.Column("files_from", sa.Float, nullable=False),
+    op.add_column("batch", sa.Column("canceled_at", sa.Float))
+    op.add_column("batch", sa.Column("results_refused", sa.Boolean, nullable=False, server_default=sa.false()))
+    _fill_canceled_at()
+    _fill_results_refused()
+
+
+def _fill_canceled_at() -> None:
+    """The API did not have to report "canceling": it may have ended the batch at once."""
+    is_cancel = sa.or_(_history.c.to_state == "canceling", _history.c.reason == "canceled by a person")
+    canceled_at = sa.select(sa.func.min(_history.c.at)).where(_of_batch, is_cancel).scalar_subquery()
+    op.execute(sa.update(_batch).values(canceled_at=canceled_at))
+
+
+def _fill_results_refused() -> None:
+    last_failure = (
+        sa.select(_history.c.reason)
+        .where(_of_batch, _history.c.from_state == "ended")
+        .order_by(_history.c.seq.desc())
+        .limit(1)
+        .scalar_subquery()
     )
-    op.add_column("intent", sa.Column("seen_before", sa.Text))
-    op.add_column("intent", sa.Column("latest_created_at", sa.Float))
-    op.add_column("intent", sa.Column("body_complete", sa.Boolean))
-    op.add_column("intent", sa.Column("key_hash", sa.String(64)))
-    op.add_column("batch", sa.Column("replied", sa.Boolean))
-    _fill_replied()
-
-
-def _fill_replied() -> None:
-    of_it = sa.and_(_history.c.kind == "batch", _history.c.entity == _batch.c.id)
-    was_named = sa.exists().where(of_it, _history.c.reason.in_(_NAMED))
-    op.execute(sa.update(_batch).where(_batch.c.provisional == sa.false(), was_named).values(replied=sa.true()))
+    is_failing = sa.and_(_batch.c.state == "ended", _batch.c.failing_since.is_not(None))
+    asks_whose_key = last_failure.contains(_WHOSE_KEY, autoescape=True)
+    op.execute(sa.update(_batch).where(is_failing, asks_whose_key).values(results_refused=sa.true()))

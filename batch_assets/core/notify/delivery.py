@@ -1,4 +1,4 @@
-"""The parts that all ways of sending a notification share: the message, the errors, secrets."""
+"""The parts that all ways of sending a notification share: the notice, the errors, secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_TEXT = 200
 
 
 @dataclass(frozen=True)
-class Message:
+class OutgoingNotice:
     """A notification that is being sent.
 
     Attributes:
@@ -41,15 +41,15 @@ class Message:
         return str(self.content["message"])
 
 
-Send = Callable[[NotifyConfig, Message], None]
-"""A function that sends a message to its target. Raises MessageNotSentError or RefusedMessageError."""
+Send = Callable[[NotifyConfig, OutgoingNotice], None]
+"""A function that sends a notice to its target. Raises NoticeNotSentError or NoticeRefusedError."""
 
 
-class MessageNotSentError(BatchAssetsError):
+class NoticeNotSentError(BatchAssetsError):
     """A notification could not be sent now. Another try may succeed."""
 
 
-class RefusedMessageError(BatchAssetsError):
+class NoticeRefusedError(BatchAssetsError):
     """The receiver refused a notification. Another try would be refused as well."""
 
 
@@ -57,11 +57,11 @@ def secret(name: str) -> str:
     """Read a secret from an environment variable.
 
     Raises:
-        MessageNotSentError: When the variable is not set.
+        NoticeNotSentError: When the variable is not set.
     """
     value = os.environ.get(name)
     if not value:
-        raise MessageNotSentError(f"the environment variable {name} is not set")
+        raise NoticeNotSentError(f"the environment variable {name} is not set")
     return value
 
 

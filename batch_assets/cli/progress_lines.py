@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from batch_assets.cli import text
-from batch_assets.core.text import count, dollars, duration
+from batch_assets.core.text import count, dollars, duration, moment
 
 if TYPE_CHECKING:
     from batch_assets.core.ledger.records import Batch, RequestFile, Submission
@@ -20,7 +19,7 @@ _WIDTH = 24
 _DONE, _LEFT = "━", "╌"
 
 
-def headway(
+def progress_lines(
     submission: Submission, files: Sequence[RequestFile], batches: Sequence[Batch]
 ) -> Iterator[tuple[str, str]]:
     """Yield (label, value) for rows with a result and, until every row has one, for requests with an outcome.
@@ -30,18 +29,18 @@ def headway(
         files: The request files that its rows wait for.
         batches: The batches of these files.
     """
-    from batch_assets.core.answers.result_types import settled_rows
+    from batch_assets.core.answers.result_types import final_rows
     from batch_assets.core.planning.progress import requests_done
 
     counts = submission.count_map
-    rows = settled_rows(counts) if counts else submission.rejected
+    rows = final_rows(counts) if counts else submission.rejected
     yield "done", _bar(rows, submission.rows, "row")
     done, total = requests_done(files, batches)
     if submission.final_at is None and total:
         yield "answered", _bar(done, total, "request")
 
 
-def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
+def batches_as_text(batches: Sequence[Batch], states: str, now: float) -> str:
     """Return the states and, for open batches, the age of the oldest, the next poll and when all will have ended.
 
     Args:
@@ -59,11 +58,11 @@ def batches_in_words(batches: Sequence[Batch], states: str, now: float) -> str:
     details = [f"oldest {duration(oldest)}", f"next look in {duration(max(1.0, next_look))}"]
     ends = [batch.expires_at for batch in running if batch.expires_at is not None]
     if ends:
-        details.append(f"will end by {text.moment(max(ends))}")
+        details.append(f"will end by {moment(max(ends))}")
     return f"{states}; {', '.join(details)}"
 
 
-def cost_in_words(root: Root, submission: Submission) -> str | None:
+def cost_as_text(root: Root, submission: Submission) -> str | None:
     """Return what the answers cost so far as text, None before the first are collected."""
     from batch_assets.core.errors import DamagedFileError
     from batch_assets.core.prices import no_price_for

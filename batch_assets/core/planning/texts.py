@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, Sending, Waiting
+from batch_assets.core.batches.workspace import results_refused, unreachable
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import Announce, Collect, Join, Joining, Round, Send, SendReason, Waiting
 from batch_assets.core.text import count
 
 
@@ -23,15 +25,15 @@ def reason(step: Round) -> str:
 
 def _sending(step: Send) -> str:
     match step.why:
-        case Sending.CANCEL:
+        case SendReason.CANCEL:
             return "some of its batches still run although it was canceled"
-        case Sending.ASK_AGAIN:
+        case SendReason.ASK_AGAIN:
             return count(step.count, "failed request is to be sent again", "failed requests are to be sent again")
-        case Sending.UNSENT:
+        case SendReason.UNSENT:
             return count(step.count, "request file is left to send", "request files are left to send")
-        case Sending.IN_DOUBT:
+        case SendReason.IN_DOUBT:
             return count(step.count, "request file is in doubt", "request files are in doubt")
-        case Sending.LATE_BATCH:
+        case SendReason.LATE_BATCH:
             return "the batch of an upload that got no answer may still turn up"
         case _:
             assert_never(step.why)
@@ -47,6 +49,12 @@ def _joining(why: Joining) -> str:
             return "answers have come in since the last join"
         case _:
             assert_never(why)
+
+
+def maybe_deleted(snapshot: Snapshot, batch_id: str) -> str:
+    """Return the problem with a batch that `CancelBatch` gives up."""
+    is_unreachable = any(batch.id == batch_id for batch in snapshot.unreachable)
+    return unreachable(batch_id) if is_unreachable else results_refused(batch_id)
 
 
 def waits_for(why: Waiting) -> str:
