@@ -16,8 +16,10 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
+    ConfirmWorkspace,
     ListBatches,
     NamePartition,
+    PairRoot,
     Remedy,
     RunStage,
     Stage,
@@ -68,6 +70,13 @@ WORDS: list[tuple[Remedy, str, str]] = [
         "To accept it: batch-assets run asked --partition de --accept-rendering",
         "To accept it, materialize asked/requests for the partition de with `accept_rendering: true` in the "
         "Launchpad",
+    ),
+    (PairRoot(), "To pair them: `batch-assets move`", "To pair them: in a terminal, `batch-assets move`"),
+    (
+        ConfirmWorkspace("asked", "de"),
+        "If the key is of the same workspace: batch-assets run asked --partition de --same-workspace",
+        "If the key is of the same workspace: in a terminal, `batch-assets run asked --partition de "
+        "--same-workspace`",
     ),
 ]
 

@@ -9,8 +9,10 @@ from batch_assets.core.errors import Wording
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
+    ConfirmWorkspace,
     ListBatches,
     NamePartition,
+    PairRoot,
     Remedy,
     RunStage,
     StartEmulator,
@@ -32,6 +34,10 @@ def as_text(remedy: Remedy) -> str:
             return "Name the partition with --partition KEY"
         case AcceptRendering(pipeline, partition):
             return f"To accept it: {run_command(pipeline, partition)} --accept-rendering"
+        case PairRoot():
+            return "To pair them: `batch-assets move`"
+        case ConfirmWorkspace(pipeline, partition):
+            return f"If the key is of the same workspace: {run_command(pipeline, partition)} --same-workspace"
         case _:
             assert_never(remedy)
 

@@ -88,4 +88,31 @@ class AcceptRendering:
     partition: str = ""
 
 
-Remedy = RunStage | CancelBatch | ListBatches | StartEmulator | NamePartition | AcceptRendering
+@dataclass(frozen=True)
+class PairRoot:
+    """Make a pair of the root and the ledger that are set, whatever they belonged to before."""
+
+
+@dataclass(frozen=True)
+class ConfirmWorkspace:
+    """Confirm that the API key belongs to the workspace of the key that it replaces.
+
+    Attributes:
+        pipeline: The name of the pipeline that waits for it.
+        partition: The partition key; "" without partitions.
+    """
+
+    pipeline: str
+    partition: str = ""
+
+
+Remedy = (
+    RunStage
+    | CancelBatch
+    | ListBatches
+    | StartEmulator
+    | NamePartition
+    | AcceptRendering
+    | PairRoot
+    | ConfirmWorkspace
+)

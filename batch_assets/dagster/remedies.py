@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import assert_never
 
 from batch_assets.core.errors import Wording
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
+    ConfirmWorkspace,
     ListBatches,
     NamePartition,
+    PairRoot,
     Remedy,
     RunStage,
     Stage,
@@ -40,6 +43,14 @@ def as_text(remedy: Remedy) -> str:
             return (
                 f"To accept it, {materialize(Stage.REQUESTS, pipeline, partition)} with "
                 "`accept_rendering: true` in the Launchpad"
+            )
+        case PairRoot():
+            return "To pair them: in a terminal, `batch-assets move`"
+        case ConfirmWorkspace(pipeline, partition):
+            option = f" --partition {shlex.quote(partition)}" if partition else ""
+            return (
+                "If the key is of the same workspace: in a terminal, "
+                f"`batch-assets run {pipeline}{option} --same-workspace`"
             )
         case _:
             assert_never(remedy)

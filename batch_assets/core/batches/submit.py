@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from batch_assets.core.api.errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import CancelReport, finish_canceling, finish_replaced
 from batch_assets.core.batches.receipts import adopt, note_other, write_receipt
@@ -30,7 +31,7 @@ from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
-from batch_assets.core.remedies import Remedy, RunStage, Stage
+from batch_assets.core.remedies import ConfirmWorkspace, Remedy, RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import MISSING, StoredRequestFile
 from batch_assets.core.text import duration
@@ -160,6 +161,13 @@ def _submit(
     for file in _waited_on(root, submission):
         if file.state.in_doubt:
             report.waiting[file.id] = file.error or "another process is sending it"
+    if any(_needs_confirmation(root, file) for file in _waited_on(root, submission)):
+        report.remedies.append(ConfirmWorkspace(submission.pipeline, submission.partition))
+
+
+def _needs_confirmation(root: Root, file: RequestFile) -> bool:
+    intent = workspace.last_intent(root, file.id) if file.state is FileState.UNRESOLVED else None
+    return intent is not None and workspace.needs_confirmation(root, intent)
 
 
 def _send(

@@ -13,7 +13,6 @@ from batch_assets.core.root import Root
 
 # The question to the user when the API does not know a batch that it accepted from us.
 WHOSE_KEY = "Does the API key belong to the workspace that submitted it?"
-SAME_WORKSPACE = "batch-assets run NAME --same-workspace"
 # This many of our other batches are tried too: retention may have deleted the anchor.
 _OTHERS = 3
 
@@ -32,15 +31,32 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
     """
     if intent is None:
         return True
+    evidence = _evidence(root, intent)
+    if not evidence:
+        return _is_key_of(root, intent)
+    return any(is_there(root, batch_id) for batch_id in evidence)
+
+
+def needs_confirmation(root: Root, intent: Intent) -> bool:
+    """Whether only a user can tell that the API answers for the workspace in which an intent was written.
+
+    No batch shows it, and the key is another one.
+    """
+    return not (_is_key_of(root, intent) or _evidence(root, intent))
+
+
+def _is_key_of(root: Root, intent: Intent) -> bool:
+    return intent.key_hash is None or intent.key_hash == root.api.key_hash(root.salt)
+
+
+def _evidence(root: Root, intent: Intent) -> list[str]:
+    """Return ids of batches that the API shows if it answers for the workspace in which an intent was written."""
     with root.ledger.read() as tx:
         undeleted = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
     own = [batch for batch in reversed(undeleted) if batch.file_id is not None and not batch.provisional]
     if intent.anchor_id is None:
         own = [batch for batch in own if (batch.submitted_at or 0.0) >= intent.started_at]
-    evidence = [*filter(None, [intent.anchor_id]), *(batch.id for batch in own[:_OTHERS])]
-    if not evidence:
-        return intent.key_hash is None or intent.key_hash == root.api.key_hash(root.salt)
-    return any(is_there(root, batch_id) for batch_id in evidence)
+    return [*filter(None, [intent.anchor_id]), *(batch.id for batch in own[:_OTHERS])]
 
 
 def accept_key(root: Root) -> None:
@@ -84,8 +100,7 @@ def question(root: Root) -> str:
     owner = f" The key belongs to the organization {root.api.organization}." if root.api.organization else ""
     return (
         f"{root.api.base_url} does not show what was submitted. {WHOSE_KEY}{owner} Nothing is submitted again; "
-        "work continues automatically when the right key is back. If the key was replaced by another one of the "
-        f"same workspace, run `{SAME_WORKSPACE}`"
+        "work continues automatically when the right key is back"
     )
 
 

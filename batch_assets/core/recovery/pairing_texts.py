@@ -1,4 +1,4 @@
-"""The refusals of a root and a ledger that do not belong together. Each names both and says what to do."""
+"""The refusals of a root and a ledger that do not belong together. Each names both, and how to pair them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.recovery.missing_files import Agreement
 from batch_assets.core.recovery.root_file import RootFile
-
-_MOVE = "batch-assets move"
+from batch_assets.core.remedies import PairRoot
 
 
 class Refusals:
@@ -36,8 +35,9 @@ class Refusals:
         return PairingError(
             f"The root {self.root} belongs to the ledger {root_file.ledger_path(self._storage)}, but the ledger "
             f"is set to {self.ledger}, which knows nothing of it: everything would be sent and paid for again. "
-            f"Set BATCH_ASSETS_LEDGER to the root's own ledger. If that ledger is lost, run `{_MOVE}`: the new "
-            "one is then filled from the files under the root"
+            "Set the ledger to the root's own. If that ledger is lost, pair the root with the new one, which is "
+            "then filled from the files under the root",
+            remedy=PairRoot(),
         )
 
     def strangers(self, pairing: Pairing, root_file: RootFile | None) -> PairingError:
@@ -48,9 +48,10 @@ class Refusals:
         return PairingError(
             f"The ledger {self.ledger} (id {pairing.ledger_id}) belongs to the root {pairing.root_location} (id "
             f"{pairing.root_id}), and the root {self.root} (id {root_id}) belongs to the ledger {ledger}. One "
-            "ledger serves one root: set BATCH_ASSETS_ROOT and BATCH_ASSETS_LEDGER to a pair. Two roots on one "
-            "database server need two databases or schemas. If these two are meant to be a pair, for example "
-            f"because one of them was restored from a backup, run `{_MOVE}`"
+            "ledger serves one root: set a root and a ledger that are a pair. Two roots on one database server "
+            "need two databases or schemas. These two may be meant to be a pair, for example because one of them "
+            "was restored from a backup",
+            remedy=PairRoot(),
         )
 
     def disagreement(self, pairing: Pairing | None, comparison: Agreement) -> PairingError:
@@ -58,10 +59,10 @@ class Refusals:
         owner = f", which belongs to the root {pairing.root_location}," if pairing is not None else ""
         return PairingError(
             f"The root {self.root} and the ledger {self.ledger}{owner} do not belong together: "
-            f"{comparison.as_text}. Is the root's volume mounted, and is BATCH_ASSETS_ROOT right? Is "
-            "BATCH_ASSETS_LEDGER the ledger of this root? Nothing is sent, because everything would be paid for "
-            "again. A new root needs a ledger of its own: another file, database or schema. If the two are meant "
-            f"to be a pair, run `{_MOVE}`"
+            f"{comparison.as_text}. Is the root's volume mounted, and is it the right root? Is the ledger that of "
+            "this root? Nothing is sent, because everything would be paid for again. A new root needs a ledger of "
+            "its own: another file, database or schema. The two may also be meant to be a pair",
+            remedy=PairRoot(),
         )
 
     def lost_files(self, comparison: Agreement) -> PairingError:
@@ -69,6 +70,7 @@ class Refusals:
         return PairingError(
             f"The root {self.root} has lost its files: {comparison.as_text}. The ledger {self.ledger} knows "
             "them. Is the root's volume mounted completely, and is it the right folder or prefix? Restore the "
-            f"files from a backup. If they are gone for good, run `{_MOVE}`: their requests are then sent and "
-            "paid for again"
+            "files from a backup. If they are gone for good, pair the two again: their requests are then sent and "
+            "paid for again",
+            remedy=PairRoot(),
         )

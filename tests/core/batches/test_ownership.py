@@ -17,6 +17,7 @@ from batch_assets.core.errors import UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
+from batch_assets.core.remedies import ConfirmWorkspace
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.settings import Overrides, Settings
 from batch_assets.emulator import Emulator
@@ -326,13 +327,14 @@ def test_the_first_create_of_a_workspace_is_not_repeated_in_another_one(
     pipeline = in_doubt(LOST).pipeline()
     other = with_key("key-of-another")
     for _ in range(2):
-        (question,) = other.submit(pipeline, unattended=True).waiting.values()
-        assert "ANTHROPIC_API_KEY" in question
-        assert "--same-workspace" in question
+        report = other.submit(pipeline, unattended=True)
+        (question,) = report.waiting.values()
+        assert "Does the API key belong to the workspace" in question
+        assert report.remedies == [ConfirmWorkspace(pipeline.name)]
     assert len(other.accepted()) == 1
     assert all(b"key-of" not in path.read_bytes() for path in other.path().rglob("*") if path.is_file())
     newer = with_key("a-newer-key")  # it shows the batch, so it is of the right workspace
-    newer.submit(pipeline, unattended=True)
+    assert newer.submit(pipeline, unattended=True).remedies == []
     newer.finish(pipeline)
     assert len(newer.accepted()) == 1
 

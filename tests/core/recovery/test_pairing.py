@@ -17,6 +17,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.recovery.move import move, plan_move
 from batch_assets.core.recovery.rebuild import has_ledger
 from batch_assets.core.recovery.root_file import location_of
+from batch_assets.core.remedies import PairRoot
 from batch_assets.core.settings import Overrides, Settings
 
 from ..support import World, environment, texts
@@ -45,6 +46,7 @@ def refusal(world: World, root: Path, ledger: str | None) -> str:
     with pytest.raises(PairingError):  # a look is refused as well
         other.root.ledger.close()
     assert (sorted(root.rglob("*")) if root.exists() else []) == before
+    assert refused.value.remedy == PairRoot()
     return str(refused.value)
 
 
@@ -93,7 +95,7 @@ def test_a_shell_without_the_ledger_of_its_root_is_refused(new_world: NewWorld, 
     text = refusal(world, world.path(), None)
     assert str(world.path("ledger.db")) in text
     assert "a ledger.db" in text or "postgresql" in text
-    assert "BATCH_ASSETS_LEDGER" in text
+    assert "Set the ledger to the root's own" in text
     assert not world.path("ledger.db").exists()
 
 

@@ -10,6 +10,7 @@ import pytest
 from batch_assets.core.errors import DamagedFileError, PairingError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.recovery.move import move
+from batch_assets.core.remedies import PairRoot
 from batch_assets.core.results.run import collect_results
 
 from ..lost_ledger import HIDDEN, LOST, check, end_grace_period, finish, lose_ledger, nothing_left, part_states
@@ -264,8 +265,9 @@ def test_a_new_database_on_an_old_root(new_world: Callable[..., World], ledger_u
     world.send(pipeline)
     world.root.close()
     with_database = new_world(ledger=ledger_url)
-    with pytest.raises(PairingError, match="batch-assets move"):  # the root has a ledger of its own
+    with pytest.raises(PairingError, match="pair the root with the new one") as refused:  # it has its own ledger
         with_database.root.ledger.close()
+    assert refused.value.remedy == PairRoot()
     move(with_database.root.settings)
     assert [state for (state,) in with_database.query("select state from request_file order by id")] == [
         "submitted"
