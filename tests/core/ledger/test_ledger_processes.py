@@ -54,7 +54,7 @@ def claim(url: str) -> list[int]:
     claimed = []
     for number in range(_FILES):
         with contextlib.suppress(LeaseLostError), ledger.write() as tx:
-            files.intend(tx, files.by_id(tx, f"s/{number}"), None, None)
+            files.intend(tx, files.by_id(tx, f"s/{number}"), [], None)
             claimed.append(number)
     ledger.close()
     return claimed
