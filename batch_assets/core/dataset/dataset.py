@@ -9,6 +9,7 @@ from typing import Any, NoReturn, assert_never
 
 import pyarrow as pa
 
+from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.document_files import DocumentFiles
 from batch_assets.core.dataset.partition_rows import PartitionRows, filled
 from batch_assets.core.dataset.query_rows import QueryRows
@@ -76,6 +77,7 @@ class Dataset:
     def _settle(self, pipeline: Pipeline) -> None:
         config, source = pipeline.config.dataset, self._rows_from
         self.schema = source.schema
+        check_columns(len(self.schema.names), f"{self.source}: dataset.{config.kind}")
         self.key = config.key or config.default_key
         if source.blank:
             self.schema = _named_columns(pipeline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.json_text import FLOATS_SKIP
 
 ROWS_AT_ONCE = 4096
+UNREADABLE = "unreadable_row"
+"""The reason of a row that `dataset.bad_rows: reject` rejects because its line could not be read."""
 
 
 @dataclass
@@ -199,19 +202,21 @@ def invalid_text(problem: str) -> tuple[str, str]:
     return "invalid_unicode", problem
 
 
-def check_distinct(names: Sequence[str], file: str) -> None:
+def check_distinct(names: Sequence[str], file: str, remedy: str = "") -> None:
     """Check that no two columns have the same name.
 
     Args:
         names: The names of the columns.
         file: The file, for errors.
+        remedy: What else to do, as the end of a sentence.
 
     Raises:
         DatasetError: When a name occurs twice.
     """
-    duplicates = sorted({name for name in names if names.count(name) > 1})
+    duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
     if duplicates:
-        raise DatasetError(f"{file}: the header names {duplicates[0]!r} twice: every column needs its own name")
+        problem = f"{file}: the header names {duplicates[0]!r} twice: every column needs its own name"
+        raise DatasetError(f"{problem}{remedy}")
 
 
 def valid_text(batch: pa.RecordBatch) -> Rows:

@@ -14,16 +14,49 @@ _UTF8 = ("utf-8", "utf-8-sig")
 _SHOWN_BYTES = 20
 
 
-def as_utf8(file: BinaryIO, encoding: str, name: str) -> BinaryIO:
+# The error handler that turns undecodable bytes into a lone surrogate, which is not valid UTF-8 either.
+_MARK = "batch_assets.mark"
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end
+
+
+codecs.register_error(_MARK, _mark)
+
+
+def as_utf8(file: BinaryIO, encoding: str, name: str, *, marks: bool = False) -> BinaryIO:
     """Return a file with the content in UTF-8: the same file if it is UTF-8 already.
 
     Args:
         file: The file.
         encoding: Its encoding.
         name: Its name, for errors.
+        marks: Whether bytes that cannot be decoded become bytes that are not UTF-8. If not, they are an error.
     """
     encoding = check_encoding(encoding)
-    return file if encoding in _UTF8 else cast(BinaryIO, _Transcoded(file, encoding, name))
+    return file if encoding in _UTF8 else cast(BinaryIO, _Transcoded(file, encoding, name, marks))
+
+
+def utf16_of(head: bytes) -> str | None:
+    """Recognize UTF-16 by its byte order mark or, without one, by its null bytes.
+
+    Args:
+        head: The beginning of a file.
+
+    Returns:
+        Python's name of the encoding, or `None` if it is another one.
+    """
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    high, low = head[::2].count(0), head[1::2].count(0)
+    if (high + low) * 50 < len(head) or not high + low:
+        return None
+    if low >= 9 * high:
+        return "utf-16-le"
+    return "utf-16-be" if high >= 9 * low else None
 
 
 class _Transcoded(io.RawIOBase):
@@ -33,9 +66,9 @@ class _Transcoded(io.RawIOBase):
         DatasetError: From a read, when a line cannot be decoded. Names the file and the line.
     """
 
-    def __init__(self, file: BinaryIO, encoding: str, name: str) -> None:
+    def __init__(self, file: BinaryIO, encoding: str, name: str, marks: bool) -> None:
         self._file, self._encoding, self._name = file, encoding, name
-        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._decoder = codecs.getincrementaldecoder(encoding)(_MARK if marks else "strict")
         self._ready = b""
         self._lines = 0
         self._ended = False
@@ -50,7 +83,7 @@ class _Transcoded(io.RawIOBase):
         while not self._ready and not self._ended:
             block = self._file.read(size)
             self._ended = not block
-            self._ready = self._decode(block).encode()
+            self._ready = self._decode(block).encode("utf-8", "surrogatepass")
         content, self._ready = self._ready[:size], self._ready[size:]
         return content
 
