@@ -12,8 +12,8 @@ JSON_DEPTH = 200
 """The most levels of lists and objects in a line of JSON."""
 EXPANSION = 200
 """A compressed file may unpack to this many times its size. Tables rarely reach 30."""
-FREE_BYTES = 512_000_000
-"""A compressed file may unpack to this size, whatever its own."""
+FREE_BYTES = LINE_BYTES + 8_000_000
+"""A compressed file may unpack to this size, whatever its own. An endless line is named before that."""
 
 
 def check_columns(count: int, name: str) -> None:

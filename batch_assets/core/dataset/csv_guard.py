@@ -8,6 +8,7 @@ record becomes an empty one and is remembered as rejected.
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
@@ -24,6 +25,8 @@ from batch_assets.core.dataset.rows import UNREADABLE, invalid_text
 from batch_assets.core.errors import DatasetError
 
 _BLOCK_BYTES = 1 << 20
+_LINE_BREAK = re.compile(rb"[\r\n]")
+_BLANK_LINES = re.compile(rb"[\r\n]+")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,7 @@ class GuardOptions:
         first_line: The number of the first line, from 1.
         columns: The number of columns of a file whose first record is a row; `None` if it is a header.
         drops_header: Whether to leave the header out.
+        is_checked: Whether an earlier guard has checked the content after the header.
         is_exact: Whether to check the number of fields of each record. Arrow does that faster but names no line.
         rejects: Whether a record that does not fit becomes an empty one. If not, it is an error.
         allows_rows_in_quotes: Whether a quoted field may have lines that each look like a record.
@@ -46,6 +50,7 @@ class GuardOptions:
     first_line: int = 1
     columns: int | None = None
     drops_header: bool = False
+    is_checked: bool = False
     is_exact: bool = False
     rejects: bool = False
     allows_rows_in_quotes: bool = False
@@ -97,6 +102,8 @@ class CsvGuard(io.RawIOBase):
         self._line, self._ends_with_return = options.first_line, False
         self._counted = (0, options.first_line)
         self._rows = 0
+        # How much of the buffer has no other quote than the one that opens a field in the first record.
+        self._open: int | None = None
         self.longest = 0
         self.rejected: dict[int, tuple[str, str]] = {}
         self.columns = options.columns or 0
@@ -109,14 +116,17 @@ class CsvGuard(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes, by default everything; b"" at the end."""
+        """Return `size` bytes, by default everything; less only at the end. Arrow's blocks are what it gets."""
         if size < 0:
             return b"".join(iter(lambda: self.read(_BLOCK_BYTES), b""))
-        while not self._ready and not (self._ended and not self._buffer) and self.columns:
-            self._ready = memoryview(self._next())
-        content = bytes(self._ready[:size])
-        self._ready = self._ready[size:]
-        return content
+        pieces: list[bytes] = []
+        while size and (self._ready or (self.columns and not (self._ended and not self._buffer))):
+            if not self._ready:
+                self._ready = memoryview(self._next())
+            pieces.append(bytes(self._ready[:size]))
+            self._ready = self._ready[size:]
+            size -= len(pieces[-1])
+        return b"".join(pieces)
 
     def close(self) -> None:
         if not self.closed:
@@ -125,6 +135,8 @@ class CsvGuard(io.RawIOBase):
 
     def _next(self) -> bytes:
         """The next records."""
+        if self._options.is_checked:
+            return self._unchecked()
         if len(self._buffer) < _BLOCK_BYTES:
             self._fill()
         while True:
@@ -134,6 +146,12 @@ class CsvGuard(io.RawIOBase):
                 self._take(end)
                 return content
             self._fill()
+
+    def _unchecked(self) -> bytes:
+        content = bytes(self._buffer) or self._file.read(_BLOCK_BYTES)
+        self._buffer.clear()
+        self._ended = not content
+        return content
 
     def _fill(self) -> None:
         """Read more.
@@ -165,8 +183,9 @@ class CsvGuard(io.RawIOBase):
         if position < start:
             start, line = 0, self._line
         count = self._buffer.count
-        line += count(b"\n", start, position) + count(b"\r", start, position)
-        line -= count(b"\r\n", max(0, start - 1), position)
+        line += count(b"\n", start, position)
+        if returns := count(b"\r", start, position):
+            line += returns - count(b"\r\n", max(0, start - 1), position)
         if start == 0 and position and self._ends_with_return and self._buffer.startswith(b"\n"):
             line -= 1
         self._counted = (position, line)
@@ -183,11 +202,12 @@ class CsvGuard(io.RawIOBase):
         """Read the header and put it where the next read finds it. Returns the number of columns."""
         self._fill()
         while True:
-            start = len(self._buffer) - len(self._buffer.lstrip(b"\r\n"))
+            if (match := _BLANK_LINES.match(self._buffer)) is not None:
+                self._take(match.end())
             try:
-                if start == len(self._buffer):
+                if not self._buffer:
                     raise _UnfinishedError
-                fields, end = self._parse(start)
+                fields, end = self._parse(0)
                 break
             except _UnfinishedError:
                 if self._ended:
@@ -195,13 +215,12 @@ class CsvGuard(io.RawIOBase):
                 self._fill()
             except _Fault as fault:
                 self._fail(fault.line_at, fault.problem)
-        name, header = self._options.name, bytes(self._buffer[start:end])
+        name, header = self._options.name, bytes(self._buffer[:end])
         try:
             header.decode()
         except UnicodeDecodeError as error:
             text = invalid_bytes(header, error, "utf-8")
-            line = self._line_at(start)
-            raise DatasetError(f"{name}: the header is not valid UTF-8: line {line}: {text}") from None
+            raise DatasetError(f"{name}: the header is not valid UTF-8: line {self._line_at(0)}: {text}") from None
         self._ready = memoryview(b"" if self._options.drops_header else header)
         self._take(end)
         return fields
@@ -264,7 +283,15 @@ class CsvGuard(io.RawIOBase):
     def _check_lines(self, opening: int, end: int) -> None:
         """Check that a quoted field has not swallowed whole rows."""
         buffer, columns = self._buffer, self.columns
-        if columns < 2 or buffer.find(b"\n", opening, end) < 0:
+        first = buffer.find(b"\n", opening, end) if columns > 1 else -1
+        if first < 0:
+            return
+        # The second line decides most cases.
+        second = buffer.find(b"\n", first + 1, end)
+        if second >= 0:
+            if buffer.count(self.dialect.delimiter, first + 1, second) != columns - 1:
+                return
+        elif self.dialect.delimiter == b",":
             return
         stop = buffer.find(b"\n", end)
         if stop < 0 and not self._ended:
@@ -281,44 +308,50 @@ class CsvGuard(io.RawIOBase):
             raise _Fault(opening, self._line_end(opening), problem)
 
     def _line_start(self, position: int) -> int:
-        return max(self._buffer.rfind(b"\n", 0, position), self._buffer.rfind(b"\r", 0, position)) + 1
+        start = self._buffer.rfind(b"\n", 0, position) + 1
+        return max(start, self._buffer.rfind(b"\r", start, position) + 1)
 
     def _line_end(self, position: int) -> int:
         """The position after the line break that ends a line."""
-        ends = [at for mark in b"\n\r" if (at := self._buffer.find(bytes([mark]), position)) >= 0]
-        if not ends and not self._ended and self._options.rejects:
+        match = _LINE_BREAK.search(self._buffer, position)
+        if match is None and not self._ended and self._options.rejects:
             raise _UnfinishedError
-        end = min(ends, default=len(self._buffer) - 1) + 1
+        end = match.end() if match is not None else len(self._buffer)
         return end + 1 if self._buffer[end - 1 : end + 1] == b"\r\n" else end
 
     def _fast(self) -> tuple[bytes, int]:
         """Check quotes and UTF-8. Returns the whole records in the buffer and the position after them."""
         buffer, dialect = self._buffer, self.dialect
         at = end = 0
+        if self._open is not None and not self._ended and buffer.find(dialect.quote, self._open) < 0:
+            self._open = len(buffer)
+            return b"", 0
+        self._open = None
         while True:
-            if dialect.quote and (match := dialect.proper_quotes.match(buffer, at)) is not None:
-                closed = match.end()
-                opening = buffer.find(dialect.quote, closed)
-            else:
-                closed, opening = at, -1
+            opening = buffer.find(dialect.quote, at) if dialect.quote else -1
+            if opening >= 0 and (match := dialect.proper_quotes.match(buffer, at)) is not None:
+                opening = buffer.find(dialect.quote, match.end())
             stop = opening if opening >= 0 else len(buffer)
             # A line break between quoted fields ends a record.
-            last = max(buffer.rfind(b"\n", at, stop), buffer.rfind(b"\r", at, stop)) + 1
-            end = max(end, last)
+            last = buffer.rfind(b"\n", at, stop)
+            end = max(end, last + 1, buffer.rfind(b"\r", max(at, last), stop) + 1)
             if opening < 0:
                 break
             try:
                 at = self._closing(opening)
             except _UnfinishedError:
+                if not end and buffer.find(dialect.quote, opening + 1) < 0:
+                    self._open = len(buffer)
                 break
             except _Fault as fault:
                 self._fail(fault.line_at, fault.problem)
-        self._check_bytes(0, end)
-        return bytes(memoryview(buffer)[:end]), end
+        content = bytes(memoryview(buffer)[:end])
+        self._check_bytes(content, 0)
+        return content, end
 
-    def _check_bytes(self, start: int, end: int) -> None:
-        with memoryview(self._buffer) as view:
-            problem = first_invalid(view[start:end])
+    def _check_bytes(self, content: bytes, start: int) -> None:
+        """Check that content is UTF-8, which starts at a position in the buffer."""
+        problem = None if content.isascii() else first_invalid(memoryview(content))
         if problem is not None:
             at, error = problem
             self._fail(start + at, invalid_bytes(error.object, error, self._options.encoding))
@@ -360,7 +393,7 @@ class CsvGuard(io.RawIOBase):
         """Records that have the right number of fields, for rejects counted and without blank lines."""
         content = bytes(memoryview(self._buffer)[start:end])
         if not self._options.rejects:
-            self._check_bytes(start, end)
+            self._check_bytes(content, start)
             return [content]
         if content.isascii() or first_invalid(memoryview(content)) is None:
             records = self._record.findall(content)

@@ -65,11 +65,12 @@ class CsvReader:
         """Yield the rows with the columns and types of `target`. A column that the file lacks is null."""
         if self._without_rows:
             return
-        present = [name for name in target.names if name in self.schema.names]
+        names = frozenset(self.schema.names)
+        present = [name for name in target.names if name in names]
         columns = present or self.schema.names[:1]
         number = 0
         try:
-            with self._open() as guard, self._reader(guard, columns) as reader:
+            with self._open(is_checked=not self._rejects) as guard, self._reader(guard, columns) as reader:
                 for batch in _slices(reader):
                     rows = valid_text(conform(batch, target, self.name))
                     if guard.rejected:
@@ -79,7 +80,7 @@ class CsvReader:
         except pa.ArrowInvalid as error:  # the file has changed since its types were decided
             raise self._no_table(error) from None
 
-    def _open(self, *, is_exact: bool = False) -> CsvGuard:
+    def _open(self, *, is_checked: bool = False, is_exact: bool = False) -> CsvGuard:
         options = self._options
         opened = open_csv(self._file, options, marks=self._rejects)
         dialect = Dialect(opened.delimiter, (options.quote or "").encode(), (options.escape or "").encode())
@@ -89,6 +90,7 @@ class CsvReader:
             first_line=opened.first_line,
             columns=len(options.header) if options.header is not None else None,
             drops_header=options.names is not None,
+            is_checked=is_checked,
             # Only the exact check knows escape characters.
             is_exact=is_exact or options.escape is not None,
             rejects=self._rejects,

@@ -90,7 +90,8 @@ class ParquetReader:
         return DatasetError(f"{self.name}: not a readable Parquet file: {error}")
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        present = [name for name in target.names if name in self.schema.names]
+        names = frozenset(self.schema.names)
+        present = [name for name in target.names if name in names]
         try:
             with self._open() as file:
                 for batch in file.iter_batches(self._rows_at_once, columns=present, use_threads=False):
@@ -213,11 +214,12 @@ class JsonLinesReader:
         return valid, problem
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
+        names = frozenset(self.schema.names)
         for _, objects, broken in self._blocks():
             arrays, fields = [], []
             for field in target:
                 values = [entry.get(field.name) for entry in objects]
-                own = self.schema.field(field.name) if field.name in self.schema.names else field
+                own = self.schema.field(field.name) if field.name in names else field
                 if pa.types.is_string(own.type):
                     values = [v if type(v) is str else json_text(whole_number(v)) for v in values]
                 arrays.append(pa.array(values, own.type))

@@ -39,12 +39,13 @@ class Rows:
     def values(self, name: str) -> list[Any]:
         """Return a column as Python values for templates. A map is an object, like a struct.
 
-        A row with a value that Python cannot represent, such as a time in the year 12026, is added to `rejects`.
+        A row with a value that Python cannot represent, such as a time in the year 12026 or a map with one key
+        twice, is added to `rejects`.
         """
         column = self.table.column(name)
         try:
             values = _python_values(column)
-        except (OverflowError, ValueError):
+        except (OverflowError, ValueError, KeyError):
             values = [self._value(name, column, position) for position in range(len(column))]
         if self.has_json_numbers and _holds(column.type, pa.types.is_floating):
             return [whole_number(value) for value in values]
@@ -53,8 +54,12 @@ class Rows:
     def _value(self, name: str, column: pa.Array, position: int) -> Any:
         try:
             return _python_values(column.slice(position, 1))[0]
-        except (OverflowError, ValueError) as error:
+        except (OverflowError, ValueError, KeyError) as error:
             problem = f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
+            if isinstance(error, KeyError) or "duplicate" in str(error):
+                problem = (
+                    f"column {name!r} has a map with one key twice, of which a template would see one entry only"
+                )
             self.rejects.setdefault(position, ("template_error", problem))
             return None
 
@@ -71,8 +76,9 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
         DatasetError: When a value does not fit its type.
     """
     arrays = []
+    names = frozenset(batch.schema.names)
     for wanted in target:
-        if wanted.name not in batch.schema.names:
+        if wanted.name not in names:
             arrays.append(pa.nulls(len(batch), wanted.type))
             continue
         column = batch.column(wanted.name)
@@ -132,7 +138,7 @@ def is_storable(type_: pa.DataType) -> bool:
 
 def _python_values(column: pa.Array) -> list[Any]:
     if _holds(column.type, pa.types.is_map):
-        values: list[Any] = column.to_pylist(maps_as_pydicts="lossy")
+        values: list[Any] = column.to_pylist(maps_as_pydicts="strict")
     else:
         values = column.to_pylist()
     return values

@@ -92,7 +92,8 @@ def _check_same_columns(readers: Sequence[FileReader]) -> None:
     usual = max(counts, key=lambda names: counts[names])
     model = next(file for file in files if frozenset(file.schema.names) == usual)
     for file in files:
-        lacks = [name for name in model.schema.names if name not in set(file.schema.names)]
+        names = frozenset(file.schema.names)
+        lacks = [name for name in model.schema.names if name not in names]
         more = [name for name in file.schema.names if name not in usual]
         if not lacks and not more:
             continue

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.rows import Rows, by_value, conform, goes_by_value, plain_type, valid_text
 from batch_assets.core.errors import DatasetError
 
@@ -32,9 +34,10 @@ class TableRows:
     def __init__(self, value: Any, origin: str) -> None:
         self._origin = origin
         table = _arrow(value, origin)
-        twice = {name for name in table.column_names if table.column_names.count(name) > 1}
+        check_columns(table.num_columns, origin)
+        twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
         if twice:
-            raise DatasetError(f"{origin} has two columns {min(twice)!r}")
+            raise DatasetError(f"{origin} has two columns {twice[0]!r}")
         columns = [_as_read(table.column(name), f"{origin}: column {name!r}") for name in table.column_names]
         self._table = pa.table(columns, names=table.column_names)
         self.schema: pa.Schema = self._table.schema
@@ -42,7 +45,8 @@ class TableRows:
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in order."""
-        present = self._table.select([name for name in target.names if name in self.schema.names])
+        names = frozenset(self.schema.names)
+        present = self._table.select([name for name in target.names if name in names])
         for batch in present.to_batches(_ROWS_AT_ONCE):
             yield valid_text(conform(batch, target, self._origin))
 
@@ -64,7 +68,9 @@ def _arrow(value: Any, origin: str) -> pa.Table:
             has_named_index = any(name is not None for name in value.index.names)
             return pa.Table.from_pandas(value.reset_index() if has_named_index else value, preserve_index=False)
         if isinstance(value, list):
-            return pa.Table.from_pylist(value)
+            # pyarrow would take the names from the first row and lose what only later ones have.
+            names = dict.fromkeys(name for row in value for name in row)
+            return pa.table({name: [row.get(name) for row in value] for name in names})
         if isinstance(value, Mapping) or hasattr(value, "__arrow_c_stream__"):
             return pa.table(value)
     except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
