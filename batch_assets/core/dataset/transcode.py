@@ -52,11 +52,12 @@ def utf16_of(head: bytes) -> str | None:
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     high, low = head[::2].count(0), head[1::2].count(0)
-    if (high + low) * 50 < len(head) or not high + low:
+    if high + low < 2 or min(high, low) * 9 > max(high, low):
         return None
-    if low >= 9 * high:
-        return "utf-16-le"
-    return "utf-16-be" if high >= 9 * low else None
+    encoding = "utf-16-le" if low > high else "utf-16-be"
+    # Every second byte of Latin text is null. Of other text, line breaks have null bytes.
+    is_latin = (high + low) * 5 >= len(head)
+    return encoding if is_latin or "\n" in head.decode(encoding, "replace") else None
 
 
 class _Transcoded(io.RawIOBase):
@@ -98,6 +99,11 @@ class _Transcoded(io.RawIOBase):
             raise DatasetError(
                 f"{self._name}, line {line}: not {self._encoding}, the encoding in dataset.csv.encoding: "
                 f"the bytes {broken} after {start!r}"
+            ) from None
+        except UnicodeError as error:  # UTF-16 without a byte order mark
+            raise DatasetError(
+                f"{self._name}, line {self._lines + 1}: not {self._encoding}, the encoding in "
+                f"dataset.csv.encoding: {error}"
             ) from None
         self._lines += text.count("\n")
         return text
