@@ -141,7 +141,9 @@ class Dataset:
         Raises:
             DatasetError: When the column is missing. Names the column, the field and the existing columns.
         """
-        if self.schema.get_field_index(name) >= 0 or (name == self.key and dataset_field != "key" and field is None):
+        if self.schema.get_field_index(name) >= 0 or (
+            name == self.key and dataset_field != "key" and field is None
+        ):
             return
         problem = f"{self.location} has no column {name!r}; its columns: {', '.join(self.schema.names)}"
         if field is not None:

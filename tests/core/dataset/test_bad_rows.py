@@ -60,7 +60,7 @@ def test_csv_lines_that_cannot_be_read_become_rejected_rows(
     table = world.table(pipeline)
     assert [None if key != key else key for key in table["id"]] == ["a", None, None, "d", None, "f", None, "h"]
     assert list(table["text"])[3] == "two\nlines"
-    assert list(table["result_type"]).count("succeeded") == len(world.asked()) == 3
+    assert list(table["result_type"]).count("succeeded") == len(world.accepted_custom_ids()) == 3
 
 
 def test_json_lines_that_cannot_be_read_become_rejected_rows(world: World) -> None:

@@ -209,7 +209,7 @@ def test_invalid_text_rejects_only_its_row_if_the_pipeline_says_so(world: World)
             r"line 3: not UTF-8: the bytes ff after 'b,bro'; .*\{encoding: latin-1\}",
         ),
         (b'id,text\na,"x\ny"\n\nb,\x93hi\x94\n', r"line 5: not UTF-8: the bytes 93 .*\{encoding: cp1252\}"),
-        (b"id,text\r\na,x\r\nb,caf\xe9\r\n", r"line 3: .*\{encoding: latin-1\}, or set dataset.bad_rows: reject"),
+        (b"id,text\r\na,x\r\nb,gr\xfcn\r\n", r"line 3: .*\{encoding: latin-1\}, or set dataset.bad_rows: reject"),
         (b"id,text\n" + b"a,x\n" * 800_000 + b"b,\xe9\n", r"line 800002: not UTF-8"),
     ],
 )
