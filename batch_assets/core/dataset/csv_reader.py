@@ -177,7 +177,8 @@ class CsvReader:
 
 def _taken(rejected: dict[int, tuple[str, str]], start: int, count: int) -> dict[int, tuple[str, str]]:
     """Remove the rejects of some rows. Returns them by position from `start`."""
-    numbers = [number for number in rejected if start <= number < start + count]
+    # A copy, because Arrow reads ahead in a thread of its own, and the guard adds rejects meanwhile.
+    numbers = [number for number in list(rejected) if start <= number < start + count]
     return {number - start: rejected.pop(number) for number in numbers}
 
 
