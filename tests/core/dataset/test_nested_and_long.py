@@ -55,6 +55,21 @@ def test_a_list_column_can_be_the_content_blocks_of_a_message(world: World) -> N
     assert content == blocks[0]
 
 
+def test_a_map_with_one_key_twice_rejects_its_row(world: World) -> None:
+    map_ = pa.map_(pa.string(), pa.int64())
+    columns = {
+        "id": pa.array(["a", "b"]),
+        "more": pa.array([[("k", 1), ("k", 2)], [("k", 3)]], map_),
+        "inner": pa.array([{"m": []}, {"m": [("k", 1)]}], pa.struct([("m", map_)])),
+    }
+    pq.write_table(pa.table(columns), world.folder / "rows.parquet")
+    pipeline = world.pipeline("rows.parquet", params=params("{{ more.k }} {{ inner.m | length }}"))
+    table = world.run(pipeline)
+    assert list(table["result_type"]) == ["rejected", "succeeded"]
+    assert "column 'more' has a map with one key twice" in table["error_message"][0]
+    assert _sent(world) == ["3 1"]
+
+
 @pytest.mark.parametrize("value", ["{}", "[{},{}]", '{"a":{}}'])
 def test_a_column_of_empty_objects_becomes_text_with_their_json(world: World, value: str) -> None:
     (world.folder / "rows.jsonl").write_text(f'{{"id":"a","text":"x","more":{value}}}\n')
