@@ -51,6 +51,8 @@ class ErrorType(StrEnum):
     """The row gives no text where the API wants text."""
     INVALID_UNICODE = "invalid_unicode"
     """The row has text that is not valid Unicode."""
+    UNREADABLE_ROW = "unreadable_row"
+    """The line of the row cannot be read, and `dataset.bad_rows` is `reject`."""
     RENDER_REQUEST = "render_request"
     """The pipeline's own function rejected the row."""
     REQUEST_TOO_LARGE = "request_too_large"

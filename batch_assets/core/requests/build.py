@@ -246,7 +246,7 @@ class _Build:
         for rows in self._dataset.rows(names):
             self._lease.check()
             row_keys = rows.stored_values(self._dataset.key)
-            keys.watch(row_keys)
+            keys.watch(row_keys, rows.rejects)
             digests, rejects, left_out = self._render(rows, row_keys)
             yield rows.table, digests, rejects, left_out
             report.rows += len(row_keys)
