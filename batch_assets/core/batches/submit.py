@@ -15,7 +15,13 @@ from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import CancelReport, finish_canceling, finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.batches.split import give_up, split
-from batch_assets.core.errors import LeaseLostError, MissingFileError, SubmissionStoppedError, UnreachableError
+from batch_assets.core.errors import (
+    DamagedFileError,
+    LeaseLostError,
+    MissingFileError,
+    SubmissionStoppedError,
+    UnreachableError,
+)
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, standstills, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
@@ -134,12 +140,14 @@ def _submit(
         if not unattended:
             files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "run again by a user")
     try:
-        report.planned_again = plan_again(root, submission)
-    except MissingFileError as error:  # the rest is sent and collected without waiting for a user
-        report.waiting["retries"] = str(error)
-        report.remedies += [error.remedy] if error.remedy is not None else []
+        report.planned_again, lost = plan_again(root, submission)
+    except (MissingFileError, DamagedFileError) as error:  # the rest goes on without waiting for a user
+        lost = [str(error)]
         with root.ledger.write() as tx:
             standstills.note(tx, submission.id, str(error))
+    if lost:
+        report.waiting["retries"] = "; ".join(lost)
+        report.remedies.append(RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
     report.submitted += reconcile(root)
     _send(root, submission, report, on_file)
     if any(file.state is FileState.UNRESOLVED for file in _waited_on(root, submission)):
@@ -206,7 +214,7 @@ class _Sending:
             self._report.waiting[self._file.id] = "another process is sending it"
             return []
         try:
-            send = self._file.state is FileState.READY
+            send = self._file.state is FileState.READY and self._may_go(lease)
             while send:
                 intent_id = self._intend(lease)
                 send = intent_id is not None and self._send(lease, intent_id, progress)
@@ -217,11 +225,31 @@ class _Sending:
         finally:
             lease.release()
 
+    def _may_go(self, lease: Lease) -> bool:
+        """Whether the file need not wait, and is as it was written."""
+        with self._root.ledger.read() as tx:
+            if self._has_to_wait(tx):
+                return False
+        return not self._is_lost(lease)
+
+    def _is_lost(self, lease: Lease) -> bool:
+        """Set the file aside if it is gone or was damaged: nothing is sent that no row asked for."""
+        with self._root.ledger.read() as tx:
+            headers = files.headers_of(tx, self._file)
+        try:
+            damage = self._stored.damage(self._file.requests, self._file.bytes, headers)
+        except FileNotFoundError:
+            damage = "it is gone"
+        if damage is not None:
+            text = f"the request file is lost: {damage}: materialize {self._file.pipeline}/requests again"
+            self._move(lease, FileMove.REFUSE, None, text)
+        return damage is not None
+
     def _relieve(self, lease: Lease) -> list[RequestFile]:
         """Split the file if it is too large. A single request that is too large gets the refusal as its answer."""
         with self._root.ledger.read() as tx:
             file = files.by_id(tx, self._file.id)
-        if file.state is not FileState.TOO_LARGE:
+        if file.state is not FileState.TOO_LARGE or self._is_lost(lease):
             return []
         if file.requests > 1:
             return split(self._root, file, lease)
@@ -354,13 +382,14 @@ class _Sending:
         self,
         lease: Lease,
         step: FileMove,
-        intent_id: int,
+        intent_id: int | None,
         text: str,
         outcome: IntentOutcome = IntentOutcome.REFUSED,
     ) -> None:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
-            files.settle(tx, intent_id, outcome)
+            if intent_id is not None:
+                files.settle(tx, intent_id, outcome)
             move(tx, step, self._file.id, text, error=text)
         if step is FileMove.REFUSE:
             # Its requests may be built again. Those of a stopped or too large file stay in flight.

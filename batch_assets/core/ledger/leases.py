@@ -14,7 +14,7 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
-from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError, SettingsError
+from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError, MissingFileError, SettingsError
 from batch_assets.core.ledger.connection import Ledger, Transaction, process_name
 from batch_assets.core.ledger.tables import lease
 
@@ -79,7 +79,7 @@ class Lease:
                 over from a frozen one removes what that one was writing.
         """
         try:
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, FileNotFoundError | MissingFileError):
                 with self._ledger.read() as tx:
                     self.confirm(tx)
         finally:

@@ -384,9 +384,15 @@ def waited_on_in_vain(tx: Transaction, newer: Submission) -> set[str]:
     return set(tx.execute(replaced).scalars())
 
 
-def planned_again(tx: Transaction, submission_id: str) -> None:
-    """Record that the failed requests of the last join are in request files again."""
-    _update(tx, submission_id, ask_again=0)
+def planned_again(tx: Transaction, submission_id: str, *, left: int = 0) -> None:
+    """Record that the failed requests of the last join are in request files again.
+
+    Args:
+        tx: The transaction.
+        submission_id: The id of the submission.
+        left: The number of those whose text is lost, so that they are in no file.
+    """
+    _update(tx, submission_id, ask_again=left)
 
 
 def announced(tx: Transaction, submission_id: str) -> None:

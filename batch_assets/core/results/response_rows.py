@@ -127,7 +127,7 @@ class ResponseRows:
         columns = []
         for field in RESPONSE_SCHEMA:
             if field.name == "digest":
-                columns.append(_digest_column(self._requests.tails[first : first + rows]))
+                columns.append(_digest_column(self.lines.tails[first : first + rows]))
             elif field.name in parsed:
                 columns.append(pa.array(parsed[field.name], field.type))
             else:
@@ -138,6 +138,8 @@ class ResponseRows:
         """Complete the custom_ids of the lines from the request file, for requests without a line."""
         custom_ids = read.copy()
         absent = [position for position, custom_id in enumerate(read) if custom_id is None]
+        # Nothing is known about a request whose line is damaged as well.
+        absent = [position for position in absent if self.lines.tails[first + position]]
         if absent:
             starts = self._requests.starts[first + np.array(absent)].tolist()
             for position, custom_id in zip(absent, self._stored.custom_ids_at(starts), strict=True):

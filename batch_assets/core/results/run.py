@@ -21,7 +21,7 @@ from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
-from batch_assets.core.store.missing_responses import reopen_lost
+from batch_assets.core.store.missing_responses import reopen_lost, with_readable_responses
 
 
 @dataclass
@@ -73,7 +73,10 @@ def collect_results(
     if ended:
         root.check_endpoint()
     _collect(root, ended, report, on_batch)
-    report.results = write_results(root, pipeline, partition, answers=answers)
+    report.results, lost = with_readable_responses(
+        root, lambda: write_results(root, pipeline, partition, answers=answers)
+    )
+    report.problems += lost
     report.problems += report.results.problems if report.results is not None else []
     report.problems += apply_retention(root, pipeline, retention)
     return report
