@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.batches import workspace
+from batch_assets.core.batches import repeats, workspace
+from batch_assets.core.batches.first_line import first_tail
 from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError
-from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.intents import IntentOutcome
@@ -22,7 +22,7 @@ from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DIGEST_BYTES, DIGEST_CHARACTERS, Digests, tail_of
+from batch_assets.core.store.digests import DIGEST_BYTES, Digests, tail_of
 from batch_assets.core.store.in_flight import digests_of, digests_of_submission
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.text import duration
@@ -31,8 +31,6 @@ from batch_assets.core.text import duration
 _MARGIN_SECONDS = 300.0
 # Our own clock may be wrong by this much.
 _CLOCK_SECONDS = 86400.0
-# A first line longer than this proves nothing: no answer is that long.
-_FIRST_LINE_BYTES = 64 << 20
 
 Doubt = tuple[Intent, RequestFile]
 
@@ -132,25 +130,11 @@ class _Reconciler:
                 continue
             if not batch.ended:
                 strangers.running.append(batch)
-            elif (tail := self._first_tail(batch)) is None:
+            elif (tail := first_tail(self._root, batch)) is None:
                 strangers.unproved.append(batch)
             else:
                 strangers.proved.append((tail, batch))
         return strangers
-
-    def _first_tail(self, batch: BatchObject) -> str | None:
-        """Return the end of the first custom_id in the results; `None` if they cannot be read."""
-        received = b""
-        try:
-            with self._root.api.results(batch.id) as chunks:
-                for chunk in chunks:
-                    received += chunk
-                    if b"\n" in received or len(received) > _FIRST_LINE_BYTES:
-                        break
-            custom_id = load_line(received.split(b"\n", 1)[0])["custom_id"]
-        except (ApiError, ValueError, KeyError, TypeError):
-            return None
-        return str(custom_id)[-DIGEST_CHARACTERS:]
 
     def _assign(self, tail: str, batch: BatchObject, watched: list[Doubt]) -> bool:
         """Assign an ended batch to the file whose request is in its results; without one it is foreign.
@@ -171,7 +155,14 @@ class _Reconciler:
                 if self._has(file, tail, is_lost=are_lost):
                     self._note_late(intent, file, batch)
                     return True
-        if any(self._tails_of(file) is None for _, file in [*claimants, *watched]):
+        with self._root.ledger.read() as tx:
+            near = repeats.near_files(tx, batch)
+        for file in near:
+            if self._has(file, tail, is_lost=False):
+                repeats.record(self._root, batch, file)
+                self._found_ids.append(batch.id)
+                return True
+        if any(self._tails_of(file) is None for file in [*(file for _, file in [*claimants, *watched]), *near]):
             return False
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
@@ -269,6 +260,10 @@ class _Reconciler:
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             if batches.by_id(tx, batch.id) is not None:
+                return
+            if intent.outcome is not IntentOutcome.RESENT:
+                repeats.record_in(tx, batch, file)
+                self._found_ids.append(batch.id)
                 return
             twice = files.was_sent_again(tx, intent)
             reason = "the API hid it for longer than the grace period"

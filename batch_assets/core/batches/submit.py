@@ -9,8 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from batch_assets.core.api.errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.api.errors import (
+    RATE_LIMITED,
+    TOO_LARGE,
+    ApiError,
+    NotSentError,
+    RefusedError,
+    UnknownOutcomeError,
+)
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches import repeats
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import CancelReport, finish_canceling, finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
@@ -36,7 +44,7 @@ from batch_assets.core.text import duration
 
 # The wait when the API asks to wait without a time.
 _BACK_OFF_SECONDS = 60.0
-_BAD_REQUEST, _TOO_LARGE = 400, 413
+_BAD_REQUEST = 400
 # The API's error for a body that was cut or changed in transit. Every line was written as valid JSON.
 _GARBLED = "not valid json"
 
@@ -267,6 +275,9 @@ class _Sending:
             if self._has_to_wait(tx):
                 return None
         try:
+            if (candidate := repeats.of_earlier_intent(self._root, self._file)) is not None:
+                self._doubt_earlier(lease, candidate)
+                return None
             anchor = self._root.api.newest()
         except RefusedError as error:
             if error.status == RATE_LIMITED and not error.stop:
@@ -321,7 +332,26 @@ class _Sending:
             self._accepted(lease, intent_id, accepted)
         return False
 
+    def _contradiction(self, tx: Transaction, intent_id: int, seen: BatchObject) -> str | None:
+        """Return why a reply cannot be about this file; `None` if it can."""
+        known = batches.by_id(tx, seen.id)
+        intent = next(intent for intent in files.of_file(tx, self._file.id) if intent.id == intent_id)
+        if known is not None and not known.provisional:
+            problem = f"which the ledger knows as a batch of {known.file_id or 'someone else'}"
+        elif repeats.is_older(intent, seen):
+            problem = "which is older than the upload"
+        elif seen.total not in (0, self._file.requests):
+            problem = f"which has {seen.total:,} requests instead of {self._file.requests:,}"
+        else:
+            return None
+        return f"the reply names {seen.id}, {problem}"
+
     def _accepted(self, lease: Lease, intent_id: int, accepted: BatchObject) -> None:
+        with self._root.ledger.read() as tx:
+            contradiction = self._contradiction(tx, intent_id, accepted)
+        if contradiction is not None:
+            self._in_doubt(lease, intent_id, contradiction)
+            return
         api, problem = self._root.api, None
         try:
             self._stored.write_receipt(accepted, self._file.attempt, api.base_url, api.organization)
@@ -358,14 +388,34 @@ class _Sending:
             files.put_off(tx, submissions.waited_on(tx, self._submission.id), until, str(error))
         self._report.waiting[self._file.id] = str(error)
 
+    def _doubt_earlier(self, lease: Lease, candidate: BatchObject) -> None:
+        """Put a file that was refused before in doubt: a gateway on the way may have sent it twice."""
+        text = repeats.text_about(candidate)
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            files.settle(
+                tx, files.of_file(tx, self._file.id)[-1].id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now
+            )
+            move(tx, FileMove.DOUBT, self._file.id, text, error=text)
+
+    def _was_accepted_too(self) -> BatchObject | None:
+        """Return a batch that the refused file may have become all the same; `None` if the list shows none."""
+        try:
+            return repeats.of_earlier_intent(self._root, self._file)
+        except ApiError:  # it is looked for again before the file is sent again
+            return None
+
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
+        if (candidate := self._was_accepted_too()) is not None:
+            self._in_doubt(lease, intent_id, f"{text}. {repeats.text_about(candidate)}")
+            return False
         if error.stop:
             raise self._stop(lease, intent_id, error)
         if error.status == RATE_LIMITED:
             self._put_off(lease, intent_id, error)
-        elif error.status == _TOO_LARGE:
+        elif error.status == TOO_LARGE:
             self._move(lease, FileMove.EXCEED, intent_id, text)
         elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
             self._move(lease, FileMove.RESEND, intent_id, f"{text}; sent again", outcome=IntentOutcome.GARBLED)

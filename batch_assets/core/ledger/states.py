@@ -164,7 +164,11 @@ class FileMove(Enum):
         FileState.SUBMITTED,
         "accepted, or found in the API's list",
     )
-    DOUBT = (FileState.SENDING,), FileState.UNRESOLVED, "no clear answer, or its process is gone"
+    DOUBT = (
+        (FileState.READY, FileState.SENDING),
+        FileState.UNRESOLVED,
+        "no clear answer, its process is gone, or the API shows a batch like it",
+    )
     WAIT = (FileState.READY, FileState.SENDING), FileState.READY, "not sent, or the API asks to wait"
     RESEND = (FileState.SENDING,), FileState.READY, "garbled in transit"
     SEND_AGAIN = (

@@ -26,6 +26,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_SCHEMA, open_responses, reading_responses
+from batch_assets.core.text import count as counted
 from batch_assets.core.text import counts, duration
 
 # Incomplete results are downloaded at least this many times before missing answers are stored as errors.
@@ -306,6 +307,11 @@ def _publish(
                 writer.write(pa.Table.from_batches([group]).replace_schema_metadata(schema.metadata))
         if rows.unreadable and not rows.lines.missing:
             problem = _incomplete(leased, f"{rows.unreadable} lines cannot be read", is_lost=True)
+        if rows.odd and problem is None:
+            problem = (
+                f"results of {batch.id}: {counted(rows.odd, 'answer')} cannot be stored in columns: errored with "
+                "unreadable_result, the line is in response_json"
+            )
         leased.lease.check()
         root.storage.publish(scratch, target)
     if rows.raw is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from types import NoneType
 from typing import Any
 
 from batch_assets.core.answers.result_types import ResultType
@@ -31,6 +33,16 @@ PARSED = (
 # The values of a line without a message, from response_text to cache_read_input_tokens.
 _NO_MESSAGE = (None,) * 8
 _FAILURES = (ResultType.ERRORED, ResultType.CANCELED, ResultType.EXPIRED)
+_TEXTS, _NUMBERS = PARSED[3:6], PARSED[6:10]
+
+
+_TEXT, _NUMBER = (str, NoneType), (int, NoneType)
+_MOST_TOKENS = 2**53  # more than any answer has, and exact in every column
+_ID_CHARACTERS = 64
+
+
+class OddLineError(ValueError):
+    """A line names a request of ours, and its message has a value of a kind that no column can hold."""
 
 
 def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
@@ -44,19 +56,27 @@ def parse_line(line: bytes, prices: Prices) -> tuple[Any, ...]:
         The values of the columns in `PARSED`, in this order.
 
     Raises:
+        OddLineError: When the request succeeded, and its message is not one.
         ValueError: When the line is not a result line.
     """
     entry = load_line(line)
     try:
         custom_id, result = entry["custom_id"], entry["result"]
         kind = result["type"]
-        if kind == ResultType.SUCCEEDED:
-            return _succeeded(line, entry, custom_id, result, prices)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a result line: {error!r}") from None
+    if type(custom_id) is not str or len(custom_id) > _ID_CHARACTERS:
+        custom_id = None  # it is completed from the request file
+    if kind == ResultType.SUCCEEDED:
+        try:
+            return _succeeded(line, entry, custom_id, result, prices)
+        except OddLineError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+            raise OddLineError(f"its message is not one of the API: {str(error)[:200]!r}") from None
     if kind not in _FAILURES:
-        problem = f"the API sent the result type {kind!r}, which this version does not know"
-        return (custom_id, ResultType.ERRORED, *_NO_MESSAGE, None, "unknown_result_type", problem, None)
+        problem = f"the API sent the result type {str(kind)[:200]!r}, which this version does not know"
+        return (custom_id, ResultType.ERRORED, *_NO_MESSAGE, None, "unknown_result_type", problem, raw_line(line))
     error_type, message = _error(result) if kind == ResultType.ERRORED else (None, None)
     return (custom_id, kind, *_NO_MESSAGE, None, error_type, message, None)
 
@@ -67,7 +87,7 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
     usage, model, content = get("usage") or {}, get("model"), get("content") or ()
     texts = [block["text"] for block in content if block.get("type") == "text"]
     tokens = usage.get
-    return (
+    values = (
         custom_id,
         ResultType.SUCCEEDED,
         "".join(texts) if texts else None,
@@ -78,16 +98,33 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
         tokens("output_tokens"),
         tokens("cache_creation_input_tokens"),
         tokens("cache_read_input_tokens"),
-        prices.cost(model, usage) if model else None,
-        None,
-        None,
-        _raw_message(line, entry, result),
     )
+    for name, value in zip(_TEXTS, values[3:6], strict=True):
+        if type(value) not in _TEXT:
+            raise OddLineError(f"{name} is {_shown(value)}, which is no text")
+    for name, value in zip(_NUMBERS, values[6:], strict=True):
+        is_number = type(value) in _NUMBER or (type(value) is float and value.is_integer())
+        if not is_number or not 0 <= (value or 0) <= _MOST_TOKENS:
+            raise OddLineError(f"{name} is {_shown(value)}, which is no number of tokens")
+    cost = prices.cost(model, usage) if model else None
+    if cost is not None and not 0 <= cost < math.inf:
+        raise OddLineError("the numbers of tokens in its usage give no cost")
+    return (*values, cost, None, None, _raw_message(line, entry, result))
+
+
+def raw_line(line: bytes) -> str:
+    """Return a line as it came, for a row that cannot hold it otherwise."""
+    return line.decode(errors="replace").rstrip()
+
+
+def _shown(value: Any) -> str:
+    """Return the start of a value as the API sent it."""
+    return dump(value)[:100]
 
 
 def _raw_message(line: bytes, entry: Any, result: Any) -> str:
     """Return the message's own bytes if it is last in the line, as the API sends it; else serialize it again."""
-    before = len(_BEFORE_ID) + len(entry["custom_id"])
+    before = len(_BEFORE_ID) + len(str(entry["custom_id"]))
     if line.startswith(_AFTER_ID, before) and len(entry) == len(result) == 2 and line.endswith(b"}}}\n"):
         try:
             return line[before + len(_AFTER_ID) - 1 : -3].decode()

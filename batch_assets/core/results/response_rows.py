@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
-from batch_assets.core.results.message_line import PARSED, parse_line
+from batch_assets.core.results.message_line import PARSED, OddLineError, parse_line, raw_line
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -35,6 +35,7 @@ class Absent:
 MISSING = Absent(ResultType.ERRORED, "missing_result")
 ARCHIVED = Absent(ResultType.ERRORED, "results_archived")
 CANCELED = Absent(ResultType.CANCELED, None)
+ODD = Absent(ResultType.ERRORED, "unreadable_result")
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
 
@@ -60,6 +61,7 @@ class ResponseRows:
         lines: The argument `lines`.
         raw: The argument `raw`.
         unreadable: The number of lines so far that name a request of ours and cannot be read as a result.
+        odd: The number of lines so far that can, and hold a value that cannot be stored.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class ResponseRows:
         raw: Path | None = None,
     ) -> None:
         self.lines, self.raw = lines, raw
-        self.unreadable = 0
+        self.unreadable = self.odd = 0
         self._batch_id, self._absent, self._prices = batch.id, absent, default_prices()
         self._stored, self._requests = stored, requests
         self._shared = {
@@ -109,15 +111,15 @@ class ResponseRows:
         else:
             try:
                 return parse_line(line, self._prices)
+            except (
+                OddLineError
+            ) as error:  # it was answered and paid for: downloading or asking again brings nothing
+                self.odd += 1
+                return _values(ODD, f"its result line cannot be stored: {error}", line)
             except ValueError as error:
                 self.unreadable += 1
-                problem = f"its result line cannot be read: {error}"
-        values = {
-            "result_type": self._absent.result_type,
-            "error_type": self._absent.error_type,
-            "error_message": problem,
-        }
-        return tuple(values.get(name) for name in PARSED)
+                return _values(self._absent, f"its result line cannot be read: {error}", line)
+        return _values(self._absent, problem)
 
     def _batch_of(self, first: int, values: list[Any]) -> pa.RecordBatch:
         """Make a record batch of the responses to the requests from number `first`."""
@@ -145,6 +147,17 @@ class ResponseRows:
             for position, custom_id in zip(absent, self._stored.custom_ids_at(starts), strict=True):
                 custom_ids[position] = custom_id
         return custom_ids
+
+
+def _values(absent: Absent, problem: str, line: bytes | None = None) -> tuple[Any, ...]:
+    """Return the values of a request without an answer, in the order of `PARSED`, with the line as it came."""
+    values = {
+        "result_type": absent.result_type,
+        "error_type": absent.error_type,
+        "error_message": problem,
+        "response_json": raw_line(line) if line is not None else None,
+    }
+    return tuple(values.get(name) for name in PARSED)
 
 
 def _digest_column(tails: NDArray[np.bytes_]) -> pa.Array:

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from batch_assets.core.answers.answers import Answers
+from batch_assets.core.batches import repeats
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.transfers import Progress, Transfers
@@ -73,6 +74,7 @@ def collect_results(
     if ended:
         root.check_endpoint()
     _collect(root, ended, report, on_batch)
+    _collect_repeats(root, report, on_batch)
     report.results, lost = with_readable_responses(
         root, lambda: write_results(root, pipeline, partition, answers=answers)
     )
@@ -80,6 +82,17 @@ def collect_results(
     report.problems += report.results.problems if report.results is not None else []
     report.problems += apply_retention(root, pipeline, retention)
     return report
+
+
+def _collect_repeats(root: Root, done: CollectedResults, on_batch: Callable[[str, int], None] | None) -> None:
+    """Collect batches that something between us and the API made in addition to those just collected."""
+    found = repeats.look_for(root, [report.batch_id for report in done.collected])
+    if not found:
+        return
+    with root.ledger.read() as tx:
+        repeated = [batch for id_ in found if (batch := batches.by_id(tx, id_)) is not None]
+    done.problems += [f"{batch.id} repeats a batch of {batch.file_id}: it is paid twice" for batch in repeated]
+    _collect(root, repeated, done, on_batch)
 
 
 def _collect(

@@ -229,6 +229,7 @@ def test_a_lost_request_file_of_one_pipeline_does_not_stop_another(world: World)
     other = world.pipeline(texts(3, "other"), name="other")
     world.run(other)
     assert len(world.table(other)) == 3
+    pipeline = world.pipeline(texts(4), name="lost")
     assert world.build(pipeline).in_flight == 4
     world.submit(pipeline)
     world.run(pipeline)
