@@ -247,11 +247,13 @@ class _Sending:
         try:
             damage = self._stored.damage(self._file.requests, self._file.bytes, headers)
         except FileNotFoundError:
-            damage = "it is gone"
-        if damage is not None:
-            text = f"the request file is lost: {damage}: materialize {self._file.pipeline}/requests again"
-            self._move(lease, FileMove.REFUSE, None, text)
-        return damage is not None
+            problem = "the request file is missing"
+        else:
+            if damage is None:
+                return False
+            problem = f"the request file is damaged, {damage}"
+        self._move(lease, FileMove.REFUSE, None, f"{problem}: its requests have to be built again")
+        return True
 
     def _relieve(self, lease: Lease) -> list[RequestFile]:
         """Split the file if it is too large. A single request that is too large gets the refusal as its answer."""

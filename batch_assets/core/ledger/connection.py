@@ -21,6 +21,7 @@ from sqlalchemy.engine import Connection, Engine
 from batch_assets.core.errors import DamagedFileError, EndpointMismatchError, SettingsError
 from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import migrations, tables
+from batch_assets.core.ledger.clock import LedgerClock
 
 _TABLES_LOCK = 7263001  # an arbitrary number, the same in all processes
 _EXAMPLE = "sqlite:////data/ledger.db"
@@ -44,7 +45,7 @@ class Transaction:
 
     Attributes:
         connection: The SQLAlchemy connection.
-        now: Seconds since 1970 by the database's clock. For SQLite that is the clock of this machine.
+        now: Seconds since 1970 by the ledger's clock, which goes on evenly when the wall clock is set.
     """
 
     connection: Connection
@@ -88,6 +89,7 @@ class Ledger:
     def __init__(self, url: str, fill: Callable[[], Callable[[Transaction], None] | None] | None = None) -> None:
         self._engine = _open(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._clock = LedgerClock()
         try:
             with self._begin(write=False) as connection:
                 version = migrations.version_of(connection)
@@ -106,7 +108,7 @@ class Ledger:
                 migrations.create(connection)
                 connection.execute(sa.insert(tables.endpoint).values(id=1))
                 if fill is not None:
-                    fill(Transaction(connection, self._now(connection)))
+                    fill(Transaction(connection, self._clock.record(connection, self._wall(connection)).now))
             elif version != migrations.HEAD:
                 self._lock_out_writers(connection)
                 migrations.upgrade(connection, version)
@@ -119,20 +121,21 @@ class Ledger:
         """Open a transaction without any other writer in between: all of it happens, or nothing."""
         with self._begin(write=True) as connection:
             self._lock_out_writers(connection)
-            yield Transaction(connection, self._now(connection))
+            yield Transaction(connection, self._clock.record(connection, self._wall(connection)).now)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a transaction with a consistent view."""
         with self._begin(write=False) as connection:
-            yield Transaction(connection, self._now(connection))
+            yield Transaction(connection, self._clock.read(connection, self._wall(connection)).now)
 
     def _lock_out_writers(self, connection: Connection) -> None:
         """Lock out other writers. SQLite did so when the transaction began."""
         if not self._is_sqlite:
             connection.execute(sa.select(tables.endpoint.c.id).with_for_update())
 
-    def _now(self, connection: Connection) -> float:
+    def _wall(self, connection: Connection) -> float:
+        """Return the wall clock of the database. For SQLite that is the clock of this machine."""
         if self._is_sqlite:
             return time.time()
         return float(connection.execute(sa.text("select extract(epoch from clock_timestamp())")).scalar_one())
