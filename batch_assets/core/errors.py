@@ -16,8 +16,10 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── ResultsError
     ├── MissingFileError
     ├── DamagedFileError
+    │   └── DamagedResponsesError        core/store/responses.py
     ├── StorageError
     ├── SinkError
+    ├── LedgerUnavailableError
     ├── LedgerVersionError
     ├── MessageNotSentError              core/notify/sending.py
     ├── RefusedMessageError              core/notify/sending.py
@@ -116,6 +118,10 @@ class StorageError(BatchAssetsError):
 
 class DamagedFileError(BatchAssetsError):
     """A file under the root does not hold what this project wrote there. Names the file."""
+
+
+class LedgerUnavailableError(BatchAssetsError):
+    """The ledger's database cannot be reached, or another process has locked it for too long."""
 
 
 class LedgerVersionError(BatchAssetsError):

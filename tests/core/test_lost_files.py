@@ -182,7 +182,7 @@ def test_answers_that_only_we_had_are_not_bought_again_when_they_are_lost(
     assert done.results is not None and dict(done.results.counts) == {"pending": 2, "succeeded": 2}
     assert world.build(pipeline).written == 0
     stored.write_bytes(kept)
-    world.query("update batch set next_poll_at = 0")
+    world.query("update batch set next_download_at = 0")
     done = world.finish(pipeline)
     assert done.results is not None and dict(done.results.counts) == {"succeeded": 4}
     assert len(world.asked()) == 4

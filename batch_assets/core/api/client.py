@@ -6,7 +6,9 @@ whatever `results_url` the server names. This client does neither.
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -175,7 +177,7 @@ class ApiClient:
         """
         with translated(self._hide):
             response = self._within(seconds).get(f"{BATCHES}/{batch_id}", cast_to=_raw_response(), stream=True)
-        return self._batch(response, "retrieve", batch_id)
+        return self._batch(response, "retrieve", batch_id, seconds)
 
     def cancel(self, batch_id: str) -> BatchObject:
         """Cancel a batch. Requests that are already being answered may still be answered. Safe to repeat.
@@ -224,7 +226,7 @@ class ApiClient:
                 )
         except NotFoundError as error:
             raise no_endpoint(error) from None
-        body = self._json(response, "list")
+        body = self._json(response, "list", seconds)
         try:
             batches = [BatchObject.parse(entry) for entry in body["data"]]
             page = Page(batches, bool(body["has_more"]), body.get("last_id"))
@@ -285,8 +287,10 @@ class ApiClient:
         finally:
             response.close()
 
-    def _batch(self, response: Any, call: str, batch_id: str | None = None) -> BatchObject:
-        body = self._json(response, call)
+    def _batch(
+        self, response: Any, call: str, batch_id: str | None = None, seconds: float | None = None
+    ) -> BatchObject:
+        body = self._json(response, call, seconds)
         try:
             batch = BatchObject.parse(body)
         except ValueError as error:
@@ -295,20 +299,26 @@ class ApiClient:
             raise UnknownOutcomeError(f"{call}: the answer is about {batch.id} instead of {batch_id}")
         return batch
 
-    def _json(self, response: Any, call: str) -> Any:
+    def _json(self, response: Any, call: str, seconds: float | None = None) -> Any:
         self.organization = response.headers.get("anthropic-organization-id") or self.organization
         if not self._emulated:
             self.poll_floor = asked_wait(response.headers) or 0.0
         try:
-            return orjson.loads(self._body_of(response, call))
+            return orjson.loads(self._body_of(response, call, seconds))
         except orjson.JSONDecodeError:
             raise UnknownOutcomeError(f"{call}: the answer is not JSON (HTTP {response.status_code})") from None
 
-    def _body_of(self, response: Any, call: str) -> bytes:
-        """Read the answer's body, whose size `_bound` limits."""
+    def _body_of(self, response: Any, call: str, seconds: float | None) -> bytes:
+        """Read the answer's body, whose size `_bound` limits, within some seconds."""
+        end = time.monotonic() + max(seconds, SHORTEST_WAIT) if seconds is not None else math.inf
+        pieces: list[bytes] = []
         try:
             with translated(self._hide):
-                return b"".join(response.iter_bytes())
+                for piece in response.iter_bytes():
+                    pieces.append(piece)
+                    if time.monotonic() > end:
+                        raise UnknownOutcomeError(f"the answer did not come within {seconds:.0f} s")
+            return b"".join(pieces)
         except UnknownOutcomeError as error:
             raise UnknownOutcomeError(f"{call}: {error}") from None
         finally:

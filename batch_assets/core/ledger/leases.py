@@ -14,7 +14,14 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
-from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError, MissingFileError, SettingsError
+from batch_assets.core.errors import (
+    BusyError,
+    DamagedFileError,
+    LeaseLostError,
+    LedgerUnavailableError,
+    MissingFileError,
+    SettingsError,
+)
 from batch_assets.core.ledger.clock import steady
 from batch_assets.core.ledger.connection import Ledger, Transaction, process_name
 from batch_assets.core.ledger.tables import lease
@@ -109,7 +116,7 @@ class Lease:
                 self._renew()
             except LeaseLostError:
                 return
-            except (sa.exc.SQLAlchemyError, DamagedFileError):
+            except (sa.exc.SQLAlchemyError, DamagedFileError, LedgerUnavailableError):
                 continue  # the database is unavailable: `check` raises if that lasts too long
 
 

@@ -246,7 +246,7 @@ def test_a_lost_reply_to_a_delete_is_not_repeated_by_the_sdk(world: World) -> No
     world.forget_calls()
     collect_results(world.root, pipeline.name, retention=RetentionConfig(batches_days=0))
     assert sum(count for call, count in world.calls().items() if call.startswith("DELETE")) == 1
-    world.query("update batch set next_poll_at = 0")
+    world.query("update batch set next_delete_at = 0")
     done = collect_results(world.root, pipeline.name, retention=RetentionConfig(batches_days=0))
     assert (done.problems, world.query("select state from batch")) == ([], [("deleted",)])
 
