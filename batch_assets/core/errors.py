@@ -24,6 +24,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── MessageNotSentError              core/notify/sending.py
     ├── RefusedMessageError              core/notify/sending.py
     ├── UnknownTargetError               core/cancel.py
+    ├── RenameError                      core/rename.py
     ├── PartitionError                   dagster/partitions.py
     ├── UnknownPipelineError             cli/run.py
     ├── DefinitionsError                 cli/run.py

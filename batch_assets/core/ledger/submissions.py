@@ -73,6 +73,12 @@ def known_ids(tx: Transaction, pipeline: str) -> set[str]:
     return set(tx.execute(sa.select(submission.c.id).where(submission.c.pipeline == pipeline)).scalars())
 
 
+def of_pipeline(tx: Transaction, pipeline: str) -> list[Submission]:
+    """Return all submissions of a pipeline, also those that are no longer in force, in order of creation."""
+    statement = sa.select(submission).where(submission.c.pipeline == pipeline).order_by(submission.c.seq)
+    return to_records(Submission, tx.execute(statement))
+
+
 def register(
     tx: Transaction,
     values: dict[str, Any],
