@@ -349,8 +349,9 @@ def test_the_message_names_replaced_batches_and_partitions(
     ]
     for partition, of in (("one", "1 request file of one"), ("two", "1 request file of 2 partitions")):
         dg.materialize(assets, selection=[assets[0].key], instance=instance, partition_key=partition)
-        skip_message = Location(assets, instance).tick()[1]
+        skip_message, _, about_greetings = Location(assets, instance).tick()[1].partition("; ")
         assert skip_message == f"{of} is ready: materialize daily/batches to send them", "they share it"
+        assert about_greetings.startswith("greetings: 2 batches are left, and no pipeline of this code location")
     output = CliRunner().invoke(main, ["status", "daily"]).output
     assert "materialize daily/batches, or: batch-assets run daily --partition two\n" in output
 

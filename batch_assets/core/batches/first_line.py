@@ -13,7 +13,13 @@ _FIRST_LINE_BYTES = 64 << 20
 
 
 def first_tail(root: Root, batch: BatchObject) -> str | None:
-    """Return the last 22 characters of the first custom_id in an ended batch's results.
+    """Return the last 22 characters of the first custom_id in an ended batch's results; `None` as below."""
+    custom_id = first_custom_id(root, batch)
+    return custom_id[-DIGEST_CHARACTERS:] if custom_id is not None else None
+
+
+def first_custom_id(root: Root, batch: BatchObject) -> str | None:
+    """Return the first custom_id in an ended batch's results.
 
     Returns:
         `None` if they cannot be read.
@@ -28,4 +34,4 @@ def first_tail(root: Root, batch: BatchObject) -> str | None:
         custom_id = load_line(bytes(received).split(b"\n", 1)[0])["custom_id"]
     except (ApiError, ValueError, KeyError, TypeError):
         return None
-    return str(custom_id)[-DIGEST_CHARACTERS:]
+    return str(custom_id)

@@ -155,8 +155,7 @@ class _Reconciler:
                 if self._has(file, tail, is_lost=are_lost):
                     self._note_late(intent, file, batch)
                     return True
-        with self._root.ledger.read() as tx:
-            near = repeats.near_files(tx, batch)
+        near = repeats.near_files(self._root, batch)
         for file in near:
             if self._has(file, tail, is_lost=False):
                 repeats.record(self._root, batch, file)

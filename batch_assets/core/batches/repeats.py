@@ -10,15 +10,17 @@ from collections import defaultdict
 
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.batches.first_line import first_tail
+from batch_assets.core.batches.first_line import first_custom_id
 from batch_assets.core.ledger import Transaction, batches, files
 from batch_assets.core.ledger.records import Batch, Intent, RequestFile
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import pack_tails
-from batch_assets.core.store.in_flight import digests_of
+from batch_assets.core.store.digests import DIGEST_CHARACTERS
+from batch_assets.core.store.request_files import StoredRequestFile
 
 # A repeated POST is accepted at most this long before or after ours: a create may take ten minutes.
 NEAR_SECONDS = 900.0
+# How long an upload may have taken whose end is not recorded.
+_UPLOAD_SECONDS = 60.0
 # A batch that was sent after the anchor may have an earlier time than it, because several clocks set these times.
 _MARGIN_SECONDS = 300.0
 
@@ -91,15 +93,11 @@ def look_for(root: Root, batch_ids: list[str]) -> list[str]:
         return []
     found = []
     for seen in unknown:
-        near = [
-            batch
-            for batch in by_count[seen.total]
-            if abs((batch.created_at or 0.0) - seen.created_at) <= NEAR_SECONDS
-        ]
-        tail = first_tail(root, seen) if seen.ended and near else None
-        if tail is None:
+        near = [batch for batch in by_count[seen.total] if _may_repeat(root, batch, seen)]
+        custom_id = first_custom_id(root, seen) if seen.ended and near else None
+        if custom_id is None:
             _watch(root, near)
-        elif (file := _owner(root, near, tail)) is not None:
+        elif (file := _owner(root, near, custom_id)) is not None:
             record(root, seen, file)
             found.append(seen.id)
     return found
@@ -118,20 +116,51 @@ def record_in(tx: Transaction, seen: BatchObject, file: RequestFile) -> None:
         batches.note_late(tx, seen, file.id, reason, paid_twice=True)
 
 
-def near_files(tx: Transaction, seen: BatchObject) -> list[RequestFile]:
-    """Return files that became a batch of the same count at about the same time."""
-    return files.sent_near(tx, seen.total, seen.created_at, NEAR_SECONDS)
+def near_files(root: Root, seen: BatchObject) -> list[RequestFile]:
+    """Return files whose batch was created while another batch of the same count was."""
+    with root.ledger.read() as tx:
+        near = files.sent_near(tx, seen.total, seen.created_at, NEAR_SECONDS)
+        own = [(file, batch) for file in near for batch in batches.of_file(tx, file.id)]
+    return [file for file, batch in own if _is_ours(batch) and _may_repeat(root, batch, seen)]
 
 
 def _is_ours(batch: Batch) -> bool:
     return batch.file_id is not None and not batch.paid_twice and not batch.provisional
 
 
-def _owner(root: Root, near: list[Batch], tail: str) -> RequestFile | None:
+def _may_repeat(root: Root, ours: Batch, seen: BatchObject) -> bool:
+    """Whether a batch was created during our upload: after its anchor, and before its reply was here.
+
+    The server's clock is not ours, but the upload took equally long by both. Other programs in the workspace, and
+    other roots with the same rows, create their batches at other times.
+    """
     with root.ledger.read() as tx:
-        candidates = [files.by_id(tx, batch.file_id or "") for batch in near]
-    digest = pack_tails([tail])
-    return next((file for file in candidates if (digests_of(root.storage, file).digests == digest).any()), None)
+        intents = files.of_file(tx, ours.file_id or "")
+    created_at = ours.created_at or 0.0
+    earliest, took = created_at - NEAR_SECONDS, _UPLOAD_SECONDS
+    if intents and intents[-1].last_byte_at is not None:
+        took = intents[-1].last_byte_at - intents[-1].started_at
+    if intents and intents[-1].anchor_created_at is not None:
+        earliest = max(earliest, intents[-1].anchor_created_at)
+    is_anchor = any(seen.id == intent.anchor_id for intent in intents)
+    return not is_anchor and earliest <= seen.created_at <= created_at + took
+
+
+def _owner(root: Root, near: list[Batch], custom_id: str) -> RequestFile | None:
+    """Return the file that has a request with this custom_id."""
+    tail = custom_id[-DIGEST_CHARACTERS:].encode()
+    for batch in near:
+        with root.ledger.read() as tx:
+            file = files.by_id(tx, batch.file_id or "")
+        stored = StoredRequestFile.of(root.storage, file)
+        try:
+            scan = stored.scan()
+            starts = scan.starts[scan.tails == tail].tolist()
+            if custom_id in stored.custom_ids_at(starts):
+                return file
+        except FileNotFoundError:
+            continue
+    return None
 
 
 def _watch(root: Root, own: list[Batch]) -> None:

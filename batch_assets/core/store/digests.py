@@ -86,13 +86,6 @@ def tail_of(digest: bytes) -> bytes:
     return binascii.b2a_base64(digest, newline=False).translate(_TO_URL_SAFE)[:DIGEST_CHARACTERS]
 
 
-def pack_tails(tails: Iterable[str]) -> Digests:
-    """Return the digests in the last 22 characters of custom_ids: S16, shape (n,), zeros for an invalid tail."""
-    valid = (tail.encode()[-DIGEST_CHARACTERS:] for tail in tails)
-    padded = [tail.ljust(DIGEST_CHARACTERS, b"\0") for tail in valid]
-    return decode_tails(np.array(padded, dtype=f"S{DIGEST_CHARACTERS}"))[0]
-
-
 def pack(digests: Iterable[bytes]) -> Digests:
     """Return digests as one packed array: S16, shape (n,)."""
     return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")

@@ -260,3 +260,17 @@ def test_a_plain_refusal_is_refused_although_someone_else_uses_the_workspace(wor
     second = world.pipeline(texts(3, "second"), name="second")
     world.send(second)
     assert world.states(second) == ["refused"]
+
+
+def test_another_root_with_the_same_rows_in_the_same_workspace_repeats_nothing(
+    new_world: Callable[..., World],
+) -> None:
+    """Staging asks the same before and after: its batches are neither adopted nor called paid twice."""
+    staging, production = new_world(name="staging"), new_world(name="production")
+    pipeline = staging.pipeline(texts(4))
+    staging.send(pipeline)
+    production.send(pipeline)
+    staging.finish(pipeline)
+    production.finish(pipeline)
+    for world in (staging, production):
+        assert world.query("select count(*), max(paid_twice) from batch") == [(1, False)]
