@@ -89,11 +89,17 @@ def _garble(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[60:64] = b"####"  # in a digest, which would be that of another request
+    path.write_bytes(content)
+
+
 def _strip(path: Path) -> None:
     pq.write_table(pa.table({"digest": pa.array([b"1"])}), path)
 
 
-@pytest.mark.parametrize("damage", [_cut, _garble, _strip])
+@pytest.mark.parametrize("damage", [_cut, _garble, _flip, _strip])
 def test_a_damaged_response_file_is_named_and_replaced(
     world: World, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,7 +119,7 @@ def test_a_damaged_response_file_is_named_and_replaced(
     assert len(world.accepted()) == 1
 
 
-@pytest.mark.parametrize("damage", [_cut, _garble, _strip])
+@pytest.mark.parametrize("damage", [_cut, _garble, _flip, _strip])
 def test_results_name_a_damaged_response_file_and_write_the_table_without_it(
     world: World, damage: Callable[[Path], None]
 ) -> None:

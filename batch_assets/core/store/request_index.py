@@ -165,7 +165,7 @@ class RequestIndex:
             raise MissingFileError(f"{uri} is gone. Restore it from a backup", remedy=remedy) from None
         with (
             reading_parquet(uri, "Restore it from a backup"),
-            pq.ParquetFile(source, buffer_size=1 << 16, pre_buffer=False) as file,
+            pq.ParquetFile(source, buffer_size=1 << 16, pre_buffer=False, page_checksum_verification=True) as file,
         ):
             yield file
 

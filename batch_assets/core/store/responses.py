@@ -101,7 +101,8 @@ def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.Pa
         DamagedFileError: When it lacks a column of the first version, or a column has a wrong type.
     """
     with reading_responses(storage, pipeline, name):
-        file = pq.ParquetFile(storage.open(pipeline, "responses", str(name)), pre_buffer=False)
+        source = storage.open(pipeline, "responses", str(name))
+        file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         try:
             check_columns(file.schema_arrow, RESPONSE_SCHEMA, needed=_FIRST.names)
         except pa.ArrowInvalid:
