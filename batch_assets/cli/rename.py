@@ -27,14 +27,14 @@ def rename(old: str, new: str, resource: str | None) -> None:
       0    it is renamed
       1    nothing is recorded under OLD, NEW has submissions of its own, or a run is working on one of them
     """
-    from batch_assets.cli.ledger_view import nothing_here
+    from batch_assets.cli.ledger_view import no_ledger
     from batch_assets.core.open_root import open_root
     from batch_assets.core.recovery.rebuild import has_ledger
     from batch_assets.core.rename import rename
 
     settings = settings_of(resource)
     if not has_ledger(settings):
-        raise click.ClickException(nothing_here(settings))
+        raise click.ClickException(no_ledger(settings))
     with open_root(settings) as root:
         renamed = rename(root, old, new)
     click.echo(f"{count(renamed, 'submission')} of {old} and all files are now those of {new}.")

@@ -186,7 +186,7 @@ def test_a_cached_reply_that_names_a_batch_of_another_file_is_in_doubt(
 def test_a_reply_about_a_batch_that_was_there_before_is_in_doubt(
     gateway: Gateway, behind: Callable[..., World]
 ) -> None:
-    """The proxy replays a reply to somebody else."""
+    """The proxy replays a reply to someone else."""
     world = behind()
     other = behind(name="other")
     theirs = other.pipeline(texts(3, "theirs"))
