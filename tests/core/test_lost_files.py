@@ -89,7 +89,7 @@ def test_answers_to_a_damaged_request_file_are_stored_and_nothing_is_paid_again(
     assert done.results is not None and dict(done.results.counts) == {"succeeded": 12}
     report = world.build(pipeline)
     assert (report.written, report.reused) == (0, 12)
-    assert len(world.asked()) == 12
+    assert len(world.accepted_custom_ids()) == 12
 
 
 @pytest.mark.parametrize("harm", [garble_a_line, cut, remove])
@@ -113,7 +113,7 @@ def test_new_rows_are_sent_while_a_file_in_flight_is_lost(
     world.emulator.end_batches()
     done = world.finish(pipeline)
     assert done.results is not None and dict(done.results.counts) == {"succeeded": 14}
-    assert len(world.asked()) == 14
+    assert len(world.accepted_custom_ids()) == 14
 
 
 @pytest.mark.parametrize("harm", DAMAGE)
@@ -125,11 +125,11 @@ def test_a_damaged_file_is_never_sent(world: World, harm: Callable[[Path], None]
     report = world.submit(pipeline)
     (why,) = report.refused.values()
     assert "the request file is" in why and "its requests have to be built again" in why
-    assert len(world.asked()) == 3
+    assert len(world.accepted_custom_ids()) == 3
     assert world.calls()["POST /v1/messages/batches"] == 1
     world.run(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 6
-    assert len(world.asked()) == 6
+    assert len(world.accepted_custom_ids()) == 6
 
 
 def test_a_damaged_receipt_keeps_its_file_from_being_sent_again(world: World) -> None:
@@ -143,13 +143,13 @@ def test_a_damaged_receipt_keeps_its_file_from_being_sent_again(world: World) ->
     world.query("update intent set last_byte_at = last_byte_at - 2000")
     other = world.pipeline(texts(2, "other"), name="other")
     world.run(other)
-    assert len(world.asked()) == 2
+    assert len(world.accepted_custom_ids()) == 2
     report = world.submit(pipeline)
     assert "part-00000.batch.json is damaged" in report.waiting[world.files(pipeline)[0].id]
     receipt.unlink()
     world.submit(pipeline)
     world.finish(pipeline)
-    assert len(world.asked()) == 5
+    assert len(world.accepted_custom_ids()) == 5
 
 
 @pytest.mark.parametrize("harm", [remove, lambda path: path.write_bytes(b"PAR1")], ids=["gone", "damaged"])
@@ -185,4 +185,4 @@ def test_answers_that_only_we_had_are_not_bought_again_when_they_are_lost(
     world.query("update batch set next_download_at = 0")
     done = world.finish(pipeline)
     assert done.results is not None and dict(done.results.counts) == {"succeeded": 4}
-    assert len(world.asked()) == 4
+    assert len(world.accepted_custom_ids()) == 4

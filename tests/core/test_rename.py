@@ -29,7 +29,7 @@ def test_answers_and_open_batches_go_on_under_the_new_name(world: World) -> None
     world.emulator.end_batches()
     done = world.finish(new)
     assert done.results is not None and dict(done.results.counts) == {"succeeded": 6}
-    assert len(world.asked()) == 6
+    assert len(world.accepted_custom_ids()) == 6
     assert not world.path("old").exists()
 
 
@@ -64,7 +64,7 @@ def test_a_killed_renaming_is_finished_by_the_next(
     new = world.pipeline(texts(3), name="new")
     world.build(new)
     world.finish(new)
-    assert len(world.asked()) == 5
+    assert len(world.accepted_custom_ids()) == 5
 
 
 def test_what_cannot_be_renamed_is_refused_and_left_as_it_is(world: World) -> None:

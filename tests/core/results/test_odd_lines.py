@@ -58,9 +58,9 @@ def check(world: World, table: pd.DataFrame, line: bytes, named: str) -> None:
     assert (odd["result_type"], odd["error_type"]) == ("errored", "unreadable_result")
     assert named in odd["error_message"]
     assert odd["response_json"] == line.decode().rstrip()
-    assert odd["custom_id"] in world.asked()
+    assert odd["custom_id"] in world.accepted_custom_ids()
     assert odd["attempts"] == 1
-    assert len(world.asked()) == 3
+    assert len(world.accepted_custom_ids()) == 3
 
 
 @pytest.mark.parametrize(("usage", "named"), ODD)
