@@ -20,6 +20,7 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFileEntry
+from batch_assets.core.remedies import RunStage, Stage
 
 MANIFEST = "manifest.json"
 
@@ -175,8 +176,8 @@ class Manifest(_Document):
         try:
             return read_document(storage, parts, cls)
         except FileNotFoundError:
-            again = f"Restore it from a backup, or materialize {pipeline}/requests again"
-            raise MissingFileError(f"{storage.uri(*parts)} is gone. {again}") from None
+            uri, remedy = storage.uri(*parts), RunStage(Stage.REQUESTS, pipeline, partition)
+            raise MissingFileError(f"{uri} is gone. Restore it from a backup", remedy=remedy) from None
 
     def write(self, storage: Storage) -> None:
         """Write the manifest into the submission's folder."""

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.errors import LedgerUnavailableError
 from batch_assets.core.ledger import Ledger, connection, leases
+from batch_assets.core.ledger.states import EntityKind
 
 from ..postgres import PostgresServer
 from ..support import World, texts
@@ -30,11 +31,11 @@ def test_a_frozen_writer_loses_its_connection_and_the_others_go_on(server_url: s
         pytest.raises(LedgerUnavailableError, match="What was not committed did not happen"),
         frozen.write() as tx,
     ):
-        tx.record("work", "frozen", None, "done", "")
+        tx.record(EntityKind.ROUND, "frozen", None, "done", "")
         lease = leases.try_take(other, "work")  # waits for the frozen process, and no longer than it may be idle
         assert lease is not None
         lease.release()
-        tx.record("work", "frozen", None, "done", "")
+        tx.record(EntityKind.ROUND, "frozen", None, "done", "")
     with frozen.write() as tx:  # it goes on with a new connection
         assert tx.execute(sa.text("select count(*) from history")).scalar() == 0
     frozen.close()
@@ -55,7 +56,7 @@ def test_a_lock_that_is_held_for_too_long_is_a_sentence(
         with ledger.read() as tx:  # a reader does not wait
             assert tx.last_seq() == 0
     with ledger.write() as tx:
-        tx.record("work", "any", None, "done", "")
+        tx.record(EntityKind.ROUND, "any", None, "done", "")
     holder.dispose()
     ledger.close()
 
@@ -112,7 +113,7 @@ def test_a_run_whose_connection_is_cut_ends_with_a_sentence_and_the_next_one_goe
     with pytest.raises(LedgerUnavailableError, match="cannot be reached"), world.root.ledger.write() as tx:
         with killer.connect() as other:
             other.execute(kill)
-        tx.record("work", "any", None, "done", "")
+        tx.record(EntityKind.ROUND, "any", None, "done", "")
     killer.dispose()
     world.run(pipeline)
     assert len(world.accepted()) == 1
