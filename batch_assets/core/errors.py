@@ -17,12 +17,15 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── ResultsError
     ├── MissingFileError
     ├── DamagedFileError
+    │   └── DamagedResponsesError        core/store/responses.py
     ├── StorageError
     ├── SinkError
+    ├── LedgerUnavailableError
     ├── LedgerVersionError
-    ├── NoticeNotSentError              core/notify/delivery.py
-    ├── NoticeRefusedError              core/notify/delivery.py
+    ├── NoticeNotSentError               core/notify/delivery.py
+    ├── NoticeRefusedError               core/notify/delivery.py
     ├── UnknownTargetError               core/cancel.py
+    ├── RenameError                      core/rename.py
     ├── PartitionError                   dagster/partitions.py
     ├── UnknownPipelineError             cli/run.py
     ├── DefinitionsError                 cli/run.py
@@ -61,6 +64,8 @@ class ErrorType(StrEnum):
     """The batch ended without a result for the request."""
     RESULTS_ARCHIVED = "results_archived"
     """The API no longer had the results of the batch."""
+    UNREADABLE_RESULT = "unreadable_result"
+    """The request succeeded, and its result has a value that cannot be stored."""
     INVALID_OUTPUT = "invalid_output"
     """The answer does not match the output schema."""
 
@@ -144,6 +149,10 @@ class StorageError(BatchAssetsError):
 
 class DamagedFileError(BatchAssetsError):
     """A file under the root does not hold what this project wrote there. Names the file."""
+
+
+class LedgerUnavailableError(BatchAssetsError):
+    """The ledger's database cannot be reached, or another process has locked it for too long."""
 
 
 class LedgerVersionError(BatchAssetsError):

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
@@ -196,6 +196,17 @@ class Storage:
         if self.is_local:
             for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):
                 scratch.unlink(missing_ok=True)
+
+    def rename(self, parts: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """Rename a file or a folder, replacing a file of the new name. Does nothing if it does not exist."""
+        source, target = self.path(*parts), self.path(*new)
+        if self.is_local:
+            with writing(target), suppress(FileNotFoundError):
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                Path(source).replace(target)
+                _sync_folder(Path(target).parent)
+        elif self._fs.exists(source):
+            self._fs.mv(source, target, recursive=True)
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with its content. Does nothing if it does not exist."""

@@ -81,6 +81,11 @@ def custom_ids(row_keys: Iterable[Any], digests: Digests) -> list[bytes]:
     return [b"%b-%b" % (slug(key).encode(), tail) for key, tail in zip(row_keys, tails, strict=True)]
 
 
+def tail_of(digest: bytes) -> bytes:
+    """Return a digest as the 22 characters of base64url at the end of a custom_id."""
+    return binascii.b2a_base64(digest, newline=False).translate(_TO_URL_SAFE)[:DIGEST_CHARACTERS]
+
+
 def pack(digests: Iterable[bytes]) -> Digests:
     """Return digests as one packed array: S16, shape (n,)."""
     return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")

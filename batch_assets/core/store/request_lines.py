@@ -19,6 +19,9 @@ _CHUNK = 1 << 20
 WINDOW = len(_LINE_START) + 64 + 1
 """The number of bytes from the start of a line up to the quote after the longest custom_id of 64 characters."""
 
+NO_TAIL = b"\0" * DIGEST_CHARACTERS
+"""The tail of a line without a custom_id."""
+
 _QUOTE, _NEWLINE, _BRACE = b'"\n}'
 
 
@@ -40,9 +43,11 @@ def body_bytes(file_bytes: int) -> int:
     return len(HEAD) + file_bytes - 1 + len(TAIL)
 
 
-def custom_id_of(text: bytes) -> str:
-    """Return the custom_id of a line that this project wrote."""
-    end = text.index(b'"', len(_LINE_START))
+def custom_id_of(text: bytes) -> str | None:
+    """Return the custom_id of a line that this project wrote; `None` for any other line."""
+    end = text.find(b'"', len(_LINE_START))
+    if end < 0 or not text.startswith(_LINE_START) or not text[:end].isascii():
+        return None
     return text[len(_LINE_START) : end].decode()
 
 
@@ -120,5 +125,12 @@ def _tails(block: bytes, ends: NDArray[np.int64], tail_of: Callable[[bytes], byt
 
 
 def own_tail(text: bytes) -> bytes:
-    """Return the last 22 characters of the custom_id of a line that this project wrote."""
-    return custom_id_of(text)[-DIGEST_CHARACTERS:].encode()
+    """Return the last 22 characters of the custom_id of a line that this project wrote; zeros for any other line.
+
+    A line that was damaged on disk must not hide the others.
+    """
+    if not text.startswith(_LINE_START) or not text.endswith(_LINE_END):
+        return NO_TAIL
+    end = text.find(b'"', len(_LINE_START), WINDOW)
+    is_long = end >= len(_LINE_START) + DIGEST_CHARACTERS
+    return text[end - DIGEST_CHARACTERS : end] if is_long else NO_TAIL

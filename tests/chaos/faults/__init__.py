@@ -11,6 +11,7 @@ from tests.chaos.faults import (
     freezes,
     ledger,
     looks,
+    outside,
     reconciling,
     refusals,
     results,
@@ -33,6 +34,7 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "together": together.cases,
     "ledger": ledger.cases,
     "disk": disk.cases,
+    "outside": outside.cases,
 }
 """Groups of faults by name."""
 

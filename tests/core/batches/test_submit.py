@@ -97,14 +97,15 @@ def test_the_requests_of_a_refused_file_are_built_again_and_sent_once(world: Wor
     assert len(world.accepted_custom_ids()) == 4
 
 
-def test_a_refusal_that_is_not_json_is_understood(world: World) -> None:
+def test_a_refusal_that_is_not_json_is_no_refusal_of_the_api(world: World) -> None:
     pipeline = world.pipeline(texts(1))
     html = "<html>422 Unprocessable</html>"
     world.emulator.faults(
         [{"match": {**CREATE, "times": 1}, "action": {"status": 422, "body": html, "early": True}}]
     )
-    report = world.send(pipeline)
-    assert "HTTP 422" in next(iter(report.refused.values()))
+    world.reopened(BATCH_ASSETS_RECONCILE_GRACE="900")
+    (why,) = world.send(pipeline).waiting.values()
+    assert "HTTP 422, which is no answer of the API" in why
 
 
 def test_a_missing_request_file_is_refused_in_neutral_words(world: World) -> None:

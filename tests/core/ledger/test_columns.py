@@ -6,7 +6,8 @@ from batch_assets.core.ledger import tables
 from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.records import RequestFileEntry, SubmissionEntry
 
-_STATE_COLUMNS = {"state", "began_at", "canceled_at", "final_at"}
+_STATE_COLUMNS = {"state"}
+_TIMES_OF_STATES = {"began_at", "canceled_at", "final_at"}  # of a submission
 _IDS = {"id", "seq"}
 
 
@@ -17,7 +18,8 @@ def test_typed_columns_are_those_of_the_tables() -> None:
         tables.submission: SubmissionColumns,
     }
     for table, columns in typed.items():
-        assert columns.__optional_keys__ == {*table.c.keys()} - _STATE_COLUMNS - _IDS
+        written_by_moves = _TIMES_OF_STATES if table is tables.submission else _STATE_COLUMNS
+        assert columns.__optional_keys__ == {*table.c.keys()} - written_by_moves - _IDS
 
 
 def test_an_entry_has_every_column_that_must_have_a_value() -> None:
@@ -31,5 +33,5 @@ def test_an_entry_has_every_column_that_must_have_a_value() -> None:
 
 def _required(table: tables.Table) -> set[str]:
     """Return the columns that are not nullable, apart from ids and those that a move writes itself."""
-    optional = {*_STATE_COLUMNS, *_IDS, "created_at"}
+    optional = {*_STATE_COLUMNS, *_TIMES_OF_STATES, *_IDS, "created_at"}
     return {column.name for column in table.c if not column.nullable} - optional
