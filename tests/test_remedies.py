@@ -16,6 +16,7 @@ from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
+    GiveLedgerUrl,
     ListBatches,
     NamePartition,
     Remedy,
@@ -60,6 +61,7 @@ WORDS: list[tuple[Remedy, str, str]] = [
     ),
     (
         NamePartition(),
+        GiveLedgerUrl(),
         "Name the partition with --partition KEY",
         "Select the partition when you launch the run",
     ),

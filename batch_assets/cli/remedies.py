@@ -9,6 +9,7 @@ from batch_assets.core.errors import Wording
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
+    GiveLedgerUrl,
     ListBatches,
     NamePartition,
     Remedy,
@@ -32,6 +33,8 @@ def as_text(remedy: Remedy) -> str:
             return "Name the partition with --partition KEY"
         case AcceptRendering(pipeline, partition):
             return f"To accept it: {run_command(pipeline, partition)} --accept-rendering"
+        case GiveLedgerUrl():
+            return "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource"
         case _:
             assert_never(remedy)
 

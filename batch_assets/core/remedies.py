@@ -76,6 +76,11 @@ class NamePartition:
 
 
 @dataclass(frozen=True)
+class GiveLedgerUrl:
+    """Give another URL of the ledger."""
+
+
+@dataclass(frozen=True)
 class AcceptRendering:
     """Send answered rows again that render differently since an upgrade.
 
@@ -88,4 +93,4 @@ class AcceptRendering:
     partition: str = ""
 
 
-Remedy = RunStage | CancelBatch | ListBatches | StartEmulator | NamePartition | AcceptRendering
+Remedy = RunStage | CancelBatch | ListBatches | StartEmulator | NamePartition | GiveLedgerUrl | AcceptRendering

@@ -8,6 +8,7 @@ from batch_assets.core.errors import Wording
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
+    GiveLedgerUrl,
     ListBatches,
     NamePartition,
     Remedy,
@@ -41,6 +42,8 @@ def as_text(remedy: Remedy) -> str:
                 f"To accept it, {materialize(Stage.REQUESTS, pipeline, partition)} with "
                 "`accept_rendering: true` in the Launchpad"
             )
+        case GiveLedgerUrl():
+            return "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource"
         case _:
             assert_never(remedy)
 

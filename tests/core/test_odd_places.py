@@ -176,5 +176,7 @@ def test_a_lease_ages_while_the_machine_is_suspended() -> None:
 
 
 def test_every_ledger_takes_any_status() -> None:
-    seen = BatchObject.parse({"id": "a", "created_at": "2026-11-20T00:00:00Z", "processing_status": "new\0one"})
+    seen = BatchObject.parse(
+        {"id": "msgbatch_a", "created_at": "2026-11-20T00:00:00Z", "processing_status": "new\0one"}
+    )
     assert seen.processing_status == "newone"

@@ -55,7 +55,7 @@ class GuardOptions:
     allows_rows_in_quotes: bool = False
 
 
-class _UnfinishedError(Exception):
+class _UnfinishedRowError(Exception):
     """The record continues in content that is not read yet."""
 
 
@@ -205,10 +205,10 @@ class CsvGuard(io.RawIOBase):
                 self._take(match.end())
             try:
                 if not self._buffer:
-                    raise _UnfinishedError
+                    raise _UnfinishedRowError
                 fields, end = self._parse(0)
                 break
-            except _UnfinishedError:
+            except _UnfinishedRowError:
                 if self._ended:
                     return 0
                 self._fill()
@@ -243,7 +243,7 @@ class CsvGuard(io.RawIOBase):
             if not mark or mark == dialect.escape:
                 if self._ended:  # an escape character at the end
                     return fields, at
-                raise _UnfinishedError
+                raise _UnfinishedRowError
             at += 1
             if mark == dialect.delimiter:
                 fields += 1
@@ -265,12 +265,12 @@ class CsvGuard(io.RawIOBase):
         match = dialect.quoted_field.match(buffer, opening)
         if match is None:
             if not self._ended:
-                raise _UnfinishedError
+                raise _UnfinishedRowError
             raise _Fault(opening, self._line_end(opening), NEVER_CLOSED)
         end = match.end()
         follower = buffer[end : end + 1]
         if not follower and not self._ended:
-            raise _UnfinishedError
+            raise _UnfinishedRowError
         if follower and follower not in b"\r\n" + dialect.delimiter:
             begin = self._line_start(end)
             problem = text_after_quote(bytes(buffer[max(begin, end - 40) : end + 40]), buffer[end - 2 : end - 1])
@@ -294,7 +294,7 @@ class CsvGuard(io.RawIOBase):
             return
         stop = buffer.find(b"\n", end)
         if stop < 0 and not self._ended:
-            raise _UnfinishedError
+            raise _UnfinishedRowError
         stop = stop if stop >= 0 else len(buffer)
         start = self._line_start(opening)
         if rows_in_quotes(buffer, start, stop, self.dialect.delimiter, columns):
@@ -314,7 +314,7 @@ class CsvGuard(io.RawIOBase):
         """The position after the line break that ends a line."""
         match = _LINE_BREAK.search(self._buffer, position)
         if match is None and not self._ended and self._options.rejects:
-            raise _UnfinishedError
+            raise _UnfinishedRowError
         end = match.end() if match is not None else len(self._buffer)
         return end + 1 if self._buffer[end - 1 : end + 1] == b"\r\n" else end
 
@@ -338,7 +338,7 @@ class CsvGuard(io.RawIOBase):
                 break
             try:
                 at = self._closing(opening)
-            except _UnfinishedError:
+            except _UnfinishedRowError:
                 if not end and buffer.find(dialect.quote, opening + 1) < 0:
                     self._open = len(buffer)
                 break
@@ -367,7 +367,7 @@ class CsvGuard(io.RawIOBase):
                 break
             try:
                 at = self._check_one(at, pieces)
-            except _UnfinishedError:
+            except _UnfinishedRowError:
                 break
         return b"".join(pieces), at
 

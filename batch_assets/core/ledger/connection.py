@@ -29,6 +29,7 @@ from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import migrations, tables
 from batch_assets.core.ledger.clock import LedgerClock
 from batch_assets.core.ledger.states import EntityKind
+from batch_assets.core.remedies import GiveLedgerUrl
 from batch_assets.core.text import duration
 
 _TABLES_LOCK = 7263001  # an arbitrary number, the same in all processes
@@ -195,9 +196,10 @@ class Ledger:
                 ) from None
             is_cut = error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
             if is_cut and not self._is_sqlite:
+                problem = error_text(error, url).rstrip(".?")
                 raise LedgerUnavailableError(
-                    f"the ledger {as_text(url)} cannot be reached: {error_text(error, url)}. What was not "
-                    "committed did not happen; a later run continues"
+                    f"the ledger {as_text(url)} cannot be reached: {problem}. What was not committed did not "
+                    "happen; a later run continues"
                 ) from None
             raise
 
@@ -212,9 +214,13 @@ def parse_url(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # ValueError: an invalid port
-        raise SettingsError(f"the URL of the ledger is not a SQLAlchemy URL, such as {_EXAMPLE}") from None
+        raise SettingsError(
+            f"the URL of the ledger is not a SQLAlchemy URL, such as {_EXAMPLE}", remedy=GiveLedgerUrl()
+        ) from None
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise SettingsError(f"the URL of the ledger names no file: give its path, such as {_EXAMPLE}")
+        raise SettingsError(
+            f"the URL of the ledger names no file: give its path, such as {_EXAMPLE}", remedy=GiveLedgerUrl()
+        )
     return parsed
 
 
@@ -227,7 +233,8 @@ def _open(url: str) -> Engine:
         raise SettingsError(
             f"the URL of the ledger begins with {parsed.drivername}://, for which there is no driver here"
             f"{missing}. Give a URL such as {_EXAMPLE} or postgresql+psycopg2://user@host/name, "
-            "or install the driver"
+            "or install the driver",
+            remedy=GiveLedgerUrl(),
         ) from None
 
 

@@ -173,7 +173,7 @@ def _is_stored(leased: LeasedBatch) -> bool:
     try:
         with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
             rows = sum(map(len, file.iter_batches(use_threads=False)))
-    except DamagedFileError:
+    except (DamagedFileError, IsADirectoryError):  # writing reports a folder in the way, with a remedy
         return False
     return rows == leased.file.requests
 
