@@ -61,9 +61,13 @@ WORDS: list[tuple[Remedy, str, str]] = [
     ),
     (
         NamePartition(),
-        GiveLedgerUrl(),
         "Name the partition with --partition KEY",
         "Select the partition when you launch the run",
+    ),
+    (
+        GiveLedgerUrl(),
+        "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource",
+        "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource",
     ),
     (
         AcceptRendering("asked", "de"),
