@@ -16,6 +16,8 @@ _SHOWN_BYTES = 20
 
 # The error handler that turns undecodable bytes into a lone surrogate, which is not valid UTF-8 either.
 _MARK = "batch_assets.mark"
+# The characters that almost every table or JSON text has.
+_PUNCTUATION = b'\t\n\r ",;:'
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
@@ -56,8 +58,11 @@ def utf16_of(head: bytes) -> str | None:
         return None
     encoding = "utf-16-le" if low > high else "utf-16-be"
     # Every second byte of Latin text is null. Of other text, line breaks have null bytes.
-    is_latin = (high + low) * 5 >= len(head)
-    return encoding if is_latin or "\n" in head.decode(encoding, "replace") else None
+    text, low_bytes = head.decode(encoding, "replace"), head[0 if low > high else 1 :: 2]
+    is_possible = (high + low) * 5 >= len(head) or "\n" in text
+    # In UTF-8 with a few null characters, most marks have no null byte beside them.
+    marks = sum(low_bytes.count(mark) for mark in _PUNCTUATION)
+    return encoding if is_possible and sum(text.count(chr(mark)) for mark in _PUNCTUATION) * 2 >= marks else None
 
 
 class _Transcoded(io.RawIOBase):

@@ -17,6 +17,7 @@ import pytest
 from batch_assets.core.dataset import csv_guard, csv_reader
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_guard import CsvGuard, GuardOptions
+from batch_assets.core.dataset.transcode import utf16_of
 from batch_assets.core.errors import DatasetError
 
 from ..support import World, read
@@ -47,6 +48,34 @@ def test_csv_options_of_the_pipeline_are_used(
 ) -> None:
     (tmp_path / "a.csv").write_text(content)
     assert _read(tmp_path, "a.csv", **options) == rows
+
+
+ROWS = {
+    "Latin": "id,text\n1,plain words\n2,more of them\n",
+    "Gurmukhi": "id,text\n1,ਸਤਿ ਸ੍ਰੀ ਅਕਾਲ\n2,ਊਊਊਊਊਊਊਊ\n",
+    "Devanagari": "क्रम,पाठ\n1,नमस्ते दुनिया\n2,धन्यवाद\n",
+    "Chinese": "编号,文本\n甲,你好世界\n乙,谢谢你们\n",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("script", ROWS)
+def test_utf_16_without_a_byte_order_mark_is_recognized(script: str, encoding: str) -> None:
+    assert utf16_of(ROWS[script].encode(encoding)) == encoding
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'id,text\r\n"a",one\r\n"b",two\r\n\0,"x\0y"\r\n',
+        b'id,text\r\na,\x96\xed\xb0\x80\r\n"\0","\xff\0\xfe"\r\n',
+        b"id\ttext\n1\tone\0\0two\n2\tx\n\0\t3\n",
+        b'{"id": 1, "text": "a"}\n\0{"id": 2, "text": "\0"}\n',
+    ],
+)
+@pytest.mark.parametrize("padding", [b"", b" "], ids=["even", "odd"])
+def test_a_few_null_characters_do_not_make_utf_8_utf_16(content: bytes, padding: bytes) -> None:
+    assert utf16_of(padding + content) is None
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "shift_jis", "utf-8-sig"])
