@@ -133,7 +133,9 @@ def text_trial(path: Path, rows: list[Row], key: str | None, template: str) -> T
         key: The row key; None counts rows.
         template: The prompt, as Jinja over the columns.
     """
-    dataset = {"path": str(path), "types": dict.fromkeys(instants(rows), "string")}
+    dataset: dict[str, Any] = {"path": str(path), "types": dict.fromkeys(instants(rows), "string")}
+    if path.suffix != ".parquet":  # rows with invalid text are rejected, as those of Parquet are
+        dataset["bad_rows"] = "reject"
     if key is None:
         rows = [{_ROW_NUMBER: number, **row} for number, row in enumerate(rows)]
     else:

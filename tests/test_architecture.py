@@ -26,7 +26,8 @@ SIGNS = {
         r"|^class ErrorType"
     ),
     "what a user can do about an error or a problem": (
-        r"case .*\b(RunStage|CancelBatch|ListBatches|StartEmulator|NamePartition|RestoreFile|AskTheRest)\("
+        r"case .*\b(RunStage|CancelBatch|ListBatches|StartEmulator|NamePartition|GiveLedgerUrl|AcceptRendering)\("
+        r"|case .*\b(RestoreFile|AskTheRest)\("
         r"|^(Submission)?Remedy = "
     ),
     "a price": r"\"prices\.yaml\"",

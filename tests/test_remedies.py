@@ -17,6 +17,7 @@ from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
     ConfirmWorkspace,
+    GiveLedgerUrl,
     ListBatches,
     NamePartition,
     PairRoot,
@@ -64,6 +65,11 @@ WORDS: list[tuple[Remedy, str, str]] = [
         NamePartition(),
         "Name the partition with --partition KEY",
         "Select the partition when you launch the run",
+    ),
+    (
+        GiveLedgerUrl(),
+        "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource",
+        "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource",
     ),
     (
         AcceptRendering("asked", "de"),

@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | status | cancel | list | move | emulator`.
+"""The command line: `batch-assets run | status | cancel | list | rename | move | emulator`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -17,6 +17,7 @@ from batch_assets.cli.emulator import emulator
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
 from batch_assets.cli.remedies import error_as_text
+from batch_assets.cli.rename import rename
 from batch_assets.cli.run import run
 from batch_assets.cli.status import status
 from batch_assets.core.errors import BatchAssetsError
@@ -100,5 +101,5 @@ def main() -> None:
     """Run the command line."""
 
 
-for _command in (run, status, cancel, list_batches, move, emulator):
+for _command in (run, status, cancel, list_batches, rename, move, emulator):
     main.add_command(_command)

@@ -10,6 +10,7 @@ from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
     ConfirmWorkspace,
+    GiveLedgerUrl,
     ListBatches,
     NamePartition,
     PairRoot,
@@ -38,6 +39,8 @@ def as_text(remedy: Remedy) -> str:
             return "To pair them: `batch-assets move`"
         case ConfirmWorkspace(pipeline, partition):
             return f"If the key is of the same workspace: {run_command(pipeline, partition)} --same-workspace"
+        case GiveLedgerUrl():
+            return "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource"
         case _:
             assert_never(remedy)
 

@@ -18,12 +18,15 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── ResultsError
     ├── MissingFileError
     ├── DamagedFileError
+    │   └── DamagedResponsesError        core/store/responses.py
     ├── StorageError
     ├── SinkError
+    ├── LedgerUnavailableError
     ├── LedgerVersionError
-    ├── NoticeNotSentError              core/notify/delivery.py
-    ├── NoticeRefusedError              core/notify/delivery.py
+    ├── NoticeNotSentError               core/notify/delivery.py
+    ├── NoticeRefusedError               core/notify/delivery.py
     ├── UnknownTargetError               core/cancel.py
+    ├── RenameError                      core/rename.py
     ├── PartitionError                   dagster/partitions.py
     ├── UnknownPipelineError             cli/run.py
     ├── DefinitionsError                 cli/run.py
@@ -52,6 +55,8 @@ class ErrorType(StrEnum):
     """The row gives no text where the API wants text."""
     INVALID_UNICODE = "invalid_unicode"
     """The row has text that is not valid Unicode."""
+    UNREADABLE_ROW = "unreadable_row"
+    """The line of the row cannot be read, and `dataset.bad_rows` is `reject`."""
     RENDER_REQUEST = "render_request"
     """The pipeline's own function rejected the row."""
     REQUEST_TOO_LARGE = "request_too_large"
@@ -60,6 +65,8 @@ class ErrorType(StrEnum):
     """The batch ended without a result for the request."""
     RESULTS_ARCHIVED = "results_archived"
     """The API no longer had the results of the batch."""
+    UNREADABLE_RESULT = "unreadable_result"
+    """The request succeeded, and its result has a value that cannot be stored."""
     INVALID_OUTPUT = "invalid_output"
     """The answer does not match the output schema."""
 
@@ -147,6 +154,10 @@ class StorageError(BatchAssetsError):
 
 class DamagedFileError(BatchAssetsError):
     """A file under the root does not hold what this project wrote there. Names the file."""
+
+
+class LedgerUnavailableError(BatchAssetsError):
+    """The ledger's database cannot be reached, or another process has locked it for too long."""
 
 
 class LedgerVersionError(BatchAssetsError):

@@ -76,6 +76,11 @@ class NamePartition:
 
 
 @dataclass(frozen=True)
+class GiveLedgerUrl:
+    """Give another URL of the ledger."""
+
+
+@dataclass(frozen=True)
 class AcceptRendering:
     """Send answered rows again that render differently since an upgrade.
 
@@ -112,6 +117,7 @@ Remedy = (
     | ListBatches
     | StartEmulator
     | NamePartition
+    | GiveLedgerUrl
     | AcceptRendering
     | PairRoot
     | ConfirmWorkspace

@@ -10,6 +10,7 @@ from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
     ConfirmWorkspace,
+    GiveLedgerUrl,
     ListBatches,
     NamePartition,
     PairRoot,
@@ -52,6 +53,8 @@ def as_text(remedy: Remedy) -> str:
                 "If the key is of the same workspace: in a terminal, "
                 f"`batch-assets run {pipeline}{option} --same-workspace`"
             )
+        case GiveLedgerUrl():
+            return "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource"
         case _:
             assert_never(remedy)
 

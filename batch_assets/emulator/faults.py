@@ -23,6 +23,7 @@ ACTIONS = {
     "body": "body of that answer: JSON, or a string sent unchanged; an API error of that status by default",
     "headers": "headers added to the answer",
     "early": "true: give that answer without reading the request body",
+    "late": "true: carry the call out, and give that answer all the same, as a gateway that retries does",
     "drop": "close the connection: before_body, before_commit (body read) or after_commit (reply lost)",
     "reset": "true: drop with a TCP reset instead of a close",
     "truncate": "cut the results: {fraction | bytes | lines, at_line_end: true}",

@@ -96,20 +96,23 @@ class EmulatorApp:
         if drop == "before_body":
             await connection.drop(receive, reset=action.get("reset", False))
             return None
-        if drop == "before_commit" or ("status" in action and not action.get("early")):
+        is_read = action.get("early") or action.get("late")
+        if drop == "before_commit" or ("status" in action and not is_read):
             async for _ in request.stream():
                 pass
         if drop == "before_commit":
             await connection.drop(receive, reset=action.get("reset", False))
             return None
         try:
-            if "status" in action:
+            if "status" in action and not action.get("late"):
                 response = _fault_response(action, request_id)
             elif handler is None:
                 raise HttpError(404, "Not found")
             else:
                 workspace = DEFAULT_WORKSPACE if is_control else self._workspace(request)
                 response = await handler(Call(self._service, request, batch_id, workspace, action))
+                if "status" in action:
+                    response = _fault_response(action, request_id)
         except HttpError as error:
             response = error_response(error, request_id)
         if drop == "after_commit":

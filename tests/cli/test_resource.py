@@ -82,4 +82,7 @@ def test_an_invalid_resource_is_reported(two_roots: Project) -> None:
 def test_the_ledger_of_an_error_is_that_of_the_resource(two_roots: Project) -> None:
     done = two_roots.run("status", "--resource", "away")
     assert done.returncode == 1
-    assert "Error: the ledger's database postgresql+psycopg2://me@127.0.0.1:1/ledger: connection to" in done.stderr
+    assert (
+        "Error: the ledger postgresql+psycopg2://me@127.0.0.1:1/ledger cannot be reached: connection to"
+        in done.stderr
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.errors import BusyError, DamagedFileError, SettingsError
+from batch_assets.core.errors import BusyError, SettingsError
 from batch_assets.core.ledger import Ledger, leases
 
 from .support import BATCHES, World, texts
@@ -88,25 +89,51 @@ def _garble(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[60:64] = b"####"  # in a digest, which would be that of another request
+    path.write_bytes(content)
+
+
 def _strip(path: Path) -> None:
     pq.write_table(pa.table({"digest": pa.array([b"1"])}), path)
 
 
-@pytest.mark.parametrize("damage", [_cut, _garble, _strip])
-def test_a_damaged_response_file_is_named_and_replaced(world: World, damage: Callable[[Path], None]) -> None:
+@pytest.mark.parametrize("damage", [_cut, _garble, _flip, _strip])
+def test_a_damaged_response_file_is_named_and_replaced(
+    world: World, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
     pipeline = world.pipeline(texts(40))
     world.run(pipeline)
     (stored,) = world.path(pipeline.name, "responses").glob("*.parquet")
     damage(stored)
-    with pytest.raises(DamagedFileError, match="is then downloaded again") as caught:
-        world.build(pipeline)
-    assert str(stored) in str(caught.value)
-    stored.unlink()  # as the error advises
-    world.build(pipeline)
+    damaged = stored.read_bytes()
+    with caplog.at_level(logging.WARNING, "batch_assets"):
+        report = world.build(pipeline)
+    assert report.in_flight == 40
+    assert f"{stored} is damaged, and was renamed to {stored.name}.damaged" in caplog.text
+    assert stored.with_name(stored.name + ".damaged").read_bytes() == damaged
     world.submit(pipeline)
     done = world.finish(pipeline)
     assert done.results is not None and done.results.counts == {"succeeded": 40}
     assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize("damage", [_cut, _garble, _flip, _strip])
+def test_results_name_a_damaged_response_file_and_write_the_table_without_it(
+    world: World, damage: Callable[[Path], None]
+) -> None:
+    pipeline = world.pipeline(texts(40), batching={"max_requests": 20})
+    world.run(pipeline)
+    first, _ = world.accepted()
+    stored = world.path(pipeline.name, "responses", f"{first['id']}.parquet")
+    damage(stored)
+    done = world.collect(pipeline)
+    assert done.results is not None and dict(done.results.counts) == {"pending": 20, "succeeded": 20}
+    assert any(str(stored) in problem and "downloaded again" in problem for problem in done.problems)
+    done = world.finish(pipeline)
+    assert done.results is not None and dict(done.results.counts) == {"succeeded": 40}
+    assert len(world.accepted()) == 2
 
 
 @pytest.mark.parametrize(
@@ -143,11 +170,13 @@ def test_a_lease_ages_while_the_machine_is_suspended() -> None:
     unshared = ["unshare", "--time", "--boottime", "1000000"]
     if shutil.which("unshare") is None or subprocess.run([*unshared, "true"], capture_output=True).returncode:
         pytest.skip("no time namespaces here")
-    code = "from batch_assets.core.ledger.leases import _clock; print(_clock())"
+    code = "from batch_assets.core.ledger.clock import steady; print(steady())"
     done = subprocess.run([*unshared, sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(done.stdout) > time.monotonic() + 900_000
 
 
 def test_every_ledger_takes_any_status() -> None:
-    seen = BatchObject.parse({"id": "a", "created_at": "2026-11-20T00:00:00Z", "processing_status": "new\0one"})
+    seen = BatchObject.parse(
+        {"id": "msgbatch_a", "created_at": "2026-11-20T00:00:00Z", "processing_status": "new\0one"}
+    )
     assert seen.processing_status == "newone"

@@ -23,6 +23,7 @@ from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.ledger.rounds import ROUND_SECONDS
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster.rounds import name_of
+from batch_assets.dagster.sensors import removed
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
 from batch_assets.emulator import Emulator
 from benchmarks.ticks import counting
@@ -367,8 +368,9 @@ def test_the_message_names_replaced_batches_and_partitions(
     ]
     for partition, of in (("one", "1 request file of one"), ("two", "1 request file of 2 partitions")):
         dg.materialize(assets, selection=[assets[0].key], instance=instance, partition_key=partition)
-        skip_message = Location(assets, instance).tick()[1]
+        skip_message, _, about_greetings = Location(assets, instance).tick()[1].partition("; ")
         assert skip_message == f"{of} is ready: materialize daily/batches to send them", "they share it"
+        assert about_greetings.startswith("greetings: 2 batches are left, and no pipeline of this code location")
     output = CliRunner().invoke(main, ["status", "daily"]).output
     assert "materialize daily/batches, or: batch-assets run daily --partition two\n" in output
 
@@ -490,3 +492,30 @@ def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_during_one(
     kept.delete_dynamic_partition("greetings", "de")
     assert location.tick() == ([], "greetings: round 1 is running")
     assert kept.get_dynamic_partitions("greetings") == []
+
+
+def test_a_pipeline_that_the_project_no_longer_has_is_named_and_collected(
+    location: Location, make_assets: MakeAssets, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.settings(latency=3600)
+    location.materialize("requests", "batches")
+    (name,) = {asset.key.path[0] for asset in location.assets}
+    location.assets = [dg.AssetsDefinition.from_op(dg.op(name="another")(lambda: 1))]
+    _, skipped = location.tick()
+    assert f"{name}: 1 batch is left, and no pipeline of this code location has this name" in skipped
+    assert f"batch-assets rename {name} NEW" in skipped
+    ledger("update batch set next_poll_at = next_poll_at + 1000, created_at = created_at - 27 * 86400")
+    assert "are lost in" in location.tick()[1]
+    emulator.end_batches()
+    ledger("update batch set next_poll_at = 0")
+    monkeypatch.setattr(removed, "PATIENCE_SECONDS", 0.0)
+    started = []
+    collect = removed.collect
+    monkeypatch.setattr(removed, "collect", lambda *given: started.append(collect(*given)))
+    location.tick()
+    for thread in filter(None, started):
+        thread.join()
+    assert ledger("select state from batch") == [("collected",)]
+    assert ledger("select final_at is not null from submission") == [(1,)]
+    _, skipped = location.tick()
+    assert "No batch is open" in skipped

@@ -64,6 +64,13 @@ def test_a_fault_replaces_the_answer(http: httpx2.Client, emulator: Emulator) ->
     assert (fourth.status_code, fourth.text) == (413, "too big")
 
 
+def test_a_late_answer_hides_that_the_call_was_carried_out(http: httpx2.Client, emulator: Emulator) -> None:
+    emulator.faults([{"match": CREATE | {"times": 1}, "action": {"status": 429, "late": True}}])
+    before = len(emulator.log())
+    assert http.post(BATCHES, json={"requests": requests(1)}).status_code == 429
+    assert len(emulator.log()) == before + 1
+
+
 def test_a_delayed_call_does_not_delay_others(http: httpx2.Client, emulator: Emulator) -> None:
     emulator.faults([{"match": {"path": BATCHES}, "action": {"delay": 5}}])
     started = time.monotonic()

@@ -77,7 +77,10 @@ def name_clash(
             return typed_by, f"the property {name!r} has the name of a results column: rename it"
     kind_of = {**dict.fromkeys(fixed_names, "results column"), **dict.fromkeys(typed, "output schema's property")}
     if key in kind_of:
-        return "dataset.key", f"the row key {key!r} and the {kind_of[key]} {key!r} have the same name"
+        return "dataset.key", (
+            f"the row key {key!r} and the {kind_of[key]} {key!r} have the same name: "
+            "rename the column in the dataset, for CSV with dataset.csv.names, for a query with `as`"
+        )
     kind_of[key] = "row key"
     for column, name in carried.items():
         if column == key and name == key:

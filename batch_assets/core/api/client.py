@@ -7,7 +7,9 @@ whatever `results_url` the server names. This client does neither.
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,8 +43,6 @@ CREATE_SECONDS = 600.0  # from the last byte of the upload to the answer
 _READ_RETRIES = 2
 _SDK_WAIT = 5.0  # seconds that the SDK may sleep before it repeats a read
 _DOWNLOAD_CHUNK = 1 << 18  # bytes; several downloads at a time each hold several chunks in memory
-# A page of 1,000 batches is smaller than 1 MiB. Results are streamed and have no limit.
-_ANSWER_BYTES = 64 << 20
 # A shorter value is a placeholder, not a key. Hiding it could remove ordinary words from a text.
 _KEY_LENGTH = 8
 _KEY_HASH_BYTES = 16
@@ -108,8 +108,11 @@ class ApiClient:
             max_retries=_READ_RETRIES,
             timeout=anthropic.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
             http_client=anthropic.DefaultHttpxClient(
-                follow_redirects=False, mounts=direct, event_hooks={"response": [_leave_waiting_to_us]}
+                follow_redirects=False,
+                mounts=direct,
+                event_hooks={"response": [_leave_waiting_to_us, _bound]},
             ),
+            default_headers={"Accept-Encoding": "identity"},
             **options,
         )
 
@@ -198,7 +201,7 @@ class ApiClient:
         """
         with translated(self._hide):
             response = self._within(seconds).get(f"{BATCHES}/{batch_id}", cast_to=_raw_response(), stream=True)
-        return self._batch(response, "retrieve")
+        return self._batch(response, "retrieve", batch_id, seconds)
 
     def cancel(self, batch_id: str) -> BatchObject:
         """Cancel a batch. Requests that are already being answered may still be answered. Safe to repeat.
@@ -212,16 +215,20 @@ class ApiClient:
         """
         with translated(self._hide):
             response = self._sdk.post(f"{BATCHES}/{batch_id}/cancel", cast_to=_raw_response(), stream=True)
-        return self._batch(response, "cancel")
+        return self._batch(response, "cancel", batch_id)
 
     def delete(self, batch_id: str) -> None:
         """Delete an ended batch and its results from the API permanently.
 
+        The call is not repeated: a 404 to the second one would not show that the first one deleted the batch.
+
         Raises:
             ApiError: As `retrieve`.
         """
+        sdk = self._sdk.with_options(max_retries=0)
         with translated(self._hide):
-            self._json(self._sdk.delete(f"{BATCHES}/{batch_id}", cast_to=_raw_response()), "delete")
+            response = sdk.delete(f"{BATCHES}/{batch_id}", cast_to=_raw_response())
+        self._json(response, "delete")
 
     def page(self, limit: int = PAGE, after_id: str | None = None, *, seconds: float | None = None) -> Page:
         """List one page of the workspace's batches.
@@ -243,7 +250,7 @@ class ApiClient:
                 )
         except NotFoundError as error:
             raise no_endpoint(error) from None
-        body = self._json(response, "list")
+        body = self._json(response, "list", seconds)
         try:
             batches = [BatchObject.parse(entry) for entry in body["data"]]
             page = Page(batches, bool(body["has_more"]), body.get("last_id"))
@@ -295,41 +302,56 @@ class ApiClient:
         finally:
             response.close()
 
-    def _batch(self, response: Any, call: str) -> BatchObject:
-        body = self._json(response, call)
+    def _batch(
+        self, response: Any, call: str, batch_id: str | None = None, seconds: float | None = None
+    ) -> BatchObject:
+        body = self._json(response, call, seconds)
         try:
-            return BatchObject.parse(body)
+            batch = BatchObject.parse(body)
         except ValueError as error:
             raise UnknownOutcomeError(f"{call}: {error}") from None
+        if batch_id not in (None, batch.id):
+            raise UnknownOutcomeError(f"{call}: the answer is about {batch.id} instead of {batch_id}")
+        return batch
 
-    def _json(self, response: Any, call: str) -> Any:
+    def _json(self, response: Any, call: str, seconds: float | None = None) -> Any:
         self.organization = response.headers.get("anthropic-organization-id") or self.organization
         self.server_time = server_time(response.headers)
         if not self._emulated:
             self.poll_floor = asked_wait(response.headers) or 0.0
         try:
-            return orjson.loads(self._body_of(response, call))
+            return orjson.loads(self._body_of(response, call, seconds))
         except orjson.JSONDecodeError:
             raise UnknownOutcomeError(f"{call}: the answer is not JSON (HTTP {response.status_code})") from None
 
-    def _body_of(self, response: Any, call: str) -> bytes:
-        """Read the answer's body, up to a limit."""
-        content = bytearray()
+    def _body_of(self, response: Any, call: str, seconds: float | None) -> bytes:
+        """Read the answer's body, whose size `_bound` limits, within some seconds."""
+        end = time.monotonic() + max(seconds, SHORTEST_WAIT) if seconds is not None else math.inf
+        pieces: list[bytes] = []
         try:
             with translated(self._hide):
-                for chunk in response.iter_bytes():
-                    content += chunk
-                    if len(content) > _ANSWER_BYTES:
-                        raise UnknownOutcomeError(f"{call}: the answer is larger than {_ANSWER_BYTES >> 20} MiB")
+                for piece in response.iter_bytes():
+                    pieces.append(piece)
+                    if time.monotonic() > end:
+                        raise UnknownOutcomeError(f"the answer did not come within {seconds:.0f} s")
+            return b"".join(pieces)
+        except UnknownOutcomeError as error:
+            raise UnknownOutcomeError(f"{call}: {error}") from None
         finally:
             response.close()
-        return bytes(content)
 
 
 def _raw_response() -> Any:
     import httpx2
 
     return httpx2.Response
+
+
+def _bound(response: Any) -> None:
+    """Limit what is read of an answer."""
+    from batch_assets.core.api import bodies  # imports the transport, as the SDK does
+
+    bodies.bound(response, is_download=response.request.url.path.endswith("/results"))
 
 
 def _leave_waiting_to_us(response: Any) -> None:

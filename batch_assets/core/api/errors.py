@@ -22,7 +22,9 @@ from unicodedata import category
 if TYPE_CHECKING:
     import anthropic
 
-RATE_LIMITED = 429
+RATE_LIMITED, TOO_LARGE = 429, 413
+# The API's edge sends these with any body.
+_FROM_THE_EDGE = (RATE_LIMITED, TOO_LARGE)
 # Bounds in seconds for the wait that the API asks for, so that there is neither a storm of calls nor an endless
 # wait.
 SHORTEST_WAIT, LONGEST_WAIT = 1.0, 3600.0
@@ -123,7 +125,8 @@ def translated(hide: Callable[[str], str], body: GuardedBody | None = None) -> I
 
     Raises:
         NotSentError: When no connection could be made.
-        UnknownOutcomeError: When the answer is missing or broken, or its status is 408, 409, or 500 or higher.
+        UnknownOutcomeError: When the answer is missing or broken, its status is 408, 409, or 500 or higher, or its
+            body is no error of the API, which has an `error.type`. The bodies of 413 and 429 do not matter.
         NotFoundError: When the status is 404.
         RefusedError: When the API answered with any other error status.
     """
@@ -147,7 +150,11 @@ def translated(hide: Callable[[str], str], body: GuardedBody | None = None) -> I
 
 def _status_error(error: anthropic.APIStatusError, hide: Callable[[str], str]) -> ApiError:
     status, type_ = error.status_code, hide(str(error.type or ""))
-    message = hide(error.api_message or f"{error.response.reason_phrase or 'no text'}")
+    message = hide(str(error.api_message or error.response.reason_phrase or "no text"))
+    if not type_ and status not in _FROM_THE_EDGE:
+        # A firewall, a captive portal or another server on the way. What the API did, if anything, is unknown.
+        hint = _CHECK_URL if status in (*_ELSEWHERE, 404) else ""
+        return UnknownOutcomeError(f"HTTP {status}, which is no answer of the API: {message}{hint}")
     if status == 404:
         return NotFoundError(message)
     if status in (408, 409) or status >= 500:

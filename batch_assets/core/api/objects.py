@@ -5,6 +5,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/batch-processing
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +14,8 @@ from batch_assets.core.errors import ErrorType
 
 COUNTS = ("processing", "succeeded", "errored", "canceled", "expired")
 _STATUS_LENGTH = 16  # the ledger stores at most this many characters of an unknown status
+_BATCH_ID = re.compile(r"msgbatch_[A-Za-z0-9_-]{1,70}", re.ASCII)
+_MOST_REQUESTS = 10**9  # far more than the API allows in a batch, and far less than the ledger can store
 STATUSES = ("in_progress", "canceling", "ended")
 # Error types of a result line that may be gone on the next attempt. All others would fail the same way again.
 PASSING_ERRORS = frozenset(
@@ -65,12 +68,12 @@ class BatchObject:
             created_at = timestamp(body["created_at"])
             if created_at is None or not body["id"] or not isinstance(body["id"], str):
                 raise ValueError("id or created_at is missing")
-            if not body["id"].isprintable() or "/" in body["id"]:  # the id becomes part of file names and URLs
-                raise ValueError(f"{body['id']!r} is not a valid batch id")
+            if not is_batch_id(body["id"]):
+                raise ValueError(f"{body['id'][:100]!r} is not a valid batch id")
             return cls(
                 id=body["id"],
                 processing_status=str(body.get("processing_status"))[:_STATUS_LENGTH].replace("\0", ""),
-                request_counts={**dict.fromkeys(COUNTS, 0), **{name: int(n or 0) for name, n in counts.items()}},
+                request_counts={**dict.fromkeys(COUNTS, 0), **{name: _count(n) for name, n in counts.items()}},
                 created_at=created_at,
                 expires_at=timestamp(body.get("expires_at")),
                 ended_at=timestamp(body.get("ended_at")),
@@ -78,6 +81,24 @@ class BatchObject:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not a message batch: {error!r}") from None
+
+
+def is_batch_id(text: str) -> bool:
+    """Whether a text has the form of a batch id. Ids become parts of file names and URLs."""
+    return _BATCH_ID.fullmatch(text) is not None
+
+
+def _count(number: Any) -> int:
+    """Read a number of requests; an absent one is 0.
+
+    Raises:
+        ValueError: When it is not a number that a batch can have.
+    """
+    if number is None:
+        return 0
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number <= _MOST_REQUESTS:
+        raise ValueError(f"{str(number)[:40]} is not a number of requests")
+    return int(number)
 
 
 def timestamp(text: str | None) -> float | None:

@@ -8,49 +8,53 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.errors import MissingFileError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import REQUEST_FILES, PartName, ResponseName, SubmissionId
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
-from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DigestSet, with_mark
+from batch_assets.core.store.digests import DIGEST_BYTES, Digests, DigestSet, digester, pack, tail_of
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
+from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.refreshes import outcomes_for
-from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
-from batch_assets.core.store.request_lines import custom_id_of, with_custom_id
+from batch_assets.core.store.request_lines import line_with_mark, own_tail
 from batch_assets.core.store.responses import ResponseFiles, digest_array
+from batch_assets.core.text import count
 
 
-def plan_again(root: Root, submission: Submission) -> int:
+def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
     """Write the submission's requests that failed for a passing reason into new request files.
 
+    Requests whose text is lost, because their request file is gone or damaged, do not hold back the others. The
+    ledger records them as a standstill, and a later run tries them again.
+
     Returns:
-        The number of requests written.
+        The number of requests written, and a text about each file whose requests could not be.
 
     Raises:
-        MissingFileError: When a lost file leaves unknown which of them are in flight, or what their text was.
-            Nothing is written.
+        MissingFileError: When a lost file leaves unknown which of them are in flight. Nothing is written.
+        DamagedFileError: When the request index cannot be read. Nothing is written.
         BusyError: When another run works on the pipeline's requests.
     """
     if submission.ask_again == 0:
-        return 0
+        return 0, []
     with leases.hold_requests(root.ledger, submission.pipeline, wait=leases.PATIENCE) as lease:
         with root.ledger.read() as tx:
             current = submissions.by_id(tx, submission.id)
             files_in_flight = submissions.files_in_flight(tx, submission.pipeline)
             waited_on_names = [file.name for file in submissions.waited_on(tx, submission.id)]
         if current.ask_again == 0:
-            return 0
+            return 0, []
         in_flight = RequestsInFlight(root, files_in_flight)
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
         # Request files only: another process may be writing a receipt.
@@ -59,16 +63,11 @@ def plan_again(root: Root, submission: Submission) -> int:
         names = (name for name in map(PartName, itertools.count()) if str(name) not in used_names)
         limits = submission.max_requests, submission.max_bytes
         parts = PartWriters(root.storage, folder, limits, names.__next__)
-        try:
-            with parts:
-                for attempt, headers, text in _failed_lines(root, submission, in_flight):
-                    lease.check()
-                    custom_id = with_mark(custom_id_of(text), root.mark)
-                    parts.add(attempt, headers, [with_custom_id(text, custom_id)])
-        except MissingFileError:  # it is retried, and would leave files unknown to the ledger each time
-            for entry in parts.written:
-                root.storage.remove(*folder, entry.name)
-            raise
+        lost = LostTexts()
+        with parts:
+            for attempt, headers, text in _failed_lines(root, submission, in_flight, lost):
+                lease.check()
+                parts.add(attempt, headers, [line_with_mark(text, root.mark)])
         submission_id = SubmissionId(submission.id)
         files = [
             entry.ledger_entry(submission_id, submission.pipeline, submission.partition) for entry in parts.written
@@ -78,23 +77,41 @@ def plan_again(root: Root, submission: Submission) -> int:
             submissions.add_files(tx, submission.id, files)
             submissions.add_waits(tx, submission.id, in_flight.waited_on)
             if not submissions.let_go(tx, in_flight.waited_on):  # otherwise the next run plans again
-                submissions.planned_again(tx, submission.id)
-                standstills.end(tx, submission.id)
-        return sum(entry.requests for entry in parts.written)
+                submissions.planned_again(tx, submission.id, left=lost.requests)
+                if lost.requests:
+                    standstills.note(tx, submission.id, "; ".join(lost.problems))
+                else:
+                    standstills.end(tx, submission.id)
+        return sum(entry.requests for entry in parts.written), lost.problems
+
+
+@dataclass
+class LostTexts:
+    """Failed requests that cannot be sent again because their text is gone.
+
+    Attributes:
+        requests: The number of these requests.
+        problems: A text about each request file that they were in.
+    """
+
+    requests: int = 0
+    problems: list[str] = field(default_factory=list)
 
 
 def _failed_lines(
-    root: Root, submission: Submission, in_flight: RequestsInFlight
+    root: Root, submission: Submission, in_flight: RequestsInFlight, lost: LostTexts
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """Yield (next attempt, headers, line) of every request to retry.
 
     Responses are in the order of their request file. The headers are `None` if they are the submission's.
     """
-    outcomes = outcomes_for(root, submission)
+    outcomes, set_aside = with_readable_responses(root, lambda: outcomes_for(root, submission))
+    lost.problems += set_aside
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     read_before = DigestSet()
     all_rows: list[NDArray[np.int64]] = []
     all_attempts: list[NDArray[np.int32]] = []
+    all_digests: list[Digests] = []
     for rows in index.slices([DIGEST, LEFT_OUT] if index.is_limited else [DIGEST]):
         digests = np.unique(digest_array(rows.column(0).drop_null()))
         digests = digests[~read_before.contains(digests)]
@@ -111,38 +128,63 @@ def _failed_lines(
         free = due[~in_flight.contains(digests[due])]
         all_rows.append(response_rows[free])
         all_attempts.append(attempts[free])
+        all_digests.append(digests[free])
     response_rows = np.concatenate([np.empty(0, np.int64), *all_rows])
     attempts = np.concatenate([np.empty(0, np.int32), *all_attempts])
+    wanted = np.concatenate([pack([]), *all_digests])
     order = np.argsort(response_rows)
-    yield from _request_lines(root, submission, outcomes.files, response_rows[order], attempts[order])
+    failed = _Failed(response_rows[order], attempts[order], wanted[order])
+    yield from _request_lines(root, submission, outcomes.files, failed, lost)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """The n requests to retry, in the order of their responses.
+
+    Attributes:
+        response_rows: The row numbers of their responses; int64, shape (n,), sorted.
+        attempts: Their last attempt; int32, shape (n,).
+        digests: S16, shape (n,).
+    """
+
+    response_rows: NDArray[np.int64]
+    attempts: NDArray[np.int32]
+    digests: Digests
 
 
 def _request_lines(
-    root: Root,
-    submission: Submission,
-    files: ResponseFiles,
-    response_rows: NDArray[np.int64],
-    attempts: NDArray[np.int32],
+    root: Root, submission: Submission, files: ResponseFiles, failed: _Failed, lost: LostTexts
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
-    """Yield (next attempt, headers, line) of the requests that some responses belong to.
+    """Yield (next attempt, headers, line) of requests to retry, and note those whose line is lost.
 
     Args:
         root: The root.
         submission: The submission whose requests are retried.
         files: The response files.
-        response_rows: The row numbers of the responses, sorted; int64, shape (n,).
-        attempts: The last attempt of each request; int32, shape (n,).
+        failed: The requests.
+        lost: Where to note the lost ones.
     """
-    for number, selected, rows in files.by_file(response_rows):
+    for number, selected, rows in files.by_file(failed.response_rows):
         file, headers = _file_of(root, submission, files.names[number])
         if file is None:
             continue  # the ledger does not know the batch
-        lines = enumerate(_lines_of(root, submission, file))
-        for wanted, attempt in zip(rows.tolist(), attempts[selected].tolist(), strict=True):
-            line = next((line for position, line in lines if position == wanted), None)
-            if line is None:
-                break  # the file is shorter than it was
-            yield attempt + 1, headers, line
+        primed = digester(json.loads(submission.headers) if headers is None else headers)
+        lines = _Lines(root, file)
+        missed = 0
+        wanted = zip(rows.tolist(), failed.attempts[selected].tolist(), failed.digests[selected], strict=True)
+        for position, attempt, digest in wanted:
+            line = lines.at(position)
+            if (
+                line is not None
+                and own_tail(line) == tail_of(digest.ljust(DIGEST_BYTES, b"\0"))
+                and is_intact(line, primed)
+            ):
+                yield attempt + 1, headers, line
+            else:
+                missed += 1
+        if missed:
+            lost.requests += missed
+            lost.problems.append(lines.problem(missed))
 
 
 def _file_of(
@@ -161,12 +203,29 @@ def _file_of(
     return file, None if headers == json.loads(submission.headers) else headers
 
 
-def _lines_of(root: Root, submission: Submission, file: RequestFile) -> Iterator[bytes]:
-    try:
-        yield from StoredRequestFile.of(root.storage, file).lines()
-    except FileNotFoundError:
-        raise MissingFileError(
-            f"the request file {file.id} is gone from {root.storage.url}, and with it the text of failed "
-            "requests that are to be retried. Restore it from a backup, or build the requests again",
-            remedy=RunStage(Stage.REQUESTS, submission.pipeline, submission.partition),
-        ) from None
+class _Lines:
+    """The lines of a request file, which may be gone or damaged, read in order."""
+
+    def __init__(self, root: Root, file: RequestFile) -> None:
+        self._root, self._file = root, file
+        self._stored = StoredRequestFile.of(root.storage, file)
+        self._lines = enumerate(self._stored.lines())
+        self._is_gone = False
+
+    def at(self, position: int) -> bytes | None:
+        """Return a line, which must come after those returned before; `None` if it is not there."""
+        try:
+            return next((line for number, line in self._lines if number == position), None)
+        except FileNotFoundError:
+            self._is_gone, self._lines = True, enumerate(iter(()))
+            return None
+
+    def problem(self, requests: int) -> str:
+        """Return what is wrong and what to do, as text."""
+        state = "gone" if self._is_gone else "damaged"
+        where = self._root.storage.uri(*self._stored.parts)
+        return (
+            f"the request file {self._file.id} is {state} ({where}), and with it the text of "
+            f"{count(requests, 'failed request')} to be retried. Restore it from a backup, or build the requests "
+            "again"
+        )

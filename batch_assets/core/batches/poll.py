@@ -62,11 +62,13 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
         return report
     root.check_endpoint()
     try:
-        reported = _listed(root, due, report, deadline) if len(due) > _pages_for(due) else {}
+        seen = _look_in_list(root, due, report, deadline) if len(due) > _pages_for(due) else set()
         for batch in due:
-            if batch.id not in reported and time.monotonic() >= deadline:
+            if batch.id in seen:
+                continue
+            if time.monotonic() >= deadline:
                 return report
-            _look(root, batch, reported.get(batch.id), report, deadline)
+            _look(root, batch, report, deadline)
     except ApiError as error:
         report.problems.append(str(error))
     return report
@@ -85,45 +87,63 @@ def _pages_for(due: list[Batch]) -> int:
     return 2 + len(due) // PAGE
 
 
-def _listed(root: Root, due: list[Batch], report: PollReport, deadline: float) -> dict[str, BatchObject]:
-    """Return the due batches on the first pages of the list. Reads fewer pages than there are due batches."""
+def _look_in_list(root: Root, due: list[Batch], report: PollReport, deadline: float) -> set[str]:
+    """Look for the due batches on the first pages of the list. Reads fewer pages than there are due batches.
+
+    Each page is recorded in one transaction, before the next one is read.
+
+    Returns:
+        The ids of the batches that were on these pages.
+    """
     oldest = min(batch.created_at or 0.0 for batch in due)
-    wanted = {batch.id for batch in due}
-    reported: dict[str, BatchObject] = {}
+    wanted = {batch.id: batch for batch in due}
+    seen: set[str] = set()
     after_id = None
     for _ in range(len(due) - 1):
         page = root.api.page(after_id=after_id, seconds=deadline - time.monotonic())
         report.calls += 1
-        reported |= {batch.id: batch for batch in page.batches if batch.id in wanted}
-        is_last = len(reported) == len(wanted) or not page.has_more or not page.batches
-        if is_last or page.batches[-1].created_at < oldest or time.monotonic() >= deadline:
+        shown = {batch.id: batch for batch in page.batches if batch.id in wanted}
+        _record(root, [(wanted[id_], batch) for id_, batch in shown.items()], report)
+        seen |= shown.keys()
+        done = len(seen) == len(wanted) or not page.has_more or not page.batches
+        if done or page.batches[-1].created_at < oldest or time.monotonic() >= deadline:
             break
         after_id = page.last_id
-    return reported
+    return seen
 
 
-def _look(root: Root, batch: Batch, reported: BatchObject | None, report: PollReport, deadline: float) -> None:
-    floor = 0.0
-    if reported is None:
-        try:
-            report.calls += 1
-            reported = root.api.retrieve(batch.id, seconds=deadline - time.monotonic())
-            floor = root.api.poll_floor
-        except NotFoundError:
-            _missing(root, batch, report)
-            return
-        except RefusedError as error:
-            if error.stop or error.status == RATE_LIMITED:
-                raise  # the API would answer the same for every other batch
-            report.problems.append(f"{batch.id}: {error}")
-            return
-        except UnknownOutcomeError as error:
-            report.problems.append(f"{batch.id}: {error}")
-            return
+def _look(root: Root, batch: Batch, report: PollReport, deadline: float) -> None:
+    try:
+        report.calls += 1
+        seen = root.api.retrieve(batch.id, seconds=deadline - time.monotonic())
+    except NotFoundError:
+        _missing(root, batch, report)
+    except RefusedError as error:
+        if error.stop or error.status == RATE_LIMITED:
+            raise  # the API would answer the same for every other batch
+        report.problems.append(f"{batch.id}: {error}")
+    except UnknownOutcomeError as error:
+        report.problems.append(f"{batch.id}: {error}")
+    else:
+        _record(root, [(batch, seen)], report, root.api.poll_floor)
+
+
+def _record(root: Root, looks: list[tuple[Batch, BatchObject]], report: PollReport, floor: float = 0.0) -> None:
+    """Record what the API shows of some batches, in one transaction.
+
+    Args:
+        root: The root.
+        looks: Each batch as the ledger had it, and as the API shows it.
+        report: Where to note what changed.
+        floor: The seconds that the API asked to wait between looks.
+    """
+    if not looks:
+        return
     with root.ledger.write() as tx:
-        age = max(0.0, tx.now - (batch.submitted_at or tx.now))
-        if batches.observe(tx, batch, reported, tx.now + max(_interval(root, age), floor)):
-            report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
+        for batch, seen in looks:
+            age = max(0.0, tx.now - (batch.submitted_at or tx.now))
+            if batches.observe(tx, batch, seen, tx.now + max(_interval(root, age), floor)):
+                report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
 
 
 def _missing(root: Root, batch: Batch, report: PollReport) -> None:

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from batch_assets.core.api.client import CREATE_SECONDS
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.batches import workspace
+from batch_assets.core.batches import repeats, workspace
+from batch_assets.core.batches.first_line import first_custom_id
 from batch_assets.core.batches.receipts import note_other, write_receipt
-from batch_assets.core.errors import BusyError, LeaseLostError
-from batch_assets.core.io.json_text import load_line
+from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
@@ -24,16 +24,15 @@ from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.root import Root
+from batch_assets.core.store.digests import DIGEST_BYTES, DIGEST_CHARACTERS, Digests, has_mark, tail_of
+from batch_assets.core.store.in_flight import digests_of, digests_of_submission
 from batch_assets.core.store.request_files import StoredRequestFile
-from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.text import duration
 
 # A batch may have a later time than the API's answers by this much, because several clocks set these times.
 _LATE_SECONDS = 60.0
 # Our own clock may be wrong by this much.
 _CLOCK_SECONDS = 86400.0
-# A first line longer than this proves nothing: no answer is that long.
-_FIRST_LINE_BYTES = 64 << 20
 
 Doubt = tuple[Intent, RequestFile]
 
@@ -83,11 +82,18 @@ def _earliest(intent: Intent) -> float:
     return (RequestFileId.parse(intent.file_id).submission.built_at or 0.0) - _CLOCK_SECONDS
 
 
+def _tail(digest: bytes) -> str:
+    """Return the end of the custom_id of a request, from its digest in an array, which drops zeros at the end."""
+    return tail_of(digest.ljust(DIGEST_BYTES, b"\0")).decode()
+
+
 class _Reconciler:
     def __init__(self, root: Root, lease: Lease) -> None:
         self._root, self._lease = root, lease
         self._found_ids: list[str] = []
-        self._scans: dict[str, Scan | None] = {}
+        self._tails: dict[str, set[str] | None] = {}
+        self._lost: set[str] = set()
+        self._accepted: dict[str, str] = {}
         self._listed: set[str | None] = set()
         # By the API's clock: when the list was first read, and when its newest batch was created.
         self._seen_at: float | None = None
@@ -103,7 +109,8 @@ class _Reconciler:
         strangers = self._strangers([*doubtful, *watched], known_ids)
         self._limit(doubtful)
         for custom_id, batch in strangers.proved:
-            self._assign(custom_id, batch, watched)
+            if not self._assign(custom_id, batch, watched):
+                strangers.unproved.append(batch)
         self._settle_all(doubtful, strangers)
         return self._found_ids
 
@@ -111,7 +118,12 @@ class _Reconciler:
         """Settle the file by a receipt that a killed process left, if there is one."""
         stored = StoredRequestFile.of(self._root.storage, file)
         stored.remove_leftovers()
-        receipt = stored.receipt()
+        try:
+            receipt = stored.receipt()
+        except DamagedFileError as error:
+            # It was written because the API accepted the file. Which batch it named is unknown until it is found.
+            self._accepted[file.id] = str(error)
+            return False
         return receipt is not None and self._adopt(
             intent,
             file,
@@ -161,7 +173,7 @@ class _Reconciler:
                 continue
             if not batch.ended:
                 strangers.running.append(batch)
-            elif (custom_id := self._first_custom_id(batch)) is None:
+            elif (custom_id := first_custom_id(self._root, batch)) is None:
                 strangers.unproved.append(batch)
             else:
                 strangers.proved.append((custom_id, batch))
@@ -169,35 +181,38 @@ class _Reconciler:
             self._seen_at = self._root.api.server_time
         return strangers
 
-    def _first_custom_id(self, batch: BatchObject) -> str | None:
-        """Return the first custom_id in the results; `None` if they cannot be read."""
-        received = b""
-        try:
-            with self._root.api.results(batch.id) as chunks:
-                for chunk in chunks:
-                    received += chunk
-                    if b"\n" in received or len(received) > _FIRST_LINE_BYTES:
-                        break
-            return str(load_line(received.split(b"\n", 1)[0])["custom_id"])
-        except (ApiError, ValueError, KeyError, TypeError):
-            return None
+    def _assign(self, custom_id: str, batch: BatchObject, watched: list[Doubt]) -> bool:
+        """Assign an ended batch to the file whose request is in its results; without one it is foreign.
 
-    def _assign(self, custom_id: str, batch: BatchObject, watched: list[Doubt]) -> None:
-        """Assign an ended batch to the file whose request is in its results; without one it is foreign."""
+        Returns:
+            False if that is unknown because a file that it may belong to is lost: a lost file proves nothing.
+        """
         with self._root.ledger.read() as tx:
             claimants = files.claimants(tx, batch.total)
-        for intent, file in claimants:
-            if self._may_be(intent, batch) and self._has(file, custom_id):
-                self._adopt(intent, file, batch, provisional=False, reason="its results are ours")
-                return
-        for intent, file in watched:
-            if self._may_be(intent, batch) and self._has(file, custom_id):
-                self._note_late(intent, file, batch)
-                return
+        claimants = [doubt for doubt in claimants if self._may_be(doubt[0], batch)]
+        watched = [doubt for doubt in watched if self._may_be(doubt[0], batch)]
+        for are_lost in (False, True):  # the index of a lost file names requests of other files as well
+            for intent, file in claimants:
+                if self._has(file, custom_id, is_lost=are_lost):
+                    self._adopt(intent, file, batch, provisional=False, reason="its results are ours")
+                    return True
+            for intent, file in watched:
+                if self._has(file, custom_id, is_lost=are_lost):
+                    self._note_late(intent, file, batch)
+                    return True
+        near = repeats.near_files(self._root, batch)
+        for file in near:
+            if self._has(file, custom_id, is_lost=False):
+                repeats.record(self._root, batch, file)
+                self._found_ids.append(batch.id)
+                return True
+        if any(self._tails_of(file) is None for file in [*(file for _, file in [*claimants, *watched]), *near]):
+            return False
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             if batches.by_id(tx, batch.id) is None:
                 batches.note_foreign(tx, batch, "its results carry none of our custom_ids")
+        return True
 
     def _may_be(self, intent: Intent, batch: BatchObject) -> bool:
         return (
@@ -211,16 +226,32 @@ class _Reconciler:
         latest = self._latest.get(intent.id, intent.latest_created_at)
         return self._may_be(intent, batch) and (latest is None or batch.created_at <= latest)
 
-    def _has(self, file: RequestFile, custom_id: str) -> bool:
-        """Whether a file has a custom_id. False if the file is missing: that proves nothing."""
+    def _has(self, file: RequestFile, custom_id: str, *, is_lost: bool) -> bool:
+        """Whether a file has a request with exactly this custom_id, whose mark shows that this root sent it.
+
+        The index of a lost file has digests only, so there the mark itself is compared.
+        """
+        tail = custom_id[-DIGEST_CHARACTERS:]
+        if tail not in (self._tails_of(file) or ()) or (file.id in self._lost) is not is_lost:
+            return False
+        if is_lost:
+            return has_mark(custom_id, self._root.mark)
         stored = StoredRequestFile.of(self._root.storage, file)
-        if file.id not in self._scans:
-            try:
-                self._scans[file.id] = stored.scan()
-            except FileNotFoundError:
-                self._scans[file.id] = None
-        scan = self._scans[file.id]
-        return scan is not None and stored.has(custom_id, scan)
+        return stored.has(custom_id, stored.scan())
+
+    def _tails_of(self, file: RequestFile) -> set[str] | None:
+        """Return the ends of a file's custom_ids; `None` if they are unknown.
+
+        Of a file that is gone or damaged, they are among those of its submission's index.
+        """
+        if file.id not in self._tails:
+            found = digests_of(self._root.storage, file)
+            digests: Digests | None = found.digests
+            if found.problem is not None:
+                self._lost.add(file.id)
+                digests = digests_of_submission(self._root.storage, file)
+            self._tails[file.id] = None if digests is None else set(map(_tail, digests.tolist()))
+        return self._tails[file.id]
 
     def _settle_all(self, doubtful: list[Doubt], strangers: _Strangers) -> None:
         with self._root.ledger.read() as tx:
@@ -247,6 +278,8 @@ class _Reconciler:
             reason = "the only new batch with its count"
             if self._adopt(intent, file, running[0], provisional=True, reason=reason):
                 strangers.running.remove(running[0])
+        elif not running and not unproved and file.id in self._accepted:
+            self._explain(file, f"{self._accepted[file.id]}. The API accepted the file, so it is not sent again")
         elif not running and not unproved:
             self._send_again_after_grace(intent, file)
         else:
@@ -299,6 +332,10 @@ class _Reconciler:
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             if batches.by_id(tx, batch.id) is not None:
+                return
+            if intent.outcome is not IntentOutcome.RESENT:
+                repeats.record_in(tx, batch, file)
+                self._found_ids.append(batch.id)
                 return
             twice = files.was_sent_again(tx, intent)
             reason = "the API hid it for longer than the grace period"

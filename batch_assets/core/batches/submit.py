@@ -9,9 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from batch_assets.core.api.errors import RATE_LIMITED, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.api.errors import (
+    RATE_LIMITED,
+    TOO_LARGE,
+    ApiError,
+    NotSentError,
+    RefusedError,
+    UnknownOutcomeError,
+)
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.batches import workspace
+from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import CancelReport, finish_canceling, finish_replaced
 from batch_assets.core.batches.receipts import adopt, note_other, write_receipt
@@ -38,7 +45,7 @@ from batch_assets.core.text import duration
 
 # The wait when the API asks to wait without a time.
 _BACK_OFF_SECONDS = 60.0
-_BAD_REQUEST, _TOO_LARGE = 400, 413
+_BAD_REQUEST = 400
 # The API's error for a body that was cut or changed in transit. Every line was written as valid JSON.
 _GARBLED = "not valid json"
 
@@ -148,12 +155,14 @@ def _submit(
         if not unattended:
             files.give_back_stopped(tx, submissions.waited_on(tx, submission.id), "run again by a user")
     try:
-        report.planned_again = plan_again(root, submission)
-    except MissingFileError as error:  # the rest is sent and collected without waiting for a user
-        report.waiting["retries"] = str(error)
-        report.remedies += [error.remedy] if error.remedy is not None else []
+        report.planned_again, lost = plan_again(root, submission)
+    except (MissingFileError, DamagedFileError) as error:  # the rest goes on without waiting for a user
+        lost = [str(error)]
         with root.ledger.write() as tx:
             standstills.note(tx, submission.id, str(error))
+    if lost:
+        report.waiting["retries"] = "; ".join(lost)
+        report.remedies.append(RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
     report.submitted += reconcile(root)
     _send(root, submission, report, on_file)
     if any(file.state is FileState.UNRESOLVED for file in _waited_on(root, submission)):
@@ -229,7 +238,7 @@ class _Upload:
             self._report.waiting[self._file.id] = "another process is sending it"
             return []
         try:
-            send = self._file.state is FileState.READY and not self._has_receipt(lease)
+            send = self._file.state is FileState.READY and not self._has_receipt(lease) and self._may_go(lease)
             while send:
                 intent_id = self._intend(lease)
                 send = intent_id is not None and self._send(lease, intent_id, progress)
@@ -247,11 +256,33 @@ class _Upload:
             self._report.submitted.append(batch_id)
         return batch_id is not None
 
+    def _may_go(self, lease: Lease) -> bool:
+        """Whether the file need not wait, and is as it was written."""
+        with self._root.ledger.read() as tx:
+            if self._has_to_wait(tx):
+                return False
+        return not self._is_lost(lease)
+
+    def _is_lost(self, lease: Lease) -> bool:
+        """Set the file aside if it is gone or was damaged: nothing is sent that no row asked for."""
+        with self._root.ledger.read() as tx:
+            headers = files.headers_of(tx, self._file)
+        try:
+            damage = self._stored.damage(self._file.requests, self._file.bytes, headers)
+        except FileNotFoundError:
+            problem = "the request file is missing"
+        else:
+            if damage is None:
+                return False
+            problem = f"the request file is damaged, {damage}"
+        self._move(lease, FileMove.REFUSE, None, f"{problem}: its requests have to be built again")
+        return True
+
     def _relieve(self, lease: Lease) -> list[RequestFile]:
         """Split the file if it is too large. A single request that is too large gets the refusal as its answer."""
         with self._root.ledger.read() as tx:
             file = files.by_id(tx, self._file.id)
-        if file.state is not FileState.TOO_LARGE:
+        if file.state is not FileState.TOO_LARGE or self._is_lost(lease):
             return []
         if file.requests > 1:
             return split(self._root, file, lease)
@@ -269,6 +300,9 @@ class _Upload:
             if self._has_to_wait(tx):
                 return None
         try:
+            if (candidate := repeats.of_earlier_intent(self._root, self._file)) is not None:
+                self._doubt_earlier(lease, candidate)
+                return None
             seen = self._root.api.page().batches
         except RefusedError as error:
             if error.status == RATE_LIMITED and not error.stop:
@@ -330,7 +364,26 @@ class _Upload:
             self._accepted(lease, intent_id, accepted)
         return False
 
+    def _contradiction(self, tx: Transaction, intent_id: int, seen: BatchObject) -> str | None:
+        """Return why a reply cannot be about this file; `None` if it can."""
+        known = batches.by_id(tx, seen.id)
+        intent = next(intent for intent in files.of_file(tx, self._file.id) if intent.id == intent_id)
+        if known is not None and not known.provisional:
+            problem = f"which the ledger knows as a batch of {known.file_id or 'someone else'}"
+        elif repeats.is_older(intent, seen):
+            problem = "which is older than the upload"
+        elif seen.total not in (0, self._file.requests):
+            problem = f"which has {seen.total:,} requests instead of {self._file.requests:,}"
+        else:
+            return None
+        return f"the reply names {seen.id}, {problem}"
+
     def _accepted(self, lease: Lease, intent_id: int, accepted: BatchObject) -> None:
+        with self._root.ledger.read() as tx:
+            contradiction = self._contradiction(tx, intent_id, accepted)
+        if contradiction is not None:
+            self._in_doubt(lease, intent_id, contradiction)
+            return
         problem, receipt = None, None
         try:
             receipt = write_receipt(self._root, self._file, accepted, replied=True)
@@ -370,14 +423,34 @@ class _Upload:
             files.put_off(tx, submissions.waited_on(tx, self._submission.id), until, str(error))
         self._report.waiting[self._file.id] = str(error)
 
+    def _doubt_earlier(self, lease: Lease, candidate: BatchObject) -> None:
+        """Put a file that was refused before in doubt: a gateway on the way may have sent it twice."""
+        text = repeats.text_about(candidate)
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            files.settle(
+                tx, files.of_file(tx, self._file.id)[-1].id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now
+            )
+            move(tx, FileMove.DOUBT, self._file.id, text, error=text)
+
+    def _was_accepted_too(self) -> BatchObject | None:
+        """Return a batch that the refused file may have become all the same; `None` if the list shows none."""
+        try:
+            return repeats.of_earlier_intent(self._root, self._file)
+        except ApiError:  # it is looked for again before the file is sent again
+            return None
+
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
+        if (candidate := self._was_accepted_too()) is not None:
+            self._in_doubt(lease, intent_id, f"{text}. {repeats.text_about(candidate)}")
+            return False
         if error.stop:
             raise self._stop(lease, intent_id, error)
         if error.status == RATE_LIMITED:
             self._put_off(lease, intent_id, error)
-        elif error.status == _TOO_LARGE:
+        elif error.status == TOO_LARGE:
             self._move(lease, FileMove.EXCEED, intent_id, text)
         elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
             self._move(lease, FileMove.RESEND, intent_id, f"{text}; sent again", outcome=IntentOutcome.GARBLED)
@@ -394,13 +467,14 @@ class _Upload:
         self,
         lease: Lease,
         step: FileMove,
-        intent_id: int,
+        intent_id: int | None,
         text: str,
         outcome: IntentOutcome = IntentOutcome.REFUSED,
     ) -> None:
         with self._root.ledger.write() as tx:
             lease.confirm(tx)
-            files.settle(tx, intent_id, outcome)
+            if intent_id is not None:
+                files.settle(tx, intent_id, outcome)
             move(tx, step, self._file.id, text, error=text)
         if step is FileMove.REFUSE:
             # Its requests may be built again. Those of a stopped or too large file stay in flight.

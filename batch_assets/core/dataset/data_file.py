@@ -8,6 +8,7 @@ from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
+from batch_assets.core.dataset.bounds import EXPANSION, FREE_BYTES
 from batch_assets.core.errors import DatasetError
 
 # Endings that may follow the ending of a text format, with Arrow's names for the compressions.
@@ -44,7 +45,8 @@ class DataFile:
         """Open the file for reading, decompressed.
 
         Raises:
-            DatasetError: From a later read, when a compressed file is damaged or truncated.
+            DatasetError: From a later read, when a compressed file is damaged or truncated, or unpacks to far
+                more than its size.
         """
         file = self.fs.open(self.name, "rb")
         if self._compression is None:
@@ -57,6 +59,7 @@ class _Decompressed(io.RawIOBase):
 
     def __init__(self, file: Any, codec: str, name: str) -> None:
         self._file, self._codec, self._name = file, codec, name
+        self._size = 0
         self._stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), codec)
 
     def readable(self) -> bool:
@@ -70,6 +73,12 @@ class _Decompressed(io.RawIOBase):
             raise self._damaged(str(error)) from None
         if not block and self._file.tell() == 0:
             raise self._damaged("the file is empty")
+        self._size += len(block)
+        if self._size > FREE_BYTES and self._size > EXPANSION * self._file.tell():
+            raise DatasetError(
+                f"{self._name}: the file unpacks to more than {EXPANSION} times its size, as only a damaged or "
+                "hostile file does. If it is right, decompress it"
+            )
         return block
 
     def _damaged(self, reason: str) -> DatasetError:

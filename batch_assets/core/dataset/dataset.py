@@ -8,6 +8,7 @@ from typing import Any, NoReturn, assert_never
 
 import pyarrow as pa
 
+from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.document_files import DocumentFiles
 from batch_assets.core.dataset.partition_rows import PartitionRows, filled
 from batch_assets.core.dataset.query_rows import QueryRows
@@ -74,6 +75,7 @@ class Dataset:
     def _settle(self, pipeline: Pipeline) -> None:
         config, source = pipeline.config.dataset, self._rows_from
         self.schema = source.schema
+        check_columns(len(self.schema.names), f"{self.source}: dataset.{config.kind}")
         self.key = config.key or config.default_key
         if source.blank:
             self.schema = _named_columns(pipeline)
@@ -143,7 +145,9 @@ class Dataset:
         Raises:
             DatasetError: When the column is missing. Names the column, the field and the existing columns.
         """
-        if name in self.schema.names or (name == self.key and dataset_field != "key" and field is None):
+        if self.schema.get_field_index(name) >= 0 or (
+            name == self.key and dataset_field != "key" and field is None
+        ):
             return
         problem = f"{self.location} has no column {name!r}; its columns: {', '.join(self.schema.names)}"
         if field is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -12,8 +11,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batch_assets.core.dataset.bounds import JSON_DEPTH, check_columns
 from batch_assets.core.dataset.csv_reader import CsvReader
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
+from batch_assets.core.dataset.lines import line_blocks
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
@@ -30,12 +31,14 @@ from batch_assets.core.dataset.rows import (
     valid_text,
     whole_number,
 )
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.dataset import DatasetConfig
 
 BLOCK_BYTES = 4 << 20
 # Whole numbers with fewer digits fit into 64 bits, which is orjson's limit.
 _LONG_NUMBER = b"0" * 19
+_SHOWN_BYTES = 20
+_TOO_DEEP = f"it is nested more than {JSON_DEPTH} levels deep"
 _DIGITS_AS_ZEROS = bytes(ord("0" if chr(byte) in "0123456789" else " ") for byte in range(256))
 
 
@@ -43,11 +46,15 @@ class FileReader(Protocol):
     """A reader for one file of the dataset.
 
     Attributes:
+        name: The name of the file.
         blank: Whether the file is empty, without even column names.
+        has_fixed_columns: Whether every row of the format has all columns.
         object_keys: The keys that the objects in the columns have.
     """
 
+    name: str
     blank: bool
+    has_fixed_columns: bool
     object_keys: ObjectKeys
 
     @property
@@ -62,12 +69,14 @@ class ParquetReader:
     """A Parquet file, read through small buffers so that a huge row group needs little memory."""
 
     blank = False
+    has_fixed_columns = True
 
     def __init__(self, file: DataFile, config: DatasetConfig) -> None:
-        self._data, self._name = file, file.name
+        self._data, self.name = file, file.name
         with self._open() as parquet:
             stored = parquet.schema_arrow
-            check_distinct(stored.names, self._name)
+            check_columns(len(stored.names), self.name)
+            check_distinct(stored.names, self.name)
             self.schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in stored])
             self._stored = stored
             self.object_keys = ObjectKeys()
@@ -79,19 +88,22 @@ class ParquetReader:
 
     def _open(self) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(self._data.open(), buffer_size=1 << 16, pre_buffer=False)
+            return pq.ParquetFile(
+                self._data.open(), buffer_size=1 << 16, pre_buffer=False, page_checksum_verification=True
+            )
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> DatasetError:
-        return DatasetError(f"{self._name}: not a readable Parquet file: {error}")
+        return DatasetError(f"{self.name}: not a readable Parquet file: {error}")
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
-        present = [name for name in target.names if name in self.schema.names]
+        names = frozenset(self.schema.names)
+        present = [name for name in target.names if name in names]
         try:
             with self._open() as file:
                 for batch in file.iter_batches(self._rows_at_once, columns=present, use_threads=False):
-                    rows = valid_text(conform(batch, target, self._name))
+                    rows = valid_text(conform(batch, target, self.name))
                     rows.own = own_columns(batch, self._stored, target)
                     rows.present = [self.schema.names] * len(batch)
                     yield rows
@@ -102,8 +114,11 @@ class ParquetReader:
 class JsonLinesReader:
     """A JSON Lines file. A first pass decides the types; a column with values of several kinds is text."""
 
+    has_fixed_columns = False
+
     def __init__(self, file: DataFile, config: DatasetConfig) -> None:
-        self._data, self._name = file, file.name
+        self._data, self.name = file, file.name
+        self._rejects = config.bad_rows == "reject"
         schema = pa.schema([])
         self.blank = True
         self._text: set[str] = set(config.types)  # columns read as text first, then cast
@@ -123,6 +138,7 @@ class JsonLinesReader:
     def _widen(self, schema: pa.Schema, objects: list[dict[str, Any]]) -> pa.Schema:
         names = dict.fromkeys(name for entry in objects for name in entry)
         fields = {field.name: field for field in schema}
+        check_columns(max(len(names), len(fields)), self.name)
         for name in names:
             if name in self._declared:
                 fields.setdefault(name, pa.field(name, pa.string()))
@@ -149,23 +165,13 @@ class JsonLinesReader:
 
     def _blocks(self) -> Iterator[tuple[int, list[dict[str, Any]], dict[int, tuple[str, str]]]]:
         """Yield (number of the first line, objects, rejections by position of the object)."""
-        number, partial_line = 1, b""
         with self._data.open() as file:
-            while True:
-                block = file.read(BLOCK_BYTES)
-                if number == 1 and not partial_line:
-                    block = block.removeprefix(codecs.BOM_UTF8)
-                *lines, partial_line = (partial_line + block).split(b"\n")
-                if not block:
-                    lines, partial_line = [partial_line], b""
+            for number, lines in line_blocks(file, self.name, BLOCK_BYTES):
                 for start in range(0, len(lines), ROWS_AT_ONCE):
                     slice_ = lines[start : start + ROWS_AT_ONCE]
                     objects, broken = self._parse(slice_, number + start)
                     if objects:
                         yield number + start, objects, broken
-                number += len(lines)
-                if not block:
-                    return
 
     def _parse(self, lines: list[bytes], number: int) -> tuple[list[dict[str, Any]], dict[int, tuple[str, str]]]:
         objects: list[dict[str, Any]] = []
@@ -175,50 +181,71 @@ class JsonLinesReader:
             if not line:
                 continue
             try:
-                entry = _exact(orjson.loads(line), line)
-            except orjson.JSONDecodeError as error:
-                entry, is_broken = self._parse_leniently(line, number + offset, error)
-                if is_broken:
-                    broken[len(objects)] = invalid_text("the line contains text that is not valid Unicode")
-            if not isinstance(entry, dict):
-                self._fail(number + offset, "not a JSON object; one object per line is expected")
+                try:
+                    entry = _exact(orjson.loads(line), line)
+                except orjson.JSONDecodeError as error:
+                    entry, problem = self._parse_leniently(line, number + offset, error)
+                    if problem:
+                        where = f"{self.name}, line {number + offset}"
+                        broken[len(objects)] = invalid_text(f"{where}: {problem}")
+                if not isinstance(entry, dict):
+                    raise _BadLineError("not a JSON object; one object per line is expected")
+                if line.count(b"[") + line.count(b"{") > JSON_DEPTH and depth_of(entry) > JSON_DEPTH:
+                    raise _BadLineError(_TOO_DEEP)
+            except _BadLineError as error:
+                problem = f"{self.name}, line {number + offset}: {error}"
+                if not self._rejects:
+                    raise DatasetError(problem) from None
+                entry, broken[len(objects)] = {}, (ErrorType.UNREADABLE_ROW, problem)
             objects.append(entry)
         return objects, broken
 
-    def _parse_leniently(self, line: bytes, number: int, error: Exception) -> tuple[Any, bool]:
+    def _parse_leniently(self, line: bytes, number: int, error: Exception) -> tuple[Any, str | None]:
         """Parse a line that orjson refuses.
 
-        NaN and infinities become null. Lone surrogates and invalid UTF-8 become U+FFFD.
+        NaN and infinities become null. Lone surrogates become U+FFFD, as does invalid UTF-8 if rows are rejected.
 
         Returns:
-            The value, and whether U+FFFD had to be put in.
+            The value, and why U+FFFD had to be put in, if it had to.
         """
-        text = line.decode(errors="replace")
+        problem = None
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as invalid:
+            before = line[max(0, invalid.start - _SHOWN_BYTES) : invalid.start].decode(errors="replace")
+            problem = f"not UTF-8: the bytes {line[invalid.start : invalid.end].hex(' ')} after {before!r}"
+            if not self._rejects:
+                raise _BadLineError(
+                    f"{problem}; convert the file to UTF-8, or set dataset.bad_rows: reject"
+                ) from None
+            text = line.decode(errors="replace")
         try:
             entry = json.loads(text, parse_constant=lambda _: None)
+            valid = _without_surrogates(entry)
+        except RecursionError:
+            raise _BadLineError(_TOO_DEEP) from None
         except ValueError:
             if number == 1 and line.startswith(b"["):
                 problem = "a list begins here; one object per line is expected, as jq -c '.[]' writes them"
-                self._fail(number, problem)
-            self._fail(number, f"not valid JSON: {error}")
-        valid = _without_surrogates(entry)
-        return valid, valid != entry or text.encode() != line
-
-    def _fail(self, number: int, problem: str) -> Any:
-        raise DatasetError(f"{self._name}, line {number}: {problem}")
+                raise DatasetError(f"{self.name}, line 1: {problem}") from None
+            raise _BadLineError(f"not valid JSON: {error}") from None
+        if problem is None and valid != entry:
+            problem = "the line contains text that is not valid Unicode"
+        return valid, problem
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
+        names = frozenset(self.schema.names)
         for _, objects, broken in self._blocks():
             arrays, fields = [], []
             own: dict[str, list[Any] | OwnColumn] = {}
             for field in target:
                 values = [entry.get(field.name) for entry in objects]
-                type_ = self.schema.field(field.name).type if field.name in self.schema.names else field.type
+                type_ = self.schema.field(field.name).type if field.name in names else field.type
                 array, own[field.name] = _column(values, type_)
                 arrays.append(array)
                 fields.append(pa.field(field.name, type_))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-            table = conform(batch, target, self._name)
+            table = conform(batch, target, self.name)
             yield Rows(table, broken, has_json_numbers=True, own=own, present=objects)
 
 
@@ -236,6 +263,19 @@ def _column(values: list[Any], type_: pa.DataType) -> tuple[pa.Array, list[Any]]
             own = [whole_number(value) for value in values]
             return pa.array([json_text(value) for value in own], type_), own
     return pa.array(values, type_), [whole_number(v) for v in values] if may_hold_floats(type_) else values
+
+
+class _BadLineError(Exception):
+    """A line that cannot be read. Its text says why."""
+
+
+def depth_of(value: Any) -> int:
+    """Return the number of levels of lists and objects in a JSON value."""
+    depth, level = 0, [value]
+    while level := [entry for entry in level if isinstance(entry, dict | list)]:
+        depth += 1
+        level = [inner for entry in level for inner in (entry.values() if isinstance(entry, dict) else entry)]
+    return depth
 
 
 def _exact(entry: Any, line: bytes) -> Any:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 
 _SHOWN = 5
@@ -28,14 +29,26 @@ class KeyCheck:
         self._nulls: list[int] = []
         self._null_count = self._rows = 0
 
-    def watch(self, keys: list[Any]) -> None:
-        """Take the next row keys into account."""
-        self._hashes.append(np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys)))
+    def watch(self, keys: list[Any], rejects: Mapping[int, tuple[str, str]]) -> None:
+        """Take the next row keys into account.
+
+        Args:
+            keys: The row keys.
+            rejects: The (error type, text) of rejected rows by position. A row that could not be read may have no
+                key.
+        """
+        unreadable = {
+            position for position, (error_type, _) in rejects.items() if error_type == ErrorType.UNREADABLE_ROW
+        }
+        nulls: list[int] = []
         if None in keys:
-            nulls = [self._rows + position for position, key in enumerate(keys) if key is None]
-            self._null_count += len(nulls)
-            self._nulls += nulls[: _SHOWN - len(self._nulls)]
+            nulls = [at for at, key in enumerate(keys) if key is None and at not in unreadable]
+        self._null_count += len(nulls)
+        self._nulls += [self._rows + position for position in nulls[: _SHOWN - len(self._nulls)]]
         self._rows += len(keys)
+        if unreadable:
+            keys = [key for key in keys if key is not None]
+        self._hashes.append(np.fromiter(map(hash, keys), dtype=np.int64, count=len(keys)))
 
     def finish(self) -> None:
         """Finish the check after the last row key.
@@ -62,7 +75,9 @@ class KeyCheck:
         """
         counts: Counter[Any] = Counter()
         for rows in self._dataset.rows([self._dataset.key]):
-            counts.update(key for key in rows.table.column(0).to_pylist() if hash(key) in suspects)
+            counts.update(
+                key for key in rows.table.column(0).to_pylist() if key is not None and hash(key) in suspects
+            )
         duplicates = [key for key, count in counts.items() if count > 1]
         if duplicates:
             examples = ", ".join(repr(key) for key in duplicates[:_SHOWN])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -53,7 +54,7 @@ class Rows:
         table: The requested columns.
         rejects: Rows that cannot become a request, whatever the template: row position in `table` to (reason,
             text). Either some text is not valid Unicode, and `table` has U+FFFD in place of the invalid part, or
-            the content is too large to be read, and is null in `table`.
+            the row cannot be read or is too large to be, and is null in `table`.
         has_json_numbers: Whether the numbers come from JSON, in which 1 and 1.0 are the same.
         own: Columns whose values in `table` may depend on other rows: their own values, one for each row.
         present: The columns that each row has, in its own order; `None` if every row has all of them.
@@ -68,7 +69,8 @@ class Rows:
     def values(self, name: str) -> list[Any]:
         """Return a column as Python values for templates, as each row has them. A map is an object, like a struct.
 
-        A row with a value that Python cannot represent, such as a time in the year 12026, is added to `rejects`.
+        A row with a value that Python cannot represent, such as a time in the year 12026 or a map with one key
+        twice, is added to `rejects`.
         """
         own = self.own.get(name)
         if isinstance(own, list):
@@ -91,7 +93,7 @@ class Rows:
     def _python(self, name: str, column: pa.Array, convert: Callable[[pa.Array], list[Any]]) -> list[Any]:
         try:
             return convert(column)
-        except (OverflowError, ValueError):
+        except (OverflowError, ValueError, KeyError):
             return [
                 self._value(name, column.slice(position, 1), position, convert) for position in range(len(column))
             ]
@@ -99,8 +101,12 @@ class Rows:
     def _value(self, name: str, value: pa.Array, position: int, convert: Callable[[pa.Array], list[Any]]) -> Any:
         try:
             return convert(value)[0]
-        except (OverflowError, ValueError) as error:
+        except (OverflowError, ValueError, KeyError) as error:
             problem = f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
+            if isinstance(error, KeyError) or "duplicate" in str(error):
+                problem = (
+                    f"column {name!r} has a map with one key twice, of which a template would see one entry only"
+                )
             self.rejects.setdefault(position, (ErrorType.TEMPLATE_ERROR, problem))
             return None
 
@@ -138,8 +144,9 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
         DatasetError: When a value does not fit its type.
     """
     arrays = []
+    names = frozenset(batch.schema.names)
     for wanted in target:
-        if wanted.name not in batch.schema.names:
+        if wanted.name not in names:
             arrays.append(pa.nulls(len(batch), wanted.type))
             continue
         column = batch.column(wanted.name)
@@ -161,8 +168,9 @@ def own_columns(batch: pa.RecordBatch, fields: pa.Schema, target: pa.Schema) -> 
         target: The columns and types of the whole dataset.
     """
     own: dict[str, list[Any] | OwnColumn] = {}
+    names = frozenset(batch.schema.names)
     for wanted in target:
-        if wanted.name not in batch.schema.names:
+        if wanted.name not in names:
             continue
         field_ = fields.field(wanted.name)
         if plain_type(field_.type) != wanted.type or is_stored_otherwise(field_):
@@ -293,19 +301,21 @@ def invalid_text(problem: str) -> tuple[str, str]:
     return ErrorType.INVALID_UNICODE, problem
 
 
-def check_distinct(names: Sequence[str], file: str) -> None:
+def check_distinct(names: Sequence[str], file: str, remedy: str = "") -> None:
     """Check that no two columns have the same name.
 
     Args:
         names: The names of the columns.
         file: The file, for errors.
+        remedy: What else to do, as the end of a sentence.
 
     Raises:
         DatasetError: When a name occurs twice.
     """
-    duplicates = sorted({name for name in names if names.count(name) > 1})
+    duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
     if duplicates:
-        raise DatasetError(f"{file}: the header names {duplicates[0]!r} twice: every column needs its own name")
+        problem = f"{file}: the header names {duplicates[0]!r} twice: every column needs its own name"
+        raise DatasetError(f"{problem}{remedy}")
 
 
 def valid_text(batch: pa.RecordBatch) -> Rows:

@@ -39,7 +39,8 @@ def shown_values(column: pa.Array, field: pa.Field) -> list[Any]:
         field: The type of the column, with its metadata.
 
     Raises:
-        ValueError: When Python cannot represent a value. Also OverflowError.
+        ValueError: When Python cannot represent a value. Also OverflowError, and KeyError for a map with one key
+            twice.
     """
     type_ = column.type
     if pa.types.is_float32(type_):
@@ -54,7 +55,7 @@ def shown_values(column: pa.Array, field: pa.Field) -> list[Any]:
         return values
     if pa.types.is_union(type_):  # values of several kinds
         return [_by_itself(value) for value in column.to_pylist()]
-    values = column.to_pylist(maps_as_pydicts="lossy") if pa.types.is_nested(type_) else column.to_pylist()
+    values = column.to_pylist(maps_as_pydicts="strict") if pa.types.is_nested(type_) else column.to_pylist()
     convert = converter(field.with_type(type_))
     if convert is None:
         return values

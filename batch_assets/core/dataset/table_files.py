@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -16,6 +17,8 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 
+_SHOWN = 5
+
 
 class TableFiles:
     """`dataset: {path: …}`: the rows of all files, in path order.
@@ -25,7 +28,8 @@ class TableFiles:
         pipeline: The pipeline.
 
     Raises:
-        DatasetError: When there is no such file, its format is unknown, or it cannot be read.
+        DatasetError: When there is no such file, its format is unknown, it cannot be read, or its columns differ
+            from those of the other files.
     """
 
     field = "path"
@@ -39,6 +43,8 @@ class TableFiles:
             raise DatasetError(
                 f"{path} has no CSV or TSV file, but dataset.csv applies only to those: leave it out"
             )
+        if config.missing_columns is not None:
+            _check_same_columns(self._readers)
         agree_on_types(self._readers)
         self.schema = _unified([reader.schema for reader in self._readers])
         self.object_keys = ObjectKeys()
@@ -78,6 +84,35 @@ def _reader(file: DataFile, config: DatasetConfig) -> FileReader:
 def _is_marker(relative: str) -> bool:
     """Whether another program left the file beside the tables, such as _SUCCESS or _logs/…"""
     return any(part.startswith("_") for part in relative.split("/"))
+
+
+def _check_same_columns(readers: Sequence[FileReader]) -> None:
+    """Check that all files have the same columns. In JSON Lines each object may leave some out."""
+    files = [reader for reader in readers if reader.has_fixed_columns and not reader.blank]
+    if not files:
+        return
+    counts = Counter(frozenset(file.schema.names) for file in files)
+    # The columns that most files have, or those of the first file.
+    usual = max(counts, key=lambda names: counts[names])
+    model = next(file for file in files if frozenset(file.schema.names) == usual)
+    for file in files:
+        names = frozenset(file.schema.names)
+        lacks = [name for name in model.schema.names if name not in names]
+        more = [name for name in file.schema.names if name not in usual]
+        if not lacks and not more:
+            continue
+        differences = [f"lacks {_listed(lacks)}"] if lacks else []
+        differences += [f"has {_listed(more)}, which the other lacks"] if more else []
+        raise DatasetError(
+            f"{file.name} has other columns than {model.name}: it {' and '.join(differences)}. Is its first line "
+            "a row and not a header? If its rows do belong to the table, with null in the columns that they lack, "
+            "set dataset.missing_columns: null"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(name) for name in names[:_SHOWN]) + more
 
 
 def _unified(schemas: list[pa.Schema]) -> pa.Schema:

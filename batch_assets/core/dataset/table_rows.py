@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
@@ -11,6 +12,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 
+from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
     OwnColumn,
@@ -46,9 +48,10 @@ class TableRows:
     def __init__(self, value: Any, origin: str) -> None:
         self._origin = origin
         table, self._objects = _arrow(value, origin), _objects(value)
-        twice = {name for name in table.column_names if table.column_names.count(name) > 1}
+        check_columns(table.num_columns, origin)
+        twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
         if twice:
-            raise DatasetError(f"{origin} has two columns {min(twice)!r}")
+            raise DatasetError(f"{origin} has two columns {twice[0]!r}")
         columns = [_as_read(table.column(name), f"{origin}: column {name!r}") for name in table.column_names]
         self._table = pa.table(columns, names=table.column_names)
         self.schema: pa.Schema = self._table.schema
@@ -60,7 +63,8 @@ class TableRows:
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in order."""
-        present = self._table.select([name for name in target.names if name in self.schema.names])
+        names = frozenset(self.schema.names)
+        present = self._table.select([name for name in target.names if name in names])
         start = 0
         for batch in present.to_batches(_ROWS_AT_ONCE):
             rows = valid_text(conform(batch, target, self._origin))
@@ -73,8 +77,9 @@ class TableRows:
 
     def _own_columns(self, target: pa.Schema, part: slice) -> dict[str, list[Any] | OwnColumn]:
         own: dict[str, list[Any] | OwnColumn] = {}
+        given = frozenset(self._given.column_names)
         for field in target:
-            if field.name in self._given.column_names:
+            if field.name in given:
                 column = self._given.column(field.name).slice(part.start, part.stop - part.start)
                 own[field.name] = OwnColumn.of(column.combine_chunks(), self._given.schema.field(field.name))
             elif field.name in self._objects and not pa.types.is_string(field.type):
@@ -99,7 +104,8 @@ def _arrow(value: Any, origin: str) -> pa.Table:
             has_named_index = any(name is not None for name in value.index.names)
             return pa.Table.from_pandas(value.reset_index() if has_named_index else value, preserve_index=False)
         if isinstance(value, list):
-            names = list(dict.fromkeys(name for row in value for name in row))
+            # pyarrow would take the names from the first row and lose what only later ones have.
+            names = dict.fromkeys(name for row in value for name in row)
             return pa.table({name: [row.get(name) for row in value] for name in names})
         if isinstance(value, Mapping) or hasattr(value, "__arrow_c_stream__"):
             return pa.table(value)

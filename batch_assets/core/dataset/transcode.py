@@ -14,16 +14,55 @@ _UTF8 = ("utf-8", "utf-8-sig")
 _SHOWN_BYTES = 20
 
 
-def as_utf8(file: BinaryIO, encoding: str, name: str) -> BinaryIO:
+# The error handler that turns undecodable bytes into a lone surrogate, which is not valid UTF-8 either.
+_MARK = "batch_assets.mark"
+# The characters that almost every table or JSON text has.
+_PUNCTUATION = b'\t\n\r ",;:'
+
+
+def _mark(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return "\udcff", error.end
+
+
+codecs.register_error(_MARK, _mark)
+
+
+def as_utf8(file: BinaryIO, encoding: str, name: str, *, marks: bool = False) -> BinaryIO:
     """Return a file with the content in UTF-8: the same file if it is UTF-8 already.
 
     Args:
         file: The file.
         encoding: Its encoding.
         name: Its name, for errors.
+        marks: Whether bytes that cannot be decoded become bytes that are not UTF-8. If not, they are an error.
     """
     encoding = check_encoding(encoding)
-    return file if encoding in _UTF8 else cast(BinaryIO, _Transcoded(file, encoding, name))
+    return file if encoding in _UTF8 else cast(BinaryIO, _Transcoded(file, encoding, name, marks))
+
+
+def utf16_of(head: bytes) -> str | None:
+    """Recognize UTF-16 by its byte order mark or, without one, by its null bytes.
+
+    Args:
+        head: The beginning of a file.
+
+    Returns:
+        Python's name of the encoding, or `None` if it is another one.
+    """
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    high, low = head[::2].count(0), head[1::2].count(0)
+    if high + low < 2 or min(high, low) * 9 > max(high, low):
+        return None
+    encoding = "utf-16-le" if low > high else "utf-16-be"
+    # Every second byte of Latin text is null. Of other text, line breaks have null bytes.
+    text, low_bytes = head.decode(encoding, "replace"), head[0 if low > high else 1 :: 2]
+    is_possible = (high + low) * 5 >= len(head) or "\n" in text
+    # In UTF-8 with a few null characters, most marks have no null byte beside them.
+    marks = sum(low_bytes.count(mark) for mark in _PUNCTUATION)
+    return encoding if is_possible and sum(text.count(chr(mark)) for mark in _PUNCTUATION) * 2 >= marks else None
 
 
 class _Transcoded(io.RawIOBase):
@@ -33,9 +72,9 @@ class _Transcoded(io.RawIOBase):
         DatasetError: From a read, when a line cannot be decoded. Names the file and the line.
     """
 
-    def __init__(self, file: BinaryIO, encoding: str, name: str) -> None:
+    def __init__(self, file: BinaryIO, encoding: str, name: str, marks: bool) -> None:
         self._file, self._encoding, self._name = file, encoding, name
-        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._decoder = codecs.getincrementaldecoder(encoding)(_MARK if marks else "strict")
         self._ready = b""
         self._lines = 0
         self._ended = False
@@ -50,7 +89,7 @@ class _Transcoded(io.RawIOBase):
         while not self._ready and not self._ended:
             block = self._file.read(size)
             self._ended = not block
-            self._ready = self._decode(block).encode()
+            self._ready = self._decode(block).encode("utf-8", "surrogatepass")
         content, self._ready = self._ready[:size], self._ready[size:]
         return content
 
@@ -65,6 +104,11 @@ class _Transcoded(io.RawIOBase):
             raise DatasetError(
                 f"{self._name}, line {line}: not {self._encoding}, the encoding in dataset.csv.encoding: "
                 f"the bytes {broken} after {start!r}"
+            ) from None
+        except UnicodeError as error:  # UTF-16 without a byte order mark
+            raise DatasetError(
+                f"{self._name}, line {self._lines + 1}: not {self._encoding}, the encoding in "
+                f"dataset.csv.encoding: {error}"
             ) from None
         self._lines += text.count("\n")
         return text

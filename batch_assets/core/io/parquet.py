@@ -32,7 +32,8 @@ class TableWriter:
     """
 
     def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
-        self._writer = pq.ParquetWriter(path, schema, **COMPRESSION, **options)
+        # A reader that verifies them finds bytes that the disk has changed, also in a digest.
+        self._writer = pq.ParquetWriter(path, schema, write_page_checksum=True, **COMPRESSION, **options)
         self._thread = ThreadPoolExecutor(1, "parquet")
         self._pending: Future[None] | None = None
 

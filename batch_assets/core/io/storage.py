@@ -8,7 +8,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote
@@ -201,23 +201,18 @@ class Storage:
             for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):
                 scratch.unlink(missing_ok=True)
 
-    def move(self, source: tuple[str, ...], target: tuple[str, ...]) -> None:
-        """Move a file or a folder. What is at the target is replaced.
-
-        Raises:
-            FileNotFoundError: When the source does not exist.
-            StorageError: When the target cannot be written.
-        """
-        old, new = self.path(*source), self.path(*target)
-        if not self.is_local:
-            self._fs.mv(old, new, recursive=True)
-            return
-        with writing(new):
-            Path(new).parent.mkdir(parents=True, exist_ok=True)
-            if Path(old).is_dir():
-                self.remove(*target)
-            Path(old).replace(new)
-            _sync_folder(Path(new).parent)
+    def rename(self, parts: tuple[str, ...], new: tuple[str, ...]) -> None:
+        """Rename a file or a folder, replacing what has the new name. Does nothing if it does not exist."""
+        source, target = self.path(*parts), self.path(*new)
+        if self.is_local:
+            with writing(target), suppress(FileNotFoundError):
+                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                if Path(source).is_dir():
+                    self.remove(*new)
+                Path(source).replace(target)
+                _sync_folder(Path(target).parent)
+        elif self._fs.exists(source):
+            self._fs.mv(source, target, recursive=True)
 
     def remove(self, *parts: str) -> None:
         """Remove a file or a folder with its content. Does nothing if it does not exist."""

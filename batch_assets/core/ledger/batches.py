@@ -322,7 +322,7 @@ def collected_before(tx: Transaction, pipeline: str, before: float) -> list[Batc
 def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
     """Make a collected batch, whose answers are gone from the response store, due to be collected again."""
     current = by_id(tx, batch_id)
-    if current is None or current.state is not BatchState.COLLECTED or current.file_id is None:
+    if current is None or not current.state.stored or current.file_id is None:
         return
     move(tx, BatchMove.REOPEN, batch_id, reason, next_download_at=tx.now, downloads=0)
     file = files.by_id(tx, current.file_id)

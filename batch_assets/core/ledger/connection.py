@@ -18,16 +18,42 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 
-from batch_assets.core.errors import DamagedFileError, EndpointMismatchError, SettingsError
+from batch_assets.core.errors import (
+    DamagedFileError,
+    EndpointMismatchError,
+    LedgerUnavailableError,
+    SettingsError,
+)
+from batch_assets.core.io.database import as_text, error_text
 from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import migrations, tables
+from batch_assets.core.ledger.clock import LedgerClock
 from batch_assets.core.ledger.states import EntityKind
+from batch_assets.core.remedies import GiveLedgerUrl
+from batch_assets.core.text import duration
 
 _TABLES_LOCK = 7263001  # an arbitrary number, the same in all processes
 _EXAMPLE = "sqlite:////data/ledger.db"
 _BUSY_SECONDS, _BUSY_PAUSE_SECONDS = 30.0, 0.02
 # Every transfer and the thread that renews its lease may need a connection at the same time.
 _MORE_CONNECTIONS = 40
+# A process that is frozen in the middle of a write loses its connection before those that wait for it give up.
+_IDLE_SECONDS, _LOCK_SECONDS, _STATEMENT_SECONDS = 30.0, 60.0, 120.0
+_TIMEOUTS = {
+    "idle_in_transaction_session_timeout": _IDLE_SECONDS,
+    "lock_timeout": _LOCK_SECONDS,
+    "statement_timeout": _STATEMENT_SECONDS,
+}
+# A dead server or network is noticed within a minute.
+_LIBPQ = {
+    "connect_timeout": 10,
+    "keepalives": 1,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
+_LOCKED = ("55P03", "57014")  # lock_timeout, statement_timeout
 # The primary result codes of SQLite. They are the low byte of its extended codes.
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _touching = threading.Lock()
@@ -45,7 +71,7 @@ class Transaction:
 
     Attributes:
         connection: The SQLAlchemy connection.
-        now: Seconds since 1970 by the database's clock. For SQLite that is the clock of this machine.
+        now: Seconds since 1970 by the ledger's clock, which goes on evenly when the wall clock is set.
     """
 
     connection: Connection
@@ -89,6 +115,7 @@ class Ledger:
     def __init__(self, url: str, fill: Callable[[], Callable[[Transaction], None] | None] | None = None) -> None:
         self._engine = _open(url)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
+        self._clock = LedgerClock()
         try:
             with self._begin(write=False) as connection:
                 version = migrations.version_of(connection)
@@ -117,7 +144,7 @@ class Ledger:
                 migrations.create(connection)
                 connection.execute(sa.insert(tables.endpoint).values(id=1))
                 if fill is not None:
-                    fill(Transaction(connection, self._now(connection)))
+                    fill(Transaction(connection, self._clock.record(connection, self._wall(connection)).now))
             elif version != migrations.HEAD:
                 self._lock_out_writers(connection)
                 migrations.upgrade(connection, version)
@@ -130,27 +157,28 @@ class Ledger:
         """Open a transaction without any other writer in between: all of it happens, or nothing."""
         with self._begin(write=True) as connection:
             self._lock_out_writers(connection)
-            yield Transaction(connection, self._now(connection))
+            yield Transaction(connection, self._clock.record(connection, self._wall(connection)).now)
 
     @contextmanager
     def read(self) -> Iterator[Transaction]:
         """Open a transaction with a consistent view."""
         with self._begin(write=False) as connection:
-            yield Transaction(connection, self._now(connection))
+            yield Transaction(connection, self._clock.read(connection, self._wall(connection)).now)
 
     def _lock_out_writers(self, connection: Connection) -> None:
         """Lock out other writers. SQLite did so when the transaction began."""
         if not self._is_sqlite:
             connection.execute(sa.select(tables.endpoint.c.id).with_for_update())
 
-    def _now(self, connection: Connection) -> float:
+    def _wall(self, connection: Connection) -> float:
+        """Return the wall clock of the database. For SQLite that is the clock of this machine."""
         if self._is_sqlite:
             return time.time()
         return float(connection.execute(sa.text("select extract(epoch from clock_timestamp())")).scalar_one())
 
     @contextmanager
     def _begin(self, write: bool) -> Iterator[Connection]:
-        with self._undamaged(), self._engine.connect() as connection:
+        with self._explained(), self._engine.connect() as connection:
             connection = connection.execution_options(ledger_write=write)
             if not write and not self._is_sqlite:
                 connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -158,18 +186,33 @@ class Ledger:
                 yield connection
 
     @contextmanager
-    def _undamaged(self) -> Iterator[None]:
-        """Raise an error that names the file and what to do if SQLite finds it damaged."""
+    def _explained(self) -> Iterator[None]:
+        """Raise an error that says what to do if the database is damaged, locked or out of reach."""
+        url = self._engine.url
         try:
             yield
-        except sa.exc.DatabaseError as error:
-            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF not in _DAMAGED:
-                raise
-            raise DamagedFileError(
-                f"the ledger {self._engine.url.database} is damaged: {error.orig}. It is best to move it away "
-                "together with the files next to it that end in -wal and -shm: it is then rebuilt from the files "
-                "under the root, which know more than a backup. Restore a backup only if they are lost too"
-            ) from None
+        except sa.exc.DBAPIError as error:
+            code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+            if code in _DAMAGED:
+                raise DamagedFileError(
+                    f"the ledger {url.database} is damaged: {error.orig}. It is best to move it away "
+                    "together with the files next to it that end in -wal and -shm: it is then rebuilt from the "
+                    "files under the root, which know more than a backup. Restore a backup only if they are "
+                    "lost too"
+                ) from None
+            if code == sqlite3.SQLITE_BUSY or getattr(error.orig, "pgcode", None) in _LOCKED:
+                raise LedgerUnavailableError(
+                    f"the ledger {as_text(url)} is locked: another process has been in the middle of a write for "
+                    f"{duration(_BUSY_SECONDS if self._is_sqlite else _LOCK_SECONDS)}. A later run continues"
+                ) from None
+            is_cut = error.connection_invalidated or isinstance(error, sa.exc.OperationalError)
+            if is_cut and not self._is_sqlite:
+                problem = error_text(error, url).rstrip(".?")
+                raise LedgerUnavailableError(
+                    f"the ledger {as_text(url)} cannot be reached: {problem}. What was not committed did not "
+                    "happen; a later run continues"
+                ) from None
+            raise
 
 
 def parse_url(url: str) -> sa.URL:
@@ -182,9 +225,13 @@ def parse_url(url: str) -> sa.URL:
     try:
         parsed = sa.make_url(url)
     except (sa.exc.ArgumentError, ValueError):  # ValueError: an invalid port
-        raise SettingsError(f"the URL of the ledger is not a SQLAlchemy URL, such as {_EXAMPLE}") from None
+        raise SettingsError(
+            f"the URL of the ledger is not a SQLAlchemy URL, such as {_EXAMPLE}", remedy=GiveLedgerUrl()
+        ) from None
     if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise SettingsError(f"the URL of the ledger names no file: give its path, such as {_EXAMPLE}")
+        raise SettingsError(
+            f"the URL of the ledger names no file: give its path, such as {_EXAMPLE}", remedy=GiveLedgerUrl()
+        )
     return parsed
 
 
@@ -197,17 +244,40 @@ def _open(url: str) -> Engine:
         raise SettingsError(
             f"the URL of the ledger begins with {parsed.drivername}://, for which there is no driver here"
             f"{missing}. Give a URL such as {_EXAMPLE} or postgresql+psycopg2://user@host/name, "
-            "or install the driver"
+            "or install the driver",
+            remedy=GiveLedgerUrl(),
         ) from None
 
 
 def _engine(parsed: sa.URL) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         return _open_sqlite(parsed)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"pool_pre_ping": True, "max_overflow": _MORE_CONNECTIONS}
     if parsed.get_backend_name() == "postgresql":
-        options["isolation_level"] = "READ COMMITTED"
-    return sa.create_engine(parsed, pool_pre_ping=True, max_overflow=_MORE_CONNECTIONS, **options)
+        return _open_postgresql(parsed, options)
+    return sa.create_engine(parsed, **options)
+
+
+def _open_postgresql(url: sa.URL, options: dict[str, Any]) -> Engine:
+    """Open a ledger on PostgreSQL so that no process, frozen or cut off, holds up the others without end.
+
+    Parameters in the URL take precedence.
+    """
+    libpq = {name: value for name, value in _LIBPQ.items() if name not in url.query}
+    arguments = libpq if url.get_driver_name().startswith("psycopg") else {}
+    engine = sa.create_engine(url, isolation_level="READ COMMITTED", connect_args=arguments, **options)
+
+    @event.listens_for(engine, "connect")
+    def _limit(connection: Any, _record: Any) -> None:
+        if "options" in url.query:
+            return
+        cursor = connection.cursor()
+        for name, seconds in _TIMEOUTS.items():
+            cursor.execute(f"SET {name} = {int(seconds * 1000)}")
+        cursor.close()
+        connection.commit()
+
+    return engine
 
 
 def _open_sqlite(url: sa.URL) -> Engine:

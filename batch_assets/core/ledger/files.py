@@ -12,7 +12,12 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.io.names import RequestFileId
 from batch_assets.core.ledger.columns import FileColumns
 from batch_assets.core.ledger.connection import Transaction
-from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, INTENTS_IN_DOUBT, IntentOutcome
+from batch_assets.core.ledger.intents import (
+    CLOCK_MARGIN_SECONDS,
+    INTENTS_IN_DOUBT,
+    INTENTS_WATCHED,
+    IntentOutcome,
+)
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Intent, RequestFile, to_record, to_records
 from batch_assets.core.ledger.states import FILES_IN_DOUBT, FileMove, FileState
@@ -193,9 +198,30 @@ def to_reconcile(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
     return doubtful
 
 
+def watch(tx: Transaction, file_id: str) -> None:
+    """Look for another batch of a file for a day: the API may show one that repeats it."""
+    last = sa.select(sa.func.max(intent.c.id)).where(intent.c.file_id == file_id).scalar_subquery()
+    until = tx.now + WATCH_SECONDS
+    tx.execute(
+        sa.update(intent).where(intent.c.id == last, intent.c.watch_until.is_(None)).values(watch_until=until)
+    )
+
+
+def sent_near(tx: Transaction, requests: int, created_at: float, seconds: float) -> list[RequestFile]:
+    """Return files with a number of requests whose batch, by the API's clock, was created about that time."""
+    statement = (
+        sa.select(request_file)
+        .join(batch, batch.c.file_id == request_file.c.id)
+        .where(request_file.c.requests == requests, batch.c.provisional.is_(False))
+        .where(batch.c.created_at.between(created_at - seconds, created_at + seconds))
+        .distinct()
+    )
+    return to_records(RequestFile, tx.execute(statement))
+
+
 def watched(tx: Transaction) -> list[tuple[Intent, RequestFile]]:
-    """Return intents whose file was sent again, and whose first batch may still turn up."""
-    statement = sa.select(intent).where(intent.c.outcome == IntentOutcome.RESENT, intent.c.watch_until > tx.now)
+    """Return intents whose file may have another batch: it was sent again, or the API may show one."""
+    statement = sa.select(intent).where(intent.c.outcome.in_(INTENTS_WATCHED), intent.c.watch_until > tx.now)
     records = to_records(Intent, tx.execute(statement.order_by(intent.c.id)))
     return [(record, by_id(tx, record.file_id)) for record in records]
 

@@ -36,3 +36,5 @@ class IntentOutcome(StrEnum):
 
 # For SQL statements, which take values and not properties.
 INTENTS_IN_DOUBT = [outcome for outcome in IntentOutcome if outcome.in_doubt]
+# Another batch of these may turn up, as long as `watch_until` says.
+INTENTS_WATCHED = [IntentOutcome.RESENT, IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED]

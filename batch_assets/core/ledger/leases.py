@@ -14,7 +14,15 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
-from batch_assets.core.errors import BusyError, DamagedFileError, LeaseLostError, SettingsError
+from batch_assets.core.errors import (
+    BusyError,
+    DamagedFileError,
+    LeaseLostError,
+    LedgerUnavailableError,
+    MissingFileError,
+    SettingsError,
+)
+from batch_assets.core.ledger.clock import steady
 from batch_assets.core.ledger.connection import Ledger, Transaction, process_name
 from batch_assets.core.ledger.tables import lease
 
@@ -40,7 +48,7 @@ class Lease:
         self.name, self.work = name, work or name
         self._ledger, self._owner, self._seconds = ledger, owner, seconds
         self._stored = _stored(name)
-        self._renewed = _clock()
+        self._renewed = steady()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_alive, name=f"lease {name}", daemon=True)
 
@@ -50,7 +58,7 @@ class Lease:
         Raises:
             LeaseLostError: When it has expired and another process has taken over.
         """
-        if _clock() - self._renewed > self._seconds * 0.8:
+        if steady() - self._renewed > self._seconds * 0.8:
             self._renew()
 
     def confirm(self, tx: Transaction) -> None:
@@ -80,7 +88,7 @@ class Lease:
                 over from a frozen one removes what that one was writing.
         """
         try:
-            if isinstance(error, FileNotFoundError):
+            if isinstance(error, FileNotFoundError | MissingFileError):
                 with self._ledger.read() as tx:
                     self.confirm(tx)
         finally:
@@ -96,7 +104,7 @@ class Lease:
         self._thread.start()
 
     def _renew(self) -> None:
-        started = _clock()
+        started = steady()
         with self._ledger.write() as tx:
             self.confirm(tx)
             until = tx.now + self._seconds
@@ -109,17 +117,8 @@ class Lease:
                 self._renew()
             except LeaseLostError:
                 return
-            except (sa.exc.SQLAlchemyError, DamagedFileError):
+            except (sa.exc.SQLAlchemyError, DamagedFileError, LedgerUnavailableError):
                 continue  # the database is unavailable: `check` raises if that lasts too long
-
-
-def _clock() -> float:
-    """Return seconds since an arbitrary time.
-
-    On Linux time.monotonic stops while the machine is suspended, but leases still expire during that time.
-    """
-    boottime: int | None = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if boottime is None else time.clock_gettime(boottime)
 
 
 def _stored(name: str) -> str:

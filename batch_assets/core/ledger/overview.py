@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
-from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, IntentOutcome
+from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, INTENTS_WATCHED
 from batch_assets.core.ledger.records import (
     Batch,
     Record,
@@ -92,9 +92,7 @@ def _with_files_in_motion(now: float) -> sa.Select[tuple[str]]:
     uncollected = sa.select(batch.c.file_id).where(
         batch.c.state.in_(BATCHES_UNCOLLECTED), batch.c.file_id.is_not(None)
     )
-    watched = sa.select(intent.c.file_id).where(
-        intent.c.outcome == IntentOutcome.RESENT, intent.c.watch_until > now
-    )
+    watched = sa.select(intent.c.file_id).where(intent.c.outcome.in_(INTENTS_WATCHED), intent.c.watch_until > now)
     same = sa.and_(owner.c.pipeline == request_file.c.pipeline, owner.c.partition == request_file.c.partition)
     in_motion = request_file.c.id.in_(sa.union(uncollected, watched))
     return sa.select(owner.c.id).join(request_file, same).where(in_motion)
@@ -130,7 +128,7 @@ def watched_partitions(tx: Transaction) -> set[PipelinePartition]:
     statement = (
         sa.select(request_file.c.pipeline, request_file.c.partition)
         .join(intent, intent.c.file_id == request_file.c.id)
-        .where(intent.c.outcome == IntentOutcome.RESENT, intent.c.watch_until > tx.now)
+        .where(intent.c.outcome.in_(INTENTS_WATCHED), intent.c.watch_until > tx.now)
         .distinct()
     )
     return {(row.pipeline, row.partition) for row in tx.execute(statement)}

@@ -174,7 +174,11 @@ class FileMove(Enum):
         FileState.SUBMITTED,
         "accepted, or found in the API's list",
     )
-    DOUBT = (FileState.SENDING,), FileState.UNRESOLVED, "no clear answer, or its process is gone"
+    DOUBT = (
+        (FileState.READY, FileState.SENDING),
+        FileState.UNRESOLVED,
+        "no clear answer, its process is gone, or the API shows a batch like it",
+    )
     WAIT = (FileState.READY, FileState.SENDING), FileState.READY, "not sent, or the API asks to wait"
     RESEND = (FileState.SENDING,), FileState.READY, "garbled in transit"
     SEND_AGAIN = (
@@ -187,7 +191,11 @@ class FileMove(Enum):
         FileState.SUPERSEDED,
         "the API shows no such batch, and no submission in force waits on it",
     )
-    REFUSE = (FileState.SENDING,), FileState.REFUSED, "refused for good, or its file is gone"
+    REFUSE = (
+        (FileState.READY, FileState.SENDING, FileState.TOO_LARGE),
+        FileState.REFUSED,
+        "refused for good, or its file is lost",
+    )
     STOP = (FileState.READY, FileState.SENDING), FileState.STOPPED, "refused for the key, billing or a limit"
     RESUME = (FileState.STOPPED,), FileState.READY, "run again by a user"
     EXCEED = (FileState.SENDING,), FileState.TOO_LARGE, "too large for the API"
@@ -200,7 +208,7 @@ class FileMove(Enum):
         "canceled by a user",
     )
     COLLECT = (FileState.SUBMITTED,), FileState.COLLECTED, "answers stored"
-    REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is gone"
+    REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is lost"
     DISPROVE = (FileState.SUBMITTED,), FileState.UNRESOLVED, "its batch proved to belong to another"
     MISTRUST = (FileState.READY,), FileState.UNRESOLVED, "the ledger is older than the files"
     REBUILD_IN_DOUBT = (None,), FileState.UNRESOLVED, "rebuilt, unknown whether it was sent"
@@ -225,7 +233,11 @@ class BatchMove(Enum):
     END = (BatchState.OPEN, BatchState.UNREACHABLE), BatchState.ENDED, "the API has ended it, or 29 days are over"
     FAIL = (BatchState.ENDED,), BatchState.ENDED, "a download failed"
     COLLECT = (BatchState.UNREACHABLE, BatchState.ENDED), BatchState.COLLECTED, "answers stored"
-    REOPEN = (BatchState.COLLECTED,), BatchState.ENDED, "response file is gone"
+    REOPEN = (
+        (BatchState.COLLECTED, BatchState.DELETING, BatchState.DELETED),
+        BatchState.ENDED,
+        "response file is lost",
+    )
     DELETE = (BatchState.COLLECTED,), BatchState.DELETING, "retention"
     KEEP = (BatchState.DELETING,), BatchState.COLLECTED, "the API did not delete it"
     DELETED = (BatchState.DELETING,), BatchState.DELETED, "the API has deleted it"

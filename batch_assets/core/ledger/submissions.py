@@ -94,6 +94,12 @@ def seq_before_all(tx: Transaction) -> int:
     return (first if first is not None else 1) - 1
 
 
+def of_pipeline(tx: Transaction, pipeline: str) -> list[Submission]:
+    """Return all submissions of a pipeline, also those that are no longer in force, in order of creation."""
+    statement = sa.select(submission).where(submission.c.pipeline == pipeline).order_by(submission.c.seq)
+    return to_records(Submission, tx.execute(statement))
+
+
 def register(
     tx: Transaction,
     new: SubmissionEntry,
@@ -398,9 +404,15 @@ def waited_on_in_vain(tx: Transaction, newer: Submission) -> set[str]:
     return set(tx.execute(replaced).scalars())
 
 
-def planned_again(tx: Transaction, submission_id: str) -> None:
-    """Record that the failed requests of the last join are in request files again."""
-    _update(tx, submission_id, ask_again=0)
+def planned_again(tx: Transaction, submission_id: str, *, left: int = 0) -> None:
+    """Record that the failed requests of the last join are in request files again.
+
+    Args:
+        tx: The transaction.
+        submission_id: The id of the submission.
+        left: The number of those whose text is lost, so that they are in no file.
+    """
+    _update(tx, submission_id, ask_again=left)
 
 
 def announced(tx: Transaction, submission_id: str) -> None:

@@ -68,6 +68,17 @@ pairing = Table(
     Column("files_from", Float, nullable=False),  # a user accepted that files from before this time are missing
 )
 
+# One row: the last reading of the ledger's clock, see `clock.py`.
+clock = Table(
+    "clock",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("boot_id", String(64), nullable=False),  # the start of the machine that `steady` counts from
+    Column("steady", Float, nullable=False),
+    Column("now", Float, nullable=False),
+    Column("offset", Float, nullable=False),  # how far `now` was ahead of the wall clock
+)
+
 # What one materialization of `requests` wrote for a partition.
 submission = Table(
     "submission",

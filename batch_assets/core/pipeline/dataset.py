@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from textwrap import shorten
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from pydantic import Field, field_validator, model_validator
 
@@ -53,6 +53,15 @@ class CsvConfig(ConfigBlock):
     header: list[str] | None = Field(
         default=None, description="Column names, for files whose first line is a row."
     )
+    names: list[str] | None = Field(
+        default=None, description="Column names in place of those in the header, for example if two are equal."
+    )
+    skip: int = Field(default=0, ge=0, description="The number of lines before the header to leave out.")
+    rows_in_quotes: bool = Field(
+        default=False,
+        description="Accept a quoted field with lines that each look like a row. Otherwise it is an error, "
+        "because a quote that was meant as text has this effect.",
+    )
 
     @field_validator("delimiter", "quote", "escape", mode="before")
     @classmethod
@@ -69,12 +78,12 @@ class CsvConfig(ConfigBlock):
     def _is_an_encoding(cls, encoding: str) -> str:
         return check_encoding(encoding)
 
-    @field_validator("header")
+    @field_validator("header", "names")
     @classmethod
-    def _names_columns(cls, header: list[str] | None) -> list[str] | None:
-        if header is not None and (not header or not all(header) or len(set(header)) < len(header)):
+    def _names_columns(cls, names: list[str] | None) -> list[str] | None:
+        if names is not None and (not names or not all(names) or len(set(names)) < len(names)):
             raise ValueError("give every column a name, and a different one")
-        return header
+        return names
 
     @model_validator(mode="after")
     def _are_different(self) -> CsvConfig:
@@ -83,6 +92,8 @@ class CsvConfig(ConfigBlock):
         ]
         if len(set(characters)) < len(characters):
             raise ValueError("delimiter, quote and escape must be different characters")
+        if self.header is not None and self.names is not None:
+            raise ValueError("header is for files without a header, names for files with one: give one of them")
         return self
 
 
@@ -118,6 +129,15 @@ class DatasetConfig(ConfigBlock):
         "for files all but bytes.",
     )
     types: dict[str, str] = Field(default={}, description="Arrow types by column, for example {zip: string}.")
+    bad_rows: Literal["refuse", "reject"] = Field(
+        default="refuse",
+        description="What happens to lines of path that cannot be read: refuse the dataset, or reject the row.",
+    )
+    missing_columns: Literal["refuse"] | None = Field(
+        default="refuse",
+        description="What happens if a CSV or Parquet file of path lacks a column of the others: refuse the "
+        "dataset, or null: its rows have null in the column.",
+    )
 
     @field_validator("url_env")
     @classmethod
@@ -139,8 +159,14 @@ class DatasetConfig(ConfigBlock):
             )
         if self.sql is not None and self.url_env is None:
             raise ValueError("sql needs url_env, the environment variable that holds the database's URL")
-        for name, kind in (("url_env", DatasetKind.SQL), ("csv", DatasetKind.PATH)):
-            if getattr(self, name) is not None and kinds != [kind]:
+        applies = {
+            "url_env": DatasetKind.SQL,
+            "csv": DatasetKind.PATH,
+            "bad_rows": DatasetKind.PATH,
+            "missing_columns": DatasetKind.PATH,
+        }
+        for name, kind in applies.items():
+            if getattr(self, name) != type(self).model_fields[name].default and kinds != [kind]:
                 raise ValueError(f"{name} goes with {kind}, not with {kinds[0]}")
         return self
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from urllib.parse import unquote
@@ -22,9 +21,9 @@ from batch_assets.core.io.names import PartName, ResponseName, SubmissionId
 from batch_assets.core.io.storage import Storage, partition_folder
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
 from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt
-from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, SLICE_ROWS, RequestIndex
-from batch_assets.core.store.request_lines import body_bytes, custom_id_of, params_of
+from batch_assets.core.store.request_lines import body_bytes
 from batch_assets.core.store.responses import digest_array, ended_at_of, open_responses, reading_responses
 from batch_assets.core.store.result_table import submission_of
 
@@ -95,10 +94,15 @@ class FoundPart:
             DamagedFileError: When the number of requests differs from the manifest, or a line is incomplete.
         """
         scan = self.stored.scan()
-        digests = decode_tails(scan.tails)[0]
-        if scan.remainder or (self.listed is not None and self.listed.requests != len(digests)):
+        digests, are_ours = decode_tails(scan.tails)
+        if (
+            scan.remainder
+            or not are_ours.all()
+            or (self.listed is not None and self.listed.requests != len(digests))
+        ):
             name = self.stored.storage.uri(*self.stored.parts)
-            raise damaged(name, f"it has {len(digests)} complete lines, but a different number was written")
+            complete = int(are_ours.sum())
+            raise damaged(name, f"it has {complete} complete lines, but a different number was written")
         return digests, body_bytes(int(scan.ends[-1]) if len(scan.ends) else 0)
 
     def headers(self, sets: list[dict[str, str]]) -> dict[str, str]:
@@ -111,14 +115,9 @@ class FoundPart:
             DamagedFileError: When no header set gives the digest.
         """
         text = next(self.stored.lines(), b"")
-        with suppress(ValueError):  # not a line that this project wrote
-            tail = np.array([custom_id_of(text)[-DIGEST_CHARACTERS:].encode()], f"S{DIGEST_CHARACTERS}")
-            digest, params = decode_tails(tail)[0].tobytes(), params_of(text)
-            for headers in sets:
-                hash_ = digester(headers)
-                hash_.update(params)
-                if hash_.digest() == digest:
-                    return headers
+        for headers in sets:
+            if is_intact(text, digester(headers)):
+                return headers
         name = self.stored.storage.uri(*self.stored.parts)
         raise damaged(name, "the headers of its first request are not in the header_sets of the manifest")
 

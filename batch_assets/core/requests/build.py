@@ -5,6 +5,7 @@ Requests that are answered, in flight or given up are not written. The index con
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,9 +33,10 @@ from batch_assets.core.requests.submission import NewSubmission, Rejects, Render
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
-from batch_assets.core.store.missing_responses import reopen_lost
+from batch_assets.core.store.missing_responses import reopen_lost, with_readable_responses
 from batch_assets.core.template.row_templates import RowTemplates
 
+_log = logging.getLogger("batch_assets")
 # Rows are rendered, then looked up in groups. A group ends when it reaches one of these limits.
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
@@ -84,7 +86,7 @@ def build_requests(
         check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
         check_rendering(root, pipeline, partition, inputs.dataset, inputs.templates, again)
         for _ in range(_BUILDS):
-            report = _Build(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
+            report = _begun(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
             release_memory()
             if report is not None:
                 return report
@@ -116,7 +118,7 @@ def count_requests(
         BusyError: When other processes worked on this pipeline's requests the whole time.
     """
     with _reading(root, pipeline, partition, table) as inputs:
-        return _Build(root, pipeline, partition, inputs, again, on_requests).count()
+        return _begun(root, pipeline, partition, inputs, again, on_requests).count()
 
 
 @dataclass(frozen=True)
@@ -145,13 +147,31 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
     with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
         root.catch_up(pipeline.name, lease=lease)
         _remove_garbage(root, pipeline.name, partition)
-        reopen_lost(root, pipeline.name)
+        for problem in reopen_lost(root, pipeline.name):
+            _log.warning(problem)
         # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows
         # one process at a time.
         with Dataset(pipeline, table, partition) as dataset:
             templates = row_templates(pipeline, dataset)
             _check_against_dataset(pipeline, dataset, templates)
             yield _Inputs(dataset, templates, lease)
+
+
+def _begun(
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    inputs: _Inputs,
+    again: AskAgain,
+    on_requests: OnRequests | None = None,
+) -> _Build:
+    """Begin a build, and warn about files that hold requests back because they are lost."""
+    build, problems = with_readable_responses(
+        root, lambda: _Build(root, pipeline, partition, inputs, again, on_requests)
+    )
+    for problem in [*problems, *build.problems]:
+        _log.warning(problem)
+    return build
 
 
 def _ignore_rows(rows: int) -> None:
@@ -220,6 +240,11 @@ class _Build:
             root, pipeline, partition, dataset, inputs.lease, self._renderer.headers, self._selection
         )
 
+    @property
+    def problems(self) -> list[str]:
+        """A text about each request file in flight that is lost."""
+        return self._selection.problems
+
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
         """Build and register the submission.
 
@@ -247,7 +272,7 @@ class _Build:
         for rows in self._dataset.rows(names):
             self._lease.check()
             row_keys = rows.stored_values(self._dataset.key)
-            keys.watch(row_keys)
+            keys.watch(row_keys, rows.rejects)
             digests, rejects, left_out = self._render(rows, row_keys)
             yield rows.table, digests, rejects, left_out
             report.rows += len(row_keys)

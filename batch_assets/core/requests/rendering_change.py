@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
-from batch_assets.core.errors import DamagedFileError, FinalError
+from batch_assets.core.errors import DamagedFileError, FinalError, MissingFileError
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -78,7 +78,7 @@ def _rendering_before(root: Root, pipeline: Pipeline, partition: str) -> int | N
         return None
     try:
         return Manifest.read(root.storage, pipeline.name, partition, newest.id).rendering or Rendering.STORED
-    except (FileNotFoundError, DamagedFileError):
+    except (MissingFileError, DamagedFileError):
         return Rendering.STORED  # it may be of any version
 
 

@@ -47,6 +47,11 @@ class Selection:
         self._desired = DigestSet()
 
     @property
+    def problems(self) -> list[str]:
+        """A text about each request file in flight that is lost."""
+        return self._in_flight.problems
+
+    @property
     def waited_on(self) -> list[str]:
         """Ids of other request files in flight that contain requests the rows want."""
         return self._in_flight.waited_on

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.receipts import note_other, write_receipt
-from batch_assets.core.errors import ResultsError
+from batch_assets.core.errors import DamagedFileError, ResultsError
 from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.layout import response_parts
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
 from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.records import Batch
@@ -25,7 +27,8 @@ from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import Scan
-from batch_assets.core.store.responses import RESPONSE_SCHEMA
+from batch_assets.core.store.responses import RESPONSE_SCHEMA, open_responses, reading_responses
+from batch_assets.core.text import count as counted
 from batch_assets.core.text import counts, duration
 
 # Incomplete results are downloaded at least this many times before missing answers are stored as errors.
@@ -85,6 +88,12 @@ def downloaded(
             yield None
             return
         target = _target(leased)
+        if not batch.provisional and _is_stored(leased):
+            with root.ledger.write() as tx:
+                leased.lease.confirm(tx)
+                batches.collected(tx, batch.id, "its answers are stored already")
+            yield None
+            return
         with root.storage.scratch_file(target + ".raw") as raw:
             yield Downloaded(leased, target, raw, download(leased, raw, on_bytes))
 
@@ -136,10 +145,17 @@ def _stored(leased: LeasedBatch) -> StoredRequestFile:
 
 
 def _requests(leased: LeasedBatch) -> Scan:
+    """Find the requests of the batch. Those whose lines were damaged or cut off have a tail of zeros."""
     try:
-        return _stored(leased).scan()
+        requests = _stored(leased).scan()
     except FileNotFoundError:
         raise _request_file_gone(leased) from None
+    lost = leased.file.requests - len(requests.tails)
+    if lost <= 0:
+        return requests
+    end = requests.ends[-1] if len(requests.ends) else 0
+    ends = np.append(requests.ends, np.full(lost, end, dtype=np.int64))
+    return Scan(ends, np.append(requests.tails, np.zeros(lost, dtype=requests.tails.dtype)), requests.remainder)
 
 
 def _request_file_gone(leased: LeasedBatch) -> ResultsError:
@@ -149,6 +165,19 @@ def _request_file_gone(leased: LeasedBatch) -> ResultsError:
         "and without it the answers cannot be matched to rows. Restore it from a backup: a later run collects "
         "them, as long as the API keeps them (29 days from the submission)"
     )
+
+
+def _is_stored(leased: LeasedBatch) -> bool:
+    """Whether the answers are in the response store, for example restored from a backup: they are not replaced."""
+    storage, pipeline, name = leased.root.storage, leased.file.pipeline, ResponseName.of_batch(leased.batch.id)
+    if not storage.exists(*response_parts(pipeline, leased.batch.id)):
+        return False
+    try:
+        with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
+            rows = sum(map(len, file.iter_batches(use_threads=False)))
+    except (DamagedFileError, IsADirectoryError):  # writing reports a folder in the way, with a remedy
+        return False
+    return rows == leased.file.requests
 
 
 def _target(leased: LeasedBatch) -> str:
@@ -188,7 +217,7 @@ class Downloaded:
         if self.download.gone is not None:
             rows = _no_rows(leased, requests, self.download.gone, ARCHIVED)
             return _publish(leased, self.target, rows, _archived(leased, requests, self.download.gone))
-        lines = ResultLines.find(self.raw, requests.tails)
+        lines = ResultLines.find(self.raw, requests.tails, fill=not batch.provisional)
         if lines.count and batch.provisional and not self._is_ours(requests, lines):
             leased.disprove("its results carry none of our custom_ids")
             return None
@@ -218,13 +247,13 @@ class Downloaded:
 
 def _no_rows(leased: LeasedBatch, requests: Scan, why: str, absent: Absent) -> ResponseRows:
     """Make responses that state for every request why it has no answer."""
-    lines = ResultLines.none(leased.file.requests, why)
+    lines = ResultLines.none(requests.tails, why)
     return ResponseRows(leased.batch, leased.file.attempt, absent, _stored(leased), requests, lines)
 
 
 def _archived(leased: LeasedBatch, requests: Scan, reason: str) -> str:
     """Describe the requests whose results are lost, the first ones by custom_id."""
-    custom_ids = list(_stored(leased).custom_ids_at(requests.starts[:_NAMED].tolist()))
+    custom_ids = [*filter(None, _stored(leased).custom_ids_at(requests.starts[:_NAMED].tolist()))]
     more = leased.file.requests - len(custom_ids)
     return (
         f"{reason}. These requests are errored with results_archived and are not retried automatically: "
@@ -293,6 +322,11 @@ def _publish(
                 writer.write(pa.Table.from_batches([group]).replace_schema_metadata(schema.metadata))
         if rows.unreadable and not rows.lines.missing:
             problem = _incomplete(leased, f"{rows.unreadable} lines cannot be read", is_lost=True)
+        if rows.odd and problem is None:
+            problem = (
+                f"results of {batch.id}: {counted(rows.odd, 'answer')} cannot be stored in columns: errored with "
+                "unreadable_result, the line is in response_json"
+            )
         leased.lease.check()
         root.storage.publish(scratch, target)
     if rows.raw is not None:

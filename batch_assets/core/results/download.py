@@ -18,6 +18,8 @@ from batch_assets.core.root import Root
 
 # A whole line is kept in memory. An answer of a million tokens is a tenth of this limit.
 _LINE_BYTES = 64 << 20
+# A download may have each line twice and some of someone else. With more lines it is no answer to our requests.
+_SPARE_LINES = 1000
 
 
 @dataclass(frozen=True)
@@ -82,10 +84,17 @@ def download(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) ->
 
 
 def _stream(leased: LeasedBatch, raw: Path, on_bytes: Callable[[int], None]) -> Download:
-    size = unended = 0
+    size = unended = lines = 0
+    most_lines = _SPARE_LINES + 2 * leased.file.requests
     with leased.root.api.results(leased.batch.id) as chunks, raw.open("wb") as out:
         for chunk in chunks:
             leased.lease.check()
+            lines += chunk.count(b"\n")
+            if lines > most_lines:
+                raise ResultsError(
+                    f"results of {leased.batch.id}: there are more than {most_lines:,} lines for "
+                    f"{leased.file.requests:,} requests; the next run downloads them again"
+                )
             unended = len(chunk) - 1 - last if (last := chunk.rfind(b"\n")) >= 0 else unended + len(chunk)
             if unended > _LINE_BYTES:
                 raise ResultsError(

@@ -42,7 +42,7 @@ def move_former(root: Root, pipeline: str, partition: str) -> list[str]:
     target = former_results_parts(pipeline, partitioned=not partition)
     for name in names:
         with suppress(FileNotFoundError):  # another process has moved it
-            storage.move((*folder, name), (*target, name))
+            storage.rename((*folder, name), (*target, name))
     if not names:
         return []
     before, after = ("without", "with") if partition else ("with", "without")

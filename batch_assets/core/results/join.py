@@ -187,7 +187,7 @@ class ResultsJoin:
             unanswered |= ~has_response & digests.is_valid().to_numpy(zero_copy_only=False)
         if unanswered.any():
             self._requests_in_flight = self._requests_in_flight or RequestsInFlight(
-                self._root, self._files_in_flight, may_be_gone=True
+                self._root, self._files_in_flight, may_be_unknown=True
             )
             unanswered[unanswered] = self._requests_in_flight.contains(
                 digest_array(digests.filter(pa.array(unanswered)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from types import NoneType
 from typing import Any, NamedTuple
 
 from batch_assets.core.answers.result_types import ResultType
@@ -12,6 +14,15 @@ from batch_assets.core.prices import Prices
 _MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
 _BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
 _FAILURES = (ResultType.ERRORED, ResultType.CANCELED, ResultType.EXPIRED)
+_TEXTS = ("stop_reason", "response_model", "message_id")
+_NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_TEXT, _NUMBER = (str, NoneType), (int, NoneType)
+_MOST_TOKENS = 2**53  # more than any answer has, and exact in every column
+_ID_CHARACTERS = 64
+
+
+class OddLineError(ValueError):
+    """A line names a request of ours, and its message has a value of a kind that no column can hold."""
 
 
 class ParsedLine(NamedTuple):
@@ -41,19 +52,33 @@ def parse_line(line: bytes, prices: Prices) -> ParsedLine:
         prices: The prices that give an answer's cost.
 
     Raises:
+        OddLineError: When the request succeeded, and its message is not one.
         ValueError: When the line is not a result line.
     """
     entry = load_line(line)
     try:
         custom_id, result = entry["custom_id"], entry["result"]
         kind = result["type"]
-        if kind == ResultType.SUCCEEDED:
-            return _succeeded(line, entry, custom_id, result, prices)
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a result line: {error!r}") from None
+    if type(custom_id) is not str or len(custom_id) > _ID_CHARACTERS:
+        custom_id = None  # it is completed from the request file
+    if kind == ResultType.SUCCEEDED:
+        try:
+            return _succeeded(line, entry, custom_id, result, prices)
+        except OddLineError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+            raise OddLineError(f"its message is not one of the API: {str(error)[:200]!r}") from None
     if kind not in _FAILURES:
-        problem = f"the API sent the result type {kind!r}, which this version does not know"
-        return ParsedLine(custom_id, ResultType.ERRORED, error_type="unknown_result_type", error_message=problem)
+        problem = f"the API sent the result type {str(kind)[:200]!r}, which this version does not know"
+        return ParsedLine(
+            custom_id,
+            ResultType.ERRORED,
+            error_type="unknown_result_type",
+            error_message=problem,
+            response_json=raw_line(line),
+        )
     error_type, message = _error(result) if kind == ResultType.ERRORED else (None, None)
     return ParsedLine(custom_id, kind, error_type=error_type, error_message=message)
 
@@ -64,25 +89,64 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
     usage, model, content = get("usage") or {}, get("model"), get("content") or ()
     texts = [block["text"] for block in content if block.get("type") == "text"]
     tokens = usage.get
+    stop_reason, message_id = get("stop_reason"), get("id")
+    read, wrote = tokens("input_tokens"), tokens("output_tokens")
+    cache_wrote, cache_read = tokens("cache_creation_input_tokens"), tokens("cache_read_input_tokens")
+    # Nearly all lines are as the API documents them: one expression, for speed, spares them the loops.
+    if not (
+        type(stop_reason) is type(model) is type(message_id) is str
+        and type(read) is type(wrote) is type(cache_wrote) is type(cache_read) is int
+        and min(read, wrote, cache_wrote, cache_read) >= 0
+        and max(read, wrote, cache_wrote, cache_read) <= _MOST_TOKENS
+    ):
+        _check_values((stop_reason, model, message_id), (read, wrote, cache_wrote, cache_read))
+    cost = prices.cost(model, usage) if model else None
+    if cost is not None and not 0 <= cost < math.inf:
+        raise OddLineError("the numbers of tokens in its usage give no cost")
     return ParsedLine(
-        custom_id=custom_id,
-        result_type=ResultType.SUCCEEDED,
-        response_text="".join(texts) if texts else None,
-        stop_reason=get("stop_reason"),
-        response_model=model,
-        message_id=get("id"),
-        input_tokens=tokens("input_tokens"),
-        output_tokens=tokens("output_tokens"),
-        cache_creation_input_tokens=tokens("cache_creation_input_tokens"),
-        cache_read_input_tokens=tokens("cache_read_input_tokens"),
-        cost_usd=prices.cost(model, usage) if model else None,
+        custom_id,
+        ResultType.SUCCEEDED,
+        "".join(texts) if texts else None,
+        stop_reason,
+        model,
+        message_id,
+        read,
+        wrote,
+        cache_wrote,
+        cache_read,
+        cost,
         response_json=_raw_message(line, entry, result),
     )
 
 
+def _check_values(texts: tuple[Any, ...], numbers: tuple[Any, ...]) -> None:
+    """Check the values of the columns `_TEXTS` and `_NUMBERS`, in their order.
+
+    Raises:
+        OddLineError: When a column cannot hold its value.
+    """
+    for name, value in zip(_TEXTS, texts, strict=True):
+        if type(value) not in _TEXT:
+            raise OddLineError(f"{name} is {_shown(value)}, which is no text")
+    for name, value in zip(_NUMBERS, numbers, strict=True):
+        is_number = type(value) in _NUMBER or (type(value) is float and value.is_integer())
+        if not is_number or not 0 <= (value or 0) <= _MOST_TOKENS:
+            raise OddLineError(f"{name} is {_shown(value)}, which is no number of tokens")
+
+
+def raw_line(line: bytes) -> str:
+    """Return a line as it came, for a row that cannot hold it otherwise."""
+    return line.decode(errors="replace").rstrip()
+
+
+def _shown(value: Any) -> str:
+    """Return the start of a value as the API sent it."""
+    return dump(value)[:100]
+
+
 def _raw_message(line: bytes, entry: Any, result: Any) -> str:
     """Return the message's own bytes if it is last in the line, as the API sends it; else serialize it again."""
-    before = len(_BEFORE_ID) + len(entry["custom_id"])
+    before = len(_BEFORE_ID) + len(str(entry["custom_id"]))
     if line.startswith(_AFTER_ID, before) and len(entry) == len(result) == 2 and line.endswith(b"}}}\n"):
         try:
             return line[before + len(_AFTER_ID) - 1 : -3].decode()

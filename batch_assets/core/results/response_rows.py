@@ -17,7 +17,7 @@ from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
-from batch_assets.core.results.message_line import ParsedLine, parse_line
+from batch_assets.core.results.message_line import OddLineError, ParsedLine, parse_line, raw_line
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -36,6 +36,7 @@ class Absent:
 MISSING = Absent(ResultType.ERRORED, ErrorType.MISSING_RESULT)
 ARCHIVED = Absent(ResultType.ERRORED, ErrorType.RESULTS_ARCHIVED)
 CANCELED = Absent(ResultType.CANCELED, None)
+ODD = Absent(ResultType.ERRORED, ErrorType.UNREADABLE_RESULT)
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 4 << 20
 _WIDTH = len(ParsedLine._fields)
@@ -62,6 +63,7 @@ class ResponseRows:
         lines: The argument `lines`.
         raw: The argument `raw`.
         unreadable: The number of lines so far that name a request of ours and cannot be read as a result.
+        odd: The number of lines so far that can, and hold a value that cannot be stored.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class ResponseRows:
         raw: Path | None = None,
     ) -> None:
         self.lines, self.raw = lines, raw
-        self.unreadable = 0
+        self.unreadable = self.odd = 0
         self._batch_id, self._absent, self._prices = batch.id, absent, default_prices()
         self._stored, self._requests = stored, requests
         self._shared = {
@@ -111,12 +113,13 @@ class ResponseRows:
         else:
             try:
                 return parse_line(line, self._prices)
+            except OddLineError as error:  # answered and paid for: downloading or asking again brings nothing
+                self.odd += 1
+                return _values(ODD, f"its result line cannot be stored: {error}", line)
             except ValueError as error:
                 self.unreadable += 1
-                problem = f"its result line cannot be read: {error}"
-        return ParsedLine(
-            result_type=self._absent.result_type, error_type=self._absent.error_type, error_message=problem
-        )
+                return _values(self._absent, f"its result line cannot be read: {error}", line)
+        return _values(self._absent, problem)
 
     def _batch_of(self, first: int, values: list[Any]) -> pa.RecordBatch:
         """Make a record batch of the responses to the requests from number `first`."""
@@ -126,7 +129,7 @@ class ResponseRows:
         columns = []
         for field in RESPONSE_SCHEMA:
             if field.name == "digest":
-                columns.append(_digest_column(self._requests.tails[first : first + rows]))
+                columns.append(_digest_column(self.lines.tails[first : first + rows]))
             elif field.name in parsed:
                 columns.append(pa.array(parsed[field.name], field.type))
             else:
@@ -137,11 +140,23 @@ class ResponseRows:
         """Complete the custom_ids of the lines from the request file, for requests without a line."""
         custom_ids = read.copy()
         absent = [position for position, custom_id in enumerate(read) if custom_id is None]
+        # Nothing is known about a request whose line is damaged as well.
+        absent = [position for position in absent if self.lines.tails[first + position]]
         if absent:
             starts = self._requests.starts[first + np.array(absent)].tolist()
             for position, custom_id in zip(absent, self._stored.custom_ids_at(starts), strict=True):
                 custom_ids[position] = custom_id
         return custom_ids
+
+
+def _values(absent: Absent, problem: str, line: bytes | None = None) -> ParsedLine:
+    """Return the values of a request without an answer, with the line as it came."""
+    return ParsedLine(
+        result_type=absent.result_type,
+        error_type=absent.error_type,
+        error_message=problem,
+        response_json=raw_line(line) if line is not None else None,
+    )
 
 
 def _digest_column(tails: NDArray[np.bytes_]) -> pa.Array:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.io.json_text import load_line
-from batch_assets.core.store.digests import DIGEST_CHARACTERS, position_in
-from batch_assets.core.store.request_lines import scan
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, decode_tails, position_in
+from batch_assets.core.store.request_lines import NO_TAIL, scan
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,8 @@ class ResultLines:
         start: The offset of each request's line, in the order of the request file, -1 without a line; int64, shape
             (requests,).
         end: The exclusive end of each line, -1 without a line; int64, shape (requests,).
+        tails: The last 22 characters of each request's custom_id, zeros where it is unknown; S22, shape
+            (requests,).
         count: The number of lines in the download.
         ours: The number of requests that have a line.
         foreign: The number of lines that belong to no request of ours.
@@ -32,6 +34,7 @@ class ResultLines:
 
     start: NDArray[np.int64]
     end: NDArray[np.int64]
+    tails: NDArray[np.bytes_]
     count: int = 0
     ours: int = 0
     foreign: int = 0
@@ -45,24 +48,26 @@ class ResultLines:
         return len(self.start) - self.ours
 
     @classmethod
-    def none(cls, requests: int, gone: str) -> ResultLines:
+    def none(cls, tails: NDArray[np.bytes_], gone: str) -> ResultLines:
         """Make an instance without a line for any request.
 
         Args:
-            requests: The number of requests.
+            tails: See `find`.
             gone: Why they have no line.
         """
-        nowhere = np.full(requests, -1, dtype=np.int64)
-        return cls(nowhere, nowhere, gone=gone)
+        nowhere = np.full(len(tails), -1, dtype=np.int64)
+        return cls(nowhere, nowhere, tails, gone=gone)
 
     @classmethod
-    def find(cls, raw: Path, tails: NDArray[np.bytes_]) -> ResultLines:
+    def find(cls, raw: Path, tails: NDArray[np.bytes_], *, fill: bool = False) -> ResultLines:
         """Find the requests' lines in a download.
 
         Args:
             raw: The path of the download.
-            tails: The last 22 characters of the requests' custom_ids in the order of the request file; S22, shape
-                (requests,).
+            tails: The last 22 characters of the requests' custom_ids in the order of the request file, zeros for
+                a line of it that was damaged; S22, shape (requests,).
+            fill: Assign lines of no known request to the damaged ones, in the order of the download. The batch
+                must be proved to be that of the request file.
         """
         with raw.open("rb", buffering=0) as file:
             scanned = scan(cast(BinaryIO, file), _tail)
@@ -74,22 +79,42 @@ class ResultLines:
             line_tails = np.append(line_tails, np.array([_tail(scanned.remainder)], dtype=line_tails.dtype))
         order = np.argsort(tails, kind="stable")
         position = position_in(tails[order], line_tails)
-        is_ours = position >= 0
+        is_ours = (position >= 0) & (line_tails != NO_TAIL)
         request = order[position[is_ours]]
         _, first = np.unique(request, return_index=True)
         start = np.full(len(tails), -1, dtype=np.int64)
         end = np.full(len(tails), -1, dtype=np.int64)
         start[request[first]] = starts[is_ours][first]
         end[request[first]] = ends[is_ours][first]
+        filled = np.empty(0, dtype=np.int64)
+        if fill and len(blank := np.flatnonzero(~decode_tails(tails)[1])):
+            filled = _answers_to_damaged(line_tails, is_ours, len(blank))
+            blank = blank[: len(filled)]
+            start[blank], end[blank] = starts[filled], ends[filled]
+            tails = tails.copy()
+            tails[blank] = line_tails[filled]
         return cls(
             start,
             end,
+            tails,
             count=len(ends),
-            ours=len(first),
-            foreign=int((~is_ours).sum()),
+            ours=len(first) + len(filled),
+            foreign=int((~is_ours).sum()) - len(filled),
             duplicates=int(is_ours.sum()) - len(first),
             is_whole=is_whole,
         )
+
+
+def _answers_to_damaged(
+    line_tails: NDArray[np.bytes_], is_ours: NDArray[np.bool_], blanks: int
+) -> NDArray[np.int64]:
+    """Return the numbers of the lines that answer the damaged requests: int64, shape (m,), m at most `blanks`.
+
+    If there are more such lines than damaged requests, some belong to no request of ours, and none is assigned.
+    """
+    spare = np.flatnonzero(~is_ours & decode_tails(line_tails)[1])
+    _, first = np.unique(line_tails[spare], return_index=True)
+    return np.sort(spare[first]) if len(first) <= blanks else np.empty(0, dtype=np.int64)
 
 
 def _is_json(line: bytes) -> bool:
@@ -110,4 +135,4 @@ def _tail(line: bytes) -> bytes:
     except (ValueError, KeyError, TypeError):
         custom_id = b""
     tail = custom_id[-DIGEST_CHARACTERS:]
-    return tail if len(tail) == DIGEST_CHARACTERS else b"\0" * DIGEST_CHARACTERS
+    return tail if len(tail) == DIGEST_CHARACTERS else NO_TAIL

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batch_assets.core.api.errors import ApiError, NotFoundError, NotSentError, RefusedError, UnknownOutcomeError
+from batch_assets.core.batches import workspace
 from batch_assets.core.batches.workspace import WHOSE_KEY
 from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
@@ -125,7 +126,7 @@ def _delete(root: Root, batch: Batch) -> str | None:
     except UnknownOutcomeError as error:
         return f"{error}; it is tried again"
     except NotFoundError as error:
-        if batch.state is BatchState.DELETING:
+        if batch.state is BatchState.DELETING or workspace.is_proved(root, batch.id):
             _deleted(root, batch, "the API no longer knows it")
             return None
         return _not_deleted(root, batch, f"404: {error}. {WHOSE_KEY}")

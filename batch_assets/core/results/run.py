@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 from batch_assets.core.answers.answers import Answers
+from batch_assets.core.batches import repeats
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.transfers import Progress, Transfers
@@ -21,7 +22,7 @@ from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.retention import apply_retention
 from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
-from batch_assets.core.store.missing_responses import reopen_lost
+from batch_assets.core.store.missing_responses import reopen_lost, with_readable_responses
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,17 @@ def collect_results(
     if ended:
         root.check_endpoint()
     outcomes = _collect(root, ended, on_batch)
-    errors = [outcome for outcome in outcomes if isinstance(outcome, ResultsError)]
-    results = write_results(root, pipeline, partition, answers=answers)
+    repeated = _repeats_of(root, outcomes)
+    outcomes += _collect(root, repeated, on_batch)
+    results, set_aside = with_readable_responses(
+        root, lambda: write_results(root, pipeline, partition, answers=answers)
+    )
+    problems += [f"{batch.id} repeats a batch of {batch.file_id}: it is paid twice" for batch in repeated]
     problems += [problem for outcome in outcomes if (problem := _problem(outcome)) is not None]
+    problems += set_aside
     problems += results.problems if results is not None else []
     problems += apply_retention(root, pipeline, retention)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, ResultsError)]
     return CollectedResults(
         results,
         collected=[outcome for outcome in outcomes if isinstance(outcome, CollectReport)],
@@ -88,6 +95,16 @@ def collect_results(
 
 def _problem(outcome: CollectReport | ResultsError) -> str | None:
     return str(outcome) if isinstance(outcome, ResultsError) else outcome.problem
+
+
+def _repeats_of(root: Root, outcomes: list[CollectReport | ResultsError]) -> list[Batch]:
+    """Return the batches that something between us and the API made in addition to those just collected."""
+    collected = [outcome.batch_id for outcome in outcomes if isinstance(outcome, CollectReport)]
+    found = repeats.look_for(root, collected)
+    if not found:
+        return []
+    with root.ledger.read() as tx:
+        return [batch for id_ in found if (batch := batches.by_id(tx, id_)) is not None]
 
 
 def _collect(

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
@@ -140,11 +141,13 @@ def _write(
             table = SinkTable(connection, target, schema, keys)
         for batch in batches:
             rows = pa.Table.from_batches([batch])
+            if rows.column(keys[-1]).null_count:  # lines that could not be read have no key
+                rows = rows.filter(pc.is_valid(rows.column(keys[-1])))
             if partition:
-                rows = rows.add_column(0, PARTITION, pa.array([partition] * len(batch), pa.string()))
+                rows = rows.add_column(0, PARTITION, pa.array([partition] * len(rows), pa.string()))
             with target.explained(key_names):
                 table.put(rows)
-            count += len(batch)
+            count += len(rows)
     return count
 
 

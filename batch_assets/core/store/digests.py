@@ -93,6 +93,16 @@ def with_mark(custom_id: str, mark: str) -> str:
     return f"{before[:SLUG_CHARACTERS]}-{mark}{tail}"
 
 
+def has_mark(custom_id: str, mark: str) -> bool:
+    """Whether a custom_id has the mark of a root."""
+    return custom_id[:-DIGEST_CHARACTERS].endswith(f"-{mark}-")
+
+
+def tail_of(digest: bytes) -> bytes:
+    """Return a digest as the 22 characters of base64url at the end of a custom_id."""
+    return binascii.b2a_base64(digest, newline=False).translate(_TO_URL_SAFE)[:DIGEST_CHARACTERS]
+
+
 def pack(digests: Iterable[bytes]) -> Digests:
     """Return digests as one packed array: S16, shape (n,)."""
     return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")

@@ -2,56 +2,110 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.errors import MissingFileError
+from batch_assets.core.errors import DamagedFileError, MissingFileError
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import DigestOwners, Digests
+from batch_assets.core.store.digests import DIGEST_BYTES, DigestOwners, Digests, decode_tails, pack
 from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_index import DIGEST, RequestIndex
+from batch_assets.core.store.responses import digest_array
 
 
-def _digests(root: Root, file: RequestFile) -> Digests:
+@dataclass(frozen=True)
+class FileDigests:
+    """The requests that can be read from a request file.
+
+    Attributes:
+        digests: S16, shape (n,), in order. Lines that were damaged are left out.
+        problem: What is wrong with the file, as a clause, so that it may hold other requests too; `None` if it is
+            complete.
+    """
+
+    digests: Digests
+    problem: str | None = None
+
+
+def digests_of(storage: Storage, file: RequestFile) -> FileDigests:
+    """Read the digests of a request file, as far as it is there and can be read."""
     try:
-        return StoredRequestFile.of(root.storage, file).digests()
+        scan = StoredRequestFile.of(storage, file).scan()
     except FileNotFoundError:
-        raise MissingFileError(
-            f"the request file {file.id} is {file.state}, but it is gone from {root.storage.url}: without it, the "
-            "requests in flight are unknown. Restore it from a backup"
-        ) from None
+        return FileDigests(pack([]), "it is gone")
+    digests, are_ours = decode_tails(scan.tails)
+    readable = digests[are_ours]
+    if scan.remainder or len(readable) != file.requests:
+        return FileDigests(readable, f"it is damaged: {len(readable):,} of {file.requests:,} lines can be read")
+    return FileDigests(readable)
+
+
+def digests_of_submission(storage: Storage, file: RequestFile) -> Digests | None:
+    """Return all requests of the submission that wrote a file: S16, shape (n,); `None` if its index is unreadable.
+
+    A request file, also one that a retry or a split wrote, never holds any other request. So the index says what
+    may be in a file that is gone.
+    """
+    try:
+        index = RequestIndex(storage, file.pipeline, file.partition, file.submission_id)
+        digests = [digest_array(rows.column(0).drop_null()) for rows in index.slices([DIGEST])]
+    except (MissingFileError, DamagedFileError):
+        return None
+    return np.unique(np.concatenate([np.empty(0, dtype=f"S{DIGEST_BYTES}"), *digests]))
 
 
 class RequestsInFlight:
     """The digests of request files that are in flight, see `FileState.in_flight`.
 
+    A file that is gone or damaged may hold any request of its submission that no other file in flight holds. These
+    requests count as in flight until the file is restored or settled: a lost file proves nothing.
+
     Args:
         root: The root.
         files: The request files.
-        may_be_gone: Whether a file may be missing. It may have any request, so all requests then count as in
+        may_be_unknown: Whether the index of a lost file may be unreadable as well. All requests then count as in
             flight.
 
     Attributes:
-        problems: The text about each missing file.
+        problems: The text about each lost file.
 
     Raises:
-        MissingFileError: When a file is missing and may not be.
+        MissingFileError: When an index is unreadable and may not be.
     """
 
-    def __init__(self, root: Root, files: list[RequestFile], *, may_be_gone: bool = False) -> None:
+    def __init__(self, root: Root, files: list[RequestFile], *, may_be_unknown: bool = False) -> None:
         self.problems: list[str] = []
-        self._missing: list[RequestFile] = []
+        self._unknown: list[RequestFile] = []
+        readable: dict[str, list[Digests]] = defaultdict(list)
+        lost: list[RequestFile] = []
         self._files: list[RequestFile] = []
         digests: list[Digests] = []
         for file in files:
-            try:
-                digests.append(_digests(root, file))
+            found = digests_of(root.storage, file)
+            self._files.append(file)
+            digests.append(found.digests)
+            readable[file.submission_id].append(found.digests)
+            if found.problem is not None:
+                lost.append(file)
+                self.problems.append(_text(root, file, found.problem))
+        for file in lost:
+            possible = digests_of_submission(root.storage, file)
+            if possible is not None:
+                held = np.concatenate(readable[file.submission_id])
                 self._files.append(file)
-            except MissingFileError as error:
-                if not may_be_gone:
-                    raise
-                self._missing.append(file)
-                self.problems.append(str(error))
+                digests.append(np.setdiff1d(possible, held))
+            elif may_be_unknown:
+                self._unknown.append(file)
+            else:
+                raise MissingFileError(
+                    f"{self.problems[lost.index(file)]}, or the index.parquet beside it: without both, the "
+                    "requests in flight are unknown"
+                )
         self._owners = DigestOwners(digests)
 
     def contains(self, digests: Digests) -> NDArray[np.bool_]:
@@ -63,11 +117,19 @@ class RequestsInFlight:
             digests: S16, shape (n,).
         """
         is_owned = self._owners.contains(digests)
-        return is_owned | True if self._missing else is_owned
+        return is_owned | True if self._unknown else is_owned
 
     @property
     def waited_on(self) -> list[str]:
-        """The ids of the files with a digest that `contains` was called with, and of all missing files."""
+        """The ids of the files with a digest that `contains` was called with, and of files without an index."""
         requested = self._owners.requested
         ids = [file.id for file, is_requested in zip(self._files, requested, strict=True) if is_requested]
-        return ids + [file.id for file in self._missing]
+        return list(dict.fromkeys(ids + [file.id for file in self._unknown]))
+
+
+def _text(root: Root, file: RequestFile, problem: str) -> str:
+    where = root.storage.uri(*StoredRequestFile.of(root.storage, file).parts)
+    return (
+        f"the request file {file.id} is {file.state}, but {problem} ({where}). Its requests count as in flight. "
+        "Restore it from a backup"
+    )

@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 from typing import Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.output_schema import OutputSchema
-from batch_assets.core.api.objects import COUNTS, BatchObject
+from batch_assets.core.api.objects import COUNTS, BatchObject, is_batch_id
+from batch_assets.core.errors import MissingFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFileEntry
+from batch_assets.core.remedies import RunStage, Stage
 
 MANIFEST = "manifest.json"
 
@@ -167,10 +169,15 @@ class Manifest(_Document):
         """Read a submission's manifest.
 
         Raises:
-            FileNotFoundError: When there is no manifest.
+            MissingFileError: When there is no manifest.
             DamagedFileError: When it is not what this project wrote.
         """
-        return read_document(storage, (*submission_parts(pipeline, partition, submission_id), MANIFEST), cls)
+        parts = (*submission_parts(pipeline, partition, submission_id), MANIFEST)
+        try:
+            return read_document(storage, parts, cls)
+        except FileNotFoundError:
+            uri, remedy = storage.uri(*parts), RunStage(Stage.REQUESTS, pipeline, partition)
+            raise MissingFileError(f"{uri} is gone. Restore it from a backup", remedy=remedy) from None
 
     def write(self, storage: Storage) -> None:
         """Write the manifest into the submission's folder."""
@@ -203,6 +210,13 @@ class Receipt(_Document):
     base_url: str
     organization: str | None
     replied: bool | None = None
+
+    @field_validator("batch_id")
+    @classmethod
+    def _has_the_form_of_an_id(cls, batch_id: str) -> str:
+        if not is_batch_id(batch_id):
+            raise ValueError("it is no batch id")
+        return batch_id
 
     @classmethod
     def of(

@@ -157,6 +157,9 @@ def _packed(table: pa.Table, rows: NDArray[np.int64]) -> _Packed:
         table: The columns of the file.
         rows: int64, shape (n,): the row numbers of the file's rows.
     """
+    if table["digest"].null_count:  # requests that a damaged request file no longer names
+        known = table["digest"].is_valid()
+        table, rows = table.filter(known), rows[known.to_numpy()]
     digests = digest_array(table["digest"])
     order = np.argsort(digests, kind="stable")
     attempts = table["attempts"].to_numpy()[order].astype(np.int32)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,20 @@ from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.records import RequestFile
-from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester, tail_of
 from batch_assets.core.store.manifest import Receipt
-from batch_assets.core.store.request_lines import HEAD, TAIL, WINDOW, Scan, custom_id_of, own_tail, scan
+from batch_assets.core.store.request_lines import (
+    HEAD,
+    NO_TAIL,
+    TAIL,
+    WINDOW,
+    Scan,
+    body_bytes,
+    custom_id_of,
+    own_tail,
+    params_of,
+    scan,
+)
 
 # Several bodies are sent at once, each with a few chunks in memory.
 _BODY_CHUNK = 1 << 18
@@ -58,8 +70,31 @@ class StoredRequestFile:
         """Return the last 22 characters of the custom_ids in order: S22, shape (n,)."""
         return self.scan().tails
 
-    def custom_ids_at(self, starts: Iterable[int]) -> Iterator[str]:
-        """Yield the custom_ids of the lines at these offsets."""
+    def damage(self, requests: int, size: int, headers: Mapping[str, str]) -> str | None:
+        """Check every line against its own digest, so that nothing is sent that no row asked for.
+
+        Args:
+            requests: The number of requests that were written.
+            size: The size in bytes of the HTTP body that the file becomes.
+            headers: The headers of its requests that are part of their identity.
+
+        Returns:
+            What is wrong with the file, as a clause; `None` if it is as it was written.
+
+        Raises:
+            FileNotFoundError: When it does not exist.
+        """
+        primed, count, written = digester(headers), 0, 0
+        for count, line in enumerate(self.lines(), 1):
+            written += len(line)
+            if not is_intact(line, primed):
+                return f"line {count:,} is not what was written"
+        if (count, body_bytes(written)) != (requests, size):
+            return f"it has {count:,} of {requests:,} lines"
+        return None
+
+    def custom_ids_at(self, starts: Iterable[int]) -> Iterator[str | None]:
+        """Yield the custom_ids of the lines at these offsets; `None` for a damaged line."""
         with self.storage.open(*self.parts) as file:
             for start in starts:
                 file.seek(start)
@@ -140,3 +175,21 @@ class StoredRequestFile:
             return read_document(self.storage, self.receipt_parts(), Receipt)
         except IsADirectoryError:  # someone's folder, which writing the receipt will report
             return None
+
+
+def is_intact(line: bytes, primed: Any) -> bool:
+    """Whether a line of a request file holds the request that its custom_id names.
+
+    Args:
+        line: The line with its newline.
+        primed: The hash of the request's headers, see `digester`.
+    """
+    tail = own_tail(line)
+    if tail == NO_TAIL:
+        return False
+    hash_ = primed.copy()
+    try:
+        hash_.update(params_of(line))
+    except ValueError:  # it has no params
+        return False
+    return tail_of(hash_.digest()) == tail

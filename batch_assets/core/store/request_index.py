@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.errors import MissingFileError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.parquet import COMPRESSION, TableWriter, check_columns, reading_parquet
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.store.digests import DIGEST_BYTES
 
 # Columns that only the index has. Results have no columns of these names.
@@ -136,14 +138,14 @@ class RequestIndex:
         schema: The columns.
 
     Raises:
-        FileNotFoundError: When it does not exist.
+        MissingFileError: When it does not exist. Also from `slices`.
         DamagedFileError: When it is not a request index. Also from `slices`.
     """
 
     def __init__(self, storage: Storage, pipeline: str, partition: str, submission_id: str) -> None:
         folder = submission_parts(pipeline, partition, submission_id)
         self._storage, self._parts = storage, (*folder, "index.parquet")
-        with self._reading(), self._open() as file:
+        with self._open() as file:
             self.rows: int = file.metadata.num_rows
             self.schema: pa.Schema = file.schema_arrow.remove_metadata()
             check_columns(self.schema, _KNOWN, needed=[field.name for field in _OWN])
@@ -153,13 +155,26 @@ class RequestIndex:
         """Whether the index has a column for requests that a limit left out."""
         return LEFT_OUT in self.schema.names
 
-    def _open(self) -> pq.ParquetFile:
-        return pq.ParquetFile(self._storage.open(*self._parts), buffer_size=1 << 16, pre_buffer=False)
-
-    def _reading(self) -> AbstractContextManager[None]:
-        return reading_parquet(self._storage.uri(*self._parts), "Restore it from a backup")
+    @contextmanager
+    def _open(self) -> Iterator[pq.ParquetFile]:
+        uri, pipeline = self._storage.uri(*self._parts), self._parts[0]
+        try:
+            source = self._storage.open(*self._parts)
+        except FileNotFoundError:
+            remedy = RunStage(Stage.REQUESTS, pipeline)
+            raise MissingFileError(f"{uri} is gone. Restore it from a backup", remedy=remedy) from None
+        with (
+            reading_parquet(uri, "Restore it from a backup"),
+            pq.ParquetFile(source, buffer_size=1 << 16, pre_buffer=False, page_checksum_verification=True) as file,
+        ):
+            yield file
 
     def slices(self, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order, with the named columns or all."""
-        with self._reading(), self._open() as file:
+        """Yield the rows in order, with the named columns or all.
+
+        Raises:
+            MissingFileError: When the index is gone.
+            DamagedFileError: When it cannot be read.
+        """
+        with self._open() as file:
             yield from file.iter_batches(SLICE_ROWS, columns=columns, use_threads=False)

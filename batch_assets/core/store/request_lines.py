@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from batch_assets.core.store.digests import DIGEST_CHARACTERS
+from batch_assets.core.store.digests import DIGEST_CHARACTERS, with_mark
 
 HEAD, TAIL = b'{"requests":[', b"]}"
 """The start and the end of an HTTP body, around its lines."""
@@ -18,6 +18,9 @@ _LINE_START, _LINE_MIDDLE, _LINE_END = b'{"custom_id":"', b'","params":', b"}\n"
 _CHUNK = 1 << 20
 WINDOW = len(_LINE_START) + 64 + 1
 """The number of bytes from the start of a line up to the quote after the longest custom_id of 64 characters."""
+
+NO_TAIL = b"\0" * DIGEST_CHARACTERS
+"""The tail of a line without a custom_id."""
 
 _QUOTE, _NEWLINE, _BRACE = b'"\n}'
 
@@ -40,16 +43,18 @@ def body_bytes(file_bytes: int) -> int:
     return len(HEAD) + file_bytes - 1 + len(TAIL)
 
 
-def custom_id_of(text: bytes) -> str:
-    """Return the custom_id of a line that this project wrote."""
-    end = text.index(b'"', len(_LINE_START))
+def custom_id_of(text: bytes) -> str | None:
+    """Return the custom_id of a line that this project wrote; `None` for any other line."""
+    end = text.find(b'"', len(_LINE_START))
+    if end < 0 or not text.startswith(_LINE_START) or not text[:end].isascii():
+        return None
     return text[len(_LINE_START) : end].decode()
 
 
-def with_custom_id(text: bytes, custom_id: str) -> bytes:
-    """Return a line that this project wrote with another custom_id."""
+def line_with_mark(text: bytes, mark: str) -> bytes:
+    """Return an intact line of a request file with the mark of the root in its custom_id."""
     end = text.index(b'"', len(_LINE_START))
-    return _LINE_START + custom_id.encode() + text[end:]
+    return _LINE_START + with_mark(text[len(_LINE_START) : end].decode(), mark).encode() + text[end:]
 
 
 @dataclass(frozen=True)
@@ -126,5 +131,12 @@ def _tails(block: bytes, ends: NDArray[np.int64], tail_of: Callable[[bytes], byt
 
 
 def own_tail(text: bytes) -> bytes:
-    """Return the last 22 characters of the custom_id of a line that this project wrote."""
-    return custom_id_of(text)[-DIGEST_CHARACTERS:].encode()
+    """Return the last 22 characters of the custom_id of a line that this project wrote; zeros for any other line.
+
+    A line that was damaged on disk must not hide the others.
+    """
+    if not text.startswith(_LINE_START) or not text.endswith(_LINE_END):
+        return NO_TAIL
+    end = text.find(b'"', len(_LINE_START), WINDOW)
+    is_long = end >= len(_LINE_START) + DIGEST_CHARACTERS
+    return text[end - DIGEST_CHARACTERS : end] if is_long else NO_TAIL

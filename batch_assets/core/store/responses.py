@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_columns import TIMESTAMP
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import check_columns, reading_parquet, with_columns
 from batch_assets.core.io.storage import Storage
@@ -59,13 +60,37 @@ def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
     return packed[array.offset : array.offset + len(array)]
 
 
-def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> AbstractContextManager[None]:
-    """Like `reading_parquet`, with the remedy for a response file."""
-    return reading_parquet(
-        storage.uri(pipeline, "responses", str(name)),
+class DamagedResponsesError(DamagedFileError):
+    """A response file cannot be read.
+
+    Args:
+        pipeline: The name of the pipeline.
+        name: The name of the file.
+        text: What is wrong and what to do.
+    """
+
+    def __init__(self, pipeline: str, name: ResponseName, text: str) -> None:
+        self.pipeline, self.name = pipeline, name
+        super().__init__(text)
+
+
+@contextmanager
+def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> Iterator[None]:
+    """Like `reading_parquet`, with the remedy for a response file.
+
+    Raises:
+        DamagedResponsesError: In place of Arrow's errors. Errors of the disk are raised unchanged.
+    """
+    uri = storage.uri(pipeline, "responses", str(name))
+    remedy = (
         "Restore it from a backup, or remove it: its batch is then downloaded again as long as the API has it, "
-        "29 days from its creation",
+        "29 days from its creation"
     )
+    try:
+        with reading_parquet(uri, remedy):
+            yield
+    except DamagedFileError as error:
+        raise DamagedResponsesError(pipeline, name, str(error)) from None
 
 
 def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.ParquetFile:
@@ -76,7 +101,8 @@ def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.Pa
         DamagedFileError: When it lacks a column of the first version, or a column has a wrong type.
     """
     with reading_responses(storage, pipeline, name):
-        file = pq.ParquetFile(storage.open(pipeline, "responses", str(name)), pre_buffer=False)
+        source = storage.open(pipeline, "responses", str(name))
+        file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
         try:
             check_columns(file.schema_arrow, RESPONSE_SCHEMA, needed=_FIRST.names)
         except pa.ArrowInvalid:

@@ -28,7 +28,9 @@ DESCRIPTIONS = {
         "If several rows have the same request: the key of the first of them, and null on that row itself."
     ),
     "error_type": (
-        "The API's error type; why a row was rejected; `invalid_output` if the answer does not match the schema."
+        "The API's error type; why a row was rejected, such as `unreadable_row` (`dataset.bad_rows`); "
+        "`invalid_output` if the answer does not match the schema; `unreadable_result` if the API's line has a "
+        "value that no column can hold, such as a negative number of tokens: `response_json` then has the line."
     ),
     "error_message": "What was wrong, as text.",
     "batch_id": "The batch that the response came from.",

@@ -39,7 +39,7 @@ class RunsOfSubmission:
         of_round = [record for record in self.newest if record.dagster_run.tags.get(keys.ROUND) == name]
         if not of_round:
             return age > _LAUNCH_SECONDS
-        return not any(_is_at_work(record) for record in of_round)
+        return not any(_is_at_work(record, age) for record in of_round)
 
     def back_off(self) -> float:
         """Return the seconds to wait between rounds because the last runs failed; 0 if they did not."""
@@ -48,11 +48,16 @@ class RunsOfSubmission:
         return min(_FIRST_BACK_OFF * 2 ** (failed - 1), _LAST_BACK_OFF) if failed else 0.0
 
 
-def _is_at_work(record: dg.RunRecord) -> bool:
+def _is_at_work(record: dg.RunRecord, age: float) -> bool:
     """Return whether a run is queued or running.
 
     A run that is long past its time limit was killed with its host, on an instance without run monitoring.
+
+    Args:
+        record: The run.
+        age: Seconds since its round was opened. No step of the wall clock changes them.
     """
     if record.dagster_run.is_finished:
         return False
-    return record.start_time is None or time.time() - record.start_time < ROUND_SECONDS
+    # A run may wait in the queue, so its own start counts too, unless the wall clock was set back since.
+    return record.start_time is None or age < ROUND_SECONDS or 0 <= time.time() - record.start_time < ROUND_SECONDS

@@ -35,6 +35,7 @@ from batch_assets.dagster.remedies import as_text as remedy_as_text
 from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import settings_for
 from batch_assets.dagster.rounds import name_of, tags_for
+from batch_assets.dagster.sensors import removed
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.dagster.sensors.unwatched import pipelines_of_location, unwatched
@@ -84,12 +85,14 @@ class _Tick:
         self, context: dg.SensorEvaluationContext, root: Root, pipelines: dict[str, PipelineAssets]
     ) -> None:
         self._context, self._root, self._pipelines = context, root, pipelines
+        self._location = pipelines_of_location(context)
 
     def run(self) -> dg.SensorResult:
         polled = try_poll(self._root, budget=_POLL_SECONDS)
         with self._root.ledger.read() as tx:
             moving = in_motion(tx, tx.now - RECENT_SECONDS)
             in_force = [s for s in moving if s.pipeline in self._pipelines]
+            gone = read_snapshots(tx, [s for s in moving if self._is_removed(s.pipeline)]).values()
             snapshots = list(read_snapshots(tx, in_force).values())
             due = [
                 (snapshot.submission, step)
@@ -105,7 +108,9 @@ class _Tick:
             ]
             reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
             reasons += situation(snapshots, submissions.paid_twice(tx))
+            reasons += removed.describe(tx, gone)
             now = tx.now
+        removed.collect(self._root.settings, removed.due(gone))
         outcomes = self._rounds(due, rounds_before, now)
         requests = [outcome for outcome in outcomes if isinstance(outcome, dg.RunRequest)]
         reasons += [outcome for outcome in outcomes if isinstance(outcome, str)]
@@ -119,6 +124,10 @@ class _Tick:
             cursor=cursor.write(),
             skip_reason=None if requests else "; ".join(dict.fromkeys(reasons)) or "No batch is open.",
         )
+
+    def _is_removed(self, pipeline: str) -> bool:
+        """Whether the code location has no pipeline of this name, of whatever resource."""
+        return self._context.repository_def is not None and pipeline not in self._location
 
     def _deadline_check(self, cursor: SensorCursor) -> DeadlineCheck:
         repository = self._context.repository_def

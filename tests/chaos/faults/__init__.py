@@ -12,6 +12,7 @@ from tests.chaos.faults import (
     identity,
     ledger,
     looks,
+    outside,
     reconciling,
     refusals,
     results,
@@ -35,6 +36,7 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "ledger": ledger.cases,
     "identity": identity.cases,
     "disk": disk.cases,
+    "outside": outside.cases,
 }
 """Groups of faults by name."""
 

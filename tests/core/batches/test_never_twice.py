@@ -229,7 +229,20 @@ def test_a_lost_request_file_of_one_pipeline_does_not_stop_another(world: World)
     other = world.pipeline(texts(3, "other"), name="other")
     world.run(other)
     assert len(world.table(other)) == 3
-    with pytest.raises(MissingFileError, match=r"part-00000\.jsonl is"):
+    pipeline = world.pipeline(texts(4), name="lost")
+    assert world.build(pipeline).in_flight == 4
+    world.submit(pipeline)
+    world.run(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 4
+
+
+def test_with_the_index_lost_as_well_what_is_in_flight_is_unknown(world: World) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(4), name="lost")
+    report = world.send(pipeline)
+    for path in world.path("lost", "requests", report.submission_id).iterdir():
+        path.unlink()
+    with pytest.raises(MissingFileError, match=r"manifest\.json is gone\. Restore it from a backup"):
         world.build(pipeline)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from batch_assets.core.api.client import READ_SECONDS
 from batch_assets.core.batches.poll import poll
@@ -16,7 +17,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.settings import Settings
 from tests.forked import ForkServer
 
-from ..support import BATCHES, World, environment, texts
+from ..support import BATCHES, LIST, World, environment, texts
 
 RETRIEVE = {"method": "GET", "path": f"{BATCHES}/*"}
 ONE, PAGE = "GET /v1/messages/batches/{id}", "GET /v1/messages/batches"
@@ -326,3 +327,38 @@ def _cancel(world: World, batch_id: str) -> None:
     url = f"{world.emulator.url}{BATCHES}/{batch_id}/cancel"
     call = urllib.request.Request(url, b"", {"x-api-key": "any"}, method="POST")
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(call).close()
+
+
+def test_a_page_of_the_list_is_one_transaction(world: World) -> None:
+    """A transaction for each batch took three times the budget of a look at 10,000 batches."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(30), batching={"max_requests": 1})
+    world.send(pipeline)
+    writes = []
+
+    @sa.event.listens_for(sa.engine.Engine, "commit")
+    def count(connection: sa.engine.Connection) -> None:
+        if connection.get_execution_options().get("ledger_write"):
+            writes.append(connection)
+
+    world.forget_calls()
+    report = poll(world.root, now=True)
+    sa.event.remove(sa.engine.Engine, "commit", count)
+    assert (report.calls, len(writes)) == (1, 2)  # the endpoint is checked in one of its own
+    world.emulator.end_batches()
+    report = poll(world.root, now=True)
+    assert len(report.changed[pipeline.name]) == 30
+
+
+def test_what_a_page_showed_is_kept_when_the_next_one_fails(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batch_assets.core.batches.poll._pages_for", lambda _: 2)
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(10), batching={"max_requests": 1})
+    world.send(pipeline)
+    world.emulator.end_batches()
+    whole = world.root.api.page
+    monkeypatch.setattr(world.root.api, "page", lambda **more: whole(**{**more, "limit": 4}))
+    world.emulator.faults([{"match": {**LIST, "after": 1}, "action": {"status": 500}}])
+    report = poll(world.root, now=True)
+    assert report.problems
+    assert world.query("select count(*) from batch where state = 'ended'") == [(4,)]

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.texts import reason
 from batch_assets.core.requests.build import build_requests
@@ -147,8 +149,13 @@ def test_without_failures_the_request_files_are_not_read(world: World, monkeypat
     first, _ = world.send(pipeline).submitted
     world.emulator.end_batches(first)
     reads: list[str] = []
-    inner = in_flight._digests
-    monkeypatch.setattr(in_flight, "_digests", lambda root, file: (reads.append(file.id), inner(root, file))[1])
+    inner = in_flight.digests_of
+
+    def counted(storage: Storage, file: RequestFile) -> in_flight.FileDigests:
+        reads.append(file.id)
+        return inner(storage, file)
+
+    monkeypatch.setattr(in_flight, "digests_of", counted)
     world.collect(pipeline)
     assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
     assert reads == []

@@ -188,19 +188,35 @@ def test_an_error_names_the_file_that_is_not_a_table(tmp_path: Path, content: by
         read(tmp_path, "a.csv")
 
 
-def test_invalid_text_rejects_only_its_row(world: World) -> None:
-    content = b"id,text\na,fine\nb,bro\xffken\nc,fine too\n"
+def test_invalid_text_rejects_only_its_row_if_the_pipeline_says_so(world: World) -> None:
+    content = b"id,text,note\na,fine,\nb,bro\xffken,\nc,fine too,\nd,fine,\xff\n"
     (world.folder / "rows.csv").write_bytes(content)
-    table = world.run(world.pipeline("rows.csv"))
-    assert list(table["result_type"]) == ["succeeded", "rejected", "succeeded"]
+    dataset: dict[str, Any] = {"path": "rows.csv", "key": "id", "columns": ["text"], "bad_rows": "reject"}
+    table = world.run(world.pipeline(dataset=dataset))
+    assert list(table["id"]) == ["a", "b", "c", "d"]
+    assert list(table["result_type"]) == ["succeeded", "rejected", "succeeded", "rejected"]
     assert table["error_type"][1] == "invalid_unicode"
-    assert "'text'" in table["error_message"][1]
+    assert "rows.csv, line 3: not UTF-8: the bytes ff after 'b,bro'" in table["error_message"][1]
     assert table["text"][1] == "bro\ufffdken"
     assert len(world.accepted_custom_ids()) == 2
 
 
-def test_invalid_text_in_an_unused_column_rejects_nothing(world: World) -> None:
-    (world.folder / "rows.csv").write_bytes(b"id,text,note\na,fine,\xff\n")
-    dataset: dict[str, Any] = {"path": "rows.csv", "key": "id", "columns": ["text"]}
-    table = world.run(world.pipeline(dataset=dataset))
-    assert list(table["result_type"]) == ["succeeded"]
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (
+            b"id,text\na,fine\nb,bro\xffken\n",
+            r"line 3: not UTF-8: the bytes ff after 'b,bro'; .*\{encoding: latin-1\}",
+        ),
+        (b'id,text\na,"x\ny"\n\nb,\x93hi\x94\n', r"line 5: not UTF-8: the bytes 93 .*\{encoding: cp1252\}"),
+        (b"id,text\r\na,x\r\nb,gr\xfcn\r\n", r"line 3: .*\{encoding: latin-1\}, or set dataset.bad_rows: reject"),
+        (b"id,text\n" + b"a,x\n" * 800_000 + b"b,\xe9\n", r"line 800002: not UTF-8"),
+    ],
+)
+def test_the_first_undecodable_byte_refuses_the_dataset_before_anything_is_sent(
+    world: World, content: bytes, problem: str
+) -> None:
+    (world.folder / "rows.csv").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"asked/defs.yaml: dataset.path: .*rows\.csv, " + problem):
+        world.build(world.pipeline(dataset={"path": "rows.csv"}))
+    assert not world.accepted()

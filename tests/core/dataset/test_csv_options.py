@@ -14,8 +14,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pytest
 
-from batch_assets.core.dataset import csv_reader
-from batch_assets.core.dataset.csv_scan import find_bad_row
+from batch_assets.core.dataset import csv_guard, csv_reader
+from batch_assets.core.dataset.csv_dialect import Dialect
+from batch_assets.core.dataset.csv_guard import CsvGuard, GuardOptions
+from batch_assets.core.dataset.transcode import utf16_of
 from batch_assets.core.errors import DatasetError
 
 from ..support import World, read
@@ -46,6 +48,34 @@ def test_csv_options_of_the_pipeline_are_used(
 ) -> None:
     (tmp_path / "a.csv").write_text(content)
     assert _read(tmp_path, "a.csv", **options) == rows
+
+
+ROWS = {
+    "Latin": "id,text\n1,plain words\n2,more of them\n",
+    "Gurmukhi": "id,text\n1,ਸਤਿ ਸ੍ਰੀ ਅਕਾਲ\n2,ਊਊਊਊਊਊਊਊ\n",
+    "Devanagari": "क्रम,पाठ\n1,नमस्ते दुनिया\n2,धन्यवाद\n",
+    "Chinese": "编号,文本\n甲,你好世界\n乙,谢谢你们\n",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("script", ROWS)
+def test_utf_16_without_a_byte_order_mark_is_recognized(script: str, encoding: str) -> None:
+    assert utf16_of(ROWS[script].encode(encoding)) == encoding
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'id,text\r\n"a",one\r\n"b",two\r\n\0,"x\0y"\r\n',
+        b'id,text\r\na,\x96\xed\xb0\x80\r\n"\0","\xff\0\xfe"\r\n',
+        b"id\ttext\n1\tone\0\0two\n2\tx\n\0\t3\n",
+        b'{"id": 1, "text": "a"}\n\0{"id": 2, "text": "\0"}\n',
+    ],
+)
+@pytest.mark.parametrize("padding", [b"", b" "], ids=["even", "odd"])
+def test_a_few_null_characters_do_not_make_utf_8_utf_16(content: bytes, padding: bytes) -> None:
+    assert utf16_of(padding + content) is None
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "shift_jis", "utf-8-sig"])
@@ -83,7 +113,9 @@ def test_other_encodings_give_the_same_text(
         ),
         (b"a,b\n1,x\n2,\x81\n", {"encoding": "cp1252"}, "line 3: not cp1252, .*the bytes 81 after '2,'"),
         ("a,b\n1,x\n".encode("utf-16")[:-1], {"encoding": "utf-16"}, "line 2: not utf-16"),
-        ("a,b\nä,x\n".encode("utf-16"), {}, r"line 3: 1 fields .*dataset.csv: \{encoding: utf-16\}"),
+        ("a,b\nä,x\n".encode("utf-16"), {}, r"line 1: the file is UTF-16; .*dataset.csv: \{encoding: utf-16\}"),
+        ("a,b\nä,x\n".encode("utf-16-le"), {}, r"line 1: the file is UTF-16-LE; .*\{encoding: utf-16-le\}"),
+        ("日,b\nä,x\n".encode("utf-16-be"), {}, r"line 1: the file is UTF-16-BE; .*\{encoding: utf-16-be\}"),
         ("a,b\n1,x".encode("utf-16"), {}, r"the header is not valid UTF-8: .*dataset.csv: \{encoding: utf-16\}"),
         (
             "ä,b\n1,x\n".encode("latin-1"),
@@ -124,28 +156,52 @@ def test_an_error_names_the_line_of_a_bad_row_after_the_first_block(tmp_path: Pa
         _read(tmp_path, "a.csv")
 
 
-def test_the_search_for_bad_rows_splits_rows_like_arrow() -> None:
-    """For random CSV, the search finds a bad row if and only if Arrow refuses the content."""
+def _guarded(content: bytes, escape: bytes = b"", **options: Any) -> CsvGuard:
+    return CsvGuard(io.BytesIO(content), Dialect(b",", b'"', escape), GuardOptions("a.csv", "utf-8", **options))
+
+
+def _problem(content: bytes, escape: bytes = b"", *, is_exact: bool) -> str | None:
+    try:
+        guard = _guarded(content, escape, is_exact=is_exact, allows_rows_in_quotes=True)
+        assert guard.read() == content.lstrip(b"\r\n") + (b"" if content.endswith(b"\n") else b"\n")
+    except DatasetError as error:
+        return str(error)
+    return None
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 1 << 20])
+def test_the_guard_splits_rows_like_arrow(monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
+    """For random CSV, the exact guard finds a bad row if and only if Arrow refuses it or text follows a quote.
+
+    The fast guard finds the same problems of quotes.
+    """
+    monkeypatch.setattr(csv_guard, "_BLOCK_BYTES", block_bytes)
     draw = random.Random(7)
     bad = 0
-    for _ in range(1000):
+    for _ in range(1500):
         pieces = ["x", ",", '"', "\n", "\r\n", '"a"', '""', "y,z\n", "\\", '"p\nq",r\n']
         content = ("a,b\n" + "".join(draw.choices(pieces, k=draw.randint(1, 14)))).encode()
-        escape = "\\" if draw.random() < 0.3 else None
-        problem = find_bad_row(io.BytesIO(content), ",", '"', escape, None)
+        escape = b"\\" if draw.random() < 0.3 else b""
+        problem = _problem(content, escape, is_exact=True)
+        if not escape:
+            of_quotes = problem if problem and "fields where" not in problem else None
+            fast = _problem(content, is_exact=False)
+            assert fast == of_quotes if fast is None or of_quotes else fast, (content, fast, problem)
         try:
             table = pyarrow.csv.read_csv(
                 io.BytesIO(content),
                 read_options=pyarrow.csv.ReadOptions(use_threads=False),
-                parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, escape_char=escape or False),
+                parse_options=pyarrow.csv.ParseOptions(
+                    newlines_in_values=True, escape_char=escape.decode() or False
+                ),
             )
         except pa.ArrowInvalid:
-            assert problem, content
+            assert problem, (content, escape)
             bad += 1
         else:
             assert table.num_columns == 2
-            assert problem is None or "never closed" in problem, (content, problem)
-    assert 100 < bad < 900
+            assert problem is None or "quote" in problem, (content, escape, problem)
+    assert 150 < bad < 1350
 
 
 def _compressed(content: bytes, ending: str) -> bytes:

@@ -60,18 +60,44 @@ def test_any_fsspec_url_works(tmp_path: Path) -> None:
         files.rm("/rows", recursive=True)
 
 
-def _two_csv(folder: Path, first: str, second: str) -> pa.Table:
+def _two_csv(folder: Path, first: str, second: str, **more: Any) -> pa.Table:
     (folder / "a.csv").write_text(first)
     (folder / "b.csv").write_text(second)
-    return read(folder, "*.csv")
+    return read(folder, {"path": "*.csv", **more})
 
 
-def test_files_with_different_columns_become_one_table_with_nulls(tmp_path: Path) -> None:
-    table = _two_csv(tmp_path, "id,text\n1,x\n", "note,id\nn,2\n")
+def test_files_with_different_columns_become_one_table_with_nulls_if_the_pipeline_says_so(tmp_path: Path) -> None:
+    table = _two_csv(tmp_path, "id,text\n1,x\n", "note,id\nn,2\n", missing_columns=None)
     assert table.to_pylist() == [
         {"row_number": 0, "id": 1, "text": "x", "note": None},
         {"row_number": 1, "id": 2, "text": None, "note": "n"},
     ]
+
+
+def test_a_file_without_a_header_among_others_is_named_with_what_differs(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1,x\n2,y\n")
+    (tmp_path / "b.csv").write_text("id,text\n3,z\n")
+    (tmp_path / "c.csv").write_text("text,id\nw,4\n")
+    (tmp_path / "d.csv").write_text("")
+    (tmp_path / "e.jsonl").write_text('{"id":5}\n')
+    problem = (
+        r"dataset.path: .*/a\.csv has other columns than .*/b\.csv: it lacks 'id', 'text' and has '1', 'x', which "
+        r"the other lacks\. Is its first line a row .* dataset\.missing_columns: null"
+    )
+    with pytest.raises(DatasetError, match=problem):
+        read(tmp_path, "*.*")
+    assert read(tmp_path, "[b-e].*")["id"].to_pylist() == [3, 4, 5]
+
+
+def test_a_parquet_file_that_lacks_a_column_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [1], "text": ["x"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"id": [2]}), tmp_path / "b.parquet")
+    with pytest.raises(
+        DatasetError, match=r"/b\.parquet has other columns than .*/a\.parquet: it lacks 'text'\. "
+    ):
+        read(tmp_path, "*.parquet")
+    table = read(tmp_path, {"path": "*.parquet", "missing_columns": None})
+    assert table["text"].to_pylist() == ["x", None]
 
 
 @pytest.mark.parametrize(

@@ -148,12 +148,21 @@ def test_a_line_longer_than_a_block_and_a_last_line_without_a_line_break_are_rea
     assert read(tmp_path, "a.jsonl")["v"].to_pylist() == [long, "end"]
 
 
-def test_a_lone_surrogate_or_invalid_utf8_rejects_only_its_row(world: World) -> None:
+def test_a_lone_surrogate_rejects_only_its_row_and_so_does_invalid_utf8_if_the_pipeline_says_so(
+    world: World,
+) -> None:
     lines = [b'{"id":"a","text":"fine"}', b'{"id":"b","text":"\\ud83d"}', b'{"id":"c","text":"\xff"}']
     lines.append('{"id":"d","text":"line\u2028separator \\ud83d\\ude00"}'.encode())
     (world.folder / "rows.jsonl").write_bytes(b"\n".join(lines))
-    table = world.run(world.pipeline())
+    with pytest.raises(
+        DatasetError, match=r"rows\.jsonl, line 3: not UTF-8: the bytes ff after '.*\"text\":\"'; conv"
+    ):
+        world.build(world.pipeline())
+    dataset = {"path": "rows.jsonl", "key": "id", "bad_rows": "reject"}
+    table = world.run(world.pipeline(dataset=dataset))
     assert list(table["result_type"]) == ["succeeded", "rejected", "rejected", "succeeded"]
+    assert "rows.jsonl, line 2: the line contains text that is not valid Unicode" in table["error_message"][1]
+    assert "rows.jsonl, line 3: not UTF-8: the bytes ff" in table["error_message"][2]
     assert list(table["error_type"][1:3]) == ["invalid_unicode"] * 2
     assert table["text"][1] == "\ufffd"
     assert table["text"][3] == "line\u2028separator 😀"

@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_assets.core.dataset.rows import Rows
+
 from ..support import World, params, read
 
 _LONG = 12_000_000
@@ -53,6 +55,31 @@ def test_a_list_column_can_be_the_content_blocks_of_a_message(world: World) -> N
     world.run(world.pipeline("rows.parquet", params=params("{{ blocks }}")))
     (content,) = _sent(world)
     assert content == blocks[0]
+
+
+def test_a_map_with_one_key_twice_rejects_its_row(world: World) -> None:
+    map_ = pa.map_(pa.string(), pa.int64())
+    columns = {
+        "id": pa.array(["a", "b"]),
+        "more": pa.array([[("k", 1), ("k", 2)], [("k", 3)]], map_),
+        "inner": pa.array([{"m": []}, {"m": [("k", 1)]}], pa.struct([("m", map_)])),
+    }
+    pq.write_table(pa.table(columns), world.folder / "rows.parquet")
+    pipeline = world.pipeline("rows.parquet", params=params("{{ more.k }} {{ inner.m | length }}"))
+    table = world.run(pipeline)
+    assert list(table["result_type"]) == ["rejected", "succeeded"]
+    assert "column 'more' has a map with one key twice" in table["error_message"][0]
+    assert _sent(world) == ["3 1"]
+
+
+def test_a_map_with_one_key_twice_stays_as_it_was_in_the_first_rendering() -> None:
+    maps = pa.array([[("k", 1), ("k", 2)]], pa.map_(pa.string(), pa.int64()))
+    rows = Rows(pa.record_batch({"more": maps}))
+    with pytest.warns(UserWarning, match="already encountered"):
+        assert rows.stored_values("more") == [{"k": 2}]
+    assert rows.rejects == {}
+    assert rows.values("more") == [None]
+    assert [error_type for error_type, _ in rows.rejects.values()] == ["template_error"]
 
 
 @pytest.mark.parametrize("value", ["{}", "[{},{}]", '{"a":{}}'])

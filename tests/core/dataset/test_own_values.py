@@ -212,6 +212,49 @@ def test_a_partition_sees_the_own_values_of_its_rows(tmp_path: Path) -> None:
     ]
 
 
+def test_rejected_lines_shift_no_own_values(tmp_path: Path) -> None:
+    folder = tmp_path / "days"
+    folder.mkdir()
+    (folder / "1.csv").write_bytes(b'k,v\n1,1\n2\n3,"x" y\n4,\xff\n5,2024-01-02T03:04:05\n')
+    (folder / "2.jsonl").write_bytes(b'{"k":6,"v":{"a":1}}\nbroken\n{"k":7,"v":"\xff"}\n{"v":[2],"k":"8"}\n')
+    _parquet(folder / "3.parquet", k=[9], w=[1.5])
+    dataset = {"path": "days", "bad_rows": "reject", "missing_columns": None}
+    found = contents(make_pipeline(tmp_path, dataset, params=params("{{ v }} {{ row | tojson }}")))
+    assert [row if isinstance(row, str) else row[0] for row in found] == [
+        '1 {"k": 1, "v": "1"}',
+        "unreadable_row",
+        "unreadable_row",
+        "invalid_unicode",
+        '2024-01-02 03:04:05 {"k": 5, "v": "2024-01-02T03:04:05"}',
+        "{'a': 1} " + '{"k": 6, "v": {"a": 1}}',
+        "unreadable_row",
+        "invalid_unicode",
+        '[2] {"v": [2], "k": "8"}',
+        ' {"k": 9, "w": 1.5}',
+    ]
+
+
+def test_a_partition_with_rejected_lines_sees_the_own_values_of_its_rows(tmp_path: Path) -> None:
+    lines = [b'{"day":"b","v":1}', b"broken", b'{"v":[2],"day":"a"}', b'{"day":"a","v":"\xff"}', b'{"day":"a"}']
+    (tmp_path / "rows.jsonl").write_bytes(b"\n".join([*lines, b""]))
+    pipeline = make_pipeline(
+        tmp_path,
+        {"path": "rows.jsonl", "bad_rows": "reject"},
+        params=params("{{ row | tojson }}"),
+        partitions={"column": "day", "static": ["a", "b"]},
+    )
+    with Dataset(pipeline, partition="a") as dataset:
+        renderer = RowRenderer(pipeline, dataset, row_templates(pipeline, dataset))
+        rejects: dict[int, tuple[str, str]] = {}
+        (slice_,) = dataset.rows(renderer.reads)
+        rendered = [(at, orjson.loads(body)) for at, _, body, _ in renderer.render(slice_, rejects)]
+    assert [(at, body["messages"][0]["content"]) for at, body in rendered] == [
+        (0, '{"v": [2], "day": "a"}'),
+        (2, '{"day": "a"}'),
+    ]
+    assert {at: error_type for at, (error_type, _) in rejects.items()} == {1: "invalid_unicode"}
+
+
 def test_declared_types_hold_in_templates(tmp_path: Path) -> None:
     rows = [{"v": 1}, {"v": "2"}]
     write_lines(tmp_path / "rows.jsonl", rows)
@@ -246,7 +289,7 @@ def test_a_later_parquet_file_of_another_type_changes_no_prompt(
 ) -> None:
     folder = tmp_path / "days"
     folder.mkdir()
-    pipeline = make_pipeline(tmp_path, "days", params=params(template))
+    pipeline = make_pipeline(tmp_path, {"path": "days", "missing_columns": None}, params=params(template))
     _parquet(folder / "1.parquet", v=first)
     before = contents(pipeline)
     _parquet(folder / "2.parquet", v=second, new=pa.array([1] * len(second)))

@@ -110,3 +110,15 @@ def test_rows_of_an_asset_cannot_name_files(world: World) -> None:
     pipeline = make_pipeline(world.folder, {"asset": "x", "key": "id"}, params=params(content))
     report = world.build(pipeline, table=pd.DataFrame(ROWS))
     assert (report.rows, report.rejected) == (2, 2)
+
+
+def test_a_list_of_dicts_has_the_keys_of_all_its_dicts(tmp_path: Path) -> None:
+    rows = [{"text": "a"}, {"text": "b", "note": "n"}, {"more": 1, "text": "c"}]
+    dataset = Dataset(make_pipeline(tmp_path, {"asset": "rows"}), rows)
+    assert dataset.schema.names == ["text", "note", "more"]
+    (slice_,) = dataset.rows(["text", "note", "more"])
+    assert slice_.table.to_pylist() == [
+        {"text": "a", "note": None, "more": None},
+        {"text": "b", "note": "n", "more": None},
+        {"text": "c", "note": None, "more": 1},
+    ]

@@ -80,6 +80,7 @@ def batch(state: str, **values: Any) -> Batch:
         pipeline="asked",
         state=BatchState(state),
         paid_twice=False,
+        replied=True,
         requests=2,
         counts="{}",
         downloads=0,

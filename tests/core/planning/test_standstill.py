@@ -80,17 +80,24 @@ def test_a_lost_request_file_is_reported_and_delays_nothing_else(world: World) -
     assert [batch["id"] for batch in world.accepted()][:3] == [first, second, last]
 
 
-def test_a_failed_retry_leaves_no_request_files(world: World) -> None:
-    """The lines of one file are copied before the other one turns out to be gone."""
+def test_a_lost_file_does_not_keep_the_failed_requests_of_others(world: World) -> None:
+    """Requests whose text is there are sent again at once, and only once; the others wait for their file."""
     world.emulator.faults([{**EXPIRED, "match": {**CREATE, "times": 2}}])
     pipeline = world.pipeline(texts(8), batching={"max_requests": 4})
     world.send(pipeline)
-    world.query("update submission set max_requests = 1")
     world.collect(pipeline)
-    (folder(world, pipeline) / "part-00001.jsonl").unlink()
-    for _ in range(2):
-        assert "part-00001.jsonl is gone" in world.submit(pipeline).waiting["retries"]
-        assert parts(world, pipeline) == ["part-00000.jsonl"]
+    lost = folder(world, pipeline) / "part-00001.jsonl"
+    kept = lost.rename(world.folder / "kept.jsonl")
+    for planned in (4, 0):
+        report = world.submit(pipeline)
+        assert "part-00001.jsonl is gone" in report.waiting["retries"]
+        assert report.planned_again == planned
+    assert parts(world, pipeline) == ["part-00000.jsonl", "part-00002.jsonl"]
+    assert world.query("select ask_again from submission") == [(4,)]
+    kept.rename(lost)
+    assert world.submit(pipeline).planned_again == 4
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["attempts"]) == [2] * 8
 
 
 def test_a_standstill_ends_with_the_first_successful_try(world: World) -> None:

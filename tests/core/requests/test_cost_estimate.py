@@ -15,6 +15,8 @@ ALL = AskAgain(refresh=True)
 
 def estimate(world: World, pipeline: Pipeline, again: AskAgain = ALL) -> CostEstimate:
     """Estimate the cost, and check that nothing was written."""
+    with world.root.ledger.read():  # opening the root writes its ids
+        pass
     before = sorted(world.path().rglob("*.*")), world.query("select id from submission")
     result = estimate_cost(world.root, pipeline, "", again)
     after = sorted(world.path().rglob("*.*")), world.query("select id from submission")

@@ -145,10 +145,13 @@ def test_what_a_killed_build_left_is_removed_and_nothing_else(world: World) -> N
     assert not partition.exists()
 
 
-def test_a_folder_that_was_finished_but_not_registered_holds_nothing(world: World) -> None:
-    """Killed between the manifest and the ledger: its rows are written again."""
+def test_a_folder_that_was_finished_but_not_registered_is_registered(world: World) -> None:
+    """Killed between the manifest and the ledger, or lost by the ledger: its files are sent, and no others."""
     pipeline = world.pipeline(texts(2))
     world.build(pipeline)
     for table in ("wait", "request_file", "submission"):
         world.query(f"delete from {table}")
-    assert world.build(pipeline).written == 2
+    report = world.build(pipeline)
+    assert (report.written, report.in_flight) == (0, 2)
+    assert list(world.run(pipeline)["result_type"]) == ["succeeded"] * 2
+    assert len(world.accepted()) == 1

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import submissions
 from batch_assets.core.results import join
 from batch_assets.core.store import response_reader, responses
@@ -47,6 +48,12 @@ def _join_again(world: World) -> pd.DataFrame:
     return world.table(pipeline)
 
 
+def _assert_it_is_downloaded_again(world: World, stored: Path, before: pd.DataFrame) -> None:
+    after = _join_again(world)
+    assert stored.with_name(f"{stored.name}.damaged").exists()
+    assert after["response_text"].equals(before["response_text"])
+
+
 @pytest.mark.parametrize("scattered", [False, True])
 def test_a_newer_column_of_responses_is_null_in_the_results_of_older_files(
     world: World, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, scattered: bool
@@ -75,18 +82,19 @@ def test_a_column_of_a_later_version_is_ignored(world: World) -> None:
 
 
 @pytest.mark.parametrize("name", responses.RESPONSE_SCHEMA.names)
-def test_a_response_file_without_a_column_of_the_first_version_is_refused(world: World, name: str) -> None:
-    world.run(world.pipeline(texts(1), batching={"max_requests": 20}))
+def test_a_response_file_without_a_column_of_the_first_version_is_set_aside(world: World, name: str) -> None:
+    before = world.run(world.pipeline(texts(1), batching={"max_requests": 20}))
     (stored,) = _response_files(world)
     _rewrite(stored, pq.read_table(stored).drop_columns([name]))
     problem = f"{stored} is damaged: it has no column {name} of type .*Restore it from a backup, or remove it"
     with pytest.raises(DamagedFileError, match=problem):
-        _join_again(world)
+        responses.open_responses(world.root.storage, "asked", ResponseName.of_batch(stored.stem))
+    _assert_it_is_downloaded_again(world, stored, before)
 
 
 @pytest.mark.parametrize("field", [pa.field("input_tokens", pa.string()), pa.field(_NEW.name, pa.int64())])
-def test_a_column_of_another_type_is_refused(world: World, next_version: pa.Schema, field: pa.Field) -> None:
-    world.run(world.pipeline(texts(1), batching={"max_requests": 20}))
+def test_a_column_of_another_type_is_set_aside(world: World, next_version: pa.Schema, field: pa.Field) -> None:
+    before = world.run(world.pipeline(texts(1), batching={"max_requests": 20}))
     (stored,) = _response_files(world)
     table = pq.read_table(stored)
     if field.name in table.column_names:
@@ -95,7 +103,8 @@ def test_a_column_of_another_type_is_refused(world: World, next_version: pa.Sche
     wanted = next_version.field(field.name).type
     problem = f"{stored} is damaged: it has no column {field.name} of type {wanted}.*Restore it from a backup, or"
     with pytest.raises(DamagedFileError, match=problem):
-        _join_again(world)
+        responses.open_responses(world.root.storage, "asked", ResponseName.of_batch(stored.stem))
+    _assert_it_is_downloaded_again(world, stored, before)
 
 
 @pytest.mark.parametrize("name", ["batch_assets.digest", "batch_assets.reason", "batch_assets.message", None])

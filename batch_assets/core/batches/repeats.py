@@ -1,0 +1,171 @@
+"""Find batches that something between us and the API made of a request file in addition to our own create.
+
+A gateway may repeat a POST by itself. If the first one was accepted and the reply to the second one is a refusal,
+the refusal is not certain. If both were accepted, the file is paid twice.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from batch_assets.core.api.errors import ApiError
+from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches.first_line import first_custom_id
+from batch_assets.core.ledger import Transaction, batches, files
+from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.records import Batch, Intent, RequestFile
+from batch_assets.core.root import Root
+from batch_assets.core.store.digests import DIGEST_CHARACTERS
+from batch_assets.core.store.request_files import StoredRequestFile
+
+# A repeated POST is accepted at most this long before or after ours: a create may take ten minutes.
+NEAR_SECONDS = 900.0
+# How long an upload may have taken whose end is not recorded.
+_UPLOAD_SECONDS = 60.0
+# A batch that was sent after the anchor may have an earlier time than it, because several clocks set these times.
+_MARGIN_SECONDS = 300.0
+
+
+def is_older(intent: Intent, seen: BatchObject) -> bool:
+    """Whether a batch was there before an intent was written."""
+    if intent.anchor_created_at is None:
+        return False
+    return seen.id in intent.excluded or seen.created_at < intent.anchor_created_at - _MARGIN_SECONDS
+
+
+def of_earlier_intent(root: Root, file: RequestFile) -> BatchObject | None:
+    """Return the newest batch that an earlier POST of a file may have become, although it was refused.
+
+    It is unknown to the ledger, newer than the anchor of that POST, and has the count of the file. A POST that was
+    in doubt, and whose file is sent again after the grace period, is not looked at again.
+
+    Raises:
+        ApiError: When the list cannot be read now.
+    """
+    with root.ledger.read() as tx:
+        intents = [intent for intent in files.of_file(tx, file.id) if intent.outcome is not IntentOutcome.RESENT]
+        if not intents:
+            return None
+        known = batches.known_ids(tx)
+    first = intents[0]
+    for batch in root.api.batches_back_to(first.anchor_created_at):
+        if batch.id == first.anchor_id:
+            return None
+        if batch.id not in known and batch.id not in first.excluded and batch.total == file.requests:
+            return batch
+    return None
+
+
+def text_about(candidate: BatchObject) -> str:
+    """Explain why a refused file is in doubt."""
+    return (
+        f"the API shows {candidate.id}, which is newer than the upload and has as many requests: something "
+        "between here and the API may have sent the file twice. Nothing is sent before it is known whose it is"
+    )
+
+
+def look_for(root: Root, batch_ids: list[str]) -> list[str]:
+    """Look for batches that repeat some of ours, and record those that are proved, so that they are collected too.
+
+    A batch that still runs, or whose results cannot be read now, is looked at again for a day.
+
+    Args:
+        root: The root.
+        batch_ids: Ids of batches of ours that were just collected.
+
+    Returns:
+        The ids of the batches that were found.
+    """
+    with root.ledger.read() as tx:
+        known = batches.known_ids(tx)
+        own = [batch for id_ in batch_ids if (batch := batches.by_id(tx, id_)) is not None and _is_ours(batch)]
+    by_count: dict[int, list[Batch]] = defaultdict(list)
+    for batch in own:
+        by_count[batch.requests].append(batch)
+    if not own:
+        return []
+    try:
+        unknown = [
+            seen
+            for seen in root.api.batches_back_to(min(batch.created_at or 0.0 for batch in own) - NEAR_SECONDS)
+            if seen.id not in known and seen.total in by_count
+        ]
+    except ApiError:
+        _watch(root, own)
+        return []
+    found = []
+    for seen in unknown:
+        near = [batch for batch in by_count[seen.total] if _may_repeat(root, batch, seen)]
+        custom_id = first_custom_id(root, seen) if seen.ended and near else None
+        if custom_id is None:
+            _watch(root, near)
+        elif (file := _owner(root, near, custom_id)) is not None:
+            record(root, seen, file)
+            found.append(seen.id)
+    return found
+
+
+def record(root: Root, seen: BatchObject, file: RequestFile) -> None:
+    """Record a batch that repeats the one of a file. Its answers are kept, and it is reported as paid twice."""
+    with root.ledger.write() as tx:
+        record_in(tx, seen, file)
+
+
+def record_in(tx: Transaction, seen: BatchObject, file: RequestFile) -> None:
+    """Record it in an open transaction, see `record`."""
+    if batches.by_id(tx, seen.id) is None:
+        reason = "something between here and the API sent the file twice: these requests are paid twice"
+        batches.note_late(tx, seen, file.id, reason, paid_twice=True)
+
+
+def near_files(root: Root, seen: BatchObject) -> list[RequestFile]:
+    """Return files whose batch was created while another batch of the same count was."""
+    with root.ledger.read() as tx:
+        near = files.sent_near(tx, seen.total, seen.created_at, NEAR_SECONDS)
+        own = [(file, batch) for file in near for batch in batches.of_file(tx, file.id)]
+    return [file for file, batch in own if _is_ours(batch) and _may_repeat(root, batch, seen)]
+
+
+def _is_ours(batch: Batch) -> bool:
+    return batch.file_id is not None and not batch.paid_twice and not batch.provisional
+
+
+def _may_repeat(root: Root, ours: Batch, seen: BatchObject) -> bool:
+    """Whether a batch was created during our upload: after its anchor, and before its reply was here.
+
+    The server's clock is not ours, but the upload took equally long by both. Other programs in the workspace, and
+    other roots with the same rows, create their batches at other times.
+    """
+    with root.ledger.read() as tx:
+        intents = files.of_file(tx, ours.file_id or "")
+    created_at = ours.created_at or 0.0
+    earliest, took = created_at - NEAR_SECONDS, _UPLOAD_SECONDS
+    if intents and intents[-1].last_byte_at is not None:
+        took = intents[-1].last_byte_at - intents[-1].started_at
+    if intents and intents[-1].anchor_created_at is not None:
+        earliest = max(earliest, intents[-1].anchor_created_at)
+    was_there = any(seen.id in intent.excluded for intent in intents)
+    return not was_there and earliest <= seen.created_at <= created_at + took
+
+
+def _owner(root: Root, near: list[Batch], custom_id: str) -> RequestFile | None:
+    """Return the file that has a request with this custom_id."""
+    tail = custom_id[-DIGEST_CHARACTERS:].encode()
+    for batch in near:
+        with root.ledger.read() as tx:
+            file = files.by_id(tx, batch.file_id or "")
+        stored = StoredRequestFile.of(root.storage, file)
+        try:
+            scan = stored.scan()
+            starts = scan.starts[scan.tails == tail].tolist()
+            if custom_id in stored.custom_ids_at(starts):
+                return file
+        except FileNotFoundError:
+            continue
+    return None
+
+
+def _watch(root: Root, own: list[Batch]) -> None:
+    with root.ledger.write() as tx:
+        for batch in own:
+            files.watch(tx, batch.file_id or "")

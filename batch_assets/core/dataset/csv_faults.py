@@ -1,0 +1,90 @@
+"""What can be wrong with a record of a CSV file, as texts for users."""
+
+from __future__ import annotations
+
+NEVER_CLOSED = (
+    "the quote that opens here is never closed. If quotes are ordinary text, set dataset.csv: {quote: none}"
+)
+_SHOWN = 80
+_SHOWN_BEFORE = 20
+
+
+def text_after_quote(excerpt: bytes, before: bytes | bytearray) -> str:
+    """Describe text after a closing quote.
+
+    Args:
+        excerpt: The content around the quote.
+        before: The byte before the closing quote.
+    """
+    remedies = [
+        'if a backslash escapes quotes, set dataset.csv: {escape: "\\\\"}',
+        "if quotes are ordinary text, set dataset.csv: {quote: none}",
+    ]
+    first, second = remedies if before == b"\\" else reversed(remedies)
+    return (
+        f"text follows the closing quote of a field: {_shown(excerpt)!r}. Write a quote within a quoted field "
+        f"twice; {first}; {second}"
+    )
+
+
+def wrong_count(fields: int, columns: int, has_header: bool, record: bytes) -> str:
+    """Describe a record with too many or too few fields.
+
+    Args:
+        fields: The number of its fields.
+        columns: The number of columns.
+        has_header: Whether the file names the columns, not the pipeline.
+        record: The beginning of the record.
+    """
+    where = "the header" if has_header else "dataset.csv.header"
+    return f"{fields} fields where {where} has {columns}: {_shown(record.rstrip(bytes([10, 13])))!r}"
+
+
+def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str) -> str:
+    """Describe bytes that are not text in the encoding of the file.
+
+    Args:
+        content: Content with these bytes.
+        error: The error of decoding it.
+        encoding: The encoding of the file.
+    """
+    start = max(content.rfind(b"\n", 0, error.start) + 1, error.start - _SHOWN_BEFORE)
+    before = content[start : error.start].decode(errors="replace")
+    if encoding not in ("utf-8", "utf-8-sig"):
+        return f"bytes that are not {encoding}, the encoding in dataset.csv.encoding, after {before!r}"
+    broken = content[error.start : error.end]
+    is_windows = any(0x80 <= byte < 0xA0 for byte in content[error.start : error.start + _SHOWN])
+    return (
+        f"not UTF-8: the bytes {broken.hex(' ')} after {before!r}; name its encoding, such as dataset.csv: "
+        f"{{encoding: {'cp1252' if is_windows else 'latin-1'}}}, or set dataset.bad_rows: reject"
+    )
+
+
+def rows_in_quotes(content: bytearray, start: int, stop: int, delimiter: bytes, columns: int) -> bool:
+    """Whether each of several lines looks like a row of its own.
+
+    Commas also occur in prose. There a space follows, and two lines prove nothing.
+
+    Args:
+        content: The content.
+        start: Where the first line starts.
+        stop: Where the last line ends.
+        delimiter: The character between fields.
+        columns: The number of columns.
+    """
+    is_comma = delimiter == b","
+    at, lines = start, 0
+    while at < stop:
+        end = content.find(b"\n", at, stop)
+        end = end if end >= 0 else stop
+        if content.count(delimiter, at, end) != columns - 1:
+            return False
+        if is_comma and content.find(b", ", at, end) >= 0:
+            return False
+        at, lines = end + 1, lines + 1
+    return lines > (2 if is_comma else 1)
+
+
+def _shown(content: bytes) -> str:
+    text = content.decode(errors="replace")
+    return text if len(text) < _SHOWN else text[: _SHOWN - 1] + "…"

@@ -1,0 +1,182 @@
+"""Bounds on what is read: a hostile or broken file ends with file and place, in seconds and in bounded memory."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.core.dataset import csv_opening, data_file, lines
+from batch_assets.core.dataset.bounds import COLUMNS
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.errors import DatasetError
+
+from ..support import make_pipeline, read
+
+_MEGABYTE = b"x" * 1_000_000
+# Opens the dataset, then prints the error and the peak of the memory in MB above that of the start.
+_MEASURED = """
+import resource, sys
+from pathlib import Path
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.pipeline.load import load_pipeline
+
+fields = {
+    "name": "asked",
+    "dataset": {"path": sys.argv[2], "key": "k"},
+    "params": {"model": "claude-haiku-5-5", "max_tokens": 9, "messages": [{"role": "user", "content": "{{ k }}"}]},
+}
+pipeline = load_pipeline(fields, folder=Path(sys.argv[1]), source="asked/defs.yaml")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    rows = sum(len(rows.table) for rows in Dataset(pipeline).rows(["k"]))
+    print(f"{rows} rows")
+except DatasetError as error:
+    print(error)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def _long_line(head: bytes, megabytes: int, tail: bytes, *, compressed: bool) -> Iterator[bytes]:
+    pack = gzip.compress if compressed else bytes
+    member = pack(_MEGABYTE)
+    yield pack(head)
+    for _ in range(megabytes):
+        yield member
+    yield pack(tail)
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "megabytes", "tail", "line"),
+    [
+        ("a.csv.gz", b"k,v\n1,", 3000, b"\n", 2),
+        ("b.csv.gz", b'k,v\n1,"', 3000, b'"\n', 2),
+        ("a.jsonl.gz", b'{"k":1}\n{"k":"', 3000, b'"}\n', 2),
+        ("c.csv", b'k,v\n1,"', 300, b'"\n', 2),
+    ],
+)
+def test_a_line_without_end_is_refused_in_seconds_and_bounded_memory(
+    tmp_path: Path, name: str, head: bytes, megabytes: int, tail: bytes, line: int
+) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.writelines(_long_line(head, megabytes, tail, compressed=name.endswith("gz")))
+    command = [sys.executable, "-c", _MEASURED, str(tmp_path), name]
+    text, peak = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60
+    ).stdout.splitlines()
+    assert f"dataset.path: {tmp_path}/{name}, line {line}: the line is longer than 256 MB" in text
+    assert int(peak) < 600
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])
+def test_a_file_that_unpacks_to_far_more_than_its_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(data_file, "FREE_BYTES", 5_000_000)
+    text = b"x" * 1000
+    row = text + b"\n" if ".csv" in name else b'{"k":"' + text + b'"}\n'
+    content = row * (6_000_000 // len(row))
+    (tmp_path / name).write_bytes(gzip.compress(content))
+    with pytest.raises(
+        DatasetError, match=rf"{name}: the file unpacks to more than 200 times its size, .* decompress"
+    ):
+        read(tmp_path, name)
+    monkeypatch.setattr(data_file, "FREE_BYTES", 7_000_000)
+    assert read(tmp_path, name).num_rows >= 6_000_000 // len(row) - 1
+
+
+def _wide(folder: Path, name: str, count: int) -> str:
+    names = [f"c{number}" for number in range(count)]
+    path = folder / name
+    if name.endswith(".csv"):
+        path.write_text(",".join(names) + "\n" + ",".join("1" for _ in names) + "\n")
+    elif name.endswith(".jsonl"):
+        path.write_text("{" + ",".join(f'"{column}":1' for column in names) + "}\n")
+    else:
+        pq.write_table(pa.table([pa.array([1])] * count, names=names), path)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("name", "where"), [("a.csv", r"a\.csv, line 1"), ("a.jsonl", r"a\.jsonl"), ("a.parquet", r"a\.parquet")]
+)
+def test_too_many_columns_are_refused_and_the_most_are_read(tmp_path: Path, name: str, where: str) -> None:
+    count = 100_000 if name != "a.parquet" else COLUMNS + 1
+    with pytest.raises(DatasetError, match=rf"{where}: {count:,} columns; a dataset may have 10,000"):
+        read(tmp_path, _wide(tmp_path, name, count))
+    assert len(Dataset(make_pipeline(tmp_path, _wide(tmp_path, name, COLUMNS))).schema.names) == COLUMNS
+
+
+def test_a_row_with_100000_fields_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n" + ",".join(["1"] * 100_000) + "\n")
+    with pytest.raises(DatasetError, match=r"a\.csv, line 3: 100000 fields where the header has 2"):
+        read(tmp_path, "a.csv")
+
+
+def test_too_many_columns_of_an_asset_are_refused(tmp_path: Path) -> None:
+    frame = pd.DataFrame([[1] * (COLUMNS + 1)], columns=[f"c{number}" for number in range(COLUMNS + 1)])
+    with pytest.raises(
+        DatasetError, match=r"dataset\.asset: the asset wide: 10,001 columns; a dataset may have 10,000"
+    ):
+        Dataset(make_pipeline(tmp_path, {"path": None, "asset": "wide"}), frame)
+
+
+def test_a_long_line_before_the_header_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_opening, "LINE_BYTES", 100_000)
+    (tmp_path / "a.csv").write_text("x" * 300_000 + "\nk\n1\n")
+    with pytest.raises(DatasetError, match=r"a\.csv, line 1: the line is longer than"):
+        read(tmp_path, {"path": "a.csv", "csv": {"skip": 1}})
+
+
+def test_lines_are_split_alike_whatever_the_blocks(tmp_path: Path) -> None:
+    content = b"\xef\xbb\xbfone\n\ntwo" + b"x" * 50 + b"\nthree"
+    (tmp_path / "a").write_bytes(content)
+    expected = content.removeprefix(b"\xef\xbb\xbf").split(b"\n")
+    for size in (3, 4, 7, 64):
+        found: list[bytes] = []
+        with (tmp_path / "a").open("rb") as file:
+            for number, part in lines.line_blocks(file, "a", size):
+                assert number == len(found) + 1
+                found += part
+        assert found == expected
+
+
+@pytest.mark.parametrize("depth", [500, 5_000, 100_000])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ('{"k":', "}")])
+def test_a_line_nested_too_deep_is_named(tmp_path: Path, depth: int, opens: str, closes: str) -> None:
+    inner = "1" if closes == "}" else ""
+    (tmp_path / "a.jsonl").write_text('{"k":1}\n{"k":' + opens * depth + inner + closes * depth + "}\n")
+    with pytest.raises(DatasetError, match=r"a\.jsonl, line 2: it is nested more than 200 levels deep"):
+        read(tmp_path, "a.jsonl")
+
+
+def test_brackets_in_text_are_not_levels(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"k":"' + "[{" * 500 + '"}\n')
+    assert read(tmp_path, "a.jsonl")["k"].to_pylist() == ["[{" * 500]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16"])
+def test_json_lines_in_utf_16_are_recognized(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"k":"x"}\n'.encode(encoding))
+    with pytest.raises(DatasetError, match=rf"a\.jsonl, line 1: the file is {encoding.upper()}, but .* iconv -f"):
+        read(tmp_path, "a.jsonl")
+
+
+def test_the_checksums_of_parquet_pages_are_verified(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    table = pa.table({"k": pa.array(range(1000), pa.int64())})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    position = content.index((500).to_bytes(8, "little"))
+    content[position] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"a\.parquet: not a readable Parquet file: .*(CRC|checksum)"):
+        read(tmp_path, "a.parquet")
