@@ -13,7 +13,8 @@ from typing import Any, Protocol
 from batch_assets.cli.remedies import as_text, error_as_text
 from batch_assets.cli.what_next import why_stuck
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.batches.submit import SubmitReport, submit_batches
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.errors import BatchAssetsError, BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import submissions

@@ -13,7 +13,7 @@ from batch_assets.cli.describe import describe_batch, describe_file
 from batch_assets.cli.headless import Watcher
 from batch_assets.cli.remedies import as_text
 from batch_assets.core.answers.result_types import final_rows
-from batch_assets.core.batches.submit import SubmitReport
+from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.planning.snapshot import Snapshot

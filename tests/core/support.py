@@ -15,7 +15,8 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.batches.poll import poll
-from batch_assets.core.batches.submit import SubmitReport, submit_batches
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.ledger import Transaction, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -126,10 +127,32 @@ def test_a_damaged_file_is_never_sent(world: World, harm: Callable[[Path], None]
     (why,) = report.refused.values()
     assert "the request file is" in why and "its requests have to be built again" in why
     assert len(world.accepted_custom_ids()) == 3
-    assert world.calls()["POST /v1/messages/batches"] == 1
     world.run(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 6
     assert len(world.accepted_custom_ids()) == 6
+
+
+def test_a_request_file_without_a_checksum_is_checked_line_by_line_before_it_is_sent(world: World) -> None:
+    """Earlier versions recorded no checksum."""
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 3})
+    world.build(pipeline)
+    world.query("update request_file set checksum = null")
+    flip_a_byte_of_the_prompt(part(world, pipeline))
+    (why,) = world.submit(pipeline).refused.values()
+    assert "line 2 is not what was written" in why
+    assert len(world.accepted_custom_ids()) == 3
+    assert world.calls()["POST /v1/messages/batches"] == 1
+
+
+def test_the_halves_of_a_split_file_have_checksums(world: World) -> None:
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"status": 413}}])
+    pipeline = world.pipeline(texts(6))
+    world.run(pipeline)
+    files = world.query("select name, checksum from request_file order by name")
+    assert len(files) == 3
+    for name, checksum in files:
+        text = world.path(pipeline.name, "requests").glob(f"*/{name}")
+        assert checksum == hashlib.sha256(next(text).read_bytes()).hexdigest()
 
 
 def test_a_damaged_receipt_keeps_its_file_from_being_sent_again(world: World) -> None:

@@ -7,6 +7,7 @@ at any point. The parts are named after the file: a later process writes the sam
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from hashlib import sha256
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -49,21 +50,26 @@ def split(root: Root, file: RequestFile, lease: Lease) -> list[RequestFile]:
     for name, (start, end, requests) in zip(PartName.parse(file.name).halves, pieces, strict=True):
         with root.storage.write(*folder, str(name)) as scratch, root.storage.open(*stored.parts) as source:
             with scratch.open("wb") as target:
-                _copy(source, target, start, end, lease)
+                checksum = _copy(source, target, start, end, lease)
             lease.check()
-        parts.append({"name": str(name), "requests": requests, "bytes": body_bytes(end - start)})
+        size = body_bytes(end - start)
+        parts.append({"name": str(name), "requests": requests, "bytes": size, "checksum": checksum})
     with root.ledger.write() as tx:
         lease.confirm(tx)
         return files.replace(tx, file, parts)
 
 
-def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int, lease: Lease) -> None:
+def _copy(source: BinaryIO, target: BinaryIO, start: int, end: int, lease: Lease) -> str:
+    """Copy some bytes of a file. Return their SHA-256 in hexadecimal."""
+    hash_ = sha256()
     source.seek(start)
     while start < end:
         chunk = source.read(min(_CHUNK, end - start))
         lease.check()
         target.write(chunk)
+        hash_.update(chunk)
         start += len(chunk)
+    return hash_.hexdigest()
 
 
 def give_up(root: Root, file: RequestFile, lease: Lease) -> None:

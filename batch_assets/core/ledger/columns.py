@@ -23,6 +23,7 @@ class FileColumns(TypedDict, total=False):
     batch_id: str | None
     collected_seq: int | None
     headers: str | None
+    checksum: str | None
 
 
 class BatchColumns(TypedDict, total=False):

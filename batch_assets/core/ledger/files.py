@@ -64,7 +64,7 @@ def replace(tx: Transaction, file: RequestFile, parts: Sequence[FileColumns]) ->
     Args:
         tx: The transaction.
         file: The file.
-        parts: Name, requests and bytes of each part.
+        parts: Name, requests, bytes and checksum of each part.
 
     Returns:
         The parts.

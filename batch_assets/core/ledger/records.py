@@ -86,6 +86,7 @@ class RequestFile:
     batch_id: str | None
     collected_seq: int | None
     headers: str | None
+    checksum: str | None
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ class RequestFileEntry:
         bytes: The size of its body.
         attempt: The attempt of its requests, from 1.
         headers: The headers of its requests; `None` if they are the submission's.
+        checksum: Its SHA-256 in hexadecimal.
     """
 
     id: str
@@ -164,7 +166,8 @@ class RequestFileEntry:
     requests: int
     bytes: int
     attempt: int
-    headers: dict[str, str] | None = None
+    headers: dict[str, str] | None
+    checksum: str | None
 
     def columns_in(self, submission_id: str) -> FileColumns:
         """Return its columns in the ledger, as a file of a submission."""
@@ -177,6 +180,7 @@ class RequestFileEntry:
             "bytes": self.bytes,
             "attempt": self.attempt,
             "headers": json.dumps(self.headers) if self.headers is not None else None,
+            "checksum": self.checksum,
             "not_before": 0.0,
         }
 

@@ -127,6 +127,7 @@ request_file = Table(
     Column("batch_id", String(80)),
     Column("collected_seq", Integer),
     Column("headers", Text),  # JSON: the headers of its requests; NULL: the headers of its submission
+    Column("checksum", String(64)),  # SHA-256 of the file in hexadecimal; NULL for files of earlier versions
     Index("request_file_by_submission", "submission_id"),
     Index("request_file_by_state", "state"),
 )

@@ -190,6 +190,7 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "attempt": max(1, file.attempt),
         "error": file.why if file.state in (FileState.UNRESOLVED, FileState.REFUSED) else None,
         "headers": json.dumps(headers) if (headers := file.headers()) is not None else None,
+        "checksum": file.part.listed.checksum if file.part.listed is not None else None,
     }
     restore.add_file(tx, file.id, file.state, file.why, **values)
     receipt = file.part.receipt

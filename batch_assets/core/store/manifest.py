@@ -49,15 +49,17 @@ class PartEntry(_Document):
         bytes: The size of the HTTP body that it becomes.
         attempt: The attempt of its requests, from 1.
         headers: The headers of its requests, if they differ from those of the submission.
+        checksum: The SHA-256 of the file in hexadecimal; `None` in early manifests.
     """
 
-    omitted_if_none = frozenset({"headers"})
+    omitted_if_none = frozenset({"headers", "checksum"})
 
     name: str
     requests: int
     bytes: int
     attempt: int
     headers: dict[str, str] | None = None
+    checksum: str | None = None
 
     @property
     def part(self) -> PartName:
@@ -79,6 +81,7 @@ class PartEntry(_Document):
             bytes=self.bytes,
             attempt=self.attempt,
             headers=self.headers,
+            checksum=self.checksum,
         )
 
 

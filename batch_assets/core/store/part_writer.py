@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
+from hashlib import sha256
 from types import TracebackType
 from typing import BinaryIO
 
@@ -112,6 +113,7 @@ class PartWriter:
             bytes=body_bytes(part.bytes),
             attempt=self._attempt,
             headers=self._headers,
+            checksum=part.checksum,
         )
         self.written.append(entry)
 
@@ -184,6 +186,7 @@ class _OpenPart:
 
     def __init__(self, storage: Storage, folder: tuple[str, ...], name: PartName) -> None:
         self.name, self.requests, self.bytes = name, 0, 0
+        self._hash = sha256()
         self._target = storage.path(*folder, str(name))
         with ExitStack() as stack:
             scratch = stack.enter_context(storage.write(*folder, str(name)))
@@ -197,10 +200,17 @@ class _OpenPart:
             lines: The lines.
             size: Their total size in bytes.
         """
+        text = b"".join(lines)
+        self._hash.update(text)
         with writing(self._target):
-            self._file.write(b"".join(lines))
+            self._file.write(text)
         self.requests += len(lines)
         self.bytes += size
+
+    @property
+    def checksum(self) -> str:
+        """The SHA-256 of the lines so far, in hexadecimal."""
+        return self._hash.hexdigest()
 
     def publish(self) -> None:
         """Make the file visible under its name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
@@ -114,25 +116,43 @@ class StoredRequestFile:
         return custom_id in self.custom_ids_at(starts.tolist())
 
     def body(
-        self, before_chunk: Callable[[], None], before_last: Callable[[], None] = lambda: None
+        self,
+        size: int,
+        checksum: str | None,
+        before_chunk: Callable[[], None],
+        before_last: Callable[[], None] = lambda: None,
     ) -> Iterator[bytes]:
         """Yield the HTTP body in chunks.
 
         Args:
+            size: The size of the body in bytes.
+            checksum: The SHA-256 of the file in hexadecimal; `None` if it is unknown.
             before_chunk: Called before each chunk. It may raise to stop sending, because no server accepts an
                 unfinished body.
             before_last: Called before the last chunk, which completes the body. It may raise as well.
+
+        Raises:
+            DamagedFileError: When the file is not as it was written. The body stays unfinished.
         """
+        hash_, room = hashlib.sha256(), size - len(HEAD) - len(TAIL)
         before_chunk()
         yield HEAD
         with self.storage.open(*self.parts) as file:
             chunk = file.read(_BODY_CHUNK)
             while chunk:
                 next_chunk = file.read(_BODY_CHUNK)
+                hash_.update(chunk)
+                room -= len(chunk) if next_chunk else len(chunk) - 1
+                if room < 0:
+                    raise DamagedFileError("it is longer than it was written")
                 before_chunk()
                 # Newlines within a line are escaped in JSON, so every newline in the file ends a line.
                 yield chunk.replace(b"\n", b",") if next_chunk else chunk[:-1].replace(b"\n", b",")
                 chunk = next_chunk
+        if room > 0:
+            raise DamagedFileError("it is shorter than it was written")
+        if checksum not in (None, hash_.hexdigest()):
+            raise DamagedFileError("it is not what was written")
         before_last()
         before_chunk()  # last: a process that was frozen until now notices it here
         yield TAIL

@@ -6,7 +6,8 @@ from typing import Any
 
 import dagster as dg
 
-from batch_assets.core.batches.submit import SubmitReport, submit_batches
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline

@@ -126,7 +126,7 @@ def test_a_file_that_is_too_large_and_canceled_is_not_sent(world: World) -> None
 
 def _die_at(line: int) -> Callable[..., Any]:
     """Make a trace function that kills the process when it has run a number of lines of the code under test."""
-    names = ("core/batches/split.py", "core/batches/submit.py", "ledger/files.py")
+    names = ("core/batches/split.py", "core/batches/submit.py", "core/batches/upload.py", "ledger/files.py")
     seen = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:

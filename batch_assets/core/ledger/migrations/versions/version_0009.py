@@ -1,7 +1,8 @@
 """The ledger has an id and knows the root that it belongs to. Intents and batches carry evidence of ownership.
 
 For each intent: the batches that existed before it, the time after which no batch can be its, whether the body was
-complete, and a hash of the key. For each batch: whether the reply to its own create named it.
+complete, and a hash of the key. For each batch: whether the reply to its own create named it. For each request
+file: its checksum.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def upgrade() -> None:
     op.add_column("intent", sa.Column("body_complete", sa.Boolean))
     op.add_column("intent", sa.Column("key_hash", sa.String(64)))
     op.add_column("batch", sa.Column("replied", sa.Boolean))
+    op.add_column("request_file", sa.Column("checksum", sa.String(64)))
     _fill_replied()
 
 

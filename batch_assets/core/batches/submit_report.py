@@ -1,0 +1,44 @@
+"""The report of one run of the batches stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from batch_assets.core.batches.cancel import CancelReport
+from batch_assets.core.remedies import Remedy
+
+
+@dataclass
+class SubmitReport:
+    """Report of one run of the batches stage.
+
+    Attributes:
+        submitted: Ids of the batches that were submitted, or found to be ours, in this run.
+        planned_again: The number of failed requests that were written into new request files.
+        waiting: Ids of the files left for later -> why. The key "retries" says why failed requests cannot be sent
+            again because a file is missing.
+        refused: Ids of the files that the API refused -> its error.
+        given_up: Ids of files with a single request that is too large for the API -> its error. The row is
+            errored.
+        remedies: What the user can do about what waits.
+    """
+
+    submission_id: str
+    submitted: list[str] = field(default_factory=list)
+    planned_again: int = 0
+    waiting: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    given_up: dict[str, str] = field(default_factory=dict)
+    remedies: list[Remedy] = field(default_factory=list)
+
+    def left_by(self, cancel: CancelReport, name: str) -> None:
+        """Note what a cancel did not reach.
+
+        Args:
+            cancel: What the cancel did.
+            name: The key in `waiting` of the reasons why batches could not be canceled.
+        """
+        self.waiting |= cancel.in_doubt
+        if cancel.problems:
+            self.waiting[name] = "; ".join(cancel.problems)
+        self.remedies += cancel.remedies

@@ -1,0 +1,334 @@
+"""Upload one request file: lease, intent with an anchor, POST, receipt, batch. The outcome of every reply is here.
+
+A POST that may have been accepted is never repeated here: its file is reconciled.
+"""
+
+from __future__ import annotations
+
+from batch_assets.core.api.errors import (
+    RATE_LIMITED,
+    TOO_LARGE,
+    ApiError,
+    NotSentError,
+    RefusedError,
+    UnknownOutcomeError,
+)
+from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.batches import repeats
+from batch_assets.core.batches.receipts import adopt, note_other, write_receipt
+from batch_assets.core.batches.split import give_up, split
+from batch_assets.core.batches.submit_report import SubmitReport
+from batch_assets.core.errors import (
+    DamagedFileError,
+    LeaseLostError,
+    SubmissionStoppedError,
+    UnreachableError,
+)
+from batch_assets.core.io.transfers import Progress
+from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
+from batch_assets.core.ledger.connection import bind_endpoint
+from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.states import FileMove, FileState
+from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.root import Root
+from batch_assets.core.store.request_files import MISSING, StoredRequestFile
+from batch_assets.core.text import duration
+
+# The wait when the API asks to wait without a time.
+_BACK_OFF_SECONDS = 60.0
+_BAD_REQUEST = 400
+# The API's error for a body that was cut or changed in transit. Every line was written as valid JSON.
+_GARBLED = "not valid json"
+
+
+class Upload:
+    """The upload of one request file."""
+
+    def __init__(self, root: Root, submission: Submission, file: RequestFile, report: SubmitReport) -> None:
+        self._root, self._submission, self._file, self._report = root, submission, file, report
+        self._stored = StoredRequestFile.of(root.storage, file)
+
+    def run(self, progress: Progress) -> list[RequestFile]:
+        """Send the file, and send it again at once if its body was garbled in transit.
+
+        Args:
+            progress: Called before each chunk. It may raise; the body then stays unfinished.
+
+        Returns:
+            The files to send instead, if this one is too large.
+        """
+        lease = leases.try_take(
+            self._root.ledger, files.lease_name(self._file.id), work=f"the request file {self._file.id}"
+        )
+        if lease is None:
+            self._report.waiting[self._file.id] = "another process is sending it"
+            return []
+        try:
+            send = self._file.state is FileState.READY and not self._has_receipt(lease) and self._may_go(lease)
+            while send:
+                intent_id = self._intend(lease)
+                send = intent_id is not None and self._send(lease, intent_id, progress)
+            return self._relieve(lease)
+        except (LeaseLostError, DamagedFileError) as error:
+            self._report.waiting[self._file.id] = str(error)
+            return []
+        finally:
+            lease.release()
+
+    def _has_receipt(self, lease: Lease) -> bool:
+        """Whether the file was sent already, which an older ledger does not know. Records the batch if so."""
+        batch_id = adopt(self._root, self._file, lease)
+        if batch_id is not None:
+            self._report.submitted.append(batch_id)
+        return batch_id is not None
+
+    def _may_go(self, lease: Lease) -> bool:
+        """Whether the file need not wait, and is as it was written."""
+        with self._root.ledger.read() as tx:
+            if self._has_to_wait(tx):
+                return False
+        # With a checksum, the file is checked while it is sent.
+        return self._file.checksum is not None or not self._is_lost(lease)
+
+    def _is_lost(self, lease: Lease, intent_id: int | None = None, otherwise: str | None = None) -> bool:
+        """Set the file aside if it is gone or was damaged: nothing is sent that no row asked for.
+
+        Args:
+            lease: The lease on the file.
+            intent_id: The intent of the upload that broke off for it.
+            otherwise: What is wrong if every line is as it was written; `None` if nothing is.
+        """
+        with self._root.ledger.read() as tx:
+            headers = files.headers_of(tx, self._file)
+        try:
+            damage = self._stored.damage(self._file.requests, self._file.bytes, headers) or otherwise
+        except FileNotFoundError:
+            problem = "the request file is missing"
+        else:
+            if damage is None:
+                return False
+            problem = f"the request file is damaged, {damage}"
+        text = f"{problem}: its requests have to be built again"
+        self._move(lease, FileMove.REFUSE, intent_id, text, outcome=IntentOutcome.NOT_SENT)
+        return True
+
+    def _relieve(self, lease: Lease) -> list[RequestFile]:
+        """Split the file if it is too large. A single request that is too large gets the refusal as its answer."""
+        with self._root.ledger.read() as tx:
+            file = files.by_id(tx, self._file.id)
+        if file.state is not FileState.TOO_LARGE or self._is_lost(lease):
+            return []
+        if file.requests > 1:
+            return split(self._root, file, lease)
+        give_up(self._root, file, lease)
+        self._report.given_up[file.id] = file.error or ""
+        return []
+
+    def _intend(self, lease: Lease) -> int | None:
+        """Write the intent, unless the file has to wait.
+
+        Returns:
+            The id of the intent; `None` if the file has to wait.
+        """
+        with self._root.ledger.read() as tx:
+            if self._has_to_wait(tx):
+                return None
+        try:
+            if (candidate := repeats.of_earlier_intent(self._root, self._file)) is not None:
+                self._doubt_earlier(lease, candidate)
+                return None
+            seen = self._root.api.page().batches
+        except RefusedError as error:
+            if error.status == RATE_LIMITED and not error.stop:
+                self._put_off(lease, None, error)
+                return None
+            raise self._stop(lease, None, error) from None
+        except (NotSentError, UnknownOutcomeError) as error:
+            raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            bind_endpoint(tx, self._root.api.base_url, self._root.api.organization)
+            if self._has_to_wait(tx):
+                return None
+            key_hash = self._root.api.key_hash(self._root.salt)
+            return files.intend(tx, files.by_id(tx, self._file.id), seen, key_hash)
+
+    def _has_to_wait(self, tx: Transaction) -> bool:
+        file = files.by_id(tx, self._file.id)
+        if file.state is not FileState.READY or submissions.by_id(tx, self._submission.id).is_canceled:
+            return True
+        if file.not_before > tx.now:
+            reason = f"the API asked to wait {duration(file.not_before - tx.now)} more: {file.error}"
+        elif (twin := files.twin_in_doubt(tx, file)) is not None:
+            reason = f"waiting for {twin.file_id}: same request count, outcome still unknown"
+        else:
+            return False
+        self._report.waiting[file.id] = reason
+        return True
+
+    def _send(self, lease: Lease, intent_id: int, progress: Progress) -> bool:
+        """Send the body once. Return whether to send it again at once."""
+
+        def before_chunk() -> None:
+            lease.check()
+            progress(0)  # no caller shows how many bytes were sent
+
+        def before_last() -> None:
+            """Record that the upload may be accepted from now on. A process without its lease never gets here."""
+            with self._root.ledger.write() as tx:
+                lease.confirm(tx)
+                files.complete_body(tx, intent_id)
+
+        with self._root.ledger.read() as tx:
+            headers = files.headers_of(tx, self._file)
+        try:
+            body = self._stored.body(self._file.bytes, self._file.checksum, before_chunk, before_last)
+            accepted = self._root.api.create(body, self._file.bytes, headers)
+        except RefusedError as error:
+            return self._refused(lease, intent_id, error)
+        except NotSentError as error:
+            with self._root.ledger.write() as tx:
+                self._back_to_ready(tx, lease, intent_id, str(error), 0.0)
+            raise UnreachableError(f"{self._root.api.base_url} cannot be reached: {error}") from None
+        except UnknownOutcomeError as error:
+            self._in_doubt(lease, intent_id, str(error))
+        except FileNotFoundError:
+            self._move(lease, FileMove.REFUSE, intent_id, MISSING)
+        except DamagedFileError as error:  # the body was never complete
+            self._is_lost(lease, intent_id, otherwise=str(error))
+        else:
+            self._accepted(lease, intent_id, accepted)
+        return False
+
+    def _contradiction(self, tx: Transaction, intent_id: int, seen: BatchObject) -> str | None:
+        """Return why a reply cannot be about this file; `None` if it can."""
+        known = batches.by_id(tx, seen.id)
+        intent = next(intent for intent in files.of_file(tx, self._file.id) if intent.id == intent_id)
+        if known is not None and not known.provisional:
+            problem = f"which the ledger knows as a batch of {known.file_id or 'someone else'}"
+        elif repeats.is_older(intent, seen):
+            problem = "which is older than the upload"
+        elif seen.total not in (0, self._file.requests):
+            problem = f"which has {seen.total:,} requests instead of {self._file.requests:,}"
+        else:
+            return None
+        return f"the reply names {seen.id}, {problem}"
+
+    def _accepted(self, lease: Lease, intent_id: int, accepted: BatchObject) -> None:
+        with self._root.ledger.read() as tx:
+            contradiction = self._contradiction(tx, intent_id, accepted)
+        if contradiction is not None:
+            self._in_doubt(lease, intent_id, contradiction)
+            return
+        problem, receipt = None, None
+        try:
+            receipt = write_receipt(self._root, self._file, accepted, replied=True)
+        except Exception as error:  # a full disk, an unavailable object store: the ledger may still record the id
+            problem = error
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            files.settle(tx, intent_id, IntentOutcome.ACCEPTED, last_byte_at=tx.now)
+            batches.accept(
+                tx, self._file.id, intent_id, accepted, provisional=False, replied=True, reason=batches.ACCEPTED
+            )
+            note_other(tx, self._file, receipt, accepted.id)
+        self._report.submitted.append(accepted.id)
+        if problem is not None:
+            raise problem
+
+    def _in_doubt(self, lease: Lease, intent_id: int, text: str) -> None:
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            files.settle(tx, intent_id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now)
+            move(tx, FileMove.DOUBT, self._file.id, text, error=text)
+
+    def _back_to_ready(
+        self, tx: Transaction, lease: Lease, intent_id: int | None, text: str, not_before: float
+    ) -> None:
+        lease.confirm(tx)
+        if intent_id is not None:
+            files.settle(tx, intent_id, IntentOutcome.NOT_SENT)
+        move(tx, FileMove.WAIT, self._file.id, text, error=text, not_before=not_before)
+
+    def _put_off(self, lease: Lease, intent_id: int | None, error: RefusedError) -> None:
+        """Make this file and those after it wait: the API would answer every upload the same."""
+        seconds = error.retry_after if error.retry_after is not None else _BACK_OFF_SECONDS
+        with self._root.ledger.write() as tx:
+            until = tx.now + seconds
+            self._back_to_ready(tx, lease, intent_id, str(error), until)
+            files.put_off(tx, submissions.waited_on(tx, self._submission.id), until, str(error))
+        self._report.waiting[self._file.id] = str(error)
+
+    def _doubt_earlier(self, lease: Lease, candidate: BatchObject) -> None:
+        """Put a file that was refused before in doubt: a gateway on the way may have sent it twice."""
+        text = repeats.text_about(candidate)
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            files.settle(
+                tx, files.of_file(tx, self._file.id)[-1].id, IntentOutcome.UNRESOLVED, last_byte_at=tx.now
+            )
+            move(tx, FileMove.DOUBT, self._file.id, text, error=text)
+
+    def _was_accepted_too(self) -> BatchObject | None:
+        """Return a batch that the refused file may have become all the same; `None` if the list shows none."""
+        try:
+            return repeats.of_earlier_intent(self._root, self._file)
+        except ApiError:  # it is looked for again before the file is sent again
+            return None
+
+    def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
+        """Record a refusal. Return whether to send the file again at once."""
+        text = str(error)
+        if (candidate := self._was_accepted_too()) is not None:
+            self._in_doubt(lease, intent_id, f"{text}. {repeats.text_about(candidate)}")
+            return False
+        if error.stop:
+            raise self._stop(lease, intent_id, error)
+        if error.status == RATE_LIMITED:
+            self._put_off(lease, intent_id, error)
+        elif error.status == TOO_LARGE:
+            self._move(lease, FileMove.EXCEED, intent_id, text)
+        elif error.status == _BAD_REQUEST and _GARBLED in text.lower() and not self._was_garbled():
+            self._move(lease, FileMove.RESEND, intent_id, f"{text}; sent again", outcome=IntentOutcome.GARBLED)
+            return True
+        else:
+            self._move(lease, FileMove.REFUSE, intent_id, text)
+        return False
+
+    def _was_garbled(self) -> bool:
+        with self._root.ledger.read() as tx:
+            return any(intent.outcome is IntentOutcome.GARBLED for intent in files.of_file(tx, self._file.id))
+
+    def _move(
+        self,
+        lease: Lease,
+        step: FileMove,
+        intent_id: int | None,
+        text: str,
+        outcome: IntentOutcome = IntentOutcome.REFUSED,
+    ) -> None:
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            if intent_id is not None:
+                files.settle(tx, intent_id, outcome)
+            move(tx, step, self._file.id, text, error=text)
+        if step is FileMove.REFUSE:
+            # Its requests may be built again. Those of a stopped or too large file stay in flight.
+            self._report.refused[self._file.id] = text
+
+    def _stop(self, lease: Lease, intent_id: int | None, error: RefusedError) -> SubmissionStoppedError:
+        """Stop this file and those after it, so that nothing is sent again before a user has fixed the cause."""
+        text = str(error)
+        with self._root.ledger.write() as tx:
+            lease.confirm(tx)
+            if intent_id is not None:
+                files.settle(tx, intent_id, IntentOutcome.REFUSED)
+            move(tx, FileMove.STOP, self._file.id, text, error=text)
+            files.stop_ready(tx, submissions.waited_on(tx, self._submission.id), text)
+        return SubmissionStoppedError(
+            f"{self._root.api.base_url} refused: {text}. The request files are kept: fix this, "
+            "then send them again",
+            remedy=RunStage(Stage.BATCHES, self._submission.pipeline, self._submission.partition),
+        )
