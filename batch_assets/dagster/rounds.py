@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+
+import dagster as dg
 
 from batch_assets.core.ledger import rounds
 from batch_assets.core.root import Root
@@ -11,6 +14,8 @@ from batch_assets.dagster import keys
 
 # Dagster's run monitoring ends a run that hangs for this long.
 _MAX_RUNTIME_SECONDS = 3600
+# The end of a run, after its last transfer: the table is joined, and Dagster looks for overdue runs.
+_LAST_SECONDS = 300
 
 
 def name_of(number: int, opened_at: float) -> str:
@@ -30,6 +35,15 @@ def tags_for(submission_id: str, name: str) -> dict[str, str]:
         keys.MAX_RUNTIME: str(_MAX_RUNTIME_SECONDS),
         keys.MAX_RETRIES: "0",  # the next round is the retry
     }
+
+
+def seconds_left(context: dg.AssetExecutionContext) -> float | None:
+    """Return how long the run may take until Dagster ends it; `None` for a run that the sensor did not request."""
+    if not is_unattended(context.run.tags):
+        return None
+    record = context.instance.get_run_record_by_id(context.run_id)
+    began_at = record.start_time if record is not None and record.start_time is not None else time.time()
+    return _MAX_RUNTIME_SECONDS - _LAST_SECONDS - max(time.time() - began_at, 0.0)
 
 
 def is_unattended(tags: Mapping[str, str]) -> bool:

@@ -51,6 +51,7 @@ COUNTED_ONCE = (
 
 def name_clash(
     key: str,
+    key_column: str,
     carried: dict[str, str],
     typed: list[str],
     *,
@@ -60,7 +61,8 @@ def name_clash(
     """Look for two columns of results with the same name.
 
     Args:
-        key: The row key.
+        key: The row key in results.
+        key_column: The row key in the dataset.
         carried: The carried columns, from the name in the dataset to the name in results. It may include the row
             key.
         typed: The properties of the output schema.
@@ -79,11 +81,11 @@ def name_clash(
     if key in kind_of:
         return "dataset.key", (
             f"the row key {key!r} and the {kind_of[key]} {key!r} have the same name: "
-            "rename the column in the dataset, for CSV with dataset.csv.names, for a query with `as`"
+            f"write it as a map, `key: {{{key_column}: dataset_{key}}}`"
         )
     kind_of[key] = "row key"
     for column, name in carried.items():
-        if column == key and name == key:
+        if column == key_column and name == key:
             continue
         if name in kind_of:
             return "dataset.columns", (

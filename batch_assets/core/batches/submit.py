@@ -18,6 +18,7 @@ from batch_assets.core.errors import (
     DamagedFileError,
     MissingFileError,
 )
+from batch_assets.core.io.pace import SLOW_LINE, Pace
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import files, leases, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
@@ -32,6 +33,7 @@ def submit_batches(
     partition: str = "",
     *,
     unattended: bool = False,
+    seconds: float | None = None,
     on_file: Callable[[RequestFile], None] | None = None,
 ) -> SubmitReport | None:
     """Submit the unsent request files that the newest submission of a partition waits on.
@@ -45,6 +47,7 @@ def submit_batches(
         partition: The partition key; "" without partitions.
         unattended: The sensor started the run, not a user. A user's run also retries files that were stopped by a
             refusal that only a user can fix.
+        seconds: The time that the run has left; `None` for no limit. Files that cannot be sent in it are left.
         on_file: Called with each file before it is sent.
 
     Returns:
@@ -78,7 +81,7 @@ def submit_batches(
         report.left_by(finish_canceling(root, submission), f"cancel of {submission.id}")
         return report
     with leases.mark(root.ledger, submissions.sending_name(submission.id)):
-        _submit(root, submission, report, unattended, on_file)
+        _submit(root, submission, report, unattended, seconds, on_file)
     report.left_by(finish_replaced(root, submission), "cancel of what was replaced")
     return report
 
@@ -88,6 +91,7 @@ def _submit(
     submission: Submission,
     report: SubmitReport,
     unattended: bool,
+    seconds: float | None,
     on_file: Callable[[RequestFile], None] | None,
 ) -> None:
     with root.ledger.write() as tx:
@@ -104,7 +108,7 @@ def _submit(
         report.waiting["retries"] = "; ".join(lost)
         report.remedies.append(RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
     report.submitted += reconcile(root)
-    _send(root, submission, report, on_file)
+    _send(root, submission, report, seconds, on_file)
     if any(file.state is FileState.UNRESOLVED for file in _waited_on(root, submission)):
         report.submitted += reconcile(root)
     for file in _waited_on(root, submission):
@@ -120,7 +124,11 @@ def _needs_confirmation(root: Root, file: RequestFile) -> bool:
 
 
 def _send(
-    root: Root, submission: Submission, report: SubmitReport, on_file: Callable[[RequestFile], None] | None
+    root: Root,
+    submission: Submission,
+    report: SubmitReport,
+    seconds: float | None,
+    on_file: Callable[[RequestFile], None] | None,
 ) -> None:
     """Send the files that are ready, several at a time.
 
@@ -137,6 +145,7 @@ def _send(
         send,
         before=on_file or (lambda _: None),
         apart=lambda file: file.requests,
+        pace=Pace(seconds, lambda file: file.bytes, bytes_per_weight=1.0),
     )
     sending.run(_sendable(root, submission))
     for _, file_report in sorted(reports.items()):
@@ -144,6 +153,7 @@ def _send(
         report.waiting |= file_report.waiting
         report.refused |= file_report.refused
         report.given_up |= file_report.given_up
+    report.waiting |= {file.id: SLOW_LINE for file in sending.left}
 
 
 def _waited_on(root: Root, submission: Submission) -> list[RequestFile]:

@@ -54,7 +54,8 @@ class Upload:
         """Send the file, and send it again at once if its body was garbled in transit.
 
         Args:
-            progress: Called before each chunk. It may raise; the body then stays unfinished.
+            progress: Called before each chunk with the bytes sent so far. It may raise; the body then stays
+                unfinished.
 
         Returns:
             The files to send instead, if this one is too large.
@@ -171,9 +172,9 @@ class Upload:
     def _send(self, lease: Lease, intent_id: int, progress: Progress) -> bool:
         """Send the body once. Return whether to send it again at once."""
 
-        def before_chunk() -> None:
+        def before_chunk(sent: int) -> None:
             lease.check()
-            progress(0)  # no caller shows how many bytes were sent
+            progress(sent)
 
         def before_last() -> None:
             """Record that the upload may be accepted from now on. A process without its lease never gets here."""

@@ -76,7 +76,7 @@ class Dataset:
         config, source = pipeline.config.dataset, self._rows_from
         self.schema = source.schema
         check_columns(len(self.schema.names), f"{self.source}: dataset.{config.kind}")
-        self.key = config.key or config.default_key
+        self.key, self.key_name = config.key_column, config.key_name
         if source.blank:
             self.schema = _named_columns(pipeline)
         self._declared = list(config.types)
@@ -85,7 +85,7 @@ class Dataset:
             problem = f"the dataset has a column {ROW_NUMBER!r}: name that or another column as the row key"
             self._fail("key", problem)
         if config.key is not None:
-            self.check_column(config.key, "key")
+            self.check_column(self.key, "key")
             if pa.types.is_nested(self.key_type):
                 problem = f"the column {self.key!r} has the type {self.key_type}; name a column with plain values"
                 self._fail("key", problem)
@@ -238,6 +238,6 @@ def parse_type(name: str) -> pa.DataType:
 def _named_columns(pipeline: Pipeline) -> pa.Schema:
     """The columns of an empty dataset: those that the pipeline names, as text."""
     config = pipeline.config.dataset
-    names = [config.key] if config.key else []
+    names = [config.key_column] if config.key else []
     names += [*(config.columns or []), *config.types, *sorted(pipeline.reads)]
     return pa.schema([(name, pa.string()) for name in dict.fromkeys(names) if name != ROW_NUMBER or config.key])

@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from batch_assets.core.io.memory import share_memory
+from batch_assets.core.io.pace import Pace
 
 # When a signal ends the run, transfers in progress get this many seconds to stop.
 _LAST_SECONDS = 5.0
@@ -57,6 +58,10 @@ class Transfers(Generic[Item]):
         progress: Called with an item and how far it is, in the caller's thread.
         apart: Items for which this returns equal values are never in progress at the same time.
         breaks_off: Whether a failure stops the other items, because starting them again costs nothing.
+        pace: Says whether another item may begin; `None` if all may.
+
+    Attributes:
+        left: The items that were left because they could not end in time, after `run`.
     """
 
     def __init__(
@@ -69,10 +74,13 @@ class Transfers(Generic[Item]):
         progress: Callable[[Item, int], None] = lambda *_: None,
         apart: Callable[[Item], Hashable] = id,
         breaks_off: bool = False,
+        pace: Pace[Item] | None = None,
     ) -> None:
         self._at_most, self._work, self._apart = at_most, work, apart
         self._before, self._after, self._progress = before, after, progress
         self._breaks_off = breaks_off
+        self._pace: Pace[Item] = pace if pace is not None else Pace(None, lambda _: 0.0)
+        self.left: list[Item] = []
         self._waiting: list[tuple[int, Item]] = []
         self._done: list[tuple[int, Item]] = []
         self._in_progress: dict[int, tuple[int, Item]] = {}
@@ -98,6 +106,7 @@ class Transfers(Generic[Item]):
         except BaseException as error:
             self._wait_for_threads(error)
             raise
+        self.left = [item for _, item in self._waiting]
         if self._failures:
             raise min(self._failures, key=lambda failure: failure[0])[1]
 
@@ -105,8 +114,10 @@ class Transfers(Generic[Item]):
         """The position and item that may start now; `None` if none may."""
         if self._failures or len(self._in_progress) + len(self._done) >= self._at_most:
             return None
-        busy = {self._apart(item) for _, item in self._in_progress.values()}
-        return next((entry for entry in self._waiting if self._apart(entry[1]) not in busy), None)
+        items = [item for _, item in self._in_progress.values()]
+        busy = {self._apart(item) for item in items}
+        entry = next((entry for entry in self._waiting if self._apart(entry[1]) not in busy), None)
+        return entry if entry is not None and self._pace.may_begin(entry[1], items) else None
 
     def _begin(self, position: int, item: Item) -> None:
         self._waiting.remove((position, item))
@@ -114,7 +125,8 @@ class Transfers(Generic[Item]):
         self._begun += 1
         number, alone = self._begun, not self._in_progress
         self._in_progress[number] = position, item
-        if not alone or self._next() is not None:
+        self._pace.begun(item)
+        if not alone or (self._waiting and self._at_most > 1):
             try:
                 threading.Thread(target=self._do, args=(number, item), name="transfer", daemon=True).start()
             except BaseException:  # the machine may allow no more threads; there is nothing to wait for then
@@ -122,8 +134,13 @@ class Transfers(Generic[Item]):
                 raise
             return
         del self._in_progress[number]
-        self._put_first(position, self._work(item, lambda done: self._progress(item, done)))
+        self._put_first(position, self._work(item, lambda done: self._report(item, done)))
+        self._pace.ended(item)
         self._after(item)
+
+    def _report(self, item: Item, done: int) -> None:
+        self._pace.progress(item, done)
+        self._progress(item, done)
 
     def _do(self, number: int, item: Item) -> None:
         def progress(done: int) -> None:
@@ -140,9 +157,10 @@ class Transfers(Generic[Item]):
     def _handle(self, event: _Event[Item]) -> None:
         position, item = self._in_progress[event.number]
         if event.done is not None:
-            self._progress(item, event.done)
+            self._report(item, event.done)
             return
         del self._in_progress[event.number]
+        self._pace.ended(item)
         self._put_first(position, event.replacements)
         if event.error is None:
             self._done.append((position, item))

@@ -119,9 +119,10 @@ class DatasetConfig(ConfigBlock):
         description="Key of the Dagster asset that returns the table, with slashes between its parts.",
     )
     csv: CsvConfig | None = Field(default=None, description="Format of the CSV files of path.")
-    key: str | None = Field(
+    key: str | dict[str, str] | None = Field(
         default=None,
-        description="Column whose unique value names a row. Default: row_number, from 0; for files, path.",
+        description="Column whose unique value names a row, or a map {column: new name}. Default: row_number, "
+        "from 0; for files, path.",
     )
     columns: list[str] | dict[str, str] | None = Field(
         default=None,
@@ -148,6 +149,13 @@ class DatasetConfig(ConfigBlock):
                 "and give its name, because URLs contain passwords"
             )
         return name
+
+    @field_validator("key")
+    @classmethod
+    def _names_one_column(cls, key: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        if isinstance(key, dict) and len(key) != 1:
+            raise ValueError(f"a row key is one column, written as {{column: new name}}; got {len(key)} columns")
+        return key
 
     @model_validator(mode="after")
     def _is_of_one_kind(self) -> DatasetConfig:
@@ -181,9 +189,16 @@ class DatasetConfig(ConfigBlock):
         return self.path or self.files or ""
 
     @property
-    def default_key(self) -> str:
-        """The row key if the pipeline names none."""
-        return DOCUMENT_KEY if self.kind is DatasetKind.FILES else ROW_NUMBER
+    def key_column(self) -> str:
+        """The column of the dataset that is the row key."""
+        if self.key is None:
+            return DOCUMENT_KEY if self.kind is DatasetKind.FILES else ROW_NUMBER
+        return self.key if isinstance(self.key, str) else next(iter(self.key))
+
+    @property
+    def key_name(self) -> str:
+        """The column of results that is the row key."""
+        return next(iter(self.key.values())) if isinstance(self.key, dict) else self.key_column
 
     @property
     def query_file(self) -> str | None:

@@ -160,4 +160,4 @@ def _check_names(pipeline: Pipeline) -> None:
     """Check column names as far as possible without the dataset. The rest is checked before anything is sent."""
     columns = pipeline.config.dataset.columns or {}
     carried = columns if isinstance(columns, dict) else {name: name for name in columns}
-    pipeline.check_columns(pipeline.config.dataset.key or pipeline.config.dataset.default_key, carried)
+    pipeline.check_columns(carried)

@@ -268,18 +268,18 @@ class Pipeline:
         """The columns that the templates read, as far as they are known without a dataset."""
         return RowTemplates(self.template, self.betas).reads
 
-    def check_columns(self, key: str, carried: dict[str, str]) -> None:
+    def check_columns(self, carried: dict[str, str]) -> None:
         """Check that no two columns of results have the same name.
 
         Args:
-            key: The column of the row key.
             carried: The carried columns: names in the dataset to names in results.
 
         Raises:
             ConfigError: When two columns have the same name.
         """
         clash = name_clash(
-            key,
+            self.config.dataset.key_name,
+            self.config.dataset.key_column,
             carried,
             self.output.names if self.output else [],
             typed_by=self._typed_by,

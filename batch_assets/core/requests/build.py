@@ -179,7 +179,7 @@ def _ignore_rows(rows: int) -> None:
 
 
 def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowTemplates) -> None:
-    pipeline.check_columns(dataset.key, dataset.carried)
+    pipeline.check_columns(dataset.carried)
     columns = {*dataset.schema.names, dataset.key}
     unknown = sorted(templates.reads - columns)
     if unknown:
@@ -193,7 +193,7 @@ def _check_against_dataset(pipeline: Pipeline, dataset: Dataset, templates: RowT
 def _results_columns(pipeline: Pipeline, dataset: Dataset) -> list[str]:
     typed = pipeline.output.names if pipeline.output else []
     tools = [TOOL_CALLS.name] if pipeline.has_tool_calls else []
-    return list(dict.fromkeys([dataset.key, *dataset.carried.values(), *RESULT_NAMES, *typed, *tools]))
+    return list(dict.fromkeys([dataset.key_name, *dataset.carried.values(), *RESULT_NAMES, *typed, *tools]))
 
 
 def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:

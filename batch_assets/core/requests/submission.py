@@ -137,7 +137,7 @@ class NewSubmission:
             submission=report.submission_id,
             created_at=selection.created_at,
             dataset=self._dataset.location,
-            key=self._dataset.key,
+            key=self._dataset.key_name,
             carried=self._dataset.carried,
             params=pipeline.config.params,
             headers=self._headers.common,

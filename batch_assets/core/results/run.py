@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from batch_assets.core.answers.answers import Answers
 from batch_assets.core.batches import repeats
 from batch_assets.core.errors import ResultsError
 from batch_assets.core.io.memory import release_memory
+from batch_assets.core.io.pace import SLOW_LINE, Pace
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import batches, downloads
 from batch_assets.core.ledger.records import Batch
@@ -50,6 +52,7 @@ def collect_results(
     retention: RetentionConfig = KEEP_EVERYTHING,
     *,
     due_only: bool = False,
+    seconds: float | None = None,
     answers: Answers | None = None,
 ) -> CollectedResults:
     """Collect every ended batch of a pipeline, join a partition's table again, and remove what is due.
@@ -61,6 +64,8 @@ def collect_results(
         on_batch: Called with (batch id, bytes downloaded so far).
         retention: The pipeline's retention; by default everything is kept.
         due_only: Skip batches whose results failed to download until it is time to try them again.
+        seconds: The time that the run has left; `None` for no limit. Batches that cannot be downloaded in it are
+            left.
         answers: How the pipeline's own code makes columns of answers, see `Pipeline.own_answers`.
 
     Returns:
@@ -73,13 +78,15 @@ def collect_results(
     ended.sort(key=lambda batch: batch.file_id or "")
     if ended:
         root.check_endpoint()
-    outcomes = _collect(root, ended, on_batch)
+    end = None if seconds is None else time.monotonic() + seconds
+    outcomes, left = _collect(root, ended, end, on_batch)
     repeated = _repeats_of(root, outcomes)
-    outcomes += _collect(root, repeated, on_batch)
+    outcomes += _collect(root, repeated, end, on_batch)[0]
     results, set_aside = with_readable_responses(
         root, lambda: write_results(root, pipeline, partition, answers=answers)
     )
     problems += [f"{batch.id} repeats a batch of {batch.file_id}: it is paid twice" for batch in repeated]
+    problems += [f"results of {batch.id}: {SLOW_LINE}" for batch in left]
     problems += [problem for outcome in outcomes if (problem := _problem(outcome)) is not None]
     problems += set_aside
     problems += results.problems if results is not None else []
@@ -108,15 +115,15 @@ def _repeats_of(root: Root, outcomes: list[CollectReport | ResultsError]) -> lis
 
 
 def _collect(
-    root: Root, ended: list[Batch], on_batch: Callable[[str, int], None] | None
-) -> list[CollectReport | ResultsError]:
+    root: Root, ended: list[Batch], end: float | None, on_batch: Callable[[str, int], None] | None
+) -> tuple[list[CollectReport | ResultsError], list[Batch]]:
     """Download several batches at a time, and parse one batch at a time in this thread.
 
     Parsing takes the memory, and two Python threads would not be faster.
 
     Returns:
-        What was collected, or why it was not, in the order of the batches. Batches that other processes collect
-        are left out.
+        What was collected, or why it was not, in the order of the batches, and the batches that were left because
+        they could not be downloaded before the run's end. Batches that other processes collect are left out.
     """
     ready: dict[str, tuple[Downloaded, ExitStack]] = {}
     outcomes: dict[str, CollectReport | ResultsError | None] = {}
@@ -151,12 +158,17 @@ def _collect(
         if on_batch is not None:
             on_batch(batch.id, size)
 
+    pace: Pace[Batch] = Pace(None if end is None else end - time.monotonic(), lambda batch: batch.requests)
+    transfers = Transfers(
+        root.settings.transfers, download, after=store, progress=progress, breaks_off=True, pace=pace
+    )
     try:
-        Transfers(root.settings.transfers, download, after=store, progress=progress, breaks_off=True).run(ended)
+        transfers.run(ended)
     finally:
         with filing:
             is_over.set()
         with ExitStack() as unstored:
             for _, stack in ready.values():
                 unstored.enter_context(stack)
-    return [outcome for batch in ended if (outcome := outcomes.get(batch.id)) is not None]
+    done = [outcome for batch in ended if (outcome := outcomes.get(batch.id)) is not None]
+    return done, transfers.left

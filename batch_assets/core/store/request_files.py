@@ -119,7 +119,7 @@ class StoredRequestFile:
         self,
         size: int,
         checksum: str | None,
-        before_chunk: Callable[[], None],
+        before_chunk: Callable[[int], None],
         before_last: Callable[[], None] = lambda: None,
     ) -> Iterator[bytes]:
         """Yield the HTTP body in chunks.
@@ -127,15 +127,15 @@ class StoredRequestFile:
         Args:
             size: The size of the body in bytes.
             checksum: The SHA-256 of the file in hexadecimal; `None` if it is unknown.
-            before_chunk: Called before each chunk. It may raise to stop sending, because no server accepts an
-                unfinished body.
+            before_chunk: Called before each chunk with the number of bytes before it. It may raise to stop
+                sending, because no server accepts an unfinished body.
             before_last: Called before the last chunk, which completes the body. It may raise as well.
 
         Raises:
             DamagedFileError: When the file is not as it was written. The body stays unfinished.
         """
         hash_, room = hashlib.sha256(), size - len(HEAD) - len(TAIL)
-        before_chunk()
+        before_chunk(0)
         yield HEAD
         with self.storage.open(*self.parts) as file:
             chunk = file.read(_BODY_CHUNK)
@@ -145,7 +145,7 @@ class StoredRequestFile:
                 room -= len(chunk) if next_chunk else len(chunk) - 1
                 if room < 0:
                     raise DamagedFileError("it is longer than it was written")
-                before_chunk()
+                before_chunk(size - len(TAIL) - room - len(chunk))
                 # Newlines within a line are escaped in JSON, so every newline in the file ends a line.
                 yield chunk.replace(b"\n", b",") if next_chunk else chunk[:-1].replace(b"\n", b",")
                 chunk = next_chunk
@@ -154,7 +154,7 @@ class StoredRequestFile:
         if checksum not in (None, hash_.hexdigest()):
             raise DamagedFileError("it is not what was written")
         before_last()
-        before_chunk()  # last: a process that was frozen until now notices it here
+        before_chunk(size)  # last: a process that was frozen until now notices it here
         yield TAIL
 
     def receipt_parts(self) -> tuple[str, ...]:

@@ -52,18 +52,19 @@ class IndexWriter:
     """
 
     def __init__(self, path: Path, dataset: Dataset, *, limited: bool = False) -> None:
+        key = dataset.key, dataset.key_name
         carried = [
             pa.field(name, dataset.schema.field(column).type if column != dataset.key else dataset.key_type)
             for column, name in dataset.carried.items()
-            if (column, name) != (dataset.key, dataset.key)
+            if (column, name) != key
         ]
         self._columns = [
             dataset.key,
-            *(column for column, name in dataset.carried.items() if (column, name) != (dataset.key, dataset.key)),
+            *(column for column, name in dataset.carried.items() if (column, name) != key),
         ]
         self._limited = limited
         marks = [_MARK] if limited else []
-        self.schema = pa.schema([pa.field(dataset.key, dataset.key_type), *carried, *_OWN, *marks])
+        self.schema = pa.schema([pa.field(dataset.key_name, dataset.key_type), *carried, *_OWN, *marks])
         self._writer = TableWriter(path, self.schema)
         self._pending: list[pa.RecordBatch] = []
 

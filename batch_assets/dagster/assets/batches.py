@@ -35,7 +35,14 @@ def materialize_batches(
             context.log.info(f"sending {file.id}: {count(file.requests, 'request')}, {size(file.bytes)}")
 
         unattended = rounds.is_unattended(tags)
-        report = submit_batches(root, pipeline.name, partition, unattended=unattended, on_file=sending)
+        report = submit_batches(
+            root,
+            pipeline.name,
+            partition,
+            unattended=unattended,
+            seconds=rounds.seconds_left(context),
+            on_file=sending,
+        )
         if report is None:
             raise dg.Failure(
                 description=f"Nothing to submit yet: {materialize(Stage.REQUESTS, pipeline.name)} first.",

@@ -87,6 +87,7 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             partition,
             retention=pipeline.config.retention,
             due_only=unattended,
+            seconds=rounds.seconds_left(context),
             answers=pipeline.own_answers,
         )
         _log(context, collected)

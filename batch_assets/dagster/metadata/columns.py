@@ -46,9 +46,9 @@ def known_columns(pipeline: Pipeline) -> dg.TableSchema:
     """Return the columns of results as far as they are known without reading the dataset."""
     dataset = pipeline.config.dataset
     carried = dataset.columns or []
-    names = list(carried.values()) if isinstance(carried, dict) else carried
-    key = dataset.key or dataset.default_key
-    first = [(name, dataset.types.get(name, "from the dataset")) for name in dict.fromkeys([key, *names])]
+    columns = {name: column for column, name in carried.items()} if isinstance(carried, dict) else {}
+    columns = {dataset.key_name: dataset.key_column, **(columns or {name: name for name in carried})}
+    first = [(name, dataset.types.get(column, "from the dataset")) for name, column in columns.items()]
     other_fields = [*BEFORE_OUTPUT, *pipeline.answers.fields, *AFTER_OUTPUT]
     return _table_schema(pipeline, [*first, *((field.name, _type_name(field.type)) for field in other_fields)])
 

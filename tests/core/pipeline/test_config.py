@@ -86,7 +86,10 @@ def test_a_valid_pipeline_is_loaded_without_reading_its_dataset(tmp_path: Path) 
             "dataset.columns",
             "`partition: dataset_partition`",
         ),
-        ({"dataset": {"path": "a.csv", "key": "batch_id"}}, "dataset.key", "the same name"),
+        ({"dataset": {"path": "a.csv", "key": "batch_id"}}, "dataset.key", "`key: {batch_id: dataset_batch_id}`"),
+        ({"dataset": {"path": "a.csv", "key": {"a": "custom_id"}}}, "dataset.key", "the same name"),
+        ({"dataset": {"path": "a.csv", "key": {"a": "b", "c": "d"}}}, "dataset.key", "got 2 columns"),
+        ({"dataset": {"path": "a.csv", "key": {}}}, "dataset.key", "got 0 columns"),
         (
             {"dataset": {"path": "a.csv", "columns": {"a": "x", "b": "x"}}},
             "dataset.columns",

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.errors import BusyError, ConfigError, DatasetError
@@ -234,6 +235,22 @@ def test_headers_are_sent_and_are_part_of_a_requests_identity(world: World) -> N
 def test_a_pipeline_that_does_not_fit_its_dataset_is_refused(world: World, fields: Any, problem: str) -> None:
     with pytest.raises(ConfigError, match=problem):
         world.build(world.pipeline(texts(1), **fields))
+
+
+def test_the_row_key_can_be_renamed(world: World) -> None:
+    """Earlier answers are the input of a second question, with the columns that results have."""
+    rows = [{"custom_id": f"row-{n}", "text": f"text {n}"} for n in range(3)]
+    rows.append({"custom_id": "row-3", "text": None})
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    dataset = {"path": "rows.jsonl", "key": {"custom_id": "asked_id"}, "columns": ["text"]}
+    pipeline = world.pipeline(dataset=dataset, params=params("{{ text }}"))
+    table = world.run(pipeline)
+    assert [*table.columns[:2]] == ["asked_id", "text"]
+    assert list(table["asked_id"]) == [f"row-{n}" for n in range(4)]
+    assert list(table["result_type"]) == ["succeeded"] * 3 + ["rejected"]
+    assert table["custom_id"][0].startswith("row-0-")
+    (rejected,) = world.path(pipeline.name, "requests").glob("*/rejected.parquet")
+    assert pq.read_table(rejected).to_pylist()[0]["asked_id"] == "row-3"
 
 
 def test_carried_columns_can_be_renamed_and_left_out(world: World) -> None:

@@ -1,0 +1,144 @@
+"""Transfers over a line that is too slow for all of them to end in the time of a run."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+import pytest
+
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.io.pace import SLOW_LINE, Pace
+from batch_assets.core.io.transfers import Progress, Transfers
+from batch_assets.core.results.run import collect_results
+
+from ..support import World, texts
+
+MINUTE = 60.0
+
+
+@dataclass
+class Line:
+    """A line whose transfers share its speed equally, with a clock of its own.
+
+    Attributes:
+        speed: Bytes per second.
+        landed: The transfers that are complete.
+    """
+
+    speed: float
+    now: float = 0.0
+    landed: list[str] = field(default_factory=list)
+
+    def run(self, pace: Pace[str], sizes: dict[str, float], until: float, at_most: int = 4) -> None:
+        """Transfer items until all are done, none may begin, or the run is ended from outside."""
+        waiting, left = list(sizes), {}
+        while self.now < until:
+            while waiting and len(left) < at_most and pace.may_begin(waiting[0], list(left)):
+                left[waiting[0]] = sizes[waiting[0]]
+                pace.begun(waiting.pop(0))
+            if not left:
+                return
+            self.now += 1.0
+            share = self.speed / len(left)
+            for item in list(left):
+                left[item] -= share
+                pace.progress(item, int(sizes[item] - max(left[item], 0.0)))
+                if left[item] <= 0:
+                    del left[item]
+                    pace.ended(item)
+                    self.landed.append(item)
+
+
+def upload_pace(line: Line, seconds: float | None, sizes: dict[str, float]) -> Pace[str]:
+    return Pace(seconds, lambda item: sizes[item], bytes_per_weight=1.0, now=lambda: line.now)
+
+
+def test_four_uploads_that_need_more_than_the_run_has_land_one_after_the_other() -> None:
+    """Each alone takes a quarter of an hour and a little; all four together, more than the hour."""
+    sizes = dict.fromkeys("abcd", 17 * MINUTE * 1000.0)
+    line = Line(speed=1000.0)
+    line.run(upload_pace(line, 55 * MINUTE, sizes), sizes, until=60 * MINUTE)
+    assert line.landed == ["a", "b", "c"], "and d, which could not end in time, was not begun"
+    assert line.now < 55 * MINUTE
+
+
+def test_without_a_pace_nothing_lands() -> None:
+    sizes = dict.fromkeys("abcd", 17 * MINUTE * 1000.0)
+    line = Line(speed=1000.0)
+    line.run(upload_pace(line, None, sizes), sizes, until=60 * MINUTE)
+    assert line.landed == []
+
+
+def test_on_a_fast_line_all_begin_after_the_first_second() -> None:
+    sizes = dict.fromkeys("abcd", 20_000.0)
+    line = Line(speed=1000.0)
+    pace = upload_pace(line, 55 * MINUTE, sizes)
+    line.run(pace, sizes, until=2.0)
+    assert [pace.may_begin(item, ["a"]) for item in "bcd"] == [True, True, True]
+
+
+@pytest.mark.parametrize("minutes", [5, 17, 30, 54])
+def test_downloads_of_unknown_size_land_one_by_one(minutes: int) -> None:
+    """Their size is known from the requests, once one has landed."""
+    requests = dict.fromkeys("abcd", 100.0)
+    line = Line(speed=1000.0)
+    pace: Pace[str] = Pace(55 * MINUTE, lambda item: requests[item], now=lambda: line.now)
+    line.run(pace, dict.fromkeys("abcd", minutes * MINUTE * 1000.0), until=60 * MINUTE)
+    assert len(line.landed) == min(55 // minutes, 4)
+    assert line.now <= 55 * MINUTE
+
+
+def test_one_that_needs_more_than_the_whole_time_is_tried_all_the_same() -> None:
+    """The line may be faster than before."""
+    sizes = {"a": 90 * MINUTE * 1000.0}
+    line = Line(speed=1000.0)
+    line.run(upload_pace(line, 55 * MINUTE, sizes), sizes, until=60 * MINUTE)
+    assert line.now == 60 * MINUTE
+
+
+def test_transfers_ask_before_each_item_and_name_those_that_are_left() -> None:
+    clock = [0.0]
+    begun: list[int] = []
+
+    def work(item: int, progress: Progress) -> list[int]:
+        begun.append(item)
+        clock[0] += 10.0
+        progress(100)
+        return []
+
+    pace: Pace[int] = Pace(25.0, lambda _: 100.0, bytes_per_weight=1.0, now=lambda: clock[0])
+    transfers = Transfers(4, work, pace=pace)
+    transfers.run([1, 2, 3, 4])
+    assert (begun, transfers.left) == ([1, 2], [3, 4])
+
+
+def test_a_second_transfer_begins_while_the_first_one_runs_if_both_end_in_time() -> None:
+    clock = [0.0]
+    both = threading.Barrier(2)
+
+    def work(item: int, progress: Progress) -> list[int]:
+        if item == 1:
+            clock[0] = 2.0
+            progress(50)
+        both.wait(60)
+        return []
+
+    pace: Pace[int] = Pace(60.0, lambda _: 100.0, bytes_per_weight=1.0, now=lambda: clock[0])
+    Transfers(4, work, pace=pace).run([1, 2])
+    assert both.n_waiting == 0
+
+
+def test_files_and_batches_that_are_left_are_named_and_come_next(world: World) -> None:
+    pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
+    world.build(pipeline)
+    first = submit_batches(world.root, pipeline.name, unattended=True, seconds=0.0)
+    assert first is not None and len(first.submitted) == 1
+    assert list(first.waiting.values()) == [SLOW_LINE] * 2
+    submit_batches(world.root, pipeline.name, unattended=True, seconds=3600.0)
+    world.emulator.end_batches()
+    poll(world.root, now=True)
+    left = [collect_results(world.root, pipeline.name, seconds=0.0).problems for _ in range(3)]
+    assert [sum(SLOW_LINE in problem for problem in problems) for problems in left] == [2, 1, 0]
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 6
