@@ -34,8 +34,6 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         partition: Look for traces in this partition only; `None` for all. What is added is the pipeline's.
         lease: The lease on the pipeline's requests, if the caller holds it.
 
-    Raises:
-        DamagedFileError: When the ledger is behind, and a file that it needs is damaged.
     """
     if not _is_behind(root, pipeline, partition):
         return
@@ -105,6 +103,8 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
         f"{count(len({file.submission.id for file in added} - known.submissions), 'submission')} and "
         f"{count(len(added), 'request file')} were added from them."
     )
+    for problem in lost.problems:
+        _log.warning(problem)
 
 
 def _without_leftovers(lost: LostPipeline, known: Known) -> list[LostFile]:

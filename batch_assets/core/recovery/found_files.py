@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.objects import COUNTS
+from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.layout import results_parts, submission_parts
 from batch_assets.core.io.names import PartName, ResponseName, SubmissionId
 from batch_assets.core.io.storage import Storage, partition_folder
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
-from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt
+from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt, was_finished
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, SLICE_ROWS, RequestIndex
 from batch_assets.core.store.request_lines import body_bytes
@@ -37,12 +38,14 @@ class FoundSubmission:
     """The folder of a submission whose build was finished, so that it has a manifest.
 
     Attributes:
-        manifest: The manifest.
+        manifest: The manifest; a stand-in if it is damaged.
         parts: The request files in order, including those of retries.
+        problems: The texts about its files that are damaged.
     """
 
     manifest: Manifest
     parts: list[FoundPart]
+    problems: list[str]
 
     @property
     def id(self) -> str:
@@ -77,8 +80,9 @@ class FoundPart:
         name: The name of the file.
         stored: The file on disk.
         listed: Its entry in the manifest; `None` for a file of a retry or a half of a split file.
-        receipt: Its receipt; `None` if there is none.
+        receipt: Its receipt; `None` if there is none, or it is damaged.
         exists: Whether the file itself exists.
+        was_sent: Whether it was certainly sent. A damaged receipt shows that too.
     """
 
     name: PartName
@@ -86,40 +90,50 @@ class FoundPart:
     listed: PartEntry | None
     receipt: Receipt | None
     exists: bool
+    was_sent: bool
 
-    def contents(self) -> tuple[Digests, int]:
-        """Read the digests of the requests, S16, shape (n,), and the size of the HTTP body that the file becomes.
-
-        Raises:
-            DamagedFileError: When the number of requests differs from the manifest, or a line is incomplete.
-        """
+    def contents(self) -> Contents:
+        """Read the requests of the file, as far as they can be read."""
         scan = self.stored.scan()
         digests, are_ours = decode_tails(scan.tails)
-        if (
-            scan.remainder
-            or not are_ours.all()
-            or (self.listed is not None and self.listed.requests != len(digests))
-        ):
-            name = self.stored.storage.uri(*self.stored.parts)
-            complete = int(are_ours.sum())
-            raise damaged(name, f"it has {complete} complete lines, but a different number was written")
-        return digests, body_bytes(int(scan.ends[-1]) if len(scan.ends) else 0)
+        readable = digests[are_ours]
+        size = body_bytes(int(scan.ends[-1]) if len(scan.ends) else 0)
+        lines = len(digests) + bool(scan.remainder)
+        requests = self.listed.requests if self.listed is not None else lines
+        if len(readable) == requests:
+            return Contents(readable, requests, size)
+        size = self.listed.bytes if self.listed is not None else size
+        name = self.stored.storage.uri(*self.stored.parts)
+        problem = damaged(name, f"{len(readable):,} of its {requests:,} lines can be read")
+        return Contents(readable, requests, size, str(problem))
 
     def headers(self, sets: list[dict[str, str]]) -> dict[str, str]:
-        """Return the headers of the file's requests: those that give the digest of the first request.
+        """Return the headers of the file's requests: those that give the digest of its first intact request.
 
         Args:
-            sets: The header sets of the submission.
-
-        Raises:
-            DamagedFileError: When no header set gives the digest.
+            sets: The header sets of the submission. If no request is intact, the first one is returned: the file
+                is damaged, so it is never sent.
         """
-        text = next(self.stored.lines(), b"")
-        for headers in sets:
-            if is_intact(text, digester(headers)):
-                return headers
-        name = self.stored.storage.uri(*self.stored.parts)
-        raise damaged(name, "the headers of its first request are not in the header_sets of the manifest")
+        hashes = [(headers, digester(headers)) for headers in sets]
+        matching = (headers for line in self.stored.lines() for headers, hash_ in hashes if is_intact(line, hash_))
+        return next(matching, sets[0])
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What can be read of a request file.
+
+    Attributes:
+        digests: S16, shape (n,): the digests of the requests that can be read.
+        requests: The number of requests that were written, as far as it is known.
+        bytes: The size of the HTTP body that the file becomes.
+        problem: The text about the damage; `None` if every line can be read.
+    """
+
+    digests: Digests
+    requests: int
+    bytes: int
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,7 +173,9 @@ def holds_submissions(storage: Storage) -> bool:
 def submission_folders(
     storage: Storage, pipeline: str, partition: str | None = None, known: Collection[str] = ()
 ) -> Iterator[tuple[str, str]]:
-    """Yield (partition key, submission id) of every submission folder with a manifest.
+    """Yield (partition key, submission id) of every submission folder whose build was finished.
+
+    It has a manifest. If that is gone, a receipt shows that the build was finished, because files were sent.
 
     Args:
         storage: The root.
@@ -175,52 +191,92 @@ def submission_folders(
         key = unquote(name.removeprefix(_PARTITION)) if is_partition else ""
         inner = storage.names(*submission_parts(pipeline, key, "")) if is_partition else [name]
         for submission_id in inner:
-            if submission_id not in known and storage.exists(
-                *submission_parts(pipeline, key, submission_id), MANIFEST
-            ):
+            if submission_id not in known and was_finished(storage, pipeline, key, submission_id):
                 yield key, submission_id
 
 
-def submissions_of(storage: Storage, pipeline: str) -> list[FoundSubmission]:
-    """Read a pipeline's submissions, oldest first.
+def submissions_of(storage: Storage, pipeline: str) -> tuple[list[FoundSubmission], list[str]]:
+    """Read a pipeline's submissions.
 
-    Raises:
-        DamagedFileError: When a manifest or receipt is not what this project wrote, or is in the wrong folder.
+    Returns:
+        The submissions, oldest first, and the texts about manifests that are in the wrong folder, which are left
+        out.
     """
-    submissions = [
-        _submission(storage, pipeline, partition, submission_id)
-        for partition, submission_id in submission_folders(storage, pipeline)
-    ]
-    return sorted(submissions, key=lambda submission: (submission.created_at, submission.id))
+    submissions, problems = [], []
+    for partition, submission_id in submission_folders(storage, pipeline):
+        submission = _submission(storage, pipeline, partition, submission_id)
+        if isinstance(submission, FoundSubmission):
+            submissions.append(submission)
+        else:
+            problems.append(submission)
+    return sorted(submissions, key=lambda submission: (submission.created_at, submission.id)), problems
 
 
-def _submission(storage: Storage, pipeline: str, partition: str, submission_id: str) -> FoundSubmission:
+def _submission(storage: Storage, pipeline: str, partition: str, submission_id: str) -> FoundSubmission | str:
+    """Read a submission, or return the text about a folder that was copied from elsewhere."""
     folder = submission_parts(pipeline, partition, submission_id)
-    name = storage.uri(*folder, MANIFEST)
-    manifest = Manifest.read(storage, pipeline, partition, submission_id)
+    names, problems = storage.names(*folder), []
+    listed: dict[PartName, PartEntry] = {}
+    try:
+        manifest = Manifest.read(storage, pipeline, partition, submission_id)
+        listed = _listed(manifest, storage.uri(*folder, MANIFEST))
+    except (DamagedFileError, MissingFileError) as error:
+        manifest = _stand_in(pipeline, partition, submission_id)
+        problems.append(str(error))
     written_as = manifest.pipeline, manifest.partition, manifest.submission
     if written_as != (pipeline, partition, submission_id):
-        raise damaged(name, f"it is the manifest of {'/'.join(filter(None, written_as))}, in another folder")
-    try:
-        listed = {entry.part: entry for entry in manifest.files}
-    except ValueError as error:
-        raise damaged(name, f"'files': {error}") from None
-    names = storage.names(*folder)
+        problem = f"it is the manifest of {'/'.join(filter(None, written_as))}, in another folder"
+        return str(damaged(storage.uri(*folder, MANIFEST), problem))
     parts = []
     for part in sorted(listed.keys() | filter(None, map(PartName.of_file, names))):
         stored = StoredRequestFile(storage, (*folder, str(part)))
-        parts.append(FoundPart(part, stored, listed.get(part), stored.receipt(), str(part) in names))
-    return FoundSubmission(manifest, parts)
+        try:
+            receipt, was_sent = stored.receipt(), False
+        except DamagedFileError as error:
+            receipt, was_sent = None, True
+            problems.append(str(error))
+        was_sent = was_sent or receipt is not None
+        parts.append(FoundPart(part, stored, listed.get(part), receipt, str(part) in names, was_sent))
+    return FoundSubmission(manifest, parts, problems)
 
 
-def responses_of(storage: Storage, pipeline: str) -> dict[ResponseName, FoundResponses]:
-    """Read a pipeline's response files, by name.
+def _listed(manifest: Manifest, name: str) -> dict[PartName, PartEntry]:
+    try:
+        return {entry.part: entry for entry in manifest.files}
+    except ValueError as error:
+        raise damaged(name, f"'files': {error}") from None
 
-    Raises:
-        DamagedFileError: When a file is not a response file.
+
+def _stand_in(pipeline: str, partition: str, submission_id: str) -> Manifest:
+    """Make a manifest in place of a damaged one: what was paid for is kept, and nothing is sent by it."""
+    return Manifest(
+        pipeline=pipeline,
+        partition=partition,
+        submission=submission_id,
+        key="",
+        headers={},
+        output_schema=None,
+        max_attempts=1,
+        rows=0,
+        rejected=0,
+        requests=0,
+        files=[],
+    )
+
+
+def responses_of(storage: Storage, pipeline: str) -> tuple[dict[ResponseName, FoundResponses], list[str]]:
+    """Read a pipeline's response files.
+
+    Returns:
+        The response files by name, and the texts about damaged ones, which are downloaded again.
     """
-    names = filter(None, map(ResponseName.parse, storage.names(pipeline, "responses")))
-    return {name: _responses(storage, pipeline, name) for name in names}
+    responses, problems = {}, []
+    for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
+        try:
+            responses[name] = _responses(storage, pipeline, name)
+        except DamagedFileError as error:
+            problems.append(str(error))
+    return responses, problems
 
 
 def _responses(storage: Storage, pipeline: str, name: ResponseName) -> FoundResponses:
@@ -239,10 +295,13 @@ def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:
     parts = results_parts(pipeline, partition)
     if not storage.exists(*parts):
         return False
-    index = RequestIndex(storage, pipeline, partition, submission.id)
     in_index, in_table = blake2b(), blake2b()
-    for rows in index.slices([DIGEST]):
-        in_index.update(digest_array(rows.column(0).drop_null()).tobytes())
+    try:
+        index = RequestIndex(storage, pipeline, partition, submission.id)
+        for rows in index.slices([DIGEST]):
+            in_index.update(digest_array(rows.column(0).drop_null()).tobytes())
+    except (DamagedFileError, MissingFileError):
+        return False
     try:
         with pq.ParquetFile(storage.open(*parts), pre_buffer=False) as file:
             if file.metadata.num_rows != index.rows:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.names import RequestFileId, ResponseName, SubmissionId
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.states import FileState
@@ -26,6 +27,7 @@ from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import ResponseFiles, digest_array
 
 _IN_DOUBT = "the ledger was lost, and no receipt shows whether this was sent"
+_DAMAGED = "the ledger was lost, and its receipt is damaged: it was sent, and its batch is looked for"
 
 
 @dataclass
@@ -65,11 +67,7 @@ class LostFile:
         return str(self.file_id)
 
     def headers(self) -> dict[str, str] | None:
-        """Return the headers of its requests; `None` if they are those of the submission or the file is gone.
-
-        Raises:
-            DamagedFileError: When the first line is not what this project wrote.
-        """
+        """Return the headers of its requests; `None` if they are those of the submission or the file is gone."""
         sets = self.submission.manifest.header_sets
         return self.part.headers(sets) if sets and self.part.exists else None
 
@@ -86,6 +84,7 @@ class LostPipeline:
         waits: The ids of the files that each submission in force, and each refresh, waits for, by its id. Its own
             files are included.
         complete: The ids of submissions in force whose table has the final result of every row.
+        problems: The texts about files that are damaged. They prove nothing and stop nothing else.
     """
 
     submissions: list[FoundSubmission]
@@ -93,18 +92,17 @@ class LostPipeline:
     spare: list[tuple[FoundResponses, LostFile | None]] = field(default_factory=list)
     waits: dict[str, set[str]] = field(default_factory=dict)
     complete: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
 
 
 def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
-    """Find a pipeline's submissions and the state of each of their request files.
-
-    Raises:
-        DamagedFileError: When a file of the root is not what this project wrote.
-    """
-    lost = LostPipeline(submissions_of(storage, pipeline))
+    """Find a pipeline's submissions and the state of each of their request files."""
+    found_submissions, problems = submissions_of(storage, pipeline)
+    lost = LostPipeline(found_submissions, problems=problems)
     if not lost.submissions:
         return lost
-    responses = responses_of(storage, pipeline)
+    responses, problems = responses_of(storage, pipeline)
+    lost.problems += problems
     claimed = {
         ResponseName.of_batch(part.receipt.batch.id)
         for submission in lost.submissions
@@ -112,7 +110,8 @@ def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
         if part.receipt is not None
     }
     for submission in lost.submissions:
-        lost.files += [_file(submission, part, responses) for part in submission.parts]
+        lost.problems += submission.problems
+        lost.files += [_file(submission, part, responses, lost.problems) for part in submission.parts]
     for file in lost.files:
         refusal = responses.get(ResponseName.of_refusal(file.id))
         if refusal is not None and file.state is FileState.UNRESOLVED:
@@ -126,7 +125,10 @@ def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
         _set_aside(storage, lost, responses)
     for submission in {s.partition: s for s in lost.submissions}.values():
         waits = lost.waits.setdefault(submission.id, _own(lost, submission))
-        waits |= _shared_files(storage, submission, lost.files)
+        try:
+            waits |= _shared_files(storage, submission, lost.files)
+        except (DamagedFileError, MissingFileError) as error:  # its partition has no new table without the index
+            lost.problems.append(str(error))
         if table_is_complete(storage, submission):
             lost.complete.add(submission.id)
     return lost
@@ -142,18 +144,33 @@ def _in_flight(lost: LostPipeline, submission: FoundSubmission) -> set[str]:
     return {file.id for file in lost.files if waits & {file.id, *map(str, file.file_id.wholes())}}
 
 
-def _file(submission: FoundSubmission, part: FoundPart, responses: dict[ResponseName, FoundResponses]) -> LostFile:
-    """Return a request file with the state that its receipt shows."""
+def _file(
+    submission: FoundSubmission,
+    part: FoundPart,
+    responses: dict[ResponseName, FoundResponses],
+    problems: list[str],
+) -> LostFile:
+    """Return a request file with the state that its receipt shows. Adds the text about a damaged one."""
     no_digests: Digests = np.empty(0, dtype="S16")
     listed = part.listed
     numbers = (listed.requests, listed.bytes, listed.attempt) if listed is not None else (0, 0, 0)
     _, listed_bytes, listed_attempt = numbers
     if part.receipt is None:
         if not part.exists:
-            return LostFile(submission, part, no_digests, *numbers, FileState.REFUSED, MISSING)
-        digests, size = part.contents()
+            state, why = (FileState.UNRESOLVED, _DAMAGED) if part.was_sent else (FileState.REFUSED, MISSING)
+            return LostFile(submission, part, no_digests, *numbers, state, why)
+        contents = part.contents()
+        problems += [contents.problem] if contents.problem is not None else []
+        why = _DAMAGED if part.was_sent else _IN_DOUBT
         return LostFile(
-            submission, part, digests, len(digests), size, listed_attempt, FileState.UNRESOLVED, _IN_DOUBT
+            submission,
+            part,
+            contents.digests,
+            contents.requests,
+            contents.bytes,
+            listed_attempt,
+            FileState.UNRESOLVED,
+            why,
         )
     batch = part.receipt.batch
     requests, attempt = batch.total, part.receipt.attempt
@@ -164,8 +181,13 @@ def _file(submission: FoundSubmission, part: FoundPart, responses: dict[Response
         return LostFile(
             submission, part, answers.digests, requests, listed_bytes, attempt, FileState.COLLECTED, why, answers
         )
-    digests, size = part.contents() if part.exists else (no_digests, listed_bytes)
-    return LostFile(submission, part, digests, requests, size, attempt, FileState.SUBMITTED, why)
+    if not part.exists:
+        return LostFile(submission, part, no_digests, requests, listed_bytes, attempt, FileState.SUBMITTED, why)
+    contents = part.contents()
+    problems += [contents.problem] if contents.problem is not None else []
+    return LostFile(
+        submission, part, contents.digests, requests, contents.bytes, attempt, FileState.SUBMITTED, why
+    )
 
 
 def _claim(lost: LostPipeline, unclaimed: Iterable[FoundResponses]) -> None:
@@ -219,7 +241,7 @@ def _set_aside(storage: Storage, lost: LostPipeline, answered: Mapping[ResponseN
             whole = by_id.get(whole_id) if whole_id is not None else None
             earlier = outcomes_for(refreshes[file.id]).for_digests(file.digests)
             file.attempt = whole.attempt if whole is not None else int(earlier.attempt.max(initial=0)) + 1
-    for file in reversed(in_doubt):
+    for file in reversed([file for file in in_doubt if not file.part.was_sent]):
         whole_id = file.file_id.whole
         if whole_id in by_id and not all(half in by_id for half in whole_id.halves):
             file.state, file.why = FileState.SUPERSEDED, "its other half was never written"

@@ -61,7 +61,7 @@ def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
         A function that writes it into the ledger; `None` if the root has no submissions.
 
     Raises:
-        DamagedFileError: When a file of the root is not what this project wrote.
+        DamagedFileError: When two receipts name the same batch.
         EndpointMismatchError: When the receipts name different endpoints or organizations.
     """
     pipelines = [find_pipeline(storage, pipeline) for pipeline in pipelines_of(storage)]
@@ -129,6 +129,8 @@ def write_pipeline(tx: Transaction, lost: LostPipeline, known: Known = NOTHING_K
             continue
         waits = lost.waits.get(submission.id, {file.id for file in lost.files if file.submission is submission})
         values = _values(tx, submission)
+        if not submission.manifest.requests:  # a stand-in for a damaged manifest
+            values["requests"] = sum(file.requests for file in lost.files if file.submission is submission)
         values["announced_at"] = tx.now if submission.id in lost.complete else None
         if newest.get(submission.partition, 0.0) > submission.created_at:
             values["seq"] = submissions.seq_before_all(tx)
@@ -229,5 +231,6 @@ def _summary(storage: Storage, pipelines: list[LostPipeline]) -> str:
         )
     if states[FileState.REFUSED]:
         lines.append("The refused ones are missing: their requests have to be built again.")
+    lines += [f"{problem}." for pipeline in pipelines for problem in pipeline.problems]
     lines.append("The record of earlier refusals, stops, cancels and sent notices is lost.")
     return " ".join(lines)

@@ -33,6 +33,7 @@ from batch_assets.core.requests.submission import NewSubmission, Rejects, Render
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
+from batch_assets.core.store.manifest import was_finished
 from batch_assets.core.store.missing_responses import reopen_lost, with_readable_responses
 from batch_assets.core.template.row_templates import RowTemplates
 
@@ -206,7 +207,7 @@ def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
             continue
         if name in registered:  # a run that copied failed requests for a retry was killed
             root.storage.remove_leftovers(*folder, name, name=REQUEST_FILES)
-        elif not root.storage.exists(*folder, name, "manifest.json"):
+        elif not was_finished(root.storage, pipeline, partition, name):
             root.storage.remove(*folder, name)
 
 

@@ -259,3 +259,12 @@ class Receipt(_Document):
     def to_json(self) -> bytes:
         """Return the content of the receipt's file."""
         return json.dumps(self.model_dump(), indent=2).encode() + b"\n"
+
+
+def was_finished(storage: Storage, pipeline: str, partition: str, submission_id: str) -> bool:
+    """Whether the build of a submission's folder was finished. Otherwise a killed process left the folder."""
+    folder = submission_parts(pipeline, partition, submission_id)
+    if storage.exists(*folder, MANIFEST):
+        return True
+    parts = ((name, PartName.of_file(name)) for name in storage.names(*folder))
+    return any(part is not None and name == part.receipt for name, part in parts)

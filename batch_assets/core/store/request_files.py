@@ -168,16 +168,18 @@ class StoredRequestFile:
     def write_receipt(self, receipt: Receipt) -> Receipt:
         """Write the receipt beside the file: the batch that it became. The ledger can be rebuilt from it.
 
-        A receipt is evidence of a paid batch, so it is never overwritten. The caller must hold the lease on the
-        file, or another one that keeps other processes from writing it.
+        A receipt is evidence of a paid batch, so it is never overwritten. One that cannot be read is renamed. The
+        caller must hold the lease on the file, or another one that keeps other processes from writing it.
 
         Returns:
             The receipt that is beside the file now: an earlier one, if there was one.
-
-        Raises:
-            DamagedFileError: When there is an earlier one that is not a receipt.
         """
-        earlier = self.receipt()
+        *folder, name = self.receipt_parts()
+        try:
+            earlier = self.receipt()
+        except DamagedFileError:
+            self.storage.rename((*folder, name), (*folder, f"{name}.damaged"))
+            earlier = None
         if earlier is not None:
             return earlier
         self.storage.write_bytes(receipt.to_json(), *self.receipt_parts())

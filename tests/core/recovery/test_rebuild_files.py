@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from batch_assets.core.batches.reconcile import reconcile
-from batch_assets.core.errors import DamagedFileError, EndpointMismatchError
+from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError
 from batch_assets.core.requests.build import build_requests
 
 from ..lost_ledger import check, end_grace_period, finish, lose_ledger
@@ -95,34 +97,64 @@ def test_a_missing_request_file_is_reported(world: World) -> None:
     check(world, pipeline, 4)
 
 
+def garbled(content: bytes) -> bytes:
+    return content[:40] + b"\xff" * 40 + content[80:]
+
+
+DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
+    "empty manifest": (
+        "requests/*/manifest.json",
+        lambda _: b"{}",
+        "manifest.json is damaged: 'pipeline' is missing",
+    ),
+    "manifest that is no object": ("requests/*/manifest.json", lambda _: b"[]", "it is not a JSON object"),
+    "cut manifest": ("requests/*/manifest.json", lambda content: content[:-20], "it is not JSON"),
+    "receipt": ("requests/*/*.batch.json", lambda _: b'{"batch_id": 1}', "'batch_id' is int"),
+    "cut request file": (
+        "requests/*/part-00000.jsonl",
+        lambda content: content[:-10],
+        "2 of its 3 lines can be read",
+    ),
+    "garbled request file": ("requests/*/part-00000.jsonl", garbled, "2 of its 3 lines can be read"),
+    "index": ("requests/*/index.parquet", lambda content: content[:-20], "index.parquet"),
+    "response file": ("responses/*.parquet", lambda content: content[:-20], "damaged"),
+}
+
+
 @pytest.mark.parametrize(
-    ("name", "content", "problem"),
-    [
-        ("manifest.json", "{}", "'pipeline' is missing"),
-        ("manifest.json", "[]", "not a JSON object"),
-        ("manifest.json", "{", "not JSON"),
-        ("part-00000.batch.json", '{"batch_id": 1}', "'batch_id' is int"),
-    ],
+    ("damage", "is_collected"),
+    [*((damage, True) for damage in DAMAGES), *((damage, False) for damage in [*DAMAGES][:-1])],
 )
-def test_an_error_names_the_damaged_file(world: World, name: str, content: str, problem: str) -> None:
-    pipeline = world.pipeline(texts(2))
-    report = world.build(pipeline)
-    world.submit(pipeline)
-    path = world.submission_folder(pipeline, report) / name
-    path.write_text(content)
-    lose_ledger(world)
-    with pytest.raises(DamagedFileError, match=f"{path} is damaged: .*{problem}"):
-        _ = world.root.ledger
-
-
-def test_an_error_names_the_truncated_request_file(world: World) -> None:
+def test_a_damaged_file_is_named_and_stops_nothing_else(
+    world: World, caplog: pytest.LogCaptureFixture, damage: str, is_collected: bool
+) -> None:
+    """The other pipeline goes on. Once the file is restored, its own goes on too. Nothing is paid for again."""
+    pattern, harm, problem = DAMAGES[damage]
+    world.emulator.settings(latency=0 if is_collected else 3600)
     pipeline = world.pipeline(texts(3))
-    report = world.build(pipeline)
-    path = world.submission_folder(pipeline, report) / "part-00000.jsonl"
-    path.write_bytes(path.read_bytes()[:-10])
+    world.send(pipeline)
+    if is_collected:
+        world.finish(pipeline)
+    other = world.pipeline(texts(2, "other"), name="other")
+    world.send(other)
+    (path,) = world.path(pipeline.name).glob(pattern)
+    kept = path.read_bytes()
+    path.write_bytes(harm(kept))
     lose_ledger(world)
-    with pytest.raises(DamagedFileError, match=r"part-00000\.jsonl is damaged"):
-        _ = world.root.ledger
+    with caplog.at_level(logging.WARNING, "batch_assets"), world.root.ledger.read():
+        pass
+    if not (is_collected and "request file" in damage):  # it is not read any more
+        assert problem in caplog.text
+    world.emulator.end_batches()
+    end_grace_period(world)
+    finish(world, other)
+    assert set(world.table(other)["result_type"]) == {"succeeded"}
+    with suppress(BatchAssetsError):
+        world.submit(pipeline)
+    path.write_bytes(kept)
+    finish(world, pipeline)
+    check(world, pipeline, 3)
+    assert len(world.accepted()) == 2
 
 
 def test_deleted_response_files_are_downloaded_again(world: World) -> None:
