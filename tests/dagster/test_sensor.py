@@ -519,3 +519,27 @@ def test_a_pipeline_that_the_project_no_longer_has_is_named_and_collected(
     assert ledger("select final_at is not null from submission") == [(1,)]
     _, skipped = location.tick()
     assert "No batch is open" in skipped
+
+
+def test_a_batch_whose_reply_was_lost_is_found_also_for_a_removed_pipeline(
+    location: Location, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emulator.settings(latency=3600)
+    batches = {"path": "/v1/messages/batches"}
+    emulator.faults(
+        [
+            {"match": {**batches, "method": "POST", "times": 1}, "action": {"drop": "after_commit"}},
+            {"match": {**batches, "method": "GET"}, "action": {"hide_from_list": 60}},
+        ]
+    )
+    location.materialize("requests", "batches")
+    assert ledger("select state from request_file") == [("unresolved",)]
+    emulator.clock(advance=61)
+    location.assets = [dg.AssetsDefinition.from_op(dg.op(name="another")(lambda: 1))]
+    started = []
+    collect = removed.collect
+    monkeypatch.setattr(removed, "collect", lambda *given: started.append(collect(*given)))
+    location.tick()
+    for thread in filter(None, started):
+        thread.join()
+    assert ledger("select state from request_file") == [("submitted",)]

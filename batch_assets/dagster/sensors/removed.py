@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Iterable, Iterator
 
+from batch_assets.core.batches.reconcile import reconcile
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.deadlines import ending_soon
@@ -28,8 +29,8 @@ PATIENCE_SECONDS = 900.0
 _log = logging.getLogger("batch_assets")
 _collecting = threading.Lock()
 
-Place = tuple[str, str]
-"""Pipeline and partition."""
+Partition = tuple[str, str]
+"""The name of a pipeline and a partition key; "" without partitions."""
 
 
 def describe(tx: Transaction, snapshots: Iterable[Snapshot]) -> Iterator[str]:
@@ -37,9 +38,9 @@ def describe(tx: Transaction, snapshots: Iterable[Snapshot]) -> Iterator[str]:
     by_pipeline: dict[str, list[Snapshot]] = {}
     for snapshot in snapshots:
         by_pipeline.setdefault(snapshot.submission.pipeline, []).append(snapshot)
-    for pipeline, of_it in by_pipeline.items():
-        uncollected = {batch.id for one in of_it for batch in (*one.uncollected, *one.left_behind)}
-        files = {file.id for one in of_it for file in one.files if file.state.in_flight}
+    for pipeline, own in by_pipeline.items():
+        uncollected = {batch.id for snapshot in own for batch in (*snapshot.uncollected, *snapshot.left_behind)}
+        files = {file.id for snapshot in own for file in snapshot.files if file.state.in_flight}
         if not uncollected and not files:
             continue
         left = count(len(uncollected), "batch is", "batches are") if uncollected else ""
@@ -52,35 +53,37 @@ def describe(tx: Transaction, snapshots: Iterable[Snapshot]) -> Iterator[str]:
             yield f"{pipeline}: the results of {batch.id} are lost in {duration(seconds)}"
 
 
-def due(snapshots: Iterable[Snapshot]) -> list[Place]:
-    """Return where removed pipelines have answers to collect, or a table to write from them."""
-    places = []
-    for one in snapshots:
-        waits_since = min((batch.next_download_at for batch in one.ended), default=None)
-        step = round_of(next_step(one, put_off=[Send]))
-        is_old = waits_since is None or one.now - waits_since >= PATIENCE_SECONDS
-        if isinstance(step, Collect | Join) and is_old:
-            places.append((one.submission.pipeline, one.submission.partition))
-    return places
+def due(snapshots: Iterable[Snapshot]) -> list[Partition]:
+    """Return where removed pipelines have files in doubt, answers to collect, or a table to write from them."""
+    partitions = []
+    for snapshot in snapshots:
+        waits_since = min((batch.next_download_at for batch in snapshot.ended), default=None)
+        step = round_of(next_step(snapshot, put_off=[Send]))
+        is_old = waits_since is None or snapshot.now - waits_since >= PATIENCE_SECONDS
+        in_doubt = any(file.state.in_doubt for file in snapshot.files)
+        if in_doubt or (isinstance(step, Collect | Join) and is_old):
+            partitions.append((snapshot.submission.pipeline, snapshot.submission.partition))
+    return partitions
 
 
-def collect(settings: Settings, places: list[Place]) -> threading.Thread | None:
-    """Collect in a thread of its own, unless one is at work. A killed one is continued by a later tick.
+def collect(settings: Settings, partitions: list[Partition]) -> threading.Thread | None:
+    """Reconcile and collect in a thread of its own, unless one is at work. A later tick continues a killed one.
 
     Returns:
         The thread; `None` if there is nothing to do or another one is at work.
     """
-    if not places or not _collecting.acquire(blocking=False):
+    if not partitions or not _collecting.acquire(blocking=False):
         return None
-    thread = threading.Thread(target=_collect, args=(settings, places), name="removed pipelines", daemon=True)
+    thread = threading.Thread(target=_collect, args=(settings, partitions), name="removed pipelines", daemon=True)
     thread.start()
     return thread
 
 
-def _collect(settings: Settings, places: list[Place]) -> None:
+def _collect(settings: Settings, partitions: list[Partition]) -> None:
     try:
         with open_root(settings) as root:
-            for pipeline, partition in places:
+            reconcile(root)
+            for pipeline, partition in partitions:
                 try:
                     done = collect_results(root, pipeline, partition, due_only=True)
                 except BatchAssetsError as error:
