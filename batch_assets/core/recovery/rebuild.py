@@ -75,6 +75,8 @@ def find_lost(storage: Storage) -> Callable[[Transaction], None] | None:
             restore.endpoint(tx, *endpoint)
         for pipeline in pipelines:
             write_pipeline(tx, pipeline)
+            # A batch whose responses are stored is not collected again, so nothing else removes its download.
+            storage.remove_leftovers(pipeline.submissions[0].pipeline, "responses")
         _log.warning(_summary(storage, pipelines))
 
     return write

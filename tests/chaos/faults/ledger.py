@@ -35,6 +35,12 @@ def cases() -> Iterator[Case]:
             rules = [rule(CREATE, {"drop": drop}, nth=nth), rule(LIST, {"status": 500}, after=nth)]
             where = f"create {nth} is in doubt, {drop}"
             yield Case("ledger lost", where, partial(_lost, stage="batches", rules=rules))
+    for pattern in ("manifest.json", "part-*.jsonl", "part-*.batch.json", "index.parquet", "*.parquet"):
+        for stage in ("collection", "results"):
+            if pattern != "*.parquet" or stage == "results":
+                where = f"one {pattern} before {stage}"
+                damaged = partial(_damaged, stage=stage, pattern=pattern)
+                yield Case("ledger lost, and a file is damaged", where, damaged)
     for stage, positions in _KILLED.items():
         for at in positions:
             where = f"killed in {stage}, position {at}"
@@ -48,6 +54,19 @@ def _lost(bench: Bench, stage: str, rules: Rules = (), *, from_dataset: bool = F
                 trial.run(stage)
         trial.lose_ledger()
         return trial.finish(from_dataset=from_dataset), 1
+
+
+def _damaged(bench: Bench, stage: str, pattern: str) -> Tried:
+    """The ledger is rebuilt without the file, which is restored from a backup later."""
+    with bench.trial(bench.prepared(stage)) as trial:
+        folder = trial.root / "asked" / ("responses" if pattern == "*.parquet" else "requests")
+        path = min(folder.rglob(pattern))
+        kept = path.read_bytes()
+        path.write_bytes(kept[: len(kept) // 2])
+        trial.lose_ledger()
+        trial.run("tick")
+        path.write_bytes(kept)
+        return trial.finish(from_dataset=True), 1
 
 
 def _killed(bench: Bench, stage: str, at: int) -> Tried:
