@@ -3,9 +3,9 @@
 A schema is compiled once into nested functions, which are then called once per answer, because a batch of 100,000
 requests usually has the same schema 100,000 times. Supported: type (also as a list), enum, const, properties,
 required, additionalProperties, minProperties, maxProperties, items, prefixItems, minItems, maxItems, uniqueItems,
-minimum and maximum in both forms, multipleOf, lengths, pattern, format, limits in a description, anyOf, oneOf (its
-branches are assumed to exclude each other), allOf, $ref into the same document (also recursive), boolean schemas.
-Ignored: not, if/then/else, contains, dependentSchemas.
+minimum and maximum in both forms, multipleOf, lengths, pattern, format, limits in a description, anyOf, oneOf,
+allOf, $ref into the same document (also recursive), boolean schemas. With other keywords, such as not, if or
+contains, instances are made until one fits; after some attempts the last one is taken.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
-from math import ceil, floor
 from typing import Any
 
 import orjson
 
 from batch_assets.emulator.described_limits import with_described_limits
 from batch_assets.emulator.draws import Draws
-from batch_assets.emulator.schema_merge import merge, resolve
+from batch_assets.emulator.number_instance import compile_number
+from batch_assets.emulator.schema_merge import UnsatisfiableSchemaError, merge, resolve
+from batch_assets.emulator.schema_trial import trial
 from batch_assets.emulator.string_instance import compile_string
 
 Make = Callable[[Draws, int], Any]
@@ -28,14 +29,11 @@ Make = Callable[[Draws, int], Any]
 
 _DEEP = 4  # from this depth on, optional parts are left out, so that recursion ends
 _TOO_DEEP = 60
+_ATTEMPTS = 100
 _STRUCTURE = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
 }
-
-
-class UnsatisfiableSchemaError(ValueError):
-    """No value satisfies the schema, or none could be found."""
 
 
 def schema_instance(schema: Any, seed: int) -> Any:
@@ -50,12 +48,12 @@ def schema_instance(schema: Any, seed: int) -> Any:
     """
     text = orjson.dumps(schema)
     try:
-        return _compiled(text)(Draws(seed), 0)
+        return _instance(text, Draws(seed))
     except _FAILURES:  # another seed may still succeed, such as the one that `schema_problem` tries
         problem = _problem(text)
         if problem is not None:
             raise UnsatisfiableSchemaError(problem) from None
-        return _compiled(text)(Draws(0), 0)
+        return _instance(text, Draws(0))
 
 
 def schema_problem(schema: Any) -> str | None:
@@ -66,10 +64,20 @@ def schema_problem(schema: Any) -> str | None:
 @lru_cache(maxsize=64)
 def _problem(schema: bytes) -> str | None:
     try:
-        _compiled(schema)(Draws(0), 0)
+        _instance(schema, Draws(0))
     except _FAILURES as error:
         return str(error) or type(error).__name__
     return None
+
+
+def _instance(schema: bytes, draws: Draws) -> Any:
+    make, fits = _compiled(schema)
+    instance = make(draws, 0)
+    for _ in range(_ATTEMPTS if fits is not None else 0):
+        if fits is None or fits(instance):
+            break
+        instance = make(draws, 0)
+    return instance
 
 
 # A malformed schema can raise any of these.
@@ -77,9 +85,9 @@ _FAILURES = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError
 
 
 @lru_cache(maxsize=64)
-def _compiled(schema: bytes) -> Make:
+def _compiled(schema: bytes) -> tuple[Make, Callable[[Any], bool] | None]:
     root = orjson.loads(schema)
-    return _Compiler(root).compile(root)
+    return _Compiler(root).compile(root), trial(root)
 
 
 class _Compiler:
@@ -171,7 +179,7 @@ class _Compiler:
             case "array":
                 return self._array(schema)
             case "integer" | "number":
-                return _number(schema, integral=kinds == "integer")
+                return compile_number(schema, integral=kinds == "integer")
             case "boolean":
                 return lambda draws, depth: bool(draws.bits() & 1)
             case "null":
@@ -269,36 +277,3 @@ def _equality_key(item: Any) -> bytes:
     if isinstance(item, float) and item.is_integer():
         item = int(item)
     return orjson.dumps(item, option=orjson.OPT_SORT_KEYS)
-
-
-def _number(schema: Mapping[str, Any], *, integral: bool) -> Make:
-    low, high = schema.get("minimum"), schema.get("maximum")
-    above, under = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
-    step = schema.get("multipleOf") or (1 if integral else 0.01)
-    if integral and step != int(step):
-        step = 1 if (1 / step).is_integer() else int(step * 1000)
-    bounds = [bound for bound in (low, above) if bound is not None]
-    tops = [bound for bound in (high, under) if bound is not None]
-    floor_at: float = max(bounds) if bounds else (min(tops) - 1000 * step if tops else 0)
-    top_at: float = min(tops) if tops else floor_at + 1000 * step
-    if "multipleOf" not in schema and not integral:
-        return _real(float(floor_at), float(top_at), open_low=floor_at == above, open_high=top_at == under)
-    first, last = ceil(floor_at / step), floor(top_at / step)
-    first += first * step == above
-    last -= last * step == under
-    if first > last:
-        return _nothing
-    return lambda draws, depth: draws.between(first, last) * step
-
-
-def _real(low: float, high: float, *, open_low: bool, open_high: bool) -> Make:
-    if low > high or (low == high and (open_low or open_high)):
-        return _nothing
-
-    def make(draws: Draws, depth: int) -> float:
-        share = draws.between(1, 9999) / 10000
-        value = low + (high - low) * share
-        rounded = round(value, 2)
-        return rounded if low < rounded < high else value
-
-    return make

@@ -9,6 +9,10 @@ _LARGER = ("minimum", "exclusiveMinimum", "minLength", "minItems", "minPropertie
 _SMALLER = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties")
 
 
+class UnsatisfiableSchemaError(ValueError):
+    """No value satisfies the schema, or none could be found."""
+
+
 def resolve(root: Any, pointer: str) -> Any:
     """Resolve a local reference such as `#/$defs/Name`.
 

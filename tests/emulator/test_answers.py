@@ -133,6 +133,22 @@ def test_instances_of_generated_schemas(schema: Any, seed: int) -> None:
         {"oneOf": [{"type": "string"}, {"type": "object", "required": ["k"]}]},
         {"type": "object", "anyOf": [{"required": ["a"]}, {"required": ["b"]}], "properties": {"a": {}, "b": {}}},
         {"type": "integer", "allOf": [{"minimum": 3}, {"maximum": 3}]},
+        {"type": "integer", "minimum": 2**63 - 1},
+        {"type": "integer", "minimum": 2**53 + 1, "maximum": 2**53 + 1},
+        {"type": ["string", "integer"], "not": {"type": "string"}},
+        {"oneOf": [{"type": "integer", "multipleOf": 2}, {"type": "integer", "multipleOf": 3}]},
+        {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 0, "maximum": 9},
+            "minItems": 2,
+            "contains": {"const": 3},
+        },
+        {
+            "type": "object",
+            "properties": {"a": {"type": "integer"}, "b": {"type": "string"}},
+            "if": {"required": ["a"]},
+            "then": {"required": ["b"]},
+        },
     ],
 )
 def test_instances_of_special_schemas(schema: Any) -> None:

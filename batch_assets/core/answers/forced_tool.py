@@ -49,6 +49,13 @@ def strict_schemas(params: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, A
             yield f"{field}.input_schema", tool["input_schema"]
 
 
+def tool_schemas(params: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (field, schema) of each tool whose schema is the same for every row."""
+    for field, tool in _tools(params):
+        if isinstance(tool.get("input_schema"), dict) and _is_literal(tool["input_schema"]):
+            yield f"{field}.input_schema", tool["input_schema"]
+
+
 def has_schema(output_config: Any) -> bool:
     """Whether the params hold an output schema that is the same for every row and belongs in `output_schema`."""
     form = output_config.get("format") if isinstance(output_config, Mapping) else None

@@ -1,17 +1,19 @@
-"""The limits that a schema sets for values, apart from their type: bounds, lengths, steps and patterns."""
+"""The limits that a schema sets for values apart from their type: bounds, lengths, steps, patterns, formats."""
 
 from __future__ import annotations
 
+import math
 import operator
-import re
 from collections.abc import Callable
 from fractions import Fraction
-from functools import lru_cache
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batch_assets.core.answers.json_schema import can_check_text, text_keeps, text_takes_too_long
+from batch_assets.core.answers.patterns import for_arrow
+from batch_assets.core.answers.schema_keywords import FORMATS
 from batch_assets.core.io.json_text import FLOATS_SKIP
 
 Limits = dict[str, Any]
@@ -28,22 +30,17 @@ _KEEPS: dict[str, Callable[[Any, Any], bool]] = {
     "minItems": operator.ge,
     "maxItems": operator.le,
 }
+_TEXT_WORDS = ("pattern", "format")
 _WORDS = {
     "integer": (*_BOUNDS, "multipleOf"),
     "number": (*_BOUNDS, "multipleOf"),
-    "string": ("minLength", "maxLength", "pattern"),
+    "string": ("minLength", "maxLength", "pattern", "format"),
     "array": ("minItems", "maxItems"),
 }
-
-_CLASSES = {"\\w": r"\p{L}\p{M}\p{Nd}_", "\\d": r"\p{Nd}", "\\s": r"\s\p{Z}"}
-_OTHERS = {"\\W", "\\D", "\\S"}
 
 
 def limits_in(definition: Limits, kind: str) -> Limits:
     """Collect the limits that a schema sets for values of a kind. Malformed limits are ignored.
-
-    A pattern that RE2 cannot read, such as one with a lookaround or a back-reference, is ignored too. Engines that
-    can read it may run indefinitely on a short text, and the API does not accept it either.
 
     Args:
         definition: The schema.
@@ -68,9 +65,9 @@ def broken_limit(limits: Limits, kind: str, value: Any) -> str | None:
     else:
         return None
     for word, limit in limits.items():
-        if word == "pattern":
-            if not pc.match_substring_regex(pa.scalar(value), _for_arrow(limit)).as_py():
-                return f"which breaks pattern {limit!r}"
+        if word in _TEXT_WORDS:
+            if not _all_keep(word, limit, pa.array([value])):
+                return f"which {_verb(word, limit, value)} {word} {limit!r}"
         elif word == "multipleOf":
             if Fraction(str(value)) % Fraction(str(limit)):
                 return f"which breaks multipleOf {limit}"
@@ -101,40 +98,27 @@ def surely_kept(limits: Limits, values: pa.Array) -> bool:
     bounds = [(word, limit) for word, limit in limits.items() if word in _KEEPS]
     if not all(_KEEPS[word](extreme, limit) for word, limit in bounds for extreme in extremes):
         return False
-    pattern = limits.get("pattern")
-    return pattern is None or pc.all(pc.match_substring_regex(values, _for_arrow(pattern))).as_py() is not False
+    return all(_all_keep(word, limits[word], values) for word in _TEXT_WORDS if word in limits)
+
+
+def _all_keep(word: str, limit: str, texts: pa.StringArray) -> bool:
+    """Whether all texts have a format or match a pattern. Nulls are ignored."""
+    pattern = for_arrow(limit) if word == "pattern" else None
+    if pattern is not None:
+        return pc.all(pc.match_substring_regex(texts, pattern)).as_py() is not False
+    return all(text is None or text_keeps(word, limit, text) for text in pc.unique(texts).to_pylist())
+
+
+def _verb(word: str, limit: str, text: str) -> str:
+    by_arrow = word == "pattern" and for_arrow(limit) is not None
+    return "breaks" if by_arrow or not text_takes_too_long(word, limit, text) else "takes too long to compare with"
 
 
 def _is_limit(word: str, limit: Any) -> bool:
     if word == "pattern":
-        return isinstance(limit, str) and _for_arrow(limit) is not None
-    if type(limit) not in (int, float):
+        return isinstance(limit, str) and (for_arrow(limit) is not None or can_check_text(word, limit))
+    if word == "format":
+        return isinstance(limit, str) and limit in FORMATS
+    if type(limit) not in (int, float) or (isinstance(limit, float) and not math.isfinite(limit)):
         return False
     return word != "multipleOf" or bool(limit > 0)
-
-
-@lru_cache(maxsize=256)
-def _for_arrow(pattern: str) -> str | None:
-    """Translate a pattern for RE2, the engine of Arrow; `None` if RE2 cannot read it.
-
-    In RE2 `\\w`, `\\d` and `\\s` match ASCII only. They are translated to match all letters, digits and spaces, as
-    in pydantic.
-    """
-    parts: list[str] = []
-    in_class = at_start = False  # of a class [...], in which a ] directly after [ or [^ is an ordinary character
-    for part in re.findall(r"\\.|.", pattern, re.DOTALL):
-        opens = part == "[" and not in_class
-        if part == "]" and not at_start:
-            in_class = False
-        at_start = opens or (at_start and part == "^")
-        in_class |= opens
-        if part in _CLASSES:
-            part = _CLASSES[part] if in_class else f"[{_CLASSES[part]}]"
-        elif part in _OTHERS and not in_class:
-            part = f"[^{_CLASSES[part.lower()]}]"
-        parts.append(part)
-    try:
-        pc.match_substring_regex(pa.scalar(""), "".join(parts))
-    except pa.ArrowException:
-        return None
-    return "".join(parts)

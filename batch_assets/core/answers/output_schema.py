@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.answer_parser import MismatchError, parse
 from batch_assets.core.answers.answer_reader import AnswerReader
 from batch_assets.core.answers.output_shapes import shape_of, typed, with_limits
+from batch_assets.core.answers.schema_checks import SchemaChecks
+from batch_assets.core.answers.schema_parts import as_json
 
 # Answers are read at once in pieces of the first size. A piece with an answer that may not match is read again in
 # pieces of the next size. Answers in a failed piece of the last size are parsed one by one.
@@ -27,6 +29,7 @@ class OutputSchema:
     Args:
         schema: See the attribute.
         bounded: See the attribute.
+        validators: The names of a pydantic model's own validators.
 
     Attributes:
         schema: The JSON Schema that is sent to the API.
@@ -36,19 +39,17 @@ class OutputSchema:
         descriptions: The descriptions of properties, by name, where the schema has one.
         types: The Arrow types of the columns, by name. A property without a matching Arrow type (mixed types,
             recursion) becomes text that holds JSON.
+        unchecked: What answers are not checked against, as texts.
 
     Raises:
         ValueError: When the schema does not describe an object with properties.
     """
 
-    def __init__(self, schema: dict[str, Any], bounded: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, schema: dict[str, Any], bounded: dict[str, Any] | None = None, validators: Sequence[str] = ()
+    ) -> None:
+        schema = as_json(schema)
         self.schema, self.bounded = schema, bounded
-        try:
-            orjson.dumps(schema)
-        except TypeError as error:
-            raise ValueError(
-                f"the schema cannot be written as JSON: {error}; put names and texts in quotes"
-            ) from None
         self._shape = shape_of(schema, schema)
         if bounded is not None:
             self._shape = with_limits(self._shape, shape_of(bounded, bounded))
@@ -68,6 +69,8 @@ class OutputSchema:
             [pa.field(name, part.raw or pa.string()) for name, part in self._shape.fields.items()]
         )
         self._reader = AnswerReader.of(self._shape)
+        self._checks = SchemaChecks(self._shape, schema, bounded)
+        self.unchecked = [*self._checks.unchecked, *_not_run(validators)]
 
     def columns(self, texts: pa.StringArray) -> tuple[list[pa.Array], list[str | None]]:
         """Parse answers into one array per property.
@@ -87,6 +90,8 @@ class OutputSchema:
         raw = pa.concat_arrays(arrays)
         if len(arrays[0]) < len(texts):
             raw = raw.take(pa.array(np.argsort(np.concatenate(positions))))
+        if self._checks:
+            raw = self._checked(texts, raw, problems)
         columns = raw.flatten()
         return [
             typed(column, part) if part.type else column
@@ -123,6 +128,17 @@ class OutputSchema:
             candidates = np.concatenate(failed) if failed else candidates[:0]
         return positions, arrays, np.sort(np.concatenate([candidates, incomplete]))
 
+    def _checked(self, texts: pa.StringArray, raw: pa.StructArray, problems: list[str | None]) -> pa.StructArray:
+        """Make what shapes cannot check null where it does not match, and write into `problems` why."""
+        failed = [number for number, problem in enumerate(problems) if problem is not None]
+        for number, text in enumerate(texts.to_pylist()):
+            if text is not None and problems[number] is None:
+                problems[number] = self._checks.problem(text)
+        invalid = np.array([problem is not None for problem in problems])
+        if invalid.sum() == len(failed):
+            return raw
+        return raw.take(pa.array(np.arange(len(raw)), mask=invalid))
+
     def _parse(self, texts: pa.StringArray, positions: _Positions, problems: list[str | None]) -> pa.Array:
         """Parse the answers at some positions one by one, and write into `problems` why answers do not match."""
         values: list[dict[str, Any] | None] = []
@@ -135,3 +151,7 @@ class OutputSchema:
                     problems[number] = str(error)
             values.append(value)
         return pa.array(values, self._struct)
+
+
+def _not_run(validators: Sequence[str]) -> list[str]:
+    return [f"the model's own validators ({', '.join(validators)})"] if validators else []

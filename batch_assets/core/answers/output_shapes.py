@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 from batch_assets.core.answers.limits import Limits, limits_in
 from batch_assets.core.answers.result_columns import TIMESTAMP
+from batch_assets.core.answers.schema_keywords import ANNOTATIONS
+from batch_assets.core.answers.schema_parts import has_one_root, target
 
 _SCALARS = {
     "string": pa.string(),
@@ -19,8 +21,7 @@ _SCALARS = {
     "null": pa.null(),
 }
 _FORMATS = {"date": pa.date32(), "date-time": TIMESTAMP}
-# Keywords of a schema that do not restrict the value.
-_ANNOTATIONS = frozenset({"$schema", "$id", "$defs", "definitions", "title", "description", "default", "examples"})
+_NAMES = frozenset({"properties", "patternProperties", "additionalProperties"})
 _INT64_LIMIT = 2**63
 
 
@@ -83,20 +84,6 @@ def with_limits(shape: Shape, other: Shape) -> Shape:
     )
 
 
-def target(reference: Any, root: dict[str, Any]) -> Any:
-    """Resolve a `$ref`; `None` if it points at nothing in the schema `root`."""
-    if not isinstance(reference, str) or not (reference == "#" or reference.startswith("#/")):
-        return None
-    part: Any = root
-    for step in reference.split("/")[1:]:
-        name = step.replace("~1", "/").replace("~0", "~")
-        if isinstance(part, list) and name.isdecimal() and int(name) < len(part):
-            part = part[int(name)]
-        else:
-            part = part.get(name) if isinstance(part, dict) else None
-    return part
-
-
 def typed(array: pa.Array, shape: Shape) -> pa.Array:
     """Convert values from the type `shape.raw` to `shape.type`.
 
@@ -129,22 +116,23 @@ class _Reader:
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
+        self._has_one_root = has_one_root(root)
 
     def shape(self, definition: Any, seen: frozenset[str]) -> Shape:
         """Compile any part of the schema."""
         while isinstance(definition, dict) and ("$ref" in definition or "allOf" in definition):
             parts = definition.get("allOf")
             if "$ref" in definition:
-                if definition["$ref"] in seen:
+                if str(definition["$ref"]) in seen or not self._has_one_root:
                     return ANY
-                seen |= {definition["$ref"]}
+                seen |= {str(definition["$ref"])}
                 inner, word = target(definition["$ref"], self._root), "$ref"
             elif isinstance(parts, list) and len(parts) == 1:
                 inner, word = parts[0], "allOf"
             else:
                 return ANY
-            siblings = {key: value for key, value in definition.items() if key not in (word, *_ANNOTATIONS)}
-            definition = {**inner, **siblings} if isinstance(inner, dict) else None
+            siblings = {key: value for key, value in definition.items() if key not in (word, *ANNOTATIONS)}
+            definition = _merged(inner, siblings) if isinstance(inner, dict) else None
         if not isinstance(definition, dict):
             return ANY
         if "const" in definition:
@@ -157,9 +145,9 @@ class _Reader:
         return self._typed(definition, definition.get("type"), seen)
 
     def _one_of(self, definition: dict[str, Any], word: str, seen: frozenset[str]) -> Shape:
-        siblings = {key: value for key, value in definition.items() if key not in (word, *_ANNOTATIONS)}
+        siblings = {key: value for key, value in definition.items() if key not in (word, *ANNOTATIONS)}
         options = [
-            self.shape({**siblings, **option} if isinstance(option, dict) else option, seen)
+            self.shape(_merged(siblings, option) if isinstance(option, dict) else option, seen)
             for option in definition[word]
         ]
         return _union(options)
@@ -168,7 +156,7 @@ class _Reader:
         if isinstance(kind, list):
             return _union([self._typed(definition, option, seen) for option in kind])
         if kind == "array":
-            items = self.shape(definition.get("items"), seen)
+            items = ANY if "prefixItems" in definition else self.shape(definition.get("items"), seen)
             has_type = items.raw is not None
             return Shape(
                 "array",
@@ -179,7 +167,7 @@ class _Reader:
             )
         if kind == "object":
             return self._object(definition, seen)
-        if kind == "string" and definition.get("format") in _FORMATS:
+        if kind == "string" and str(definition.get("format")) in _FORMATS:
             return Shape(definition["format"], raw=pa.string(), type=_FORMATS[definition["format"]])
         if isinstance(kind, str) and kind in _SCALARS:
             type_ = _SCALARS[kind]
@@ -190,22 +178,35 @@ class _Reader:
     def _object(self, definition: dict[str, Any], seen: frozenset[str]) -> Shape:
         properties, required = definition.get("properties"), definition.get("required")
         definitions = properties if isinstance(properties, dict) else {}
+        required = [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
         fields = {name: self.shape(part, seen) for name, part in definitions.items()}
         has_type = bool(fields) and all(part.raw is not None for part in fields.values())
         return Shape(
             "object",
             fields=fields,
-            closed=definition.get("additionalProperties") is False,
-            required=frozenset(name for name in (required or ()) if name in fields),
+            closed=definition.get("additionalProperties") is False and "patternProperties" not in definition,
+            required=frozenset(name for name in required if name in fields),
             raw=pa.struct([pa.field(name, part.raw) for name, part in fields.items()]) if has_type else None,
             type=pa.struct([pa.field(name, part.type) for name, part in fields.items()]) if has_type else None,
         )
 
 
+def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    """Merge two schemas that a value must match both, so that no such value is refused.
+
+    Of a keyword that both have, only the value of the second counts. `additionalProperties` counts only where it
+    knows all properties.
+    """
+    merged = {**first, **second}
+    if _NAMES & first.keys() and _NAMES & second.keys():
+        merged.pop("additionalProperties", None)
+    return merged
+
+
 def _enum(members: list[Any], kind: Any) -> Shape:
     kinds = kind if isinstance(kind, list) else [kind]
     if kind is not None:
-        members = [member for member in members if any(_is_a(name, member) for name in kinds)]
+        members = [member for member in members if any(is_a(name, member) for name in kinds)]
     values = tuple(member for member in members if member is not None)
     nullable = len(values) < len(members)
     if not values:
@@ -216,11 +217,11 @@ def _enum(members: list[Any], kind: Any) -> Shape:
     if all(isinstance(value, bool) for value in values):
         raw = pa.bool_()
     elif (
-        all(_is_a("integer", value) and -_INT64_LIMIT <= value < _INT64_LIMIT for value in values)
+        all(is_a("integer", value) and -_INT64_LIMIT <= value < _INT64_LIMIT for value in values)
         and "number" not in kinds
     ):
         raw = pa.int64()
-    elif all(_is_a("number", value) for value in values):
+    elif all(is_a("number", value) and _is_exact(value) for value in values):
         raw = pa.float64()
     return Shape("enum", nullable=nullable, values=values, raw=raw, type=raw)
 
@@ -252,12 +253,20 @@ def _union(options: list[Shape]) -> Shape:
     return Shape("union", nullable=nullable, options=tuple(others))
 
 
-def _is_a(kind: Any, value: Any) -> bool:
+def is_a(kind: Any, value: Any) -> bool:
     """Whether a member of an enum has the JSON type `kind`."""
     if value is None or isinstance(value, bool):
         return bool(kind == ("null" if value is None else "boolean"))
     if isinstance(value, int | float):
-        return kind == "number" or (kind == "integer" and float(value).is_integer())
+        return kind == "number" or (kind == "integer" and (isinstance(value, int) or value.is_integer()))
     if isinstance(value, str):
         return bool(kind == "string")
     return bool(kind == ("array" if isinstance(value, list) else "object"))
+
+
+def _is_exact(value: int | float) -> bool:
+    """Whether a float is exactly this number."""
+    try:
+        return float(value) == value
+    except OverflowError:
+        return False

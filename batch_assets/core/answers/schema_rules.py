@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from batch_assets.core.answers.output_shapes import target
+from batch_assets.core.answers.schema_parts import as_json, target
+from batch_assets.core.answers.shape_coverage import shapes_check
 
 # Limits for a whole schema: the number of optional properties, and of properties with anyOf or several types.
 MAX_OPTIONAL = 24
@@ -70,6 +71,29 @@ def check_schema(schema: dict[str, Any]) -> None:
             f"{check.unions} properties have anyOf or several types, but the API allows at most {MAX_UNIONS} in "
             "all: give more of them a single type, for example a text that may be empty"
         )
+
+
+def check_draft(schema: dict[str, Any]) -> None:
+    """Check that a schema is JSON Schema, draft 2020-12. The API refuses any other, also for tools.
+
+    Args:
+        schema: The schema as it will be sent.
+
+    Raises:
+        SchemaError: When it is not. Names the first problem.
+    """
+    try:
+        schema = as_json(schema)
+    except ValueError as error:
+        raise SchemaError(str(error)) from None
+    if shapes_check(schema):
+        return
+    # The library takes 0.1 s to import, so it is imported only for schemas with rarer keywords.
+    from batch_assets.core.answers.schema_validator import schema_faults
+
+    for fault in schema_faults(schema):
+        if fault.is_refused:
+            raise problem_at(fault.path, fault.reason)
 
 
 class _Check:

@@ -6,22 +6,37 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from batch_assets.core.answers.output_shapes import target
+from batch_assets.core.answers.model_validators import model_validators
+from batch_assets.core.answers.schema_parts import target
 from batch_assets.core.answers.schema_rules import SchemaError, join_path, problem_at
 
 _MODEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
-def load_schema(
-    source: str | dict[str, Any], folder: Path, project: Path
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+@dataclass(frozen=True)
+class LoadedSchema:
+    """An output schema.
+
+    Attributes:
+        schema: The JSON Schema to send.
+        bounded: For a model its full schema, with the limits that the API does not accept; otherwise `None`.
+        validators: The model's own validators, which no schema shows.
+    """
+
+    schema: dict[str, Any]
+    bounded: dict[str, Any] | None = None
+    validators: Sequence[str] = ()
+
+
+def load_schema(source: str | dict[str, Any], folder: Path, project: Path) -> LoadedSchema:
     """Load the schema that the field `output_schema` names.
 
     Args:
@@ -29,16 +44,12 @@ def load_schema(
         folder: The folder of the pipeline file.
         project: The folder in which modules are looked for, in addition to the Python path.
 
-    Returns:
-        The JSON Schema to send. For a model also its full schema with the limits that the API does not accept,
-        otherwise `None`.
-
     Raises:
         ValueError: When the schema cannot be loaded. Says why and what to do.
     """
     if isinstance(source, dict):
-        return source, None
-    return _from_model(source, project) if _MODEL.fullmatch(source) else (_from_file(source, folder), None)
+        return LoadedSchema(source)
+    return _from_model(source, project) if _MODEL.fullmatch(source) else LoadedSchema(_from_file(source, folder))
 
 
 def _from_file(name: str, folder: Path) -> dict[str, Any]:
@@ -57,8 +68,8 @@ def _from_file(name: str, folder: Path) -> dict[str, Any]:
     return schema
 
 
-def _from_model(name: str, project: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a model's schema as the SDK sends it, and pydantic's own schema.
+def _from_model(name: str, project: Path) -> LoadedSchema:
+    """Return a model's schema as the SDK sends it, pydantic's own schema and the names of its validators.
 
     The SDK's form has what the API does not accept in descriptions.
     """
@@ -85,7 +96,8 @@ def _from_model(name: str, project: Path) -> tuple[dict[str, Any], dict[str, Any
 
     try:
         schema = model.model_json_schema()
-        return anthropic.transform_schema(_for_the_sdk(schema, schema, "")), schema
+        sent = anthropic.transform_schema(_for_the_sdk(schema, schema, ""))
+        return LoadedSchema(sent, schema, model_validators(model))
     except SchemaError:
         raise
     except Exception as error:  # errors of pydantic and the SDK, for types that JSON does not have

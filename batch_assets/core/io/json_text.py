@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 import re
+from decimal import Decimal
 from typing import Any
 
 import orjson
 
-# Integers with fewer digits fit into the 64 bits that orjson keeps.
-_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+# Shorter integers fit into the 64 bits that orjson keeps, and shorter decimals into a float.
+_LONG_NUMBER = re.compile(rb"[0-9](?:[0-9]{18}|[0-9.]{15}|[eE][0-9+])")
 # Python parses no integers with more digits.
 _MOST_DIGITS = 4000
 FLOATS_SKIP = 2**53
 """From here on floats skip integers."""
+_UNSIGNED = 2**64
 
 
 def load_line(line: bytes) -> Any:
@@ -30,7 +32,9 @@ def load_line(line: bytes) -> Any:
 
 
 def load_exactly(line: bytes) -> Any:
-    """Parses a line with every digit of integers beyond 64 bits, which `load_line` turns into floats.
+    """Parses a line with every digit of integers that `load_line` turns into other floats.
+
+    These are integers beyond 64 bits, and those beyond 53 bits that are written as decimals.
 
     Raises:
         ValueError: The line is not JSON.
@@ -59,9 +63,15 @@ def _whole_number(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MOST_DIGITS else None
 
 
-def _fraction(digits: str) -> float | None:
+def _fraction(digits: str) -> float | int | None:
     number = float(digits)
-    return number if math.isfinite(number) else None
+    if not math.isfinite(number):
+        return None
+    if number.is_integer() and FLOATS_SKIP <= abs(number) < _UNSIGNED:
+        exact = Decimal(digits)
+        if exact != number and exact == exact.to_integral_value():
+            return int(exact)
+    return number
 
 
 def _without_surrogates(value: Any) -> Any:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from batch_assets.core.answers.forced_tool import has_schema, strict_schemas
-from batch_assets.core.answers.schema_rules import SchemaError, check_schema
+from batch_assets.core.answers.forced_tool import has_schema, strict_schemas, tool_schemas
+from batch_assets.core.answers.schema_rules import SchemaError, check_draft, check_schema
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.partitions import Partitions
@@ -21,6 +23,8 @@ from batch_assets.core.template.params_check import check_params
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
+
+_log = logging.getLogger("batch_assets")
 
 
 def load_pipeline(
@@ -67,7 +71,15 @@ def load_pipeline(
     if problem := problem or refused_value(outline, version):
         field, text = problem
         raise pipeline.error(pipeline.template.field_with_file(field), text)
+    for field, text in pipeline.unchecked:
+        _log_once(f"{source}: {field}: answers are not checked against {text}")
     return pipeline
+
+
+@cache
+def _log_once(text: str) -> None:
+    """Log a warning. A process loads a pipeline many times."""
+    _log.warning(text)
 
 
 def invalid(source: str, errors: Sequence[ErrorDetails]) -> ConfigError:
@@ -134,6 +146,11 @@ def _check_params(pipeline: Pipeline) -> None:
     for field, schema in strict_schemas(params):
         try:
             check_schema(schema)
+        except SchemaError as error:
+            raise pipeline.error(field, str(error)) from None
+    for field, schema in tool_schemas(params):
+        try:
+            check_draft(schema)
         except SchemaError as error:
             raise pipeline.error(field, str(error)) from None
     output_config = params.get("output_config") or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,11 @@ from batch_assets.core.answers.forced_tool import ForcedTool, forced_tool
 from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.answers.parsed_answers import ArrowColumns, ParseMessage
 from batch_assets.core.answers.result_columns import name_clash
-from batch_assets.core.answers.schema_rules import SchemaError, check_schema
+from batch_assets.core.answers.schema_keywords import ANNOTATIONS
+from batch_assets.core.answers.schema_rules import SchemaError, check_draft, check_schema
 from batch_assets.core.answers.schema_source import load_schema
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.io.json_text import dump
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.hooks import Params, Row, name_of
 from batch_assets.core.pipeline.partitions import Partitions
@@ -117,10 +120,11 @@ class Pipeline:
         if schema_source is None:
             return OutputSchema(self.tool.schema) if self.tool else None
         try:
-            schema, bounded = load_schema(schema_source, self.folder, self.project)
-            output = OutputSchema(schema, bounded)
+            loaded = load_schema(schema_source, self.folder, self.project)
+            output = OutputSchema(loaded.schema, loaded.bounded, loaded.validators)
             if self.hooks.parse_message is None:
-                check_schema(schema)
+                check_schema(loaded.schema)
+                check_draft(loaded.schema)
         except ValueError as error:
             is_named = isinstance(schema_source, str) and isinstance(error, SchemaError)
             raise self.error("output_schema", f"{schema_source}: {error}" if is_named else str(error)) from None
@@ -164,6 +168,20 @@ class Pipeline:
         return tool
 
     @property
+    def unchecked(self) -> list[tuple[str, str]]:
+        """What answers are not checked against, as (field, text)."""
+        if self.hooks.parse_message is not None:
+            return []
+        output = self.output
+        if isinstance(output, OutputSchema):
+            field = self.tool.field if self.tool is not None else "output_schema"
+            return [(field, reason) for reason in output.unchecked]
+        tool = forced_tool(self.config.params)
+        if tool is None or not tool.schema.keys() - {"type", *ANNOTATIONS}:
+            return []
+        return [(tool.field, "anything: without properties there are no typed columns")]
+
+    @property
     def has_tool_calls(self) -> bool:
         """Whether results list the tools that a response called."""
         return self.tool is None and "tools" in self.config.params
@@ -186,7 +204,7 @@ class Pipeline:
         if self.sent_schema is not None and self.tool is None:
             output_config = dict(params.get("output_config") or {})
             # A fragment, because the schema's strings are data and not templates.
-            fragment = orjson.Fragment(orjson.dumps(self.sent_schema))
+            fragment = orjson.Fragment(dump(self.sent_schema).encode())
             output_config["format"] = {"type": "json_schema", "schema": fragment}
             params["output_config"] = output_config
         return Template(params, self.folder, self.source)
@@ -213,7 +231,10 @@ class Pipeline:
             self.config.anthropic_version,
             name_of(renders) if renders is not None else None,
         ]
-        content = orjson.dumps(question, option=orjson.OPT_NON_STR_KEYS)
+        try:
+            content = orjson.dumps(question, option=orjson.OPT_NON_STR_KEYS)
+        except TypeError:  # integers beyond 64 bits, in the schema of a tool
+            content = json.dumps(question, default=str).encode()
         return hashlib.blake2b(content, digest_size=16).hexdigest()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,10 @@ class Template:
             return self._compile_list(value, field, data)
         if value is None and text:
             raise ConfigError(self._source, field, "null where the API wants text")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(self._source, field, f"JSON has no {value}: write a finite number")
+        if isinstance(value, int) and not isinstance(value, bool):
+            return [str(int(value)).encode()]  # orjson writes at most 64 bits
         try:
             return [orjson.dumps(value)]
         except TypeError:

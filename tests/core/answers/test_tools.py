@@ -221,3 +221,15 @@ def test_answers_of_a_forced_tool_that_do_not_match() -> None:
         "cut off at the end of the model's context window: the answer lacks the property 'mood'",
         "gone",
     ]
+
+
+def test_whole_numbers_in_the_input_of_a_tool_keep_every_digit() -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}, "m": {}}, "required": ["n"]}
+    digits = ["9007199254740993", "9007199254740993.0", "9.007199254740993e15", "9007199254740993E0"]
+    columns = slice_of(*(message(call("rate", {"n": 0})) for _ in digits))
+    raw = columns["response_json"].to_pylist()
+    texts_ = [text.replace('"n": 0', f'"n": {n}, "m": [{n}]') for text, n in zip(raw, digits, strict=True)]
+    columns["response_json"] = pa.array(texts_)
+    assert Answers(OutputSchema(schema), "rate", tool_calls=False).add(columns) == 0
+    assert columns["n"].to_pylist() == [9007199254740993] * 4
+    assert columns["m"].to_pylist() == ["[9007199254740993]"] * 4
