@@ -47,6 +47,7 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
     if history and name is None:
         raise click.UsageError("--history needs a pipeline: batch-assets status NAME --history")
     from batch_assets.cli.ledger_view import locations, no_ledger
+    from batch_assets.cli.permissions import permission_problems
     from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
     from batch_assets.core.planning.snapshot import read_snapshots
@@ -61,6 +62,8 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
             _show_history(tx, name)
             return
         click.echo(locations(settings))
+        for problem in permission_problems(settings):
+            click.echo(problem)
         snapshots = read_snapshots(tx, submissions.all_newest(tx, name))
         for snapshot in snapshots.values():
             with_cost = name is not None or len(snapshots) <= _WITH_COST

@@ -105,6 +105,7 @@ class Settings:
             upload may be sent again.
         transfers: The number of concurrent uploads or downloads.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
+        shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
     """
 
     root: str
@@ -115,6 +116,7 @@ class Settings:
     reconcile_grace: float
     transfers: int = 4
     ui_url: str | None = None
+    shared: bool = False
     api_key: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -160,6 +162,7 @@ class Settings:
             reconcile_grace=_seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
             transfers=_transfers(env),
             ui_url=_ui_url(env),
+            shared=_shared(env),
             api_key=overrides.api_key,
         )
 
@@ -273,6 +276,16 @@ def _ui_url(env: Mapping[str, str]) -> str | None:
             "https://dagster.example.com, without a user, a password, a query or a fragment"
         )
     return url or None
+
+
+def _shared(env: Mapping[str, str]) -> bool:
+    text = env.get("BATCH_ASSETS_SHARED") or ""
+    if text not in ("", "group"):
+        raise SettingsError(
+            f"BATCH_ASSETS_SHARED is {text!r}: set it to group, so that the group can read and write the files of "
+            "rows, or leave it out, so that only their owner can"
+        )
+    return text == "group"
 
 
 def _has_credentials(env: Mapping[str, str]) -> bool:

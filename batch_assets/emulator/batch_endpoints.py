@@ -15,6 +15,7 @@ from batch_assets.emulator.body import index_body
 from batch_assets.emulator.calls import Call, too_large
 from batch_assets.emulator.cut import CutResponse
 from batch_assets.emulator.outcomes import Judge, Mix
+from batch_assets.emulator.private import create_private
 from batch_assets.emulator.results import altered, joined, parse_betas, prepared, result_lines
 from batch_assets.emulator.state import BatchRecord, NewBatch
 from batch_assets.emulator.wire import HttpError, json_response
@@ -55,7 +56,7 @@ async def _receive(call: Call, path: Path) -> None:
     if int(call.request.headers.get("content-length") or 0) > limit:
         raise too_large()
     size = 0
-    with path.open("wb", buffering=1 << 20) as file:
+    with create_private(path, buffering=1 << 20) as file:
         async for part in call.request.stream():
             size += len(part)
             if size > limit:
