@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
+from batch_assets.core.io.urls import ELSEWHERE, secret_in
 from batch_assets.core.remedies import StartEmulator
 
 # Every variable in which the SDK looks for credentials (anthropic 2.x, `_client.py`).
@@ -109,7 +110,7 @@ class Settings:
     """
 
     root: str
-    ledger_url: str
+    ledger_url: str = field(repr=False)
     emulator_url: str | None
     base_url: str | None
     has_credentials: bool
@@ -203,6 +204,10 @@ def _root_and_ledger(
         root = env.get("BATCH_ASSETS_ROOT") or str(
             (project or find_project()) / "data" / ("emulated" if is_emulated else "output")
         )
+    if (secret := secret_in(root)) is not None:
+        raise SettingsError(
+            f"{name} contains {secret}, which would be written to metadata and errors. {ELSEWHERE}"
+        )
     is_remote = "://" in root and not root.startswith("file://")
     if not is_remote:
         root = str(_in_project(name, root.removeprefix("file://"), project, _is_root))
@@ -258,8 +263,11 @@ def _ledger_in_project(name: str, url: str, project: Path | None) -> str:
 
 def _check_base_url(name: str, url: str) -> None:
     """Refuse a base URL with credentials: it is written to the ledger, to receipts and to errors."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text repeats the host, with a password before it
+        raise SettingsError(f"{name} is not a URL: set it to one such as {REAL_BASE_URL}") from None
+    if "@" in parts.netloc or parts.query or parts.fragment or secret_in(url):
         raise SettingsError(
             f"{name} has a user, a password, a query or a fragment, which would be stored with the batches. Set "
             "it without them, and give credentials in ANTHROPIC_API_KEY or ANTHROPIC_CUSTOM_HEADERS"
@@ -269,7 +277,10 @@ def _check_base_url(name: str, url: str) -> None:
 def _ui_url(env: Mapping[str, str]) -> str | None:
     """Read the URL of Dagster's UI, which may not have credentials because notifications show it."""
     url = (env.get("BATCH_ASSETS_UI_URL") or "").rstrip("/")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("unreadable:")
     if url and (parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment):
         raise SettingsError(
             "BATCH_ASSETS_UI_URL is not valid: set it to the URL of Dagster's UI, such as "

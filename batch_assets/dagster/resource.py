@@ -8,6 +8,7 @@ from pydantic import Field
 
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.io.database import holds_secret
+from batch_assets.core.io.urls import ELSEWHERE, secret_in
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -72,6 +73,13 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 raise SettingsError(
                     f"MessageBatchResource: give {name} as dg.EnvVar(…), the name of an environment variable that "
                     "holds it: Dagster would store the text in its database"
+                )
+        for name in ("root", "base_url", "emulator_url"):
+            url = getattr(self, name)
+            if isinstance(url, str) and (secret := secret_in(url)) is not None:
+                raise SettingsError(
+                    f"MessageBatchResource: {name} contains {secret}, which Dagster would store in its database, "
+                    f"and which would be written to metadata and errors. {ELSEWHERE}"
                 )
         return super().get_resource_definition()
 

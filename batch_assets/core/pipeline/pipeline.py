@@ -20,6 +20,7 @@ from batch_assets.core.answers.result_columns import name_clash
 from batch_assets.core.answers.schema_rules import SchemaError, check_schema
 from batch_assets.core.answers.schema_source import load_schema
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.io.urls import secret_in_query
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.hooks import Params, Row, name_of
 from batch_assets.core.pipeline.partitions import Partitions
@@ -103,6 +104,12 @@ class Pipeline:
         query = query.strip().rstrip(";").rstrip()
         if not query:
             raise self.error("dataset.sql", "the query is empty")
+        if (secret := secret_in_query(query)) is not None:
+            raise self.error(
+                "dataset.sql",
+                f"the query contains {secret}, which would be written to manifests, metadata and errors. Leave it "
+                "out, and let the database know it, for example by a stored secret",
+            )
         return query
 
     @cached_property

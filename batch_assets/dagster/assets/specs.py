@@ -67,8 +67,8 @@ def _results_uri(pipeline: Pipeline) -> str | None:
     """Return the URI of the results, from the environment that the definitions are loaded in.
 
     Returns:
-        None if the environment does not name a root, if the URL of the root may contain a secret, or if a resource
-        names the root: the resource has no values yet.
+        None if the environment does not name a root, or one that is refused, such as a URL with a password, or if
+        a resource names the root: the resource has no values yet.
     """
     if pipeline.config.resource_key is not None:
         return None
@@ -76,4 +76,4 @@ def _results_uri(pipeline: Pipeline) -> str | None:
         root = Settings.from_env(project=pipeline.project).root
     except SettingsError:
         return None
-    return None if "@" in root or "?" in root else f"{root.rstrip('/')}/{pipeline.name}/results"
+    return f"{root.rstrip('/')}/{pipeline.name}/results"
