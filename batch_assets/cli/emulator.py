@@ -51,6 +51,13 @@ class EmulatorError(BatchAssetsError):
     is_flag=True,
     help="Update the request counts while a batch is in progress; the API does not.",
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name by which the emulator may be called, apart from localhost and --host. May be repeated.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...], **options: Any) -> None:
     """Emulate the Message Batches API on this machine.

@@ -195,6 +195,11 @@ class Store:
             return None
         return BatchRecord(**rows[0])
 
+    def count(self, workspace: str) -> int:
+        """Count the batches of a workspace that were not deleted."""
+        sql = "SELECT count(*) FROM batches WHERE workspace = ? AND deleted_at IS NULL"
+        return int(self._query(sql, workspace)[0][0])
+
     def cursor_of(self, batch_id: str, workspace: str) -> int | None:
         """Return a batch's number in the order of creation, also of a deleted batch; `None` if it is unknown."""
         rows = self._query("SELECT seq FROM batches WHERE id = ? AND workspace = ?", batch_id, workspace)
