@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from batch_assets.cli import text
 from batch_assets.core.io.permissions import closed_to_group, too_open
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.settings import Settings, find_project
 
 
@@ -41,4 +41,4 @@ def _others(settings: Settings) -> list[Path]:
 
 
 def _quoted(paths: list[Path]) -> str:
-    return " ".join(shlex.quote(text.short_path(str(path))) for path in paths)
+    return " ".join(shell_quoted(text.short_path(str(path))) for path in paths)

@@ -10,6 +10,7 @@ import click
 
 from batch_assets.cli import text
 from batch_assets.cli.resource_option import resource_option, settings_of
+from batch_assets.core.quoting import printable
 from batch_assets.core.text import count, counts, duration
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))
     for error in [*_errors(tx, snapshot), *_deadlines(tx, batches)]:
-        yield _line("error", error)
+        yield _line("error", printable(error))
 
 
 def _line(label: str, value: str) -> str:

@@ -6,6 +6,7 @@ import shlex
 from typing import assert_never
 
 from batch_assets.core.errors import Wording
+from batch_assets.core.quoting import printable
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
@@ -61,7 +62,7 @@ def as_text(remedy: Remedy) -> str:
 
 def materialize(stage: Stage, pipeline: str, partition: str = "") -> str:
     """Return what to materialize, as an imperative that fits into a sentence."""
-    return f"materialize {pipeline}/{stage}{f' for the partition {partition}' if partition else ''}"
+    return f"materialize {pipeline}/{stage}{f' for the partition {printable(partition)}' if partition else ''}"
 
 
 _WORDING = Wording(as_text)

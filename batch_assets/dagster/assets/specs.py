@@ -11,15 +11,16 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import Stage
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
+from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.columns import known_columns
 from batch_assets.dagster.metadata.prompt import prompt_as_markdown
 
 _KINDS = {Stage.REQUESTS: {"jsonl"}, Stage.BATCHES: {"anthropic"}, Stage.RESULTS: {"parquet"}}
 _DESCRIPTIONS = {
-    Stage.REQUESTS: "Reads `{dataset}` and writes a request for every row without an answer. Sends nothing.",
+    Stage.REQUESTS: "Reads {dataset} and writes a request for every row without an answer. Sends nothing.",
     Stage.BATCHES: "Submits the request files as Message Batches, each exactly once.",
     Stage.RESULTS: (
-        "One row for every row of `{dataset}`, with the answer. Materialized when every row has its final type. "
+        "One row for every row of {dataset}, with the answer. Materialized when every row has its final type. "
         "Until then, the table at `<root>/{name}/results` is updated as batches end."
     ),
 }
@@ -44,11 +45,12 @@ def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
 
 
 def _description(pipeline: Pipeline, stage: Stage) -> str:
-    text = _DESCRIPTIONS[stage].format(dataset=pipeline.config.dataset.location, name=pipeline.name)
+    dataset = markdown.code(pipeline.config.dataset.location)
+    text = _DESCRIPTIONS[stage].format(dataset=dataset, name=pipeline.name)
     if stage is not Stage.REQUESTS:
         return text
     if (partitions := pipeline.config.partitions) is not None:
-        text += f" Partitions: {partitions.as_text}."
+        text += f" Partitions: {markdown.plain(partitions.as_text)}."
     return f"{text}\n\n{prompt_as_markdown(pipeline)}"
 
 
