@@ -12,8 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
-from batch_assets.core.io.urls import ELSEWHERE, secret_in
 from batch_assets.core.remedies import StartEmulator
+from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # Every variable in which the SDK looks for credentials (anthropic 2.x, `_client.py`).
 CREDENTIALS = (

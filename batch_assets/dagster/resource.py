@@ -8,12 +8,12 @@ from pydantic import Field
 
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.io.database import holds_secret
-from batch_assets.core.io.urls import ELSEWHERE, secret_in
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Overrides, Settings
+from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # Dagster's UI shows asterisks in place of their values.
 _SECRET: dict[str, Any] = {"dagster__is_secret": True}

@@ -13,8 +13,8 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
-from batch_assets.core.io.urls import ELSEWHERE, secret_in
 from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.urls import ELSEWHERE, secret_in
 from batch_assets.dagster.remedies import error_as_text
 
 # Number of rows that are read. If the key is not unique in later rows, the first run reports it.

@@ -32,8 +32,8 @@ from batch_assets.core.api.errors import (
 )
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.errors import SettingsError
-from batch_assets.core.io.urls import SECRET_NAME
 from batch_assets.core.settings import Settings
+from batch_assets.core.urls import SECRET_NAME
 
 if TYPE_CHECKING:
     import anthropic

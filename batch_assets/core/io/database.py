@@ -8,7 +8,7 @@ from urllib.parse import quote, quote_plus
 
 import sqlalchemy as sa
 
-from batch_assets.core.io.urls import SECRET_NAME
+from batch_assets.core.urls import SECRET_NAME
 
 EXAMPLE = "postgresql+psycopg2://user:password@host/name"
 _MAX_TEXT = 500

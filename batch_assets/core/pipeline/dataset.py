@@ -10,8 +10,8 @@ from typing import Any, Literal, assert_never
 from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.io.encodings import check_encoding
-from batch_assets.core.io.urls import ELSEWHERE, secret_in
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # The row keys of pipelines that name none: row numbers from 0, or the path of a document.
 ROW_NUMBER = "row_number"

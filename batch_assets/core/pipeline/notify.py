@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from batch_assets.core.io.urls import secret_in
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.urls import secret_in
 
 Event = Literal["complete", "failed", "deadline"]
 EVENTS: tuple[Event, ...] = ("complete", "failed", "deadline")

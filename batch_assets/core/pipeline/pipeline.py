@@ -20,7 +20,6 @@ from batch_assets.core.answers.result_columns import name_clash
 from batch_assets.core.answers.schema_rules import SchemaError, check_schema
 from batch_assets.core.answers.schema_source import load_schema
 from batch_assets.core.errors import ConfigError
-from batch_assets.core.io.urls import secret_in_query
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.hooks import Params, Row, name_of
 from batch_assets.core.pipeline.partitions import Partitions
@@ -31,6 +30,7 @@ from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.template.row_values import RowCheck, row_checks
 from batch_assets.core.template.template import Template
 from batch_assets.core.template.template_strings import ReadFile
+from batch_assets.core.urls import secret_in_query
 
 RenderRequest = Callable[["Pipeline", Row, Params], Params | None]
 """Takes (pipeline, whole row, its rendered params), and returns the params to send or `None` to reject the row."""

@@ -12,10 +12,10 @@ from batch_assets import MessageBatchResource
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.errors import BatchAssetsError, ConfigError, SettingsError
 from batch_assets.core.io.database import error_text, holds_secret
-from batch_assets.core.io.urls import secret_in, secret_in_query
 from batch_assets.core.settings import Settings
+from batch_assets.core.urls import secret_in, secret_in_query
 
-from ..support import make_pipeline
+from .support import make_pipeline
 
 SECRET = "RECOGNIZE-ME-4711"
 WITH_SECRET = [
