@@ -1,9 +1,10 @@
-"""Secrets in URLs and queries that are written to manifests, metadata and errors."""
+"""Secrets in what is written to manifests, metadata and errors: URLs, queries and params."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
 SECRET_NAME = re.compile(
     r"pass|pwd|secret|token|credential|signature|(api|access|private|account)[_-]?key", re.IGNORECASE
@@ -15,6 +16,10 @@ ELSEWHERE = (
 )
 """Where the credentials of a folder or a file belong, as a sentence without its period."""
 
+HIDDEN = "***"
+"""What stands for a secret."""
+# Params with a secret, such as the token of an MCP server.
+_SECRET_PARAM = re.compile(r"authorization(_token)?|.*(password|secret|api_key|access_token|auth_token)")
 _URL = re.compile(r"\s*([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
 # A user, perhaps with a password. A host and a port before a path with an @ are neither.
 _USER = re.compile(r"(?P<user>[^/?#@:]*)(?::(?!\d*[/?#])(?P<password>[^@]*))?@")
@@ -74,3 +79,15 @@ def secret_in_query(query: str) -> str | None:
         if (secret := secret_in(url)) is not None:
             return secret
     return "a connection string with a password" if _SETTING_IN_LITERAL.search(query) else None
+
+
+def without_secrets(params: Any) -> Any:
+    """Return params with `HIDDEN` for each text whose name shows that it is a secret."""
+    if isinstance(params, dict):
+        return {
+            name: HIDDEN
+            if isinstance(value, str) and _SECRET_PARAM.fullmatch(str(name))
+            else without_secrets(value)
+            for name, value in params.items()
+        }
+    return [without_secrets(value) for value in params] if isinstance(params, list) else params

@@ -13,9 +13,10 @@ from batch_assets.core.api.client import ApiClient
 from batch_assets.core.errors import BatchAssetsError, ConfigError, SettingsError
 from batch_assets.core.io.database import error_text, holds_secret
 from batch_assets.core.settings import Settings
-from batch_assets.core.urls import secret_in, secret_in_query
+from batch_assets.core.urls import secret_in, secret_in_query, without_secrets
+from batch_assets.dagster.metadata.prompt import prompt_as_markdown
 
-from .support import make_pipeline
+from .support import World, make_pipeline, params, texts
 
 SECRET = "RECOGNIZE-ME-4711"
 WITH_SECRET = [
@@ -134,3 +135,19 @@ def test_a_part_of_a_connection_string_is_hidden_too() -> None:
     url = sa.make_url(f"mssql+pyodbc:///?odbc_connect=Driver%3Dx%3BPWD%3D{SECRET}%3BServer%3Dh")
     assert holds_secret(url)
     assert error_text(ValueError(f"login failed: {SECRET}"), url) == "login failed: ***"
+
+
+def test_the_token_of_a_server_is_sent_and_not_shown(world: World) -> None:
+    """Params with a token of an MCP server: it belongs into the request, and nowhere else."""
+    server = {"type": "url", "url": "https://mcp.example", "name": "a", "authorization_token": SECRET}
+    tools = [{"type": "mcp_toolset", "mcp_server_name": "a"}]
+    pipeline = world.pipeline(
+        texts(1), params=params(mcp_servers=[server], tools=tools), betas=["mcp-client-2025-11-20"]
+    )
+    report = world.build(pipeline)
+    folder = world.submission_folder(pipeline, report)
+    assert SECRET in (folder / report.files[0]).read_text("utf-8")
+    assert SECRET not in (folder / "manifest.json").read_text("utf-8")
+    assert SECRET not in prompt_as_markdown(pipeline)
+    tokens = {"max_tokens": 5, "system": "password", "tools": [{"input_schema": {"password": {"type": "string"}}}]}
+    assert without_secrets(tokens) == tokens

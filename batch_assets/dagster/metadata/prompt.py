@@ -12,6 +12,7 @@ import yaml
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.template.pipeline_files import PipelineFiles
 from batch_assets.core.text import count
+from batch_assets.core.urls import without_secrets
 from batch_assets.dagster.metadata.markdown import code, fenced
 
 _INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(['"])(?P<name>.+?)\1[^%]*%\}""")
@@ -21,7 +22,7 @@ _TEXT, _VALUE, _PARAMS = 4000, 1000, 6000
 
 def prompt_as_markdown(pipeline: Pipeline) -> str:
     """Return the system prompt as text, then the other params as YAML, then the files that these include."""
-    params = dict(pipeline.config.params)
+    params = without_secrets(pipeline.config.params)
     files = _Files(pipeline)
     parts = [f"Declared in {code(pipeline.source)}."]
     system = params.get("system")
