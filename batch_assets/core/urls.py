@@ -17,7 +17,7 @@ ELSEWHERE = (
 """Where the credentials of a folder or a file belong, as a sentence without its period."""
 
 HIDDEN = "***"
-"""What stands for a secret."""
+"""The text in place of a secret."""
 # Params with a secret, such as the token of an MCP server.
 _SECRET_PARAM = re.compile(r"authorization(_token)?|.*(password|secret|api_key|access_token|auth_token)")
 _URL = re.compile(r"\s*([a-z][a-z0-9+.-]*)://(.*)", re.IGNORECASE | re.DOTALL)
