@@ -21,6 +21,7 @@ from batch_assets.cli.rename import rename
 from batch_assets.cli.run import run
 from batch_assets.cli.status import status
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.quoting import printable
 
 _HELP = """Turns a dataset into Anthropic Message Batches and brings the answers back as Parquet.
 
@@ -49,7 +50,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except BatchAssetsError as error:
-            raise click.ClickException(error_as_text(error)) from None
+            raise click.ClickException(printable(error_as_text(error), lines=True)) from None
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # the process that reads the output has ended: click exits quietly

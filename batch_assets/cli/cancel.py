@@ -11,6 +11,7 @@ import click
 from batch_assets.cli import text
 from batch_assets.cli.remedies import as_text
 from batch_assets.cli.resource_option import resource_option, settings_of
+from batch_assets.core.quoting import printable
 from batch_assets.core.text import count
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def cancel(target: str, partition: str | None, resource: str | None) -> None:
     for line in cancel_lines(report):
         click.echo(line)
     for problem in [*report.problems, *map(as_text, report.remedies)]:
-        click.echo(f"problem: {problem}", err=True)
+        click.echo(f"problem: {printable(problem)}", err=True)
     sys.exit(1 if report.problems else 0)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.settings import find_project
 
 PORT = 4010
@@ -51,6 +52,13 @@ class EmulatorError(BatchAssetsError):
     is_flag=True,
     help="Update the request counts while a batch is in progress; the API does not.",
 )
+@click.option(
+    "--allow-host",
+    "allow_hosts",
+    multiple=True,
+    metavar="NAME",
+    help="Name by which the emulator may be called, apart from localhost and --host. May be repeated.",
+)
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...], **options: Any) -> None:
     """Emulate the Message Batches API on this machine.
@@ -72,7 +80,7 @@ def emulator(host: str, port: int, state: Path | None, command: tuple[str, ...],
     from batch_assets.emulator import run_server
 
     if port:
-        click.echo(f"In another terminal: export BATCH_ASSETS_EMULATOR={_url(host, port)}")
+        click.echo(f"In another terminal: export BATCH_ASSETS_EMULATOR={shell_quoted(_url(host, port))}")
     try:
         run_server(**options)
     except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from batch_assets.core.ledger.states import EntityKind
+from batch_assets.core.quoting import printable
 from batch_assets.core.text import exact_moment
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def history_lines(transitions: list[Transition], width: int | None) -> Iterator[
     name_width, move_width = max(map(len, names), default=0), max(map(len, moves), default=0)
     for transition, name, move in zip(transitions, names, moves, strict=True):
         time = exact_moment(transition.at)
-        reason = " ".join(transition.reason.split())
+        reason = printable(" ".join(transition.reason.split()))
         entity = f"{transition.kind:<10}  {name:<{name_width}}"
         line = f"{time}  {entity}  {move:<{move_width}}  {reason}  [{transition.process}]"
         yield line if width is None or len(line) <= width else line[: width - 1] + "…"

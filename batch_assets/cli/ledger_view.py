@@ -7,6 +7,7 @@ import os
 from batch_assets.cli import text
 from batch_assets.core.io.database import as_text
 from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.settings import Settings, find_project
 
 
@@ -25,5 +26,5 @@ def no_ledger(settings: Settings) -> str:
         other_root = find_project() / "data" / name
         if "BATCH_ASSETS_ROOT" not in os.environ and (other_root / "ledger.db").is_file():
             path = text.short_path(str(other_root))
-            notice += f"\nThere is one in {path}: set BATCH_ASSETS_ROOT={path}"
+            notice += f"\nThere is one in {path}: set BATCH_ASSETS_ROOT={shell_quoted(path)}"
     return notice

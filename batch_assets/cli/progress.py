@@ -17,6 +17,7 @@ from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchState, FileState
 from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.quoting import printable
 from batch_assets.core.requests.report import RequestsReport
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.text import count, counts, size
@@ -74,7 +75,7 @@ class Lines:
 
     def submitted(self, report: SubmitReport) -> None:
         for problem in new_problems(report, self._waiting):
-            self._print(f"batches: {problem}")
+            self._print(f"batches: {printable(problem)}")
 
     def polled(self, snapshot: Snapshot) -> None:
         for batch in snapshot.uncollected:
@@ -90,7 +91,7 @@ class Lines:
         self._print(f"results: {counts(results.counts)}")
 
     def problem(self, text: str) -> None:
-        self._print(f"problem: {text}")
+        self._print(f"problem: {printable(text)}")
 
 
 class Bars:
@@ -151,7 +152,7 @@ class Bars:
         self._progress.update(self._results, total=results.rows, completed=completed, note=note)
 
     def problem(self, text: str) -> None:
-        self._progress.console.print(f"[yellow]problem:[/] {escape(text)}")
+        self._progress.console.print(f"[yellow]problem:[/] {escape(printable(text))}")
 
     def _finish(self, task: TaskID, total: int, note: str) -> None:
         self._progress.update(task, total=total, completed=total, note=note)

@@ -6,6 +6,7 @@ from typing import assert_never
 
 from batch_assets.cli import text
 from batch_assets.core.errors import Wording
+from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
@@ -26,7 +27,8 @@ def as_text(remedy: Remedy) -> str:
         case RunStage():
             return f"To {remedy.stage.purpose}: {run_command(remedy.pipeline, remedy.partition)}"
         case CancelBatch(batch_id):
-            return f"If {batch_id} was deleted at the API: `batch-assets cancel {batch_id}` gives its requests up"
+            cancel = f"batch-assets cancel {shell_quoted(batch_id)}"
+            return f"If {batch_id} was deleted at the API: `{cancel}` gives its requests up"
         case ListBatches():
             return "`batch-assets list` shows the workspace's batches and which of them belong to this root"
         case StartEmulator():
@@ -47,7 +49,7 @@ def as_text(remedy: Remedy) -> str:
 
 def run_command(pipeline: str, partition: str) -> str:
     """Return the command that runs a pipeline, for the shell."""
-    return f"batch-assets run {pipeline}{text.partition_option(partition)}"
+    return f"batch-assets run {shell_quoted(pipeline)}{text.partition_option(partition)}"
 
 
 _WORDING = Wording(as_text)

@@ -10,6 +10,7 @@ import click
 
 from batch_assets.cli import text
 from batch_assets.cli.resource_option import resource_option, settings_of
+from batch_assets.core.quoting import printable
 from batch_assets.core.text import count, counts, duration
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
     if history and name is None:
         raise click.UsageError("--history needs a pipeline: batch-assets status NAME --history")
     from batch_assets.cli.ledger_view import locations, no_ledger
+    from batch_assets.cli.permissions import permission_problems
     from batch_assets.core.ledger import submissions
     from batch_assets.core.open_root import open_root
     from batch_assets.core.planning.snapshot import read_snapshots
@@ -61,6 +63,8 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
             _show_history(tx, name)
             return
         click.echo(locations(settings))
+        for problem in permission_problems(settings):
+            click.echo(problem)
         snapshots = read_snapshots(tx, submissions.all_newest(tx, name))
         for snapshot in snapshots.values():
             with_cost = name is not None or len(snapshots) <= _WITH_COST
@@ -114,7 +118,7 @@ def _lines(tx: Transaction, snapshot: Snapshot, root: Root | None) -> Iterator[s
         yield _line("cost", cost)
     yield _line("waits for", waits_for(snapshot))
     for error in [*_errors(tx, snapshot), *_deadlines(tx, batches)]:
-        yield _line("error", error)
+        yield _line("error", printable(error))
 
 
 def _line(label: str, value: str) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
+from batch_assets.core.quoting import printable, shell_quoted
 from batch_assets.core.text import duration
 
 
@@ -24,12 +24,12 @@ def short_path(uri: str) -> str:
 
 def partition_option(partition: str) -> str:
     """Return the command line option for a partition, quoted for the shell; "" without one."""
-    return f" --partition {shlex.quote(partition)}" if partition else ""
+    return f" --partition {shell_quoted(partition)}" if partition else ""
 
 
 def partition_name(pipeline: str, partition: str) -> str:
     """Return "pipeline [partition]", or the pipeline alone without a partition."""
-    return f"{pipeline} [{partition}]" if partition else pipeline
+    return f"{pipeline} [{printable(partition)}]" if partition else pipeline
 
 
 def resource_hint(resource: str | None) -> str:

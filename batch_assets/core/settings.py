@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from batch_assets.core.errors import SettingsError
 from batch_assets.core.remedies import StartEmulator
+from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # Every variable in which the SDK looks for credentials (anthropic 2.x, `_client.py`).
 CREDENTIALS = (
@@ -105,16 +106,18 @@ class Settings:
             upload may be sent again.
         transfers: The number of concurrent uploads or downloads.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
+        shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
     """
 
     root: str
-    ledger_url: str
+    ledger_url: str = field(repr=False)
     emulator_url: str | None
     base_url: str | None
     has_credentials: bool
     reconcile_grace: float
     transfers: int = 4
     ui_url: str | None = None
+    shared: bool = False
     api_key: str | None = field(default=None, repr=False)
 
     @classmethod
@@ -160,6 +163,7 @@ class Settings:
             reconcile_grace=_seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
             transfers=_transfers(env),
             ui_url=_ui_url(env),
+            shared=_shared(env),
             api_key=overrides.api_key,
         )
 
@@ -199,6 +203,10 @@ def _root_and_ledger(
         name, ledger_name, ledger = "BATCH_ASSETS_ROOT", "BATCH_ASSETS_LEDGER", env.get("BATCH_ASSETS_LEDGER")
         root = env.get("BATCH_ASSETS_ROOT") or str(
             (project or find_project()) / "data" / ("emulated" if is_emulated else "output")
+        )
+    if (secret := secret_in(root)) is not None:
+        raise SettingsError(
+            f"{name} contains {secret}, which would be written to metadata and errors. {ELSEWHERE}"
         )
     is_remote = "://" in root and not root.startswith("file://")
     if not is_remote:
@@ -255,8 +263,11 @@ def _ledger_in_project(name: str, url: str, project: Path | None) -> str:
 
 def _check_base_url(name: str, url: str) -> None:
     """Refuse a base URL with credentials: it is written to the ledger, to receipts and to errors."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its text repeats the host, with a password before it
+        raise SettingsError(f"{name} is not a URL: set it to one such as {REAL_BASE_URL}") from None
+    if "@" in parts.netloc or parts.query or parts.fragment or secret_in(url):
         raise SettingsError(
             f"{name} has a user, a password, a query or a fragment, which would be stored with the batches. Set "
             "it without them, and give credentials in ANTHROPIC_API_KEY or ANTHROPIC_CUSTOM_HEADERS"
@@ -266,13 +277,26 @@ def _check_base_url(name: str, url: str) -> None:
 def _ui_url(env: Mapping[str, str]) -> str | None:
     """Read the URL of Dagster's UI, which may not have credentials because notifications show it."""
     url = (env.get("BATCH_ASSETS_UI_URL") or "").rstrip("/")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("unreadable:")
     if url and (parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment):
         raise SettingsError(
             "BATCH_ASSETS_UI_URL is not valid: set it to the URL of Dagster's UI, such as "
             "https://dagster.example.com, without a user, a password, a query or a fragment"
         )
     return url or None
+
+
+def _shared(env: Mapping[str, str]) -> bool:
+    text = env.get("BATCH_ASSETS_SHARED") or ""
+    if text not in ("", "group"):
+        raise SettingsError(
+            f"BATCH_ASSETS_SHARED is {text!r}: set it to group, so that the group can read and write the files of "
+            "rows, or leave it out, so that only their owner can"
+        )
+    return text == "group"
 
 
 def _has_credentials(env: Mapping[str, str]) -> bool:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import assert_never
 
 from batch_assets.core.errors import Wording
+from batch_assets.core.quoting import printable, shell_quoted
 from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
@@ -48,7 +48,7 @@ def as_text(remedy: Remedy) -> str:
         case PairRoot():
             return "To pair them: in a terminal, `batch-assets move`"
         case ConfirmWorkspace(pipeline, partition):
-            option = f" --partition {shlex.quote(partition)}" if partition else ""
+            option = f" --partition {shell_quoted(partition)}" if partition else ""
             return (
                 "If the key is of the same workspace: in a terminal, "
                 f"`batch-assets run {pipeline}{option} --same-workspace`"
@@ -61,7 +61,7 @@ def as_text(remedy: Remedy) -> str:
 
 def materialize(stage: Stage, pipeline: str, partition: str = "") -> str:
     """Return what to materialize, as an imperative that fits into a sentence."""
-    return f"materialize {pipeline}/{stage}{f' for the partition {partition}' if partition else ''}"
+    return f"materialize {pipeline}/{stage}{f' for the partition {printable(partition)}' if partition else ''}"
 
 
 _WORDING = Wording(as_text)

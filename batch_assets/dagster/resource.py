@@ -13,6 +13,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
 from batch_assets.core.settings import Overrides, Settings
+from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # Dagster's UI shows asterisks in place of their values.
 _SECRET: dict[str, Any] = {"dagster__is_secret": True}
@@ -72,6 +73,13 @@ class MessageBatchResource(dg.ConfigurableResource):  # type: ignore[type-arg]
                 raise SettingsError(
                     f"MessageBatchResource: give {name} as dg.EnvVar(…), the name of an environment variable that "
                     "holds it: Dagster would store the text in its database"
+                )
+        for name in ("root", "base_url", "emulator_url"):
+            url = getattr(self, name)
+            if isinstance(url, str) and (secret := secret_in(url)) is not None:
+                raise SettingsError(
+                    f"MessageBatchResource: {name} contains {secret}, which Dagster would store in its database, "
+                    f"and which would be written to metadata and errors. {ELSEWHERE}"
                 )
         return super().get_resource_definition()
 

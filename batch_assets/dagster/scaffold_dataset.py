@@ -14,6 +14,7 @@ from jinja2.defaults import DEFAULT_NAMESPACE
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.urls import ELSEWHERE, secret_in
 from batch_assets.dagster.remedies import error_as_text
 
 # Number of rows that are read. If the key is not unique in later rows, the first run reports it.
@@ -64,6 +65,8 @@ def find_dataset(dataset: str, project: Path) -> FoundDataset:
     Raises:
         ClickException: When the dataset cannot be read or has no columns.
     """
+    if (secret := secret_in(dataset)) is not None:
+        raise click.ClickException(f"--dataset: the URL contains {secret}. {ELSEWHERE}")
     location = located(dataset, project)
     absolute = location if "://" in location else str(project / location)
     return FoundDataset(absolute, _columns_of(location, project))

@@ -10,6 +10,7 @@ import dagster as dg
 
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.open_root import open_root
+from batch_assets.dagster.metadata import markdown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +42,7 @@ def review_summary() -> dg.MaterializeResult[Any]:
             "reviews": len(reviews),
             "answered": len(answered),
             "chart": dg.MetadataValue.md(f"![Reviews by mood]({image})"),
-            "products": dg.MetadataValue.md(_markdown(summary.head(10))),
+            "products": markdown.table(list(summary.columns), summary.head(10).to_dict("records")),
         }
     )
 
@@ -79,10 +80,3 @@ def chart(answered: pd.DataFrame) -> str:
     image = io.BytesIO()
     figure.savefig(image, format="png", dpi=100)
     return "data:image/png;base64," + base64.b64encode(image.getvalue()).decode()
-
-
-def _markdown(summary: pd.DataFrame) -> str:
-    header = [str(name) for name in summary.columns]
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    lines += ["| " + " | ".join(str(value) for value in row) + " |" for row in summary.itertuples(index=False)]
-    return "\n".join(lines)

@@ -26,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--workspace", action="append", default=[], metavar="KEY=NAME", help="workspace of an API key"
     )
     parser.add_argument("--no-control", action="store_true", help="no control endpoints")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="name by which it may be called"
+    )
     parser.add_argument("--options-json", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
     if args.options_json:  # used by the Emulator class to pass any option of run_server
@@ -40,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         keys=args.key,
         workspaces=dict(pair.split("=", 1) for pair in args.workspace),
         control=not args.no_control,
+        allow_hosts=args.allow_host,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from batch_assets.emulator.body import index_body
 from batch_assets.emulator.calls import Call, too_large
 from batch_assets.emulator.cut import CutResponse
 from batch_assets.emulator.outcomes import Judge, Mix
+from batch_assets.emulator.private import create_private
 from batch_assets.emulator.results import altered, joined, parse_betas, prepared, result_lines
 from batch_assets.emulator.state import BatchRecord, NewBatch
 from batch_assets.emulator.wire import HttpError, json_response
@@ -29,13 +30,15 @@ _BODY_FAULTS = frozenset({"lines", "truncate", "ending"})
 
 async def create(call: Call) -> Response:
     """POST /v1/messages/batches: write the body to disk, check it, store the batch, then answer."""
-    path = call.service.store.incoming()
+    service = call.service
+    path = service.store.incoming()
     try:
-        await _receive(call, path)
-        record = await run_in_threadpool(_accept, call, path)
+        with service.on_disk.by(call.client) as take:
+            await _receive(call, path, take)
+            record = await run_in_threadpool(_accept, call, path)
     finally:
         path.unlink(missing_ok=True)
-    call.service.preparation.begin(record)
+    service.preparation.begin(record)
     return json_response(_not_ended(_shown(call, record), "in_progress"))
 
 
@@ -50,13 +53,14 @@ def _not_ended(shown: dict[str, Any], status: str) -> dict[str, Any]:
     return shown | not_ended | {"request_counts": counts}
 
 
-async def _receive(call: Call, path: Path) -> None:
+async def _receive(call: Call, path: Path, take: Callable[[int], None]) -> None:
     limit = call.service.settings.max_body_bytes
     if int(call.request.headers.get("content-length") or 0) > limit:
         raise too_large()
     size = 0
-    with path.open("wb", buffering=1 << 20) as file:
+    with create_private(path, buffering=1 << 20) as file:
         async for part in call.request.stream():
+            take(len(part))
             size += len(part)
             if size > limit:
                 raise too_large()
@@ -65,6 +69,8 @@ async def _receive(call: Call, path: Path) -> None:
 
 def _accept(call: Call, path: Path) -> BatchRecord:
     service, settings = call.service, call.service.settings
+    if service.store.count(call.workspace) >= settings.max_batches:
+        raise HttpError(429, f"This workspace has {settings.max_batches:,} batches: delete some")
     mix = Mix(call.action["error_mix"]) if "error_mix" in call.action else None
     judge = Judge(call.version, parse_betas(call.betas), mix, service.submissions)
     index = index_body(path, judge, max_requests=settings.max_requests)

@@ -36,6 +36,11 @@ class Call:
     action: Mapping[str, Any]
 
     @property
+    def client(self) -> str:
+        """The address of the client."""
+        return self.request.client.host if self.request.client is not None else ""
+
+    @property
     def base_url(self) -> str:
         """The URL by which the client reached the server, without a path."""
         return f"{self.request.url.scheme}://{self.request.url.netloc}"
@@ -71,21 +76,32 @@ class Call:
         """Read the body as a JSON object.
 
         Raises:
-            HttpError: 400 when it is not a JSON object, 413 when it is too large.
+            HttpError: 400 when it is not a JSON object, 413 when it is too large, 429 when the client has too many
+                bodies in progress.
         """
-        parts, size = [], 0
-        async for part in self.request.stream():
-            parts.append(part)
-            size += len(part)
-            if size > MAX_MESSAGE_BYTES:
-                raise too_large()
-        try:
-            body = orjson.loads(b"".join(parts))
-        except orjson.JSONDecodeError as error:
-            raise HttpError(400, f"The request body is not valid JSON: {error}") from None
+        body = await self.json_value()
         if not isinstance(body, dict):
             raise HttpError(400, "Input should be a valid dictionary or object to extract fields from")
         return body
+
+    async def json_value(self) -> Any:
+        """Read the body as JSON of any kind.
+
+        Raises:
+            HttpError: As `json`.
+        """
+        parts, size = [], 0
+        with self.service.in_memory.by(self.client) as take:
+            async for part in self.request.stream():
+                take(len(part))
+                parts.append(part)
+                size += len(part)
+                if size > MAX_MESSAGE_BYTES:
+                    raise too_large()
+            try:
+                return orjson.loads(b"".join(parts))
+            except orjson.JSONDecodeError as error:
+                raise HttpError(400, f"The request body is not valid JSON: {error}") from None
 
 
 Handler = Callable[[Call], Awaitable[Response]]

@@ -21,7 +21,7 @@ async def faults(call: Call) -> Response:
     """GET or POST /_emulator/faults: list the active rules with their counts; POST adds a list of rules first."""
     if call.request.method == "POST":
         try:
-            call.service.faults.add(orjson.loads(await call.request.body()))
+            call.service.faults.add(await call.json_value())
         except (ValueError, TypeError, AttributeError) as error:
             raise HttpError(400, str(error)) from None
     return json_response([rule.shown() for rule in call.service.faults.rules])
@@ -55,8 +55,8 @@ async def clock(call: Call) -> Response:
             clock = call.service.clock = Clock()
         if "frozen" in body:
             (clock.freeze if body["frozen"] else clock.unfreeze)()
-        clock.advance(round(body.get("advance", 0) * SECOND))
-        clock.skew = round(body["skew"] * SECOND) if "skew" in body else clock.skew
+        clock.advance(_microseconds(body, "advance"))
+        clock.skew = _microseconds(body, "skew") if "skew" in body else clock.skew
         call.service.save_clock()
     return json_response(
         {
@@ -68,21 +68,37 @@ async def clock(call: Call) -> Response:
     )
 
 
+def _microseconds(body: dict[str, Any], name: str) -> int:
+    try:
+        return round(float(body.get(name, 0)) * SECOND)
+    except (TypeError, ValueError, OverflowError):
+        raise HttpError(400, f"{name}: give a number of seconds") from None
+
+
 async def move(call: Call) -> Response:
     """POST /_emulator/end, /expire or /archive: do this now to the batches in `ids`, or to all batches.
 
     Only batches that have not ended are ended or expired, and only ended batches are archived.
     """
-    body = orjson.loads(await call.request.body() or b"{}")
+    body = await call.json()
     step = call.request.url.path.rpartition("/")[2]
+    ids = _ids_in(body)
     moved = []
     for record in call.service.store.alive():
-        if record.id not in body.get("ids", [record.id]):
+        if ids is not None and record.id not in ids:
             continue
         if (call.service.progress(record).ended_at is not None) == (step == "archive"):
             call.service.store.mark(record.id, _INSTANTS[step], call.service.clock.now())
             moved.append(record.id)
     return json_response({"ids": moved})
+
+
+def _ids_in(body: dict[str, Any]) -> set[str] | None:
+    if "ids" not in body:
+        return None
+    if not isinstance(body["ids"], list) or not all(isinstance(batch_id, str) for batch_id in body["ids"]):
+        raise HttpError(400, "ids: give a list of batch ids")
+    return set(body["ids"])
 
 
 async def log(call: Call) -> Response:

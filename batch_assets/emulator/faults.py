@@ -36,6 +36,8 @@ ACTIONS = {
 }
 """Every action by name, with the meaning of its value."""
 
+MAX_RULES = 10_000
+"""The largest number of rules at a time."""
 _MATCHES = frozenset({"method", "path", "after", "nth", "times"})
 _DROPS = ("before_body", "before_commit", "after_commit")
 ENDINGS = ("abort", "reset", "content_length", "clean", "chunked")
@@ -122,6 +124,8 @@ class Faults:
             if not isinstance(rule, Mapping) or set(rule) - {"match", "action"}:
                 raise ValueError('a rule is {"match": {...}, "action": {...}}')
             new.append(Rule(rule.get("match", {}), rule.get("action", {})))
+        if len(self.rules) + len(new) > MAX_RULES:
+            raise ValueError(f"there are more than {MAX_RULES:,} rules: remove some with reset-faults")
         self.rules += new
 
     def reset(self) -> None:

@@ -24,6 +24,7 @@ from batch_assets.emulator.answers import emulated_message
 from batch_assets.emulator.batches import Progress
 from batch_assets.emulator.outcomes import CANCELED, EXPIRED, FIRST_ERROR, INVALID, MAX_TOKENS, MIX_ERRORS, REFUSAL
 from batch_assets.emulator.params import Refusal, check_params
+from batch_assets.emulator.private import create_private
 from batch_assets.emulator.state import BatchRecord, Store
 from batch_assets.emulator.wire import derived_id
 
@@ -183,7 +184,7 @@ class Preparation:
         path = self._store.incoming()
         all_finished = Progress("ended", None, record.requests, "canceled", None)
         try:
-            with path.open("wb") as file:
+            with create_private(path) as file:
                 for piece in joined(result_lines(self._store, record, all_finished)):
                     if self._stopped.is_set():
                         return

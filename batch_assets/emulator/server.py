@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from batch_assets.emulator import batch_endpoints, control, message_endpoints
+from batch_assets.emulator.access import AllowedHosts, check_json
 from batch_assets.emulator.calls import Call, Handler
 from batch_assets.emulator.connection import Connection
 from batch_assets.emulator.service import DEFAULT_WORKSPACE, Service
@@ -64,6 +65,7 @@ class EmulatorApp:
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self._hosts = AllowedHosts(service.settings.allow_hosts)
         routes = ROUTES + (CONTROL_ROUTES if service.settings.control else [])
         self._routes = [
             (method, template, re.compile(template.replace("{id}", "(?P<id>[^/]+)") + "/?"), handler)
@@ -86,9 +88,15 @@ class EmulatorApp:
         method, path = request.method, request.url.path
         template, batch_id, handler = self._route(method, path)
         is_control = path.startswith("/_emulator/")
+        try:
+            self._hosts.check(request)
+            if is_control and method != "GET":
+                check_json(request)
+        except HttpError as error:
+            return error_response(error, request_id)
         action: Mapping[str, Any] = {}
         if not is_control:
-            self._service.calls[f"{method} {template}"] += 1
+            self._service.calls[f"{method} {template}" if handler is not None else "other"] += 1
             action = self._service.faults.take(method, path)
         connection, drop = Connection.of(request.scope), action.get("drop")
         if "delay" in action:

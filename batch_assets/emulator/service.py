@@ -11,6 +11,7 @@ from batch_assets.emulator.batches import EXPIRY_SECONDS, SECOND, Progress, prog
 from batch_assets.emulator.body import MAX_BODY_BYTES, MAX_REQUESTS
 from batch_assets.emulator.clock import Clock
 from batch_assets.emulator.faults import Faults
+from batch_assets.emulator.holding import MAX_BATCHES, MAX_BODIES_IN_MEMORY, MAX_BODIES_ON_DISK, Held
 from batch_assets.emulator.results import Preparation
 from batch_assets.emulator.state import BatchRecord, Store
 from batch_assets.emulator.wire import HttpError
@@ -30,9 +31,11 @@ class Settings:
         max_body_bytes: The largest create body in bytes.
         max_requests: The largest number of requests in a batch.
         queue_limit: The largest number of requests in process over all batches; `None` for no limit.
+        max_batches: The largest number of batches that a workspace may have and not delete.
         keys: The accepted API keys; empty to accept any key.
         workspaces: The names of workspaces, by API key.
         control: Whether there are control endpoints.
+        allow_hosts: Names by which it may be called, apart from those of the loopback interface.
     """
 
     latency: float = 2.0
@@ -42,9 +45,11 @@ class Settings:
     max_body_bytes: int = MAX_BODY_BYTES
     max_requests: int = MAX_REQUESTS
     queue_limit: int | None = None
+    max_batches: int = MAX_BATCHES
     keys: frozenset[str] = frozenset()
     workspaces: Mapping[str, str] = field(default_factory=dict)
     control: bool = True
+    allow_hosts: frozenset[str] = frozenset()
 
     def change(self, name: str, value: Any) -> None:
         """Change a setting.
@@ -85,6 +90,8 @@ class Service:
         submissions: How often params were submitted under an error mix, by their digest.
         calls: The number of API calls, by method and path template.
         preparation: Makes results in advance.
+        in_memory: The bytes of bodies in memory, by client.
+        on_disk: The bytes of create bodies that are not accepted or refused yet, by client.
     """
 
     def __init__(self, store: Store, settings: Settings, faults: Faults) -> None:
@@ -93,6 +100,8 @@ class Service:
         self.submissions: Counter[bytes] = Counter()
         self.calls: Counter[str] = Counter()
         self.preparation = Preparation(store)
+        self.in_memory = Held(MAX_BODIES_IN_MEMORY, "bytes of bodies")
+        self.on_disk = Held(MAX_BODIES_ON_DISK, "bytes of bodies")
 
     def find(self, batch_id: str, workspace: str, action: Mapping[str, Any]) -> BatchRecord:
         """Find a batch of a workspace.

@@ -36,10 +36,12 @@ def run_server(
     max_body_bytes: int | None = None,
     max_requests: int | None = None,
     queue_limit: int | None = None,
+    max_batches: int | None = None,
     keys: Iterable[str] = (),
     workspaces: Mapping[str, str] | None = None,
     faults: Iterable[Mapping[str, Any]] = (),
     control: bool = True,
+    allow_hosts: Iterable[str] = (),
     stop_with_stdin: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT. Prints one line with the URL when ready.
@@ -55,10 +57,12 @@ def run_server(
         max_body_bytes: The largest create body in bytes; `None` for the API's value.
         max_requests: The largest number of requests in a batch; `None` for the API's value.
         queue_limit: The largest number of requests in process over all batches; `None` for no limit.
+        max_batches: The largest number of batches that a workspace may have and not delete; `None` for 100,000.
         keys: The accepted API keys; empty to accept any key.
         workspaces: The names of workspaces, by API key.
         faults: Fault rules to start with; see `batch_assets.emulator.faults`.
         control: Whether there are control endpoints.
+        allow_hosts: Names by which it may be called, apart from those of the loopback interface and `host`.
         stop_with_stdin: Whether to stop when standard input is closed too, so that a server that a test started
             ends with the test.
 
@@ -74,11 +78,13 @@ def run_server(
         keys=frozenset(keys),
         workspaces=dict(workspaces or {}),
         control=control,
+        allow_hosts=frozenset({host, *allow_hosts}),
     )
     for name, value in (
         ("expiry", expiry),
         ("max_body_bytes", max_body_bytes),
         ("max_requests", max_requests),
+        ("max_batches", max_batches),
     ):
         if value is not None:
             setattr(settings, name, value)

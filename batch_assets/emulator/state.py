@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from batch_assets.emulator.body import BodyIndex
+from batch_assets.emulator.private import create_private, make_private, touch_private
 from batch_assets.emulator.wire import new_id
 
 _SCHEMA = """
@@ -119,8 +120,9 @@ class Store:
         self._bodies = root / "bodies"
         self._incoming = root / "incoming"
         shutil.rmtree(self._incoming, ignore_errors=True)  # uploads of an earlier process that were never accepted
-        for folder in (self._bodies, self._incoming):
-            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (root, self._bodies, self._incoming):
+            make_private(folder)
+        touch_private(root / "emulator.db")  # SQLite gives its permissions to the files -wal and -shm
         self._lock = threading.Lock()
         self._db = sqlite3.connect(root / "emulator.db", check_same_thread=False, isolation_level=None)
         self._db.row_factory = sqlite3.Row
@@ -147,7 +149,7 @@ class Store:
     def accept(self, batch: NewBatch) -> BatchRecord:
         """Store a batch. Once this returns, the batch survives the end of the process."""
         batch_id, size = new_id("msgbatch"), batch.body.stat().st_size
-        with (self._bodies / f"{batch_id}.idx").open("wb") as file:
+        with create_private(self._bodies / f"{batch_id}.idx") as file:
             batch.index.offsets.tofile(file)
             batch.index.lengths.tofile(file)
         batch.body.replace(self.body_path(batch_id))
@@ -192,6 +194,11 @@ class Store:
         if not rows or workspace not in (None, rows[0]["workspace"]):
             return None
         return BatchRecord(**rows[0])
+
+    def count(self, workspace: str) -> int:
+        """Count the batches of a workspace that were not deleted."""
+        sql = "SELECT count(*) FROM batches WHERE workspace = ? AND deleted_at IS NULL"
+        return int(self._query(sql, workspace)[0][0])
 
     def cursor_of(self, batch_id: str, workspace: str) -> int | None:
         """Return a batch's number in the order of creation, also of a deleted batch; `None` if it is unknown."""

@@ -20,6 +20,7 @@ from batch_assets.emulator import Emulator
 from .support import BATCHES, CREATE, RESULTS, World, texts
 
 KEY = "sk-ant-api03-RECOGNIZE-ME-4711"
+GATEWAY_KEY = "dXNlcjpSRUNPR05JWkUtTUU="
 _RUN = """
 import time, traceback
 from batch_assets.core.results.run import collect_results
@@ -51,6 +52,7 @@ def _error(message: str, **more: object) -> dict[str, object]:
 _CREATES: list[dict[str, object]] = [
     {"status": 401, "body": _error(f"invalid x-api-key {KEY}")},
     {"status": 403, "body": f"<html>{KEY} may not do that</html>"},
+    {"status": 403, "body": f"<html>Basic {GATEWAY_KEY}, or {GATEWAY_KEY} alone, may not do that</html>"},
     {"status": 429, "headers": {"retry-after": "0"}, "body": _error(f"Bearer {KEY} is too fast")},
     {"status": 429, "body": _error(f"{KEY} spent", details={"error_code": "enforced_spend_limit_reached"})},
     {"status": 400, "body": _error("Your credit balance is too low")},
@@ -86,6 +88,7 @@ def test_the_key_is_written_nowhere(new_world: Callable[..., World], tmp_path: P
     env = {
         "ANTHROPIC_BASE_URL": plain.emulator.url,
         "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_CUSTOM_HEADERS": f"Proxy-Authorization: Basic {GATEWAY_KEY}",
         "ANTHROPIC_LOG": "debug",
         "BATCH_ASSETS_RECONCILE_GRACE": "0",
     }
@@ -106,12 +109,14 @@ def test_the_key_is_written_nowhere(new_world: Callable[..., World], tmp_path: P
     assert [rule["match"] for rule in world.emulator.control("faults") if not rule["hits"]] == []
     assert "Traceback" in done.stderr  # some calls failed
     assert "HTTP Request" in done.stderr or "Sending HTTP Request" in done.stderr  # the SDK logged something
-    secret = KEY.encode()
-    assert [line for line in (done.stdout + done.stderr).splitlines() if KEY in line] == []
+    output = (done.stdout + done.stderr).splitlines()
+    assert [line for line in output if KEY in line or GATEWAY_KEY in line] == []
     files = [path for path in tmp_path.rglob("*") if path.is_file() and "emulator" not in path.parts]
     assert len(files) > 10
     for path in files:
-        assert secret not in path.read_bytes(), path
+        content = path.read_bytes()
+        assert KEY.encode() not in content, path
+        assert GATEWAY_KEY.encode() not in content, path
 
 
 @pytest.mark.parametrize(

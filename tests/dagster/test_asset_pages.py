@@ -212,7 +212,7 @@ def test_ten_rows_are_shown_and_how_to_retry_the_failed_ones(
     failed = run(assets, instance, partition_key="a/b")["results"][keys.FAILED_ROWS]
     assert failed.count("| errored |") == 10
     assert "launch the job `unlucky_retry_failed` for the partition `a/b`" in failed
-    assert "`batch-assets run unlucky --partition 'a/b' --retry-failed`" in failed
+    assert "`batch-assets run unlucky --partition a/b --retry-failed`" in failed
 
 
 def test_batches_are_listed_with_state_and_deadlines(

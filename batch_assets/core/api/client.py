@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,7 +31,9 @@ from batch_assets.core.api.errors import (
     translated,
 )
 from batch_assets.core.api.objects import BatchObject
+from batch_assets.core.errors import SettingsError
 from batch_assets.core.settings import Settings
+from batch_assets.core.urls import SECRET_NAME
 
 if TYPE_CHECKING:
     import anthropic
@@ -46,6 +49,7 @@ _DOWNLOAD_CHUNK = 1 << 18  # bytes; several downloads at a time each hold severa
 # A shorter value is a placeholder, not a key. Hiding it could remove ordinary words from a text.
 _KEY_LENGTH = 8
 _KEY_HASH_BYTES = 16
+_SECRET_HEADER = re.compile(rf"auth|cookie|key|{SECRET_NAME.pattern}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,14 @@ class ApiClient:
         """The SDK's client, opened on first use. All threads use the same one and share its connections."""
         with self._opening:
             if self._opened is None:
-                self._opened = self._open()
+                try:
+                    self._opened = self._open()
+                except Exception as error:  # the SDK's own text may repeat a part of a proxy's password
+                    raise SettingsError(
+                        f"no client for the API can be opened ({type(error).__name__}): check the base URL, and "
+                        "the URLs in HTTP_PROXY, HTTPS_PROXY and ALL_PROXY. In those, percent-encode special "
+                        "characters of the user and the password"
+                    ) from None
             return self._opened
 
     def _open(self) -> anthropic.Anthropic:
@@ -130,8 +141,11 @@ class ApiClient:
         return self._sdk.with_options(timeout=anthropic.Timeout(per_try, connect=min(per_try, CONNECT_SECONDS)))
 
     def _hide(self, text: str) -> str:
-        """Remove the key from a text. A gateway may repeat in an error what it was sent."""
-        for secret in (self._sdk.api_key, self._sdk.auth_token):
+        """Remove the key and a gateway's credentials from a text. A gateway may repeat in an error what it got."""
+        headers = self._sdk.default_headers.items()
+        of_headers = [str(value) for name, value in headers if _SECRET_HEADER.search(name)]
+        schemeless = [value.rpartition(" ")[2] for value in of_headers]  # without "Bearer "
+        for secret in (self._sdk.api_key, self._sdk.auth_token, *of_headers, *schemeless):
             if secret and len(secret) >= _KEY_LENGTH:
                 text = text.replace(secret, "[key]")
         return text

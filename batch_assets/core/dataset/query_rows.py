@@ -11,6 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.dataset.object_keys import ObjectKeys
+from batch_assets.core.dataset.query_guard import check_reads, reading, reading_engine
 from batch_assets.core.dataset.query_parameters import with_partition
 from batch_assets.core.dataset.rows import Rows, conform, own_columns, valid_text
 from batch_assets.core.dataset.spool import Spool
@@ -26,16 +27,18 @@ _ROWS_AT_ONCE = 500
 class QueryRows:
     """`dataset: {sql: …, url_env: …}`: the rows of a query.
 
-    The query runs once, and its rows stay on disk until the dataset is closed. So requests and the request index
-    are built from the same rows. The database's lists and JSON values become text that holds their JSON.
+    The query only reads (`core/dataset/query_guard.py`). It runs once, and its rows stay on disk until the dataset
+    is closed. So requests and the request index are built from the same rows. The database's lists and JSON values
+    become text that holds their JSON.
 
     Args:
         pipeline: The pipeline.
         partition: The partition key for the query's parameters; "" without partitions.
 
     Raises:
-        DatasetError: When the variable is not set, the driver is missing, the database refuses the query, or two
-            columns have the same name. Never contains the URL or a part of it that may be secret.
+        DatasetError: When the variable is not set, the driver is missing, the query does more than read, the
+            database refuses it, or two columns have the same name. Never contains the URL or a part of it that may
+            be secret.
     """
 
     field = "sql"
@@ -47,6 +50,7 @@ class QueryRows:
         config = pipeline.config.dataset
         self._location = config.location
         url = _url(config.url_env or "", pipeline.project)
+        check_reads(pipeline.query, url.get_backend_name())
         self._spool = _run(_statement(pipeline, partition, url), url, config.url_env or "")
         self.schema = self._spool.schema
 
@@ -98,7 +102,7 @@ def _statement(pipeline: Pipeline, partition: str, url: sa.URL) -> str | sa.Text
 
 def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
     try:
-        engine = sa.create_engine(url, poolclass=sa.NullPool)
+        engine = reading_engine(url)
     except (sa.exc.NoSuchModuleError, ImportError):
         raise DatasetError(
             f"the environment variable {variable} names a database {url.drivername}://, for which there is no "
@@ -109,7 +113,7 @@ def _run(query: str | sa.TextClause, url: sa.URL, variable: str) -> Spool:
             f"the environment variable {variable} cannot be used: {error_text(error, url)}"
         ) from None
     try:
-        with engine.connect() as connection:
+        with reading(engine) as connection:
             streaming = connection.execution_options(stream_results=True)
             if isinstance(query, sa.TextClause):
                 return _spooled(streaming.execute(query))

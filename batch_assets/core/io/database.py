@@ -8,6 +8,8 @@ from urllib.parse import quote, quote_plus
 
 import sqlalchemy as sa
 
+from batch_assets.core.urls import SECRET_NAME
+
 EXAMPLE = "postgresql+psycopg2://user:password@host/name"
 _MAX_TEXT = 500
 # Databases that are a single file.
@@ -22,7 +24,8 @@ _PACKAGES = {
     "redshift": "sqlalchemy-redshift",
     "snowflake": "snowflake-sqlalchemy",
 }
-_SECRET = re.compile(r"pass|pwd|secret|token|credential|(api|access|private|account)_?key", re.IGNORECASE)
+# A part of a parameter that is a connection string itself, such as odbc_connect.
+_SECRET_PART = re.compile(rf"\w*(?:{SECRET_NAME.pattern})\w*\s*=\s*(?P<value>[^;&\s]+)", re.IGNORECASE)
 
 
 def parse_url(text: str) -> sa.URL:
@@ -50,8 +53,7 @@ def holds_secret(url: sa.URL) -> bool:
     """Whether the URL has a password or a parameter that looks like one."""
     parameters = [(name, value) for name, values in url.normalized_query.items() for value in values]
     return url.password is not None or any(
-        _SECRET.search(name) or re.search(rf"({_SECRET.pattern})\w*\s*=", value, re.IGNORECASE)
-        for name, value in parameters
+        SECRET_NAME.search(name) or _SECRET_PART.search(value) for name, value in parameters
     )
 
 
@@ -92,7 +94,9 @@ def error_text(error: BaseException, url: sa.URL, *, lines: int | None = None) -
     """
     all_lines = str(getattr(error, "orig", None) or error).strip().splitlines()
     text = " ".join(" ".join(all_lines[:lines]).split()) or type(error).__name__
-    secrets = [url.password, *(value for values in url.normalized_query.values() for value in values)]
+    values = [value for values in url.normalized_query.values() for value in values]
+    parts = [match["value"] for value in values for match in _SECRET_PART.finditer(value)]
+    secrets = [url.password, *values, *parts]
     for secret in sorted({str(secret) for secret in secrets if secret}, key=len, reverse=True):
         for form in (secret, quote(secret), quote(secret, safe=""), quote_plus(secret)):
             text = text.replace(form, "***")

@@ -6,7 +6,6 @@ import errno
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +16,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from batch_assets.core.errors import StorageError
+from batch_assets.core.io.permissions import PRIVATE_FOLDERS, create_file, make_folders
+from batch_assets.core.io.scratch import scratch_folder
 
 # File systems allow names of 255 bytes. The file names of this project are ASCII.
 _SCRATCH_NAME = 200
@@ -83,16 +84,21 @@ class Storage:
     A file becomes visible under its final name only when it is complete. Locally it is written to a scratch file
     in the same folder, fsynced and renamed. On an object store, one complete PUT has the same effect.
 
+    Only the owner can open the files and folders that it creates for requests and responses. The umask decides
+    about the others.
+
     Args:
         url: A local folder or an fsspec URL.
+        shared: The group can read and write all of them too.
 
     Attributes:
         url: As given.
         is_local: Whether the root is a local folder.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, shared: bool = False) -> None:
         self.url = url
+        self._shared = shared
         filesystem, path = fsspec.core.url_to_fs(url)
         self._fs: Any = filesystem
         self._base: str = path.rstrip("/")
@@ -126,16 +132,32 @@ class Storage:
         Raises:
             StorageError: When the file cannot be written.
         """
-        folder = Path(target).parent if self.is_local else Path(tempfile.gettempdir())
         # However long the name of the target, the name of the scratch file stays within the limit.
-        scratch = folder / f".{Path(target).name[:_SCRATCH_NAME]}.{secrets.token_hex(6)}.tmp"
+        name = f".{Path(target).name[:_SCRATCH_NAME]}.{secrets.token_hex(6)}.tmp"
         with writing(target):
             if self.is_local:
-                folder.mkdir(parents=True, exist_ok=True)
+                scratch = self._folder_of(target) / name
+                private = self._private_above(target) is not None
+                create_file(scratch, private=private, shared=self._shared)
+            else:
+                scratch = scratch_folder() / name
+                create_file(scratch, private=True)
             try:
                 yield scratch
             finally:
                 scratch.unlink(missing_ok=True)
+
+    def _folder_of(self, target: str) -> Path:
+        """Return the folder of a local file, and create it if it does not exist."""
+        folder = Path(target).parent
+        make_folders(folder, private=self._private_above(target), shared=self._shared)
+        return folder
+
+    def _private_above(self, target: str) -> Path | None:
+        """Return the private folder that a local path is in; `None` if it is in none."""
+        base = Path(self._base)
+        pipeline, *parts = Path(target).relative_to(base).parts
+        return base / pipeline / parts[0] if parts and parts[0] in PRIVATE_FOLDERS else None
 
     def publish(self, scratch: Path, target: str) -> None:
         """Make a finished scratch file visible under its final name, durably."""
@@ -206,11 +228,11 @@ class Storage:
         source, target = self.path(*parts), self.path(*new)
         if self.is_local:
             with writing(target), suppress(FileNotFoundError):
-                Path(target).parent.mkdir(parents=True, exist_ok=True)
+                folder = self._folder_of(target)
                 if Path(source).is_dir():
                     self.remove(*new)
                 Path(source).replace(target)
-                _sync_folder(Path(target).parent)
+                _sync_folder(folder)
         elif self._fs.exists(source):
             self._fs.mv(source, target, recursive=True)
 

@@ -25,6 +25,7 @@ from batch_assets.core.errors import (
     SettingsError,
 )
 from batch_assets.core.io.database import as_text, error_text
+from batch_assets.core.io.permissions import create_file, make_folders
 from batch_assets.core.io.storage import writing
 from batch_assets.core.ledger import migrations, tables
 from batch_assets.core.ledger.clock import LedgerClock
@@ -106,14 +107,21 @@ class Ledger:
         url: SQLAlchemy URL: sqlite:///… or postgresql+psycopg2://….
         fill: Called if the ledger is new. Returns a function that fills it in the transaction that creates the
             tables, or `None`. A process that is killed meanwhile leaves a ledger that is still new.
+        shared: The group can read and write a new SQLite file, not only its owner.
 
     Raises:
         DamagedFileError: When SQLite's file is not a database or is incomplete. Every transaction raises it too.
         LedgerVersionError: When a later version of this package has changed the tables.
     """
 
-    def __init__(self, url: str, fill: Callable[[], Callable[[Transaction], None] | None] | None = None) -> None:
-        self._engine = _open(url)
+    def __init__(
+        self,
+        url: str,
+        fill: Callable[[], Callable[[Transaction], None] | None] | None = None,
+        *,
+        shared: bool = False,
+    ) -> None:
+        self._engine = _open(url, shared)
         self._is_sqlite = self._engine.dialect.name == "sqlite"
         self._clock = LedgerClock()
         try:
@@ -126,9 +134,9 @@ class Ledger:
             raise
 
     @staticmethod
-    def has_tables(url: str) -> bool:
-        """Whether a database has the tables of a ledger, of whatever version. Creates none."""
-        engine = _open(url)
+    def has_tables(url: str, *, shared: bool = False) -> bool:
+        """Whether a database has the tables of a ledger, of whatever version. Creates none. See `Ledger`."""
+        engine = _open(url, shared)
         try:
             with engine.connect() as connection:
                 return migrations.version_of(connection) is not None
@@ -235,10 +243,10 @@ def parse_url(url: str) -> sa.URL:
     return parsed
 
 
-def _open(url: str) -> Engine:
+def _open(url: str, shared: bool) -> Engine:
     parsed = parse_url(url)
     try:
-        return _engine(parsed)
+        return _engine(parsed, shared)
     except (sa.exc.NoSuchModuleError, ImportError) as error:
         missing = f" ({error.name} is not installed)" if isinstance(error, ImportError) and error.name else ""
         raise SettingsError(
@@ -249,9 +257,9 @@ def _open(url: str) -> Engine:
         ) from None
 
 
-def _engine(parsed: sa.URL) -> Engine:
+def _engine(parsed: sa.URL, shared: bool) -> Engine:
     if parsed.get_backend_name() == "sqlite":
-        return _open_sqlite(parsed)
+        return _open_sqlite(parsed, shared)
     options: dict[str, Any] = {"pool_pre_ping": True, "max_overflow": _MORE_CONNECTIONS}
     if parsed.get_backend_name() == "postgresql":
         return _open_postgresql(parsed, options)
@@ -280,11 +288,11 @@ def _open_postgresql(url: sa.URL, options: dict[str, Any]) -> Engine:
     return engine
 
 
-def _open_sqlite(url: sa.URL) -> Engine:
+def _open_sqlite(url: sa.URL, shared: bool) -> Engine:
     path = Path(url.database or "")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _touch(path)
+        make_folders(path.parent, shared=shared)
+        _touch(path, shared)
     options = {"timeout": _BUSY_SECONDS, "check_same_thread": False}
     engine = sa.create_engine(url, connect_args=options, max_overflow=_MORE_CONNECTIONS)
 
@@ -306,8 +314,8 @@ def _open_sqlite(url: sa.URL) -> Engine:
     return engine
 
 
-def _touch(path: Path) -> None:
-    """Create the file if it does not exist, readable only by its owner.
+def _touch(path: Path, shared: bool) -> None:
+    """Create the file if it does not exist. SQLite gives its permissions to the files -wal and -shm.
 
     An existing ledger is not opened: closing it would drop the locks that SQLite holds on it for another thread
     (sqlite.org/howtocorrupt.html, section 2.2).
@@ -315,7 +323,7 @@ def _touch(path: Path) -> None:
     with _touching:
         if not path.exists():
             with suppress(FileExistsError):  # another process was faster
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+                create_file(path, private=True, shared=shared)
 
 
 def _use_wal(cursor: sqlite3.Cursor) -> None:

@@ -10,6 +10,7 @@ from batch_assets.core.answers.result_types import ResultType, failed_share
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.ledger.records import Batch, Submission
 from batch_assets.core.prices import no_price_for
+from batch_assets.core.quoting import printable
 from batch_assets.core.root import Root
 from batch_assets.core.store.table_cost import table_cost
 from batch_assets.core.text import count, counts, dollars, duration
@@ -46,7 +47,11 @@ def content_of(
     rows_by_type = submission.count_map or {ResultType.PENDING.value: submission.rows}
     ordered: dict[str, int] = {result_type: rows_by_type.get(result_type, 0) for result_type in ResultType}
     cost, why_unknown = _cost(root, submission)
-    name = f"{submission.pipeline} [{submission.partition}]" if submission.partition else submission.pipeline
+    name = (
+        f"{submission.pipeline} [{printable(submission.partition)}]"
+        if submission.partition
+        else submission.pipeline
+    )
     link = _link(root.settings.ui_url, asset, submission.partition)
     cost_text = f"cost {dollars(cost)}" if cost is not None else why_unknown
     note = " (by the price list; the emulator bills nothing)" if root.settings.emulator_url else ""

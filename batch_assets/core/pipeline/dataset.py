@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.io.encodings import check_encoding
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # The row keys of pipelines that name none: row numbers from 0, or the path of a document.
 ROW_NUMBER = "row_number"
@@ -139,6 +140,15 @@ class DatasetConfig(ConfigBlock):
         description="What happens if a CSV or Parquet file of path lacks a column of the others: refuse the "
         "dataset, or null: its rows have null in the column.",
     )
+
+    @field_validator("path", "files")
+    @classmethod
+    def _has_no_secret(cls, url: str | None) -> str | None:
+        if url is not None and (secret := secret_in(url)) is not None:
+            raise ValueError(
+                f"the URL contains {secret}, which would be written to manifests, metadata and errors. {ELSEWHERE}"
+            )
+        return url
 
     @field_validator("url_env")
     @classmethod

@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.urls import secret_in
 
 Event = Literal["complete", "failed", "deadline"]
 EVENTS: tuple[Event, ...] = ("complete", "failed", "deadline")
@@ -42,6 +43,13 @@ class SlackConfig(ConfigBlock):
     )
 
     _is_variable = field_validator("token_env")(_variable)
+
+    @field_validator("base_url")
+    @classmethod
+    def _has_no_secret(cls, url: str) -> str:
+        if (secret := secret_in(url)) is not None:
+            raise ValueError(f"the URL contains {secret}: leave it out, because the token in token_env suffices")
+        return url
 
     @model_validator(mode="after")
     def _is_installed(self) -> SlackConfig:

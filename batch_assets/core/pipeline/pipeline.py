@@ -33,6 +33,7 @@ from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.template.row_values import RowCheck, row_checks
 from batch_assets.core.template.template import Template
 from batch_assets.core.template.template_strings import ReadFile
+from batch_assets.core.urls import secret_in_query
 
 RenderRequest = Callable[["Pipeline", Row, Params], Params | None]
 """Takes (pipeline, whole row, its rendered params), and returns the params to send or `None` to reject the row."""
@@ -106,6 +107,12 @@ class Pipeline:
         query = query.strip().rstrip(";").rstrip()
         if not query:
             raise self.error("dataset.sql", "the query is empty")
+        if (secret := secret_in_query(query)) is not None:
+            raise self.error(
+                "dataset.sql",
+                f"the query contains {secret}, which would be written to manifests, metadata and errors. Leave it "
+                "out, and let the database know it, for example by a stored secret",
+            )
         return query
 
     @cached_property

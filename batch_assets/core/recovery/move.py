@@ -35,17 +35,17 @@ def plan_move(settings: Settings) -> Move:
     Raises:
         DamagedFileError: When the ledger or root.json is damaged.
     """
-    storage = Storage(settings.root)
+    storage = Storage(settings.root, shared=settings.shared)
     names, root_file = Refusals(settings.ledger_url, storage), RootFile.read(storage)
     lines = [f"root    {names.root}", f"ledger  {names.ledger}"]
     if root_file is not None:
         lines.append(f"The root belonged to the ledger {root_file.ledger_path(storage)}.")
     if is_missing_file(settings.ledger_url):
         return Move([*lines, _NEW], False, [])
-    with_tables = Ledger.has_tables(settings.ledger_url)
+    with_tables = Ledger.has_tables(settings.ledger_url, shared=settings.shared)
     if not with_tables:
         return Move([*lines, _NEW], False, [])
-    ledger = Ledger(settings.ledger_url)
+    ledger = Ledger(settings.ledger_url, shared=settings.shared)
     try:
         with ledger.read() as tx:
             pairing, comparison = pairings.read(tx), agreement(tx, storage)
@@ -66,7 +66,7 @@ def plan_move(settings: Settings) -> Move:
 
 def move(settings: Settings) -> None:
     """Pair the root and the ledger of the settings. Those that they belonged to before are refused from now on."""
-    ledger, _ = open_ledger(settings, Storage(settings.root), is_meant=True)
+    ledger, _ = open_ledger(settings, Storage(settings.root, shared=settings.shared), is_meant=True)
     ledger.close()
 
 

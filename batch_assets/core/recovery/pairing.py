@@ -40,13 +40,14 @@ def open_ledger(settings: Settings, storage: Storage, *, is_meant: bool = False)
 class _Opening:
     def __init__(self, settings: Settings, storage: Storage, is_meant: bool) -> None:
         self._url, self._storage, self._is_meant = settings.ledger_url, storage, is_meant
+        self._is_shared = settings.shared
         self._location = location_of(self._url, storage)
         self._refusals = Refusals(self._url, storage)
 
     def run(self) -> tuple[Ledger, Pairing]:
         if is_missing_file(self._url):  # before Ledger makes the file
             self._own_root_file()
-        ledger = Ledger(self._url, self._fill)
+        ledger = Ledger(self._url, self._fill, shared=self._is_shared)
         try:
             pairing = self._pairing(ledger)
             with ledger.read() as tx:

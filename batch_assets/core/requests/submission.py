@@ -24,6 +24,7 @@ from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.request_index import IndexWriter, write_rejected
 from batch_assets.core.store.request_lines import make_lines
 from batch_assets.core.template.rendering import CURRENT
+from batch_assets.core.urls import without_secrets
 
 _MEGABYTE = 1_000_000
 
@@ -139,7 +140,7 @@ class NewSubmission:
             dataset=self._dataset.location,
             key=self._dataset.key_name,
             carried=self._dataset.carried,
-            params=pipeline.config.params,
+            params=without_secrets(pipeline.config.params),
             headers=self._headers.common,
             betas=pipeline.config.betas if by_row else None,
             header_sets=self._headers.sets if by_row else None,

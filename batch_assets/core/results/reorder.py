@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batch_assets.core.io.scratch import scratch_folder
 from batch_assets.core.store.request_index import SLICE_ROWS
 from batch_assets.core.store.response_reader import ResponseReader, one_null_row
 
@@ -25,7 +26,7 @@ class Reordered:
     """
 
     def __init__(self, reader: ResponseReader, response_row: NDArray[np.int32]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="batch-assets-")
+        self._folder = tempfile.TemporaryDirectory(dir=scratch_folder())
         self._slice = 0
         self._writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
         order = np.argsort(response_row, kind="stable").astype(np.int32)

@@ -26,9 +26,9 @@ def results_metadata(manifest: Manifest) -> dict[str, str]:
 
     Returns:
         `batch_assets.pipeline`, `.partition`, `.submission`, `.row_key`, `.template_digest` and `.version`. The
-        template digest is SHA-256 over the params, output schema, headers and betas in the pipeline file. Equal
-        digests mean that the requests of all rows were built the same way. The exception is `render_request`, of
-        which the digest covers only the name.
+        template digest is SHA-256 over the params without secrets, output schema, headers and betas in the
+        pipeline file. Equal digests mean that the requests of all rows were built the same way. The exception is
+        `render_request`, of which the digest covers only the name.
     """
     template: list[object] = [manifest.params, manifest.output_schema, manifest.headers]
     if manifest.betas is not None:  # the betas depend on the row, and are not in `headers`

@@ -11,15 +11,16 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import Stage
 from batch_assets.core.settings import Settings
 from batch_assets.dagster import keys
+from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.metadata.columns import known_columns
 from batch_assets.dagster.metadata.prompt import prompt_as_markdown
 
 _KINDS = {Stage.REQUESTS: {"jsonl"}, Stage.BATCHES: {"anthropic"}, Stage.RESULTS: {"parquet"}}
 _DESCRIPTIONS = {
-    Stage.REQUESTS: "Reads `{dataset}` and writes a request for every row without an answer. Sends nothing.",
+    Stage.REQUESTS: "Reads {dataset} and writes a request for every row without an answer. Sends nothing.",
     Stage.BATCHES: "Submits the request files as Message Batches, each exactly once.",
     Stage.RESULTS: (
-        "One row for every row of `{dataset}`, with the answer. Materialized when every row has its final type. "
+        "One row for every row of {dataset}, with the answer. Materialized when every row has its final type. "
         "Until then, the table at `<root>/{name}/results` is updated as batches end."
     ),
 }
@@ -44,11 +45,12 @@ def default_asset_spec(pipeline: Pipeline, stage: str) -> dg.AssetSpec:
 
 
 def _description(pipeline: Pipeline, stage: Stage) -> str:
-    text = _DESCRIPTIONS[stage].format(dataset=pipeline.config.dataset.location, name=pipeline.name)
+    dataset = markdown.code(pipeline.config.dataset.location)
+    text = _DESCRIPTIONS[stage].format(dataset=dataset, name=pipeline.name)
     if stage is not Stage.REQUESTS:
         return text
     if (partitions := pipeline.config.partitions) is not None:
-        text += f" Partitions: {partitions.as_text}."
+        text += f" Partitions: {markdown.plain(partitions.as_text)}."
     return f"{text}\n\n{prompt_as_markdown(pipeline)}"
 
 
@@ -67,8 +69,8 @@ def _results_uri(pipeline: Pipeline) -> str | None:
     """Return the URI of the results, from the environment that the definitions are loaded in.
 
     Returns:
-        None if the environment does not name a root, if the URL of the root may contain a secret, or if a resource
-        names the root: the resource has no values yet.
+        None if the environment does not name a root, or one that is refused, such as a URL with a password, or if
+        a resource names the root: the resource has no values yet.
     """
     if pipeline.config.resource_key is not None:
         return None
@@ -76,4 +78,4 @@ def _results_uri(pipeline: Pipeline) -> str | None:
         root = Settings.from_env(project=pipeline.project).root
     except SettingsError:
         return None
-    return None if "@" in root or "?" in root else f"{root.rstrip('/')}/{pipeline.name}/results"
+    return f"{root.rstrip('/')}/{pipeline.name}/results"

@@ -1,4 +1,4 @@
-"""Markdown for metadata and descriptions: tables and code blocks."""
+"""Markdown for metadata and descriptions: tables, code, and text from data, which never acts as markup."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 
 import dagster as dg
 
+from batch_assets.core.quoting import printable
+
 _CELL = 120
+_MARKS = re.compile(r"[\\`*_<>\[\]|#&~]")
 
 
 def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], note: str = "") -> dg.MarkdownMetadataValue:
@@ -19,7 +22,7 @@ def table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], note: str =
         rows: The rows.
         note: Markdown that follows the table.
     """
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines = ["| " + " | ".join(map(_cell, columns)) + " |", "|" + " --- |" * len(columns)]
     lines += ["| " + " | ".join(_cell(row.get(name)) for name in columns) + " |" for row in rows]
     return dg.MetadataValue.md("\n".join([*lines, *(["", note] if note else [])]))
 
@@ -30,13 +33,23 @@ def fenced(text: str, language: str = "") -> str:
     return f"{fence}{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}{fence}"
 
 
+def code(text: str) -> str:
+    """Return a text as code within a line. Its fence is longer than any in the text."""
+    text = printable(text)
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}"
+
+
+def plain(text: str) -> str:
+    """Return a text for a line, in which no character acts as markup."""
+    return _MARKS.sub(r"\\\g<0>", printable(text))
+
+
 def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = " ".join(str(value).split())
     if len(text) > _CELL:
         text = text[: _CELL - 1] + "…"
-    # Text from a dataset must not act as markup.
-    for mark in "\\`*_<>[]|#":
-        text = text.replace(mark, "\\" + mark)
-    return text
+    return plain(text)

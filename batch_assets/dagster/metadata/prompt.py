@@ -12,7 +12,8 @@ import yaml
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.template.pipeline_files import PipelineFiles
 from batch_assets.core.text import count
-from batch_assets.dagster.metadata.markdown import fenced
+from batch_assets.core.urls import without_secrets
+from batch_assets.dagster.metadata.markdown import code, fenced
 
 _INCLUDE = re.compile(r"""\{%[-+]?\s*include\s+(['"])(?P<name>.+?)\1[^%]*%\}""")
 # Limits in characters. A longer text is cut, and a note says so.
@@ -21,9 +22,9 @@ _TEXT, _VALUE, _PARAMS = 4000, 1000, 6000
 
 def prompt_as_markdown(pipeline: Pipeline) -> str:
     """Return the system prompt as text, then the other params as YAML, then the files that these include."""
-    params = dict(pipeline.config.params)
+    params = without_secrets(pipeline.config.params)
     files = _Files(pipeline)
-    parts = [f"Declared in `{pipeline.source}`."]
+    parts = [f"Declared in {code(pipeline.source)}."]
     system = params.get("system")
     if isinstance(system, str):
         del params["system"]
@@ -32,7 +33,7 @@ def prompt_as_markdown(pipeline: Pipeline) -> str:
     parts += ["**Params**", _block(cut, "yaml", _PARAMS)]
     for name in dict.fromkeys(name for value in _strings(params) for name in _included(value)):
         if text := files.text(name):
-            parts += [f"**File `{name}`**", _block(text, "markdown", _TEXT)]
+            parts += [f"**File {code(name)}**", _block(text, "markdown", _TEXT)]
     return "\n\n".join(parts)
 
 

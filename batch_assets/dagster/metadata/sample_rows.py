@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.answers.result_types import FAILED, ResultType
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.root import Root
 from batch_assets.dagster.metadata import markdown
 
@@ -52,9 +53,10 @@ def _rows(file: pq.ParquetFile, names: list[str], kinds: list[ResultType]) -> It
 
 
 def _how_to_ask_again(name: str, partition: str) -> str:
-    suffix = f" for the partition `{partition}`" if partition else ""
-    option = f" --partition '{partition}'" if partition else ""
+    suffix = f" for the partition {markdown.code(partition)}" if partition else ""
+    option = f" --partition {shell_quoted(partition)}" if partition else ""
+    command = markdown.code(f"batch-assets run {name}{option} --retry-failed")
     return (
-        f"To send them again: launch the job `{name}_retry_failed`{suffix}, or `batch-assets run {name}{option} "
-        f"--retry-failed`. Rejected rows were never sent: fix the dataset, then materialize `{name}/requests`."
+        f"To send them again: launch the job `{name}_retry_failed`{suffix}, or {command}. "
+        f"Rejected rows were never sent: fix the dataset, then materialize `{name}/requests`."
     )

@@ -61,7 +61,8 @@ def _look(context: dg.SensorEvaluationContext, assets: PipelineAssets) -> dg.Sen
     pipeline, partitions = assets.pipeline, assets.partitions
     location = pipeline.config.dataset.location
     current = fingerprints(pipeline)
-    storage = Storage(settings_for(pipeline.config.resource_key, context.resources).root)
+    settings = settings_for(pipeline.config.resource_key, context.resources)
+    storage = Storage(settings.root, shared=settings.shared)
     before = DatasetCursor.read(context.cursor, storage, pipeline.name)
     unchanged = {key for key, fingerprint in current.items() if before.asked.get(key) == fingerprint}
     keys = _keys_among(partitions, current, unchanged, context.instance)

@@ -19,6 +19,7 @@ from batch_assets.core.open_root import open_root
 from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Collect, Join, Send
+from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, duration
@@ -47,7 +48,8 @@ def describe(tx: Transaction, snapshots: Iterable[Snapshot]) -> Iterator[str]:
         left = left or count(len(files), "request file is", "request files are")
         yield (
             f"{pipeline}: {left} left, and no pipeline of this code location has this name. Answers are collected "
-            f"all the same; nothing more is sent. If it was renamed: batch-assets rename {pipeline} NEW"
+            "all the same; nothing more is sent. If it was renamed: "
+            f"batch-assets rename {shell_quoted(pipeline)} NEW"
         )
         for batch, seconds in ending_soon(tx, pipeline):
             yield f"{pipeline}: the results of {batch.id} are lost in {duration(seconds)}"

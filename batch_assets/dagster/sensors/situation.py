@@ -23,6 +23,7 @@ from batch_assets.core.planning.steps import (
     Waiting,
 )
 from batch_assets.core.planning.texts import maybe_deleted, reason, waits_for
+from batch_assets.core.quoting import printable, shell_quoted
 from batch_assets.core.remedies import CancelBatch, RunStage, Stage
 from batch_assets.core.text import count, duration
 from batch_assets.dagster.remedies import as_text, materialize, with_remedy
@@ -169,7 +170,7 @@ def _who_waits(pipeline: str, partitions: set[str]) -> str:
     if len(partitions) > 1:
         return f"{len(partitions)} partitions of {pipeline} wait"
     partition = min(partitions)
-    return f"{pipeline} [{partition}] waits" if partition else f"{pipeline} waits"
+    return f"{pipeline} [{printable(partition)}] waits" if partition else f"{pipeline} waits"
 
 
 def _is_unreported(why: Waiting, snapshot: Snapshot) -> bool:
@@ -212,11 +213,11 @@ def _of(partitions: set[str]) -> str:
     """Return " of" and the partition or the number of partitions; "" without partitions."""
     if partitions == {""}:
         return ""
-    return f" of {len(partitions)} partitions" if len(partitions) > 1 else f" of {min(partitions)}"
+    return f" of {len(partitions)} partitions" if len(partitions) > 1 else f" of {printable(min(partitions))}"
 
 
 def _paid_twice(submission: Submission, ids: list[str]) -> list[str]:
     if not ids:
         return []
     paid = count(len(ids), "batch is", "batches are")
-    return [f"{paid} paid twice, see batch-assets status {submission.pipeline}: {', '.join(ids)}"]
+    return [f"{paid} paid twice, see batch-assets status {shell_quoted(submission.pipeline)}: {', '.join(ids)}"]

@@ -1,9 +1,7 @@
-"""Input from outside is checked before it is trusted, and files are readable only by the right users."""
+"""Input from outside is checked before it is trusted."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,46 +13,8 @@ from batch_assets.core.errors import BatchAssetsError, ConfigError, DamagedFileE
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.template.template import RowRejectedError, Template
-from tests.forked import ForkServer
 
-from ..support import CREATE, LIST, World, environment, make_pipeline, texts
-
-_RUN = """
-import os, sys
-from pathlib import Path
-os.umask(int(sys.argv[1], 8))
-from batch_assets.core.results.run import collect_results
-from batch_assets.core.batches.poll import poll
-from batch_assets.core.requests.build import build_requests
-from batch_assets.core.open_root import open_root
-from batch_assets.core.root import Root
-from batch_assets.core.batches.submit import submit_batches
-from tests.core.support import make_pipeline, wait_for
-pipeline = make_pipeline(Path(sys.argv[2]), {"path": "rows.jsonl", "key": "id"})
-with open_root() as root:
-    build_requests(root, pipeline)
-    submit_batches(root, "asked")
-    wait_for(lambda: poll(root, now=True) and collect_results(root, "asked").results.final, "results")
-    for path in sorted(Path(sys.argv[2], "output").rglob("*")):
-        print(path.name, path.is_dir(), oct(path.stat().st_mode & 0o777))
-"""
-
-
-@pytest.mark.parametrize(("umask", "file", "folder"), [("022", "0o644", "0o755"), ("077", "0o600", "0o700")])
-def test_files_follow_the_umask_and_only_the_user_can_read_the_ledger(
-    world: World, python: ForkServer, umask: str, file: str, folder: str
-) -> None:
-    world.pipeline(texts(2))
-    settings = world.root.settings
-    env = os.environ | environment(world.emulator.url, settings.root, settings.ledger_url)
-    env |= {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = python.python("-c", _RUN, umask, str(world.folder), env=env, timeout=120)
-    assert done.returncode == 0, done.stderr
-    seen = [line.rsplit(" ", 2) for line in done.stdout.splitlines()]
-    ledger = {name: mode for name, _, mode in seen if name.startswith("ledger.db")}
-    assert ledger == {"ledger.db": "0o600", "ledger.db-shm": "0o600", "ledger.db-wal": "0o600"}
-    others = {(is_dir, mode) for name, is_dir, mode in seen if name not in ledger}
-    assert others == {("False", file), ("True", folder)}
+from ..support import CREATE, LIST, World, make_pipeline, texts
 
 
 @pytest.mark.parametrize("name", ["..", ".", "a/b", "/etc/x", "a\0b", "a\n", "", "x" * 101, "a%2fb", "ä"])

@@ -1,0 +1,135 @@
+"""Make sure that a query only reads, by a mode of the database that refuses writes, and by a check of the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import sqlalchemy as sa
+
+from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.database import file_of
+
+_MYSQL = ("mysql", "mariadb")
+_DOLLAR_QUOTES = ("postgresql", "duckdb")
+_BRACKETS = ("mssql", "sqlite")
+# Databases that refuse to write in a transaction or connection that only reads.
+_REFUSE_WRITES = ("postgresql", "sqlite", "duckdb", *_MYSQL)
+_FIRST_WORDS = {"select", "with", "values", "table"}
+# DuckDB's other statements that only read.
+_FIRST_WORDS_OF_DUCKDB = {"from", "pivot", "unpivot", "describe", "summarize", "show"}
+_REMEDY = "give one statement that only reads: SELECT, or WITH and SELECT"
+# A statement that changes data, at the beginning of parentheses or after the tables of a WITH.
+_CHANGES = re.compile(r"[()]\s*(insert|delete|merge|update)\s+[\w'\[]")
+# Databases with these quotes and no others. Elsewhere, a backslash may escape a quote, and $$ may be one.
+_STANDARD_QUOTES = ("postgresql", "sqlite", "duckdb", "mssql", "oracle")
+
+
+def reading_engine(url: sa.URL) -> sa.Engine:
+    """Create an engine whose connections cannot change the database, where the database has such a mode.
+
+    Args:
+        url: The URL of the database.
+    """
+    name = url.get_backend_name()
+    options = {"read_only": True} if name == "duckdb" and file_of(url) is not None else {}
+    engine = sa.create_engine(url, poolclass=sa.NullPool, connect_args=options)
+    if name == "sqlite":
+        sa.event.listen(engine, "connect", _query_only)
+    elif name in _MYSQL:
+        sa.event.listen(engine, "connect", _read_only_session)
+    return engine
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """Open a connection with a transaction that only reads, where there is such a one, and is rolled back."""
+    with engine.connect() as connection:
+        transaction = connection.begin()
+        try:
+            if engine.dialect.name == "postgresql":
+                connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            yield connection
+        finally:
+            with suppress(Exception):  # a lost connection: the error of the block says why
+                transaction.rollback()
+
+
+def _query_only(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA query_only=ON")
+
+
+def _read_only_session(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET SESSION TRANSACTION READ ONLY")
+
+
+def check_reads(query: str, database: str) -> None:
+    """Check that a query is one statement that reads.
+
+    It is a second line of defense where the database refuses to write. Some statements write files, or turn the
+    first one off.
+
+    Args:
+        query: The text of the query.
+        database: SQLAlchemy's name of the database.
+
+    Raises:
+        DatasetError: When it is not, or when it cannot be read for sure.
+    """
+    code = _code(query, database).strip().rstrip(";").rstrip()
+    if ";" in code:
+        raise DatasetError(f"the query has several statements: {_REMEDY}")
+    words = re.findall(r"[a-z_]+", code)
+    first = words[0] if words else "nothing"
+    allowed = _FIRST_WORDS | (_FIRST_WORDS_OF_DUCKDB if database == "duckdb" else set())
+    if first not in (allowed if database in _REFUSE_WRITES else {"select", "with"}):
+        raise DatasetError(f"the query begins with {first.upper()}: {_REMEDY}")
+    if "into" in words and database != "duckdb":  # into a table or a file
+        raise DatasetError(f"the query has INTO, which writes: {_REMEDY}")
+    if (change := _CHANGES.search(code)) is not None:
+        raise DatasetError(f"the query has {change[1].upper()}, which changes data: {_REMEDY}")
+
+
+def _code(query: str, database: str) -> str:
+    """Return a query in lower case, without comments and with `''` for each literal and quoted name."""
+    if database in _MYSQL and re.search(r"/\*M?!", query):
+        raise DatasetError("the query has /*!, a comment that the database executes: write it without")
+    if database not in (*_STANDARD_QUOTES, *_MYSQL) and (match := re.search(r"\\['\"`]|\$\$", query)) is not None:
+        raise DatasetError(f"the query has {match[0]}, which databases read differently: write '' for a quote")
+    return _tokens(database).sub(_blank, query).lower()
+
+
+def _tokens(database: str) -> re.Pattern[str]:
+    """Make the pattern of what is not code, with the quotes of a database."""
+    escapes = database in _MYSQL
+    text = r"'(?:[^'\\]|\\.|'')*'" if escapes else r"'[^']*'"
+    name = r"\"(?:[^\"\\]|\\.|\"\")*\"" if escapes else r"\"[^\"]*\""
+    kinds = [
+        r"(?P<comment>--(?=\s|$)[^\n]*)" if escapes else r"(?P<comment>--[^\n]*)",
+        r"(?P<block>/\*.*?\*/)",
+        r"(?P<text>" + text + ")",
+        r"(?P<name>" + name + r"|`[^`]*`)",
+    ]
+    if escapes:
+        kinds.append(r"(?P<hash>\#[^\n]*)")
+    if database in _DOLLAR_QUOTES:
+        kinds.insert(0, r"(?P<escaped>(?<![\w$])[eE]'(?:[^'\\]|\\.|'')*')")
+        kinds.append(r"(?P<dollar>(?<![\w$])\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)")
+    if database in _BRACKETS:
+        kinds.append(r"(?P<bracket>\[[^\]]*\])")
+    return re.compile("|".join(kinds), re.DOTALL)
+
+
+def _blank(match: re.Match[str]) -> str:
+    if match.lastgroup in ("comment", "hash"):
+        return " "
+    if match.lastgroup == "block":
+        if "/*" in match[0][2:]:
+            raise DatasetError(
+                "the query has a comment in a comment, which databases read differently: leave it out"
+            )
+        return " "
+    return "''"
