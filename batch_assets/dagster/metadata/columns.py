@@ -11,7 +11,8 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 # As in docs/results.md; a test compares them.
 DESCRIPTIONS = {
     "custom_id": (
-        "The id that was sent: the first row key in characters the API accepts, and the request's digest."
+        "The id that was sent: the first row key in characters the API accepts, the mark of the root, and the "
+        "request's digest."
     ),
     "result_type": "`succeeded`, `errored`, `expired`, `canceled`, `rejected` (never sent) or `pending`.",
     "response_text": "The text blocks of the answer, joined.",

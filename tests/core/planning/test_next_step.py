@@ -63,6 +63,7 @@ def file(state: str, **values: Any) -> RequestFile:
         requests=2,
         bytes=10,
         attempt=1,
+        checksum=None,
         state=FileState(state),
         **fields,
     )
