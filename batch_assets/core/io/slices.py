@@ -20,9 +20,9 @@ SLICE_ROWS = 4096
 SLICE_BYTES = 16 << 20
 """The most bytes of a slice, unless a single row is larger."""
 
-# Rows are decoded some at a time, because their size is known only afterwards. With fewer than 64 it would take
+# Rows are decoded some at a time, because their size is known only afterwards. With fewer than 128 it would take
 # much longer.
-_DECODED_ROWS, _DECODED_BYTES = 64, 256 << 10
+_DECODED_ROWS, _DECODED_BYTES = 128, 256 << 10
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 

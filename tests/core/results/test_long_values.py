@@ -59,7 +59,7 @@ def largest_group(file: pq.ParquetFile) -> int:
 
 @pytest.mark.parametrize("equal", [False, True])
 def test_the_slices_of_long_answers_are_small_in_any_order(world: World, equal: bool) -> None:
-    rows = texts(150)
+    rows = texts(100)
     pipeline = world.pipeline(rows)
     world.run(pipeline)
     answers = lengthen(world, pipeline.name, equal=equal)
