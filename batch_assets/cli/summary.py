@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from batch_assets.cli import text
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.layout import results_parts
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.prices import no_price_for
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.root import Root
@@ -58,7 +59,7 @@ def _reasons(root: Root, pipeline: str, partition: str) -> dict[str, Counter[str
     """Count rows by error type, for each result type."""
     reasons: dict[str, Counter[str]] = {}
     with pq.ParquetFile(root.storage.open(*results_parts(pipeline, partition))) as file:
-        for rows in file.iter_batches(columns=["result_type", "error_type"]):
+        for rows in slices_of(file, ["result_type", "error_type"]):
             for kind, reason in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
                 if reason is not None:
                     reasons.setdefault(kind, Counter())[reason] += 1

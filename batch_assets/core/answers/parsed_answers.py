@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from batch_assets.core.answers.output_schema import OutputSchema
 from batch_assets.core.io.json_text import load_exactly
+from batch_assets.core.io.parquet import unstorable
 
 ParseMessage = Callable[[dict[str, Any]], Mapping[str, Any]]
 """A function from a message, as the API sent it, to the values of the typed columns by name."""
@@ -152,9 +153,6 @@ def _plain(value: Any) -> int | float:
 
 
 def _try_in_parquet(schema: pa.Schema) -> None:
-    import pyarrow.parquet as pq
-
-    try:
-        pq.write_table(schema.empty_table(), pa.BufferOutputStream())
-    except pa.ArrowException as error:
-        raise ValueError(f"results are Parquet, which cannot hold these columns: {error}") from None
+    for field in schema:
+        if (problem := unstorable(field.type)) is not None:
+            raise ValueError(f"results are Parquet, which cannot hold the column {field.name!r}: {problem}")

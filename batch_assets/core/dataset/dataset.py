@@ -17,6 +17,7 @@ from batch_assets.core.dataset.sources import Source
 from batch_assets.core.dataset.table_files import TableFiles
 from batch_assets.core.dataset.table_rows import TableRows
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.parquet import unstorable
 from batch_assets.core.pipeline.dataset import ROW_NUMBER, DatasetKind
 from batch_assets.core.pipeline.pipeline import Pipeline
 
@@ -95,6 +96,17 @@ class Dataset:
         self.carried = dict(columns) if isinstance(columns, dict) else {name: name for name in columns}
         for name in self.carried:
             self.check_column(name, "columns")
+        self._make_storable()
+
+    def _make_storable(self) -> None:
+        """Turn columns whose type results cannot hold into text, before anything is sent.
+
+        Nested values become their JSON. Templates still see them as they are.
+        """
+        for name in dict.fromkeys([self.key, *self.carried]):
+            position = self.schema.get_field_index(name)
+            if position >= 0 and unstorable(self.schema.field(position).type) is not None:
+                self.schema = self.schema.set(position, pa.field(name, pa.string()))
 
     def _rows_of(self, pipeline: Pipeline, partition: str) -> tuple[str, PartitionRows] | None:
         """Return the column that partitions the rows, and what selects those of the partition; `None` for all."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,14 @@ from batch_assets.core.dataset.rows import Rows, conform, own_columns, valid_tex
 from batch_assets.core.dataset.spool import Spool
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.database import EXAMPLE, driver_hint, error_text, file_of, in_project, parse_url
+from batch_assets.core.io.slices import SLICE_BYTES
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.pipeline.query_parameters import parameters_in
 from batch_assets.core.remedies import NamePartition
 
-_ROWS_AT_ONCE = 500
+# The size of rows is known only once they are fetched. The first fetch is small, and the next at most doubles.
+_FIRST_FETCH, _ROWS_AT_ONCE = 32, 500
+_BYTES_AT_ONCE = SLICE_BYTES // 2
 
 
 class QueryRows:
@@ -134,12 +137,20 @@ def _spooled(result: sa.CursorResult[Any]) -> Spool:
     _check_names(names)
     spool = Spool(names)
     try:
-        for rows in result.yield_per(_ROWS_AT_ONCE).partitions():
+        at_once = _FIRST_FETCH
+        while rows := result.fetchmany(at_once):
             spool.add(rows)
+            fitting = _BYTES_AT_ONCE * len(rows) // max(1, _size_of(rows))
+            at_once = max(1, min(2 * at_once, _ROWS_AT_ONCE, fitting))
     except BaseException:
         spool.close()
         raise
     return spool
+
+
+def _size_of(rows: Sequence[Sequence[Any]]) -> int:
+    """Estimate the size of rows in bytes: that of their texts and bytes."""
+    return sum(len(value) for row in rows for value in row if type(value) in (str, bytes))
 
 
 def _check_names(names: list[str]) -> None:

@@ -23,7 +23,6 @@ from batch_assets.core.dataset.rows import (
     check_distinct,
     conform,
     invalid_text,
-    is_storable,
     json_text,
     may_hold_floats,
     own_columns,
@@ -32,6 +31,8 @@ from batch_assets.core.dataset.rows import (
     whole_number,
 )
 from batch_assets.core.errors import DatasetError, ErrorType
+from batch_assets.core.io.parquet import open_parquet, unstorable
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.dataset import DatasetConfig
 
 BLOCK_BYTES = 4 << 20
@@ -66,7 +67,7 @@ class FileReader(Protocol):
 
 
 class ParquetReader:
-    """A Parquet file, read through small buffers so that a huge row group needs little memory."""
+    """A Parquet file, read in small pieces so that a huge row group needs little memory."""
 
     blank = False
     has_fixed_columns = True
@@ -81,14 +82,10 @@ class ParquetReader:
             self._stored = stored
             self.object_keys = ObjectKeys()
             self.object_keys.add_schema(self.schema)
-            footer = parquet.metadata
-            rows = max(1, footer.num_rows)
-            size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
-        self._rows_at_once = max(1, min(ROWS_AT_ONCE, BLOCK_BYTES * 4 * rows // max(1, size)))
 
     def _open(self) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(
+            return open_parquet(
                 self._data.open(), buffer_size=1 << 16, pre_buffer=False, page_checksum_verification=True
             )
         except (pa.ArrowException, OSError) as error:
@@ -102,7 +99,7 @@ class ParquetReader:
         present = [name for name in target.names if name in names]
         try:
             with self._open() as file:
-                for batch in file.iter_batches(self._rows_at_once, columns=present, use_threads=False):
+                for batch in slices_of(file, present):
                     rows = valid_text(conform(batch, target, self.name))
                     rows.own = own_columns(batch, self._stored, target)
                     rows.present = [self.schema.names] * len(batch)
@@ -133,7 +130,7 @@ class JsonLinesReader:
         self.object_keys.add_schema(schema)
 
     def _has_a_type(self, field: pa.Field) -> bool:
-        return field.name not in self._text and is_storable(field.type)
+        return field.name not in self._text and unstorable(field.type) is None
 
     def _widen(self, schema: pa.Schema, objects: list[dict[str, Any]]) -> pa.Schema:
         names = dict.fromkeys(name for entry in objects for name in entry)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -17,8 +19,10 @@ import pyarrow.compute
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, shown_values
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.json_text import FLOATS_SKIP
+from batch_assets.core.io.parquet import unstorable
+from batch_assets.core.io.slices import SLICE_ROWS
 
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = SLICE_ROWS
 
 
 class OwnColumn(NamedTuple):
@@ -181,6 +185,9 @@ def own_columns(batch: pa.RecordBatch, fields: pa.Schema, target: pa.Schema) -> 
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     if pa.types.is_string(type_) and pa.types.is_nested(column.type):
         return pa.array([json_text(value) for value in column.to_pylist()], type_)
+    if pa.types.is_string(type_) and unstorable(column.type) is not None:
+        values = shown_values(column, pa.field("", column.type))
+        return pa.array([json_text(value) for value in values], type_)
     return by_value(column, type_) if goes_by_value(column.type) else column.cast(type_)
 
 
@@ -221,11 +228,6 @@ def _holds(type_: pa.DataType, is_match: Callable[[pa.DataType], bool]) -> bool:
 def may_hold_floats(type_: pa.DataType) -> bool:
     """Whether the type, or one nested in it, is a floating point number."""
     return _holds(type_, pa.types.is_floating)
-
-
-def is_storable(type_: pa.DataType) -> bool:
-    """Whether Parquet can store the type. It cannot store objects without any field."""
-    return not _holds(type_, lambda inner: pa.types.is_struct(inner) and inner.num_fields == 0)
 
 
 def _python_values(column: pa.Array) -> list[Any]:
@@ -282,9 +284,18 @@ def json_text(value: Any) -> Any:
     if value is None or isinstance(value, str):
         return value
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value, default=_json_value).decode()
     except TypeError:  # whole numbers beyond 64 bits
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _json_value(value: Any) -> Any:
+    """Return the JSON of a value that orjson does not know: bytes in base64, a decimal as a number."""
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, Decimal) and value.is_finite():
+        return orjson.Fragment(f"{value:f}")
+    return str(value)
 
 
 def text_array(values: Sequence[str | None]) -> pa.Array:

@@ -95,8 +95,8 @@ def converter(field: pa.Field) -> Converter | None:
 
 def _nested(type_: pa.DataType) -> Converter | None:
     inner = _inner(type_)
-    converters = {field.name: converter(field) for field in inner}
     if pa.types.is_struct(type_):
+        converters = {field.name: converter(field) for field in inner}
         needed = {name: convert for name, convert in converters.items() if convert is not None}
         if not needed:
             return None

@@ -15,18 +15,20 @@ import pyarrow as pa
 from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
+    ROWS_AT_ONCE,
     OwnColumn,
     Rows,
     by_value,
     conform,
     goes_by_value,
+    own_columns,
     plain_type,
     valid_text,
 )
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, plain_decimal
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.slices import cut
 
-_ROWS_AT_ONCE = 4096
 _SUPPORTED = "a table of pandas, polars or pyarrow, or a list of dicts"
 
 
@@ -66,10 +68,10 @@ class TableRows:
         names = frozenset(self.schema.names)
         present = self._table.select([name for name in target.names if name in names])
         start = 0
-        for batch in present.to_batches(_ROWS_AT_ONCE):
+        for batch in (part for whole in present.to_batches(ROWS_AT_ONCE) for part in cut(whole)):
             rows = valid_text(conform(batch, target, self._origin))
             part = slice(start, start + len(batch))
-            rows.own = self._own_columns(target, part)
+            rows.own = own_columns(batch, self.schema, target) | self._own_columns(target, part)
             if self._dicts is not None:
                 rows.present = self._dicts[part]
             yield rows
@@ -82,7 +84,7 @@ class TableRows:
             if field.name in given:
                 column = self._given.column(field.name).slice(part.start, part.stop - part.start)
                 own[field.name] = OwnColumn.of(column.combine_chunks(), self._given.schema.field(field.name))
-            elif field.name in self._objects and not pa.types.is_string(field.type):
+            elif field.name in self._objects and not pa.types.is_string(self.schema.field(field.name).type):
                 own[field.name] = [_plain(value) for value in self._objects[field.name](part)]
         return own
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
+from inspect import signature
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,8 +15,48 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.slices import cut
 
 COMPRESSION: dict[str, Any] = {"compression": "zstd", "compression_level": 1}
+GROUP_ROWS = 8192
+"""The most rows of a row group."""
+# Arrow's own readers refuse schemas of more levels, the root and the value included. An object is one level, a
+# list or a map two. Arrow 25 has no limit, but what it writes has to be readable later too.
+_LEVELS = 100
+# The levels that we read: earlier versions carried deeper columns into the request index.
+_DEEP = {"schema_depth_limit": 1000} if "schema_depth_limit" in signature(pq.ParquetFile).parameters else {}
+
+
+def open_parquet(source: Any, **options: Any) -> pq.ParquetFile:
+    """Open a Parquet file that may have deeper columns than other readers accept.
+
+    Args:
+        source: The file.
+        options: Further options of pyarrow.parquet.ParquetFile.
+    """
+    return pq.ParquetFile(source, **_DEEP, **options)
+
+
+@cache
+def unstorable(type_: pa.DataType) -> str | None:
+    """Return why Parquet cannot store columns of a type, or cannot read them back; `None` if it can."""
+    if (levels := 1 + levels_of(type_)) > _LEVELS:
+        return f"it is nested too deeply: {levels} levels of Parquet's schema, of which a reader accepts {_LEVELS}"
+    try:
+        file = pa.BufferOutputStream()
+        pq.write_table(pa.schema([("column", type_)]).empty_table(), file)
+        pq.ParquetFile(pa.BufferReader(file.getvalue())).close()
+    except (pa.ArrowException, OSError) as error:
+        return str(error)
+    return None
+
+
+def levels_of(type_: pa.DataType) -> int:
+    """Return the number of levels of a type in the schema of a Parquet file."""
+    inner = max((levels_of(type_.field(number).type) for number in range(type_.num_fields)), default=0)
+    if pa.types.is_map(type_):
+        return 1 + inner  # its entries are a struct
+    return (2 if pa.types.is_nested(type_) and not pa.types.is_struct(type_) else 1) + inner
 
 
 class TableWriter:
@@ -38,9 +80,10 @@ class TableWriter:
         self._pending: Future[None] | None = None
 
     def write(self, table: pa.Table) -> None:
-        """Append a table as a row group."""
-        self._wait()
-        self._pending = self._thread.submit(self._writer.write_table, table)
+        """Append a table as one row group, or as several if its values are long: readers decode a whole group."""
+        for rows in cut(table, most_rows=GROUP_ROWS):
+            self._wait()
+            self._pending = self._thread.submit(self._writer.write_table, rows)
 
     def close(self) -> None:
         """Finish the file."""

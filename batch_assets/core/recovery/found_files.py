@@ -19,11 +19,12 @@ from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.json_files import damaged
 from batch_assets.core.io.layout import results_parts, submission_parts
 from batch_assets.core.io.names import PartName, ResponseName, SubmissionId
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.io.storage import Storage, partition_folder
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, Digests, decode_tails, digester
 from batch_assets.core.store.manifest import MANIFEST, Manifest, PartEntry, Receipt, was_finished
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
-from batch_assets.core.store.request_index import DIGEST, SLICE_ROWS, RequestIndex
+from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.request_lines import body_bytes
 from batch_assets.core.store.responses import digest_array, ended_at_of, open_responses, reading_responses
 from batch_assets.core.store.result_table import submission_of
@@ -308,7 +309,7 @@ def table_is_complete(storage: Storage, submission: FoundSubmission) -> bool:
                 return False
             if submission.fresh_after is not None and submission_of(file.schema_arrow) != submission.id:
                 return False  # the table from before the refresh, which has the same rows
-            for rows in file.iter_batches(SLICE_ROWS, columns=["custom_id", "result_type"], use_threads=False):
+            for rows in slices_of(file, ["custom_id", "result_type"]):
                 if ResultType.PENDING in rows.column("result_type").to_pylist():
                     return False
                 custom_ids = rows.column("custom_id").drop_null().to_pylist()

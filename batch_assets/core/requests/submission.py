@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.errors import DamagedFileError, DatasetError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.ledger import Lease, submissions
@@ -21,7 +22,7 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, custom_ids
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.part_writer import PartWriters
-from batch_assets.core.store.request_index import IndexWriter, write_rejected
+from batch_assets.core.store.request_index import IndexWriter, RequestIndex, write_rejected
 from batch_assets.core.store.request_lines import make_lines
 from batch_assets.core.template.rendering import CURRENT
 from batch_assets.core.urls import without_secrets
@@ -106,6 +107,23 @@ class NewSubmission:
                 if rejects:
                     rejected.append(_rejected_rows(rows.column(self._dataset.key), rejects))
             write_rejected(rejected_path, index.schema, rejected)
+        self._check_nested(index.schema)
+
+    def _check_nested(self, schema: pa.Schema) -> None:
+        """Read nested columns back, as the join will: Arrow can write some that it cannot read."""
+        nested = [field.name for field in schema if pa.types.is_nested(field.type)]
+        if not nested:
+            return
+        index = RequestIndex(self._root.storage, self._pipeline.name, self._partition, self.report.submission_id)
+        for name in nested:
+            try:
+                for _ in index.slices([name]):
+                    self._lease.check()
+            except DamagedFileError as error:
+                raise DatasetError(
+                    f"{self._dataset.source}: dataset.columns: results cannot hold the column {name!r}: {error}. "
+                    "Leave it out, or make it text"
+                ) from None
 
     def add(self, kind: int, keys: Sequence[Any], digests: Digests, params: Sequence[bytes]) -> None:
         """Add requests to request files of their kind.

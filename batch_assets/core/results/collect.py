@@ -18,6 +18,7 @@ from batch_assets.core.io.json_text import load_line
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
 from batch_assets.core.io.parquet import TableWriter
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
@@ -174,7 +175,7 @@ def _is_stored(leased: LeasedBatch) -> bool:
         return False
     try:
         with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
-            rows = sum(map(len, file.iter_batches(use_threads=False)))
+            rows = sum(map(len, slices_of(file)))
     except (DamagedFileError, IsADirectoryError):  # writing reports a folder in the way, with a remedy
         return False
     return rows == leased.file.requests

@@ -16,6 +16,7 @@ from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError, ErrorType
 from batch_assets.core.io.layout import results_parts
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
@@ -26,7 +27,6 @@ from batch_assets.core.store.result_table import submission_of
 
 UNEXPECTED = "unexpected value"
 """The start of the error for an answer with a value that its enum does not have."""
-_ROWS_AT_ONCE = 4096
 _EXAMPLES = 5
 
 
@@ -114,7 +114,7 @@ def _submission(root: Root, schema: pa.Schema, pipeline: str, partition: str) ->
 
 def _count(examination: Examination, table: pq.ParquetFile) -> None:
     columns = ["result_type", "error_type", "error_message", "stop_reason"]
-    for batch in table.iter_batches(_ROWS_AT_ONCE, columns=columns):
+    for batch in slices_of(table, columns):
         examination.rows += len(batch)
         for entry in batch.column("result_type").value_counts().to_pylist():
             examination.counts[entry["values"]] += entry["counts"]
@@ -132,7 +132,7 @@ def _count(examination: Examination, table: pq.ParquetFile) -> None:
 def _compare_keys(examination: Examination, table: pq.ParquetFile, index: RequestIndex, key: str) -> None:
     """Compare row by row with the index, which has every row key of the dataset once."""
     wanted = (rows.column(0) for rows in index.slices([key]) if len(rows))
-    present = (rows.column(0) for rows in table.iter_batches(_ROWS_AT_ONCE, columns=[key]) if len(rows))
+    present = (rows.column(0) for rows in slices_of(table, [key]) if len(rows))
     start = 0
     for due, actual in _side_by_side(wanted, present):
         if not due.equals(actual):

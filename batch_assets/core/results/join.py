@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
 from batch_assets.core.errors import ResultsError
+from batch_assets.core.io.slices import bounds_by_weight
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.results.fate import RowFate, is_pending, result_types, row_fates
@@ -115,14 +116,17 @@ class ResultsJoin:
         return self._requests_in_flight.problems if self._requests_in_flight is not None else []
 
     def slices(self) -> Iterator[JoinedRows]:
-        """Yield the table in the dataset's order. Memory use depends on the size of a slice, not of the table."""
+        """Yield the table in the dataset's order. Memory use depends neither on its size nor on its values."""
         with ResponseReader(self._in_force.files) as reader, ExitStack() as spill:
             surveyed = survey(self._index, self._manifest.key, self._in_force, reader)
             source: ResponseReader | Reordered = reader
             if surveyed.is_scattered:
                 source = spill.enter_context(Reordered(reader, response_rows(self._index, self._in_force)))
             for slice_ in self._decided(surveyed):
-                yield self._joined(slice_, source.take(slice_.response_row), surveyed.shared)
+                # The carried columns are in memory, the responses are not yet.
+                for start, end in bounds_by_weight(reader.sizes(slice_.response_row)):
+                    part = slice_.part(start, end)
+                    yield self._joined(part, source.take(part.response_row), surveyed.shared)
 
     def _decided(self, surveyed: Survey) -> Iterator[_Slice]:
         """Yield the index in slices, with the fate of each row."""
@@ -239,3 +243,14 @@ class _Slice:
     hidden: NDArray[np.bool_]
     first: NDArray[np.int64]
     is_first: NDArray[np.bool_]
+
+    def part(self, start: int, end: int) -> _Slice:
+        """Return the rows from `start` to before `end`, without copying them."""
+        return _Slice(
+            self.rows.slice(start, end - start),
+            self.response_row[start:end],
+            self.fates[start:end],
+            self.hidden[start:end],
+            self.first[start:end],
+            self.is_first[start:end],
+        )

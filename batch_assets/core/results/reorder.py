@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -11,14 +13,21 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batch_assets.core.io.scratch import scratch_folder
-from batch_assets.core.store.request_index import SLICE_ROWS
+from batch_assets.core.io.slices import SLICE_ROWS, bounds_by_weight
 from batch_assets.core.store.response_reader import ResponseReader, one_null_row
+
+# The most rows of a spill file. More than in a slice, so that there are fewer files.
+_SPILLED_ROWS = 4 * SLICE_ROWS
+# A process may not have open as many files at once as there are spill files.
+_OPEN_FILES = 128
+# The sizes of this many rows are estimated at once.
+_SIZED_ROWS = 1 << 18
 
 
 class Reordered:
-    """The wanted responses, in one spill file per slice. Every response file is read once, front to back.
+    """The wanted responses, in spill files. Each has those of consecutive rows, and its size is limited.
 
-    Call `take` with the slices of `response_row`, in order.
+    Every response file is read once, front to back. Call `take` with the slices of `response_row`, in order.
 
     Args:
         reader: Reads the responses.
@@ -26,9 +35,11 @@ class Reordered:
     """
 
     def __init__(self, reader: ResponseReader, response_row: NDArray[np.int32]) -> None:
+        self._starts = np.array([*_starts(reader, response_row), len(response_row)], np.int64)
         self._folder = tempfile.TemporaryDirectory(dir=scratch_folder())
-        self._slice = 0
-        self._writers: dict[int, pa.ipc.RecordBatchFileWriter] = {}
+        self._next_file = 0
+        self._loaded = one_null_row().slice(1)
+        self._writers: dict[int, tuple[pa.ipc.RecordBatchStreamWriter, ExitStack]] = {}
         order = np.argsort(response_row, kind="stable").astype(np.int32)
         ranked = response_row[order]
         try:
@@ -36,8 +47,8 @@ class Reordered:
                 low, high = np.searchsorted(ranked, [start, start + len(table)])
                 self._spill(table, ranked[low:high] - start, order[low:high])
         finally:
-            for writer in self._writers.values():
-                writer.close()
+            for _, opened in self._writers.values():
+                opened.close()
 
     def __enter__(self) -> Reordered:
         return self
@@ -47,32 +58,76 @@ class Reordered:
     ) -> None:
         self._folder.cleanup()
 
-    def _spill(self, table: pa.Table, rows: NDArray[np.int32], targets: NDArray[np.int32]) -> None:
-        by_slice = targets // SLICE_ROWS
-        for number in np.unique(by_slice).tolist():
-            mask = by_slice == number
-            part = table.take(pa.array(rows[mask]))
-            part = part.append_column("row", pa.array(targets[mask] % SLICE_ROWS))
-            if number not in self._writers:
-                path = Path(self._folder.name) / f"{number}.arrow"
-                options = pa.ipc.IpcWriteOptions(compression="lz4")
-                self._writers[number] = pa.ipc.new_file(path, part.schema, options=options)
-            self._writers[number].write_table(part)
+    def _path(self, number: int) -> Path:
+        return Path(self._folder.name) / f"{number}.arrow"
 
-    def take(self, response_row: NDArray[np.int64]) -> pa.Table:
-        """Return the responses of the next slice, with a row of nulls for each row without a response.
+    def _spill(self, table: pa.Table, rows: NDArray[np.int32], targets: NDArray[np.int32]) -> None:
+        """Append responses to the files of their rows.
 
         Args:
-            response_row: The slice of the row numbers; int64, shape (n,).
+            table: A row group of responses.
+            rows: The positions of the wanted ones in `table`; int32, shape (n,).
+            targets: The number of the dataset's row that wants each; int32, shape (n,).
         """
-        path = Path(self._folder.name) / f"{self._slice}.arrow"
-        self._slice += 1
-        index = np.zeros(len(response_row), dtype=np.int64)
-        tables = [one_null_row()]
-        if path.exists():
-            with pa.ipc.open_file(path) as file:
-                table = file.read_all()
-            path.unlink()
-            index[table["row"].to_numpy()] = 1 + np.arange(len(table))
+        numbers = np.searchsorted(self._starts, targets, side="right") - 1
+        for number in np.unique(numbers).tolist():
+            mask = numbers == number
+            part = table.take(pa.array(rows[mask]))
+            part = part.append_column("row", pa.array(targets[mask] - self._starts[number]))
+            self._writer(number, part.schema).write_table(part)
+
+    def _writer(self, number: int, schema: pa.Schema) -> pa.ipc.RecordBatchStreamWriter:
+        """Return the writer of a file. A file that was closed meanwhile gets one more stream."""
+        if number not in self._writers:
+            while len(self._writers) >= _OPEN_FILES:
+                self._writers.pop(next(iter(self._writers)))[1].close()
+            opened = ExitStack()
+            file = opened.enter_context(self._path(number).open("ab"))
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            writer = opened.enter_context(pa.ipc.new_stream(file, schema, options=options))
+            self._writers[number] = writer, opened
+        return self._writers[number][0]
+
+    def take(self, response_row: NDArray[np.int64]) -> pa.Table:
+        """Return the responses of the next rows, with a row of nulls for each row without a response.
+
+        Args:
+            response_row: The next row numbers; int64, shape (n,).
+        """
+        pieces, missing = [self._loaded.slice(0, 0)], len(response_row)
+        while missing:
+            if not len(self._loaded):
+                self._loaded = self._load(self._next_file)
+                self._next_file += 1
+            pieces.append(self._loaded.slice(0, missing))
+            self._loaded = self._loaded.slice(missing)
+            missing -= len(pieces[-1])
+        return pa.concat_tables(pieces).combine_chunks()
+
+    def _load(self, number: int) -> pa.Table:
+        """Read the responses of a file, in the order of their rows."""
+        start, end = self._starts[number : number + 2].tolist()
+        index = np.zeros(end - start, dtype=np.int64)
+        tables, position = [one_null_row()], 1
+        for table in self._streams(self._path(number)):
+            index[table["row"].to_numpy()] = position + np.arange(len(table))
             tables.append(table.drop_columns(["row"]))
+            position += len(table)
         return pa.concat_tables(tables).take(pa.array(index))
+
+    def _streams(self, path: Path) -> Iterator[pa.Table]:
+        if not path.exists():
+            return
+        with path.open("rb") as file:
+            while file.tell() < path.stat().st_size:
+                with pa.ipc.open_stream(file) as stream:
+                    yield stream.read_all()
+        path.unlink()
+
+
+def _starts(reader: ResponseReader, response_row: NDArray[np.int32]) -> Iterator[int]:
+    """Yield the first row of each spill file."""
+    for first in range(0, len(response_row), _SIZED_ROWS):
+        sizes = reader.sizes(response_row[first : first + _SIZED_ROWS].astype(np.int64))
+        for start, _ in bounds_by_weight(sizes, most_rows=_SPILLED_ROWS):
+            yield first + start

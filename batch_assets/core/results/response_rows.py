@@ -22,7 +22,7 @@ from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import Scan
-from batch_assets.core.store.responses import RESPONSE_SCHEMA
+from batch_assets.core.store.responses import GROUP_BYTES, GROUP_ROWS, RESPONSE_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,6 @@ MISSING = Absent(ResultType.ERRORED, ErrorType.MISSING_RESULT)
 ARCHIVED = Absent(ResultType.ERRORED, ErrorType.RESULTS_ARCHIVED)
 CANCELED = Absent(ResultType.CANCELED, None)
 ODD = Absent(ResultType.ERRORED, ErrorType.UNREADABLE_RESULT)
-_GROUP_ROWS = 4096
-_GROUP_BYTES = 4 << 20
 _WIDTH = len(ParsedLine._fields)
 
 
@@ -97,7 +95,7 @@ class ResponseRows:
                 line = os.pread(source, end - start, start) if start >= 0 else None
                 values += self._row(line)
                 size += end - start
-                if len(values) == _GROUP_ROWS * _WIDTH or size > _GROUP_BYTES:
+                if len(values) == GROUP_ROWS * _WIDTH or size > GROUP_BYTES:
                     yield (batch := self._batch_of(first, values))
                     first, values, size = first + len(batch), [], 0
         finally:

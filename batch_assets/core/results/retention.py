@@ -15,6 +15,7 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.batches.workspace import WHOSE_KEY
 from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
@@ -95,7 +96,7 @@ def _not_stored(root: Root, batch: Batch) -> str | None:
     try:
         with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as file:
             rows = missing = 0
-            for group in file.iter_batches(4096, use_threads=False):
+            for group in slices_of(file):
                 rows += len(group)
                 missing += pc.sum(pc.equal(group.column("error_type"), ErrorType.MISSING_RESULT)).as_py() or 0
     except (OSError, pa.ArrowException) as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batch_assets.core.io.slices import bounds_by_weight
 from batch_assets.core.store.outcomes import Outcomes
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.store.response_reader import ResponseReader
@@ -86,15 +88,28 @@ def survey(index: RequestIndex, key: str, outcomes: Outcomes, reader: ResponseRe
         first_rows[distinct[unseen]] = start + answered[first[unseen]]
         owner = first_rows[position[answered]]
         sharing.append(np.unique(owner[owner != start + answered]))
-        touched = np.unique(reader.groups_of(outcomes.at(distinct).row)).tolist()
-        loads += len(touched)
-        groups.update(touched)
+        for touched in _groups_by_slice(reader, outcomes.at(position).row):
+            loads += len(touched)
+            groups.update(touched)
         if left_out is not None:
             marked = rows.column(1).to_numpy(zero_copy_only=False)
             left_out[position[marked & (position >= 0)]] = True
         start += len(rows)
     shared = _keys_of(index, key, np.unique(np.concatenate([np.empty(0, np.int32), *sharing])))
     return Survey(first_rows, left_out, shared, loads > _LOADS * len(groups))
+
+
+def _groups_by_slice(reader: ResponseReader, row: NDArray[np.int64]) -> Iterator[list[int]]:
+    """Yield the row groups that each slice of the join will read.
+
+    Args:
+        reader: The reader of the responses.
+        row: The row numbers of the responses of some consecutive rows, -1 without one; int64, shape (n,).
+    """
+    groups = reader.groups_of(row)
+    for start, end in bounds_by_weight(reader.sizes(row)):
+        touched = np.unique(groups[start:end])
+        yield touched[touched >= 0].tolist()
 
 
 def _keys_of(index: RequestIndex, key: str, numbers: NDArray[np.int32]) -> SharedKeys:

@@ -16,6 +16,7 @@ from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.io.layout import former_results_parts, results_parts
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.parquet import TableWriter
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import Lease, leases, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.results.former_tables import is_former, move_former
@@ -135,7 +136,7 @@ def _is_complete(root: Root, submission: Submission) -> bool:
         return False
     try:
         with pq.ParquetFile(root.storage.open(*parts)) as table:
-            slices = table.iter_batches(columns=["result_type"], use_threads=False)
+            slices = slices_of(table, ["result_type"])
             return not any(ResultType.PENDING in rows.column(0).unique().to_pylist() for rows in slices)
     except (pa.ArrowException, OSError, KeyError):
         return False  # a file that cannot be read is replaced

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from batch_assets.core.answers.result_columns import PARTITION
 from batch_assets.core.errors import SinkError
 from batch_assets.core.io.layout import results_parts
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import leases
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import RunStage, Stage
@@ -21,8 +22,6 @@ from batch_assets.core.root import Root
 from batch_assets.core.sink.table import SinkTable, folded
 from batch_assets.core.sink.target import Target
 from batch_assets.core.store.result_table import ROW_KEY, submission_of
-
-_ROWS_AT_ONCE = 5000
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
                 return None
             key = schema.metadata[ROW_KEY.encode()].decode()
             try:
-                rows = _write(target, schema, [key], partition, _checked(file.iter_batches(_ROWS_AT_ONCE), lease))
+                rows = _write(target, schema, [key], partition, _checked(slices_of(file), lease))
             except SinkError as error:
                 raise SinkError(
                     f"{error}. The results are complete in Parquet: fix this, then write them again",

@@ -11,9 +11,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.dataset.rows import conform
 from batch_assets.core.errors import MissingFileError
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.io.parquet import COMPRESSION, TableWriter, check_columns, reading_parquet
+from batch_assets.core.io.parquet import (
+    COMPRESSION,
+    GROUP_ROWS,
+    TableWriter,
+    check_columns,
+    open_parquet,
+    reading_parquet,
+    unstorable,
+)
+from batch_assets.core.io.slices import SLICE_BYTES, size_of, slices_of
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.store.digests import DIGEST_BYTES
@@ -34,9 +44,6 @@ _ADDED = [_MARK]
 _KNOWN = pa.schema([*_OWN, *_ADDED])
 OWN = tuple(_KNOWN.names)
 """The columns that only the index has."""
-_GROUP_ROWS = 8192
-# The number of rows that are joined at a time.
-SLICE_ROWS = 4096
 
 
 class IndexWriter:
@@ -67,6 +74,7 @@ class IndexWriter:
         self.schema = pa.schema([pa.field(dataset.key_name, dataset.key_type), *carried, *_OWN, *marks])
         self._writer = TableWriter(path, self.schema)
         self._pending: list[pa.RecordBatch] = []
+        self._size = 0
 
     def write(
         self,
@@ -92,14 +100,16 @@ class IndexWriter:
         if self._limited:
             index_columns.append(pa.array([digest in left_out for digest in digests], pa.bool_()))
         columns = [table.column(name) for name in self._columns]
-        self._pending.append(pa.RecordBatch.from_arrays([*columns, *index_columns], schema=self.schema))
-        if sum(map(len, self._pending)) >= _GROUP_ROWS:
+        batch = pa.RecordBatch.from_arrays([*columns, *index_columns], schema=self.schema)
+        self._pending.append(batch)
+        self._size += size_of(batch)
+        if sum(map(len, self._pending)) >= GROUP_ROWS or self._size >= SLICE_BYTES:
             self._flush()
 
     def _flush(self) -> None:
         if self._pending:
             self._writer.write(pa.Table.from_batches(self._pending))
-            self._pending = []
+            self._pending, self._size = [], 0
 
     def __enter__(self) -> IndexWriter:
         return self
@@ -148,7 +158,7 @@ class RequestIndex:
         self._storage, self._parts = storage, (*folder, "index.parquet")
         with self._open() as file:
             self.rows: int = file.metadata.num_rows
-            self.schema: pa.Schema = file.schema_arrow.remove_metadata()
+            self.schema: pa.Schema = _readable(file.schema_arrow.remove_metadata())
             check_columns(self.schema, _KNOWN, needed=[field.name for field in _OWN])
 
     @property
@@ -166,7 +176,7 @@ class RequestIndex:
             raise MissingFileError(f"{uri} is gone. Restore it from a backup", remedy=remedy) from None
         with (
             reading_parquet(uri, "Restore it from a backup"),
-            pq.ParquetFile(source, buffer_size=1 << 16, pre_buffer=False, page_checksum_verification=True) as file,
+            open_parquet(source, buffer_size=1 << 16, pre_buffer=False, page_checksum_verification=True) as file,
         ):
             yield file
 
@@ -178,4 +188,15 @@ class RequestIndex:
             DamagedFileError: When it cannot be read.
         """
         with self._open() as file:
-            yield from file.iter_batches(SLICE_ROWS, columns=columns, use_threads=False)
+            for rows in slices_of(file, columns):
+                yield conform(rows, _subset(self.schema, rows.schema.names), self._parts[-1])
+
+
+def _readable(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with text in place of columns that earlier versions carried and a table cannot hold."""
+    fields = [field.with_type(pa.string()) if unstorable(field.type) else field for field in schema]
+    return pa.schema(fields)
+
+
+def _subset(schema: pa.Schema, names: list[str]) -> pa.Schema:
+    return pa.schema([schema.field(name) for name in names])

@@ -31,6 +31,7 @@ class ResponseReader:
         ]
         sizes = [size for rows in files.group_rows for size in rows]
         self._starts = np.cumsum([0, *sizes[:-1]], dtype=np.int64)
+        self._row_bytes = np.append(files.row_bytes(), 0)
         self._cache: dict[int, pa.Table] = {}
 
     def __enter__(self) -> ResponseReader:
@@ -49,6 +50,14 @@ class ResponseReader:
             row: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
         """
         return np.where(row < 0, -1, np.searchsorted(self._starts, row, side="right") - 1)
+
+    def sizes(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Estimate the size in memory of each row, without reading it: int64, shape (n,).
+
+        Args:
+            row: int64, shape (n,): row numbers as in `ResponseFiles`, -1 for no row.
+        """
+        return self._row_bytes[self.groups_of(row)]
 
     def take(self, row: NDArray[np.int64]) -> pa.Table:
         """Read rows in the given order. The row number -1 gives a row of nulls.

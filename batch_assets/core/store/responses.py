@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.result_columns import TIMESTAMP
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.io.parquet import check_columns, reading_parquet, with_columns
+from batch_assets.core.io.parquet import check_columns, open_parquet, reading_parquet, with_columns
+from batch_assets.core.io.slices import SLICE_ROWS
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests
 
@@ -46,6 +47,10 @@ _FIRST = pa.schema(
 _ADDED: list[pa.Field] = []
 RESPONSE_SCHEMA = pa.schema([*_FIRST, *_ADDED])
 """The columns of a response file as this version writes it."""
+GROUP_ROWS, GROUP_BYTES = SLICE_ROWS, 4 << 20
+"""A row group has at most these rows, and ends with the line with which its lines exceed these bytes."""
+# A row group repeats the text of each line: in response_text and in response_json.
+_DECODED_BYTES = 2 * GROUP_BYTES
 
 
 def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:
@@ -102,7 +107,7 @@ def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.Pa
     """
     with reading_responses(storage, pipeline, name):
         source = storage.open(pipeline, "responses", str(name))
-        file = pq.ParquetFile(source, pre_buffer=False, page_checksum_verification=True)
+        file = open_parquet(source, pre_buffer=False, page_checksum_verification=True)
         try:
             check_columns(file.schema_arrow, RESPONSE_SCHEMA, needed=_FIRST.names)
         except pa.ArrowInvalid:
@@ -136,16 +141,30 @@ class ResponseFiles:
 
     def __init__(self, storage: Storage, pipeline: str) -> None:
         self._storage, self._pipeline = storage, pipeline
-        ended: list[tuple[float, ResponseName, list[int]]] = []
+        ended: list[tuple[float, ResponseName, list[tuple[int, int]]]] = []
         for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
             with open_responses(storage, pipeline, name) as file:
-                groups = range(file.num_row_groups)
-                rows = [file.metadata.row_group(group).num_rows for group in groups]
-                ended.append((ended_at_of(file), name, rows))
+                groups = map(file.metadata.row_group, range(file.num_row_groups))
+                sizes = [(group.num_rows, group.total_byte_size) for group in groups]
+                ended.append((ended_at_of(file), name, sizes))
         ended.sort(key=lambda entry: (entry[0], str(entry[1])))
         self.names = [name for _, name, _ in ended]
-        self.group_rows = [rows for _, _, rows in ended]
+        self.group_rows = [[rows for rows, _ in sizes] for _, _, sizes in ended]
+        self._group_bytes = [bytes_ for _, _, sizes in ended for _, bytes_ in sizes]
         self._starts = np.cumsum([0, *map(sum, self.group_rows)], dtype=np.int64)
+
+    def row_bytes(self) -> NDArray[np.int64]:
+        """Estimate the size in memory of a row of each row group, at least as large as the average row is.
+
+        The encoded size of a row group bounds each of its rows, but not their sum: it has equal texts only once.
+
+        Returns:
+            int64, shape (row groups of all files,).
+        """
+        encoded = np.array(self._group_bytes, np.int64)
+        rows = np.array([rows for groups in self.group_rows for rows in groups], np.int64)
+        average: NDArray[np.int64] = np.maximum(encoded, _DECODED_BYTES) // np.maximum(rows, 1)
+        return np.minimum(encoded, average)
 
     def rows_of(self, number: int) -> NDArray[np.int64]:
         """Return the row numbers of a file's rows: int64, shape (rows of the file,)."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import results_parts
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.prices import NAMELESS
 from batch_assets.core.root import Root
@@ -53,7 +54,7 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
 
 def _added(file: pq.ParquetFile) -> TableCost:
     cost = TableCost()
-    for rows in file.iter_batches(columns=_COLUMNS):
+    for rows in slices_of(file, _COLUMNS):
         cost.usd += pc.sum(rows["cost_usd"]).as_py() or 0.0
         answered = pc.and_(pc.equal(rows["result_type"], ResultType.SUCCEEDED), rows["shared_with"].is_null())
         unknown = rows["response_model"].filter(pc.and_(answered, rows["cost_usd"].is_null())).unique()

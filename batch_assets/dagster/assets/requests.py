@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.dataset.partition_rows import rows_left_out
 from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.estimate import estimate_cost
@@ -134,6 +135,8 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
         metadata[keys.WITHOUT_PARTITION] = report.without_partition
     if report.rejected:
         with pq.ParquetFile(root.storage.open(*folder, "rejected.parquet")) as file:
-            rows = list(islice((row for batch in file.iter_batches(_SHOWN) for row in batch.to_pylist()), _SHOWN))
+            rows = list(
+                islice((row for batch in slices_of(file, most_rows=_SHOWN) for row in batch.to_pylist()), _SHOWN)
+            )
         metadata[keys.REJECTED_ROWS] = markdown.table(list(rows[0]), rows)
     return metadata

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from batch_assets.core.answers.result_types import FAILED, ResultType
 from batch_assets.core.io.layout import results_parts
+from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.quoting import shell_quoted
 from batch_assets.core.root import Root
 from batch_assets.dagster.metadata import markdown
 
 _SHOWN = 10
-_READ = 8192
 
 
 def sample_rows(root: Root, pipeline: Pipeline, partition: str) -> dg.MarkdownMetadataValue:
@@ -47,7 +47,7 @@ def _first(
 
 
 def _rows(file: pq.ParquetFile, names: list[str], kinds: list[ResultType]) -> Iterator[dict[str, Any]]:
-    for batch in file.iter_batches(_READ, columns=names):
+    for batch in slices_of(file, names):
         matches = pc.is_in(batch["result_type"], pa.array(kinds, pa.string()))
         yield from batch.filter(matches).slice(0, _SHOWN).to_pylist()
 

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from batch_assets.core.io.slices import SLICE_ROWS
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.results import join, reorder
-from batch_assets.core.store.request_index import SLICE_ROWS
 from batch_assets.core.store.response_reader import ResponseReader
 from batch_assets.core.store.responses import RESPONSE_SCHEMA, ResponseFiles
 
