@@ -33,6 +33,7 @@ SIGNS = {
     "a price": r"\"prices\.yaml\"",
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "a key of metadata": r"\"batch_assets/",
+    "which images and PDFs are sent": r"\b(read_media|check_media|media_problem)\(",
     "what templates print for a value": r"\bRendering\.(STORED|OWN)\b|^def shown_values|^class Rendering\(",
     "a field of the pipeline file": (
         r"\((ConfigBlock|\w+Config, Block)\b|PipelineFields\(TypedDict|^class ConfigBlock"

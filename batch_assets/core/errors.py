@@ -55,6 +55,8 @@ class ErrorType(StrEnum):
     """The row gives no text where the API wants text."""
     INVALID_UNICODE = "invalid_unicode"
     """The row has text that is not valid Unicode."""
+    INVALID_MEDIA = "invalid_media"
+    """An image or PDF of the row is not what the API accepts."""
     UNREADABLE_ROW = "unreadable_row"
     """The line of the row cannot be read, and `dataset.bad_rows` is `reject`."""
     RENDER_REQUEST = "render_request"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from batch_assets.emulator.media import media_problem
 from batch_assets.emulator.models import MODELS, OUTPUT_300K_BETA
 from batch_assets.emulator.schema_instance import schema_problem
 
@@ -137,7 +138,8 @@ def _check_messages(messages: Any) -> Refusal | None:
         refusal = _check_content(message["content"], at, is_last and message["role"] == "assistant")
         if refusal is not None:
             return refusal
-    return None
+    problem = media_problem(messages)
+    return _invalid(problem) if problem is not None else None
 
 
 def _check_content(content: Any, at: int, may_be_empty: bool) -> Refusal | None:

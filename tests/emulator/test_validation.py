@@ -7,6 +7,7 @@ import httpx2
 import pytest
 
 from batch_assets.emulator import Emulator
+from tests.media import image, png
 
 from .conftest import params, requests
 
@@ -139,6 +140,11 @@ LINES: list[tuple[dict[str, Any], str]] = [
     (
         params(output_config={"format": {"type": "json_schema", "schema": False}}),
         "output_config.format.schema: the schema excludes every value",
+    ),
+    (
+        params(messages=[{"role": "user", "content": [image(png(), "image/jpeg")]}]),
+        "messages.0.content.0.image.source.base64: The image was specified using the image/jpeg media type, but "
+        "the image appears to be a image/png image",
     ),
 ]
 

@@ -6,19 +6,16 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from batch_assets.core.dataset.located_files import LocatedFiles
+from batch_assets.core.dataset.located_files import LocatedFiles, too_large
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
 from batch_assets.core.errors import DatasetError, ErrorType
-from batch_assets.core.pipeline.blocks import MAX_MB
 from batch_assets.core.pipeline.dataset import DOCUMENT_KEY
 from batch_assets.core.pipeline.pipeline import Pipeline
 
 PATH, NAME, BYTES = DOCUMENT_KEY, "name", "bytes"
 # The size of the contents in memory at once. A single file may be larger.
 _BYTES_AT_ONCE = 16 << 20
-# A larger file cannot fit into any batch, so it is not read.
-_MAX_BYTES = int(MAX_MB * 1_000_000)
 
 
 class DocumentFiles:
@@ -40,7 +37,10 @@ class DocumentFiles:
 
     def __init__(self, path: str, pipeline: Pipeline) -> None:
         self._located = LocatedFiles(path, pipeline.project)
+        self._max_bytes = pipeline.config.dataset.max_file_bytes
         self._sizes = self._located.sizes()
+        self._positions: dict[str, int] = {}
+        self._contents = pa.array([], pa.binary())
         if not self._sizes:
             raise DatasetError(f"there is no file {path}")
 
@@ -54,23 +54,23 @@ class DocumentFiles:
                 yield self._slice(names, target)
                 names, size = [], 0
             names.append(name)
-            size += bytes_ if bytes_ <= _MAX_BYTES else 0
+            size += bytes_ if bytes_ <= self._max_bytes else 0
         yield self._slice(names, target)
 
     def _slice(self, names: list[str], target: pa.Schema) -> Rows:
-        columns = {
-            PATH: text_array([self._located.relative(name) for name in names]),
-            NAME: text_array([name.rsplit("/", 1)[-1] for name in names]),
-        }
+        paths = [self._located.relative(name) for name in names]
+        columns = {PATH: text_array(paths), NAME: text_array([name.rsplit("/", 1)[-1] for name in names])}
         rejects: dict[int, tuple[str, str]] = {}
         if BYTES in target.names:
-            contents: list[bytes | None] = []
-            for position, name in enumerate(names):
-                if self._sizes[name] > _MAX_BYTES:
-                    problem = f"the file has {self._sizes[name]} bytes; a batch can hold {_MAX_BYTES}"
+            contents: list[bytes | None] = [None] * len(names)
+            for position, (path, name) in enumerate(zip(paths, names, strict=True)):
+                if self._sizes[name] > self._max_bytes:
+                    problem = too_large(path, self._sizes[name], self._max_bytes)
                     rejects[position] = ErrorType.REQUEST_TOO_LARGE, problem
-                contents.append(None if position in rejects else self._content(name))
-            columns[BYTES] = pa.array(contents, pa.binary())
+                else:
+                    contents[position] = self._content(name)
+            columns[BYTES] = self._contents = pa.array(contents, pa.binary())
+            self._positions = {path: at for at, path in enumerate(paths) if at not in rejects}
         rows = valid_text(conform(pa.RecordBatch.from_pydict(columns), target, self._located.path))
         rows.rejects = rejects | rows.rejects
         return rows
@@ -83,8 +83,12 @@ class DocumentFiles:
         return content
 
     def read_file(self, name: str) -> bytes:
-        """Read a file within the documents' folder."""
-        return self._located.read(name)
+        """Read a file within the documents' folder. Those of the slice that was yielded last are in memory."""
+        position = self._positions.get(name)
+        if position is None:
+            return self._located.read(name, self._max_bytes)
+        content: bytes = self._contents[position].as_py()
+        return content
 
     def close(self) -> None:
         """Do nothing: there are no temporary files."""

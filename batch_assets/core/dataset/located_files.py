@@ -9,7 +9,8 @@ from typing import Any
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from batch_assets.core.errors import DatasetError
+from batch_assets.core.errors import DatasetError, ErrorType
+from batch_assets.core.template.values import RowRejectedError
 
 GLOB = frozenset("*?[")
 """The characters that make a part of a path a pattern."""
@@ -89,14 +90,16 @@ class LocatedFiles:
         names = [name for name in names[:_SHOWN_NEIGHBORS] if not name.startswith(".")]
         return f"; in the same folder: {', '.join(names) or 'nothing'}"
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, max_bytes: int) -> bytes:
         """Read a file within the folder.
 
         Args:
             name: The path relative to the folder, with `/`.
+            max_bytes: The most bytes that the file may have.
 
         Raises:
             ValueError: When there is no such file, or it is outside the folder.
+            RowRejectedError: When it is too large.
         """
         relative = PurePosixPath(name)
         if relative.is_absolute() or ".." in relative.parts or "\0" in name:
@@ -106,10 +109,30 @@ class LocatedFiles:
             resolved = Path(path).resolve()
             if not resolved.is_relative_to(Path(self.folder).resolve()):
                 raise ValueError(f"{name!r} is outside the dataset's folder")
-        if not self.fs.isfile(path):
+        try:
+            info = self.fs.info(path)
+        except (OSError, ValueError):  # fsspec's own isfile does the same
+            info = {}
+        if info.get("type") != "file":
             raise ValueError(f"there is no file {name!r} in the dataset's folder")
+        if (info.get("size") or 0) > max_bytes:
+            raise RowRejectedError(ErrorType.REQUEST_TOO_LARGE, too_large(name, info["size"], max_bytes))
         content: bytes = self.fs.cat_file(path)
         return content
+
+
+def too_large(name: str, size: int, max_bytes: int) -> str:
+    """Return why a file is not read.
+
+    Args:
+        name: The file.
+        size: Its bytes.
+        max_bytes: The most bytes that it may have.
+    """
+    return (
+        f"the file {name!r} has {size:,} bytes; dataset.max_file_mb allows {max_bytes:,}: make it smaller, or "
+        "leave the row out"
+    )
 
 
 def fingerprint_of(files: dict[str, dict[str, Any]]) -> str:

@@ -38,6 +38,7 @@ class TableFiles:
     def __init__(self, path: str, pipeline: Pipeline) -> None:
         config = pipeline.config.dataset
         self._located = LocatedFiles(path, pipeline.project)
+        self._max_file_bytes = config.max_file_bytes
         self._readers = [_reader(file, config) for file in self._files()]
         if config.csv is not None and not any(isinstance(reader, CsvReader) for reader in self._readers):
             raise DatasetError(
@@ -68,7 +69,7 @@ class TableFiles:
 
     def read_file(self, name: str) -> bytes:
         """Read a file within the dataset's folder."""
-        return self._located.read(name)
+        return self._located.read(name, self._max_file_bytes)
 
     def close(self) -> None:
         """Do nothing: there are no temporary files."""

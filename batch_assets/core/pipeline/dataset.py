@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.io.encodings import check_encoding
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.pipeline.blocks import MAX_MB
 from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # The row keys of pipelines that name none: row numbers from 0, or the path of a document.
@@ -141,6 +142,14 @@ class DatasetConfig(ConfigBlock):
         "dataset, or null: its rows have null in the column.",
     )
 
+    max_file_mb: float = Field(
+        default=MAX_MB,
+        gt=0,
+        le=MAX_MB,
+        description="Maximum size of a document of files, or of a file that a row names for file_base64, in "
+        "megabytes (10^6 bytes). The row of a larger file is rejected.",
+    )
+
     @field_validator("path", "files")
     @classmethod
     def _has_no_secret(cls, url: str | None) -> str | None:
@@ -186,6 +195,8 @@ class DatasetConfig(ConfigBlock):
         for name, kind in applies.items():
             if getattr(self, name) != type(self).model_fields[name].default and kinds != [kind]:
                 raise ValueError(f"{name} goes with {kind}, not with {kinds[0]}")
+        if self.max_file_mb != MAX_MB and not kinds[0].is_files:
+            raise ValueError(f"max_file_mb goes with path and files, not with {kinds[0]}")
         return self
 
     @property
@@ -209,6 +220,11 @@ class DatasetConfig(ConfigBlock):
     def key_name(self) -> str:
         """The column of results that is the row key."""
         return next(iter(self.key.values())) if isinstance(self.key, dict) else self.key_column
+
+    @property
+    def max_file_bytes(self) -> int:
+        """The most bytes of a document, or of a file that a row names."""
+        return int(self.max_file_mb * 1_000_000)
 
     @property
     def query_file(self) -> str | None:

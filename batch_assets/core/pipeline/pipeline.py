@@ -29,10 +29,10 @@ from batch_assets.core.pipeline.partitions import Partitions
 from batch_assets.core.template.batch_rules import sampling
 from batch_assets.core.template.betas import Betas
 from batch_assets.core.template.rendering import CURRENT, Rendering
+from batch_assets.core.template.row_files import ReadFile
 from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.template.row_values import RowCheck, row_checks
 from batch_assets.core.template.template import Template
-from batch_assets.core.template.template_strings import ReadFile
 from batch_assets.core.urls import secret_in_query
 
 RenderRequest = Callable[["Pipeline", Row, Params], Params | None]

@@ -11,6 +11,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import HeaderSets
 from batch_assets.core.requests.hook import RequestHook
 from batch_assets.core.requests.submission import Rejects
+from batch_assets.core.template.media_check import check_media
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.template.values import RowRejectedError
@@ -53,7 +54,9 @@ class RowRenderer:
         self.headers = HeaderSets(pipeline, templates.betas)
         self._rendering = rendering
         self._limit = int(pipeline.config.batching.max_mb * _MEGABYTE) - _LINE_BYTES
+        self._template = templates.params
         self.reads, self._render = list(templates.reads), templates.params.render
+        self._has_hook = pipeline.hooks.render_request is not None
         if (hook := pipeline.hooks.render_request) is not None:
             self.reads = list(dict.fromkeys([dataset.key, *dataset.schema.names, *templates.reads]))
             self._render = RequestHook(pipeline, hook, templates.params).render
@@ -66,6 +69,7 @@ class RowRenderer:
             rejects: Filled with the rows that have no request.
         """
         render, limit, names = self._render, self._limit, self.reads
+        template, has_hook = self._template, self._has_hook
         headers, number = self.headers, 0
         get = rows.stored_values if self._rendering == Rendering.STORED else rows.values
         columns = [get(name) for name in names]
@@ -82,6 +86,8 @@ class RowRenderer:
                 if len(params) > limit:
                     problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
                     raise RowRejectedError(ErrorType.REQUEST_TOO_LARGE, problem)
+                if template.may_hold_media or has_hook:
+                    check_media(params, template.encoded)
                 if headers.by_row:
                     number = headers.number_of(named, own)
             except RowRejectedError as error:

@@ -1,4 +1,4 @@
-"""Media types by the ending of a file name, for the template filter `media_type`."""
+"""Media types by the ending of a file name, where the content does not decide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BY_ENDING = {
 }
 
 
-def media_type(name: str) -> str:
+def media_type_by_name(name: str) -> str:
     """Return the media type of a file by its name, such as `application/pdf` for `a/b.PDF`.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +15,17 @@ from batch_assets.core.template.outline import Spliced, Unknown
 from batch_assets.core.template.parts import Check, Entry, Part, as_it_is, items, merge, plain, splicing_list
 from batch_assets.core.template.pipeline_files import PipelineFiles
 from batch_assets.core.template.rendering import CURRENT, Rendering
+from batch_assets.core.template.row_files import EncodedFile, ReadFile
 from batch_assets.core.template.template_names import ROW, SELF, Names
 from batch_assets.core.template.template_strings import (
     CompiledString,
-    ReadFile,
     Row,
     StringCompiler,
     TemplateProblemError,
 )
 from batch_assets.core.template.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
 
+_SOURCE = b'"source"'
 # This list may end up empty, which means no stop sequences. Other lists are prompts, or needed by a prompt.
 _MAY_BE_EMPTY = ".stop_sequences"
 
@@ -54,6 +55,7 @@ class Template:
 
     Attributes:
         columns: The dataset columns that the templates read, as far as they are known without `dataset`.
+        may_hold_media: Whether the params of the row that was rendered last may hold images or PDFs.
 
     Raises:
         ConfigError: When a template cannot be compiled, or reads a column by a name that Jinja reserves. Names the
@@ -84,6 +86,9 @@ class Template:
         self._names = Names()
         self._where: dict[str, str] = {}
         self._parts = merge(self._compile(params, field, text=False, data=False))
+        self._compiler.row_files.keep()
+        self._has_source = any(isinstance(part, bytes) and _SOURCE in part for part in self._parts)
+        self.may_hold_media = self._has_source
         if self._names.itself and SELF in (self._known or ()):
             problem = "in a template `self` is the template itself; read the column of that name as `row['self']`"
             raise ConfigError(source, self._where[SELF], problem)
@@ -136,6 +141,7 @@ class Template:
             RowRejectedError: When the row cannot become a request.
         """
         self._compiler.begin()
+        self.may_hold_media = self._has_source
         if self._reads.row:
             row = {**row, ROW: self._whole(row, present)}
         return b"".join([part if type(part) is bytes else part(row) for part in self._parts])  # type: ignore[operator]
@@ -153,6 +159,11 @@ class Template:
         """Return the params as far as they are known without a row. Unknown values are `Unknown`."""
         outline: dict[str, Any] = self._outline(self._params, self._field)
         return outline
+
+    @property
+    def encoded(self) -> list[EncodedFile]:
+        """The files that the row rendered last has as Base64."""
+        return self._compiler.row_files.encoded
 
     @property
     def constant(self) -> bytes | None:
@@ -226,7 +237,7 @@ class Template:
                 continue
             constant = self._constant(string, entry_field)
             if constant is None:
-                entries.append((string.evaluate, entry_field, self._checked(check, entry_field)))
+                entries.append((self._watched(string.evaluate), entry_field, self._checked(check, entry_field)))
                 continue
             try:
                 entries += [[item] for item in items(constant[0], entry_field, check)]
@@ -254,8 +265,20 @@ class Template:
                 raise self._refused(error) from None
         if string.plain is not None:
             return plain(string.plain, field, check)
-        evaluate, full_check = string.evaluate, self._checked(check, field)
+        evaluate = self._watched(string.evaluate) if string.whole else string.evaluate
+        full_check = self._checked(check, field)
         return lambda row: dump(full_check(evaluate(row), field), field)
+
+    def _watched(self, evaluate: Callable[[Row], Any]) -> Callable[[Row], Any]:
+        """An expression that notes if its value may hold images or PDFs: text cannot, a list or object can."""
+
+        def watched(row: Row) -> Any:
+            value = evaluate(row)
+            if type(value) is not str:
+                self.may_hold_media = True
+            return value
+
+        return watched
 
     def _checked(self, check: Check, field: str) -> Check:
         """A check, followed by the check of values from rows for the field if there is one."""

@@ -13,16 +13,14 @@ from jinja2 import nodes
 from batch_assets.core.errors import ErrorType
 from batch_assets.core.template.json_filters import from_json, to_json
 from batch_assets.core.template.key_access import Absent, KeyEnvironment
-from batch_assets.core.template.media_types import media_type
 from batch_assets.core.template.pipeline_files import PipelineFileError, PipelineFiles, not_beside
 from batch_assets.core.template.rendering import CURRENT, Rendering
+from batch_assets.core.template.row_files import NoDatasetError, ReadFile, RowFiles
 from batch_assets.core.template.template_limits import LimitedEnvironment, limited
 from batch_assets.core.template.template_names import NameFinder, Names, is_template, plain_parts
-from batch_assets.core.template.values import RowRejectedError, printed, to_base64
+from batch_assets.core.template.values import RowRejectedError, printed
 
 Row = Mapping[str, Any]
-ReadFile = Callable[[str], bytes]
-"""Takes a path within the dataset's folder, and returns the content of the file."""
 
 # A template must give the same bytes for the same row, or the row would be sent again in every run.
 _RANDOM_GLOBALS = ("lipsum",)
@@ -34,10 +32,6 @@ _NEWLINE = re.compile(r"\r\n|\r")
 
 class TemplateProblemError(Exception):
     """A string cannot be compiled. The text says why."""
-
-
-class _NoDatasetError(RowRejectedError):
-    """A template reads a file of the dataset's folder while there is no dataset."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +62,9 @@ class StringCompiler:
         rendering: The version of the rendering.
         shapes: The keys that objects of the dataset have, for each of their locations.
         columns: The columns of the dataset.
+
+    Attributes:
+        row_files: The files that the strings have read for a row.
     """
 
     def __init__(
@@ -78,7 +75,8 @@ class StringCompiler:
         shapes: Collection[frozenset[str]] = (),
         columns: Collection[str] = (),
     ) -> None:
-        self._files, self._read_file, self._rendering = files, read_file, rendering
+        self._files, self._rendering = files, rendering
+        self.row_files = RowFiles(read_file)
         self._shapes, self._columns = shapes, columns
         self._environment = self._make_environment()
         self._finder = NameFinder(self._environment)
@@ -89,8 +87,9 @@ class StringCompiler:
         return self._files.digests
 
     def begin(self) -> None:
-        """Reset the limits for a new row."""
+        """Reset the limits for a new row, and forget the files of the previous one."""
         self._environment.begin()
+        self.row_files.begin()
 
     def constant(self, string: CompiledString) -> tuple[Any] | None:
         """Return the value of a string as a tuple if it does not depend on the row, else `None`.
@@ -100,10 +99,10 @@ class StringCompiler:
         """
         if string.names.columns or string.names.row:
             return None
-        self.begin()
+        self._environment.begin()
         try:
             return (string.evaluate({}),)
-        except _NoDatasetError:
+        except NoDatasetError:
             return None
         except RowRejectedError as error:
             if string.names.may_be_columns:
@@ -172,17 +171,9 @@ class StringCompiler:
             environment.filters.pop(name, None)
         environment.globals["load"] = self._files.data
         environment.filters["fromjson"] = from_json
-        environment.filters["base64"] = to_base64
-        environment.filters["file_base64"] = self._file_base64
-        environment.filters["media_type"] = media_type
+        for name in ("base64", "file_base64", "media_type"):
+            environment.filters[name] = getattr(self.row_files, name)
         return environment
-
-    def _file_base64(self, path: Any) -> str:
-        if not isinstance(path, str):
-            raise TypeError(f"file_base64 takes the path of a file, not {'null' if path is None else path}")
-        if self._read_file is None:
-            raise _NoDatasetError(ErrorType.TEMPLATE_ERROR, "file_base64 has no dataset folder to read from")
-        return to_base64(self._read_file(path))
 
     def _expression(self, source: str) -> str | None:
         """The expression in a string that is one whole `{{ expression }}`, else `None`."""

@@ -16,10 +16,10 @@ import pytest
 from batch_assets.core.dataset import document_files
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DatasetError
+from tests.media import PDF
 
 from ..support import World, make_pipeline, params, read
 
-PDF = b"%PDF-1.4\n\x00\xff not really"
 _SOURCE = {"type": "base64", "media_type": "{{ path | media_type }}", "data": "{{ path | file_base64 }}"}
 
 
@@ -122,7 +122,8 @@ def test_a_document_too_large_for_a_batch_is_rejected_without_being_read(world: 
     table = world.run(world.pipeline(dataset={"files": "docs"}, params=params("{{ bytes | base64 }}")))
     assert list(table["result_type"]) == ["rejected", "succeeded"]
     assert table["error_type"][0] == "request_too_large"
-    assert "the file has 257000000 bytes; a batch can hold 256000000" in table["error_message"][0]
+    problem = "the file 'a.pdf' has 257,000,000 bytes; dataset.max_file_mb allows 256,000,000"
+    assert problem in table["error_message"][0]
 
 
 def test_a_file_name_that_is_not_unicode_rejects_its_row(world: World) -> None:

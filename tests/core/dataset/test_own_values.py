@@ -18,10 +18,11 @@ import pytest
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
+from tests.media import image, png
 
 from ..support import World, make_pipeline, params
 
-IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "aGk="}}
+IMAGE = image(png())
 
 
 def bodies(pipeline: Pipeline, table: Any = None) -> list[Any]:

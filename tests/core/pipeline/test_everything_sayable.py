@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batch_assets.emulator.params import check_params
+from tests.media import PDF, png
 
 from ..support import World, params
 
-PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
+PNG = png()
 
 
 def built(world: World, rows: list[dict[str, Any]] | pa.Table, body: dict[str, Any], **more: Any) -> list[Any]:
@@ -123,7 +124,7 @@ def test_thinking_and_output_config(world: World) -> None:
 
 def test_pictures_and_documents_from_paths_columns_and_urls(world: World) -> None:
     (world.folder / "a.png").write_bytes(PNG)
-    (world.folder / "a.pdf").write_bytes(b"%PDF-1.7")
+    (world.folder / "a.pdf").write_bytes(PDF)
     png = {"type": "base64", "media_type": "image/png"}
     content = [
         {"type": "image", "source": {**png, "data": "{{ p | file_base64 }}"}},
@@ -141,7 +142,7 @@ def test_pictures_and_documents_from_paths_columns_and_urls(world: World) -> Non
     (request,) = built(world, table, params(content))
     blocks = request["messages"][0]["content"]
     assert base64.b64decode(blocks[0]["source"]["data"]) == base64.b64decode(blocks[1]["source"]["data"]) == PNG
-    assert base64.b64decode(blocks[3]["source"]["data"]) == b"%PDF-1.7"
+    assert base64.b64decode(blocks[3]["source"]["data"]) == PDF
     assert (blocks[2]["source"]["url"], blocks[4]["source"]["url"]) == (
         "https://example.org/n.png",
         "https://u.org",

@@ -11,6 +11,7 @@ import pytest
 
 from batch_assets.core.errors import ConfigError
 from batch_assets.core.template.template import RowRejectedError, Template
+from tests.media import png
 
 from ..support import World, params
 
@@ -60,7 +61,7 @@ def photos(world: World) -> World:
     """A dataset of file names, with a secret file outside its folder."""
     data = world.folder / "data"
     (data / "photos").mkdir(parents=True)
-    (data / "photos" / "a.bin").write_bytes(b"\x00photo\xff")
+    (data / "photos" / "a.bin").write_bytes(png())
     (data / "logo.bin").write_bytes(b"logo")
     (world.folder / "secret.bin").write_bytes(b"secret")
     (data / "link.bin").symlink_to(world.folder / "secret.bin")
@@ -88,7 +89,7 @@ def test_files_are_read_only_from_the_datasets_folder(photos: World) -> None:
     report = photos.build(pipeline)
     (part,) = (photos.submission_folder(pipeline, report)).glob("part-*.jsonl")
     content = orjson.loads(part.read_bytes())["params"]["messages"][0]["content"]
-    assert base64.b64decode(content[0]["source"]["data"]) == b"\x00photo\xff"
+    assert base64.b64decode(content[0]["source"]["data"]) == png()
     assert content[1]["text"] == "logo: " + base64.b64encode(b"logo").decode()
     assert (report.rows, report.rejected) == (9, 8)
     table = photos.collect(pipeline) and photos.table(pipeline)

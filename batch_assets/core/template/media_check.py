@@ -1,0 +1,171 @@
+"""Check the images and PDFs of a request that are in it as Base64, before they are sent.
+
+The API refuses such a request only after it was sent, as a result of its own that says little. Limits of
+https://platform.claude.com/docs/en/build-with-claude/vision. A PDF's number of pages and its encryption are not
+checked: they are only known once the file is unpacked. What is behind a URL or a `file_id` is the API's to check.
+"""
+
+from __future__ import annotations
+
+import binascii
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from batch_assets.core.errors import ErrorType
+from batch_assets.core.template.media_formats import PDF, Media, read_media
+from batch_assets.core.template.row_files import UNKNOWN, EncodedFile, start_of
+from batch_assets.core.template.values import RowRejectedError
+
+_SIGN = b'"base64"'
+_DATA = b'"data":"'
+# A shorter value is left where it is.
+_LONG = 1000
+_SIDE = 8000
+_MANY_IMAGES = 20
+_SIDE_OF_MANY = 2000
+_IMAGE_BASE64 = 10 << 20
+_BLOCKS = ("image", "document")
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A source of the type base64.
+
+    Attributes:
+        field: Its field.
+        block: The type of its block: image or document.
+        media_type: The media type that it states.
+        data: The Base64; `None` if it is not text.
+    """
+
+    field: str
+    block: str
+    media_type: Any
+    data: bytes | None
+
+
+def check_media(params: bytes, encoded: Collection[EncodedFile] = ()) -> None:
+    """Check the images and PDFs in the params of one request.
+
+    Args:
+        params: The params as JSON without spaces.
+        encoded: The files that templates have encoded for the request.
+
+    Raises:
+        RowRejectedError: When the API would refuse one of them. Names the field, the file and what to do.
+    """
+    if _SIGN not in params:
+        return
+    short, values = _cut_out(params)
+    sources = [
+        _Source(f"{field}.source", block["type"], source.get("media_type"), _value(source.get("data"), values))
+        for field, block, source in _sources(orjson.loads(short))
+    ]
+    if not sources:
+        return
+    images = sum(source.block == "image" for source in sources)
+    for source in sources:
+        file = next((file for file in encoded if file.data == source.data), None)
+        problem = _problem(source, file, images)
+        if problem is not None:
+            raise RowRejectedError(ErrorType.INVALID_MEDIA, f"{source.field}: {problem}")
+
+
+def _cut_out(params: bytes) -> tuple[bytes, list[bytes]]:
+    """Replace each long Base64 value in JSON by its number, so that parsing does not copy them.
+
+    Within a string, quotes are escaped, so the sign of such a value is always a key with its value.
+    """
+    pieces: list[bytes] = []
+    values: list[bytes] = []
+    begin = position = 0
+    while (position := params.find(_DATA, position)) >= 0:
+        position += len(_DATA)
+        end = params.find(b'"', position)
+        if end - position < _LONG or params.find(b"\\", position, end) >= 0:
+            continue
+        pieces += [params[begin : position - 1], str(len(values)).encode()]
+        values.append(params[position:end])
+        begin = position = end + 1
+    return b"".join([*pieces, params[begin:]]), values
+
+
+def _value(data: Any, values: list[bytes]) -> bytes | None:
+    if isinstance(data, str):
+        return data.encode()
+    return values[data] if type(data) is int and data < len(values) else None
+
+
+def _sources(params: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield (field, block, source) of each image or document whose source is Base64, also in results of tools."""
+    messages = params.get("messages")
+    queue: list[tuple[str, Any]] = []
+    for number, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict):
+            queue.append((f"params.messages[{number}].content", message.get("content")))
+    while queue:
+        field, content = queue.pop(0)
+        for number, block in enumerate(content if isinstance(content, list) else ()):
+            if not isinstance(block, dict):
+                continue
+            block_field = f"{field}[{number}]"
+            source = block.get("source")
+            queue.append((f"{block_field}.content", block.get("content")))
+            if not isinstance(source, dict) or block.get("type") not in _BLOCKS:
+                continue
+            if source.get("type") == "base64":
+                yield block_field, block, source
+            else:
+                queue.append((f"{block_field}.source.content", source.get("content")))
+
+
+def _problem(source: _Source, file: EncodedFile | None, images: int) -> str | None:
+    """Return why the API would refuse a source; `None` if it would not."""
+    data = source.data
+    if data is None:
+        return "`data` is not text: give the content as Base64"
+    name = f"the file {file.name!r}" if file is not None and file.name is not None else "the content"
+    if file is not None:
+        media = file.media
+    elif data.startswith(b"data:"):
+        return "`data` starts with 'data:': give the Base64 alone, the part after the comma"
+    else:
+        try:
+            content = binascii.a2b_base64(data)
+        except binascii.Error as error:
+            return f"`data` is not Base64 ({error})"
+        media = read_media(content)
+    if media is None:
+        start = start_of(binascii.a2b_base64(data[:64]) if file is not None else content)
+        return f"{name} {UNKNOWN.format(start=start)}"
+    return _media_problem(source, media, name, len(data), images)
+
+
+def _media_problem(source: _Source, media: Media, name: str, size: int, images: int) -> str | None:
+    if (media.type == PDF) != (source.block == "document"):
+        block = "document" if media.type == PDF else "image"
+        return f"{name} is {media.name}, which belongs into a block of the type {block}, not {source.block}"
+    if media.type != source.media_type:
+        return (
+            f"{name} is {media.name}, but media_type is {source.media_type!r}: write {media.type}, or give the "
+            "filter `media_type` the path or the bytes"
+        )
+    if not media.is_whole:
+        return f"{name} is {media.name} without its end: it was cut off. Copy it again, or leave the row out"
+    if media.type == PDF:
+        return None
+    if not (media.width and media.height):
+        return f"{name} is {media.name} without pixels. Put the right file in its place, or leave the row out"
+    side = _SIDE if images <= _MANY_IMAGES else _SIDE_OF_MANY
+    if max(media.width, media.height) > side:
+        many = f" in a request with more than {_MANY_IMAGES} images" if images > _MANY_IMAGES else ""
+        pixels = f"{media.width:,} x {media.height:,} pixels"
+        return f"{name} has {pixels}; the API accepts {side:,} a side{many}: make it smaller"
+    if size > _IMAGE_BASE64:
+        return (
+            f"{name} has {size:,} bytes as Base64; the API accepts {_IMAGE_BASE64:,} for an image: make it smaller"
+        )
+    return None

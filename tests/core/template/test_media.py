@@ -1,0 +1,290 @@
+"""Images and PDFs are sent with the type of their content, or their row is rejected before anything is sent."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import orjson
+import pytest
+
+from batch_assets.core.template.media_check import check_media
+from batch_assets.core.template.media_formats import Media, read_media
+from batch_assets.core.template.values import RowRejectedError
+from batch_assets.emulator.media import media_problem
+from tests.media import PDF, gif, image, jpeg, png, source, webp
+
+from ..support import World, params
+
+FORMATS = {"image/png": png, "image/jpeg": jpeg, "image/gif": gif, "image/webp": webp}
+HTML = b"<!DOCTYPE html><title>404</title>"
+FIELD = "params.messages[0].content[0].source"
+
+
+def document(content: bytes, media_type: str = "application/pdf") -> dict[str, Any]:
+    return {"type": "document", "source": source(content, media_type)}
+
+
+def messages(*blocks: Any) -> list[Any]:
+    return [{"role": "user", "content": list(blocks)}]
+
+
+def problem(*blocks: Any) -> str | None:
+    """Why the check rejects a request; `None` if it accepts it."""
+    try:
+        check_media(orjson.dumps({"messages": messages(*blocks)}))
+    except RowRejectedError as error:
+        assert error.error_type == "invalid_media"
+        return error.message
+    return None
+
+
+@pytest.mark.parametrize("media_type", FORMATS)
+def test_an_image_is_recognized_by_its_content_with_its_size_and_its_end(media_type: str) -> None:
+    content = FORMATS[media_type](640, 480)
+    assert read_media(content) == read_media(content + b"\0\0") == Media(media_type, 640, 480)
+    assert problem(image(content, media_type)) is media_problem(messages(image(content, media_type))) is None
+    for end in range(16, len(content) - 1):
+        cut = read_media(content[:end])
+        assert cut is not None and (cut.type, cut.is_whole) == (media_type, False)
+
+
+@pytest.mark.parametrize(
+    ("format_", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True, "exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"}),
+        ("GIF", {}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"save_all": True}),
+    ],
+)
+def test_images_of_a_real_library_are_recognized(format_: str, options: dict[str, Any]) -> None:
+    library = pytest.importorskip("PIL.Image")
+    picture = library.effect_noise((301, 200), 60).convert("RGB")
+    file = io.BytesIO()
+    picture.save(file, format_, **options)
+    content = file.getvalue()
+    media_type = f"image/{format_.lower()}"
+    assert read_media(content) == Media(media_type, 301, 200)
+    assert problem(image(content, media_type)) is media_problem(messages(image(content, media_type))) is None
+    half = image(content[: len(content) // 2], media_type)
+    assert "was cut off" in str(problem(half))
+    assert media_problem(messages(half)) == "Could not process image"
+
+
+AT = "messages.0.content.0.image.source.base64"
+REFUSED: list[tuple[str, list[Any], str, str]] = [
+    (
+        "a PNG that is said to be a JPEG",
+        [image(png(), "image/jpeg")],
+        "the content is a PNG image, but media_type is 'image/jpeg': write image/png, or give the filter",
+        f"{AT}: The image was specified using the image/jpeg media type, but the image appears to be a image/png "
+        "image",
+    ),
+    (
+        "a web page",
+        [image(HTML)],
+        r"the content is neither a PNG, JPEG, GIF or WebP image nor a PDF: it starts with '<!DOCTYPE html><'",
+        "Could not process image",
+    ),
+    ("a bitmap", [image(b"BM\0\0")], r"it starts with 'BM\x00\x00'", "Could not process image"),
+    ("nothing", [image(b"")], "it starts with nothing", "Could not process image"),
+    ("a JPEG that is cut off", [image(jpeg()[:-9], "image/jpeg")], "was cut off", "Could not process image"),
+    (
+        "only a signature",
+        [image(png()[:8])],
+        "is a PNG image without its end: it was cut off",
+        "Could not process image",
+    ),
+    ("no pixels", [image(png(0, 5))], "is a PNG image without pixels", "Could not process image"),
+    (
+        "9,000 pixels",
+        [image(png(9000, 10))],
+        "the content has 9,000 x 10 pixels; the API accepts 8,000 a side: make it smaller",
+        f"{AT}.data: At least one of the image dimensions exceed max allowed size: 8000 pixels",
+    ),
+    (
+        "9,000 pixels of a JPEG",
+        [image(jpeg(10, 9000), "image/jpeg")],
+        "10 x 9,000 pixels",
+        f"{AT}.data: At least one of the image dimensions exceed max allowed size: 8000 pixels",
+    ),
+    (
+        "many images",
+        [image(png(2001, 1))] * 21,
+        "the API accepts 2,000 a side in a request with more than 20 images: make it smaller",
+        f"{AT}.data: At least one of the image dimensions exceed max allowed size for many-image requests: "
+        "2000 pixels",
+    ),
+    (
+        "11 MB",
+        [image(png() + bytes(8 << 20))],
+        "11,184,904 bytes as Base64; the API accepts 10,485,760 for an image: make it smaller",
+        f"{AT}: image exceeds 10 MB maximum: 11184904 bytes > 10485760 bytes",
+    ),
+    (
+        "a PDF in an image",
+        [image(PDF, "image/png")],
+        "the content is a PDF, which belongs into a block of the type document, not image",
+        "Could not process image",
+    ),
+    (
+        "an image in a document",
+        [document(png())],
+        "the content is a PNG image, which belongs into a block of the type image, not document",
+        "messages.0.content.0.pdf.source.base64.data: The PDF specified was not valid.",
+    ),
+    (
+        "a PDF that is cut off",
+        [document(PDF[:20])],
+        "the content is a PDF without its end: it was cut off",
+        "messages.0.content.0.pdf.source.base64.data: The PDF specified was not valid.",
+    ),
+    (
+        "a data URL",
+        [{"type": "image", "source": source(png(), "image/png") | {"data": "data:image/png;base64,iVBORw0KGgo="}}],
+        "`data` starts with 'data:': give the Base64 alone, the part after the comma",
+        f"{AT}.data: Invalid base64 data",
+    ),
+    (
+        "no Base64",
+        [{"type": "image", "source": source(png(), "image/png") | {"data": "abcde"}}],
+        "`data` is not Base64",
+        f"{AT}.data: Invalid base64 data",
+    ),
+    (
+        "an image in the result of a tool",
+        [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "x"}, image(HTML)]}],
+        "params.messages[0].content[0].content[1].source: the content is neither",
+        "Could not process image",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("blocks", "rejected", "refused"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED]
+)
+def test_what_the_api_refuses_is_rejected_here_and_refused_by_the_emulator(
+    blocks: list[Any], rejected: str, refused: str
+) -> None:
+    assert rejected in str(problem(*blocks))
+    assert media_problem(messages(*blocks)) == refused
+
+
+LONG_TEXT = {"type": "text", "media_type": "text/plain", "data": 'a "quote"' * 500}
+CALL = {"type": "tool_use", "id": "t", "name": "n", "input": {"source": {"type": "base64", "data": "x" * 2000}}}
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [image(png(8000, 8000))],
+        [image(png(2000, 2000))] * 21,
+        [image(png(8000, 1))] * 20,
+        [document(PDF + b"\0" * 3000)],
+        [document(b"junk\n" + PDF)],
+        [{"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}],
+        [{"type": "text", "text": '{"type":"base64","data":"' + "A" * 2000 + '"}'}],
+        [CALL],
+        [{"type": "document", "source": LONG_TEXT}, image(png())],
+    ],
+)
+def test_what_the_api_accepts_is_accepted(blocks: list[Any]) -> None:
+    assert problem(*blocks) is None
+    assert media_problem(messages(*blocks)) is None
+
+
+SOURCE = {"type": "base64", "media_type": "{{ path | media_type }}", "data": "{{ path | file_base64 }}"}
+
+
+def test_rows_get_the_type_of_the_content_or_are_rejected_with_file_and_remedy(world: World) -> None:
+    """A folder in which names lie, once by paths and once by bytes."""
+    docs = world.folder / "docs"
+    docs.mkdir()
+    files = {
+        "a.jpg": png(),
+        "b.jfif": jpeg(),
+        "c.png": HTML,
+        "d.jpg": jpeg()[:-9],
+        "e.png": png(9000, 1),
+        "f.png": png() + bytes(5000),
+        "g.svg": b"<svg/>",
+        "h.png": png(),
+    }
+    for name, content in files.items():
+        (docs / name).write_bytes(content)
+    dataset = {"files": "docs", "max_file_mb": 0.005}
+    body = params([{"type": "image", "source": SOURCE}])
+    table = world.run(world.pipeline(dataset=dataset, params=body)).set_index("path")
+    assert dict(table["error_type"].dropna()) == {
+        "c.png": "template_error",
+        "d.jpg": "invalid_media",
+        "e.png": "invalid_media",
+        "f.png": "request_too_large",
+        "g.svg": "template_error",
+    }
+    reasons = table["error_message"]
+    assert (
+        "'c.png' is neither a PNG, JPEG, GIF or WebP image nor a PDF: it starts with '<!DOCTYPE"
+        in reasons["c.png"]
+    )
+    assert f"{FIELD}: the file 'd.jpg' is a JPEG image without its end" in reasons["d.jpg"]
+    assert f"{FIELD}: the file 'e.png' has 9,000 x 1 pixels" in reasons["e.png"]
+    assert (
+        "the file 'f.png' has 5,0" in reasons["f.png"] and "dataset.max_file_mb allows 5,000" in reasons["f.png"]
+    )
+    (batch,) = world.accepted()
+    sources = [
+        request["params"]["messages"][0]["content"][0]["source"]
+        for request in orjson.loads(world.sent_body(batch["id"]))["requests"]
+    ]
+    sent = {base64.b64decode(source["data"]): source["media_type"] for source in sources}
+    assert sent == {png(): "image/png", jpeg(): "image/jpeg"}
+
+
+def test_bytes_and_files_that_other_rows_name(world: World) -> None:
+    """Images of a path beside the rows, with a constant media type, and of a constant path."""
+    (world.folder / "a.png").write_bytes(png())
+    (world.folder / "b.png").write_bytes(jpeg())
+    (world.folder / "rows.jsonl").write_bytes(b'{"id":1,"path":"a.png"}\n{"id":2,"path":"b.png"}')
+    fixed = {"type": "base64", "media_type": "image/png", "data": "{{ path | file_base64 }}"}
+    constant = {
+        "type": "base64",
+        "media_type": "{{ 'b.png' | media_type }}",
+        "data": "{{ 'b.png' | file_base64 }}",
+    }
+    body = params([{"type": "image", "source": fixed}, {"type": "image", "source": constant}])
+    pipeline = world.pipeline(dataset={"path": "rows.jsonl", "key": "id"}, params=body)
+    report = world.build(pipeline)
+    assert (report.requests, report.rejected) == (1, 1)
+    table = world.run(pipeline).set_index("id")
+    assert "the file 'b.png' is a JPEG image, but media_type is 'image/png'" in table["error_message"][2]
+
+
+def test_a_hook_may_repair_what_a_row_has(world: World) -> None:
+    """What is sent is checked, not what the template gives."""
+    from batch_assets.core.pipeline.load import load_pipeline
+    from batch_assets.core.pipeline.pipeline import Hooks
+
+    (world.folder / "rows.jsonl").write_bytes(
+        orjson.dumps({"id": 1, "block": image(HTML)}) + b"\n" + orjson.dumps({"id": 2, "block": image(png())})
+    )
+
+    def swap(_: Any, row: Any, sent: Any) -> Any:
+        sent["messages"][0]["content"] = [image(png() if row["id"] == 1 else HTML)]
+        return sent
+
+    attributes = {
+        "name": "p",
+        "dataset": {"path": "rows.jsonl", "key": "id"},
+        "params": params(["{{ block }}"]),
+    }
+    pipeline = load_pipeline(attributes, folder=world.folder, hooks=Hooks(render_request=swap))
+    report = world.build(pipeline)
+    assert (report.requests, report.rejected) == (1, 1)
+    table = world.run(pipeline).set_index("id")
+    assert table["result_type"].to_dict() == {1: "succeeded", 2: "rejected"}
