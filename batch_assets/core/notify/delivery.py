@@ -10,6 +10,7 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.pipeline.notify import NotifyConfig
+from batch_assets.core.settings import CREDENTIALS
 
 TIMEOUT_SECONDS = 5.0
 """The time limit for connecting, and for each answer of a server."""
@@ -63,6 +64,25 @@ def secret(name: str) -> str:
     if not value:
         raise NoticeNotSentError(f"the environment variable {name} is not set")
     return value
+
+
+def keep_credentials(config: NotifyConfig, api_key: str | None) -> None:
+    """Check that no variable of a target holds a key of the API, under whatever name.
+
+    Args:
+        config: The target.
+        api_key: The key that the root's settings have; `None` if it is that of the environment.
+
+    Raises:
+        NoticeNotSentError: When a variable does. It is not sent anywhere.
+    """
+    keys = {value for value in (api_key, *map(os.environ.get, CREDENTIALS)) if value}
+    for name in config.variables:
+        if os.environ.get(name) in keys:
+            raise NoticeNotSentError(
+                f"the environment variable {name} holds a key of the API, which goes to the API alone: name "
+                "another one"
+            )
 
 
 def error_text(error: BaseException, *secrets: str) -> str:

@@ -20,7 +20,13 @@ from batch_assets.core.ledger.deadlines import ending_soon, expiring_soon
 from batch_assets.core.ledger.records import Batch, Notice, Submission
 from batch_assets.core.ledger.states import NoticeState
 from batch_assets.core.notify.content import content_of, event_of
-from batch_assets.core.notify.delivery import NoticeNotSentError, NoticeRefusedError, OutgoingNotice, Send
+from batch_assets.core.notify.delivery import (
+    NoticeNotSentError,
+    NoticeRefusedError,
+    OutgoingNotice,
+    Send,
+    keep_credentials,
+)
 from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.root import Root
@@ -226,6 +232,7 @@ def _send(root: Root, notice: Notice, entry: NotifyConfig | None, senders: Mappi
             return
         outgoing = OutgoingNotice(notice.id, json.loads(notice.content), tx.now)
     try:
+        keep_credentials(entry, root.settings.api_key)
         senders[field](entry, outgoing)
     except NoticeRefusedError as error:
         state, reason = NoticeState.REFUSED, str(error)

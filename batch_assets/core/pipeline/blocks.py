@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 from pydantic import Field, model_validator
 
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 
 # Limits of the API: 100,000 requests or 256 MB per batch, whichever is reached first.
 # https://platform.claude.com/docs/en/build-with-claude/batch-processing
@@ -70,8 +69,10 @@ class SinkConfig(ConfigBlock):
                 raise ValueError(
                     "the URL contains a password: put it into an environment variable and name that in url_env"
                 )
-        if self.url_env is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.url_env):
-            raise ValueError("url_env takes the name of an environment variable; its value is the URL")
+        if self.url_env is not None:
+            if not is_variable(self.url_env):
+                raise ValueError("url_env takes the name of an environment variable; its value is the URL")
+            check_not_credentials(self.url_env)
         return self
 
 

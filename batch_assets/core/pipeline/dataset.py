@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from batch_assets.core.io.encodings import check_encoding
 from batch_assets.core.pipeline.block import ConfigBlock
 from batch_assets.core.pipeline.blocks import MAX_MB
+from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.urls import ELSEWHERE, secret_in
 
 # The row keys of pipelines that name none: row numbers from 0, or the path of a document.
@@ -162,12 +163,12 @@ class DatasetConfig(ConfigBlock):
     @field_validator("url_env")
     @classmethod
     def _names_a_variable(cls, name: str | None) -> str | None:
-        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        if name is not None and not is_variable(name):
             raise ValueError(
                 "this is not the name of an environment variable. Put the URL into one, such as WAREHOUSE_URL, "
                 "and give its name, because URLs contain passwords"
             )
-        return name
+        return check_not_credentials(name) if name is not None else None
 
     @field_validator("key")
     @classmethod

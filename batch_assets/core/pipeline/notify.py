@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from batch_assets.core.pipeline.block import ConfigBlock
+from batch_assets.core.pipeline.variables import check_not_credentials, is_variable
 from batch_assets.core.urls import secret_in
 
 Event = Literal["complete", "failed", "deadline"]
@@ -19,9 +20,9 @@ _LONGEST = 200
 
 
 def _variable(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+    if not is_variable(name):
         raise ValueError("give the name of an environment variable, not its value")
-    return name
+    return check_not_credentials(name)
 
 
 class WebhookConfig(ConfigBlock):
@@ -106,6 +107,15 @@ class NotifyConfig(ConfigBlock):
         if sum(target is not None for target in (self.webhook, self.slack, self.email)) != 1:
             raise ValueError("give one of webhook, slack and email; add an entry for each further one")
         return self
+
+    @property
+    def variables(self) -> list[str]:
+        """The environment variables whose values go to the target."""
+        if self.webhook is not None:
+            return [self.webhook.url_env, self.webhook.secret_env]
+        if self.slack is not None:
+            return [self.slack.token_env]
+        return [self.email.url_env] if self.email is not None else []
 
     @property
     def target(self) -> str:

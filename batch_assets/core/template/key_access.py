@@ -11,7 +11,8 @@ from typing import Any, NoReturn
 
 import jinja2
 
-from batch_assets.core.template.template_limits import CALLED, LimitedEnvironment
+from batch_assets.core.template.template_limits import LimitedEnvironment
+from batch_assets.core.template.template_rewriting import CALLED
 
 _METHODS = frozenset(dir(dict))
 

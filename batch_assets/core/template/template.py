@@ -140,7 +140,7 @@ class Template:
         Raises:
             RowRejectedError: When the row cannot become a request.
         """
-        self._compiler.begin()
+        self._compiler.begin(row)
         self.may_hold_media = self._has_source
         if self._reads.row:
             row = {**row, ROW: self._whole(row, present)}

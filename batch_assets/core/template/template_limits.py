@@ -1,58 +1,89 @@
 """Limits on the work and memory of templates, so that a mistake in one does not hang a run or use up all memory.
 
-Jinja's sandbox blocks access to the interpreter and limits `range`. It does not limit nested loops, recursion, or
-small expressions with giant values such as `'x' * 10 ** 10`.
+Jinja's sandbox blocks access to the interpreter and limits `range`. It does not limit nested loops, recursion,
+filters in loops, or small expressions with giant values such as `'x' * 10 ** 10`.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import wraps
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import nodes, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-CALLED = "()"
-"""Ends the name of an attribute that a template calls. No identifier contains it."""
-# The limit of loop rounds and calls in all templates of one row: about one second.
-_STEPS = 1_000_000
+from batch_assets.core.template.call_bounds import bound
+from batch_assets.core.template.template_rewriting import CALLED, rewrite
+from batch_assets.core.template.work_budget import WorkBudget
+
 _CALL_STEPS = 10
-# The most characters or items of a value. The API accepts 32 MB in one request, and 256 MB in a batch of them.
-_LENGTH = 64 << 20
+_CALL_UNITS = 128
+_ARGUMENT_UNITS = 64
+# The most characters or items of a value: one that is padded, and any other. A batch may have 256 MB.
+_LENGTH, _BATCH = 64 << 20, 256 << 20
 _BITS = 1 << 16
 _OF_DICTS = frozenset(dir(dict))
-_PADDING = ("center", "ljust", "rjust", "zfill", "expandtabs", "indent", "batch", "slice", "wordwrap", "tojson")
-# Widths in a format that are in the millions or come from an argument.
-_WIDTH = re.compile(r"\d{7}|%[^a-zA-Z%]*\*|:[^{}]*\{")
+# Filters that take the same time whatever their value, and return it or a part of it.
+_CONSTANT = frozenset(("abs", "attr", "count", "d", "default", "first", "last", "length", "round"))
+# Filters that take the items of their value one by one as their result is read.
+_LAZY = frozenset(("batch", "items", "map", "reject", "rejectattr", "select", "selectattr", "slice"))
+_SEQUENCES = (list, tuple, range, Iterator)
+# How slowly a filter reads a character, in eighths of a unit. Others copy or look through a text.
+_EIGHTHS = {
+    **dict.fromkeys(
+        ("e", "escape", "forceescape", "fromjson", "indent", "join", "string", "tojson", "xmlattr"), 8
+    ),
+    **dict.fromkeys(("dictsort", "max", "min", "sort", "sum"), 16),
+    **dict.fromkeys(("groupby", "striptags", "unique", "wordcount"), 64),
+    "urlencode": 128,
+    **dict.fromkeys(("pprint", "title"), 512),
+    "wordwrap": 1024,
+    "urlize": 2048,
+}
+_READING_TESTS = ("!=", "<", "<=", "==", ">", ">=", "eq", "equalto", "ge", "greaterthan", "gt", "in")
+_MORE_READING_TESTS = ("le", "lessthan", "lower", "lt", "ne", "upper")
 
 
 class LimitedEnvironment(ImmutableSandboxedEnvironment):
-    """A sandbox that limits the number of steps and the size of values.
+    """A sandbox that limits the work for one row and the size of values.
 
     Raises:
         OverflowError: From rendering, when a limit is exceeded. It rejects the row.
     """
 
-    intercepted_binops = frozenset(("*", "**", "%", "+"))
+    intercepted_binops = frozenset(("*", "**", "%", "+", "-"))
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._steps_left = _STEPS
-        for name in ("center", "indent", "batch", "slice", "wordwrap", "tojson", "replace", "format"):
-            self.filters[name] = limited(name, self.filters[name])
+        self.budget = WorkBudget()
+        if options.get("finalize") is not None:
+            options["finalize"] = self._counting(options["finalize"])
+        # Jinja's optimizer would evaluate constant expressions while it compiles, and write their values as code.
+        super().__init__(**options, optimized=False)
+        for name in (*_READING_TESTS, *_MORE_READING_TESTS):
+            self.tests[name] = self._counted_test(name)
+        for name, filter_ in list(self.filters.items()):
+            self.add_filter(name, filter_)
+        for name in ("compared", "entered", "joined", "looped", "sliced"):
+            self.filters[f"_{name}"] = getattr(self, f"_{name}")
 
-    def begin(self) -> None:
-        """Start counting the steps of a new row."""
-        self._steps_left = _STEPS
+    def add_filter(self, name: str, filter_: Callable[..., Any]) -> None:
+        """Add a filter whose work counts.
 
-    def counted(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Yield the items of a loop and count each as a step."""
-        for item in items:
-            self._step()
-            yield item
+        Args:
+            name: Its name in templates.
+            filter_: The filter.
+        """
+        self.filters[name] = filter_ if name in _CONSTANT else self._counted_filter(name, filter_)
+
+    def begin(self, row: Mapping[str, Any] | None = None) -> None:
+        """Start counting the work of a new row.
+
+        Args:
+            row: The values of the columns; `None` for work that is done for all rows.
+        """
+        self.budget.begin(row)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Return `obj.attribute`. Faster than Jinja for structs of the dataset, which are dicts."""
@@ -61,29 +92,31 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             return obj[attribute]
         return super().getattr(obj, attribute)
 
-    def joined(self, *parts: Any) -> str:
-        """Return `a ~ b`."""
-        texts = [str(part) for part in parts]
-        _check_length(sum(map(len, texts)))
-        return "".join(texts)
-
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         """Make any call of a template.
 
         The parameters have Jinja's names with underscores, because a template may pass arguments with any name.
         """
-        __self._step(_CALL_STEPS)
+        budget = __self.budget
+        budget.step(_CALL_STEPS)
+        budget.spend(_ARGUMENT_UNITS * (len(args) + len(kwargs)))
         owner = getattr(__obj, "__self__", None)
-        if isinstance(owner, str | bytes):
-            _check_call(getattr(__obj, "__name__", ""), (owner, *args, *kwargs.values()))
-        return super().call(__context, __obj, *args, **kwargs)
+        if isinstance(owner, str | bytes | int | list | tuple):
+            name = getattr(__obj, "__name__", "")
+            args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
+            eighths = 8 if name == "join" else 1
+            for value in (owner, *args, *kwargs.values()):
+                budget.read(value, eighths)
+            __self._check_bound(name, (owner, *args, *kwargs.values()))
+        return budget.called(super().call(__context, __obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Return the sandbox's replacement of `str.format`, which it makes when the attribute is read."""
         wrapped = super().wrap_str_format(value)
-        if wrapped is not None:
-            _check_call("format", (value.__self__,))
-        return wrapped
+        if wrapped is None:
+            return None
+        pattern = value.__self__
+        return self._counted_filter(value.__name__, lambda _, *args, **kwargs: wrapped(*args, **kwargs), pattern)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Return `left operator right` for the operators in `intercepted_binops`."""
@@ -91,86 +124,127 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             if left.bit_length() * abs(right) > _BITS:
                 raise OverflowError(f"a power of more than {_BITS} bits")
         elif operator == "*":
+            if isinstance(left, int) and isinstance(right, int):
+                if left.bit_length() + right.bit_length() > _BITS:
+                    raise OverflowError(f"a product of more than {_BITS} bits")
+                return super().call_binop(context, operator, left, right)
             for sequence, factor in ((left, right), (right, left)):
                 if isinstance(sequence, str | bytes | list | tuple) and isinstance(factor, int):
                     _check_length(len(sequence) * factor)
         elif operator == "%" and isinstance(left, str | bytes):
-            _check_call("format", (left,))
+            self.budget.read(right)
+            self._check_bound("format", (left, right))
         elif operator == "+" and isinstance(left, str | bytes | list | tuple) and hasattr(right, "__len__"):
             _check_length(len(left) + len(right))
-        return super().call_binop(context, operator, left, right)
+        elif operator == "-" and hasattr(left, "__len__"):
+            self.budget.read(list(left))
+            self.budget.read(list(right))
+        return self.budget.made(super().call_binop(context, operator, left, right))
 
-    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> str:
-        """Rewrite a template before Jinja generates code.
+    def _generate(self, source: nodes.Template, name: str | None, *args: Any, **kwargs: Any) -> str:
+        """Rewrite a template before Jinja generates code, so that its loops and other work are counted."""
+        rewrite(source, is_included=name is not None)
+        return super()._generate(source, name, *args, **kwargs)
 
-        Loops count their rounds, `~` checks the length, and attributes that are called are marked.
+    @pass_context
+    def _compared(self, _: Context, value: Any) -> Any:
+        """Return an operand of a comparison."""
+        self.budget.read(value)
+        return value
+
+    @pass_context
+    def _entered(self, _: Context, units: int, steps: int) -> bool:
+        """Count that an included file, or the round of a loop over a tree, begins."""
+        self.budget.step(steps)
+        self.budget.spend(units)
+        return True
+
+    @pass_context
+    def _joined(self, _: Context, *parts: Any) -> str:
+        """Return `a ~ b`."""
+        for part in parts:
+            if type(part) is not str:
+                self.budget.read(part, 8)
+        texts = [str(part) for part in parts]
+        _check_length(sum(map(len, texts)))
+        return str(self.budget.made("".join(texts)))
+
+    @pass_context
+    def _looped(self, _: Context, items: Iterable[Any], units: int) -> Iterator[Any]:
+        """Yield the items of a loop."""
+        return self.budget.looped(items, units)
+
+    @pass_context
+    def _sliced(self, _: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
+        """Return `value[start:stop:step]`."""
+        return self.budget.made(value[start:stop:step])
+
+    def _counting(self, finalize: Callable[[Any], Any]) -> Callable[[Context, Any], Any]:
+        """Return what Jinja calls for each value that is printed."""
+        budget = self.budget
+
+        @pass_context
+        def printed(_: Context, value: Any) -> Any:
+            if type(value) is str:
+                budget.made(value)
+                return value
+            budget.read(value, 8)
+            return finalize(value)
+
+        return printed
+
+    def _counted_test(self, name: str) -> Callable[..., bool]:
+        budget, test, eighths = self.budget, self.tests[name], 8 if name in ("lower", "upper") else 1
+
+        def counted(*args: Any) -> bool:
+            for arg in args:
+                budget.read(arg, eighths)
+            return test(*args)  # type: ignore[no-any-return, operator]
+
+        return counted
+
+    def _counted_filter(self, name: str, filter_: Callable[..., Any], *first: Any) -> Callable[..., Any]:
+        """Return a filter whose work counts, and which cannot make a value far larger than its arguments.
+
+        Args:
+            name: The name of the filter in templates.
+            filter_: The filter.
+            first: Arguments that come before all others.
         """
-        for loop in list(source.find_all(nodes.For)):
-            loop.iter = _call("counted", [loop.iter])
-        for call in source.find_all(nodes.Call):
-            if isinstance(call.node, nodes.Getattr):
-                call.node.attr += CALLED
-        _replace_concat(source)
-        return super()._generate(source, *args, **kwargs)
+        budget, eighths = self.budget, _EIGHTHS.get(name, 1)
+        passed = 1 if hasattr(filter_, "jinja_pass_arg") else 0  # Jinja's own argument, before the value
+        reads, method = name not in _LAZY, "|join" if name == "join" else name
 
-    def _step(self, steps: int = 1) -> None:
-        self._steps_left -= steps
-        if self._steps_left < 0:
-            raise OverflowError(f"more than {_STEPS:,} loop rounds and calls for one row")
+        @wraps(filter_)
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            args = (*first, *args)
+            if len(args) > passed and isinstance(args[passed], _SEQUENCES):
+                value = args[passed]
+                if not reads:
+                    value = budget.made(iter(value))
+                elif isinstance(value, Iterator):
+                    value = list(value)
+                args = (*args[:passed], value, *args[passed + 1 :])
+            values = (*args[passed:], *kwargs.values())
+            budget.spend(_CALL_UNITS)
+            if reads:
+                for value in values:
+                    budget.read(value, eighths)
+            self._check_bound(method, values)
+            return budget.made(filter_(*args, **kwargs))
 
+        return counted
 
-def _call(name: str, arguments: list[Any]) -> nodes.Call:
-    return nodes.Call(nodes.EnvironmentAttribute(name), arguments, [], None, None)
-
-
-def _replace_concat(node: nodes.Node) -> None:
-    for field, value in node.iter_fields():
-        values = value if isinstance(value, list) else [value]
-        for at, sub in enumerate(values):
-            if not isinstance(sub, nodes.Node):
-                continue
-            _replace_concat(sub)
-            if isinstance(sub, nodes.Concat):
-                values[at] = _call("joined", sub.nodes)
-        if not isinstance(value, list):
-            setattr(node, field, values[0])
-
-
-def limited(name: str, filter_: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a filter that refuses arguments with which it could make a value far larger than they are.
-
-    Args:
-        name: The name of the filter in templates.
-        filter_: The filter.
-    """
-
-    @wraps(filter_)
-    def checked(*args: Any, **kwargs: Any) -> Any:
-        _check_call(name, (*args, *kwargs.values()))
-        return filter_(*args, **kwargs)
-
-    return checked
+    def _check_bound(self, name: str, values: tuple[Any, ...]) -> None:
+        most = bound(name, values)
+        if most:
+            _check_length(most, _LENGTH if name in _PADDING else _BATCH)
+            self.budget.check(most)
 
 
-def _check_call(name: str, values: tuple[Any, ...]) -> None:
-    """Check that a call of a method or filter cannot make a value far larger than its arguments.
-
-    Raises:
-        OverflowError: When it could.
-    """
-    if name in _PADDING:
-        _check_length(max((value for value in values if isinstance(value, int)), default=0))
-    elif name == "replace":
-        texts = [len(value) for value in values if isinstance(value, str | bytes)]
-        _check_length((texts[0] + 1) * max(texts[1:], default=0) if texts else 0)
-    elif name in ("format", "format_map") and any(
-        _WIDTH.search(value if isinstance(value, str) else value.decode("latin-1"))
-        for value in values[:1]
-        if isinstance(value, str | bytes)
-    ):
-        raise OverflowError("a format with a width in the millions, or with a width from an argument")
+_PADDING = frozenset(("center", "ljust", "rjust", "to_bytes", "tojson", "zfill"))
 
 
-def _check_length(length: int) -> None:
-    if length > _LENGTH:
-        raise OverflowError(f"a value of more than {_LENGTH >> 20} million characters or items")
+def _check_length(length: int, most: int = _LENGTH) -> None:
+    if length > most:
+        raise OverflowError(f"a value of more than {most >> 20} million characters or items")

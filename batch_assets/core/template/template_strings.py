@@ -16,7 +16,7 @@ from batch_assets.core.template.key_access import Absent, KeyEnvironment
 from batch_assets.core.template.pipeline_files import PipelineFileError, PipelineFiles, not_beside
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_files import NoDatasetError, ReadFile, RowFiles
-from batch_assets.core.template.template_limits import LimitedEnvironment, limited
+from batch_assets.core.template.template_limits import LimitedEnvironment
 from batch_assets.core.template.template_names import NameFinder, Names, is_template, plain_parts
 from batch_assets.core.template.values import RowRejectedError, printed
 
@@ -86,9 +86,9 @@ class StringCompiler:
         """The files that its strings have read so far: name to digest."""
         return self._files.digests
 
-    def begin(self) -> None:
+    def begin(self, row: Row) -> None:
         """Reset the limits for a new row, and forget the files of the previous one."""
-        self._environment.begin()
+        self._environment.begin(row)
         self.row_files.begin()
 
     def constant(self, string: CompiledString) -> tuple[Any] | None:
@@ -164,15 +164,15 @@ class StringCompiler:
             environment = LimitedEnvironment(**options)
         else:
             environment = KeyEnvironment(self._shapes, self._columns, **options)
-            environment.filters["tojson"] = limited("tojson", to_json)
+            environment.add_filter("tojson", to_json)
         for name in _RANDOM_GLOBALS:
             environment.globals.pop(name, None)
         for name in _RANDOM_FILTERS:
             environment.filters.pop(name, None)
         environment.globals["load"] = self._files.data
-        environment.filters["fromjson"] = from_json
+        environment.add_filter("fromjson", from_json)
         for name in ("base64", "file_base64", "media_type"):
-            environment.filters[name] = getattr(self.row_files, name)
+            environment.add_filter(name, getattr(self.row_files, name))
         return environment
 
     def _expression(self, source: str) -> str | None:
@@ -201,17 +201,28 @@ class StringCompiler:
         return CompiledString(names, False, _guarded(render, field), plain=plain)
 
     def _compile_expression(self, inner: str, names: Names, field: str) -> CompiledString:
-        guarded = _guarded(self._environment.compile_expression(inner, undefined_to_none=False), field)
+        expression = self._environment.compile_expression(inner, undefined_to_none=False)
+        budget = self._environment.budget
 
         def evaluate(row: Row) -> Any:
+            value = expression(row)
+            if isinstance(value, Iterator):
+                value = list(value)
+            if type(value) is not str:
+                budget.read(value, 8)
+            return value
+
+        guarded = _guarded(evaluate, field)
+
+        def defined(row: Row) -> Any:
             value = guarded(row)
             if isinstance(value, Absent):
                 return None
             if isinstance(value, jinja2.Undefined):
                 raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {value._undefined_message}")
-            return list(value) if isinstance(value, Iterator) else value
+            return value
 
-        return CompiledString(names, True, evaluate)
+        return CompiledString(names, True, defined)
 
 
 def _guarded(function: Callable[[Row], Any], field: str) -> Callable[[Row], Any]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.errors import ConfigError, SettingsError
+from batch_assets.core.notify.delivery import NoticeNotSentError, keep_credentials
 from batch_assets.core.notify.notices import send_notices
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.result_table import SUBMISSION
@@ -247,12 +248,25 @@ def test_a_target_that_fails_does_not_delay_another(
     monkeypatch.setenv("AWAY_URL", "http://127.0.0.1:9/hook")
     away = {"webhook": {"url_env": "AWAY_URL", "secret_env": "HOOK_SECRET"}}
     unset = {"webhook": {"url_env": "UNSET_URL", "secret_env": "HOOK_SECRET"}}
-    pipeline = world.pipeline(texts(1), notify=[away, unset, WEBHOOK])
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-the-api")
+    monkeypatch.setenv("COPIED_KEY", "sk-of-the-api")
+    copied = {"webhook": {"url_env": "AWAY_URL_TOO", "secret_env": "COPIED_KEY"}}
+    monkeypatch.setenv("AWAY_URL_TOO", f"{hook.url}/other")
+    pipeline = world.pipeline(texts(1), notify=[away, unset, copied, WEBHOOK])
     complete(world, pipeline)
     problems = "\n".join(tick(world, pipeline))
     assert re.search("to webhook AWAY_URL waits: .*refused", problems)
     assert "to webhook UNSET_URL waits: the environment variable UNSET_URL is not set" in problems
+    assert "to webhook AWAY_URL_TOO waits: the environment variable COPIED_KEY holds a key of the API" in problems
     assert len(hook.received) == 1
+
+
+def test_the_key_of_a_resource_goes_to_no_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "sk-of-a-resource")
+    config = NotifyConfig.model_validate(WEBHOOK)
+    keep_credentials(config, None)
+    with pytest.raises(NoticeNotSentError, match="HOOK_SECRET holds a key of the API"):
+        keep_credentials(config, "sk-of-a-resource")
 
 
 def test_an_unknown_cost_is_reported_as_unknown(world: World, hook: Receiver) -> None:
@@ -362,6 +376,11 @@ def test_secrets_are_in_no_message_and_no_file(
         ([{}], "notify.0", "give one of webhook, slack and email"),
         ([WEBHOOK | EMAIL], "notify.0", "give one of webhook, slack and email"),
         ([{"webhook": NOT_A_NAME}], "notify.0.webhook.url_env", "not its value"),
+        (
+            [{"webhook": {"url_env": "U", "secret_env": "ANTHROPIC_API_KEY"}}],
+            "notify.0.webhook.secret_env",
+            "holds the credentials of the API, which go to the API alone",
+        ),
         ([{"webhook": {"url_env": "U"}}], "notify.0.webhook.secret_env", "this field is required"),
         ([{"email": GIVEN | {"from": "a@b.c"}}], "notify.0.email.from", "fields here: to, sender, url_env"),
         ([{"email": GIVEN | {"to": []}}], "notify.0.email.to", "at least 1 item"),
