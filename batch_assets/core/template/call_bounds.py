@@ -28,6 +28,11 @@ def bound(name: str, values: tuple[Any, ...]) -> int:
     return count(values) if count is not None else 0
 
 
+def is_bounded_call(name: str) -> bool:
+    """Whether a method or filter can make a value that is far larger than its arguments."""
+    return name in _BOUNDS
+
+
 def _padded(values: tuple[Any, ...]) -> int:
     return max((value for value in values if isinstance(value, int)), default=0)
 
@@ -78,7 +83,8 @@ def _joined(values: tuple[Any, ...]) -> int:
 
 def _joined_by(values: tuple[Any, ...]) -> int:
     """What is joined, and a separator."""
-    return max(_lengths(values[1:]), default=0) * (len(values[0]) if hasattr(values[0], "__len__") else 0)
+    items, separator = values[0], values[1] if len(values) > 1 else ""
+    return len(separator) * len(items) if isinstance(separator, str) and hasattr(items, "__len__") else 0
 
 
 def _batches(values: tuple[Any, ...]) -> int:

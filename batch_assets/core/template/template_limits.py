@@ -14,9 +14,9 @@ from jinja2 import nodes, pass_context
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from batch_assets.core.template.call_bounds import bound
+from batch_assets.core.template.call_bounds import bound, is_bounded_call
 from batch_assets.core.template.template_rewriting import CALLED, rewrite
-from batch_assets.core.template.work_budget import WorkBudget
+from batch_assets.core.template.work_budget import SCALARS, WorkBudget
 
 _CALL_STEPS = 10
 _CALL_UNITS = 128
@@ -29,7 +29,9 @@ _OF_DICTS = frozenset(dir(dict))
 _CONSTANT = frozenset(("abs", "attr", "count", "d", "default", "first", "last", "length", "round"))
 # Filters that take the items of their value one by one as their result is read.
 _LAZY = frozenset(("batch", "items", "map", "reject", "rejectattr", "select", "selectattr", "slice"))
-_SEQUENCES = (list, tuple, range, Iterator)
+_NO_SEQUENCES = frozenset((str, int, float, bool, type(None), dict))
+# Types whose methods may take long, or make large values.
+_OWNERS = frozenset((str, bytes, int, bool, list, tuple))
 # How slowly a filter reads a character, in eighths of a unit. Others copy or look through a text.
 _EIGHTHS = {
     **dict.fromkeys(
@@ -99,15 +101,18 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         """
         budget = __self.budget
         budget.step(_CALL_STEPS)
-        budget.spend(_ARGUMENT_UNITS * (len(args) + len(kwargs)))
         owner = getattr(__obj, "__self__", None)
-        if isinstance(owner, str | bytes | int | list | tuple):
-            name = getattr(__obj, "__name__", "")
-            args = tuple(list(arg) if isinstance(arg, Iterator) else arg for arg in args)
-            eighths = 8 if name == "join" else 1
-            for value in (owner, *args, *kwargs.values()):
-                budget.read(value, eighths)
-            __self._check_bound(name, (owner, *args, *kwargs.values()))
+        kind = type(owner)
+        if args or kwargs:
+            budget.spend(_ARGUMENT_UNITS * (len(args) + len(kwargs)))
+            if kind in _OWNERS:
+                args = tuple(map(budget.listed, args))
+                name, values = getattr(__obj, "__name__", ""), (owner, *args, *kwargs.values())
+                for value in values:
+                    budget.read(value, 8 if name == "join" else 1)
+                __self._check_bound(name, values)
+        elif kind in _OWNERS:
+            budget.read(owner)
         return budget.called(super().call(__context, __obj, *args, **kwargs))
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
@@ -214,23 +219,30 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         budget, eighths = self.budget, _EIGHTHS.get(name, 1)
         passed = 1 if hasattr(filter_, "jinja_pass_arg") else 0  # Jinja's own argument, before the value
         reads, method = name not in _LAZY, "|join" if name == "join" else name
+        is_bounded, only_value = is_bounded_call(method), passed + 1
 
         @wraps(filter_)
         def counted(*args: Any, **kwargs: Any) -> Any:
-            args = (*first, *args)
-            if len(args) > passed and isinstance(args[passed], _SEQUENCES):
-                value = args[passed]
-                if not reads:
-                    value = budget.made(iter(value))
-                elif isinstance(value, Iterator):
-                    value = list(value)
-                args = (*args[:passed], value, *args[passed + 1 :])
-            values = (*args[passed:], *kwargs.values())
-            budget.spend(_CALL_UNITS)
+            if first:
+                args = (*first, *args)
+            if len(args) == only_value and not kwargs and type(args[passed]) is str:  # as most are
+                budget.spend(_CALL_UNITS + (len(args[passed]) * eighths >> 3))
+                return budget.made(filter_(*args))
+            units = _CALL_UNITS
+            if len(args) > passed and type(args[passed]) not in _NO_SEQUENCES:
+                value = budget.in_turn(args[passed]) if not reads else budget.listed(args[passed])
+                args = (*args[:passed], value, *args[only_value:])
+            values = (*args[passed:], *kwargs.values()) if kwargs else args[passed:]
             if reads:
                 for value in values:
-                    budget.read(value, eighths)
-            self._check_bound(method, values)
+                    kind = type(value)
+                    if kind is str:
+                        units += len(value) * eighths >> 3
+                    elif kind not in SCALARS:
+                        budget.read(value, eighths)
+            budget.spend(units)
+            if is_bounded and len(values) > 1:
+                self._check_bound(method, values)
             return budget.made(filter_(*args, **kwargs))
 
         return counted

@@ -19,7 +19,11 @@ _READ_SHIFT = 3
 # What an item costs: in a new list, in a list that is read, and if the item itself is new.
 _ITEM_MADE, _ITEM_READ, _ITEM_NEW = 8, 512, 256
 _SCALAR = 16
-_SCALARS = frozenset((bool, int, float, type(None)))
+_SMALL = 1 << 16
+SCALARS = frozenset((bool, int, float, type(None)))
+"""Types of values that take no time to read."""
+_CONTAINERS = frozenset((list, tuple, dict, set))
+_KNOWN = SCALARS | _CONTAINERS | {str}
 
 
 class WorkBudget:
@@ -66,13 +70,18 @@ class WorkBudget:
             eighths: The units for each character, in eighths.
         """
         kind = type(value)
-        if kind in _SCALARS:
+        if kind in SCALARS:
             return
         if kind is str:
             self.spend((len(value) * eighths) >> _READ_SHIFT)
         else:
-            size = weigh(value, most := self._left(eighths))
-            if size > most and self._row is not None:
+            size = weigh(value, _SMALL)
+            if size > _SMALL:
+                size = weigh(value, most := self._left(eighths))
+                is_too_much = size > most
+            else:
+                is_too_much = size * eighths > self._units << _READ_SHIFT
+            if is_too_much and self._row is not None:
                 self._extend()
                 size = weigh(value, self._left(eighths))
             self.spend((size * eighths) >> _READ_SHIFT)
@@ -81,13 +90,18 @@ class WorkBudget:
         """Count a new value, and return it. The items of an iterator are counted as they come."""
         kind = type(value)
         if kind is str:
-            self.spend(_size(value))
-        elif kind is list or kind is tuple or kind is dict or kind is set:
-            self.spend(len(value) * _ITEM_MADE)
+            units = len(value) if value.isascii() else 4 * len(value)
+        elif kind in SCALARS:
+            return value
+        elif kind in _CONTAINERS:
+            units = len(value) * _ITEM_MADE
         elif isinstance(value, str | bytes | bytearray):
-            self.spend(len(value))
-        elif isinstance(value, Iterator):
-            return self._filtered(value)
+            units = len(value)
+        else:
+            return self._filtered(value) if isinstance(value, Iterator) else value
+        self._units -= units
+        if self._units < 0:
+            self._extend()
         return value
 
     def called(self, value: Any) -> Any:
@@ -95,6 +109,15 @@ class WorkBudget:
         if type(value) is list:
             self.spend(len(value) * (_ITEM_NEW >> 2))
         return self.made(value)
+
+    def in_turn(self, value: Any) -> Any:
+        """Return the items of a sequence, to be counted as they are taken. Any other value stays."""
+        return self._filtered(iter(value)) if isinstance(value, list | tuple | range | Iterator) else value
+
+    @staticmethod
+    def listed(value: Any) -> Any:
+        """Return an iterator as a list, which can be counted before it is used. Any other value stays."""
+        return list(value) if type(value) not in _KNOWN and isinstance(value, Iterator) else value
 
     def looped(self, items: Iterable[Any], units: int) -> Iterator[Any]:
         """Yield the items of a loop and count each as a step.
@@ -144,16 +167,21 @@ def weigh(value: Any, most: int) -> int:
         kind = type(item)
         if kind is str:
             total += _SCALAR + _size(item)
-        elif kind in _SCALARS:
+        elif kind in SCALARS:
             total += _SCALAR
         elif kind is list or kind is tuple:
             total += len(item) * _ITEM_READ
             if total <= most:
                 for entry in item:
-                    if type(entry) is str:
-                        total += _size(entry)
-                    elif type(entry) not in _SCALARS:
+                    inner = type(entry)
+                    if inner is str:
+                        total += len(entry) if entry.isascii() else 4 * len(entry)
+                    elif inner not in SCALARS:
                         stack.append(entry)
+        elif kind is dict:
+            total += len(item) * 2 * _ITEM_READ
+            stack += item
+            stack += item.values()
         elif isinstance(item, str | bytes | bytearray):
             total += _SCALAR + len(item)
         elif isinstance(item, list | tuple | set | frozenset):

@@ -16,6 +16,7 @@ import pytest
 from batch_assets.core.errors import ConfigError, SettingsError
 from batch_assets.core.notify.delivery import NoticeNotSentError, keep_credentials
 from batch_assets.core.notify.notices import send_notices
+from batch_assets.core.pipeline.notify import NotifyConfig
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.result_table import SUBMISSION
 from tests.receivers import Receiver
