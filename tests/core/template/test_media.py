@@ -79,7 +79,7 @@ def test_images_of_a_real_library_are_recognized(format_: str, options: dict[str
 AT = "messages.0.content.0.image.source.base64"
 REFUSED: list[tuple[str, list[Any], str, str]] = [
     (
-        "a PNG that is said to be a JPEG",
+        "a PNG with the type of a JPEG",
         [image(png(), "image/jpeg")],
         "the content is a PNG image, but media_type is 'image/jpeg': write image/png, or give the filter",
         f"{AT}: The image was specified using the image/jpeg media type, but the image appears to be a image/png "
@@ -202,7 +202,7 @@ SOURCE = {"type": "base64", "media_type": "{{ path | media_type }}", "data": "{{
 
 
 def test_rows_get_the_type_of_the_content_or_are_rejected_with_file_and_remedy(world: World) -> None:
-    """A folder in which names lie, once by paths and once by bytes."""
+    """A folder of files with wrong endings and contents."""
     docs = world.folder / "docs"
     docs.mkdir()
     files = {
