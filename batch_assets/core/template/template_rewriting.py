@@ -54,7 +54,8 @@ def _count_comparison(comparison: nodes.Compare) -> None:
     left = comparison.expr
     for operand in comparison.ops:
         right = operand.expr
-        literals = (right,) if operand.op.endswith("in") else (left, right)
+        is_in = operand.op.endswith("in")  # also in its negation
+        literals = (right,) if is_in else (left, right)
         if not any(isinstance(side, _LITERALS) for side in literals):
             operand.expr = _filter("_compared", right, [], comparison)
         left = right
