@@ -235,8 +235,8 @@ class _Build:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._lease = dataset, inputs.lease
         self._again, self._on_requests = again, on_requests
-        self._renderer = RowRenderer(pipeline, dataset, templates)
         self._selection = Selection(root, pipeline, partition, again)
+        self._renderer = RowRenderer(pipeline, dataset, templates, is_kept=self._selection.is_kept)
         self._submission = NewSubmission(
             root, pipeline, partition, dataset, inputs.lease, self._renderer.headers, self._selection
         )

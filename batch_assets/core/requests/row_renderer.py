@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
@@ -42,6 +42,8 @@ class RowRenderer:
         dataset: The dataset.
         templates: The templates, compiled for the dataset.
         rendering: The version of the rendering that they were compiled for.
+        is_kept: Whether a request with this digest is answered or in flight. It keeps its row even if its media
+            would be rejected now: nothing is sent.
 
     Attributes:
         headers: The header sets of the rows so far.
@@ -49,8 +51,14 @@ class RowRenderer:
     """
 
     def __init__(
-        self, pipeline: Pipeline, dataset: Dataset, templates: RowTemplates, rendering: Rendering = CURRENT
+        self,
+        pipeline: Pipeline,
+        dataset: Dataset,
+        templates: RowTemplates,
+        rendering: Rendering = CURRENT,
+        is_kept: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
+        self._is_kept = is_kept
         self.headers = HeaderSets(pipeline, templates.betas)
         self._rendering = rendering
         self._limit = int(pipeline.config.batching.max_mb * _MEGABYTE) - _LINE_BYTES
@@ -86,13 +94,21 @@ class RowRenderer:
                 if len(params) > limit:
                     problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
                     raise RowRejectedError(ErrorType.REQUEST_TOO_LARGE, problem)
-                if template.may_hold_media or has_hook:
-                    check_media(params, template.encoded)
                 if headers.by_row:
                     number = headers.number_of(named, own)
+                hash_ = headers.primed[number].copy()
+                hash_.update(params)
+                digest = hash_.digest()
+                if template.may_hold_media or has_hook:
+                    self._check_media(params, digest)
             except RowRejectedError as error:
                 rejects[position] = (error.error_type, error.message)
                 continue
-            hash_ = headers.primed[number].copy()
-            hash_.update(params)
-            yield position, hash_.digest(), params, number
+            yield position, digest, params, number
+
+    def _check_media(self, params: bytes, digest: bytes) -> None:
+        try:
+            check_media(params, self._template.encoded)
+        except RowRejectedError:
+            if not self._is_kept(digest):
+                raise

@@ -10,7 +10,7 @@ from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
-from batch_assets.core.store.digests import Digests, DigestSet
+from batch_assets.core.store.digests import Digests, DigestSet, pack
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.outcomes import load_outcomes
@@ -63,6 +63,11 @@ class Selection:
             digests: The digests of the requests, shape (n,).
         """
         return self._in_flight.contains(digests)
+
+    def is_kept(self, digest: bytes) -> bool:
+        """Whether the request with this digest is answered or in flight, so that it is not sent."""
+        digests = pack([digest])
+        return bool(self.outcomes.for_digests(digests).is_answered[0] or self._in_flight.contains(digests)[0])
 
     def choose(
         self, digests: Digests, report: RequestsReport

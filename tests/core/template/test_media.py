@@ -9,6 +9,9 @@ from typing import Any
 import orjson
 import pytest
 
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
+from batch_assets.core.requests.submission import Rejects
 from batch_assets.core.template.media_check import check_media
 from batch_assets.core.template.media_formats import Media, read_media
 from batch_assets.core.template.values import RowRejectedError
@@ -288,3 +291,20 @@ def test_a_hook_may_repair_what_a_row_has(world: World) -> None:
     assert (report.requests, report.rejected) == (1, 1)
     table = world.run(pipeline).set_index("id")
     assert table["result_type"].to_dict() == {1: "succeeded", 2: "rejected"}
+
+
+def test_a_request_that_is_answered_keeps_its_row(world: World) -> None:
+    """Nothing is sent for it, so a check that a later version adds takes no answer away."""
+    (world.folder / "rows.jsonl").write_bytes(orjson.dumps({"id": 1, "block": image(HTML)}))
+    pipeline = world.pipeline(dataset={"path": "rows.jsonl", "key": "id"}, params=params(["{{ block }}"]))
+
+    def rendered(is_kept: bool) -> tuple[int, Rejects]:
+        with Dataset(pipeline) as dataset:
+            templates, rejects = row_templates(pipeline, dataset), Rejects()
+            renderer = RowRenderer(pipeline, dataset, templates, is_kept=lambda _: is_kept)
+            names = list(dict.fromkeys([dataset.key, *renderer.reads]))
+            return sum(len([*renderer.render(rows, rejects)]) for rows in dataset.rows(names)), rejects
+
+    assert rendered(is_kept=True) == (1, {})
+    requests, rejects = rendered(is_kept=False)
+    assert (requests, rejects[0][0]) == (0, "invalid_media")
