@@ -1,0 +1,140 @@
+"""Erase rows: nothing of them is left under the root, in the ledger or at the API, and the other rows lose nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.core.erase.report import EraseReport
+from batch_assets.core.erase.run import EraseError, erase
+from batch_assets.core.pipeline.pipeline import Pipeline
+
+from ..support import World, texts
+
+GONE = "person-4711"
+SECRET = "born in Ulm on a rainy day"
+ROWS = texts(3) | {GONE: SECRET} | {"last": "the last text"}
+
+
+def erased(world: World, pipeline: Pipeline, *keys: str) -> EraseReport:
+    return erase(world.root, pipeline.name, keys or [GONE], pipeline)
+
+
+def every_text(folder: Path) -> str:
+    """Everything under a folder as one text: bytes as they are, Parquet decoded, and SQLite's pages."""
+    parts = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            parts.append(path.read_bytes().decode("latin-1"))
+            if path.suffix == ".parquet":
+                parts.append(str(pq.read_table(path).to_pylist()))
+    return "\n".join(parts)
+
+
+def test_nothing_is_left_of_an_erased_row(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    before = world.run(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    after = world.table(pipeline)
+    assert list(after["id"]) == [key for key in ROWS if key != GONE]
+    others = before[before["id"] != GONE].reset_index(drop=True)
+    assert after.equals(others)
+    everything = every_text(world.path())
+    digest = before.loc[before["id"] == GONE, "custom_id"].item()[-22:]
+    for text in (GONE, SECRET, digest):
+        assert text not in everything
+    assert report.deleted == [batch["id"] for batch in world.accepted()]
+
+
+def test_an_erased_row_is_rejected_and_not_sent(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    erased(world, pipeline)
+    table = world.run(pipeline)
+    assert len(world.accepted_custom_ids()) == len(ROWS)
+    (row,) = table[table["id"] == GONE].to_dict("records")
+    assert (row["result_type"], row["error_type"]) == ("rejected", "erased")
+    assert pd.isna(row["text"])
+    assert SECRET not in every_text(world.path())
+    assert sorted(table["result_type"].unique()) == ["rejected", "succeeded"]
+
+
+def test_a_shared_answer_stays_for_the_other_rows(world: World) -> None:
+    pipeline = world.pipeline({GONE: SECRET, "other": SECRET, "third": "a third text"})
+    before = world.run(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert report.shared == 1
+    after = world.table(pipeline)
+    assert list(after["id"]) == ["other", "third"]
+    assert list(after["response_text"]) == list(before["response_text"][1:])
+    assert after["input_tokens"].notna().all()
+    assert after["shared_with"].isna().all()
+    assert after["custom_id"][0] == before["custom_id"][0].replace(GONE, "other")
+    assert GONE not in every_text(world.path())
+    world.run(pipeline)
+    assert len(world.accepted_custom_ids()) == 2
+
+
+def test_a_row_in_flight_is_on_record_and_erased_once_it_is_collected(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.send(pipeline)
+    report = erased(world, pipeline)
+    (batch,) = world.accepted()
+    (reason,) = report.waiting[GONE]
+    assert batch["id"] in reason
+    assert "the API keeps its results until" in reason
+    assert not report.is_complete
+    world.build(pipeline)  # the row is rejected now, and the file in flight stays as it is
+    world.finish(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert SECRET not in every_text(world.path())
+    assert (world.table(pipeline)["result_type"] == "succeeded").sum() == len(ROWS) - 1
+
+
+def test_a_row_that_was_never_sent_leaves_its_file(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.build(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert SECRET not in every_text(world.path())
+    world.submit(pipeline)
+    world.finish(pipeline)
+    table = world.table(pipeline)
+    assert list(table["result_type"]) == ["succeeded"] * (len(ROWS) - 1)
+    assert len(world.accepted_custom_ids()) == len(ROWS) - 1
+
+
+def test_the_only_row_of_a_file_that_was_never_sent(world: World) -> None:
+    pipeline = world.pipeline({GONE: SECRET})
+    world.build(pipeline)
+    assert erased(world, pipeline).is_complete
+    world.submit(pipeline)
+    done = world.collect(pipeline)
+    assert done.results is not None
+    assert done.results.final
+    assert world.accepted() == []
+
+
+def test_a_lost_ledger_is_rebuilt_after_an_erasure(world: World) -> None:
+    pipeline = world.pipeline(ROWS | {"shares": SECRET})
+    world.run(pipeline)
+    world.run(world.pipeline(ROWS | {"shares": "another text", "new": "a new text"}))
+    erased(world, pipeline)
+    before = world.table(pipeline)
+    world.root.close()
+    for path in world.path().glob("ledger.db*"):
+        path.unlink()
+    accepted = len(world.accepted_custom_ids())
+    assert set(world.states(pipeline)) == {"collected"}
+    world.finish(pipeline)
+    pd.testing.assert_frame_equal(world.table(pipeline), before)
+    world.run(pipeline)
+    assert len(world.accepted_custom_ids()) == accepted
+    assert SECRET not in every_text(world.path())
