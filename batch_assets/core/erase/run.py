@@ -55,7 +55,7 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
         DamagedFileError: When a manifest or a response file cannot be read. The keys are on record.
     """
     keys = list(dict.fromkeys(keys))
-    with leases.hold(root.ledger, f"erase:{name}", work=f"erasing from {name}"):
+    with leases.hold(root.ledger, f"erase:{name}", wait=leases.PATIENCE, work=f"erasing from {name}"):
         manifests = manifests_of(root.storage, name)
         if not manifests and pipeline is None:
             raise EraseError(f"nothing was submitted for a pipeline {name!r} in {root.storage.url}")

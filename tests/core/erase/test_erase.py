@@ -137,4 +137,3 @@ def test_a_lost_ledger_is_rebuilt_after_an_erasure(world: World) -> None:
     pd.testing.assert_frame_equal(world.table(pipeline), before)
     world.run(pipeline)
     assert len(world.accepted_custom_ids()) == accepted
-    assert SECRET not in every_text(world.path())
