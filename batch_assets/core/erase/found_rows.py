@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.recovery.found_files import submission_folders
-from batch_assets.core.store.digests import Digests, pack
-from batch_assets.core.store.key_texts import positions_among
+from batch_assets.core.store.digests import SLUG_CHARACTERS, Digests, pack, slug
+from batch_assets.core.store.key_texts import key_texts, positions_among
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import digest_array
@@ -56,6 +57,7 @@ class FoundRows:
         requests: The digests of their requests, with the positions of the keys that have each.
         shared: The row key of another row with the request, by digest.
         seen: The positions of the keys that any index has.
+        slugs: The starts of custom_ids that rows of other keys have too.
         problems: What could not be read, as texts.
     """
 
@@ -65,6 +67,7 @@ class FoundRows:
     requests: dict[bytes, set[int]] = field(default_factory=lambda: defaultdict(set))
     shared: dict[bytes, Any] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
+    slugs: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -133,9 +136,12 @@ def _column(manifest: Manifest, key: str) -> str:
 def _note_rows(submission: IndexedSubmission, found: FoundRows) -> bool:
     """Note the requests of a submission's rows of the keys. Returns whether it has such rows."""
     has_rows = False
+    unlike = pa.array([slug(key) for key in found.keys if slug(key) != key], pa.string())
     for rows in submission.index.slices([submission.column, DIGEST]):
         positions = positions_among(rows.column(submission.column), found.keys)
         mask = positions >= 0
+        if len(unlike):
+            found.slugs |= _slugs_among(rows.column(submission.column).filter(pa.array(~mask)), unlike)
         if not mask.any():
             continue
         has_rows = True
@@ -145,6 +151,18 @@ def _note_rows(submission: IndexedSubmission, found: FoundRows) -> bool:
             if digest is not None:
                 found.requests[digest].add(position)
     return has_rows
+
+
+def _slugs_among(keys: pa.Array, slugs: pa.Array) -> set[str]:
+    """Return which of some starts of custom_ids row keys have.
+
+    Args:
+        keys: Row keys of any type.
+        slugs: The starts; strings.
+    """
+    starts = pc.replace_substring_regex(pa.array(key_texts(keys)[0], pa.string()), "[^a-zA-Z0-9_-]", "_")
+    starts = pc.utf8_slice_codeunits(starts, 0, SLUG_CHARACTERS)
+    return set(starts.filter(pc.is_in(starts, value_set=slugs)).to_pylist())
 
 
 def _note_sharing(submission: IndexedSubmission, digests: Digests, found: FoundRows) -> bool:

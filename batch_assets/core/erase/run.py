@@ -18,7 +18,7 @@ from batch_assets.core.erase.replacement import ERASED, Replacements
 from batch_assets.core.erase.report import EraseReport
 from batch_assets.core.erase.request_files import ErasedRequests
 from batch_assets.core.erase.responses import remove_copies, rewrite_responses
-from batch_assets.core.erase.search import Needles, is_distinctive, search, search_ledger
+from batch_assets.core.erase.search import Needles, is_distinctive, is_unlike_words, search, search_ledger
 from batch_assets.core.errors import BatchAssetsError, SinkError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import Lease, erasure, leases, submissions
@@ -127,7 +127,7 @@ class _Erasure:
             tables.remove_from_submission(self.root, submission, self.keys)
         self._erase_results(own)
         self._delete_batches()
-        self._search()
+        self._search(found.slugs)
 
     def _find(self) -> tuple[FoundRows, HeldFiles]:
         """Find the rows and their files, and leave out the keys that are in flight."""
@@ -168,7 +168,7 @@ class _Erasure:
     def _erase_texts(self) -> None:
         """Erase the custom_ids from texts in the ledger, and the keys as far as they differ from other words."""
         texts = {old: new for old, new in self.renamed.items() if old != new}
-        texts |= {key: ERASED for key in self.keys if is_distinctive(key)}
+        texts |= {key: ERASED for key in self.keys if is_unlike_words(key)}
         if texts:
             with self.root.ledger.write() as tx:
                 self.lease.confirm(tx)
@@ -230,8 +230,12 @@ class _Erasure:
         self.record = self.record.with_batches(self.report.kept)
         self.record.write(self.root.storage, self.name)
 
-    def _search(self) -> None:
-        """Search everything for the keys that were erased, after SQLite has overwritten what it freed."""
+    def _search(self, slugs: set[str]) -> None:
+        """Search everything for the keys that were erased, after SQLite has overwritten what it freed.
+
+        Args:
+            slugs: The starts of custom_ids that rows of other keys have too.
+        """
         if not self.keys:
             return
         if not self.root.ledger.overwrite_free_space():
@@ -239,7 +243,8 @@ class _Erasure:
                 "another process was reading the ledger: what it freed may still be in its files"
             )
         self.report.unsearched = [key for key in self.keys if not is_distinctive(key)]
-        needles = Needles.of(self.keys, [old for old, new in self.renamed.items() if old != new])
+        custom_ids = [old for old, new in self.renamed.items() if old != new]
+        needles = Needles.of(self.keys, custom_ids, slugs)
         if needles is None:
             return
         for parts in search(self.root, needles):

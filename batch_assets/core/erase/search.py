@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,13 +20,20 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.digests import slug
 
 _CHUNK = 1 << 20
-# Shorter texts, and short numbers, occur in any file.
+# Shorter texts, short numbers and these words occur in any file.
 _SHORTEST, _SHORTEST_NUMBER = 4, 7
+_COMMON = ("null", "none", "true", "false")
 
 
 def is_distinctive(key: str) -> bool:
-    """Whether a row key is long enough to be searched for in any text."""
-    return len(key.encode("utf-8", "replace")) >= (_SHORTEST_NUMBER if key.isdecimal() else _SHORTEST)
+    """Whether a row key can be searched for in any text."""
+    shortest = _SHORTEST_NUMBER if key.isdecimal() else _SHORTEST
+    return len(key.encode("utf-8", "replace")) >= shortest and key.lower() not in _COMMON
+
+
+def is_unlike_words(key: str) -> bool:
+    """Whether a row key can be replaced in any text, because it is no word of a language."""
+    return is_distinctive(key) and not key.isalpha()
 
 
 @dataclass(frozen=True)
@@ -42,15 +49,16 @@ class Needles:
     pattern: re.Pattern[bytes]
 
     @classmethod
-    def of(cls, keys: Iterable[str], custom_ids: Iterable[str]) -> Needles | None:
+    def of(cls, keys: Iterable[str], custom_ids: Iterable[str], slugs: Collection[str] = ()) -> Needles | None:
         """Return the texts that show row keys or their requests; `None` if there is nothing to search for.
 
         Args:
             keys: The row keys. Those that are too short to be told from other texts are left out.
             custom_ids: The custom_ids of their requests.
+            slugs: The starts of custom_ids that rows of other keys have too.
         """
         named = [key for key in keys if is_distinctive(key)]
-        forms = [form for key in named for form in _forms(key)]
+        forms = [form for key in named for form in _forms(key) if form == key or form not in slugs]
         texts = tuple(dict.fromkeys([*forms, *custom_ids]))
         if not texts:
             return None

@@ -1,19 +1,23 @@
-"""Erase rows: nothing of them is left under the root, in the ledger or at the API, and the other rows lose nothing."""
+"""Erase rows: nothing of them is left here or at the API, and the other rows lose nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
+import orjson
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from batch_assets.core.erase.report import EraseReport
 from batch_assets.core.erase.run import EraseError, erase
+from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.sink.write import write_sink
 
-from ..support import World, texts
+from ..support import World, texts, write_rows
 
 GONE = "person-4711"
 SECRET = "born in Ulm on a rainy day"
@@ -137,3 +141,82 @@ def test_a_lost_ledger_is_rebuilt_after_an_erasure(world: World) -> None:
     pd.testing.assert_frame_equal(world.table(pipeline), before)
     world.run(pipeline)
     assert len(world.accepted_custom_ids()) == accepted
+
+
+def test_a_row_is_erased_from_every_partition(world: World) -> None:
+    dataset = {"path": "rows-{partition}.jsonl", "key": "id"}
+    pipeline = world.pipeline(dataset=dataset, partitions={"static": ["a", "b"]})
+    for partition in ("a", "b"):
+        write_rows(world.folder / f"rows-{partition}.jsonl", ROWS | {GONE: f"{SECRET} in {partition}"})
+        world.run(pipeline, partition)
+    assert erased(world, pipeline).is_complete
+    assert SECRET not in every_text(world.path())
+    table = world.table(pipeline)
+    assert len(table) == 2 * (len(ROWS) - 1)
+    assert GONE not in set(table["id"])
+
+
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [
+        ("7", [{"id": 7, "text": SECRET}, {"id": 77, "text": "7"}, {"id": 8, "text": "eight"}]),
+        ("null", [{"id": "null", "text": SECRET}, {"id": "none", "text": "a"}, {"id": "", "text": "b"}]),
+        ("", [{"id": "", "text": SECRET}, {"id": "none", "text": "a"}]),
+        ('a b/c"é', [{"id": 'a b/c"é', "text": SECRET}, {"id": "a_b_c_é", "text": "a"}]),
+        ("1.5", [{"id": 1.5, "text": SECRET}, {"id": 2.0, "text": "a"}]),
+    ],
+)
+def test_keys_of_every_kind(world: World, key: str, rows: list[dict[str, object]]) -> None:
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    pipeline = world.pipeline()
+    world.run(pipeline)
+    report = erased(world, pipeline, key)
+    assert not report.unknown
+    assert report.is_complete, list(report.open_ends())
+    assert list(world.table(pipeline)["id"]) == [row["id"] for row in rows[1:]]
+    assert SECRET not in every_text(world.path())
+    world.build(pipeline)
+    table = pq.read_table(next(world.path(pipeline.name, "requests").rglob("rejected.parquet")))
+    assert table.column("reason").to_pylist() in ([], ["erased"])
+
+
+def test_row_numbers_name_no_row_for_long(world: World) -> None:
+    pipeline = world.pipeline(ROWS, dataset={"path": "rows.jsonl"})
+    world.build(pipeline)
+    with pytest.raises(EraseError, match=r"dataset\.key"):
+        erased(world, pipeline, "1")
+    assert not world.path(pipeline.name, "erased.json").exists()
+
+
+def test_the_sink_and_texts_of_the_ledger(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///{tmp_path}/warehouse.db")
+    pipeline = world.pipeline({GONE: SECRET, "other": SECRET, "third": "3"}, sink={"url_env": "WAREHOUSE_URL"})
+    table = world.run(pipeline)
+    custom_id = table["custom_id"][0]
+    with world.root.ledger.write() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None
+        submissions.announced(tx, newest.id)
+    write_sink(world.root, pipeline, "", newest.id)
+    world.query("update history set reason = :text where seq = 1", text=f"lost: {custom_id} and {GONE}")
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert report.sink_rows == 1
+    with contextlib.closing(sqlite3.connect(tmp_path / "warehouse.db")) as database:
+        rows = database.execute("select id, custom_id, shared_with, cost_usd from asked order by id").fetchall()
+    assert [row[0] for row in rows] == ["other", "third"]
+    assert rows[0][1] == custom_id.replace(GONE, "other")
+    assert rows[0][2] is None
+    assert rows[0][3] > 0
+    assert world.query("select reason from history where seq = 1") == [
+        (f"lost: {custom_id.replace(GONE, 'other')} and erased",)
+    ]
+
+
+def test_what_is_left_is_named(world: World) -> None:
+    pipeline = world.pipeline(ROWS | {"friend": f"a friend of {GONE}"})
+    world.run(pipeline)
+    report = erased(world, pipeline)
+    assert not report.is_complete
+    assert any("index.parquet" in where for where in report.left)
+    assert not any("ledger.db" in where for where in report.left)

@@ -27,7 +27,11 @@ def test_killed_at_any_boundary_and_run_again(world: World, python: ForkServer) 
     positions = range(1 + STEP // 2, _LAST, STEP)
     rows = {"stays": "a text that stays"}
     for at in positions:
-        rows |= {f"alone-{at}x": f"secret-{at}x alone", f"first-{at}x": f"shared-{at}x", f"second-{at}x": f"shared-{at}x"}
+        rows |= {
+            f"alone-{at}x": f"secret-{at}x alone",
+            f"first-{at}x": f"shared-{at}x",
+            f"second-{at}x": f"shared-{at}x",
+        }
     pipeline = world.pipeline(rows, batching={"max_requests": 1})
     answers = world.run(pipeline).set_index("id")["response_text"]
     env = environment(world.emulator.url, world.root.settings.root, world.root.settings.ledger_url)
