@@ -11,9 +11,10 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from batch_assets.core.errors import ErrorType
 from batch_assets.core.store.digests import DIGEST_BYTES, DIGEST_CHARACTERS, digester, slug, tail_of
 
-ERASED = "erased"
+ERASED = ErrorType.ERASED.value
 """What stands in place of a row key or a custom_id."""
 
 _OUTSIDE = re.compile(r"[^a-zA-Z0-9_-]")
