@@ -19,7 +19,7 @@ from batch_assets.core.erase.report import EraseReport
 from batch_assets.core.erase.request_files import ErasedRequests
 from batch_assets.core.erase.responses import remove_copies, rewrite_responses
 from batch_assets.core.erase.search import Needles, is_distinctive, is_unlike_words, search, search_ledger
-from batch_assets.core.errors import BatchAssetsError, SinkError
+from batch_assets.core.errors import BatchAssetsError, LedgerUnavailableError, SinkError
 from batch_assets.core.io.layout import results_parts
 from batch_assets.core.ledger import Lease, erasure, leases, submissions
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
@@ -31,6 +31,8 @@ from batch_assets.core.sink.erase import erase_from_sink
 from batch_assets.core.sink.write import write_sink
 from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.missing_responses import with_readable_responses
+from batch_assets.core.store.refreshes import outcomes_of
 
 
 class EraseError(BatchAssetsError):
@@ -111,10 +113,13 @@ class _Erasure:
 
     def run(self) -> None:
         """Erase what is not in flight, then search for what is left."""
+        self.root.catch_up(self.name, lease=self.lease)
         for partition in partitions_on_disk(self.root, self.name):
             remove_garbage(self.root, self.name, partition)
+        # A damaged response file is downloaded again: until then its requests are in flight.
+        _, set_aside = with_readable_responses(self.root, lambda: outcomes_of(self.root, self.name))
         found, held = self._find()
-        self.report.problems += found.problems
+        self.report.problems += [*set_aside, *found.problems]
         replacements = Replacements(self.record.salt, self.keys, found.shared)
         self._erase_requests(found, held, replacements)
         self._erase_answers(found, replacements)
@@ -238,10 +243,12 @@ class _Erasure:
         """
         if not self.keys:
             return
-        if not self.root.ledger.overwrite_free_space():
-            self.report.problems.append(
-                "another process was reading the ledger: what it freed may still be in its files"
-            )
+        try:
+            is_overwritten = self.root.ledger.overwrite_free_space()
+        except LedgerUnavailableError:
+            is_overwritten = False
+        if not is_overwritten:
+            self.report.problems.append("other processes use the ledger: what it freed may still be in its files")
         self.report.unsearched = [key for key in self.keys if not is_distinctive(key)]
         custom_ids = [old for old, new in self.renamed.items() if old != new]
         needles = Needles.of(self.keys, custom_ids, slugs)

@@ -18,7 +18,7 @@ from batch_assets.core.io.parquet import TableWriter, reading_parquet
 from batch_assets.core.ledger import erasure, leases
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DigestSet
-from batch_assets.core.store.key_texts import positions_among
+from batch_assets.core.store.key_texts import key_texts, positions_among
 from batch_assets.core.store.request_index import DIGEST, REASON
 from batch_assets.core.store.responses import digest_array
 from batch_assets.core.store.result_table import ROW_KEY
@@ -40,9 +40,21 @@ def remove_from_submission(root: Root, submission: IndexedSubmission, keys: Sequ
     folder = submission_parts(manifest.pipeline, manifest.partition, manifest.submission)
     with results_lease(root, manifest.pipeline, manifest.partition) as lease:
         if root.storage.exists(*folder, "rejected.parquet"):
-            _rewrite(root, (*folder, "rejected.parquet"), manifest.key, keys, lease)
+            _rewrite(root, (*folder, "rejected.parquet"), manifest.key, _own_keys(submission, keys), lease)
         _record_counts(root, submission, keys)
         _rewrite(root, (*folder, "index.parquet"), column, keys, lease)
+
+
+def _own_keys(submission: IndexedSubmission, keys: Sequence[str]) -> list[str]:
+    """Return the keys that rows had in a submission: another column may have been the row key at that time."""
+    own = submission.manifest.key
+    if own == submission.column:
+        return list(keys)
+    named: list[str] = []
+    for rows in submission.index.slices([submission.column, own]):
+        mask = pa.array(positions_among(rows.column(submission.column), keys) >= 0)
+        named += [text for text in key_texts(rows.column(own).filter(mask))[0] if text is not None]
+    return named
 
 
 def _rewrite(root: Root, parts: tuple[str, ...], column: str, keys: Sequence[str], lease: leases.Lease) -> None:

@@ -12,9 +12,20 @@ from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile, RequestFileEntry
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, EntityKind, FileMove, FileState
-from batch_assets.core.ledger.tables import batch, metadata, request_file, submission, wait
+from batch_assets.core.ledger.tables import (
+    batch,
+    history,
+    metadata,
+    notice,
+    request_file,
+    round_,
+    submission,
+    wait,
+)
 
 _REASON = "a row was erased from it"
+# The columns with texts for readers. Errors in them may name a request.
+_FOR_READERS = (history.c.reason, request_file.c.error, notice.c.content, notice.c.error, round_.c.reason)
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,7 @@ def overwrite_freed(tx: Transaction) -> None:
 
 
 def replace_texts(tx: Transaction, texts: Mapping[str, str]) -> int:
-    """Replace texts wherever the ledger has them, also in its history.
+    """Replace texts in everything that the ledger has written for readers, also in its history.
 
     Args:
         tx: The transaction.
@@ -101,7 +112,7 @@ def replace_texts(tx: Transaction, texts: Mapping[str, str]) -> int:
         The number of values that changed.
     """
     changed = 0
-    for column in _text_columns():
+    for column in _FOR_READERS:
         for old, new in texts.items():
             holds = column.contains(old, autoescape=True)
             values = {column.name: sa.func.replace(column, old, new)}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pandas as pd
@@ -220,3 +222,59 @@ def test_what_is_left_is_named(world: World) -> None:
     assert not report.is_complete
     assert any("index.parquet" in where for where in report.left)
     assert not any("ledger.db" in where for where in report.left)
+
+
+def test_rows_that_had_another_key_before(world: World) -> None:
+    rows = [{"number": 1, "id": GONE, "text": SECRET}, {"number": 2, "id": "b", "text": ""}]
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    world.run(world.pipeline(dataset={"path": "rows.jsonl", "key": "number"}))
+    rows[0]["text"] = ""
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    world.run(world.pipeline(dataset={"path": "rows.jsonl", "key": "number"}))
+    pipeline = world.pipeline()
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert SECRET not in every_text(world.path())
+    rejected = [pq.read_table(path).column(0).to_pylist() for path in world.path().rglob("rejected.parquet")]
+    assert rejected == [[2], [2]]
+
+
+def test_the_table_of_an_unfinished_refresh(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    write_rows(world.folder / "rows.jsonl", {key: text for key, text in ROWS.items() if key != GONE})
+    world.build(pipeline, refresh=True)
+    world.submit(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert GONE not in set(world.table(pipeline)["id"])
+    assert SECRET not in every_text(world.path())
+    world.finish(pipeline)
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * (len(ROWS) - 1)
+
+
+def test_what_the_api_cannot_delete_now_is_deleted_later(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    world.emulator.faults([{"match": {"method": "DELETE"}, "action": {"status": 500}}])
+    report = erased(world, pipeline)
+    (reason,) = report.kept.values()
+    assert "the API keeps its results until" in reason
+    assert SECRET not in every_text(world.path())
+    world.emulator.reset_faults()
+    again = erased(world, pipeline)
+    assert again.is_complete, list(again.open_ends())
+    assert again.deleted == list(report.kept)
+
+
+def test_a_server_is_searched_column_by_column(new_world: Callable[..., World], postgres_server: Any) -> None:
+    world = new_world(ledger=postgres_server.new_database())
+    pipeline = world.pipeline({GONE: SECRET, "Zoe": "another text"})
+    world.run(pipeline)
+    world.query("update history set reason = :text where seq = 1", text=f"{GONE}, and Zoe too")
+    report = erased(world, pipeline, GONE, "Zoe-x")
+    assert report.is_complete, list(report.open_ends())
+    world.query("update history set reason = 'Zoe-x' where seq = 1")
+    assert erased(world, pipeline, "Zoe-x").is_complete  # it is replaced
+    world.query("update submission set headers = :text", text='{"a": "Zoe-x"}')
+    assert erased(world, pipeline, "Zoe-x").left == ["submission.headers"]
