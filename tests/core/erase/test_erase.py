@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import fsspec
 import orjson
 import pandas as pd
 import pyarrow.parquet as pq
@@ -15,11 +18,13 @@ import pytest
 
 from batch_assets.core.erase.report import EraseReport
 from batch_assets.core.erase.run import EraseError, erase
-from batch_assets.core.ledger import submissions
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.results.write import write_results
 from batch_assets.core.sink.write import write_sink
 
-from ..support import World, texts, write_rows
+from ..support import World, texts, wait_for, write_rows
 
 GONE = "person-4711"
 SECRET = "born in Ulm on a rainy day"
@@ -278,3 +283,63 @@ def test_a_server_is_searched_column_by_column(new_world: Callable[..., World], 
     assert erased(world, pipeline, "Zoe-x").is_complete  # it is replaced
     world.query("update submission set headers = :text", text='{"a": "Zoe-x"}')
     assert erased(world, pipeline, "Zoe-x").left == ["submission.headers"]
+
+
+def test_a_remote_root(new_world: Callable[..., World], tmp_path: Path) -> None:
+    world = new_world(ledger=f"sqlite:///{tmp_path}/ledger.db", BATCH_ASSETS_ROOT="memory://erased/data")
+    files = fsspec.filesystem("memory")
+    try:
+        pipeline = world.pipeline(ROWS)
+        world.send(pipeline)
+        world.finish(pipeline)
+        report = erased(world, pipeline)
+        assert report.is_complete, list(report.open_ends())
+        assert len(pd.read_parquet("memory://erased/data/asked/results/results.parquet")) == len(ROWS) - 1
+        assert not any(GONE.encode() in files.cat(name) for name in files.find("/erased"))
+    finally:
+        files.rm("/erased", recursive=True)
+
+
+def test_the_key_is_on_record_while_a_build_runs(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    record = world.path(pipeline.name, "erased.json")
+    with ThreadPoolExecutor(1) as pool:
+        with leases.hold_requests(world.root.ledger, pipeline.name):
+            running = pool.submit(erased, world, pipeline)
+            wait_for(record.exists, "the record")
+            assert SECRET in every_text(world.path())
+        assert running.result().is_complete
+    assert GONE not in record.read_text()
+
+
+def test_a_join_that_began_before_does_not_bring_the_row_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    reached, may_go = threading.Event(), threading.Event()
+    publish = Storage.publish
+
+    def held(storage: Storage, scratch: Path, target: str) -> None:
+        if target.endswith("results.parquet") and not reached.is_set():
+            reached.set()
+            may_go.wait(60)
+        publish(storage, scratch, target)
+
+    monkeypatch.setattr(Storage, "publish", held)
+    with ThreadPoolExecutor(2) as pool:
+        joining = pool.submit(write_results, world.root, pipeline.name)
+        assert reached.wait(60)
+        erasing = pool.submit(erased, world, pipeline)
+        wait_for(lambda: not has_answer(world), "the answer to be erased")
+        may_go.set()
+        assert joining.result() is not None
+        assert erasing.result().is_complete
+    assert SECRET not in every_text(world.path())
+
+
+def has_answer(world: World) -> bool:
+    """Whether the response store has the answer of the row."""
+    files = world.path("asked", "responses").glob("*.parquet")
+    return any(SECRET in str(pq.read_table(path).column("response_text").to_pylist()) for path in files)
