@@ -55,7 +55,7 @@ class HeldFiles:
 
     Attributes:
         files: The files on disk of each submission that has one of the requests, whether or not they hold it.
-        unsent: The files that hold one of the requests and were never sent.
+        unsent: The files that hold one of the requests and are unsent.
         blocked: Why a key cannot be erased now, by its position: its request is in flight.
     """
 
@@ -128,6 +128,8 @@ def _why_blocked(entry: Unsettled) -> str:
             f"the request file {entry.file.id} was sent twice, and its other batch may turn up until "
             f"{moment(entry.watched_until)}"
         )
+    if entry.file.state.unsent:
+        return f"the request file {entry.file.id} is {entry.file.state}: cancel its pipeline, or send it first"
     return f"the request file {entry.file.id} is {entry.file.state}, and the API may have it"
 
 

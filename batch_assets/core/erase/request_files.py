@@ -47,7 +47,7 @@ class ErasedRequests:
             ]
 
     def replace_unsent(self, file: RequestFile) -> None:
-        """Replace a file that was never sent by one without the requests. Shared ones stay.
+        """Replace a file that is unsent by one without the requests. Shared ones stay.
 
         Raises:
             BusyError: When another process is sending it.

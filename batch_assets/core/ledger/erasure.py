@@ -36,7 +36,7 @@ class Unsettled:
         file: The file.
         batches: Its batches whose answers are not stored.
         watched_until: Until when another batch of it may turn up; `None` if none may.
-        is_unsent: It certainly never was at the API, and no process is about to send it.
+        is_unsent: It may be sent, and the API does not have it.
     """
 
     file: RequestFile
@@ -56,23 +56,23 @@ def unsettled_files(tx: Transaction, pipeline: str) -> list[Unsettled]:
     for id_ in sorted(ids):
         file = files.by_id(tx, id_)
         open_batches = tuple(b for b in batches.of_file(tx, id_) if b.state.uncollected)
-        is_unsent = file.state is FileState.READY and not open_batches and not files.of_file(tx, id_)
+        is_unsent = file.state is FileState.READY and not open_batches and id_ not in watched
         unsettled.append(Unsettled(file, open_batches, watched.get(id_), is_unsent))
     return unsettled
 
 
 def replace_unsent(tx: Transaction, file: RequestFile, rest: RequestFileEntry | None) -> bool:
-    """Replace a file that was never sent by one without the erased requests.
+    """Replace a file that is unsent by one without the erased requests.
 
     Args:
-        tx: The transaction.
+        tx: The transaction. The caller holds the lease on the file, so no other process sends it.
         file: The file.
         rest: The file with its other requests; `None` if there are none.
 
     Returns:
-        False if it is being sent by now.
+        False if it is not unsent any more.
     """
-    if files.by_id(tx, file.id).state is not FileState.READY or files.of_file(tx, file.id):
+    if files.by_id(tx, file.id).state is not FileState.READY:
         return False
     waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
     move(tx, FileMove.SET_ASIDE, file.id, _REASON)

@@ -343,3 +343,38 @@ def has_answer(world: World) -> bool:
     """Whether the response store has the answer of the row."""
     files = world.path("asked", "responses").glob("*.parquet")
     return any(SECRET in str(pq.read_table(path).column("response_text").to_pylist()) for path in files)
+
+
+def test_one_key_waits_and_another_does_not(world: World) -> None:
+    pipeline = world.pipeline({"done": "a finished text", GONE: ""})
+    world.run(pipeline)
+    assert world.table(pipeline)["error_type"][1] == "empty_prompt"
+    world.send(world.pipeline({"done": "a finished text", "sent-1": "a text on its way"}))
+    report = erased(world, pipeline, GONE, "sent-1", "nothing-of-it")
+    assert list(report.waiting) == ["sent-1"]
+    assert report.unknown == ["nothing-of-it"]
+    indexes = [pq.read_table(path) for path in world.path().rglob("index.parquet")]
+    assert sorted(index["id"].to_pylist() for index in indexes) == [["done"], ["done", "sent-1"]]
+    rejected = [pq.read_table(path).num_rows for path in world.path().rglob("rejected.parquet")]
+    assert rejected == [0, 0]
+
+
+def test_a_lost_file_in_flight_may_hold_the_row(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    next(world.submission_folder(pipeline, report).glob("*.jsonl")).unlink()
+    assert list(erased(world, pipeline).waiting) == [GONE]
+
+
+def test_a_damaged_response_file_is_downloaded_again_first(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    (path,) = world.path(pipeline.name, "responses").glob("*.parquet")
+    path.write_bytes(path.read_bytes()[:-50])
+    report = erased(world, pipeline)
+    assert list(report.waiting) == [GONE]
+    world.finish(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert SECRET not in every_text(world.path())
