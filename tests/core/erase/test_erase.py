@@ -378,3 +378,11 @@ def test_a_damaged_response_file_is_downloaded_again_first(world: World) -> None
     report = erased(world, pipeline)
     assert report.is_complete, list(report.open_ends())
     assert SECRET not in every_text(world.path())
+
+
+def test_a_pipeline_without_submissions(world: World) -> None:
+    with pytest.raises(EraseError, match="nothing was submitted for a pipeline 'asked'"):
+        erase(world.root, "asked", [GONE])
+    pipeline = world.pipeline(ROWS)
+    assert erased(world, pipeline).unknown == [GONE]
+    assert world.build(pipeline).rejected == 1

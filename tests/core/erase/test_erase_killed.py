@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 from batch_assets.core.erase.run import erase
 from batch_assets.core.open_root import open_root
@@ -13,8 +16,14 @@ from ..support import World, environment
 from .test_erase import every_text
 
 # To kill at every boundary: BATCH_ASSETS_ERASE_STEP=1 pytest tests/core/erase/test_erase_killed.py
-STEP = int(os.environ.get("BATCH_ASSETS_ERASE_STEP") or 41)
+STEP = int(os.environ.get("BATCH_ASSETS_ERASE_STEP") or 53)
 _LAST = 200
+
+
+@pytest.fixture
+def children() -> Iterator[ForkServer]:
+    with ForkServer(__name__) as server:
+        yield server
 
 
 def erase_one(env: dict[str, str], keys: list[str]) -> None:
@@ -23,7 +32,7 @@ def erase_one(env: dict[str, str], keys: list[str]) -> None:
         erase(root, "asked", keys)
 
 
-def test_killed_at_any_boundary_and_run_again(world: World, python: ForkServer) -> None:
+def test_killed_at_any_boundary_and_run_again(world: World, children: ForkServer) -> None:
     positions = range(1 + STEP // 2, _LAST, STEP)
     rows = {"stays": "a text that stays"}
     for at in positions:
@@ -38,7 +47,7 @@ def test_killed_at_any_boundary_and_run_again(world: World, python: ForkServer) 
     killed = 0
     for at in positions:
         keys = [f"alone-{at}x", f"first-{at}x"]
-        (outcome,) = python.run((f"{__name__}:erase_one", {"env": env, "keys": keys}), die_at=at)
+        (outcome,) = children.run((f"{__name__}:erase_one", {"env": env, "keys": keys}), die_at=at)
         assert outcome.error == "", outcome.error
         killed += outcome.killed
         world.query("update lease set until = 0")
