@@ -24,6 +24,19 @@ from batch_assets.core.store.responses import digest_array
 
 
 @dataclass(frozen=True)
+class KeyColumn:
+    """The column by which the user names rows.
+
+    Attributes:
+        name: Its name in results.
+        column: Its name in the dataset.
+    """
+
+    name: str
+    column: str
+
+
+@dataclass(frozen=True)
 class IndexedSubmission:
     """A submission with a readable index.
 
@@ -90,7 +103,7 @@ def manifests_of(storage: Storage, pipeline: str) -> list[Manifest]:
     return [Manifest.read(storage, pipeline, *place) for place in submission_folders(storage, pipeline)]
 
 
-def find_rows(storage: Storage, manifests: Sequence[Manifest], key: str, keys: Sequence[str]) -> FoundRows:
+def find_rows(storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, keys: Sequence[str]) -> FoundRows:
     """Find the rows of some keys.
 
     Args:
@@ -113,7 +126,7 @@ def find_rows(storage: Storage, manifests: Sequence[Manifest], key: str, keys: S
 
 
 def _indexed(
-    storage: Storage, manifests: Sequence[Manifest], key: str, problems: list[str]
+    storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, problems: list[str]
 ) -> Iterator[IndexedSubmission]:
     for manifest in manifests:
         try:
@@ -126,11 +139,11 @@ def _indexed(
             yield IndexedSubmission(manifest, index, column)
 
 
-def _column(manifest: Manifest, key: str) -> str:
+def _column(manifest: Manifest, key: KeyColumn) -> str:
     """Return the column of an index that has the row keys of today. Its own key may be another column."""
-    if manifest.key == key:
-        return key
-    return (manifest.carried or {}).get(key, manifest.key if manifest.key != ROW_NUMBER else "")
+    if manifest.key in (key.name, key.column):
+        return manifest.key
+    return (manifest.carried or {}).get(key.column, manifest.key if manifest.key != ROW_NUMBER else "")
 
 
 def _note_rows(submission: IndexedSubmission, found: FoundRows) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 
@@ -18,6 +19,8 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, tail_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import body_bytes, custom_id_of, make_lines, own_tail, params_of
+
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -67,11 +70,12 @@ class ErasedRequests:
     def _write_rest(self, file: RequestFile, stored: StoredRequestFile) -> RequestFileEntry | None:
         """Write the other requests into a further file of the submission. Returns `None` if there are none."""
         folder = submission_parts(file.pipeline, file.partition, file.submission_id)
-        name, size, requests = self._free_name(folder), 0, 0
+        name, size, requests, hash_ = self._free_name(folder), 0, 0, sha256()
         with self.root.storage.scratch_file(self.root.storage.path(*folder, str(name))) as scratch:
             with scratch.open("wb") as target:
                 for line in self._lines(stored, {}, keep_blank=False):
                     target.write(line)
+                    hash_.update(line)
                     size, requests = size + len(line), requests + 1
             if not requests:
                 return None
@@ -87,6 +91,7 @@ class ErasedRequests:
             bytes=body_bytes(size),
             attempt=file.attempt,
             headers=headers,
+            checksum=hash_.hexdigest(),
         )
 
     def _free_name(self, folder: tuple[str, ...]) -> PartName:
@@ -94,12 +99,12 @@ class ErasedRequests:
         return PartName(max(used) + 1)
 
     def rewrite(self, held: HeldFile) -> bool:
-        """Replace the requests in a file that is settled, and record its new size. Returns whether it had any."""
+        """Replace the requests in a file that is settled, and record its content. Returns whether it had any."""
         is_in = self._is_in(held)
         if is_in:
             with self.root.storage.write(*held.stored.parts) as scratch, scratch.open("wb") as target:
                 target.writelines(self._lines(held.stored, held.headers, keep_blank=True))
-        self._record_size(held)
+        self._record_content(held)
         return is_in
 
     def _is_in(self, held: HeldFile) -> bool:
@@ -129,18 +134,25 @@ class ErasedRequests:
                 blank = self.replacements.blank(digest, headers)
                 yield from make_lines([blank.custom_id.encode()], [blank.params])
 
-    def _record_size(self, held: HeldFile) -> None:
-        """Write the size of a file's body into the manifest and the ledger, where it is another one."""
-        ends = held.stored.scan().ends
-        size = body_bytes(int(ends[-1])) if len(ends) else 0
+    def _record_content(self, held: HeldFile) -> None:
+        """Write size and checksum of a file into the manifest and the ledger, where they are others."""
+        hash_, file_bytes = sha256(), 0
+        with self.root.storage.open(*held.stored.parts) as file:
+            while chunk := file.read(_CHUNK):
+                hash_.update(chunk)
+                file_bytes += len(chunk)
+        size, checksum = body_bytes(file_bytes), hash_.hexdigest()
         storage, manifest = self.root.storage, held.manifest
         current = manifest.read(storage, manifest.pipeline, manifest.partition, manifest.submission)
         entries = [
-            entry.model_copy(update={"bytes": size}) if entry.name == str(held.name) else entry
+            entry.model_copy(update={"bytes": size, "checksum": entry.checksum and checksum})
+            if entry.name == str(held.name)
+            else entry
             for entry in current.files
         ]
         if entries != current.files:
             current.model_copy(update={"files": entries}).write(storage)
-        if held.file is not None and held.file.bytes != size:
+        recorded = held.file
+        if recorded is not None and (recorded.bytes, recorded.checksum) != (size, recorded.checksum and checksum):
             with self.root.ledger.write() as tx:
-                erasure.resized(tx, held.file, size)
+                erasure.rewritten(tx, recorded, size, recorded.checksum and checksum)

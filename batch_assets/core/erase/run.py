@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from batch_assets.core.erase import tables
-from batch_assets.core.erase.found_rows import FoundRows, find_rows, manifests_of
+from batch_assets.core.erase.found_rows import FoundRows, KeyColumn, find_rows, manifests_of
 from batch_assets.core.erase.held_files import HeldFiles, find_files
 from batch_assets.core.erase.provider import delete_batches
 from batch_assets.core.erase.replacement import ERASED, Replacements
@@ -62,7 +62,7 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
         if not manifests and pipeline is None:
             raise EraseError(f"nothing was submitted for a pipeline {name!r} in {root.storage.url}")
         key = _key_column(manifests, pipeline)
-        if key == ROW_NUMBER:
+        if key.column == ROW_NUMBER:
             raise EraseError(
                 f"the rows of {name} have no key of their own: a row number names another row as soon as the "
                 "dataset changes. Name the column that identifies a row in dataset.key, and repeat this"
@@ -75,11 +75,12 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
         return erasure_.report
 
 
-def _key_column(manifests: Sequence[Manifest], pipeline: Pipeline | None) -> str:
+def _key_column(manifests: Sequence[Manifest], pipeline: Pipeline | None) -> KeyColumn:
     """Return the column by which rows are named now: that of the pipeline file, or of the newest submission."""
     if pipeline is not None:
-        return pipeline.config.dataset.key or pipeline.config.dataset.default_key
-    return max(manifests, key=lambda manifest: manifest.submission).key
+        return KeyColumn(pipeline.config.dataset.key_name, pipeline.config.dataset.key_column)
+    newest = max(manifests, key=lambda manifest: manifest.submission)
+    return KeyColumn(newest.key, newest.key)
 
 
 @dataclass
@@ -101,7 +102,7 @@ class _Erasure:
     root: Root
     name: str
     keys: list[str]
-    key: str
+    key: KeyColumn
     pipeline: Pipeline | None
     record: ErasedRecord
     lease: Lease
@@ -185,7 +186,7 @@ class _Erasure:
             return
         shared = {old: new for old, new in self.renamed.items() if new not in (old, ERASED)}
         try:
-            self.report.sink_rows += erase_from_sink(self.root, self.pipeline, self.key, self.keys, shared)
+            self.report.sink_rows += erase_from_sink(self.root, self.pipeline, self.key.name, self.keys, shared)
         except SinkError as error:
             self.report.problems.append(str(error))
 

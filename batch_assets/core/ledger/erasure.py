@@ -83,10 +83,17 @@ def replace_unsent(tx: Transaction, file: RequestFile, rest: RequestFileEntry | 
     return True
 
 
-def resized(tx: Transaction, file: RequestFile, size: int) -> None:
-    """Record the new size of a request file's body, after requests in it were replaced."""
+def rewritten(tx: Transaction, file: RequestFile, size: int, checksum: str | None) -> None:
+    """Record the new content of a request file, after requests in it were replaced.
+
+    Args:
+        tx: The transaction.
+        file: The file.
+        size: The size in bytes of the HTTP body that it becomes.
+        checksum: The SHA-256 of the file in hexadecimal; `None` if none was recorded.
+    """
     tx.record(EntityKind.FILE, file.id, file.state, file.state, _REASON)
-    tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(bytes=size))
+    tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(bytes=size, checksum=checksum))
 
 
 def recounted(tx: Transaction, submission_id: str, rows: int, rejected: int, requests: int) -> None:

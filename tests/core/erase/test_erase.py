@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ import pytest
 from batch_assets.core.erase.report import EraseReport
 from batch_assets.core.erase.run import EraseError, erase
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import leases, submissions
+from batch_assets.core.ledger import files, leases, submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results.write import write_results
 from batch_assets.core.sink.write import write_sink
+from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.request_files import StoredRequestFile
 
 from ..support import World, texts, wait_for, write_rows
 
@@ -287,7 +290,7 @@ def test_a_server_is_searched_column_by_column(new_world: Callable[..., World], 
 
 def test_a_remote_root(new_world: Callable[..., World], tmp_path: Path) -> None:
     world = new_world(ledger=f"sqlite:///{tmp_path}/ledger.db", BATCH_ASSETS_ROOT="memory://erased/data")
-    files = fsspec.filesystem("memory")
+    memory = fsspec.filesystem("memory")
     try:
         pipeline = world.pipeline(ROWS)
         world.send(pipeline)
@@ -295,9 +298,9 @@ def test_a_remote_root(new_world: Callable[..., World], tmp_path: Path) -> None:
         report = erased(world, pipeline)
         assert report.is_complete, list(report.open_ends())
         assert len(pd.read_parquet("memory://erased/data/asked/results/results.parquet")) == len(ROWS) - 1
-        assert not any(GONE.encode() in files.cat(name) for name in files.find("/erased"))
+        assert not any(GONE.encode() in memory.cat(name) for name in memory.find("/erased"))
     finally:
-        files.rm("/erased", recursive=True)
+        memory.rm("/erased", recursive=True)
 
 
 def test_the_key_is_on_record_while_a_build_runs(world: World) -> None:
@@ -341,8 +344,8 @@ def test_a_join_that_began_before_does_not_bring_the_row_back(
 
 def has_answer(world: World) -> bool:
     """Whether the response store has the answer of the row."""
-    files = world.path("asked", "responses").glob("*.parquet")
-    return any(SECRET in str(pq.read_table(path).column("response_text").to_pylist()) for path in files)
+    paths = world.path("asked", "responses").glob("*.parquet")
+    return any(SECRET in str(pq.read_table(path).column("response_text").to_pylist()) for path in paths)
 
 
 def test_one_key_waits_and_another_does_not(world: World) -> None:
@@ -385,4 +388,36 @@ def test_a_pipeline_without_submissions(world: World) -> None:
         erase(world.root, "asked", [GONE])
     pipeline = world.pipeline(ROWS)
     assert erased(world, pipeline).unknown == [GONE]
+    assert world.build(pipeline).rejected == 1
+
+
+def test_request_file_manifest_and_ledger_agree(world: World) -> None:
+    pipeline = world.pipeline(ROWS | {"shares": SECRET, "fails": ""})
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    write_rows(world.folder / "rows.jsonl", ROWS | {"shares": "another text"})
+    world.build(pipeline)
+    assert erased(world, pipeline).request_files == 1
+    with world.root.ledger.read() as tx:
+        file = files.by_id(tx, f"{report.submission_id}/part-00000.jsonl")
+        headers = files.headers_of(tx, file)
+        submission = submissions.by_id(tx, report.submission_id)
+    stored = StoredRequestFile.of(world.root.storage, file)
+    assert stored.damage(file.requests, file.bytes, headers) is None
+    assert sha256(world.root.storage.read_bytes(*stored.parts)).hexdigest() == file.checksum
+    manifest = Manifest.read(world.root.storage, pipeline.name, "", report.submission_id)
+    (entry,) = manifest.files
+    assert (entry.requests, entry.bytes, entry.checksum) == (file.requests, file.bytes, file.checksum)
+    index = pq.read_table(world.submission_folder(pipeline, report) / "index.parquet")
+    assert (submission.rows, submission.rejected, submission.requests) == (6, 1, 5)
+    assert (manifest.rows, manifest.rejected, manifest.requests) == (6, 1, 5)
+    assert len(index) == 6
+
+
+def test_a_row_key_with_another_name_in_results(world: World) -> None:
+    pipeline = world.pipeline(ROWS, dataset={"path": "rows.jsonl", "key": {"id": "who"}})
+    world.run(pipeline)
+    assert erased(world, pipeline).is_complete
+    assert list(world.table(pipeline)["who"]) == [key for key in ROWS if key != GONE]
     assert world.build(pipeline).rejected == 1
