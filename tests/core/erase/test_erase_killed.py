@@ -13,7 +13,7 @@ from batch_assets.core.settings import Settings
 from tests.forked import ForkServer
 
 from ..support import World, environment
-from .test_erase import every_text
+from .support import every_text
 
 # To kill at every boundary: BATCH_ASSETS_ERASE_STEP=1 pytest tests/core/erase/test_erase_killed.py
 STEP = int(os.environ.get("BATCH_ASSETS_ERASE_STEP") or 53)
