@@ -15,7 +15,7 @@ from batch_assets.core.errors import ErrorType
 from batch_assets.core.store.digests import DIGEST_BYTES, DIGEST_CHARACTERS, digester, slug, tail_of
 
 ERASED = ErrorType.ERASED.value
-"""What stands in place of a row key or a custom_id."""
+"""The text in place of a row key or a custom_id."""
 
 _OUTSIDE = re.compile(r"[^a-zA-Z0-9_-]")
 # The longest custom_id, and the lengths to which versions of this project cut the row key in it.

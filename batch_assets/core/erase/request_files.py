@@ -31,7 +31,7 @@ class ErasedRequests:
         root: The root.
         digests: S16, shape (n,), sorted.
         replacements: What takes their place.
-        renamed: Filled with their custom_ids, and what stands in place of each.
+        renamed: Filled with their custom_ids, and the text in place of each.
     """
 
     root: Root

@@ -41,7 +41,7 @@ def rewrite_responses(
         pipeline: The name of the pipeline.
         digests: The digests of the requests: S16, shape (n,), sorted.
         replacements: What takes their place.
-        renamed: Filled with their custom_ids, and what stands in place of each.
+        renamed: Filled with their custom_ids, and the text in place of each.
         check: Called before each file is replaced. It may raise.
 
     Returns:

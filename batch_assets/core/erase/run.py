@@ -216,7 +216,7 @@ class _Erasure:
                 self.report.tables += is_written
 
     def _write_sink(self, partitions: set[str]) -> None:
-        """Copy complete tables again: costs that stood on an erased row now stand on another one."""
+        """Copy complete tables again: costs that an erased row had are now on another one."""
         if self.pipeline is None or self.pipeline.config.sink is None or self.report.problems:
             return
         for partition in sorted(partitions):

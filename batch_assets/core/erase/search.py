@@ -53,7 +53,7 @@ class Needles:
         """Return the texts that show row keys or their requests; `None` if there is nothing to search for.
 
         Args:
-            keys: The row keys. Those that are too short to be told from other texts are left out.
+            keys: The row keys. Those that are too short to be distinguished from other texts are left out.
             custom_ids: The custom_ids of their requests.
             slugs: The starts of custom_ids that rows of other keys have too.
         """

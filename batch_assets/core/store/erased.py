@@ -1,6 +1,6 @@
 """The record of erased rows: salted hashes of their keys, and the batches that are still to be deleted for them.
 
-It lies beside the pipeline's files, because a lost ledger must not bring an erased row back. No one can read a key
+It is beside the pipeline's files, because a lost ledger must not bring an erased row back. No one can read a key
 from it, but whoever has it and a list of keys can find out which of them were erased: that is its purpose.
 """
 
