@@ -22,6 +22,8 @@ from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.responses import digest_array
 
+_UNKNOWN = "whether its submission has the row is unknown"
+
 
 @dataclass(frozen=True)
 class KeyColumn:
@@ -94,13 +96,19 @@ class FoundRows:
         return sorted({s.partition for s in [*self.submissions, *self.sharing]})
 
 
-def manifests_of(storage: Storage, pipeline: str) -> list[Manifest]:
+def manifests_of(storage: Storage, pipeline: str) -> tuple[list[Manifest], list[str]]:
     """Read the manifests of a pipeline's submissions.
 
-    Raises:
-        DamagedFileError: When one of them is damaged: what it has cannot be found.
+    Returns:
+        The manifests, and a text about each that cannot be read: what its submission has is unknown.
     """
-    return [Manifest.read(storage, pipeline, *place) for place in submission_folders(storage, pipeline)]
+    manifests, problems = [], []
+    for partition, submission_id in submission_folders(storage, pipeline):
+        try:
+            manifests.append(Manifest.read(storage, pipeline, partition, submission_id))
+        except (MissingFileError, DamagedFileError) as error:
+            problems.append(f"{error}: {_UNKNOWN}")
+    return manifests, problems
 
 
 def find_rows(storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, keys: Sequence[str]) -> FoundRows:
@@ -132,7 +140,7 @@ def _indexed(
         try:
             index = RequestIndex(storage, manifest.pipeline, manifest.partition, manifest.submission)
         except (MissingFileError, DamagedFileError) as error:
-            problems.append(f"{error}: whether it has the row is unknown")
+            problems.append(f"{error}: {_UNKNOWN}")
             continue
         column = _column(manifest, key)
         if column in index.schema.names:

@@ -54,11 +54,11 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
     Raises:
         EraseError: When the pipeline is unknown, or its rows have no keys.
         BusyError: When another process works on the pipeline's requests, or erases, for too long.
-        DamagedFileError: When a manifest or a response file cannot be read. The keys are on record.
+        DamagedFileError: When a response file or the record cannot be read, and no backup is left at the API.
     """
     keys = list(dict.fromkeys(keys))
     with leases.hold(root.ledger, f"erase:{name}", wait=leases.PATIENCE, work=f"erasing from {name}"):
-        manifests = manifests_of(root.storage, name)
+        manifests, _ = manifests_of(root.storage, name)
         if not manifests and pipeline is None:
             raise EraseError(f"nothing was submitted for a pipeline {name!r} in {root.storage.url}")
         key = _key_column(manifests, pipeline)
@@ -137,7 +137,7 @@ class _Erasure:
 
     def _find(self) -> tuple[FoundRows, HeldFiles]:
         """Find the rows and their files, and leave out the keys that are in flight."""
-        manifests = manifests_of(self.root.storage, self.name)
+        manifests, problems = manifests_of(self.root.storage, self.name)
         found = find_rows(self.root.storage, manifests, self.key, self.keys)
         held = find_files(self.root, self.name, found)
         self.report.unknown = [key for at, key in enumerate(self.keys) if at not in found.seen]
@@ -146,6 +146,7 @@ class _Erasure:
             self.keys = [key for key in self.keys if key not in self.report.waiting]
             found = find_rows(self.root.storage, manifests, self.key, self.keys)
             held = find_files(self.root, self.name, found)
+        self.report.problems += problems
         self.report.submissions = len(found.submissions)
         self.report.shared = len(found.shared)
         self.report.requests = len(found.requests) - len(found.shared)

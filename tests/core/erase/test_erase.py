@@ -248,3 +248,18 @@ def test_a_row_key_with_another_name_in_results(world: World) -> None:
     assert erased(world, pipeline).is_complete
     assert list(world.table(pipeline)["who"]) == [key for key in ROWS if key != GONE]
     assert world.build(pipeline).rejected == 1
+
+
+def test_a_damaged_manifest_or_index_is_named(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    first = world.build(pipeline)
+    second = world.build(pipeline)
+    (world.submission_folder(pipeline, first) / "manifest.json").write_text("{")
+    (world.submission_folder(pipeline, second) / "index.parquet").unlink()
+    report = erased(world, pipeline)
+    assert [problem.rpartition(": ")[2] for problem in report.problems if "unknown" in problem] == [
+        "whether its submission has the row is unknown"
+    ] * 2
+    assert report.submissions == 1
+    assert not report.is_complete
