@@ -19,7 +19,7 @@ from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.key_texts import key_texts
 
-ERASED = "erased.json"
+_PARTS = ("erasures", "keys.json")
 _REJECT = (ErrorType.ERASED.value, "the row was erased, and is not sent again")
 
 
@@ -45,9 +45,9 @@ class ErasedRecord(BaseModel):
         Raises:
             DamagedFileError: When it is not a record: without it, an erased row might be sent again.
         """
-        if not storage.exists(pipeline, ERASED):
+        if not storage.exists(pipeline, *_PARTS):
             return None
-        return read_document(storage, (pipeline, ERASED), cls)
+        return read_document(storage, (pipeline, *_PARTS), cls)
 
     @classmethod
     def new(cls) -> ErasedRecord:
@@ -56,7 +56,7 @@ class ErasedRecord(BaseModel):
 
     def write(self, storage: Storage, pipeline: str) -> None:
         """Write the record atomically."""
-        storage.write_bytes(self.model_dump_json(indent=2).encode() + b"\n", pipeline, ERASED)
+        storage.write_bytes(self.model_dump_json(indent=2).encode() + b"\n", pipeline, *_PARTS)
 
     def hash_of(self, key: str) -> str:
         """Return the salted hash of a row key."""

@@ -130,7 +130,7 @@ def test_row_numbers_name_no_row_for_long(world: World) -> None:
     world.build(pipeline)
     with pytest.raises(EraseError, match=r"dataset\.key"):
         erased(world, pipeline, "1")
-    assert not world.path(pipeline.name, "erased.json").exists()
+    assert not world.path(pipeline.name, "erasures", "keys.json").exists()
 
 
 def test_the_sink_and_texts_of_the_ledger(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,7 @@ def test_what_the_api_cannot_delete_now_is_deleted_later(world: World) -> None:
 def test_the_key_is_on_record_while_a_build_runs(world: World) -> None:
     pipeline = world.pipeline(ROWS)
     world.run(pipeline)
-    record = world.path(pipeline.name, "erased.json")
+    record = world.path(pipeline.name, "erasures", "keys.json")
     with ThreadPoolExecutor(1) as pool:
         with leases.hold_requests(world.root.ledger, pipeline.name):
             running = pool.submit(erased, world, pipeline)
@@ -97,6 +97,7 @@ def test_the_key_is_on_record_while_a_build_runs(world: World) -> None:
             assert SECRET in every_text(world.path())
         assert running.result().is_complete
     assert GONE not in record.read_text()
+    assert [oct(path.stat().st_mode)[-3:] for path in (record, record.parent)] == ["600", "700"]
 
 
 def test_a_join_that_began_before_does_not_bring_the_row_back(
