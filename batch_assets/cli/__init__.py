@@ -1,4 +1,4 @@
-"""The command line: `batch-assets run | status | cancel | list | rename | move | emulator`.
+"""The command line: `batch-assets run | status | cancel | list | rename | move | erase | emulator`.
 
 Each command imports its modules when it is called, so that `--help` and `status` answer at once.
 """
@@ -14,6 +14,7 @@ import click
 from batch_assets import __version__
 from batch_assets.cli.cancel import cancel
 from batch_assets.cli.emulator import emulator
+from batch_assets.cli.erase import erase
 from batch_assets.cli.list_batches import list_batches
 from batch_assets.cli.move import move
 from batch_assets.cli.remedies import error_as_text
@@ -102,5 +103,5 @@ def main() -> None:
     """Run the command line."""
 
 
-for _command in (run, status, cancel, list_batches, rename, move, emulator):
+for _command in (run, status, cancel, list_batches, rename, move, erase, emulator):
     main.add_command(_command)

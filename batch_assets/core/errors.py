@@ -25,6 +25,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── LedgerVersionError
     ├── NoticeNotSentError               core/notify/delivery.py
     ├── NoticeRefusedError               core/notify/delivery.py
+    ├── EraseError                       core/erase/run.py
     ├── UnknownTargetError               core/cancel.py
     ├── RenameError                      core/rename.py
     ├── PartitionError                   dagster/partitions.py
@@ -59,6 +60,8 @@ class ErrorType(StrEnum):
     """An image or PDF of the row is not what the API accepts."""
     UNREADABLE_ROW = "unreadable_row"
     """The line of the row cannot be read, and `dataset.bad_rows` is `reject`."""
+    ERASED = "erased"
+    """The row was erased: only its key is left, and it is not sent."""
     RENDER_REQUEST = "render_request"
     """The pipeline's own function rejected the row."""
     REQUEST_TOO_LARGE = "request_too_large"

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-PRIVATE_FOLDERS = ("requests", "responses", "watch")
-"""The folders of a pipeline that hold rows, answers or partition keys. Everything below them is private."""
+PRIVATE_FOLDERS = ("requests", "responses", "watch", "erasures")
+"""The folders of a pipeline with rows, answers, partition keys or hashes of row keys. All below is private."""
 
 _FILE, _SHARED_FILE = 0o600, 0o660
 _FOLDER, _SHARED_FOLDER = 0o700, 0o2770

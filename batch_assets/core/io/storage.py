@@ -223,6 +223,16 @@ class Storage:
             for scratch in Path(self.path(*folder)).glob(f".{name}*.tmp"):
                 scratch.unlink(missing_ok=True)
 
+    def all_files(self) -> list[tuple[str, ...]]:
+        """List the paths of all files under the root, in parts, with scratch files."""
+        self._fs.invalidate_cache(self._base)
+        paths = self._fs.find(self._base) if self._fs.isdir(self._base) else []
+        return sorted(tuple(path.removeprefix(self._base).strip("/").split("/")) for path in paths)
+
+    def leftovers(self, *folder: str) -> list[str]:
+        """List the names of the scratch files in a folder, which processes are writing or killed ones left."""
+        return sorted(path.name for path in Path(self.path(*folder)).glob(".*.tmp")) if self.is_local else []
+
     def rename(self, parts: tuple[str, ...], new: tuple[str, ...]) -> None:
         """Rename a file or a folder, replacing what has the new name. Does nothing if it does not exist."""
         source, target = self.path(*parts), self.path(*new)

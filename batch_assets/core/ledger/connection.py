@@ -160,6 +160,27 @@ class Ledger:
     def close(self) -> None:
         self._engine.dispose()
 
+    def overwrite_free_space(self) -> bool:
+        """Leave nothing of what was deleted in SQLite's files. On a server, that is its administrator's work.
+
+        Returns:
+            False if another process was reading meanwhile, so that old content may be left.
+        """
+        if not self._is_sqlite:
+            return True
+        with self._explained(), self._engine.connect() as pooled:
+            cursor = pooled.connection.cursor()
+            cursor.execute("PRAGMA secure_delete=ON")
+            cursor.execute("VACUUM")
+            is_busy, *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            cursor.close()
+        return not is_busy
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the ledger is a file, and not on a server."""
+        return self._is_sqlite
+
     @contextmanager
     def write(self) -> Iterator[Transaction]:
         """Open a transaction without any other writer in between: all of it happens, or nothing."""

@@ -50,6 +50,12 @@ def states_of(tx: Transaction, submission_id: str) -> dict[str, FileState]:
     }
 
 
+def known(tx: Transaction, file_id: str) -> RequestFile | None:
+    """Return a request file by its id; `None` if the ledger does not know it."""
+    row = tx.execute(sa.select(request_file).where(request_file.c.id == file_id)).first()
+    return to_record(RequestFile, row) if row is not None else None
+
+
 def headers_of(tx: Transaction, file: RequestFile) -> dict[str, str]:
     """Return the headers that a file is sent with, which are part of its requests' identity."""
     if file.headers is not None:

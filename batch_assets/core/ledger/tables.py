@@ -244,7 +244,7 @@ notice = Table(
     Index("notice_by_state", "pipeline", "state"),
 )
 
-# Append-only: nothing in here is ever changed.
+# Append-only: nothing in here is ever changed, except that an erasure replaces the names of rows in `reason`.
 history = Table(
     "history",
     metadata,

@@ -18,13 +18,12 @@ from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.row_keys import KeyCheck
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import BusyError, DatasetError
-from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.memory import release_memory
-from batch_assets.core.io.names import REQUEST_FILES
-from batch_assets.core.ledger import Lease, leases, submissions
+from batch_assets.core.ledger import Lease, leases
 from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import NamePartition
+from batch_assets.core.requests.garbage import remove_garbage
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
@@ -33,7 +32,7 @@ from batch_assets.core.requests.submission import NewSubmission, Rejects, Render
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import check_sink
 from batch_assets.core.store.digests import Digests, pack
-from batch_assets.core.store.manifest import was_finished
+from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.missing_responses import reopen_lost, with_readable_responses
 from batch_assets.core.template.row_templates import RowTemplates
 
@@ -147,7 +146,7 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
         )
     with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
         root.catch_up(pipeline.name, lease=lease)
-        _remove_garbage(root, pipeline.name, partition)
+        remove_garbage(root, pipeline.name, partition)
         for problem in reopen_lost(root, pipeline.name):
             _log.warning(problem)
         # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows
@@ -197,20 +196,6 @@ def _results_columns(pipeline: Pipeline, dataset: Dataset) -> list[str]:
     return list(dict.fromkeys([dataset.key_name, *dataset.carried.values(), *RESULT_NAMES, *typed, *tools]))
 
 
-def _remove_garbage(root: Root, pipeline: str, partition: str) -> None:
-    """Remove files and folders that killed runs left unfinished. The lease ensures that no process writes them."""
-    folder = submission_parts(pipeline, partition, "")
-    with root.ledger.read() as tx:
-        registered = submissions.known_ids(tx, pipeline)
-    for name in root.storage.names(*folder):
-        if name.startswith("partition="):
-            continue
-        if name in registered:  # a run that copied failed requests for a retry was killed
-            root.storage.remove_leftovers(*folder, name, name=REQUEST_FILES)
-        elif not was_finished(root.storage, pipeline, partition, name):
-            root.storage.remove(*folder, name)
-
-
 class _Build:
     """One run of the stage.
 
@@ -235,6 +220,7 @@ class _Build:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._lease = dataset, inputs.lease
         self._again, self._on_requests = again, on_requests
+        self._erased = ErasedRows(ErasedRecord.read(root.storage, pipeline.name), dataset.key)
         self._selection = Selection(root, pipeline, partition, again)
         self._renderer = RowRenderer(pipeline, dataset, templates, is_kept=self._selection.is_kept)
         self._submission = NewSubmission(
@@ -272,6 +258,7 @@ class _Build:
         names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._renderer.reads]))
         for rows in self._dataset.rows(names):
             self._lease.check()
+            self._erased.hide(rows)
             row_keys = rows.stored_values(self._dataset.key)
             keys.watch(row_keys, rows.rejects)
             digests, rejects, left_out = self._render(rows, row_keys)

@@ -21,6 +21,7 @@ from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
 from batch_assets.core.requests.selection import Selection
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet, pack
+from batch_assets.core.store.erased import ErasedRecord, ErasedRows
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_templates import RowTemplates
@@ -61,6 +62,7 @@ def check_rendering(
         RowRenderer(pipeline, dataset, row_templates(pipeline, dataset, Rendering(before)), Rendering(before)),
         RowRenderer(pipeline, dataset, templates),
         Selection(root, pipeline, partition, NOTHING_AGAIN),
+        ErasedRows(ErasedRecord.read(root.storage, pipeline.name), dataset.key),
     )
     change.read(dataset)
     release_memory()
@@ -90,6 +92,7 @@ class _Change:
         before: Renders rows as the newest submission did.
         now: Renders rows as they are rendered now.
         selection: What is answered and in flight.
+        erased: Hides the erased rows.
         rows: The number of rows that are answered or in flight as they were rendered before, and not as now.
         requests: The number of distinct requests that they would become.
         examples: The row keys of the first of these rows.
@@ -98,6 +101,7 @@ class _Change:
     before: RowRenderer
     now: RowRenderer
     selection: Selection
+    erased: ErasedRows
     rows: int = 0
     requests: int = 0
     examples: list[Any] = field(default_factory=list)
@@ -108,6 +112,7 @@ class _Change:
         """Render all rows of the dataset in both versions."""
         names = dict.fromkeys([dataset.key, *self.before.reads, *self.now.reads])
         for rows in dataset.rows(list(names)):
+            self.erased.hide(rows)
             self._add(rows, rows.stored_values(dataset.key))
 
     def _add(self, rows: Rows, keys: list[Any]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +27,7 @@ from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import Scan
-from batch_assets.core.store.responses import RESPONSE_SCHEMA, open_responses, reading_responses
+from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA, open_responses, reading_responses
 from batch_assets.core.text import count as counted
 from batch_assets.core.text import counts, duration
 
@@ -39,13 +38,6 @@ DOWNLOADS = 3
 LOST_AFTER_SECONDS = 3600.0
 # An error names this many of the requests whose results are lost, and counts the others.
 _NAMED = 3
-# Dictionaries and statistics pay for columns with few distinct values; for others they cost time and memory.
-_REPETITIVE = [
-    name
-    for name in RESPONSE_SCHEMA.names
-    if name not in ("digest", "custom_id", "response_text", "message_id", "response_json")
-]
-_COLUMNS: dict[str, Any] = {"use_dictionary": _REPETITIVE, "write_statistics": _REPETITIVE}
 
 
 @dataclass(frozen=True)
@@ -317,7 +309,7 @@ def _publish(
     root, batch = leased.root, leased.batch
     schema = RESPONSE_SCHEMA.with_metadata({b"ended_at": f"{ended_at(batch):020.6f}".encode()})
     with root.storage.scratch_file(target) as scratch:
-        with TableWriter(scratch, schema, **_COLUMNS) as writer:
+        with TableWriter(scratch, schema, **RESPONSE_ENCODING) as writer:
             for group in rows.batches():
                 leased.lease.check()
                 writer.write(pa.Table.from_batches([group]).replace_schema_metadata(schema.metadata))

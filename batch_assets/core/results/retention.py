@@ -28,6 +28,7 @@ from batch_assets.core.store.request_files import StoredRequestFile
 _DAY = 86400.0
 # A batch that could not be deleted is tried again after this long.
 _AGAIN_SECONDS = 3600.0
+_DUE = "retention.batches_days have passed, its answers are stored"
 
 
 def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> list[str]:
@@ -58,6 +59,20 @@ def apply_retention(root: Root, pipeline: str, retention: RetentionConfig) -> li
     return problems
 
 
+def delete_batch(root: Root, batch: Batch, reason: str) -> str | None:
+    """Delete a batch at the API whose answers are stored, because a user asked for it.
+
+    Args:
+        root: The root, whose endpoint was checked. The caller holds the lease on the pipeline's requests.
+        batch: The batch.
+        reason: The reason, for the history.
+
+    Returns:
+        Why it was not deleted; `None` if it was.
+    """
+    return _not_certain(batch) or _not_stored(root, batch) or _delete(root, batch, reason)
+
+
 def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list[str]:
     with root.ledger.read() as tx:
         due = batches.collected_before(tx, pipeline, tx.now - age)
@@ -67,7 +82,7 @@ def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list
     problems = []
     for batch in due:
         lease.check()
-        problem = _not_certain(batch) or _not_stored(root, batch) or _delete(root, batch)
+        problem = _not_certain(batch) or _not_stored(root, batch) or _delete(root, batch, _DUE)
         if problem is not None:
             problems.append(f"{batch.id} is not deleted at the API: {problem}")
             with root.ledger.write() as tx:
@@ -106,7 +121,7 @@ def _not_stored(root: Root, batch: Batch) -> str | None:
     return f"{uri} holds {rows} answers to {wanted} requests" if rows != wanted else None
 
 
-def _delete(root: Root, batch: Batch) -> str | None:
+def _delete(root: Root, batch: Batch, reason: str) -> str | None:
     """Delete a batch at the API.
 
     A first 404 may mean a key of another workspace. After an attempt with unknown outcome it means that the batch
@@ -118,7 +133,6 @@ def _delete(root: Root, batch: Batch) -> str | None:
     Raises:
         NotSentError: When the API cannot be reached.
     """
-    reason = "retention.batches_days have passed, its answers are stored"
     with root.ledger.write() as tx:
         if not batches.move_stored(tx, BatchMove.DELETE, batch.id, reason):
             return None

@@ -62,7 +62,7 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
         return None
     target = Target(pipeline, sink)
     # Partitions share the table, so they write one after the other.
-    with _leased(root, target) as lease:
+    with leased(root, target) as lease:
         with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
             schema = file.schema_arrow
             if submission_of(schema) != submission_id:
@@ -94,12 +94,13 @@ def check_sink(root: Root, pipeline: Pipeline, columns: Iterable[str], partition
     if sink is None:
         return
     target = Target(pipeline, sink)
-    lease = _leased(root, target) if target.is_file else nullcontext()
+    lease = leased(root, target) if target.is_file else nullcontext()
     with lease, target.transaction() as connection:
         _check_names(target, connection.dialect, [*([PARTITION] if partition else []), *columns])
 
 
-def _leased(root: Root, target: Target) -> AbstractContextManager[leases.Lease]:
+def leased(root: Root, target: Target) -> AbstractContextManager[leases.Lease]:
+    """Hold the lease for writing the table of a sink for the block."""
     return leases.hold(
         root.ledger, target.lease, wait=leases.PATIENCE, work=f"the table {target.name} of the sink"
     )

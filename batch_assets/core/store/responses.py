@@ -51,6 +51,14 @@ GROUP_ROWS, GROUP_BYTES = SLICE_ROWS, 4 << 20
 """A row group has at most these rows, and ends with the line with which its lines exceed these bytes."""
 # A row group repeats the text of each line: in response_text and in response_json.
 _DECODED_BYTES = 2 * GROUP_BYTES
+# Dictionaries and statistics pay for columns with few distinct values; for others they cost time and memory.
+_REPETITIVE = [
+    name
+    for name in RESPONSE_SCHEMA.names
+    if name not in ("digest", "custom_id", "response_text", "message_id", "response_json")
+]
+RESPONSE_ENCODING: dict[str, Any] = {"use_dictionary": _REPETITIVE, "write_statistics": _REPETITIVE}
+"""How the columns of a response file are encoded."""
 
 
 def digest_array(column: pa.Array | pa.ChunkedArray) -> Digests:

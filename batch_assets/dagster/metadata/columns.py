@@ -29,8 +29,8 @@ DESCRIPTIONS = {
         "If several rows have the same request: the key of the first of them, and null on that row itself."
     ),
     "error_type": (
-        "The API's error type; why a row was rejected, such as `unreadable_row` (`dataset.bad_rows`) "
-        "or `invalid_media` (an image or PDF that the API does not accept); "
+        "The API's error type; why a row was rejected, such as `unreadable_row` (`dataset.bad_rows`), "
+        "`invalid_media` (an image or PDF that the API does not accept) or `erased`; "
         "`invalid_output` if the answer does not match the schema; `unreadable_result` if the API's line has a "
         "value that no column can hold, such as a negative number of tokens: `response_json` then has the line."
     ),

@@ -113,7 +113,7 @@ def test_constant_betas_keep_the_digest_of_earlier_versions(world: World) -> Non
     manifest = json.loads((world.submission_folder(pipeline, report) / "manifest.json").read_text())
     assert manifest["headers"] == {"anthropic-beta": "two,one,two"}
     assert not {"betas", "header_sets"} & manifest.keys()
-    assert list(manifest["files"][0]) == ["name", "requests", "bytes", "attempt"]
+    assert list(manifest["files"][0]) == ["name", "requests", "bytes", "attempt", "checksum"]
     assert world.query("select headers from request_file") == [(None,)]
     world.submit(pipeline)
     assert sent(world) == [("two,one,two", 1)]

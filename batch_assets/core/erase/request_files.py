@@ -1,0 +1,158 @@
+"""Take the requests of erased rows out of request files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+
+from batch_assets.core.erase.held_files import HeldFile, HeldFiles
+from batch_assets.core.erase.replacement import ERASED, Replacements, padded
+from batch_assets.core.errors import BusyError
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.names import PartName, SubmissionId
+from batch_assets.core.ledger import batches, erasure, files, leases
+from batch_assets.core.ledger.records import RequestFile, RequestFileEntry
+from batch_assets.core.root import Root
+from batch_assets.core.store.digests import Digests, tail_of
+from batch_assets.core.store.request_files import StoredRequestFile
+from batch_assets.core.store.request_lines import body_bytes, custom_id_of, make_lines, own_tail, params_of
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ErasedRequests:
+    """The requests that only erased rows have, or that keep their place for others.
+
+    Attributes:
+        root: The root.
+        digests: S16, shape (n,), sorted.
+        replacements: What takes their place.
+        renamed: Filled with their custom_ids, and the text in place of each.
+    """
+
+    root: Root
+    digests: Digests
+    replacements: Replacements
+    renamed: dict[str, str]
+
+    def batches_with(self, held: HeldFiles) -> list[str]:
+        """Return the ids of the batches whose request file holds one of the requests."""
+        with self.root.ledger.read() as tx:
+            return [
+                batch.id
+                for file in held.files
+                if file.file is not None and self._is_in(file)
+                for batch in batches.of_file(tx, file.id)
+            ]
+
+    def replace_unsent(self, file: RequestFile) -> None:
+        """Replace a file that is unsent by one without the requests. Shared ones stay.
+
+        Raises:
+            BusyError: When another process is sending it.
+        """
+        stored = StoredRequestFile.of(self.root.storage, file)
+        work = f"the request file {file.id}"
+        with leases.hold(self.root.ledger, files.lease_name(file.id), work=work) as lease:
+            rest = self._write_rest(file, stored)
+            with self.root.ledger.write() as tx:
+                lease.confirm(tx)
+                is_replaced = erasure.replace_unsent(tx, file, rest)
+        if not is_replaced:
+            if rest is not None:
+                self.root.storage.remove(*stored.parts[:-1], rest.name)
+            raise BusyError(f"another run is busy with {work}; repeat this one when that is done")
+
+    def _write_rest(self, file: RequestFile, stored: StoredRequestFile) -> RequestFileEntry | None:
+        """Write the other requests into a further file of the submission. Returns `None` if there are none."""
+        folder = submission_parts(file.pipeline, file.partition, file.submission_id)
+        name, size, requests, hash_ = self._free_name(folder), 0, 0, sha256()
+        with self.root.storage.scratch_file(self.root.storage.path(*folder, str(name))) as scratch:
+            with scratch.open("wb") as target:
+                for line in self._lines(stored, {}, keep_blank=False):
+                    target.write(line)
+                    hash_.update(line)
+                    size, requests = size + len(line), requests + 1
+            if not requests:
+                return None
+            self.root.storage.publish(scratch, self.root.storage.path(*folder, str(name)))
+        with self.root.ledger.read() as tx:
+            headers = files.headers_of(tx, file) if file.headers is not None else None
+        return RequestFileEntry(
+            id=str(SubmissionId(file.submission_id).file(name)),
+            pipeline=file.pipeline,
+            partition=file.partition,
+            name=str(name),
+            requests=requests,
+            bytes=body_bytes(size),
+            attempt=file.attempt,
+            headers=headers,
+            checksum=hash_.hexdigest(),
+        )
+
+    def _free_name(self, folder: tuple[str, ...]) -> PartName:
+        used = [name.ordinal for text in self.root.storage.names(*folder) if (name := PartName.of_file(text))]
+        return PartName(max(used) + 1)
+
+    def rewrite(self, held: HeldFile) -> bool:
+        """Replace the requests in a file that is settled, and record its content. Returns whether it had any."""
+        is_in = self._is_in(held)
+        if is_in:
+            with self.root.storage.write(*held.stored.parts) as scratch, scratch.open("wb") as target:
+                target.writelines(self._lines(held.stored, held.headers, keep_blank=True))
+        self._record_content(held)
+        return is_in
+
+    def _is_in(self, held: HeldFile) -> bool:
+        return bool(np.isin(held.stored.digests(), self.digests).any())
+
+    def _lines(self, stored: StoredRequestFile, headers: dict[str, str], *, keep_blank: bool) -> Iterator[bytes]:
+        """Yield the lines of a file with what takes the place of the requests.
+
+        Args:
+            stored: The file.
+            headers: The headers of its requests.
+            keep_blank: Keep the positions of requests that no other row has.
+        """
+        wanted = {tail_of(digest): digest for digest in map(padded, self.digests.tolist())}
+        for line in stored.lines():
+            digest = wanted.get(own_tail(line))
+            if digest is None:
+                yield line
+                continue
+            old = custom_id_of(line) or ""
+            if self.replacements.is_shared(digest):
+                self.renamed[old] = custom_id = self.replacements.custom_id(digest, old)
+                yield from make_lines([custom_id.encode()], [params_of(line)])
+                continue
+            self.renamed[old] = ERASED
+            if keep_blank:
+                blank = self.replacements.blank(digest, headers)
+                yield from make_lines([blank.custom_id.encode()], [blank.params])
+
+    def _record_content(self, held: HeldFile) -> None:
+        """Write size and checksum of a file into the manifest and the ledger, where they are others."""
+        hash_, file_bytes = sha256(), 0
+        with self.root.storage.open(*held.stored.parts) as file:
+            while chunk := file.read(_CHUNK):
+                hash_.update(chunk)
+                file_bytes += len(chunk)
+        size, checksum = body_bytes(file_bytes), hash_.hexdigest()
+        storage, manifest = self.root.storage, held.manifest
+        current = manifest.read(storage, manifest.pipeline, manifest.partition, manifest.submission)
+        entries = [
+            entry.model_copy(update={"bytes": size, "checksum": entry.checksum and checksum})
+            if entry.name == str(held.name)
+            else entry
+            for entry in current.files
+        ]
+        if entries != current.files:
+            current.model_copy(update={"files": entries}).write(storage)
+        recorded = held.file
+        if recorded is not None and (recorded.bytes, recorded.checksum) != (size, recorded.checksum and checksum):
+            with self.root.ledger.write() as tx:
+                erasure.rewritten(tx, recorded, size, recorded.checksum and checksum)

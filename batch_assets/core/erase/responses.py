@@ -1,0 +1,174 @@
+"""Take the answers of erased rows out of the response store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batch_assets.core.erase.found_rows import is_among
+from batch_assets.core.erase.replacement import ERASED, Replacements
+from batch_assets.core.io.names import ResponseName
+from batch_assets.core.io.parquet import TableWriter
+from batch_assets.core.ledger import Transaction, batches, files, leases
+from batch_assets.core.root import Root
+from batch_assets.core.store.digests import Digests
+from batch_assets.core.store.missing_responses import SET_ASIDE
+from batch_assets.core.store.responses import RESPONSE_ENCODING, open_responses, reading_responses
+
+# What an erased answer keeps: which batch it came from, and that there was one. The counts of the batch agree.
+_KEPT = ("result_type", "batch_id", "attempts", "ended_at")
+
+
+def rewrite_responses(
+    root: Root,
+    pipeline: str,
+    digests: Digests,
+    replacements: Replacements,
+    renamed: dict[str, str],
+    check: Callable[[], None],
+) -> int:
+    """Erase the answers to some requests, in every response file that has one.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        digests: The digests of the requests: S16, shape (n,), sorted.
+        replacements: What takes their place.
+        renamed: Filled with their custom_ids, and the text in place of each.
+        check: Called before each file is replaced. It may raise.
+
+    Returns:
+        The number of answers that were erased or changed.
+
+    Raises:
+        BusyError: When another process collects the same batch.
+        DamagedFileError: When a response file cannot be read.
+    """
+    count = 0
+    for name in filter(None, map(ResponseName.parse, root.storage.names(pipeline, "responses"))):
+        with open_responses(root.storage, pipeline, name) as file, reading_responses(root.storage, pipeline, name):
+            is_in = is_among(file.read(columns=["digest"], use_threads=False)["digest"], digests).any()
+        if is_in:
+            count += _rewrite(root, pipeline, name, _Answers(digests, replacements, renamed), check)
+    return count
+
+
+@dataclass
+class _Answers:
+    """The answers to erase, and the state of erasing them in one response file.
+
+    Attributes:
+        digests: See `rewrite_responses`.
+        replacements: See `rewrite_responses`.
+        renamed: See `rewrite_responses`.
+        headers: The headers of the requests that the file answers.
+        count: The number of answers so far.
+    """
+
+    digests: Digests
+    replacements: Replacements
+    renamed: dict[str, str]
+    headers: dict[str, str] = field(default_factory=dict)
+    count: int = 0
+
+
+def _rewrite(root: Root, pipeline: str, name: ResponseName, answers: _Answers, check: Callable[[], None]) -> int:
+    """Erase the answers in one response file. Returns how many it had."""
+    batch = name.batch_id or str(name.refused)
+    with leases.hold(root.ledger, f"batch:{batch}", work=f"the results of {batch}") as lease:
+        with root.ledger.read() as tx:
+            answers.headers = _headers(tx, name)
+        target = root.storage.path(pipeline, "responses", str(name))
+        with root.storage.scratch_file(target) as scratch:
+            with open_responses(root.storage, pipeline, name) as file:
+                _copy(file, scratch, answers)
+            check()
+            lease.check()
+            root.storage.publish(scratch, target)
+    return answers.count
+
+
+def _headers(tx: Transaction, name: ResponseName) -> dict[str, str]:
+    """Return the headers of the requests that a response file answers; none if the ledger does not know them."""
+    file_id = str(name.refused) if name.refused is not None else None
+    if name.batch_id is not None:
+        batch = batches.by_id(tx, name.batch_id)
+        file_id = batch.file_id if batch is not None else None
+    file = files.known(tx, file_id) if file_id is not None else None
+    return files.headers_of(tx, file) if file is not None else {}
+
+
+def _copy(file: pq.ParquetFile, scratch: Path, answers: _Answers) -> None:
+    """Copy a response file with the answers erased."""
+    with TableWriter(scratch, file.schema_arrow, **RESPONSE_ENCODING) as writer:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, use_threads=False)
+            mask = is_among(table["digest"], answers.digests)
+            if mask.any():
+                rows = table.filter(pa.array(mask)).to_pylist()
+                for row in rows:
+                    _erase(row, answers)
+                table = _with_rows(table, mask, pa.Table.from_pylist(rows, schema=table.schema))
+            writer.write(table)
+
+
+def _erase(row: dict[str, Any], answers: _Answers) -> None:
+    """Replace what a response has of the erased row. Of a shared one, that is only the custom_id."""
+    digest, old = row["digest"], row["custom_id"]
+    answers.count += 1
+    if answers.replacements.is_shared(digest):
+        if old is not None:
+            answers.renamed[old] = row["custom_id"] = new = answers.replacements.custom_id(digest, old)
+            if row["response_json"] is not None:  # the whole line, if it could not be stored in columns
+                row["response_json"] = row["response_json"].replace(old, new)
+        return
+    if old is not None:
+        answers.renamed[old] = ERASED
+    blank = answers.replacements.blank(digest, answers.headers)
+    row |= {name: None for name in row if name not in _KEPT}
+    row |= {"digest": blank.digest, "custom_id": blank.custom_id}
+
+
+def _with_rows(table: pa.Table, mask: NDArray[np.bool_], rows: pa.Table) -> pa.Table:
+    """Return a table with other rows at some positions.
+
+    Args:
+        table: n rows.
+        mask: Which of them are replaced: bool, shape (n,).
+        rows: The rows in their place, in order.
+    """
+    order = np.argsort(np.concatenate([np.flatnonzero(~mask), np.flatnonzero(mask)]))
+    return pa.concat_tables([table.filter(pa.array(~mask)), rows]).take(pa.array(order))
+
+
+def remove_copies(root: Root, pipeline: str) -> list[str]:
+    """Remove damaged response files that were set aside, and what killed downloads left.
+
+    Returns:
+        A text about each one that may hold an erased answer and has to stay.
+    """
+    problems = []
+    names = set(root.storage.names(pipeline, "responses"))
+    for name in sorted(names):
+        if name.endswith(SET_ASIDE):
+            if name.removesuffix(SET_ASIDE) in names:  # downloaded again
+                root.storage.remove(pipeline, "responses", name)
+            else:
+                uri = root.storage.uri(pipeline, "responses", name)
+                problems.append(f"{uri} is damaged and may hold the row, but it is all that is left of its batch")
+    for scratch in root.storage.leftovers(pipeline, "responses"):
+        batch = scratch.removeprefix(".").partition(".parquet")[0]
+        lease = leases.try_take(root.ledger, f"batch:{batch}")
+        if lease is None:
+            problems.append(f"{root.storage.uri(pipeline, 'responses', scratch)} is being written")
+            continue
+        with lease:
+            root.storage.remove(pipeline, "responses", scratch)
+    return problems

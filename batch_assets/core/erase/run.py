@@ -1,0 +1,263 @@
+"""Erase rows of a pipeline: from all files under the root, the ledger, the sink and the batches at the API.
+
+First the keys go on record, so that no build sends them from then on. What the indexes help to find is erased
+before the indexes are, so a killed run is simply repeated: the next one finds what is left. A request that is in
+flight is not touched, because its file proves whose batch it is. Its row is erased once its answer is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from batch_assets.core.erase import tables
+from batch_assets.core.erase.found_rows import FoundRows, KeyColumn, find_rows, manifests_of
+from batch_assets.core.erase.held_files import HeldFiles, find_files
+from batch_assets.core.erase.provider import delete_batches
+from batch_assets.core.erase.replacement import ERASED, Replacements
+from batch_assets.core.erase.report import EraseReport
+from batch_assets.core.erase.request_files import ErasedRequests
+from batch_assets.core.erase.responses import remove_copies, rewrite_responses
+from batch_assets.core.erase.search import Needles, is_distinctive, is_unlike_words, search, search_ledger
+from batch_assets.core.errors import BatchAssetsError, LedgerUnavailableError, SinkError
+from batch_assets.core.io.layout import results_parts
+from batch_assets.core.ledger import Lease, erasure, leases, submissions
+from batch_assets.core.pipeline.dataset import ROW_NUMBER
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.requests.garbage import partitions_on_disk, remove_garbage
+from batch_assets.core.results.write import write_results
+from batch_assets.core.root import Root
+from batch_assets.core.sink.erase import erase_from_sink
+from batch_assets.core.sink.write import write_sink
+from batch_assets.core.store.erased import ErasedRecord
+from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.missing_responses import with_readable_responses
+from batch_assets.core.store.refreshes import outcomes_of
+
+
+class EraseError(BatchAssetsError):
+    """Rows cannot be erased. Nothing was changed."""
+
+
+def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None = None) -> EraseReport:
+    """Erase rows of a pipeline, in all its partitions. Repeating it changes nothing, and finishes a killed run.
+
+    Args:
+        root: The root.
+        name: The name of the pipeline.
+        keys: The row keys, as texts.
+        pipeline: The pipeline, for its sink and its own columns of answers; `None` if the project has it no more.
+
+    Returns:
+        What was done and what is left. A key that is in flight is on record, and has to be erased again later.
+
+    Raises:
+        EraseError: When the pipeline is unknown, or its rows have no keys.
+        BusyError: When another process works on the pipeline's requests, or erases, for too long.
+        DamagedFileError: When a response file or the record cannot be read, and no backup is left at the API.
+    """
+    keys = list(dict.fromkeys(keys))
+    with leases.hold(root.ledger, f"erase:{name}", wait=leases.PATIENCE, work=f"erasing from {name}"):
+        manifests, _ = manifests_of(root.storage, name)
+        if not manifests and pipeline is None:
+            raise EraseError(f"nothing was submitted for a pipeline {name!r} in {root.storage.url}")
+        key = _key_column(manifests, pipeline)
+        if key.column == ROW_NUMBER:
+            raise EraseError(
+                f"the rows of {name} have no key of their own: a row number names another row as soon as the "
+                "dataset changes. Name the column that identifies a row in dataset.key, and repeat this"
+            )
+        record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(keys)
+        record.write(root.storage, name)
+        with leases.hold_requests(root.ledger, name, wait=leases.PATIENCE) as lease:
+            erasure_ = _Erasure(root, name, keys, key, pipeline, record, lease)
+            erasure_.run()
+        return erasure_.report
+
+
+def _key_column(manifests: Sequence[Manifest], pipeline: Pipeline | None) -> KeyColumn:
+    """Return the column by which rows are named now: that of the pipeline file, or of the newest submission."""
+    if pipeline is not None:
+        return KeyColumn(pipeline.config.dataset.key_name, pipeline.config.dataset.key_column)
+    newest = max(manifests, key=lambda manifest: manifest.submission)
+    return KeyColumn(newest.key, newest.key)
+
+
+@dataclass
+class _Erasure:
+    """One run, with the lease on the pipeline's requests.
+
+    Attributes:
+        root: The root.
+        name: The name of the pipeline.
+        keys: The row keys, without those that are in flight.
+        key: The column of the row key.
+        pipeline: The pipeline; `None` if the project no longer has it.
+        record: The record, which has the keys.
+        lease: The lease.
+        report: What was done so far.
+        renamed: The new custom_id of each shared request, and "erased" for the others, by the old one.
+    """
+
+    root: Root
+    name: str
+    keys: list[str]
+    key: KeyColumn
+    pipeline: Pipeline | None
+    record: ErasedRecord
+    lease: Lease
+    report: EraseReport = field(init=False)
+    renamed: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.report = EraseReport(self.name)
+
+    def run(self) -> None:
+        """Erase what is not in flight, then search for what is left."""
+        self.root.catch_up(self.name, lease=self.lease)
+        for partition in partitions_on_disk(self.root, self.name):
+            remove_garbage(self.root, self.name, partition)
+        # A damaged response file is downloaded again: until then its requests are in flight.
+        _, set_aside = with_readable_responses(self.root, lambda: outcomes_of(self.root, self.name))
+        found, held = self._find()
+        self.report.problems += [*set_aside, *found.problems]
+        replacements = Replacements(self.record.salt, self.keys, found.shared)
+        self._erase_requests(found, held, replacements)
+        self._erase_answers(found, replacements)
+        self._erase_texts()
+        self._erase_from_sink()
+        own = {submission.partition for submission in found.submissions}
+        self._join({submission.partition for submission in found.sharing} - own)
+        for submission in found.submissions:
+            self.lease.check()
+            tables.remove_from_submission(self.root, submission, self.keys)
+        self._erase_results(own)
+        self._delete_batches()
+        self._search(found.slugs)
+
+    def _find(self) -> tuple[FoundRows, HeldFiles]:
+        """Find the rows and their files, and leave out the keys that are in flight."""
+        manifests, problems = manifests_of(self.root.storage, self.name)
+        found = find_rows(self.root.storage, manifests, self.key, self.keys)
+        held = find_files(self.root, self.name, found)
+        self.report.unknown = [key for at, key in enumerate(self.keys) if at not in found.seen]
+        if held.blocked:
+            self.report.waiting = {self.keys[at]: reasons for at, reasons in held.blocked.items()}
+            self.keys = [key for key in self.keys if key not in self.report.waiting]
+            found = find_rows(self.root.storage, manifests, self.key, self.keys)
+            held = find_files(self.root, self.name, found)
+        self.report.problems += problems
+        self.report.submissions = len(found.submissions)
+        self.report.shared = len(found.shared)
+        self.report.requests = len(found.requests) - len(found.shared)
+        return found, held
+
+    def _erase_requests(self, found: FoundRows, held: HeldFiles, replacements: Replacements) -> None:
+        requests = ErasedRequests(self.root, found.digests, replacements, self.renamed)
+        batch_ids = requests.batches_with(held)
+        if not set(batch_ids) <= set(self.record.batches):
+            self.record = self.record.with_batches([*self.record.batches, *batch_ids])
+            self.record.write(self.root.storage, self.name)
+        for file in held.unsent:
+            self.lease.check()
+            requests.replace_unsent(file)
+        for held_file in held.files:
+            self.lease.check()
+            self.report.request_files += requests.rewrite(held_file)
+
+    def _erase_answers(self, found: FoundRows, replacements: Replacements) -> None:
+        if len(found.requests):
+            self.report.answers = rewrite_responses(
+                self.root, self.name, found.digests, replacements, self.renamed, self.lease.check
+            )
+        self.report.problems += remove_copies(self.root, self.name)
+
+    def _erase_texts(self) -> None:
+        """Erase the custom_ids from texts in the ledger, and the keys as far as they differ from other words."""
+        texts = {old: new for old, new in self.renamed.items() if old != new}
+        texts |= {key: ERASED for key in self.keys if is_unlike_words(key)}
+        if texts:
+            with self.root.ledger.write() as tx:
+                self.lease.confirm(tx)
+                erasure.overwrite_freed(tx)
+                erasure.replace_texts(tx, texts)
+
+    def _erase_from_sink(self) -> None:
+        if self.pipeline is None or self.pipeline.config.sink is None or not self.keys:
+            return
+        shared = {old: new for old, new in self.renamed.items() if new not in (old, ERASED)}
+        try:
+            self.report.sink_rows += erase_from_sink(self.root, self.pipeline, self.key.name, self.keys, shared)
+        except SinkError as error:
+            self.report.problems.append(str(error))
+
+    def _erase_results(self, partitions: set[str]) -> None:
+        """Write the tables of some partitions again, and erase the rows from all others that have them."""
+        if not self.keys:
+            return
+        with_rows = {tables.partition_of(parts) for parts in tables.results_with(self.root, self.name, self.keys)}
+        joined = partitions | with_rows
+        self._join(joined)
+        for parts in tables.results_with(self.root, self.name, self.keys):
+            tables.remove_from_results(self.root, parts, self.keys)
+            self.report.tables += 1
+        self._erase_from_sink()  # a run may have copied the former table meanwhile
+        self._write_sink(joined)
+
+    def _join(self, partitions: set[str]) -> None:
+        answers = self.pipeline.own_answers if self.pipeline is not None else None
+        for partition in sorted(partitions):
+            if not self.root.storage.exists(*results_parts(self.name, partition)):
+                continue
+            try:
+                is_written = write_results(self.root, self.name, partition, answers=answers) is not None
+            except BatchAssetsError as error:
+                self.report.problems.append(str(error))
+            else:
+                self.report.tables += is_written
+
+    def _write_sink(self, partitions: set[str]) -> None:
+        """Copy complete tables again: costs that an erased row had are now on another one."""
+        if self.pipeline is None or self.pipeline.config.sink is None or self.report.problems:
+            return
+        for partition in sorted(partitions):
+            with self.root.ledger.read() as tx:
+                newest = submissions.newest(tx, self.name, partition)
+            if newest is not None and newest.announced_at is not None and newest.final_at is not None:
+                try:
+                    write_sink(self.root, self.pipeline, partition, newest.id)
+                except SinkError as error:
+                    self.report.problems.append(str(error))
+
+    def _delete_batches(self) -> None:
+        """Delete the batches at the API that hold erased rows, also those of earlier runs."""
+        if not self.record.batches:
+            return
+        self.report.deleted, self.report.kept = delete_batches(self.root, self.record.batches, self.lease)
+        self.record = self.record.with_batches(self.report.kept)
+        self.record.write(self.root.storage, self.name)
+
+    def _search(self, slugs: set[str]) -> None:
+        """Search everything for the keys that were erased, after SQLite has overwritten what it freed.
+
+        Args:
+            slugs: The starts of custom_ids that rows of other keys have too.
+        """
+        if not self.keys:
+            return
+        try:
+            is_overwritten = self.root.ledger.overwrite_free_space()
+        except LedgerUnavailableError:
+            is_overwritten = False
+        if not is_overwritten:
+            self.report.problems.append("other processes use the ledger: what it freed may still be in its files")
+        self.report.unsearched = [key for key in self.keys if not is_distinctive(key)]
+        custom_ids = [old for old, new in self.renamed.items() if old != new]
+        needles = Needles.of(self.keys, custom_ids, slugs)
+        if needles is None:
+            return
+        for parts in search(self.root, needles):
+            uri = self.root.storage.uri(*parts)
+            of_another = parts[0] != self.name and len(parts) > 2
+            (self.report.elsewhere if of_another else self.report.left).append(uri)
+        self.report.left += [where for where in search_ledger(self.root, needles) if where not in self.report.left]

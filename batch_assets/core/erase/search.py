@@ -1,0 +1,156 @@
+"""Search everything under the root, and the ledger, for what is left of erased rows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from batch_assets.core.ledger import erasure
+from batch_assets.core.ledger.connection import parse_url
+from batch_assets.core.root import Root
+from batch_assets.core.store.digests import slug
+
+_CHUNK = 1 << 20
+# Shorter texts, short numbers and these words occur in any file.
+_SHORTEST, _SHORTEST_NUMBER = 4, 7
+_COMMON = ("null", "none", "true", "false")
+
+
+def is_distinctive(key: str) -> bool:
+    """Whether a row key can be searched for in any text."""
+    shortest = _SHORTEST_NUMBER if key.isdecimal() else _SHORTEST
+    return len(key.encode("utf-8", "replace")) >= shortest and key.lower() not in _COMMON
+
+
+def is_unlike_words(key: str) -> bool:
+    """Whether a row key can be replaced in any text, because it is no word of a language."""
+    return is_distinctive(key) and not key.isalpha()
+
+
+@dataclass(frozen=True)
+class Needles:
+    """The texts to search for.
+
+    Attributes:
+        texts: The texts.
+        pattern: Finds them as whole words, in bytes.
+    """
+
+    texts: tuple[str, ...]
+    pattern: re.Pattern[bytes]
+
+    @classmethod
+    def of(cls, keys: Iterable[str], custom_ids: Iterable[str], slugs: Collection[str] = ()) -> Needles | None:
+        """Return the texts that show row keys or their requests; `None` if there is nothing to search for.
+
+        Args:
+            keys: The row keys. Those that are too short to be distinguished from other texts are left out.
+            custom_ids: The custom_ids of their requests.
+            slugs: The starts of custom_ids that rows of other keys have too.
+        """
+        named = [key for key in keys if is_distinctive(key)]
+        forms = [form for key in named for form in _forms(key) if form == key or form not in slugs]
+        texts = tuple(dict.fromkeys([*forms, *custom_ids]))
+        if not texts:
+            return None
+        words = b"|".join(re.escape(text.encode("utf-8", "surrogatepass")) for text in texts)
+        return cls(texts, re.compile(rb"(?<![A-Za-z0-9])(?:%b)(?![A-Za-z0-9])" % words))
+
+    def is_in(self, text: str) -> bool:
+        """Whether a text has one of them."""
+        return self.pattern.search(text.encode("utf-8", "surrogatepass")) is not None
+
+
+def _forms(key: str) -> list[str]:
+    """Return a row key as it is, within JSON, and at the start of a custom_id."""
+    escaped = json.dumps(key)[1:-1]
+    try:
+        plain = orjson.dumps(key).decode()[1:-1]
+    except orjson.JSONEncodeError:  # it is not valid Unicode
+        plain = escaped
+    short = slug(key)
+    return [key, plain, escaped, *([short] if is_distinctive(short.strip("_")) else [])]
+
+
+def search(root: Root, needles: Needles) -> list[tuple[str, ...]]:
+    """Return the paths of the files under the root that have one of the texts, decompressed or as they are."""
+    return [parts for parts in root.storage.all_files() if _is_in_file(root, parts, needles)]
+
+
+def search_ledger(root: Root, needles: Needles) -> list[str]:
+    """Return what of the ledger has one of the texts: its files, or columns of its tables on a server."""
+    if not root.ledger.is_file:
+        with root.ledger.read() as tx:
+            return erasure.columns_with(tx, needles.texts)
+    database = parse_url(root.settings.ledger_url).database or ""
+    found = []
+    for path in (Path(database + ending) for ending in ("", "-wal", "-shm")):
+        if path.exists():
+            with path.open("rb") as file:
+                if _is_in_bytes(file, needles):
+                    found.append(str(path))
+    return found
+
+
+def _is_in_file(root: Root, parts: Sequence[str], needles: Needles) -> bool:
+    try:
+        with root.storage.open(*parts) as file:
+            if _is_in_bytes(file, needles):
+                return True
+        if not parts[-1].endswith(".parquet"):
+            return False
+        with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as table:
+            return any(_is_in_rows(rows, needles) for rows in table.iter_batches(4096, use_threads=False))
+    except FileNotFoundError:  # another process has replaced it by now
+        return False
+    except (pa.ArrowException, OSError):
+        return True  # what cannot be read may have anything
+
+
+def _is_in_bytes(file: BinaryIO, needles: Needles) -> bool:
+    longest = max(len(text.encode("utf-8", "surrogatepass")) for text in needles.texts) + 2
+    before = b""
+    while chunk := file.read(_CHUNK):
+        block = before + chunk
+        if needles.pattern.search(block):
+            return True
+        before = block[-longest:]
+    return False
+
+
+def _is_in_rows(rows: pa.RecordBatch, needles: Needles) -> bool:
+    return any(_is_in_texts(leaf, needles) for column in rows.columns for leaf in _leaves(column))
+
+
+def _is_in_texts(texts: pa.Array, needles: Needles) -> bool:
+    for text in needles.texts:
+        mask = pc.fill_null(pc.match_substring(texts, text), False)
+        if pc.any(mask).as_py() and any(map(needles.is_in, texts.filter(mask).to_pylist())):
+            return True
+    return False
+
+
+def _leaves(array: pa.Array) -> Iterator[Any]:
+    """Yield the texts in a column, also those within structs, lists and maps."""
+    kind = array.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        yield array
+    elif pa.types.is_dictionary(kind):
+        yield from _leaves(array.dictionary)
+    elif pa.types.is_struct(kind):
+        for part in array.flatten():
+            yield from _leaves(part)
+    elif pa.types.is_map(kind):
+        yield from _leaves(array.keys)
+        yield from _leaves(array.items)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _leaves(array.flatten())

@@ -1,0 +1,149 @@
+"""Erase rows from the ledger: request files without them, and texts that name them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from batch_assets.core.ledger import batches, files, submissions
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.records import Batch, RequestFile, RequestFileEntry
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, EntityKind, FileMove, FileState
+from batch_assets.core.ledger.tables import (
+    batch,
+    history,
+    metadata,
+    notice,
+    request_file,
+    round_,
+    submission,
+    wait,
+)
+
+_REASON = "a row was erased from it"
+# The columns with texts for readers. Errors in them may name a request.
+_FOR_READERS = (history.c.reason, request_file.c.error, notice.c.content, notice.c.error, round_.c.reason)
+
+
+@dataclass(frozen=True)
+class Unsettled:
+    """A request file that may not change now, because what becomes of it at the API is open.
+
+    Attributes:
+        file: The file.
+        batches: Its batches whose answers are not stored.
+        watched_until: Until when another batch of it may turn up; `None` if none may.
+        is_unsent: It may be sent, and the API does not have it.
+    """
+
+    file: RequestFile
+    batches: tuple[Batch, ...] = ()
+    watched_until: float | None = None
+    is_unsent: bool = False
+
+
+def unsettled_files(tx: Transaction, pipeline: str) -> list[Unsettled]:
+    """Return the files of a pipeline that are in flight, or of which a batch may still bring answers."""
+    watched = {file.id: intent.watch_until for intent, file in files.watched(tx)}
+    late = sa.select(batch.c.file_id).where(batch.c.state.in_(BATCHES_UNCOLLECTED), batch.c.file_id.is_not(None))
+    ids = {file.id for file in submissions.files_in_flight(tx, pipeline)}
+    ids |= {id_ for id_ in tx.execute(late.where(batch.c.pipeline == pipeline)).scalars() if id_ is not None}
+    ids |= {id_ for id_ in watched if files.by_id(tx, id_).pipeline == pipeline}
+    unsettled = []
+    for id_ in sorted(ids):
+        file = files.by_id(tx, id_)
+        open_batches = tuple(b for b in batches.of_file(tx, id_) if b.state.uncollected)
+        is_unsent = file.state is FileState.READY and not open_batches and id_ not in watched
+        unsettled.append(Unsettled(file, open_batches, watched.get(id_), is_unsent))
+    return unsettled
+
+
+def replace_unsent(tx: Transaction, file: RequestFile, rest: RequestFileEntry | None) -> bool:
+    """Replace a file that is unsent by one without the erased requests.
+
+    Args:
+        tx: The transaction. The caller holds the lease on the file, so no other process sends it.
+        file: The file.
+        rest: The file with its other requests; `None` if there are none.
+
+    Returns:
+        False if it is not unsent any more.
+    """
+    if files.by_id(tx, file.id).state is not FileState.READY:
+        return False
+    waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
+    move(tx, FileMove.SET_ASIDE, file.id, _REASON)
+    if rest is not None:
+        submissions.add_files(tx, file.submission_id, [rest])
+        for submission_id in waiting:
+            submissions.add_waits(tx, submission_id, [rest.id])
+    return True
+
+
+def rewritten(tx: Transaction, file: RequestFile, size: int, checksum: str | None) -> None:
+    """Record the new content of a request file, after requests in it were replaced.
+
+    Args:
+        tx: The transaction.
+        file: The file.
+        size: The size in bytes of the HTTP body that it becomes.
+        checksum: The SHA-256 of the file in hexadecimal; `None` if none was recorded.
+    """
+    tx.record(EntityKind.FILE, file.id, file.state, file.state, _REASON)
+    tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(bytes=size, checksum=checksum))
+
+
+def recounted(tx: Transaction, submission_id: str, rows: int, rejected: int, requests: int) -> None:
+    """Record how many rows and requests are left in a submission."""
+    values = {"rows": rows, "rejected": rejected, "requests": requests}
+    tx.execute(sa.update(submission).where(submission.c.id == submission_id).values(**values))
+
+
+def overwrite_freed(tx: Transaction) -> None:
+    """Make SQLite overwrite what the transaction replaces. Other databases do so when they vacuum."""
+    if tx.connection.dialect.name == "sqlite":
+        tx.connection.exec_driver_sql("PRAGMA secure_delete=ON")
+
+
+def replace_texts(tx: Transaction, texts: Mapping[str, str]) -> int:
+    """Replace texts in everything that the ledger has written for readers, also in its history.
+
+    Args:
+        tx: The transaction.
+        texts: What to write in place of each text.
+
+    Returns:
+        The number of values that changed.
+    """
+    changed = 0
+    for column in _FOR_READERS:
+        for old, new in texts.items():
+            holds = column.contains(old, autoescape=True)
+            values = {column.name: sa.func.replace(column, old, new)}
+            changed += tx.execute(sa.update(column.table).where(holds).values(values)).rowcount
+    return changed
+
+
+def columns_with(tx: Transaction, texts: Collection[str]) -> list[str]:
+    """Return the columns of all tables, as table.column, that have one of some texts in a value."""
+    return [
+        f"{column.table.name}.{column.name}"
+        for column in _text_columns()
+        if tx.execute(
+            sa.select(sa.literal(1))
+            .select_from(column.table)
+            .where(sa.or_(*(column.contains(text, autoescape=True) for text in texts)))
+            .limit(1)
+        ).first()
+    ]
+
+
+def _text_columns() -> Iterator[sa.Column[str]]:
+    for table in metadata.sorted_tables:
+        for column in table.columns:
+            # Not the states, nor what refers to other rows.
+            if isinstance(column.type, sa.String) and not column.foreign_keys:
+                yield column

@@ -1,0 +1,33 @@
+"""Remove what killed runs of the first stage left unfinished."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from batch_assets.core.io.layout import submission_parts
+from batch_assets.core.io.names import REQUEST_FILES
+from batch_assets.core.ledger import submissions
+from batch_assets.core.root import Root
+from batch_assets.core.store.manifest import was_finished
+
+_PARTITION = "partition="
+
+
+def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
+    """Remove files and folders that killed runs left unfinished. The lease ensures that no process writes them."""
+    folder = submission_parts(pipeline, partition, "")
+    with root.ledger.read() as tx:
+        registered = submissions.known_ids(tx, pipeline)
+    for name in root.storage.names(*folder):
+        if name.startswith(_PARTITION):
+            continue
+        if name in registered:  # a run that copied failed requests for a retry was killed
+            root.storage.remove_leftovers(*folder, name, name=REQUEST_FILES)
+        elif not was_finished(root.storage, pipeline, partition, name):
+            root.storage.remove(*folder, name)
+
+
+def partitions_on_disk(root: Root, pipeline: str) -> list[str]:
+    """Return the partition keys that have a folder of submissions; "" for those without partitions."""
+    names = root.storage.names(pipeline, "requests")
+    return ["", *(unquote(name.removeprefix(_PARTITION)) for name in names if name.startswith(_PARTITION))]

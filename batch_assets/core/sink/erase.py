@@ -1,0 +1,69 @@
+"""Delete erased rows from the table that a pipeline's sink names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.root import Root
+from batch_assets.core.sink.table import folded
+from batch_assets.core.sink.target import Target
+from batch_assets.core.sink.write import leased
+
+
+def erase_from_sink(
+    root: Root, pipeline: Pipeline, key: str, keys: Sequence[str], custom_ids: Mapping[str, str]
+) -> int:
+    """Delete the rows of some keys, in all partitions, and what other rows have of them.
+
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        key: The column of the row key.
+        keys: The row keys, as texts.
+        custom_ids: The new custom_id of each shared request whose custom_id began with such a key.
+
+    Returns:
+        The number of deleted rows; 0 if the pipeline has no sink, or the sink has no table yet.
+
+    Raises:
+        SinkError: When the database cannot be reached or refuses. Nothing was changed in it.
+    """
+    sink = pipeline.config.sink
+    if sink is None:
+        return 0
+    target = Target(pipeline, sink)
+    with leased(root, target), target.transaction() as connection, target.explained(key):
+        table = _table(connection, target)
+        if table is None:
+            return 0
+        columns = {folded(column.name, connection.dialect.name): column for column in table.columns}
+        names = (folded(name, connection.dialect.name) for name in (key, "shared_with", "custom_id"))
+        row_key, shared_with, custom_id = (columns.get(name) for name in names)
+        if shared_with is not None:
+            named = sa.cast(shared_with, sa.Text).in_(keys)
+            connection.execute(sa.update(table).where(named).values({shared_with.name: None}))
+        for old, new in custom_ids.items():
+            if custom_id is not None:
+                connection.execute(sa.update(table).where(custom_id == old).values({custom_id.name: new}))
+        if row_key is None:
+            return 0
+        is_erased = sa.cast(row_key, sa.Text).in_(keys)
+        count = connection.execute(sa.select(sa.func.count()).select_from(table).where(is_erased)).scalar_one()
+        connection.execute(sa.delete(table).where(is_erased))
+        return int(count)
+
+
+def _table(connection: sa.Connection, target: Target) -> sa.TableClause | None:
+    """Return the table with its columns; `None` if it does not exist."""
+    inspector = sa.inspect(connection)
+    if not inspector.has_table(target.short, target.schema):
+        return None
+    if connection.dialect.name == "duckdb":
+        table = connection.dialect.identifier_preparer.format_table(sa.table(target.short, schema=target.schema))
+        names = [row[0] for row in connection.exec_driver_sql(f"DESCRIBE {table}")]
+    else:
+        names = [column["name"] for column in inspector.get_columns(target.short, target.schema)]
+    return sa.table(target.short, *map(sa.column, names), schema=target.schema)

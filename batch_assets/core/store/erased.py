@@ -1,0 +1,113 @@
+"""The record of erased rows: salted hashes of their keys, and the batches that are still to be deleted for them.
+
+It is beside the pipeline's files, because a lost ledger must not bring an erased row back. No one can read a key
+from it, but whoever has it and a list of keys can find out which of them were erased: that is its purpose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+from pydantic import BaseModel, ConfigDict
+
+from batch_assets.core.dataset.rows import Rows
+from batch_assets.core.errors import ErrorType
+from batch_assets.core.io.json_files import read_document
+from batch_assets.core.io.storage import Storage
+from batch_assets.core.store.key_texts import key_texts
+
+_PARTS = ("erasures", "keys.json")
+_REJECT = (ErrorType.ERASED.value, "the row was erased, and is not sent again")
+
+
+class ErasedRecord(BaseModel):
+    """The rows that were erased from a pipeline.
+
+    Attributes:
+        salt: A random text that the hashes depend on.
+        keys: The hashes of the erased row keys.
+        batches: The ids of batches that hold an erased row and are not deleted at the API yet.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    salt: str
+    keys: list[str] = []
+    batches: list[str] = []
+
+    @classmethod
+    def read(cls, storage: Storage, pipeline: str) -> ErasedRecord | None:
+        """Read a pipeline's record; `None` if nothing was ever erased.
+
+        Raises:
+            DamagedFileError: When it is not a record: without it, an erased row might be sent again.
+        """
+        if not storage.exists(pipeline, *_PARTS):
+            return None
+        return read_document(storage, (pipeline, *_PARTS), cls)
+
+    @classmethod
+    def new(cls) -> ErasedRecord:
+        """Make an empty record with a salt of its own."""
+        return cls(salt=secrets.token_hex(32))
+
+    def write(self, storage: Storage, pipeline: str) -> None:
+        """Write the record atomically."""
+        storage.write_bytes(self.model_dump_json(indent=2).encode() + b"\n", pipeline, *_PARTS)
+
+    def hash_of(self, key: str) -> str:
+        """Return the salted hash of a row key."""
+        text = key.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=32, key=self.salt.encode()).hexdigest()
+
+    def with_keys(self, keys: Iterable[str]) -> ErasedRecord:
+        """Return the record with further keys."""
+        hashes = dict.fromkeys([*self.keys, *map(self.hash_of, keys)])
+        return self.model_copy(update={"keys": list(hashes)})
+
+    def with_batches(self, batch_ids: Iterable[str]) -> ErasedRecord:
+        """Return the record with these batches in place of its own."""
+        return self.model_copy(update={"batches": sorted(set(batch_ids))})
+
+
+class ErasedRows:
+    """Hides the erased rows of a dataset: of such a row only the key is left, and the row is rejected.
+
+    Args:
+        record: The pipeline's record; `None` if nothing was erased.
+        key: The column of the row key.
+    """
+
+    def __init__(self, record: ErasedRecord | None, key: str) -> None:
+        self._record, self._key = record, key
+        self._hashes = frozenset(record.keys) if record is not None else frozenset()
+
+    def hide(self, rows: Rows) -> None:
+        """Reject the erased rows, and replace their values by null. Other rows do not change."""
+        if self._record is None or not self._hashes:
+            return
+        positions = self._positions(key_texts(rows.table.column(self._key)))
+        if not positions:
+            return
+        rows.rejects.update(dict.fromkeys(positions, _REJECT))
+        kept = pa.array([None if at in positions else at for at in range(len(rows.table))], pa.int64())
+        columns = [
+            column if name == self._key else column.take(kept)
+            for name, column in zip(rows.table.schema.names, rows.table.columns, strict=True)
+        ]
+        schema = pa.schema([field.with_nullable(True) for field in rows.table.schema])
+        rows.table = pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _positions(self, columns: Sequence[Sequence[str | None]]) -> set[int]:
+        record = self._record
+        assert record is not None
+        hash_of, hashes = record.hash_of, self._hashes
+        return {
+            position
+            for texts in columns
+            for position, text in enumerate(texts)
+            if text is not None and hash_of(text) in hashes
+        }

@@ -1,0 +1,48 @@
+"""Row keys as text: the form in which a user names a row on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+
+def key_texts(keys: pa.Array) -> list[list[str | None]]:
+    """Return the texts by which a user may name each row key, in one list or two of the keys' length.
+
+    The text of a string or an integer is unambiguous. A time or a decimal has two: the one that Python prints, and
+    the one in the column `shared_with`. A null key has no text, so the text "null" names only a row with that key.
+
+    Args:
+        keys: Row keys of any type, length n.
+    """
+    printed = [None if key is None else str(key) for key in keys.to_pylist()]
+    if _has_one_text(keys.type):
+        return [printed]
+    try:
+        return [printed, keys.cast(pa.string()).to_pylist()]
+    except pa.ArrowException:
+        return [printed]
+
+
+def _has_one_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_integer(type_))
+
+
+def positions_among(keys: pa.Array, named: Sequence[str]) -> NDArray[np.int64]:
+    """Return for each row key the position of the text that names it: int64, shape (n,), -1 for none.
+
+    Args:
+        keys: Row keys of any type, length n.
+        named: The texts that name row keys.
+    """
+    positions = np.full(len(keys), -1, dtype=np.int64)
+    wanted = pa.array(named, pa.string())
+    columns = [keys.cast(pa.string())] if _has_one_text(keys.type) else key_texts(keys)
+    for texts in columns:
+        found = pc.index_in(pa.array(texts, pa.string()), value_set=wanted)
+        positions = np.where(positions < 0, pc.fill_null(found, -1).to_numpy(zero_copy_only=False), positions)
+    return positions

@@ -1,0 +1,265 @@
+"""Erase rows: nothing of them is left here or at the API, and the other rows lose nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import orjson
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from batch_assets.core.erase.run import EraseError, erase
+from batch_assets.core.ledger import files, submissions
+from batch_assets.core.sink.write import write_sink
+from batch_assets.core.store.manifest import Manifest
+from batch_assets.core.store.request_files import StoredRequestFile
+
+from ..support import World, write_rows
+from .support import GONE, ROWS, SECRET, erased, every_text
+
+
+def test_nothing_is_left_of_an_erased_row(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    before = world.run(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    after = world.table(pipeline)
+    assert list(after["id"]) == [key for key in ROWS if key != GONE]
+    others = before[before["id"] != GONE].reset_index(drop=True)
+    assert after.equals(others)
+    everything = every_text(world.path())
+    digest = before.loc[before["id"] == GONE, "custom_id"].item()[-22:]
+    for text in (GONE, SECRET, digest):
+        assert text not in everything
+    assert report.deleted == [batch["id"] for batch in world.accepted()]
+
+
+def test_an_erased_row_is_rejected_and_not_sent(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    erased(world, pipeline)
+    table = world.run(pipeline)
+    assert len(world.accepted_custom_ids()) == len(ROWS)
+    (row,) = table[table["id"] == GONE].to_dict("records")
+    assert (row["result_type"], row["error_type"]) == ("rejected", "erased")
+    assert pd.isna(row["text"])
+    assert SECRET not in every_text(world.path())
+    assert sorted(table["result_type"].unique()) == ["rejected", "succeeded"]
+
+
+def test_a_shared_answer_stays_for_the_other_rows(world: World) -> None:
+    pipeline = world.pipeline({GONE: SECRET, "other": SECRET, "third": "a third text"})
+    before = world.run(pipeline)
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert report.shared == 1
+    after = world.table(pipeline)
+    assert list(after["id"]) == ["other", "third"]
+    assert list(after["response_text"]) == list(before["response_text"][1:])
+    assert after["input_tokens"].notna().all()
+    assert after["shared_with"].isna().all()
+    assert after["custom_id"][0] == before["custom_id"][0].replace(GONE, "other")
+    assert GONE not in every_text(world.path())
+    world.run(pipeline)
+    assert len(world.accepted_custom_ids()) == 2
+
+
+def test_a_lost_ledger_is_rebuilt_after_an_erasure(world: World) -> None:
+    pipeline = world.pipeline(ROWS | {"shares": SECRET})
+    world.run(pipeline)
+    world.run(world.pipeline(ROWS | {"shares": "another text", "new": "a new text"}))
+    erased(world, pipeline)
+    before = world.table(pipeline)
+    world.root.close()
+    for path in world.path().glob("ledger.db*"):
+        path.unlink()
+    accepted = len(world.accepted_custom_ids())
+    assert set(world.states(pipeline)) == {"collected"}
+    world.finish(pipeline)
+    pd.testing.assert_frame_equal(world.table(pipeline), before)
+    world.run(pipeline)
+    assert len(world.accepted_custom_ids()) == accepted
+
+
+def test_a_row_is_erased_from_every_partition(world: World) -> None:
+    dataset = {"path": "rows-{partition}.jsonl", "key": "id"}
+    pipeline = world.pipeline(dataset=dataset, partitions={"static": ["a", "b"]})
+    for partition in ("a", "b"):
+        write_rows(world.folder / f"rows-{partition}.jsonl", ROWS | {GONE: f"{SECRET} in {partition}"})
+        world.run(pipeline, partition)
+    assert erased(world, pipeline).is_complete
+    assert SECRET not in every_text(world.path())
+    table = world.table(pipeline)
+    assert len(table) == 2 * (len(ROWS) - 1)
+    assert GONE not in set(table["id"])
+
+
+@pytest.mark.parametrize(
+    ("key", "rows"),
+    [
+        ("7", [{"id": 7, "text": SECRET}, {"id": 77, "text": "7"}, {"id": 8, "text": "eight"}]),
+        ("null", [{"id": "null", "text": SECRET}, {"id": "none", "text": "a"}, {"id": "", "text": "b"}]),
+        ("", [{"id": "", "text": SECRET}, {"id": "none", "text": "a"}]),
+        ('a b/c"é', [{"id": 'a b/c"é', "text": SECRET}, {"id": "a_b_c_é", "text": "a"}]),
+        ("1.5", [{"id": 1.5, "text": SECRET}, {"id": 2.0, "text": "a"}]),
+    ],
+)
+def test_keys_of_every_kind(world: World, key: str, rows: list[dict[str, object]]) -> None:
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    pipeline = world.pipeline()
+    world.run(pipeline)
+    report = erased(world, pipeline, key)
+    assert not report.unknown
+    assert report.is_complete, list(report.open_ends())
+    assert list(world.table(pipeline)["id"]) == [row["id"] for row in rows[1:]]
+    assert SECRET not in every_text(world.path())
+    world.build(pipeline)
+    table = pq.read_table(next(world.path(pipeline.name, "requests").rglob("rejected.parquet")))
+    assert table.column("reason").to_pylist() in ([], ["erased"])
+
+
+def test_row_numbers_name_no_row_for_long(world: World) -> None:
+    pipeline = world.pipeline(ROWS, dataset={"path": "rows.jsonl"})
+    world.build(pipeline)
+    with pytest.raises(EraseError, match=r"dataset\.key"):
+        erased(world, pipeline, "1")
+    assert not world.path(pipeline.name, "erasures", "keys.json").exists()
+
+
+def test_the_sink_and_texts_of_the_ledger(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WAREHOUSE_URL", f"sqlite:///{tmp_path}/warehouse.db")
+    pipeline = world.pipeline({GONE: SECRET, "other": SECRET, "third": "3"}, sink={"url_env": "WAREHOUSE_URL"})
+    table = world.run(pipeline)
+    custom_id = table["custom_id"][0]
+    with world.root.ledger.write() as tx:
+        newest = submissions.newest(tx, pipeline.name, "")
+        assert newest is not None
+        submissions.announced(tx, newest.id)
+    write_sink(world.root, pipeline, "", newest.id)
+    world.query("update history set reason = :text where seq = 1", text=f"lost: {custom_id} and {GONE}")
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert report.sink_rows == 1
+    with contextlib.closing(sqlite3.connect(tmp_path / "warehouse.db")) as database:
+        rows = database.execute("select id, custom_id, shared_with, cost_usd from asked order by id").fetchall()
+    assert [row[0] for row in rows] == ["other", "third"]
+    assert rows[0][1] == custom_id.replace(GONE, "other")
+    assert rows[0][2] is None
+    assert rows[0][3] > 0
+    assert world.query("select reason from history where seq = 1") == [
+        (f"lost: {custom_id.replace(GONE, 'other')} and erased",)
+    ]
+
+
+def test_what_is_left_is_named(world: World) -> None:
+    pipeline = world.pipeline(ROWS | {"friend": f"a friend of {GONE}"})
+    world.run(pipeline)
+    report = erased(world, pipeline)
+    assert not report.is_complete
+    assert any("index.parquet" in where for where in report.left)
+    assert not any("ledger.db" in where for where in report.left)
+
+
+def test_rows_that_had_another_key_before(world: World) -> None:
+    rows = [{"number": 1, "id": GONE, "text": SECRET}, {"number": 2, "id": "b", "text": ""}]
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    world.run(world.pipeline(dataset={"path": "rows.jsonl", "key": "number"}))
+    rows[0]["text"] = ""
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    world.run(world.pipeline(dataset={"path": "rows.jsonl", "key": "number"}))
+    pipeline = world.pipeline()
+    report = erased(world, pipeline)
+    assert report.is_complete, list(report.open_ends())
+    assert SECRET not in every_text(world.path())
+    rejected = [pq.read_table(path).column(0).to_pylist() for path in world.path().rglob("rejected.parquet")]
+    assert rejected == [[2], [2]]
+
+
+def test_a_server_is_searched_column_by_column(new_world: Callable[..., World], postgres_server: Any) -> None:
+    world = new_world(ledger=postgres_server.new_database())
+    pipeline = world.pipeline({GONE: SECRET, "Zoe": "another text"})
+    world.run(pipeline)
+    world.query("update history set reason = :text where seq = 1", text=f"{GONE}, and Zoe too")
+    report = erased(world, pipeline, GONE, "Zoe-x")
+    assert report.is_complete, list(report.open_ends())
+    world.query("update history set reason = 'Zoe-x' where seq = 1")
+    assert erased(world, pipeline, "Zoe-x").is_complete  # it is replaced
+    world.query("update submission set headers = :text", text='{"a": "Zoe-x"}')
+    assert erased(world, pipeline, "Zoe-x").left == ["submission.headers"]
+
+
+def test_a_remote_root(new_world: Callable[..., World], tmp_path: Path) -> None:
+    world = new_world(ledger=f"sqlite:///{tmp_path}/ledger.db", BATCH_ASSETS_ROOT="memory://erased/data")
+    memory = fsspec.filesystem("memory")
+    try:
+        pipeline = world.pipeline(ROWS)
+        world.send(pipeline)
+        world.finish(pipeline)
+        report = erased(world, pipeline)
+        assert report.is_complete, list(report.open_ends())
+        assert len(pd.read_parquet("memory://erased/data/asked/results/results.parquet")) == len(ROWS) - 1
+        assert not any(GONE.encode() in memory.cat(name) for name in memory.find("/erased"))
+    finally:
+        memory.rm("/erased", recursive=True)
+
+
+def test_a_pipeline_without_submissions(world: World) -> None:
+    with pytest.raises(EraseError, match="nothing was submitted for a pipeline 'asked'"):
+        erase(world.root, "asked", [GONE])
+    pipeline = world.pipeline(ROWS)
+    assert erased(world, pipeline).unknown == [GONE]
+    assert world.build(pipeline).rejected == 1
+
+
+def test_request_file_manifest_and_ledger_agree(world: World) -> None:
+    pipeline = world.pipeline(ROWS | {"shares": SECRET, "fails": ""})
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    world.finish(pipeline)
+    write_rows(world.folder / "rows.jsonl", ROWS | {"shares": "another text"})
+    world.build(pipeline)
+    assert erased(world, pipeline).request_files == 1
+    with world.root.ledger.read() as tx:
+        file = files.by_id(tx, f"{report.submission_id}/part-00000.jsonl")
+        headers = files.headers_of(tx, file)
+        submission = submissions.by_id(tx, report.submission_id)
+    stored = StoredRequestFile.of(world.root.storage, file)
+    assert stored.damage(file.requests, file.bytes, headers) is None
+    assert sha256(world.root.storage.read_bytes(*stored.parts)).hexdigest() == file.checksum
+    manifest = Manifest.read(world.root.storage, pipeline.name, "", report.submission_id)
+    (entry,) = manifest.files
+    assert (entry.requests, entry.bytes, entry.checksum) == (file.requests, file.bytes, file.checksum)
+    index = pq.read_table(world.submission_folder(pipeline, report) / "index.parquet")
+    assert (submission.rows, submission.rejected, submission.requests) == (6, 1, 5)
+    assert (manifest.rows, manifest.rejected, manifest.requests) == (6, 1, 5)
+    assert len(index) == 6
+
+
+def test_a_row_key_with_another_name_in_results(world: World) -> None:
+    pipeline = world.pipeline(ROWS, dataset={"path": "rows.jsonl", "key": {"id": "who"}})
+    world.run(pipeline)
+    assert erased(world, pipeline).is_complete
+    assert list(world.table(pipeline)["who"]) == [key for key in ROWS if key != GONE]
+    assert world.build(pipeline).rejected == 1
+
+
+def test_a_damaged_manifest_or_index_is_named(world: World) -> None:
+    pipeline = world.pipeline(ROWS)
+    world.run(pipeline)
+    first = world.build(pipeline)
+    second = world.build(pipeline)
+    (world.submission_folder(pipeline, first) / "manifest.json").write_text("{")
+    (world.submission_folder(pipeline, second) / "index.parquet").unlink()
+    report = erased(world, pipeline)
+    assert [problem.rpartition(": ")[2] for problem in report.problems if "unknown" in problem] == [
+        "whether its submission has the row is unknown"
+    ] * 2
+    assert report.submissions == 1
+    assert not report.is_complete
