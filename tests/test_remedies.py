@@ -17,6 +17,7 @@ from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
     ConfirmWorkspace,
+    FinishRenaming,
     GiveLedgerUrl,
     ListBatches,
     NamePartition,
@@ -65,6 +66,11 @@ WORDS: list[tuple[Remedy, str, str]] = [
         NamePartition(),
         "Name the partition with --partition KEY",
         "Select the partition when you launch the run",
+    ),
+    (
+        FinishRenaming("old", "new"),
+        "To finish it: batch-assets rename old new",
+        "To finish it: in a terminal, `batch-assets rename old new`",
     ),
     (
         GiveLedgerUrl(),

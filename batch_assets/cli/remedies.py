@@ -11,6 +11,7 @@ from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
     ConfirmWorkspace,
+    FinishRenaming,
     GiveLedgerUrl,
     ListBatches,
     NamePartition,
@@ -41,6 +42,8 @@ def as_text(remedy: Remedy) -> str:
             return "To pair them: `batch-assets move`"
         case ConfirmWorkspace(pipeline, partition):
             return f"If the key is of the same workspace: {run_command(pipeline, partition)} --same-workspace"
+        case FinishRenaming(old, new):
+            return f"To finish it: batch-assets rename {shell_quoted(old)} {shell_quoted(new)}"
         case GiveLedgerUrl():
             return "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource"
         case _:

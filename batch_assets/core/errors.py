@@ -149,6 +149,10 @@ class BusyError(BatchAssetsError):
     """Another process holds the lease this stage needs."""
 
 
+class UnfinishedRenamingError(BatchAssetsError):
+    """The renaming of a pipeline was interrupted: its files have the new name, and the ledger has the old one."""
+
+
 class MissingFileError(BatchAssetsError):
     """A file that the ledger refers to is no longer under the root."""
 

@@ -111,6 +111,19 @@ class ConfirmWorkspace:
     partition: str = ""
 
 
+@dataclass(frozen=True)
+class FinishRenaming:
+    """Finish the renaming of a pipeline, whose files have the new name already.
+
+    Attributes:
+        old: The name in the ledger.
+        new: The name of the folder.
+    """
+
+    old: str
+    new: str
+
+
 Remedy = (
     RunStage
     | CancelBatch
@@ -121,4 +134,5 @@ Remedy = (
     | AcceptRendering
     | PairRoot
     | ConfirmWorkspace
+    | FinishRenaming
 )

@@ -10,6 +10,7 @@ from batch_assets.core.remedies import (
     AcceptRendering,
     CancelBatch,
     ConfirmWorkspace,
+    FinishRenaming,
     GiveLedgerUrl,
     ListBatches,
     NamePartition,
@@ -53,6 +54,9 @@ def as_text(remedy: Remedy) -> str:
                 "If the key is of the same workspace: in a terminal, "
                 f"`batch-assets run {pipeline}{option} --same-workspace`"
             )
+        case FinishRenaming(old, new):
+            command = f"batch-assets rename {shell_quoted(old)} {shell_quoted(new)}"
+            return f"To finish it: in a terminal, `{command}`"
         case GiveLedgerUrl():
             return "The URL comes from the variable BATCH_ASSETS_LEDGER or from the pipeline's resource"
         case _:

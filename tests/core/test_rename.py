@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from batch_assets.core import rename as rename_module
-from batch_assets.core.errors import BusyError
+from batch_assets.core.errors import BusyError, UnfinishedRenamingError
 from batch_assets.core.ledger import leases
 from batch_assets.core.open_root import open_root
+from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.rename import RenameError, rename
 
 from .support import World, texts
@@ -44,8 +45,9 @@ def test_a_lost_ledger_is_rebuilt_under_the_new_name(world: World) -> None:
 
 
 @pytest.mark.parametrize("step", ["_rewrite_manifest", "_move"])
+@pytest.mark.parametrize("is_repeated_at_once", [True, False])
 def test_a_killed_renaming_is_finished_by_the_next(
-    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str, is_repeated_at_once: bool
 ) -> None:
     world.emulator.settings(latency=3600)
     world.send(world.pipeline(texts(3), name="old"))
@@ -57,9 +59,17 @@ def test_a_killed_renaming_is_finished_by_the_next(
         patched.setattr(rename_module, step, killed)
         with pytest.raises(KeyboardInterrupt):
             rename(world.root, "old", "new")
+    world.reopened()  # by another process, with most files of the root away
+    if is_repeated_at_once:
+        rename(world.root, "old", "new")
+    else:
+        with pytest.raises(UnfinishedRenamingError, match="being renamed") as refused:
+            world.build(world.pipeline(texts(3), name="new"))
+        assert refused.value.remedy == FinishRenaming("old", "new")
     other = world.pipeline(texts(2, "other"), name="other")
     world.send(other)  # the files of `old` are away for a while, which stops nothing
-    rename(world.root, "old", "new")
+    if not is_repeated_at_once:
+        rename(world.root, "old", "new")
     world.emulator.end_batches()
     new = world.pipeline(texts(3), name="new")
     world.build(new)
@@ -86,3 +96,12 @@ def test_what_cannot_be_renamed_is_refused_and_left_as_it_is(world: World) -> No
         rename(world.root, "old", "new")
     with open_root(world.root.settings) as again:
         assert rename(again, "old", "new") == 1
+
+
+def test_a_copy_of_a_pipelines_folder_is_no_renaming(world: World) -> None:
+    """Someone forks a pipeline with its files: the copied answers are used, and nothing is sent."""
+    world.run(world.pipeline(texts(3), name="old"))
+    shutil.copytree(world.path("old"), world.path("new"))
+    new = world.pipeline(texts(3), name="new")
+    assert list(world.run(new)["result_type"]) == ["succeeded"] * 3
+    assert len(world.accepted()) == 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT, EntityKind, FileState
 from batch_assets.core.ledger.submissions import REMOVED
 from batch_assets.core.ledger.tables import batch, history, request_file, submission
@@ -34,6 +35,14 @@ def newest_submissions(tx: Transaction, most: int | None = None, since: float = 
     statement = sa.select(*columns).where(submission.c.created_at >= since).order_by(submission.c.seq.desc())
     rows = tx.execute(statement.limit(most) if most is not None else statement)
     return [KnownSubmission(row.pipeline, row.partition, row.id) for row in rows]
+
+
+def by_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, KnownSubmission]:
+    """Return the submissions with these ids, of any pipeline, by id. Unknown ids are left out."""
+    columns = submission.c.pipeline, submission.c.partition, submission.c.id
+    chunks = (sa.select(*columns).where(submission.c.id.in_(chunk)) for chunk in id_chunks(ids))
+    rows = [row for statement in chunks for row in tx.execute(statement)]
+    return {row.id: KnownSubmission(row.pipeline, row.partition, row.id) for row in rows}
 
 
 def request_files(tx: Transaction, submission_ids: Iterable[str]) -> list[tuple[str, str, str, str]]:

@@ -9,16 +9,28 @@ from __future__ import annotations
 
 import logging
 
+from batch_assets.core.errors import UnfinishedRenamingError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.io.names import PartName
-from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, restore, submissions
+from batch_assets.core.ledger import (
+    Lease,
+    Transaction,
+    batches,
+    files,
+    known_files,
+    leases,
+    restore,
+    submissions,
+)
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
 from batch_assets.core.recovery.rebuild import Known, write_pipeline
+from batch_assets.core.remedies import FinishRenaming
 from batch_assets.core.root import Root
+from batch_assets.core.store.manifest import was_finished
 from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
@@ -34,8 +46,12 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         partition: Look for traces in this partition only; `None` for all. What is added is the pipeline's.
         lease: The lease on the pipeline's requests, if the caller holds it.
 
+    Raises:
+        UnfinishedRenamingError: When the files belong to a pipeline that was being renamed to this one.
+
     """
-    if not _is_behind(root, pipeline, partition):
+    copies = _copies(root, pipeline, partition)
+    if not _is_behind(root, pipeline, partition, copies):
         return
     if lease is not None:
         _catch_up(root, pipeline, lease)
@@ -45,13 +61,33 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         return  # the folder is of a submission that is being built, and whoever builds it has caught up before
     with own_lease:
         # A submission that was being registered is known by now.
-        if _is_behind(root, pipeline, partition):
+        if _is_behind(root, pipeline, partition, copies):
             _catch_up(root, pipeline, own_lease)
 
 
-def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
+def _copies(root: Root, pipeline: str, partition: str | None) -> set[str]:
+    """Return the ids of submissions of other pipelines whose folders were copied into this one's.
+
+    Raises:
+        UnfinishedRenamingError: When the folder was moved, not copied.
+    """
     with root.ledger.read() as tx:
-        known = submissions.known_ids(tx, pipeline)
+        own = submissions.known_ids(tx, pipeline)
+        unknown = [id_ for _, id_ in submission_folders(root.storage, pipeline, partition, own)]
+        others = known_files.by_ids(tx, unknown)
+    for other in others.values():
+        if not was_finished(root.storage, other.pipeline, other.partition, other.id):
+            raise UnfinishedRenamingError(
+                f"{root.storage.uri(pipeline)} has the files that the ledger knows as {other.pipeline!r}'s, "
+                "which was being renamed. Nothing is sent under the new name before that is finished",
+                remedy=FinishRenaming(other.pipeline, pipeline),
+            )
+    return set(others)
+
+
+def _is_behind(root: Root, pipeline: str, partition: str | None, copies: set[str]) -> bool:
+    with root.ledger.read() as tx:
+        known = submissions.known_ids(tx, pipeline) | copies
         files_in_flight = submissions.files_in_flight(tx, pipeline)
         in_force = submissions.all_newest(tx, pipeline)
     folders = submission_folders(root.storage, pipeline, partition, known)
@@ -78,7 +114,7 @@ def _has_unknown_receipts(root: Root, pipeline: str, partition: str, submission_
 
 
 def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
-    lost = find_pipeline(root.storage, pipeline)
+    lost = find_pipeline(root.storage, pipeline, _copies(root, pipeline, None))
     with root.ledger.write() as tx:
         lease.confirm(tx)
         known = Known(

@@ -196,15 +196,22 @@ def submission_folders(
                 yield key, submission_id
 
 
-def submissions_of(storage: Storage, pipeline: str) -> tuple[list[FoundSubmission], list[str]]:
+def submissions_of(
+    storage: Storage, pipeline: str, copies: Collection[str] = ()
+) -> tuple[list[FoundSubmission], list[str]]:
     """Read a pipeline's submissions.
+
+    Args:
+        storage: The root.
+        pipeline: The name of the pipeline.
+        copies: The ids of submissions to leave out.
 
     Returns:
         The submissions, oldest first, and the texts about manifests that are in the wrong folder, which are left
         out.
     """
     submissions, problems = [], []
-    for partition, submission_id in submission_folders(storage, pipeline):
+    for partition, submission_id in submission_folders(storage, pipeline, known=copies):
         submission = _submission(storage, pipeline, partition, submission_id)
         if isinstance(submission, FoundSubmission):
             submissions.append(submission)

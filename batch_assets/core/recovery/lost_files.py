@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -95,9 +95,15 @@ class LostPipeline:
     problems: list[str] = field(default_factory=list)
 
 
-def find_pipeline(storage: Storage, pipeline: str) -> LostPipeline:
-    """Find a pipeline's submissions and the state of each of their request files."""
-    found_submissions, problems = submissions_of(storage, pipeline)
+def find_pipeline(storage: Storage, pipeline: str, copies: Collection[str] = ()) -> LostPipeline:
+    """Find a pipeline's submissions and the state of each of their request files.
+
+    Args:
+        storage: The root.
+        pipeline: The name of the pipeline.
+        copies: The ids of submissions that belong to other pipelines, of which the folder has copies.
+    """
+    found_submissions, problems = submissions_of(storage, pipeline, copies)
     lost = LostPipeline(found_submissions, problems=problems)
     if not lost.submissions:
         return lost

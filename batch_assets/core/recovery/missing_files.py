@@ -80,13 +80,19 @@ def lost_most_files(tx: Transaction, storage: Storage, since: float) -> Agreemen
         *(response_parts(*batch) for batch in known_files.stored_batches(tx, ids)),
     ]
     missing = _missing(storage, files)
-    if 2 * len(missing) <= len(files):
+    if 2 * len(missing) <= len(files) or _are_elsewhere(storage, newest):
         return None
     text = (
         f"{len(missing):,} of {len(files):,} files of its newest submissions are missing, such as "
         f"{storage.uri(*missing[0])}"
     )
     return Agreement(False, text)
+
+
+def _are_elsewhere(storage: Storage, newest: Sequence[KnownSubmission]) -> bool:
+    """Whether most submissions' folders are under the name of another pipeline: a renaming is not finished."""
+    there = {id_ for pipeline in pipelines_of(storage) for _, id_ in submission_folders(storage, pipeline)}
+    return 2 * sum(submission.id in there for submission in newest) > len(newest)
 
 
 def _missing(storage: Storage, files: Sequence[Parts]) -> list[Parts]:
