@@ -39,7 +39,7 @@ SIGNS = {
         r"\((ConfigBlock|\w+Config, Block)\b|PipelineFields\(TypedDict|^class ConfigBlock"
     ),
     "a kind of dataset": (
-        r"\bDatasetKind\.[A-Z]|\.is_files\b|(?<!`)\bdataset\.(pattern|asset)\b|\.default_key\b|\bupstream_key\("
+        r"\bDatasetKind\.[A-Z]|\.is_files\b|(?<!`)\bdataset\.(pattern|asset)\b|\.key_(column|name)\b|\bupstream_key\("
     ),
     "a column of the results": (
         r"\b(BEFORE_OUTPUT|AFTER_OUTPUT|COUNTED_ONCE|RESULT_NAMES|ParsedLine|DESCRIPTIONS)\b|^RESPONSE_SCHEMA ="
