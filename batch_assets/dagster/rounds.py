@@ -41,7 +41,7 @@ def seconds_left(context: dg.AssetExecutionContext) -> float | None:
     """Return how long the run may take until Dagster ends it; `None` for a run that the sensor did not request."""
     if not is_unattended(context.run.tags):
         return None
-    record = context.instance.get_run_record_by_id(context.run_id)
+    record = context.instance.get_run_record_by_id(context.run.run_id)
     began_at = record.start_time if record is not None and record.start_time is not None else time.time()
     return _MAX_RUNTIME_SECONDS - _LAST_SECONDS - max(time.time() - began_at, 0.0)
 

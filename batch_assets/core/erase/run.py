@@ -29,6 +29,7 @@ from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.sink.erase import erase_from_sink
 from batch_assets.core.sink.write import write_sink
+from batch_assets.core.store.digests import slug
 from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.missing_responses import with_readable_responses
@@ -67,7 +68,7 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
                 f"the rows of {name} have no key of their own: a row number names another row as soon as the "
                 "dataset changes. Name the column that identifies a row in dataset.key, and repeat this"
             )
-        record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(keys)
+        record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(keys, key.column)
         record.write(root.storage, name)
         with leases.hold_requests(root.ledger, name, wait=leases.PATIENCE) as lease:
             erasure_ = _Erasure(root, name, keys, key, pipeline, record, lease)
@@ -124,7 +125,7 @@ class _Erasure:
         replacements = Replacements(self.record.salt, self.keys, found.shared)
         self._erase_requests(found, held, replacements)
         self._erase_answers(found, replacements)
-        self._erase_texts()
+        self._erase_texts(found.slugs)
         self._erase_from_sink()
         own = {submission.partition for submission in found.submissions}
         self._join({submission.partition for submission in found.sharing} - own)
@@ -172,10 +173,18 @@ class _Erasure:
             )
         self.report.problems += remove_copies(self.root, self.name)
 
-    def _erase_texts(self) -> None:
-        """Erase the custom_ids from texts in the ledger, and the keys as far as they differ from other words."""
+    def _erase_texts(self, slugs: set[str]) -> None:
+        """Erase the custom_ids from texts in the ledger, and the keys as far as they differ from other words.
+
+        After a kill, the files no longer have the custom_ids. So the starts of custom_ids are replaced as well.
+
+        Args:
+            slugs: The starts of custom_ids that rows of other keys have too.
+        """
         texts = {old: new for old, new in self.renamed.items() if old != new}
         texts |= {key: ERASED for key in self.keys if is_unlike_words(key)}
+        starts = {slug(key) for key in self.keys} - slugs
+        texts |= {start: ERASED for start in starts if is_unlike_words(start.strip("_"))}
         if texts:
             with self.root.ledger.write() as tx:
                 self.lease.confirm(tx)

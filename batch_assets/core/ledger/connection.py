@@ -155,6 +155,8 @@ class Ledger:
                     fill(Transaction(connection, self._clock.record(connection, self._wall(connection)).now))
             elif version != migrations.HEAD:
                 self._lock_out_writers(connection)
+                if not self._is_sqlite:  # a large ledger may need longer than any other statement
+                    connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 migrations.upgrade(connection, version)
 
     def close(self) -> None:
@@ -298,11 +300,10 @@ def _open_postgresql(url: sa.URL, options: dict[str, Any]) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _limit(connection: Any, _record: Any) -> None:
-        if "options" in url.query:
-            return
         cursor = connection.cursor()
         for name, seconds in _TIMEOUTS.items():
-            cursor.execute(f"SET {name} = {int(seconds * 1000)}")
+            if name not in str(url.query.get("options", "")):
+                cursor.execute(f"SET {name} = {int(seconds * 1000)}")
         cursor.close()
         connection.commit()
 

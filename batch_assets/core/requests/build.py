@@ -220,7 +220,9 @@ class _Build:
         dataset, templates = inputs.dataset, inputs.templates
         self._dataset, self._lease = dataset, inputs.lease
         self._again, self._on_requests = again, on_requests
-        self._erased = ErasedRows(ErasedRecord.read(root.storage, pipeline.name), dataset.key)
+        self._erased = ErasedRows(
+            ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names
+        )
         self._selection = Selection(root, pipeline, partition, again)
         self._renderer = RowRenderer(pipeline, dataset, templates, is_kept=self._selection.is_kept)
         self._submission = NewSubmission(
@@ -229,8 +231,13 @@ class _Build:
 
     @property
     def problems(self) -> list[str]:
-        """A text about each request file in flight that is lost."""
-        return self._selection.problems
+        """A text about each request file in flight that is lost, and about erased rows that may come back."""
+        erased = [
+            f"rows were erased by the column {column!r}, which the dataset no longer has. If it still has these "
+            "rows, they are not recognized and are sent: erase them again by the present row key"
+            for column in self._erased.missing
+        ]
+        return [*self._selection.problems, *erased]
 
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
         """Build and register the submission.
@@ -255,7 +262,7 @@ class _Build:
         """Read, render and look up the dataset's rows, group by group."""
         report = self._submission.report
         keys = KeyCheck(self._dataset)
-        names = list(dict.fromkeys([self._dataset.key, *self._dataset.carried, *self._renderer.reads]))
+        names = list(dict.fromkeys([*self._erased.reads, *self._dataset.carried, *self._renderer.reads]))
         for rows in self._dataset.rows(names):
             self._lease.check()
             self._erased.hide(rows)

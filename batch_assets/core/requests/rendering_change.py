@@ -62,7 +62,7 @@ def check_rendering(
         RowRenderer(pipeline, dataset, row_templates(pipeline, dataset, Rendering(before)), Rendering(before)),
         RowRenderer(pipeline, dataset, templates),
         Selection(root, pipeline, partition, NOTHING_AGAIN),
-        ErasedRows(ErasedRecord.read(root.storage, pipeline.name), dataset.key),
+        ErasedRows(ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names),
     )
     change.read(dataset)
     release_memory()
@@ -110,7 +110,7 @@ class _Change:
 
     def read(self, dataset: Dataset) -> None:
         """Render all rows of the dataset in both versions."""
-        names = dict.fromkeys([dataset.key, *self.before.reads, *self.now.reads])
+        names = dict.fromkeys([*self.erased.reads, *self.before.reads, *self.now.reads])
         for rows in dataset.rows(list(names)):
             self.erased.hide(rows)
             self._add(rows, rows.stored_values(dataset.key))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +29,7 @@ class ErasedRecord(BaseModel):
     Attributes:
         salt: A random text that the hashes depend on.
         keys: The hashes of the erased row keys.
+        columns: The columns of the dataset that were the row key when they were erased.
         batches: The ids of batches that hold an erased row and are not deleted at the API yet.
     """
 
@@ -36,6 +37,7 @@ class ErasedRecord(BaseModel):
 
     salt: str
     keys: list[str] = []
+    columns: list[str] = []
     batches: list[str] = []
 
     @classmethod
@@ -63,10 +65,16 @@ class ErasedRecord(BaseModel):
         text = key.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, digest_size=32, key=self.salt.encode()).hexdigest()
 
-    def with_keys(self, keys: Iterable[str]) -> ErasedRecord:
-        """Return the record with further keys."""
+    def with_keys(self, keys: Iterable[str], column: str) -> ErasedRecord:
+        """Return the record with further keys.
+
+        Args:
+            keys: The keys.
+            column: The column of the dataset that has them.
+        """
         hashes = dict.fromkeys([*self.keys, *map(self.hash_of, keys)])
-        return self.model_copy(update={"keys": list(hashes)})
+        columns = dict.fromkeys([*self.columns, column])
+        return self.model_copy(update={"keys": list(hashes), "columns": list(columns)})
 
     def with_batches(self, batch_ids: Iterable[str]) -> ErasedRecord:
         """Return the record with these batches in place of its own."""
@@ -79,17 +87,25 @@ class ErasedRows:
     Args:
         record: The pipeline's record; `None` if nothing was erased.
         key: The column of the row key.
+        names: The columns of the dataset.
+
+    Attributes:
+        reads: The columns that it needs: the row key, and earlier row keys that the dataset still has.
+        missing: The earlier row keys that the dataset no longer has. Their rows cannot be recognized.
     """
 
-    def __init__(self, record: ErasedRecord | None, key: str) -> None:
+    def __init__(self, record: ErasedRecord | None, key: str, names: Collection[str]) -> None:
         self._record, self._key = record, key
+        earlier = [column for column in (record.columns if record is not None else ()) if column != key]
+        self.reads = [key, *(column for column in earlier if column in names)]
+        self.missing = [column for column in earlier if column not in names]
         self._hashes = frozenset(record.keys) if record is not None else frozenset()
 
     def hide(self, rows: Rows) -> None:
         """Reject the erased rows, and replace their values by null. Other rows do not change."""
         if self._record is None or not self._hashes:
             return
-        positions = self._positions(key_texts(rows.table.column(self._key)))
+        positions = {at for name in self.reads for at in self._positions(key_texts(rows.table.column(name)))}
         if not positions:
             return
         rows.rejects.update(dict.fromkeys(positions, _REJECT))

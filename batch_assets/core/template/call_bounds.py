@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from batch_assets.core.template import work_budget
 from batch_assets.core.template.work_budget import weigh
 
 _NUMBER = re.compile(r"\d+")
@@ -100,7 +101,7 @@ def _slices(values: tuple[Any, ...]) -> int:
 def _json_indents(values: tuple[Any, ...]) -> int:
     total, indent = 0, _padded(values[1:])
     stack = [(values[0], 1)] if indent else []
-    while stack:
+    while stack and total <= work_budget.UNITS:  # a list may be in another one many times
         value, depth = stack.pop()
         if isinstance(value, Mapping | list | tuple):
             total += (len(value) + 1) * indent * depth
@@ -113,7 +114,7 @@ def _sum(values: tuple[Any, ...]) -> int:
     """Each list is added to a copy of those before it."""
     if not any(isinstance(value, list | tuple) for value in values[1:]) or not hasattr(values[0], "__len__"):
         return 0
-    return len(values[0]) * (weigh(values, 1 << 40) >> 9)
+    return len(values[0]) * (weigh(values, work_budget.UNITS << 9) >> 9)
 
 
 def _translated(values: tuple[Any, ...]) -> int:
@@ -135,17 +136,12 @@ def _formatted(values: tuple[Any, ...]) -> int:
     text = pattern if isinstance(pattern, str) else pattern.decode("latin-1")
     if _LONG_NUMBER.search(text) or _WIDTH_OF_ARGUMENT.search(text):
         raise OverflowError("a format with a width in the millions, or with a width from an argument")
-    longest = max((_longest(value) for value in values[1:]), default=0)
+    longest = max(
+        (len(value) if isinstance(value, str) else weigh(value, work_budget.UNITS) for value in values[1:]),
+        default=0,
+    )
     fields = max(text.count("{"), text.count("%"))
     return len(text) + fields * longest + sum(map(int, _NUMBER.findall(text)))
-
-
-def _longest(value: Any) -> int:
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, tuple | list):
-        return max(map(_longest, value), default=0)
-    return max(map(_longest, value.values()), default=0) if isinstance(value, Mapping) else 0
 
 
 _BOUNDS: dict[str, Callable[[tuple[Any, ...]], int]] = {

@@ -263,3 +263,30 @@ def test_a_damaged_manifest_or_index_is_named(world: World) -> None:
     ] * 2
     assert report.submissions == 1
     assert not report.is_complete
+
+
+def test_a_row_stays_erased_when_another_column_becomes_the_row_key(world: World, caplog: Any) -> None:
+    rows = [{"id": f"key-{n}-abcd", "mail": f"m{n}@x.org", "text": f"text {n}"} for n in range(3)]
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    pipeline = world.pipeline()
+    world.run(pipeline)
+    erased(world, pipeline, "key-1-abcd")
+    by_mail = world.pipeline(dataset={"path": "rows.jsonl", "key": "mail", "columns": []})
+    report = world.build(by_mail)
+    assert (report.rejected, report.written) == (1, 0)
+    for row in rows:
+        del row["id"]
+    (world.folder / "rows.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    world.build(by_mail)
+    assert "rows were erased by the column 'id', which the dataset no longer has" in caplog.text
+
+
+def test_a_ledger_that_names_the_request_is_cleaned_although_the_files_are(world: World) -> None:
+    """A run was killed when no file had the request's custom_id any more."""
+    pipeline = world.pipeline(ROWS)
+    before = world.run(pipeline)
+    (custom_id,) = before["custom_id"][before["id"] == GONE]
+    erased(world, pipeline)
+    world.query(f"update history set reason = 'errored: {custom_id}' where seq = (select max(seq) from history)")
+    assert erased(world, pipeline).is_complete
+    assert world.query(f"select count(*) from history where reason like '%{GONE}%'") == [(0,)]

@@ -88,6 +88,7 @@ def test_parameters_of_the_url_take_precedence(postgres_server: PostgresServer) 
     ledger = Ledger(url)
     with ledger.read() as tx:
         assert tx.execute(sa.text("show lock_timeout")).scalar() == "7s"
+        assert tx.execute(sa.text("show statement_timeout")).scalar() == "2min", "and the others stay"
     ledger.close()
 
 
