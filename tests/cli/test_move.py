@@ -17,7 +17,7 @@ def test_a_ledger_that_is_not_the_roots_is_refused_until_the_user_says_that_it_i
             assert text in refused.stderr, command
     assert not (project.folder / "other.db").exists()
     unconfirmed = project.run("move", env=other)
-    assert (unconfirmed.returncode, "say --yes" in unconfirmed.stderr.lower()) == (1, True)
+    assert (unconfirmed.returncode, "pass --yes" in unconfirmed.stderr.lower()) == (1, True)
     assert "The root belonged to the ledger" in unconfirmed.stdout
     assert project.run("move", "--yes", env=other).returncode == 0
     assert "nothing was changed" in project.run("move", env=other).stdout

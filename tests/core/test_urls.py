@@ -138,7 +138,7 @@ def test_a_part_of_a_connection_string_is_hidden_too() -> None:
 
 
 def test_the_token_of_a_server_is_sent_and_not_shown(world: World) -> None:
-    """Params with a token of an MCP server: it belongs into the request, and nowhere else."""
+    """Params with a token of an MCP server: it belongs in the request, and nowhere else."""
     server = {"type": "url", "url": "https://mcp.example", "name": "a", "authorization_token": SECRET}
     tools = [{"type": "mcp_toolset", "mcp_server_name": "a"}]
     pipeline = world.pipeline(

@@ -40,7 +40,7 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
 def needs_confirmation(root: Root, intent: Intent) -> bool:
     """Whether only a user can tell that the API answers for the workspace in which an intent was written.
 
-    No batch shows it, and the key is another one.
+    That is so if no batch shows the workspace and the key is another one.
     """
     return not (_is_key_of(root, intent) or _evidence(root, intent))
 

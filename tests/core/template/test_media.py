@@ -132,13 +132,13 @@ REFUSED: list[tuple[str, list[Any], str, str]] = [
     (
         "a PDF in an image",
         [image(PDF, "image/png")],
-        "the content is a PDF, which belongs into a block of the type document, not image",
+        "the content is a PDF, which belongs in a block of the type document, not image",
         "Could not process image",
     ),
     (
         "an image in a document",
         [document(png())],
-        "the content is a PNG image, which belongs into a block of the type image, not document",
+        "the content is a PNG image, which belongs in a block of the type image, not document",
         "messages.0.content.0.pdf.source.base64.data: The PDF specified was not valid.",
     ),
     (
