@@ -1,11 +1,11 @@
-"""`batch-assets move`, and what the command line says of a root and a ledger that are not a pair."""
+"""`batch-assets move`, and the errors of the command line for a root and a ledger that are not a pair."""
 
 from __future__ import annotations
 
 from .support import Project
 
 
-def test_a_ledger_that_is_not_the_roots_is_refused_until_the_user_says_that_it_is(project: Project) -> None:
+def test_a_ledger_that_is_not_the_roots_is_refused_until_the_user_pairs_them(project: Project) -> None:
     project.add_pipeline("asked", ["one", "two"])
     assert project.run("run", "asked").returncode == 0
     other = {"BATCH_ASSETS_LEDGER": f"sqlite:///{project.folder}/other.db"}

@@ -69,8 +69,8 @@ class Pace(Generic[Item]):
         done = self._finished_bytes + sum(self._in_progress.values())
         if bytes_per_weight is None or not done or (in_progress and elapsed < _MEASURED_SECONDS):
             return not in_progress
-        left = sum(
+        remaining = sum(
             max(self._weight(other) * bytes_per_weight - self._in_progress.get(id(other), 0), 0.0)
             for other in in_progress
         )
-        return (left + self._weight(item) * bytes_per_weight) * elapsed / done <= self._end - self._now()
+        return (remaining + self._weight(item) * bytes_per_weight) * elapsed / done <= self._end - self._now()

@@ -46,10 +46,10 @@ def describe(tx: Transaction, snapshots: Iterable[Snapshot]) -> Iterator[str]:
         files = {file.id for snapshot in of_pipeline for file in snapshot.files if file.state.in_flight}
         if not uncollected and not files:
             continue
-        left = count(len(uncollected), "batch is", "batches are") if uncollected else ""
-        left = left or count(len(files), "request file is", "request files are")
+        text = count(len(uncollected), "batch is", "batches are") if uncollected else ""
+        text = text or count(len(files), "request file is", "request files are")
         yield (
-            f"{pipeline}: {left} left, and no pipeline of this code location has this name. Answers are collected "
+            f"{pipeline}: {text} left, and no pipeline of this code location has this name. Answers are collected "
             "all the same; nothing more is sent. If it was renamed: "
             f"batch-assets rename {shell_quoted(pipeline)} NEW"
         )

@@ -31,7 +31,7 @@ DELETE_AT_ONCE = RetentionConfig(batches_days=0)
 
 @pytest.fixture
 def two_roots(new_world: NewWorld) -> tuple[World, World]:
-    """Staging and production ask the same rows in one workspace."""
+    """Return two roots, staging and production, that send the same requests in one workspace."""
     production = new_world(name="production", BATCH_ASSETS_RECONCILE_GRACE="900")
     staging = new_world(name="staging", BATCH_ASSETS_RECONCILE_GRACE="900")
     return production, staging
@@ -78,7 +78,7 @@ def test_an_equal_older_batch_of_another_root_is_not_taken(
 
 
 def test_an_equal_newer_batch_of_another_root_is_not_taken(two_roots: tuple[World, World]) -> None:
-    """Production's create never arrived. Staging's equal batch is adopted on its count, until its results show."""
+    """Production's create never arrived. Staging's equal batch is adopted by its count, until its results show."""
     production, staging = two_roots
     production.emulator.settings(latency=3600)
     pipeline = production.pipeline(texts(3))
@@ -350,7 +350,7 @@ def test_with_the_same_key_the_create_that_never_arrived_is_repeated(
     assert len(same.accepted()) == 1
 
 
-def test_a_user_says_that_a_newer_key_is_of_the_same_workspace(
+def test_a_user_confirms_that_a_newer_key_is_of_the_same_workspace(
     with_key: Callable[[str], World], in_doubt: Callable[[dict[str, Any]], World]
 ) -> None:
     pipeline = in_doubt(NEVER_ARRIVED).pipeline()

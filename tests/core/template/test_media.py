@@ -269,7 +269,7 @@ def test_bytes_and_files_that_other_rows_name(world: World) -> None:
 
 
 def test_a_hook_may_repair_what_a_row_has(world: World) -> None:
-    """What is sent is checked, not what the template gives."""
+    """The params that are sent are checked, not those that the template makes."""
     from batch_assets.core.pipeline.load import load_pipeline
     from batch_assets.core.pipeline.pipeline import Hooks
 
