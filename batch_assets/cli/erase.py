@@ -31,7 +31,7 @@ def erase(name: str, keys: tuple[str, ...], resource: str | None) -> None:
     searches the root and the ledger for the key.
 
     A row whose request is in flight is on record at once, and can be erased once its answer is stored: repeat the
-    command then. Repeating it does no harm, also after it was killed.
+    command then. Repeating it does no harm, even after it was killed.
 
     \b
     Examples:
@@ -95,7 +95,7 @@ def _events(name: str, assets: PipelineAssets | None) -> Iterator[str]:
     except dg.DagsterError:
         shown = ", ".join(key.to_user_string() for key in keys)
         yield (
-            f"{_OF_EVENTS}. Set DAGSTER_HOME and repeat this to list the runs, or delete those of {shown} "
+            f"{_OF_EVENTS}. Set DAGSTER_HOME and repeat this command to list the runs, or delete those of {shown} "
             "in the UI."
         )
         return

@@ -10,17 +10,17 @@ from batch_assets.cli.resource_option import resource_option, settings_of
 
 
 @click.command()
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Pair them without confirmation.")
 @resource_option
 def move(yes: bool, resource: str | None) -> None:
-    """Pairs the root and the ledger of the settings, which belonged to others before.
+    """Pair the root and the ledger that are set, whatever they belonged to before.
 
     A root and its ledger know each other, and any other pair is refused, because everything would be sent and
-    paid for again. This command is for those who mean it: the ledger was lost and gets a new place, the root or
-    the ledger was restored from a backup, or files are gone for good. It first shows what it would change. A new
-    ledger is filled from the submissions under the root.
+    paid for again. Use this command if the ledger was lost and gets a new location, if the root or the ledger was
+    restored from a backup, or if files are gone for good. It first shows what it would change. A new ledger is
+    filled from the submissions under the root.
 
-    It moves no file. Where root or ledger have only another path or URL, nothing has to be done.
+    It moves no file. If only the path or the URL of the root or the ledger has changed, nothing has to be done.
 
     \b
     Examples:
@@ -46,7 +46,7 @@ def move(yes: bool, resource: str | None) -> None:
         click.echo(f"warning: {warning}", err=True)
     if not yes:
         if not sys.stdin.isatty():
-            raise NotConfirmedError("nothing was changed: there is no terminal to ask on. Say --yes to pair them")
+            raise NotConfirmedError("nothing was changed: there is no terminal to ask on. Pass --yes to pair them")
         if not click.confirm("Pair them?"):
             raise NotConfirmedError("nothing was changed")
     move(settings)

@@ -1,4 +1,4 @@
-"""Texts about the permissions of what existed before, which no run changes."""
+"""Texts about the permissions of files that exist already, which no run changes."""
 
 from __future__ import annotations
 

@@ -60,7 +60,8 @@ class UnknownPipelineError(BatchAssetsError):
 @click.option(
     "--same-workspace",
     is_flag=True,
-    help="The key belongs to the workspace of the key that it replaces: look for uploads in doubt with it.",
+    help="Confirm that the API key is of the same workspace as the key that it replaced, and look for uploads in "
+    "doubt with it.",
 )
 def run(
     name: str,

@@ -223,7 +223,7 @@ def _root_and_ledger(
 def _in_project(name: str, path: str, project: Path | None, is_used: Callable[[Path], bool]) -> Path:
     """Resolve a path against the project folder.
 
-    Earlier versions resolved it against the current folder. If it is used there, it is refused: otherwise
+    Earlier versions resolved it against the current folder. A path that is used there is refused: otherwise
     everything in it would be sent and paid for again.
 
     Args:
@@ -235,14 +235,14 @@ def _in_project(name: str, path: str, project: Path | None, is_used: Callable[[P
     Raises:
         SettingsError: When it is used in the current folder.
     """
-    given = Path(path).expanduser()
-    if given.is_absolute():
-        return given.resolve()
-    resolved, before = ((project or find_project()) / given).resolve(), given.resolve()
+    expanded = Path(path).expanduser()
+    if expanded.is_absolute():
+        return expanded.resolve()
+    resolved, before = ((project or find_project()) / expanded).resolve(), expanded.resolve()
     if before != resolved and is_used(before):
         raise SettingsError(
-            f"{name} is {path}, which is relative to the project folder and means {resolved}. There is one in the "
-            f"current folder as well: {before}. Set {name} to the absolute path of the one that you mean"
+            f"{name} is {path}, which is relative to the project folder and means {resolved}. But {before} "
+            f"in the current folder exists. Set {name} to the absolute path of the one that you mean"
         )
     return resolved
 

@@ -50,14 +50,14 @@ def _secret_in_one(url: str) -> str | None:
     match = _URL.match(url)
     if match is None:
         return None
-    scheme, rest = match[1].lower(), match[2]
-    user = _USER.match(rest)
+    scheme, address = match[1].lower(), match[2]
+    user = _USER.match(address)
     if user is not None and scheme not in _WITHOUT_USERS:
         if user["password"]:
             return "a password"
         if user["user"] and scheme in _TOKEN_SCHEMES:
             return "a user, which may be a token"
-    _, _, parameters = rest.replace("#", "?").partition("?")
+    _, _, parameters = address.replace("#", "?").partition("?")
     name = next(_secret_parameters(parameters), None)
     return f"the parameter {name}" if name is not None else None
 

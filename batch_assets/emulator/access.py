@@ -1,7 +1,7 @@
 """Who may call the emulator: programs of this machine, and no page that a browser shows of another site.
 
-It has no authentication. A page of any site can make a browser send it calls, and a site can let its own name
-point to this machine to read the answers. `Host` and `Origin` show both.
+The emulator has no authentication. A page of any site can make a browser send calls to it, and a site can let its
+own name point to this machine to read the answers. `Host` and `Origin` show both.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Connection:
 
 
 class EmulatorProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol. It also passes the connection to the application and bounds what clients hold."""
+    """uvicorn's HTTP protocol. It also passes on the connection, and limits the connections of a client."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection, or close it if the client has too many."""

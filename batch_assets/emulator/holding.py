@@ -13,7 +13,7 @@ MAX_CONNECTIONS = 256
 MAX_HEAD_BYTES = 64 << 10
 """The largest size of the line and the headers of a call in bytes."""
 IDLE_SECONDS = 600.0
-"""A connection that owes the server the rest of a call is closed after this time without a byte."""
+"""A connection with an incomplete call is closed after this time without a byte."""
 MAX_BATCHES = 100_000
 """The largest number of batches that a workspace may have and not delete."""
 MAX_BODIES_IN_MEMORY = 256 << 20
@@ -27,11 +27,11 @@ class Held:
 
     Args:
         most: The largest amount for one client.
-        what: What it is, for the refusal.
+        unit: What is counted, for the refusal, such as "bytes of bodies".
     """
 
-    def __init__(self, most: int, what: str) -> None:
-        self._most, self._what = most, what
+    def __init__(self, most: int, unit: str) -> None:
+        self._most, self._unit = most, unit
         self._amounts: Counter[str] = Counter()
 
     @contextmanager
@@ -45,7 +45,7 @@ class Held:
         def take(more: int) -> None:
             nonlocal amount
             if self._amounts[client] + more > self._most:
-                raise HttpError(429, f"This client has too many {self._what} in progress: at most {self._most:,}")
+                raise HttpError(429, f"This client has too many {self._unit} in progress: at most {self._most:,}")
             self._amounts[client] += more
             amount += more
 

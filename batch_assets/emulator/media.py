@@ -1,8 +1,9 @@
 """Refuse images and PDFs as the API does, with its error texts.
 
-Limits of https://platform.claude.com/docs/en/build-with-claude/vision; texts from public recordings of
-refusals. The emulator and the product each read the formats for themselves, so a mistake in one shows. Pixels are
-not decoded, so a file that is only damaged inside is accepted. PDFs are not opened: their pages are not counted.
+The limits are from https://platform.claude.com/docs/en/build-with-claude/vision, the texts from public recordings
+of refusals. The emulator and the product have separate readers of the formats, so a mistake in one shows. Pixels
+are not decoded, so a file that is only damaged inside is accepted. PDFs are not opened: their pages are not
+counted.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""`batch-assets move`, and what the command line says of a root and a ledger that are not a pair."""
+"""`batch-assets move`, and the errors of the command line for a root and a ledger that are not a pair."""
 
 from __future__ import annotations
 
 from .support import Project
 
 
-def test_a_ledger_that_is_not_the_roots_is_refused_until_the_user_says_that_it_is(project: Project) -> None:
+def test_a_ledger_that_is_not_the_roots_is_refused_until_the_user_pairs_them(project: Project) -> None:
     project.add_pipeline("asked", ["one", "two"])
     assert project.run("run", "asked").returncode == 0
     other = {"BATCH_ASSETS_LEDGER": f"sqlite:///{project.folder}/other.db"}
@@ -17,7 +17,7 @@ def test_a_ledger_that_is_not_the_roots_is_refused_until_the_user_says_that_it_i
             assert text in refused.stderr, command
     assert not (project.folder / "other.db").exists()
     unconfirmed = project.run("move", env=other)
-    assert (unconfirmed.returncode, "say --yes" in unconfirmed.stderr.lower()) == (1, True)
+    assert (unconfirmed.returncode, "pass --yes" in unconfirmed.stderr.lower()) == (1, True)
     assert "The root belonged to the ledger" in unconfirmed.stdout
     assert project.run("move", "--yes", env=other).returncode == 0
     assert "nothing was changed" in project.run("move", env=other).stdout

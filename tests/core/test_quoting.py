@@ -1,4 +1,4 @@
-"""What comes from data cannot leave its quotes: in commands, in Markdown, in a terminal and in a notification."""
+"""Text from data cannot leave its quotes: in commands, in Markdown, in a terminal and in a notification."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ def test_the_settings_do_not_show_the_password_of_the_ledger() -> None:
     assert SECRET not in repr(Settings.from_env({"BATCH_ASSETS_LEDGER": url}))
 
 
-def test_a_host_that_is_none_is_not_repeated() -> None:
+def test_an_invalid_host_is_not_repeated() -> None:
     """The standard library's error has the host, and a password before it."""
     for name in ("ANTHROPIC_BASE_URL", "BATCH_ASSETS_UI_URL"):
         with pytest.raises(SettingsError, match=name) as caught:
@@ -138,7 +138,7 @@ def test_a_part_of_a_connection_string_is_hidden_too() -> None:
 
 
 def test_the_token_of_a_server_is_sent_and_not_shown(world: World) -> None:
-    """Params with a token of an MCP server: it belongs into the request, and nowhere else."""
+    """Params with a token of an MCP server: it belongs in the request, and nowhere else."""
     server = {"type": "url", "url": "https://mcp.example", "name": "a", "authorization_token": SECRET}
     tools = [{"type": "mcp_toolset", "mcp_server_name": "a"}]
     pipeline = world.pipeline(

@@ -25,17 +25,17 @@ def model_validators(model: type[BaseModel]) -> list[str]:
     return list(names)
 
 
-def _models(type_: Any, seen: set[Any]) -> Iterator[type[BaseModel]]:
+def _models(type_: Any, visited: set[Any]) -> Iterator[type[BaseModel]]:
     """Yield the models within a type, each once."""
     if isinstance(type_, type) and issubclass(type_, BaseModel):
-        if type_ in seen:
+        if type_ in visited:
             return
-        seen.add(type_)
+        visited.add(type_)
         yield type_
         for field in type_.model_fields.values():
-            yield from _models(field.annotation, seen)
+            yield from _models(field.annotation, visited)
     for argument in get_args(type_):
-        yield from _models(argument, seen)
+        yield from _models(argument, visited)
 
 
 def _metadata(type_: Any) -> Iterator[Any]:

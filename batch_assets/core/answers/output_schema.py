@@ -129,7 +129,7 @@ class OutputSchema:
         return positions, arrays, np.sort(np.concatenate([candidates, incomplete]))
 
     def _checked(self, texts: pa.StringArray, raw: pa.StructArray, problems: list[str | None]) -> pa.StructArray:
-        """Make what shapes cannot check null where it does not match, and write into `problems` why."""
+        """Make answers null that fail the checks beyond shapes, and write the reasons into `problems`."""
         failed = [number for number, problem in enumerate(problems) if problem is not None]
         for number, text in enumerate(texts.to_pylist()):
             if text is not None and problems[number] is None:

@@ -192,7 +192,7 @@ class _Reader:
 
 
 def _merged(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
-    """Merge two schemas that a value must match both, so that no such value is refused.
+    """Merge two schemas into one that accepts every value that matches both.
 
     Of a keyword that both have, only the value of the second counts. `additionalProperties` counts only where it
     knows all properties.

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 # The engines are Arrow's RE2 and that of jsonschema-rs. In both, `\w`, `\d` and `\s` would match ASCII only. They
-# are to mean all letters, digits and spaces, as in pydantic.
+# must match all letters, digits and spaces, as in pydantic.
 _CLASSES = {"\\w": r"\p{L}\p{M}\p{Nd}_", "\\d": r"\p{Nd}", "\\s": "\\s\\v\\p{Z}\x85\ufeff"}
 _OTHERS = {"\\W", "\\D", "\\S"}
-# Their opposites within a class [...], where there is no [^...]. Unassigned characters are left out.
+# The opposites of these classes within a class [...], which cannot contain [^...]. Unassigned characters are left
+# out.
 _CONTROLS = "\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"
 _OTHERS_IN_CLASS = {
     "\\W": r"\p{Nl}\p{No}\p{Pd}\p{Ps}\p{Pe}\p{Pi}\p{Pf}\p{Po}\p{S}\p{Z}\p{Cf}\p{Co}" + "\t-\r\x85‿⁀⁔" + _CONTROLS,

@@ -47,13 +47,13 @@ def same_parts(shape: Shape, other: Shape) -> bool:
 class _Coverage:
     """Walks through one schema in the way in which its shape is compiled.
 
-    In all methods, `seen` are the references that led to the part.
+    In all methods, `references` are those that led to the part.
     """
 
     def __init__(self, root: dict[str, Any]) -> None:
         self._root = root
 
-    def covers(self, part: Any, seen: frozenset[str]) -> bool:
+    def covers(self, part: Any, references: frozenset[str]) -> bool:
         """Whether the shape of any part checks everything that the part demands."""
         if not isinstance(part, dict):
             return part is True
@@ -62,28 +62,28 @@ class _Coverage:
         if not demands and "type" not in part:
             return not words & frozenset().union(*OF_TYPE.values())
         if demands == {"$ref"} and "type" not in part:
-            return self._reference(part["$ref"], words, seen)
+            return self._reference(part["$ref"], words, references)
         if demands == {"allOf"} and words == demands:
             parts = part["allOf"]
-            return isinstance(parts, list) and len(parts) == 1 and self.covers(parts[0], seen)
+            return isinstance(parts, list) and len(parts) == 1 and self.covers(parts[0], references)
         if demands in ({"anyOf"}, {"oneOf"}) and words == demands:
             (word,) = demands
-            return self._one_of(part[word], word, seen)
+            return self._one_of(part[word], word, references)
         if demands in ({"enum"}, {"const"}) and words <= {"enum", "const", "type"}:
             return _enum(part["enum"] if "enum" in part else [part["const"]], part.get("type"))
         kinds = part["type"] if isinstance(part.get("type"), list) else [part.get("type")]
-        return not demands and bool(kinds) and all(self._typed(part, kind, seen) for kind in kinds)
+        return not demands and bool(kinds) and all(self._typed(part, kind, references) for kind in kinds)
 
-    def _reference(self, reference: Any, words: Any, seen: frozenset[str]) -> bool:
-        if len(words) > 1 or not isinstance(reference, str) or reference in seen:
+    def _reference(self, reference: Any, words: Any, references: frozenset[str]) -> bool:
+        if len(words) > 1 or not isinstance(reference, str) or reference in references:
             return False
         inner = target(reference, self._root)
-        return inner is not None and self.covers(inner, seen | {reference})
+        return inner is not None and self.covers(inner, references | {reference})
 
-    def _one_of(self, options: Any, word: str, seen: frozenset[str]) -> bool:
+    def _one_of(self, options: Any, word: str, references: frozenset[str]) -> bool:
         if not isinstance(options, list) or not options:
             return False
-        if not all(self.covers(option, seen) for option in options):
+        if not all(self.covers(option, references) for option in options):
             return False
         if word == "anyOf":
             return True
@@ -99,7 +99,7 @@ class _Coverage:
             return ["number", *TYPES]
         return ["number" if name == "integer" else name for name in (kind if isinstance(kind, list) else [kind])]
 
-    def _typed(self, part: dict[str, Any], kind: Any, seen: frozenset[str]) -> bool:
+    def _typed(self, part: dict[str, Any], kind: Any, references: frozenset[str]) -> bool:
         if kind not in TYPES:
             return False
         demands = part.keys() & OF_TYPE[kind]
@@ -107,22 +107,22 @@ class _Coverage:
             return False
         if kind == "array":
             has_limits = limits_in(part, kind).keys() == demands - {"items"}
-            return has_limits and self.covers(part.get("items", True), seen)
+            return has_limits and self.covers(part.get("items", True), references)
         if kind == "object":
-            return self._object(part, seen)
+            return self._object(part, references)
         if kind == "string" and part.get("format") in ("date", "date-time"):
             return demands == {"format"}
         unknown = {"format"} if part.get("format") not in FORMATS else set()
         return limits_in(part, kind).keys() == demands - unknown
 
-    def _object(self, part: dict[str, Any], seen: frozenset[str]) -> bool:
+    def _object(self, part: dict[str, Any], references: frozenset[str]) -> bool:
         properties, required = part.get("properties", {}), part.get("required", [])
         return (
             isinstance(properties, dict)
             and isinstance(required, list)
             and all(isinstance(name, str) and name in properties for name in required)
             and part.get("additionalProperties", True) in (True, False, {})
-            and all(self.covers(inner, seen) for inner in properties.values())
+            and all(self.covers(inner, references) for inner in properties.values())
         )
 
 

@@ -141,7 +141,7 @@ class ApiClient:
         return self._sdk.with_options(timeout=anthropic.Timeout(per_try, connect=min(per_try, CONNECT_SECONDS)))
 
     def _hide(self, text: str) -> str:
-        """Remove the key and a gateway's credentials from a text. A gateway may repeat in an error what it got."""
+        """Remove the key and a gateway's credentials from a text. A gateway may repeat them in an error."""
         headers = self._sdk.default_headers.items()
         of_headers = [str(value) for name, value in headers if _SECRET_HEADER.search(name)]
         schemeless = [value.rpartition(" ")[2] for value in of_headers]  # without "Bearer "

@@ -62,9 +62,9 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
         return report
     root.check_endpoint()
     try:
-        seen = _look_in_list(root, due, report, deadline) if len(due) > _pages_for(due) else set()
+        shown_ids = _look_in_list(root, due, report, deadline) if len(due) > _pages_for(due) else set()
         for batch in due:
-            if batch.id in seen:
+            if batch.id in shown_ids:
                 continue
             if time.monotonic() >= deadline:
                 return report
@@ -97,25 +97,25 @@ def _look_in_list(root: Root, due: list[Batch], report: PollReport, deadline: fl
     """
     oldest = min(batch.created_at or 0.0 for batch in due)
     wanted = {batch.id: batch for batch in due}
-    seen: set[str] = set()
+    shown_ids: set[str] = set()
     after_id = None
     for _ in range(len(due) - 1):
         page = root.api.page(after_id=after_id, seconds=deadline - time.monotonic())
         report.calls += 1
         shown = {batch.id: batch for batch in page.batches if batch.id in wanted}
         _record(root, [(wanted[id_], batch) for id_, batch in shown.items()], report)
-        seen |= shown.keys()
-        done = len(seen) == len(wanted) or not page.has_more or not page.batches
+        shown_ids |= shown.keys()
+        done = len(shown_ids) == len(wanted) or not page.has_more or not page.batches
         if done or page.batches[-1].created_at < oldest or time.monotonic() >= deadline:
             break
         after_id = page.last_id
-    return seen
+    return shown_ids
 
 
 def _look(root: Root, batch: Batch, report: PollReport, deadline: float) -> None:
     try:
         report.calls += 1
-        seen = root.api.retrieve(batch.id, seconds=deadline - time.monotonic())
+        reported = root.api.retrieve(batch.id, seconds=deadline - time.monotonic())
     except NotFoundError:
         _missing(root, batch, report)
     except RefusedError as error:
@@ -125,7 +125,7 @@ def _look(root: Root, batch: Batch, report: PollReport, deadline: float) -> None
     except UnknownOutcomeError as error:
         report.problems.append(f"{batch.id}: {error}")
     else:
-        _record(root, [(batch, seen)], report, root.api.poll_floor)
+        _record(root, [(batch, reported)], report, root.api.poll_floor)
 
 
 def _record(root: Root, looks: list[tuple[Batch, BatchObject]], report: PollReport, floor: float = 0.0) -> None:
@@ -140,9 +140,9 @@ def _record(root: Root, looks: list[tuple[Batch, BatchObject]], report: PollRepo
     if not looks:
         return
     with root.ledger.write() as tx:
-        for batch, seen in looks:
+        for batch, reported in looks:
             age = max(0.0, tx.now - (batch.submitted_at or tx.now))
-            if batches.observe(tx, batch, seen, tx.now + max(_interval(root, age), floor)):
+            if batches.observe(tx, batch, reported, tx.now + max(_interval(root, age), floor)):
                 report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
 
 

@@ -14,20 +14,20 @@ from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
 
-def write_receipt(root: Root, file: RequestFile, seen: BatchObject, *, replied: bool) -> Receipt:
+def write_receipt(root: Root, file: RequestFile, reported: BatchObject, *, replied: bool) -> Receipt:
     """Write the receipt of a file's batch, unless there is one.
 
     Args:
         root: The root.
         file: The request file.
-        seen: Its batch.
+        reported: Its batch, as the API reports it.
         replied: The reply to its create named the batch.
 
     Returns:
         The receipt that is beside the file now. It may name another batch.
     """
     api = root.api
-    receipt = Receipt.of(seen, file.attempt, api.base_url, api.organization, replied=replied)
+    receipt = Receipt.of(reported, file.attempt, api.base_url, api.organization, replied=replied)
     return StoredRequestFile.of(root.storage, file).write_receipt(receipt)
 
 

@@ -96,7 +96,7 @@ class _Reconciler:
         self._accepted: dict[str, str] = {}
         self._listed: set[str | None] = set()
         # By the API's clock: when the list was first read, and when its newest batch was created.
-        self._seen_at: float | None = None
+        self._listed_at: float | None = None
         self._newest = 0.0
         self._latest: dict[int, float] = {}
 
@@ -156,8 +156,8 @@ class _Reconciler:
             return
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
-            seen_at = self._seen_at if self._seen_at is not None else tx.now + _CLOCK_SECONDS
-            latest = max(seen_at, self._newest) + CREATE_SECONDS + _LATE_SECONDS
+            listed_at = self._listed_at if self._listed_at is not None else tx.now + _CLOCK_SECONDS
+            latest = max(listed_at, self._newest) + CREATE_SECONDS + _LATE_SECONDS
             for intent in unlimited:
                 files.limit_creation(tx, intent.id, latest)
                 self._latest[intent.id] = latest
@@ -167,7 +167,7 @@ class _Reconciler:
         strangers = _Strangers()
         for batch in self._root.api.batches_back_to(back_to):
             if not self._listed:
-                self._seen_at, self._newest = self._root.api.server_time, batch.created_at
+                self._listed_at, self._newest = self._root.api.server_time, batch.created_at
             self._listed.add(batch.id)
             if batch.id in known_ids or not any(self._may_be(intent, batch) for intent, _ in doubts):
                 continue
@@ -178,7 +178,7 @@ class _Reconciler:
             else:
                 strangers.proved.append((custom_id, batch))
         if not self._listed:
-            self._seen_at = self._root.api.server_time
+            self._listed_at = self._root.api.server_time
         return strangers
 
     def _assign(self, custom_id: str, batch: BatchObject, watched: list[Doubt]) -> bool:
@@ -245,9 +245,9 @@ class _Reconciler:
         Of a file that is gone or damaged, they are among those of its submission's index.
         """
         if file.id not in self._tails:
-            found = digests_of(self._root.storage, file)
-            digests: Digests | None = found.digests
-            if found.problem is not None:
+            stored = digests_of(self._root.storage, file)
+            digests: Digests | None = stored.digests
+            if stored.problem is not None:
                 self._lost.add(file.id)
                 digests = digests_of_submission(self._root.storage, file)
             self._tails[file.id] = None if digests is None else set(map(_tail, digests.tolist()))

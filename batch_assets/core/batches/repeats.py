@@ -26,11 +26,11 @@ _UPLOAD_SECONDS = 60.0
 _MARGIN_SECONDS = 300.0
 
 
-def is_older(intent: Intent, seen: BatchObject) -> bool:
+def is_older(intent: Intent, reported: BatchObject) -> bool:
     """Whether a batch was there before an intent was written."""
     if intent.anchor_created_at is None:
         return False
-    return seen.id in intent.excluded or seen.created_at < intent.anchor_created_at - _MARGIN_SECONDS
+    return reported.id in intent.excluded or reported.created_at < intent.anchor_created_at - _MARGIN_SECONDS
 
 
 def of_earlier_intent(root: Root, file: RequestFile) -> BatchObject | None:
@@ -86,51 +86,51 @@ def look_for(root: Root, batch_ids: list[str]) -> list[str]:
         return []
     try:
         unknown = [
-            seen
-            for seen in root.api.batches_back_to(min(batch.created_at or 0.0 for batch in own) - NEAR_SECONDS)
-            if seen.id not in known and seen.total in by_count
+            reported
+            for reported in root.api.batches_back_to(min(batch.created_at or 0.0 for batch in own) - NEAR_SECONDS)
+            if reported.id not in known and reported.total in by_count
         ]
     except ApiError:
         _watch(root, own)
         return []
-    found = []
-    for seen in unknown:
-        near = [batch for batch in by_count[seen.total] if _may_repeat(root, batch, seen)]
-        custom_id = first_custom_id(root, seen) if seen.ended and near else None
+    repeating = []
+    for reported in unknown:
+        near = [batch for batch in by_count[reported.total] if _may_repeat(root, batch, reported)]
+        custom_id = first_custom_id(root, reported) if reported.ended and near else None
         if custom_id is None:
             _watch(root, near)
         elif (file := _owner(root, near, custom_id)) is not None:
-            record(root, seen, file)
-            found.append(seen.id)
-    return found
+            record(root, reported, file)
+            repeating.append(reported.id)
+    return repeating
 
 
-def record(root: Root, seen: BatchObject, file: RequestFile) -> None:
+def record(root: Root, reported: BatchObject, file: RequestFile) -> None:
     """Record a batch that repeats the one of a file. Its answers are kept, and it is reported as paid twice."""
     with root.ledger.write() as tx:
-        record_in(tx, seen, file)
+        record_in(tx, reported, file)
 
 
-def record_in(tx: Transaction, seen: BatchObject, file: RequestFile) -> None:
+def record_in(tx: Transaction, reported: BatchObject, file: RequestFile) -> None:
     """Record it in an open transaction, see `record`."""
-    if batches.by_id(tx, seen.id) is None:
+    if batches.by_id(tx, reported.id) is None:
         reason = "something between here and the API sent the file twice: these requests are paid twice"
-        batches.note_late(tx, seen, file.id, reason, paid_twice=True)
+        batches.note_late(tx, reported, file.id, reason, paid_twice=True)
 
 
-def near_files(root: Root, seen: BatchObject) -> list[RequestFile]:
+def near_files(root: Root, reported: BatchObject) -> list[RequestFile]:
     """Return files whose batch was created while another batch of the same count was."""
     with root.ledger.read() as tx:
-        near = files.sent_near(tx, seen.total, seen.created_at, NEAR_SECONDS)
+        near = files.sent_near(tx, reported.total, reported.created_at, NEAR_SECONDS)
         own = [(file, batch) for file in near for batch in batches.of_file(tx, file.id)]
-    return [file for file, batch in own if _is_ours(batch) and _may_repeat(root, batch, seen)]
+    return [file for file, batch in own if _is_ours(batch) and _may_repeat(root, batch, reported)]
 
 
 def _is_ours(batch: Batch) -> bool:
     return batch.file_id is not None and not batch.paid_twice and not batch.provisional
 
 
-def _may_repeat(root: Root, ours: Batch, seen: BatchObject) -> bool:
+def _may_repeat(root: Root, ours: Batch, reported: BatchObject) -> bool:
     """Whether a batch was created during our upload: after its anchor, and before its reply was here.
 
     The server's clock is not ours, but the upload took equally long by both. Other programs in the workspace, and
@@ -144,8 +144,8 @@ def _may_repeat(root: Root, ours: Batch, seen: BatchObject) -> bool:
         took = intents[-1].last_byte_at - intents[-1].started_at
     if intents and intents[-1].anchor_created_at is not None:
         earliest = max(earliest, intents[-1].anchor_created_at)
-    was_there = any(seen.id in intent.excluded for intent in intents)
-    return not was_there and earliest <= seen.created_at <= created_at + took
+    was_there = any(reported.id in intent.excluded for intent in intents)
+    return not was_there and earliest <= reported.created_at <= created_at + took
 
 
 def _owner(root: Root, near: list[Batch], custom_id: str) -> RequestFile | None:

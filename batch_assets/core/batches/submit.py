@@ -47,7 +47,8 @@ def submit_batches(
         partition: The partition key; "" without partitions.
         unattended: The sensor started the run, not a user. A user's run also retries files that were stopped by a
             refusal that only a user can fix.
-        seconds: The time that the run has left; `None` for no limit. Files that cannot be sent in it are left.
+        seconds: The time that the run has left; `None` for no limit. Files that cannot be sent within it are left
+            for later.
         on_file: Called with each file before it is sent.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Upload one request file: lease, intent with an anchor, POST, receipt, batch. The outcome of every reply is here.
+"""Upload one request file: lease, intent with an anchor, POST, receipt, batch. Decides the outcome of every reply.
 
 A POST that may have been accepted is never repeated here: its file is reconciled.
 """
@@ -140,7 +140,7 @@ class Upload:
             if (candidate := repeats.of_earlier_intent(self._root, self._file)) is not None:
                 self._doubt_earlier(lease, candidate)
                 return None
-            seen = self._root.api.page().batches
+            listed = self._root.api.page().batches
         except RefusedError as error:
             if error.status == RATE_LIMITED and not error.stop:
                 self._put_off(lease, None, error)
@@ -154,7 +154,7 @@ class Upload:
             if self._has_to_wait(tx):
                 return None
             key_hash = self._root.api.key_hash(self._root.salt)
-            return files.intend(tx, files.by_id(tx, self._file.id), seen, key_hash)
+            return files.intend(tx, files.by_id(tx, self._file.id), listed, key_hash)
 
     def _has_to_wait(self, tx: Transaction) -> bool:
         file = files.by_id(tx, self._file.id)
@@ -203,19 +203,19 @@ class Upload:
             self._accepted(lease, intent_id, accepted)
         return False
 
-    def _contradiction(self, tx: Transaction, intent_id: int, seen: BatchObject) -> str | None:
+    def _contradiction(self, tx: Transaction, intent_id: int, reported: BatchObject) -> str | None:
         """Return why a reply cannot be about this file; `None` if it can."""
-        known = batches.by_id(tx, seen.id)
+        known = batches.by_id(tx, reported.id)
         intent = next(intent for intent in files.of_file(tx, self._file.id) if intent.id == intent_id)
         if known is not None and not known.provisional:
             problem = f"which the ledger knows as a batch of {known.file_id or 'someone else'}"
-        elif repeats.is_older(intent, seen):
+        elif repeats.is_older(intent, reported):
             problem = "which is older than the upload"
-        elif seen.total not in (0, self._file.requests):
-            problem = f"which has {seen.total:,} requests instead of {self._file.requests:,}"
+        elif reported.total not in (0, self._file.requests):
+            problem = f"which has {reported.total:,} requests instead of {self._file.requests:,}"
         else:
             return None
-        return f"the reply names {seen.id}, {problem}"
+        return f"the reply names {reported.id}, {problem}"
 
     def _accepted(self, lease: Lease, intent_id: int, accepted: BatchObject) -> None:
         with self._root.ledger.read() as tx:

@@ -40,7 +40,7 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
 def needs_confirmation(root: Root, intent: Intent) -> bool:
     """Whether only a user can tell that the API answers for the workspace in which an intent was written.
 
-    No batch shows it, and the key is another one.
+    That is so if no batch shows the workspace and the key is another one.
     """
     return not (_is_key_of(root, intent) or _evidence(root, intent))
 
@@ -53,10 +53,10 @@ def _evidence(root: Root, intent: Intent) -> list[str]:
     """Return ids of batches that the API shows if it answers for the workspace in which an intent was written."""
     with root.ledger.read() as tx:
         undeleted = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
-    own = [batch for batch in reversed(undeleted) if batch.file_id is not None and not batch.provisional]
+    ours = [batch for batch in reversed(undeleted) if batch.file_id is not None and not batch.provisional]
     if intent.anchor_id is None:
-        own = [batch for batch in own if (batch.submitted_at or 0.0) >= intent.started_at]
-    return [*filter(None, [intent.anchor_id]), *(batch.id for batch in own[:_OTHERS])]
+        ours = [batch for batch in ours if (batch.submitted_at or 0.0) >= intent.started_at]
+    return [*filter(None, [intent.anchor_id]), *(batch.id for batch in ours[:_OTHERS])]
 
 
 def accept_key(root: Root) -> None:

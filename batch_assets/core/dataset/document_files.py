@@ -83,7 +83,7 @@ class DocumentFiles:
         return content
 
     def read_file(self, name: str) -> bytes:
-        """Read a file within the documents' folder. Those of the slice that was yielded last are in memory."""
+        """Read a file within the documents' folder. The documents of the latest slice are in memory."""
         position = self._positions.get(name)
         if position is None:
             return self._located.read(name, self._max_bytes)

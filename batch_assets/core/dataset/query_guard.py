@@ -45,7 +45,7 @@ def reading_engine(url: sa.URL) -> sa.Engine:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open a connection with a transaction that only reads, where there is such a one, and is rolled back."""
+    """Open a connection whose transaction is rolled back, and only reads if the database has such a mode."""
     with engine.connect() as connection:
         transaction = connection.begin()
         try:
@@ -69,15 +69,15 @@ def _read_only_session(connection: Any, _record: Any) -> None:
 def check_reads(query: str, database: str) -> None:
     """Check that a query is one statement that reads.
 
-    It is a second line of defense where the database refuses to write. Some statements write files, or turn the
-    first one off.
+    It is a second line of defense where the database refuses to write: some statements write files, or turn that
+    mode off.
 
     Args:
         query: The text of the query.
         database: SQLAlchemy's name of the database.
 
     Raises:
-        DatasetError: When it is not, or when it cannot be read for sure.
+        DatasetError: When it is not one, or when that is uncertain.
     """
     code = _code(query, database).strip().rstrip(";").rstrip()
     if ";" in code:

@@ -1,4 +1,4 @@
-"""Find the rows to erase in the request indexes of a pipeline, and who else has their requests."""
+"""Find the rows to erase in the request indexes of a pipeline, and the other rows that have their requests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class IndexedSubmission:
     Attributes:
         manifest: Its manifest.
         index: Its index.
-        column: The column of the index that names a row, as the user does.
+        column: The column of the index with the row keys that the user names.
     """
 
     manifest: Manifest
@@ -67,12 +67,12 @@ class FoundRows:
 
     Attributes:
         keys: The row keys, as the user names them.
-        submissions: The submissions whose index has a row of them.
-        sharing: Further submissions with another row that has one of their requests.
-        requests: The digests of their requests, with the positions of the keys that have each.
+        submissions: The submissions whose index has one of the rows.
+        sharing: Further submissions with another row that has one of the requests.
+        requests: The digests of the rows' requests, each with the positions of the keys that have it.
         shared: The row key of another row with the request, by digest.
-        seen: The positions of the keys that any index has.
-        slugs: The starts of custom_ids that rows of other keys have too.
+        known: The positions of the keys that an index has.
+        slugs: The slugs of these keys that rows with other keys have too.
         problems: What could not be read, as texts.
     """
 
@@ -81,13 +81,13 @@ class FoundRows:
     sharing: list[IndexedSubmission] = field(default_factory=list)
     requests: dict[bytes, set[int]] = field(default_factory=lambda: defaultdict(set))
     shared: dict[bytes, Any] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)
+    known: set[int] = field(default_factory=set)
     slugs: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
     @property
     def digests(self) -> Digests:
-        """The digests of their requests: S16, shape (n,), sorted."""
+        """The digests of the rows' requests: S16, shape (n,), sorted."""
         return np.sort(pack(self.requests))
 
     @property
@@ -100,7 +100,7 @@ def manifests_of(storage: Storage, pipeline: str) -> tuple[list[Manifest], list[
     """Read the manifests of a pipeline's submissions.
 
     Returns:
-        The manifests, and a text about each that cannot be read: what its submission has is unknown.
+        The manifests, and a text about each unreadable one: whether its submission has the row is unknown.
     """
     manifests, problems = [], []
     for partition, submission_id in submission_folders(storage, pipeline):
@@ -120,17 +120,17 @@ def find_rows(storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, k
         key: The column by which the user names rows.
         keys: The row keys.
     """
-    found = FoundRows(keys)
-    indexed = list(_indexed(storage, manifests, key, found.problems))
+    targets = FoundRows(keys)
+    indexed = list(_indexed(storage, manifests, key, targets.problems))
     for submission in indexed:
-        if _note_rows(submission, found):
-            found.submissions.append(submission)
-    digests = found.digests
+        if _note_rows(submission, targets):
+            targets.submissions.append(submission)
+    digests = targets.digests
     if len(digests):
         for submission in indexed:
-            if _note_sharing(submission, digests, found) and submission not in found.submissions:
-                found.sharing.append(submission)
-    return found
+            if _note_sharing(submission, digests, targets) and submission not in targets.submissions:
+                targets.sharing.append(submission)
+    return targets
 
 
 def _indexed(
@@ -148,61 +148,61 @@ def _indexed(
 
 
 def _column(manifest: Manifest, key: KeyColumn) -> str:
-    """Return the column of an index that has the row keys of today. Its own key may be another column."""
+    """Return the column of an index with the current row keys. The key at that time may be another column."""
     if manifest.key in (key.name, key.column):
         return manifest.key
     return (manifest.carried or {}).get(key.column, manifest.key if manifest.key != ROW_NUMBER else "")
 
 
-def _note_rows(submission: IndexedSubmission, found: FoundRows) -> bool:
-    """Note the requests of a submission's rows of the keys. Returns whether it has such rows."""
+def _note_rows(submission: IndexedSubmission, targets: FoundRows) -> bool:
+    """Record the requests of a submission's rows with the keys. Returns whether it has such rows."""
     has_rows = False
-    unlike = pa.array([slug(key) for key in found.keys if slug(key) != key], pa.string())
+    unlike = pa.array([slug(key) for key in targets.keys if slug(key) != key], pa.string())
     for rows in submission.index.slices([submission.column, DIGEST]):
-        positions = positions_among(rows.column(submission.column), found.keys)
+        positions = positions_among(rows.column(submission.column), targets.keys)
         mask = positions >= 0
         if len(unlike):
-            found.slugs |= _slugs_among(rows.column(submission.column).filter(pa.array(~mask)), unlike)
+            targets.slugs |= _slugs_among(rows.column(submission.column).filter(pa.array(~mask)), unlike)
         if not mask.any():
             continue
         has_rows = True
-        found.seen.update(positions[mask].tolist())
+        targets.known.update(positions[mask].tolist())
         digests = rows.column(DIGEST).filter(pa.array(mask)).to_pylist()
         for digest, position in zip(digests, positions[mask].tolist(), strict=True):
             if digest is not None:
-                found.requests[digest].add(position)
+                targets.requests[digest].add(position)
     return has_rows
 
 
 def _slugs_among(keys: pa.Array, slugs: pa.Array) -> set[str]:
-    """Return which of some starts of custom_ids row keys have.
+    """Return those of some slugs that row keys have.
 
     Args:
         keys: Row keys of any type.
-        slugs: The starts; strings.
+        slugs: The slugs; strings.
     """
     starts = pc.replace_substring_regex(pa.array(key_texts(keys)[0], pa.string()), "[^a-zA-Z0-9_-]", "_")
     starts = pc.utf8_slice_codeunits(starts, 0, SLUG_CHARACTERS)
     return set(starts.filter(pc.is_in(starts, value_set=slugs)).to_pylist())
 
 
-def _note_sharing(submission: IndexedSubmission, digests: Digests, found: FoundRows) -> bool:
-    """Note the other rows of a submission with these requests. Returns whether it has such rows."""
+def _note_sharing(submission: IndexedSubmission, digests: Digests, targets: FoundRows) -> bool:
+    """Record the other rows of a submission with these requests. Returns whether it has such rows."""
     key, has_rows = submission.manifest.key, False
     for rows in submission.index.slices(list(dict.fromkeys([submission.column, key, DIGEST]))):
         mask = is_among(rows.column(DIGEST), digests)
         if not mask.any():
             continue
-        mask &= positions_among(rows.column(submission.column), found.keys) < 0
+        mask &= positions_among(rows.column(submission.column), targets.keys) < 0
         others = rows.filter(pa.array(mask))
         for digest, other in zip(others.column(DIGEST).to_pylist(), others.column(key).to_pylist(), strict=True):
-            found.shared.setdefault(digest, other)
+            targets.shared.setdefault(digest, other)
             has_rows = True
     return has_rows
 
 
 def is_among(column: pa.Array | pa.ChunkedArray, digests: Digests) -> NDArray[np.bool_]:
-    """Whether each digest of a column is among some: bool, shape (n,). Null is not.
+    """Whether each digest of a column is among some digests: bool, shape (n,). Null is not.
 
     Args:
         column: Digests, binary, length n.

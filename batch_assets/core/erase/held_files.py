@@ -55,8 +55,8 @@ class HeldFiles:
 
     Attributes:
         files: The files on disk of each submission that has one of the requests, whether or not they hold it.
-        unsent: The files that hold one of the requests and are unsent.
-        blocked: Why a key cannot be erased now, by its position: its request is in flight.
+        unsent: The unsent files that hold one of the requests.
+        blocked: The reasons why a key cannot be erased now, by its position: its request is in flight.
     """
 
     files: list[HeldFile] = field(default_factory=list)
@@ -64,32 +64,32 @@ class HeldFiles:
     blocked: dict[int, list[str]] = field(default_factory=dict)
 
 
-def find_files(root: Root, pipeline: str, found: FoundRows) -> HeldFiles:
+def find_files(root: Root, pipeline: str, targets: FoundRows) -> HeldFiles:
     """Find the request files of some rows.
 
     Args:
         root: The root.
         pipeline: The name of the pipeline.
-        found: The rows.
+        targets: The rows.
     """
-    held = HeldFiles()
-    if not found.requests:
-        return held
+    held_files = HeldFiles()
+    if not targets.requests:
+        return held_files
     with root.ledger.read() as tx:
         unsettled = erasure.unsettled_files(tx, pipeline)
-    wanted = found.digests
+    wanted = targets.digests
     for entry in unsettled:
         matches = _matches(root, entry.file, wanted)
         if not len(matches):
             continue
         if entry.is_unsent:
-            held.unsent.append(entry.file)
+            held_files.unsent.append(entry.file)
             continue
-        for position in sorted({p for digest in matches.tolist() for p in found.requests[padded(digest)]}):
-            held.blocked.setdefault(position, []).append(_why_blocked(entry))
-    for submission in [*found.submissions, *found.sharing]:
-        held.files += _files_of(root, submission.manifest)
-    return held
+        for position in sorted({p for digest in matches.tolist() for p in targets.requests[padded(digest)]}):
+            held_files.blocked.setdefault(position, []).append(_why_blocked(entry))
+    for submission in [*targets.submissions, *targets.sharing]:
+        held_files.files += _files_of(root, submission.manifest)
+    return held_files
 
 
 def _matches(root: Root, file: RequestFile, wanted: Digests) -> Digests:

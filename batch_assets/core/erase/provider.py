@@ -29,18 +29,18 @@ def delete_batches(root: Root, batch_ids: Iterable[str], lease: Lease) -> tuple[
     """
     with root.ledger.read() as tx:
         known = {id_: batches.by_id(tx, id_) for id_ in batch_ids}
-    deleted, left = [], {}
+    deleted, kept = [], {}
     for id_, batch in known.items():
         lease.check()
         if batch is None or batch.state is BatchState.DELETED:
             deleted.append(id_)
         elif not batch.state.stored:
-            left[id_] = batch_text(batch)
+            kept[id_] = batch_text(batch)
         elif (problem := _delete(root, batch)) is None:
             deleted.append(id_)
         else:
-            left[id_] = f"{id_} is not deleted at the API: {problem.rstrip('.')}{kept_until(batch)}"
-    return deleted, left
+            kept[id_] = f"{id_} is not deleted at the API: {problem.rstrip('.')}{kept_until(batch)}"
+    return deleted, kept
 
 
 def _delete(root: Root, batch: Batch) -> str | None:

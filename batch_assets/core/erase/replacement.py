@@ -1,4 +1,4 @@
-"""What takes the place of erased requests: a request without content, or the custom_id of another row.
+"""Make the replacements of erased requests: a request without content, or the custom_id of another row.
 
 An erased request keeps its position in its request file and its batch, so that every count, receipt and digest
 still agrees. A request that other rows share stays; only its custom_id, which begins with a row key, may change.

@@ -25,13 +25,13 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class ErasedRequests:
-    """The requests that only erased rows have, or that keep their place for others.
+    """Replaces the requests of erased rows in request files.
 
     Attributes:
         root: The root.
-        digests: S16, shape (n,), sorted.
-        replacements: What takes their place.
-        renamed: Filled with their custom_ids, and the text in place of each.
+        digests: The digests of the requests: S16, shape (n,), sorted.
+        replacements: Makes the replacements.
+        renamed: Filled with the custom_ids of the requests, each with the text that replaces it.
     """
 
     root: Root
@@ -39,18 +39,18 @@ class ErasedRequests:
     replacements: Replacements
     renamed: dict[str, str]
 
-    def batches_with(self, held: HeldFiles) -> list[str]:
+    def batches_with(self, held_files: HeldFiles) -> list[str]:
         """Return the ids of the batches whose request file holds one of the requests."""
         with self.root.ledger.read() as tx:
             return [
                 batch.id
-                for file in held.files
+                for file in held_files.files
                 if file.file is not None and self._is_in(file)
                 for batch in batches.of_file(tx, file.id)
             ]
 
     def replace_unsent(self, file: RequestFile) -> None:
-        """Replace a file that is unsent by one without the requests. Shared ones stay.
+        """Replace an unsent file by one without the requests. Shared requests stay.
 
         Raises:
             BusyError: When another process is sending it.
@@ -58,17 +58,17 @@ class ErasedRequests:
         stored = StoredRequestFile.of(self.root.storage, file)
         work = f"the request file {file.id}"
         with leases.hold(self.root.ledger, files.lease_name(file.id), work=work) as lease:
-            rest = self._write_rest(file, stored)
+            remaining = self._write_remaining(file, stored)
             with self.root.ledger.write() as tx:
                 lease.confirm(tx)
-                is_replaced = erasure.replace_unsent(tx, file, rest)
+                is_replaced = erasure.replace_unsent(tx, file, remaining)
         if not is_replaced:
-            if rest is not None:
-                self.root.storage.remove(*stored.parts[:-1], rest.name)
+            if remaining is not None:
+                self.root.storage.remove(*stored.parts[:-1], remaining.name)
             raise BusyError(f"another run is busy with {work}; repeat this one when that is done")
 
-    def _write_rest(self, file: RequestFile, stored: StoredRequestFile) -> RequestFileEntry | None:
-        """Write the other requests into a further file of the submission. Returns `None` if there are none."""
+    def _write_remaining(self, file: RequestFile, stored: StoredRequestFile) -> RequestFileEntry | None:
+        """Write the remaining requests into a new file of the submission. Returns `None` if none remain."""
         folder = submission_parts(file.pipeline, file.partition, file.submission_id)
         name, size, requests, hash_ = self._free_name(folder), 0, 0, sha256()
         with self.root.storage.scratch_file(self.root.storage.path(*folder, str(name))) as scratch:
@@ -98,20 +98,20 @@ class ErasedRequests:
         used = [name.ordinal for text in self.root.storage.names(*folder) if (name := PartName.of_file(text))]
         return PartName(max(used) + 1)
 
-    def rewrite(self, held: HeldFile) -> bool:
-        """Replace the requests in a file that is settled, and record its content. Returns whether it had any."""
-        is_in = self._is_in(held)
+    def rewrite(self, held_file: HeldFile) -> bool:
+        """Replace the requests in a settled file, and record its new content. Returns whether it had any."""
+        is_in = self._is_in(held_file)
         if is_in:
-            with self.root.storage.write(*held.stored.parts) as scratch, scratch.open("wb") as target:
-                target.writelines(self._lines(held.stored, held.headers, keep_blank=True))
-        self._record_content(held)
+            with self.root.storage.write(*held_file.stored.parts) as scratch, scratch.open("wb") as target:
+                target.writelines(self._lines(held_file.stored, held_file.headers, keep_blank=True))
+        self._record_content(held_file)
         return is_in
 
-    def _is_in(self, held: HeldFile) -> bool:
-        return bool(np.isin(held.stored.digests(), self.digests).any())
+    def _is_in(self, held_file: HeldFile) -> bool:
+        return bool(np.isin(held_file.stored.digests(), self.digests).any())
 
     def _lines(self, stored: StoredRequestFile, headers: dict[str, str], *, keep_blank: bool) -> Iterator[bytes]:
-        """Yield the lines of a file with what takes the place of the requests.
+        """Yield the lines of a file with the requests replaced.
 
         Args:
             stored: The file.
@@ -134,25 +134,25 @@ class ErasedRequests:
                 blank = self.replacements.blank(digest, headers)
                 yield from make_lines([blank.custom_id.encode()], [blank.params])
 
-    def _record_content(self, held: HeldFile) -> None:
-        """Write size and checksum of a file into the manifest and the ledger, where they are others."""
+    def _record_content(self, held_file: HeldFile) -> None:
+        """Write size and checksum of a file into the manifest and the ledger, where they differ."""
         hash_, file_bytes = sha256(), 0
-        with self.root.storage.open(*held.stored.parts) as file:
+        with self.root.storage.open(*held_file.stored.parts) as file:
             while chunk := file.read(_CHUNK):
                 hash_.update(chunk)
                 file_bytes += len(chunk)
         size, checksum = body_bytes(file_bytes), hash_.hexdigest()
-        storage, manifest = self.root.storage, held.manifest
+        storage, manifest = self.root.storage, held_file.manifest
         current = manifest.read(storage, manifest.pipeline, manifest.partition, manifest.submission)
         entries = [
             entry.model_copy(update={"bytes": size, "checksum": entry.checksum and checksum})
-            if entry.name == str(held.name)
+            if entry.name == str(held_file.name)
             else entry
             for entry in current.files
         ]
         if entries != current.files:
             current.model_copy(update={"files": entries}).write(storage)
-        recorded = held.file
+        recorded = held_file.file
         if recorded is not None and (recorded.bytes, recorded.checksum) != (size, recorded.checksum and checksum):
             with self.root.ledger.write() as tx:
                 erasure.rewritten(tx, recorded, size, recorded.checksum and checksum)

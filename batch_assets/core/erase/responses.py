@@ -22,7 +22,7 @@ from batch_assets.core.store.digests import Digests
 from batch_assets.core.store.missing_responses import SET_ASIDE
 from batch_assets.core.store.responses import RESPONSE_ENCODING, open_responses, reading_responses
 
-# What an erased answer keeps: which batch it came from, and that there was one. The counts of the batch agree.
+# The columns that an erased answer keeps: its batch and its type, so that the counts of the batch still agree.
 _KEPT = ("result_type", "batch_id", "attempts", "ended_at")
 
 
@@ -40,8 +40,8 @@ def rewrite_responses(
         root: The root.
         pipeline: The name of the pipeline.
         digests: The digests of the requests: S16, shape (n,), sorted.
-        replacements: What takes their place.
-        renamed: Filled with their custom_ids, and the text in place of each.
+        replacements: Makes the replacements.
+        renamed: Filled with the custom_ids of the requests, each with the text that replaces it.
         check: Called before each file is replaced. It may raise.
 
     Returns:
@@ -62,7 +62,7 @@ def rewrite_responses(
 
 @dataclass
 class _Answers:
-    """The answers to erase, and the state of erasing them in one response file.
+    """The answers to erase, and the progress in one response file.
 
     Attributes:
         digests: See `rewrite_responses`.
@@ -96,7 +96,7 @@ def _rewrite(root: Root, pipeline: str, name: ResponseName, answers: _Answers, c
 
 
 def _headers(tx: Transaction, name: ResponseName) -> dict[str, str]:
-    """Return the headers of the requests that a response file answers; none if the ledger does not know them."""
+    """Return the headers of the requests that a response file answers; empty if the ledger does not know them."""
     file_id = str(name.refused) if name.refused is not None else None
     if name.batch_id is not None:
         batch = batches.by_id(tx, name.batch_id)
@@ -120,7 +120,7 @@ def _copy(file: pq.ParquetFile, scratch: Path, answers: _Answers) -> None:
 
 
 def _erase(row: dict[str, Any], answers: _Answers) -> None:
-    """Replace what a response has of the erased row. Of a shared one, that is only the custom_id."""
+    """Replace what shows the erased row in a response. In a shared response that is only the custom_id."""
     digest, old = row["digest"], row["custom_id"]
     answers.count += 1
     if answers.replacements.is_shared(digest):

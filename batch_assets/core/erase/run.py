@@ -1,8 +1,9 @@
 """Erase rows of a pipeline: from all files under the root, the ledger, the sink and the batches at the API.
 
-First the keys go on record, so that no build sends them from then on. What the indexes help to find is erased
-before the indexes are, so a killed run is simply repeated: the next one finds what is left. A request that is in
-flight is not touched, because its file proves whose batch it is. Its row is erased once its answer is stored.
+First the keys go on record, so that no build sends them from then on. The rows leave the indexes last, because the
+indexes show where everything else is. So a killed run is simply repeated: the next one finds what is left. A
+request that is in flight is not touched, because its file proves whose batch it is. Its row is erased once its
+answer is stored.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
         root: The root.
         name: The name of the pipeline.
         keys: The row keys, as texts.
-        pipeline: The pipeline, for its sink and its own columns of answers; `None` if the project has it no more.
+        pipeline: The pipeline, for its sink and its own columns of answers; `None` if the project
+            no longer has it.
 
     Returns:
         What was done and what is left. A key that is in flight is on record, and has to be erased again later.
@@ -66,7 +68,7 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
         if key.column == ROW_NUMBER:
             raise EraseError(
                 f"the rows of {name} have no key of their own: a row number names another row as soon as the "
-                "dataset changes. Name the column that identifies a row in dataset.key, and repeat this"
+                "dataset changes. Name the column that identifies a row in dataset.key, and try again"
             )
         record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(keys, key.column)
         record.write(root.storage, name)
@@ -97,7 +99,7 @@ class _Erasure:
         record: The record, which has the keys.
         lease: The lease.
         report: What was done so far.
-        renamed: The new custom_id of each shared request, and "erased" for the others, by the old one.
+        renamed: The new custom_id of each shared request, and "erased" for the others, by old custom_id.
     """
 
     root: Root
@@ -114,62 +116,62 @@ class _Erasure:
         self.report = EraseReport(self.name)
 
     def run(self) -> None:
-        """Erase what is not in flight, then search for what is left."""
+        """Erase the rows that are not in flight, then search for what is left of them."""
         self.root.catch_up(self.name, lease=self.lease)
         for partition in partitions_on_disk(self.root, self.name):
             remove_garbage(self.root, self.name, partition)
         # A damaged response file is downloaded again: until then its requests are in flight.
         _, set_aside = with_readable_responses(self.root, lambda: outcomes_of(self.root, self.name))
-        found, held = self._find()
-        self.report.problems += [*set_aside, *found.problems]
-        replacements = Replacements(self.record.salt, self.keys, found.shared)
-        self._erase_requests(found, held, replacements)
-        self._erase_answers(found, replacements)
-        self._erase_texts(found.slugs)
+        targets, held_files = self._find()
+        self.report.problems += [*set_aside, *targets.problems]
+        replacements = Replacements(self.record.salt, self.keys, targets.shared)
+        self._erase_requests(targets, held_files, replacements)
+        self._erase_answers(targets, replacements)
+        self._erase_texts(targets.slugs)
         self._erase_from_sink()
-        own = {submission.partition for submission in found.submissions}
-        self._join({submission.partition for submission in found.sharing} - own)
-        for submission in found.submissions:
+        with_targets = {submission.partition for submission in targets.submissions}
+        self._join({submission.partition for submission in targets.sharing} - with_targets)
+        for submission in targets.submissions:
             self.lease.check()
             tables.remove_from_submission(self.root, submission, self.keys)
-        self._erase_results(own)
+        self._erase_results(with_targets)
         self._delete_batches()
-        self._search(found.slugs)
+        self._search(targets.slugs)
 
     def _find(self) -> tuple[FoundRows, HeldFiles]:
         """Find the rows and their files, and leave out the keys that are in flight."""
         manifests, problems = manifests_of(self.root.storage, self.name)
-        found = find_rows(self.root.storage, manifests, self.key, self.keys)
-        held = find_files(self.root, self.name, found)
-        self.report.unknown = [key for at, key in enumerate(self.keys) if at not in found.seen]
-        if held.blocked:
-            self.report.waiting = {self.keys[at]: reasons for at, reasons in held.blocked.items()}
+        targets = find_rows(self.root.storage, manifests, self.key, self.keys)
+        held_files = find_files(self.root, self.name, targets)
+        self.report.unknown = [key for at, key in enumerate(self.keys) if at not in targets.known]
+        if held_files.blocked:
+            self.report.waiting = {self.keys[at]: reasons for at, reasons in held_files.blocked.items()}
             self.keys = [key for key in self.keys if key not in self.report.waiting]
-            found = find_rows(self.root.storage, manifests, self.key, self.keys)
-            held = find_files(self.root, self.name, found)
+            targets = find_rows(self.root.storage, manifests, self.key, self.keys)
+            held_files = find_files(self.root, self.name, targets)
         self.report.problems += problems
-        self.report.submissions = len(found.submissions)
-        self.report.shared = len(found.shared)
-        self.report.requests = len(found.requests) - len(found.shared)
-        return found, held
+        self.report.submissions = len(targets.submissions)
+        self.report.shared = len(targets.shared)
+        self.report.requests = len(targets.requests) - len(targets.shared)
+        return targets, held_files
 
-    def _erase_requests(self, found: FoundRows, held: HeldFiles, replacements: Replacements) -> None:
-        requests = ErasedRequests(self.root, found.digests, replacements, self.renamed)
-        batch_ids = requests.batches_with(held)
+    def _erase_requests(self, targets: FoundRows, held_files: HeldFiles, replacements: Replacements) -> None:
+        requests = ErasedRequests(self.root, targets.digests, replacements, self.renamed)
+        batch_ids = requests.batches_with(held_files)
         if not set(batch_ids) <= set(self.record.batches):
             self.record = self.record.with_batches([*self.record.batches, *batch_ids])
             self.record.write(self.root.storage, self.name)
-        for file in held.unsent:
+        for file in held_files.unsent:
             self.lease.check()
             requests.replace_unsent(file)
-        for held_file in held.files:
+        for held_file in held_files.files:
             self.lease.check()
             self.report.request_files += requests.rewrite(held_file)
 
-    def _erase_answers(self, found: FoundRows, replacements: Replacements) -> None:
-        if len(found.requests):
+    def _erase_answers(self, targets: FoundRows, replacements: Replacements) -> None:
+        if len(targets.requests):
             self.report.answers = rewrite_responses(
-                self.root, self.name, found.digests, replacements, self.renamed, self.lease.check
+                self.root, self.name, targets.digests, replacements, self.renamed, self.lease.check
             )
         self.report.problems += remove_copies(self.root, self.name)
 
@@ -226,7 +228,7 @@ class _Erasure:
                 self.report.tables += is_written
 
     def _write_sink(self, partitions: set[str]) -> None:
-        """Copy complete tables again: costs that an erased row had are now on another one."""
+        """Copy complete tables into the sink again: a cost that an erased row had is now on another row."""
         if self.pipeline is None or self.pipeline.config.sink is None or self.report.problems:
             return
         for partition in sorted(partitions):
@@ -247,10 +249,10 @@ class _Erasure:
         self.record.write(self.root.storage, self.name)
 
     def _search(self, slugs: set[str]) -> None:
-        """Search everything for the keys that were erased, after SQLite has overwritten what it freed.
+        """Search everything for the erased keys, after SQLite has overwritten the space that it freed.
 
         Args:
-            slugs: The starts of custom_ids that rows of other keys have too.
+            slugs: The slugs of the keys that rows with other keys have too.
         """
         if not self.keys:
             return
@@ -259,7 +261,7 @@ class _Erasure:
         except LedgerUnavailableError:
             is_overwritten = False
         if not is_overwritten:
-            self.report.problems.append("other processes use the ledger: what it freed may still be in its files")
+            self.report.problems.append("other processes use the ledger: erased values may still be in its files")
         self.report.unsearched = [key for key in self.keys if not is_distinctive(key)]
         custom_ids = [old for old, new in self.renamed.items() if old != new]
         needles = Needles.of(self.keys, custom_ids, slugs)

@@ -55,7 +55,7 @@ class Needles:
         Args:
             keys: The row keys. Those that are too short to be distinguished from other texts are left out.
             custom_ids: The custom_ids of their requests.
-            slugs: The starts of custom_ids that rows of other keys have too.
+            slugs: The slugs of the keys that rows with other keys have too.
         """
         named = [key for key in keys if is_distinctive(key)]
         forms = [form for key in named for form in _forms(key) if form == key or form not in slugs]
@@ -87,18 +87,18 @@ def search(root: Root, needles: Needles) -> list[tuple[str, ...]]:
 
 
 def search_ledger(root: Root, needles: Needles) -> list[str]:
-    """Return what of the ledger has one of the texts: its files, or columns of its tables on a server."""
+    """Return the files of the ledger that have one of the texts; on a server, the columns of its tables."""
     if not root.ledger.is_file:
         with root.ledger.read() as tx:
             return erasure.columns_with(tx, needles.texts)
     database = parse_url(root.settings.ledger_url).database or ""
-    found = []
+    files = []
     for path in (Path(database + ending) for ending in ("", "-wal", "-shm")):
         if path.exists():
             with path.open("rb") as file:
                 if _is_in_bytes(file, needles):
-                    found.append(str(path))
-    return found
+                    files.append(str(path))
+    return files
 
 
 def _is_in_file(root: Root, parts: Sequence[str], needles: Needles) -> bool:
@@ -113,7 +113,7 @@ def _is_in_file(root: Root, parts: Sequence[str], needles: Needles) -> bool:
     except FileNotFoundError:  # another process has replaced it by now
         return False
     except (pa.ArrowException, OSError):
-        return True  # what cannot be read may have anything
+        return True  # an unreadable file may have any text
 
 
 def _is_in_bytes(file: BinaryIO, needles: Needles) -> bool:

@@ -47,13 +47,13 @@ def remove_from_submission(root: Root, submission: IndexedSubmission, keys: Sequ
 
 def _own_keys(submission: IndexedSubmission, keys: Sequence[str]) -> list[str]:
     """Return the keys that rows had in a submission: another column may have been the row key at that time."""
-    own = submission.manifest.key
-    if own == submission.column:
+    key_column = submission.manifest.key
+    if key_column == submission.column:
         return list(keys)
     named: list[str] = []
-    for rows in submission.index.slices([submission.column, own]):
+    for rows in submission.index.slices([submission.column, key_column]):
         mask = pa.array(positions_among(rows.column(submission.column), keys) >= 0)
-        named += [text for text in key_texts(rows.column(own).filter(mask))[0] if text is not None]
+        named += [text for text in key_texts(rows.column(key_column).filter(mask))[0] if text is not None]
     return named
 
 

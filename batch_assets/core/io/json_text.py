@@ -32,7 +32,7 @@ def load_line(line: bytes) -> Any:
 
 
 def load_exactly(line: bytes) -> Any:
-    """Parses a line with every digit of integers that `load_line` turns into other floats.
+    """Parses a line with every digit of integers that `load_line` turns into inexact floats.
 
     These are integers beyond 64 bits, and those beyond 53 bits that are written as decimals.
 

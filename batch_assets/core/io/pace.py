@@ -1,6 +1,6 @@
 """Begin no more transfers than can end in the time that a run has.
 
-Transfers share a line. If a run ends before any of those in progress is complete, nothing of it counts, and the
+Transfers share a line. If a run ends before any of its transfers is complete, it has achieved nothing, and the
 next run would end the same way. So one transfer begins alone, and another one begins only if the speed so far
 shows that all of them will end in time.
 """
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 # The speed of the first second is that of buffers, not of the line.
 _MEASURED_SECONDS = 1.0
 
-SLOW_LINE = "the line is too slow for it to be complete before this run ends. A later run begins with it"
+SLOW_LINE = "the line is too slow to complete it before this run ends. A later run begins with it"
 """The reason why a transfer was left."""
 
 Item = TypeVar("Item")
@@ -27,7 +27,7 @@ class Pace(Generic[Item]):
         seconds: The time that the run has left; `None` for no limit.
         weight: Returns the size of an item before it is transferred.
         bytes_per_weight: How many bytes are transferred for a weight of one; `None` if finished transfers show it.
-        now: Returns seconds that go on evenly.
+        now: Returns the seconds of a clock that advances evenly.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class Pace(Generic[Item]):
         done = self._finished_bytes + sum(self._in_progress.values())
         if bytes_per_weight is None or not done or (in_progress and elapsed < _MEASURED_SECONDS):
             return not in_progress
-        left = sum(
+        remaining = sum(
             max(self._weight(other) * bytes_per_weight - self._in_progress.get(id(other), 0), 0.0)
             for other in in_progress
         )
-        return (left + self._weight(item) * bytes_per_weight) * elapsed / done <= self._end - self._now()
+        return (remaining + self._weight(item) * bytes_per_weight) * elapsed / done <= self._end - self._now()

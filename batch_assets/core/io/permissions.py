@@ -76,7 +76,9 @@ def _make_folder(path: Path, *, private: bool, shared: bool) -> None:
 
 
 def too_open(root: Path, others: list[Path], *, shared: bool = False) -> list[Path]:
-    """List what holds rows and other users of this machine can open. Earlier versions followed the umask.
+    """List files and folders of rows that other users of this machine can open.
+
+    Files of earlier versions follow the umask.
 
     Args:
         root: The local root.
@@ -88,7 +90,7 @@ def too_open(root: Path, others: list[Path], *, shared: bool = False) -> list[Pa
 
 
 def closed_to_group(root: Path, others: list[Path]) -> list[Path]:
-    """List what holds rows and the group cannot read and write. It was created before the root was shared.
+    """List files and folders of rows that the group cannot use, because they are older than the shared root.
 
     Args:
         root: The local root.

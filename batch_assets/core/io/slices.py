@@ -107,7 +107,7 @@ def _decoded(
     file: pq.ParquetFile, columns: list[str] | None, most_rows: int, most_bytes: int
 ) -> Iterator[pa.RecordBatch]:
     dictionaries = {field.name for field in file.schema_arrow if pa.types.is_dictionary(field.type)}
-    # Row group by row group: across them, Arrow would read the bytes of all at once.
+    # One row group at a time: otherwise Arrow would read the bytes of all of them at once.
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
         at_once = _rows_at_once(group, columns, dictionaries, most_rows, most_bytes)

@@ -30,7 +30,7 @@ _FOR_READERS = (history.c.reason, request_file.c.error, notice.c.content, notice
 
 @dataclass(frozen=True)
 class Unsettled:
-    """A request file that may not change now, because what becomes of it at the API is open.
+    """A request file that may not change now, because its outcome at the API is open.
 
     Attributes:
         file: The file.
@@ -46,7 +46,7 @@ class Unsettled:
 
 
 def unsettled_files(tx: Transaction, pipeline: str) -> list[Unsettled]:
-    """Return the files of a pipeline that are in flight, or of which a batch may still bring answers."""
+    """Return the files of a pipeline that are in flight, or that have a batch which may still bring answers."""
     watched = {file.id: intent.watch_until for intent, file in files.watched(tx)}
     late = sa.select(batch.c.file_id).where(batch.c.state.in_(BATCHES_UNCOLLECTED), batch.c.file_id.is_not(None))
     ids = {file.id for file in submissions.files_in_flight(tx, pipeline)}
@@ -61,25 +61,25 @@ def unsettled_files(tx: Transaction, pipeline: str) -> list[Unsettled]:
     return unsettled
 
 
-def replace_unsent(tx: Transaction, file: RequestFile, rest: RequestFileEntry | None) -> bool:
-    """Replace a file that is unsent by one without the erased requests.
+def replace_unsent(tx: Transaction, file: RequestFile, remaining: RequestFileEntry | None) -> bool:
+    """Replace an unsent file by one without the erased requests.
 
     Args:
         tx: The transaction. The caller holds the lease on the file, so no other process sends it.
         file: The file.
-        rest: The file with its other requests; `None` if there are none.
+        remaining: The file with its remaining requests; `None` if none remain.
 
     Returns:
-        False if it is not unsent any more.
+        False if the file is no longer unsent.
     """
     if files.by_id(tx, file.id).state is not FileState.READY:
         return False
     waiting = tx.execute(sa.select(wait.c.submission_id).where(wait.c.file_id == file.id)).scalars().all()
     move(tx, FileMove.SET_ASIDE, file.id, _REASON)
-    if rest is not None:
-        submissions.add_files(tx, file.submission_id, [rest])
+    if remaining is not None:
+        submissions.add_files(tx, file.submission_id, [remaining])
         for submission_id in waiting:
-            submissions.add_waits(tx, submission_id, [rest.id])
+            submissions.add_waits(tx, submission_id, [remaining.id])
     return True
 
 

@@ -122,25 +122,25 @@ def twin_in_doubt(tx: Transaction, file: RequestFile) -> Intent | None:
     return to_record(Intent, row) if row is not None else None
 
 
-def intend(tx: Transaction, file: RequestFile, seen: Sequence[BatchObject], key_hash: str | None) -> int:
+def intend(tx: Transaction, file: RequestFile, listed: Sequence[BatchObject], key_hash: str | None) -> int:
     """Record, before the POST, that a file is about to be sent.
 
     Args:
         tx: The transaction.
         file: The file.
-        seen: The newest batches at the API, newest first. The first one is the anchor, and none can be its batch.
+        listed: The newest batches at the API, newest first. The first is the anchor, and none can be the file's.
         key_hash: A salted hash of the API key; `None` if the key is unknown.
 
     Returns:
         The id of the intent.
     """
     move(tx, FileMove.INTEND, file.id, "intent written", error=None)
-    anchor = seen[0] if seen else None
+    anchor = listed[0] if listed else None
     # The count of a new batch may not be known yet. Older batches than these are no candidates anyway.
     alike = [
         batch.id
-        for batch in seen
-        if batch.total in (0, file.requests) and batch.created_at >= seen[0].created_at - CLOCK_MARGIN_SECONDS
+        for batch in listed
+        if batch.total in (0, file.requests) and batch.created_at >= listed[0].created_at - CLOCK_MARGIN_SECONDS
     ]
     values = {
         "file_id": file.id,

@@ -207,8 +207,8 @@ class Intent:
     @property
     def excluded(self) -> frozenset[str]:
         """The ids of batches that existed before it, so that none of them can be its batch."""
-        seen = json.loads(self.seen_before) if self.seen_before else []
-        return frozenset(filter(None, [self.anchor_id, *seen]))
+        listed = json.loads(self.seen_before) if self.seen_before else []
+        return frozenset(filter(None, [self.anchor_id, *listed]))
 
 
 @dataclass(frozen=True)

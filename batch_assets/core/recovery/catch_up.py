@@ -43,7 +43,8 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
     Args:
         root: The root.
         pipeline: The name of the pipeline.
-        partition: Look for traces in this partition only; `None` for all. What is added is the pipeline's.
+        partition: Look for traces in this partition only; `None` for all. If there are any, what is
+            missing is added for the whole pipeline.
         lease: The lease on the pipeline's requests, if the caller holds it.
 
     Raises:
@@ -58,7 +59,7 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         return
     own_lease = leases.try_take(root.ledger, f"requests:{pipeline}", work=f"the requests of {pipeline}")
     if own_lease is None:
-        return  # the folder is of a submission that is being built, and whoever builds it has caught up before
+        return  # another process is building the submission of the folder, and has caught up before
     with own_lease:
         # A submission that was being registered is known by now.
         if _is_behind(root, pipeline, partition, copies):

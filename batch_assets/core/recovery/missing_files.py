@@ -68,7 +68,7 @@ def lost_most_files(tx: Transaction, storage: Storage, since: float) -> Agreemen
         since: Files from before this time may be missing.
 
     Returns:
-        The comparison; `None` if they are not missing.
+        The comparison; `None` if most of the files are there.
     """
     newest = known_files.newest_submissions(tx, _NEWEST, since)
     if 2 * len(_missing(storage, [*map(_manifest, newest[:_SAMPLE])])) <= len(newest[:_SAMPLE]):

@@ -27,7 +27,7 @@ def open_ledger(settings: Settings, storage: Storage, *, is_meant: bool = False)
     Args:
         settings: Where root and ledger are.
         storage: The root.
-        is_meant: A user reported that the two belong together: pair them, whatever they belonged to before.
+        is_meant: A user confirmed that the two belong together: pair them, whatever they belonged to before.
 
     Raises:
         PairingError: When the ledger belongs to another root, the root to another ledger, or most of the files

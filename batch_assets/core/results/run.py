@@ -107,11 +107,11 @@ def _problem(outcome: CollectReport | ResultsError) -> str | None:
 def _repeats_of(root: Root, outcomes: list[CollectReport | ResultsError]) -> list[Batch]:
     """Return the batches that something between us and the API made in addition to those just collected."""
     collected = [outcome.batch_id for outcome in outcomes if isinstance(outcome, CollectReport)]
-    found = repeats.look_for(root, collected)
-    if not found:
+    repeated_ids = repeats.look_for(root, collected)
+    if not repeated_ids:
         return []
     with root.ledger.read() as tx:
-        return [batch for id_ in found if (batch := batches.by_id(tx, id_)) is not None]
+        return [batch for id_ in repeated_ids if (batch := batches.by_id(tx, id_)) is not None]
 
 
 def _collect(

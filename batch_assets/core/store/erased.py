@@ -77,7 +77,7 @@ class ErasedRecord(BaseModel):
         return self.model_copy(update={"keys": list(hashes), "columns": list(columns)})
 
     def with_batches(self, batch_ids: Iterable[str]) -> ErasedRecord:
-        """Return the record with these batches in place of its own."""
+        """Return the record with these batches in place of those that it has."""
         return self.model_copy(update={"batches": sorted(set(batch_ids))})
 
 

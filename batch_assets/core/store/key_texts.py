@@ -43,6 +43,6 @@ def positions_among(keys: pa.Array, named: Sequence[str]) -> NDArray[np.int64]:
     wanted = pa.array(named, pa.string())
     columns = [keys.cast(pa.string())] if _has_one_text(keys.type) else key_texts(keys)
     for texts in columns:
-        found = pc.index_in(pa.array(texts, pa.string()), value_set=wanted)
-        positions = np.where(positions < 0, pc.fill_null(found, -1).to_numpy(zero_copy_only=False), positions)
+        matches = pc.index_in(pa.array(texts, pa.string()), value_set=wanted)
+        positions = np.where(positions < 0, pc.fill_null(matches, -1).to_numpy(zero_copy_only=False), positions)
     return positions

@@ -1,4 +1,4 @@
-"""How large a value can become that a method or filter makes at once: far larger than its arguments, for some."""
+"""Bounds on the size of the value that a method or filter makes at once: it may far exceed the arguments."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Check the images and PDFs of a request that are in it as Base64, before they are sent.
 
-The API refuses such a request only after it was sent, as a result of its own that says little. Limits of
+The API refuses such a request only after it was sent, with a result that says little. The limits are from
 https://platform.claude.com/docs/en/build-with-claude/vision. A PDF's number of pages and its encryption are not
-checked: they are only known once the file is unpacked. What is behind a URL or a `file_id` is the API's to check.
+checked: they are only known once the file is unpacked. Only the API checks what is behind a URL or a `file_id`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def check_media(params: bytes, encoded: Collection[EncodedFile] = ()) -> None:
 def _cut_out(params: bytes) -> tuple[bytes, list[bytes]]:
     """Replace each long Base64 value in JSON by its number, so that parsing does not copy them.
 
-    Within a string, quotes are escaped, so the sign of such a value is always a key with its value.
+    Within a string, quotes are escaped, so what marks such a value can only be a key followed by its value.
     """
     pieces: list[bytes] = []
     values: list[bytes] = []
@@ -147,7 +147,7 @@ def _problem(source: _Source, file: EncodedFile | None, images: int) -> str | No
 def _media_problem(source: _Source, media: Media, name: str, size: int, images: int) -> str | None:
     if (media.type == PDF) != (source.block == "document"):
         block = "document" if media.type == PDF else "image"
-        return f"{name} is {media.name}, which belongs into a block of the type {block}, not {source.block}"
+        return f"{name} is {media.name}, which belongs in a block of the type {block}, not {source.block}"
     if media.type != source.media_type:
         return (
             f"{name} is {media.name}, but media_type is {source.media_type!r}: write {media.type}, or give the "

@@ -19,11 +19,11 @@ _SEGMENTS_OF_JPEG = 10_000
 
 @dataclass(frozen=True)
 class Media:
-    """What the bytes of a file say about it.
+    """What the bytes of a file show about it.
 
     Attributes:
         type: The media type.
-        width: Pixels from left to right; 0 for a PDF, or if the file is cut off before it says so.
+        width: Pixels from left to right; 0 for a PDF, or if the file is cut off before them.
         height: Pixels from top to bottom; 0 likewise.
         is_whole: Whether the file has its end.
     """

@@ -225,7 +225,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         def counted(*args: Any, **kwargs: Any) -> Any:
             if first:
                 args = (*first, *args)
-            if len(args) == only_value and not kwargs and type(args[passed]) is str:  # as most are
+            if len(args) == only_value and not kwargs and type(args[passed]) is str:  # as in most calls
                 budget.spend(_CALL_UNITS + (len(args[passed]) * eighths >> 3))
                 return budget.made(filter_(*args))
             units = _CALL_UNITS

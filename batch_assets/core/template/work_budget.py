@@ -14,7 +14,7 @@ STEPS = 1_000_000
 UNITS = 1 << 30
 """The most units for a small row: some seconds, and as many bytes of memory if all texts are kept."""
 UNITS_OF_ROW = 16
-"""The units for each character of the row that come on top."""
+"""The additional units for each character of the row."""
 _READ_SHIFT = 3
 # What an item costs: in a new list, in a list that is read, and if the item itself is new.
 _ITEM_MADE, _ITEM_READ, _ITEM_NEW = 8, 512, 256
@@ -40,7 +40,7 @@ class WorkBudget:
         """Start counting for a new row.
 
         Args:
-            row: The values of the columns; `None` for work that no row is the reason of.
+            row: The values of the columns; `None` for work that is done for all rows.
         """
         self._steps, self._units, self._row = STEPS, UNITS, row
 
@@ -149,7 +149,7 @@ class WorkBudget:
         if self._units < 0:
             raise OverflowError(
                 f"too much work for one row: more than {UNITS // 1_000_000:,} million characters made, or eight "
-                "times as many read. Do it in the dataset, before"
+                "times as many read. Do this work in the dataset, before"
             )
 
 

@@ -30,7 +30,7 @@ DESCRIPTIONS = {
     ),
     "error_type": (
         "The API's error type; why a row was rejected, such as `unreadable_row` (`dataset.bad_rows`), "
-        "`invalid_media` (an image or PDF that the API does not accept) or `erased`; "
+        "`invalid_media` (an image or PDF that the API does not accept) or `erased` (`batch-assets erase`); "
         "`invalid_output` if the answer does not match the schema; `unreadable_result` if the API's line has a "
         "value that no column can hold, such as a negative number of tokens: `response_json` then has the line."
     ),

@@ -39,15 +39,17 @@ def describe(tx: Transaction, snapshots: Iterable[Snapshot]) -> Iterator[str]:
     by_pipeline: dict[str, list[Snapshot]] = {}
     for snapshot in snapshots:
         by_pipeline.setdefault(snapshot.submission.pipeline, []).append(snapshot)
-    for pipeline, own in by_pipeline.items():
-        uncollected = {batch.id for snapshot in own for batch in (*snapshot.uncollected, *snapshot.left_behind)}
-        files = {file.id for snapshot in own for file in snapshot.files if file.state.in_flight}
+    for pipeline, of_pipeline in by_pipeline.items():
+        uncollected = {
+            batch.id for snapshot in of_pipeline for batch in (*snapshot.uncollected, *snapshot.left_behind)
+        }
+        files = {file.id for snapshot in of_pipeline for file in snapshot.files if file.state.in_flight}
         if not uncollected and not files:
             continue
-        left = count(len(uncollected), "batch is", "batches are") if uncollected else ""
-        left = left or count(len(files), "request file is", "request files are")
+        text = count(len(uncollected), "batch is", "batches are") if uncollected else ""
+        text = text or count(len(files), "request file is", "request files are")
         yield (
-            f"{pipeline}: {left} left, and no pipeline of this code location has this name. Answers are collected "
+            f"{pipeline}: {text} left, and no pipeline of this code location has this name. Answers are collected "
             "all the same; nothing more is sent. If it was renamed: "
             f"batch-assets rename {shell_quoted(pipeline)} NEW"
         )
@@ -56,7 +58,7 @@ def describe(tx: Transaction, snapshots: Iterable[Snapshot]) -> Iterator[str]:
 
 
 def due(snapshots: Iterable[Snapshot]) -> list[Partition]:
-    """Return where removed pipelines have files in doubt, answers to collect, or a table to write from them."""
+    """Return the partitions of removed pipelines with files in doubt, answers to collect, or a table to write."""
     partitions = []
     for snapshot in snapshots:
         waits_since = min((batch.next_download_at for batch in snapshot.ended), default=None)

@@ -33,9 +33,7 @@ def cases() -> Iterator[Case]:
     for nth in (1, 2, 3):
         for drop in ("after_commit", "before_commit"):
             where = f"create {nth} is lost, {drop}"
-            yield Case(
-                "another root asks the same in the workspace", where, partial(_two_roots, nth=nth, drop=drop)
-            )
+            yield Case("another root sends the same requests", where, partial(_two_roots, nth=nth, drop=drop))
     for nth in (1, 2, 3):
         yield Case("create: upload broken off", f"create {nth}", partial(_broken_off, nth=nth))
 
@@ -85,7 +83,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _two_roots(bench: Bench, nth: int, drop: str) -> Tried:
-    """Its equal, older batches are in the list, and one of ours has the same requests."""
+    """Equal, older batches of the other root are in the list, and one of ours has the same requests."""
     with bench.trial(bench.prepared("batches"), one_by_one=True) as trial:
         for body in _bodies_of_another_root(trial):
             trial.foreign.append(post(bench, trial, body))

@@ -1,4 +1,4 @@
-"""What has to wait is erased later, and what runs at the same time brings nothing back."""
+"""Rows that have to wait are erased later, and processes that run at the same time bring nothing back."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def upload_pace(line: Line, seconds: float | None, sizes: dict[str, float]) -> P
 
 
 def test_four_uploads_that_need_more_than_the_run_has_land_one_after_the_other() -> None:
-    """Each alone takes a quarter of an hour and a little; all four together, more than the hour."""
+    """Each upload alone takes a quarter of an hour and a little; all four together take more than the hour."""
     sizes = dict.fromkeys("abcd", 17 * MINUTE * 1000.0)
     line = Line(speed=1000.0)
     line.run(upload_pace(line, 55 * MINUTE, sizes), sizes, until=60 * MINUTE)
@@ -81,7 +81,7 @@ def test_on_a_fast_line_all_begin_after_the_first_second() -> None:
 
 @pytest.mark.parametrize("minutes", [5, 17, 30, 54])
 def test_downloads_of_unknown_size_land_one_by_one(minutes: int) -> None:
-    """Their size is known from the requests, once one has landed."""
+    """The size of a download is estimated from its requests, once another one has landed."""
     requests = dict.fromkeys("abcd", 100.0)
     line = Line(speed=1000.0)
     pace: Pace[str] = Pace(55 * MINUTE, lambda item: requests[item], now=lambda: line.now)
@@ -90,7 +90,7 @@ def test_downloads_of_unknown_size_land_one_by_one(minutes: int) -> None:
     assert line.now <= 55 * MINUTE
 
 
-def test_one_that_needs_more_than_the_whole_time_is_tried_all_the_same() -> None:
+def test_a_transfer_that_needs_more_than_the_whole_time_is_tried_all_the_same() -> None:
     """The line may be faster than before."""
     sizes = {"a": 90 * MINUTE * 1000.0}
     line = Line(speed=1000.0)

@@ -26,7 +26,7 @@ _ALLOWED = SLICE_BYTES + 1_000_000
 
 
 def repeated(rows: int, length: int) -> pa.Array:
-    """Equal values, which need the memory of one."""
+    """Return equal values, which need the memory of one value."""
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([b"x" * length]))
 
 

@@ -61,7 +61,7 @@ def test_a_schema_that_is_not_json_schema_is_refused(tmp_path: Path, definition:
     assert (caught.value.field or "").startswith("params.tools[0].input_schema")
 
 
-def test_the_same_for_an_output_schema(world: World) -> None:
+def test_an_output_schema_that_is_not_json_schema_is_refused(world: World) -> None:
     schema = {"type": "object", "properties": {"v": {**TEXT, "pattern": 5}}, "additionalProperties": False}
     with pytest.raises(ConfigError, match=r"properties\.v\.pattern: this is not JSON Schema, draft 2020-12"):
         world.pipeline(texts(1), output_schema=schema)

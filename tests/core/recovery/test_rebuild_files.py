@@ -128,7 +128,7 @@ DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
 def test_a_damaged_file_is_named_and_stops_nothing_else(
     world: World, caplog: pytest.LogCaptureFixture, damage: str, is_collected: bool
 ) -> None:
-    """The other pipeline goes on. Once the file is restored, its own goes on too. Nothing is paid for again."""
+    """The other pipeline goes on. After a restore, that of the file goes on too. Nothing is paid for again."""
     pattern, harm, problem = DAMAGES[damage]
     world.emulator.settings(latency=0 if is_collected else 3600)
     pipeline = world.pipeline(texts(3))

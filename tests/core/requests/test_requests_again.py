@@ -146,7 +146,7 @@ def test_what_a_killed_build_left_is_removed_and_nothing_else(world: World) -> N
 
 
 def test_a_folder_that_was_finished_but_not_registered_is_registered(world: World) -> None:
-    """Killed between the manifest and the ledger, or lost by the ledger: its files are sent, and no others."""
+    """Its run was killed after the manifest, or the ledger has lost it: its files are sent, and no others."""
     pipeline = world.pipeline(texts(2))
     world.build(pipeline)
     for table in ("wait", "request_file", "submission"):

@@ -114,7 +114,7 @@ def test_a_column_nested_too_deeply_is_text_in_results_and_itself_in_templates(w
 
 
 def test_an_index_with_a_column_nested_too_deeply_gets_its_table(world: World) -> None:
-    """Earlier versions wrote it, sent the requests and could not read it."""
+    """Earlier versions wrote such an index, sent the requests and could not read the index."""
     value, type_ = nested(_DEEP)
     rows = texts(3)
     pipeline = world.pipeline(rows)

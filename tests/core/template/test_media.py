@@ -132,13 +132,13 @@ REFUSED: list[tuple[str, list[Any], str, str]] = [
     (
         "a PDF in an image",
         [image(PDF, "image/png")],
-        "the content is a PDF, which belongs into a block of the type document, not image",
+        "the content is a PDF, which belongs in a block of the type document, not image",
         "Could not process image",
     ),
     (
         "an image in a document",
         [document(png())],
-        "the content is a PNG image, which belongs into a block of the type image, not document",
+        "the content is a PNG image, which belongs in a block of the type image, not document",
         "messages.0.content.0.pdf.source.base64.data: The PDF specified was not valid.",
     ),
     (
@@ -269,7 +269,7 @@ def test_bytes_and_files_that_other_rows_name(world: World) -> None:
 
 
 def test_a_hook_may_repair_what_a_row_has(world: World) -> None:
-    """What is sent is checked, not what the template gives."""
+    """The params that are sent are checked, not those that the template makes."""
     from batch_assets.core.pipeline.load import load_pipeline
     from batch_assets.core.pipeline.pipeline import Hooks
 

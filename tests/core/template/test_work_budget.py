@@ -1,4 +1,4 @@
-"""The work of templates is limited for each row. What is too much rejects the row."""
+"""The work of templates is limited for each row. A row whose templates do more is rejected."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The ledger has an id and knows the root that it belongs to. Intents and batches carry evidence of ownership.
 
-For each intent: the batches that existed before it, the time after which no batch can be its, whether the body was
-complete, and a hash of the key. For each batch: whether the reply to its own create named it. For each request
-file: its checksum.
+For each intent: the batches that existed before it, the latest time at which its batch can have been created,
+whether the body was complete, and a hash of the key. For each batch: whether the reply to its own create named it.
+For each request file: its checksum.
 """
 
 from __future__ import annotations
