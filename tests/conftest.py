@@ -27,6 +27,9 @@ _END_OF_CERTIFICATE = "-----END CERTIFICATE-----\n"
 _LONGEST = (
     "dagster/test_stack.py",
     "dagster/test_deploy.py",
+    "dagster/test_automation_daemon.py",
+    "dagster/test_resource_daemon.py",
+    "dagster/test_dg.py",
     "core/test_state_machine.py",
     "core/test_concurrency.py",
     "chaos/test_campaign.py",
