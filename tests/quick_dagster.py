@@ -1,4 +1,4 @@
-"""What Dagster computes anew for each project and each instance, although it is always the same: computed once.
+"""What Dagster computes again for each project and each instance, although it is always the same: computed once.
 
 Importing this module changes this process and those forked from it. Nothing is left out, only remembered:
 
