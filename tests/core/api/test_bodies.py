@@ -15,7 +15,7 @@ from batch_assets.core.api.errors import ApiError, RefusedError, UnknownOutcomeE
 from ..gateway import Forward, Gateway, instead
 from ..support import BATCHES, World, texts
 
-GZIP = zlib.MAX_WBITS + 16  # how zlib is told to write it
+GZIP = zlib.MAX_WBITS + 16  # the way to ask zlib for it
 
 
 # Made when a test needs it, because each process that collects the tests would spend seconds, and piece by piece,
