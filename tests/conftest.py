@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import ssl
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ _END_OF_CERTIFICATE = "-----END CERTIFICATE-----\n"
 _LONGEST = (
     "dagster/test_stack.py",
     "dagster/test_deploy.py",
+    "dagster/test_automation_daemon.py",
+    "dagster/test_resource_daemon.py",
+    "dagster/test_dg.py",
     "core/test_state_machine.py",
     "core/test_concurrency.py",
     "chaos/test_campaign.py",
@@ -69,6 +73,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # would everything that it starts.
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Without bytecode every process compiles our code, and every worker the tests with their assertions.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # Workers and all other processes inherit the variables.
     if not hasattr(config, "workerinput") and "TMPDIR" not in os.environ and (folder := _folder_in_memory()):
         os.environ["TMPDIR"] = tempfile.tempdir = str(folder)

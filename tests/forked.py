@@ -26,28 +26,13 @@ from typing import Any, BinaryIO
 import sqlalchemy as sa
 
 from tests.child import Child
+from tests.forked_packages import PACKAGES as PACKAGES
 
 _TESTS = Path(__file__).resolve().parent
 _PROJECT = _TESTS.parent
 _OURS = "batch_assets"
 # Where modules are found that this process's own PYTHONPATH does not name.
 _INSTALLED = [path for path in sys.path if path not in (str(_PROJECT), str(_TESTS))]
-
-# What our own modules import, immediately or when first used.
-PACKAGES = (
-    "anthropic",
-    "anthropic.resources.messages.batches",
-    "dagster",
-    "dagster._core.snap",
-    "dagster.components",
-    "httpcore2",
-    "pandas",
-    "pyarrow.dataset",
-    "pyarrow.parquet",
-    "rich.progress",
-    "sqlalchemy.dialects.sqlite",
-    "tomlkit",
-)
 
 
 @dataclass(frozen=True)

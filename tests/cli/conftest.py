@@ -14,7 +14,26 @@ from .support import Project
 
 _OURS = tuple(
     f"batch_assets.{name}"
-    for name in ("dagster.component", "cli.describe", "cli.headless", "cli.run", "cli.summary")
+    for name in (
+        "dagster.component",
+        "cli.confirm",
+        "cli.describe",
+        "cli.headless",
+        "cli.ledger_view",
+        "cli.permissions",
+        "cli.progress",
+        "cli.progress_lines",
+        "cli.run",
+        "cli.summary",
+        "core.api.bodies",
+    )
+)
+# What Dagster imports when it loads a project.
+_DAGSTER = (
+    "dagster._core.definitions.external_asset",
+    "dagster._core.definitions.repository_definition.repository_data_builder",
+    "dagster._core.remote_representation.external_data",
+    "tests.quick_dagster",
 )
 
 
@@ -36,7 +55,7 @@ def emulator(shared_emulator: Emulator) -> Emulator:
 @pytest.fixture(scope="session")
 def interpreters() -> Iterator[ForkServer]:
     """Interpreters that have imported what the command line imports, except for a project's definitions."""
-    with ForkServer(*PACKAGES, *_OURS) as server:
+    with ForkServer(*PACKAGES, *_OURS, *_DAGSTER) as server:
         yield server
 
 

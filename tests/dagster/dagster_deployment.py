@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _READY_SECONDS = 240.0
+_FORKED_RUNS = (str(Path(__file__).with_name("forked_runs")), str(Path(__file__).parents[2]))
 _LOCATION = {"repositoryName": "__repository__", "repositoryLocationName": "batch_assets"}
 
 _LAUNCH = """
@@ -84,6 +85,7 @@ class Deployment:
             "DAGSTER_HOME": str(self.home / "dagster"),
             "BATCH_ASSETS_ROOT": str(self.root),
             "BATCH_ASSETS_EMULATOR": self._emulator,
+            "PYTHONPATH": os.pathsep.join(filter(None, [*_FORKED_RUNS, os.environ.get("PYTHONPATH")])),
         }
         with (self.home / "dagster.log").open("wb") as log:
             self._process = subprocess.Popen(

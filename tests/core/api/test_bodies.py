@@ -6,6 +6,7 @@ import gzip
 import resource
 import zlib
 from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
 
@@ -14,8 +15,22 @@ from batch_assets.core.api.errors import ApiError, RefusedError, UnknownOutcomeE
 from ..gateway import Forward, Gateway, instead
 from ..support import BATCHES, World, texts
 
-BOMB = gzip.compress(gzip.compress(b"x" * (600 << 20), 9), 9)  # 1.7 kB
-FLAT_BOMB = gzip.compress(b"x" * (300 << 20), 9)
+GZIP = zlib.MAX_WBITS + 16  # the way to ask zlib for it
+
+
+# Made when a test needs it, because each process that collects the tests would spend seconds, and piece by piece,
+# because the tests measure how much memory this process has ever needed.
+@cache
+def bomb(encoding: str) -> bytes:
+    """A body of some kilobytes that is hundreds of megabytes when it is unpacked."""
+    if encoding == "gzip, gzip":
+        return gzip.compress(_packed(600, GZIP), 9)  # 1.7 kB
+    return _packed(300, GZIP if encoding == "gzip" else zlib.MAX_WBITS)
+
+
+def _packed(mebibytes: int, wbits: int) -> bytes:
+    packer, piece = zlib.compressobj(9, wbits=wbits), b"x" * (1 << 20)
+    return b"".join(packer.compress(piece) for _ in range(mebibytes)) + packer.flush()
 
 
 @pytest.fixture
@@ -35,17 +50,14 @@ def peak() -> int:
 
 
 @pytest.mark.parametrize("status", [200, 400, 404, 413, 429, 500])
-@pytest.mark.parametrize(
-    ("encoding", "body"),
-    [("gzip", FLAT_BOMB), ("gzip, gzip", BOMB), ("deflate", zlib.compress(b"x" * (300 << 20)))],
-)
+@pytest.mark.parametrize("encoding", ["gzip", "gzip, gzip", "deflate"])
 @pytest.mark.parametrize("call", ["list", "retrieve", "cancel", "delete"])
 def test_a_compressed_bomb_is_not_unpacked(
-    gateway: Gateway, behind: World, status: int, encoding: str, body: bytes, call: str
+    gateway: Gateway, behind: World, status: int, encoding: str, call: str
 ) -> None:
     method = {"cancel": "POST", "delete": "DELETE"}.get(call, "GET")
     ending = {"list": BATCHES, "cancel": "/cancel"}.get(call, "/msgbatch_x")
-    gateway.on(method, ending, instead(status, body, **{"content-encoding": encoding}), times=3)
+    gateway.on(method, ending, instead(status, bomb(encoding), **{"content-encoding": encoding}), times=3)
     api = behind.root.api
     calls: dict[str, Callable[[], object]] = {
         "list": api.page,
