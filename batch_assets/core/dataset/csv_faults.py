@@ -60,29 +60,18 @@ def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str) -> s
     )
 
 
-def rows_in_quotes(content: bytearray, start: int, stop: int, delimiter: bytes, columns: int) -> bool:
-    """Whether each of several lines looks like a row of its own.
-
-    Commas also occur in prose. There a space follows, and two lines prove nothing.
+def swallowed_rows(first: int, last: int) -> str:
+    """Describe a quoted field with lines that look like rows.
 
     Args:
-        content: The content.
-        start: Where the first line starts.
-        stop: Where the last line ends.
-        delimiter: The character between fields.
-        columns: The number of columns.
+        first: The line in which the field opens.
+        last: The line in which it closes.
     """
-    is_comma = delimiter == b","
-    at, lines = start, 0
-    while at < stop:
-        end = content.find(b"\n", at, stop)
-        end = end if end >= 0 else stop
-        if content.count(delimiter, at, end) != columns - 1:
-            return False
-        if is_comma and content.find(b", ", at, end) >= 0:
-            return False
-        at, lines = end + 1, lines + 1
-    return lines > (2 if is_comma else 1)
+    return (
+        f"the quoted field that opens here ends in line {last}, and lines {first} to {last} look like rows of "
+        "their own. If quotes are ordinary text, set dataset.csv: {quote: none}; if the field does contain these "
+        "lines, set dataset.csv: {rows_in_quotes: true}"
+    )
 
 
 def _shown(content: bytes) -> str:

@@ -17,10 +17,11 @@ from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_faults import (
     NEVER_CLOSED,
     invalid_bytes,
-    rows_in_quotes,
+    swallowed_rows,
     text_after_quote,
     wrong_count,
 )
+from batch_assets.core.dataset.csv_swallowed import has_swallowed_rows
 from batch_assets.core.errors import DatasetError, ErrorType
 
 _BLOCK_BYTES = 1 << 20
@@ -281,29 +282,22 @@ class CsvGuard(io.RawIOBase):
 
     def _check_lines(self, opening: int, end: int) -> None:
         """Check that a quoted field has not swallowed whole rows."""
-        buffer, columns = self._buffer, self.columns
-        first = buffer.find(b"\n", opening, end) if columns > 1 else -1
-        if first < 0:
+        buffer, mark, delimiters = self._buffer, self.dialect.delimiter, self.columns - 1
+        first_break = _LINE_BREAK.search(buffer, opening, end) if delimiters > 0 else None
+        if first_break is None:
             return
-        # The second line decides most cases.
-        second = buffer.find(b"\n", first + 1, end)
-        if second >= 0:
-            if buffer.count(self.dialect.delimiter, first + 1, second) != columns - 1:
-                return
-        elif self.dialect.delimiter == b",":
+        # The first and the last line decide most cases.
+        start, first = self._line_start(opening), first_break.start()
+        if buffer.count(mark, start, first) != delimiters:
             return
-        stop = buffer.find(b"\n", end)
-        if stop < 0 and not self._ended:
+        last_break = _LINE_BREAK.search(buffer, end)
+        if last_break is None and not self._ended:
             raise _UnfinishedRowError
-        stop = stop if stop >= 0 else len(buffer)
-        start = self._line_start(opening)
-        if rows_in_quotes(buffer, start, stop, self.dialect.delimiter, columns):
-            lines = self._line_at(opening), self._line_at(stop)
-            problem = (
-                f"the quoted field that opens here ends in line {lines[1]}, and each of these lines looks like "
-                "a row of its own. If quotes are ordinary text, set dataset.csv: {quote: none}; if the field does "
-                "contain these lines, set dataset.csv: {rows_in_quotes: true}"
-            )
+        stop = last_break.start() if last_break is not None else len(buffer)
+        if buffer.count(mark, self._line_start(end), stop) < delimiters:
+            return
+        if has_swallowed_rows(bytes(memoryview(buffer)[start:stop]), mark, self.columns):
+            problem = swallowed_rows(self._line_at(opening), self._line_at(stop))
             raise _Fault(opening, self._line_end(opening), problem)
 
     def _line_start(self, position: int) -> int:

@@ -62,8 +62,8 @@ class CsvConfig(ConfigBlock):
     skip: int = Field(default=0, ge=0, description="The number of lines before the header to leave out.")
     rows_in_quotes: bool = Field(
         default=False,
-        description="Accept a quoted field with lines that each look like a row. Otherwise it is an error, "
-        "because a quote that was meant as text has this effect.",
+        description="Accept a quoted field with lines that look like rows. Otherwise it is an error, because "
+        "a quote that was meant as text has this effect.",
     )
 
     @field_validator("delimiter", "quote", "escape", mode="before")

@@ -61,8 +61,8 @@ def test_a_quoted_field_that_swallows_rows_is_an_error(tmp_path: Path, content: 
     header = {} if content.startswith("key") else {"header": ["key", "text"]}
     first = content.splitlines().index('1\t"Single quotes') + 1
     problem = (
-        rf"a\.tsv, line {first}: the quoted field that opens here ends in line {first + 2}, and each of these "
-        rf"lines looks like a row of its own\. .*{NONE}; .*dataset\.csv: \{{rows_in_quotes: true\}}"
+        rf"a\.tsv, line {first}: the quoted field that opens here ends in line {first + 2}, and lines {first} "
+        rf"to {first + 2} look like rows of their own\. .*{NONE}; .*dataset\.csv: \{{rows_in_quotes: true\}}"
     )
     with pytest.raises(DatasetError, match=problem):
         _read(tmp_path, "a.tsv", content, **header)
@@ -79,10 +79,22 @@ def test_a_quoted_field_that_swallows_rows_is_an_error(tmp_path: Path, content: 
         ("a.csv", 'k,v\n1,"x\n2,y\n3,z"\n'),
         ("a.csv", 'k,v,w\n1,"x",y\n2,"x,y\n3,z,w\n4,z",w\n'),
         ("a.csv", 'k,v\r\n1,"x\r\n2,y\r\n3,z"\r\n'),
+        ("a.tsv", 'k\tv\r1\t"x\r2\ty\r3\tz"\r4\tw\r'),
+        ("a.csv", 'k,v,w\r1,x,"a\r2,y,b\r3,z,c"\r4,w,d\r'),
+        ("a.csv", 'a,b,c,d,e,f,g,h,i,v\n1,x,x,x,x,x,x,x,x,"abc\n2,y,y,y,y,y,y,y,y,def"\n'),
+        ("a.csv", 'a,b,c,v\none,x,x,"abc\ntwo,y,y,def"\n'),
+        ("a.csv", 'k,v\n1,"abc\n2,def"\n'),
+        ("a.csv", 'k,v\nA-1,"abc\nB-20,def"\n'),
+        ("a.csv", 'k,v\n2024-01-02 03:04,"abc\n2024-01-02 03:05,def"\n'),
+        ("a.csv", 'k,v\n1,"a\n2,b\n3, c\n4,d\n5,e\n6,f\n7,q"\n8,w\n'),
+        ("a.csv", 'k,v\n1,"a\n2,b\n\n3,c\n4,q"\n6,w\n'),
+        ("a.csv", 'k,v\r\n1,"a\r\n2,b\r\n\r\n3,c"\r\n6,w\r\n'),
+        ("a.csv", 'k,v,w\n1,x,"a\n2,y,b\n3,z,b,ar"\n4,w,v\n'),
+        ("a.tsv", 'k\tv\n1\t"x\n\n2\ty"\n'),
     ],
 )
 def test_swallowed_rows_are_found_in_every_format(tmp_path: Path, name: str, content: str) -> None:
-    with pytest.raises(DatasetError, match="looks like a row of its own"):
+    with pytest.raises(DatasetError, match="look like rows of their own"):
         _read(tmp_path, name, content)
 
 
@@ -93,10 +105,18 @@ def test_swallowed_rows_are_found_in_every_format(tmp_path: Path, name: str, con
         ("a.csv", "12 Main St\nSpringfield,NY"),
         ("a.csv", "one\ntwo\nthree"),
         ("a.csv", "a,b,c\nd,e,f\ng,h,i"),
+        ("a.csv", "Bob\n12 Main St\nSpringfield,NY"),
+        ("a.csv", "Bob\n12, Main St"),
+        ("a.csv", "The price is\n12,500 dollars"),
+        ("a.csv", "Buy:\n1. tea, milk\n2. eggs, ham\n3. jam,butter"),
+        ("a.csv", "Hello\n\nYes,no\n\nwell,ok"),
+        ("a.csv", "def f(a):\n    return g(a, 1)\nf(2),f(3)"),
+        ("a.csv", "1,2\n3,4"),
+        ("a.csv", "x\n2,y\nthe end"),
         ("a.tsv", "no tab\nat all"),
     ],
 )
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_ordinary_text_of_several_lines_is_read(tmp_path: Path, name: str, value: str, end: str) -> None:
     tab, value = "\t" if name.endswith("tsv") else ",", value.replace("\n", end)
     rows = _read(tmp_path, name, f'k{tab}v{end}1{tab}"{value}"{end}2{tab}x{end}')
