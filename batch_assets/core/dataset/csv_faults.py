@@ -40,13 +40,14 @@ def wrong_count(fields: int, columns: int, has_header: bool, record: bytes) -> s
     return f"{fields} fields where {where} has {columns}: {_shown(record.rstrip(bytes([10, 13])))!r}"
 
 
-def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str) -> str:
+def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str, *, can_reject: bool) -> str:
     """Describe bytes that are not text in the encoding of the file.
 
     Args:
         content: Content with these bytes.
         error: The error of decoding it.
         encoding: The encoding of the file.
+        can_reject: Whether `dataset.bad_rows: reject` would help.
     """
     start = max(content.rfind(b"\n", 0, error.start) + 1, error.start - _SHOWN_BEFORE)
     before = content[start : error.start].decode(errors="replace")
@@ -56,7 +57,8 @@ def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str) -> s
     is_windows = any(0x80 <= byte < 0xA0 for byte in content[error.start : error.start + _SHOWN])
     return (
         f"not UTF-8: the bytes {broken.hex(' ')} after {before!r}; name its encoding, such as dataset.csv: "
-        f"{{encoding: {'cp1252' if is_windows else 'latin-1'}}}, or set dataset.bad_rows: reject"
+        f"{{encoding: {'cp1252' if is_windows else 'latin-1'}}}"
+        + (", or set dataset.bad_rows: reject" if can_reject else "")
     )
 
 

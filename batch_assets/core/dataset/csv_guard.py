@@ -219,7 +219,7 @@ class CsvGuard(io.RawIOBase):
         try:
             header.decode()
         except UnicodeDecodeError as error:
-            text = invalid_bytes(header, error, "utf-8")
+            text = invalid_bytes(header, error, "utf-8", can_reject=False)
             raise DatasetError(f"{name}: the header is not valid UTF-8: line {self._line_at(0)}: {text}") from None
         self._ready = memoryview(b"" if self._options.drops_header else header)
         self._take(end)
@@ -347,7 +347,11 @@ class CsvGuard(io.RawIOBase):
         problem = None if content.isascii() else first_invalid(memoryview(content))
         if problem is not None:
             at, error = problem
-            self._fail(start + at, invalid_bytes(error.object, error, self._options.encoding))
+            self._fail(start + at, self._invalid(error.object, error))
+
+    def _invalid(self, content: bytes, error: UnicodeDecodeError) -> str:
+        options = self._options
+        return invalid_bytes(content, error, options.encoding, can_reject=not options.rejects)
 
     def _exact(self) -> tuple[bytes, int]:
         """Check every record. Returns the whole records in the buffer and the position after them."""
@@ -401,7 +405,7 @@ class CsvGuard(io.RawIOBase):
         try:
             record.decode()
         except UnicodeDecodeError as error:
-            problem = invalid_bytes(record, error, self._options.encoding)
+            problem = self._invalid(record, error)
             if not self._options.rejects:
                 self._fail(start + error.start, problem)
             self._reject(start + error.start, ErrorType.INVALID_UNICODE, problem)

@@ -10,6 +10,7 @@ from typing import BinaryIO, cast
 
 from batch_assets.core.dataset.bounds import LINE_BYTES, long_line
 from batch_assets.core.dataset.data_file import DataFile
+from batch_assets.core.dataset.foreign_content import foreign_content
 from batch_assets.core.dataset.transcode import as_utf8, utf16_of
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.encodings import check_encoding
@@ -46,10 +47,15 @@ def open_csv(data: DataFile, options: CsvConfig, *, marks: bool = False) -> Open
         marks: See `as_utf8`.
 
     Raises:
-        DatasetError: When the encoding is plainly another one.
+        DatasetError: When the content is plainly in another encoding or no text, or has fewer lines than are to be
+            left out.
     """
     raw = _Peeked(data.open())
-    encoding, detected = check_encoding(options.encoding), utf16_of(raw.peek(_HEAD_BYTES))
+    head = raw.peek(_HEAD_BYTES)
+    if (problem := foreign_content(head)) is not None:
+        raw.close()
+        raise DatasetError(f"{data.name}: {problem}")
+    encoding, detected = check_encoding(options.encoding), utf16_of(head)
     if encoding in ("utf-8", "utf-8-sig") and detected is not None:
         raw.close()
         raise DatasetError(
@@ -63,8 +69,11 @@ def open_csv(data: DataFile, options: CsvConfig, *, marks: bool = False) -> Open
     lines = 0
     for _ in range(options.skip):
         lines += text.drop_line(data.name, lines + 1)
+    if 0 < lines < options.skip:
+        text.close()
+        raise DatasetError(f"{data.name}: dataset.csv.skip is {options.skip}, but the file has only {lines} lines")
     delimiter = (options.delimiter or ("\t" if data.plain_name.endswith(".tsv") else ",")).encode()
-    if options.header is None and (match := _SEPARATOR.match(text.peek(_HEAD_BYTES))) is not None:
+    if (match := _SEPARATOR.match(text.peek(_HEAD_BYTES))) is not None:
         text.drop_prefix(match[0])
         lines += 1
         delimiter = delimiter if options.delimiter else match[1]

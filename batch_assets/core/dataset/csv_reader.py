@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.csv
 
 from batch_assets.core.dataset.csv_dialect import Dialect
+from batch_assets.core.dataset.csv_escapes import LiteralEscapes
 from batch_assets.core.dataset.csv_guard import CsvGuard, GuardOptions
 from batch_assets.core.dataset.csv_opening import open_csv
 from batch_assets.core.dataset.csv_types import ColumnType, with_timestamps
@@ -169,8 +170,9 @@ class CsvReader:
         return self._options.header or self._options.names
 
     def _reader(self, guard: CsvGuard, columns: list[str] | None) -> Any:
+        content = cast(BinaryIO, guard)
         return pyarrow.csv.open_csv(
-            cast(Any, guard),
+            cast(Any, LiteralEscapes(content, guard.dialect) if guard.dialect.escape else content),
             read_options=pyarrow.csv.ReadOptions(
                 block_size=self._block, use_threads=False, column_names=self._column_names()
             ),

@@ -51,7 +51,8 @@ class CsvConfig(ConfigBlock):
     quote: str | None = Field(default='"', description="The character around fields; none turns quoting off.")
     escape: str | None = Field(
         default=None,
-        description="The character after which the next one is taken literally, for example a backslash.",
+        description="The character that makes a quote, delimiter, line break or another of its kind after it "
+        "literal, for example a backslash. Before anything else it is text.",
     )
     header: list[str] | None = Field(
         default=None, description="Column names, for files whose first line is a row."

@@ -188,6 +188,12 @@ def test_an_error_names_the_file_that_is_not_a_table(tmp_path: Path, content: by
         read(tmp_path, "a.csv")
 
 
+def test_a_header_that_is_no_text_is_no_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"id,gr\xf6\n1,a\n")
+    with pytest.raises(DatasetError, match=r"the header is not valid UTF-8: .*\{encoding: latin-1\}$"):
+        read(tmp_path, {"path": "a.csv", "bad_rows": "reject"})
+
+
 def test_invalid_text_rejects_only_its_row_if_the_pipeline_says_so(world: World) -> None:
     content = b"id,text,note\na,fine,\nb,bro\xffken,\nc,fine too,\nd,fine,\xff\n"
     (world.folder / "rows.csv").write_bytes(content)
@@ -197,6 +203,7 @@ def test_invalid_text_rejects_only_its_row_if_the_pipeline_says_so(world: World)
     assert list(table["result_type"]) == ["succeeded", "rejected", "succeeded", "rejected"]
     assert table["error_type"][1] == "invalid_unicode"
     assert "rows.csv, line 3: not UTF-8: the bytes ff after 'b,bro'" in table["error_message"][1]
+    assert "bad_rows" not in table["error_message"][1]
     assert table["text"][1] == "bro\ufffdken"
     assert len(world.accepted_custom_ids()) == 2
 

@@ -16,6 +16,7 @@ import pytest
 
 from batch_assets.core.dataset import csv_guard, csv_reader
 from batch_assets.core.dataset.csv_dialect import Dialect
+from batch_assets.core.dataset.csv_escapes import LiteralEscapes
 from batch_assets.core.dataset.csv_guard import CsvGuard, GuardOptions
 from batch_assets.core.dataset.transcode import utf16_of
 from batch_assets.core.errors import DatasetError
@@ -38,6 +39,13 @@ def _read(folder: Path, name: str, **csv: Any) -> list[dict[str, Any]]:
         ('a,b\n1,"x"\n2,"y\n', {"quote": "none"}, [{"a": 1, "b": '"x"'}, {"a": 2, "b": '"y'}]),
         ('a,b\n1,"x"\n', {"quote": None}, [{"a": 1, "b": '"x"'}]),
         ('a,b\n1,"x\\"\ny"\n2,u\\,v\n', {"escape": "\\"}, [{"a": 1, "b": 'x"\ny'}, {"a": 2, "b": "u,v"}]),
+        (
+            'a,b\n1,"C:\\new\\table \\"q\\" \\\\"\n2,C:\\x\\,y\n',
+            {"escape": "\\"},
+            [{"a": 1, "b": 'C:\\new\\table "q" \\'}, {"a": 2, "b": "C:\\x,y"}],
+        ),
+        ("sep=;\n1;x\n", {"header": ["n", "t"], "delimiter": ";"}, [{"n": 1, "t": "x"}]),
+        ("sep=;\n1;x\n", {"header": ["n", "t"]}, [{"n": 1, "t": "x"}]),
         ("1,x\n2,y\n", {"header": ["n", "t"]}, [{"n": 1, "t": "x"}, {"n": 2, "t": "y"}]),
         ("1,x", {"header": ["n", "t"]}, [{"n": 1, "t": "x"}]),
         ("", {"header": ["n", "t"]}, []),
@@ -120,8 +128,11 @@ def test_other_encodings_give_the_same_text(
         (
             "ä,b\n1,x\n".encode("latin-1"),
             {},
-            r"the header is not valid UTF-8: .*dataset.csv: \{encoding: latin-1\}",
+            r"the header is not valid UTF-8: .*dataset.csv: \{encoding: latin-1\}$",
         ),
+        (gzip.compress(b"a\n1\n"), {}, r"a.csv: .* compressed with gzip; let the name end in \.csv\.gz"),
+        (b"PK\x03\x04\x14\0\x06\0", {}, r"a.csv: the content is a ZIP archive or an Excel workbook \(\.xlsx\)"),
+        (b"a,b\n1,2\n\n", {"skip": 100}, "a.csv: dataset.csv.skip is 100, but the file has only 3 lines"),
     ],
 )
 def test_an_error_names_the_file_and_line_that_does_not_fit(
@@ -154,6 +165,29 @@ def test_an_error_names_the_line_of_a_bad_row_after_the_first_block(tmp_path: Pa
     (tmp_path / "a.csv").write_text(f"a,b\n{rows}1,2,3\n")
     with pytest.raises(DatasetError, match=r"a\.csv, line 20002: 3 fields"):
         _read(tmp_path, "a.csv")
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+@pytest.mark.parametrize(
+    ("content", "literal"),
+    [
+        (rb"a\nb", rb"a\\nb"),
+        (rb"\\n\"\,", rb"\\n\"\,"),
+        (b"\\\\\\n\\\\\\", b"\\\\\\\\n\\\\\\\\"),
+        (b"\\\n\\\r", b"\\\n\\\r"),
+        (b"plain", b"plain"),
+        (b"", b""),
+    ],
+)
+def test_an_escape_before_ordinary_text_is_doubled_in_blocks_of_any_size(
+    content: bytes, literal: bytes, size: int
+) -> None:
+    dialect = Dialect(b",", b'"', b"\\")
+    assert LiteralEscapes(io.BytesIO(content), dialect).read() == literal
+    file = LiteralEscapes(io.BytesIO(content), dialect)
+    blocks = list(iter(lambda: file.read(size), b""))
+    assert b"".join(blocks) == literal
+    assert all(len(block) == size for block in blocks[:-1])
 
 
 def _guarded(content: bytes, escape: bytes = b"", **options: Any) -> CsvGuard:
