@@ -57,6 +57,8 @@ def _continues_the_key(lines: list[bytes], delimiter: bytes, columns: int) -> bo
     kind = _kind(first.split(delimiter, 1)[0])
     if kind in ("word", "words") and columns < _MANY_COLUMNS:
         return False
+    if _kind(others[-1].split(delimiter, 1)[0]) != kind:  # decides most cases
+        return False
     rows = [
         line
         for line in others
