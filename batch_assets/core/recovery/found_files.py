@@ -281,13 +281,18 @@ def responses_of(storage: Storage, pipeline: str) -> tuple[dict[ResponseName, Fo
     responses, problems = {}, []
     for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
         try:
-            responses[name] = _responses(storage, pipeline, name)
+            responses[name] = read_responses(storage, pipeline, name)
         except DamagedFileError as error:
             problems.append(str(error))
     return responses, problems
 
 
-def _responses(storage: Storage, pipeline: str, name: ResponseName) -> FoundResponses:
+def read_responses(storage: Storage, pipeline: str, name: ResponseName) -> FoundResponses:
+    """Read a response file.
+
+    Raises:
+        DamagedFileError: When it cannot be read.
+    """
     with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
         table = file.read(columns=_ANSWERED, use_threads=False)
         ended_at = ended_at_of(file)
