@@ -10,6 +10,7 @@ from batch_assets.core.errors import ResultsError
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.pipeline.blocks import RetentionConfig
+from batch_assets.core.recovery.unknown_folders import unknown_folders
 from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.results.run import collect_results
 
@@ -155,3 +156,16 @@ def test_the_results_stage_finds_a_submission_that_the_ledger_has_lost(world: Wo
     end(world, pipeline)
     check(world, pipeline, 5)
     nothing_left(world, pipeline)
+
+
+def test_unknown_folders_are_found_with_one_listing(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    world.build(pipeline)
+    later, other = "29991231T000000-abcdef01", "29991231T000000-abcdef02"
+    for folder in (later, f"partition=a%2Fb/{other}"):
+        world.path("asked", "requests", folder).mkdir(parents=True)
+    with world.root.ledger.read() as tx:
+        assert unknown_folders(tx, world.root.storage, "asked") == []  # their builds are not finished
+        for folder in (later, f"partition=a%2Fb/{other}"):
+            world.path("asked", "requests", folder, "manifest.json").touch()
+        assert unknown_folders(tx, world.root.storage, "asked") == [("", later), ("a/b", other)]
