@@ -52,6 +52,10 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
         if partition is not None:
             raise UnknownTargetError(f"{target} is a single batch: leave the partition out")
         root.check_endpoint()
+        if batch.pipeline is not None:
+            root.catch_up(batch.pipeline)  # its answers may be stored already
+            with root.ledger.read() as tx:
+                batch = batches.by_id(tx, target) or batch
         report = CancelReport()
         if not (give_up.may_be_lost(batch) and _is_given_up(root, batch, report)):
             cancel_batches(root, [batch], report)

@@ -24,10 +24,14 @@ class SensorCursor:
     Attributes:
         warned: Map of pipeline to the last warning of its deadline check.
         observed: Map of submission to its last observation.
+        compared_at: When the folders under the root were last compared with the ledger, by the ledger's clock.
+        unknown: The ids of the submissions that the ledger did not know then.
     """
 
     warned: dict[str, str] = field(default_factory=dict)
     observed: dict[str, Observed] = field(default_factory=dict)
+    compared_at: float = 0.0
+    unknown: list[str] = field(default_factory=list)
 
     @classmethod
     def read(cls, text: str | None) -> Self:
@@ -38,10 +42,13 @@ class SensorCursor:
             return cls(
                 warned={str(name): str(warning) for name, warning in fields.get("warned", {}).items()},
                 observed={str(name): Observed(float(at), list(counts)) for name, (at, counts) in observed},
+                compared_at=float(fields.get("compared_at", 0.0)),
+                unknown=list(map(str, fields.get("unknown", []))),
             )
         except (ValueError, TypeError, AttributeError):
             return cls()
 
     def write(self) -> str:
         """Return the cursor for the next tick."""
-        return json.dumps({"warned": self.warned, "observed": self.observed})
+        fields = {"warned": self.warned, "observed": self.observed}
+        return json.dumps({**fields, "compared_at": self.compared_at, "unknown": self.unknown})

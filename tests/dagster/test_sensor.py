@@ -474,6 +474,21 @@ def test_a_tick_needs_no_more_statements_for_many_finished_partitions(
     assert len(statements[0]) == len(statements[1])
 
 
+def test_a_submission_that_the_ledger_does_not_know_is_named_by_two_ticks_in_a_row(
+    location: Location, tmp_path: Path
+) -> None:
+    location.materialize("requests")
+    (unknown,) = tmp_path.glob("**/greetings/requests")
+    unknown /= "29991231T000000-abcdef01"
+    unknown.mkdir()
+    (unknown / "manifest.json").touch()
+    assert unknown.name not in location.tick()[1]  # its build may be about to register it
+    text = f"{unknown.name} under the root, so it may have been restored from a backup"
+    assert text in location.tick()[1] and text in location.tick()[1]
+    (unknown / "manifest.json").unlink()
+    assert text not in location.tick()[1]
+
+
 def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_during_one(
     make_assets: MakeAssets, kept: dg.DagsterInstance, emulator: Emulator, tmp_path: Path
 ) -> None:

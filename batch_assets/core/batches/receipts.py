@@ -7,7 +7,8 @@ receipts do.
 from __future__ import annotations
 
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.ledger import Lease, Transaction, batches, files
+from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.ledger import Lease, Transaction, batches, files, restore
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Receipt
@@ -55,12 +56,16 @@ def adopt(root: Root, file: RequestFile, lease: Lease) -> str | None:
         lease: The lease on the file.
 
     Returns:
-        The id of the batch; `None` if there is no receipt.
-
-    Raises:
-        DamagedFileError: When the receipt is damaged. Then it is unknown whether the file was sent.
+        The id of the batch; `None` if there is no receipt, or if it is damaged. A damaged receipt shows that the
+        file was sent: the file is then in doubt, and its batch is looked for.
     """
-    receipt = StoredRequestFile.of(root.storage, file).receipt()
+    try:
+        receipt = StoredRequestFile.of(root.storage, file).receipt()
+    except DamagedFileError as error:
+        with root.ledger.write() as tx:
+            lease.confirm(tx)
+            restore.mistrust(tx, file, str(error))
+        return None
     if receipt is None:
         return None
     with root.ledger.write() as tx:

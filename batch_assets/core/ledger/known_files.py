@@ -45,6 +45,12 @@ def by_ids(tx: Transaction, ids: Sequence[str]) -> dict[str, KnownSubmission]:
     return {row.id: KnownSubmission(row.pipeline, row.partition, row.id) for row in rows}
 
 
+def partitions_of(tx: Transaction, pipeline: str) -> set[str]:
+    """Return the partition keys of a pipeline's submissions."""
+    statement = sa.select(submission.c.partition).where(submission.c.pipeline == pipeline).distinct()
+    return set(tx.execute(statement).scalars())
+
+
 def request_files(tx: Transaction, submission_ids: Iterable[str]) -> list[tuple[str, str, str, str]]:
     """Return (pipeline, partition key, submission id, name) of request files that should be under the root."""
     removed = sa.exists().where(

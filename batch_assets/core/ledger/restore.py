@@ -8,12 +8,14 @@ from typing import Unpack
 import sqlalchemy as sa
 
 from batch_assets.core.api.objects import COUNTS, BatchObject
+from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction, bind_endpoint
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
-from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchMove, EntityKind, FileMove, FileState, SubmissionMove
+from batch_assets.core.ledger.tables import batch as batch_table
 from batch_assets.core.ledger.tables import intent, request_file
 
 _REBUILT = "rebuilt after the ledger was lost: "
@@ -147,6 +149,25 @@ def add_collected(
     seq = _add(tx, BatchMove.REBUILD_COLLECTED, batch_id, file_id, pipeline, counts, values, why)
     if file_id is not None and not paid_twice:
         _update_file(tx, file_id, batch_id=batch_id, collected_seq=seq)
+
+
+def collect(tx: Transaction, batch: Batch, counts: dict[str, int], reason: str, *, ended_at: float) -> None:
+    """Record that an open batch was collected, which an older ledger does not know.
+
+    Args:
+        tx: The transaction.
+        batch: The batch.
+        counts: Requests by result type.
+        reason: The reason, for the history.
+        ended_at: When it ended; 0.0 if unknown.
+    """
+    batches.end_unseen(tx, batch.id, reason)
+    batches.collected(tx, batch.id, reason)
+    complete_counts = {name: counts.get(name, 0) for name in COUNTS}
+    values: BatchColumns = {"counts": json.dumps(complete_counts), "processing_status": "ended"}
+    if ended_at:
+        values["ended_at"] = ended_at
+    tx.execute(sa.update(batch_table).where(batch_table.c.id == batch.id).values(**values))
 
 
 def _add(

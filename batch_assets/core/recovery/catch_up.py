@@ -2,7 +2,8 @@
 
 A ledger that was restored from a backup, or that failed over to a copy, is older than the files. A folder of a
 submission that it does not know is one that it has lost. A receipt beside a file that it counts as unsent shows
-that the file was sent. Without these, the same requests would be sent and paid for again.
+that the file was sent, even if it is damaged. A complete response file shows that its batch was collected. Without
+these, the same requests would be sent and paid for again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from batch_assets.core.ledger import (
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.ledger.states import FileMove, FileState
+from batch_assets.core.recovery import stored_answers
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.recovery.lost_files import LostFile, LostPipeline, find_pipeline
 from batch_assets.core.recovery.rebuild import Known, write_pipeline
@@ -35,6 +37,7 @@ from batch_assets.core.text import count
 
 _log = logging.getLogger("batch_assets")
 _OLDER = "the ledger is older than the files under the root"
+_DAMAGED_RECEIPT = f"{_OLDER}, and its receipt is damaged: it was sent, and its batch is looked for"
 
 
 def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | None) -> None:
@@ -51,6 +54,11 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         UnfinishedRenamingError: When the files belong to a pipeline that was being renamed to this one.
 
     """
+    _add_from_files(root, pipeline, partition, lease)
+    stored_answers.record(root, pipeline)
+
+
+def _add_from_files(root: Root, pipeline: str, partition: str | None, lease: Lease | None) -> None:
     copies = _copies(root, pipeline, partition)
     if not _is_behind(root, pipeline, partition, copies):
         return
@@ -124,7 +132,7 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
             frozenset(batches.known_ids(tx)),
         )
         added = _without_leftovers(lost, known)
-        is_certain = any(file.part.receipt is not None or file.responses is not None for file in added)
+        is_certain = any(file.part.was_sent or file.responses is not None for file in added)
         for file in lost.files:
             if file.part.receipt is not None and file.id not in known.files:
                 batches.forget_foreign(tx, file.part.receipt.batch_id, f"it is proved to be {file.id}")
@@ -132,13 +140,17 @@ def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
         by_id = {file.id: file for file in lost.files}
         unsent = [file for file in submissions.files_in_flight(tx, pipeline) if file.id in known.files]
         unsent = [file for file in unsent if file.state.unsent and file.id in by_id]
-        is_certain |= any(by_id[file.id].part.receipt is not None for file in unsent)
+        is_certain |= any(by_id[file.id].part.was_sent for file in unsent)
         for unsent_file in unsent:
-            _settle(tx, unsent_file, by_id[unsent_file.id], is_certain=is_certain)
+            _settle(tx, unsent_file, by_id[unsent_file.id], known, is_certain=is_certain)
+        settled = sum(files.by_id(tx, file.id).state is not file.state for file in unsent)
+    if not (added or settled):
+        return
     _log.warning(
         f"The ledger was older than the files of {pipeline} in {root.storage.url}: "
         f"{count(len({file.submission.id for file in added} - known.submissions), 'submission')} and "
-        f"{count(len(added), 'request file')} were added from them."
+        f"{count(len(added), 'request file')} were added from them, and "
+        f"{count(settled, 'request file')} of the ledger got the state that they show."
     )
     for problem in lost.problems:
         _log.warning(problem)
@@ -153,26 +165,32 @@ def _without_leftovers(lost: LostPipeline, known: Known) -> list[LostFile]:
         The unknown files that are left.
     """
     for file in [*lost.files]:
-        if file.submission.id in known.submissions and file.id not in known.files and not file.state.sent:
+        is_sent = file.state.sent or file.part.was_sent
+        if file.submission.id in known.submissions and file.id not in known.files and not is_sent:
             lost.files.remove(file)
             for waits in lost.waits.values():
                 waits.discard(file.id)
     return [file for file in lost.files if file.id not in known.files]
 
 
-def _settle(tx: Transaction, file: RequestFile, shown: LostFile, *, is_certain: bool) -> None:
+def _settle(tx: Transaction, file: RequestFile, shown: LostFile, known: Known, *, is_certain: bool) -> None:
     """Move a file that the ledger counts as unsent to the state that its files show.
 
     Args:
         tx: The transaction.
         file: The file as the ledger has it.
         shown: The file as the files show it.
+        known: The ids that the ledger had before.
         is_certain: Something was certainly sent that the ledger does not know, so this file may have been sent.
     """
-    receipt = shown.part.receipt
-    if file.state is FileState.TOO_LARGE or (receipt is None and shown.state is FileState.REFUSED):
+    receipt, was_sent = shown.part.receipt, shown.part.was_sent
+    if file.state is FileState.TOO_LARGE or (not was_sent and shown.state is FileState.REFUSED):
         return
-    if file.state is FileState.STOPPED and (receipt is not None or shown.state is FileState.SUPERSEDED):
+    answers = shown.responses if receipt is None else None
+    if answers is not None and answers.batch_id in known.batches:
+        answers = None  # they answer a file that the ledger knows as sent
+    is_settled = was_sent or answers is not None or shown.state is FileState.SUPERSEDED
+    if file.state is FileState.STOPPED and is_settled:
         move(tx, FileMove.RESUME, file.id, _OLDER, not_before=0.0)
     if receipt is not None:
         batches.accept(
@@ -184,6 +202,10 @@ def _settle(tx: Transaction, file: RequestFile, shown: LostFile, *, is_certain: 
             replied=receipt.replied is True,
             reason=batches.BY_RECEIPT,
         )
+    elif answers is not None:
+        stored_answers.add(tx, file, answers, f"{_OLDER}: {shown.why}")
+    elif was_sent:
+        restore.mistrust(tx, files.by_id(tx, file.id), _DAMAGED_RECEIPT)
     elif shown.state is FileState.SUPERSEDED:
         move(tx, FileMove.SET_ASIDE, file.id, f"{_OLDER}: {shown.why}")
     elif is_certain and file.state is FileState.READY:

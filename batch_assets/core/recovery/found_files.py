@@ -30,7 +30,7 @@ from batch_assets.core.store.responses import digest_array, ended_at_of, open_re
 from batch_assets.core.store.result_table import submission_of
 
 _PIPELINE = re.compile(r"[A-Za-z0-9_]{1,100}")
-_PARTITION = "partition="
+PARTITION_PREFIX = "partition="
 _ANSWERED = ["digest", "result_type", "attempts"]
 
 
@@ -186,10 +186,10 @@ def submission_folders(
     """
     top = storage.names(pipeline, "requests") if not partition else [partition_folder(partition)]
     for name in top:
-        is_partition = name.startswith(_PARTITION)
+        is_partition = name.startswith(PARTITION_PREFIX)
         if partition == "" and is_partition:
             continue
-        key = unquote(name.removeprefix(_PARTITION)) if is_partition else ""
+        key = unquote(name.removeprefix(PARTITION_PREFIX)) if is_partition else ""
         inner = storage.names(*submission_parts(pipeline, key, "")) if is_partition else [name]
         for submission_id in inner:
             if submission_id not in known and was_finished(storage, pipeline, key, submission_id):
@@ -281,13 +281,18 @@ def responses_of(storage: Storage, pipeline: str) -> tuple[dict[ResponseName, Fo
     responses, problems = {}, []
     for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
         try:
-            responses[name] = _responses(storage, pipeline, name)
+            responses[name] = read_responses(storage, pipeline, name)
         except DamagedFileError as error:
             problems.append(str(error))
     return responses, problems
 
 
-def _responses(storage: Storage, pipeline: str, name: ResponseName) -> FoundResponses:
+def read_responses(storage: Storage, pipeline: str, name: ResponseName) -> FoundResponses:
+    """Read a response file.
+
+    Raises:
+        DamagedFileError: When it cannot be read.
+    """
     with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
         table = file.read(columns=_ANSWERED, use_threads=False)
         ended_at = ended_at_of(file)

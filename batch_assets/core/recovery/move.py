@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Ledger
 from batch_assets.core.ledger import pairing as pairings
 from batch_assets.core.recovery.missing_files import agreement, lost_most_files
 from batch_assets.core.recovery.pairing import is_missing_file, open_ledger
 from batch_assets.core.recovery.pairing_texts import Refusals
-from batch_assets.core.recovery.root_file import RootFile
+from batch_assets.core.recovery.root_file import DAMAGED_ROOT_FILE, RootFile
 from batch_assets.core.settings import Settings
 
 
@@ -33,11 +34,17 @@ def plan_move(settings: Settings) -> Move:
     """Find out what a move would change. Changes nothing, but upgrades the tables of an older ledger.
 
     Raises:
-        DamagedFileError: When the ledger or root.json is damaged.
+        DamagedFileError: When the ledger is damaged.
     """
     storage = Storage(settings.root, shared=settings.shared)
-    names, root_file = Refusals(settings.ledger_url, storage), RootFile.read(storage)
+    names, root_file = Refusals(settings.ledger_url, storage), None
     lines = [f"root    {names.root}", f"ledger  {names.ledger}"]
+    try:
+        root_file = RootFile.read(storage)
+    except DamagedFileError as error:
+        lines.append(
+            f"{error}. Otherwise it is written again, and the damaged one is renamed to {DAMAGED_ROOT_FILE}."
+        )
     if root_file is not None:
         lines.append(f"The root belonged to the ledger {root_file.ledger_path(storage)}.")
     if is_missing_file(settings.ledger_url):

@@ -6,9 +6,11 @@ Root and ledger each have a random id, and each stores the other's: the root in 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Ledger, Transaction
 from batch_assets.core.ledger import pairing as pairings
@@ -17,8 +19,10 @@ from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.recovery.missing_files import agreement, lost_most_files
 from batch_assets.core.recovery.pairing_texts import Refusals
 from batch_assets.core.recovery.rebuild import find_lost
-from batch_assets.core.recovery.root_file import RootFile, location_of
+from batch_assets.core.recovery.root_file import DAMAGED_ROOT_FILE, RootFile, location_of
 from batch_assets.core.settings import Settings
+
+_log = logging.getLogger("batch_assets")
 
 
 def open_ledger(settings: Settings, storage: Storage, *, is_meant: bool = False) -> tuple[Ledger, Pairing]:
@@ -32,7 +36,8 @@ def open_ledger(settings: Settings, storage: Storage, *, is_meant: bool = False)
     Raises:
         PairingError: When the ledger belongs to another root, the root to another ledger, or most of the files
             that the ledger knows are missing. Nothing was changed.
-        DamagedFileError: When the ledger or a file of the root is damaged.
+        DamagedFileError: When the ledger or a file of the root is damaged. A damaged root.json is renamed and
+            written again if the ledger is the root's.
     """
     return _Opening(settings, storage, is_meant).run()
 
@@ -43,6 +48,7 @@ class _Opening:
         self._is_shared = settings.shared
         self._location = location_of(self._url, storage)
         self._refusals = Refusals(self._url, storage)
+        self._damage: DamagedFileError | None = None
 
     def run(self) -> tuple[Ledger, Pairing]:
         if is_missing_file(self._url):  # before Ledger makes the file
@@ -62,25 +68,38 @@ class _Opening:
     def _pairing(self, ledger: Ledger) -> Pairing:
         with ledger.read() as tx:
             pairing = pairings.read(tx)
-        root_file = RootFile.read(self._storage)
+        root_file = self._root_file()
         if pairing is not None and root_file is not None and root_file.agrees(pairing) and not self._is_meant:
             return pairing
         with ledger.write() as tx:  # no other process pairs this ledger meanwhile
             pairing = self._pair(tx)
         # The ledger is first: a process that is killed in between leaves a ledger that root.json can be made from.
         with ledger.write():
-            root_file = RootFile.read(self._storage)
+            root_file = self._root_file()
             if root_file is None or not root_file.agrees(pairing):
+                if self._damage is not None:
+                    _log.warning(f"{self._damage}. It is written again, and this one is now {DAMAGED_ROOT_FILE}.")
                 mine = RootFile(id=pairing.root_id, ledger=pairing.ledger_id, ledger_location=self._location)
                 mine.write(self._storage)
-        root_file = RootFile.read(self._storage)
+        root_file = self._root_file()
         if root_file is None or not root_file.agrees(pairing):  # another new ledger was faster
             raise self._refusals.strangers(pairing, root_file)
         return pairing
 
+    def _root_file(self) -> RootFile | None:
+        """Read root.json; `None` if the root has none, or a damaged one. A paired ledger has its content too."""
+        self._damage = None
+        try:
+            return RootFile.read(self._storage)
+        except DamagedFileError as error:
+            self._damage = error
+            return None
+
     def _own_root_file(self) -> RootFile | None:
-        """Read root.json for a ledger without ids. Refuse if the root's own ledger is elsewhere."""
-        root_file = RootFile.read(self._storage)
+        """Read root.json for a ledger without ids. Refuse if the root's own ledger is elsewhere, or may be."""
+        root_file = self._root_file()
+        if self._damage is not None and not self._is_meant:
+            raise self._refusals.damaged_root_file(self._damage)
         if root_file is not None and root_file.ledger_location != self._location and not self._is_meant:
             raise self._refusals.second_ledger(root_file)
         return root_file
@@ -111,20 +130,21 @@ class _Opening:
         pairing = pairings.read(tx)
         if self._is_meant:
             return self._pair_as_meant(tx, pairing)
-        root_file = RootFile.read(self._storage)
+        root_file = self._root_file()
         if pairing is not None and root_file is not None:
             is_replaced = (pairing.root_id, pairing.replaces) == (root_file.id, root_file.ledger)
             if not (is_replaced or root_file.agrees(pairing)):
                 raise self._refusals.strangers(pairing, root_file)
             return pairing
-        root_file = self._own_root_file()
+        if pairing is None:
+            root_file = self._own_root_file()
         comparison = agreement(tx, self._storage)
         if not comparison.is_same:
-            raise self._refusals.disagreement(pairing, comparison)
+            raise self._refusals.disagreement(pairing, comparison, self._damage)
         return pairing if pairing is not None else self._new_pairing(tx, root_file)
 
     def _pair_as_meant(self, tx: Transaction, pairing: Pairing | None) -> Pairing:
-        root_file = RootFile.read(self._storage)
+        root_file = self._root_file()
         files_from = pairing.files_from if pairing is not None else 0.0
         if not agreement(tx, self._storage).is_same or lost_most_files(tx, self._storage, files_from) is not None:
             files_from = tx.now

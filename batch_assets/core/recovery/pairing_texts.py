@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from batch_assets.core.errors import PairingError
+from batch_assets.core.errors import DamagedFileError, PairingError
 from batch_assets.core.io.database import as_text
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger.connection import parse_url
@@ -54,11 +54,22 @@ class Refusals:
             remedy=PairRoot(),
         )
 
-    def disagreement(self, pairing: Pairing | None, comparison: Agreement) -> PairingError:
+    def damaged_root_file(self, damage: DamagedFileError) -> PairingError:
+        """Refuse a ledger without ids, where the root does not say which ledger is its own."""
+        return PairingError(
+            f"{damage}. It says to which ledger the root {self.root} belongs, and the ledger {self.ledger} does "
+            "not. If that ledger is meant, pair the two: the damaged file is then renamed",
+            remedy=PairRoot(),
+        )
+
+    def disagreement(
+        self, pairing: Pairing | None, comparison: Agreement, damage: DamagedFileError | None
+    ) -> PairingError:
         """Refuse a root and a ledger whose submissions differ, where one of them has no id of the other."""
+        damaged = f"{damage}. " if damage is not None else ""
         owner = f", which belongs to the root {pairing.root_location}," if pairing is not None else ""
         return PairingError(
-            f"The root {self.root} and the ledger {self.ledger}{owner} do not belong together: "
+            f"{damaged}The root {self.root} and the ledger {self.ledger}{owner} do not belong together: "
             f"{comparison.as_text}. Is the root's volume mounted, and is it the right root? Is the ledger that of "
             "this root? Nothing is sent, because everything would be paid for again. A new root needs a ledger of "
             "its own: another file, database or schema. The two may also be meant to be a pair",

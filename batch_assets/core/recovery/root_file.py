@@ -8,6 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from pydantic import BaseModel, ConfigDict
 
+from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.database import holds_secret
 from batch_assets.core.io.json_files import read_document
 from batch_assets.core.io.storage import Storage
@@ -15,6 +16,7 @@ from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
 
 ROOT_FILE = "root.json"
+DAMAGED_ROOT_FILE = f"{ROOT_FILE}.damaged"
 
 
 class RootFile(BaseModel):
@@ -43,8 +45,12 @@ class RootFile(BaseModel):
         return read_document(storage, (ROOT_FILE,), cls) if storage.exists(ROOT_FILE) else None
 
     def write(self, storage: Storage) -> None:
-        """Write it. The caller must hold the lock of the ledger."""
+        """Write it, and rename a damaged one. The caller must hold the lock of the ledger."""
         storage.remove_leftovers(name=ROOT_FILE)
+        try:
+            RootFile.read(storage)
+        except DamagedFileError:
+            storage.rename((ROOT_FILE,), (DAMAGED_ROOT_FILE,))
         storage.write_bytes(json.dumps(self.model_dump(), indent=2).encode() + b"\n", ROOT_FILE)
 
     def agrees(self, pairing: Pairing) -> bool:

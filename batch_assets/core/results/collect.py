@@ -77,22 +77,19 @@ def downloaded(
         ResultsError: When they cannot be downloaded now, or the request file is missing. A later run tries again.
     """
     with _leased(root, batch, BatchState.ENDED) as leased:
-        if leased is None:
+        if leased is None or (not batch.provisional and _was_collected(leased)):
             yield None
             return
+        _check_request_file(leased)  # before a useless download
         target = _target(leased)
-        if not batch.provisional and _is_stored(leased):
-            with root.ledger.write() as tx:
-                leased.lease.confirm(tx)
-                batches.collected(tx, batch.id, "its answers are stored already")
-            yield None
-            return
         with root.storage.scratch_file(target + ".raw") as raw:
             yield Downloaded(leased, target, raw, download(leased, raw, on_bytes))
 
 
 def store_canceled(root: Root, batch: Batch, why: str) -> bool:
     """Store `canceled` as the answer to every request of a batch that the API no longer has.
+
+    Answers that are stored already are kept, for example when an older ledger does not know of them.
 
     Args:
         root: The root.
@@ -103,11 +100,20 @@ def store_canceled(root: Root, batch: Batch, why: str) -> bool:
         False if another process collects or has collected the batch.
 
     Raises:
-        ResultsError: When the request file is missing.
+        ResultsError: When the request file is missing, or the response file is damaged.
     """
     with _leased(root, batch, BatchState.UNREACHABLE, BatchState.ENDED) as leased:
         if leased is None:
             return False
+        if _was_collected(leased):
+            return True
+        parts = response_parts(leased.file.pipeline, batch.id)
+        if root.storage.exists(*parts):
+            raise ResultsError(
+                f"results of {batch.id}: {root.storage.uri(*parts)} is damaged or incomplete, and is not replaced "
+                "by canceled rows. Restore it from a backup, or remove it if its answers are lost"
+            )
+        _check_request_file(leased)
         _publish(leased, _target(leased), _no_rows(leased, _requests(leased), why, CANCELED), why)
         return True
 
@@ -127,10 +133,7 @@ def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBat
         if current is None or file is None:
             yield None
             return
-        leased = LeasedBatch(root, current, file, lease)
-        if not root.storage.exists(*_stored(leased).parts):  # checked before a useless download
-            raise _request_file_gone(leased)
-        yield leased
+        yield LeasedBatch(root, current, file, lease)
 
 
 def _stored(leased: LeasedBatch) -> StoredRequestFile:
@@ -149,6 +152,11 @@ def _requests(leased: LeasedBatch) -> Scan:
     end = requests.ends[-1] if len(requests.ends) else 0
     ends = np.append(requests.ends, np.full(lost, end, dtype=np.int64))
     return Scan(ends, np.append(requests.tails, np.zeros(lost, dtype=requests.tails.dtype)), requests.remainder)
+
+
+def _check_request_file(leased: LeasedBatch) -> None:
+    if not leased.root.storage.exists(*_stored(leased).parts):
+        raise _request_file_gone(leased)
 
 
 def _request_file_gone(leased: LeasedBatch) -> ResultsError:
@@ -171,6 +179,17 @@ def _is_stored(leased: LeasedBatch) -> bool:
     except (DamagedFileError, IsADirectoryError):  # writing reports a folder in the way, with a remedy
         return False
     return rows == leased.file.requests
+
+
+def _was_collected(leased: LeasedBatch) -> bool:
+    """Record the batch as collected if its answers are stored. Return whether they are."""
+    if not _is_stored(leased):
+        return False
+    with leased.root.ledger.write() as tx:
+        leased.lease.confirm(tx)
+        batches.collected(tx, leased.batch.id, "its answers are stored already")
+    _target(leased)  # no later run removes leftovers of a batch recorded as collected
+    return True
 
 
 def _target(leased: LeasedBatch) -> str:

@@ -71,6 +71,7 @@ def collect_results(
     Returns:
         What was collected. Batches whose results could not be fetched are listed as problems.
     """
+    root.catch_up(pipeline, partition)
     problems = reopen_lost(root, pipeline)
     with root.ledger.read() as tx:
         ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline)

@@ -35,7 +35,7 @@ from batch_assets.dagster.remedies import as_text as remedy_as_text
 from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import settings_for
 from batch_assets.dagster.rounds import name_of, tags_for
-from batch_assets.dagster.sensors import removed
+from batch_assets.dagster.sensors import lost_submissions, removed
 from batch_assets.dagster.sensors.runs import RunsOfSubmission
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.dagster.sensors.unwatched import pipelines_of_location, unwatched
@@ -109,6 +109,7 @@ class _Tick:
             reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
             reasons += situation(snapshots, submissions.paid_twice(tx))
             reasons += removed.describe(tx, gone)
+            reasons += lost_submissions.describe(tx, self._root.storage, self._pipelines, cursor)
             now = tx.now
         removed.collect(self._root.settings, removed.due(gone))
         outcomes = self._rounds(due, rounds_before, now)

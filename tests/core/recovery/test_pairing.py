@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batch_assets.core.errors import DamagedFileError, PairingError, SettingsError
+from batch_assets.core.errors import PairingError, SettingsError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.open_root import open_root
 from batch_assets.core.recovery.move import move, plan_move
@@ -265,12 +265,36 @@ def test_move_pairs_a_root_and_a_ledger_of_others(new_world: NewWorld, tmp_path:
     assert world.root.mark == "x" * 6
 
 
-def test_a_damaged_root_json_is_named(new_world: NewWorld) -> None:
+@pytest.mark.parametrize(("content", "by_move"), [('{"id": "', False), ('{"id": 1}', True)])
+def test_a_damaged_root_json_is_written_again_from_the_ledger(
+    new_world: NewWorld, content: str, by_move: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     world = answered(new_world)
+    before = root_file(world.path())
+    world.path("root.json").write_text(content)
+    if by_move:
+        assert any("root.json is damaged" in line for line in plan_move(world.root.settings).lines)
+        move(world.root.settings)
+    world.reopened().ledger.close()
+    assert root_file(world.path())["id"] == before["id"]
+    assert by_move or root_file(world.path()) == before
+    assert world.path("root.json.damaged").read_text() == content
+    assert "root.json is damaged" in caplog.text
+
+
+def test_a_damaged_root_json_is_named_where_the_ledger_may_be_another(new_world: NewWorld, tmp_path: Path) -> None:
+    """Neither a new ledger nor that of another root replaces what the damaged file said."""
+    world, other_ledger = answered(new_world), f"sqlite:///{tmp_path}/other.db"
+    other = World(world.emulator, world.folder, open_root(settings(world, tmp_path / "other", other_ledger)))
+    other.build(other.pipeline())
+    other.root.close()
     world.path("root.json").write_text("{")
-    world.reopened()
-    with pytest.raises(DamagedFileError, match=r"root\.json is damaged"):
-        world.root.ledger.close()
+    for ledger in (f"sqlite:///{tmp_path}/new.db", other_ledger):
+        assert "root.json is damaged" in refusal(world, world.path(), ledger)
+    assert not (tmp_path / "new.db").exists()
+    assert world.path("root.json").read_text() == "{"
+    move(settings(world, world.path(), None))
+    world.reopened().ledger.close()
 
 
 def test_root_json_shows_no_password(tmp_path: Path) -> None:

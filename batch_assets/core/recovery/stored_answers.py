@@ -1,0 +1,80 @@
+"""Record the answers that are in the response store and that an older ledger does not know of.
+
+A complete response file shows that its batch was collected, whatever the ledger has. The API may have deleted the
+batch since: then it would look lost, and its requests would be sent and paid for again.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from batch_assets.core.errors import DamagedFileError
+from batch_assets.core.io.layout import response_parts
+from batch_assets.core.io.names import ResponseName
+from batch_assets.core.ledger import Transaction, batches, files, restore
+from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.records import Batch, RequestFile
+from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FileMove
+from batch_assets.core.recovery.found_files import FoundResponses, read_responses
+from batch_assets.core.root import Root
+from batch_assets.core.text import count
+
+_log = logging.getLogger("batch_assets")
+_STORED = "the ledger is older than the files under the root: its answers are stored"
+
+
+def record(root: Root, pipeline: str) -> None:
+    """Record as collected the uncollected batches of a pipeline whose answers are all stored.
+
+    This looks for one file for each of them. A batch that was matched by its count alone is left out: its file may
+    be another one.
+    """
+    with root.ledger.read() as tx:
+        uncollected = batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline)
+    stored = [batch for batch in uncollected if _may_be_stored(root, pipeline, batch)]
+    if not stored:
+        return
+    answers = {batch.id: _responses(root, pipeline, batch) for batch in stored}
+    collected = 0
+    with root.ledger.write() as tx:
+        for batch_id, responses in answers.items():
+            current = batches.by_id(tx, batch_id)
+            if responses is None or current is None or not current.state.uncollected or current.file_id is None:
+                continue
+            if len(responses.digests) == files.by_id(tx, current.file_id).requests:
+                restore.collect(tx, current, responses.counts, _STORED, ended_at=responses.ended_at)
+                collected += 1
+    if collected:
+        _log.warning(
+            f"The ledger was older than the responses of {pipeline} in {root.storage.url}: "
+            f"{count(collected, 'batch is', 'batches are')} recorded as collected."
+        )
+
+
+def _may_be_stored(root: Root, pipeline: str, batch: Batch) -> bool:
+    is_matched = batch.file_id is not None and not batch.provisional
+    return is_matched and root.storage.exists(*response_parts(pipeline, batch.id))
+
+
+def _responses(root: Root, pipeline: str, batch: Batch) -> FoundResponses | None:
+    """Return the batch's response file; `None` if it is damaged, so that it shows nothing."""
+    try:
+        return read_responses(root.storage, pipeline, ResponseName.of_batch(batch.id))
+    except (DamagedFileError, IsADirectoryError, FileNotFoundError):
+        return None
+
+
+def add(tx: Transaction, file: RequestFile, answers: FoundResponses, reason: str) -> None:
+    """Add the collected batch whose answers are stored, and which a file without a receipt has become.
+
+    Args:
+        tx: The transaction.
+        file: The file, which must be ready.
+        answers: The answers to its requests.
+        reason: The reason, for the history.
+    """
+    move(tx, FileMove.ACCEPT, file.id, reason, batch_id=answers.batch_id, error=None)
+    restore.add_collected(
+        tx, answers.batch_id, file.id, file.pipeline, answers.counts, reason, ended_at=answers.ended_at
+    )
+    move(tx, FileMove.COLLECT, file.id, reason)

@@ -1,0 +1,171 @@
+"""What a ledger that was restored from a backup learns from damaged receipts and from stored answers."""
+
+from __future__ import annotations
+
+import pytest
+
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.cancel import cancel
+from batch_assets.core.errors import ResultsError
+from batch_assets.core.ledger import batches
+from batch_assets.core.ledger.records import Batch
+from batch_assets.core.pipeline.blocks import RetentionConfig
+from batch_assets.core.recovery.unknown_folders import unknown_folders
+from batch_assets.core.results.collect import store_canceled
+from batch_assets.core.results.run import collect_results
+
+from ..lost_ledger import check, nothing_left
+from ..support import World, texts
+from .test_restored_ledger import end, forgotten, receipts
+
+
+def damage_receipt(world: World) -> None:
+    (receipt,) = receipts(world)
+    receipt.write_text("{garbage")
+
+
+def lose_at_the_api(world: World) -> None:
+    """Poll until the API has answered 404 for long enough."""
+    for _ in range(2):
+        poll(world.root, now=True)
+        world.query("update batch set missing_since = missing_since - 1000")
+
+
+def only_batch(world: World) -> Batch:
+    with world.root.ledger.read() as tx:
+        batch = batches.by_id(tx, world.accepted()[0]["id"])
+    assert batch is not None
+    return batch
+
+
+@pytest.mark.parametrize("stage", ["build", "submit"])
+def test_a_damaged_receipt_of_a_ready_file_shows_that_it_was_sent(
+    world: World, caplog: pytest.LogCaptureFixture, stage: str
+) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    with forgotten(world):
+        world.submit(pipeline)
+    damage_receipt(world)
+    if stage == "build":
+        world.build(pipeline)
+        assert world.states(pipeline) == ["unresolved"]
+    for _ in range(3):
+        world.submit(pipeline)
+    assert caplog.text.count("The ledger was older") == 1
+    assert world.states(pipeline) == ["submitted"]
+    world.build(pipeline)
+    end(world, pipeline)
+    check(world, pipeline, 3)
+    nothing_left(world, pipeline)
+
+
+def test_a_damaged_receipt_that_no_catching_up_saw_stops_the_upload(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file may be one of another partition, which the run does not look through."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    with forgotten(world):
+        world.submit(pipeline)
+    damage_receipt(world)
+    monkeypatch.setattr(type(world.root), "catch_up", lambda *_, **__: None)
+    world.submit(pipeline)
+    assert world.states(pipeline) == ["submitted"]
+    assert len(world.accepted()) == 1
+
+
+def test_the_answers_of_a_file_with_a_damaged_receipt_are_found(world: World) -> None:
+    pipeline = world.pipeline(texts(3))
+    world.build(pipeline)
+    with forgotten(world):
+        world.submit(pipeline)
+        end(world, pipeline)
+        collect_results(world.root, pipeline.name, retention=RetentionConfig(batches_days=0))
+    damage_receipt(world)
+    world.build(pipeline)
+    world.submit(pipeline)
+    assert world.query("select state from request_file") == [("collected",)]
+    world.finish(pipeline)
+    check(world, pipeline, 3)
+
+
+@pytest.mark.parametrize(
+    ("state", "request_files_days"), [("open", None), ("open", 0), ("unreachable", 0), ("ended", 0)]
+)
+def test_a_batch_whose_answers_are_stored_is_collected(
+    world: World, state: str, request_files_days: int | None
+) -> None:
+    """The batch was deleted at the API after it was collected, so nothing there shows what became of it."""
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    if state == "ended":
+        world.emulator.settings(latency=0)
+        world.emulator.end_batches()
+        poll(world.root, now=True)
+    with forgotten(world):
+        end(world, pipeline)
+        kept = RetentionConfig(batches_days=0, request_files_days=request_files_days)
+        collect_results(world.root, pipeline.name, retention=kept)
+    if state == "unreachable":
+        lose_at_the_api(world)
+    assert only_batch(world).state == state
+    assert cancel(world.root, world.accepted()[0]["id"]).given_up == []
+    collected = collect_results(world.root, pipeline.name)
+    assert collected.problems == []
+    assert only_batch(world).count_map["succeeded"] == 3
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
+    world.build(pipeline)
+    world.submit(pipeline)
+    assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_canceled_rows_never_replace_a_stored_file(world: World, is_damaged: bool) -> None:
+    world.emulator.settings(latency=3600)
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    with forgotten(world):
+        end(world, pipeline)
+        collect_results(world.root, pipeline.name, retention=RetentionConfig(batches_days=0))
+    lose_at_the_api(world)
+    (responses,) = world.path("asked", "responses").iterdir()
+    if is_damaged:
+        responses.write_bytes(b"garbage")
+    before = responses.read_bytes()
+    if is_damaged:
+        with pytest.raises(ResultsError, match="not replaced by canceled rows"):
+            store_canceled(world.root, only_batch(world), "deleted")
+    else:
+        assert store_canceled(world.root, only_batch(world), "deleted")
+        assert only_batch(world).state == "collected"
+    assert responses.read_bytes() == before
+
+
+def test_the_results_stage_finds_a_submission_that_the_ledger_has_lost(world: World) -> None:
+    pipeline = world.pipeline(texts(2))
+    world.send(pipeline)
+    end(world, pipeline)
+    with forgotten(world):
+        world.emulator.settings(latency=3600)
+        world.send(world.pipeline(texts(5)))
+    collect_results(world.root, pipeline.name)
+    end(world, pipeline)
+    check(world, pipeline, 5)
+    nothing_left(world, pipeline)
+
+
+def test_unknown_folders_are_found_with_one_listing(world: World) -> None:
+    pipeline = world.pipeline(texts(1))
+    world.build(pipeline)
+    later, other = "29991231T000000-abcdef01", "29991231T000000-abcdef02"
+    for folder in (later, f"partition=a%2Fb/{other}"):
+        world.path("asked", "requests", folder).mkdir(parents=True)
+    with world.root.ledger.read() as tx:
+        assert unknown_folders(tx, world.root.storage, "asked") == []  # their builds are not finished
+        for folder in (later, f"partition=a%2Fb/{other}"):
+            world.path("asked", "requests", folder, "manifest.json").touch()
+        assert unknown_folders(tx, world.root.storage, "asked") == [("", later), ("a/b", other)]
