@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from batch_assets.core.api.errors import ApiError
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
@@ -115,13 +116,19 @@ def _submit(
     for file in _waited_on(root, submission):
         if file.state.in_doubt:
             report.waiting[file.id] = file.error or "another process is sending it"
-    if any(_needs_confirmation(root, file) for file in _waited_on(root, submission)):
-        report.remedies.append(ConfirmWorkspace(submission.pipeline, submission.partition))
+    confirm = ConfirmWorkspace(submission.pipeline, submission.partition)
+    if confirm not in report.remedies and any(
+        _needs_confirmation(root, file) for file in _waited_on(root, submission)
+    ):
+        report.remedies.append(confirm)
 
 
 def _needs_confirmation(root: Root, file: RequestFile) -> bool:
     intent = workspace.last_intent(root, file.id) if file.state is FileState.UNRESOLVED else None
-    return intent is not None and workspace.needs_confirmation(root, intent)
+    try:
+        return intent is not None and workspace.needs_confirmation(root, intent)
+    except ApiError:  # a later run asks the API again
+        return False
 
 
 def _send(
@@ -154,6 +161,7 @@ def _send(
         report.waiting |= file_report.waiting
         report.refused |= file_report.refused
         report.given_up |= file_report.given_up
+        report.remedies += [remedy for remedy in file_report.remedies if remedy not in report.remedies]
     report.waiting |= {file.id: SLOW_LINE for file in sending.left}
 
 

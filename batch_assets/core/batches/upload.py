@@ -14,7 +14,7 @@ from batch_assets.core.api.errors import (
     UnknownOutcomeError,
 )
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.batches import repeats
+from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.receipts import adopt, note_other, write_receipt
 from batch_assets.core.batches.split import give_up, split
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -31,7 +31,7 @@ from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
-from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.remedies import ConfirmWorkspace, RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import MISSING, StoredRequestFile
 from batch_assets.core.text import duration
@@ -141,6 +141,12 @@ class Upload:
                 self._doubt_earlier(lease, candidate)
                 return None
             listed = self._root.api.page().batches
+            if (other := workspace.other_in_doubt(self._root, {batch.id for batch in listed})) is not None:
+                text = f"waiting for {other.file_id}, whose outcome is unknown: {workspace.question(self._root)}"
+                self._report.waiting[self._file.id] = text
+                confirm = ConfirmWorkspace(self._submission.pipeline, self._submission.partition)
+                self._report.remedies.append(confirm)
+                return None
         except RefusedError as error:
             if error.status == RATE_LIMITED and not error.stop:
                 self._put_off(lease, None, error)
