@@ -82,6 +82,11 @@ def _earliest(intent: Intent) -> float:
     return (RequestFileId.parse(intent.file_id).submission.built_at or 0.0) - _CLOCK_SECONDS
 
 
+def _is_answered_by_refusal(intent: Intent, file: RequestFile) -> bool:
+    """Whether a refusal, and no other file, answered the only request of a file."""
+    return intent.outcome is IntentOutcome.REFUSED and file.requests == 1
+
+
 def _tail(digest: bytes) -> str:
     """Return the end of the custom_id of a request, from its digest in an array, which drops zeros at the end."""
     return tail_of(digest.ljust(DIGEST_BYTES, b"\0")).decode()
@@ -334,7 +339,7 @@ class _Reconciler:
             if batches.by_id(tx, batch.id) is not None:
                 return
             if intent.outcome is not IntentOutcome.RESENT:
-                repeats.record_in(tx, batch, file)
+                repeats.record_in(tx, batch, file, paid_twice=not _is_answered_by_refusal(intent, file))
                 self._found_ids.append(batch.id)
                 return
             twice = files.was_sent_again(tx, intent)

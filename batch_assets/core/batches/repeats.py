@@ -111,11 +111,12 @@ def record(root: Root, reported: BatchObject, file: RequestFile) -> None:
         record_in(tx, reported, file)
 
 
-def record_in(tx: Transaction, reported: BatchObject, file: RequestFile) -> None:
-    """Record it in an open transaction, see `record`."""
+def record_in(tx: Transaction, reported: BatchObject, file: RequestFile, *, paid_twice: bool = True) -> None:
+    """Record it in an open transaction, see `record`. It is not paid twice if no other file has its requests."""
     if batches.by_id(tx, reported.id) is None:
-        reason = "something between here and the API sent the file twice: these requests are paid twice"
-        batches.note_late(tx, reported, file.id, reason, paid_twice=True)
+        reason = "something between here and the API sent the file twice"
+        reason += ": these requests are paid twice" if paid_twice else " and showed the second reply, a refusal"
+        batches.note_late(tx, reported, file.id, reason, paid_twice=paid_twice)
 
 
 def near_files(root: Root, reported: BatchObject) -> list[RequestFile]:

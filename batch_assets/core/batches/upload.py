@@ -320,6 +320,8 @@ class Upload:
             lease.confirm(tx)
             if intent_id is not None:
                 files.settle(tx, intent_id, outcome)
+            if step is FileMove.EXCEED:  # a gateway may have sent it twice, and the first one was accepted
+                files.watch(tx, self._file.id)
             move(tx, step, self._file.id, text, error=text)
         if step is FileMove.REFUSE:
             # Its requests may be built again. Those of a stopped or too large file stay in flight.

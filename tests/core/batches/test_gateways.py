@@ -12,7 +12,7 @@ from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.results.run import collect_results
 
 from ..gateway import Forward, Gateway, accepted_but, instead, repeated, repeated_first
-from ..support import BATCHES, CREATE, World, texts
+from ..support import BATCHES, CREATE, LIST, World, texts
 
 LIMITED = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}'
 REFUSED = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
@@ -69,6 +69,30 @@ def test_the_list_is_read_again_before_a_refused_file_is_sent_again(
     world.submit(pipeline)
     world.finish(pipeline)
     assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize("requests", [1, 4])
+def test_a_file_that_was_split_although_it_was_accepted_is_found_later(
+    gateway: Gateway, behind: Callable[..., World], requests: int
+) -> None:
+    """At the refusal as too large, the list did not show the batch yet, and the parts were sent at once."""
+    world = behind()
+    world.emulator.faults([{"match": LIST, "action": {"hide_from_list": 3600}}])
+    gateway.on("POST", BATCHES, accepted_but(413, b"<html>too large</html>"))
+    pipeline = world.pipeline(texts(requests))
+    world.send(pipeline)
+    whole, *parts = [batch["id"] for batch in world.accepted()]
+    assert len(parts) == (2 if requests > 1 else 0)
+    world.collect(pipeline)
+    world.emulator.reset_faults()
+    submit_batches(world.root, pipeline.name, unattended=True)
+    world.collect(pipeline)
+    assert dict(world.query("select id, paid_twice from batch")) == {
+        whole: requests > 1,
+        **dict.fromkeys(parts, 0),
+    }
+    assert world.query("select distinct state from batch") == [("collected",)]
+    assert (world.path(pipeline.name, "responses") / f"{whole}.parquet").exists()
 
 
 @pytest.mark.parametrize("repeat", [repeated, repeated_first])
