@@ -29,8 +29,6 @@ from batch_assets.core.store.in_flight import digests_of, digests_of_submission
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.text import duration
 
-# A batch may have a later time than the API's answers by this much, because several clocks set these times.
-_LATE_SECONDS = 60.0
 # Our own clock may be wrong by this much.
 _CLOCK_SECONDS = 86400.0
 
@@ -162,7 +160,7 @@ class _Reconciler:
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             listed_at = self._listed_at if self._listed_at is not None else tx.now + _CLOCK_SECONDS
-            latest = max(listed_at, self._newest) + CREATE_SECONDS + _LATE_SECONDS
+            latest = max(listed_at, self._newest) + CREATE_SECONDS + repeats.LATE_SECONDS
             for intent in unlimited:
                 files.limit_creation(tx, intent.id, latest)
                 self._latest[intent.id] = latest

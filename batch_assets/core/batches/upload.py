@@ -278,17 +278,21 @@ class Upload:
             )
             move(tx, FileMove.DOUBT, self._file.id, text, error=text)
 
-    def _was_accepted_too(self) -> BatchObject | None:
+    def _was_accepted_too(self, intent_id: int) -> BatchObject | None:
         """Return a batch that the refused file may have become all the same; `None` if the list shows none."""
+        with self._root.ledger.read() as tx:
+            intent = next(each for each in files.of_file(tx, self._file.id) if each.id == intent_id)
         try:
-            return repeats.of_earlier_intent(self._root, self._file)
+            candidate = repeats.of_earlier_intent(self._root, self._file)
+            repeats.limit_refused(self._root, intent_id, intent.started_at)
+            return candidate
         except ApiError:  # it is looked for again before the file is sent again
             return None
 
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
-        if (candidate := self._was_accepted_too()) is not None:
+        if (candidate := self._was_accepted_too(intent_id)) is not None:
             self._in_doubt(lease, intent_id, f"{text}. {repeats.text_about(candidate)}")
             return False
         if error.stop:

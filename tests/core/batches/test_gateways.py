@@ -13,6 +13,7 @@ from batch_assets.core.results.run import collect_results
 
 from ..gateway import Forward, Gateway, accepted_but, instead, repeated, repeated_first
 from ..support import BATCHES, CREATE, LIST, World, texts
+from .test_reconcile import submit_as_someone_else
 
 LIMITED = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}'
 REFUSED = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
@@ -298,3 +299,20 @@ def test_another_root_with_the_same_rows_in_the_same_workspace_repeats_nothing(
     production.finish(pipeline)
     for world in (staging, production):
         assert world.query("select count(*), max(paid_twice) from batch") == [(1, False)]
+
+
+@pytest.mark.parametrize("seconds", [0, 600])
+def test_what_others_create_after_a_plain_429_puts_nothing_in_doubt(world: World, seconds: int) -> None:
+    """A batch created at the time of the refused POST may be ours, one created minutes later may not."""
+    world.emulator.settings(latency=3600)
+    submit_as_someone_else(world, 1)
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"status": 429}}])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    assert world.states(pipeline) == ["ready"]
+    world.emulator.clock(advance=seconds)
+    submit_as_someone_else(world, 3)
+    world.query("update request_file set not_before = 0")
+    world.submit(pipeline)
+    outcomes = world.query("select outcome from intent order by id")
+    assert outcomes == ([("not_sent",), ("accepted",)] if seconds else [("adopted",)])
