@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from batch_assets.core.api.errors import ApiError
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.ask_again import plan_again
 from batch_assets.core.batches.cancel import finish_canceling, finish_replaced
@@ -125,10 +124,7 @@ def _submit(
 
 def _needs_confirmation(root: Root, file: RequestFile) -> bool:
     intent = workspace.last_intent(root, file.id) if file.state is FileState.UNRESOLVED else None
-    try:
-        return intent is not None and workspace.needs_confirmation(root, intent)
-    except ApiError:  # a later run asks the API again
-        return False
+    return intent is not None and workspace.needs_confirmation(root, intent)
 
 
 def _send(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from batch_assets.core.api.errors import NotFoundError
+from batch_assets.core.api.errors import ApiError, NotFoundError
 from batch_assets.core.ledger import Transaction, batches, files, workspaces
 from batch_assets.core.ledger.records import Intent
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
@@ -42,12 +42,13 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
 def needs_confirmation(root: Root, intent: Intent) -> bool:
     """Whether only a user can tell that the API answers for the workspace in which an intent was written.
 
-    The API shows no batch that proves it, and the key may be another one.
-
-    Raises:
-        ApiError: When the API cannot be asked now.
+    The API shows no batch that proves it, and the key may be another one. If the API cannot be asked now, a later
+    run asks it.
     """
-    return not (_is_key_of(root, intent) or is_ours(root, intent))
+    try:
+        return not (_is_key_of(root, intent) or is_ours(root, intent))
+    except ApiError:
+        return False
 
 
 def other_in_doubt(root: Root, listed: Container[str]) -> Intent | None:
