@@ -29,8 +29,6 @@ from batch_assets.core.store.in_flight import digests_of, digests_of_submission
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.text import duration
 
-# A batch may have a later time than the API's answers by this much, because several clocks set these times.
-_LATE_SECONDS = 60.0
 # Our own clock may be wrong by this much.
 _CLOCK_SECONDS = 86400.0
 
@@ -80,6 +78,11 @@ def _earliest(intent: Intent) -> float:
     if intent.anchor_created_at is not None:
         return intent.anchor_created_at - CLOCK_MARGIN_SECONDS
     return (RequestFileId.parse(intent.file_id).submission.built_at or 0.0) - _CLOCK_SECONDS
+
+
+def _is_answered_by_refusal(intent: Intent, file: RequestFile) -> bool:
+    """Whether a refusal, and no other file, answered the only request of a file."""
+    return intent.outcome is IntentOutcome.REFUSED and file.requests == 1
 
 
 def _tail(digest: bytes) -> str:
@@ -157,7 +160,7 @@ class _Reconciler:
         with self._root.ledger.write() as tx:
             self._lease.confirm(tx)
             listed_at = self._listed_at if self._listed_at is not None else tx.now + _CLOCK_SECONDS
-            latest = max(listed_at, self._newest) + CREATE_SECONDS + _LATE_SECONDS
+            latest = max(listed_at, self._newest) + CREATE_SECONDS + repeats.LATE_SECONDS
             for intent in unlimited:
                 files.limit_creation(tx, intent.id, latest)
                 self._latest[intent.id] = latest
@@ -334,7 +337,7 @@ class _Reconciler:
             if batches.by_id(tx, batch.id) is not None:
                 return
             if intent.outcome is not IntentOutcome.RESENT:
-                repeats.record_in(tx, batch, file)
+                repeats.record_in(tx, batch, file, paid_twice=not _is_answered_by_refusal(intent, file))
                 self._found_ids.append(batch.id)
                 return
             twice = files.was_sent_again(tx, intent)

@@ -7,6 +7,7 @@ the refusal is not certain. If both were accepted, the file is paid twice.
 from __future__ import annotations
 
 from collections import defaultdict
+from math import inf
 
 from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
@@ -20,6 +21,8 @@ from batch_assets.core.store.request_files import StoredRequestFile
 
 # A repeated POST is accepted at most this long before or after ours: a create may take ten minutes.
 NEAR_SECONDS = 900.0
+# A batch may have a later time than the API's answers by this much, because several clocks set these times.
+LATE_SECONDS = 60.0
 # How long an upload may have taken whose end is not recorded.
 _UPLOAD_SECONDS = 60.0
 # A batch that was sent after the anchor may have an earlier time than it, because several clocks set these times.
@@ -36,8 +39,9 @@ def is_older(intent: Intent, reported: BatchObject) -> bool:
 def of_earlier_intent(root: Root, file: RequestFile) -> BatchObject | None:
     """Return the newest batch that an earlier POST of a file may have become, although it was refused.
 
-    It is unknown to the ledger, newer than the anchor of that POST, and has the count of the file. A POST that was
-    in doubt, and whose file is sent again after the grace period, is not looked at again.
+    It is unknown to the ledger, newer than the anchor of that POST, not newer than its refusal, and has the count
+    of the file. A POST that was in doubt, and whose file is sent again after the grace period, is not looked at
+    again.
 
     Raises:
         ApiError: When the list cannot be read now.
@@ -47,13 +51,34 @@ def of_earlier_intent(root: Root, file: RequestFile) -> BatchObject | None:
         if not intents:
             return None
         known = batches.known_ids(tx)
-    first = intents[0]
+    first, latest = intents[0], _latest(intents)
     for batch in root.api.batches_back_to(first.anchor_created_at):
         if batch.id == first.anchor_id:
             return None
+        if batch.created_at > latest:
+            continue
         if batch.id not in known and batch.id not in first.excluded and batch.total == file.requests:
             return batch
     return None
+
+
+def _latest(intents: list[Intent]) -> float:
+    """Return the time after which no batch can be that of an earlier POST, by the API's clock."""
+    complete = [intent for intent in intents if intent.body_complete is not False]
+    times = [intent.latest_created_at for intent in complete]
+    return max((inf if time is None else time for time in times), default=inf)
+
+
+def limit_refused(root: Root, intent_id: int, started_at: float) -> None:
+    """Record until when a refused POST may have been accepted, right after the list was read.
+
+    What repeats a POST does so before its reply is here, or within the time of the upload. So batches that others
+    create later in the workspace do not put the file in doubt.
+    """
+    if (listed_at := root.api.server_time) is None:
+        return
+    with root.ledger.write() as tx:
+        files.limit_creation(tx, intent_id, listed_at + max(0.0, tx.now - started_at) + LATE_SECONDS)
 
 
 def text_about(candidate: BatchObject) -> str:
@@ -111,11 +136,12 @@ def record(root: Root, reported: BatchObject, file: RequestFile) -> None:
         record_in(tx, reported, file)
 
 
-def record_in(tx: Transaction, reported: BatchObject, file: RequestFile) -> None:
-    """Record it in an open transaction, see `record`."""
+def record_in(tx: Transaction, reported: BatchObject, file: RequestFile, *, paid_twice: bool = True) -> None:
+    """Record it in an open transaction, see `record`. It is not paid twice if no other file has its requests."""
     if batches.by_id(tx, reported.id) is None:
-        reason = "something between here and the API sent the file twice: these requests are paid twice"
-        batches.note_late(tx, reported, file.id, reason, paid_twice=True)
+        reason = "something between here and the API sent the file twice"
+        reason += ": these requests are paid twice" if paid_twice else " and showed the second reply, a refusal"
+        batches.note_late(tx, reported, file.id, reason, paid_twice=paid_twice)
 
 
 def near_files(root: Root, reported: BatchObject) -> list[RequestFile]:

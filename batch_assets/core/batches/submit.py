@@ -115,8 +115,11 @@ def _submit(
     for file in _waited_on(root, submission):
         if file.state.in_doubt:
             report.waiting[file.id] = file.error or "another process is sending it"
-    if any(_needs_confirmation(root, file) for file in _waited_on(root, submission)):
-        report.remedies.append(ConfirmWorkspace(submission.pipeline, submission.partition))
+    confirm = ConfirmWorkspace(submission.pipeline, submission.partition)
+    if confirm not in report.remedies and any(
+        _needs_confirmation(root, file) for file in _waited_on(root, submission)
+    ):
+        report.remedies.append(confirm)
 
 
 def _needs_confirmation(root: Root, file: RequestFile) -> bool:
@@ -154,6 +157,7 @@ def _send(
         report.waiting |= file_report.waiting
         report.refused |= file_report.refused
         report.given_up |= file_report.given_up
+        report.remedies += [remedy for remedy in file_report.remedies if remedy not in report.remedies]
     report.waiting |= {file.id: SLOW_LINE for file in sending.left}
 
 

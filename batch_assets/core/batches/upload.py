@@ -14,7 +14,7 @@ from batch_assets.core.api.errors import (
     UnknownOutcomeError,
 )
 from batch_assets.core.api.objects import BatchObject
-from batch_assets.core.batches import repeats
+from batch_assets.core.batches import repeats, workspace
 from batch_assets.core.batches.receipts import adopt, note_other, write_receipt
 from batch_assets.core.batches.split import give_up, split
 from batch_assets.core.batches.submit_report import SubmitReport
@@ -31,7 +31,7 @@ from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.ledger.states import FileMove, FileState
-from batch_assets.core.remedies import RunStage, Stage
+from batch_assets.core.remedies import ConfirmWorkspace, RunStage, Stage
 from batch_assets.core.root import Root
 from batch_assets.core.store.request_files import MISSING, StoredRequestFile
 from batch_assets.core.text import duration
@@ -141,6 +141,12 @@ class Upload:
                 self._doubt_earlier(lease, candidate)
                 return None
             listed = self._root.api.page().batches
+            if (other := workspace.other_in_doubt(self._root, {batch.id for batch in listed})) is not None:
+                text = f"waiting for {other.file_id}, whose outcome is unknown: {workspace.question(self._root)}"
+                self._report.waiting[self._file.id] = text
+                confirm = ConfirmWorkspace(self._submission.pipeline, self._submission.partition)
+                self._report.remedies.append(confirm)
+                return None
         except RefusedError as error:
             if error.status == RATE_LIMITED and not error.stop:
                 self._put_off(lease, None, error)
@@ -272,17 +278,21 @@ class Upload:
             )
             move(tx, FileMove.DOUBT, self._file.id, text, error=text)
 
-    def _was_accepted_too(self) -> BatchObject | None:
+    def _was_accepted_too(self, intent_id: int) -> BatchObject | None:
         """Return a batch that the refused file may have become all the same; `None` if the list shows none."""
+        with self._root.ledger.read() as tx:
+            intent = next(each for each in files.of_file(tx, self._file.id) if each.id == intent_id)
         try:
-            return repeats.of_earlier_intent(self._root, self._file)
+            candidate = repeats.of_earlier_intent(self._root, self._file)
+            repeats.limit_refused(self._root, intent_id, intent.started_at)
+            return candidate
         except ApiError:  # it is looked for again before the file is sent again
             return None
 
     def _refused(self, lease: Lease, intent_id: int, error: RefusedError) -> bool:
         """Record a refusal. Return whether to send the file again at once."""
         text = str(error)
-        if (candidate := self._was_accepted_too()) is not None:
+        if (candidate := self._was_accepted_too(intent_id)) is not None:
             self._in_doubt(lease, intent_id, f"{text}. {repeats.text_about(candidate)}")
             return False
         if error.stop:
@@ -314,6 +324,8 @@ class Upload:
             lease.confirm(tx)
             if intent_id is not None:
                 files.settle(tx, intent_id, outcome)
+            if step is FileMove.EXCEED:  # a gateway may have sent it twice, and the first one was accepted
+                files.watch(tx, self._file.id)
             move(tx, step, self._file.id, text, error=text)
         if step is FileMove.REFUSE:
             # Its requests may be built again. Those of a stopped or too large file stay in flight.

@@ -5,26 +5,28 @@ A key of another workspace shows none of our batches, and that proves nothing ab
 
 from __future__ import annotations
 
-from batch_assets.core.api.errors import NotFoundError
-from batch_assets.core.ledger import batches, files, workspaces
+from collections.abc import Container
+
+from batch_assets.core.api.errors import ApiError, NotFoundError
+from batch_assets.core.ledger import Transaction, batches, files, workspaces
 from batch_assets.core.ledger.records import Intent
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
 from batch_assets.core.root import Root
 
 # The question to the user when the API does not know a batch that it accepted from us.
 WHOSE_KEY = "Does the API key belong to the workspace that submitted it?"
-# This many of our other batches are tried too: retention may have deleted the anchor.
+# This many other batches are tried too: someone may have deleted the anchor.
 _OTHERS = 3
 
 
 def is_ours(root: Root, intent: Intent | None) -> bool:
     """Whether the API answers for the workspace in which an intent was written.
 
-    Without evidence, it does if the key is the same. If it is unknown with which key the intent was written,
-    assume that it does.
+    Without evidence, it does if the key is the same. If it is unknown with which key the intent was written, and
+    the workspace had no batch, assume that it does.
 
-    The evidence is the intent's anchor, a batch of that workspace, and other batches of ours. If the workspace had
-    no batch, only batches submitted since then count.
+    The evidence is the intent's anchor, batches connected to it, and batches that were created with the intent's
+    key. Any other batch of ours proves nothing, because the key may have been changed between the two.
 
     Raises:
         ApiError: When the API cannot be asked now.
@@ -33,30 +35,69 @@ def is_ours(root: Root, intent: Intent | None) -> bool:
         return True
     evidence = _evidence(root, intent)
     if not evidence:
-        return _is_key_of(root, intent)
+        return _is_key_of(root, intent) or (intent.key_hash is None and intent.anchor_id is None)
     return any(is_there(root, batch_id) for batch_id in evidence)
 
 
 def needs_confirmation(root: Root, intent: Intent) -> bool:
     """Whether only a user can tell that the API answers for the workspace in which an intent was written.
 
-    That is so if no batch shows the workspace and the key is another one.
+    The API shows no batch that proves it, and the key may be another one. If the API cannot be asked now, a later
+    run asks it.
     """
-    return not (_is_key_of(root, intent) or _evidence(root, intent))
+    try:
+        return not (_is_key_of(root, intent) or is_ours(root, intent))
+    except ApiError:
+        return False
+
+
+def other_in_doubt(root: Root, listed: Container[str]) -> Intent | None:
+    """Return the intent of a file in doubt whose workspace may not be the one that the API answers for.
+
+    Nothing is sent while there is one: batches of two workspaces cannot be polled with the same key.
+
+    Args:
+        root: The root.
+        listed: The ids of the newest batches that the API shows.
+
+    Returns:
+        `None` if there is none.
+
+    Raises:
+        ApiError: When the API cannot be asked now.
+    """
+    with root.ledger.read() as tx:
+        doubtful = files.unproved_keys(tx, root.api.key_hash(root.salt))
+    unproved = (each for each in doubtful if each.anchor_id not in listed and not is_ours(root, each))
+    return next(unproved, None)
 
 
 def _is_key_of(root: Root, intent: Intent) -> bool:
-    return intent.key_hash is None or intent.key_hash == root.api.key_hash(root.salt)
+    return intent.key_hash is not None and intent.key_hash == root.api.key_hash(root.salt)
 
 
 def _evidence(root: Root, intent: Intent) -> list[str]:
     """Return ids of batches that the API shows if it answers for the workspace in which an intent was written."""
     with root.ledger.read() as tx:
-        undeleted = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
-    ours = [batch for batch in reversed(undeleted) if batch.file_id is not None and not batch.provisional]
-    if intent.anchor_id is None:
-        ours = [batch for batch in ours if (batch.submitted_at or 0.0) >= intent.started_at]
-    return [*filter(None, [intent.anchor_id]), *(batch.id for batch in ours[:_OTHERS])]
+        if intent.anchor_id is not None:
+            connected = [intent.anchor_id, *workspaces.companions(tx, intent.anchor_id)]
+        elif intent.key_hash is None:  # no key to compare: batches that were submitted since then have to do
+            connected = _submitted_since(tx, intent.started_at)
+        else:
+            connected = []
+        same_key = workspaces.sent_with(tx, intent.key_hash) if intent.key_hash is not None else []
+        deleted = {batch.id for batch in batches.in_state(tx, BatchState.DELETING, BatchState.DELETED)}
+    shown = [[id_ for id_ in ids if id_ not in deleted] for ids in (connected, same_key)]
+    return list(dict.fromkeys([*shown[0][: _OTHERS + 1], *shown[1][:_OTHERS]]))
+
+
+def _submitted_since(tx: Transaction, started_at: float) -> list[str]:
+    undeleted = batches.in_state(tx, *BATCHES_UNCOLLECTED, BatchState.COLLECTED)
+    return [
+        batch.id
+        for batch in reversed(undeleted)
+        if batch.file_id is not None and not batch.provisional and (batch.submitted_at or 0.0) >= started_at
+    ]
 
 
 def accept_key(root: Root) -> None:

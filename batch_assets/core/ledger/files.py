@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.io.names import RequestFileId
+from batch_assets.core.ledger import leases
 from batch_assets.core.ledger.columns import FileColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import (
@@ -181,9 +182,38 @@ def limit_creation(tx: Transaction, intent_id: int, latest_created_at: float) ->
 
 
 def accept_key(tx: Transaction, key_hash: str | None) -> None:
-    """Record that uploads in doubt were made with a key of the same workspace as the current one."""
+    """Record that uploads in doubt were made with a key of the same workspace as the current one.
+
+    An anchor that the API does not show would contradict that, so it no longer counts. Its time still does.
+    """
     doubtful = sa.update(intent).where(intent.c.outcome.in_(INTENTS_IN_DOUBT))
-    tx.execute(doubtful.values(key_hash=key_hash))
+    if key_hash is not None:
+        doubtful = doubtful.where(sa.or_(intent.c.key_hash.is_(None), intent.c.key_hash != key_hash))
+    tx.execute(doubtful.values(key_hash=key_hash, anchor_id=None))
+
+
+def unproved_keys(tx: Transaction, key_hash: str | None) -> list[Intent]:
+    """Return the intents in doubt that were not certainly written with a key.
+
+    An upload of another process may be among them, unless it is unknown which key that process has.
+
+    Args:
+        tx: The transaction.
+        key_hash: The salted hash of the key; `None` if the key is unknown.
+    """
+    statement = (
+        sa.select(intent)
+        .join(request_file, request_file.c.id == intent.c.file_id)
+        .where(intent.c.outcome.in_(INTENTS_IN_DOUBT), request_file.c.state.in_(FILES_IN_DOUBT))
+        .order_by(intent.c.id)
+    )
+    if key_hash is not None:
+        statement = statement.where(sa.or_(intent.c.key_hash.is_(None), intent.c.key_hash != key_hash))
+    return [
+        record
+        for record in to_records(Intent, tx.execute(statement))
+        if record.key_hash is not None or not leases.is_held(tx, lease_name(record.file_id))
+    ]
 
 
 def to_reconcile(tx: Transaction) -> list[tuple[Intent, RequestFile]]:

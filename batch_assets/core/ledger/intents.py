@@ -36,5 +36,10 @@ class IntentOutcome(StrEnum):
 
 # For SQL statements, which take values and not properties.
 INTENTS_IN_DOUBT = [outcome for outcome in IntentOutcome if outcome.in_doubt]
-# Another batch of these may turn up, as long as `watch_until` says.
-INTENTS_WATCHED = [IntentOutcome.RESENT, IntentOutcome.ACCEPTED, IntentOutcome.ADOPTED]
+# Another batch of these may turn up, as long as `watch_until` says. It is not set for most refusals.
+INTENTS_WATCHED = [
+    IntentOutcome.RESENT,
+    IntentOutcome.ACCEPTED,
+    IntentOutcome.ADOPTED,
+    IntentOutcome.REFUSED,
+]

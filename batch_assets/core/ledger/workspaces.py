@@ -21,17 +21,10 @@ def companions(tx: Transaction, batch_id: str) -> list[str]:
     The anchor of an intent was the newest batch in the workspace that the request file was sent to right after.
     There is no other evidence, because the key may have been changed between two files of ours.
     """
-    # If a file was sent twice, it is unknown which batch belongs to which intent.
-    once = (
-        sa.select(intent.c.file_id)
-        .where(intent.c.outcome.in_(_MADE))
-        .group_by(intent.c.file_id)
-        .having(sa.func.count() == 1)
-    )
     statement = (
         sa.select(intent.c.anchor_id, batch.c.id)
         .join(batch, batch.c.file_id == intent.c.file_id)
-        .where(intent.c.outcome.in_(_KNOWN), intent.c.file_id.in_(once), intent.c.anchor_id.is_not(None))
+        .where(intent.c.outcome.in_(_KNOWN), intent.c.file_id.in_(_sent_once()), intent.c.anchor_id.is_not(None))
         .where(batch.c.provisional.is_(False), batch.c.paid_twice.is_(False))
     )
     neighbors: dict[str, list[str]] = defaultdict(list)
@@ -46,3 +39,28 @@ def companions(tx: Transaction, batch_id: str) -> list[str]:
         nearest += unvisited
         queue += unvisited
     return nearest
+
+
+def sent_with(tx: Transaction, key_hash: str) -> list[str]:
+    """Return batches of ours that were certainly created with a key, the newest first.
+
+    A key belongs to one workspace, so they are all in the same one.
+    """
+    statement = (
+        sa.select(batch.c.id)
+        .join(intent, intent.c.file_id == batch.c.file_id)
+        .where(intent.c.outcome.in_(_KNOWN), intent.c.file_id.in_(_sent_once()), intent.c.key_hash == key_hash)
+        .where(batch.c.provisional.is_(False), batch.c.paid_twice.is_(False))
+        .order_by(batch.c.created_at.desc(), batch.c.id)
+    )
+    return list(tx.execute(statement).scalars())
+
+
+def _sent_once() -> sa.Select[str]:
+    """Select the files that were sent once. If a file was sent twice, its batch may belong to either intent."""
+    return (
+        sa.select(intent.c.file_id)
+        .where(intent.c.outcome.in_(_MADE))
+        .group_by(intent.c.file_id)
+        .having(sa.func.count() == 1)
+    )

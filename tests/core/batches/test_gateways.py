@@ -12,7 +12,8 @@ from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.results.run import collect_results
 
 from ..gateway import Forward, Gateway, accepted_but, instead, repeated, repeated_first
-from ..support import BATCHES, CREATE, World, texts
+from ..support import BATCHES, CREATE, LIST, World, texts
+from .test_reconcile import submit_as_someone_else
 
 LIMITED = b'{"type":"error","error":{"type":"rate_limit_error","message":"slow down"}}'
 REFUSED = b'{"type":"error","error":{"type":"invalid_request_error","message":"no"}}'
@@ -69,6 +70,30 @@ def test_the_list_is_read_again_before_a_refused_file_is_sent_again(
     world.submit(pipeline)
     world.finish(pipeline)
     assert len(world.accepted()) == 1
+
+
+@pytest.mark.parametrize("requests", [1, 4])
+def test_a_file_that_was_split_although_it_was_accepted_is_found_later(
+    gateway: Gateway, behind: Callable[..., World], requests: int
+) -> None:
+    """At the refusal as too large, the list did not show the batch yet, and the parts were sent at once."""
+    world = behind()
+    world.emulator.faults([{"match": LIST, "action": {"hide_from_list": 3600}}])
+    gateway.on("POST", BATCHES, accepted_but(413, b"<html>too large</html>"))
+    pipeline = world.pipeline(texts(requests))
+    world.send(pipeline)
+    whole, *parts = [batch["id"] for batch in world.accepted()]
+    assert len(parts) == (2 if requests > 1 else 0)
+    world.collect(pipeline)
+    world.emulator.reset_faults()
+    submit_batches(world.root, pipeline.name, unattended=True)
+    world.collect(pipeline)
+    assert dict(world.query("select id, paid_twice from batch")) == {
+        whole: requests > 1,
+        **dict.fromkeys(parts, 0),
+    }
+    assert world.query("select distinct state from batch") == [("collected",)]
+    assert (world.path(pipeline.name, "responses") / f"{whole}.parquet").exists()
 
 
 @pytest.mark.parametrize("repeat", [repeated, repeated_first])
@@ -274,3 +299,20 @@ def test_another_root_with_the_same_rows_in_the_same_workspace_repeats_nothing(
     production.finish(pipeline)
     for world in (staging, production):
         assert world.query("select count(*), max(paid_twice) from batch") == [(1, False)]
+
+
+@pytest.mark.parametrize("seconds", [0, 600])
+def test_what_others_create_after_a_plain_429_puts_nothing_in_doubt(world: World, seconds: int) -> None:
+    """A batch created at the time of the refused POST may be ours, one created minutes later may not."""
+    world.emulator.settings(latency=3600)
+    submit_as_someone_else(world, 1)
+    world.emulator.faults([{"match": {**CREATE, "times": 1}, "action": {"status": 429}}])
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    assert world.states(pipeline) == ["ready"]
+    world.emulator.clock(advance=seconds)
+    submit_as_someone_else(world, 3)
+    world.query("update request_file set not_before = 0")
+    world.submit(pipeline)
+    outcomes = world.query("select outcome from intent order by id")
+    assert outcomes == ([("not_sent",), ("accepted",)] if seconds else [("adopted",)])

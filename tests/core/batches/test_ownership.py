@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from batch_assets.core.batches.cancel import finish_replaced
 from batch_assets.core.batches.reconcile import reconcile
-from batch_assets.core.batches.workspace import accept_key
 from batch_assets.core.cancel import cancel
 from batch_assets.core.errors import UnreachableError
 from batch_assets.core.ledger import submissions
-from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
-from batch_assets.core.remedies import ConfirmWorkspace
 from batch_assets.core.results.retention import apply_retention
-from batch_assets.core.settings import Overrides, Settings
-from batch_assets.emulator import Emulator
 
 from ..support import BATCHES, CREATE, LIST, World, texts
 from .test_reconcile import LATE, LOST, NEVER_ARRIVED, submit_as_someone_else
@@ -280,85 +273,3 @@ def test_an_upload_whose_process_is_gone_is_in_doubt_only_if_its_body_may_be_com
     world.query("update intent set outcome = 'open', last_byte_at = null, body_complete = :is", **{"is": complete})
     reconcile(world.root)
     assert world.states(pipeline) == ["ready" if complete is False else "unresolved"]
-
-
-# Another API key.
-
-KEYS = {"key-of-a-workspace": "one", "key-of-another": "two", "a-newer-key": "one"}
-
-
-@pytest.fixture
-def with_key(tmp_path: Path) -> Iterator[Callable[[str], World]]:
-    """Open the root with an API key. The emulator has a workspace for each key."""
-    opened: list[World] = []
-    with Emulator(state=tmp_path / "emulator", workspaces=KEYS) as emulator:
-
-        def open_with(key: str) -> World:
-            for world in opened:
-                world.root.close()
-            given = Overrides(root=str(tmp_path / "output"), api_key=key, base_url=emulator.url)
-            settings = Settings.from_env({"BATCH_ASSETS_RECONCILE_GRACE": "0"}, overrides=given)
-            world = World(emulator, tmp_path, open_root(settings))
-            world.accepted = emulator.log  # type: ignore[method-assign]
-            opened.append(world)
-            return world
-
-        yield open_with
-        for world in opened:
-            world.root.close()
-
-
-@pytest.fixture
-def in_doubt(with_key: Callable[[str], World]) -> Callable[[dict[str, Any]], World]:
-    """Make the first create of a workspace, whose outcome is unknown."""
-
-    def send(lost: dict[str, Any]) -> World:
-        world = with_key("key-of-a-workspace")
-        world.emulator.faults([lost, {"match": {**LIST, "nth": [2, 3, 4]}, "action": {"status": 500}}])
-        pipeline = world.pipeline(texts(3))
-        world.send(pipeline)
-        assert world.states(pipeline) == ["unresolved"]
-        world.emulator.reset_faults()
-        return world
-
-    return send
-
-
-def test_the_first_create_of_a_workspace_is_not_repeated_in_another_one(
-    with_key: Callable[[str], World], in_doubt: Callable[[dict[str, Any]], World]
-) -> None:
-    pipeline = in_doubt(LOST).pipeline()
-    other = with_key("key-of-another")
-    for _ in range(2):
-        report = other.submit(pipeline, unattended=True)
-        (question,) = report.waiting.values()
-        assert "Does the API key belong to the workspace" in question
-        assert report.remedies == [ConfirmWorkspace(pipeline.name)]
-    assert len(other.accepted()) == 1
-    assert all(b"key-of" not in path.read_bytes() for path in other.path().rglob("*") if path.is_file())
-    newer = with_key("a-newer-key")  # it shows the batch, so it is of the right workspace
-    assert newer.submit(pipeline, unattended=True).remedies == []
-    newer.finish(pipeline)
-    assert len(newer.accepted()) == 1
-
-
-def test_with_the_same_key_the_create_that_never_arrived_is_repeated(
-    with_key: Callable[[str], World], in_doubt: Callable[[dict[str, Any]], World]
-) -> None:
-    pipeline = in_doubt(NEVER_ARRIVED).pipeline()
-    same = with_key("key-of-a-workspace")
-    same.submit(pipeline, unattended=True)
-    same.finish(pipeline)
-    assert len(same.accepted()) == 1
-
-
-def test_a_user_confirms_that_a_newer_key_is_of_the_same_workspace(
-    with_key: Callable[[str], World], in_doubt: Callable[[dict[str, Any]], World]
-) -> None:
-    pipeline = in_doubt(NEVER_ARRIVED).pipeline()
-    newer = with_key("a-newer-key")
-    newer.submit(pipeline, unattended=True)
-    assert newer.accepted() == []
-    accept_key(newer.root)
-    newer.submit(pipeline, unattended=True)
-    assert len(newer.accepted()) == 1
