@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from batch_assets.core.api.client import ApiClient
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.ledger import Lease, Ledger
+from batch_assets.core.ledger import Lease, Ledger, Transaction
 from batch_assets.core.ledger.connection import bind_endpoint
 from batch_assets.core.ledger.records import Pairing
 from batch_assets.core.settings import Settings
@@ -22,10 +22,12 @@ class Recovery:
         open_ledger: Opens the ledger: rebuilds a lost one, and refuses one that does not belong to the root.
         catch_up: Adds what a pipeline's files show and an older ledger does not know. Takes the arguments of
             `Root.catch_up`, after the root.
+        check_files: Refuses a pipeline that has lost its files.
     """
 
     open_ledger: Callable[[Settings, Storage], tuple[Ledger, Pairing]]
     catch_up: Callable[[Root, str, str | None, Lease | None], None]
+    check_files: Callable[[Settings, Storage, Transaction, str], None]
 
 
 class Root:
@@ -103,6 +105,18 @@ class Root:
             lease: The lease on the pipeline's requests, if the caller holds it.
         """
         self._recovery.catch_up(self, pipeline, partition, lease)
+
+    def check_files(self, pipeline: str) -> None:
+        """Check that a pipeline has not lost its files, without which its requests look unanswered.
+
+        Args:
+            pipeline: The name of the pipeline.
+
+        Raises:
+            PairingError: When most of its newest files are missing, and no user has accepted it.
+        """
+        with self.ledger.read() as tx:
+            self._recovery.check_files(self.settings, self.storage, tx, pipeline)
 
     def close(self) -> None:
         """Close what was opened. Further use opens it again."""

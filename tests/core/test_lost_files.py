@@ -209,3 +209,28 @@ def test_answers_that_only_we_had_are_not_bought_again_when_they_are_lost(
     done = world.finish(pipeline)
     assert done.results is not None and dict(done.results.counts) == {"succeeded": 4}
     assert len(world.accepted_custom_ids()) == 4
+
+
+def test_a_damaged_response_file_without_its_request_file_stops_no_other_row(world: World) -> None:
+    """Its rows wait for a backup, and nothing is sent for them."""
+    pipeline = world.pipeline(texts(3))
+    world.run(pipeline)
+    collect_results(world.root, pipeline.name, retention=RetentionConfig(request_files_days=0))
+    pipeline = world.pipeline(texts(5))
+    world.run(pipeline)
+    name = f"{world.accepted()[0]['id']}.parquet"
+    stored = world.path(pipeline.name, "responses", name)
+    kept = stored.read_bytes()
+    stored.write_bytes(kept[:100] + b"garbage" + kept[107:])
+    done = world.collect(pipeline)
+    assert any(f"renamed to {name}.damaged" in problem for problem in done.problems)
+    assert done.results is not None and dict(done.results.counts) == {"pending": 3, "succeeded": 2}
+    pipeline = world.pipeline(texts(6))
+    assert world.build(pipeline).written == 1
+    assert len(world.submit(pipeline).submitted) == 1
+    assert any("response file from a backup" in problem for problem in world.collect(pipeline).problems)
+    assert [batch["requests"] for batch in world.accepted()] == [3, 2, 1]
+    stored.write_bytes(kept)
+    done = world.finish(pipeline)
+    assert done.results is not None and dict(done.results.counts) == {"succeeded": 6}
+    assert len(world.accepted_custom_ids()) == 6

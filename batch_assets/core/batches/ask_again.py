@@ -23,6 +23,7 @@ from batch_assets.core.store.digests import DIGEST_BYTES, Digests, DigestSet, di
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.missing_responses import with_readable_responses
+from batch_assets.core.store.outcomes import Outcomes
 from batch_assets.core.store.part_writer import PartWriters
 from batch_assets.core.store.refreshes import outcomes_for
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
@@ -56,6 +57,9 @@ def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
         if current.ask_again == 0:
             return 0, []
         in_flight = RequestsInFlight(root, files_in_flight)
+        outcomes, set_aside = with_readable_responses(root, lambda: outcomes_for(root, submission))
+        if set_aside:  # the requests of these files are in flight now, and the next run counts them
+            return 0, set_aside
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
         # Request files only: another process may be writing a receipt.
         root.storage.remove_leftovers(*folder, name=REQUEST_FILES)
@@ -65,7 +69,7 @@ def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
         parts = PartWriters(root.storage, folder, limits, names.__next__)
         lost = LostTexts()
         with parts:
-            for attempt, headers, text in _failed_lines(root, submission, in_flight, lost):
+            for attempt, headers, text in _failed_lines(root, submission, outcomes, in_flight, lost):
                 lease.check()
                 parts.add(attempt, headers, [line_with_mark(text, root.mark)])
         submission_id = SubmissionId(submission.id)
@@ -99,14 +103,12 @@ class LostTexts:
 
 
 def _failed_lines(
-    root: Root, submission: Submission, in_flight: RequestsInFlight, lost: LostTexts
+    root: Root, submission: Submission, outcomes: Outcomes, in_flight: RequestsInFlight, lost: LostTexts
 ) -> Iterator[tuple[int, dict[str, str] | None, bytes]]:
     """Yield (next attempt, headers, line) of every request to retry.
 
     Responses are in the order of their request file. The headers are `None` if they are the submission's.
     """
-    outcomes, set_aside = with_readable_responses(root, lambda: outcomes_for(root, submission))
-    lost.problems += set_aside
     index = RequestIndex(root.storage, submission.pipeline, submission.partition, submission.id)
     read_before = DigestSet()
     all_rows: list[NDArray[np.int64]] = []

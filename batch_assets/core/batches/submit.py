@@ -57,6 +57,7 @@ def submit_batches(
     Raises:
         SettingsError: When the settings name no API. Nothing was sent.
         EndpointMismatchError: When the root belongs to another API. Nothing was sent.
+        PairingError: When the pipeline has lost its files. Nothing was sent.
         SubmissionStoppedError: When the API refuses for a reason that only a user can fix. The files are kept for
             another run.
         UnreachableError: When there is no connection. Nothing was sent.
@@ -81,6 +82,7 @@ def submit_batches(
         report.submitted += reconcile(root)
         report.left_by(finish_canceling(root, submission), f"cancel of {submission.id}")
         return report
+    root.check_files(pipeline)
     with leases.mark(root.ledger, submissions.sending_name(submission.id)):
         _submit(root, submission, report, unattended, seconds, on_file)
     report.left_by(finish_replaced(root, submission), "cancel of what was replaced")

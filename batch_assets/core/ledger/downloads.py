@@ -24,9 +24,14 @@ def collecting_name(pipeline: str) -> str:
 def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
     """Count an incomplete download.
 
+    Downloads that failed before the first incomplete one prove nothing about the answers, so their time does not
+    count.
+
     Returns:
-        The number of incomplete downloads so far, and the seconds since the first one that failed.
+        The number of incomplete downloads so far, and the seconds since the first one.
     """
+    first = sa.and_(batch.c.id == batch_id, batch.c.downloads == 0)
+    tx.execute(sa.update(batch).where(first).values(failing_since=tx.now))
     tx.execute(sa.update(batch).where(batch.c.id == batch_id).values(downloads=batch.c.downloads + 1))
     statement = sa.select(batch.c.downloads, batch.c.failing_since).where(batch.c.id == batch_id)
     row = tx.execute(statement).one()

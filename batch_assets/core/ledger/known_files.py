@@ -23,16 +23,41 @@ class KnownSubmission:
     id: str
 
 
-def newest_submissions(tx: Transaction, most: int | None = None, since: float = 0.0) -> list[KnownSubmission]:
+@dataclass(frozen=True)
+class KnownAnswers:
+    """The stored answers of a batch, and the request file that they answer.
+
+    Attributes:
+        batch_id: The id of the batch.
+        submission: The submission that wrote the request file.
+        file_name: The name of the request file.
+    """
+
+    batch_id: str
+    submission: KnownSubmission
+    file_name: str
+
+
+def pipelines(tx: Transaction) -> list[str]:
+    """Return the names of the pipelines that have a submission, in order."""
+    return [*tx.execute(sa.select(submission.c.pipeline).distinct().order_by(submission.c.pipeline)).scalars()]
+
+
+def newest_submissions(
+    tx: Transaction, most: int | None = None, since: float = 0.0, pipeline: str | None = None
+) -> list[KnownSubmission]:
     """Return submissions, newest first.
 
     Args:
         tx: The transaction.
         most: At most this many; `None` for all.
         since: Leave out those that were built before this time.
+        pipeline: Those of this pipeline only; `None` for all pipelines.
     """
     columns = submission.c.pipeline, submission.c.partition, submission.c.id
     statement = sa.select(*columns).where(submission.c.created_at >= since).order_by(submission.c.seq.desc())
+    if pipeline is not None:
+        statement = statement.where(submission.c.pipeline == pipeline)
     rows = tx.execute(statement.limit(most) if most is not None else statement)
     return [KnownSubmission(row.pipeline, row.partition, row.id) for row in rows]
 
@@ -73,3 +98,28 @@ def stored_batches(tx: Transaction, submission_ids: Iterable[str]) -> list[tuple
         .where(request_file.c.submission_id.in_(list(submission_ids)), batch.c.state.in_(BATCHES_STORED))
     )
     return [(row.pipeline, row.id) for row in tx.execute(statement)]
+
+
+def newest_answers(tx: Transaction, pipeline: str, most: int, since: float) -> list[KnownAnswers]:
+    """Return a pipeline's batches whose answers are stored, those of the newest submissions first.
+
+    Args:
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+        most: At most this many.
+        since: Leave out those of submissions that were built before this time.
+    """
+    columns = batch.c.id, request_file.c.partition, request_file.c.submission_id, request_file.c.name
+    statement = (
+        sa.select(*columns)
+        .join(request_file, request_file.c.id == batch.c.file_id)
+        .join(submission, submission.c.id == request_file.c.submission_id)
+        .where(request_file.c.pipeline == pipeline, batch.c.state.in_(BATCHES_STORED))
+        .where(submission.c.created_at >= since)
+        .order_by(submission.c.seq.desc(), batch.c.created_at.desc(), batch.c.id)
+        .limit(most)
+    )
+    return [
+        KnownAnswers(row.id, KnownSubmission(pipeline, row.partition, row.submission_id), row.name)
+        for row in tx.execute(statement)
+    ]

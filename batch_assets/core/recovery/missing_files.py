@@ -1,6 +1,6 @@
 """Compare what a ledger knows with the files under a root: do they belong together, and are most files missing?
 
-Only the newest submissions count, because users may clear away old ones.
+Only the newest submissions and batches count, because users may clear away old ones.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from batch_assets.core.io.layout import response_parts, submission_parts
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Transaction, known_files
-from batch_assets.core.ledger.known_files import KnownSubmission
+from batch_assets.core.ledger.known_files import KnownAnswers, KnownSubmission
 from batch_assets.core.recovery.found_files import pipelines_of, submission_folders
 from batch_assets.core.store.manifest import MANIFEST
 from batch_assets.core.text import count
@@ -59,18 +59,21 @@ def agreement(tx: Transaction, storage: Storage) -> Agreement:
     return Agreement(is_there or not (known or there), text)
 
 
-def lost_most_files(tx: Transaction, storage: Storage, since: float) -> Agreement | None:
+def lost_most_files(
+    tx: Transaction, storage: Storage, since: float, pipeline: str | None = None
+) -> Agreement | None:
     """Find out whether most of the files of the ledger's newest submissions are missing.
 
     Args:
         tx: The transaction.
         storage: The root.
         since: Files from before this time may be missing.
+        pipeline: Count the submissions of this pipeline only; `None` for all pipelines.
 
     Returns:
         The comparison; `None` if most of the files are there.
     """
-    newest = known_files.newest_submissions(tx, _NEWEST, since)
+    newest = known_files.newest_submissions(tx, _NEWEST, since, pipeline)
     if 2 * len(_missing(storage, [*map(_manifest, newest[:_SAMPLE])])) <= len(newest[:_SAMPLE]):
         return None
     ids = [submission.id for submission in newest]
@@ -89,6 +92,64 @@ def lost_most_files(tx: Transaction, storage: Storage, since: float) -> Agreemen
     return Agreement(False, text)
 
 
+def lost_pipelines(tx: Transaction, storage: Storage, since: float) -> dict[str, Agreement]:
+    """Find the pipelines that have lost their files, see `lost_files_of`.
+
+    Args:
+        tx: The transaction.
+        storage: The root.
+        since: Files from before this time may be missing.
+
+    Returns:
+        The comparison of each, by pipeline.
+    """
+    lost = {name: lost_files_of(tx, storage, since, name) for name in known_files.pipelines(tx)}
+    return {name: comparison for name, comparison in lost.items() if comparison is not None}
+
+
+def lost_files_of(tx: Transaction, storage: Storage, since: float, pipeline: str) -> Agreement | None:
+    """Find out whether a pipeline has lost its files, so that its requests would be sent and paid for again.
+
+    Either most files of its newest submissions are missing, or most answers of its newest batches: the response
+    file and the request file, without which the answers cannot be downloaded again.
+
+    Args:
+        tx: The transaction.
+        storage: The root.
+        since: Files from before this time may be missing.
+        pipeline: The name of the pipeline.
+
+    Returns:
+        The comparison; `None` if the files are not missing.
+    """
+    return lost_most_files(tx, storage, since, pipeline) or _lost_answers(tx, storage, since, pipeline)
+
+
+def _lost_answers(tx: Transaction, storage: Storage, since: float, pipeline: str) -> Agreement | None:
+    newest = known_files.newest_answers(tx, pipeline, _NEWEST, since)
+    sample = newest[:_SAMPLE]
+    if 2 * len(_missing_answers(storage, sample)) <= len(sample):
+        return None
+    missing = _missing_answers(storage, newest)
+    if 2 * len(missing) <= len(newest):
+        return None
+    return Agreement(
+        False,
+        f"the answers of {len(missing):,} of its {len(newest):,} newest batches are missing, such as "
+        f"{storage.uri(*response_parts(pipeline, missing[0].batch_id))}, and so are their request files, without "
+        "which they cannot be downloaded again",
+    )
+
+
+def _missing_answers(storage: Storage, answers: Sequence[KnownAnswers]) -> list[KnownAnswers]:
+    return [
+        known
+        for known in answers
+        if not storage.exists(*response_parts(known.submission.pipeline, known.batch_id))
+        and not storage.exists(*_folder(known.submission), known.file_name)
+    ]
+
+
 def _are_elsewhere(storage: Storage, newest: Sequence[KnownSubmission]) -> bool:
     """Whether most submissions' folders are under the name of another pipeline: a renaming is not finished."""
     there = {id_ for pipeline in pipelines_of(storage) for _, id_ in submission_folders(storage, pipeline)}
@@ -100,4 +161,8 @@ def _missing(storage: Storage, files: Sequence[Parts]) -> list[Parts]:
 
 
 def _manifest(submission: KnownSubmission) -> Parts:
-    return (*submission_parts(submission.pipeline, submission.partition, submission.id), MANIFEST)
+    return (*_folder(submission), MANIFEST)
+
+
+def _folder(submission: KnownSubmission) -> Parts:
+    return submission_parts(submission.pipeline, submission.partition, submission.id)

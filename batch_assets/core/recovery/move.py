@@ -8,7 +8,7 @@ from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import Ledger
 from batch_assets.core.ledger import pairing as pairings
-from batch_assets.core.recovery.missing_files import agreement, lost_most_files
+from batch_assets.core.recovery.missing_files import agreement, lost_most_files, lost_pipelines
 from batch_assets.core.recovery.pairing import is_missing_file, open_ledger
 from batch_assets.core.recovery.pairing_texts import Refusals
 from batch_assets.core.recovery.root_file import DAMAGED_ROOT_FILE, RootFile
@@ -56,7 +56,8 @@ def plan_move(settings: Settings) -> Move:
     try:
         with ledger.read() as tx:
             pairing, comparison = pairings.read(tx), agreement(tx, storage)
-            lost = lost_most_files(tx, storage, pairing.files_from if pairing is not None else 0.0)
+            since = pairing.files_from if pairing is not None else 0.0
+            lost, of_pipelines = lost_most_files(tx, storage, since), lost_pipelines(tx, storage, since)
     finally:
         ledger.close()
     if pairing is not None:
@@ -68,7 +69,12 @@ def plan_move(settings: Settings) -> Move:
         warnings.append(f"{lost.as_text}: their requests are sent and paid for again")
     elif not comparison.is_same:
         warnings.append("their submissions differ: requests of those that are missing are sent and paid for again")
-    return Move(lines, is_paired and lost is None, warnings)
+    if lost is None:
+        warnings += [
+            f"{name}: {comparison.as_text}: their requests are sent and paid for again"
+            for name, comparison in of_pipelines.items()
+        ]
+    return Move(lines, is_paired and lost is None and not of_pipelines, warnings)
 
 
 def move(settings: Settings) -> None:

@@ -16,7 +16,7 @@ from batch_assets.core.ledger import Ledger, Transaction
 from batch_assets.core.ledger import pairing as pairings
 from batch_assets.core.ledger.connection import parse_url
 from batch_assets.core.ledger.records import Pairing
-from batch_assets.core.recovery.missing_files import agreement, lost_most_files
+from batch_assets.core.recovery.missing_files import agreement, lost_files_of, lost_most_files, lost_pipelines
 from batch_assets.core.recovery.pairing_texts import Refusals
 from batch_assets.core.recovery.rebuild import find_lost
 from batch_assets.core.recovery.root_file import DAMAGED_ROOT_FILE, RootFile, location_of
@@ -146,11 +146,30 @@ class _Opening:
     def _pair_as_meant(self, tx: Transaction, pairing: Pairing | None) -> Pairing:
         root_file = self._root_file()
         files_from = pairing.files_from if pairing is not None else 0.0
-        if not agreement(tx, self._storage).is_same or lost_most_files(tx, self._storage, files_from) is not None:
+        is_lost = lost_most_files(tx, self._storage, files_from) or lost_pipelines(tx, self._storage, files_from)
+        if not agreement(tx, self._storage).is_same or is_lost:
             files_from = tx.now
         if root_file is None and pairing is not None:
             root_file = RootFile(id=pairing.root_id, ledger=pairing.ledger_id, ledger_location=self._location)
         return self._new_pairing(tx, root_file, files_from)
+
+
+def check_files(settings: Settings, storage: Storage, tx: Transaction, pipeline: str) -> None:
+    """Refuse a pipeline that has lost its files, before its requests are sent and paid for again.
+
+    Args:
+        settings: Where root and ledger are.
+        storage: The root.
+        tx: The transaction.
+        pipeline: The name of the pipeline.
+
+    Raises:
+        PairingError: When the files are missing, and no user has accepted it.
+    """
+    pairing = pairings.read(tx)
+    lost = lost_files_of(tx, storage, pairing.files_from if pairing is not None else 0.0, pipeline)
+    if lost is not None:
+        raise Refusals(settings.ledger_url, storage).lost_pipeline(pipeline, lost)
 
 
 def is_missing_file(ledger_url: str) -> bool:

@@ -85,3 +85,14 @@ class Refusals:
             "paid for again",
             remedy=PairRoot(),
         )
+
+    def lost_pipeline(self, pipeline: str, comparison: Agreement) -> PairingError:
+        """Refuse to send requests of a pipeline most of whose files are missing."""
+        return PairingError(
+            f"The pipeline {pipeline} has lost its files under {self.root}: {comparison.as_text}. The ledger "
+            f"{self.ledger} knows them. Nothing is sent for {pipeline}, because its requests would be paid for "
+            "again; other pipelines go on. Is the folder's volume mounted completely? Restore the files from a "
+            "backup. If they are gone for good, pair the root and the ledger again: the requests are then sent "
+            "and paid for again",
+            remedy=PairRoot(),
+        )

@@ -75,6 +75,7 @@ def build_requests(
         DatasetError: When the dataset cannot be used. Nothing is registered.
         ConfigError: When the pipeline does not fit the dataset's columns.
         RenderingChangedError: When answered rows would render differently since an upgrade.
+        PairingError: When the pipeline has lost its files.
         SinkError: When the results could not be written to the pipeline's sink.
         BusyError: When other processes worked on this pipeline's requests the whole time, or kept sending its
             files.
@@ -146,6 +147,7 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
         )
     with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
         root.catch_up(pipeline.name, lease=lease)
+        root.check_files(pipeline.name)
         remove_garbage(root, pipeline.name, partition)
         for problem in reopen_lost(root, pipeline.name):
             _log.warning(problem)

@@ -164,7 +164,8 @@ def _request_file_gone(leased: LeasedBatch) -> ResultsError:
     return ResultsError(
         f"results of {leased.batch.id}: the request file {uri} is gone, "
         "and without it the answers cannot be matched to rows. Restore it from a backup: a later run collects "
-        "them, as long as the API keeps them (29 days from the submission)"
+        "them, as long as the API keeps them (29 days from the submission). If they were stored before, their "
+        "response file from a backup serves as well"
     )
 
 
@@ -230,10 +231,12 @@ class Downloaded:
             rows = _no_rows(leased, requests, self.download.gone, ARCHIVED)
             return _publish(leased, self.target, rows, _archived(leased, requests, self.download.gone))
         lines = ResultLines.find(self.raw, requests.tails, fill=not batch.provisional)
-        if lines.count and batch.provisional and not self._is_ours(requests, lines):
+        if lines.named and batch.provisional and not self._is_ours(requests, lines):
             leased.disprove("its results carry none of our custom_ids")
             return None
-        if lines.ours and batch.provisional:
+        if not lines.ours:
+            raise _no_results(leased, lines)
+        if batch.provisional:
             _write_receipt(leased)
         problem = None
         if not lines.is_whole or lines.missing or lines.count != leased.file.requests:
@@ -321,6 +324,20 @@ def _incomplete(leased: LeasedBatch, details: str, *, is_lost: bool) -> str:
     return problem
 
 
+def _no_results(leased: LeasedBatch, lines: ResultLines) -> ResultsError:
+    """Report a download without a result of ours. It proves nothing, so it is not counted as incomplete.
+
+    Something between us and the API may answer in its place with status 200, such as a network's sign-in page.
+    """
+    content = "is empty"
+    if lines.count:
+        content = f"has {counted(lines.count, 'line')}, and none is the result of a request of ours"
+    return ResultsError(
+        f"results of {leased.batch.id}: the download {content}. Did a proxy or a sign-in page answer in place of "
+        "the API? A later run downloads them again, as long as the API keeps them (29 days from the submission)"
+    )
+
+
 def _publish(
     leased: LeasedBatch, target: str, rows: ResponseRows, problem: str | None, size: int = 0
 ) -> CollectReport:
@@ -332,6 +349,8 @@ def _publish(
             for group in rows.batches():
                 leased.lease.check()
                 writer.write(pa.Table.from_batches([group]).replace_schema_metadata(schema.metadata))
+        if rows.unreadable and rows.unreadable == rows.lines.ours:
+            raise _no_results(leased, rows.lines)
         if rows.unreadable and not rows.lines.missing:
             problem = _incomplete(leased, f"{rows.unreadable} lines cannot be read", is_lost=True)
         if rows.odd and problem is None:

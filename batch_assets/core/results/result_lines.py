@@ -25,6 +25,7 @@ class ResultLines:
         tails: The last 22 characters of each request's custom_id, zeros where it is unknown; S22, shape
             (requests,).
         count: The number of lines in the download.
+        named: The number of lines with a custom_id that a request may have.
         ours: The number of requests that have a line.
         foreign: The number of lines that belong to no request of ours.
         duplicates: The number of lines for a request that has an earlier line. The earlier one counts.
@@ -36,6 +37,7 @@ class ResultLines:
     end: NDArray[np.int64]
     tails: NDArray[np.bytes_]
     count: int = 0
+    named: int = 0
     ours: int = 0
     foreign: int = 0
     duplicates: int = 0
@@ -98,6 +100,7 @@ class ResultLines:
             end,
             tails,
             count=len(ends),
+            named=int((line_tails != NO_TAIL).sum()),
             ours=len(first) + len(filled),
             foreign=int((~is_ours).sum()) - len(filled),
             duplicates=int(is_ours.sum()) - len(first),

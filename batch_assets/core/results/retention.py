@@ -17,6 +17,7 @@ from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
+from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import RetentionConfig
@@ -125,7 +126,8 @@ def _delete(root: Root, batch: Batch, reason: str) -> str | None:
     """Delete a batch at the API.
 
     A first 404 may mean a key of another workspace. After an attempt with unknown outcome it means that the batch
-    was deleted.
+    was deleted. So it does when the API showed the batch just before: a gateway has repeated the DELETE. After 29
+    days nothing of the answers is left to delete.
 
     Returns:
         Why it was not deleted; `None` if it was.
@@ -136,12 +138,13 @@ def _delete(root: Root, batch: Batch, reason: str) -> str | None:
     with root.ledger.write() as tx:
         if not batches.move_stored(tx, BatchMove.DELETE, batch.id, reason):
             return None
+    was_there = _is_there(root, batch)
     try:
         root.api.delete(batch.id)
     except UnknownOutcomeError as error:
         return f"{error}; it is tried again"
     except NotFoundError as error:
-        if batch.state is BatchState.DELETING or workspace.is_proved(root, batch.id):
+        if batch.state is BatchState.DELETING or _is_gone(root, batch, was_there):
             _deleted(root, batch, "the API no longer knows it")
             return None
         return _not_deleted(root, batch, f"404: {error}. {WHOSE_KEY}")
@@ -152,6 +155,28 @@ def _delete(root: Root, batch: Batch, reason: str) -> str | None:
         return _not_deleted(root, batch, str(error))
     _deleted(root, batch, "the API has deleted it")
     return None
+
+
+def _is_there(root: Root, batch: Batch) -> bool | None:
+    """Whether the API knows a batch; `None` if it cannot be asked now."""
+    try:
+        return workspace.is_there(root, batch.id)
+    except ApiError:
+        return None
+
+
+def _is_gone(root: Root, batch: Batch, was_there: bool | None) -> bool:
+    """Whether a first 404 to a DELETE means that the API no longer has the batch."""
+    if was_there and _is_there(root, batch) is False:
+        return True
+    end = results_end(batch)
+    with root.ledger.read() as tx:
+        if end is not None and tx.now >= end:
+            return True
+    try:
+        return workspace.is_proved(root, batch.id)
+    except ApiError:
+        return False
 
 
 def _deleted(root: Root, batch: Batch, reason: str) -> None:

@@ -43,7 +43,8 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
 def with_readable_responses(root: Root, read: Callable[[], T]) -> tuple[T, list[str]]:
     """Call a function that reads response files. Set aside each damaged one that it meets, and call it again.
 
-    A file is set aside only if its batch can be collected again: none of its requests then counts as unanswered.
+    Its batch is collected again, so none of its requests counts as unanswered. If the request file is gone, they
+    count as in flight until one of the two files is restored.
 
     Args:
         root: The root.
@@ -53,7 +54,7 @@ def with_readable_responses(root: Root, read: Callable[[], T]) -> tuple[T, list[
         What the function returns, and a text about each file that was set aside.
 
     Raises:
-        DamagedResponsesError: When a damaged file is all that is left of its answers.
+        DamagedResponsesError: When the ledger does not know whose answers a damaged file has.
     """
     problems: list[str] = []
     while True:
@@ -67,14 +68,23 @@ def _set_aside(root: Root, error: DamagedResponsesError) -> str:
     name = error.name
     with root.ledger.read() as tx:
         batch = batches.by_id(tx, name.batch_id) if name.batch_id is not None else None
-    if batch is None or batch.file_id is None or not _has_request_file(root, batch):
+    if batch is None or batch.file_id is None:
         raise error
     parts = response_parts(error.pipeline, batch.id)
     kept = (*parts[:-1], parts[-1] + SET_ASIDE)
+    uri, what = root.storage.uri(*parts), f"damaged, and was renamed to {kept[-1]}"
+    if not _has_request_file(root, batch):
+        # The ledger is first: a response file that is merely gone would count as cleared away.
+        with root.ledger.write() as tx:
+            batches.reopen(tx, batch.id, f"{uri} is {what}")
+        root.storage.rename(parts, kept)
+        return (
+            f"{uri} is {what}. Its request file is gone, so its answers cannot be downloaded again. Restore one "
+            "of the two from a backup: until then its requests count as in flight, and nothing is sent for them"
+        )
     root.storage.rename(parts, kept)
-    what = f"damaged, and was renamed to {kept[-1]}"
     again = _reopen(root, error.pipeline, batch, what)
-    return again or f"{root.storage.uri(*parts)} is {what}: the answers are downloaded again"
+    return again or f"{uri} is {what}: the answers are downloaded again"
 
 
 def _has_request_file(root: Root, batch: Batch) -> bool:

@@ -96,8 +96,8 @@ def reading_responses(storage: Storage, pipeline: str, name: ResponseName) -> It
     """
     uri = storage.uri(pipeline, "responses", str(name))
     remedy = (
-        "Restore it from a backup, or remove it: its batch is then downloaded again as long as the API has it, "
-        "29 days from its creation"
+        "Restore it from a backup, and do not remove it: requests whose answers only it has may then be sent and "
+        "paid for again"
     )
     try:
         with reading_parquet(uri, remedy):

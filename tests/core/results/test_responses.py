@@ -111,6 +111,9 @@ def test_a_download_that_ends_after_any_line_is_not_complete(world: World, endin
         world.send(pipeline)
         for number in (1, 2):
             (problem,) = world.collect(pipeline).problems
+            if lines == 0:
+                assert "the download is empty" in problem
+                continue
             assert f"{lines} lines for {rows} requests" in problem
             assert f"download {number} of 3" in problem
         assert world.collect(pipeline).problems == []
@@ -247,14 +250,47 @@ def test_missing_lines_are_retried_after_three_downloads_and_an_hour(world: Worl
     assert [batch["requests"] for batch in world.accepted()] == [6, 2]
 
 
-def test_requests_are_retried_when_all_their_lines_are_missing(world: World) -> None:
-    spoil(world, times=3, truncate={"bytes": 0}, ending="chunked")
-    pipeline = world.pipeline(texts(4))
+_SIGN_IN = "<html>\n<body>Sign in</body>\n</html>\n"
+_NO_RESULTS = [
+    {"status": 200, "body": _SIGN_IN},
+    {"status": 200, "body": '{"error": "sign in"}\n'},
+    {"truncate": {"bytes": 0}, "ending": "chunked"},
+]
+
+
+@pytest.mark.parametrize("provisional", [False, True])
+@pytest.mark.parametrize("action", _NO_RESULTS, ids=["page", "JSON", "empty"])
+def test_a_download_without_any_result_proves_nothing(
+    world: World, action: dict[str, Any], provisional: bool
+) -> None:
+    """However often and however long it is answered so: the API has the answers, and they are paid for."""
+    spoil(world, times=4, **action)
+    pipeline = world.pipeline(texts(3))
+    world.send(pipeline)
+    world.query("update batch set provisional = :is", **{"is": provisional})
+    for _ in range(4):
+        done = world.collect(pipeline)
+        assert done.collected == []
+        assert "A later run downloads them again" in done.problems[0]
+        an_hour_later(world)
+    assert world.query("select state, downloads from batch") == [("ended", 0)]
+    world.finish(pipeline)
+    assert set(world.table(pipeline)["result_type"]) == {"succeeded"}
+    assert len(world.accepted()) == 1
+
+
+def test_the_hour_of_missing_lines_begins_with_the_first_incomplete_download(world: World) -> None:
+    spoil(world, status=200, body=_SIGN_IN)
+    pipeline = world.pipeline(texts(3))
     world.send(pipeline)
     world.collect(pipeline)
     an_hour_later(world)
+    world.emulator.reset_faults()
+    spoil(world, times=3, lines={"missing": 1})
+    for number in (1, 2, 3):
+        assert f"download {number}" in world.collect(pipeline).problems[0]
     world.finish(pipeline)
-    assert [batch["requests"] for batch in world.accepted()] == [4, 4]
+    assert len(world.accepted()) == 1
 
 
 @pytest.mark.parametrize("how", ["garbage", "broken"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from batch_assets.core.ledger import transitions
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.results.run import CollectedResults, collect_results
+from batch_assets.emulator import Emulator
 
+from ..gateway import Gateway, repeated
 from ..support import BATCHES, CREATE, World, params, texts
 
 DELETE = {"method": "DELETE", "path": f"{BATCHES}/*"}
@@ -219,3 +222,31 @@ def test_lines_that_a_retry_may_copy_stay(world: World) -> None:
     world.finish(pipeline)
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 2
     assert list(world.table(pipeline)["attempts"]) == [2, 2]
+
+
+def test_a_delete_that_a_gateway_repeats_is_found_to_be_done(
+    emulator: Emulator, new_world: Callable[..., World]
+) -> None:
+    with Gateway(emulator.url) as gateway:
+        world = new_world(BATCH_ASSETS_EMULATOR=gateway.url)
+        pipeline = world.pipeline(texts(2))
+        world.run(pipeline)
+        gateway.on("DELETE", world.accepted()[0]["id"], repeated)
+        assert apply(world, pipeline, **AT_ONCE).problems == []
+        assert states(world) == ["deleted"]
+        world.root.close()
+
+
+def test_a_batch_that_the_api_no_longer_knows_is_left_after_29_days(world: World) -> None:
+    """A rebuilt ledger does not know that retention deleted it, and no other batch proves whose key it is."""
+    pipeline = world.pipeline(texts(2))
+    world.run(pipeline)
+    apply(world, pipeline, **AT_ONCE)
+    world.query("update batch set state = 'collected', next_delete_at = 0")
+    world.query("delete from history where reason like '%deleted%'")
+    (problem,) = apply(world, pipeline, **AT_ONCE).problems
+    assert "404" in problem
+    try_again_now(world)
+    world.query("update batch set created_at = created_at - 29 * 86400")
+    assert apply(world, pipeline, **AT_ONCE).problems == []
+    assert states(world) == ["deleted"]
