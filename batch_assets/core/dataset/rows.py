@@ -194,12 +194,29 @@ def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
 def goes_by_value(type_: pa.DataType) -> bool:
     """Whether a type must be converted value by value, because `cast` is wrong for it or for a type nested in it.
 
-    That is so for list views and for extension types such as UUIDs.
+    That is so for list views, runs and extension types such as UUIDs.
     """
     return _holds(
         type_,
-        lambda inner: pa.types.is_list_view(inner) or pa.types.is_large_list_view(inner) or _is_extension(inner),
+        lambda inner: (
+            pa.types.is_list_view(inner)
+            or pa.types.is_large_list_view(inner)
+            or pa.types.is_run_end_encoded(inner)
+            or _is_extension(inner)
+        ),
     )
+
+
+def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without runs, and without categories that are objects or of an extension type."""
+    type_ = column.type
+    if pa.types.is_run_end_encoded(type_):
+        chunks = [pa.compute.run_end_decode(chunk) for chunk in column.chunks]
+        return decoded(pa.chunked_array(chunks, type_.value_type))
+    if pa.types.is_dictionary(type_) and (pa.types.is_nested(type_.value_type) or _is_extension(type_.value_type)):
+        chunks = [chunk.dictionary.take(chunk.indices) for chunk in column.chunks]
+        return pa.chunked_array(chunks, type_.value_type)
+    return column
 
 
 def by_value(column: pa.Array | pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
@@ -256,6 +273,8 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
     if _is_extension(type_):
         named = {"arrow.uuid": pa.string(), "arrow.bool8": pa.bool_()}
         return named.get(type_.extension_name) or plain_type(type_.storage_type)
+    if pa.types.is_run_end_encoded(type_):
+        return plain_type(type_.value_type)
     if pa.types.is_string_view(type_):
         return pa.string()
     if pa.types.is_binary_view(type_):
