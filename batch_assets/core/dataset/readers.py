@@ -27,9 +27,9 @@ from batch_assets.core.dataset.rows import (
     may_hold_floats,
     own_columns,
     plain_type,
-    valid_text,
     whole_number,
 )
+from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.dataset.wide_objects import are_wide, unified_field
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.parquet import open_parquet, unstorable

@@ -23,9 +23,9 @@ from batch_assets.core.dataset.rows import (
     goes_by_value,
     own_columns,
     plain_type,
-    valid_text,
 )
 from batch_assets.core.dataset.shown_values import is_stored_otherwise
+from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.slices import cut
 
@@ -199,6 +199,8 @@ def _no_objects(schema: Mapping[str, Any], origin: str) -> None:
 
 def _as_read(column: pa.ChunkedArray, subject: str) -> pa.ChunkedArray:
     try:
+        if pa.types.is_timestamp(column.type) and column.type.unit == "s":
+            column.cast(pa.timestamp("ms", column.type.tz))  # Parquet has no seconds: fails for a time too far off
         if goes_by_value(column.type):
             column = pa.chunked_array([by_value(column, plain_type(column.type))])
         # In two steps, because Arrow cannot cast a dictionary of views to its values. Polars' categories are that.

@@ -46,6 +46,8 @@ def unstorable(type_: pa.DataType) -> str | None:
         return f"it is nested too deeply: {levels} levels of Parquet's schema, of which a reader accepts {_LEVELS}"
     if has_many_leaves(type_):
         return f"its objects have more than {LEAVES:,} different fields"
+    if (zone := unknown_zone(type_)) is not None:
+        return f"its time zone {zone!r} is unknown"
     try:
         file = pa.BufferOutputStream()
         pq.write_table(pa.schema([("column", type_)]).empty_table(), file)
@@ -61,6 +63,18 @@ def levels_of(type_: pa.DataType) -> int:
     if pa.types.is_map(type_):
         return 1 + inner  # its entries are a struct
     return (2 if pa.types.is_nested(type_) and not pa.types.is_struct(type_) else 1) + inner
+
+
+def unknown_zone(type_: pa.DataType) -> str | None:
+    """Return the first time zone in a type that readers do not know; `None` if there is none."""
+    if pa.types.is_timestamp(type_) and type_.tz is not None:
+        try:
+            pa.lib.string_to_tzinfo(type_.tz)
+        except (LookupError, ValueError, OSError):
+            return str(type_.tz)
+    inner = type_.value_type if pa.types.is_dictionary(type_) else None
+    nested = [inner] if inner is not None else [type_.field(number).type for number in range(type_.num_fields)]
+    return next((zone for zone in map(unknown_zone, nested) if zone is not None), None)
 
 
 def has_many_leaves(type_: pa.DataType) -> bool:
