@@ -15,7 +15,8 @@ from batch_assets.core.dataset.csv_opening import open_csv
 from batch_assets.core.dataset.csv_types import ColumnType, with_timestamps
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.object_keys import ObjectKeys
-from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct, conform, valid_text
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct, conform
+from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
 

@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from batch_assets.core.dataset.located_files import LocatedFiles, too_large
 from batch_assets.core.dataset.object_keys import ObjectKeys
-from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, text_array, valid_text
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, text_array
+from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.pipeline.dataset import DOCUMENT_KEY
 from batch_assets.core.pipeline.pipeline import Pipeline

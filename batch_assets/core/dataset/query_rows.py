@@ -13,8 +13,9 @@ import sqlalchemy as sa
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.query_guard import check_reads, reading, reading_engine
 from batch_assets.core.dataset.query_parameters import with_partition
-from batch_assets.core.dataset.rows import Rows, conform, own_columns, valid_text
+from batch_assets.core.dataset.rows import Rows, conform, own_columns
 from batch_assets.core.dataset.spool import Spool
+from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.database import EXAMPLE, driver_hint, error_text, file_of, in_project, parse_url
 from batch_assets.core.io.slices import SLICE_BYTES

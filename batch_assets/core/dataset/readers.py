@@ -27,9 +27,10 @@ from batch_assets.core.dataset.rows import (
     may_hold_floats,
     own_columns,
     plain_type,
-    valid_text,
     whole_number,
 )
+from batch_assets.core.dataset.valid_text import valid_text
+from batch_assets.core.dataset.wide_objects import are_wide, unified_field
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.parquet import open_parquet, unstorable
 from batch_assets.core.io.slices import slices_of
@@ -145,13 +146,12 @@ class JsonLinesReader:
                 self.object_keys.add_values(name, values)
                 continue
             try:
+                if are_wide(values):
+                    raise pa.ArrowInvalid("the objects have too many different fields")
                 inferred = pa.field(name, pa.array(values).type)
                 if pa.types.is_floating(inferred.type) and any(type(value) is bool for value in values):
                     raise pa.ArrowInvalid("true and false are not numbers, but Arrow reads them as such")
-                before = fields.get(name, inferred)
-                fields[name] = pa.unify_schemas(
-                    [pa.schema([before]), pa.schema([inferred])], promote_options="permissive"
-                ).field(0)
+                fields[name] = unified_field([fields.get(name, inferred), inferred])
             except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
                 self._text.add(name)
                 if name in fields:
@@ -238,6 +238,8 @@ class JsonLinesReader:
             for field in target:
                 values = [entry.get(field.name) for entry in objects]
                 type_ = self.schema.field(field.name).type if field.name in names else field.type
+                if pa.types.is_nested(type_) and pa.types.is_string(field.type):
+                    type_ = field.type  # JSON with the keys of its own line, not with those of the whole file
                 array, own[field.name] = _column(values, type_)
                 arrays.append(array)
                 fields.append(pa.field(field.name, type_))

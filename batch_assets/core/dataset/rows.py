@@ -19,7 +19,7 @@ import pyarrow.compute
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, shown_values
 from batch_assets.core.errors import DatasetError, ErrorType
 from batch_assets.core.io.json_text import FLOATS_SKIP
-from batch_assets.core.io.parquet import unstorable
+from batch_assets.core.io.parquet import unknown_zone, unstorable
 from batch_assets.core.io.slices import SLICE_ROWS
 
 ROWS_AT_ONCE = SLICE_ROWS
@@ -106,12 +106,7 @@ class Rows:
         try:
             return convert(value)[0]
         except (OverflowError, ValueError, KeyError) as error:
-            problem = f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
-            if isinstance(error, KeyError) or "duplicate" in str(error):
-                problem = (
-                    f"column {name!r} has a map with one key twice, of which a template would see one entry only"
-                )
-            self.rejects.setdefault(position, (ErrorType.TEMPLATE_ERROR, problem))
+            self.rejects.setdefault(position, (ErrorType.TEMPLATE_ERROR, _problem(name, value.type, error)))
             return None
 
     def filter(self, mask: pa.Array) -> Rows:
@@ -136,6 +131,17 @@ class Rows:
         )
 
 
+def _problem(name: str, type_: pa.DataType, error: Exception) -> str:
+    """Say why Python cannot represent a value of a column."""
+    if (zone := unknown_zone(type_)) is not None:
+        return f"column {name!r} has times of the unknown time zone {zone!r}; convert them to UTC"
+    if _holds(type_, lambda inner: pa.types.is_struct(inner) and len(set(inner.names)) < inner.num_fields):
+        return f"column {name!r} has objects with two fields of one name, of which a template would see one only"
+    if isinstance(error, KeyError) or "duplicate" in str(error):
+        return f"column {name!r} has a map with one key twice, of which a template would see one entry only"
+    return f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
+
+
 def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBatch:
     """Return rows with the columns and types of `target`, in its order. A missing column is null.
 
@@ -156,7 +162,7 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
         column = batch.column(wanted.name)
         try:
             arrays.append(column if column.type == wanted.type else _cast(column, wanted.type))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:
             raise DatasetError(
                 f"{name}: column {wanted.name!r} is not {wanted.type} throughout: {error}"
             ) from None
@@ -183,6 +189,8 @@ def own_columns(batch: pa.RecordBatch, fields: pa.Schema, target: pa.Schema) -> 
 
 
 def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
+    if pa.types.is_string(type_) and unknown_zone(column.type) is not None:
+        column = column.cast(_in_utc(column.type))  # the same instants
     if pa.types.is_string(type_) and pa.types.is_nested(column.type):
         return pa.array([json_text(value) for value in column.to_pylist()], type_)
     if pa.types.is_string(type_) and unstorable(column.type) is not None:
@@ -191,15 +199,43 @@ def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
     return by_value(column, type_) if goes_by_value(column.type) else column.cast(type_)
 
 
+def _in_utc(type_: pa.DataType) -> pa.DataType:
+    """Return a type with UTC in place of an unknown time zone."""
+    if pa.types.is_timestamp(type_) and unknown_zone(type_) is not None:
+        return pa.timestamp(type_.unit, "UTC")
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_in_utc(field.type)) for field in type_])
+    if pa.types.is_list(type_):
+        return pa.list_(type_.value_field.with_type(_in_utc(type_.value_type)))
+    return type_
+
+
 def goes_by_value(type_: pa.DataType) -> bool:
     """Whether a type must be converted value by value, because `cast` is wrong for it or for a type nested in it.
 
-    That is so for list views and for extension types such as UUIDs.
+    That is so for list views, runs and extension types such as UUIDs.
     """
     return _holds(
         type_,
-        lambda inner: pa.types.is_list_view(inner) or pa.types.is_large_list_view(inner) or _is_extension(inner),
+        lambda inner: (
+            pa.types.is_list_view(inner)
+            or pa.types.is_large_list_view(inner)
+            or pa.types.is_run_end_encoded(inner)
+            or _is_extension(inner)
+        ),
     )
+
+
+def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without runs, and without categories that are objects or of an extension type."""
+    type_ = column.type
+    if pa.types.is_run_end_encoded(type_):
+        chunks = [pa.compute.run_end_decode(chunk) for chunk in column.chunks]
+        return decoded(pa.chunked_array(chunks, type_.value_type))
+    if pa.types.is_dictionary(type_) and (pa.types.is_nested(type_.value_type) or _is_extension(type_.value_type)):
+        chunks = [chunk.dictionary.take(chunk.indices) for chunk in column.chunks]
+        return pa.chunked_array(chunks, type_.value_type)
+    return column
 
 
 def by_value(column: pa.Array | pa.ChunkedArray, type_: pa.DataType) -> pa.Array:
@@ -256,6 +292,8 @@ def plain_type(type_: pa.DataType) -> pa.DataType:
     if _is_extension(type_):
         named = {"arrow.uuid": pa.string(), "arrow.bool8": pa.bool_()}
         return named.get(type_.extension_name) or plain_type(type_.storage_type)
+    if pa.types.is_run_end_encoded(type_):
+        return plain_type(type_.value_type)
     if pa.types.is_string_view(type_):
         return pa.string()
     if pa.types.is_binary_view(type_):
@@ -327,32 +365,3 @@ def check_distinct(names: Sequence[str], file: str, remedy: str = "") -> None:
     if duplicates:
         problem = f"{file}: the header names {duplicates[0]!r} twice: every column needs its own name"
         raise DatasetError(f"{problem}{remedy}")
-
-
-def valid_text(batch: pa.RecordBatch) -> Rows:
-    """Replace text that is not valid UTF-8 by text with U+FFFD, and record its rows as rejects."""
-    rows = Rows(batch)
-    try:
-        batch.validate(full=True)
-        return rows
-    except pa.ArrowInvalid:
-        pass
-    columns = []
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            column = _repaired(name, column, rows.rejects)
-        columns.append(column)
-    rows.table = pa.RecordBatch.from_arrays(columns, schema=batch.schema)
-    return rows
-
-
-def _repaired(name: str, column: pa.Array, rejects: dict[int, tuple[str, str]]) -> pa.Array:
-    binary = column.view(pa.binary() if pa.types.is_string(column.type) else pa.large_binary())
-    values: list[str | None] = []
-    for row, value in enumerate(binary.to_pylist()):
-        try:
-            values.append(value if value is None else value.decode())
-        except UnicodeDecodeError as error:
-            rejects.setdefault(row, invalid_text(f"column {name!r} is not valid Unicode at byte {error.start}"))
-            values.append(value.decode(errors="replace"))
-    return pa.array(values, column.type)

@@ -13,7 +13,9 @@ from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.readers import FileReader, known_endings, reader_class
 from batch_assets.core.dataset.rows import Rows
+from batch_assets.core.dataset.wide_objects import unified_field
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.io.parquet import has_many_leaves
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 
@@ -119,6 +121,8 @@ def _listed(names: list[str]) -> str:
 def _unified(schemas: list[pa.Schema]) -> pa.Schema:
     try:
         unified = pa.unify_schemas(schemas, promote_options="permissive")
+        if len(schemas) > 1 and any(has_many_leaves(field.type) for field in unified):
+            raise pa.ArrowInvalid("the objects of a column have too many different fields")
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         unified = pa.schema(_as_text_where_mixed(schemas))
     # A column without values is text.
@@ -133,9 +137,8 @@ def _as_text_where_mixed(schemas: list[pa.Schema]) -> list[pa.Field]:
     names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
     fields = []
     for name in names:
-        parts = [pa.schema([schema.field(name)]) for schema in schemas if name in schema.names]
         try:
-            fields.append(pa.unify_schemas(parts, promote_options="permissive").field(0))
+            fields.append(unified_field([schema.field(name) for schema in schemas if name in schema.names]))
         except (pa.ArrowInvalid, pa.ArrowTypeError):
             fields.append(pa.field(name, pa.string()))
     return fields

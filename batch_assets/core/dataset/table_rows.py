@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import check_columns
+from batch_assets.core.dataset.object_columns import ARROW_ERRORS, object_array, plain_object
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
@@ -20,12 +19,13 @@ from batch_assets.core.dataset.rows import (
     Rows,
     by_value,
     conform,
+    decoded,
     goes_by_value,
     own_columns,
     plain_type,
-    valid_text,
 )
-from batch_assets.core.dataset.shown_values import is_stored_otherwise, plain_decimal
+from batch_assets.core.dataset.shown_values import is_stored_otherwise
+from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.slices import cut
 
@@ -49,11 +49,12 @@ class TableRows:
 
     def __init__(self, value: Any, origin: str) -> None:
         self._origin = origin
-        table, self._objects = _arrow(value, origin), _objects(value)
+        (table, self._texts), self._objects = _arrow(value, origin), _objects(value)
         check_columns(table.num_columns, origin)
         twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
         if twice:
             raise DatasetError(f"{origin} has two columns {twice[0]!r}")
+        table = pa.table([decoded(column) for column in table.columns], names=table.column_names)
         columns = [_as_read(table.column(name), f"{origin}: column {name!r}") for name in table.column_names]
         self._table = pa.table(columns, names=table.column_names)
         self.schema: pa.Schema = self._table.schema
@@ -84,9 +85,13 @@ class TableRows:
             if field.name in given:
                 column = self._given.column(field.name).slice(part.start, part.stop - part.start)
                 own[field.name] = OwnColumn.of(column.combine_chunks(), self._given.schema.field(field.name))
-            elif field.name in self._objects and not pa.types.is_string(self.schema.field(field.name).type):
-                own[field.name] = [_plain(value) for value in self._objects[field.name](part)]
+            elif field.name in self._objects and self._may_differ(field.name):
+                own[field.name] = [plain_object(value) for value in self._objects[field.name](part)]
         return own
+
+    def _may_differ(self, name: str) -> bool:
+        """Whether the objects of a column may be something else than its values in the table."""
+        return name in self._texts or not pa.types.is_string(self.schema.field(name).type)
 
     def read_file(self, name: str) -> bytes:
         """Refuse: a table has no folder for files."""
@@ -96,24 +101,59 @@ class TableRows:
         """Do nothing: the table belongs to the caller."""
 
 
-def _arrow(value: Any, origin: str) -> pa.Table:
+def _arrow(value: Any, origin: str) -> tuple[pa.Table, frozenset[str]]:
+    """Convert the value of an asset.
+
+    Returns:
+        The table, and the columns whose values became JSON text because there is no type for all of them.
+    """
     if hasattr(value, "collect") and hasattr(value, "collect_schema"):  # a polars LazyFrame
         value = value.collect()
     if hasattr(value, "collect_schema"):  # a polars DataFrame
         _no_objects(value.schema, origin)
     try:
         if hasattr(value, "reset_index"):  # a pandas DataFrame
-            has_named_index = any(name is not None for name in value.index.names)
-            return pa.Table.from_pandas(value.reset_index() if has_named_index else value, preserve_index=False)
+            return _of_frame(_with_index(value), origin)
         if isinstance(value, list):
             # pyarrow would take the names from the first row and lose what only later ones have.
             names = dict.fromkeys(name for row in value for name in row)
-            return pa.table({name: [row.get(name) for row in value] for name in names})
-        if isinstance(value, Mapping) or hasattr(value, "__arrow_c_stream__"):
-            return pa.table(value)
-    except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
+            return _of_columns({name: [row.get(name) for row in value] for name in names}, origin)
+        if isinstance(value, Mapping):
+            return _of_columns(value, origin)
+        if hasattr(value, "__arrow_c_stream__"):
+            return pa.table(value), frozenset()
+    except ARROW_ERRORS as error:
         raise DatasetError(f"{origin} cannot be converted to a table: {error}") from None
     raise DatasetError(f"{origin} has a value of the type {type(value).__name__}: it must be {_SUPPORTED}")
+
+
+def _with_index(frame: Any) -> Any:
+    """A pandas DataFrame whose index, if it has a name, is a column."""
+    return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
+
+
+def _of_frame(frame: Any, origin: str) -> tuple[pa.Table, frozenset[str]]:
+    objects = [position for position, dtype in enumerate(frame.dtypes) if dtype == np.dtype(object)]
+    rest = frame.copy(deep=False)
+    arrays = {}
+    for position in objects:
+        subject = f"{origin}: column {frame.columns[position]!r}"
+        arrays[position] = object_array(frame.iloc[:, position], subject)
+        rest.isetitem(position, None)
+    table = pa.Table.from_pandas(rest, preserve_index=False)
+    for position, (array, _) in arrays.items():
+        table = table.set_column(position, table.column_names[position], array)
+    return table, frozenset(table.column_names[position] for position in objects if arrays[position][1])
+
+
+def _of_columns(columns: Mapping[Any, Any], origin: str) -> tuple[pa.Table, frozenset[str]]:
+    arrays, texts = {}, set()
+    for name, values in columns.items():
+        arrays[name] = values
+        if isinstance(values, list | tuple) or getattr(values, "dtype", None) == np.dtype(object):
+            arrays[name], is_text = object_array(values, f"{origin}: column {name!r}")
+            texts |= {str(name)} if is_text else set()
+    return pa.table(arrays), frozenset(texts)
 
 
 def _objects(value: Any) -> dict[str, Callable[[slice], Sequence[Any]]]:
@@ -125,7 +165,7 @@ def _objects(value: Any) -> dict[str, Callable[[slice], Sequence[Any]]]:
         names = dict.fromkeys(name for row in value for name in row)
         return {name: partial(_of_dicts, value, name) for name in names}
     if hasattr(value, "reset_index"):
-        frame = value.reset_index() if any(name is not None for name in value.index.names) else value
+        frame = _with_index(value)
         objects = [name for name in frame.columns if frame[name].dtype == object]
         return {str(name): partial(_of_array, frame[name].to_numpy()) for name in objects}
     if isinstance(value, Mapping):
@@ -147,26 +187,6 @@ def _of_array(values: Any, part: slice) -> Any:
     return values[part]
 
 
-def _plain(value: Any) -> Any:
-    """A Python object in the types that Arrow returns: numpy's and pandas' become Python's, NaN and NaT null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, set | frozenset):  # its order differs from process to process
-        return sorted(map(_plain, value), key=repr)
-    if isinstance(value, np.generic):
-        value = pa.scalar(value).as_py()
-    if isinstance(value, Decimal):
-        return plain_decimal(value) if value == value else None
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
-    if isinstance(value, UUID):
-        return str(value)
-    is_missing = value is None or type(value).__name__ == "NAType" or value != value  # NaN differs from itself
-    return None if is_missing else value
-
-
 def _no_objects(schema: Mapping[str, Any], origin: str) -> None:
     """Refuse columns of Python objects, which polars would export as memory addresses."""
     for name, dtype in schema.items():
@@ -179,6 +199,8 @@ def _no_objects(schema: Mapping[str, Any], origin: str) -> None:
 
 def _as_read(column: pa.ChunkedArray, subject: str) -> pa.ChunkedArray:
     try:
+        if pa.types.is_timestamp(column.type) and column.type.unit == "s":
+            column.cast(pa.timestamp("ms", column.type.tz))  # Parquet has no seconds: fails for a time too far off
         if goes_by_value(column.type):
             column = pa.chunked_array([by_value(column, plain_type(column.type))])
         # In two steps, because Arrow cannot cast a dictionary of views to its values. Polars' categories are that.

@@ -23,6 +23,8 @@ GROUP_ROWS = 8192
 # Arrow's own readers refuse schemas of more levels, the root and the value included. An object is one level, a
 # list or a map two. Arrow 25 has no limit, but what it writes has to be readable later too.
 _LEVELS = 100
+LEAVES = 1_000
+"""The most plain fields of a nested column. Parquet stores each as a column of its own, for all rows."""
 # The levels that we read: earlier versions carried deeper columns into the request index.
 _DEEP = {"schema_depth_limit": 1000} if "schema_depth_limit" in signature(pq.ParquetFile).parameters else {}
 
@@ -42,6 +44,10 @@ def unstorable(type_: pa.DataType) -> str | None:
     """Return why Parquet cannot store columns of a type, or cannot read them back; `None` if it can."""
     if (levels := 1 + levels_of(type_)) > _LEVELS:
         return f"it is nested too deeply: {levels} levels of Parquet's schema, of which a reader accepts {_LEVELS}"
+    if has_many_leaves(type_):
+        return f"its objects have more than {LEAVES:,} different fields"
+    if (zone := unknown_zone(type_)) is not None:
+        return f"its time zone {zone!r} is unknown"
     try:
         file = pa.BufferOutputStream()
         pq.write_table(pa.schema([("column", type_)]).empty_table(), file)
@@ -57,6 +63,27 @@ def levels_of(type_: pa.DataType) -> int:
     if pa.types.is_map(type_):
         return 1 + inner  # its entries are a struct
     return (2 if pa.types.is_nested(type_) and not pa.types.is_struct(type_) else 1) + inner
+
+
+def unknown_zone(type_: pa.DataType) -> str | None:
+    """Return the first time zone in a type that readers do not know; `None` if there is none."""
+    if pa.types.is_timestamp(type_) and type_.tz is not None:
+        try:
+            pa.lib.string_to_tzinfo(type_.tz)
+        except (LookupError, ValueError, OSError):
+            return str(type_.tz)
+    inner = type_.value_type if pa.types.is_dictionary(type_) else None
+    nested = [inner] if inner is not None else [type_.field(number).type for number in range(type_.num_fields)]
+    return next((zone for zone in map(unknown_zone, nested) if zone is not None), None)
+
+
+def has_many_leaves(type_: pa.DataType) -> bool:
+    """Return whether a type has more plain fields than a nested column may have."""
+    return _leaves_of(type_) > LEAVES
+
+
+def _leaves_of(type_: pa.DataType) -> int:
+    return sum(_leaves_of(type_.field(number).type) for number in range(type_.num_fields)) or 1
 
 
 class TableWriter:
