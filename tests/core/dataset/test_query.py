@@ -16,8 +16,8 @@ import pytest
 import sqlalchemy as sa
 
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.dataset.rows import valid_text
 from batch_assets.core.dataset.spool import Spool
+from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import ConfigError, DatasetError
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.pipeline.pipeline import Pipeline
