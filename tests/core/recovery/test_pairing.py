@@ -283,7 +283,7 @@ def test_a_damaged_root_json_is_written_again_from_the_ledger(
 
 
 def test_a_damaged_root_json_is_named_where_the_ledger_may_be_another(new_world: NewWorld, tmp_path: Path) -> None:
-    """Neither a new ledger nor that of another root replaces what the damaged file said."""
+    """Neither a new ledger nor that of another root replaces what the damaged file recorded."""
     world, other_ledger = answered(new_world), f"sqlite:///{tmp_path}/other.db"
     other = World(world.emulator, world.folder, open_root(settings(world, tmp_path / "other", other_ledger)))
     other.build(other.pipeline())
