@@ -19,6 +19,8 @@ _OTHERS = [
     ("core/answers/result_types.py", "class ResultType"),
     ("core/api/objects.py", "COUNTS = "),
     ("core/batches/cancel.py", "reported.request_counts["),
+    ("core/erase/tables.py", '"rejected": rejected'),
+    ("core/ledger/erasure.py", '"rejected": rejected'),
     ("core/ledger/migrations/versions/", ""),
     ("core/ledger/records.py", '"rejected": self.rejected'),
     ("core/ledger/states.py", "CANCELED = "),
