@@ -16,6 +16,7 @@ A remedy that the command line and Dagster word differently is a value next to t
     ├── BusyError
     ├── UnreachableError
     ├── ResultsError
+    ├── UnfinishedRenamingError
     ├── MissingFileError
     ├── DamagedFileError
     │   └── DamagedResponsesError        core/store/responses.py

@@ -108,16 +108,18 @@ class FoundPart:
         problem = damaged(name, f"{len(readable):,} of its {requests:,} lines can be read")
         return Contents(readable, requests, size, str(problem))
 
-    def headers(self, sets: list[dict[str, str]]) -> dict[str, str]:
+    def headers(self, sets: list[dict[str, str]]) -> dict[str, str] | None:
         """Return the headers of the file's requests: those that give the digest of its first intact request.
 
         Args:
-            sets: The header sets of the submission. If no request is intact, the first one is returned: the file
-                is damaged, so it is never sent.
+            sets: The header sets of the submission.
+
+        Returns:
+            `None` if no header set gives the digest of any request.
         """
         hashes = [(headers, digester(headers)) for headers in sets]
         matching = (headers for line in self.stored.lines() for headers, hash_ in hashes if is_intact(line, hash_))
-        return next(matching, sets[0])
+        return next(matching, None)
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,9 @@ def _values(tx: Transaction, submission: FoundSubmission) -> SubmissionColumns:
 
 
 def _write_file(tx: Transaction, file: LostFile) -> None:
+    headers, listed = file.headers(), file.part.listed
+    # Without a checksum, each line is checked before the file is sent: those of unknown headers are refused.
+    are_known = headers is not None or not file.submission.manifest.header_sets
     values: FileColumns = {
         "submission_id": file.submission.id,
         "pipeline": file.submission.pipeline,
@@ -193,8 +196,8 @@ def _write_file(tx: Transaction, file: LostFile) -> None:
         "bytes": file.bytes,
         "attempt": max(1, file.attempt),
         "error": file.why if file.state in (FileState.UNRESOLVED, FileState.REFUSED) else None,
-        "headers": json.dumps(headers) if (headers := file.headers()) is not None else None,
-        "checksum": file.part.listed.checksum if file.part.listed is not None else None,
+        "headers": json.dumps(headers) if headers is not None else None,
+        "checksum": listed.checksum if listed is not None and are_known else None,
     }
     restore.add_file(tx, file.id, file.state, file.why, **values)
     receipt = file.part.receipt

@@ -13,6 +13,9 @@ from batch_assets.core.io.json_text import load_line
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, decode_tails, position_in
 from batch_assets.core.store.request_lines import NO_TAIL, scan
 
+# Stands for a custom_id that is shorter than the end of ours. It has a character that no custom_id has.
+_SHORT = b"?" * DIGEST_CHARACTERS
+
 
 @dataclass(frozen=True)
 class ResultLines:
@@ -25,7 +28,7 @@ class ResultLines:
         tails: The last 22 characters of each request's custom_id, zeros where it is unknown; S22, shape
             (requests,).
         count: The number of lines in the download.
-        named: The number of lines with a custom_id that a request may have.
+        named: The number of lines with a custom_id, whoever's it is.
         ours: The number of requests that have a line.
         foreign: The number of lines that belong to no request of ours.
         duplicates: The number of lines for a request that has an earlier line. The earlier one counts.
@@ -129,13 +132,13 @@ def _is_json(line: bytes) -> bool:
 
 
 def _tail(line: bytes) -> bytes:
-    """Return the last 22 characters of a line's custom_id; zeros without one.
+    """Return the last 22 characters of a line's custom_id; zeros without one, `_SHORT` if it has fewer.
 
     A line that was cut or damaged counts as missing: it is downloaded again before its request is retried.
     """
     try:
         custom_id = str(load_line(line)["custom_id"]).encode()
     except (ValueError, KeyError, TypeError):
-        custom_id = b""
+        return NO_TAIL
     tail = custom_id[-DIGEST_CHARACTERS:]
-    return tail if len(tail) == DIGEST_CHARACTERS else NO_TAIL
+    return tail if len(tail) == DIGEST_CHARACTERS else _SHORT

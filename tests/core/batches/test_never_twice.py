@@ -237,6 +237,8 @@ def test_a_lost_request_file_of_one_pipeline_does_not_stop_another(world: World)
 
 
 def test_with_the_index_lost_as_well_what_is_in_flight_is_unknown(world: World) -> None:
+    for word in ("first", "second"):  # most files of the pipeline are there
+        world.run(world.pipeline(texts(2, word), name="lost"))
     world.emulator.settings(latency=3600)
     pipeline = world.pipeline(texts(4), name="lost")
     report = world.send(pipeline)
