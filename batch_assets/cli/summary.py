@@ -58,7 +58,7 @@ def _as_text(reasons: Counter[str], rows: int) -> str:
 def _reasons(root: Root, pipeline: str, partition: str) -> dict[str, Counter[str]]:
     """Count rows by error type, for each result type."""
     reasons: dict[str, Counter[str]] = {}
-    with pq.ParquetFile(root.storage.open(*results_parts(pipeline, partition))) as file:
+    with pq.ParquetFile(root.storage.open(*results_parts(pipeline, partition)), pre_buffer=False) as file:
         for rows in slices_of(file, ["result_type", "error_type"]):
             for kind, reason in zip(rows.column(0).to_pylist(), rows.column(1).to_pylist(), strict=True):
                 if reason is not None:

@@ -23,6 +23,8 @@ SLICE_BYTES = 16 << 20
 # Rows are decoded some at a time, because their size is known only afterwards. With fewer than 128 it would take
 # much longer.
 _DECODED_ROWS, _DECODED_BYTES = 128, 256 << 10
+JOINED_BYTES = 4 << 20
+"""The most bytes of a slice that small batches are joined to: meanwhile they are in memory twice."""
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
 
@@ -147,9 +149,11 @@ def _joined(batches: Iterable[pa.RecordBatch], most_rows: int, most_bytes: int) 
     rows = size = 0
     for batch in batches:
         bytes_ = size_of(batch)
-        if pending and (rows + len(batch) > most_rows or size + bytes_ > most_bytes):
-            yield pa.concat_batches(pending) if len(pending) > 1 else pending[0]
-            pending, rows, size = [], 0, 0
+        if pending and (rows + len(batch) > most_rows or size + bytes_ > min(most_bytes, JOINED_BYTES)):
+            slice_ = pa.concat_batches(pending) if len(pending) > 1 else pending[0]
+            pending, rows, size = [], 0, 0  # first: the caller need not have both in memory
+            yield slice_
+            del slice_
         if len(batch) >= most_rows or bytes_ > most_bytes or not batch.num_columns:
             yield from cut(batch, most_rows, most_bytes)
             continue

@@ -79,7 +79,7 @@ def examine(root: Root, pipeline: Pipeline, partition: str = "") -> Examination 
         return None
     examination = Examination()
     try:
-        opened = pq.ParquetFile(root.storage.open(*parts))
+        opened = pq.ParquetFile(root.storage.open(*parts), pre_buffer=False)
     except pa.ArrowException as error:
         raise DamagedFileError(
             f"{root.storage.uri(*parts)} is damaged: {error}. Write the results again",

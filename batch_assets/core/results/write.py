@@ -135,7 +135,7 @@ def _is_complete(root: Root, submission: Submission) -> bool:
     if not root.storage.exists(*parts):
         return False
     try:
-        with pq.ParquetFile(root.storage.open(*parts)) as table:
+        with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as table:
             slices = slices_of(table, ["result_type"])
             return not any(ResultType.PENDING in rows.column(0).unique().to_pylist() for rows in slices)
     except (pa.ArrowException, OSError, KeyError):

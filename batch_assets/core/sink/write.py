@@ -63,7 +63,7 @@ def write_sink(root: Root, pipeline: Pipeline, partition: str, submission_id: st
     target = Target(pipeline, sink)
     # Partitions share the table, so they write one after the other.
     with leased(root, target) as lease:
-        with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
+        with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition)), pre_buffer=False) as file:
             schema = file.schema_arrow
             if submission_of(schema) != submission_id:
                 return None

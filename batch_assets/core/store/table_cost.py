@@ -46,7 +46,7 @@ def table_cost(root: Root, submission: Submission) -> TableCost | None:
     if not root.storage.exists(*parts):
         return None
     try:
-        with pq.ParquetFile(root.storage.open(*parts)) as file:
+        with pq.ParquetFile(root.storage.open(*parts), pre_buffer=False) as file:
             return _added(file) if submission_of(file.schema_arrow) == submission.id else None
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(f"{root.storage.uri(*parts)} cannot be read: {error}") from error

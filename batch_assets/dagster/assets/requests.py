@@ -134,7 +134,7 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
     if pipeline.partitions is not None and pipeline.partitions.column is not None:
         metadata[keys.WITHOUT_PARTITION] = report.without_partition
     if report.rejected:
-        with pq.ParquetFile(root.storage.open(*folder, "rejected.parquet")) as file:
+        with pq.ParquetFile(root.storage.open(*folder, "rejected.parquet"), pre_buffer=False) as file:
             rows = list(
                 islice((row for batch in slices_of(file, most_rows=_SHOWN) for row in batch.to_pylist()), _SHOWN)
             )

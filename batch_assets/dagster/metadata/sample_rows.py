@@ -39,7 +39,7 @@ def _first(
     root: Root, pipeline: Pipeline, partition: str, kinds: list[ResultType], names: list[str]
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the columns and the rows. The table is read only as far as necessary."""
-    with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition))) as file:
+    with pq.ParquetFile(root.storage.open(*results_parts(pipeline.name, partition)), pre_buffer=False) as file:
         # The output schema may have been different when the submission was written.
         present = set(file.schema_arrow.names)
         shown = [file.schema_arrow.names[0], "result_type", *(name for name in names if name in present)]

@@ -244,7 +244,7 @@ def test_with_the_index_lost_as_well_what_is_in_flight_is_unknown(world: World) 
     report = world.send(pipeline)
     for path in world.path("lost", "requests", report.submission_id).iterdir():
         path.unlink()
-    with pytest.raises(MissingFileError, match=r"manifest\.json is gone\. Restore it from a backup"):
+    with pytest.raises(MissingFileError, match=r"part-00000\.jsonl is submitted, but it is gone"):
         world.build(pipeline)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from batch_assets.core.io.parquet import TableWriter, unstorable
 from batch_assets.core.io.slices import (
+    JOINED_BYTES,
     SLICE_BYTES,
     SLICE_ROWS,
     bounds_by_weight,
@@ -75,7 +76,7 @@ def test_equal_and_different_values_are_read_in_order(length: int, groups: int) 
     assert within_limits(slices) == rows
     assert [number for part in slices for number in part["id"].to_pylist()] == list(range(rows))
     assert [text for part in slices for text in part["a"].to_pylist()] == texts
-    assert len(slices) <= 2 + 2 * sum(map(size_of, slices)) // SLICE_BYTES
+    assert len(slices) <= 2 + 2 * sum(map(size_of, slices)) // JOINED_BYTES
 
 
 def test_long_rows_after_short_ones_do_not_fill_a_slice() -> None:
