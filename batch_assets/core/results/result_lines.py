@@ -13,7 +13,7 @@ from batch_assets.core.io.json_text import load_line
 from batch_assets.core.store.digests import DIGEST_CHARACTERS, decode_tails, position_in
 from batch_assets.core.store.request_lines import NO_TAIL, scan
 
-# Stands for a custom_id that is shorter than the end of ours. It has a character that no custom_id has.
+# Marks a custom_id that is shorter than the end of ours. It has a character that no custom_id has.
 _SHORT = b"?" * DIGEST_CHARACTERS
 
 
