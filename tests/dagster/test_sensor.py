@@ -509,6 +509,17 @@ def test_the_key_of_a_dynamic_partition_is_added_with_a_run_and_not_during_one(
     assert kept.get_dynamic_partitions("greetings") == []
 
 
+def tick_to_the_end(location: Location, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tick, and wait for the thread that works for removed pipelines."""
+    started = []
+    collect = removed.collect
+    with monkeypatch.context() as patched:
+        patched.setattr(removed, "collect", lambda *args: started.append(collect(*args)))
+        location.tick()
+    for thread in filter(None, started):
+        thread.join()
+
+
 def test_a_pipeline_that_the_project_no_longer_has_is_named_and_collected(
     location: Location, make_assets: MakeAssets, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -524,12 +535,7 @@ def test_a_pipeline_that_the_project_no_longer_has_is_named_and_collected(
     emulator.end_batches()
     ledger("update batch set next_poll_at = 0")
     monkeypatch.setattr(removed, "PATIENCE_SECONDS", 0.0)
-    started = []
-    collect = removed.collect
-    monkeypatch.setattr(removed, "collect", lambda *given: started.append(collect(*given)))
-    location.tick()
-    for thread in filter(None, started):
-        thread.join()
+    tick_to_the_end(location, monkeypatch)
     assert ledger("select state from batch") == [("collected",)]
     assert ledger("select final_at is not null from submission") == [(1,)]
     _, skipped = location.tick()
@@ -551,10 +557,5 @@ def test_a_batch_whose_reply_was_lost_is_found_also_for_a_removed_pipeline(
     assert ledger("select state from request_file") == [("unresolved",)]
     emulator.clock(advance=61)
     location.assets = [dg.AssetsDefinition.from_op(dg.op(name="another")(lambda: 1))]
-    started = []
-    collect = removed.collect
-    monkeypatch.setattr(removed, "collect", lambda *given: started.append(collect(*given)))
-    location.tick()
-    for thread in filter(None, started):
-        thread.join()
+    tick_to_the_end(location, monkeypatch)
     assert ledger("select state from request_file") == [("submitted",)]

@@ -13,7 +13,7 @@ from batch_assets.core.api.errors import ApiError
 from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.first_line import first_custom_id
 from batch_assets.core.ledger import Transaction, batches, files
-from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.intents import CLOCK_MARGIN_SECONDS, IntentOutcome
 from batch_assets.core.ledger.records import Batch, Intent, RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_CHARACTERS
@@ -25,15 +25,13 @@ NEAR_SECONDS = 900.0
 LATE_SECONDS = 60.0
 # How long an upload may have taken whose end is not recorded.
 _UPLOAD_SECONDS = 60.0
-# A batch that was sent after the anchor may have an earlier time than it, because several clocks set these times.
-_MARGIN_SECONDS = 300.0
 
 
 def is_older(intent: Intent, reported: BatchObject) -> bool:
     """Whether a batch was there before an intent was written."""
     if intent.anchor_created_at is None:
         return False
-    return reported.id in intent.excluded or reported.created_at < intent.anchor_created_at - _MARGIN_SECONDS
+    return reported.id in intent.excluded or reported.created_at < intent.anchor_created_at - CLOCK_MARGIN_SECONDS
 
 
 def of_earlier_intent(root: Root, file: RequestFile) -> BatchObject | None:

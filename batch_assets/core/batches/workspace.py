@@ -85,10 +85,10 @@ def _evidence(root: Root, intent: Intent) -> list[str]:
             connected = _submitted_since(tx, intent.started_at)
         else:
             connected = []
-        same_key = workspaces.sent_with(tx, intent.key_hash) if intent.key_hash is not None else []
-        deleted = {batch.id for batch in batches.in_state(tx, BatchState.DELETING, BatchState.DELETED)}
-    shown = [[id_ for id_ in ids if id_ not in deleted] for ids in (connected, same_key)]
-    return list(dict.fromkeys([*shown[0][: _OTHERS + 1], *shown[1][:_OTHERS]]))
+        same_key = workspaces.sent_with(tx, intent.key_hash, _OTHERS) if intent.key_hash is not None else []
+        deleted = batches.ids_in_state(tx, connected, BatchState.DELETING, BatchState.DELETED)
+    shown = [id_ for id_ in connected if id_ not in deleted]
+    return list(dict.fromkeys([*shown[: _OTHERS + 1], *same_key]))
 
 
 def _submitted_since(tx: Transaction, started_at: float) -> list[str]:

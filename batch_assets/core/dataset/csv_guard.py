@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
 from typing import BinaryIO, NoReturn
 
 from batch_assets.core.dataset.bounds import COLUMNS, LINE_BYTES, long_line, too_many_columns
+from batch_assets.core.dataset.csv_checks import GuardOptions, first_invalid
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_faults import (
     NEVER_CLOSED,
@@ -27,33 +27,6 @@ from batch_assets.core.errors import DatasetError, ErrorType
 _BLOCK_BYTES = 1 << 20
 _LINE_BREAK = re.compile(rb"[\r\n]")
 _BLANK_LINES = re.compile(rb"[\r\n]+")
-
-
-@dataclass(frozen=True)
-class GuardOptions:
-    """What a guard does.
-
-    Attributes:
-        name: The file, for errors.
-        encoding: The encoding of the file, for errors.
-        first_line: The number of the first line, from 1.
-        columns: The number of columns of a file whose first record is a row; `None` if it is a header.
-        drops_header: Whether to leave the header out.
-        is_checked: Whether an earlier guard has checked the content after the header.
-        is_exact: Whether to check the number of fields of each record. Arrow does that faster but names no line.
-        rejects: Whether a record that does not fit becomes an empty one. If not, it is an error.
-        allows_rows_in_quotes: Whether a quoted field may have lines that each look like a record.
-    """
-
-    name: str
-    encoding: str
-    first_line: int = 1
-    columns: int | None = None
-    drops_header: bool = False
-    is_checked: bool = False
-    is_exact: bool = False
-    rejects: bool = False
-    allows_rows_in_quotes: bool = False
 
 
 class _UnfinishedRowError(Exception):
@@ -416,27 +389,3 @@ class CsvGuard(io.RawIOBase):
     def _reject(self, position: int, error_type: ErrorType, problem: str) -> None:
         text = f"{self._options.name}, line {self._line_at(position)}: {problem}"
         self.rejected[self._rows] = (error_type, text)
-
-
-def first_invalid(content: memoryview) -> tuple[int, UnicodeDecodeError] | None:
-    """Find the first bytes that are not UTF-8, in pieces, so that a long record is not copied as text.
-
-    Returns:
-        The position and the error.
-    """
-    at, size = 0, len(content)
-    while at < size:
-        stop = min(at + _BLOCK_BYTES, size)
-        piece = bytes(content[at:stop])
-        if piece.isascii():
-            at = stop
-            continue
-        try:
-            piece.decode()
-            at = stop
-        except UnicodeDecodeError as error:
-            # A character that is cut by the end of the piece belongs to the next one.
-            if stop == size or error.start < len(piece) - 3 or error.start == 0:
-                return at + error.start, error
-            at += error.start
-    return None

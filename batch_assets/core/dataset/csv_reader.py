@@ -8,9 +8,10 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 import pyarrow.csv
 
+from batch_assets.core.dataset.csv_checks import GuardOptions
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_escapes import LiteralEscapes
-from batch_assets.core.dataset.csv_guard import CsvGuard, GuardOptions
+from batch_assets.core.dataset.csv_guard import CsvGuard
 from batch_assets.core.dataset.csv_opening import open_csv
 from batch_assets.core.dataset.csv_types import ColumnType, with_timestamps
 from batch_assets.core.dataset.data_file import DataFile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Unpack
 
 import sqlalchemy as sa
@@ -11,6 +12,7 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger import files
 from batch_assets.core.ledger.columns import BatchColumns
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.intents import IntentOutcome
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, Submission, to_record, to_records
@@ -49,6 +51,12 @@ def in_state(tx: Transaction, *states: BatchState, pipeline: str | None = None) 
     if pipeline is not None:
         statement = statement.where(batch.c.pipeline == pipeline)
     return to_records(Batch, tx.execute(statement))
+
+
+def ids_in_state(tx: Transaction, ids: Sequence[str], *states: BatchState) -> set[str]:
+    """Return those of some batch ids whose batch is in one of the states."""
+    chunks = (sa.select(batch.c.id).where(batch.c.id.in_(chunk)) for chunk in id_chunks(ids))
+    return {id_ for known in chunks for id_ in tx.execute(known.where(batch.c.state.in_(states))).scalars()}
 
 
 def waited_on(tx: Transaction, submission_id: str) -> list[Batch]:

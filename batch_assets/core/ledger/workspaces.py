@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.intents import IntentOutcome
+from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.ledger.tables import batch, intent
 
 # Outcomes of intents whose batch the ledger knows, and of intents that may have created a batch.
@@ -41,17 +42,24 @@ def companions(tx: Transaction, batch_id: str) -> list[str]:
     return nearest
 
 
-def sent_with(tx: Transaction, key_hash: str) -> list[str]:
-    """Return batches of ours that were certainly created with a key, the newest first.
+def sent_with(tx: Transaction, key_hash: str, most: int) -> list[str]:
+    """Return batches of ours that were certainly created with a key and are not deleted, the newest first.
 
     A key belongs to one workspace, so they are all in the same one.
+
+    Args:
+        tx: The transaction.
+        key_hash: The hash of the key.
+        most: At most this many.
     """
     statement = (
         sa.select(batch.c.id)
         .join(intent, intent.c.file_id == batch.c.file_id)
         .where(intent.c.outcome.in_(_KNOWN), intent.c.file_id.in_(_sent_once()), intent.c.key_hash == key_hash)
         .where(batch.c.provisional.is_(False), batch.c.paid_twice.is_(False))
+        .where(batch.c.state.not_in([BatchState.DELETING, BatchState.DELETED]))
         .order_by(batch.c.created_at.desc(), batch.c.id)
+        .limit(most)
     )
     return list(tx.execute(statement).scalars())
 

@@ -52,15 +52,13 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
 
     Raises:
         UnfinishedRenamingError: When the files belong to a pipeline that was being renamed to this one.
-
     """
     _add_from_files(root, pipeline, partition, lease)
     stored_answers.record(root, pipeline)
 
 
 def _add_from_files(root: Root, pipeline: str, partition: str | None, lease: Lease | None) -> None:
-    copies = _copies(root, pipeline, partition)
-    if not _is_behind(root, pipeline, partition, copies):
+    if not _is_behind(root, pipeline, partition):
         return
     if lease is not None:
         _catch_up(root, pipeline, lease)
@@ -70,20 +68,26 @@ def _add_from_files(root: Root, pipeline: str, partition: str | None, lease: Lea
         return  # another process is building the submission of the folder, and has caught up before
     with own_lease:
         # A submission that was being registered is known by now.
-        if _is_behind(root, pipeline, partition, copies):
+        if _is_behind(root, pipeline, partition):
             _catch_up(root, pipeline, own_lease)
 
 
-def _copies(root: Root, pipeline: str, partition: str | None) -> set[str]:
-    """Return the ids of submissions of other pipelines whose folders were copied into this one's.
+def _unknown(root: Root, pipeline: str, partition: str | None) -> tuple[set[str], set[str]]:
+    """Find the folders that are not those of a submission of the pipeline, as far as the ledger knows.
+
+    Returns:
+        The ids of submissions that the ledger does not know, and those of other pipelines' submissions whose
+        folders were copied into this one's.
 
     Raises:
-        UnfinishedRenamingError: When the folder was moved, not copied.
+        UnfinishedRenamingError: When the folder of another pipeline's submission was moved, not copied.
     """
     with root.ledger.read() as tx:
         own = submissions.known_ids(tx, pipeline)
-        unknown = [id_ for _, id_ in submission_folders(root.storage, pipeline, partition, own)]
-        others = known_files.by_ids(tx, unknown)
+    # Outside of a transaction: an object store may take minutes to list the folders.
+    ids = [id_ for _, id_ in submission_folders(root.storage, pipeline, partition, own)]
+    with root.ledger.read() as tx:
+        others = known_files.by_ids(tx, ids)
     for other in others.values():
         if not was_finished(root.storage, other.pipeline, other.partition, other.id):
             raise UnfinishedRenamingError(
@@ -91,17 +95,16 @@ def _copies(root: Root, pipeline: str, partition: str | None) -> set[str]:
                 "which was being renamed. Nothing is sent under the new name before that is finished",
                 remedy=FinishRenaming(other.pipeline, pipeline),
             )
-    return set(others)
+    return set(ids) - set(others), set(others)
 
 
-def _is_behind(root: Root, pipeline: str, partition: str | None, copies: set[str]) -> bool:
+def _is_behind(root: Root, pipeline: str, partition: str | None) -> bool:
+    unknown, _ = _unknown(root, pipeline, partition)
+    if unknown:
+        return True
     with root.ledger.read() as tx:
-        known = submissions.known_ids(tx, pipeline) | copies
         files_in_flight = submissions.files_in_flight(tx, pipeline)
         in_force = submissions.all_newest(tx, pipeline)
-    folders = submission_folders(root.storage, pipeline, partition, known)
-    if next(folders, None) is not None:
-        return True
     unsent = [file for file in files_in_flight if file.state.unsent and partition in (None, file.partition)]
     looked_at = {(file.partition, file.submission_id) for file in unsent}
     looked_at |= {(s.partition, s.id) for s in in_force if partition in (None, s.partition)}
@@ -123,7 +126,8 @@ def _has_unknown_receipts(root: Root, pipeline: str, partition: str, submission_
 
 
 def _catch_up(root: Root, pipeline: str, lease: Lease) -> None:
-    lost = find_pipeline(root.storage, pipeline, _copies(root, pipeline, None))
+    _, copies = _unknown(root, pipeline, None)
+    lost = find_pipeline(root.storage, pipeline, copies)
     with root.ledger.write() as tx:
         lease.confirm(tx)
         known = Known(

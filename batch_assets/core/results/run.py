@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -79,10 +78,10 @@ def collect_results(
     ended.sort(key=lambda batch: batch.file_id or "")
     if ended:
         root.check_endpoint()
-    end = None if seconds is None else time.monotonic() + seconds
-    outcomes, left = _collect(root, ended, end, on_batch)
+    pace: Pace[Batch] = Pace(seconds, lambda batch: batch.requests)
+    outcomes, left = _collect(root, ended, pace, on_batch)
     repeated = _repeats_of(root, outcomes)
-    outcomes += _collect(root, repeated, end, on_batch)[0]
+    outcomes += _collect(root, repeated, pace, on_batch)[0]
     results, set_aside = with_readable_responses(
         root, lambda: write_results(root, pipeline, partition, answers=answers)
     )
@@ -116,7 +115,7 @@ def _repeats_of(root: Root, outcomes: list[CollectReport | ResultsError]) -> lis
 
 
 def _collect(
-    root: Root, ended: list[Batch], end: float | None, on_batch: Callable[[str, int], None] | None
+    root: Root, ended: list[Batch], pace: Pace[Batch], on_batch: Callable[[str, int], None] | None
 ) -> tuple[list[CollectReport | ResultsError], list[Batch]]:
     """Download several batches at a time, and parse one batch at a time in this thread.
 
@@ -159,7 +158,6 @@ def _collect(
         if on_batch is not None:
             on_batch(batch.id, size)
 
-    pace: Pace[Batch] = Pace(None if end is None else end - time.monotonic(), lambda batch: batch.requests)
     transfers = Transfers(
         root.settings.transfers, download, after=store, progress=progress, breaks_off=True, pace=pace
     )

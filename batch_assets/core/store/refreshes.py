@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import Transaction, batches, submissions
+from batch_assets.core.ledger import Transaction, batches, refresh_records, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
 from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, load_outcomes
@@ -49,7 +49,7 @@ def untried_of(tx: Transaction, submission: Submission) -> Untried:
 def refreshes_of(tx: Transaction, pipeline: str) -> Refreshes:
     """Return `fresh_after` of the newest refresh that sent or waited for the requests of each response file."""
     refreshes: Refreshes = {}
-    for file_id, batch_id, fresh_after in submissions.refreshed_files(tx, pipeline):
+    for file_id, batch_id, fresh_after in refresh_records.refreshed_files(tx, pipeline):
         name = ResponseName.of_refusal(file_id) if batch_id is None else ResponseName.of_batch(batch_id)
         refreshes[name] = max(fresh_after, refreshes.get(name, 0.0))
     return refreshes
@@ -72,7 +72,7 @@ def fresh_after_for(tx: Transaction, pipeline: str, partition: str, *, refresh: 
         return before.fresh_after
     if not refresh:
         return None
-    last = submissions.last_refresh(tx, pipeline)
+    last = refresh_records.last_refresh(tx, pipeline)
     return max(tx.now, last + _APART) if last is not None else tx.now
 
 
@@ -91,7 +91,7 @@ def goes_on(tx: Transaction, submission: Submission, *, asked_for: bool = False)
     """
     if submission.fresh_after is None or submission.final_at is not None or submission.is_canceled:
         return False
-    has_begun, was_whole = submissions.of_refresh(
+    has_begun, was_whole = refresh_records.of_refresh(
         tx, submission.pipeline, submission.partition, submission.fresh_after
     )
     return has_begun and (was_whole or asked_for)
@@ -103,5 +103,5 @@ def waiting_for_refresh(tx: Transaction, candidates: Iterable[Submission]) -> se
     ended = {
         submission.id for submission in refreshing if submission.final_at is not None or submission.is_canceled
     }
-    progress = submissions.of_refreshes(tx, [submission.id for submission in refreshing])
+    progress = refresh_records.of_refreshes(tx, [submission.id for submission in refreshing])
     return ended | {id_ for id_, (has_begun, was_whole) in progress.items() if not (has_begun and was_whole)}

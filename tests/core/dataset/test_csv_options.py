@@ -15,9 +15,10 @@ import pyarrow.csv
 import pytest
 
 from batch_assets.core.dataset import csv_guard, csv_reader
+from batch_assets.core.dataset.csv_checks import GuardOptions
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_escapes import LiteralEscapes
-from batch_assets.core.dataset.csv_guard import CsvGuard, GuardOptions
+from batch_assets.core.dataset.csv_guard import CsvGuard
 from batch_assets.core.dataset.transcode import utf16_of
 from batch_assets.core.errors import DatasetError
 
