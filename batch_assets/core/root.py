@@ -47,6 +47,7 @@ class Root:
         self._opening = threading.Lock()
         self._opened: tuple[Ledger, Pairing] | None = None
         self._api: ApiClient | None = None
+        self._caught_up: set[str] = set()
 
     @property
     def ledger(self) -> Ledger:
@@ -106,6 +107,20 @@ class Root:
         """
         self._recovery.catch_up(self, pipeline, partition, lease)
 
+    def catch_up_for(self, pipeline: str, partition: str, lease: Lease) -> None:
+        """Catch up before a partition is built: look in all partitions once, and later only in the built one.
+
+        Requests of other partitions may be the same. But a run that builds thousands of partitions does not look
+        through all of them each time.
+
+        Args:
+            pipeline: The name of the pipeline.
+            partition: The partition key; "" without partitions.
+            lease: The lease on the pipeline's requests.
+        """
+        self.catch_up(pipeline, partition if pipeline in self._caught_up else None, lease)
+        self._caught_up.add(pipeline)
+
     def check_files(self, pipeline: str) -> None:
         """Check that a pipeline has not lost its files, without which its requests look unanswered.
 
@@ -123,6 +138,7 @@ class Root:
         with self._opening:
             api, self._api = self._api, None
             opened, self._opened = self._opened, None
+            self._caught_up.clear()
         if api is not None:
             api.close()
         if opened is not None:

@@ -54,7 +54,7 @@ def catch_up(root: Root, pipeline: str, partition: str | None, lease: Lease | No
         UnfinishedRenamingError: When the files belong to a pipeline that was being renamed to this one.
     """
     _add_from_files(root, pipeline, partition, lease)
-    stored_answers.record(root, pipeline)
+    stored_answers.record(root, pipeline, partition)
 
 
 def _add_from_files(root: Root, pipeline: str, partition: str | None, lease: Lease | None) -> None:

@@ -11,7 +11,7 @@ import logging
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import Transaction, batches, files, restore
+from batch_assets.core.ledger import Transaction, batches, files, restore, submissions
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FileMove
@@ -23,14 +23,19 @@ _log = logging.getLogger("batch_assets")
 _STORED = "the ledger is older than the files under the root: its answers are stored"
 
 
-def record(root: Root, pipeline: str) -> None:
+def record(root: Root, pipeline: str, partition: str | None = None) -> None:
     """Record as collected the uncollected batches of a pipeline whose answers are all stored.
 
     This looks for one file for each of them. A batch that was matched by its count alone is left out: its file may
     be another one.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        partition: Only the batches that the newest submission of this partition waits on; `None` for all.
     """
     with root.ledger.read() as tx:
-        uncollected = batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline)
+        uncollected = _uncollected(tx, pipeline, partition)
     stored = [batch for batch in uncollected if _may_be_stored(root, pipeline, batch)]
     if not stored:
         return
@@ -49,6 +54,14 @@ def record(root: Root, pipeline: str) -> None:
             f"The ledger was older than the responses of {pipeline} in {root.storage.url}: "
             f"{count(collected, 'batch is', 'batches are')} recorded as collected."
         )
+
+
+def _uncollected(tx: Transaction, pipeline: str, partition: str | None) -> list[Batch]:
+    if partition is None:
+        return batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline)
+    newest = submissions.newest(tx, pipeline, partition)
+    waited_on = batches.waited_on(tx, newest.id) if newest is not None else []
+    return [batch for batch in waited_on if batch.state.uncollected]
 
 
 def _may_be_stored(root: Root, pipeline: str, batch: Batch) -> bool:

@@ -146,7 +146,7 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
             remedy=NamePartition(),
         )
     with leases.hold_requests(root.ledger, pipeline.name, wait=leases.PATIENCE) as lease:
-        root.catch_up(pipeline.name, lease=lease)
+        root.catch_up_for(pipeline.name, partition, lease)
         root.check_files(pipeline.name)
         remove_garbage(root, pipeline.name, partition)
         for problem in reopen_lost(root, pipeline.name):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.core.cancel import cancel
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.manifest import Receipt
 from batch_assets.core.store.request_files import StoredRequestFile
 
@@ -213,3 +214,26 @@ def test_a_receipt_is_never_overwritten_by_another_id(world: World) -> None:
     other = Receipt(**{**first.model_dump(), "batch_id": "msgbatch_other"})
     assert stored.write_receipt(other) == first
     assert stored.receipt() == first
+
+
+def test_a_run_that_builds_many_partitions_lists_folders_in_proportion(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It looks through all partitions once, not again for each."""
+    listed: list[tuple[str, ...]] = []
+    names = Storage.names
+    monkeypatch.setattr(Storage, "names", lambda self, *parts: (listed.append(parts), names(self, *parts))[1])
+
+    def listings(partitions: int) -> int:
+        (world.folder / "rows.jsonl").write_bytes(
+            b"".join(b'{"id":"%d","text":"t %d"}\n' % (number, number) for number in range(partitions))
+        )
+        pipeline = world.pipeline(partitions={"column": "id"}, name=f"of_{partitions}")
+        for _ in range(2):
+            world.reopened()
+            listed.clear()
+            for number in range(partitions):
+                world.build(pipeline, str(number))
+        return len(listed)
+
+    assert listings(24) <= 2.5 * listings(12)
