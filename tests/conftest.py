@@ -83,6 +83,14 @@ def pytest_configure(config: pytest.Config) -> None:
         _trust_one(folder)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes after their argument: what a compressor writes differs by time and version, and so would the names.
+
+    Tests whose names differ between workers stop the whole run.
+    """
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     order = {str(tests / name): position for position, name in enumerate(_LONGEST)}
