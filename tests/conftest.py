@@ -84,7 +84,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Name bytes after their argument: what a compressor writes differs by time and version, and so would the names.
+    """Name bytes after their argument: what a compressor writes differs by time, and so would the names.
 
     Tests whose names differ between workers stop the whole run.
     """

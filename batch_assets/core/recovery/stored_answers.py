@@ -11,7 +11,7 @@ import logging
 from batch_assets.core.errors import DamagedFileError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import Transaction, batches, files, restore, submissions
+from batch_assets.core.ledger import Transaction, batches, files, leases, restore, submissions
 from batch_assets.core.ledger.moves import move
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, FileMove
@@ -39,21 +39,33 @@ def record(root: Root, pipeline: str, partition: str | None = None) -> None:
     stored = [batch for batch in uncollected if _may_be_stored(root, pipeline, batch)]
     if not stored:
         return
-    answers = {batch.id: _responses(root, pipeline, batch) for batch in stored}
-    collected = 0
-    with root.ledger.write() as tx:
-        for batch_id, responses in answers.items():
-            current = batches.by_id(tx, batch_id)
-            if responses is None or current is None or not current.state.uncollected or current.file_id is None:
-                continue
-            if len(responses.digests) == files.by_id(tx, current.file_id).requests:
-                restore.collect(tx, current, responses.counts, _STORED, ended_at=responses.ended_at)
-                collected += 1
-    if collected:
+    if collected := sum(_record(root, pipeline, batch) for batch in stored):
         _log.warning(
             f"The ledger was older than the responses of {pipeline} in {root.storage.url}: "
             f"{count(collected, 'batch is', 'batches are')} recorded as collected."
         )
+
+
+def _record(root: Root, pipeline: str, batch: Batch) -> bool:
+    """Record a batch as collected if its answers are all stored and no other process works on it."""
+    responses = _responses(root, pipeline, batch)
+    lease = leases.try_take(root.ledger, f"batch:{batch.id}") if responses is not None else None
+    if responses is None or lease is None:
+        return False
+    with lease:
+        # Of a process that was killed right after it had stored them. No later run looks for leftovers of a batch
+        # recorded as collected.
+        *folder, name = response_parts(pipeline, batch.id)
+        root.storage.remove_leftovers(*folder, name=name)
+        with root.ledger.write() as tx:
+            lease.confirm(tx)
+            current = batches.by_id(tx, batch.id)
+            if current is None or not current.state.uncollected or current.file_id is None:
+                return False
+            if len(responses.digests) != files.by_id(tx, current.file_id).requests:
+                return False
+            restore.collect(tx, current, responses.counts, _STORED, ended_at=responses.ended_at)
+            return True
 
 
 def _uncollected(tx: Transaction, pipeline: str, partition: str | None) -> list[Batch]:

@@ -104,12 +104,13 @@ def test_a_locked_sqlite_ledger_is_a_sentence(tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_run_whose_connection_is_cut_ends_with_a_sentence_and_the_next_one_goes_on(
-    new_world: Callable[..., World], server_url: str
+    new_world: Callable[..., World], postgres_server: PostgresServer
 ) -> None:
-    world = new_world(ledger=server_url)
+    url = postgres_server.new_database()  # with the usual time-outs: a build on a busy machine may take its time
+    world = new_world(ledger=url)
     pipeline = world.pipeline(texts(3))
     world.build(pipeline)
-    killer = sa.create_engine(server_url, isolation_level="AUTOCOMMIT")
+    killer = sa.create_engine(url, isolation_level="AUTOCOMMIT")
     kill = sa.text("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
     with pytest.raises(LedgerUnavailableError, match="cannot be reached"), world.root.ledger.write() as tx:
         with killer.connect() as other:

@@ -112,11 +112,14 @@ def test_a_batch_whose_answers_are_stored_is_collected(
         collect_results(world.root, pipeline.name, retention=kept)
     if state == "unreachable":
         lose_at_the_api(world)
+    batch_id = only_batch(world).id
+    world.path("asked", "responses", f".{batch_id}.parquet.raw.0.tmp").touch()  # as a killed process leaves it
     assert only_batch(world).state == state
     assert cancel(world.root, world.accepted()[0]["id"]).given_up == []
     collected = collect_results(world.root, pipeline.name)
     assert collected.problems == []
     assert only_batch(world).count_map["succeeded"] == 3
+    assert world.root.storage.leftovers("asked", "responses") == []
     assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
     world.build(pipeline)
     world.submit(pipeline)
