@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 _MILLION = 1_000_000
 NAMELESS = "an answer that names no model"
@@ -80,14 +82,45 @@ class Prices:
         write_5m = written - write_1h
         if entry.long_prompt is not None and fresh + read + written > entry.long_over:
             rates = entry.long_prompt
-        total = (
-            fresh * rates.input
-            + write_5m * rates.write_5m
-            + write_1h * rates.write_1h
-            + read * rates.read
-            + output * rates.output
-        )
-        return float(total * multiplier)
+        return float(_totals(rates, fresh, output, write_5m, write_1h, read) * multiplier)
+
+    def costs(
+        self, model: str, geo: str | None, tokens: Sequence[NDArray[np.int64]], written_1h: NDArray[np.int64]
+    ) -> NDArray[np.float64] | None:
+        """Compute the costs of many succeeded messages of one model, each as `cost` does.
+
+        Args:
+            model: The model that the messages name; "" for none.
+            geo: The `inference_geo` of their usage.
+            tokens: Their tokens of input that is not cached, of output, written to the cache, and read from it;
+                each int64, shape (n,).
+            written_1h: The written tokens that are cached for an hour; int64, shape (n,).
+
+        Returns:
+            The costs in USD, float64, shape (n,), or `None` if the model is not in the table.
+        """
+        entry = (self._models.get(model) or self._models.get(_undated(model))) if model else None
+        if entry is None:
+            return None
+        fresh, output, written, read = tokens
+        if entry.long_prompt is None:  # `cost` reads how long tokens are cached only if there are any
+            written_1h = np.where((read > 0) | (written > 0), written_1h, 0)
+        costs: NDArray[np.float64] = _totals(entry.usual, fresh, output, written - written_1h, written_1h, read)
+        if entry.long_prompt is not None:
+            long_costs = _totals(entry.long_prompt, fresh, output, written - written_1h, written_1h, read)
+            costs = np.where(fresh + read + written > entry.long_over, long_costs, costs)
+        return costs * (self._geo.get(geo, 1.0) if geo else 1.0)
+
+
+def _totals(rates: _Rates, fresh: Any, output: Any, write_5m: Any, write_1h: Any, read: Any) -> Any:
+    """Sum up the classes of tokens, of one message or of many, always in the same order: the last digit counts."""
+    return (
+        fresh * rates.input
+        + write_5m * rates.write_5m
+        + write_1h * rates.write_1h
+        + read * rates.read
+        + output * rates.output
+    )
 
 
 def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> _Model:

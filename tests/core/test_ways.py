@@ -34,6 +34,7 @@ UNUSED = {
     "core/dataset/document_files.py",
     "core/dataset/query_rows.py",
     "core/dataset/table_rows.py",
+    "core/results/message_line.py",
     "core/results/reorder.py",
     "dagster/assets/requests.py",
     "dagster/sensors/tick.py",

@@ -14,13 +14,15 @@ from batch_assets.core.io.json_text import dump, load_exactly, load_line
 from batch_assets.core.prices import Prices
 
 _MESSAGE_MARK = re.compile(rb'"message"\s*:\s*(?={)')
-_BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
+BEFORE_ID, AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","message":{'
+"""What is before and after the custom_id in a line with an answer, as the API sends it."""
 _SUCCEEDED = ResultType.SUCCEEDED.value
 _FAILURES = (ResultType.ERRORED, ResultType.CANCELED, ResultType.EXPIRED)
 _TEXTS = ("stop_reason", "response_model", "message_id")
 _NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _TEXT, _NUMBER = (str, NoneType), (int, NoneType)
-_MOST_TOKENS = 2**53  # more than any answer has, and exact in every column
+MOST_TOKENS = 2**53
+"""The most tokens of an answer: more than any has, and exact in every column."""
 _ID_CHARACTERS = 64
 
 
@@ -101,10 +103,10 @@ def _succeeded(line: bytes, entry: Any, custom_id: str, result: Any, prices: Pri
     if not (
         type(stop_reason) is type(model) is type(message_id) is str
         and type(read) is type(wrote) is type(cache_wrote) is type(cache_read) is int
-        and 0 <= read <= _MOST_TOKENS
-        and 0 <= wrote <= _MOST_TOKENS
-        and 0 <= cache_wrote <= _MOST_TOKENS
-        and 0 <= cache_read <= _MOST_TOKENS
+        and 0 <= read <= MOST_TOKENS
+        and 0 <= wrote <= MOST_TOKENS
+        and 0 <= cache_wrote <= MOST_TOKENS
+        and 0 <= cache_read <= MOST_TOKENS
     ):
         _check_values((stop_reason, model, message_id), (read, wrote, cache_wrote, cache_read))
     cost = prices.cost(model, usage) if model else None
@@ -135,7 +137,7 @@ def _check_values(texts: tuple[Any, ...], numbers: tuple[Any, ...]) -> None:
             raise OddLineError(f"{name} is {_shown(value)}, which is no text")
     for name, value in zip(_NUMBERS, numbers, strict=True):
         is_number = type(value) in _NUMBER or (type(value) is float and value.is_integer())
-        if not is_number or not 0 <= (value or 0) <= _MOST_TOKENS:
+        if not is_number or not 0 <= (value or 0) <= MOST_TOKENS:
             raise OddLineError(f"{name} is {_shown(value)}, which is no number of tokens")
 
 
@@ -151,10 +153,10 @@ def _shown(value: Any) -> str:
 
 def _raw_message(line: bytes, entry: Any, result: Any) -> str:
     """Return the message's own bytes if it is last in the line, as the API sends it; else serialize it again."""
-    before = len(_BEFORE_ID) + len(str(entry["custom_id"]))
-    if line.startswith(_AFTER_ID, before) and len(entry) == len(result) == 2 and line.endswith(b"}}}\n"):
+    before = len(BEFORE_ID) + len(str(entry["custom_id"]))
+    if line.startswith(AFTER_ID, before) and len(entry) == len(result) == 2 and line.endswith(b"}}}\n"):
         try:
-            return line[before + len(_AFTER_ID) - 1 : -3].decode()
+            return line[before + len(AFTER_ID) - 1 : -3].decode()
         except UnicodeDecodeError:
             pass
     mark, line = _MESSAGE_MARK.search(line), line.rstrip()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +17,13 @@ from batch_assets.core.errors import ErrorType
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.prices import default_prices
 from batch_assets.core.results.message_line import OddLineError, ParsedLine, parse_line, raw_line
+from batch_assets.core.results.ordered_lines import LineGroup, OrderedLines
+from batch_assets.core.results.plain_lines import parse_plain
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.digests import DIGEST_BYTES, decode_tails
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import Scan
-from batch_assets.core.store.responses import GROUP_BYTES, GROUP_ROWS, RESPONSE_SCHEMA
+from batch_assets.core.store.responses import RESPONSE_SCHEMA
 
 
 @dataclass(frozen=True)
@@ -86,23 +87,9 @@ class ResponseRows:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Yield the responses with the columns of RESPONSE_SCHEMA, some thousand rows at a time."""
-        # One flat list of values, row after row: a tuple per row would keep the garbage collector busy.
-        values: list[Any] = []
-        first = size = 0
-        source = os.open(self.raw, os.O_RDONLY) if self.raw is not None else -1
-        try:
-            for start, end in zip(self.lines.start.tolist(), self.lines.end.tolist(), strict=True):
-                line = os.pread(source, end - start, start) if start >= 0 else None
-                values += self._row(line)
-                size += end - start
-                if len(values) == GROUP_ROWS * _WIDTH or size > GROUP_BYTES:
-                    yield (batch := self._batch_of(first, values))
-                    first, values, size = first + len(batch), [], 0
-        finally:
-            if source >= 0:
-                os.close(source)
-        if values:
-            yield self._batch_of(first, values)
+        with OrderedLines(self.raw, self.lines) as ordered:
+            for group in ordered.groups():
+                yield self._batch_of(group)
 
     def _row(self, line: bytes | None) -> ParsedLine:
         """Return the values of a request's line, or those stored without one."""
@@ -119,29 +106,54 @@ class ResponseRows:
                 return _values(self._absent, f"its result line cannot be read: {error}", line)
         return _values(self._absent, problem)
 
-    def _batch_of(self, first: int, values: list[Any]) -> pa.RecordBatch:
-        """Make a record batch of the responses to the requests from number `first`."""
-        rows = len(values) // _WIDTH
-        parsed: dict[str, Any] = {name: values[number::_WIDTH] for number, name in enumerate(ParsedLine._fields)}
-        parsed["custom_id"] = self._custom_ids(first, parsed["custom_id"])
+    def _batch_of(self, group: LineGroup) -> pa.RecordBatch:
+        """Make a record batch of the responses to the requests of a group."""
+        rows = len(group.starts)
+        parsed = self._parsed(group)
         columns = []
         for field in RESPONSE_SCHEMA:
             if field.name == "digest":
-                columns.append(_digest_column(self.lines.tails[first : first + rows]))
+                columns.append(_digest_column(self.lines.tails[group.first : group.first + rows]))
             elif field.name in parsed:
-                columns.append(pa.array(parsed[field.name], field.type))
+                columns.append(parsed[field.name])
             else:
                 columns.append(pa.repeat(pa.scalar(self._shared[field.name], field.type), rows))
         return pa.RecordBatch.from_arrays(columns, schema=RESPONSE_SCHEMA)
 
-    def _custom_ids(self, first: int, read: list[str | None]) -> list[str | None]:
-        """Complete the custom_ids of the lines from the request file, for requests without a line."""
+    def _parsed(self, group: LineGroup) -> dict[str, pa.Array]:
+        """Parse lines into the columns of `ParsedLine`: as many as possible at once, the others one by one."""
+        plain = parse_plain(group, self._prices)
+        if plain is not None and len(plain.positions) == len(group.starts):
+            return plain.columns
+        is_left = np.ones(len(group.starts), dtype=bool)
+        if plain is not None:
+            is_left[plain.positions] = False
+        left = np.flatnonzero(is_left)
+        # One flat list of values, row after row: a tuple per row would keep the garbage collector busy.
+        values = [value for position in left.tolist() for value in self._row(group.line(position))]
+        read: dict[str, Any] = {name: values[number::_WIDTH] for number, name in enumerate(ParsedLine._fields)}
+        read["custom_id"] = self._custom_ids(group.first + left, read["custom_id"])
+        columns = {name: pa.array(read[name], RESPONSE_SCHEMA.field(name).type) for name in ParsedLine._fields}
+        if plain is None:
+            return columns
+        order = pa.array(np.argsort(np.concatenate([plain.positions, left])))
+        return {
+            name: pa.concat_arrays([plain.columns[name], column]).take(order) for name, column in columns.items()
+        }
+
+    def _custom_ids(self, requests: NDArray[np.int64], read: list[str | None]) -> list[str | None]:
+        """Complete the custom_ids of the lines from the request file, for requests without a line.
+
+        Args:
+            requests: The numbers of the requests; int64, shape (n,).
+            read: The custom_ids of their lines.
+        """
         custom_ids = read.copy()
         absent = [position for position, custom_id in enumerate(read) if custom_id is None]
         # Nothing is known about a request whose line is damaged as well.
-        absent = [position for position in absent if self.lines.tails[first + position]]
+        absent = [position for position in absent if self.lines.tails[requests[position]]]
         if absent:
-            starts = self._requests.starts[first + np.array(absent)].tolist()
+            starts = self._requests.starts[requests[absent]].tolist()
             for position, custom_id in zip(absent, self._stored.custom_ids_at(starts), strict=True):
                 custom_ids[position] = custom_id
         return custom_ids

@@ -1,0 +1,156 @@
+"""Read the lines of a download in the order of the request file, some thousand at a time.
+
+The API sends results in any order. If they are in another order than the requests, they are first sorted into a
+file of row groups: reading each line on its own would take several times as long.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryFile
+from types import TracebackType
+from typing import BinaryIO, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batch_assets.core.io.slices import bounds_by_weight
+from batch_assets.core.results.result_lines import ResultLines
+from batch_assets.core.store.responses import GROUP_BYTES, GROUP_ROWS
+
+_WINDOW = 4 << 20
+
+
+@dataclass(frozen=True)
+class LineGroup:
+    """The result lines of consecutive requests.
+
+    Attributes:
+        first: The number of the first request.
+        chunk: Bytes that contain the lines, in any order.
+        starts: The offset of each request's line in `chunk`, -1 without a line; int64, shape (n,).
+        ends: The exclusive end of each line, -1 without a line; int64, shape (n,).
+    """
+
+    first: int
+    chunk: bytes
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+
+    def line(self, position: int) -> bytes | None:
+        """Return the line at a position of the group; `None` if there is none."""
+        start = int(self.starts[position])
+        return self.chunk[start : int(self.ends[position])] if start >= 0 else None
+
+
+class OrderedLines:
+    """The result lines of a batch, in groups of consecutive requests. A context manager.
+
+    A group has at most GROUP_ROWS requests, and ends with the request whose line exceeds GROUP_BYTES.
+
+    Args:
+        raw: The path of the download; `None` without one.
+        lines: Where the requests' lines are in it.
+    """
+
+    def __init__(self, raw: Path | None, lines: ResultLines) -> None:
+        self._raw, self._starts, self._ends = raw, lines.start, lines.end
+        self._sizes = lines.end - lines.start
+        self._bounds = _bounds(self._sizes)
+        self._opened = ExitStack()
+        self._download: BinaryIO | None = None
+        self._sorted: BinaryIO | None = None
+
+    def __enter__(self) -> OrderedLines:
+        with ExitStack() as opened:
+            if self._raw is not None:
+                self._download = opened.enter_context(cast(BinaryIO, self._raw.open("rb", buffering=0)))
+                if not all(self._is_compact(first, end) for first, end in pairwise(self._bounds)):
+                    # Beside the download, where there is space for results.
+                    self._sorted = opened.enter_context(
+                        cast(BinaryIO, TemporaryFile(dir=self._raw.parent, buffering=0))
+                    )
+                    self._sort(self._download.fileno(), self._sorted.fileno())
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._opened.close()
+
+    def groups(self) -> Iterator[LineGroup]:
+        """Yield the groups, in the order of the requests."""
+        begin = 0
+        for first, end in pairwise(self._bounds):
+            starts, sizes = self._starts[first:end], self._sizes[first:end]
+            has_line = starts >= 0
+            chunk = b""
+            if self._sorted is not None:
+                order = np.argsort(starts, kind="stable")
+                ends = np.empty_like(sizes)
+                ends[order] = np.cumsum(sizes[order])
+                starts = ends - sizes
+                chunk = os.pread(self._sorted.fileno(), int(sizes.sum()), begin)
+                begin += len(chunk)
+            elif self._download is not None and has_line.any():
+                offset = int(starts[has_line].min())
+                chunk = os.pread(self._download.fileno(), int(self._ends[first:end].max()) - offset, offset)
+                starts = starts - offset
+            yield LineGroup(first, chunk, np.where(has_line, starts, -1), np.where(has_line, starts + sizes, -1))
+
+    def _is_compact(self, first: int, end: int) -> bool:
+        """Whether the lines of a group are close to each other in the download."""
+        starts, ends = self._starts[first:end], self._ends[first:end]
+        if (starts < 0).all():
+            return True
+        span = int(ends.max()) - int(starts[starts >= 0].min())
+        return span <= 2 * max(GROUP_BYTES, int(self._sizes[first:end].sum()))
+
+    def _sort(self, download: int, target: int) -> None:
+        """Copy the lines to a file in which each group's lines follow those of the group before.
+
+        Within a group they stay in the order of the download.
+        """
+        group_of = np.repeat(np.arange(len(self._bounds) - 1), np.diff(self._bounds))
+        ends_of_groups = np.cumsum(np.bincount(group_of, self._sizes).astype(np.int64))
+        begins = np.concatenate([[0], ends_of_groups[:-1]])
+        order = np.argsort(self._starts, kind="stable")
+        order = order[self._starts[order] >= 0]
+        for start, end in bounds_by_weight(self._sizes[order], most_rows=len(order) + 1, most_bytes=_WINDOW):
+            lines = order[start:end]
+            offset = int(self._starts[lines[0]])
+            chunk = os.pread(download, int(self._ends[lines[-1]]) - offset, offset)
+            by_group = np.argsort(group_of[lines], kind="stable")
+            # Seen as lines and what is between them, such as lines that are not ours.
+            cuts = np.column_stack([self._starts[lines], self._ends[lines]]).ravel() - offset
+            pieces = pa.LargeBinaryArray.from_buffers(
+                pa.large_binary(), len(cuts) - 1, [None, pa.py_buffer(cuts), pa.py_buffer(chunk)]
+            )
+            text = pieces.take(pa.array(2 * by_group)).buffers()[2]
+            groups, first = np.unique(group_of[lines][by_group], return_index=True)
+            ends = np.append(np.cumsum(self._sizes[lines][by_group])[first[1:] - 1], len(text))
+            position = 0
+            for group, stop in zip(groups.tolist(), ends.tolist(), strict=True):
+                begins[group] += os.pwrite(target, text[position:stop], int(begins[group]))
+                position = stop
+
+
+def _bounds(sizes: NDArray[np.int64]) -> list[int]:
+    """Return the number of the first request of each group, and of the one after the last.
+
+    Args:
+        sizes: The size of each request's line, 0 without a line; int64, shape (requests,).
+    """
+    ends, bounds = np.cumsum(sizes), [0]
+    while (first := bounds[-1]) < len(ends):
+        before = int(ends[first - 1]) if first else 0
+        over = int(np.searchsorted(ends, before + GROUP_BYTES, side="right")) + 1
+        bounds.append(min(over, first + GROUP_ROWS, len(ends)))
+    return bounds
