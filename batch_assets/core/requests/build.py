@@ -26,7 +26,7 @@ from batch_assets.core.remedies import NamePartition
 from batch_assets.core.requests.garbage import remove_garbage
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
-from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
+from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer, row_templates
 from batch_assets.core.requests.selection import Selection, kinds_of
 from batch_assets.core.requests.submission import NewSubmission, Rejects, Rendered
 from batch_assets.core.root import Root
@@ -37,9 +37,6 @@ from batch_assets.core.store.missing_responses import reopen_lost, with_readable
 from batch_assets.core.template.row_templates import RowTemplates
 
 _log = logging.getLogger("batch_assets")
-# Rows are rendered, then looked up in groups. A group ends when it reaches one of these limits.
-_GROUP_ROWS = 4096
-_GROUP_BYTES = 4 << 20
 # A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
 _BUILDS = 3
 
@@ -287,38 +284,34 @@ class _Build:
         digests: list[bytes | None] = [None] * len(keys)
         rejects: Rejects = {}
         left_out: set[bytes] = set()
-        group: list[tuple[Any, bytes, bytes, int]] = []
-        size = 0
-        for position, digest, params, header_set in self._renderer.render(rows, rejects):
-            digests[position] = digest
-            group.append((keys[position], digest, params, header_set))
-            size += len(params)
-            if len(group) == _GROUP_ROWS or size > _GROUP_BYTES:
-                left_out.update(self._write_new(group))
-                group, size = [], 0
-        left_out.update(self._write_new(group))
+        for group in self._renderer.groups(rows, rejects):
+            for position, digest in zip(group.positions, group.digests, strict=True):
+                digests[position] = digest
+            left_out.update(self._write_new(group, keys))
         return digests, rejects, left_out
 
-    def _write_new(self, group: list[tuple[Any, bytes, bytes, int]]) -> list[bytes]:
+    def _write_new(self, group: RenderedGroup, keys: list[Any]) -> list[bytes]:
         """Write the requests of some rows that are neither answered, in flight nor given up.
 
         Args:
-            group: (row key, digest, params, number of the header set) of each row.
+            group: The requests.
+            keys: The row key of each row of the slice.
 
         Returns:
             The digests of the requests beyond the limit.
         """
-        if not group:
+        if not group.positions:
             return []
-        packed = pack([digest for _, digest, _, _ in group])
+        packed = pack(group.digests)
         chosen, attempts, beyond = self._selection.choose(packed, self._submission.report)
         by_row = self._renderer.headers.by_row
-        kinds = kinds_of(attempts, [group[at][3] for at in chosen.tolist()] if by_row else None)
+        kinds = kinds_of(attempts, [group.header_sets[at] for at in chosen.tolist()] if by_row else None)
         for kind in np.unique(kinds).tolist():
             positions = chosen[kinds == kind]
-            keys, _, params, _ = zip(*(group[at] for at in positions.tolist()), strict=True)
+            params = [group.params[at] for at in positions.tolist()]
             if self._on_requests is not None:
                 self._on_requests(packed[positions], params)
             else:
-                self._submission.add(kind, keys, packed[positions], params)
-        return [group[at][1] for at in beyond.tolist()]
+                row_keys = [keys[group.positions[at]] for at in positions.tolist()]
+                self._submission.add(kind, row_keys, packed[positions], params)
+        return [group.digests[at] for at in beyond.tolist()]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.errors import ErrorType
+from batch_assets.core.io.slices import bounds_by_weight
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import HeaderSets
 from batch_assets.core.requests.hook import RequestHook
@@ -14,6 +19,7 @@ from batch_assets.core.requests.submission import Rejects
 from batch_assets.core.template.media_check import check_media
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_templates import RowTemplates
+from batch_assets.core.template.template_strings import Row
 from batch_assets.core.template.values import RowRejectedError
 
 _MEGABYTE = 1_000_000
@@ -32,6 +38,26 @@ def row_templates(pipeline: Pipeline, dataset: Dataset, rendering: Rendering = C
 
 RenderedRow = tuple[int, bytes, bytes, int]
 """The request of one row: its position in the slice, its digest, its params as JSON, and its header set."""
+# Requests are looked up in groups. A group ends when it reaches one of these limits.
+_GROUP_ROWS = 4096
+_GROUP_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class RenderedGroup:
+    """The requests of some rows. All attributes have the same length.
+
+    Attributes:
+        positions: The positions of the rows in their slice.
+        digests: The digests of the requests.
+        params: Their params as JSON.
+        header_sets: The numbers of their header sets.
+    """
+
+    positions: Sequence[int]
+    digests: Sequence[bytes]
+    params: Sequence[bytes]
+    header_sets: Sequence[int]
 
 
 class RowRenderer:
@@ -68,43 +94,90 @@ class RowRenderer:
         if (hook := pipeline.hooks.render_request) is not None:
             self.reads = list(dict.fromkeys([dataset.key, *dataset.schema.names, *templates.reads]))
             self._render = RequestHook(pipeline, hook, templates.params).render
+        is_plain = not self._has_hook and not self.headers.by_row
+        self._flat = templates.params.flat if is_plain else None
 
-    def render(self, rows: Rows, rejects: Rejects) -> Iterator[RenderedRow]:
-        """Yield the requests of a slice of rows.
+    def groups(self, rows: Rows, rejects: Rejects) -> Iterator[RenderedGroup]:
+        """Yield the requests of a slice of rows, in groups.
 
         Args:
             rows: The rows.
             rejects: Filled with the rows that have no request.
         """
-        render, limit, names = self._render, self._limit, self.reads
-        template, has_hook = self._template, self._has_hook
-        headers, number = self.headers, 0
-        get = rows.stored_values if self._rendering == Rendering.STORED else rows.values
-        columns = [get(name) for name in names]
-        present = rows.present
+        columns = self._columns(rows)
         rejects.update(rows.rejects)
-        values = zip(*columns, strict=True) if columns else iter([()] * len(rows.table))
+        escaped = self._flat.escaped(columns) if self._flat is not None else None
+        if escaped is None:
+            yield from _grouped(self._rows(rows, columns, rejects))
+            return
+        sizes = np.array(escaped.sizes(), np.int64)
+        odd = escaped.odd.union(np.flatnonzero(sizes > self._limit).tolist()) - rejects.keys()
+        for position in sorted(odd):
+            row = self._row(position, {name: values[position] for name, values in columns.items()}, None, rejects)
+            if row is not None:
+                yield from _grouped(iter([row]))
+        primed = self.headers.primed[0]
+        for start, end in bounds_by_weight(sizes, _GROUP_ROWS, _GROUP_BYTES):
+            positions: Sequence[int] = range(start, end)
+            params = escaped.params(start, end)
+            if odd or rejects:
+                positions = [position for position in positions if not (position in odd or position in rejects)]
+                params = [params[position - start] for position in positions]
+            yield RenderedGroup(positions, _digests(primed, params), params, [0] * len(params))
+
+    def render(self, rows: Rows, rejects: Rejects) -> Iterator[RenderedRow]:
+        """Yield the requests of a slice of rows, one by one.
+
+        Args:
+            rows: The rows.
+            rejects: Filled with the rows that have no request.
+        """
+        columns = self._columns(rows)
+        rejects.update(rows.rejects)
+        yield from self._rows(rows, columns, rejects)
+
+    def _columns(self, rows: Rows) -> dict[str, list[Any]]:
+        get = rows.stored_values if self._rendering == Rendering.STORED else rows.values
+        return {name: get(name) for name in self.reads}
+
+    def _rows(self, rows: Rows, columns: dict[str, list[Any]], rejects: Rejects) -> Iterator[RenderedRow]:
+        present, names = rows.present, list(columns)
+        values = zip(*columns.values(), strict=True) if columns else iter([()] * len(rows.table))
         for position, row in enumerate(values):
             if position in rejects:
                 continue
             own = present[position] if present is not None else None
-            try:
-                named = dict(zip(names, row))  # noqa: B905  equal lengths, and this is the hot path
-                params = render(named, own)
-                if len(params) > limit:
-                    problem = f"the request is {len(params)} bytes; batching.max_mb allows {limit}"
-                    raise RowRejectedError(ErrorType.REQUEST_TOO_LARGE, problem)
-                if headers.by_row:
-                    number = headers.number_of(named, own)
-                hash_ = headers.primed[number].copy()
-                hash_.update(params)
-                digest = hash_.digest()
-                if template.may_hold_media or has_hook:
-                    self._check_media(params, digest)
-            except RowRejectedError as error:
-                rejects[position] = (error.error_type, error.message)
-                continue
-            yield position, digest, params, number
+            named = dict(zip(names, row))  # noqa: B905  equal lengths, and this is the hot path
+            rendered = self._row(position, named, own, rejects)
+            if rendered is not None:
+                yield rendered
+
+    def _row(self, position: int, named: Row, own: Collection[str] | None, rejects: Rejects) -> RenderedRow | None:
+        """Return the request of a row, or reject the row.
+
+        Args:
+            position: Its position.
+            named: Its values by column.
+            own: See `Template.render`.
+            rejects: The rejects so far.
+        """
+        headers, number = self.headers, 0
+        try:
+            params = self._render(named, own)
+            if len(params) > self._limit:
+                problem = f"the request is {len(params)} bytes; batching.max_mb allows {self._limit}"
+                raise RowRejectedError(ErrorType.REQUEST_TOO_LARGE, problem)
+            if headers.by_row:
+                number = headers.number_of(named, own)
+            hash_ = headers.primed[number].copy()
+            hash_.update(params)
+            digest = hash_.digest()
+            if self._has_hook or self._template.may_hold_media:
+                self._check_media(params, digest)
+        except RowRejectedError as error:
+            rejects[position] = (error.error_type, error.message)
+            return None
+        return position, digest, params, number
 
     def _check_media(self, params: bytes, digest: bytes) -> None:
         try:
@@ -112,3 +185,27 @@ class RowRenderer:
         except RowRejectedError:
             if not self._is_kept(digest):
                 raise
+
+
+def _grouped(rows: Iterator[RenderedRow]) -> Iterator[RenderedGroup]:
+    """Yield rows in groups."""
+    group: list[RenderedRow] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row[2])
+        if len(group) == _GROUP_ROWS or size > _GROUP_BYTES:
+            yield RenderedGroup(*zip(*group, strict=True))
+            group, size = [], 0
+    if group:
+        yield RenderedGroup(*zip(*group, strict=True))
+
+
+def _digests(primed: Any, params: list[bytes]) -> list[bytes]:
+    """Return the digests of requests with one set of headers."""
+    digests = []
+    for body in params:
+        hash_ = primed.copy()
+        hash_.update(body)
+        digests.append(hash_.digest())
+    return digests

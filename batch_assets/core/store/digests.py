@@ -22,6 +22,7 @@ _MARK_CHARACTERS = 6  # see `Root.mark`
 # custom_id: ^[a-zA-Z0-9_-]{1,64}$; dashes join slug, mark and digest.
 SLUG_CHARACTERS = 64 - DIGEST_CHARACTERS - _MARK_CHARACTERS - 2
 _OUTSIDE = re.compile(r"[^a-zA-Z0-9_-]")
+_TO_SLUG = bytes(code if re.match(rb"[a-zA-Z0-9_-]", bytes([code])) else ord("_") for code in range(256))
 _ALPHABET = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _TO_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _NO_VALUE = 64
@@ -65,7 +66,14 @@ def decode_tails(tails: NDArray[np.bytes_]) -> tuple[Digests, NDArray[np.bool_]]
 
 def slug(row_key: Any) -> str:
     """Return the readable part of a custom_id. Equal slugs are harmless: the digest identifies the request."""
-    return _OUTSIDE.sub("_", str(row_key))[:SLUG_CHARACTERS] or "row"
+    return _slug(row_key).decode()
+
+
+def _slug(row_key: Any) -> bytes:
+    text = str(row_key)
+    if text.isascii():
+        return text[:SLUG_CHARACTERS].encode().translate(_TO_SLUG) or b"row"
+    return _OUTSIDE.sub("_", text[:SLUG_CHARACTERS]).encode()
 
 
 def custom_ids(row_keys: Iterable[Any], digests: Digests, mark: str) -> list[bytes]:
@@ -79,9 +87,9 @@ def custom_ids(row_keys: Iterable[Any], digests: Digests, mark: str) -> list[byt
     padded = np.zeros((len(digests), 18), dtype=np.uint8)
     padded[:, :DIGEST_BYTES] = np.ascontiguousarray(digests).view(np.uint8).reshape(-1, DIGEST_BYTES)
     encoded = binascii.b2a_base64(padded.tobytes(), newline=False).translate(_TO_URL_SAFE)
-    tails = (encoded[start : start + DIGEST_CHARACTERS] for start in range(0, len(encoded), 24))
+    tails = [encoded[start : start + DIGEST_CHARACTERS] for start in range(0, len(encoded), 24)]
     middle = f"-{mark}-".encode()
-    return [b"%b%b%b" % (slug(key).encode(), middle, tail) for key, tail in zip(row_keys, tails, strict=True)]
+    return [b"%b%b%b" % (_slug(key), middle, tail) for key, tail in zip(row_keys, tails, strict=True)]
 
 
 def with_mark(custom_id: str, mark: str) -> str:

@@ -21,30 +21,68 @@ def as_it_is(value: Any, field: str) -> Any:
     return value
 
 
-def plain(parts: list[tuple[bool, str]], field: str, check: Check) -> Callable[[Row], bytes]:
-    """Return a function that joins text and columns like Jinja. Null renders as nothing.
+class PlainText:
+    """A part that joins text and columns like Jinja. Null renders as nothing.
 
     Args:
-        parts: (whether it is a column, text or name of the column).
+        pieces: (whether it is a column, text or name of the column).
         field: The field, for errors.
         check: The check of the rendered text.
-    """
-    constant = ["" if is_column else part for is_column, part in parts]
-    columns = [(position, part) for position, (is_column, part) in enumerate(parts) if is_column]
 
-    def render(row: Row) -> bytes:
-        pieces = constant.copy()
-        for position, column in columns:
+    Attributes:
+        pieces: The argument `pieces`.
+        may_not_be_blank: Whether a row decides if the text is blank, and a blank one is rejected.
+    """
+
+    def __init__(self, pieces: list[tuple[bool, str]], field: str, check: Check) -> None:
+        self.pieces, self._field, self._check = pieces, field, check
+        self._constant = ["" if is_column else text for is_column, text in pieces]
+        self._columns = [(position, text) for position, (is_column, text) in enumerate(pieces) if is_column]
+        self.may_not_be_blank = check is as_text and not any(
+            text and not text.isspace() for text in self._constant
+        )
+
+    def __call__(self, row: Row) -> bytes:
+        """Render the text of a row as JSON.
+
+        Raises:
+            RowRejectedError: When the text is refused.
+        """
+        texts = self._constant.copy()
+        for position, column in self._columns:
             value = row[column]
             if type(value) is str:
-                pieces[position] = value
+                texts[position] = value
             elif type(value) is bytes:
-                return dump(as_text(value, field), field)
+                return dump(as_text(value, self._field), self._field)
             elif value is not None:
-                pieces[position] = str(value)
-        return dump(check("".join(pieces), field), field)
+                texts[position] = str(value)
+        return dump(self._check("".join(texts), self._field), self._field)
 
-    return render
+
+class WholeColumn:
+    """A part that is one column, whose value keeps its type.
+
+    Args:
+        column: The name of the column.
+        render: Renders the value of a row as JSON, or rejects the row.
+        may_not_be_blank: See `PlainText`. Nulls are rejected as well.
+
+    Attributes:
+        pieces: See `PlainText`. They render any text that is not rejected.
+        may_not_be_blank: The argument `may_not_be_blank`.
+    """
+
+    def __init__(self, column: str, render: Callable[[Row], bytes], *, may_not_be_blank: bool) -> None:
+        self.pieces, self._render, self.may_not_be_blank = [(True, column)], render, may_not_be_blank
+
+    def __call__(self, row: Row) -> bytes:
+        """Render the value of a row as JSON.
+
+        Raises:
+            RowRejectedError: When the value is refused.
+        """
+        return self._render(row)
 
 
 def items(value: Any, field: str, check: Check) -> list[bytes]:

@@ -7,6 +7,7 @@ checked here. Where the API wants text, a number becomes text, as in prompts. Ch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -16,8 +17,27 @@ from batch_assets.core.template.params_check import Check, has_parts, members
 from batch_assets.core.template.sdk_types import request_type
 from batch_assets.core.template.values import TEXT_KEYS, RowRejectedError, as_text, dump
 
-RowCheck = Callable[[Any, str], Any]
-"""Takes (value, field), and returns the value to send or raises RowRejectedError."""
+
+@dataclass(frozen=True)
+class RowCheck:
+    """A check of values from rows.
+
+    Attributes:
+        check: Takes (value, field), and returns the value to send or raises RowRejectedError.
+        accepts_text: Whether any text is sent as it is.
+    """
+
+    check: Callable[[Any, str], Any]
+    accepts_text: bool
+
+    def __call__(self, value: Any, field: str) -> Any:
+        """Check a value.
+
+        Raises:
+            RowRejectedError: When the API would refuse it.
+        """
+        return self.check(value, field)
+
 
 _MAX_TOKENS = "params.max_tokens"
 
@@ -57,7 +77,7 @@ def _text_check(takes_null: bool) -> RowCheck:
             raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: {kind} where text is wanted")
         return as_text(value, field)
 
-    return check
+    return RowCheck(check, accepts_text=True)
 
 
 def _check(types: list[Any], takes_text: bool, allow_unknown: bool) -> RowCheck:
@@ -75,4 +95,4 @@ def _check(types: list[Any], takes_text: bool, allow_unknown: bool) -> RowCheck:
             raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{field}: a batch refuses {value}: give at least 1")
         return value
 
-    return check
+    return RowCheck(check, takes_text)

@@ -10,12 +10,24 @@ from typing import Any
 import orjson
 
 from batch_assets.core.errors import ConfigError
+from batch_assets.core.template.flat_template import FlatTemplate
 from batch_assets.core.template.key_access import WholeRow
 from batch_assets.core.template.outline import Spliced, Unknown
-from batch_assets.core.template.parts import Check, Entry, Part, as_it_is, items, merge, plain, splicing_list
+from batch_assets.core.template.parts import (
+    Check,
+    Entry,
+    Part,
+    PlainText,
+    WholeColumn,
+    as_it_is,
+    items,
+    merge,
+    splicing_list,
+)
 from batch_assets.core.template.pipeline_files import PipelineFiles
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_files import EncodedFile, ReadFile
+from batch_assets.core.template.row_values import RowCheck
 from batch_assets.core.template.template_names import ROW, SELF, Names
 from batch_assets.core.template.template_strings import (
     CompiledString,
@@ -70,7 +82,7 @@ class Template:
         field: str = "params",
         *,
         dataset: Iterable[str] | None = None,
-        checks: Mapping[str, Check] | None = None,
+        checks: Mapping[str, RowCheck] | None = None,
         read_file: ReadFile | None = None,
         files: PipelineFiles | None = None,
         rendering: Rendering = CURRENT,
@@ -100,7 +112,7 @@ class Template:
     def fitted(
         self,
         dataset: Iterable[str],
-        checks: Mapping[str, Check] | None = None,
+        checks: Mapping[str, RowCheck] | None = None,
         read_file: ReadFile | None = None,
         rendering: Rendering = CURRENT,
         shapes: Collection[frozenset[str]] = (),
@@ -159,6 +171,11 @@ class Template:
         """Return the params as far as they are known without a row. Unknown values are `Unknown`."""
         outline: dict[str, Any] = self._outline(self._params, self._field)
         return outline
+
+    @property
+    def flat(self) -> FlatTemplate | None:
+        """The template for many rows at once; `None` if rows have to be rendered one by one."""
+        return FlatTemplate.of(self._parts) if not (self._has_source or self._reads.row) else None
 
     @property
     def encoded(self) -> list[EncodedFile]:
@@ -264,10 +281,17 @@ class Template:
             except RowRejectedError as error:
                 raise self._refused(error) from None
         if string.plain is not None:
-            return plain(string.plain, field, check)
+            return PlainText(string.plain, field, check)
         evaluate = self._watched(string.evaluate) if string.whole else string.evaluate
         full_check = self._checked(check, field)
-        return lambda row: dump(full_check(evaluate(row), field), field)
+
+        def render(row: Row) -> bytes:
+            return dump(full_check(evaluate(row), field), field)
+
+        row_check = self._checks.get(field)
+        if string.column is not None and (row_check is None or row_check.accepts_text):
+            return WholeColumn(string.column, render, may_not_be_blank=check is as_text)
+        return render
 
     def _watched(self, evaluate: Callable[[Row], Any]) -> Callable[[Row], Any]:
         """An expression that notes if its value may hold images or PDFs: text cannot, a list or object can."""

@@ -1,0 +1,126 @@
+"""Render many rows at once, if every string of the params is only text and columns. The bytes are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from types import NoneType
+from typing import Any
+
+import orjson
+
+from batch_assets.core.template.parts import Part, PlainText, WholeColumn
+
+# Each string of a JSON list ends with a quote, and within a string a quote follows a backslash.
+_BETWEEN = b'","'
+
+
+@dataclass(frozen=True)
+class FlatTemplate:
+    """Params as constant bytes with columns between them.
+
+    Attributes:
+        constants: The bytes before each column, and after the last one.
+        columns: The columns, in order. One may occur several times.
+        wanted: For each text that must not be blank, its columns.
+        whole: The columns that are a whole value somewhere, whether null is rejected there.
+    """
+
+    constants: list[bytes]
+    columns: list[str]
+    wanted: list[list[str]]
+    whole: dict[str, bool]
+
+    @classmethod
+    def of(cls, parts: Sequence[Part]) -> FlatTemplate | None:
+        """Make a flat template of compiled params; `None` if they are not flat."""
+        constants, columns, wanted = [b""], [], []
+        whole: dict[str, bool] = {}
+        for part in parts:
+            if isinstance(part, bytes):
+                constants[-1] += part
+                continue
+            if not isinstance(part, PlainText | WholeColumn):
+                return None
+            if isinstance(part, WholeColumn):
+                (name,) = [text for _, text in part.pieces]
+                whole[name] = part.may_not_be_blank and whole.get(name, True)
+            constants[-1] += b'"'
+            for is_column, text in part.pieces:
+                if is_column:
+                    columns.append(text)
+                    constants.append(b"")
+                else:
+                    constants[-1] += orjson.dumps(text)[1:-1]
+            constants[-1] += b'"'
+            if part.may_not_be_blank:
+                wanted.append([text for is_column, text in part.pieces if is_column])
+        return cls(constants, columns, wanted, whole) if columns else None
+
+    def escaped(self, values: Mapping[str, Sequence[Any]]) -> EscapedColumns | None:
+        """Prepare rows for rendering.
+
+        Args:
+            values: The values of the columns, of n rows.
+
+        Returns:
+            `None` if the rows can only be rendered one by one: a text is not valid Unicode, or a whole value is no
+            text.
+        """
+        for name, is_text_wanted in self.whole.items():
+            if set(map(type, values[name])) - ({str, NoneType} if is_text_wanted else {str}):
+                return None
+        texts = {name: _texts(values[name]) for name in dict.fromkeys(self.columns)}
+        try:
+            as_json = {name: _escaped(column) for name, column in texts.items()}
+        except TypeError:
+            return None
+        if any(len(as_json[name]) != len(column) for name, column in texts.items()):
+            return None
+        odd = {at for name in texts for at, value in enumerate(values[name]) if type(value) is bytes}
+        for names in self.wanted:
+            rows = zip(*(texts[name] for name in names), strict=True)
+            odd.update(at for at, row in enumerate(rows) if not any(text and not text.isspace() for text in row))
+        return EscapedColumns(self.constants, [as_json[name] for name in self.columns], odd)
+
+
+@dataclass(frozen=True)
+class EscapedColumns:
+    """Rows that are ready for rendering.
+
+    Attributes:
+        constants: See `FlatTemplate`.
+        columns: For each column its values as JSON, without quotes.
+        odd: The positions of the rows that have to be rendered one by one, which probably rejects them.
+    """
+
+    constants: list[bytes]
+    columns: list[list[bytes]]
+    odd: set[int]
+
+    def sizes(self) -> list[int]:
+        """Return the number of bytes of each row's params."""
+        constant = sum(map(len, self.constants))
+        return [constant + sum(map(len, row)) for row in zip(*self.columns, strict=True)]
+
+    def params(self, start: int, end: int) -> list[bytes]:
+        """Return the params of the rows from `start` to before `end`."""
+        pieces: list[Any] = [repeat(self.constants[0])]
+        for column, constant in zip(self.columns, self.constants[1:], strict=True):
+            pieces += [column[start:end], repeat(constant)]
+        return list(map(b"".join, zip(*pieces)))  # noqa: B905  the constants have no end
+
+
+def _texts(values: Sequence[Any]) -> list[str]:
+    """Return values as templates print them."""
+    return [value if type(value) is str else "" if value is None else str(value) for value in values]
+
+
+def _escaped(texts: list[str]) -> list[bytes]:
+    """Return texts as JSON, without quotes.
+
+    Raises:
+        TypeError: When one is not valid Unicode.
+    """
+    return orjson.dumps(texts)[2:-2].split(_BETWEEN) if texts else []
