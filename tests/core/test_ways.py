@@ -36,6 +36,7 @@ UNUSED = {
     "core/dataset/table_rows.py",
     "core/results/message_line.py",
     "core/results/reorder.py",
+    "core/template/flat_template.py",
     "dagster/assets/requests.py",
     "dagster/sensors/tick.py",
 }
