@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -64,16 +65,42 @@ class LocatedFiles:
         if self._is_file:
             return {self._root: self.fs.info(self._root)}
         if self.is_folder:
-            infos = self.fs.find(self._root, detail=True)
+            infos = self._find()
         elif GLOB & set(self._root):
             infos = self.fs.glob(self._root, detail=True)
         else:
             raise DatasetError(f"there is no file or folder {self.path}{self._neighbors()}")
         return {
-            name: infos[name]
+            name: infos[name] if infos[name]["type"] == "file" else self._special(name)
             for name in sorted(infos)
-            if infos[name]["type"] == "file" and not self._is_hidden(name)
+            if infos[name]["type"] != "directory" and not self._is_hidden(name)
         }
+
+    def _find(self) -> dict[str, dict[str, Any]]:
+        """The infos of the files in the folder and its subfolders."""
+        if not isinstance(self.fs, LocalFileSystem):
+            found: dict[str, dict[str, Any]] = self.fs.find(self._root, detail=True)
+            return found
+        found = self.fs.find(self._root, detail=True, withdirs=True)
+        for name in [name for name, info in found.items() if info["type"] == "directory"]:
+            may_list = self._is_hidden(name) or name.endswith("/lost+found") or os.access(name, os.R_OK | os.X_OK)
+            if not may_list:  # fsspec leaves out what is in it
+                raise DatasetError(f"the folder {name} cannot be listed: permission denied")
+        return found
+
+    def _special(self, name: str) -> dict[str, Any]:
+        """The info about the file that a link leads to. Within the folder, links are followed."""
+        target = Path(name).resolve()
+        remedy = "replace the link by what it leads to, or remove it"
+        if not Path(name).is_symlink():
+            raise DatasetError(f"{name} is no file that can be read: remove it")
+        if not target.exists():
+            raise DatasetError(f"{name} is a link that leads nowhere, to {target}: {remedy}")
+        if not target.is_file() or not target.is_relative_to(Path(self.folder).resolve()):
+            kind = "a link out of the folder" if target.is_file() else "a link to a folder"
+            raise DatasetError(f"{name} is {kind}, to {target}, and is not followed: {remedy}")
+        info: dict[str, Any] = self.fs.info(name)
+        return info
 
     def relative(self, name: str) -> str:
         """Return a file's path relative to the folder."""

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from batch_assets.core.dataset.csv_reader import CsvReader, agree_on_types
 from batch_assets.core.dataset.data_file import DataFile
+from batch_assets.core.dataset.folder_files import shown_names, tables_in
 from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.readers import FileReader, known_endings, reader_class
@@ -18,8 +19,6 @@ from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.parquet import has_many_leaves
 from batch_assets.core.pipeline.dataset import DatasetConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
-
-_SHOWN = 5
 
 
 class TableFiles:
@@ -41,7 +40,7 @@ class TableFiles:
         config = pipeline.config.dataset
         self._located = LocatedFiles(path, pipeline.project)
         self._max_file_bytes = config.max_file_bytes
-        self._readers = [_reader(file, config) for file in self._files()]
+        self._readers = [_reader(file, config) for file in self._files(config.pattern)]
         if config.csv is not None and not any(isinstance(reader, CsvReader) for reader in self._readers):
             raise DatasetError(
                 f"{path} has no CSV or TSV file, but dataset.csv applies only to those: leave it out"
@@ -55,11 +54,13 @@ class TableFiles:
             self.object_keys.add(reader.object_keys)
         self.blank = all(reader.blank for reader in self._readers)
 
-    def _files(self) -> list[DataFile]:
+    def _files(self, pattern: str) -> list[DataFile]:
         located = self._located
-        files = [DataFile(located.fs, name) for name in located.sizes()]
+        sizes = {DataFile(located.fs, name): size for name, size in located.sizes().items()}
+        files = list(sizes)
         if located.is_folder:
-            files = [file for file in files if reader_class(file) and not _is_marker(located.relative(file.name))]
+            by_path = {located.relative(file.name): (file, size) for file, size in sizes.items()}
+            files = tables_in(by_path, lambda file: reader_class(file) is not None, pattern, known_endings())
         if not files:
             raise DatasetError(f"{located.path} has no CSV, TSV, JSON Lines or Parquet file")
         return files
@@ -84,11 +85,6 @@ def _reader(file: DataFile, config: DatasetConfig) -> FileReader:
     return make_reader(file, config)
 
 
-def _is_marker(relative: str) -> bool:
-    """Whether another program left the file beside the tables, such as _SUCCESS or _logs/…"""
-    return any(part.startswith("_") for part in relative.split("/"))
-
-
 def _check_same_columns(readers: Sequence[FileReader]) -> None:
     """Check that all files have the same columns. In JSON Lines each object may leave some out."""
     files = [reader for reader in readers if reader.has_fixed_columns and not reader.blank]
@@ -104,18 +100,13 @@ def _check_same_columns(readers: Sequence[FileReader]) -> None:
         more = [name for name in file.schema.names if name not in usual]
         if not lacks and not more:
             continue
-        differences = [f"lacks {_listed(lacks)}"] if lacks else []
-        differences += [f"has {_listed(more)}, which the other lacks"] if more else []
+        differences = [f"lacks {shown_names(lacks)}"] if lacks else []
+        differences += [f"has {shown_names(more)}, which the other lacks"] if more else []
         raise DatasetError(
             f"{file.name} has other columns than {model.name}: it {' and '.join(differences)}. Is its first line "
             "a row and not a header? If its rows do belong to the table, with null in the columns that they lack, "
             "set dataset.missing_columns: null"
         )
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(repr(name) for name in names[:_SHOWN]) + more
 
 
 def _unified(schemas: list[pa.Schema]) -> pa.Schema:

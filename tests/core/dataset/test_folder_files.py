@@ -1,0 +1,139 @@
+"""A folder of tables: a file in it that may hold rows is read or named, and never left out silently."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+
+from batch_assets.core.dataset.dataset import Dataset
+from batch_assets.core.errors import DatasetError
+
+from ..support import make_pipeline, read
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id\n1\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "b.csv.zip", "b.xlsx", "b.txt", "b.csv.bak", "b.csv~", "b.csv.1", "part-00000", "b.csv.xz", "b.parquet.gz",
+        "b.avro", "b.feather", "b.tar.gz", "b.xml", "b.CSV.OLD", "deeper/b.dat", "b.jsonl.part",
+        "b.jsonlines", "b",
+    ],
+)  # fmt: skip
+def test_a_file_that_may_hold_rows_is_named(data: Path, name: str) -> None:
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).write_bytes(b"id\n2\n")
+    with pytest.raises(
+        DatasetError,
+        match=rf"dataset.path: data has files that are no tables by their names: '{name}'\. A table's name ends "
+        r"in \.csv, .*\.parquet.* such as dataset\.path: data/\*\.csv$",
+    ):
+        read(data.parent, "data")
+    assert read(data.parent, "data/*.csv")["id"].to_pylist() == [1]
+
+
+def test_many_files_are_counted(data: Path) -> None:
+    for number in range(9):
+        (data / f"{number}.xlsx").write_bytes(b"x")
+    with pytest.raises(DatasetError, match=r": '0\.xlsx', '1\.xlsx', .* and 4 more\. A table's"):
+        read(data.parent, "data")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_SUCCESS", "_metadata", "_logs/x.txt", "_dlt_loads/x.gz", ".a.csv.crc", "a.csv.crc", "README",
+        "README.md", "readme.txt", "LICENSE", "SHA256SUMS", "a.csv.sha256", "Thumbs.db", "photo.JPG",
+        "scan.pdf", "notes.md", ".git/index",
+    ],
+)  # fmt: skip
+def test_what_lies_beside_tables_is_left_out(data: Path, name: str) -> None:
+    (data / name).parent.mkdir(exist_ok=True)
+    (data / name).write_bytes(b"id\n2\n")
+    assert read(data.parent, "data")["id"].to_pylist() == [1]
+
+
+def test_an_empty_file_marks_something_and_holds_no_rows(data: Path) -> None:
+    (data / "upload.done").touch()
+    assert read(data.parent, "data")["id"].to_pylist() == [1]
+
+
+def test_capitals_compressions_and_formats_go_together(data: Path) -> None:
+    (data / "B.CSV").write_text("id\n2\n")
+    (data / "c.Csv.GZ").write_bytes(gzip.compress(b"id\n3\n"))
+    (data / "d.NDJSON").write_text('{"id":4}\n')
+    assert sorted(read(data.parent, "data")["id"].to_pylist()) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["a.csv.gz", "A.csv"])
+def test_one_table_twice_is_named(data: Path, name: str) -> None:
+    (data / name).write_bytes(gzip.compress(b"id\n1\n") if name.endswith("z") else b"id\n1\n")
+    with pytest.raises(DatasetError, match=r"data has '\S+' and '\S+', which look like one table twice: remove"):
+        read(data.parent, "data")
+    assert read(data.parent, "data/a.csv")["id"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("_delta_log/00000000000000000000.json", "a Delta table"), ("metadata/v1.metadata.json", "an Iceberg table")],
+)
+def test_a_table_with_a_log_is_not_read_file_by_file(data: Path, name: str, kind: str) -> None:
+    (data / name).parent.mkdir()
+    (data / name).write_text('{"id":9}\n')
+    with pytest.raises(DatasetError, match=f"data is {kind}: its files also hold rows that were deleted"):
+        read(data.parent, "data")
+
+
+def test_a_link_within_the_folder_is_followed(data: Path) -> None:
+    (data / "..v1").mkdir()
+    (data / "..v1" / "b.csv").write_text("id\n2\n")
+    (data / "b.csv").symlink_to("..v1/b.csv")
+    assert read(data.parent, "data")["id"].to_pylist() == [1, 2]
+    assert read(data.parent, "data/*.csv")["id"].to_pylist() == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["path", "files"])
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("nowhere.csv", "leads nowhere"),
+        ("../out.csv", "a link out of the folder"),
+        ("../other", "a link to a folder"),
+    ],
+)
+def test_a_link_that_is_not_followed_is_named(data: Path, kind: str, target: str, problem: str) -> None:
+    (data.parent / "out.csv").write_text("id\n2\n")
+    (data.parent / "other").mkdir()
+    (data / "b.csv").symlink_to(target)
+    for path in ("data", "data/*.csv"):
+        with pytest.raises(DatasetError, match=rf"data/b\.csv is .*{problem}.*: replace the link"):
+            Dataset(make_pipeline(data.parent, {kind: path}))
+
+
+def test_something_that_is_no_file_is_named(data: Path) -> None:
+    os.mkfifo(data / "b.csv")
+    with pytest.raises(DatasetError, match=r"data/b\.csv is no file that can be read: remove it"):
+        read(data.parent, "data")
+
+
+def test_a_subfolder_that_may_not_be_listed_is_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("closed", "lost+found", ".closed"):
+        (data / name).mkdir()
+    may = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not str(path).endswith(("closed", "+found")) and may(path, mode)
+    )
+    with pytest.raises(DatasetError, match=r"the folder .*data/closed cannot be listed: permission denied"):
+        read(data.parent, "data")
+    (data / "closed").rmdir()
+    assert read(data.parent, "data")["id"].to_pylist() == [1]
