@@ -52,7 +52,7 @@ def open_csv(data: DataFile, options: CsvConfig, *, marks: bool = False) -> Open
     """
     raw = _Peeked(data.open())
     head = raw.peek(_HEAD_BYTES)
-    if (problem := foreign_content(head)) is not None:
+    if (problem := foreign_content(head, data.ending)) is not None:
         raw.close()
         raise DatasetError(f"{data.name}: {problem}")
     encoding, detected = check_encoding(options.encoding), utf16_of(head)

@@ -12,12 +12,13 @@ from batch_assets.core.dataset.csv_checks import GuardOptions
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_escapes import LiteralEscapes
 from batch_assets.core.dataset.csv_guard import CsvGuard
+from batch_assets.core.dataset.csv_lines import CsvLines, LineFinder
 from batch_assets.core.dataset.csv_opening import open_csv
 from batch_assets.core.dataset.csv_types import ColumnType, with_timestamps
 from batch_assets.core.dataset.data_file import DataFile
+from batch_assets.core.dataset.misfits import typed_rows
 from batch_assets.core.dataset.object_keys import ObjectKeys
-from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct, conform
-from batch_assets.core.dataset.valid_text import valid_text
+from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.dataset import CsvConfig, DatasetConfig
 
@@ -47,7 +48,7 @@ class CsvReader:
     has_fixed_columns = True
 
     def __init__(self, file: DataFile, config: DatasetConfig) -> None:
-        self._file, self.name = file, file.name
+        self._file, self.name, self._config = file, file.name, config
         self._options = config.csv or CsvConfig()
         self._rejects = config.bad_rows == "reject"
         self._declared = frozenset(config.types)
@@ -77,9 +78,13 @@ class CsvReader:
         columns = present or self.schema.names[:1]
         number = 0
         try:
-            with self._open(is_checked=not self._rejects) as guard, self._reader(guard, columns) as reader:
+            with (
+                self._open(is_checked=not self._rejects) as guard,
+                self._reader(guard, columns) as reader,
+                LineFinder(self.name, self._open_lines) as lines,
+            ):
                 for batch in _slices(reader):
-                    rows = valid_text(conform(batch, target, self.name))
+                    rows = typed_rows(batch, target, self._config, lines.places(number))
                     rows.own = self._own_columns(batch, rows.table)
                     rows.present = [self.schema.names] * len(batch)
                     if guard.rejected:
@@ -109,6 +114,15 @@ class CsvReader:
         return own
 
     def _open(self, *, is_checked: bool = False, is_exact: bool = False) -> CsvGuard:
+        return CsvGuard(*self._opened(is_checked=is_checked, is_exact=is_exact))
+
+    def _open_lines(self) -> CsvLines:
+        return CsvLines(*self._opened(is_exact=True))
+
+    def _opened(
+        self, *, is_checked: bool = False, is_exact: bool = False
+    ) -> tuple[BinaryIO, Dialect, GuardOptions]:
+        """Open the file, and say how a guard reads it."""
         options = self._options
         opened = open_csv(self._file, options, marks=self._rejects)
         dialect = Dialect(opened.delimiter, (options.quote or "").encode(), (options.escape or "").encode())
@@ -124,7 +138,7 @@ class CsvReader:
             rejects=self._rejects,
             allows_rows_in_quotes=options.rows_in_quotes,
         )
-        return CsvGuard(opened.file, dialect, checks)
+        return opened.file, dialect, checks
 
     def _watch(self, settled: frozenset[str]) -> dict[str, ColumnType] | None:
         """Read the whole file.

@@ -38,6 +38,12 @@ class DataFile:
         return lower.removesuffix(self._compression) if self._compression else lower
 
     @property
+    def ending(self) -> str:
+        """The ending of the plain name, such as ".csv"."""
+        _, dot, ending = self.plain_name.rpartition(".")
+        return dot + ending
+
+    @property
     def _compression(self) -> str | None:
         return next((ending for ending in COMPRESSIONS if self.name.lower().endswith(ending)), None)
 

@@ -67,7 +67,7 @@ class Dataset:
                 case DatasetKind.SQL:
                     return QueryRows(pipeline, partition)
                 case DatasetKind.ASSET:
-                    return TableRows(table, self.location)
+                    return TableRows(table, self.location, config)
                 case _:
                     assert_never(config.kind)
         except DatasetError as error:

@@ -81,8 +81,8 @@ def _check_no_log(files: Mapping[str, object], path: str) -> None:
         for pattern, kind in _LOGS.items():
             if pattern.fullmatch(name):
                 raise DatasetError(
-                    f"{path} is {kind}: its files also hold rows that were deleted or replaced, and {name!r} says "
-                    "which ones count. Read it by a query or as the table of an asset: write sql or asset, not path"
+                    f"{path} is {kind}: its files also hold deleted and replaced rows, and {name!r} says which "
+                    "count. Read it by a query or as the table of an asset: write sql or asset, not path"
                 )
 
 

@@ -7,29 +7,32 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from batch_assets.core.dataset.bounds import LINE_BYTES, long_line
-from batch_assets.core.dataset.transcode import utf16_of
+from batch_assets.core.dataset.data_file import DataFile
+from batch_assets.core.dataset.foreign_content import foreign_content
+from batch_assets.core.dataset.transcode import utf16_of as wide_encoding
 from batch_assets.core.errors import DatasetError
 
 _HEAD_BYTES = 4096
 
 
-def line_blocks(file: BinaryIO, name: str, block_bytes: int) -> Iterator[tuple[int, list[bytes]]]:
+def line_blocks(file: BinaryIO, data: DataFile, block_bytes: int) -> Iterator[tuple[int, list[bytes]]]:
     """Yield the lines of each block, without their line breaks.
 
     Args:
-        file: The file.
-        name: Its name, for errors.
+        file: The open file.
+        data: The file.
         block_bytes: The size of a block.
 
     Yields:
         The number of the first line, from 1, and the lines.
 
     Raises:
-        DatasetError: When a line is too long, or the file is not UTF-8 but UTF-16.
+        DatasetError: When a line is too long, or the file is no text or not UTF-8 but UTF-16 or UTF-32.
     """
+    name = data.name
     number, size = 1, 0
     pieces: list[bytes] = []  # of the last line so far
-    block = _first_block(file, name, block_bytes)
+    block = _first_block(file, data, block_bytes)
     while block:
         if (end := block.find(b"\n")) < 0:
             pieces.append(block)
@@ -49,12 +52,15 @@ def line_blocks(file: BinaryIO, name: str, block_bytes: int) -> Iterator[tuple[i
     yield number, [b"".join(pieces)]
 
 
-def _first_block(file: BinaryIO, name: str, block_bytes: int) -> bytes:
+def _first_block(file: BinaryIO, data: DataFile, block_bytes: int) -> bytes:
     block = file.read(block_bytes)
-    if (encoding := utf16_of(block[:_HEAD_BYTES])) is not None:
+    if (problem := foreign_content(block, data.ending)) is not None:
+        raise DatasetError(f"{data.name}: {problem}")
+    if (encoding := wide_encoding(block[:_HEAD_BYTES])) is not None:
+        charset = encoding.upper().replace("-LE", "LE").replace("-BE", "BE")
         raise DatasetError(
-            f"{name}, line 1: the file is {encoding.upper()}, but JSON Lines are UTF-8; convert it, for example "
-            f"with iconv -f {encoding.upper()} -t UTF-8"
+            f"{data.name}, line 1: the file is {encoding.upper()}, but JSON Lines are UTF-8; convert it, for "
+            f"example with iconv -f {charset} -t UTF-8"
         )
     content = block.removeprefix(codecs.BOM_UTF8)
     # A file of nothing but the mark is empty.

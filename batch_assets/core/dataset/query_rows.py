@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from batch_assets.core.dataset.misfits import row_places, typed_rows
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.query_guard import check_reads, reading, reading_engine
 from batch_assets.core.dataset.query_parameters import with_partition
-from batch_assets.core.dataset.rows import Rows, conform, own_columns
+from batch_assets.core.dataset.rows import Rows, own_columns
 from batch_assets.core.dataset.spool import Spool
-from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.database import EXAMPLE, driver_hint, error_text, file_of, in_project, parse_url
 from batch_assets.core.io.slices import SLICE_BYTES
@@ -52,7 +52,7 @@ class QueryRows:
 
     def __init__(self, pipeline: Pipeline, partition: str = "") -> None:
         config = pipeline.config.dataset
-        self._location = config.location
+        self._config = config
         url = _url(config.url_env or "", pipeline.project)
         check_reads(pipeline.query, url.get_backend_name())
         self._spool = _run(_statement(pipeline, partition, url), url, config.url_env or "")
@@ -60,8 +60,10 @@ class QueryRows:
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in the order of the query."""
+        number = 0
         for batch, own in self._spool.batches(target.names):
-            rows = valid_text(conform(batch, target, self._location))
+            rows = typed_rows(batch, target, self._config, row_places("the query", number))
+            number += len(batch)
             rows.own = own_columns(own, own.schema, target)
             yield rows
 

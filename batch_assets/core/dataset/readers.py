@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from batch_assets.core.dataset.bounds import JSON_DEPTH, check_columns
+from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.csv_reader import CsvReader
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
+from batch_assets.core.dataset.json_lines import JsonLineParser, ParsedLines
 from batch_assets.core.dataset.lines import line_blocks
+from batch_assets.core.dataset.misfits import Misfits, row_places, typed_rows
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
@@ -22,26 +21,19 @@ from batch_assets.core.dataset.rows import (
     Rows,
     check_distinct,
     conform,
-    invalid_text,
     json_text,
     may_hold_floats,
     own_columns,
     plain_type,
     whole_number,
 )
-from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.dataset.wide_objects import are_wide, unified_field
-from batch_assets.core.errors import DatasetError, ErrorType
+from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.parquet import open_parquet, unstorable
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.dataset import DatasetConfig
 
 BLOCK_BYTES = 4 << 20
-# Whole numbers with fewer digits fit into 64 bits, which is orjson's limit.
-_LONG_NUMBER = b"0" * 19
-_SHOWN_BYTES = 20
-_TOO_DEEP = f"it is nested more than {JSON_DEPTH} levels deep"
-_DIGITS_AS_ZEROS = bytes(ord("0" if chr(byte) in "0123456789" else " ") for byte in range(256))
 
 
 class FileReader(Protocol):
@@ -74,7 +66,7 @@ class ParquetReader:
     has_fixed_columns = True
 
     def __init__(self, file: DataFile, config: DatasetConfig) -> None:
-        self._data, self.name = file, file.name
+        self._data, self.name, self._config = file, file.name, config
         with self._open() as parquet:
             stored = parquet.schema_arrow
             check_columns(len(stored.names), self.name)
@@ -98,10 +90,12 @@ class ParquetReader:
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         names = frozenset(self.schema.names)
         present = [name for name in target.names if name in names]
+        number = 0
         try:
             with self._open() as file:
                 for batch in slices_of(file, present):
-                    rows = valid_text(conform(batch, target, self.name))
+                    rows = typed_rows(batch, target, self._config, row_places(self.name, number))
+                    number += len(batch)
                     rows.own = own_columns(batch, self._stored, target)
                     rows.present = [self.schema.names] * len(batch)
                     yield rows
@@ -115,16 +109,16 @@ class JsonLinesReader:
     has_fixed_columns = False
 
     def __init__(self, file: DataFile, config: DatasetConfig) -> None:
-        self._data, self.name = file, file.name
-        self._rejects = config.bad_rows == "reject"
+        self._data, self.name, self._config = file, file.name, config
         schema = pa.schema([])
         self.blank = True
         self._text: set[str] = set(config.types)  # columns read as text first, then cast
         self._declared = frozenset(config.types)
         self.object_keys = ObjectKeys()
-        for _, objects, _ in self._blocks():
+        self._has_repeated_keys = True  # until the first pass has found none
+        for lines in self._blocks():
             self.blank = False
-            schema = self._widen(schema, objects)
+            schema = self._widen(schema, lines.objects)
         self.schema: pa.Schema = pa.schema(
             [pa.field(f.name, f.type if self._has_a_type(f) else pa.string()) for f in schema]
         )
@@ -160,79 +154,22 @@ class JsonLinesReader:
                 fields[name] = pa.field(name, pa.string())
         return pa.schema(list(fields.values()))
 
-    def _blocks(self) -> Iterator[tuple[int, list[dict[str, Any]], dict[int, tuple[str, str]]]]:
-        """Yield (number of the first line, objects, rejections by position of the object)."""
+    def _blocks(self) -> Iterator[ParsedLines]:
+        parser = JsonLineParser(
+            self.name, rejects=self._config.bad_rows == "reject", checks_keys=self._has_repeated_keys
+        )
         with self._data.open() as file:
-            for number, lines in line_blocks(file, self.name, BLOCK_BYTES):
+            for number, lines in line_blocks(file, self._data, BLOCK_BYTES):
                 for start in range(0, len(lines), ROWS_AT_ONCE):
-                    slice_ = lines[start : start + ROWS_AT_ONCE]
-                    objects, broken = self._parse(slice_, number + start)
-                    if objects:
-                        yield number + start, objects, broken
-
-    def _parse(self, lines: list[bytes], number: int) -> tuple[list[dict[str, Any]], dict[int, tuple[str, str]]]:
-        objects: list[dict[str, Any]] = []
-        broken: dict[int, tuple[str, str]] = {}
-        for offset, line in enumerate(lines):
-            line = line.strip()
-            if not line:
-                continue
-            try:
-                try:
-                    entry = _exact(orjson.loads(line), line)
-                except orjson.JSONDecodeError as error:
-                    entry, problem = self._parse_leniently(line, number + offset, error)
-                    if problem:
-                        where = f"{self.name}, line {number + offset}"
-                        broken[len(objects)] = invalid_text(f"{where}: {problem}")
-                if not isinstance(entry, dict):
-                    raise _BadLineError("not a JSON object; one object per line is expected")
-                if line.count(b"[") + line.count(b"{") > JSON_DEPTH and depth_of(entry) > JSON_DEPTH:
-                    raise _BadLineError(_TOO_DEEP)
-            except _BadLineError as error:
-                problem = f"{self.name}, line {number + offset}: {error}"
-                if not self._rejects:
-                    raise DatasetError(problem) from None
-                entry, broken[len(objects)] = {}, (ErrorType.UNREADABLE_ROW, problem)
-            objects.append(entry)
-        return objects, broken
-
-    def _parse_leniently(self, line: bytes, number: int, error: Exception) -> tuple[Any, str | None]:
-        """Parse a line that orjson refuses.
-
-        NaN and infinities become null. Lone surrogates become U+FFFD, as does invalid UTF-8 if rows are rejected.
-
-        Returns:
-            The value, and why U+FFFD had to be put in, if it had to.
-        """
-        problem = None
-        try:
-            text = line.decode()
-        except UnicodeDecodeError as invalid:
-            before = line[max(0, invalid.start - _SHOWN_BYTES) : invalid.start].decode(errors="replace")
-            problem = f"not UTF-8: the bytes {line[invalid.start : invalid.end].hex(' ')} after {before!r}"
-            if not self._rejects:
-                raise _BadLineError(
-                    f"{problem}; convert the file to UTF-8, or set dataset.bad_rows: reject"
-                ) from None
-            text = line.decode(errors="replace")
-        try:
-            entry = json.loads(text, parse_constant=lambda _: None)
-            valid = _without_surrogates(entry)
-        except RecursionError:
-            raise _BadLineError(_TOO_DEEP) from None
-        except ValueError:
-            if number == 1 and line.startswith(b"["):
-                problem = "a list begins here; one object per line is expected, as jq -c '.[]' writes them"
-                raise DatasetError(f"{self.name}, line 1: {problem}") from None
-            raise _BadLineError(f"not valid JSON: {error}") from None
-        if problem is None and valid != entry:
-            problem = "the line contains text that is not valid Unicode"
-        return valid, problem
+                    parsed = parser.parse(lines[start : start + ROWS_AT_ONCE], number + start)
+                    if parsed.objects:
+                        yield parsed
+        self._has_repeated_keys = parser.has_repeated_keys
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         names = frozenset(self.schema.names)
-        for _, objects, broken in self._blocks():
+        for lines in self._blocks():
+            objects = lines.objects
             arrays, fields = [], []
             own: dict[str, list[Any] | OwnColumn] = {}
             for field in target:
@@ -244,8 +181,10 @@ class JsonLinesReader:
                 arrays.append(array)
                 fields.append(pa.field(field.name, type_))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-            table = conform(batch, target, self.name)
-            yield Rows(table, broken, has_json_numbers=True, own=own, present=objects)
+            misfits = Misfits(self._config, lines.place(self.name))
+            table = conform(batch, target, self.name, misfits)
+            rejects = misfits.rejects | lines.broken
+            yield Rows(table, rejects, has_json_numbers=True, own=own, present=objects)
 
 
 def _column(values: list[Any], type_: pa.DataType) -> tuple[pa.Array, list[Any]]:
@@ -262,42 +201,6 @@ def _column(values: list[Any], type_: pa.DataType) -> tuple[pa.Array, list[Any]]
             own = [whole_number(value) for value in values]
             return pa.array([json_text(value) for value in own], type_), own
     return pa.array(values, type_), [whole_number(v) for v in values] if may_hold_floats(type_) else values
-
-
-class _BadLineError(Exception):
-    """A line that cannot be read. Its text says why."""
-
-
-def depth_of(value: Any) -> int:
-    """Return the number of levels of lists and objects in a JSON value."""
-    depth, level = 0, [value]
-    while level := [entry for entry in level if isinstance(entry, dict | list)]:
-        depth += 1
-        level = [inner for entry in level for inner in (entry.values() if isinstance(entry, dict) else entry)]
-    return depth
-
-
-def _exact(entry: Any, line: bytes) -> Any:
-    """A parsed line with every digit of whole numbers beyond 64 bits, which orjson turns into floats.
-
-    Args:
-        entry: The line as orjson parsed it.
-        line: The line.
-    """
-    may_be_inexact = isinstance(entry, dict) and any(
-        isinstance(value, float | list | dict) for value in entry.values()
-    )
-    return json.loads(line) if may_be_inexact and _LONG_NUMBER in line.translate(_DIGITS_AS_ZEROS) else entry
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return re.sub("[\ud800-\udfff]", "\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value
 
 
 READERS: dict[str, Callable[[DataFile, DatasetConfig], FileReader]] = {

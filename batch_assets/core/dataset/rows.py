@@ -142,13 +142,23 @@ def _problem(name: str, type_: pa.DataType, error: Exception) -> str:
     return f"column {name!r} has a value that Python cannot represent: {error}; cast the column to text"
 
 
-def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBatch:
+CAST_ERRORS = (pa.ArrowException, ValueError, OverflowError, KeyError)
+"""What `cast_column` raises when a value does not fit."""
+
+
+def conform(
+    batch: pa.RecordBatch,
+    target: pa.Schema,
+    name: str,
+    misfit: Callable[[pa.Array, pa.Field], pa.Array] | None = None,
+) -> pa.RecordBatch:
     """Return rows with the columns and types of `target`, in its order. A missing column is null.
 
     Args:
         batch: The rows.
         target: The columns and their types.
         name: The file or other origin of the rows, for errors.
+        misfit: Casts a column of which a value does not fit its type; `None` if that is an error.
 
     Raises:
         DatasetError: When a value does not fit its type.
@@ -161,11 +171,12 @@ def conform(batch: pa.RecordBatch, target: pa.Schema, name: str) -> pa.RecordBat
             continue
         column = batch.column(wanted.name)
         try:
-            arrays.append(column if column.type == wanted.type else _cast(column, wanted.type))
-        except (pa.ArrowException, ValueError, OverflowError, KeyError) as error:
-            raise DatasetError(
-                f"{name}: column {wanted.name!r} is not {wanted.type} throughout: {error}"
-            ) from None
+            arrays.append(column if column.type == wanted.type else cast_column(column, wanted.type))
+        except CAST_ERRORS as error:
+            if misfit is None:
+                problem = f"{name}: column {wanted.name!r} is not {wanted.type} throughout: {error}"
+                raise DatasetError(problem) from None
+            arrays.append(misfit(column, wanted))
     return pa.RecordBatch.from_arrays(arrays, schema=target)
 
 
@@ -188,7 +199,12 @@ def own_columns(batch: pa.RecordBatch, fields: pa.Schema, target: pa.Schema) -> 
     return own
 
 
-def _cast(column: pa.Array, type_: pa.DataType) -> pa.Array:
+def cast_column(column: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Return a column with another type. Only a type into which all values fit unchanged will do.
+
+    Raises:
+        CAST_ERRORS: When a value does not fit.
+    """
     if pa.types.is_string(type_) and unknown_zone(column.type) is not None:
         column = column.cast(_in_utc(column.type))  # the same instants
     if pa.types.is_string(type_) and pa.types.is_nested(column.type):

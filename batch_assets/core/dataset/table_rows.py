@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import check_columns
+from batch_assets.core.dataset.misfits import row_places, typed_rows
 from batch_assets.core.dataset.object_columns import ARROW_ERRORS, object_array, plain_object
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
@@ -18,16 +19,15 @@ from batch_assets.core.dataset.rows import (
     OwnColumn,
     Rows,
     by_value,
-    conform,
     decoded,
     goes_by_value,
     own_columns,
     plain_type,
 )
 from batch_assets.core.dataset.shown_values import is_stored_otherwise
-from batch_assets.core.dataset.valid_text import valid_text
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.slices import cut
+from batch_assets.core.pipeline.dataset import DatasetConfig
 
 _SUPPORTED = "a table of pandas, polars or pyarrow, or a list of dicts"
 
@@ -38,6 +38,7 @@ class TableRows:
     Args:
         value: The table. A named pandas index becomes columns; an unnamed index is left out.
         origin: Where the table comes from, for errors.
+        config: The `dataset` of the pipeline file.
 
     Raises:
         DatasetError: When the value is not a table, two columns have the same name, or a column mixes types or
@@ -47,8 +48,8 @@ class TableRows:
     field = "asset"
     columns: list[str] | None = None
 
-    def __init__(self, value: Any, origin: str) -> None:
-        self._origin = origin
+    def __init__(self, value: Any, origin: str, config: DatasetConfig) -> None:
+        self._origin, self._config = origin, config
         (table, self._texts), self._objects = _arrow(value, origin), _objects(value)
         check_columns(table.num_columns, origin)
         twice = sorted(name for name, count in Counter(table.column_names).items() if count > 1)
@@ -70,7 +71,7 @@ class TableRows:
         present = self._table.select([name for name in target.names if name in names])
         start = 0
         for batch in (part for whole in present.to_batches(ROWS_AT_ONCE) for part in cut(whole)):
-            rows = valid_text(conform(batch, target, self._origin))
+            rows = typed_rows(batch, target, self._config, row_places(self._origin, start))
             part = slice(start, start + len(batch))
             rows.own = own_columns(batch, self.schema, target) | self._own_columns(target, part)
             if self._dicts is not None:

@@ -136,7 +136,8 @@ class DatasetConfig(ConfigBlock):
     types: dict[str, str] = Field(default={}, description="Arrow types by column, for example {zip: string}.")
     bad_rows: Literal["refuse", "reject"] = Field(
         default="refuse",
-        description="What happens to lines of path that cannot be read: refuse the dataset, or reject the row.",
+        description="What happens to rows that cannot be read, and to values that do not fit types: refuse the "
+        "dataset, or reject the row.",
     )
     missing_columns: Literal["refuse"] | None = Field(
         default="refuse",
@@ -191,12 +192,13 @@ class DatasetConfig(ConfigBlock):
         applies = {
             "url_env": DatasetKind.SQL,
             "csv": DatasetKind.PATH,
-            "bad_rows": DatasetKind.PATH,
             "missing_columns": DatasetKind.PATH,
         }
         for name, kind in applies.items():
             if getattr(self, name) != type(self).model_fields[name].default and kinds != [kind]:
                 raise ValueError(f"{name} goes with {kind}, not with {kinds[0]}")
+        if self.bad_rows != "refuse" and kinds == [DatasetKind.FILES]:
+            raise ValueError("bad_rows goes with path, sql and asset, not with files")
         if self.max_file_mb != MAX_MB and not kinds[0].is_files:
             raise ValueError(f"max_file_mb goes with path and files, not with {kinds[0]}")
         return self

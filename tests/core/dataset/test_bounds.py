@@ -15,6 +15,7 @@ import pytest
 
 from batch_assets.core.dataset import csv_opening, data_file, lines
 from batch_assets.core.dataset.bounds import COLUMNS
+from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DatasetError
 
@@ -25,6 +26,7 @@ _MEGABYTE = b"x" * 1_000_000
 _MEASURED = """
 import resource, sys
 from pathlib import Path
+from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.pipeline.load import load_pipeline
@@ -143,7 +145,7 @@ def test_lines_are_split_alike_whatever_the_blocks(tmp_path: Path) -> None:
     for size in (3, 4, 7, 64):
         found: list[bytes] = []
         with (tmp_path / "a").open("rb") as file:
-            for number, part in lines.line_blocks(file, "a", size):
+            for number, part in lines.line_blocks(file, DataFile(None, "a"), size):
                 assert number == len(found) + 1
                 found += part
         assert found == expected

@@ -90,7 +90,7 @@ def test_one_table_twice_is_named(data: Path, name: str) -> None:
 def test_a_table_with_a_log_is_not_read_file_by_file(data: Path, name: str, kind: str) -> None:
     (data / name).parent.mkdir()
     (data / name).write_text('{"id":9}\n')
-    with pytest.raises(DatasetError, match=f"data is {kind}: its files also hold rows that were deleted"):
+    with pytest.raises(DatasetError, match=f"data is {kind}: its files also hold deleted"):
         read(data.parent, "data")
 
 

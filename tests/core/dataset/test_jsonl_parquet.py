@@ -68,12 +68,6 @@ def test_a_new_number_with_a_fraction_does_not_change_the_prompts_of_other_rows(
     assert prompts(world) == ["a 5 1", "b -7 2", "c 2.5 0.5"]
 
 
-def test_nan_in_a_json_line_is_null(tmp_path: Path) -> None:
-    _write(tmp_path / "a.jsonl", ['{"v":NaN,"w":"ü"}', '{"v":-Infinity,"w":"x"}', '{"v":1.5,"w":"y"}'])
-    table = read(tmp_path, "a.jsonl")
-    assert (table["v"].to_pylist(), table["w"].to_pylist()) == ([None, None, 1.5], ["ü", "x", "y"])
-
-
 def test_a_byte_order_mark_is_not_content(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"v":1}\n{"v":2}\n')
     assert read(tmp_path, "a.jsonl")["v"].to_pylist() == [1, 2]

@@ -15,6 +15,7 @@ import pytest
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.table_rows import TableRows
 from batch_assets.core.errors import ConfigError, DatasetError
+from batch_assets.core.pipeline.dataset import DatasetConfig
 
 from ..support import World, make_pipeline, params
 
@@ -70,7 +71,9 @@ def test_an_unnamed_index_is_left_out_and_categories_are_text(tmp_path: Path) ->
 )
 def test_polars_categories_are_text(tmp_path: Path, frame: pl.DataFrame) -> None:
     assert rows_of(frame, tmp_path) == frame.to_dicts()
-    assert "view" not in str(TableRows(frame, "it").schema)  # results cannot be written with views
+    assert "view" not in str(
+        TableRows(frame, "it", DatasetConfig(asset="it")).schema
+    )  # results cannot be written with views
 
 
 def test_list_views_are_lists(tmp_path: Path) -> None:
