@@ -7,12 +7,15 @@ from typing import Annotated, Any, ClassVar, Self
 
 import dagster as dg
 import pyarrow as pa
+import yaml
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from batch_assets.core.errors import ConfigError
 from batch_assets.core.pipeline.config import PipelineConfig
 from batch_assets.core.pipeline.load import invalid, load_pipeline
 from batch_assets.core.pipeline.pipeline import Hooks, Pipeline
+from batch_assets.core.repeated_keys import RepeatedKeyError, check_yaml
 from batch_assets.dagster.assets.build import assets_of
 from batch_assets.dagster.assets.specs import default_asset_spec
 from batch_assets.dagster.checks.build import build_message_batch_checks
@@ -39,6 +42,8 @@ from batch_assets.dagster.schedule import build_message_batch_schedules
 from batch_assets.dagster.sensors.dataset_sensor import build_message_batch_watch_sensors
 from batch_assets.dagster.sensors.partition_sensor import build_message_batch_partitions_sensors
 from batch_assets.dagster.sensors.results_sensor import build_message_batch_sensor
+
+_YAML_FILES = ("defs.yaml", "component.yaml")
 
 
 def _described(name: str) -> str | None:
@@ -92,8 +97,10 @@ class MessageBatchComponent(PipelineConfig, dg.Component, Block):
         """Create the component from its YAML.
 
         Raises:
-            ConfigError: When a value has the wrong type. The error names the file and the field.
+            ConfigError: When a value has the wrong type, or a map has a key twice. The error names the file and
+                the field or line.
         """
+        _check_keys(context)
         try:
             if isinstance(attributes, KeptAttributes) and (mistake := mistake_in(attributes)) is not None:
                 raise mistake
@@ -239,6 +246,24 @@ def _within(error: BaseException | None) -> list[ErrorDetails]:
 
 def _folder(context: dg.ComponentLoadContext) -> Path:
     return context.path if context.path.is_dir() else context.path.parent
+
+
+def _check_keys(context: dg.ComponentLoadContext) -> None:
+    """Check that no map of the pipeline file has a key twice. Dagster would read the last and forget the others.
+
+    Raises:
+        ConfigError: When a map has one. The error names the file and the line.
+    """
+    path = next((path for name in _YAML_FILES if (path := _folder(context) / name).is_file()), None)
+    if path is None:
+        return
+    try:
+        check_yaml(path.read_bytes())
+    except RepeatedKeyError as error:
+        place, _, problem = str(error).partition(": ")
+        raise ConfigError(_pipeline_file(context), place, problem) from None
+    except yaml.YAMLError:
+        pass  # Dagster has read it
 
 
 def _pipeline_file(context: dg.ComponentLoadContext) -> str:

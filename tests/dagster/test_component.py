@@ -52,6 +52,13 @@ def test_templates_and_an_inline_schema_pass_through_untouched(project: Project)
     assert pipeline.output.schema["properties"]["answer"]["description"] == "{{ raw }} 1_000"
 
 
+@pytest.mark.parametrize(("added", "line"), [("    max_tokens: 60\n", 9), ("  dataset: {path: b.csv}\n", 9)])
+def test_a_key_that_is_twice_in_a_map_is_an_error(project: Project, added: str, line: int) -> None:
+    with pytest.raises(Exception) as caught:  # Dagster wraps it in errors of its own
+        project.load(PIPELINE.strip() + "\n" + added)
+    assert re.search(rf"defs\.yaml: line {line}: the key '\w+' is twice in one map", whole_text(caught.value))
+
+
 def test_betas_are_templates_over_the_row(project: Project) -> None:
     beta = "{{ 'output-300k-2026-03-24' if text | length > 100000 else none }}"
     loaded = project.load(PIPELINE + f'  betas: [one, "{beta}"]\n')

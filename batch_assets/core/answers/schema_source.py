@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from pydantic import BaseModel
 from batch_assets.core.answers.model_validators import model_validators
 from batch_assets.core.answers.schema_parts import target
 from batch_assets.core.answers.schema_rules import SchemaError, join_path, problem_at
+from batch_assets.core.repeated_keys import RepeatedKeyError, load_json
 
 _MODEL = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
@@ -60,7 +60,9 @@ def _from_file(name: str, folder: Path) -> dict[str, Any]:
         names = ", ".join(sorted(p.name for p in folder.glob("*.json"))) or "none"
         raise ValueError(f"{name} is not beside the pipeline file; JSON files there: {names}")
     try:
-        schema = json.loads(path.read_text("utf-8-sig"))
+        schema = load_json(path.read_text("utf-8-sig"))
+    except RepeatedKeyError as error:
+        raise ValueError(f"{name}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{name} is not valid JSON: {error}") from None
     if not isinstance(schema, dict):

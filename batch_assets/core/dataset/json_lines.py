@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 import orjson
 
 from batch_assets.core.dataset.bounds import JSON_DEPTH
-from batch_assets.core.dataset.json_keys import RepeatedKeyError, check_keys, checked_object
 from batch_assets.core.dataset.rows import invalid_text
 from batch_assets.core.errors import DatasetError, ErrorType
+from batch_assets.core.repeated_keys import RepeatedKeyError, check_keys, checked_object
 
 # Whole numbers with fewer digits fit into 64 bits, which is orjson's limit.
 _LONG_NUMBER = b"0" * 19
@@ -151,6 +151,8 @@ class JsonLineParser:
                 self._fail_kind(entry, number)
             _check_depth(line, entry)
             valid = _without_surrogates(entry)
+        except RepeatedKeyError:
+            raise
         except RecursionError:
             raise _BadLineError(_TOO_DEEP) from None
         except ValueError as error:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jinja2
 
+from batch_assets.core.repeated_keys import RepeatedKeyError, checked_object
 from batch_assets.core.template.key_access import Absent
 
 # From here on floats skip integers.
@@ -100,16 +101,20 @@ def from_json(text: Any) -> Any:
 
     Raises:
         TypeError: When the value is not text.
-        ValueError: When the text is not JSON.
+        ValueError: When the text is not JSON, or an object in it has a key twice.
     """
     if text is None:
         return None
     if not isinstance(text, str):
         raise TypeError(f"fromjson takes JSON text, not {_kind(text)}")
     try:
-        return json.loads(text, parse_float=_number, parse_constant=lambda _: None)
+        return json.loads(
+            text, parse_float=_number, parse_constant=lambda _: None, object_pairs_hook=checked_object
+        )
     except RecursionError:
         raise ValueError("fromjson: the text is nested too deeply") from None
+    except RepeatedKeyError as error:
+        raise ValueError(f"fromjson: {error}") from None
     except ValueError as error:
         raise ValueError(f"fromjson: the text is not JSON: {error}") from None
 

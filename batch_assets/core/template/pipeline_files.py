@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import re
 from collections.abc import Callable
@@ -12,6 +11,8 @@ from typing import Any
 import jinja2
 import orjson
 import yaml
+
+from batch_assets.core.repeated_keys import RepeatedKeyError, check_keys, check_yaml
 
 
 class PipelineFileError(Exception):
@@ -104,10 +105,23 @@ def _json_lines(content: bytes) -> list[Any]:
     for number, line in enumerate(content.split(b"\n"), 1):
         if line.strip():
             try:
-                values.append(orjson.loads(line))
+                values.append(_json(line))
             except orjson.JSONDecodeError as error:
                 raise ValueError(f"line {number} is not JSON: {error}") from None
+            except RepeatedKeyError as error:
+                raise ValueError(f"line {number}: {error}") from None
     return values
+
+
+def _json(content: bytes) -> Any:
+    value = orjson.loads(content)
+    check_keys(content, value)
+    return value
+
+
+def _yaml(content: bytes) -> Any:
+    check_yaml(content)
+    return yaml.load(content, _Yaml)
 
 
 class _Yaml(yaml.SafeLoader):
@@ -122,9 +136,9 @@ _Yaml.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
-    ".json": orjson.loads,
+    ".json": _json,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,
-    ".yaml": functools.partial(yaml.load, Loader=_Yaml),
-    ".yml": functools.partial(yaml.load, Loader=_Yaml),
+    ".yaml": _yaml,
+    ".yml": _yaml,
 }

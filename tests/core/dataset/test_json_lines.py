@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from batch_assets.core.dataset.dataset import Dataset
-from batch_assets.core.dataset.json_keys import RepeatedKeyError, check_keys
 from batch_assets.core.errors import DatasetError
+from batch_assets.core.repeated_keys import RepeatedKeyError, check_keys
 
 from ..support import make_pipeline, read
 
@@ -53,7 +53,7 @@ TWICE = {
 @pytest.mark.parametrize(("line", "key"), TWICE.values(), ids=TWICE)
 def test_a_key_that_is_twice_in_an_object_is_named(tmp_path: Path, line: str, key: str) -> None:
     content = f'{{"a":0}}\n\n{line}\n{{"a":9}}\n'.encode()
-    problem = f", line 3: the key {key!r} is twice in one object, of which a prompt would see one value only: "
+    problem = f", line 3: the key {key!r} is twice in one object, of which only one value would be read: "
     assert _refusal(tmp_path, content).startswith(problem)
     rejects = _rejects(tmp_path, content)
     assert (list(rejects), rejects[1][0]) == ([1], "unreadable_row")

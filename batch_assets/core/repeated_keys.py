@@ -1,10 +1,13 @@
-"""Keys that occur twice in one JSON object. Parsers keep the last value of such a key and lose the others."""
+"""Keys that are twice in one object of JSON or map of YAML. Parsers keep one value and lose the other."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Hashable
 from typing import Any
+
+import yaml
 
 # A string, and the colon after it if it is a key.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?', re.DOTALL)
@@ -12,8 +15,8 @@ _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*+:)?', re.DOTALL)
 _SPACED = re.compile(rb'"[ \t\r\n]')
 
 
-class RepeatedKeyError(Exception):
-    """An object has a key twice. The text names the key."""
+class RepeatedKeyError(ValueError):
+    """An object or map has a key twice. The text names the key, and in YAML the line."""
 
 
 def checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -27,10 +30,19 @@ def checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         twice = next(name for at, name in enumerate(names) if name in names[:at])
         raise RepeatedKeyError(
-            f"the key {_shown(twice)} is twice in one object, of which a prompt would see one value only: remove "
-            "or rename one"
+            f"the key {_shown(twice)} is twice in one object, of which only one value would be read: remove or "
+            "rename one"
         )
     return made
+
+
+def load_json(text: str | bytes) -> Any:
+    """Parse JSON text.
+
+    Raises:
+        ValueError: When it is not JSON, or an object has a key twice.
+    """
+    return json.loads(text, object_pairs_hook=checked_object)
 
 
 def check_keys(text: bytes, value: Any) -> None:
@@ -71,3 +83,38 @@ def _keys(value: dict[str, Any] | list[Any]) -> int:
 
 def _shown(key: str) -> str:
     return repr(key if len(key) <= 40 else key[:39] + "…")
+
+
+def check_yaml(text: str | bytes) -> None:
+    """Check that no map in YAML text has a key twice.
+
+    Raises:
+        RepeatedKeyError: When a map has one. Names the line.
+        yaml.YAMLError: When the text is not YAML.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    nodes: list[Any] = list(yaml.compose_all(text, Loader=loader))
+    known: set[int] = set()  # aliases lead to the same node again, perhaps in a circle
+    while nodes:
+        node = nodes.pop()
+        if id(node) in known or not isinstance(node, yaml.CollectionNode):
+            continue
+        known.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            _check_map(node)
+            nodes += [part for pair in node.value for part in pair]
+        else:
+            nodes += node.value
+
+
+def _check_map(node: yaml.MappingNode) -> None:
+    seen: set[Hashable] = set()
+    for key, _ in node.value:
+        # Two merges (<<) are one key that is twice as well: YAML reads only the last.
+        mark = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
+        if mark in seen:
+            raise RepeatedKeyError(
+                f"line {key.start_mark.line + 1}: the key {_shown(key.value)} is twice in one map, of which only "
+                "one value would be read: remove or rename one"
+            )
+        seen.add(mark)
