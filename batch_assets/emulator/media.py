@@ -62,7 +62,7 @@ def _sources(messages: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _decoded(source: dict[str, Any]) -> bytes | None:
     try:
-        return base64.b64decode(source["data"])
+        return base64.b64decode(source["data"], validate=True)
     except (KeyError, TypeError, ValueError):
         return None
 

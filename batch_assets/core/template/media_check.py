@@ -8,6 +8,7 @@ checked: they are only known once the file is unpacked. Only the API checks what
 from __future__ import annotations
 
 import binascii
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ _SIDE = 8000
 _MANY_IMAGES = 20
 _SIDE_OF_MANY = 2000
 _IMAGE_BASE64 = 10 << 20
+# What the alphabet of Base64 lacks: a whole character of UTF-8.
+_FOREIGN = re.compile(rb"[^A-Za-z0-9+/=][\x80-\xbf]*")
 _BLOCKS = ("image", "document")
 
 
@@ -134,14 +137,30 @@ def _problem(source: _Source, file: EncodedFile | None, images: int) -> str | No
         return "`data` starts with 'data:': give the Base64 alone, the part after the comma"
     else:
         try:
-            content = binascii.a2b_base64(data)
+            content = binascii.a2b_base64(data, strict_mode=True)
         except binascii.Error as error:
-            return f"`data` is not Base64 ({error})"
+            return f"`data` is not Base64: {_fault(data, error)}"
         media = read_media(content)
     if media is None:
         start = start_of(binascii.a2b_base64(data[:64]) if file is not None else content)
         return f"{name} {UNKNOWN.format(start=start)}"
     return _media_problem(source, media, name, len(data), images)
+
+
+def _fault(data: bytes, error: binascii.Error) -> str:
+    """Say what is wrong with Base64, and what to do. The API accepts the standard alphabet with padding only."""
+    match = _FOREIGN.search(data)
+    if match is None and len(data) % 4:
+        remedy = "Add the = at its end, or copy it again if it was cut off"
+        return f"it has {len(data):,} characters, but the number must be a multiple of 4. {remedy}"
+    if match is None:
+        return f"{error}. Encode the content again"
+    character = match[0].decode(errors="replace")
+    if character.isspace():
+        return "it has line breaks or spaces. Remove them"
+    if character in "-_":
+        return "it is in the alphabet for URLs. Write + in place of - and / in place of _"
+    return f"it has the character {character!r} at position {match.start()}. Encode the content again"
 
 
 def _media_problem(source: _Source, media: Media, name: str, size: int, images: int) -> str | None:

@@ -79,6 +79,7 @@ def test_images_of_a_real_library_are_recognized(format_: str, options: dict[str
     assert media_problem(messages(half)) == "Could not process image"
 
 
+BASE64 = base64.b64encode(png() + bytes(-len(png()) % 3 + 1)).decode()  # with padding
 AT = "messages.0.content.0.image.source.base64"
 REFUSED: list[tuple[str, list[Any], str, str]] = [
     (
@@ -158,6 +159,37 @@ REFUSED: list[tuple[str, list[Any], str, str]] = [
         [{"type": "image", "source": source(png(), "image/png") | {"data": "abcde"}}],
         "`data` is not Base64",
         f"{AT}.data: Invalid base64 data",
+    ),
+    *(
+        (
+            name,
+            [{"type": "image", "source": source(png(), "image/png") | {"data": data}}],
+            f"`data` is not Base64: {text}",
+            f"{AT}.data: Invalid base64 data",
+        )
+        for name, data, text in (
+            ("lines", BASE64[:76] + "\n" + BASE64[76:], "it has line breaks or spaces. Remove them"),
+            ("a space at the end", BASE64 + " ", "it has line breaks or spaces"),
+            ("a byte order mark", "\ufeff" + BASE64, r"it has the character '\ufeff' at position 0. Encode"),
+            (
+                "garbage",
+                BASE64[:8] + "!" + BASE64[8:],
+                "it has the character '!' at position 8. Encode the content",
+            ),
+            ("quotes", f'"{BASE64}"', "it has the character '\"' at position 0"),
+            (
+                "the alphabet for URLs",
+                BASE64[:-8] + "-_" + BASE64[-6:],
+                "it is in the alphabet for URLs. Write + in",
+            ),
+            (
+                "no padding",
+                BASE64.rstrip("="),
+                "it has 94 characters, but the number must be a multiple of 4. Add the = at",
+            ),
+            ("two in one", BASE64 + BASE64, "Excess data after padding. Encode the content again"),
+            ("a long one", base64.b64encode(bytes(3000)).decode()[:-1], "it has 3,999 characters, but the number"),
+        )
     ),
     (
         "an image in the result of a tool",
