@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from dataclasses import dataclass
 
 # A long record is decoded in pieces of this size.
@@ -33,6 +34,13 @@ class GuardOptions:
     is_exact: bool = False
     rejects: bool = False
     allows_rows_in_quotes: bool = False
+
+
+def has_inner_mark(content: bytes) -> bool:
+    """Whether a line begins with a byte order mark, as where a file was appended to another one."""
+    return any(start + codecs.BOM_UTF8 in content for start in (b"\n", b"\r")) or content.startswith(
+        codecs.BOM_UTF8
+    )
 
 
 def first_invalid(content: memoryview) -> tuple[int, UnicodeDecodeError] | None:

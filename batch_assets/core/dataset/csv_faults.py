@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 NEVER_CLOSED = (
     "the quote that opens here is never closed. If quotes are ordinary text, set dataset.csv: {quote: none}"
 )
+INNER_MARK = (
+    "this row begins with a byte order mark, as where a file was appended to another one. Remove the mark, and "
+    "the header after it if there is one, or put quotes around the field"
+)
+# In Latin text, such bytes are few and apart.
+_NO_LATIN = re.compile(rb"[\x80-\xff]{4}|(?:[\x81-\xfe][\x40-\x7e]){4}")
+_OTHER_SCRIPTS = "gb18030 or big5 (Chinese), shift_jis (Japanese), euc-kr (Korean) or cp1251 (Cyrillic)"
 _SHOWN = 80
 _SHOWN_BEFORE = 20
 
@@ -53,12 +62,14 @@ def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str, *, c
     before = content[start : error.start].decode(errors="replace")
     if encoding not in ("utf-8", "utf-8-sig"):
         return f"bytes that are not {encoding}, the encoding in dataset.csv.encoding, after {before!r}"
-    broken = content[error.start : error.end]
-    is_windows = any(0x80 <= byte < 0xA0 for byte in content[error.start : error.start + _SHOWN])
-    return (
-        f"not UTF-8: the bytes {broken.hex(' ')} after {before!r}; name its encoding, such as dataset.csv: "
-        f"{{encoding: {'cp1252' if is_windows else 'latin-1'}}}"
-        + (", or set dataset.bad_rows: reject" if can_reject else "")
+    broken, around = content[error.start : error.end], content[error.start : error.start + _SHOWN]
+    if _NO_LATIN.search(around) is not None:
+        example = f"dataset.csv: {{encoding: …}}, such as {_OTHER_SCRIPTS}"
+    else:
+        is_windows = any(0x80 <= byte < 0xA0 for byte in around)
+        example = f"such as dataset.csv: {{encoding: {'cp1252' if is_windows else 'latin-1'}}}"
+    return f"not UTF-8: the bytes {broken.hex(' ')} after {before!r}; name its encoding, {example}" + (
+        ", or set dataset.bad_rows: reject" if can_reject else ""
     )
 
 

@@ -7,14 +7,16 @@ record becomes an empty one and is remembered as rejected.
 
 from __future__ import annotations
 
+import codecs
 import io
 import re
 from typing import BinaryIO, NoReturn
 
 from batch_assets.core.dataset.bounds import COLUMNS, LINE_BYTES, long_line, too_many_columns
-from batch_assets.core.dataset.csv_checks import GuardOptions, first_invalid
+from batch_assets.core.dataset.csv_checks import GuardOptions, first_invalid, has_inner_mark
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_faults import (
+    INNER_MARK,
     NEVER_CLOSED,
     invalid_bytes,
     swallowed_rows,
@@ -194,6 +196,8 @@ class CsvGuard(io.RawIOBase):
         except UnicodeDecodeError as error:
             text = invalid_bytes(header, error, "utf-8", can_reject=False)
             raise DatasetError(f"{name}: the header is not valid UTF-8: line {self._line_at(0)}: {text}") from None
+        if header.startswith(codecs.BOM_UTF8):
+            self._fail(0, INNER_MARK)
         self._ready = memoryview(b"" if self._options.drops_header else header)
         self._take(end)
         return fields
@@ -312,15 +316,12 @@ class CsvGuard(io.RawIOBase):
             except _Fault as fault:
                 self._fail(fault.line_at, fault.problem)
         content = bytes(memoryview(buffer)[:end])
-        self._check_bytes(content, 0)
+        if not content.isascii():
+            if has_inner_mark(content):
+                return self._exact()
+            if (problem := first_invalid(memoryview(content))) is not None:
+                self._fail(problem[0], self._invalid(problem[1].object, problem[1]))
         return content, end
-
-    def _check_bytes(self, content: bytes, start: int) -> None:
-        """Check that content is UTF-8, which starts at a position in the buffer."""
-        problem = None if content.isascii() else first_invalid(memoryview(content))
-        if problem is not None:
-            at, error = problem
-            self._fail(start + at, self._invalid(error.object, error))
 
     def _invalid(self, content: bytes, error: UnicodeDecodeError) -> str:
         options = self._options
@@ -362,10 +363,9 @@ class CsvGuard(io.RawIOBase):
     def _checked(self, start: int, end: int) -> list[bytes]:
         """Records that have the right number of fields, for rejects counted and without blank lines."""
         content = bytes(memoryview(self._buffer)[start:end])
-        if not self._options.rejects:
-            self._check_bytes(content, start)
-            return [content]
-        if content.isascii() or first_invalid(memoryview(content)) is None:
+        if content.isascii() or not (has_inner_mark(content) or first_invalid(memoryview(content))):
+            if not self._options.rejects:
+                return [content]
             records = self._record.findall(content)
             self._rows += len(records)
             return records
@@ -383,6 +383,10 @@ class CsvGuard(io.RawIOBase):
                 self._fail(start + error.start, problem)
             self._reject(start + error.start, ErrorType.INVALID_UNICODE, problem)
             record = record.decode(errors="replace").encode()
+        if record.startswith(codecs.BOM_UTF8):
+            if not self._options.rejects:
+                self._fail(start, INNER_MARK)
+            self._reject(start, ErrorType.UNREADABLE_ROW, INNER_MARK)
         self._rows += 1
         return [record]
 

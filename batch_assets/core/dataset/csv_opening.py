@@ -11,13 +11,15 @@ from typing import BinaryIO, cast
 from batch_assets.core.dataset.bounds import LINE_BYTES, long_line
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.foreign_content import foreign_content
-from batch_assets.core.dataset.transcode import as_utf8, utf16_of
+from batch_assets.core.dataset.transcode import as_utf8
+from batch_assets.core.dataset.wide_encodings import marked_encoding, wide_encoding
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.encodings import check_encoding
 from batch_assets.core.pipeline.dataset import CsvConfig
 
 _BLOCK_BYTES = 1 << 16
 _HEAD_BYTES = 4096
+_UTF8 = ("utf-8", "utf-8-sig")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # A first line in which spreadsheets write the delimiter.
 _SEPARATOR = re.compile(rb'"?sep=([^\r\n])"?(?:\r\n|\r|\n)', re.IGNORECASE)
@@ -55,15 +57,11 @@ def open_csv(data: DataFile, options: CsvConfig, *, marks: bool = False) -> Open
     if (problem := foreign_content(head, data.ending)) is not None:
         raw.close()
         raise DatasetError(f"{data.name}: {problem}")
-    encoding, detected = check_encoding(options.encoding), utf16_of(head)
-    if encoding in ("utf-8", "utf-8-sig") and detected is not None:
+    try:
+        encoding = _encoding(head, check_encoding(options.encoding))
+    except _OtherEncodingError as error:
         raw.close()
-        raise DatasetError(
-            f"{data.name}: the header is not valid UTF-8: line 1: the file is {detected.upper()}; name its "
-            f"encoding, such as dataset.csv: {{encoding: {detected}}}"
-        )
-    if encoding == "utf-16" and detected is not None:
-        encoding = detected  # Python takes a file without a byte order mark for the machine's own order
+        raise DatasetError(f"{data.name}: {error}") from None
     text = _Peeked(as_utf8(cast(BinaryIO, raw), encoding, data.name, marks=marks))
     text.drop_prefix(codecs.BOM_UTF8)
     lines = 0
@@ -78,6 +76,40 @@ def open_csv(data: DataFile, options: CsvConfig, *, marks: bool = False) -> Open
         lines += 1
         delimiter = delimiter if options.delimiter else match[1]
     return OpenedCsv(cast(BinaryIO, text), delimiter, lines + 1)
+
+
+class _OtherEncodingError(Exception):
+    """A file is not in the encoding that the pipeline file names."""
+
+
+def _encoding(head: bytes, stated: str) -> str:
+    """Return the encoding of a file, with the order of its bytes.
+
+    Args:
+        head: The beginning of the file.
+        stated: The encoding in the pipeline file.
+
+    Raises:
+        _OtherEncodingError: When it is plainly another one.
+    """
+    detected, mark = wide_encoding(head), marked_encoding(head)
+    if stated in _UTF8:
+        if detected is None:
+            return stated
+        raise _OtherEncodingError(
+            f"the header is not valid UTF-8: line 1: the file is {detected.upper()}; name its encoding, such as "
+            f"dataset.csv: {{encoding: {detected}}}"
+        )
+    is_wide = stated.startswith(("utf-16", "utf-32"))
+    other = mark or (detected if is_wide else None)
+    if other is not None and other[:6] != stated[:6]:
+        found = "begins with the byte order mark of" if mark is not None else "is"
+        raise _OtherEncodingError(
+            f"line 1: the file {found} {other.upper()}, but dataset.csv.encoding is {stated}; write "
+            f"{other}{', or leave it out' if other == 'utf-8' else ''}"
+        )
+    # Python takes a file without a byte order mark for the machine's own order.
+    return detected if detected is not None and stated in ("utf-16", "utf-32") else stated
 
 
 class _Peeked(io.RawIOBase):

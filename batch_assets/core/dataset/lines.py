@@ -9,7 +9,7 @@ from typing import BinaryIO
 from batch_assets.core.dataset.bounds import LINE_BYTES, long_line
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.foreign_content import foreign_content
-from batch_assets.core.dataset.transcode import utf16_of as wide_encoding
+from batch_assets.core.dataset.wide_encodings import wide_encoding
 from batch_assets.core.errors import DatasetError
 
 _HEAD_BYTES = 4096
@@ -27,7 +27,7 @@ def line_blocks(file: BinaryIO, data: DataFile, block_bytes: int) -> Iterator[tu
         The number of the first line, from 1, and the lines.
 
     Raises:
-        DatasetError: When a line is too long, or the file is no text or not UTF-8 but UTF-16 or UTF-32.
+        DatasetError: When a line is too long, or the file is no text or in another encoding than UTF-8.
     """
     name = data.name
     number, size = 1, 0

@@ -16,8 +16,6 @@ _SHOWN_BYTES = 20
 
 # The error handler that turns undecodable bytes into a lone surrogate, which is not valid UTF-8 either.
 _MARK = "batch_assets.mark"
-# The characters that almost every table or JSON text has.
-_PUNCTUATION = b'\t\n\r ",;:'
 
 
 def _mark(error: UnicodeError) -> tuple[str, int]:
@@ -40,29 +38,6 @@ def as_utf8(file: BinaryIO, encoding: str, name: str, *, marks: bool = False) ->
     """
     encoding = check_encoding(encoding)
     return file if encoding in _UTF8 else cast(BinaryIO, _Transcoded(file, encoding, name, marks))
-
-
-def utf16_of(head: bytes) -> str | None:
-    """Recognize UTF-16 by its byte order mark or, without one, by its null bytes.
-
-    Args:
-        head: The beginning of a file.
-
-    Returns:
-        Python's name of the encoding, or `None` if it is another one.
-    """
-    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "utf-16"
-    high, low = head[::2].count(0), head[1::2].count(0)
-    if high + low < 2 or min(high, low) * 9 > max(high, low):
-        return None
-    encoding = "utf-16-le" if low > high else "utf-16-be"
-    # Every second byte of Latin text is null. Of other text, line breaks have null bytes.
-    text, low_bytes = head.decode(encoding, "replace"), head[0 if low > high else 1 :: 2]
-    is_possible = (high + low) * 5 >= len(head) or "\n" in text
-    # In UTF-8 with a few null characters, most marks have no null byte beside them.
-    marks = sum(low_bytes.count(mark) for mark in _PUNCTUATION)
-    return encoding if is_possible and sum(text.count(chr(mark)) for mark in _PUNCTUATION) * 2 >= marks else None
 
 
 class _Transcoded(io.RawIOBase):

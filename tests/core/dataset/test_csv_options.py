@@ -19,7 +19,7 @@ from batch_assets.core.dataset.csv_checks import GuardOptions
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_escapes import LiteralEscapes
 from batch_assets.core.dataset.csv_guard import CsvGuard
-from batch_assets.core.dataset.transcode import utf16_of
+from batch_assets.core.dataset.wide_encodings import wide_encoding
 from batch_assets.core.errors import DatasetError
 
 from ..support import World, read
@@ -70,7 +70,7 @@ ROWS = {
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("script", ROWS)
 def test_utf_16_without_a_byte_order_mark_is_recognized(script: str, encoding: str) -> None:
-    assert utf16_of(ROWS[script].encode(encoding)) == encoding
+    assert wide_encoding(ROWS[script].encode(encoding)) == encoding
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_utf_16_without_a_byte_order_mark_is_recognized(script: str, encoding: s
 )
 @pytest.mark.parametrize("padding", [b"", b" "], ids=["even", "odd"])
 def test_a_few_null_characters_do_not_make_utf_8_utf_16(content: bytes, padding: bytes) -> None:
-    assert utf16_of(padding + content) is None
+    assert wide_encoding(padding + content) is None
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-be", "shift_jis", "utf-8-sig"])

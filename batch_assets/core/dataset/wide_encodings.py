@@ -1,0 +1,106 @@
+"""Recognize encodings by a byte order mark, and UTF-16 and UTF-32 also without one."""
+
+from __future__ import annotations
+
+import codecs
+import unicodedata
+
+_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins like that of UTF-16
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+    b"\x84\x31\x95\x33": "gb18030",
+    **{b"+/v" + end: "utf-7" for end in (b"8", b"9", b"+", b"/")},
+}
+_LEAST_OF_UTF32 = 12
+# The characters that almost every table or JSON text has.
+_PUNCTUATION = b'\t\n\r ",;:'
+_PRINTABLE = bytes([*b"\t\n\r", *range(0x20, 0x7F)])
+_CONTROLS = bytes(byte for byte in range(1, 0x20) if byte not in _PRINTABLE)
+_BREAKS = b"\r\n"
+# The least share of letters, punctuation and the like in a text. In a wrong encoding, many are unassigned.
+_LEAST_TEXT = 0.97
+# In 8-bit text, ASCII is as frequent at even as at odd positions. In UTF-16 one of them has the upper bytes.
+_LEAST_DIFFERENCE = 0.15
+
+
+def wide_encoding(head: bytes) -> str | None:
+    """Recognize an encoding other than UTF-8 by its mark, or by null bytes.
+
+    Without a byte order mark, they have null bytes: at least half of all bytes in Latin text, and in other scripts
+    those of commas, spaces and line breaks.
+
+    Args:
+        head: The beginning of a file.
+
+    Returns:
+        Python's name of the encoding, or `None` if it is another one.
+    """
+    if (marked := marked_encoding(head)) is not None:
+        return marked if marked != "utf-8" else None
+    if b"\0" not in head:
+        return None
+    for encoding in ("utf-32-le", "utf-32-be"):
+        text = _decoded(head, encoding)
+        if len(head) >= _LEAST_OF_UTF32 and text is not None and "\0" not in text:
+            return encoding
+    return _by_null_bytes(head) or _by_positions(head)
+
+
+def marked_encoding(head: bytes) -> str | None:
+    """Return the encoding whose byte order mark a file begins with; `None` if it begins with none."""
+    return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+
+
+def _by_null_bytes(head: bytes) -> str | None:
+    """Recognize UTF-16 in which nearly all null bytes are at even or at odd positions."""
+    high, low = head[::2].count(0), head[1::2].count(0)
+    if high + low < 2 or min(high, low) * 9 > max(high, low):
+        return None
+    encoding = "utf-16-le" if low > high else "utf-16-be"
+    # Every second byte of Latin text is null. Of other text, line breaks have null bytes.
+    text, low_bytes = head.decode(encoding, "replace"), head[0 if low > high else 1 :: 2]
+    is_possible = (high + low) * 5 >= len(head) or "\n" in text
+    # In UTF-8 with a few null characters, most marks have no null byte beside them.
+    marks = sum(low_bytes.count(mark) for mark in _PUNCTUATION)
+    return encoding if is_possible and sum(text.count(chr(mark)) for mark in _PUNCTUATION) * 2 >= marks else None
+
+
+def _by_positions(head: bytes) -> str | None:
+    """Recognize UTF-16 of scripts in whose characters either byte may be any, such as Chinese."""
+    if head.count(0) < 2:
+        return None
+    differs = abs(_ascii_share(head[::2]) - _ascii_share(head[1::2])) >= _LEAST_DIFFERENCE
+    # Text has next to no control characters. The bytes of such scripts may look like them, and like line breaks.
+    has_controls = len(head.translate(None, _CONTROLS)) < _LEAST_TEXT * len(head)
+    breaks, is_utf8 = sum(map(head.count, _BREAKS)), _decoded(head, "utf-8") is not None
+    shares: dict[float, str] = {}
+    for encoding in ("utf-16-le", "utf-16-be"):
+        text = _decoded(head, encoding)
+        if text is None:
+            continue
+        found = sum(map(text.count, "\r\n"))
+        if (differs and (has_controls or 4 * found >= breaks)) or (not is_utf8 and 4 * found >= 3 * breaks > 0):
+            shares[_text_share(text)] = encoding
+    return shares[max(shares)] if shares and max(shares) >= _LEAST_TEXT else None
+
+
+def _decoded(head: bytes, encoding: str) -> str | None:
+    try:
+        return codecs.getincrementaldecoder(encoding)().decode(head)  # without a character that is cut by the end
+    except UnicodeDecodeError:
+        return None
+
+
+def _ascii_share(content: bytes) -> float:
+    return 1 - len(content.translate(None, _PRINTABLE)) / max(1, len(content))
+
+
+def _text_share(text: str) -> float:
+    good = sum(character in "\t\n\r" or unicodedata.category(character) not in _NO_TEXT for character in text)
+    return good / max(1, len(text))
+
+
+_NO_TEXT = {"Cc", "Cn", "Co", "Cs"}
