@@ -18,25 +18,26 @@ _SHOWN = 80
 _SHOWN_BEFORE = 20
 
 
-def text_after_quote(excerpt: bytes, before: bytes | bytearray) -> str:
+def text_after_quote(excerpt: bytes, before: bytes | bytearray, escape: bytes) -> str:
     """Describe text after a closing quote.
 
     Args:
         excerpt: The content around the quote.
         before: The byte before the closing quote.
+        escape: The escape character; b"" if none is set.
     """
-    remedies = [
-        'if a backslash escapes quotes, set dataset.csv: {escape: "\\\\"}',
-        "if quotes are ordinary text, set dataset.csv: {quote: none}",
-    ]
-    first, second = remedies if before == b"\\" else reversed(remedies)
+    remedies = ["if quotes are ordinary text, set dataset.csv: {quote: none}"]
+    if escape != b"\\":
+        remedies.insert(
+            0 if before == b"\\" else 1, 'if a backslash escapes quotes, set dataset.csv: {escape: "\\\\"}'
+        )
     return (
         f"text follows the closing quote of a field: {_shown(excerpt)!r}. Write a quote within a quoted field "
-        f"twice; {first}; {second}"
+        f"twice; {'; '.join(remedies)}"
     )
 
 
-def wrong_count(fields: int, columns: int, has_header: bool, record: bytes) -> str:
+def wrong_count(fields: int, columns: int, has_header: bool, record: bytes, *, quotes: bool) -> str:
     """Describe a record with too many or too few fields.
 
     Args:
@@ -44,9 +45,16 @@ def wrong_count(fields: int, columns: int, has_header: bool, record: bytes) -> s
         columns: The number of columns.
         has_header: Whether the file names the columns, not the pipeline.
         record: The beginning of the record.
+        quotes: Whether quotes around a field have a meaning.
     """
+    remedy = ""
+    if columns == 1:
+        remedy = ". If another character is between the fields, name it in dataset.csv.delimiter"
+    elif fields > columns:
+        remedy = ". Is there a field that has the delimiter in it"
+        remedy += " and no quotes around it?" if quotes else "?"
     where = "the header" if has_header else "dataset.csv.header"
-    return f"{fields} fields where {where} has {columns}: {_shown(record.rstrip(bytes([10, 13])))!r}"
+    return f"{fields} fields where {where} has {columns}: {_shown(record.rstrip(bytes([10, 13])))!r}{remedy}"
 
 
 def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str, *, can_reject: bool) -> str:

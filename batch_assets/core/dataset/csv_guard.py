@@ -251,7 +251,9 @@ class CsvGuard(io.RawIOBase):
             raise _UnfinishedRowError
         if follower and follower not in b"\r\n" + dialect.delimiter:
             begin = self._line_start(end)
-            problem = text_after_quote(bytes(buffer[max(begin, end - 40) : end + 40]), buffer[end - 2 : end - 1])
+            problem = text_after_quote(
+                bytes(buffer[max(begin, end - 40) : end + 40]), buffer[end - 2 : end - 1], dialect.escape
+            )
             raise _Fault(end, self._line_end(opening), problem)
         if not self._options.allows_rows_in_quotes:
             self._check_lines(opening, end)
@@ -349,7 +351,8 @@ class CsvGuard(io.RawIOBase):
             fields, end = self._parse(start)
             if fields != self.columns:
                 excerpt = bytes(self._buffer[start : min(end, start + 200)])
-                raise _Fault(start, end, wrong_count(fields, self.columns, self._options.columns is None, excerpt))
+                has_header, quotes = self._options.columns is None, bool(self.dialect.quote)
+                raise _Fault(start, end, wrong_count(fields, self.columns, has_header, excerpt, quotes=quotes))
             pieces += self._as_valid(bytes(self._buffer[start:end]), start)
         except _Fault as fault:
             if not self._options.rejects:

@@ -51,10 +51,13 @@ class DataFile:
         """Open the file for reading, decompressed.
 
         Raises:
-            DatasetError: From a later read, when a compressed file is damaged or truncated, or unpacks to far
-                more than its size.
+            DatasetError: When the file may not be read or is gone. From a later read, when a compressed file is
+                damaged or truncated, or unpacks to far more than its size.
         """
-        file = self.fs.open(self.name, "rb")
+        try:
+            file = self.fs.open(self.name, "rb")
+        except (FileNotFoundError, PermissionError) as error:
+            raise DatasetError(f"{self.name} cannot be read: {error.strerror or error}") from None
         if self._compression is None:
             return cast(BinaryIO, file)
         return cast(BinaryIO, _Decompressed(file, COMPRESSIONS[self._compression], self.name))

@@ -37,7 +37,10 @@ class LocatedFiles:
     def __init__(self, path: str, project: Path) -> None:
         self.path = path
         url = path if "://" in path else str(project / path)
-        self.fs, self._root = fsspec.core.url_to_fs(url)
+        try:
+            self.fs, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError, FileNotFoundError) as error:  # no driver, or no such protocol or archive
+            raise DatasetError(f"{path} cannot be opened: {error}") from None
         self.fs.invalidate_cache()  # fsspec would return the listing from this process's first look
         self._is_file = bool(self.fs.isfile(self._root))
         self.is_folder = not self._is_file and bool(self.fs.isdir(self._root))

@@ -70,7 +70,7 @@ class ParquetReader:
         with self._open() as parquet:
             stored = parquet.schema_arrow
             check_columns(len(stored.names), self.name)
-            check_distinct(stored.names, self.name)
+            check_distinct(stored.names, self.name, named_by="the schema")
             self.schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in stored])
             self._stored = stored
             self.object_keys = ObjectKeys()

@@ -366,18 +366,19 @@ def invalid_text(problem: str) -> tuple[str, str]:
     return ErrorType.INVALID_UNICODE, problem
 
 
-def check_distinct(names: Sequence[str], file: str, remedy: str = "") -> None:
+def check_distinct(names: Sequence[str], file: str, remedy: str = "", named_by: str = "the header") -> None:
     """Check that no two columns have the same name.
 
     Args:
         names: The names of the columns.
         file: The file, for errors.
         remedy: What else to do, as the end of a sentence.
+        named_by: What names the columns.
 
     Raises:
         DatasetError: When a name occurs twice.
     """
     duplicates = sorted(name for name, count in Counter(names).items() if count > 1)
     if duplicates:
-        problem = f"{file}: the header names {duplicates[0]!r} twice: every column needs its own name"
+        problem = f"{file}: {named_by} names {duplicates[0]!r} twice: every column needs its own name"
         raise DatasetError(f"{problem}{remedy}")

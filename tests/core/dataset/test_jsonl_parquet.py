@@ -192,7 +192,7 @@ def test_invalid_text_in_parquet_rejects_its_row(world: World) -> None:
 def test_two_parquet_columns_with_the_same_name_are_refused(tmp_path: Path) -> None:
     pq.write_table(pa.table([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "a.parquet")
     with pytest.raises(
-        DatasetError, match=r"asked/defs.yaml: dataset.path: .*a\.parquet: the header names 'a' twice"
+        DatasetError, match=r"asked/defs.yaml: dataset.path: .*a\.parquet: the schema names 'a' twice"
     ):
         read(tmp_path, "a.parquet")
 
