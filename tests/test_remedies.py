@@ -19,6 +19,7 @@ from batch_assets.core.remedies import (
     ConfirmWorkspace,
     FinishRenaming,
     GiveLedgerUrl,
+    GiveUpAnswers,
     ListBatches,
     NamePartition,
     PairRoot,
@@ -51,6 +52,12 @@ WORDS: list[tuple[Remedy, str, str]] = [
         "If msgbatch_1 was deleted at the API: `batch-assets cancel msgbatch_1` gives its requests up",
         "If msgbatch_1 was deleted at the API: the job asked_cancel with `batch_id: msgbatch_1` in its config "
         "gives its requests up",
+    ),
+    (
+        GiveUpAnswers("msgbatch_1", "asked"),
+        "If no backup has them: `batch-assets cancel msgbatch_1` gives them up, and the next run asks again",
+        "If no backup has them: the job asked_cancel with `batch_id: msgbatch_1` in its config gives them up, "
+        "and the next run of asked/requests asks again",
     ),
     (
         ListBatches(),

@@ -33,6 +33,9 @@ def cancel(target: str, partition: str | None, resource: str | None) -> None:
     this batch up: its rows become `canceled` too. That needs a key of the workspace that submitted the batch,
     and proof of it.
 
+    With the id of a batch whose stored answers are lost for good, the command gives them up: only then does the
+    next run ask and pay for its requests again.
+
     \b
     Examples:
       batch-assets cancel review_triage
@@ -69,6 +72,8 @@ def cancel_lines(report: CancelReport) -> Iterator[str]:
     yield from report.done()
     yield from report.left()
     changes = report.canceled or report.unsent or report.in_doubt or report.given_up or report.submissions
+    if report.answers_given_up and not changes:
+        return
     if not (changes or report.problems):
         yield "Nothing had to be canceled."
         return

@@ -13,6 +13,7 @@ from batch_assets.core.remedies import (
     ConfirmWorkspace,
     FinishRenaming,
     GiveLedgerUrl,
+    GiveUpAnswers,
     ListBatches,
     NamePartition,
     PairRoot,
@@ -30,6 +31,11 @@ def as_text(remedy: Remedy) -> str:
         case CancelBatch(batch_id):
             cancel = f"batch-assets cancel {shell_quoted(batch_id)}"
             return f"If {batch_id} was deleted at the API: `{cancel}` gives its requests up"
+        case GiveUpAnswers(batch_id):
+            return (
+                f"If no backup has them: `batch-assets cancel {shell_quoted(batch_id)}` gives them up, and the "
+                "next run asks again"
+            )
         case ListBatches():
             return "`batch-assets list` shows the workspace's batches and which of them belong to this root"
         case StartEmulator():

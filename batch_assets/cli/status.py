@@ -153,19 +153,20 @@ def _errors(tx: Transaction, snapshot: Snapshot) -> Iterator[str]:
     from batch_assets.core.ledger import downloads
     from batch_assets.core.planning.next_step import remedies
     from batch_assets.core.planning.steps import RestoreFile
-    from batch_assets.core.planning.texts import maybe_deleted
-    from batch_assets.core.remedies import CancelBatch, RunStage, Stage
+    from batch_assets.core.planning.texts import lost_answers, maybe_deleted
+    from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, RunStage, Stage
 
     yield from _refusals(snapshot.files)
     needed = remedies(snapshot)
-    cancels = {remedy.batch_id: remedy for remedy in needed if isinstance(remedy, CancelBatch)}
+    cancels = {remedy.batch_id: remedy for remedy in needed if isinstance(remedy, CancelBatch | GiveUpAnswers)}
     for batch in snapshot.failing:
         failing = duration(tx.now - (batch.failing_since or tx.now))
         next_try = duration(max(0.0, batch.next_download_at - tx.now))
         tries = f"It has failed for {failing}, the next try is in {next_try}"
         yield with_remedy(f"{downloads.why_failed(tx, batch.id)}. {tries}", cancels.pop(batch.id, None))
     for batch_id, cancel in cancels.items():
-        yield with_remedy(maybe_deleted(snapshot, batch_id), cancel)
+        problem = maybe_deleted if isinstance(cancel, CancelBatch) else lost_answers
+        yield with_remedy(problem(snapshot, batch_id), cancel)
     for batch in snapshot.batches:
         if batch.paid_twice:
             yield f"{batch.id} of {batch.file_id} is paid twice: the API listed it after the file was sent again"

@@ -25,7 +25,7 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
-from batch_assets.core.remedies import CancelBatch, RunStage, Stage
+from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, RunStage, Stage
 from batch_assets.core.text import count, duration
 
 
@@ -56,6 +56,8 @@ def why_stuck(snapshot: Snapshot) -> Iterator[str]:
                 yield from (f"the API refused {file.id}: {file.error}" for file in files)
             case CancelBatch(batch_id):
                 yield with_remedy(texts.maybe_deleted(snapshot, batch_id), remedy)
+            case GiveUpAnswers(batch_id):
+                yield with_remedy(texts.lost_answers(snapshot, batch_id), remedy)
             case RestoreFile(why):
                 yield with_remedy(why, RunStage(Stage.REQUESTS, submission.pipeline, submission.partition))
 
@@ -110,6 +112,8 @@ def _remedy(snapshot: Snapshot, remedy: SubmissionRemedy) -> str:
             return f"no request file has the requests that rows wait for; {run} builds them again"
         case CancelBatch():
             return f"the API does not know {remedy.batch_id}, see the errors"
+        case GiveUpAnswers():
+            return f"restore the files of {remedy.batch_id}, or give its answers up, see the errors"
         case RestoreFile():
             return f"restore the request file, see the errors; then: {run}"
         case AskTheRest():

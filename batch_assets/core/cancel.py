@@ -33,7 +33,8 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
     Answers that arrived before are kept. Requests that the API cancels, and those that were never sent, are
     `canceled` in the table, and only the next submission sends them again. The same holds for the requests of a
     batch that is given by its id and was deleted at the API before it was collected, once the key is proved to
-    belong to its workspace.
+    belong to its workspace. If a batch's answers were stored and are lost, the next submission sends its requests
+    again too.
 
     Args:
         root: The root.
@@ -57,6 +58,9 @@ def cancel(root: Root, target: str, partition: str | None = None) -> CancelRepor
             with root.ledger.read() as tx:
                 batch = batches.by_id(tx, target) or batch
         report = CancelReport()
+        if give_up.give_up_answers(root, batch):
+            report.answers_given_up.append(batch.id)
+            return report
         if not (give_up.may_be_lost(batch) and _is_given_up(root, batch, report)):
             cancel_batches(root, [batch], report)
         return report

@@ -71,6 +71,8 @@ class ErrorType(StrEnum):
     """The batch ended without a result for the request."""
     RESULTS_ARCHIVED = "results_archived"
     """The API no longer had the results of the batch."""
+    ANSWER_LOST = "answer_lost"
+    """The answer was stored and is lost. The row is pending until a backup is restored or a user gives it up."""
     UNREADABLE_RESULT = "unreadable_result"
     """The request succeeded, and its result has a value that cannot be stored."""
     INVALID_OUTPUT = "invalid_output"

@@ -61,6 +61,19 @@ class CancelBatch:
 
 
 @dataclass(frozen=True)
+class GiveUpAnswers:
+    """Give up the answers of a batch that are lost, so that the next run asks its requests again.
+
+    Attributes:
+        batch_id: The id of the batch.
+        pipeline: The name of its pipeline.
+    """
+
+    batch_id: str
+    pipeline: str
+
+
+@dataclass(frozen=True)
 class ListBatches:
     """List the batches of the workspace, to see which of them belong to this root."""
 
@@ -127,6 +140,7 @@ class FinishRenaming:
 Remedy = (
     RunStage
     | CancelBatch
+    | GiveUpAnswers
     | ListBatches
     | StartEmulator
     | NamePartition

@@ -12,6 +12,7 @@ from batch_assets.core.remedies import (
     ConfirmWorkspace,
     FinishRenaming,
     GiveLedgerUrl,
+    GiveUpAnswers,
     ListBatches,
     NamePartition,
     PairRoot,
@@ -31,6 +32,11 @@ def as_text(remedy: Remedy) -> str:
             return (
                 f"If {batch_id} was deleted at the API: the job {pipeline}_cancel with `batch_id: {batch_id}` "
                 "in its config gives its requests up"
+            )
+        case GiveUpAnswers(batch_id, pipeline):
+            return (
+                f"If no backup has them: the job {pipeline}_cancel with `batch_id: {batch_id}` in its config "
+                f"gives them up, and the next run of {pipeline}/requests asks again"
             )
         case ListBatches():
             return (

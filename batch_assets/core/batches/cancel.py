@@ -33,6 +33,7 @@ class CancelReport:
         problems: The problems, as text. A later run tries again.
         remedies: What the user can do about the problems.
         given_up: Ids of the batches that were deleted at the API. Their requests are canceled.
+        answers_given_up: Ids of the batches whose answers were stored and are lost.
         submissions: Ids of the submissions that were not complete. Nothing more of them is sent.
     """
 
@@ -44,6 +45,7 @@ class CancelReport:
     problems: list[str] = field(default_factory=list)
     remedies: list[Remedy] = field(default_factory=list)
     given_up: list[str] = field(default_factory=list)
+    answers_given_up: list[str] = field(default_factory=list)
     submissions: list[str] = field(default_factory=list)
 
     def done(self) -> Iterator[str]:
@@ -54,6 +56,8 @@ class CancelReport:
             yield f"{batch_id}: it had already ended; its answers are kept"
         for batch_id in self.given_up:
             yield f"{batch_id}: it was deleted at the API; its requests are given up, and the next run sends them"
+        for batch_id in self.answers_given_up:
+            yield f"{batch_id}: its answers are given up, and the next run asks its requests again"
         for file_id in self.unsent:
             yield f"{file_id}: it will not be sent"
         for submission_id in self.submissions:

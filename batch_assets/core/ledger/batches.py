@@ -284,7 +284,7 @@ def collected(tx: Transaction, batch_id: str, reason: str) -> None:
         return
     file = files.by_id(tx, current.file_id)
     if file.state is FileState.SUBMITTED and file.batch_id == batch_id:
-        move(tx, FileMove.COLLECT, file.id, f"answers of {batch_id} stored", collected_seq=seq)
+        move(tx, FileMove.COLLECT, file.id, f"answers of {batch_id} stored", collected_seq=seq, error=None)
     else:
         tx.execute(sa.update(request_file).where(request_file.c.id == file.id).values(collected_seq=seq))
 
@@ -335,7 +335,7 @@ def reopen(tx: Transaction, batch_id: str, reason: str) -> None:
     move(tx, BatchMove.REOPEN, batch_id, reason, next_download_at=tx.now, downloads=0)
     file = files.by_id(tx, current.file_id)
     if file.state is FileState.COLLECTED and file.batch_id == batch_id:
-        move(tx, FileMove.REOPEN, file.id, reason)
+        move(tx, FileMove.REOPEN, file.id, reason, error=None)
 
 
 def disprove(tx: Transaction, batch_id: str, reason: str) -> None:

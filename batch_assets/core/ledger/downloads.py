@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from batch_assets.core.ledger import lost_answers
 from batch_assets.core.ledger.batches import by_id
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.moves import move
@@ -38,7 +39,7 @@ def in_part(tx: Transaction, batch_id: str) -> tuple[int, float]:
     return int(row.downloads), max(0.0, tx.now - row.failing_since) if row.failing_since is not None else 0.0
 
 
-def failed(tx: Transaction, batch_id: str, why: str, *, refused: bool) -> None:
+def failed(tx: Transaction, batch_id: str, why: str, *, refused: bool, lost: bool = False) -> None:
     """Record a failed download of an ended batch's results, and when a run may be started for them again.
 
     The wait is the time since the first failure, so it doubles with each failure. Downloads are repeated without
@@ -49,6 +50,7 @@ def failed(tx: Transaction, batch_id: str, why: str, *, refused: bool) -> None:
         batch_id: The id of the batch.
         why: The reason, for the history.
         refused: The API refused it: the key may belong to another workspace, or the batch was deleted.
+        lost: Nobody has the answers any more, except a backup. See `lost_answers`.
     """
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.ENDED:
@@ -64,6 +66,7 @@ def failed(tx: Transaction, batch_id: str, why: str, *, refused: bool) -> None:
         next_download_at=tx.now + wait,
         results_refused=refused,
     )
+    lost_answers.note(tx, current.file_id, why if lost else None)
 
 
 def why_failed(tx: Transaction, batch_id: str) -> str:

@@ -30,7 +30,7 @@ class FileState(StrEnum):
     SUPERSEDED = "superseded"
     """Replaced by other files: it will not be sent."""
     CANCELED = "canceled"
-    """A user canceled it before it was sent."""
+    """A user canceled it before it was sent, or gave its lost answers up."""
 
     @property
     def in_flight(self) -> bool:
@@ -90,6 +90,8 @@ class BatchState(StrEnum):
     """Its answers are stored, and the API has been asked to delete it."""
     DELETED = "deleted"
     """Its answers are stored, and the API no longer has it."""
+    LOST = "lost"
+    """Its answers were stored and are lost, and a user gave them up."""
     FOREIGN = "foreign"
     """It belongs to someone else. It is recorded so that it is examined only once."""
     DISPROVED = "disproved"
@@ -209,6 +211,7 @@ class FileMove(Enum):
     )
     COLLECT = (FileState.SUBMITTED,), FileState.COLLECTED, "answers stored"
     REOPEN = (FileState.COLLECTED,), FileState.SUBMITTED, "response file is lost"
+    FORGO = (FileState.SUBMITTED,), FileState.CANCELED, "its answers are lost, and a user gave them up"
     DISPROVE = (FileState.SUBMITTED,), FileState.UNRESOLVED, "its batch proved to belong to another"
     MISTRUST = (FileState.READY,), FileState.UNRESOLVED, "the ledger is older than the files"
     REBUILD_IN_DOUBT = (None,), FileState.UNRESOLVED, "rebuilt, unknown whether it was sent"
@@ -242,6 +245,7 @@ class BatchMove(Enum):
     KEEP = (BatchState.DELETING,), BatchState.COLLECTED, "the API did not delete it"
     DELETED = (BatchState.DELETING,), BatchState.DELETED, "the API has deleted it"
     GIVE_UP = (BatchState.COLLECTED,), BatchState.DELETED, "a user reports that it was deleted"
+    FORGO = (BatchState.ENDED,), BatchState.LOST, "its answers are lost, and a user gave them up"
     DISPROVE = (
         (BatchState.OPEN, BatchState.UNREACHABLE, BatchState.ENDED, BatchState.FOREIGN),
         BatchState.DISPROVED,

@@ -28,7 +28,7 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
-from batch_assets.core.remedies import CancelBatch
+from batch_assets.core.remedies import CancelBatch, GiveUpAnswers
 
 
 def next_step(snapshot: Snapshot, put_off: Collection[type[Round]] = ()) -> Step:
@@ -132,7 +132,11 @@ def _to_wait_for(snapshot: Snapshot) -> tuple[float | None, Waiting] | None:
         file.id not in snapshot.to_reconcile for file in snapshot.in_state(FileState.SENDING)
     ):
         return None, Waiting.UPLOAD
-    failed = [batch.next_download_at for batch in snapshot.batches if batch.state is BatchState.ENDED]
+    failed = [
+        batch.next_download_at
+        for batch in snapshot.batches
+        if batch.state is BatchState.ENDED and batch.id not in snapshot.lost_answers
+    ]
     if failed:
         return min(failed), Waiting.DOWNLOAD
     if snapshot.moving or (snapshot.submission.ask_again and not snapshot.stands_still):
@@ -153,6 +157,7 @@ def _of_rows(snapshot: Snapshot) -> Iterator[SubmissionRemedy]:
     for batch in snapshot.unreachable:
         if batch.id in waited_for:
             yield _cancel(batch)
+    yield from (GiveUpAnswers(batch_id, submission.pipeline) for batch_id in snapshot.lost_answers)
     if snapshot.standstill is not None and snapshot.next_try is not None:
         yield RestoreFile(snapshot.standstill.why, snapshot.standstill.last, snapshot.next_try)
     if submission.left_out and not submission.is_canceled:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from batch_assets.core.ledger import Transaction, files, leases, overview, standstills, submissions
+from batch_assets.core.ledger import Transaction, files, leases, lost_answers, overview, standstills, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.ledger.records import Batch, RequestFile, Submission
 from batch_assets.core.ledger.standstills import Standstill
@@ -101,6 +101,11 @@ class Snapshot:
             if batch.state is BatchState.ENDED and batch.failing_since is not None
         ]
 
+    @cached_property
+    def lost_answers(self) -> list[str]:
+        """Ids of the batches whose answers are lost and that rows wait for."""
+        return [file.batch_id for file in self.files if lost_answers.is_lost(file) and file.batch_id is not None]
+
     @property
     def to_cancel(self) -> list[Batch]:
         """Batches of a canceled submission that run at the API and were not asked to end.
@@ -122,6 +127,7 @@ class Snapshot:
     def moving(self) -> list[RequestFile]:
         """Files that may still bring answers without a user's help."""
         lost = {batch.id for batch in self.batches if batch.state is BatchState.UNREACHABLE}
+        lost.update(self.lost_answers)
         in_flight = (file for file in self.files if file.state.in_flight and file.state is not FileState.STOPPED)
         return [file for file in in_flight if file.batch_id not in lost]
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.planning.snapshot import SEND_AGAIN_SECONDS
-from batch_assets.core.remedies import CancelBatch
+from batch_assets.core.remedies import CancelBatch, GiveUpAnswers
 
 # While other batches still run, the table is written again after this time at the earliest.
 PARTIAL_SECONDS = 900.0
@@ -136,6 +136,7 @@ SubmissionRemedy = (
     | MaterializeResults
     | SendStopped
     | CancelBatch
+    | GiveUpAnswers
     | RestoreFile
     | AskTheRest
 )

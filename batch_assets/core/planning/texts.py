@@ -57,6 +57,11 @@ def maybe_deleted(snapshot: Snapshot, batch_id: str) -> str:
     return unreachable(batch_id) if is_unreachable else results_refused(batch_id)
 
 
+def lost_answers(snapshot: Snapshot, batch_id: str) -> str:
+    """Return the problem with a batch that `GiveUpAnswers` gives up."""
+    return next(file.error or "" for file in snapshot.files if file.batch_id == batch_id)
+
+
 def waits_for(why: Waiting) -> str:
     """Return what a submission waits for, as text that continues "it waits for"."""
     match why:

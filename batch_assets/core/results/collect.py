@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.api.objects import BatchObject
@@ -21,11 +20,18 @@ from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import batches, downloads, files, leases
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.results.batch_requests import (
+    answers_lost,
+    check_matchable,
+    has_request_file,
+    is_own_custom_id,
+    requests_of,
+    stored_file,
+)
 from batch_assets.core.results.download import Download, LeasedBatch, download
 from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
-from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA, open_responses, reading_responses
 from batch_assets.core.text import count as counted
@@ -80,7 +86,7 @@ def downloaded(
         if leased is None or (not batch.provisional and _was_collected(leased)):
             yield None
             return
-        _check_request_file(leased)  # before a useless download
+        check_matchable(leased)  # before a useless download
         target = _target(leased)
         with root.storage.scratch_file(target + ".raw") as raw:
             yield Downloaded(leased, target, raw, download(leased, raw, on_bytes))
@@ -113,8 +119,9 @@ def store_canceled(root: Root, batch: Batch, why: str) -> bool:
                 f"results of {batch.id}: {root.storage.uri(*parts)} is damaged or incomplete, and is not replaced "
                 "by canceled rows. Restore it from a backup, or remove it if its answers are lost"
             )
-        _check_request_file(leased)
-        _publish(leased, _target(leased), _no_rows(leased, _requests(leased), why, CANCELED), why)
+        if not has_request_file(leased):
+            raise answers_lost(leased, why)
+        _publish(leased, _target(leased), _no_rows(leased, requests_of(leased), why, CANCELED), why)
         return True
 
 
@@ -134,39 +141,6 @@ def _leased(root: Root, batch: Batch, *states: BatchState) -> Iterator[LeasedBat
             yield None
             return
         yield LeasedBatch(root, current, file, lease)
-
-
-def _stored(leased: LeasedBatch) -> StoredRequestFile:
-    return StoredRequestFile.of(leased.root.storage, leased.file)
-
-
-def _requests(leased: LeasedBatch) -> Scan:
-    """Find the requests of the batch. Those whose lines were damaged or cut off have a tail of zeros."""
-    try:
-        requests = _stored(leased).scan()
-    except FileNotFoundError:
-        raise _request_file_gone(leased) from None
-    lost = leased.file.requests - len(requests.tails)
-    if lost <= 0:
-        return requests
-    end = requests.ends[-1] if len(requests.ends) else 0
-    ends = np.append(requests.ends, np.full(lost, end, dtype=np.int64))
-    return Scan(ends, np.append(requests.tails, np.zeros(lost, dtype=requests.tails.dtype)), requests.remainder)
-
-
-def _check_request_file(leased: LeasedBatch) -> None:
-    if not leased.root.storage.exists(*_stored(leased).parts):
-        raise _request_file_gone(leased)
-
-
-def _request_file_gone(leased: LeasedBatch) -> ResultsError:
-    uri = leased.root.storage.uri(*_stored(leased).parts)
-    return ResultsError(
-        f"results of {leased.batch.id}: the request file {uri} is gone, "
-        "and without it the answers cannot be matched to rows. Restore it from a backup: a later run collects "
-        "them, as long as the API keeps them (29 days from the submission). If they were stored before, their "
-        "response file from a backup serves as well"
-    )
 
 
 def _is_stored(leased: LeasedBatch) -> bool:
@@ -226,11 +200,14 @@ class Downloaded:
             ResultsError: When they are incomplete. A later run tries again.
         """
         leased, batch = self.leased, self.leased.batch
-        requests = _requests(leased)
+        requests = requests_of(leased)
         if self.download.gone is not None:
+            if not has_request_file(leased):
+                raise answers_lost(leased, self.download.gone)
             rows = _no_rows(leased, requests, self.download.gone, ARCHIVED)
             return _publish(leased, self.target, rows, _archived(leased, requests, self.download.gone))
-        lines = ResultLines.find(self.raw, requests.tails, fill=not batch.provisional)
+        fill = not (batch.provisional and has_request_file(leased))
+        lines = ResultLines.find(self.raw, requests.tails, fill=fill)
         if lines.named and batch.provisional and not self._is_ours(requests, lines):
             leased.disprove("its results carry none of our custom_ids")
             return None
@@ -245,7 +222,7 @@ class Downloaded:
                 f"{lines.foreign} not ours, {lines.duplicates} twice"
             )
             problem = _incomplete(leased, details, is_lost=lines.missing > 0)
-        rows = ResponseRows(batch, leased.file.attempt, MISSING, _stored(leased), requests, lines, self.raw)
+        rows = ResponseRows(batch, leased.file.attempt, MISSING, stored_file(leased), requests, lines, self.raw)
         return _publish(leased, self.target, rows, problem, self.download.bytes)
 
     def _is_ours(self, requests: Scan, lines: ResultLines) -> bool:
@@ -257,18 +234,18 @@ class Downloaded:
         with self.raw.open("rb") as file:
             file.seek(start)
             custom_id = str(load_line(file.read(end - start))["custom_id"])
-        return _stored(self.leased).has(custom_id, requests)
+        return is_own_custom_id(self.leased, custom_id, requests)
 
 
 def _no_rows(leased: LeasedBatch, requests: Scan, why: str, absent: Absent) -> ResponseRows:
     """Make responses that state for every request why it has no answer."""
     lines = ResultLines.none(requests.tails, why)
-    return ResponseRows(leased.batch, leased.file.attempt, absent, _stored(leased), requests, lines)
+    return ResponseRows(leased.batch, leased.file.attempt, absent, stored_file(leased), requests, lines)
 
 
 def _archived(leased: LeasedBatch, requests: Scan, reason: str) -> str:
     """Describe the requests whose results are lost, the first ones by custom_id."""
-    custom_ids = [*filter(None, _stored(leased).custom_ids_at(requests.starts[:_NAMED].tolist()))]
+    custom_ids = [*filter(None, stored_file(leased).custom_ids_at(requests.starts[:_NAMED].tolist()))]
     more = leased.file.requests - len(custom_ids)
     return (
         f"{reason}. These requests are errored with results_archived and are not retried automatically: "
@@ -289,7 +266,7 @@ def _write_receipt(leased: LeasedBatch) -> None:
         archived_at=None,
     )
     leased.lease.check()
-    _stored(leased).remove_leftovers()
+    stored_file(leased).remove_leftovers()
     receipt = write_receipt(leased.root, leased.file, proved, replied=False)
     with leased.root.ledger.write() as tx:
         leased.lease.confirm(tx)

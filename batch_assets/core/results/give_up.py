@@ -8,19 +8,56 @@ from __future__ import annotations
 
 from batch_assets.core.batches import workspace
 from batch_assets.core.batches.poll import UNREACHABLE_AFTER_SECONDS
-from batch_assets.core.ledger import batches
-from batch_assets.core.ledger.records import Batch
+from batch_assets.core.io.layout import response_parts
+from batch_assets.core.ledger import batches, files, lost_answers
+from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchMove, BatchState
 from batch_assets.core.results.collect import store_canceled
 from batch_assets.core.root import Root
+from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.text import duration
 
+_LOST = "its answers and its request file are lost, and a user gave them up"
 _REASON = "deleted at the API before its answers were collected, and given up by a user"
 
 
 def may_be_lost(batch: Batch) -> bool:
     """Whether the API no longer knows an uncollected batch or its results."""
     return batch.state in (BatchState.UNREACHABLE, BatchState.ENDED) and batch.lost_since is not None
+
+
+def give_up_answers(root: Root, batch: Batch) -> bool:
+    """Give up a batch whose answers are lost, so that the next submission sends its requests again.
+
+    Args:
+        root: The root.
+        batch: A batch.
+
+    Returns:
+        False if its answers are not lost, as far as the last run found out, or one of its files is back.
+    """
+    with root.ledger.write() as tx:
+        file = files.by_id(tx, batch.file_id) if batch.file_id is not None else None
+        if file is None or not lost_answers.is_lost(file) or _has_files(root, batch, file):
+            return False
+        return lost_answers.give_up(tx, batch.id, _LOST)
+
+
+def _has_files(root: Root, batch: Batch, file: RequestFile) -> bool:
+    """Whether the request file or the response file of a batch is there."""
+    paths = StoredRequestFile.of(root.storage, file).parts, response_parts(file.pipeline, batch.id)
+    return any(root.storage.exists(*parts) for parts in paths)
+
+
+def _without_files(root: Root, batch: Batch) -> bool:
+    """Give up a batch that was deleted and neither of whose files is left. Return whether that is so."""
+    with root.ledger.write() as tx:
+        file = files.by_id(tx, batch.file_id) if batch.file_id is not None else None
+        if file is None or _has_files(root, batch, file):
+            return False
+        batches.end_unseen(tx, batch.id, _REASON)
+        lost_answers.note(tx, file.id, _LOST)
+        return lost_answers.give_up(tx, batch.id, _LOST)
 
 
 def give_up(root: Root, batch: Batch) -> str | None:
@@ -45,6 +82,8 @@ def give_up(root: Root, batch: Batch) -> str | None:
         return f"{batch.id}: the API has answered 404 for only {duration(since)}; cancel again later"
     if not workspace.is_proved(root, batch.id):
         return f"{batch.id}: {_not_proved(batch)}"
+    if _without_files(root, batch):
+        return None
     if not store_canceled(root, batch, f"{batch.id} was {_REASON}"):
         return f"{batch.id}: another run is busy with it; cancel again later"
     with root.ledger.write() as tx:

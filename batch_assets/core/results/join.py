@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from batch_assets.core.answers.answers import Answers
 from batch_assets.core.answers.result_columns import AFTER_OUTPUT, BEFORE_OUTPUT, COUNTED_ONCE
-from batch_assets.core.errors import ResultsError
+from batch_assets.core.errors import ErrorType, ResultsError
 from batch_assets.core.io.slices import bounds_by_weight
 from batch_assets.core.ledger.records import RequestFile, Submission
 from batch_assets.core.remedies import RunStage, Stage
 from batch_assets.core.results.fate import RowFate, is_pending, result_types, row_fates
+from batch_assets.core.results.lost_rows import MESSAGE as LOST
+from batch_assets.core.results.lost_rows import LostRows
 from batch_assets.core.results.reorder import Reordered
 from batch_assets.core.results.survey import SharedKeys, Survey, positions_of, response_rows, survey
 from batch_assets.core.root import Root
@@ -78,6 +80,7 @@ class ResultsJoin:
     ) -> None:
         self._root, self._submission, self._files_in_flight = root, submission, files_in_flight
         self._requests_in_flight: RequestsInFlight | None = None
+        self._lost_rows = LostRows(root, files_in_flight)
         location = (submission.pipeline, submission.partition, submission.id)
         self._index = RequestIndex(root.storage, *location)
         self._manifest = Manifest.read(root.storage, *location)
@@ -108,7 +111,8 @@ class ResultsJoin:
     @property
     def waits(self) -> list[str]:
         """Ids of the request files in flight, of any submission, that contain requests which failed before."""
-        return self._requests_in_flight.waited_on if self._requests_in_flight is not None else []
+        waited_on = self._requests_in_flight.waited_on if self._requests_in_flight is not None else []
+        return list(dict.fromkeys([*waited_on, *self._lost_rows.waited_on]))
 
     @property
     def problems(self) -> list[str]:
@@ -146,8 +150,10 @@ class ResultsJoin:
             if len(surveyed.first_rows):
                 first = np.where(position >= 0, surveyed.first_rows[position], -1)
             is_first = (first < 0) | (first == np.arange(start, start + len(rows)))
-            hidden = is_pending(fates) & (response_row != counting_row)
-            yield _Slice(rows, response_row, fates, hidden, first, is_first)
+            pending = is_pending(fates)
+            hidden = pending & (response_row != counting_row)
+            lost = self._lost_rows.among(rows.column(DIGEST), pending & (counting_row < 0))
+            yield _Slice(rows, response_row, fates, hidden, lost, first, is_first)
             start += len(rows)
 
     def _requests(
@@ -216,6 +222,10 @@ class ResultsJoin:
         unsent = pa.array(slice_.fates == RowFate.UNSENT.value)
         message = pc.if_else(unsent, "it was canceled before it was sent", columns["error_message"])
         columns["error_message"] = pc.if_else(rejected, slice_.rows.column(MESSAGE), message)
+        if slice_.lost.any():
+            lost = pa.array(slice_.lost)
+            columns["error_type"] = pc.if_else(lost, ErrorType.ANSWER_LOST, columns["error_type"])
+            columns["error_message"] = pc.if_else(lost, LOST, columns["error_message"])
         for name in self._carried:
             columns[name] = slice_.rows.column(name)
         invalid_outputs = self._answers.add(columns)
@@ -233,6 +243,7 @@ class _Slice:
         fates: A `RowFate` for each row; int8.
         hidden: Whether the table hides the response in force: a pending row of a refresh whose response is from
             before it; bool.
+        lost: Whether the row's answer was stored and is lost; bool.
         first: The number of the first row that has the same response, -1 without one; int64.
         is_first: Whether that is the row itself, or the row has no response; bool.
     """
@@ -241,6 +252,7 @@ class _Slice:
     response_row: NDArray[np.int64]
     fates: NDArray[np.int8]
     hidden: NDArray[np.bool_]
+    lost: NDArray[np.bool_]
     first: NDArray[np.int64]
     is_first: NDArray[np.bool_]
 
@@ -251,6 +263,7 @@ class _Slice:
             self.response_row[start:end],
             self.fates[start:end],
             self.hidden[start:end],
+            self.lost[start:end],
             self.first[start:end],
             self.is_first[start:end],
         )

@@ -17,7 +17,7 @@ from batch_assets.core.ledger import batches, downloads
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
-from batch_assets.core.remedies import CancelBatch, Remedy
+from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, Remedy
 from batch_assets.core.results.collect import CollectReport, Downloaded, downloaded
 from batch_assets.core.results.report import ResultsReport
 from batch_assets.core.results.retention import apply_retention
@@ -136,7 +136,13 @@ def _collect(
         except ResultsError as error:
             outcomes[batch.id] = error
             with root.ledger.write() as tx:
-                downloads.failed(tx, batch.id, str(error), refused=isinstance(error.remedy, CancelBatch))
+                downloads.failed(
+                    tx,
+                    batch.id,
+                    str(error),
+                    refused=isinstance(error.remedy, CancelBatch),
+                    lost=isinstance(error.remedy, GiveUpAnswers),
+                )
 
     def download(batch: Batch, progress: Progress) -> tuple[Batch, ...]:
         with noting(batch), ExitStack() as stack:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.errors import DamagedFileError, MissingFileError
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger import lost_answers
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import DIGEST_BYTES, DigestOwners, Digests, decode_tails, pack
@@ -104,7 +105,8 @@ class RequestsInFlight:
             else:
                 raise MissingFileError(
                     f"{self.problems[lost.index(file)]}, or the index.parquet beside it: without both, the "
-                    "requests in flight are unknown"
+                    "requests in flight are unknown",
+                    remedy=lost_answers.remedy(file),
                 )
         self._owners = DigestOwners(digests)
 

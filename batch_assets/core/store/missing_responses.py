@@ -1,6 +1,7 @@
 """Download deleted and damaged response files again. The API keeps the answers of a batch for 29 days.
 
-Otherwise their rows would wait without limit, and the next submission would send and pay for their requests again.
+Otherwise the next submission would send and pay for their requests again. If the API no longer has the answers
+either, they are lost: their requests count as in flight until a backup is restored or a user gives them up.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from batch_assets.core.errors import PairingError
 from batch_assets.core.io.layout import response_parts
 from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import batches, files
+from batch_assets.core.ledger import batches, files, lost_answers
+from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BATCHES_STORED, BatchState
 from batch_assets.core.root import Root
@@ -26,8 +29,7 @@ T = TypeVar("T")
 def reopen_lost(root: Root, pipeline: str) -> list[str]:
     """Schedule batches whose response files are missing for another collection.
 
-    If the request file is missing too, the answers cannot be matched. Then someone has cleared away old data, and
-    the batch is left alone.
+    Batches whose missing files a user has accepted are left alone.
 
     Returns:
         A text about each missing file.
@@ -37,14 +39,28 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
     # In this order: a response file is published before its batch is recorded as collected.
     names = set(root.storage.names(pipeline, "responses"))
     lost = [batch for batch in stored if str(ResponseName.of_batch(batch.id)) not in names]
-    return [problem for batch in lost if (problem := _reopen(root, pipeline, batch, "gone")) is not None]
+    if not lost:
+        return []
+    problems = []
+    is_refused = False
+    for batch in lost:
+        if not _has_request_file(root, batch):
+            if is_refused or _may_be_missed(root, batch):
+                continue
+            try:
+                root.check_files(pipeline)
+            except PairingError as error:  # most are missing: `requests` refuses this pipeline
+                problems.append(str(error))
+                is_refused = True
+                continue
+        problems.append(_reopen(root, pipeline, batch, "gone"))
+    return problems
 
 
 def with_readable_responses(root: Root, read: Callable[[], T]) -> tuple[T, list[str]]:
     """Call a function that reads response files. Set aside each damaged one that it meets, and call it again.
 
-    Its batch is collected again, so none of its requests counts as unanswered. If the request file is gone, they
-    count as in flight until one of the two files is restored.
+    Its batch is collected again, so none of its requests counts as unanswered.
 
     Args:
         root: The root.
@@ -72,19 +88,8 @@ def _set_aside(root: Root, error: DamagedResponsesError) -> str:
         raise error
     parts = response_parts(error.pipeline, batch.id)
     kept = (*parts[:-1], parts[-1] + SET_ASIDE)
-    uri, what = root.storage.uri(*parts), f"damaged, and was renamed to {kept[-1]}"
-    if not _has_request_file(root, batch):
-        # The ledger is first: a response file that is merely gone would count as cleared away.
-        with root.ledger.write() as tx:
-            batches.reopen(tx, batch.id, f"{uri} is {what}")
-        root.storage.rename(parts, kept)
-        return (
-            f"{uri} is {what}. Its request file is gone, so its answers cannot be downloaded again. Restore one "
-            "of the two from a backup: until then its requests count as in flight, and nothing is sent for them"
-        )
     root.storage.rename(parts, kept)
-    again = _reopen(root, error.pipeline, batch, what)
-    return again or f"{uri} is {what}: the answers are downloaded again"
+    return _reopen(root, error.pipeline, batch, f"damaged, and was renamed to {kept[-1]}")
 
 
 def _has_request_file(root: Root, batch: Batch) -> bool:
@@ -93,15 +98,28 @@ def _has_request_file(root: Root, batch: Batch) -> bool:
     return root.storage.exists(*StoredRequestFile.of(root.storage, owner).parts)
 
 
-def _reopen(root: Root, pipeline: str, batch: Batch, what: str) -> str | None:
-    if not _has_request_file(root, batch):
-        return None
+def _may_be_missed(root: Root, batch: Batch) -> bool:
+    """Whether a batch needs no answers: its file became another one too, or a user accepted that they are gone."""
+    with root.ledger.read() as tx:
+        owner = files.by_id(tx, batch.file_id or "")
+        return owner.batch_id != batch.id or lost_answers.may_be_missed(tx, owner.id)
+
+
+def _reopen(root: Root, pipeline: str, batch: Batch, what: str) -> str:
     uri = root.storage.uri(*response_parts(pipeline, batch.id))
+    is_matchable, end = _has_request_file(root, batch), results_end(batch)
     with root.ledger.write() as tx:
         batches.reopen(tx, batch.id, f"{uri} is {what}")
-    if batch.state is not BatchState.COLLECTED:
-        return (
-            f"{uri} is {what}, and the API was asked to delete {batch.id}. Restore the file from a backup: "
-            "otherwise its requests are errored with results_archived 29 days after the creation of the batch"
-        )
-    return f"{uri} is {what}: the answers are downloaded again"
+        is_over = batch.state is BatchState.DELETED or (end is not None and tx.now >= end)
+        if is_over and not is_matchable:
+            problem = lost_answers.text(
+                batch.id, f"{uri} is {what}, its request file is gone, and so is the batch"
+            )
+            lost_answers.note(tx, batch.file_id, problem)
+            return problem
+    if batch.state is BatchState.COLLECTED:
+        return f"{uri} is {what}: the answers are downloaded again"
+    return (
+        f"{uri} is {what}, and the API was asked to delete {batch.id}. Restore the file from a backup: otherwise "
+        "its requests are errored with results_archived 29 days after the creation of the batch"
+    )

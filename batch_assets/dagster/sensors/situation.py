@@ -22,9 +22,9 @@ from batch_assets.core.planning.steps import (
     Wait,
     Waiting,
 )
-from batch_assets.core.planning.texts import maybe_deleted, reason, waits_for
+from batch_assets.core.planning.texts import lost_answers, maybe_deleted, reason, waits_for
 from batch_assets.core.quoting import printable, shell_quoted
-from batch_assets.core.remedies import CancelBatch, RunStage, Stage
+from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, RunStage, Stage
 from batch_assets.core.text import count, duration
 from batch_assets.dagster.remedies import as_text, materialize, with_remedy
 
@@ -46,6 +46,8 @@ def situation(snapshots: Collection[Snapshot], paid_twice: Mapping[str, list[str
         for remedy in remedies_by_id[submission.id]:
             if isinstance(remedy, CancelBatch):
                 sentences += [maybe_deleted(snapshot, remedy.batch_id), as_text(remedy)]
+            if isinstance(remedy, GiveUpAnswers):
+                sentences.append(with_remedy(lost_answers(snapshot, remedy.batch_id), remedy))
             if isinstance(remedy, RestoreFile):
                 # Partitions that need the same file share one sentence, so it names none of them.
                 build = RunStage(Stage.REQUESTS, submission.pipeline)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.core.batches.poll import poll
+from batch_assets.core.errors import MissingFileError
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import CancelBatch
@@ -57,25 +58,34 @@ def without_ledger(world: World) -> None:
     world.reopened()
 
 
-def test_a_lost_request_file_holds_up_its_own_batch_only_until_it_is_restored(world: World) -> None:
+def test_a_lost_request_file_holds_nothing_up(world: World) -> None:
+    """The results name the requests, and a receipt shows whose batch it is."""
     pipeline = world.pipeline(texts(6), batching={"max_requests": 3})
     world.send(pipeline)
-    lost = part(world, pipeline)
-    kept = lost.read_bytes()
-    lost.unlink()
+    part(world, pipeline).unlink()
     poll(world.root, now=True)
     done = collect(world, pipeline)
-    assert (len(done.collected), len(done.problems)) == (1, 1)
-    assert str(lost) in done.problems[0]
-    assert "Restore it from a backup" in done.problems[0]
-    assert list(world.table(pipeline)["result_type"]) == ["pending"] * 3 + ["succeeded"] * 3
-    world.forget_calls()
-    assert collect_results(world.root, pipeline.name, due_only=True).problems == []
-    assert world.calls().total() == 0, "it is not tried again at once"
-    lost.write_bytes(kept)
-    assert collect(world, pipeline).problems == []
-    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 6
+    assert (len(done.collected), done.problems) == (2, [])
+    table = world.table(pipeline)
+    assert list(table["result_type"]) == ["succeeded"] * 6
+    assert all(custom_id.startswith(key) for key, custom_id in zip(table["id"], table["custom_id"], strict=True))
     assert len(world.accepted()) == 2
+
+
+def test_a_batch_whose_files_and_index_are_gone_waits_for_one_of_them(world: World) -> None:
+    """It was adopted on its count alone, so without them nothing shows whose it is."""
+    pipeline = adopted(world)
+    lost, index = part(world, pipeline), part(world, pipeline).with_name("index.parquet")
+    kept = index.read_bytes()
+    lost.unlink()
+    index.unlink()
+    with pytest.raises(MissingFileError):
+        collect(world, pipeline)
+    assert world.query("select state, provisional from batch") == [("ended", 1)]
+    assert "are gone, and without them" in str(world.query("select reason from history order by seq desc limit 1"))
+    index.write_bytes(kept)
+    assert collect(world, pipeline).problems == []
+    assert list(world.table(pipeline)["result_type"]) == ["succeeded"] * 3
 
 
 def adopted(world: World) -> Pipeline:

@@ -1,0 +1,67 @@
+"""Rows whose answer was stored and is lost: the table names them, and the submission waits for their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batch_assets.core.ledger import lost_answers
+from batch_assets.core.ledger.records import RequestFile
+from batch_assets.core.root import Root
+from batch_assets.core.store.in_flight import RequestsInFlight
+from batch_assets.core.store.responses import digest_array
+
+MESSAGE = (
+    "its answer was stored, and the file that held it is gone; nothing is sent for it. Restore the file from a "
+    "backup, or give the batch up: its id is in the problems of the last run"
+)
+"""The error message of such a row."""
+
+
+class LostRows:
+    """Finds the rows whose answer is lost. Nothing is read as long as no answer is.
+
+    Args:
+        root: The root.
+        files_in_flight: The pipeline's request files in flight.
+    """
+
+    def __init__(self, root: Root, files_in_flight: Sequence[RequestFile]) -> None:
+        self._root, self._files_in_flight = root, files_in_flight
+        self._lost_files = lost_answers.among(files_in_flight)
+
+    @cached_property
+    def _lost(self) -> RequestsInFlight:
+        return RequestsInFlight(self._root, self._lost_files, may_be_unknown=True)
+
+    @cached_property
+    def _others(self) -> RequestsInFlight:
+        # The requests of a lost file are known from the index only, which has those of other files too.
+        others = [file for file in self._files_in_flight if file not in self._lost_files]
+        return RequestsInFlight(self._root, others, may_be_unknown=True)
+
+    @property
+    def waited_on(self) -> list[str]:
+        """Ids of the lost files that the rows wait on."""
+        return self._lost.waited_on if self._lost_files else []
+
+    def among(self, digests: pa.Array, is_waiting: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which rows wait for an answer that is lost; bool, shape (n,).
+
+        Args:
+            digests: The digest of each row's request, null for rejected rows; length n.
+            is_waiting: Whether each row is pending and its request has no response that counts; bool, shape (n,).
+        """
+        is_lost: NDArray[np.bool_] = is_waiting & digests.is_valid().to_numpy(zero_copy_only=False)
+        if not self._lost_files or not is_lost.any():
+            return np.zeros(len(is_waiting), dtype=bool)
+        waiting = digest_array(digests.filter(pa.array(is_lost)))
+        is_elsewhere = self._others.contains(waiting)
+        found = ~is_elsewhere
+        found[found] = self._lost.contains(waiting[found])
+        is_lost[is_lost] = found
+        return is_lost
