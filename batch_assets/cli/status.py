@@ -151,6 +151,8 @@ def _errors(tx: Transaction, snapshot: Snapshot) -> Iterator[str]:
     """Yield the problems of the request files and the batches, and what the user can do about them."""
     from batch_assets.cli.remedies import with_remedy
     from batch_assets.core.ledger import downloads
+    from batch_assets.core.ledger.batches import NEVER, NOT_CERTAIN
+    from batch_assets.core.ledger.states import BatchState
     from batch_assets.core.planning.next_step import remedies
     from batch_assets.core.planning.steps import RestoreFile
     from batch_assets.core.planning.texts import lost_answers, maybe_deleted
@@ -168,6 +170,9 @@ def _errors(tx: Transaction, snapshot: Snapshot) -> Iterator[str]:
         problem = maybe_deleted if isinstance(cancel, CancelBatch) else lost_answers
         yield with_remedy(problem(snapshot, batch_id), cancel)
     for batch in snapshot.batches:
+        if batch.state is BatchState.COLLECTED and batch.next_delete_at >= NEVER:
+            why = "its answers here are incomplete" if batch.replied else NOT_CERTAIN
+            yield f"{batch.id} is kept at the API: {why}"
         if batch.paid_twice:
             yield f"{batch.id} of {batch.file_id} is paid twice: the API listed it after the file was sent again"
     for remedy in needed:

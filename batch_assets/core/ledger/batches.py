@@ -26,6 +26,12 @@ CANCELED_BY_A_PERSON = "canceled by a person"
 # ledgers, so they must not change.
 ACCEPTED = "the API accepted it"
 BY_RECEIPT = "its receipt names the batch"
+# When a batch is deleted that only a user can delete, and why it is kept if it might belong to someone else.
+NEVER = 1e12
+NOT_CERTAIN = (
+    "the reply to its create was lost, so it was found by its results. Only batches that a reply named are "
+    "deleted automatically: delete it in the Console or with the API"
+)
 # What the API and the history call an open batch that the API is about to end.
 _CANCELING = "canceling"
 

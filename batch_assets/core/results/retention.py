@@ -6,6 +6,8 @@ killed and repeated. What cannot be removed now is reported and tried again late
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -71,7 +73,8 @@ def delete_batch(root: Root, batch: Batch, reason: str) -> str | None:
     Returns:
         Why it was not deleted; `None` if it was.
     """
-    return _not_certain(batch) or _not_stored(root, batch) or _delete(root, batch, reason)
+    kept = _why_kept(root, batch)
+    return kept.text if kept is not None else _delete(root, batch, reason)
 
 
 def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list[str]:
@@ -83,28 +86,34 @@ def _delete_batches(root: Root, pipeline: str, age: float, lease: Lease) -> list
     problems = []
     for batch in due:
         lease.check()
-        problem = _not_certain(batch) or _not_stored(root, batch) or _delete(root, batch, _DUE)
+        kept = _why_kept(root, batch)
+        problem = kept.text if kept is not None else _delete(root, batch, _DUE)
         if problem is not None:
             problems.append(f"{batch.id} is not deleted at the API: {problem}")
+            is_lasting = kept is not None and kept.is_lasting  # it is reported once
             with root.ledger.write() as tx:
-                batches.delete_later(tx, batch.id, tx.now + _AGAIN_SECONDS)
+                batches.delete_later(tx, batch.id, batches.NEVER if is_lasting else tx.now + _AGAIN_SECONDS)
     return problems
 
 
-def _not_certain(batch: Batch) -> str | None:
-    """Return why the batch might belong to someone else; `None` if it is certainly ours."""
-    if batch.replied:
-        return None
-    return (
-        "the reply to its create was lost, so it was found by its results. Only batches that a reply named are "
-        "deleted automatically: delete it in the Console or with the API"
-    )
+class _Kept(NamedTuple):
+    """Why a batch is not deleted.
+
+    Attributes:
+        text: The reason.
+        is_lasting: Whether it stays until a user deletes the batch.
+    """
+
+    text: str
+    is_lasting: bool = False
 
 
-def _not_stored(root: Root, batch: Batch) -> str | None:
-    """Return why the batch's answers are not safe here; `None` if they are. Reads them to the last row."""
+def _why_kept(root: Root, batch: Batch) -> _Kept | None:
+    """Return why a batch may not be deleted; `None` if it may. Reads its answers to the last row."""
+    if not batch.replied:  # it might belong to someone else
+        return _Kept(batches.NOT_CERTAIN, is_lasting=True)
     if batch.pipeline is None or batch.file_id is None:
-        return "the ledger does not know which requests it answers"
+        return _Kept("the ledger does not know which requests it answers")
     with root.ledger.read() as tx:
         wanted = files.by_id(tx, batch.file_id).requests
     parts = response_parts(batch.pipeline, batch.id)
@@ -116,10 +125,11 @@ def _not_stored(root: Root, batch: Batch) -> str | None:
                 rows += len(group)
                 missing += pc.sum(pc.equal(group.column("error_type"), ErrorType.MISSING_RESULT)).as_py() or 0
     except (OSError, pa.ArrowException) as error:
-        return f"its answers cannot be read from {uri}: {error}"
+        return _Kept(f"its answers cannot be read from {uri}: {error}")
     if missing:
-        return f"{missing} of its answers were in no download, and the API may have them"
-    return f"{uri} holds {rows} answers to {wanted} requests" if rows != wanted else None
+        text = f"{missing} of its answers were in no download, and the API may have them"
+        return _Kept(text, is_lasting=True)
+    return _Kept(f"{uri} holds {rows} answers to {wanted} requests") if rows != wanted else None
 
 
 def _delete(root: Root, batch: Batch, reason: str) -> str | None:

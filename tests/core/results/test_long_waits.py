@@ -6,7 +6,9 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from batch_assets.cli.status import status
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.errors import MissingFileError
 from batch_assets.core.pipeline.blocks import RetentionConfig
@@ -113,6 +115,22 @@ def test_a_batch_that_its_results_prove_gets_a_receipt(world: World) -> None:
     (problem,) = collect(world, pipeline, retention=DELETE_BATCHES).problems
     assert "the reply to its create was lost, so it was found by its results" in problem
     assert batch_states(world) == ["collected"]
+
+
+def test_a_batch_that_only_a_user_can_delete_is_reported_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Later runs have nothing to say about it. It stays in `status`."""
+    pipeline = adopted(world)
+    (problem,) = collect(world, pipeline, retention=DELETE_BATCHES).problems
+    assert "is not deleted at the API" in problem
+    world.query("update history set at = at - 86400 * 2")
+    world.query("update batch set next_delete_at = next_delete_at - 86400 * 2 where next_delete_at < 1e11")
+    assert collect(world, pipeline, retention=DELETE_BATCHES).problems == []
+    assert batch_states(world) == ["collected"]
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", world.root.settings.root)
+    shown = CliRunner().invoke(status, ["asked"])
+    assert "is kept at the API: the reply to its create was lost" in shown.output
 
 
 def test_a_batch_with_unknown_requests_is_kept_and_does_not_stop_others(world: World) -> None:
