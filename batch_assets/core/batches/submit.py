@@ -22,6 +22,7 @@ from batch_assets.core.io.pace import SLOW_LINE, Pace
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import files, leases, standstills, submissions
 from batch_assets.core.ledger.records import RequestFile, Submission
+from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.ledger.states import FileState
 from batch_assets.core.remedies import ConfirmWorkspace, RunStage, Stage
 from batch_assets.core.root import Root
@@ -146,14 +147,18 @@ def _send(
         file_report = reports[file.id] = SubmitReport(submission.id)
         return Upload(root, submission, file, file_report).run(progress)
 
-    sending = Transfers(
-        root.settings.transfers,
-        send,
-        before=on_file or (lambda _: None),
-        apart=lambda file: file.requests,
-        pace=Pace(seconds, lambda file: file.bytes, bytes_per_weight=1.0),
-    )
-    sending.run(_sendable(root, submission))
+    sendable = _sendable(root, submission)
+    if not sendable:
+        return
+    with SharedLine(root.ledger).used() as line:
+        sending = Transfers(
+            root.settings.transfers,
+            send,
+            before=on_file or (lambda _: None),
+            apart=lambda file: file.requests,
+            pace=Pace(seconds, lambda file: file.bytes, bytes_per_weight=1.0, line=line),
+        )
+        sending.run(sendable)
     for _, file_report in sorted(reports.items()):
         report.submitted += file_report.submitted
         report.waiting |= file_report.waiting

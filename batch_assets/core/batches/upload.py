@@ -24,6 +24,7 @@ from batch_assets.core.errors import (
     SubmissionStoppedError,
     UnreachableError,
 )
+from batch_assets.core.io.pace import SLOW_LINE, GivenWayError
 from batch_assets.core.io.transfers import Progress
 from batch_assets.core.ledger import Lease, Transaction, batches, files, leases, submissions
 from batch_assets.core.ledger.connection import bind_endpoint
@@ -203,6 +204,10 @@ class Upload:
             self._in_doubt(lease, intent_id, str(error))
         except FileNotFoundError:
             self._move(lease, FileMove.REFUSE, intent_id, MISSING)
+        except GivenWayError:  # the body was never complete
+            with self._root.ledger.write() as tx:
+                self._back_to_ready(tx, lease, intent_id, SLOW_LINE, 0.0)
+            self._report.waiting[self._file.id] = SLOW_LINE
         except DamagedFileError as error:  # the body was never complete
             self._is_lost(lease, intent_id, otherwise=str(error))
         else:

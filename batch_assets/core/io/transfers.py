@@ -11,17 +11,13 @@ from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
 from batch_assets.core.io.memory import share_memory
-from batch_assets.core.io.pace import Pace
+from batch_assets.core.io.pace import BrokenOffError, GivenWayError, Pace
 
 # When a signal ends the run, transfers in progress get this many seconds to stop.
 _LAST_SECONDS = 5.0
 
 Item = TypeVar("Item")
 Progress = Callable[[int], None]
-
-
-class BrokenOffError(Exception):
-    """Stops the work of a transfer whose run is over."""
 
 
 @dataclass
@@ -87,6 +83,7 @@ class Transfers(Generic[Item]):
         self._begun = 0
         self._events: SimpleQueue[_Event[Item]] = SimpleQueue()
         self._over = threading.Event()
+        self._given_way: set[int] = set()
         self._failures: list[tuple[int, BaseException]] = []
 
     def run(self, items: Iterable[Item]) -> None:
@@ -106,7 +103,7 @@ class Transfers(Generic[Item]):
         except BaseException as error:
             self._wait_for_threads(error)
             raise
-        self.left = [item for _, item in self._waiting]
+        self.left += [item for _, item in self._waiting]
         if self._failures:
             raise min(self._failures, key=lambda failure: failure[0])[1]
 
@@ -134,9 +131,19 @@ class Transfers(Generic[Item]):
                 raise
             return
         del self._in_progress[number]
-        self._put_first(position, self._work(item, lambda done: self._report(item, done)))
+        try:
+            self._put_first(position, self._work(item, lambda done: self._report_alone(item, done)))
+        except GivenWayError:
+            self._pace.ended(item)
+            self.left.append(item)
+            return
         self._pace.ended(item)
         self._after(item)
+
+    def _report_alone(self, item: Item, done: int) -> None:
+        self._report(item, done)
+        if self._pace.gives_way(item):
+            raise GivenWayError
 
     def _report(self, item: Item, done: int) -> None:
         self._pace.progress(item, done)
@@ -144,6 +151,8 @@ class Transfers(Generic[Item]):
 
     def _do(self, number: int, item: Item) -> None:
         def progress(done: int) -> None:
+            if number in self._given_way:
+                raise GivenWayError
             if self._over.is_set():
                 raise BrokenOffError
             self._events.put(_Event(number, done=done))
@@ -158,12 +167,16 @@ class Transfers(Generic[Item]):
         position, item = self._in_progress[event.number]
         if event.done is not None:
             self._report(item, event.done)
+            if self._pace.gives_way(item):
+                self._given_way.add(event.number)
             return
         del self._in_progress[event.number]
         self._pace.ended(item)
         self._put_first(position, event.replacements)
         if event.error is None:
             self._done.append((position, item))
+        elif isinstance(event.error, GivenWayError):
+            self.left.append(item)
         elif not isinstance(event.error, BrokenOffError):
             self._fail(position, event.error)
 

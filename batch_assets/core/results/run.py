@@ -15,6 +15,7 @@ from batch_assets.core.io.pace import SLOW_LINE, Pace
 from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.ledger import batches, downloads
 from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.shared_line import SharedLine
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.remedies import CancelBatch, GiveUpAnswers, Remedy
@@ -76,12 +77,7 @@ def collect_results(
         ended = batches.in_state(tx, BatchState.ENDED, pipeline=pipeline)
         ended = [batch for batch in ended if not due_only or batch.next_download_at <= tx.now]
     ended.sort(key=lambda batch: batch.file_id or "")
-    if ended:
-        root.check_endpoint()
-    pace: Pace[Batch] = Pace(seconds, lambda batch: batch.requests)
-    outcomes, left = _collect(root, ended, pace, on_batch)
-    repeated = _repeats_of(root, outcomes)
-    outcomes += _collect(root, repeated, pace, on_batch)[0]
+    outcomes, left, repeated = _collect_all(root, ended, seconds, on_batch)
     results, set_aside = with_readable_responses(
         root, lambda: write_results(root, pipeline, partition, answers=answers)
     )
@@ -98,6 +94,25 @@ def collect_results(
         problems=problems,
         remedies=[error.remedy for error in errors if error.remedy is not None],
     )
+
+
+def _collect_all(
+    root: Root, ended: list[Batch], seconds: float | None, on_batch: Callable[[str, int], None] | None
+) -> tuple[list[CollectReport | ResultsError], list[Batch], list[Batch]]:
+    """Collect batches, and those that repeat one of them.
+
+    Returns:
+        What was collected or why it was not, the batches that were left, and those that repeat another one.
+    """
+    if not ended:
+        return [], [], []
+    root.check_endpoint()
+    with SharedLine(root.ledger).used() as line:
+        pace: Pace[Batch] = Pace(seconds, lambda batch: batch.requests, line=line)
+        outcomes, left = _collect(root, ended, pace, on_batch)
+        repeated = _repeats_of(root, outcomes)
+        outcomes += _collect(root, repeated, pace, on_batch)[0]
+    return outcomes, left, repeated
 
 
 def _problem(outcome: CollectReport | ResultsError) -> str | None:

@@ -15,8 +15,9 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.errors import SettingsError, SubmissionStoppedError
 from batch_assets.core.io.names import PartName
+from batch_assets.core.io.pace import BrokenOffError
 from batch_assets.core.io.storage import Storage
-from batch_assets.core.io.transfers import BrokenOffError, Progress, Transfers
+from batch_assets.core.io.transfers import Progress, Transfers
 from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.store.part_writer import PartWriter
