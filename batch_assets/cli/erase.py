@@ -30,8 +30,8 @@ def erase(name: str, keys: tuple[str, ...], resource: str | None) -> None:
     dataset has the row, it is `rejected` with the reason `erased` and is never sent. At the end, the command
     searches the root and the ledger for the key.
 
-    A row whose request is in flight is on record at once, and can be erased once its answer is stored: repeat the
-    command then. Repeating it does no harm, even after it was killed.
+    A row whose request is in flight is on record at once, and is erased by the run that stores its answer.
+    Repeating the command does no harm, even after it was killed.
 
     \b
     Examples:
@@ -62,7 +62,7 @@ def erase(name: str, keys: tuple[str, ...], resource: str | None) -> None:
     for line in report.open_ends():
         click.echo(f"left: {line}", err=True)
     if report.waiting:
-        click.echo("Repeat this command once the answers are collected. The rows are not sent again.", err=True)
+        click.echo("The run that stores the answers erases these rows too. They are not sent again.", err=True)
     for line in _events(name, assets):
         click.echo(line)
     sys.exit(0 if report.is_complete else 1)

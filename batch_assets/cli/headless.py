@@ -16,6 +16,7 @@ from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.batches.submit_report import SubmitReport
 from batch_assets.core.dataset.partition_rows import rows_left_out
+from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.errors import BatchAssetsError, BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.ledger.records import RequestFile
@@ -36,7 +37,6 @@ from batch_assets.core.planning.steps import (
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.requests.report import NOTHING_AGAIN, AskAgain, RequestsReport
 from batch_assets.core.results.report import ResultsReport
-from batch_assets.core.results.run import collect_results
 from batch_assets.core.root import Root
 
 # Bounds of the time between two reads of the ledger, in seconds. Another process may have changed it meanwhile.
@@ -144,6 +144,7 @@ class _Run:
 
     def __init__(self, root: Root, pipeline: Pipeline, partition: str, watcher: Watcher) -> None:
         self._root, self._pipeline_partition, self._watcher = root, (pipeline.name, partition), watcher
+        self._pipeline = pipeline
         self._retention, self._own_answers = pipeline.config.retention, pipeline.own_answers
         self.results: ResultsReport | None = None
         self._in_table: set[str] | None = None
@@ -221,9 +222,10 @@ class _Run:
     def _join(self) -> None:
         started = time.monotonic()
         try:
-            report = collect_results(
+            report = collect_and_erase(
                 self._root,
                 *self._pipeline_partition,
+                pipeline=self._pipeline,
                 on_batch=self._watcher.downloaded,
                 retention=self._retention,
                 due_only=self.results is not None,  # the first time all, because the user waits

@@ -17,6 +17,7 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.recovery.found_files import submission_folders
 from batch_assets.core.store.digests import SLUG_CHARACTERS, Digests, pack, slug
+from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.key_texts import key_texts, positions_among
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
@@ -131,6 +132,26 @@ def find_rows(storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, k
             if _note_sharing(submission, digests, targets) and submission not in targets.submissions:
                 targets.sharing.append(submission)
     return targets
+
+
+def keys_on_record(
+    storage: Storage, manifests: Sequence[Manifest], key: KeyColumn, record: ErasedRecord
+) -> list[str]:
+    """Return the keys that wait to be erased, as far as an index still has them.
+
+    Args:
+        storage: The storage of the root.
+        manifests: The manifests of all submissions.
+        key: The column by which the user names rows.
+        record: The record, which has their hashes.
+    """
+    waiting, keys = frozenset(record.waiting), {}
+    for submission in _indexed(storage, manifests, key, []):
+        for rows in submission.index.slices([submission.column]):
+            for texts in key_texts(rows.column(0)):
+                found = (text for text in texts if text is not None and record.hash_of(text) in waiting)
+                keys.update(dict.fromkeys(found))
+    return list(keys)
 
 
 def _indexed(

@@ -41,7 +41,9 @@ class EraseError(BatchAssetsError):
     """Rows cannot be erased. Nothing was changed."""
 
 
-def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None = None) -> EraseReport:
+def erase(
+    root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None = None, *, is_later: bool = False
+) -> EraseReport:
     """Erase rows of a pipeline, in all its partitions. Repeating it changes nothing, and finishes a killed run.
 
     Args:
@@ -50,9 +52,11 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
         keys: The row keys, as texts.
         pipeline: The pipeline, for its sink and its own columns of answers; `None` if the project
             no longer has it.
+        is_later: A run of the results stage finishes what had to wait. It does not wait for other processes, and
+            a sink that cannot be reached stops it, because nobody would repeat it.
 
     Returns:
-        What was done and what is left. A key that is in flight is on record, and has to be erased again later.
+        What was done and what is left. A key that is in flight is on record, and is erased later.
 
     Raises:
         EraseError: When the pipeline is unknown, or its rows have no keys.
@@ -60,11 +64,12 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
         DamagedFileError: When a response file or the record cannot be read, and no backup is left at the API.
     """
     keys = list(dict.fromkeys(keys))
-    with leases.hold(root.ledger, f"erase:{name}", wait=leases.PATIENCE, work=f"erasing from {name}"):
+    patience = 0.0 if is_later else leases.PATIENCE
+    with leases.hold(root.ledger, f"erase:{name}", wait=patience, work=f"erasing from {name}"):
         manifests, _ = manifests_of(root.storage, name)
         if not manifests and pipeline is None:
             raise EraseError(f"nothing was submitted for a pipeline {name!r} in {root.storage.url}")
-        key = _key_column(manifests, pipeline)
+        key = key_column(manifests, pipeline)
         if key.column == ROW_NUMBER:
             raise EraseError(
                 f"the rows of {name} have no key of their own: a row number names another row as soon as the "
@@ -72,13 +77,13 @@ def erase(root: Root, name: str, keys: Sequence[str], pipeline: Pipeline | None 
             )
         record = (ErasedRecord.read(root.storage, name) or ErasedRecord.new()).with_keys(keys, key.column)
         record.write(root.storage, name)
-        with leases.hold_requests(root.ledger, name, wait=leases.PATIENCE) as lease:
-            erasure_ = _Erasure(root, name, keys, key, pipeline, record, lease)
+        with leases.hold_requests(root.ledger, name, wait=patience) as lease:
+            erasure_ = _Erasure(root, name, keys, key, pipeline, record, lease, is_later)
             erasure_.run()
         return erasure_.report
 
 
-def _key_column(manifests: Sequence[Manifest], pipeline: Pipeline | None) -> KeyColumn:
+def key_column(manifests: Sequence[Manifest], pipeline: Pipeline | None) -> KeyColumn:
     """Return the column by which rows are named now: that of the pipeline file, or of the newest submission."""
     if pipeline is not None:
         return KeyColumn(pipeline.config.dataset.key_name, pipeline.config.dataset.key_column)
@@ -98,6 +103,7 @@ class _Erasure:
         pipeline: The pipeline; `None` if the project no longer has it.
         record: The record, which has the keys.
         lease: The lease.
+        is_later: See `erase`.
         report: What was done so far.
         renamed: The new custom_id of each shared request, and "erased" for the others, by old custom_id.
     """
@@ -109,6 +115,7 @@ class _Erasure:
     pipeline: Pipeline | None
     record: ErasedRecord
     lease: Lease
+    is_later: bool
     report: EraseReport = field(init=False)
     renamed: dict[str, str] = field(default_factory=dict)
 
@@ -135,6 +142,8 @@ class _Erasure:
             self.lease.check()
             tables.remove_from_submission(self.root, submission, self.keys)
         self._erase_results(with_targets)
+        self.record = self.record.without_waiting(self.keys)
+        self.record.write(self.root.storage, self.name)
         self._delete_batches()
         self._search(targets.slugs)
 
@@ -200,6 +209,8 @@ class _Erasure:
         try:
             self.report.sink_rows += erase_from_sink(self.root, self.pipeline, self.key.name, self.keys, shared)
         except SinkError as error:
+            if self.is_later:
+                raise
             self.report.problems.append(str(error))
 
     def _erase_results(self, partitions: set[str]) -> None:

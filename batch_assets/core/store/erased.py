@@ -31,6 +31,7 @@ class ErasedRecord(BaseModel):
         keys: The hashes of the erased row keys.
         columns: The columns of the dataset that were the row key when they were erased.
         batches: The ids of batches that hold an erased row and are not deleted at the API yet.
+        waiting: The hashes of the keys whose rows are not erased yet: their requests are in flight.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
@@ -39,6 +40,7 @@ class ErasedRecord(BaseModel):
     keys: list[str] = []
     columns: list[str] = []
     batches: list[str] = []
+    waiting: list[str] = []
 
     @classmethod
     def read(cls, storage: Storage, pipeline: str) -> ErasedRecord | None:
@@ -65,8 +67,8 @@ class ErasedRecord(BaseModel):
         text = key.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, digest_size=32, key=self.salt.encode()).hexdigest()
 
-    def with_keys(self, keys: Iterable[str], column: str) -> ErasedRecord:
-        """Return the record with further keys.
+    def with_keys(self, keys: Sequence[str], column: str) -> ErasedRecord:
+        """Return the record with further keys, whose rows wait to be erased.
 
         Args:
             keys: The keys.
@@ -74,7 +76,13 @@ class ErasedRecord(BaseModel):
         """
         hashes = dict.fromkeys([*self.keys, *map(self.hash_of, keys)])
         columns = dict.fromkeys([*self.columns, column])
-        return self.model_copy(update={"keys": list(hashes), "columns": list(columns)})
+        waiting = dict.fromkeys([*self.waiting, *map(self.hash_of, keys)])
+        return self.model_copy(update={"keys": list(hashes), "columns": list(columns), "waiting": list(waiting)})
+
+    def without_waiting(self, keys: Iterable[str]) -> ErasedRecord:
+        """Return the record after the rows of some keys were erased."""
+        erased = set(map(self.hash_of, keys))
+        return self.model_copy(update={"waiting": [hash_ for hash_ in self.waiting if hash_ not in erased]})
 
     def with_batches(self, batch_ids: Iterable[str]) -> ErasedRecord:
         """Return the record with these batches in place of those that it has."""

@@ -11,13 +11,14 @@ import dagster as dg
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.batches.poll import try_poll
+from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.remedies import Stage
 from batch_assets.core.results.report import ResultsReport
-from batch_assets.core.results.run import CollectedResults, collect_results
+from batch_assets.core.results.run import CollectedResults
 from batch_assets.core.root import Root
 from batch_assets.core.sink.write import write_sink
 from batch_assets.core.text import count, counts, size
@@ -81,10 +82,11 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
     """Write a partition's table again. Return None if there is nothing to materialize; the log has the reason."""
     with explained():
         unattended = rounds.is_unattended(context.run.tags)
-        collected = collect_results(
+        collected = collect_and_erase(
             root,
             pipeline.name,
             partition,
+            pipeline=pipeline,
             retention=pipeline.config.retention,
             due_only=unattended,
             seconds=rounds.seconds_left(context),

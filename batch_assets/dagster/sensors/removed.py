@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterable, Iterator
 
 from batch_assets.core.batches.reconcile import reconcile
+from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import Transaction
 from batch_assets.core.ledger.deadlines import ending_soon
@@ -20,7 +21,6 @@ from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.planning.steps import Collect, Join, Send
 from batch_assets.core.quoting import shell_quoted
-from batch_assets.core.results.run import collect_results
 from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, duration
 
@@ -89,7 +89,7 @@ def _collect(settings: Settings, partitions: list[Partition]) -> None:
             reconcile(root)
             for pipeline, partition in partitions:
                 try:
-                    done = collect_results(root, pipeline, partition, due_only=True)
+                    done = collect_and_erase(root, pipeline, partition, due_only=True)
                 except BatchAssetsError as error:
                     _log.warning("%s: %s", pipeline, error)
                 else:
