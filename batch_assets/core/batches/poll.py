@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.errors import EndpointMismatchError, SettingsError
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.deadlines import results_end
+from batch_assets.core.ledger.looks import Look, record
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BATCHES_UNENDED, BatchState
 from batch_assets.core.remedies import CancelBatch, Remedy
@@ -22,6 +24,8 @@ UNREACHABLE_AFTER_SECONDS = 300.0
 # The older a batch, the less often it is polled, down to once in this many seconds.
 LAST_INTERVAL = 300.0
 _SHARE_OF_AGE = 0.05
+# Waits from this length on are rounded up to a whole second.
+_ROUNDED_SECONDS = 60.0
 
 
 @dataclass
@@ -62,7 +66,9 @@ def poll(root: Root, *, budget: float = 30.0, now: bool = False) -> PollReport:
         return report
     root.check_endpoint()
     try:
-        shown_ids = _look_in_list(root, due, report, deadline) if len(due) > _pages_for(due) else set()
+        shown_ids: set[str] = set()
+        if len(due) > _pages_for(due):
+            shown_ids = _look_in_list(root, due, _just_before(open_batches, due), report, deadline)
         for batch in due:
             if batch.id in shown_ids:
                 continue
@@ -87,10 +93,30 @@ def _pages_for(due: list[Batch]) -> int:
     return 2 + len(due) // PAGE
 
 
-def _look_in_list(root: Root, due: list[Batch], report: PollReport, deadline: float) -> set[str]:
-    """Look for the due batches on the first pages of the list. Reads fewer pages than there are due batches.
+def _just_before(open_batches: list[Batch], due: list[Batch]) -> str | None:
+    """Return the id of the open batch that is just before the due ones in the list; `None` to begin at the start.
+
+    A look whose time is over before the end of the list would otherwise begin with the same pages each time, and
+    the older batches would never be seen.
+    """
+    newest = max(batch.created_at or math.inf for batch in due)
+    newer = [batch for batch in open_batches if (batch.created_at or 0.0) > newest and not batch.provisional]
+    return min(newer, key=lambda batch: batch.created_at or 0.0).id if newer else None
+
+
+def _look_in_list(
+    root: Root, due: list[Batch], after_id: str | None, report: PollReport, deadline: float
+) -> set[str]:
+    """Look for the due batches on some pages of the list. Reads fewer pages than there are due batches.
 
     Each page is recorded in one transaction, before the next one is read.
+
+    Args:
+        root: The root.
+        due: The due batches.
+        after_id: The batch after which the list is read; `None` for its start.
+        report: Where to note what changed.
+        deadline: When the time is over.
 
     Returns:
         The ids of the batches that were on these pages.
@@ -98,10 +124,15 @@ def _look_in_list(root: Root, due: list[Batch], report: PollReport, deadline: fl
     oldest = min(batch.created_at or 0.0 for batch in due)
     wanted = {batch.id: batch for batch in due}
     shown_ids: set[str] = set()
-    after_id = None
     for _ in range(len(due) - 1):
-        page = root.api.page(after_id=after_id, seconds=deadline - time.monotonic())
-        report.calls += 1
+        try:
+            report.calls += 1
+            page = root.api.page(after_id=after_id, seconds=deadline - time.monotonic())
+        except RefusedError as error:
+            if after_id is None or shown_ids or error.stop or error.status == RATE_LIMITED:
+                raise
+            after_id = None  # the API may have deleted that batch
+            continue
         shown = {batch.id: batch for batch in page.batches if batch.id in wanted}
         _record(root, [(wanted[id_], batch) for id_, batch in shown.items()], report)
         shown_ids |= shown.keys()
@@ -140,10 +171,9 @@ def _record(root: Root, looks: list[tuple[Batch, BatchObject]], report: PollRepo
     if not looks:
         return
     with root.ledger.write() as tx:
-        for batch, reported in looks:
-            age = max(0.0, tx.now - (batch.submitted_at or tx.now))
-            if batches.observe(tx, batch, reported, tx.now + max(_interval(root, age), floor)):
-                report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
+        entries = [Look(batch, reported, _next_poll_at(root, tx.now, batch, floor)) for batch, reported in looks]
+        for batch in record(tx, entries):
+            report.changed.setdefault(batch.pipeline or "", []).append(batch.id)
 
 
 def _missing(root: Root, batch: Batch, report: PollReport) -> None:
@@ -165,6 +195,12 @@ def _missing(root: Root, batch: Batch, report: PollReport) -> None:
     if is_lost or batch.state is BatchState.UNREACHABLE:
         report.problems.append(workspace.unreachable(batch.id))
         report.remedies.append(CancelBatch(batch.id, batch.pipeline or ""))
+
+
+def _next_poll_at(root: Root, now: float, batch: Batch, floor: float) -> float:
+    """Return when a batch is next polled. Old batches share whole seconds, and with them a statement."""
+    wait = max(_interval(root, max(0.0, now - (batch.submitted_at or now))), floor)
+    return math.ceil(now + wait) if wait >= _ROUNDED_SECONDS else now + wait
 
 
 def _interval(root: Root, age: float) -> float:

@@ -165,7 +165,7 @@ def _meet(
     row: BatchColumns = {
         "submitted_at": tx.now,
         **_next_call(tx, reported, tx.now),
-        **_reported(reported),
+        **reported_columns(reported),
         **values,
     }
     move(tx, step, reported.id, reason, **row)
@@ -176,7 +176,8 @@ def _next_call(tx: Transaction, reported: BatchObject, next_poll_at: float) -> B
     return {"next_download_at": tx.now} if reported.ended else {"next_poll_at": next_poll_at}
 
 
-def _reported(reported: BatchObject) -> BatchColumns:
+def reported_columns(reported: BatchObject) -> BatchColumns:
+    """Return the columns that the API reports."""
     return {
         "processing_status": reported.processing_status,
         "requests": reported.total,
@@ -206,7 +207,11 @@ def observe(
     if current is None or not current.state.unended:
         return False
     step = BatchMove.END if reported.ended else BatchMove.SEE
-    values: BatchColumns = {**_reported(reported), **_next_call(tx, reported, next_poll_at), "missing_since": None}
+    values: BatchColumns = {
+        **reported_columns(reported),
+        **_next_call(tx, reported, next_poll_at),
+        "missing_since": None,
+    }
     if reported.total == 0:  # the API left the counts out: a batch has one request at least
         values |= {"requests": current.requests, "counts": current.counts}
     history_states = (

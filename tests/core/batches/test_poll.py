@@ -6,6 +6,7 @@ import os
 import time
 import urllib.request
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -362,3 +363,51 @@ def test_what_a_page_showed_is_kept_when_the_next_one_fails(world: World, monkey
     report = poll(world.root, now=True)
     assert report.problems
     assert world.query("select count(*) from batch where state = 'ended'") == [(4,)]
+
+
+def aged(world: World, count: int) -> str:
+    """Submit batches that have run for some hours, and return the name of their pipeline."""
+    world.emulator.settings(latency=360_000)
+    pipeline = world.pipeline(texts(count), batching={"max_requests": 1})
+    world.send(pipeline)
+    world.query("update batch set submitted_at = submitted_at - 9000, next_poll_at = 0")
+    return pipeline.name
+
+
+def test_batches_that_did_not_change_share_a_statement(world: World) -> None:
+    aged(world, 30)
+    statements = []
+
+    @sa.event.listens_for(sa.engine.Engine, "before_cursor_execute")
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+
+    report = poll(world.root)
+    sa.event.remove(sa.engine.Engine, "before_cursor_execute", note)
+    assert (report.calls, report.changed) == (1, {})
+    assert sum(statement.startswith("UPDATE batch") for statement in statements) == 1
+    assert sum("FROM batch" in statement for statement in statements) == 2
+    assert world.query("select count(distinct next_poll_at), min(next_poll_at) > 0 from batch") == [(1, 1)]
+
+
+@pytest.mark.parametrize("is_cursor_gone", [False, True])
+def test_a_look_whose_time_is_over_goes_on_with_the_next_batches(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_cursor_gone: bool
+) -> None:
+    """Each page takes long. Every look began with the newest batches, and the oldest ones were never seen."""
+    clock, whole, first = [0.0], world.root.api.page, [True]
+
+    def slow_page(after_id: str | None = None, **more: Any) -> Any:
+        is_gone, first[0] = is_cursor_gone and first[0] and after_id is not None, False
+        clock[0] += 0.0 if is_gone else 20.0
+        return whole(**{**more, "limit": 4}, after_id="msgbatch_gone" if is_gone else after_id)
+
+    aged(world, 20)
+    monkeypatch.setattr("batch_assets.core.batches.poll.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    monkeypatch.setattr(world.root.api, "page", slow_page)
+    polled = []
+    for _ in range(3):
+        first[0] = True
+        assert poll(world.root, budget=30.0).problems == []
+        polled.append(world.query("select count(*) from batch where next_poll_at > 0")[0][0])
+    assert polled == ([8, 8, 8] if is_cursor_gone else [8, 16, 20])

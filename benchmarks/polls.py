@@ -1,0 +1,106 @@
+"""`python -m benchmarks.polls --batches 10000`: how long the look at open batches takes, and what it costs.
+
+The batches are created at the emulator, and put into the ledger as batches of one request file. The look is that
+of a tick of the sensor, whose time is limited. Prints its seconds, CPU time, calls and statements: while all
+batches run, when none is due, after some have ended, and when all have ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from batch_assets.core.batches.poll import poll
+from batch_assets.core.batches.submit import submit_batches
+from batch_assets.core.ledger import tables
+from batch_assets.core.open_root import open_root
+from batch_assets.core.pipeline.load import load_pipeline
+from batch_assets.core.requests.build import build_requests
+from batch_assets.core.root import Root
+from batch_assets.core.settings import Settings
+from batch_assets.emulator import Emulator
+from benchmarks.ticks import counting
+from benchmarks.workload import MAX_TOKENS, MODEL, USER_TEMPLATE
+
+_BUDGET_SECONDS = 30.0
+_ROWS_AT_ONCE = 5000
+_AGE_SECONDS = 3600.0
+
+
+def create(emulator: Emulator, batches: int) -> list[str]:
+    """Create batches of one request, and return their ids."""
+    params = {"model": MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
+    body = json.dumps({"requests": [{"custom_id": "a", "params": params}]}).encode()
+    headers = {"content-type": "application/json", "x-api-key": "any", "anthropic-version": "2023-06-01"}
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    ids = []
+    for _ in range(batches):
+        call = urllib.request.Request(f"{emulator.url}/v1/messages/batches", body, headers)
+        with opener.open(call) as reply:
+            ids.append(str(json.load(reply)["id"]))
+    return ids
+
+
+def prepare(root: Root, folder: Path, ids: list[str]) -> None:
+    """Submit one row, and record the batches as if they were like its batch."""
+    (folder / "rows.csv").write_text("id,text\n1,one\n")
+    messages = [{"role": "user", "content": USER_TEMPLATE}]
+    attributes = {
+        "name": "bench",
+        "dataset": {"path": "rows.csv", "key": "id"},
+        "params": {"model": MODEL, "max_tokens": MAX_TOKENS, "messages": messages},
+    }
+    build_requests(root, load_pipeline(attributes, folder=folder))
+    submit_batches(root, "bench")
+    with root.ledger.write() as tx:
+        row = dict(tx.execute(sa.select(tables.batch)).one()._mapping)
+        age = {name: row[name] - _AGE_SECONDS for name in ("created_at", "submitted_at")}
+        copies = [{**row, **age, "id": id_, "next_poll_at": 0.0} for id_ in ids]
+        for start in range(0, len(copies), _ROWS_AT_ONCE):
+            tx.connection.execute(sa.insert(tables.batch), copies[start : start + _ROWS_AT_ONCE])
+
+
+def look(root: Root, name: str, *, now: bool = True) -> None:
+    """Look at the batches as a tick does, and print a line."""
+    began, used = time.perf_counter(), time.process_time()
+    with counting() as statements:
+        report = poll(root, budget=_BUDGET_SECONDS, now=now)
+    wall, cpu = time.perf_counter() - began, time.process_time() - used
+    changed = sum(map(len, report.changed.values()))
+    with root.ledger.read() as tx:
+        due = tx.execute(sa.select(sa.func.count()).where(tables.batch.c.state == "open")).scalar_one()
+    print(
+        f"{name:24}{wall:8.2f} s{cpu:8.2f} s CPU{report.calls:8,} calls{len(statements):8,} statements"
+        f"{changed:8,} changed{due:8,} open",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Build the root, and print what the looks cost."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.polls", description=__doc__)
+    parser.add_argument("--batches", type=int, default=10_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, Emulator(latency=10 * _AGE_SECONDS) as emulator:
+        os.environ |= {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(Path(folder, "root"))}
+        os.environ.pop("BATCH_ASSETS_LEDGER", None)
+        ids = create(emulator, options.batches)
+        with open_root(Settings.from_env()) as root:
+            prepare(root, Path(folder), ids)
+            look(root, "all run")
+            look(root, "none is due", now=False)
+            emulator.end_batches(*ids[:: len(ids) // 10 or 1])
+            look(root, "some have ended")
+            emulator.end_batches()
+            look(root, "all have ended")
+
+
+if __name__ == "__main__":
+    main()
