@@ -104,8 +104,9 @@ def _check_same_columns(readers: Sequence[FileReader]) -> None:
         differences += [f"has {shown_names(more)}, which the other lacks"] if more else []
         header = " Is its first line a row and not a header?" if isinstance(file, CsvReader) else ""
         raise DatasetError(
-            f"{file.name} has other columns than {model.name}: it {' and '.join(differences)}.{header} If its "
-            "rows do belong to the table, with null in the columns that they lack, set dataset.missing_columns: null"
+            f"{file.name} has other columns than {model.name}: it {' and '.join(differences)}.{header} If "
+            "its rows do belong to the table, with null in the columns that they lack, set "
+            "dataset.missing_columns: null"
         )
 
 

@@ -26,7 +26,7 @@ from batch_assets.core.text import count
 # A batch that could not be deleted is tried again after this long.
 _AGAIN_SECONDS = 3600.0
 # What the history calls a pipeline whose waiting rows were erased.
-_ERASED = "erased"
+_ERASED = "rows erased"
 
 _log = logging.getLogger("batch_assets")
 

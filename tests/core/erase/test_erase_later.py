@@ -47,7 +47,7 @@ def test_a_row_in_flight_is_erased_by_the_run_that_stores_its_answer(world: Worl
     assert done.results is not None and done.results.rows == len(ROWS) - 1
     assert SECRET not in every_text(world.path()) and waiting(world) == []
     assert GONE not in set(world.table(pipeline)["id"])
-    history = world.query("select reason from history where to_state = 'erased'")
+    history = world.query("select reason from history where to_state = 'rows erased'")
     assert len(history) == 1 and "1 row that had waited" in history[0][0]
     assert world.query("select state from batch") == [("deleted",)]
     world.forget_calls()
@@ -62,7 +62,7 @@ def test_a_row_waits_as_long_as_its_answer(world: World) -> None:
     erased(world, pipeline)
     assert later(world, pipeline).problems == []
     assert len(waiting(world)) == 1
-    assert world.query("select count(*) from history where to_state = 'erased'") == [(0,)]
+    assert world.query("select count(*) from history where to_state = 'rows erased'") == [(0,)]
 
 
 def test_an_erasure_that_was_killed_is_finished(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
