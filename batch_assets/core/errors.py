@@ -60,7 +60,7 @@ class ErrorType(StrEnum):
     INVALID_MEDIA = "invalid_media"
     """An image or PDF of the row is not what the API accepts."""
     UNREADABLE_ROW = "unreadable_row"
-    """The line of the row cannot be read, and `dataset.bad_rows` is `reject`."""
+    """The row cannot be read or a value does not fit its type, and `dataset.bad_rows` is `reject`."""
     ERASED = "erased"
     """The row was erased: only its key is left, and it is not sent."""
     RENDER_REQUEST = "render_request"

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from .cases import CASES
 from .judge import problem_of
+from .shapes import SHAPES
 
 
 def main() -> int:
     """Judge every case. Returns the number of wrong verdicts."""
     wrong = 0
-    for case in CASES:
+    for case in [*CASES, *SHAPES]:
         with tempfile.TemporaryDirectory() as folder:
             problem = problem_of(case, Path(folder))
         wrong += problem is not None

@@ -31,11 +31,13 @@ class Case:
     dataset: Mapping[str, Any] = field(default_factory=dict)
 
 
-def _refused(name: str, content: bytes, refusal: str) -> Case:
+def refused(name: str, content: bytes, refusal: str) -> Case:
+    """A file that is refused."""
     return Case(name, content, refusal=refusal)
 
 
-def _csv(**options: Any) -> dict[str, Any]:
+def csv_options(**options: Any) -> dict[str, Any]:
+    """The `dataset` of a CSV file in another format."""
     return {"csv": options}
 
 
@@ -57,35 +59,35 @@ CSV = [
     Case("percent.csv", b"a\n5%\n", [("5%",)]),
     Case("big-number.csv", b"a\n123456789012345678901234567890\n", [("123456789012345678901234567890",)]),
     Case("spaces.csv", b"a,b\n 1, x\n", [(" 1", " x")]),
-    Case("semicolons.csv", b"a;b\n1;2,5\n", [(1, "2,5")], dataset=_csv(delimiter=";")),
-    Case("pipes.csv", b"a|b\n1|x\n", [(1, "x")], dataset=_csv(delimiter="|")),
+    Case("semicolons.csv", b"a;b\n1;2,5\n", [(1, "2,5")], dataset=csv_options(delimiter=";")),
+    Case("pipes.csv", b"a|b\n1|x\n", [(1, "x")], dataset=csv_options(delimiter="|")),
     Case("excel.csv", b"sep=;\r\na;b\r\n1;x\r\n", [(1, "x")]),
     Case("tabs.tsv", b"a\tb\n1\tx, y\n", [(1, "x, y")]),
-    Case("title.csv", b"A report\n\na,b\n1,2\n", [(1, 2)], dataset=_csv(skip=2)),
-    Case("single-quotes.csv", b"a,b\n1,'x,y'\n", [(1, "x,y")], dataset=_csv(quote="'")),
-    Case("escaped.csv", b'a,b\n1,"x \\"y\\""\n', [(1, 'x "y"')], dataset=_csv(escape="\\")),
-    Case("latin.csv", b"a\ngr\xfcn\n", [("grün",)], dataset=_csv(encoding="latin-1")),
-    Case("wide.csv", "a\n日本\n".encode("utf-16"), [("日本",)], dataset=_csv(encoding="utf-16")),
-    Case("wide-be.csv", "a,b\n1,x\n".encode("utf-16-be"), [(1, "x")], dataset=_csv(encoding="utf-16")),
-    Case("index.csv", b",a,a\n0,1,2\n", [(0, 1, 2)], dataset=_csv(names=["n", "x", "y"])),
+    Case("title.csv", b"A report\n\na,b\n1,2\n", [(1, 2)], dataset=csv_options(skip=2)),
+    Case("single-quotes.csv", b"a,b\n1,'x,y'\n", [(1, "x,y")], dataset=csv_options(quote="'")),
+    Case("escaped.csv", b'a,b\n1,"x \\"y\\""\n', [(1, 'x "y"')], dataset=csv_options(escape="\\")),
+    Case("latin.csv", b"a\ngr\xfcn\n", [("grün",)], dataset=csv_options(encoding="latin-1")),
+    Case("wide.csv", "a\n日本\n".encode("utf-16"), [("日本",)], dataset=csv_options(encoding="utf-16")),
+    Case("wide-be.csv", "a,b\n1,x\n".encode("utf-16-be"), [(1, "x")], dataset=csv_options(encoding="utf-16")),
+    Case("index.csv", b",a,a\n0,1,2\n", [(0, 1, 2)], dataset=csv_options(names=["n", "x", "y"])),
     Case("null-byte.csv", b"a,b\n1,x\x00y\n", [(1, "x\x00y")]),
-    _refused("too-many.csv", b"a,b\n1,2\n1,2,3\n", r"too-many\.csv, line 3: 3 fields where the header has 2"),
-    _refused("too-few.csv", b"a,b\n1\n", r"too-few\.csv, line 2: 1 fields"),
-    _refused("trailing.csv", b"a,b\n1,2,\n", r"trailing\.csv, line 2: 3 fields"),
-    _refused("footer.csv", b"a,b\n1,2\nTotal: 1\n", r"footer\.csv, line 3: 1 fields"),
-    _refused("unclosed.csv", b'a,b\n1,"x\n2,y\n', r"unclosed\.csv, line 2: the quote"),
-    _refused("after-quote.csv", b'a,b\n1,"x"y\n', r"after-quote\.csv, line 2: text follows"),
-    _refused("latin-refused.csv", b"a\ngr\xfcn\n", r"latin-refused\.csv, line 2: not UTF-8"),
-    _refused("latin-header.csv", b"gr\xfcn\n1\n", r"latin-header\.csv: the header is not valid UTF-8: line 1"),
-    _refused("wide-refused.csv", "a,b\n1,x\n".encode("utf-16"), r"wide-refused\.csv.*UTF-16; .*encoding: utf-16"),
-    _refused("wide-bare.csv", "a,b\n1,x\n".encode("utf-16-le"), r"wide-bare\.csv.*UTF-16-LE"),
+    refused("too-many.csv", b"a,b\n1,2\n1,2,3\n", r"too-many\.csv, line 3: 3 fields where the header has 2"),
+    refused("too-few.csv", b"a,b\n1\n", r"too-few\.csv, line 2: 1 fields"),
+    refused("trailing.csv", b"a,b\n1,2,\n", r"trailing\.csv, line 2: 3 fields"),
+    refused("footer.csv", b"a,b\n1,2\nTotal: 1\n", r"footer\.csv, line 3: 1 fields"),
+    refused("unclosed.csv", b'a,b\n1,"x\n2,y\n', r"unclosed\.csv, line 2: the quote"),
+    refused("after-quote.csv", b'a,b\n1,"x"y\n', r"after-quote\.csv, line 2: text follows"),
+    refused("latin-refused.csv", b"a\ngr\xfcn\n", r"latin-refused\.csv, line 2: not UTF-8"),
+    refused("latin-header.csv", b"gr\xfcn\n1\n", r"latin-header\.csv: the header is not valid UTF-8: line 1"),
+    refused("wide-refused.csv", "a,b\n1,x\n".encode("utf-16"), r"wide-refused\.csv.*UTF-16; .*encoding: utf-16"),
+    refused("wide-bare.csv", "a,b\n1,x\n".encode("utf-16-le"), r"wide-bare\.csv.*UTF-16-LE"),
     Case(
         "no-mark.csv",
         b"gr\xfcn,x\n1,2",
         refusal=r"no-mark\.csv, line 1: not utf-16, .* does not start with BOM",
-        dataset=_csv(encoding="utf-16"),
+        dataset=csv_options(encoding="utf-16"),
     ),
-    _refused("equal-names.csv", b"a,a\n1,2\n", r"equal-names\.csv: the header names 'a' twice"),
+    refused("equal-names.csv", b"a,a\n1,2\n", r"equal-names\.csv: the header names 'a' twice"),
 ]
 
 JSON = [
@@ -99,7 +101,7 @@ JSON = [
     Case("minus-zero.jsonl", b'{"a":-0.0}\n', [(-0.0,)]),
     Case("null.jsonl", b'{"a":null}\n{"a":"x"}\n', [(None,), ("x",)]),
     *(
-        _refused(f"{name}.jsonl", b'{"a":1}\n' + line + b"\n", rf"{name}\.jsonl, line 2: ")
+        refused(f"{name}.jsonl", b'{"a":1}\n' + line + b"\n", rf"{name}\.jsonl, line 2: ")
         for name, line in {
             "trailing-comma": b'{"a":1,}',
             "single-quoted": b"{'a':1}",
@@ -130,9 +132,9 @@ JSON = [
 ]
 
 PARQUET = [
-    _refused("empty.parquet", b"", r"empty\.parquet: not a readable Parquet file"),
-    _refused("magic.parquet", b"PAR1PAR1", r"magic\.parquet: not a readable Parquet file"),
-    _refused("text.parquet", b"a,b\n1,2\n" * 100, r"text\.parquet: not a readable Parquet file"),
+    refused("empty.parquet", b"", r"empty\.parquet: not a readable Parquet file"),
+    refused("magic.parquet", b"PAR1PAR1", r"magic\.parquet: not a readable Parquet file"),
+    refused("text.parquet", b"a,b\n1,2\n" * 100, r"text\.parquet: not a readable Parquet file"),
 ]
 
 CASES = [*CSV, *JSON, *PARQUET]

@@ -13,9 +13,10 @@ from batch_assets.core.errors import DatasetError
 
 from .cases import CASES, CSV, JSON, Case
 from .judge import problem_of, rows_of
+from .shapes import SHAPES
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [*CASES, *SHAPES], ids=lambda case: case.name)
 def test_the_verdict_of_each_case_holds(tmp_path: Path, case: Case) -> None:
     assert problem_of(case, tmp_path) is None
 

@@ -47,6 +47,14 @@ class Dialect:
         unquoted = b"(?<=[^" + delimiter + b"\r\n])" + quote + inner
         return re.compile(b"(?:[^" + quote + b"]*+(?:" + quoted + b"|" + unquoted + b"))*+", re.DOTALL)
 
+    def last_break(self, content: bytes | bytearray) -> bytes:
+        """Return the line break that a file without one at its end needs.
+
+        An escape character at the end has nothing to escape, so it is text.
+        """
+        run = len(content) - len(content.rstrip(self.escape)) if self.escape else 0
+        return self.escape + b"\n" if run % 2 else b"\n"
+
     def record(self, fields: int) -> re.Pattern[bytes]:
         """Blank lines and one record, the first group, with a number of fields that have no line breaks."""
         return re.compile(b"[\r\n]*+(" + self._record(fields) + b")", re.DOTALL)

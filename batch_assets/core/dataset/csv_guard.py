@@ -143,7 +143,7 @@ class CsvGuard(io.RawIOBase):
             self._ended = not block
             self._buffer += block
         if self._ended and self._buffer and not self._buffer.endswith((b"\n", b"\r")):
-            self._buffer += b"\n"
+            self._buffer += self.dialect.last_break(self._buffer)
 
     def _take(self, end: int) -> None:
         """Remove content from the buffer."""

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.csv_reader import CsvReader
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
+from batch_assets.core.dataset.foreign_content import foreign_content
 from batch_assets.core.dataset.json_lines import JsonLineParser, ParsedLines
 from batch_assets.core.dataset.lines import line_blocks
 from batch_assets.core.dataset.misfits import Misfits, row_places, typed_rows
@@ -34,6 +35,7 @@ from batch_assets.core.io.slices import slices_of
 from batch_assets.core.pipeline.dataset import DatasetConfig
 
 BLOCK_BYTES = 4 << 20
+_HEAD_BYTES = 256
 
 
 class FileReader(Protocol):
@@ -85,7 +87,9 @@ class ParquetReader:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> DatasetError:
-        return DatasetError(f"{self.name}: not a readable Parquet file: {error}")
+        with self._data.open() as file:
+            reason = foreign_content(file.read(_HEAD_BYTES), ".csv")
+        return DatasetError(f"{self.name}: not a readable Parquet file: {reason or error}")
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         names = frozenset(self.schema.names)

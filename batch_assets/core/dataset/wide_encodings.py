@@ -82,7 +82,7 @@ def _by_positions(head: bytes) -> str | None:
         if text is None:
             continue
         found = sum(map(text.count, "\r\n"))
-        if (differs and (has_controls or 4 * found >= breaks)) or (not is_utf8 and 4 * found >= 3 * breaks > 0):
+        if (differs and (has_controls or 4 * found >= breaks)) or (not is_utf8 and 2 * found >= breaks > 0):
             shares[_text_share(text)] = encoding
     return shares[max(shares)] if shares and max(shares) >= _LEAST_TEXT else None
 

@@ -49,7 +49,7 @@ SHAPES: dict[str, dict[str, Any]] = {
     "all of properties": {
         "allOf": [{"properties": {"a": INTEGER}}, {"properties": {"b": TEXT}}], "required": ["a"],
     },
-    "closed beside all of": {**_with("a", INTEGER), "allOf": [{"minProperties": 1}], "additionalProperties": {}},
+    "beside all of": {**_with("a", INTEGER), "allOf": [{"minProperties": 1}], "additionalProperties": {}},
     "unevaluated": {**_with("a", INTEGER), "allOf": [{"properties": {"b": TEXT}}], "unevaluatedProperties": False},
     "patterns and others": {
         **_with("a", INTEGER), "patternProperties": {"^x_": TEXT}, "additionalProperties": NUMBER,
