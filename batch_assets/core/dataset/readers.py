@@ -88,7 +88,8 @@ class ParquetReader:
 
     def _unreadable(self, error: Exception) -> DatasetError:
         with self._data.open() as file:
-            reason = foreign_content(file.read(_HEAD_BYTES), ".csv")
+            head = file.read(_HEAD_BYTES)
+        reason = None if head.startswith(b"PAR1") else foreign_content(head, ".csv")
         return DatasetError(f"{self.name}: not a readable Parquet file: {reason or error}")
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:

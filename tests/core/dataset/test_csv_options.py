@@ -198,7 +198,8 @@ def _guarded(content: bytes, escape: bytes = b"", **options: Any) -> CsvGuard:
 def _problem(content: bytes, escape: bytes = b"", *, is_exact: bool) -> str | None:
     try:
         guard = _guarded(content, escape, is_exact=is_exact, allows_rows_in_quotes=True)
-        assert guard.read() == content.lstrip(b"\r\n") + (b"" if content.endswith(b"\n") else b"\n")
+        end = b"" if content.endswith(b"\n") else guard.dialect.last_break(content)
+        assert guard.read() == content.lstrip(b"\r\n") + end
     except DatasetError as error:
         return str(error)
     return None
