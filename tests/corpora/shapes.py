@@ -134,8 +134,8 @@ PARQUET = [
     _parquet("unsigned", {"a": pa.array([2**64 - 1], pa.uint64())}, [(2**64 - 1,)]),
     _parquet(
         "delta",
-        {"a": [1, 2], "b": ["abc", "abd"]},
-        [(1, "abc"), (2, "abd")],
+        {"a": [1, 2], "b": ["abc", "abe"]},
+        [(1, "abc"), (2, "abe")],
         use_dictionary=False,
         column_encoding={"a": "DELTA_BINARY_PACKED", "b": "DELTA_BYTE_ARRAY"},
     ),

@@ -96,7 +96,7 @@ def test_an_encoding_that_contradicts_the_file_is_named(
     [
         ("shift_jis", "日本語テキスト", "shift_jis"), ("gb18030", "中文文本内容", "gb18030"),
         ("euc-kr", "한국어문장", "euc-kr"), ("cp1251", "русский текст", "cp1251"),
-        ("cp1252", "5 € für alle", "cp1252"),
+        ("cp1252", "5 € für Jörg", "cp1252"),
         ("latin-1", "grün, süß", "latin-1"),
     ],
 )  # fmt: skip

@@ -63,7 +63,7 @@ def test_a_key_that_is_twice_in_an_object_is_named(tmp_path: Path, line: str, ke
 def test_objects_without_a_key_twice_are_read(tmp_path: Path) -> None:
     lines = [
         {"a": {"k": 1}, "b": {"k": 1}, "k": [{"k": 1}, {"k": {"k": 2}}]},
-        {"t": 'he said ": x" and " : y', "u": ":", "v": [':"', '":'], "w:": 1, '":': 2},
+        {"t": 'he wrote ": x" and " : y', "u": ":", "v": [':"', '":'], "w:": 1, '":': 2},
         {"a": None, "b": [], "c": {}, "d": [[{}]]},
     ]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(orjson.dumps(line) for line in lines))
