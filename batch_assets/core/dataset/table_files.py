@@ -47,6 +47,7 @@ class TableFiles:
             )
         if config.missing_columns is not None:
             _check_same_columns(self._readers)
+            _check_related(self._readers)
         agree_on_types(self._readers)
         self.schema = _unified([reader.schema for reader in self._readers])
         self.object_keys = ObjectKeys()
@@ -108,6 +109,20 @@ def _check_same_columns(readers: Sequence[FileReader]) -> None:
             "its rows do belong to the table, with null in the columns that they lack, set "
             "dataset.missing_columns: null"
         )
+
+
+def _check_related(readers: Sequence[FileReader]) -> None:
+    """Check that each JSON Lines file has a column that another file has: metadata beside tables has none."""
+    files = [reader for reader in readers if reader.schema.names]
+    counts = Counter(name for file in files for name in file.schema.names)
+    for file in files if len(files) > 1 else ():
+        names = file.schema.names
+        if not file.has_fixed_columns and all(counts[name] == 1 for name in names):
+            raise DatasetError(
+                f"{file.name} has no column that another file has: its columns are {shown_names(names)}. If its "
+                "rows do not belong to the table, move it away, or read a part of the folder by a pattern. If "
+                "they do, set dataset.missing_columns: null"
+            )
 
 
 def _unified(schemas: list[pa.Schema]) -> pa.Schema:

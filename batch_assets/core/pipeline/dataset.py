@@ -141,8 +141,8 @@ class DatasetConfig(ConfigBlock):
     )
     missing_columns: Literal["refuse"] | None = Field(
         default="refuse",
-        description="What happens if a CSV or Parquet file of path lacks a column of the others: refuse the "
-        "dataset, or null: its rows have null in the column.",
+        description="What happens if a CSV or Parquet file of path lacks a column of the others, or a JSON "
+        "Lines file has none of theirs: refuse the dataset, or null: its rows have null in the column.",
     )
 
     max_file_mb: float = Field(

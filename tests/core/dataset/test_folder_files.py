@@ -63,6 +63,18 @@ def test_what_lies_beside_tables_is_left_out(data: Path, name: str) -> None:
     assert read(data.parent, "data")["id"].to_pylist() == [1]
 
 
+@pytest.mark.parametrize("other", ["b.csv", "b.jsonl"])
+def test_metadata_that_looks_like_a_row_is_named(data: Path, other: str) -> None:
+    (data / other).write_text("id\n2\n" if other.endswith("csv") else '{"id":2}\n')
+    (data / "info.json").write_text('{"version": 3, "files": ["a.csv"]}')
+    with pytest.raises(
+        DatasetError,
+        match=r"data/info\.json has no column that another file has: its columns are 'version', 'files'",
+    ):
+        read(data.parent, "data")
+    assert read(data.parent, {"path": "data", "missing_columns": None})["id"].to_pylist() == [1, 2, None]
+
+
 def test_an_empty_file_marks_something_and_holds_no_rows(data: Path) -> None:
     (data / "upload.done").touch()
     assert read(data.parent, "data")["id"].to_pylist() == [1]
