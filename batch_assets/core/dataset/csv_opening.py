@@ -12,7 +12,12 @@ from batch_assets.core.dataset.bounds import LINE_BYTES, long_line
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.foreign_content import foreign_content
 from batch_assets.core.dataset.transcode import as_utf8
-from batch_assets.core.dataset.wide_encodings import marked_encoding, wide_encoding
+from batch_assets.core.dataset.wide_encodings import (
+    has_one_byte_a_character,
+    is_utf8,
+    marked_encoding,
+    wide_encoding,
+)
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.encodings import check_encoding
 from batch_assets.core.pipeline.dataset import CsvConfig
@@ -107,6 +112,11 @@ def _encoding(head: bytes, stated: str) -> str:
         raise _OtherEncodingError(
             f"line 1: the file {found} {other.upper()}, but dataset.csv.encoding is {stated}; write "
             f"{other}{', or leave it out' if other == 'utf-8' else ''}"
+        )
+    if is_utf8(head) and has_one_byte_a_character(stated):
+        raise _OtherEncodingError(
+            f"line 1: the file is UTF-8, but dataset.csv.encoding is {stated}, in which its text would be other "
+            "characters; leave it out"
         )
     # Python takes a file without a byte order mark for the machine's own order.
     return detected if detected is not None and stated in ("utf-16", "utf-32") else stated

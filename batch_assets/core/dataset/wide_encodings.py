@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 import unicodedata
 
 _MARKS = {
@@ -14,6 +15,8 @@ _MARKS = {
     b"\x84\x31\x95\x33": "gb18030",
     **{b"+/v" + end: "utf-7" for end in (b"8", b"9", b"+", b"/")},
 }
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
+_LEAST_PROOFS = 2
 _LEAST_OF_UTF32 = 12
 # The characters that almost every table or JSON text has.
 _PUNCTUATION = b'\t\n\r ",;:'
@@ -52,6 +55,16 @@ def wide_encoding(head: bytes) -> str | None:
 def marked_encoding(head: bytes) -> str | None:
     """Return the encoding whose byte order mark a file begins with; `None` if it begins with none."""
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+
+
+def is_utf8(head: bytes) -> bool:
+    """Whether the characters beyond ASCII prove that a text is UTF-8: in another encoding, few are valid UTF-8."""
+    return len(_BEYOND_ASCII.findall(head)) >= _LEAST_PROOFS and _decoded(head, "utf-8") is not None
+
+
+def has_one_byte_a_character(encoding: str) -> bool:
+    """Whether every byte is a character in an encoding of Python, as in latin-1."""
+    return len(bytes(range(256)).decode(encoding, "replace")) == 256 and encoding != "ascii"
 
 
 def _by_null_bytes(head: bytes) -> str | None:

@@ -91,6 +91,27 @@ def test_an_encoding_that_contradicts_the_file_is_named(
         read(tmp_path, {"path": "a.csv", "csv": {"encoding": stated}})
 
 
+@pytest.mark.parametrize("stated", ["cp1252", "latin-1", "cp1251", "mac_roman"])
+def test_utf_8_is_not_read_as_another_encoding(tmp_path: Path, stated: str) -> None:
+    (tmp_path / "a.csv").write_text("größe,text\n1,naïve Ärger\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"a\.csv: line 1: the file is UTF-8, but dataset\.csv\.encoding is"):
+        read(tmp_path, {"path": "a.csv", "csv": {"encoding": stated}})
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("cp1252", "größe € naïve Ärger"), ("latin-1", "é"), ("cp1251", "русский текст и ещё"),
+        ("cp874", "ภาษาไทย เขียน"), ("koi8-r", "русский текст"), ("cp866", "русский ТЕКСТ арбуз"),
+        ("cp1253", "ελληνικά"), ("cp437", "naïve É"),
+        ("cp1252", "only ASCII"), ("cp1252", "one Â£ may be meant"),
+    ],
+)  # fmt: skip
+def test_text_in_the_named_encoding_is_read(tmp_path: Path, encoding: str, text: str) -> None:
+    (tmp_path / "a.csv").write_bytes(f"text\n{text}\n".encode(encoding))
+    assert read(tmp_path, {"path": "a.csv", "csv": {"encoding": encoding}})["text"].to_pylist() == [text]
+
+
 @pytest.mark.parametrize(
     ("encoding", "text", "example"),
     [
