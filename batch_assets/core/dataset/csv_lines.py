@@ -40,6 +40,7 @@ class CsvLines(CsvGuard):
             if self._ended and not self._buffer:
                 return self._line
             self._next()
+            self.rejected.clear()  # the first reading has them
             passed = min(len(self._starts), max(0, self._needed - self._first))
             del self._starts[:passed]
             self._first += passed
