@@ -17,9 +17,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
-from batch_assets.core.ledger import tables
+from batch_assets.core.ledger import batches, tables
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.load import load_pipeline
 from batch_assets.core.requests.build import build_requests
@@ -31,25 +32,25 @@ from benchmarks.workload import MAX_TOKENS, MODEL, USER_TEMPLATE
 
 _BUDGET_SECONDS = 30.0
 _ROWS_AT_ONCE = 5000
-_AGE_SECONDS = 3600.0
+_AGE_SECONDS = 7200.0
 
 
-def create(emulator: Emulator, batches: int) -> list[str]:
-    """Create batches of one request, and return their ids."""
+def create(emulator: Emulator, count: int) -> list[BatchObject]:
+    """Create batches of one request."""
     params = {"model": MODEL, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
     body = json.dumps({"requests": [{"custom_id": "a", "params": params}]}).encode()
     headers = {"content-type": "application/json", "x-api-key": "any", "anthropic-version": "2023-06-01"}
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    ids = []
-    for _ in range(batches):
+    created = []
+    for _ in range(count):
         call = urllib.request.Request(f"{emulator.url}/v1/messages/batches", body, headers)
         with opener.open(call) as reply:
-            ids.append(str(json.load(reply)["id"]))
-    return ids
+            created.append(BatchObject.parse(json.load(reply)))
+    return created
 
 
-def prepare(root: Root, folder: Path, ids: list[str]) -> None:
-    """Submit one row, and record the batches as if they were like its batch."""
+def prepare(root: Root, folder: Path, created: list[BatchObject]) -> None:
+    """Submit one row, and record the batches as further ones of its file, submitted some time ago."""
     (folder / "rows.csv").write_text("id,text\n1,one\n")
     messages = [{"role": "user", "content": USER_TEMPLATE}]
     attributes = {
@@ -61,8 +62,8 @@ def prepare(root: Root, folder: Path, ids: list[str]) -> None:
     submit_batches(root, "bench")
     with root.ledger.write() as tx:
         row = dict(tx.execute(sa.select(tables.batch)).one()._mapping)
-        age = {name: row[name] - _AGE_SECONDS for name in ("created_at", "submitted_at")}
-        copies = [{**row, **age, "id": id_, "next_poll_at": 0.0} for id_ in ids]
+        age = {"submitted_at": row["submitted_at"] - _AGE_SECONDS, "next_poll_at": 0.0}
+        copies = [{**row, **age, **batches.reported_columns(batch), "id": batch.id} for batch in created]
         for start in range(0, len(copies), _ROWS_AT_ONCE):
             tx.connection.execute(sa.insert(tables.batch), copies[start : start + _ROWS_AT_ONCE])
 
@@ -88,15 +89,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.polls", description=__doc__)
     parser.add_argument("--batches", type=int, default=10_000)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, Emulator(latency=10 * _AGE_SECONDS) as emulator:
+    with tempfile.TemporaryDirectory() as folder, Emulator(latency=100 * _AGE_SECONDS) as emulator:
         os.environ |= {"BATCH_ASSETS_EMULATOR": emulator.url, "BATCH_ASSETS_ROOT": str(Path(folder, "root"))}
         os.environ.pop("BATCH_ASSETS_LEDGER", None)
-        ids = create(emulator, options.batches)
+        created = create(emulator, options.batches)
         with open_root(Settings.from_env()) as root:
-            prepare(root, Path(folder), ids)
+            prepare(root, Path(folder), created)
             look(root, "all run")
             look(root, "none is due", now=False)
-            emulator.end_batches(*ids[:: len(ids) // 10 or 1])
+            emulator.end_batches(*(batch.id for batch in created[:: len(created) // 10 or 1]))
             look(root, "some have ended")
             emulator.end_batches()
             look(root, "all have ended")

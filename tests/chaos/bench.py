@@ -25,6 +25,8 @@ Rules = Sequence[Mapping[str, Any]]
 
 # Each trial has its own API key, and so a workspace of its own. The emulator gets all keys in one argument.
 _KEYS = 4000
+# The first of these workspaces have a second key.
+_SECOND, _SECOND_KEYS = "s", 1500
 _SETTLED_SECONDS = 60.0
 LONG_ROWS = "requests, with two long rows"
 MANY_ROWS = "requests, with many rows"
@@ -44,6 +46,7 @@ class Bench:
     def __init__(self, folder: Path, latency: float = 0.0) -> None:
         self._folder = folder
         keys = {f"k{number}": f"k{number}" for number in range(_KEYS)}
+        keys |= {f"{key}{_SECOND}": key for key in [*keys][:_SECOND_KEYS]}
         self.emulator = Emulator(state=folder / "emulator", latency=latency, workspaces=keys)
         self._numbers = count()
         self._prepared: dict[str, Prepared] = {}
@@ -118,6 +121,11 @@ class Bench:
     def other_key(self) -> str:
         """A new key, which has a workspace of its own."""
         return f"k{next(self._numbers)}"
+
+    @staticmethod
+    def second_key(key: str) -> str:
+        """Another key of the same workspace."""
+        return f"{key}{_SECOND}"
 
     def settle(self) -> None:
         """Wait until the server has handled everything that was sent to it before.

@@ -63,6 +63,10 @@ class Trial:
             "BATCH_ASSETS_RECONCILE_GRACE": str(grace),
         } | ({"BATCH_ASSETS_TRANSFERS": "1"} if one_by_one else {})
 
+    def through(self, url: str) -> None:
+        """Have the processes reach the API under another URL. Its root must not be bound to one yet."""
+        self._env["ANTHROPIC_BASE_URL"] = url
+
     def start(self, task: str, *, key: str | None = None, **options: Any) -> Child:
         """Start a child process that works in this root.
 

@@ -11,11 +11,14 @@ from typing import Any
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
+from batch_assets.core.erase.later import collect_and_erase
+from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
-from batch_assets.core.ledger import batches
+from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
+from batch_assets.core.rename import rename
 from batch_assets.core.requests.build import build_requests
 from batch_assets.core.results.collect import downloaded
 from batch_assets.core.results.run import collect_results
@@ -24,9 +27,12 @@ from batch_assets.core.root import Root
 from tests.core.support import make_pipeline
 
 NAME = "asked"
+# The row that is erased.
+ERASED = "row-1"
 # The first final table of a trial, kept beside its root to be compared with the table after the rerun.
 FIRST_TABLE = "first.parquet"
 _DEADLINE = 90.0
+_BUSY_SECONDS = 10.0
 # A poll that gets no answer ends after about this many seconds.
 _LOOK_SECONDS = 3.0
 _AT_ONCE = RetentionConfig(batches_days=0, request_files_days=0)
@@ -79,6 +85,34 @@ def cancel_all(root: Root, pipeline: Pipeline) -> None:
     print(cancel(root, pipeline.name))
 
 
+def clear_files(root: Root, pipeline: Pipeline) -> None:
+    """Let retention remove the request files."""
+    collect_results(root, pipeline.name, retention=RetentionConfig(request_files_days=0))
+
+
+def rename_pipeline(old: str, new: str) -> Callable[[Root, Pipeline], None]:
+    """Rename the pipeline, unless a killed process has done it."""
+
+    def run(root: Root, pipeline: Pipeline) -> None:
+        with root.ledger.read() as tx:
+            is_done = not submissions.known_ids(tx, old) and submissions.known_ids(tx, new)
+        end = time.monotonic() + _BUSY_SECONDS
+        while not is_done:
+            try:
+                is_done = bool(rename(root, old, new))
+            except BusyError:  # a killed process left its leases
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+
+    return run
+
+
+def erase_row(root: Root, pipeline: Pipeline) -> None:
+    """Erase a row, as a user does."""
+    print(erase(root, pipeline.name, [ERASED], pipeline))
+
+
 def as_a_user(root: Root, pipeline: Pipeline) -> None:
     """Do everything that is left, as a user would."""
     unattended(root, pipeline, by_user=True)
@@ -106,7 +140,7 @@ def unattended(
         try:
             submit_batches(root, pipeline.name, unattended=not by_user)
             poll(root, now=True)
-            done = collect_results(root, pipeline.name, retention=retention)
+            done = collect_and_erase(root, pipeline.name, pipeline=pipeline, retention=retention)
             with root.ledger.read() as tx:
                 under_way = batches.in_state(tx, BatchState.OPEN, BatchState.ENDED, pipeline=pipeline.name)
             if done.results is not None and done.results.final and not under_way:
@@ -142,6 +176,10 @@ TASKS: dict[str, Callable[[Root, Pipeline], Any]] = {
     "cancel": cancel_all,
     "chain": chain,
     "clearing": clearing,
+    "clear files": clear_files,
+    "rename": rename_pipeline(NAME, "renamed"),
+    "rename back": rename_pipeline("renamed", NAME),
+    "erase": erase_row,
     "unattended": unattended,
     "finish": _and_again(unattended),
     "finish by a user": _and_again(as_a_user),

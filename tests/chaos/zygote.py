@@ -53,6 +53,7 @@ class Order:
         kill_after: Seconds after which the child is killed, wherever it is; None: never.
         largest_file: Bytes beyond which the child cannot write a file, as on a full disk; None: no limit.
         doomed: Whether it is killed from outside.
+        clock: Seconds by which the child's clock is ahead of this machine's.
     """
 
     task: str
@@ -66,6 +67,7 @@ class Order:
     kill_after: float | None = None
     largest_file: int | None = None
     doomed: bool = False
+    clock: float = 0.0
 
     @property
     def leaves_leases(self) -> bool:
@@ -252,6 +254,9 @@ def _be_child(order: Order, own: Path) -> None:
         os.environ.update(order.env, BATCH_ASSETS_ROOT=str(Path(order.folder) / "root"))
         if order.leaves_leases:
             os.environ["BATCH_ASSETS_LEASE_SECONDS"] = str(LEASE_SECONDS)
+        if order.clock:
+            now = time.time
+            time.time = lambda: now() + order.clock
         pipeline = work.pipeline_in(Path(order.dataset), order.max_requests)
         points = Points(order.kill_at, own / _LAST_WORDS, own / _GO_ON if order.freeze else None)
         if order.kill_at is not None or order.count:

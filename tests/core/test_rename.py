@@ -77,6 +77,27 @@ def test_a_killed_renaming_is_finished_by_the_next(
     assert len(world.accepted_custom_ids()) == 5
 
 
+def test_the_old_name_is_refused_while_its_renaming_is_not_finished(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build wrote new files under it, and then the renaming could not be finished any more."""
+    old = world.pipeline(texts(3), name="old")
+    world.build(old)
+    with monkeypatch.context() as patched:
+        patched.setattr(rename_module, "_move", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            rename(world.root, "old", "new")
+    for step in (world.build, world.submit):
+        with pytest.raises(UnfinishedRenamingError) as refused:
+            step(old)
+        assert refused.value.remedy == FinishRenaming("old", "new")
+    assert rename(world.root, "old", "new") == 1
+    new = world.pipeline(texts(3), name="new")
+    world.submit(new)
+    world.finish(new)
+    assert len(world.accepted_custom_ids()) == 3
+
+
 def test_what_cannot_be_renamed_is_refused_and_left_as_it_is(world: World) -> None:
     world.run(world.pipeline(texts(2), name="old"))
     world.run(world.pipeline(texts(2, "other"), name="other"))

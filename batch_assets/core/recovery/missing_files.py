@@ -125,6 +125,25 @@ def lost_files_of(tx: Transaction, storage: Storage, since: float, pipeline: str
     return lost_most_files(tx, storage, since, pipeline) or _lost_answers(tx, storage, since, pipeline)
 
 
+def moved_to(tx: Transaction, storage: Storage, pipeline: str) -> str | None:
+    """Return under which name most of a pipeline's newest submissions are, if its renaming is not finished.
+
+    Args:
+        tx: The transaction.
+        storage: The root.
+        pipeline: The name of the pipeline.
+    """
+    newest = known_files.newest_submissions(tx, _SAMPLE, pipeline=pipeline)
+    if 2 * len(_missing(storage, [*map(_manifest, newest)])) <= len(newest):
+        return None
+    ids = {submission.id for submission in newest}
+    for other in pipelines_of(storage):
+        there = {id_ for _, id_ in submission_folders(storage, other)} if other != pipeline else set()
+        if 2 * len(ids & there) > len(ids):
+            return other
+    return None
+
+
 def _lost_answers(tx: Transaction, storage: Storage, since: float, pipeline: str) -> Agreement | None:
     newest = known_files.newest_answers(tx, pipeline, _NEWEST, since)
     sample = newest[:_SAMPLE]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from tests.chaos.faults import (
+    clocks,
     create,
     disk,
     endings,
@@ -15,7 +16,9 @@ from tests.chaos.faults import (
     outside,
     reconciling,
     refusals,
+    removed,
     results,
+    rewriting,
     together,
     workspace,
 )
@@ -37,6 +40,9 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "identity": identity.cases,
     "disk": disk.cases,
     "outside": outside.cases,
+    "clocks": clocks.cases,
+    "removed": removed.cases,
+    "rewriting": rewriting.cases,
 }
 """Groups of faults by name."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,13 @@ import orjson
 
 from tests.chaos.bench import Bench
 from tests.chaos.faults.case import Case, Tried, error, key_of, result_lines, rule, through
+from tests.core.gateway import Answer, Forward, Gateway
 from tests.core.support import BATCHES, CREATE, LIST
 
 _HTML = "<html><h1>Blocked</h1></html>"
 _SHAPED = {429: error("rate_limit_error", "slow down"), 400: error("invalid_request_error", "no"), 413: _HTML}
 _FILES = {"batches": "part-*.jsonl", "collection": "part-*.jsonl", "results": "*.parquet"}
+_FILES_SENT = 3
 _ODD_USAGE = {"input_tokens": -1, "output_tokens": 1e30}
 
 
@@ -37,6 +40,9 @@ def cases() -> Iterator[Case]:
         ):
             where = f"{harm.__name__.strip('_')}: one {pattern} before {stage}"
             yield Case("files damaged or away", where, partial(_harmed, stage=stage, pattern=pattern, harm=harm))
+    for encoding, pack in _PACKED.items():
+        where = f"{encoding}, {pack.__name__.strip('_')}"
+        yield Case("results: compressed although nobody asked", where, partial(_compressed, encoding, pack))
     for name, value in _ODD_USAGE.items():
         yield Case("results: odd values", name, partial(_odd_value, name=name, value=value))
 
@@ -65,6 +71,38 @@ def _harmed(bench: Bench, stage: str, pattern: str, harm: Callable[[Path], None]
         if not path.exists() or stage != "results":
             path.write_bytes(kept)
         return trial.finish(from_dataset=True), 1
+
+
+def _whole(content: bytes) -> bytes:
+    return gzip.compress(content)
+
+
+def _a_member_for_each_line(content: bytes) -> bytes:
+    return b"".join(gzip.compress(line + b"\n") for line in content.splitlines())
+
+
+def _without_its_end(content: bytes) -> bytes:
+    return gzip.compress(content)[:-9]
+
+
+_PACKED = {"gzip": _a_member_for_each_line, "x-gzip": _whole, "GZIP": _without_its_end}
+
+
+def _compressed(encoding: str, pack: Callable[[bytes], bytes], bench: Bench) -> Tried:
+    """A gateway compresses the first results of each batch. Those that are cut count as incomplete."""
+    struck = 0
+
+    def packed(forward: Forward) -> Answer:
+        nonlocal struck
+        status, headers, content = forward()
+        struck += 1
+        return status, {**headers, "content-encoding": encoding}, pack(content)
+
+    with bench.trial(bench.prepared("requests")) as trial, Gateway(bench.emulator.url) as gateway:
+        trial.through(gateway.url)
+        for _ in range(_FILES_SENT):
+            gateway.on("GET", "/results", packed)
+        return trial.finish(from_dataset=True), struck
 
 
 def _odd_value(bench: Bench, name: str, value: Any) -> Tried:

@@ -23,6 +23,10 @@ def cases() -> Iterator[Case]:
         for drop in _DROPS:
             where = f"create {nth} in doubt, {drop}"
             yield Case(fault, where, partial(_another_key, nth=nth, drop=drop))
+    for nth in (1, 2, 3):
+        for drop in _DROPS:
+            where = f"create {nth} in doubt, {drop}"
+            yield Case("another key of the same workspace", where, partial(_second_key, nth=nth, drop=drop))
 
 
 def _another_key(bench: Bench, nth: int | None, drop: str = "") -> Tried:
@@ -39,6 +43,16 @@ def _another_key(bench: Bench, nth: int | None, drop: str = "") -> Tried:
         trial.expect(states == {"unreachable"}, f"batches out of reach are {states}")
         bench.emulator.end_batches()
         return trial.finish(from_dataset=False), _TICKS
+
+
+def _second_key(bench: Bench, nth: int, drop: str) -> Tried:
+    """A batch of ours proves that the new key is of the same workspace, so the work goes on."""
+    with bench.trial(bench.prepared("batches"), one_by_one=True) as trial:
+        with bench.faults(_lost(nth, drop)) as struck:
+            trial.run("batches")
+            hits = struck()
+        trial.expect_success(trial.run("unattended", key=bench.second_key(trial.key)))
+        return trial.finish(from_dataset=False), hits
 
 
 def _lost(nth: int | None, drop: str) -> list[dict[str, Any]]:
