@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Collection, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import orjson
 import pyarrow.parquet as pq
+import sqlalchemy as sa
 
 from batch_assets.emulator import Emulator, text_digest
 
@@ -62,6 +61,7 @@ def judge(
     rows: Mapping[str, str],
     accepted: Accepted,
     *,
+    ledger_url: str | None = None,
     ask_again: Collection[str] = (),
     ends: Mapping[str, str] = NOTHING,
     reported: bool = False,
@@ -71,18 +71,20 @@ def judge(
     Args:
         rows: The dataset, row key -> text.
         accepted: Every batch of ours, whoever sent it.
+        ledger_url: The URL of the ledger; `None` for that in the root.
         ask_again: Digests, as in custom_ids, that may be accepted once more: they failed for a passing reason.
         ends: See `rows_lost`.
         reported: Whether the fault may cost a batch that is paid twice, if the ledger reports it.
     """
     verdict = Verdict()
+    ledger_url = ledger_url or f"sqlite:///{root}/ledger.db"
     verdict.lost = rows_lost(root / pipeline / "results" / "results.parquet", rows, ends)
-    reported_batches = _batches(root / "ledger.db", "paid_twice") if reported else set()
+    reported_batches = _batches(ledger_url, "paid_twice") if reported else set()
     paid, paid_again = _digests(accepted, reported_batches, without=True), _digests(accepted, reported_batches)
     verdict.twice = sum(max(0, times - 1 - (digest in ask_again)) for digest, times in paid.items())
     if untrue := paid_again.keys() - paid.keys():
         verdict.problems.append(f"{len(untrue)} requests are reported as paid twice, and were accepted once")
-    verdict.orphaned = len(set(accepted) - _batches(root / "ledger.db", "file_id is not null"))
+    verdict.orphaned = len(set(accepted) - _batches(ledger_url, "file_id is not null"))
     leftovers = sorted(str(path.relative_to(root)) for path in root.rglob("*.tmp"))
     if leftovers:
         verdict.problems.append(f"left over: {', '.join(leftovers)}")
@@ -123,6 +125,7 @@ def same_table(first: Path, second: Path) -> bool:
     return first.exists() and second.exists() and pq.read_table(first).equals(pq.read_table(second))
 
 
-def _batches(ledger: Path, which: str) -> set[str]:
-    with closing(sqlite3.connect(ledger)) as database:
-        return {row[0] for row in database.execute(f"select id from batch where {which}")}
+def _batches(ledger_url: str, which: str) -> set[str]:
+    engine = sa.create_engine(ledger_url, poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        return set(connection.execute(sa.text(f"select id from batch where {which}")).scalars())

@@ -56,12 +56,17 @@ class Trial:
         self.foreign: list[str] = []
         self.problems: list[str] = []
         self.root = folder / "root"
+        self._ledger_url = f"sqlite:///{self.root}/ledger.db"
         self._since = len(bench.emulator.log())
         self._env = {
             "ANTHROPIC_BASE_URL": bench.emulator.url,
             "ANTHROPIC_API_KEY": key,
             "BATCH_ASSETS_RECONCILE_GRACE": str(grace),
         } | ({"BATCH_ASSETS_TRANSFERS": "1"} if one_by_one else {})
+
+    def use_ledger(self, url: str) -> None:
+        """Have the processes keep the ledger in this database. Its root must not have one yet."""
+        self._ledger_url = self._env["BATCH_ASSETS_LEDGER"] = url
 
     def through(self, url: str) -> None:
         """Have the processes reach the API under another URL. Its root must not be bound to one yet."""
@@ -137,6 +142,7 @@ class Trial:
             work.NAME,
             self.rows,
             self.batches(),
+            ledger_url=self._ledger_url,
             ask_again=self._prepared.ask_again | set(ask_again()),
             ends=ends or {},
             reported=reported,

@@ -15,7 +15,7 @@ from batch_assets.core.erase.later import collect_and_erase
 from batch_assets.core.erase.run import erase
 from batch_assets.core.errors import BusyError, LeaseLostError, UnreachableError
 from batch_assets.core.ledger import batches, submissions
-from batch_assets.core.ledger.states import BatchState
+from batch_assets.core.ledger.states import BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import KEEP_EVERYTHING, RetentionConfig
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.rename import rename
@@ -33,6 +33,7 @@ ERASED = "row-1"
 FIRST_TABLE = "first.parquet"
 _DEADLINE = 90.0
 _BUSY_SECONDS = 10.0
+_WRITE_SECONDS = 3.0
 # A poll that gets no answer ends after about this many seconds.
 _LOOK_SECONDS = 3.0
 _AT_ONCE = RetentionConfig(batches_days=0, request_files_days=0)
@@ -88,6 +89,14 @@ def cancel_all(root: Root, pipeline: Pipeline) -> None:
 def clear_files(root: Root, pipeline: Pipeline) -> None:
     """Let retention remove the request files."""
     collect_results(root, pipeline.name, retention=RetentionConfig(request_files_days=0))
+
+
+def write_and_wait(root: Root, pipeline: Pipeline) -> None:
+    """Begin to write to the ledger, say so, and go on a little later. The process is frozen meanwhile."""
+    with root.ledger.write() as tx:
+        tx.record(EntityKind.ROUND, "held", None, "held", "")
+        (Path(root.settings.root).parent / "held").touch()
+        time.sleep(_WRITE_SECONDS)
 
 
 def rename_pipeline(old: str, new: str) -> Callable[[Root, Pipeline], None]:
@@ -177,6 +186,7 @@ TASKS: dict[str, Callable[[Root, Pipeline], Any]] = {
     "chain": chain,
     "clearing": clearing,
     "clear files": clear_files,
+    "write and wait": write_and_wait,
     "rename": rename_pipeline(NAME, "renamed"),
     "rename back": rename_pipeline("renamed", NAME),
     "erase": erase_row,

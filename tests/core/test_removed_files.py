@@ -176,6 +176,10 @@ def test_lost_answers_are_named_and_asked_again_only_on_the_user_s_word(
         assert submission is not None
         step = next_step(Snapshot.of(tx, submission))
     assert step == NeedsUser(GiveUpAnswers(batch_id, "asked"))
+    world.query("update batch set failing_since = failing_since - 900000, next_download_at = 0")
+    world.collect(pipeline)
+    (wait,) = world.query("select next_download_at - failing_since - 900000 from batch where state = 'ended'")[0]
+    assert wait > 80_000, "no run is started every hour in vain"
     accepted = len(world.accepted_custom_ids())
     report = cancel(world.root, batch_id)
     assert report.answers_given_up == [batch_id] and not report.problems

@@ -15,6 +15,8 @@ from batch_assets.core.ledger.tables import batch, history
 COLLECT_AGAIN_SECONDS = 60.0
 # The longest wait, after downloads kept failing.
 COLLECT_LAST_SECONDS = 3600.0
+# The longest wait for lost answers, which only a backup brings back. A run that a user starts finds them at once.
+LOST_LAST_SECONDS = 86400.0
 
 
 def collecting_name(pipeline: str) -> str:
@@ -56,7 +58,8 @@ def failed(tx: Transaction, batch_id: str, why: str, *, refused: bool, lost: boo
     if current is None or current.state is not BatchState.ENDED:
         return
     since = current.failing_since if current.failing_since is not None else tx.now
-    wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), COLLECT_LAST_SECONDS)
+    longest = LOST_LAST_SECONDS if lost else COLLECT_LAST_SECONDS
+    wait = min(max(tx.now - since, COLLECT_AGAIN_SECONDS), longest)
     move(
         tx,
         BatchMove.FAIL,

@@ -14,6 +14,7 @@ from tests.chaos.faults import (
     ledger,
     looks,
     outside,
+    postgres,
     reconciling,
     refusals,
     removed,
@@ -41,6 +42,7 @@ GROUPS: dict[str, Callable[[], Iterator[Case]]] = {
     "disk": disk.cases,
     "outside": outside.cases,
     "clocks": clocks.cases,
+    "postgres": postgres.cases,
     "removed": removed.cases,
     "rewriting": rewriting.cases,
 }

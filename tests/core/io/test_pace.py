@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ from batch_assets.core.results.run import collect_results
 from ..support import World, texts
 
 MINUTE = 60.0
+NewWorld = Callable[..., World]
 
 
 @dataclass
@@ -114,7 +116,8 @@ def test_runs_that_all_end_in_time_do_not_wait_for_each_other(world: World) -> N
     assert rounds_until_all_landed(world.root.ledger, sizes, shared=True, at_most=1) == 1
 
 
-def test_a_run_begins_beside_another_one_unless_the_line_is_slow(world: World) -> None:
+def test_a_run_begins_beside_another_one_unless_the_line_is_slow(new_world: NewWorld, ledger_url: str) -> None:
+    world = new_world(ledger=ledger_url)
     ledger = world.root.ledger
     with SharedLine(ledger).used() as first, SharedLine(ledger).used() as second:
         assert [line.is_taken() for line in (first, second)] == [False, False]
