@@ -53,7 +53,7 @@ def erase(
         pipeline: The pipeline, for its sink and its own columns of answers; `None` if the project
             no longer has it.
         is_later: A run of the results stage finishes what had to wait. It does not wait for other processes, and
-            a sink that cannot be reached stops it, because nobody would repeat it.
+            a sink that cannot be reached stops it, because no one would repeat it.
 
     Returns:
         What was done and what is left. A key that is in flight is on record, and is erased later.

@@ -52,7 +52,7 @@ def failed(tx: Transaction, batch_id: str, why: str, *, refused: bool, lost: boo
         batch_id: The id of the batch.
         why: The reason, for the history.
         refused: The API refused it: the key may belong to another workspace, or the batch was deleted.
-        lost: Nobody has the answers any more, except a backup. See `lost_answers`.
+        lost: No one has the answers any more, except a backup. See `lost_answers`.
     """
     current = by_id(tx, batch_id)
     if current is None or current.state is not BatchState.ENDED:

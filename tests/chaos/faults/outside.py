@@ -42,7 +42,7 @@ def cases() -> Iterator[Case]:
             yield Case("files damaged or away", where, partial(_harmed, stage=stage, pattern=pattern, harm=harm))
     for encoding, pack in _PACKED.items():
         where = f"{encoding}, {pack.__name__.strip('_')}"
-        yield Case("results: compressed although nobody asked", where, partial(_compressed, encoding, pack))
+        yield Case("results: compressed although no one asked", where, partial(_compressed, encoding, pack))
     for name, value in _ODD_USAGE.items():
         yield Case("results: odd values", name, partial(_odd_value, name=name, value=value))
 

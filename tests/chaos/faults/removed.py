@@ -50,7 +50,7 @@ def _downloaded_again(bench: Bench, kinds: list[str], retention: str = "") -> Tr
 
 
 def _held(bench: Bench, other: str | None) -> Tried:
-    """Nobody else has the answers: nothing is sent for them until they are back or a user gives them up."""
+    """No one else has the answers: nothing is sent for them until they are back or a user gives them up."""
     with bench.trial(bench.prepared("requests")) as trial:
         trial.expect_success(trial.run("clearing"))
         before = len(trial.batches())

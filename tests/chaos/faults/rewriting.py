@@ -45,7 +45,7 @@ def _renamed(bench: Bench, stage: str, at: int, *, back: bool) -> Tried:
 
 
 def _erased(bench: Bench, stage: str, at: int | None) -> Tried:
-    """The erasure is finished by running it again or, if nobody does, by the run that stores the answers."""
+    """The erasure is finished by running it again or, if no one does, by the run that stores the answers."""
     with bench.trial(bench.prepared(stage)) as trial:
         if at is None:
             trial.expect_success(trial.run("erase"))
