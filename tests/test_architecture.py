@@ -34,7 +34,12 @@ SIGNS = {
     "a check of the table": r"\bAssetCheck(Spec|Result)\b|results\.examine import|^class Examination",
     "a key of metadata": r"\"batch_assets/",
     "which images and PDFs are sent": r"\b(read_media|check_media|media_problem)\(",
-    "what templates print for a value": r"\bRendering\.(STORED|OWN)\b|^def shown_values|^class Rendering\(",
+    "what templates print for a value": (
+        r"\bRendering\.(STORED|OWN|WRITTEN)\b|^def (shown_values|text_of|written_number)\b|^class Rendering\("
+    ),
+    "how the kind of a column is found, recorded and applied": (
+        r"^def (updated|recorded_kinds|csv_kind|fitting|line_of|read_by)\b|^class ColumnType\b"
+    ),
     "a field of the pipeline file": (
         r"\((ConfigBlock|\w+Config, Block)\b|PipelineFields\(TypedDict|^class ConfigBlock"
     ),

@@ -111,6 +111,8 @@ def run_pipeline(
     watcher.built(report)
     if report.without_partition:
         watcher.problem(rows_left_out(pipeline, report.without_partition))
+    for column in report.mixed_columns:
+        watcher.problem(column.as_text)
     run = _Run(root, pipeline, partition, watcher)
     run.send(unattended=False)
     run.poll(now=True)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.csv
 
+from batch_assets.core.dataset.column_kinds import CSV, Kinds, of_group
+from batch_assets.core.dataset.csv_cells import cells_of, csv_kind, is_known
 from batch_assets.core.dataset.csv_checks import GuardOptions
+from batch_assets.core.dataset.csv_columns import ColumnType, OddValues
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_escapes import LiteralEscapes
 from batch_assets.core.dataset.csv_guard import CsvGuard
 from batch_assets.core.dataset.csv_lines import CsvLines, LineFinder
 from batch_assets.core.dataset.csv_opening import open_csv
-from batch_assets.core.dataset.csv_types import ColumnType, with_timestamps
+from batch_assets.core.dataset.csv_types import with_timestamps
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.misfits import typed_rows
+from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct
 from batch_assets.core.errors import DatasetError
@@ -60,14 +65,22 @@ class CsvReader:
             watched = self._watch(self._declared)
         self.watched = watched
         self.schema: pa.Schema = pa.schema([(column, watcher.type) for column, watcher in watched.items()])
+        self._kinds: dict[str, str] = {}
 
-    def agree(self, agreed: dict[str, ColumnType]) -> None:
-        """Adopt the types that were decided over all files.
+    def agree(self, agreed: dict[str, ColumnType], recorded: Kinds) -> None:
+        """Adopt the types that were decided over all files, and the kinds on record.
 
         Args:
             agreed: The types by column, over all files.
+            recorded: The kinds on record.
         """
         self.schema = pa.schema([(column, agreed[column].type) for column in self.watched])
+        kinds = of_group(recorded, CSV, self._declared)
+        self._kinds = {
+            field.name: kinds[field.name]
+            for field in self.schema
+            if is_known(kinds.get(field.name)) and csv_kind(field.type) not in (None, kinds[field.name])
+        }
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows with the columns and types of `target`. A column that the file lacks is null."""
@@ -107,11 +120,27 @@ class CsvReader:
             if wanted.name not in names:
                 continue
             field = self.schema.field(wanted.name)
-            if pa.types.is_string(field.type):
+            if (kind := self._kinds.get(wanted.name)) is not None:
+                text = table if pa.types.is_string(field.type) else batch
+                own[wanted.name] = OwnColumn(text.column(wanted.name), partial(cells_of, kind=kind))
+            elif pa.types.is_string(field.type):
                 own[wanted.name] = OwnColumn(table.column(wanted.name), with_timestamps)
             elif field.type != wanted.type and not pa.types.is_null(field.type):
                 own[wanted.name] = OwnColumn.of(batch.column(wanted.name).cast(field.type), field)
         return own
+
+    def mixed(self, column: str, type_: pa.DataType, odd: OddValues, values: int) -> MixedColumn:
+        """Return what there is to say about a column that few values keep from being of a type.
+
+        Args:
+            column: The column.
+            type_: The type.
+            odd: The values, of which this file has the first.
+            values: The number of all values.
+        """
+        with LineFinder(self.name, self._open_lines) as lines:
+            place = lines.places(odd.row)(0)
+        return MixedColumn(column, type_, values, odd.count, odd.text, place)
 
     def _open(self, *, is_checked: bool = False, is_exact: bool = False) -> CsvGuard:
         return CsvGuard(*self._opened(is_checked=is_checked, is_exact=is_exact))
@@ -203,7 +232,7 @@ class CsvReader:
             convert_options=pyarrow.csv.ConvertOptions(
                 check_utf8=False,  # the guard has checked it
                 default_column_type=pa.string(),
-                null_values=[""],
+                null_values=["", *self._options.null_values],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
                 include_columns=columns,
@@ -231,16 +260,21 @@ def _slices(batches: Any) -> Iterator[pa.RecordBatch]:
             yield batch.slice(start, ROWS_AT_ONCE)
 
 
-def agree_on_types(readers: Sequence[Any]) -> None:
+def agree_on_types(readers: Sequence[Any], recorded: Kinds) -> dict[str, ColumnType]:
     """Decide the types of CSV columns over all files, because a number in one file may be text in the next.
 
     Args:
         readers: The readers of all files. Those of other formats are ignored.
+        recorded: The kinds on record.
+
+    Returns:
+        The types by column, over all files.
     """
     files = [reader for reader in readers if isinstance(reader, CsvReader)]
     agreed: dict[str, ColumnType] = {}
     for file in files:
         for column, watcher in file.watched.items():
-            agreed.setdefault(column, ColumnType()).join(watcher)
+            agreed.setdefault(column, ColumnType()).join(watcher, file.name)
     for file in files:
-        file.agree(agreed)
+        file.agree(agreed, recorded)
+    return agreed

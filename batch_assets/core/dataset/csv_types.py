@@ -1,8 +1,8 @@
 """Types of CSV columns, decided over the whole file. A column has a type only if every value prints unchanged.
 
 A prompt shows what the file shows. So a column becomes integers, floats, booleans (`True` and `False`) or dates
-only if Python prints every value as it is written in the file. Then a value late in the file cannot change the
-prompts of earlier rows. A column with `10` and `2.5`, with `1.50` or with `true` stays text.
+only if Python prints every value as it is written in the file. Then a value late in the file cannot change what
+earlier rows print. A column with `10` and `2.5`, with `1.50` or with `true` stays text.
 
 ISO timestamps are the exception. A column of them, all with a time zone or all without, becomes timestamps, and a
 prompt shows them as Python prints them: `2024-01-02T03:04:05` as `2024-01-02 03:04:05`. Timestamps with a zone are
@@ -12,6 +12,7 @@ In a column that has other values too, and so stays text, prompts show each time
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ _TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9
 _ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
 # Years 1 to 9999, the range of Python's dates.
 _DAYS = (-719_162, 2_932_896)
+_AT_ONCE = 64
 _MICROSECONDS = (_DAYS[0] * 86_400_000_000, (_DAYS[1] + 1) * 86_400_000_000 - 1)
 
 
@@ -85,38 +87,37 @@ CANDIDATES: list[tuple[pa.DataType, Callable[[pa.Array], bool]]] = [
 ]
 
 
-class ColumnType:
-    """Finds the type of one column from its text, block by block."""
+# What a value of a type looks like; more has to be checked.
+PATTERNS = {
+    pa.int64(): re.compile(r"^(0|-?[1-9][0-9]*)$"),
+    pa.float64(): re.compile(_FLOAT),
+    pa.bool_(): re.compile(r"^(True|False)$"),
+    pa.date32(): re.compile(_DATE),
+    pa.timestamp("us"): re.compile(_TIMESTAMP + "$"),
+    pa.timestamp("us", "UTC"): re.compile(_TIMESTAMP + _ZONE),
+}
 
-    def __init__(self) -> None:
-        self._candidates = list(CANDIDATES)
-        self._has_values = False
 
-    def watch(self, values: pa.Array) -> None:
-        """Take the next values into account.
+def fitting(values: pa.Array, type_: pa.DataType) -> pa.Array:
+    """Return which values fit a type, each by itself: bool, shape (n,). Null where the value is null.
 
-        Args:
-            values: string, shape (n,). Nulls are ignored.
-        """
-        values = values.drop_null()
-        if len(values) == 0:
-            return
-        self._has_values = True
-        head = values.slice(0, 100)  # the first values decide most columns
-        self._candidates = [candidate for candidate in self._candidates if candidate[1](head)]
-        self._candidates = [candidate for candidate in self._candidates if candidate[1](values)]
-
-    def join(self, other: ColumnType) -> None:
-        """Take into account the values of the same column in another file."""
-        self._candidates = [candidate for candidate in self._candidates if candidate in other._candidates]
-        self._has_values = self._has_values or other._has_values
-
-    @property
-    def type(self) -> pa.DataType:
-        """The type of all values so far: text if no other type fits, null if there were no values."""
-        if not self._has_values:
-            return pa.null()
-        return self._candidates[0][0] if self._candidates else pa.string()
+    Args:
+        values: string, shape (n,).
+        type_: The type of one of CANDIDATES.
+    """
+    is_fit = dict(CANDIDATES)[type_]
+    matches = pc.match_substring_regex(values, PATTERNS[type_].pattern)
+    positions = pc.indices_nonzero(pc.fill_null(matches, False))
+    matching = values.take(positions)
+    if len(matching) == 0 or is_fit(matching):
+        return matches
+    fits = matches.to_pylist()
+    for start in range(0, len(matching), _AT_ONCE):  # most slices of a few values fit
+        part = matching.slice(start, _AT_ONCE)
+        if not is_fit(part):
+            for offset, position in enumerate(positions.slice(start, _AT_ONCE).to_pylist()):
+                fits[position] = is_fit(part.slice(offset, 1))
+    return pa.array(fits, pa.bool_())
 
 
 def with_timestamps(values: pa.Array) -> list[Any]:

@@ -9,7 +9,9 @@ from typing import Any, NoReturn, assert_never
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import check_columns
+from batch_assets.core.dataset.column_kinds import TABLE, Kinds, of_group, updated
 from batch_assets.core.dataset.document_files import DocumentFiles
+from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.partition_rows import PartitionRows, filled
 from batch_assets.core.dataset.query_rows import QueryRows
 from batch_assets.core.dataset.rows import Rows, plain_type
@@ -29,6 +31,7 @@ class Dataset:
         pipeline: The pipeline.
         table: The value of the asset that `dataset.asset` names. Unused for other kinds of datasets.
         partition: The partition whose rows to read; "" for all rows.
+        recorded: The kinds of columns on record.
 
     Attributes:
         location: Where the rows come from, for texts.
@@ -42,8 +45,11 @@ class Dataset:
             fails. Says what is wrong and what is available.
     """
 
-    def __init__(self, pipeline: Pipeline, table: Any = None, partition: str = "") -> None:
+    def __init__(
+        self, pipeline: Pipeline, table: Any = None, partition: str = "", recorded: Kinds | None = None
+    ) -> None:
         config = pipeline.config.dataset
+        self._recorded = recorded or {}
         self.source = f"{pipeline.source}: partition {partition}" if partition else pipeline.source
         self.location = config.location
         self._rows_from = self._open(pipeline, table, partition)
@@ -60,14 +66,15 @@ class Dataset:
             match config.kind:
                 case DatasetKind.PATH:
                     self.location = filled(config.pattern, partition)
-                    return TableFiles(self.location, pipeline)
+                    return TableFiles(self.location, pipeline, self._recorded)
                 case DatasetKind.FILES:
                     self.location = filled(config.pattern, partition)
                     return DocumentFiles(self.location, pipeline)
                 case DatasetKind.SQL:
                     return QueryRows(pipeline, partition)
                 case DatasetKind.ASSET:
-                    return TableRows(table, self.location, config)
+                    recorded = of_group(self._recorded, TABLE, config.types)
+                    return TableRows(table, self.location, config, recorded)
                 case _:
                     assert_never(config.kind)
         except DatasetError as error:
@@ -131,6 +138,16 @@ class Dataset:
     def shapes(self) -> list[frozenset[str]]:
         """The keys that objects in the columns have, see `ObjectKeys`."""
         return self._rows_from.object_keys.shapes
+
+    @property
+    def kinds(self) -> Kinds:
+        """The kinds of columns to record for the next build."""
+        return updated(self._recorded, self._rows_from.kinds, self._declared)
+
+    @property
+    def mixed_columns(self) -> list[MixedColumn]:
+        """Columns that are text because of a few values, unless their kind is on record or declared."""
+        return self._rows_from.mixed_columns
 
     def close(self) -> None:
         """Delete temporary files."""
@@ -201,6 +218,7 @@ class Dataset:
                 rows.table = rows.table.select(columns)
                 for name in self._declared:  # its type is the user's choice, for templates too
                     rows.own.pop(name, None)
+                    rows.before.pop(name, None)
                 yield rows
         except DatasetError as error:
             self._fail(self._rows_from.field, str(error))

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
+from batch_assets.core.dataset.column_kinds import Kinds
 from batch_assets.core.dataset.located_files import LocatedFiles, too_large
+from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import ROWS_AT_ONCE, Rows, conform, text_array
 from batch_assets.core.dataset.valid_text import valid_text
@@ -34,6 +36,8 @@ class DocumentFiles:
     columns: list[str] | None = [PATH, NAME]  # noqa: RUF012  never changed
     blank = False
     object_keys = ObjectKeys()  # it has none
+    kinds: Kinds = {}  # noqa: RUF012  never changed
+    mixed_columns: list[MixedColumn] = []  # noqa: RUF012
     schema = pa.schema([(PATH, pa.string()), (NAME, pa.string()), (BYTES, pa.binary())])
 
     def __init__(self, path: str, pipeline: Pipeline) -> None:

@@ -37,11 +37,23 @@ class ParsedLines:
         objects: The objects. An unreadable line is an empty one, a blank line none.
         numbers: The number of the line of each object, from 1.
         broken: The (error type, text) of each rejected object, by its position.
+        lines: All lines, blank ones too.
+        first: The number of the first of them, from 1.
     """
 
     objects: list[dict[str, Any]] = field(default_factory=list)
     numbers: Sequence[int] = ()
     broken: dict[int, tuple[str, str]] = field(default_factory=dict)
+    lines: Sequence[bytes] = ()
+    first: int = 1
+
+    def line(self, position: int) -> bytes:
+        """Return the line of an object.
+
+        Args:
+            position: The position of the object.
+        """
+        return self.lines[self.numbers[position] - self.first]
 
     def place(self, name: str) -> Callable[[int], str]:
         """Return a function that returns where an object is, for texts.
@@ -113,8 +125,9 @@ class JsonLineParser:
             objects.append(entry)
             self._begun = True
         if len(objects) == len(lines):
-            return ParsedLines(objects, range(number, number + len(lines)), broken)
-        return ParsedLines(objects, [at for at, line in enumerate(lines, number) if line.strip()], broken)
+            return ParsedLines(objects, range(number, number + len(lines)), broken, lines, number)
+        numbers = [at for at, line in enumerate(lines, number) if line.strip()]
+        return ParsedLines(objects, numbers, broken, lines, number)
 
     def _place(self, number: int) -> str:
         return f"{self._name}, line {number}"

@@ -10,7 +10,9 @@ from typing import Any
 import pyarrow as pa
 import sqlalchemy as sa
 
+from batch_assets.core.dataset.column_kinds import Kinds
 from batch_assets.core.dataset.misfits import row_places, typed_rows
+from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.query_guard import check_reads, reading, reading_engine
 from batch_assets.core.dataset.query_parameters import with_partition
@@ -49,6 +51,9 @@ class QueryRows:
     columns: list[str] | None = None
     blank = False
     object_keys = ObjectKeys()  # it has none: nested values are text
+    # Each value has the kind that it has by itself.
+    kinds: Kinds = {}  # noqa: RUF012  never changed
+    mixed_columns: list[MixedColumn] = []  # noqa: RUF012
 
     def __init__(self, pipeline: Pipeline, partition: str = "") -> None:
         config = pipeline.config.dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -13,12 +13,12 @@ from batch_assets.core.dataset.csv_reader import CsvReader
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
 from batch_assets.core.dataset.foreign_content import foreign_content
 from batch_assets.core.dataset.json_lines import JsonLineParser, ParsedLines
+from batch_assets.core.dataset.json_numbers import as_written, whole_numbers
 from batch_assets.core.dataset.lines import line_blocks
 from batch_assets.core.dataset.misfits import Misfits, row_places, typed_rows
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
-    OwnColumn,
     Rows,
     check_distinct,
     conform,
@@ -26,8 +26,8 @@ from batch_assets.core.dataset.rows import (
     may_hold_floats,
     own_columns,
     plain_type,
-    whole_number,
 )
+from batch_assets.core.dataset.table_kinds import Read, kinds_of, read_by, readers
 from batch_assets.core.dataset.wide_objects import are_wide, unified_field
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.parquet import open_parquet, unstorable
@@ -75,8 +75,14 @@ class ParquetReader:
             check_distinct(stored.names, self.name, named_by="the schema")
             self.schema = pa.schema([pa.field(field.name, plain_type(field.type)) for field in stored])
             self._stored = stored
+            self.kinds = kinds_of(pa.schema([stored.field(name) for name in stored.names]))
+            self._readers: dict[str, Read] = {}
             self.object_keys = ObjectKeys()
             self.object_keys.add_schema(self.schema)
+
+    def adopt(self, recorded: Mapping[str, Any]) -> None:
+        """Read columns by their kinds on record."""
+        self._readers = readers(recorded, self.kinds)
 
     def _open(self) -> pq.ParquetFile:
         try:
@@ -103,6 +109,7 @@ class ParquetReader:
                     number += len(batch)
                     rows.own = own_columns(batch, self._stored, target)
                     rows.present = [self.schema.names] * len(batch)
+                    read_by(rows, self._readers)
                     yield rows
         except (pa.ArrowException, OSError) as error:
             raise self._unreadable(error) from None
@@ -176,36 +183,52 @@ class JsonLinesReader:
         for lines in self._blocks():
             objects = lines.objects
             arrays, fields = [], []
-            own: dict[str, list[Any] | OwnColumn] = {}
+            own: dict[str, list[Any]] = {}
+            unsure: set[int] = set()
             for field in target:
                 values = [entry.get(field.name) for entry in objects]
                 type_ = self.schema.field(field.name).type if field.name in names else field.type
                 if pa.types.is_nested(type_) and pa.types.is_string(field.type):
                     type_ = field.type  # JSON with the keys of its own line, not with those of the whole file
-                array, own[field.name] = _column(values, type_)
+                array, own[field.name], positions = _column(values, type_)
+                unsure |= positions
                 arrays.append(array)
                 fields.append(pa.field(field.name, type_))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
             misfits = Misfits(self._config, lines.place(self.name))
             table = conform(batch, target, self.name, misfits)
             rejects = misfits.rejects | lines.broken
-            yield Rows(table, rejects, has_json_numbers=True, own=own, present=objects)
+            rows = Rows(table, rejects, has_json_numbers=True, present=objects)
+            written = {position: as_written(lines.line(position)) for position in unsure - lines.broken.keys()}
+            if written:
+                rows.before, own = own, {name: _replaced(values, name, written) for name, values in own.items()}
+            rows.own.update(own)
+            yield rows
 
 
-def _column(values: list[Any], type_: pa.DataType) -> tuple[pa.Array, list[Any]]:
-    """The values of a column of JSON Lines, as results carry them and as templates see them.
+def _replaced(values: list[Any], name: str, written: Mapping[int, Mapping[str, Any]]) -> list[Any]:
+    """The values of a column, with those of some lines as they are written."""
+    return [written[at].get(name) if at in written else value for at, value in enumerate(values)]
+
+
+def _column(values: list[Any], type_: pa.DataType) -> tuple[pa.Array, list[Any], set[int]]:
+    """The values of a column of JSON Lines, as results carry them and as templates saw them until rendering 2.
 
     Args:
         values: The parsed values.
         type_: The type of the column. Values of several kinds become text.
+
+    Returns:
+        Both, and the positions of values that may print otherwise than they are written.
     """
     if pa.types.is_string(type_):
         try:
-            return pa.array(values, type_), values
+            return pa.array(values, type_), values, set()
         except pa.ArrowTypeError:  # not all of them are text
-            own = [whole_number(value) for value in values]
-            return pa.array([json_text(value) for value in own], type_), own
-    return pa.array(values, type_), [whole_number(v) for v in values] if may_hold_floats(type_) else values
+            own, unsure = whole_numbers(values)
+            return pa.array([json_text(value) for value in own], type_), own, unsure
+    own, unsure = whole_numbers(values) if may_hold_floats(type_) else (values, set())
+    return pa.array(values, type_), own, unsure
 
 
 READERS: dict[str, Callable[[DataFile, DatasetConfig], FileReader]] = {

@@ -61,6 +61,7 @@ class Rows:
             the row cannot be read or is too large to be, and is null in `table`.
         has_json_numbers: Whether the numbers come from JSON, in which 1 and 1.0 are the same.
         own: Columns whose values in `table` may depend on other rows: their own values, one for each row.
+        before: The columns whose values templates saw otherwise until rendering 2: those values.
         present: The columns that each row has, in its own order; `None` if every row has all of them.
     """
 
@@ -68,6 +69,7 @@ class Rows:
     rejects: dict[int, tuple[str, str]] = field(default_factory=dict)
     has_json_numbers: bool = False
     own: dict[str, list[Any] | OwnColumn] = field(default_factory=dict)
+    before: dict[str, list[Any]] = field(default_factory=dict)
     present: Sequence[Collection[str]] | None = None
 
     def values(self, name: str) -> list[Any]:
@@ -82,6 +84,10 @@ class Rows:
         if own is None:
             own = OwnColumn.of(self.table.column(name), self.table.schema.field(name))
         return self._python(name, own.array, own.convert)
+
+    def values_before(self, name: str) -> list[Any]:
+        """Return a column as templates saw it in rendering 2. See `values`."""
+        return self.before[name] if name in self.before else self.values(name)
 
     def stored_values(self, name: str) -> list[Any]:
         """Return a column as Python values as results carry it: with the types that fit every row of the dataset.
@@ -127,6 +133,7 @@ class Rows:
                 else own._replace(array=own.array.filter(mask))
                 for name, own in self.own.items()
             },
+            before={name: [values[old] for old in kept] for name, values in self.before.items()},
             present=[self.present[old] for old in kept] if self.present is not None else None,
         )
 

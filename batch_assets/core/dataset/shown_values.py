@@ -7,6 +7,7 @@ decimal with an exponent, NaN as a word.
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -148,7 +149,13 @@ def _period(frequency: str) -> Converter:
 def _interval(closed: str) -> Converter:
     import pandas as pd  # see `_period`
 
-    return lambda ends: str(pd.Interval(ends["left"], ends["right"], closed))
+    def end(value: Any) -> Any:
+        """The end of an interval as pandas wants it: Arrow returns Python's dates and durations."""
+        if isinstance(value, date):  # also a datetime
+            return pd.Timestamp(value)
+        return pd.Timedelta(value) if isinstance(value, timedelta) else value
+
+    return lambda ends: str(pd.Interval(end(ends["left"]), end(ends["right"]), closed))
 
 
 def _shortest(type_: type[np.floating[Any]]) -> Converter:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from batch_assets.core.dataset.column_kinds import Kinds
+from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import Rows
 
@@ -20,6 +22,8 @@ class Source(Protocol):
         blank: Whether the source is empty, without even column names.
         columns: The columns to carry if the pipeline names none; `None` for all columns.
         object_keys: The keys that the objects in the columns have.
+        kinds: The kinds of its columns as they are inferred, if they may depend on other rows than a value's own.
+        mixed_columns: Columns that are text because of a few values, unless their kind is on record.
     """
 
     field: str
@@ -27,6 +31,12 @@ class Source(Protocol):
     blank: bool
     columns: list[str] | None
     object_keys: ObjectKeys
+
+    @property
+    def kinds(self) -> Kinds: ...
+
+    @property
+    def mixed_columns(self) -> list[MixedColumn]: ...
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in order, with the columns and types of `target`. May be called more than once.

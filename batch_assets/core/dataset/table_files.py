@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
+from batch_assets.core.dataset.column_kinds import CSV, PARQUET, Kinds, is_same, of_group, usual_kinds
+from batch_assets.core.dataset.csv_cells import csv_kind
 from batch_assets.core.dataset.csv_reader import CsvReader, agree_on_types
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.folder_files import shown_names, tables_in
 from batch_assets.core.dataset.located_files import LocatedFiles
+from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
-from batch_assets.core.dataset.readers import FileReader, known_endings, reader_class
+from batch_assets.core.dataset.readers import FileReader, ParquetReader, known_endings, reader_class
 from batch_assets.core.dataset.rows import Rows
 from batch_assets.core.dataset.wide_objects import unified_field
 from batch_assets.core.errors import DatasetError
@@ -27,6 +30,7 @@ class TableFiles:
     Args:
         path: A file, a folder or a glob.
         pipeline: The pipeline.
+        recorded: The kinds of its columns that are on record.
 
     Raises:
         DatasetError: When there is no such file, its format is unknown, it cannot be read, or its columns differ
@@ -36,8 +40,10 @@ class TableFiles:
     field = "path"
     columns: list[str] | None = None
 
-    def __init__(self, path: str, pipeline: Pipeline) -> None:
+    def __init__(self, path: str, pipeline: Pipeline, recorded: Kinds) -> None:
         config = pipeline.config.dataset
+        self._declared = frozenset(config.types)
+        self._recorded = recorded
         self._located = LocatedFiles(path, pipeline.project)
         self._max_file_bytes = config.max_file_bytes
         self._readers = [_reader(file, config) for file in self._files(config.pattern)]
@@ -48,12 +54,57 @@ class TableFiles:
         if config.missing_columns is not None:
             _check_same_columns(self._readers)
             _check_related(self._readers)
-        agree_on_types(self._readers)
+        self._read_as_recorded()
+        self._csv_types = agree_on_types(self._readers, recorded)
         self.schema = _unified([reader.schema for reader in self._readers])
         self.object_keys = ObjectKeys()
         for reader in self._readers:
             self.object_keys.add(reader.object_keys)
         self.blank = all(reader.blank for reader in self._readers)
+
+    def _read_as_recorded(self) -> None:
+        """Read each Parquet file by the kinds on record: its own, or those that most files have."""
+        usual = of_group(self._recorded, PARQUET, self._declared)
+        for reader in self._parquet_readers:
+            own = of_group(self._recorded, self._group(reader), self._declared)
+            reader.adopt(usual | own)
+
+    @property
+    def _parquet_readers(self) -> list[ParquetReader]:
+        return [reader for reader in self._readers if isinstance(reader, ParquetReader)]
+
+    def _group(self, reader: FileReader) -> str:
+        return f"{PARQUET}/{self._located.relative(reader.name)}"
+
+    @property
+    def kinds(self) -> Kinds:
+        """The kinds of its columns as they are inferred, for Parquet of those that are not on record."""
+        csv_kinds = {column: csv_kind(found.type) for column, found in self._csv_types.items()}
+        kinds: Kinds = {CSV: {column: kind for column, kind in csv_kinds.items() if kind is not None}}
+        recorded = self._recorded.get(PARQUET, {})
+        found = [(self._group(reader), reader.kinds) for reader in self._parquet_readers]
+        kinds[PARQUET] = usual = usual_kinds([columns for _, columns in found])
+        for group, columns in found:
+            kinds[group] = {
+                name: kind
+                for name, kind in columns.items()
+                if name not in recorded and not is_same(kind, usual[name])
+            }
+        return kinds
+
+    @property
+    def mixed_columns(self) -> list[MixedColumn]:
+        """The columns of CSV files that few values keep from being of a type, unless their kind is on record."""
+        recorded = self._recorded.get(CSV, {})
+        readers = {reader.name: reader for reader in self._readers if isinstance(reader, CsvReader)}
+        mixed = []
+        for column, found in self._csv_types.items():
+            is_settled = column in self._declared or column in recorded
+            nearest = found.almost.nearest if not is_settled and pa.types.is_string(found.type) else None
+            if nearest is not None:
+                type_, odd = nearest
+                mixed.append(readers[odd.file].mixed(column, type_, odd, found.almost.values))
+        return mixed
 
     def _files(self, pattern: str) -> list[DataFile]:
         located = self._located

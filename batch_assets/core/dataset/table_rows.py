@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import check_columns
+from batch_assets.core.dataset.column_kinds import TABLE, Kinds
 from batch_assets.core.dataset.misfits import row_places, typed_rows
+from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_columns import ARROW_ERRORS, object_array, plain_object
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
@@ -25,6 +27,7 @@ from batch_assets.core.dataset.rows import (
     plain_type,
 )
 from batch_assets.core.dataset.shown_values import is_stored_otherwise
+from batch_assets.core.dataset.table_kinds import MIXED, kind_of_objects, kinds_of, read_by, readers
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.slices import cut
 from batch_assets.core.pipeline.dataset import DatasetConfig
@@ -39,6 +42,7 @@ class TableRows:
         value: The table. A named pandas index becomes columns; an unnamed index is left out.
         origin: Where the table comes from, for errors.
         config: The `dataset` of the pipeline file.
+        recorded: The kinds of its columns on record.
 
     Raises:
         DatasetError: When the value is not a table, two columns have the same name, or a column mixes types or
@@ -47,8 +51,11 @@ class TableRows:
 
     field = "asset"
     columns: list[str] | None = None
+    mixed_columns: list[MixedColumn] = []  # noqa: RUF012  never changed
 
-    def __init__(self, value: Any, origin: str, config: DatasetConfig) -> None:
+    def __init__(
+        self, value: Any, origin: str, config: DatasetConfig, recorded: Mapping[str, Any] | None = None
+    ) -> None:
         self._origin, self._config = origin, config
         (table, self._texts), self._objects = _arrow(value, origin), _objects(value)
         check_columns(table.num_columns, origin)
@@ -64,6 +71,18 @@ class TableRows:
         self.object_keys.add_schema(self.schema)
         self._given = table.select([field.name for field in table.schema if is_stored_otherwise(field)])
         self._dicts = value if isinstance(value, list) else None
+        columns_now = self._kinds_now(value)
+        self.kinds: Kinds = {TABLE: {name: kind for name, kind in columns_now.items() if kind != MIXED}}
+        self._readers = readers(recorded or {}, columns_now)
+
+    def _kinds_now(self, value: Any) -> dict[str, Any]:
+        kinds = kinds_of(self.schema)
+        for name in {*self._given.column_names, *self._objects} & kinds.keys():
+            del kinds[name]
+        if hasattr(value, "reset_index"):  # pandas decides by all values whether a column has objects
+            found = {name: kind_of_objects(values(slice(None))) for name, values in self._objects.items()}
+            kinds |= {name: kind for name, kind in found.items() if kind is not None}
+        return kinds
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
         """Yield the rows in order."""
@@ -74,6 +93,7 @@ class TableRows:
             rows = typed_rows(batch, target, self._config, row_places(self._origin, start))
             part = slice(start, start + len(batch))
             rows.own = own_columns(batch, self.schema, target) | self._own_columns(target, part)
+            read_by(rows, self._readers)
             if self._dicts is not None:
                 rows.present = self._dicts[part]
             yield rows

@@ -61,6 +61,9 @@ class CsvConfig(ConfigBlock):
         default=None, description="Column names in place of those in the header, for example if two are equal."
     )
     skip: int = Field(default=0, ge=0, description="The number of lines before the header to leave out.")
+    null_values: list[str] = Field(
+        default=[], description="Texts that mean null, for example n/a. Empty fields always do."
+    )
     rows_in_quotes: bool = Field(
         default=False,
         description="Accept a quoted field with lines that look like rows. Otherwise it is an error, because "

@@ -24,6 +24,7 @@ from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import NamePartition
 from batch_assets.core.requests.garbage import remove_garbage
+from batch_assets.core.requests.recorded_kinds import recorded_kinds
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.requests.row_renderer import RenderedGroup, RowRenderer, row_templates
@@ -150,7 +151,7 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
             _log.warning(problem)
         # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows
         # one process at a time.
-        with Dataset(pipeline, table, partition) as dataset:
+        with Dataset(pipeline, table, partition, recorded_kinds(root, pipeline, partition)) as dataset:
             templates = row_templates(pipeline, dataset)
             _check_against_dataset(pipeline, dataset, templates)
             yield _Inputs(dataset, templates, lease)
@@ -247,6 +248,7 @@ class _Build:
         submission = self._submission
         submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
         if submission.register():
+            submission.report.mixed_columns = self._dataset.mixed_columns
             return submission.report
         submission.remove()
         return None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from batch_assets.core.dataset.mixed_columns import MixedColumn
+
 
 @dataclass
 class RequestsReport:
@@ -22,6 +24,7 @@ class RequestsReport:
             `partitions.column` is null, not a date, or not a partition key.
         files: The names of the request files written.
         bytes: The size of the HTTP bodies that they become.
+        mixed_columns: Columns that are text because of a few values, if their kind was inferred by this run.
         is_refresh: The run begins or continues a refresh: answers from before it did not count.
     """
 
@@ -36,6 +39,7 @@ class RequestsReport:
     without_partition: int = 0
     files: list[str] = field(default_factory=list)
     bytes: int = 0
+    mixed_columns: list[MixedColumn] = field(default_factory=list)
     is_refresh: bool = False
 
 

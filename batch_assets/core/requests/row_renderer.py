@@ -137,7 +137,8 @@ class RowRenderer:
         yield from self._rows(rows, columns, rejects)
 
     def _columns(self, rows: Rows) -> dict[str, list[Any]]:
-        get = rows.stored_values if self._rendering == Rendering.STORED else rows.values
+        before = {Rendering.STORED: rows.stored_values, Rendering.OWN: rows.values_before}
+        get = before.get(self._rendering, rows.values)
         return {name: get(name) for name in self.reads}
 
     def _rows(self, rows: Rows, columns: dict[str, list[Any]], rejects: Rejects) -> Iterator[RenderedRow]:

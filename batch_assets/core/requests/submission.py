@@ -164,6 +164,7 @@ class NewSubmission:
             header_sets=self._headers.sets if by_row else None,
             render_request=name_of(hook) if hook is not None else None,
             rendering=CURRENT,
+            column_kinds=self._dataset.kinds or None,
             bounded_schema=pipeline.bounded_schema,
             fresh_after=selection.fresh_after,
             waits=selection.waited_on if selection.fresh_after is not None else None,

@@ -102,6 +102,8 @@ class Manifest(_Document):
         header_sets: The different headers of its requests, if they depend on the row.
         render_request: The name of the pipeline's function that changes its requests.
         rendering: The version of the rendering, see `Rendering`; `None` in early manifests for the first.
+        column_kinds: The kinds of the dataset's columns, by which the next submission reads them, see `Kinds`;
+            `None` in early manifests, and if no kind depends on other rows.
         bounded_schema: The output schema of a pydantic model, with the limits that the API does not support.
         fresh_after: The identity of the refresh, in seconds since 1970; `None` if it is not part of a refresh.
         waits: The ids of the request files that were in flight when a refresh was built.
@@ -124,6 +126,7 @@ class Manifest(_Document):
             "header_sets",
             "render_request",
             "rendering",
+            "column_kinds",
             "bounded_schema",
             "fresh_after",
             "waits",
@@ -144,6 +147,7 @@ class Manifest(_Document):
     header_sets: list[dict[str, str]] | None = None
     render_request: str | None = None
     rendering: int | None = None
+    column_kinds: dict[str, dict[str, Any]] | None = None
     bounded_schema: dict[str, Any] | None = None
     fresh_after: float | None = None
     waits: list[str] | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from types import NoneType
@@ -25,18 +25,21 @@ class FlatTemplate:
         columns: The columns, in order. One may occur several times.
         wanted: For each text that must not be blank, its columns.
         whole: The columns that are a whole value somewhere, whether null is rejected there.
+        text: Returns the text of a value, see `PlainText`.
     """
 
     constants: list[bytes]
     columns: list[str]
     wanted: list[list[str]]
     whole: dict[str, bool]
+    text: Callable[[Any], str]
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> FlatTemplate | None:
         """Make a flat template of compiled params; `None` if they are not flat."""
         constants, columns, wanted = [b""], [], []
         whole: dict[str, bool] = {}
+        text_of: Callable[[Any], str] = str
         for part in parts:
             if isinstance(part, bytes):
                 constants[-1] += part
@@ -46,6 +49,8 @@ class FlatTemplate:
             if isinstance(part, WholeColumn):
                 (name,) = [text for _, text in part.pieces]
                 whole[name] = part.may_not_be_blank and whole.get(name, True)
+            else:
+                text_of = part.text
             constants[-1] += b'"'
             for is_column, text in part.pieces:
                 if is_column:
@@ -56,7 +61,7 @@ class FlatTemplate:
             constants[-1] += b'"'
             if part.may_not_be_blank:
                 wanted.append([text for is_column, text in part.pieces if is_column])
-        return cls(constants, columns, wanted, whole) if columns else None
+        return cls(constants, columns, wanted, whole, text_of) if columns else None
 
     def escaped(self, values: Mapping[str, Sequence[Any]]) -> EscapedColumns | None:
         """Prepare rows for rendering.
@@ -71,18 +76,48 @@ class FlatTemplate:
         for name, is_text_wanted in self.whole.items():
             if set(map(type, values[name])) - ({str, NoneType} if is_text_wanted else {str}):
                 return None
-        texts = {name: _texts(values[name]) for name in dict.fromkeys(self.columns)}
+        odd: set[int] = set()
+        texts = {name: self._texts(values[name], odd) for name in dict.fromkeys(self.columns)}
         try:
             as_json = {name: _escaped(column) for name, column in texts.items()}
         except TypeError:
             return None
         if any(len(as_json[name]) != len(column) for name, column in texts.items()):
             return None
-        odd = {at for name in texts for at, value in enumerate(values[name]) if type(value) is bytes}
+        odd.update(at for name in texts for at, value in enumerate(values[name]) if type(value) is bytes)
         for names in self.wanted:
             rows = zip(*(texts[name] for name in names), strict=True)
             odd.update(at for at, row in enumerate(rows) if not any(text and not text.isspace() for text in row))
         return EscapedColumns(self.constants, [as_json[name] for name in self.columns], odd)
+
+    def _texts(self, values: Sequence[Any], odd: set[int]) -> list[str]:
+        """Return values as templates print them. Adds the positions of those that have no text to `odd`."""
+        text_of = self.text
+        try:
+            return [
+                value
+                if type(value) is str
+                else ""
+                if value is None
+                else str(value)
+                if type(value) is int
+                else text_of(value)
+                for value in values
+            ]
+        except TypeError:
+            without = [at for at, value in enumerate(values) if not self._has_text(value)]
+        odd.update(without)
+        kept = list(values)
+        for at in without:
+            kept[at] = None
+        return self._texts(kept, odd)
+
+    def _has_text(self, value: Any) -> bool:
+        try:
+            self.text(value)
+        except TypeError:
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -110,11 +145,6 @@ class EscapedColumns:
         for column, constant in zip(self.columns, self.constants[1:], strict=True):
             pieces += [column[start:end], repeat(constant)]
         return list(map(b"".join, zip(*pieces)))  # noqa: B905  the constants have no end
-
-
-def _texts(values: Sequence[Any]) -> list[str]:
-    """Return values as templates print them."""
-    return [value if type(value) is str else "" if value is None else str(value) for value in values]
 
 
 def _escaped(texts: list[str]) -> list[bytes]:

@@ -14,9 +14,7 @@ import jinja2
 
 from batch_assets.core.repeated_keys import RepeatedKeyError, checked_object
 from batch_assets.core.template.key_access import Absent
-
-# From here on floats skip integers.
-_FLOATS_SKIP = 2**53
+from batch_assets.core.template.written_numbers import FLOATS_SKIP, NumberTooLargeError, written_number
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
@@ -96,12 +94,16 @@ def _scalar(value: Any) -> str:
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 
-def from_json(text: Any) -> Any:
+def from_json(text: Any, *, is_exact: bool = True) -> Any:
     """Return the value of JSON text. Null stays null, and whole numbers are integers: 1.0 becomes 1.
+
+    Args:
+        text: The text, or null.
+        is_exact: Whether numbers are read by `written_number`, as from rendering 3 on.
 
     Raises:
         TypeError: When the value is not text.
-        ValueError: When the text is not JSON, or an object in it has a key twice.
+        ValueError: When the text is not JSON, an object in it has a key twice, or a number is too large.
     """
     if text is None:
         return None
@@ -109,11 +111,14 @@ def from_json(text: Any) -> Any:
         raise TypeError(f"fromjson takes JSON text, not {_kind(text)}")
     try:
         return json.loads(
-            text, parse_float=_number, parse_constant=lambda _: None, object_pairs_hook=checked_object
+            text,
+            parse_float=written_number if is_exact else _number,
+            parse_constant=lambda _: None,
+            object_pairs_hook=checked_object,
         )
     except RecursionError:
         raise ValueError("fromjson: the text is nested too deeply") from None
-    except RepeatedKeyError as error:
+    except (NumberTooLargeError, RepeatedKeyError) as error:
         raise ValueError(f"fromjson: {error}") from None
     except ValueError as error:
         raise ValueError(f"fromjson: the text is not JSON: {error}") from None
@@ -123,7 +128,7 @@ def _number(digits: str) -> int | float | None:
     number = float(digits)
     if not math.isfinite(number):
         return None
-    return int(number) if number.is_integer() and abs(number) < _FLOATS_SKIP else number
+    return int(number) if number.is_integer() and abs(number) < FLOATS_SKIP else number
 
 
 def _kind(value: Any) -> str:

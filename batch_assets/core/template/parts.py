@@ -28,14 +28,18 @@ class PlainText:
         pieces: (whether it is a column, text or name of the column).
         field: The field, for errors.
         check: The check of the rendered text.
+        text: Returns the text of a value that is neither text, bytes nor null. May raise TypeError.
 
     Attributes:
         pieces: The argument `pieces`.
+        text: The argument `text`.
         may_not_be_blank: Whether a row decides if the text is blank, and a blank one is rejected.
     """
 
-    def __init__(self, pieces: list[tuple[bool, str]], field: str, check: Check) -> None:
-        self.pieces, self._field, self._check = pieces, field, check
+    def __init__(
+        self, pieces: list[tuple[bool, str]], field: str, check: Check, text: Callable[[Any], str] = str
+    ) -> None:
+        self.pieces, self._field, self._check, self.text = pieces, field, check, text
         self._constant = ["" if is_column else text for is_column, text in pieces]
         self._columns = [(position, text) for position, (is_column, text) in enumerate(pieces) if is_column]
         self.may_not_be_blank = check is as_text and not any(
@@ -56,7 +60,10 @@ class PlainText:
             elif type(value) is bytes:
                 return dump(as_text(value, self._field), self._field)
             elif value is not None:
-                texts[position] = str(value)
+                try:
+                    texts[position] = self.text(value)
+                except TypeError as error:
+                    raise RowRejectedError(ErrorType.TEMPLATE_ERROR, f"{self._field}: {error}") from None
         return dump(self._check("".join(texts), self._field), self._field)
 
 

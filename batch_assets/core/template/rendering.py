@@ -7,6 +7,9 @@ manifest records the version, and the earlier version stays here to find the row
   `order.items` is the method of an object, also if the object has a key of that name. `row` has all columns.
 - 2: values as the row has them. `tojson` writes the keys in their own order, UTF-8, ISO dates and decimals.
   `order.items` is the key. `row` has the columns that the row has.
+- 3: null is nothing also in filters, `~` and formats, where it was `None`. Values in printed lists and objects
+  look as they do alone, where they were Python code such as `Decimal('1.50')`. NaN and infinite numbers print as
+  null. JSON numbers keep the digits of a whole number that no double holds, and the sign of -0.0.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ class Rendering(IntEnum):
 
     STORED = 1
     OWN = 2
+    WRITTEN = 3
 
 
-CURRENT = Rendering.OWN
+CURRENT = Rendering.WRITTEN

@@ -36,6 +36,7 @@ from batch_assets.core.template.template_strings import (
     TemplateProblemError,
 )
 from batch_assets.core.template.values import DATA_KEYS, TEXT_KEYS, RowRejectedError, as_text, checked, dump
+from batch_assets.core.template.written import text_of
 
 _SOURCE = b'"source"'
 # This list may end up empty, which means no stop sequences. Other lists are prompts, or needed by a prompt.
@@ -281,7 +282,7 @@ class Template:
             except RowRejectedError as error:
                 raise self._refused(error) from None
         if string.plain is not None:
-            return PlainText(string.plain, field, check)
+            return PlainText(string.plain, field, check, text_of if self._rendering >= Rendering.WRITTEN else str)
         evaluate = self._watched(string.evaluate) if string.whole else string.evaluate
         full_check = self._checked(check, field)
 

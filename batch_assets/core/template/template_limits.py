@@ -117,11 +117,19 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Return the sandbox's replacement of `str.format`, which it makes when the attribute is read."""
-        wrapped = super().wrap_str_format(value)
+        wrapped = self.formatting(value)
         if wrapped is None:
             return None
         pattern = value.__self__
         return self._counted_filter(value.__name__, lambda _, *args, **kwargs: wrapped(*args, **kwargs), pattern)
+
+    def formatting(self, value: Any) -> Callable[..., str] | None:
+        """Return what takes the place of a method `format` of a text; `None` for any other value."""
+        return super().wrap_str_format(value)
+
+    def text(self, value: Any) -> str:
+        """Return the text of a value in `a ~ b`."""
+        return str(value)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """Return `left operator right` for the operators in `intercepted_binops`."""
@@ -170,7 +178,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         for part in parts:
             if type(part) is not str:
                 self.budget.read(part, 8)
-        texts = [str(part) for part in parts]
+        texts = [self.text(part) for part in parts]
         _check_length(sum(map(len, texts)))
         return str(self.budget.made("".join(texts)))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jinja2
@@ -18,7 +19,9 @@ from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_files import NoDatasetError, ReadFile, RowFiles
 from batch_assets.core.template.template_limits import LimitedEnvironment
 from batch_assets.core.template.template_names import NameFinder, Names, is_template, plain_parts
+from batch_assets.core.template.text_environment import TextEnvironment
 from batch_assets.core.template.values import RowRejectedError, printed
+from batch_assets.core.template.written import finite
 
 Row = Mapping[str, Any]
 
@@ -131,7 +134,7 @@ class StringCompiler:
                 return self._compile_text(source, names, field)
             column = inner.strip()
             if column.isidentifier() and column in names.columns:
-                return CompiledString(names, True, lambda row: row[column], column)
+                return CompiledString(names, True, self._column(column), column)
             return self._compile_expression(inner, names, field)
         except (jinja2.TemplateError, PipelineFileError, RecursionError) as error:
             raise TemplateProblemError(describe(error)) from None
@@ -152,25 +155,35 @@ class StringCompiler:
             return None  # compiling it with Jinja will raise the error
         return None if is_template(text) else _NEWLINE.sub("\n", text).removesuffix("\n")
 
+    def _column(self, column: str) -> Callable[[Row], Any]:
+        """A function that returns the value of a column."""
+        if self._rendering < Rendering.WRITTEN:
+            return lambda row: row[column]
+
+        def value_of(row: Row) -> Any:
+            value = row[column]
+            return value if type(value) is str else finite(value)
+
+        return value_of
+
     def _make_environment(self) -> LimitedEnvironment:
-        options = {
-            "undefined": jinja2.StrictUndefined,
-            "loader": self._files,
-            "finalize": printed,
-            "auto_reload": False,
-        }
+        options = {"undefined": jinja2.StrictUndefined, "loader": self._files, "auto_reload": False}
         environment: LimitedEnvironment
         if self._rendering == Rendering.STORED:
-            environment = LimitedEnvironment(**options)
+            environment = LimitedEnvironment(finalize=printed, **options)
+        elif self._rendering == Rendering.OWN:
+            environment = KeyEnvironment(self._shapes, self._columns, finalize=printed, **options)
         else:
-            environment = KeyEnvironment(self._shapes, self._columns, **options)
+            environment = TextEnvironment(self._shapes, self._columns, **options)
+        if self._rendering > Rendering.STORED:
             environment.add_filter("tojson", to_json)
         for name in _RANDOM_GLOBALS:
             environment.globals.pop(name, None)
         for name in _RANDOM_FILTERS:
             environment.filters.pop(name, None)
         environment.globals["load"] = self._files.data
-        environment.add_filter("fromjson", from_json)
+        is_exact = self._rendering >= Rendering.WRITTEN
+        environment.add_filter("fromjson", partial(from_json, is_exact=is_exact))
         for name in ("base64", "file_base64", "media_type"):
             environment.add_filter(name, getattr(self.row_files, name))
         return environment
@@ -214,8 +227,12 @@ class StringCompiler:
 
         guarded = _guarded(evaluate, field)
 
+        is_written = self._rendering >= Rendering.WRITTEN
+
         def defined(row: Row) -> Any:
             value = guarded(row)
+            if is_written and type(value) is not str:
+                value = finite(value)
             if isinstance(value, Absent):
                 return None
             if isinstance(value, jinja2.Undefined):

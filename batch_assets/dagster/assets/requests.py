@@ -60,6 +60,8 @@ def materialize_requests(
             )
         if report.without_partition:
             context.log.warning(rows_left_out(pipeline, report.without_partition))
+        for column in report.mixed_columns:
+            context.log.warning(column.as_text)
         metadata = _metadata(root, pipeline, partition, report)
     metadata[row_count_key(partition)] = report.rows
     return dg.MaterializeResult(metadata=metadata)
@@ -133,6 +135,17 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
         metadata[keys.LEFT_OUT] = report.left_out
     if pipeline.partitions is not None and pipeline.partitions.column is not None:
         metadata[keys.WITHOUT_PARTITION] = report.without_partition
+    if report.mixed_columns:
+        rows = [
+            {
+                "column": mixed.column,
+                "values": f"{mixed.values:,}",
+                "of them not": f"{mixed.misfits:,} {mixed.kind}",
+                "first": mixed.first_value,
+            }
+            for mixed in report.mixed_columns
+        ]
+        metadata[keys.MIXED_COLUMNS] = markdown.table(list(rows[0]), rows)
     if report.rejected:
         with pq.ParquetFile(root.storage.open(*folder, "rejected.parquet"), pre_buffer=False) as file:
             rows = list(

@@ -434,6 +434,54 @@ def test_months_and_intervals_print_as_pandas_prints_them(tmp_path: Path, stored
     assert contents(pipeline, None if stored else frame) == ["<2024-01> 2024Q2 [0, 1)", "<> 1969Q4 [1, 2)"]
 
 
+@pytest.mark.parametrize(
+    "intervals",
+    [
+        pd.interval_range(pd.Timestamp("2024-01-01"), periods=2, freq="D"),
+        pd.interval_range(pd.Timestamp("2024-01-01 10:00", tz="UTC"), periods=2, freq="h", closed="both"),
+        pd.interval_range(pd.Timestamp("2024-07-01", tz="Europe/Berlin"), periods=2, freq="D"),
+        pd.interval_range(pd.Timedelta("1D"), periods=2, freq="36h", closed="left"),
+        pd.interval_range(0.5, periods=2),
+        pd.IntervalIndex([pd.Interval(pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01 00:00:00.000000123"))]),
+    ],
+    ids=lambda intervals: str(intervals.dtype),
+)
+def test_intervals_of_any_kind_print_as_pandas_prints_them(tmp_path: Path, intervals: pd.IntervalIndex) -> None:
+    frame = pd.DataFrame({"v": intervals.insert(0, None)})
+    frame.to_parquet(tmp_path / "rows.parquet")
+    expected = ["<>", *(f"<{interval}>" for interval in intervals)]
+    for dataset, table in (({"asset": "raw"}, frame), ({"path": "rows.parquet"}, None)):
+        assert contents(make_pipeline(tmp_path, dataset, params=params("<{{ v }}>")), table) == expected
+
+
+DAY, AT = dt.date(2024, 1, 2), dt.datetime(2024, 1, 2, 3, 4, 5)
+NESTED: list[tuple[Any, pa.DataType, str]] = [
+    ([decimal.Decimal("1.50")], pa.list_(pa.decimal128(9, 2)), "[1.50]"),
+    ([DAY, None], pa.list_(pa.date32()), "['2024-01-02', None]"),
+    ([AT], pa.list_(pa.timestamp("us")), "['2024-01-02 03:04:05']"),
+    ([AT], pa.list_(pa.timestamp("ns")), "['2024-01-02 03:04:05']"),
+    ([AT.replace(tzinfo=dt.UTC)], pa.list_(pa.timestamp("us", "UTC")), "['2024-01-02 03:04:05+00:00']"),
+    ([dt.timedelta(days=1)], pa.list_(pa.duration("us")), "['1 day, 0:00:00']"),
+    ([dt.time(3, 4)], pa.list_(pa.time64("us")), "['03:04:00']"),
+    ([float("nan"), float("inf"), 1.5], pa.list_(pa.float64()), "[None, None, 1.5]"),
+    ([float("-inf"), 0.1], pa.list_(pa.float32()), "[None, 0.1]"),
+    ({"at": DAY, "p": decimal.Decimal("2.00")}, pa.struct([("at", pa.date32()), ("p", pa.decimal128(9, 2))]),
+     "{'at': '2024-01-02', 'p': 2.00}"),
+    ([("a", decimal.Decimal("2.00"))], pa.map_(pa.string(), pa.decimal128(9, 2)), "{'a': 2.00}"),
+    ([(DAY, [AT])], pa.map_(pa.date32(), pa.list_(pa.timestamp("us"))), "{'2024-01-02': ['2024-01-02 03:04:05']}"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "type_", "printed"), NESTED, ids=[str(type_) for _, type_, _ in NESTED])
+def test_values_within_a_value_print_as_they_do_alone(
+    tmp_path: Path, value: Any, type_: pa.DataType, printed: str
+) -> None:
+    table = pa.table({"v": pa.array([value], type_)})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    for dataset, asset in (({"asset": "raw"}, table), ({"path": "rows.parquet"}, None)):
+        assert contents(make_pipeline(tmp_path, dataset, params=params("<{{ v }}>")), asset) == [f"<{printed}>"]
+
+
 def test_months_of_a_partition_print_as_months(tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {"part": ["a", "b", "a"], "v": pd.PeriodIndex(["2024-01", "2024-02", "2024-03"], freq="M")}

@@ -45,7 +45,7 @@ def old_root(world: World, prompts: list[str]) -> None:
     world.finish(pipeline)
     path = world.submission_folder(pipeline, report) / "manifest.json"
     manifest = json.loads(path.read_text())
-    assert manifest.pop("rendering") == 2
+    assert manifest.pop("rendering") == 3
     path.write_text(json.dumps(manifest))
     write(world.folder / "rows.jsonl", [{"id": key, "meta": meta} for key, meta in META.items()])
 
@@ -79,6 +79,35 @@ def test_answered_rows_that_render_differently_are_counted_and_not_sent(
     world.submit(pipeline)
     world.finish(pipeline)
     assert world.build(asking(world, content)).written == 0  # the newest submission has the current rendering
+
+
+# What the second version made of ROWS, by template, and how many of the rows print otherwise now.
+ROWS: dict[str, Any] = {"1": None, "2": "x", "3": [None, "y"], "4": 2.0**53, "5": -0.0}
+SECOND = {
+    "= {{ v | upper }}": (["= NONE", "= X", "= [NONE, 'Y']", "= 9007199254740992.0", "= 0"], 2),
+    "= {{ v }}": (["= ", "= x", "= [None, 'y']", "= 9007199254740992.0", "= 0"], 1),
+    "= {{ v ~ '' }}{{ '%s' % 1 }}": (["= None1", "= x1", "= [None, 'y']1", "= 9007199254740992.01", "= 01"], 2),
+    "= {{ [v] | tojson }}": (["= [null]", '= ["x"]', '= [[null, "y"]]', "= [9007199254740992.0]", "= [0]"], 1),
+    "= {{ v is none }} {{ id }}": (["= True 1", "= False 2", "= False 3", "= False 4", "= False 5"], 0),
+}
+
+
+@pytest.mark.parametrize(("content", "prompts", "changed"), [(key, *SECOND[key]) for key in SECOND])
+def test_rows_that_the_second_version_printed_otherwise_are_counted(
+    world: World, content: str, prompts: list[str], changed: int
+) -> None:
+    pipeline = world.pipeline(dict(zip(ROWS, prompts, strict=True)))
+    report = world.build(pipeline)
+    world.submit(pipeline)
+    path = world.submission_folder(pipeline, report) / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"rendering": 2}))
+    write(world.folder / "rows.jsonl", [{"id": key, "v": value} for key, value in ROWS.items()])
+    pipeline = asking(world, content)
+    if changed:
+        with pytest.raises(RenderingChangedError, match=rf"{changed} rows? .*in flight would render differently"):
+            world.build(pipeline)
+    report = world.build(pipeline, accept_rendering=bool(changed))
+    assert (report.in_flight, report.written) == (5 - changed, changed)
 
 
 def test_rows_that_are_new_or_asked_another_prompt_are_sent_without_a_word(world: World) -> None:

@@ -85,8 +85,9 @@ def test_what_has_no_json_form_rejects_its_row(tmp_path: Path, content: str, pro
     [
         ('{"b": [1.0, 2.5, 1e3], "a": {"x": null}}', {"b": [1, 2.5, 1000], "a": {"x": None}}),
         ("12345678901234567890123", 12345678901234567890123),
-        ("9007199254740993.0", 9007199254740992.0),
-        ("[NaN, Infinity, 1e999]", [None, None, None]),
+        ("[9007199254740993.0, 9007199254740994.0]", [2**53 + 1, 2.0**53 + 2]),
+        ("[1e22, 9.007199254740993e15, 123456789e-2, -0.0]", [1e22, 2**53 + 1, 1234567.89, -0.0]),
+        ("[NaN, Infinity, -Infinity]", [None, None, None]),
         (' "ü" ', "ü"),
         ("true", True),
         (None, None),
@@ -96,6 +97,10 @@ def test_fromjson_takes_json_text_apart(text: str | None, value: Any) -> None:
     found = from_json(text)
     assert found == value
     assert json.dumps(found) == json.dumps(value)
+
+
+def test_fromjson_before_rendering_3() -> None:
+    assert from_json("[9007199254740993.0, 1e999, -0.0]", is_exact=False) == [9007199254740992.0, None, 0]
 
 
 def test_json_in_a_text_cell_can_be_read(tmp_path: Path) -> None:
