@@ -64,6 +64,19 @@ def test_everything_is_green_while_batches_run(
     assert observed(result)["results"]["batch_assets/pending"] == 4
 
 
+def test_a_column_that_one_value_makes_text_is_shown_by_the_first_run(
+    make_assets: MakeAssets, instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    assets = make_assets()
+    rows = tmp_path / "greetings.csv"
+    rows.write_text("id,text,stars\n1,a,5\n2,b,4\n3,c,n/a\n")
+    first, second = (materialized(run(assets, instance))["requests"] for _ in range(2))
+    assert first["batch_assets/mixed_columns"].replace("\\", "").splitlines()[2] == (
+        f"| stars | whole numbers | 1 of 3 | 'n/a' ({rows}, line 4) |"
+    )
+    assert "batch_assets/mixed_columns" not in second
+
+
 @pytest.mark.parametrize(("kind", "key"), [("refusal", "refused_answers"), ("max_tokens", "truncated_answers")])
 def test_answers_that_were_refused_or_cut_off_are_counted(
     make_assets: MakeAssets, instance: dg.DagsterInstance, emulator: Emulator, kind: str, key: str

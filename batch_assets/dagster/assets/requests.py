@@ -139,9 +139,9 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
         rows = [
             {
                 "column": mixed.column,
-                "values": f"{mixed.values:,}",
-                "of them not": f"{mixed.misfits:,} {mixed.kind}",
-                "first": mixed.first_value,
+                "most values": mixed.kind,
+                "others": f"{mixed.misfits:,} of {mixed.values:,}",
+                "first of these": mixed.first_value,
             }
             for mixed in report.mixed_columns
         ]

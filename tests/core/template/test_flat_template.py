@@ -109,7 +109,10 @@ def test_a_null_is_rejected_where_text_is_wanted_and_else_rendered_one_by_one() 
     assert at_once(template(WHOLE["any value"]), rows) is None
 
 
-@pytest.mark.parametrize("value", [b"x", date(2024, 1, 2), Decimal("1.50"), [1], {"a": 1}])
+OTHERS = [b"x", date(2024, 1, 2), Decimal("1.50"), [1], {"a": 1}, [b"x"], {"a": [Decimal("1.50"), None]}]
+
+
+@pytest.mark.parametrize("value", [*OTHERS, float("inf"), float("nan"), [float("inf")]])
 @pytest.mark.parametrize("name", FLAT)
 def test_other_values_in_text_render_the_same(name: str, value: Any) -> None:
     rendering, rows = template(FLAT[name]), [("a", "b"), (value, "c"), ("d", value)]
