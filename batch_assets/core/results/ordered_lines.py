@@ -1,11 +1,13 @@
 """Read the lines of a download in the order of the request file, some thousand at a time.
 
-The API sends results in any order. If they are in another order than the requests, they are first sorted into a
-file of row groups: reading each line on its own would take several times as long.
+The API sends results in any order. If they are in another order than the requests, short lines are first sorted
+into a file of row groups: reading each on its own would take several times as long. That file has no name, and
+needs as much space as the download beside it.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,11 +22,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batch_assets.core.io.slices import bounds_by_weight
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.store.responses import GROUP_BYTES, GROUP_ROWS
 
 _WINDOW = 4 << 20
+LONG_LINES = 1500
+"""If lines have more bytes than this on average, reading and parsing them one by one is faster."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,13 @@ class OrderedLines:
         with ExitStack() as opened:
             if self._raw is not None:
                 self._download = opened.enter_context(cast(BinaryIO, self._raw.open("rb", buffering=0)))
-                if not all(self._is_compact(first, end) for first, end in pairwise(self._bounds)):
+                is_compact = all(self._is_compact(first, end) for first, end in pairwise(self._bounds))
+                if not is_compact and self._mean() <= LONG_LINES:
                     # Beside the download, where there is space for results.
                     self._sorted = opened.enter_context(
                         cast(BinaryIO, TemporaryFile(dir=self._raw.parent, buffering=0))
                     )
-                    self._sort(self._download.fileno(), self._sorted.fileno())
+                    self._sort(self._download, self._sorted)
             self._opened = opened.pop_all()
         return self
 
@@ -97,13 +101,22 @@ class OrderedLines:
                 ends = np.empty_like(sizes)
                 ends[order] = np.cumsum(sizes[order])
                 starts = ends - sizes
-                chunk = os.pread(self._sorted.fileno(), int(sizes.sum()), begin)
+                chunk = _read(self._sorted, begin, begin + int(sizes.sum()))
                 begin += len(chunk)
-            elif self._download is not None and has_line.any():
+            elif self._download is not None and self._is_compact(first, end) and has_line.any():
                 offset = int(starts[has_line].min())
-                chunk = os.pread(self._download.fileno(), int(self._ends[first:end].max()) - offset, offset)
+                chunk = _read(self._download, offset, int(self._ends[first:end].max()))
                 starts = starts - offset
+            elif self._download is not None:
+                download = self._download
+                spans = zip(starts[has_line].tolist(), self._ends[first:end][has_line].tolist(), strict=True)
+                chunk = b"".join([_read(download, start, stop) for start, stop in spans])
+                starts = np.cumsum(sizes) - sizes
             yield LineGroup(first, chunk, np.where(has_line, starts, -1), np.where(has_line, starts + sizes, -1))
+
+    def _mean(self) -> float:
+        """The average size of the lines."""
+        return float(self._sizes.sum()) / max(1, int((self._starts >= 0).sum()))
 
     def _is_compact(self, first: int, end: int) -> bool:
         """Whether the lines of a group are close to each other in the download."""
@@ -113,7 +126,7 @@ class OrderedLines:
         span = int(ends.max()) - int(starts[starts >= 0].min())
         return span <= 2 * max(GROUP_BYTES, int(self._sizes[first:end].sum()))
 
-    def _sort(self, download: int, target: int) -> None:
+    def _sort(self, download: BinaryIO, target: BinaryIO) -> None:
         """Copy the lines to a file in which each group's lines follow those of the group before.
 
         Within a group they stay in the order of the download.
@@ -123,10 +136,12 @@ class OrderedLines:
         begins = np.concatenate([[0], ends_of_groups[:-1]])
         order = np.argsort(self._starts, kind="stable")
         order = order[self._starts[order] >= 0]
-        for start, end in bounds_by_weight(self._sizes[order], most_rows=len(order) + 1, most_bytes=_WINDOW):
-            lines = order[start:end]
-            offset = int(self._starts[lines[0]])
-            chunk = os.pread(download, int(self._ends[lines[-1]]) - offset, offset)
+        start = 0
+        while start < len(order):
+            offset = int(self._starts[order[start]])
+            end = max(start + 1, int(np.searchsorted(self._ends[order], offset + _WINDOW, side="right")))
+            lines, start = order[start:end], end
+            chunk = _read(download, offset, int(self._ends[lines[-1]]))
             by_group = np.argsort(group_of[lines], kind="stable")
             # Seen as lines and what is between them, such as lines that are not ours.
             cuts = np.column_stack([self._starts[lines], self._ends[lines]]).ravel() - offset
@@ -138,8 +153,36 @@ class OrderedLines:
             ends = np.append(np.cumsum(self._sizes[lines][by_group])[first[1:] - 1], len(text))
             position = 0
             for group, stop in zip(groups.tolist(), ends.tolist(), strict=True):
-                begins[group] += os.pwrite(target, text[position:stop], int(begins[group]))
+                _write(target, text[position:stop], int(begins[group]))
+                begins[group] += stop - position
                 position = stop
+
+
+def _read(file: BinaryIO, start: int, end: int) -> bytes:
+    """Read a part of a file.
+
+    Raises:
+        OSError: When the file has become shorter.
+    """
+    pieces = []
+    while start < end:
+        piece = os.pread(file.fileno(), end - start, start)
+        if not piece:
+            raise OSError(errno.EIO, "the download has become shorter while it was read")
+        pieces.append(piece)
+        start += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _write(file: BinaryIO, content: pa.Buffer, offset: int) -> None:
+    """Write all of `content`. The system may write only a part at a time, such as when a disk is nearly full.
+
+    Raises:
+        OSError: When it cannot be written.
+    """
+    written = 0
+    while written < len(content):
+        written += os.pwrite(file.fileno(), content[written:], offset + written)
 
 
 def _bounds(sizes: NDArray[np.int64]) -> list[int]:

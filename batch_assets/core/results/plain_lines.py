@@ -5,6 +5,7 @@ The result is the same, several times faster. Lines in a rarer form, such as fai
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.prices import Prices
 from batch_assets.core.results.message_line import AFTER_ID, BEFORE_ID, MOST_TOKENS, ParsedLine
-from batch_assets.core.results.ordered_lines import LineGroup
+from batch_assets.core.results.ordered_lines import LONG_LINES, LineGroup
 
 # The message is the last value of a line as the API sends it, so its bytes are a part of the line.
 _END = b"}}}\n"
@@ -26,6 +27,8 @@ _IS_ID = np.zeros(256, dtype=bool)
 _IS_ID[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")] = True
 # orjson reads 1,024 levels. A line with as many has at least twice as many bytes.
 _LEVELS = 1000
+# Arrow reads these as numbers. Python's JSON reader knows only Infinity, -Infinity and NaN.
+_ODD_NUMBER = re.compile(rb"Inf(?=\s*[,}\]])|-NaN(?=\s*[,}\]])")
 _NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _TEXTS = {"stop_reason": "stop_reason", "response_model": "model", "message_id": "id"}
 _USAGE = pa.struct(
@@ -68,6 +71,8 @@ def parse_plain(lines: LineGroup, prices: Prices) -> PlainLines | None:
     Returns:
         `None` if no line can.
     """
+    if len(lines.chunk) > LONG_LINES * len(lines.starts) or _ODD_NUMBER.search(lines.chunk):
+        return None
     positions, id_end = _usual(lines)
     if not len(positions):
         return None

@@ -12,8 +12,9 @@ import orjson
 
 from batch_assets.core.template.parts import Part, PlainText, WholeColumn
 
-# Each string of a JSON list ends with a quote, and within a string a quote follows a backslash.
-_BETWEEN = b'","'
+# What separates texts, and its form in JSON. It has a backslash only at its start, so no two of them overlap, and
+# every separator is found. If a text contains one too, there are more pieces than texts.
+_BETWEEN, _BETWEEN_IN_JSON = "\x1f", b"\\u001f"
 
 
 @dataclass(frozen=True)
@@ -56,8 +57,11 @@ class FlatTemplate:
                 if is_column:
                     columns.append(text)
                     constants.append(b"")
-                else:
+                    continue
+                try:
                     constants[-1] += orjson.dumps(text)[1:-1]
+                except TypeError:  # not valid Unicode, which rejects every row
+                    return None
             constants[-1] += b'"'
             if part.may_not_be_blank:
                 wanted.append([text for is_column, text in part.pieces if is_column])
@@ -70,20 +74,23 @@ class FlatTemplate:
             values: The values of the columns, of n rows.
 
         Returns:
-            `None` if the rows can only be rendered one by one: a text is not valid Unicode, or a whole value is no
-            text.
+            `None` if the rows can only be rendered one by one: a text is not valid Unicode or contains a certain
+            control character, or a whole value is no text.
         """
         for name, is_text_wanted in self.whole.items():
             if set(map(type, values[name])) - ({str, NoneType} if is_text_wanted else {str}):
                 return None
         odd: set[int] = set()
         texts = {name: self._texts(values[name], odd) for name in dict.fromkeys(self.columns)}
-        try:
-            as_json = {name: _escaped(column) for name, column in texts.items()}
-        except TypeError:
-            return None
-        if any(len(as_json[name]) != len(column) for name, column in texts.items()):
-            return None
+        as_json: dict[str, list[bytes]] = {}
+        for name, column in texts.items():
+            try:
+                escaped = _escaped(column)
+            except TypeError:
+                return None
+            if escaped is None:
+                return None
+            as_json[name] = escaped
         odd.update(at for name in texts for at, value in enumerate(values[name]) if type(value) is bytes)
         for names in self.wanted:
             rows = zip(*(texts[name] for name in names), strict=True)
@@ -147,10 +154,13 @@ class EscapedColumns:
         return list(map(b"".join, zip(*pieces)))  # noqa: B905  the constants have no end
 
 
-def _escaped(texts: list[str]) -> list[bytes]:
-    """Return texts as JSON, without quotes.
+def _escaped(texts: list[str]) -> list[bytes] | None:
+    """Return texts as JSON, without quotes; `None` if a text contains the separator.
 
     Raises:
         TypeError: When one is not valid Unicode.
     """
-    return orjson.dumps(texts)[2:-2].split(_BETWEEN) if texts else []
+    if not texts:
+        return []
+    pieces = orjson.dumps(_BETWEEN.join(texts))[1:-1].split(_BETWEEN_IN_JSON)
+    return pieces if len(pieces) == len(texts) else None

@@ -15,8 +15,12 @@ from hypothesis import strategies as st
 from batch_assets.core.template.row_values import row_checks
 from batch_assets.core.template.template import RowRejectedError, Template
 
-TEXTS = st.text() | st.sampled_from(
-    ["", " \n", '","', "\\", '"', '\\"', '"],["', "a\\", "\u2028", "é", "\x00", "😀"]
+ODD_TEXTS = ['She said "yes",', '",', "\x1f", "a\x1f", "\\u001f", "\\\\", '\\",', "u001f", "],[", "{", "\ufeff"]
+TEXTS = (
+    st.text()
+    | st.text('\\",u01f\x1f:[]{}', max_size=6)
+    | st.sampled_from(ODD_TEXTS)
+    | st.sampled_from(["", " \n", '","', "\\", '"', '\\"', '"],["', "a\\", "\u2028", "é", "\x00", "😀"])
 )
 VALUES = TEXTS | st.none() | st.integers() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False)
 
@@ -64,6 +68,16 @@ def one_by_one(rendering: Template, rows: Sequence[tuple[Any, Any]]) -> list[byt
     return rendered
 
 
+def same(rendering: Template, rows: Sequence[tuple[Any, Any]]) -> bool:
+    """Whether rows render the same, or are left to be rendered one by one because of a control character."""
+    rendered = at_once(rendering, rows)
+    if rendered is None:
+        return any(
+            isinstance(value, str) and ("\x1f" in value or "\\u001f" in value) for row in rows for value in row
+        )
+    return rendered == one_by_one(rendering, rows)
+
+
 def at_once(rendering: Template, rows: Sequence[tuple[Any, Any]]) -> list[bytes | None] | None:
     assert rendering.flat is not None
     columns = [[*column] for column in zip(*rows, strict=True)]
@@ -80,16 +94,14 @@ def at_once(rendering: Template, rows: Sequence[tuple[Any, Any]]) -> list[bytes 
 @settings(max_examples=40)
 @given(rows=st.lists(st.tuples(VALUES, VALUES), min_size=1, max_size=9))
 def test_text_and_columns_render_the_same(name: str, rows: list[tuple[Any, Any]]) -> None:
-    rendering = template(FLAT[name])
-    assert at_once(rendering, rows) == one_by_one(rendering, rows)
+    assert same(template(FLAT[name]), rows)
 
 
 @pytest.mark.parametrize("name", WHOLE)
 @settings(max_examples=40)
 @given(rows=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=9))
 def test_whole_columns_of_text_render_the_same(name: str, rows: list[tuple[Any, Any]]) -> None:
-    rendering = template(WHOLE[name])
-    assert at_once(rendering, rows) == one_by_one(rendering, rows)
+    assert same(template(WHOLE[name]), rows)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +143,16 @@ def test_templates_with_logic_are_rendered_one_by_one(name: str) -> None:
 def test_a_number_from_a_row_is_checked() -> None:
     params = {"messages": [{"role": "user", "content": "x {{ b }}"}], "max_tokens": "{{ a }}"}
     assert template(params).flat is None
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_a_text_does_not_run_into_the_next(text: str) -> None:
+    rendering, rows = template(FLAT["text around"]), [("a", "b"), (text, "b"), ("hello", "b"), ("c", "b")]
+    assert same(rendering, rows)
+    assert (at_once(rendering, rows) is None) == ("\x1f" in text or "\\u001f" in text)
+
+
+def test_a_constant_that_is_not_unicode_rejects_every_row() -> None:
+    rendering = template({"messages": [{"role": "user", "content": "\ud83d {{ a }}"}]})
+    assert rendering.flat is None
+    assert one_by_one(rendering, [("a", "b")]) == [None]
