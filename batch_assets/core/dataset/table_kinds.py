@@ -1,12 +1,13 @@
 """Values of Parquet files and tables in memory whose kind is on record: each is read by that kind if it fits.
 
 One value that is null or a fraction makes pandas turn whole numbers into floats, so that 1 becomes 1.0 in all
-other rows too. A new key in one object gives all others that key, with null.
+other rows too, and one text makes text of them. A new key in one object gives all others that key, with null.
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Context, Decimal, InvalidOperation
@@ -25,10 +26,14 @@ Read = Callable[[Any], Any]
 """Takes a value that is not null, and returns it as one of the kind on record if it fits, else unchanged."""
 
 _INTEGER, _FLOAT, _FLOAT32, _DECIMAL = "integer", "float", "float32", "decimal "
-_DATE, _TIMESTAMP = "date", "timestamp"
+_TEXT, _BOOLEAN, _DATE, _TIMESTAMP = "text", "boolean", "date", "timestamp"
 _LIST, _MAP = "list", "map"
 MIXED = "mixed"
 """The kind of a column of Python objects that has integers and floats. It is not recorded."""
+_WHOLE = re.compile("0|-?[1-9][0-9]*")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_BOOLEANS = {"True": True, "true": True, "False": False, "false": False}
 _DIGITS = Context(prec=80)  # more than Arrow's decimals have
 
 
@@ -37,6 +42,10 @@ def kind_of(type_: pa.DataType) -> Any:
     """Return the kind of values of a type, as JSON; `None` if they are read as they are, whatever is on record."""
     if pa.types.is_dictionary(type_):
         return kind_of(type_.value_type)
+    if pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_):
+        return _TEXT
+    if pa.types.is_boolean(type_):
+        return _BOOLEAN
     if pa.types.is_integer(type_):
         return _INTEGER
     if pa.types.is_floating(type_):
@@ -141,13 +150,28 @@ def _inner(read: Read | None, value: Any) -> Any:
     return value if value is None or read is None else read(value)
 
 
+def _text(value: Any) -> Any:
+    if isinstance(value, float) and value.is_integer() and abs(value) < FLOATS_SKIP:
+        return str(int(value))  # it was written without a point, if it was text because of other values
+    return str(value) if isinstance(value, bool | int | float | Decimal | date) else value
+
+
+def _boolean(value: Any) -> Any:
+    return _BOOLEANS.get(value, value) if isinstance(value, str) else value
+
+
 def _integer(value: Any) -> Any:
+    if isinstance(value, str):
+        return int(value) if _WHOLE.fullmatch(value) else value
     if isinstance(value, float):
         return int(value) if value.is_integer() and abs(value) < FLOATS_SKIP else value
     return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
 
 
 def _float(value: Any) -> Any:
+    if isinstance(value, str):
+        is_number = _NUMBER.fullmatch(value) and math.isfinite(float(value))
+        return float(value) if is_number and (repr(float(value)) == value or _WHOLE.fullmatch(value)) else value
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value) if abs(value) < FLOATS_SKIP else value
     return float(value) if isinstance(value, Decimal) and Decimal(repr(float(value))) == value else value
@@ -162,6 +186,9 @@ def _float32(value: Any) -> Any:
 
 
 def _decimal(scale: int, value: Any) -> Any:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        found = _decimal(scale, Decimal(value))
+        return found if format(found, "f") == value else value
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
@@ -173,15 +200,32 @@ def _decimal(scale: int, value: Any) -> Any:
 
 
 def _date(value: Any) -> Any:
+    if isinstance(value, str):
+        found = _instant(value)
+        return found.date() if found is not None and _DAY.fullmatch(value) else value
     is_midnight = isinstance(value, datetime) and value.tzinfo is None and value.time() == time()
     return value.date() if is_midnight and not getattr(value, "nanosecond", 0) else value
 
 
 def _timestamp(value: Any) -> Any:
+    if isinstance(value, str):
+        found = _instant(value)
+        return found if found is not None and not _DAY.fullmatch(value) else value
     return datetime.combine(value, time()) if type(value) is date else value
 
 
+def _instant(text: str) -> datetime | None:
+    """The date or time without a zone that a text is; `None` if it is none."""
+    try:
+        found = datetime.fromisoformat(text) if _DAY.match(text) else None
+    except ValueError:
+        return None
+    return found if found is not None and found.tzinfo is None else None
+
+
 _SCALARS: dict[Any, Read] = {
+    _TEXT: _text,
+    _BOOLEAN: _boolean,
     _INTEGER: _integer,
     _FLOAT: _float,
     _FLOAT32: _float32,

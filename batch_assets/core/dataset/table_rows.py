@@ -77,9 +77,11 @@ class TableRows:
 
     def _kinds_now(self, value: Any) -> dict[str, Any]:
         kinds = kinds_of(self.schema)
+        is_frame = hasattr(value, "reset_index")  # pandas decides by all values whether a column has objects
         for name in {*self._given.column_names, *self._objects} & kinds.keys():
-            del kinds[name]
-        if hasattr(value, "reset_index"):  # pandas decides by all values whether a column has objects
+            if not is_frame or name in self._given.column_names or self._may_differ(name):
+                del kinds[name]  # each object has a kind by itself
+        if is_frame:
             found = {name: kind_of_objects(values(slice(None))) for name, values in self._objects.items()}
             kinds |= {name: kind for name, kind in found.items() if kind is not None}
         return kinds

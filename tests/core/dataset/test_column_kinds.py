@@ -142,6 +142,7 @@ def test_rejected_rows_and_encodings(tmp_path: Path) -> None:
 
 DAY = dt.date(2024, 1, 2)
 MIDNIGHT = dt.datetime(2024, 1, 2)
+SHOWN = "= {{ v }} {{ v | tojson }} {{ v is string }}"
 TABLES: list[tuple[str, list[Any], pa.DataType | None, list[Any], pa.DataType | None]] = [
     ("whole numbers with a fraction", [1, 2], None, [1.0, 2.0, 2.5], None),
     ("whole numbers, then all floats", [1, 2], None, [1.0, 2.0], pa.float64()),
@@ -152,6 +153,14 @@ TABLES: list[tuple[str, list[Any], pa.DataType | None, list[Any], pa.DataType | 
     ("floats and decimals", [1.5], None, [Decimal("1.50"), Decimal("2.55")], None),
     ("dates and times", [DAY], None, [MIDNIGHT, dt.datetime(2024, 1, 3, 4)], pa.timestamp("us")),
     ("times and dates", [MIDNIGHT], pa.timestamp("us"), [DAY], pa.date32()),
+    ("numbers, then text", [1, 20], None, ["1", "20", "n/a", "007"], None),
+    ("text, then numbers", ["1", "20"], None, [1.0, 20.0, None], None),
+    ("floats, then text", [1.5, 2.0], None, ["1.5", "2.0", "n/a"], None),
+    ("decimals, then text", [Decimal("1.50")], None, ["1.50", "n/a"], None),
+    ("booleans, then text", [True, False], None, ["true", "False", "unknown"], None),
+    ("dates, then text", [DAY], None, ["2024-01-02", "soon"], None),
+    ("times, then text", [MIDNIGHT], None, ["2024-01-02T00:00:00", "2023-02-29T00:00:00"], None),
+    ("categories", ["1"], pa.dictionary(pa.int32(), pa.string()), [1], pa.int64()),
     ("lists", [[1], [2, None]], None, [[1.0], [2.0, None], [2.5]], None),
     ("maps", [[("a", 1)]], pa.map_("string", "int64"), [[("a", 1.0)]], pa.map_("string", "double")),
     ("a new key", [{"a": 1}], None, [{"a": 1}, {"a": 2, "b": 3}], None),
@@ -165,8 +174,8 @@ TABLES: list[tuple[str, list[Any], pa.DataType | None, list[Any], pa.DataType | 
 def test_a_table_that_is_written_again_with_other_types_changes_no_prompt(
     tmp_path: Path, case: str, first: list[Any], type_: pa.DataType | None, later: list[Any], now: Any
 ) -> None:
-    in_file = make_pipeline(tmp_path, "a.parquet", params=params("= {{ v }} {{ v | tojson }}"))
-    as_asset = make_pipeline(tmp_path, {"asset": "raw"}, params=params("= {{ v }} {{ v | tojson }}"))
+    in_file = make_pipeline(tmp_path, "a.parquet", params=params(SHOWN))
+    as_asset = make_pipeline(tmp_path, {"asset": "raw"}, params=params(SHOWN))
     first_table, later_table = (pa.table({"v": pa.array(*of)}) for of in ((first, type_), (later, now)))
     pq.write_table(first_table, tmp_path / "a.parquet")
     before, recorded = prompts(in_file)
@@ -183,6 +192,10 @@ def test_a_table_that_is_written_again_with_other_types_changes_no_prompt(
 
 
 FRAMES: list[tuple[list[Any], list[Any]]] = [
+    ([1, 2], ["1", "2", "unknown"]),
+    (["1", "2", "unknown"], [1, 2]),
+    ([1.5, 2.5], ["1.5", "2.5", "unknown"]),
+    ([True, False], ["True", "False", "unknown"]),
     ([1, 2], [1, 2, None]),
     ([1, 2, None], [1, 2]),
     ([1, 2], [1, 2, 2.5]),
