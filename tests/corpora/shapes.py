@@ -55,6 +55,9 @@ CSV = [
     refused("comment.csv", b"# made by x\na,b\n1,2\n", r"comment\.csv, line 2: 2 fields where the header has 1"),
     refused("one-quote.csv", b'a\n"\n', r"one-quote\.csv, line 2: the quote that opens here is never closed"),
     refused("page.csv", b"<!DOCTYPE html>\n<html></html>\n", r"page\.csv: the content is a web page"),
+    refused(
+        "other-separator.csv", b"sep=\x80\na;b\n1;x\n", r"other-separator\.csv: the header is not valid UTF-8"
+    ),
     refused("lfs.csv", b"version https://git-lfs.github.com/spec/v1\n", r"lfs\.csv: .*a pointer of Git LFS"),
     refused("xz.csv", b"\xfd7zXZ\0\0\4", r"xz\.csv: the content is compressed with xz"),
     refused(

@@ -27,7 +27,7 @@ _HEAD_BYTES = 4096
 _UTF8 = ("utf-8", "utf-8-sig")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 # A first line in which spreadsheets write the delimiter.
-_SEPARATOR = re.compile(rb'"?sep=([^\r\n])"?(?:\r\n|\r|\n)', re.IGNORECASE)
+_SEPARATOR = re.compile(rb'"?sep=([\t -!#-~])"?(?:\r\n|\r|\n)', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
