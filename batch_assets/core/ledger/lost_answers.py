@@ -25,6 +25,11 @@ def is_lost(file: RequestFile) -> bool:
     return file.state is FileState.SUBMITTED and file.error is not None
 
 
+def is_downloaded_again(file: RequestFile) -> bool:
+    """Whether the answers to a request file were stored before, and the API may still have them."""
+    return file.state is FileState.SUBMITTED and file.error is None and file.collected_seq is not None
+
+
 def among(files_in_flight: Iterable[RequestFile]) -> list[RequestFile]:
     """Return those of some request files whose answers are lost."""
     return [file for file in files_in_flight if is_lost(file)]

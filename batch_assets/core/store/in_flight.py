@@ -100,7 +100,7 @@ class RequestsInFlight:
                 held = np.concatenate(readable[file.submission_id])
                 self._files.append(file)
                 digests.append(np.setdiff1d(possible, held))
-            elif may_be_unknown:
+            elif may_be_unknown or lost_answers.is_downloaded_again(file):
                 self._unknown.append(file)
             else:
                 raise MissingFileError(
