@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Hashable
 from typing import Any
 
@@ -27,8 +28,7 @@ def checked_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
+        twice, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise RepeatedKeyError(
             f"the key {_shown(twice)} is twice in one object, of which only one value would be read: remove or "
             "rename one"

@@ -15,6 +15,8 @@ from batch_assets.core.errors import DatasetError
 _BESIDE = re.compile(
     r"(?:readme|licen[cs]e|notice|authors|changelog|manifest|thumbs\.db|desktop\.ini|(?:md5|sha\d+)sums)(?:\..*)?"
     r"|.+\.(?:md|rst|crc|md5|sha1|sha256|sha512|asc|sig)"
+    # Programs, their settings and reports, and media.
+    r"|.+\.(?:py|ipynb|r|sh|sql|ya?ml|toml|ini|cfg|log|lock|html?|css|js|svg|tiff?|bmp|mp[34]|wav|mov|avi|ogg)"
     # What the Messages API accepts, so rows may name it for `file_base64`.
     r"|.+\.(?:gif|jpe?g|pdf|png|webp)",
     re.IGNORECASE | re.DOTALL,
@@ -24,6 +26,7 @@ _LOGS = {
     re.compile(r"(?:.*/)?_delta_log/[^/]+\.json", re.DOTALL): "a Delta table",
     re.compile(r"(?:.*/)?metadata/[^/]+\.metadata\.json", re.DOTALL): "an Iceberg table",
 }
+_COMPRESSED = (".gz", ".bz2", ".zst", ".xz")
 _SHOWN = 5
 
 
@@ -90,5 +93,7 @@ def _pattern(path: str, tables: Mapping[str, DataFile]) -> str:
     """A pattern for some of the tables, as an example."""
     name = next(iter(tables), "a.csv").rsplit("/", 1)[-1]
     deeper = "**/" if any("/" in table for table in tables) else ""
-    _, dot, ending = name.partition(".") if name.count(".") == 1 else name.rpartition(".")
-    return f"such as dataset.path: {path.rstrip('/')}/{deeper}*{dot}{ending}"
+    ending = "".join(f".{part}" for part in name.rsplit(".", 2)[1:])
+    if not name.lower().endswith(_COMPRESSED):
+        ending = ending[ending.rfind(".") :]
+    return f"such as dataset.path: {path.rstrip('/')}/{deeper}*{ending}"

@@ -73,11 +73,14 @@ class LocatedFiles:
             infos = self.fs.glob(self._root, detail=True)
         else:
             raise DatasetError(f"there is no file or folder {self.path}{self._neighbors()}")
-        return {
-            name: infos[name] if infos[name]["type"] == "file" else self._special(name)
-            for name in sorted(infos)
-            if infos[name]["type"] != "directory" and not self._is_hidden(name)
-        }
+        kinds = {name: infos[name]["type"] for name in sorted(infos) if not self._is_hidden(name)}
+        files = {name: infos[name] for name, kind in kinds.items() if kind == "file"}
+        links = {name: self._special(name) for name, kind in kinds.items() if kind not in ("file", "directory")}
+        if links:
+            # A second name of a file that is read anyway, such as latest.csv, would read its rows twice.
+            own = {Path(name).resolve() for name in files}
+            files |= {name: info for name, info in links.items() if Path(name).resolve() not in own}
+        return {name: files[name] for name in kinds if name in files}
 
     def _find(self) -> dict[str, dict[str, Any]]:
         """The infos of the files in the folder and its subfolders."""

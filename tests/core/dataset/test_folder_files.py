@@ -53,7 +53,12 @@ def test_many_files_are_counted(data: Path) -> None:
     "name",
     [
         "_SUCCESS", "_metadata", "_logs/x.txt", "_dlt_loads/x.gz", ".a.csv.crc", "a.csv.crc", "README",
-        "README.md", "readme.txt", "LICENSE", "SHA256SUMS", "a.csv.sha256", "Thumbs.db", "photo.JPG",
+        "README.md",
+        "make.py",
+        "defs.yaml",
+        "run.log",
+        "index.html",
+        "v.mp4", "readme.txt", "LICENSE", "SHA256SUMS", "a.csv.sha256", "Thumbs.db", "photo.JPG",
         "scan.pdf", "notes.md", ".git/index",
     ],
 )  # fmt: skip
@@ -112,6 +117,24 @@ def test_a_link_within_the_folder_is_followed(data: Path) -> None:
     (data / "b.csv").symlink_to("..v1/b.csv")
     assert read(data.parent, "data")["id"].to_pylist() == [1, 2]
     assert read(data.parent, "data/*.csv")["id"].to_pylist() == [1, 2]
+
+
+def test_a_link_to_a_file_that_is_read_anyway_is_left_out(data: Path) -> None:
+    (data / "latest.csv").symlink_to("a.csv")
+    (data / "newest.csv").symlink_to("latest.csv")
+    assert read(data.parent, "data")["id"].to_pylist() == [1]
+    assert read(data.parent, "data/latest.csv")["id"].to_pylist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("table", "pattern"),
+    [("b.csv", r"data/\*\.csv"), ("b.v2.csv.gz", r"data/\*\.csv\.gz"), ("b.x.jsonl", r"data/\*\.jsonl")],
+)
+def test_the_pattern_that_is_proposed_has_the_whole_ending(data: Path, table: str, pattern: str) -> None:
+    (data / "a.csv").rename(data / table)
+    (data / "old.bak").write_text("id\n2\n")
+    with pytest.raises(DatasetError, match=f"such as dataset.path: {pattern}$"):
+        read(data.parent, "data")
 
 
 @pytest.mark.parametrize("kind", ["path", "files"])

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from batch_assets.core.template.row_values import row_checks
 from batch_assets.core.template.template import RowRejectedError, Template
 
-ODD_TEXTS = ['She said "yes",', '",', "\x1f", "a\x1f", "\\u001f", "\\\\", '\\",', "u001f", "],[", "{", "\ufeff"]
+ODD_TEXTS = ['She wrote "yes",', '",', "\x1f", "a\x1f", "\\u001f", "\\\\", '\\",', "u001f", "],[", "{", "\ufeff"]
 TEXTS = (
     st.text()
     | st.text('\\",u01f\x1f:[]{}', max_size=6)
