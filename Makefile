@@ -122,6 +122,7 @@ bench: $(DEV) ## Measure time and memory, compared with plain scripts
 	$(BIN)/python -m benchmarks.structured
 	$(BIN)/python -m benchmarks.templates
 	$(BIN)/python -m benchmarks.loading
+	$(BIN)/python -m benchmarks.ended
 
 chaos: $(DEV) ## Kill processes and corrupt calls for 10 minutes, and count what was lost; KILLS=1000
 	$(BIN)/python -m tests.chaos $(if $(KILLS),--kills $(KILLS))

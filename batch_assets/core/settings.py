@@ -27,6 +27,7 @@ REAL_BASE_URL = "https://api.anthropic.com"
 # The URL of an SQLite file with a relative path.
 _SQLITE_FILE = re.compile(r"(?P<start>sqlite(\+\w+)?:///)(?P<path>[^/?:][^?:]*)(?P<end>(\?.*)?)")
 MOST_TRANSFERS = 16
+MOST_PARTITIONS_PER_RUN = 1000
 """The largest number of concurrent uploads or downloads."""
 
 
@@ -105,6 +106,7 @@ class Settings:
         reconcile_grace: Seconds to wait after the last byte of an upload whose outcome is unknown before the
             upload may be sent again.
         transfers: The number of concurrent uploads or downloads.
+        partitions_per_run: The largest number of partitions for which the sensor requests one run.
         ui_url: URL of Dagster's UI, for links in notifications; `None` for no links.
         shared: Whether the group may read and write the files of rows, so that several users can run pipelines.
     """
@@ -116,6 +118,7 @@ class Settings:
     has_credentials: bool
     reconcile_grace: float
     transfers: int = 4
+    partitions_per_run: int = 25
     ui_url: str | None = None
     shared: bool = False
     api_key: str | None = field(default=None, repr=False)
@@ -162,6 +165,7 @@ class Settings:
             has_credentials=has_credentials,
             reconcile_grace=_seconds(env, "BATCH_ASSETS_RECONCILE_GRACE", 900.0),
             transfers=_transfers(env),
+            partitions_per_run=_partitions_per_run(env),
             ui_url=_ui_url(env),
             shared=_shared(env),
             api_key=overrides.api_key,
@@ -322,5 +326,15 @@ def _transfers(env: Mapping[str, str]) -> int:
         raise SettingsError(
             f"BATCH_ASSETS_TRANSFERS is {text!r}: set it to the number of concurrent uploads or downloads, "
             f"from 1 to {MOST_TRANSFERS}"
+        )
+    return int(text)
+
+
+def _partitions_per_run(env: Mapping[str, str]) -> int:
+    text = env.get("BATCH_ASSETS_PARTITIONS_PER_RUN") or str(Settings.partitions_per_run)
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_PARTITIONS_PER_RUN:
+        raise SettingsError(
+            f"BATCH_ASSETS_PARTITIONS_PER_RUN is {text!r}: set it to the largest number of partitions for which "
+            f"the sensor requests one run, from 1 to {MOST_PARTITIONS_PER_RUN}"
         )
     return int(text)

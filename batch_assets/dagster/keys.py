@@ -10,6 +10,8 @@ STAGE = "batch_assets/stage"  # tag: requests | batches | results
 SUBMISSION = "batch_assets/submission"
 ROUND = "batch_assets/round"
 MAX_RUNTIME = "dagster/max_runtime"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
 MAX_RETRIES = "dagster/max_retries"
 
 # Metadata of events. Numbers are numbers, so that Dagster plots them.

@@ -126,9 +126,14 @@ def all_partitions(
 
 
 def each_partition(
-    context: dg.AssetExecutionContext, work: Callable[[str], T]
+    context: dg.AssetExecutionContext, work: Callable[[str], T], may_go_on: Callable[[], bool] = lambda: True
 ) -> tuple[dict[str, T], dg.Failure | None]:
     """Do the work for every partition of the run. A failed partition does not stop the others.
+
+    Args:
+        context: The context of the step.
+        work: Does the work for the partition with this key.
+        may_go_on: Returns whether to begin with one more partition after the first. The others are left out.
 
     Returns:
         The return values by partition key, and one failure that names the failed partitions, or None.
@@ -141,7 +146,10 @@ def each_partition(
         return {partitions[0]: work(partitions[0])}, None
     results: dict[str, T] = {}
     failed: dict[str, dg.Failure] = {}
-    for partition in partitions:
+    for number, partition in enumerate(partitions):
+        if number and not may_go_on():
+            context.log.info(f"No time is left for {len(partitions) - number} of {len(partitions)} partitions.")
+            break
         context.log.info(f"partition {partition}")
         try:
             results[partition] = work(partition)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
@@ -16,6 +17,8 @@ from batch_assets.dagster import keys
 _MAX_RUNTIME_SECONDS = 3600
 # The end of a run, after its last transfer: the table is joined, and Dagster looks for overdue runs.
 _LAST_SECONDS = 300
+# A run of several partitions leaves this much of its time for each of them.
+_FOR_ONE_SECONDS = 2400
 
 
 def name_of(number: int, opened_at: float) -> str:
@@ -27,10 +30,17 @@ def name_of(number: int, opened_at: float) -> str:
     return f"{number}:{int(opened_at)}"
 
 
-def tags_for(submission_id: str, name: str) -> dict[str, str]:
-    """Return the tags of the run that the sensor requests for a round."""
+def tags_for(leader: str, name: str, ends: tuple[str, str] | None = None) -> dict[str, str]:
+    """Return the tags of the run that the sensor requests for a round.
+
+    Args:
+        leader: The id of the submission, or of the first of several.
+        name: The name of its round.
+        ends: The first and the last partition of a run of several; None for a run of one or without partitions.
+    """
     return {
-        keys.SUBMISSION: submission_id,
+        **({keys.RANGE_START: ends[0], keys.RANGE_END: ends[1]} if ends is not None else {}),
+        keys.SUBMISSION: leader,
         keys.ROUND: name,
         keys.MAX_RUNTIME: str(_MAX_RUNTIME_SECONDS),
         keys.MAX_RETRIES: "0",  # the next round is the retry
@@ -46,6 +56,17 @@ def seconds_left(context: dg.AssetExecutionContext) -> float | None:
     return _MAX_RUNTIME_SECONDS - _LAST_SECONDS - max(time.time() - began_at, 0.0)
 
 
+def may_go_on(context: dg.AssetExecutionContext) -> Callable[[], bool]:
+    """Return a function that tells whether the run should begin with one more partition.
+
+    A run that the sensor requested for several partitions begins with none in the last part of its time, so that
+    each of them has at least this part. The sensor requests another run for the rest.
+    """
+    left = seconds_left(context)
+    end = time.monotonic() + left - _FOR_ONE_SECONDS if left is not None else math.inf
+    return lambda: time.monotonic() < end
+
+
 def is_unattended(tags: Mapping[str, str]) -> bool:
     """Return whether the sensor requested the run, not a user."""
     return keys.ROUND in tags
@@ -53,7 +74,7 @@ def is_unattended(tags: Mapping[str, str]) -> bool:
 
 @contextmanager
 def closing(root: Root, tags: Mapping[str, str], *, when_done: bool) -> Iterator[None]:
-    """Close the run's round, if it has one, when the block fails or, with `when_done`, in any case."""
+    """Close the run's rounds, if it has any, when the block fails or, with `when_done`, in any case."""
     try:
         yield
     except BaseException:
@@ -65,7 +86,8 @@ def closing(root: Root, tags: Mapping[str, str], *, when_done: bool) -> Iterator
 
 def _close(root: Root, tags: Mapping[str, str]) -> None:
     if is_unattended(tags):
+        leader, number = tags[keys.SUBMISSION], int(tags[keys.ROUND].partition(":")[0])
         with root.ledger.write() as tx:
-            number, _, opened_at = rounds.current(tx, tags[keys.SUBMISSION])
-            if name_of(number, opened_at) == tags[keys.ROUND]:
-                rounds.close(tx, tags[keys.SUBMISSION], number)
+            opened_at = rounds.opened_at(tx, leader, number)
+            if opened_at is not None and name_of(number, opened_at) == tags[keys.ROUND]:
+                rounds.close_run(tx, leader, number)

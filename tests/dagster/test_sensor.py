@@ -20,11 +20,11 @@ from batch_assets.cli import main
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.ledger import leases, submissions
 from batch_assets.core.ledger.downloads import collecting_name
-from batch_assets.core.ledger.rounds import ROUND_SECONDS
+from batch_assets.core.ledger.rounds import ROUND_SECONDS, LastRound
 from batch_assets.core.open_root import open_root
 from batch_assets.dagster.rounds import name_of
 from batch_assets.dagster.sensors import removed
-from batch_assets.dagster.sensors.runs import RunsOfSubmission
+from batch_assets.dagster.sensors.runs import OpenRuns
 from batch_assets.emulator import Emulator
 from benchmarks.ticks import counting
 
@@ -316,11 +316,12 @@ def test_a_batch_that_is_paid_twice_is_reported(location: Location, emulator: Em
 
 def test_a_run_that_outlived_its_time_limit_is_given_up() -> None:
     now = datetime.now(UTC)
-    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED, tags={ROUND: "1:1700000000"})
+    last = LastRound(1, True, 1700000000.0, "s", 1)
+    run = dg.DagsterRun("job", status=dg.DagsterRunStatus.STARTED, tags={SUBMISSION: "s", ROUND: "1:1700000000"})
     ages = {ROUND_SECONDS - 60: False, ROUND_SECONDS + 60: True}
     for age, over in ages.items():
         record = dg.RunRecord(1, run, now, now, start_time=now.timestamp() - age)
-        assert RunsOfSubmission([record]).is_over("1:1700000000", age) is over
+        assert OpenRuns([record]).is_over(last, age) is over
 
 
 def test_a_run_that_waited_its_turn_does_not_announce_twice(location: Location, emulator: Emulator) -> None:

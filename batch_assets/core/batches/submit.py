@@ -63,17 +63,14 @@ def submit_batches(
             another run.
         UnreachableError: When there is no connection. Nothing was sent.
     """
-    with root.ledger.read() as tx:
-        before = submissions.newest(tx, pipeline, partition)
     root.catch_up(pipeline, partition)
     with root.ledger.read() as tx:
         submission = submissions.newest(tx, pipeline, partition)
     if submission is None:
         return None
     report = SubmitReport(submission.id)
-    is_new = before is not None and before.id != submission.id
-    if unattended and is_new and submission.began_at is None:
-        return report  # it was just found under the root, and a user has to start sending it
+    if unattended and submission.began_at is None:
+        return report  # it was built or found since the run was requested, and a user has to start sending it
     if submission.requests == 0:
         with root.ledger.write() as tx:
             submissions.began(tx, submission.id)

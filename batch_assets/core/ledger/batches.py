@@ -33,12 +33,19 @@ NOT_CERTAIN = (
     "deleted automatically: delete it in the Console or with the API"
 )
 # What the API and the history call an open batch that the API is about to end.
-_CANCELING = "canceling"
+CANCELING = "canceling"
 
 
 def by_id(tx: Transaction, batch_id: str) -> Batch | None:
     row = tx.execute(sa.select(batch).where(batch.c.id == batch_id)).first()
     return to_record(Batch, row) if row is not None else None
+
+
+def by_ids(tx: Transaction, ids: Sequence[str]) -> list[Batch]:
+    """Return those of some batches that the ledger knows, earliest first."""
+    chunks = (sa.select(batch).where(batch.c.id.in_(chunk)) for chunk in id_chunks(ids))
+    found = [record for known in chunks for record in to_records(Batch, tx.execute(known))]
+    return sorted(found, key=lambda record: (record.created_at is not None, record.created_at or 0.0, record.id))
 
 
 def known_ids(tx: Transaction) -> set[str]:
@@ -52,10 +59,22 @@ def of_file(tx: Transaction, file_id: str) -> list[Batch]:
     return to_records(Batch, tx.execute(statement))
 
 
-def in_state(tx: Transaction, *states: BatchState, pipeline: str | None = None) -> list[Batch]:
+def in_state(
+    tx: Transaction, *states: BatchState, pipeline: str | None = None, created_before: float | None = None
+) -> list[Batch]:
+    """Return the batches in these states, of one pipeline or of all, earliest first.
+
+    Args:
+        tx: The transaction.
+        *states: The states.
+        pipeline: The name of the pipeline; `None` for all.
+        created_before: Only batches that the API created before this time; `None` for all.
+    """
     statement = sa.select(batch).where(batch.c.state.in_(states)).order_by(batch.c.created_at, batch.c.id)
     if pipeline is not None:
         statement = statement.where(batch.c.pipeline == pipeline)
+    if created_before is not None:
+        statement = statement.where(batch.c.created_at < created_before)
     return to_records(Batch, tx.execute(statement))
 
 
@@ -164,15 +183,15 @@ def _meet(
     step = step or (BatchMove.MEET_ENDED if reported.ended else BatchMove.MEET)
     row: BatchColumns = {
         "submitted_at": tx.now,
-        **_next_call(tx, reported, tx.now),
+        **next_call(tx, reported, tx.now),
         **reported_columns(reported),
         **values,
     }
     move(tx, step, reported.id, reason, **row)
 
 
-def _next_call(tx: Transaction, reported: BatchObject, next_poll_at: float) -> BatchColumns:
-    """Return when a batch is next polled or, if it has ended, downloaded: now."""
+def next_call(tx: Transaction, reported: BatchObject, next_poll_at: float) -> BatchColumns:
+    """Return the columns for when a batch is next polled or, if it has ended, downloaded: now."""
     return {"next_download_at": tx.now} if reported.ended else {"next_poll_at": next_poll_at}
 
 
@@ -209,17 +228,17 @@ def observe(
     step = BatchMove.END if reported.ended else BatchMove.SEE
     values: BatchColumns = {
         **reported_columns(reported),
-        **_next_call(tx, reported, next_poll_at),
+        **next_call(tx, reported, next_poll_at),
         "missing_since": None,
     }
     if reported.total == 0:  # the API left the counts out: a batch has one request at least
         values |= {"requests": current.requests, "counts": current.counts}
     history_states = (
-        _history_state(current.state, current.processing_status),
-        _history_state(step.after, reported.processing_status),
+        history_state(current.state, current.processing_status),
+        history_state(step.after, reported.processing_status),
     )
     if history_states[0] != history_states[1]:
-        if current.canceled_at is None and (is_cancel or history_states[1] == _CANCELING):
+        if current.canceled_at is None and (is_cancel or history_states[1] == CANCELING):
             values["canceled_at"] = tx.now
         reason = CANCELED_BY_A_PERSON if is_cancel else f"the API reports {reported.processing_status}"
         move(tx, step, before.id, reason, history_states=history_states, **values)
@@ -236,9 +255,9 @@ def canceled_before(tx: Transaction, waiting: Submission) -> set[str]:
     return set(tx.execute(waited_on_ids.where(wait.c.submission_id == waiting.id, was_canceled)).scalars())
 
 
-def _history_state(state: BatchState, processing_status: str) -> str:
+def history_state(state: BatchState, processing_status: str) -> str:
     """Return what the history calls an open batch."""
-    return _CANCELING if state is BatchState.OPEN and processing_status == _CANCELING else state
+    return CANCELING if state is BatchState.OPEN and processing_status == CANCELING else state
 
 
 def missing(tx: Transaction, before: Batch, patience: float, next_poll_at: float, *, is_gone: bool) -> bool:

@@ -30,9 +30,10 @@ def ending_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
 
     The fewest seconds come first. They are negative if the results are no longer available.
     """
+    before = tx.now + SOON_SECONDS - _KEPT_SECONDS
     ending = [
         (batch, end - tx.now)
-        for batch in batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline)
+        for batch in batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline, created_before=before)
         if (end := results_end(batch)) is not None and end - tx.now < SOON_SECONDS
     ]
     return sorted(ending, key=lambda entry: entry[1])

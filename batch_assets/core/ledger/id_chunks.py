@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 
-# Ids in one statement. SQLite limits the number of values, old versions to 999.
-_AT_ONCE = 500
+# Ids in one statement. SQLite limits the number of values: to 32,766, and versions before 3.32 to 999.
+_AT_ONCE = 15_000 if sqlite3.sqlite_version_info >= (3, 32) else 500
 
 
 def id_chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -12,6 +12,7 @@ from batch_assets.core.api.objects import BatchObject
 from batch_assets.core.ledger import batches
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
+from batch_assets.core.ledger.observations import observe_all
 from batch_assets.core.ledger.records import Batch, to_records
 from batch_assets.core.ledger.states import BatchState
 from batch_assets.core.ledger.tables import batch
@@ -42,18 +43,18 @@ def record(tx: Transaction, looks: Sequence[Look]) -> list[Batch]:
     for chunk in id_chunks([look.before.id for look in looks]):
         rows = tx.execute(sa.select(batch).where(batch.c.id.in_(chunk)))
         current |= {known.id: known for known in to_records(Batch, rows)}
-    changed: list[Batch] = []
+    others: list[tuple[BatchObject, float]] = []
     unchanged: dict[float, list[str]] = defaultdict(list)
     for look in looks:
         known = current.get(look.before.id)
         if known is not None and _is_unchanged(known, look.reported):
             unchanged[look.next_poll_at].append(known.id)
-        elif batches.observe(tx, look.before, look.reported, look.next_poll_at):
-            changed.append(look.before)
+        else:
+            others.append((look.reported, look.next_poll_at))
     for next_poll_at, ids in unchanged.items():
         for chunk in id_chunks(ids):
             tx.execute(sa.update(batch).where(batch.c.id.in_(chunk)).values(next_poll_at=next_poll_at))
-    return changed
+    return observe_all(tx, current, others) if others else []
 
 
 def _is_unchanged(known: Batch, reported: BatchObject) -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Unpack, overload
 
 import sqlalchemy as sa
 
 from batch_assets.core.errors import MoveRefusedError
+from batch_assets.core.ledger.bulk_history import HistoryLine, record_all
 from batch_assets.core.ledger.columns import BatchColumns, FileColumns, SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.records import Submission, to_record
 from batch_assets.core.ledger.states import (
     BatchMove,
@@ -103,6 +107,52 @@ def move(
         tx.execute(sa.update(table).where(table.c.id == entity_id).values(values))
     recorded_before, recorded_after = history_states or (before, step.after)
     return tx.record(kind, entity_id, recorded_before, recorded_after, reason)
+
+
+@dataclass(frozen=True)
+class Moving:
+    """One of several entities that make the same move.
+
+    Attributes:
+        entity_id: The id of the entity.
+        reason: The reason, for the history.
+        values: Other columns that change with the state. Each of the entities has the same columns.
+        history_states: See `move`.
+    """
+
+    entity_id: str
+    reason: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    history_states: tuple[str, str] | None = None
+
+
+def move_all(tx: Transaction, step: Move, moving: Sequence[Moving]) -> None:
+    """Make the same move with many existing entities. The number of statements does not grow with their number.
+
+    Args:
+        tx: The transaction.
+        step: The move, as for `move`.
+        moving: The entities.
+
+    Raises:
+        MoveRefusedError: When the move is not legal from the state of one of them. Nothing was changed.
+    """
+    kind, table = _ENTITIES[type(step)]
+    states: dict[str, FileState | BatchState | SubmissionState] = {}
+    for chunk in id_chunks([entity.entity_id for entity in moving]):
+        for row in tx.execute(sa.select(table).where(table.c.id.in_(chunk))):
+            states[row.id] = _state(step, row)
+    changes, lines = [], []
+    for entity in moving:
+        before = states.get(entity.entity_id)
+        if before not in step.before:
+            raise MoveRefusedError(kind, entity.entity_id, before, step.after, step.event)
+        changes.append({"its_id": entity.entity_id, **_changes(tx, step, before), **entity.values})
+        recorded_before, recorded_after = entity.history_states or (before, step.after)
+        lines.append(HistoryLine(entity.entity_id, recorded_before, recorded_after, entity.reason))
+    if changes:
+        tx.connection.execute(sa.update(table).where(table.c.id == sa.bindparam("its_id")), changes)
+        record_all(tx, kind, lines)
 
 
 def _state(step: Move, row: sa.Row[Any]) -> FileState | BatchState | SubmissionState:

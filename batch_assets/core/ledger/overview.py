@@ -6,12 +6,12 @@ depend on the number of partitions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from batch_assets.core.ledger import submissions
+from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.intents import INTENTS_IN_DOUBT, INTENTS_WATCHED
@@ -28,6 +28,8 @@ from batch_assets.core.ledger.tables import batch, intent, request_file, submiss
 
 PipelinePartition = tuple[str, str]
 """Name of a pipeline and partition key, "" without partitions."""
+# Up to this many submissions are looked up by their partitions, more of them by reading what all partitions have.
+_FEW = 500
 
 
 def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
@@ -109,18 +111,36 @@ def files_of(tx: Transaction, ids: Sequence[str]) -> dict[str, list[RequestFile]
     return _waited_on(tx, ids, RequestFile, request_file, request_file.c.id, order)
 
 
-def uncollected_batches(tx: Transaction) -> dict[PipelinePartition, list[Batch]]:
-    """Return the batches whose answers are not collected, by pipeline and partition of the request file."""
+def left_behind_of(
+    tx: Transaction, selected: Sequence[Submission], waited_on: Mapping[str, Sequence[Batch]]
+) -> dict[str, list[Batch]]:
+    """Return by submission the uncollected batches of its partition that its rows do not wait on, earliest first.
+
+    Args:
+        tx: The transaction.
+        selected: The submissions.
+        waited_on: By submission the batches that its rows wait on or waited on.
+    """
     statement = (
-        sa.select(batch, request_file.c.pipeline.label("file_pipeline"), request_file.c.partition)
+        sa.select(batch.c.id, request_file.c.pipeline, request_file.c.partition)
         .join(request_file, request_file.c.id == batch.c.file_id)
         .where(batch.c.state.in_(BATCHES_UNCOLLECTED))
-        .order_by(batch.c.created_at, batch.c.id)
     )
-    uncollected: dict[PipelinePartition, list[Batch]] = {}
+    if len(selected) <= _FEW:
+        chosen, other = submission.alias(), submission.alias()
+        same = sa.and_(chosen.c.pipeline == other.c.pipeline, chosen.c.partition == other.c.partition)
+        own_ids = [one.id for one in selected]
+        of_partitions = sa.select(other.c.id).join(chosen, same).where(chosen.c.id.in_(own_ids))
+        statement = statement.where(request_file.c.submission_id.in_(of_partitions))
+    uncollected: dict[PipelinePartition, list[str]] = {}
     for row in tx.execute(statement):
-        uncollected.setdefault((row.file_pipeline, row.partition), []).append(to_record(Batch, row))
-    return uncollected
+        uncollected.setdefault((row.pipeline, row.partition), []).append(row.id)
+    ids_of = {
+        one.id: set(uncollected.get((one.pipeline, one.partition), ())) - {known.id for known in waited_on[one.id]}
+        for one in selected
+    }
+    records = batches.by_ids(tx, sorted(set().union(*ids_of.values())))
+    return {id_: [record for record in records if record.id in left] for id_, left in ids_of.items() if left}
 
 
 def watched_partitions(tx: Transaction) -> set[PipelinePartition]:

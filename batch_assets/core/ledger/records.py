@@ -288,12 +288,14 @@ class Pairing:
 
 
 Record = TypeVar("Record", Submission, RequestFile, Intent, Batch, Notice, Pairing)
+_RECORDS = (Submission, RequestFile, Intent, Batch, Notice, Pairing)
+_COLUMNS: dict[type, tuple[str, ...]] = {cls: tuple(field.name for field in fields(cls)) for cls in _RECORDS}
 
 
 def to_record(cls: type[Record], row: sa.Row[Any]) -> Record:
     """Make a record from a row of its table."""
     mapping = row._mapping
-    return cls(**{field.name: mapping[field.name] for field in fields(cls)})
+    return cls(*[mapping[name] for name in _COLUMNS[cls]])
 
 
 def to_records(cls: type[Record], rows: sa.CursorResult[Any]) -> list[Record]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Unpack
 
@@ -13,7 +13,8 @@ from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger.columns import SubmissionColumns
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.files import in_place_of
-from batch_assets.core.ledger.moves import move
+from batch_assets.core.ledger.id_chunks import id_chunks
+from batch_assets.core.ledger.moves import Moving, move, move_all
 from batch_assets.core.ledger.records import (
     RequestFile,
     RequestFileEntry,
@@ -53,6 +54,13 @@ def newest(tx: Transaction, pipeline: str, partition: str) -> Submission | None:
 
 def by_id(tx: Transaction, submission_id: str) -> Submission:
     return to_record(Submission, tx.execute(sa.select(submission).where(submission.c.id == submission_id)).one())
+
+
+def by_ids(tx: Transaction, ids: Sequence[str]) -> list[Submission]:
+    """Return some submissions, in order of creation."""
+    chunks = (sa.select(submission).where(submission.c.id.in_(chunk)) for chunk in id_chunks(ids))
+    found = [record for known in chunks for record in to_records(Submission, tx.execute(known))]
+    return sorted(found, key=lambda record: record.seq)
 
 
 def all_newest(tx: Transaction, pipeline: str | None = None) -> list[Submission]:
@@ -258,6 +266,21 @@ def began(tx: Transaction, submission_id: str) -> None:
         return
     unset = submission.c.began_at.is_(None)  # complete or canceled before that
     tx.execute(sa.update(submission).where(submission.c.id == submission_id, unset).values(began_at=tx.now))
+
+
+def begin_all(tx: Transaction, pipeline: str, partitions: Collection[str]) -> int:
+    """Record that a run of `batches` over some partitions has begun, and return how many had not begun before.
+
+    Submissions without requests are left out: nothing of them is sent.
+    """
+    chosen = set(partitions)
+    registered = [
+        one.id
+        for one in all_newest(tx, pipeline)
+        if one.partition in chosen and one.requests and one.state is SubmissionState.REGISTERED
+    ]
+    move_all(tx, SubmissionMove.BEGIN, [Moving(id_, "a run of batches has begun") for id_ in registered])
+    return len(registered)
 
 
 def joined(

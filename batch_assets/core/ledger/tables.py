@@ -214,6 +214,10 @@ round_ = Table(
     Column("reason", Text, nullable=False),
     Column("opened_at", Float, nullable=False),
     Column("until", Float, nullable=False),
+    # The submission, and its round, under which Dagster knows the run of several rounds; NULL: its own run.
+    Column("leader", String(64)),
+    Column("leader_number", Integer),
+    Index("round_by_leader", "leader"),
 )
 
 # Targets that receive notices about a pipeline's submissions, of events after `since`.

@@ -181,18 +181,22 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
         return {}
     ids = [submission.id for submission in selected]
     files_of, batches_of = overview.files_of(tx, ids), overview.batches_of(tx, ids)
-    uncollected, watched = overview.uncollected_batches(tx), overview.watched_partitions(tx)
+    watched = overview.watched_partitions(tx)
     open_intents = overview.files_with_open_intent(tx)
     held_leases = leases.held_among(tx, _lease_names(selected, open_intents))
     standstill_of = standstills.current_of(tx, [submission.id for submission in selected if submission.ask_again])
     refreshes = waiting_for_refresh(tx, [submission for submission in selected if submission.left_out])
-    left_behind = {
-        submission.id: _left_behind(uncollected, submission, batches_of[submission.id]) for submission in selected
-    }
+    left_behind = overview.left_behind_of(tx, selected, batches_of)
     canceled_ids = [submission.id for submission in selected if submission.is_canceled]
     wanting = overview.wanting_partitions(
         tx,
-        sorted({batch.file_id or "" for id_ in canceled_ids for batch in (*batches_of[id_], *left_behind[id_])}),
+        sorted(
+            {
+                batch.file_id or ""
+                for id_ in canceled_ids
+                for batch in (*batches_of[id_], *left_behind.get(id_, ()))
+            }
+        ),
     )
     to_reconcile = {file_id for file_id in open_intents if files.lease_name(file_id) not in held_leases}
     return {
@@ -201,7 +205,7 @@ def read_snapshots(tx: Transaction, selected: Sequence[Submission]) -> dict[str,
             now=tx.now,
             files=tuple(files_of[submission.id]),
             batches=tuple(batches_of[submission.id]),
-            left_behind=left_behind[submission.id],
+            left_behind=tuple(left_behind.get(submission.id, ())),
             to_reconcile=frozenset(file.id for file in files_of[submission.id] if file.id in to_reconcile),
             shared=_shared(wanting, submission) if submission.is_canceled else frozenset(),
             is_sending=submissions.sending_name(submission.id) in held_leases,
@@ -218,15 +222,6 @@ def _lease_names(selected: Sequence[Submission], file_ids: Iterable[str]) -> Ite
     yield from (submissions.sending_name(submission.id) for submission in selected)
     yield from {collecting_name(submission.pipeline) for submission in selected}
     yield from map(files.lease_name, file_ids)
-
-
-def _left_behind(
-    uncollected: dict[overview.PipelinePartition, list[Batch]], submission: Submission, waited_on: list[Batch]
-) -> tuple[Batch, ...]:
-    """Return the partition's uncollected batches except those of files that the submission waits on."""
-    waited_on_ids = {batch.id for batch in waited_on}
-    of_partition = uncollected.get((submission.pipeline, submission.partition), [])
-    return tuple(batch for batch in of_partition if batch.id not in waited_on_ids)
 
 
 def _shared(wanting: dict[str, set[str]], submission: Submission) -> frozenset[str]:

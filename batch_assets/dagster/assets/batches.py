@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import dagster as dg
 
+from batch_assets.core.batches.consent import begin_all
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.batches.submit_report import SubmitReport
+from batch_assets.core.errors import BatchAssetsError
 from batch_assets.core.ledger import batches, submissions
 from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.pipeline.pipeline import Pipeline
@@ -19,27 +23,35 @@ from batch_assets.dagster.failures import explained
 from batch_assets.dagster.metadata.batch_table import batch_table
 from batch_assets.dagster.metadata.console import console_link
 from batch_assets.dagster.metadata.progress import observation, paid_twice_of
+from batch_assets.dagster.partitions import Event, all_partitions, partitions_of
 from batch_assets.dagster.remedies import as_text, materialize
 from batch_assets.dagster.resource import root_for
 
 
-def materialize_batches(
-    context: dg.AssetExecutionContext, pipeline: Pipeline, partition: str
-) -> dg.MaterializeResult[Any]:
-    """Submit the request files that are ready. It does not wait for the answers."""
-    tags = context.run.tags
-    # `results` closes the round. If this step fails, `results` does not run, so the round is closed here.
+def materialize_batches(context: dg.AssetExecutionContext, pipeline: Pipeline) -> Iterator[Event]:
+    """Submit the request files of every partition of the run that are ready. It does not wait for the answers."""
+    tags, partitions = context.run.tags, partitions_of(context)
+    # `results` closes the rounds. If this step fails, `results` does not run, so they are closed here.
     with explained(), root_for(pipeline, context.resources) as root, rounds.closing(root, tags, when_done=False):
+        if len(partitions) > 1 and not rounds.is_unattended(tags):
+            with suppress(BatchAssetsError):  # each partition reports it
+                begin_all(root, pipeline.name, partitions)
+        yield from all_partitions(context, lambda key: _submit(context, root, pipeline, key))
+
+
+def _submit(
+    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str
+) -> dg.MaterializeResult[Any]:
+    with explained():
 
         def sending(file: RequestFile) -> None:
             context.log.info(f"sending {file.id}: {count(file.requests, 'request')}, {size(file.bytes)}")
 
-        unattended = rounds.is_unattended(tags)
         report = submit_batches(
             root,
             pipeline.name,
             partition,
-            unattended=unattended,
+            unattended=rounds.is_unattended(context.run.tags),
             seconds=rounds.seconds_left(context),
             on_file=sending,
         )

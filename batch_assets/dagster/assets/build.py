@@ -99,7 +99,7 @@ def assets_of(pipeline: Pipeline, spec_of: SpecOf = default_asset_spec) -> list[
 
     @dg.multi_asset(**_arguments(pipeline, Stage.BATCHES, specs[Stage.BATCHES]))
     def batches(context: dg.AssetExecutionContext) -> Iterator[Event]:
-        yield from all_partitions(context, lambda key: materialize_batches(context, pipeline, key))
+        yield from materialize_batches(context, pipeline)
 
     @dg.multi_asset(**_arguments(pipeline, Stage.RESULTS, specs[Stage.RESULTS]))
     def results(context: dg.AssetExecutionContext) -> Iterator[Event]:

@@ -64,9 +64,12 @@ def materialize_results(
         if not rounds.is_unattended(context.run.tags):
             stack.enter_context(leases.mark(root.ledger, collecting_name(pipeline.name)))
             _poll(context, root)
-        tables, failure = each_partition(context, lambda key: _table(context, root, pipeline, key))
+        news: set[str] = set()
+        tables, failure = each_partition(
+            context, lambda key: _table(context, root, pipeline, key, news), rounds.may_go_on(context)
+        )
         complete = {partition: table for partition, table in tables.items() if table is not None}
-        if failure is not None or len(complete) < len(tables):
+        if failure is not None or len(complete) < len(partitions_of(context)):
             _leave_to_the_sensor(context, root, complete)
         else:
             yield materialized(context, {partition: table.metadata for partition, table in complete.items()})
@@ -78,8 +81,18 @@ def materialize_results(
             raise failure
 
 
-def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str) -> _Complete | None:
-    """Write a partition's table again. Return None if there is nothing to materialize; the log has the reason."""
+def _table(
+    context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, partition: str, news: set[str]
+) -> _Complete | None:
+    """Write a partition's table again. Return None if there is nothing to materialize; the log has the reason.
+
+    Args:
+        context: The context of the step.
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key.
+        news: The ids of the batches that the run has collected for whatever partition. They are added to it.
+    """
     with explained():
         unattended = rounds.is_unattended(context.run.tags)
         collected = collect_and_erase(
@@ -93,6 +106,7 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
             answers=pipeline.own_answers,
         )
         _log(context, collected)
+        news |= {batch.batch_id for batch in collected.collected}
         report = collected.results
         if report is None:
             context.log.info(
@@ -110,7 +124,7 @@ def _table(context: dg.AssetExecutionContext, root: Root, pipeline: Pipeline, pa
                 settle_checks(context, root, pipeline, context.asset_key)
             _observe(context, partition, metadata)
             return None
-        is_old = unattended and not collected.collected and _is_announced(root, report)
+        is_old = unattended and not news and _is_announced(root, report)
         if is_old and not has_checks_of_others(context, pipeline, context.asset_key):
             # Another run materialized it while this one was queued, so nothing downstream has to run again.
             settle_checks(context, root, pipeline, context.asset_key)

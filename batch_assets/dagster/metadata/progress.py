@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import dagster as dg
 
 from batch_assets.core.api.objects import COUNTS
-from batch_assets.core.ledger import Transaction
-from batch_assets.core.ledger.overview import batches_of
 from batch_assets.core.ledger.records import Batch, Submission
+from batch_assets.core.planning.snapshot import Snapshot
 from batch_assets.core.remedies import Stage
 from batch_assets.dagster import keys
 from batch_assets.dagster.cursor import Observed
@@ -21,6 +20,8 @@ from batch_assets.dagster.pipelines import PipelineAssets
 # Pause between two observations of a submission's batches. A plot shows about 100 points, so it covers a day. The
 # emulator ends batches in seconds.
 _PAUSE_SECONDS, _PAUSE_EMULATED = 900.0, 2.0
+# Observations in one tick. The daemon needs about a hundredth of a second for each.
+_AT_ONCE = 50
 # A submission that became complete between two ticks still gets its last observation.
 RECENT_SECONDS = 900.0
 
@@ -72,21 +73,23 @@ class Progress:
         self._pause = _PAUSE_EMULATED if emulated else _PAUSE_SECONDS
 
     def observe(
-        self, tx: Transaction, in_force: list[Submission], pipelines: Mapping[str, PipelineAssets]
+        self, snapshots: Iterable[Snapshot], pipelines: Mapping[str, PipelineAssets]
     ) -> Iterator[dg.AssetObservation]:
-        """Yield the observations that are due, of submissions in force."""
-        since = tx.now - RECENT_SECONDS
-        watched = [submission for submission in in_force if (submission.final_at or tx.now) > since]
-        for submission_id in set(self._observed) - {submission.id for submission in watched}:
+        """Yield observations that are due, of submissions in force: a limited number, the rest in later ticks."""
+        watched = [snapshot for snapshot in snapshots if _is_recent(snapshot)]
+        for submission_id in set(self._observed) - {snapshot.submission.id for snapshot in watched}:
             del self._observed[submission_id]
-        by_submission = batches_of(tx, [submission.id for submission in watched])
-        for submission in watched:
-            batches = by_submission[submission.id]
+        left = _AT_ONCE
+        for snapshot in watched:
+            if not left:
+                return
+            submission, batches = snapshot.submission, list(snapshot.batches)
             counts = counts_of(batches)
-            if self._is_news(self._observed.get(submission.id), counts, tx.now):
-                self._observed[submission.id] = Observed(tx.now, list(counts.values()))
+            if self._is_news(self._observed.get(submission.id), counts, snapshot.now):
+                left -= 1
+                self._observed[submission.id] = Observed(snapshot.now, list(counts.values()))
                 yield observation(
-                    pipelines[submission.pipeline].stages[Stage.BATCHES], submission, batches, tx.now
+                    pipelines[submission.pipeline].stages[Stage.BATCHES], submission, batches, snapshot.now
                 )
 
     def _is_news(self, last: Observed | None, counts: dict[str, int], now: float) -> bool:
@@ -94,6 +97,10 @@ class Progress:
             return counts[keys.BATCHES_OPEN] < counts[keys.BATCHES] or _requests_done(counts) > 0
         is_over = counts[keys.BATCHES_OPEN] == 0
         return list(counts.values()) != last.counts and (is_over or now - last.at >= self._pause)
+
+
+def _is_recent(snapshot: Snapshot) -> bool:
+    return (snapshot.submission.final_at or snapshot.now) > snapshot.now - RECENT_SECONDS
 
 
 def _requests_done(counts: dict[str, int]) -> int:

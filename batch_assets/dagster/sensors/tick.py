@@ -6,46 +6,38 @@ transactions, and a round whose run never starts runs out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Iterable, Sequence
 
 import dagster as dg
 
 from batch_assets.core.batches.poll import try_poll
-from batch_assets.core.errors import BatchAssetsError, EndpointMismatchError, SettingsError
-from batch_assets.core.ledger import rounds, submissions
+from batch_assets.core.errors import BatchAssetsError
+from batch_assets.core.ledger import Transaction, rounds, submissions
 from batch_assets.core.ledger.overview import in_motion
-from batch_assets.core.ledger.records import Submission
 from batch_assets.core.open_root import open_root
-from batch_assets.core.planning import texts
 from batch_assets.core.planning.next_step import next_step, round_of
 from batch_assets.core.planning.snapshot import Snapshot, read_snapshots
-from batch_assets.core.planning.steps import Round, Send
 from batch_assets.core.recovery.rebuild import has_ledger
-from batch_assets.core.remedies import Stage
 from batch_assets.core.root import Root
-from batch_assets.core.text import duration
 from batch_assets.dagster.checks.deadline import DeadlineCheck
 from batch_assets.dagster.cursor import SensorCursor
 from batch_assets.dagster.metadata.progress import RECENT_SECONDS, Progress
 from batch_assets.dagster.notifications import notify
-from batch_assets.dagster.partitions import is_partition
 from batch_assets.dagster.pipelines import PipelineAssets
 from batch_assets.dagster.remedies import as_text as remedy_as_text
 from batch_assets.dagster.remedies import error_as_text
 from batch_assets.dagster.resource import settings_for
-from batch_assets.dagster.rounds import name_of, tags_for
 from batch_assets.dagster.sensors import lost_submissions, removed
-from batch_assets.dagster.sensors.runs import RunsOfSubmission
+from batch_assets.dagster.sensors.groups import Due
+from batch_assets.dagster.sensors.launch import Launch
 from batch_assets.dagster.sensors.situation import situation
 from batch_assets.dagster.sensors.unwatched import pipelines_of_location, unwatched
 
 # Dagster ends a tick after 60 seconds, but its function would keep running beside the next tick.
-_POLL_SECONDS = 30.0
-
-LastRound = tuple[int, bool, float]
-"""Number of a round, whether it is open, and when it was opened, as `rounds.current` returns them."""
-NO_ROUND: LastRound = (0, False, 0.0)
+_POLL_SECONDS, _ROUNDS_SECONDS = 20.0, 35.0
+# Sentences in the message of a tick.
+_SHOWN = 30
 
 
 def watch(
@@ -88,22 +80,16 @@ class _Tick:
         self._location = pipelines_of_location(context)
 
     def run(self) -> dg.SensorResult:
+        """Poll, read the overview once, and open the rounds of the runs to request."""
+        end = time.monotonic() + _ROUNDS_SECONDS
         polled = try_poll(self._root, budget=_POLL_SECONDS)
+        cursor = SensorCursor.read(self._context.cursor)
         with self._root.ledger.read() as tx:
-            moving = in_motion(tx, tx.now - RECENT_SECONDS)
-            in_force = [s for s in moving if s.pipeline in self._pipelines]
-            gone = read_snapshots(tx, [s for s in moving if self._is_removed(s.pipeline)]).values()
-            snapshots = list(read_snapshots(tx, in_force).values())
-            due = [
-                (snapshot.submission, step)
-                for snapshot in snapshots
-                if (step := round_of(next_step(snapshot))) is not None
-            ]
-            rounds_before = rounds.current_of(tx, [submission.id for submission, _ in due])
-            cursor = SensorCursor.read(self._context.cursor)
+            snapshots, gone = self._overview(tx)
+            due = _due(tx, snapshots)
             progress = Progress(cursor.observed, emulated=self._root.settings.emulator_url is not None)
             events: list[dg.AssetObservation | dg.AssetMaterialization | dg.AssetCheckEvaluation] = [
-                *progress.observe(tx, in_force, self._pipelines),
+                *progress.observe(snapshots, self._pipelines),
                 *self._deadline_check(cursor).evaluate(tx, self._pipelines),
             ]
             reasons = [*polled.problems, *map(remedy_as_text, polled.remedies)]
@@ -112,9 +98,9 @@ class _Tick:
             reasons += lost_submissions.describe(tx, self._root.storage, self._pipelines, cursor)
             now = tx.now
         removed.collect(self._root.settings, removed.due(gone))
-        outcomes = self._rounds(due, rounds_before, now)
-        requests = [outcome for outcome in outcomes if isinstance(outcome, dg.RunRequest)]
-        reasons += [outcome for outcome in outcomes if isinstance(outcome, str)]
+        launch = Launch(self._context, self._root, self._pipelines, end)
+        requests = launch.run(due, now)
+        reasons += launch.reasons
         unsent = notify(self._root, self._pipelines)
         for problem in unsent if requests else ():  # without requests they are in the skip reason
             self._context.log.warning(problem)
@@ -123,8 +109,16 @@ class _Tick:
             run_requests=requests,
             asset_events=events,
             cursor=cursor.write(),
-            skip_reason=None if requests else "; ".join(dict.fromkeys(reasons)) or "No batch is open.",
+            skip_reason=None if requests else _as_text(reasons) or "No batch is open.",
         )
+
+    def _overview(self, tx: Transaction) -> tuple[list[Snapshot], list[Snapshot]]:
+        """Read what may have something left to do: of the sensor's pipelines, and of removed ones."""
+        moving = in_motion(tx, tx.now - RECENT_SECONDS)
+        in_force = [one for one in moving if one.pipeline in self._pipelines]
+        gone = [one for one in moving if self._is_removed(one.pipeline)]
+        snapshots = read_snapshots(tx, [*in_force, *gone])
+        return [snapshots[one.id] for one in in_force], [snapshots[one.id] for one in gone]
 
     def _is_removed(self, pipeline: str) -> bool:
         """Whether the code location has no pipeline of this name, of whatever resource."""
@@ -135,106 +129,22 @@ class _Tick:
         present = repository.asset_checks_defs_by_key if repository is not None else ()
         return DeadlineCheck(present, cursor.warned)
 
-    def _rounds(
-        self, due: Sequence[tuple[Submission, Round]], before: Mapping[str, LastRound], now: float
-    ) -> list[dg.RunRequest | str]:
-        """Return for each submission the run to request, or the reason why there is none.
 
-        Args:
-            due: Submissions that have something to do, with the step.
-            before: The newest round of each submission that has had one.
-            now: The time when these were read, by the ledger's clock.
-        """
-        if not due:
-            return []
-        try:
-            self._root.check_endpoint()
-        except (EndpointMismatchError, SettingsError) as error:
-            return [error_as_text(error)]
-        return [
-            self._round(submission, step, before.get(submission.id, NO_ROUND), now) for submission, step in due
-        ]
-
-    def _round(self, submission: Submission, step: Round, before: LastRound, now: float) -> dg.RunRequest | str:
-        """Open a round and return the run to request, or the reason why no round is opened.
-
-        The reason is that the last round is not over, that it is too early for another, or that the partition no
-        longer exists. What was read before may be outdated: the transaction that opens the round reads it again.
-        """
-        if (unknown := self._unknown_partition(submission)) is not None:
-            return unknown
-        if not before[1] and (waits := _too_early(now, submission, step, before, step.pause)) is not None:
-            return waits  # this is the usual case, so most ticks do not query Dagster's runs
-        runs = RunsOfSubmission.read(self._context.instance, submission.id)
-        if (waits := _waits(now, submission, step, before, runs)) is not None:
-            return waits
-        self._make_known(submission)
-        with self._root.ledger.write() as tx:
-            last = rounds.current(tx, submission.id)
-            current = round_of(next_step(Snapshot.of(tx, submissions.by_id(tx, submission.id))))
-            if current is None:
-                return f"{submission.pipeline}: nothing left to do: {texts.reason(step)}"
-            if (waits := _waits(tx.now, submission, current, last, runs)) is not None:  # another tick was first
-                return waits
-            rounds.close(tx, submission.id, last[0])
-            reason = texts.reason(current)
-            opened = rounds.open_next(tx, submission.id, reason)
-            opened_at = tx.now
-        assert opened is not None  # the last one was closed in the same transaction
-        self._context.log.info(f"{submission.pipeline}: round {opened}: {reason}")
-        return self._request(submission, current, name_of(opened, opened_at))
-
-    def _unknown_partition(self, submission: Submission) -> str | None:
-        """Return why no run can be requested for the partition, or None.
-
-        Dagster would fail the whole tick, and so request no run of any pipeline.
-        """
-        name, key = submission.pipeline, submission.partition
-        definition = self._pipelines[name].partitions
-        if definition is None:
-            return (
-                f"{name}: {key!r} was sent as a partition, but the pipeline has no partitions now" if key else None
-            )
-        if not key:
-            return f"{name}: batches were sent before it had partitions: remove `partitions` to collect them"
-        if _dynamic_name(definition) is not None or is_partition(definition, key, self._context.instance):
-            return None
-        return f"{name}: {key!r} was sent as a partition, but the pipeline no longer has this partition"
-
-    def _make_known(self, submission: Submission) -> None:
-        """Add the key of a dynamic partition that was run outside of Dagster, before a run is requested for it."""
-        dynamic = _dynamic_name(self._pipelines[submission.pipeline].partitions)
-        if dynamic is not None:
-            self._context.instance.add_dynamic_partitions(dynamic, [submission.partition])
-
-    def _request(self, submission: Submission, step: Round, name: str) -> dg.RunRequest:
-        stages = self._pipelines[submission.pipeline].stages
-        wanted = [Stage.BATCHES, Stage.RESULTS] if isinstance(step, Send) else [Stage.RESULTS]
-        return dg.RunRequest(
-            run_key=f"{submission.id}:{name}",
-            asset_selection=[stages[stage] for stage in wanted],
-            partition_key=submission.partition or None,
-            tags=tags_for(submission.id, name),
-        )
+def _due(tx: Transaction, snapshots: Iterable[Snapshot]) -> list[Due]:
+    """Return the submissions that have something to do, with their newest rounds."""
+    steps = [
+        (snapshot.submission, step)
+        for snapshot in snapshots
+        if (step := round_of(next_step(snapshot))) is not None
+    ]
+    newest = rounds.current_of(tx, [submission.id for submission, _ in steps])
+    return [
+        Due(submission, step, newest.get(submission.id) or rounds.no_round(submission.id))
+        for submission, step in steps
+    ]
 
 
-def _waits(now: float, submission: Submission, step: Round, last: LastRound, runs: RunsOfSubmission) -> str | None:
-    """Return why no round is opened now: the last one is not over, or it is too early for another."""
-    number, is_open, opened_at = last
-    if is_open and not runs.is_over(name_of(number, opened_at), now - opened_at):
-        return f"{submission.pipeline}: round {number} is running"
-    return _too_early(now, submission, step, last, max(step.pause, runs.back_off()))
-
-
-def _too_early(now: float, submission: Submission, step: Round, last: LastRound, pause: float) -> str | None:
-    """Return when the next round begins, as text; None if the pause since the last one is over."""
-    _, _, opened_at = last
-    if now - opened_at >= pause:
-        return None
-    seconds_left = pause - (now - opened_at)
-    return f"{submission.pipeline}: {texts.reason(step)}, the next round begins in {duration(seconds_left)}"
-
-
-def _dynamic_name(definition: dg.PartitionsDefinition[Any] | None) -> str | None:
-    """Return the name under which an instance keeps the keys of dynamic partitions; None for other partitions."""
-    return definition.name if isinstance(definition, dg.DynamicPartitionsDefinition) else None
+def _as_text(reasons: Sequence[str]) -> str:
+    different = list(dict.fromkeys(reasons))
+    more = [f"and {len(different) - _SHOWN:,} more, see batch-assets status"] if len(different) > _SHOWN else []
+    return "; ".join([*different[:_SHOWN], *more])

@@ -141,7 +141,7 @@ def _submission(ledger: Ledger) -> str:
 def test_one_round_is_open_and_the_next_has_the_next_number(ledger: Ledger) -> None:
     submission = _submission(ledger)
     with ledger.write() as tx:
-        assert rounds.current(tx, submission) == (0, False, 0.0)
+        assert rounds.current(tx, submission) == rounds.no_round(submission)
         assert rounds.open_next(tx, submission, "why") == 1
         assert rounds.open_next(tx, submission, "why") is None
         rounds.close(tx, submission, 1)

@@ -1,0 +1,15 @@
+"""One run may do the rounds of several submissions: each knows the submission that leads the run."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0011"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    op.add_column("round", sa.Column("leader", sa.String(64)))
+    op.add_column("round", sa.Column("leader_number", sa.Integer))
+    op.create_index("round_by_leader", "round", ["leader"])
