@@ -280,7 +280,7 @@ def test_a_group_sends_together_what_is_left(location: Location, emulator: Emula
     (request,) = location.tick()
     assert ends(request) == ("p0", "p3")
     assert [key.path[-1] for key in request.asset_selection or []] == ["batches", "results"]
-    # A partition whose sending nobody began, in a run of the sensor: its key was moved between the others.
+    # A partition that no user began to send, in a run of the sensor: its key was moved between the others.
     request = request.with_replaced_attrs(tags={**request.tags, END: "p5"})
     assert location.run(request).success
     assert len(emulator.log()) == 4

@@ -61,7 +61,7 @@ def current(tx: Transaction, submission_id: str) -> LastRound:
 
 
 def no_round(submission_id: str) -> LastRound:
-    """Return what stands for the newest round of a submission that has had none."""
+    """Return the last round of a submission that has had none."""
     return LastRound(0, False, 0.0, submission_id, 0)
 
 
