@@ -34,10 +34,10 @@ def progress_lines(
 
     counts = submission.count_map
     rows = final_rows(counts) if counts else submission.rejected
-    yield "done", _bar(rows, submission.rows, "row")
+    yield "done", progress_of(rows, submission.rows, "row")
     done, total = requests_done(files, batches)
     if submission.final_at is None and total:
-        yield "answered", _bar(done, total, "request")
+        yield "answered", progress_of(done, total, "request")
 
 
 def batches_as_text(batches: Sequence[Batch], states: str, now: float) -> str:
@@ -81,7 +81,7 @@ def cost_as_text(root: Root, submission: Submission) -> str | None:
     return f"{dollars(cost.usd)} by the price list{emulated}"
 
 
-def _bar(done: int, total: int, noun: str) -> str:
+def progress_of(done: int, total: int, noun: str) -> str:
     """Return `━━━━╌╌╌╌  1 of 2 rows, 50 %`, without the bar in a pipe. The bar is full only when all are done."""
     percent = 100 * done // total if total else 100
     progress = f"{done:,} of {count(total, noun)}, {percent} %"

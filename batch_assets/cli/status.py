@@ -23,18 +23,23 @@ if TYPE_CHECKING:
 _LISTED = 20
 # Number of partitions up to which each is shown with its cost. With more, only `status NAME` shows the cost.
 _WITH_COST = 50
+# Number of partitions of a pipeline up to which each is shown. More are summed up.
+_EACH = 50
 
 
 @click.command()
 @click.argument("name", required=False)
+@click.option("--partition", metavar="KEY", help="Show only this partition of the pipeline NAME.")
+@click.option("--all", "everything", is_flag=True, help="Show each partition also of pipelines with more than 50.")
 @click.option("--history", is_flag=True, help="Show every change of state of the pipeline NAME, in order.")
 @resource_option
-def status(name: str | None, history: bool, resource: str | None) -> None:
+def status(name: str | None, partition: str | None, everything: bool, history: bool, resource: str | None) -> None:
     """Show the state of all pipelines, or of NAME.
 
     For the newest submission of each partition, the command shows its rows, request files and batches, and what
-    it waits for. A terminal also shows bars. The command reads the ledger and the files under the root. It does
-    not call the API and needs no key.
+    it waits for. A pipeline with more than 50 partitions is summed up: how many are in each state, which waits
+    longest, and what you have to do. A terminal also shows bars. The command reads the ledger and the files under
+    the root. It does not call the API and needs no key.
 
     The history has all submissions, request files, batches, and runs that the sensor requested. Its lines are
     cut to the width of the terminal, and complete in a pipe.
@@ -43,10 +48,13 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
     Examples:
       batch-assets status
       batch-assets status review_triage
+      batch-assets status daily_reviews --partition 2026-01-31
       batch-assets status review_triage --history | less
     """
     if history and name is None:
         raise click.UsageError("--history needs a pipeline: batch-assets status NAME --history")
+    if partition is not None and name is None:
+        raise click.UsageError("--partition needs a pipeline: batch-assets status NAME --partition KEY")
     from batch_assets.cli.ledger_view import locations, no_ledger
     from batch_assets.cli.permissions import permission_problems
     from batch_assets.core.ledger import submissions
@@ -65,13 +73,41 @@ def status(name: str | None, history: bool, resource: str | None) -> None:
         click.echo(locations(settings))
         for problem in permission_problems(settings):
             click.echo(problem)
-        snapshots = read_snapshots(tx, submissions.all_newest(tx, name))
-        for snapshot in snapshots.values():
-            with_cost = name is not None or len(snapshots) <= _WITH_COST
-            click.echo("\n" + "\n".join(_lines(tx, snapshot, root if with_cost else None)))
+        if name is not None and partition is not None:
+            newest = submissions.newest(tx, name, partition)
+            snapshots = read_snapshots(tx, [newest] if newest is not None else [])
+        else:
+            snapshots = read_snapshots(tx, submissions.all_newest(tx, name))
+        _show(tx, list(snapshots.values()), root, everything=everything, is_one=name is not None)
     if not snapshots:
         hint = text.resource_hint(resource)
-        click.echo(f"No run of {name} is recorded{hint}." if name else "No run is recorded.")
+        of = text.partition_name(name, partition or "") if name else ""
+        click.echo(f"No run of {of} is recorded{hint}." if name else "No run is recorded.")
+
+
+def _show(tx: Transaction, snapshots: list[Snapshot], root: Root, *, everything: bool, is_one: bool) -> None:
+    """Print pipelines with many partitions as a summary, then each partition of the others.
+
+    Args:
+        tx: A transaction of the ledger.
+        snapshots: The submissions.
+        root: The root.
+        everything: Print each partition of all pipelines.
+        is_one: The user named the pipeline.
+    """
+    from batch_assets.cli.status_summary import heading, summary_lines
+
+    by_pipeline: dict[str, list[Snapshot]] = {}
+    for snapshot in snapshots:
+        by_pipeline.setdefault(snapshot.submission.pipeline, []).append(snapshot)
+    for of_pipeline in by_pipeline.values():
+        if len(of_pipeline) > _EACH and not everything:
+            lines = [_line(label, value) for label, value in summary_lines(of_pipeline)]
+            click.echo("\n" + "\n".join([heading(of_pipeline), *lines]))
+    for snapshot in snapshots:
+        if everything or len(by_pipeline[snapshot.submission.pipeline]) <= _EACH:
+            with_cost = is_one or len(snapshots) <= _WITH_COST
+            click.echo("\n" + "\n".join(_lines(tx, snapshot, root if with_cost else None)))
 
 
 def _show_history(tx: Transaction, name: str) -> None:

@@ -1,0 +1,124 @@
+"""A pipeline with many partitions, as `status` shows it: their number in each state, and what needs a user."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from batch_assets.cli import text
+from batch_assets.cli.progress_lines import batches_as_text, progress_of
+from batch_assets.cli.what_next import waits_for
+from batch_assets.core.answers.result_types import final_rows
+from batch_assets.core.ledger.states import FileState
+from batch_assets.core.planning import texts
+from batch_assets.core.planning.next_step import next_step, remedies
+from batch_assets.core.planning.progress import requests_done
+from batch_assets.core.planning.snapshot import Snapshot
+from batch_assets.core.planning.steps import NeedsUser, Wait
+from batch_assets.core.quoting import printable, shell_quoted
+from batch_assets.core.text import count, counts, duration
+
+# Partitions that are named for each problem.
+_NAMED = 5
+
+
+def summary_lines(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
+    """Yield (label, value) for all partitions of a pipeline together. It reads nothing more.
+
+    Args:
+        snapshots: The newest submission of each partition of the pipeline, in order of creation.
+    """
+    submissions = [snapshot.submission for snapshot in snapshots]
+    rows = sum(submission.rows for submission in submissions)
+    requests = sum(submission.requests for submission in submissions)
+    rejected = sum(submission.rejected for submission in submissions)
+    more = f", {rejected:,} rejected" if rejected else ""
+    yield "partitions", counts(Counter(_state(snapshot) for snapshot in snapshots))
+    yield "rows", f"{count(rows, 'row')}{more}; {count(requests, 'distinct request')}"
+    done = sum(final_rows(one.count_map) if one.count_map else one.rejected for one in submissions)
+    yield "done", progress_of(done, rows, "row")
+    files = {file.id: file for snapshot in snapshots for file in snapshot.files}
+    batches = {batch.id: batch for snapshot in snapshots for batch in snapshot.batches}
+    answered, total = requests_done(files.values(), batches.values())
+    if total and any(submission.final_at is None for submission in submissions):
+        yield "answered", progress_of(answered, total, "request")
+    yield "files", counts(Counter(file.state for file in files.values()))
+    states = counts(Counter(batch.state for batch in batches.values()))
+    yield "batches", batches_as_text(list(batches.values()), states, snapshots[0].now)
+    results: Counter[str] = Counter()
+    for submission in submissions:
+        results.update(submission.count_map)
+    if results:
+        yield "results", counts(results)
+    if (oldest := _oldest(snapshots)) is not None:
+        yield "oldest", oldest
+    yield from _needed(snapshots)
+    yield from _failing(snapshots)
+    name = shell_quoted(submissions[0].pipeline)
+    yield "more", f"batch-assets status {name} --partition KEY, or --all"
+
+
+def _state(snapshot: Snapshot) -> str:
+    """Return the state of a partition in words that many of them share."""
+    submission, step = snapshot.submission, next_step(snapshot)
+    if isinstance(step, NeedsUser):
+        return "need you"
+    if submission.final_at is not None:
+        return "canceled" if submission.is_canceled else "complete"
+    if isinstance(step, Wait):
+        return f"waiting for {texts.waits_for(step.why)}"
+    return "waiting for the sensor"
+
+
+def _oldest(snapshots: Sequence[Snapshot]) -> str | None:
+    """Return the incomplete partition that was sent or built first, with what it waits for."""
+    incomplete = [snapshot for snapshot in snapshots if snapshot.submission.final_at is None]
+    if not incomplete:
+        return None
+    oldest = min(incomplete, key=lambda snapshot: snapshot.submission.began_at or snapshot.submission.created_at)
+    since = oldest.submission.began_at or oldest.submission.created_at
+    name = printable(oldest.submission.partition)
+    return f"{name}, for {duration(oldest.now - since)}; it waits for {waits_for(oldest)}"
+
+
+def _needed(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
+    """Yield what the user has to do, once for all partitions that need the same."""
+    needing: dict[type, list[Snapshot]] = {}
+    for snapshot in snapshots:
+        if isinstance(next_step(snapshot), NeedsUser):
+            needing.setdefault(type(remedies(snapshot)[0]), []).append(snapshot)
+    for alike in needing.values():
+        yield "waits for", f"{waits_for(alike[0])}{_and_others(alike)}"
+
+
+def _failing(snapshots: Sequence[Snapshot]) -> Iterator[tuple[str, str]]:
+    """Yield the problems of partitions, once for all that have the same."""
+    refused = [snapshot for snapshot in snapshots if snapshot.in_state(FileState.REFUSED, FileState.STOPPED)]
+    problems = {
+        "request files were refused": refused,
+        "results could not be downloaded": [snapshot for snapshot in snapshots if snapshot.failing],
+        "the API does not know a batch": [snapshot for snapshot in snapshots if snapshot.unreachable],
+        "a batch is paid twice": [
+            snapshot for snapshot in snapshots if any(batch.paid_twice for batch in snapshot.batches)
+        ],
+    }
+    for problem, having in problems.items():
+        if having:
+            named = ", ".join(printable(snapshot.submission.partition) for snapshot in having[:_NAMED])
+            more = f" and {len(having) - _NAMED:,} more" if len(having) > _NAMED else ""
+            yield "error", f"{problem}: {named}{more}"
+
+
+def _and_others(alike: Sequence[Snapshot]) -> str:
+    if len(alike) == 1:
+        return ""
+    others = ", ".join(printable(snapshot.submission.partition) for snapshot in alike[1:_NAMED])
+    more = f" and {len(alike) - _NAMED:,} more" if len(alike) > _NAMED else ""
+    return f"; the same for {others}{more}"
+
+
+def heading(snapshots: Sequence[Snapshot]) -> str:
+    """Return the first line about a pipeline with many partitions."""
+    newest = max(snapshot.submission.created_at for snapshot in snapshots)
+    name = text.partition_name(snapshots[0].submission.pipeline, "")
+    return f"{name}: {count(len(snapshots), 'partition')}, the newest from {text.ago(snapshots[0].now, newest)}"

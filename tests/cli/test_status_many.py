@@ -1,0 +1,92 @@
+"""`batch-assets status` with many partitions: a summary, and more on request."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from batch_assets.cli import main
+from benchmarks.ticks import counting
+
+from .many_partitions import fill
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BATCH_ASSETS_ROOT", str(tmp_path / "root"))
+    monkeypatch.delenv("BATCH_ASSETS_LEDGER", raising=False)
+
+
+def status(*arguments: str) -> str:
+    done = CliRunner().invoke(main, ["status", *arguments])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def test_a_pipeline_with_many_partitions_is_summed_up() -> None:
+    fill("reviews", complete=40, running=12, unsent=8)
+    fill("few", running=2)
+    summary, *each = status().partition("\n\n")[2].split("\n\n")
+    lines = summary.splitlines()
+    assert re.fullmatch(r"reviews: 60 partitions, the newest from \d+ min ago", lines[0])
+    shown = [(line[2:13].strip(), line[14:]) for line in lines[1:]]
+    values = dict(shown)
+    assert values["partitions"] == "40 complete, 12 waiting for the API to end its batches, 8 need you"
+    assert values["rows"] == "600 rows; 600 distinct requests"
+    assert values["done"] == "400 of 600 rows, 66 %"
+    assert values["answered"] == "472 of 600 requests, 78 %"
+    assert values["files"] == "40 collected, 12 submitted, 8 ready"
+    assert values["batches"].startswith("40 collected, 12 open; oldest ")
+    assert values["results"] == "360 succeeded, 40 errored"
+    assert re.fullmatch(r"r0000, for \d+ min; it waits for the API to end its batches", values["oldest"])
+    assert values["waits for"] == (
+        "you: materialize reviews/batches, or: batch-assets run reviews --partition u0000; "
+        "the same for u0001, u0002, u0003, u0004 and 3 more"
+    )
+    assert values["more"] == "batch-assets status reviews --partition KEY, or --all"
+    assert [block.splitlines()[0] for block in each] == ["few [r0000]", "few [r0001]"]
+
+
+def test_one_partition_and_all_of_them() -> None:
+    fill("reviews", complete=51)
+    one = status("reviews", "--partition", "a0007")
+    assert "reviews [a0007]\n" in one and "a0008" not in one
+    assert "No run of reviews [b] is recorded" in status("reviews", "--partition", "b")
+    assert status("--all").count("\nreviews [a") == 51
+    wrong = CliRunner().invoke(main, ["status", "--partition", "a0007"])
+    assert wrong.exit_code == 2
+    assert "--partition needs a pipeline: batch-assets status NAME --partition KEY" in wrong.output
+
+
+def test_problems_name_the_first_partitions_that_have_them() -> None:
+    fill("reviews", running=60)
+    from sqlalchemy import text
+
+    from batch_assets.core.open_root import open_root
+
+    with open_root() as root, root.ledger.write() as tx:
+        tx.execute(text("update request_file set state = 'refused' where partition < 'r0007'"))
+        tx.execute(text("update batch set paid_twice = 1 where id like '%r0059'"))
+    errors = [line[14:] for line in status().splitlines() if line.startswith("  error")]
+    assert errors == [
+        "request files were refused: r0000, r0001, r0002, r0003, r0004 and 2 more",
+        "a batch is paid twice: r0059",
+    ]
+
+
+def test_fifty_partitions_are_shown_one_by_one() -> None:
+    fill("reviews", complete=50)
+    assert status().count("\nreviews [a") == 50
+
+
+def test_the_summary_needs_no_more_statements_for_more_partitions() -> None:
+    seen = {}
+    for partitions in (60, 240):
+        fill(f"of{partitions}", complete=partitions // 2, running=partitions // 4, unsent=partitions // 4)
+        with counting() as statements:
+            status(f"of{partitions}")
+        seen[partitions] = len(statements)
+    assert seen[60] == seen[240] <= 20
