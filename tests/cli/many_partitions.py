@@ -18,7 +18,7 @@ def fill(pipeline: str, *, complete: int = 0, running: int = 0, unsent: int = 0)
         pipeline: The name of the pipeline.
         complete: How many partitions are complete. Their keys are a0000, a0001 and so on, each with 10 rows.
         running: How many wait for a batch (r0000, …).
-        unsent: How many nobody has begun to send (u0000, …).
+        unsent: How many no user has begun to send (u0000, …).
     """
     kinds = [("a", complete), ("r", running), ("u", unsent)]
     partitions = [(f"{kind}{number:04}", kind) for kind, many in kinds for number in range(many)]

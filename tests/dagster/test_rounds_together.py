@@ -1,10 +1,10 @@
-"""Many partitions at once: bounded ticks, runs of several partitions, and a killed run of many."""
+"""Rounds of several partitions in one run, and a killed run of many."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import pytest
 from sqlalchemy import text
 
 from batch_assets import build_message_batch_sensor
-from batch_assets.core.batches.poll import poll
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.ledger.rounds import no_round
 from batch_assets.core.open_root import open_root
@@ -25,10 +24,6 @@ from batch_assets.dagster.sensors import tick as tick_module
 from batch_assets.dagster.sensors.groups import Due, PartitionOrder, grouped
 from batch_assets.dagster.sensors.launch import Launch
 from batch_assets.emulator import Emulator
-from benchmarks.ended import reopen
-from benchmarks.ticks import Location as Copied
-from benchmarks.ticks import copy_files, copy_rows, counting
-from benchmarks.ticks import make_assets as copied_assets
 from tests.core.support import wait_for
 from tests.forked import ForkServer
 
@@ -327,89 +322,6 @@ def test_the_sensor_sends_the_partitions_that_a_killed_run_did_not_come_to(
     sent = [batch["custom_ids"] for batch in emulator.log(custom_ids=True)]
     assert len(sent) == 6 and len({id_ for ids in sent for id_ in ids}) == 6
     assert ledger("select count(*) from request_file where state = 'submitted'") == [(6,)]
-
-
-@pytest.fixture(scope="module")
-def copied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Copied]:
-    """A location over a ledger with 240 partitions, whose batches have been sent and have ended."""
-    folder = tmp_path_factory.mktemp("copied")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        Emulator(latency=0.0) as emulator,
-        dg.DagsterInstance.local_temp(str(folder)) as instance,
-    ):
-        patch.setenv("BATCH_ASSETS_EMULATOR", emulator.url)
-        patch.setenv("BATCH_ASSETS_ROOT", str(folder / "root"))
-        location = Copied(copied_assets(folder), instance)
-        location.finish()
-        copy_rows(240)
-        copy_files(240)
-        instance.add_dynamic_partitions("bench", [f"key-{number}" for number in range(1, 240)])
-        location.folder, location.url = folder / "root", emulator.url
-        yield location
-
-
-@pytest.fixture
-def many(copied: Copied, monkeypatch: pytest.MonkeyPatch) -> Copied:
-    monkeypatch.setenv("BATCH_ASSETS_ROOT", str(copied.folder))
-    monkeypatch.setenv("BATCH_ASSETS_EMULATOR", copied.url)
-    return copied
-
-
-def test_a_tick_needs_no_more_statements_for_more_ended_batches(many: Copied) -> None:
-    statements, opened = {}, {}
-    for ended in (60, 240):
-        reopen(None)
-        ledger(
-            "update submission set final_at = 0, announced_at = 0, joined_seq = 9999999 "
-            f"where cast(substr(partition, 5) as integer) >= {ended}"
-        )
-        others = f"select id from request_file where cast(substr(partition, 5) as integer) >= {ended}"
-        ledger(f"update request_file set state = 'collected' where id in ({others})")
-        ledger(f"update batch set state = 'collected' where file_id in ({others})")
-        with counting() as seen:
-            requests, _ = many.tick()
-        statements[ended], opened[ended] = len(seen), len(requests)
-    assert opened == {60: 3, 240: 10}
-    assert statements[240] == statements[60] <= 45
-
-
-def test_a_tick_over_a_page_of_open_rounds_reads_the_runs_at_once(
-    many: Copied, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("BATCH_ASSETS_PARTITIONS_PER_RUN", "1")
-    reopen(None)
-    asked: list[Any] = []
-    original = dg.DagsterInstance.get_run_records
-    monkeypatch.setattr(
-        dg.DagsterInstance, "get_run_records", lambda *args, **how: asked.append(1) or original(*args, **how)
-    )
-    requested = [len(many.tick()[0]) for _ in range(3)]
-    assert requested == [20, 20, 0]
-    assert len(asked) <= 4
-
-
-def test_a_poll_needs_no_more_statements_for_more_batches(many: Copied) -> None:
-    statements = []
-    for most in (60, 240):
-        with Emulator(latency=3600.0) as emulator, pytest.MonkeyPatch.context() as patch:
-            patch.setenv("BATCH_ASSETS_EMULATOR", emulator.url)
-            ledger(f"update endpoint set base_url = '{emulator.url}'")
-            ledger("update batch set state = 'collected'")
-            reopen(emulator)
-            emulator.end_batches()
-            ledger(
-                "update batch set state = 'collected' where file_id in (select id from request_file "
-                f"where cast(substr(partition, 5) as integer) >= {most})"
-            )
-            with open_root() as root, counting() as seen:
-                report = poll(root)
-            assert (report.problems, len(report.changed["bench"])) == ([], most)
-            statements.append(len(seen))
-    ledger(f"update endpoint set base_url = '{many.url}'")
-    assert statements[0] == statements[1]
-    states = "select distinct from_state, to_state, reason from history where reason like 'the API reports%'"
-    assert ("open", "ended", "the API reports ended") in ledger(states)
 
 
 def due(step: Round, partition: str, began_at: float | None = None, **more: Any) -> Due:

@@ -72,6 +72,7 @@ class SubmissionColumns(TypedDict, total=False):
     joined_seq: int | None
     joined_at: float | None
     counts: str | None
+    examined: str | None
     ask_again: int
     announced_at: float | None
     fresh_after: float | None

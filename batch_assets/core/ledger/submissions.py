@@ -305,6 +305,7 @@ def joined(
         "joined_seq": seq,
         "joined_at": tx.now,
         "counts": counted,
+        "examined": None,
         "ask_again": ask_again,
     }
     # The requests of files that were let go since the join began are retried too.

@@ -18,6 +18,7 @@ from batch_assets.core.settings import Settings
 from batch_assets.core.text import count, counts
 from batch_assets.dagster.checks.events import evaluation
 from batch_assets.dagster.checks.lasting import LastingCheck
+from batch_assets.dagster.checks.other_partitions import UNNAMED, note, others
 from batch_assets.dagster.failures import explained
 from batch_assets.dagster.partitions import partitions_of, partitions_with_results
 from batch_assets.dagster.pipelines import PipelineAssets
@@ -224,26 +225,35 @@ def _results(
 def _examine(
     settings: Settings, pipeline: Pipeline, run_partitions: list[str]
 ) -> dict[str, Examination | BatchAssetsError]:
-    """Examine the table of every partition that has one, the run's own partitions first.
+    """Examine the tables of the run's own partitions, and read what the ledger records about the others.
 
     Dagster keeps one status of a check for all partitions. If a run judged its own partition alone, it would hide
-    that another partition failed.
+    that another partition failed. A run without a partition examines every table.
 
     Returns:
         Map of partition key ("" without partitions) to the examined table, or to the error.
     """
     if not has_ledger(settings):
         return {}
-    examined: dict[str, Examination | BatchAssetsError | None] = {}
+    examined: dict[str, Examination | BatchAssetsError] = {}
     with open_root(settings) as root:
-        for name in dict.fromkeys([*run_partitions, *partitions_with_results(root, pipeline.name)]):
+        present = partitions_with_results(root, pipeline.name)
+        own = run_partitions if run_partitions != [""] else present
+        for name in own:
             try:
-                examined[name] = examine(root, pipeline, name)
+                table = examine(root, pipeline, name)
             except BatchAssetsError as error:
                 if [name] == run_partitions:
                     raise
                 examined[name] = error
-    return {name: table for name, table in examined.items() if table is not None}
+            else:
+                if table is not None:
+                    examined[name] = table
+        with root.ledger.write() as tx:
+            for name, found in examined.items():
+                if isinstance(found, Examination):
+                    note(tx, pipeline.name, name, found)
+            return examined | others(tx, pipeline.name, set(present) - set(own))
 
 
 def _result(
@@ -272,5 +282,6 @@ def _share(part: int, total: int) -> float:
 
 def _listed(reasons: Counter[str] | dict[str, int]) -> str:
     """Return the most frequent reasons with their counts, as text."""
-    commonest = counts(dict(Counter(reasons).most_common(_SHOWN)), nothing="")
+    named = {reason: number for reason, number in Counter(reasons).most_common(_SHOWN) if reason != UNNAMED}
+    commonest = counts(named, nothing="")
     return f": {commonest}" if commonest else ""
