@@ -54,6 +54,7 @@ def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
                 columns.joined_seq.is_(None),
                 columns.ask_again != 0,
                 columns.id.in_(_waiting_on_files()),
+                _has_unjoined(),
                 columns.id.in_(_with_batches()),
                 columns.id.in_(_with_files_in_motion(tx.now)),
             )
@@ -64,15 +65,23 @@ def in_motion(tx: Transaction, final_since: float) -> list[Submission]:
 
 
 def _waiting_on_files() -> sa.Select[tuple[str]]:
-    """Select submissions that wait on files which are not settled, or brought answers since the last join."""
-    joined = submission.alias()
+    """Select submissions that wait on files which are not settled."""
     return (
         sa.select(wait.c.submission_id)
         .join(request_file, request_file.c.id == wait.c.file_id)
-        .join(joined, joined.c.id == wait.c.submission_id)
-        .where(
-            sa.or_(request_file.c.state.in_(FILES_UNSETTLED), request_file.c.collected_seq > joined.c.joined_seq)
-        )
+        .where(request_file.c.state.in_(FILES_UNSETTLED))
+    )
+
+
+def _has_unjoined() -> sa.Exists:
+    """Whether a submission waits on files that brought answers since its last join.
+
+    It is looked up for each submission in force: answers to all the others are the history, which grows.
+    """
+    return sa.exists().where(
+        wait.c.submission_id == submission.c.id,
+        request_file.c.id == wait.c.file_id,
+        request_file.c.collected_seq > submission.c.joined_seq,
     )
 
 

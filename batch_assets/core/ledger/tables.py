@@ -139,6 +139,7 @@ wait = Table(
     metadata,
     Column("submission_id", ForeignKey("submission.id"), primary_key=True),
     Column("file_id", ForeignKey("request_file.id"), primary_key=True),
+    Index("wait_by_file", "file_id"),
 )
 
 # One POST of a request file, recorded before it begins.
@@ -160,7 +161,7 @@ intent = Table(
     Column("body_complete", Boolean),  # false until its last bytes are about to be sent; NULL: not recorded
     Column("key_hash", String(64)),  # a salted hash of the API key; NULL: the key is unknown
     Index("intent_by_file", "file_id"),
-    Index("intent_by_outcome", "outcome"),
+    Index("intent_by_outcome", "outcome", "watch_until"),
 )
 
 # One batch of the API, ours or someone else's.
@@ -195,6 +196,7 @@ batch = Table(
     Column("next_delete_at", Float, nullable=False, server_default="0"),
     Index("batch_by_state", "state"),
     Index("batch_by_file", "file_id"),
+    Index("batch_by_paid_twice", "paid_twice"),
 )
 
 lease = Table(

@@ -15,7 +15,7 @@ from batch_assets.core.results.examine import Examination
 from batch_assets.core.text import count
 
 UNNAMED = ""
-"""Stands for reasons that were not recorded."""
+"""The reason of findings whose reasons were not recorded."""
 
 
 def note(tx: Transaction, pipeline: str, partition: str, table: Examination) -> None:

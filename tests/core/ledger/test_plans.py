@@ -1,0 +1,83 @@
+"""What a tick and `status` read is found by indexes: their cost follows what is going on, not the history."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from batch_assets.core.ledger import (
+    Transaction,
+    deadlines,
+    examinations,
+    known_files,
+    overview,
+    rounds,
+    submissions,
+)
+from batch_assets.core.ledger.connection import Ledger
+from batch_assets.core.planning.snapshot import read_snapshots
+
+READS: dict[str, Callable[[Transaction], Any]] = {
+    "submissions in motion": lambda tx: overview.in_motion(tx, tx.now),
+    "batches that are paid twice": submissions.paid_twice,
+    "partitions that are watched": overview.watched_partitions,
+    "open intents": overview.files_with_open_intent,
+    "snapshots": lambda tx: read_snapshots(tx, submissions.all_newest(tx)),
+    "rounds": lambda tx: rounds.current_of(tx, ["s"]),
+    "rounds of a run": lambda tx: rounds.close_run(tx, "s", 1),
+    "batches whose results are soon lost": lambda tx: deadlines.ending_soon(tx, "p"),
+    "batches whose answers are stored": lambda tx: known_files.stored_batches(tx, ["s"]),
+    "tables of other partitions": lambda tx: examinations.known_tables(tx, "p", ["a"]),
+}
+
+
+@contextmanager
+def noting(statements: list[tuple[str, Any]]) -> Iterator[None]:
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        statements.append((statement, parameters))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(f"sqlite:///{tmp_path}/ledger.db")
+    with opened.write() as tx:
+        numbers = dict.fromkeys(("rows", "rejected", "requests", "written", "max_attempts", "max_requests"), 1)
+        row = {"id": "s", "pipeline": "p", "partition": "", "created_at": 1.0, "headers": "{}", "max_bytes": 1}
+        columns = "id, pipeline, partition, created_at, headers, max_bytes, ask_again, " + ", ".join(numbers)
+        values = ":id, :pipeline, :partition, :created_at, :headers, :max_bytes, 0, " + ", ".join(
+            f":{name}" for name in numbers
+        )
+        tx.connection.execute(sa.text(f"insert into submission ({columns}) values ({values})"), row | numbers)
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("what", READS)
+def test_no_table_that_grows_with_the_history_is_read_in_full(ledger: Ledger, what: str) -> None:
+    statements: list[tuple[str, Any]] = []
+    with ledger.write() as tx:
+        with noting(statements):
+            READS[what](tx)
+        plans = [
+            str(step[-1])
+            for statement, parameters in statements
+            for step in tx.connection.exec_driver_sql(f"explain query plan {statement}", parameters)
+        ]
+    assert plans
+    if "answers are stored" in what:  # nearly all batches are in these states
+        assert not any("batch_by_state" in step for step in plans)
+    # The submissions in force are found from an index that has all of them in the order of their partitions.
+    allowed = ("SCAN submission", "SCAN clock", "SCAN pairing", "SCAN lease")
+    full = [step for step in plans if step.startswith("SCAN ") and not step.startswith(allowed)]
+    assert [step for step in full if "SUBQUERY" not in step and "anon" not in step and "last" not in step] == []
