@@ -59,14 +59,14 @@ class Location:
     """A code location whose sensor ticks on demand."""
 
     def __init__(self, assets: list[dg.AssetsDefinition], instance: dg.DagsterInstance) -> None:
-        self._assets, self._instance = assets, instance
+        self.assets, self._instance = assets, instance
         self._sensor = build_message_batch_sensor()
         definitions = dg.Definitions(assets=assets, sensors=[self._sensor])
         self._repository = definitions.get_repository_def()
         self._cursor: str | None = None
 
     def materialize(self, **more: Any) -> None:
-        dg.materialize(self._assets, instance=self._instance, partition_key=_FIRST, **more)
+        dg.materialize(self.assets, instance=self._instance, partition_key=_FIRST, **more)
 
     def tick(self) -> tuple[list[dg.RunRequest], str]:
         """Run a tick; return the runs that it asks for, and its message in the UI."""
@@ -83,7 +83,7 @@ class Location:
     def succeeded(self, request: dg.RunRequest) -> None:
         """Tell Dagster of a run that was requested and succeeded."""
         self._instance.create_run_for_job(
-            dg.Definitions(assets=self._assets).resolve_implicit_global_asset_job_def(),
+            dg.Definitions(assets=self.assets).resolve_implicit_global_asset_job_def(),
             status=dg.DagsterRunStatus.SUCCESS,
             tags=dict(request.tags),
         )
@@ -94,7 +94,7 @@ class Location:
         self.materialize()
         while self.tick()[1] != "No batch is open.":
             time.sleep(POLL_SECONDS)
-            self.materialize(selection=[key for asset in self._assets for key in asset.keys][-1:])
+            self.materialize(selection=[key for asset in self.assets for key in asset.keys][-1:])
 
 
 def copy_files(partitions: int) -> None:

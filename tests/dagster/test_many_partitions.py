@@ -13,9 +13,12 @@ from sqlalchemy import text
 
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.io.storage import Storage
+from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
+from batch_assets.core.planning.snapshot import read_snapshots
 from batch_assets.core.settings import Settings
 from batch_assets.dagster.checks.results import results_evaluations
+from batch_assets.dagster.metadata.progress import Progress
 from batch_assets.dagster.pipelines import pipelines_in
 from batch_assets.emulator import Emulator
 from benchmarks.ended import reopen
@@ -86,6 +89,18 @@ def test_a_tick_over_a_page_of_open_rounds_reads_the_runs_at_once(
     requested = [len(many.tick()[0]) for _ in range(3)]
     assert requested == [20, 20, 0]
     assert len(asked) <= 4
+
+
+def test_a_tick_reports_the_progress_of_some_partitions_and_the_next_of_others(many: Location) -> None:
+    reopen(None)
+    ledger("""update batch set counts = '{"succeeded"\\: 2}'""")
+    with open_root() as root, root.ledger.read() as tx:
+        snapshots = list(read_snapshots(tx, submissions.all_newest(tx)).values())
+    (bound,) = pipelines_in(spec for asset in many.assets for spec in asset.specs).values()
+    progress = Progress({}, emulated=False)
+    seen = [[event.partition for event in progress.observe(snapshots, {"bench": bound})] for _ in range(6)]
+    assert [len(partitions) for partitions in seen] == [50, 50, 50, 50, 40, 0]
+    assert len({partition for partitions in seen for partition in partitions}) == 240
 
 
 def test_a_poll_needs_no_more_statements_for_more_batches(many: Location) -> None:

@@ -44,8 +44,8 @@ class Watched:
         with open_root() as root:
             poll(root, now=True)
             with root.ledger.read() as tx:
-                in_force = submissions.all_newest(tx)
-                events = list(Progress(self.cursor.observed, emulated=emulated).observe(tx, in_force, pipelines))
+                snapshots = read_snapshots(tx, submissions.all_newest(tx)).values()
+            events = list(Progress(self.cursor.observed, emulated=emulated).observe(snapshots, pipelines))
         # Dagster passes it from one tick to the next as text.
         self.cursor = SensorCursor.read(self.cursor.write())
         assert {event.asset_key.path[-1] for event in events} <= {"batches"}
