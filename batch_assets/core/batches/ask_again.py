@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.io.names import REQUEST_FILES, PartName, ResponseName, SubmissionId
+from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES, PartName, ResponseName, SubmissionId
 from batch_assets.core.ledger import batches, leases, standstills, submissions
 from batch_assets.core.ledger import files as ledger_files
 from batch_assets.core.ledger.records import RequestFile, Submission
@@ -56,13 +56,14 @@ def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
             waited_on_names = [file.name for file in submissions.waited_on(tx, submission.id)]
         if current.ask_again == 0:
             return 0, []
-        in_flight = RequestsInFlight(root, files_in_flight)
+        in_flight = RequestsInFlight(root, files_in_flight, repair=True)
         outcomes, set_aside = with_readable_responses(root, lambda: outcomes_for(root, submission))
         if set_aside:  # the requests of these files are in flight now, and the next run counts them
             return 0, set_aside
         folder = submission_parts(submission.pipeline, submission.partition, submission.id)
         # Request files only: another process may be writing a receipt.
-        root.storage.remove_leftovers(*folder, name=REQUEST_FILES)
+        for pattern in (REQUEST_FILES, DIGEST_FILES):
+            root.storage.remove_leftovers(*folder, name=pattern)
         used_names = {*waited_on_names, *root.storage.names(*folder)}
         names = (name for name in map(PartName, itertools.count()) if str(name) not in used_names)
         limits = submission.max_requests, submission.max_bytes

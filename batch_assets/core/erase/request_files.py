@@ -16,6 +16,7 @@ from batch_assets.core.io.names import PartName, SubmissionId
 from batch_assets.core.ledger import batches, erasure, files, leases
 from batch_assets.core.ledger.records import RequestFile, RequestFileEntry
 from batch_assets.core.root import Root
+from batch_assets.core.store.digest_files import remove_digests
 from batch_assets.core.store.digests import Digests, tail_of
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_lines import body_bytes, custom_id_of, make_lines, own_tail, params_of
@@ -102,6 +103,7 @@ class ErasedRequests:
         """Replace the requests in a settled file, and record its new content. Returns whether it had any."""
         is_in = self._is_in(held_file)
         if is_in:
+            remove_digests(self.root.storage, held_file.stored.parts[:-1], held_file.name)
             with self.root.storage.write(*held_file.stored.parts) as scratch, scratch.open("wb") as target:
                 target.writelines(self._lines(held_file.stored, held_file.headers, keep_blank=True))
         self._record_content(held_file)

@@ -12,12 +12,14 @@ from typing import Self
 
 _ID_TIME = "%Y%m%dT%H%M%S"
 _PART = re.compile(r"part-(?P<ordinal>\d{5}|[1-9]\d{5,})(?P<cuts>(?:-[12])*)")
-_REQUESTS, _RECEIPT, _RESPONSES = ".jsonl", ".batch.json", ".parquet"
+_REQUESTS, _RECEIPT, _RESPONSES, _DIGESTS = ".jsonl", ".batch.json", ".parquet", ".digests"
 # The start of the name of a response file that has a refusal, not the responses of a batch.
 _REFUSED = "refused."
 
 REQUEST_FILES = f"part-*{_REQUESTS}"
 """A pattern that the names of request files match."""
+DIGEST_FILES = f"part-*{_DIGESTS}"
+"""A pattern that the names of the files with their digests match."""
 
 
 @dataclass(frozen=True, order=True)
@@ -93,6 +95,11 @@ class PartName:
     def receipt(self) -> str:
         """The name of the file's receipt."""
         return self.stem + _RECEIPT
+
+    @property
+    def digests(self) -> str:
+        """The name of the file with the digests of the requests."""
+        return self.stem + _DIGESTS
 
     @property
     def halves(self) -> tuple[PartName, PartName]:

@@ -201,6 +201,13 @@ class Storage:
     def exists(self, *parts: str) -> bool:
         return bool(self._fs.exists(self.path(*parts)))
 
+    def size(self, *parts: str) -> int | None:
+        """Return the size of a file in bytes; `None` if it does not exist."""
+        try:
+            return int(self._fs.size(self.path(*parts)))
+        except FileNotFoundError:
+            return None
+
     def names(self, *parts: str) -> list[str]:
         """List the names of the files and folders in a folder, sorted, without scratch files."""
         folder = self.path(*parts)

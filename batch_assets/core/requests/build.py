@@ -231,13 +231,12 @@ class _Build:
 
     @property
     def problems(self) -> list[str]:
-        """A text about each request file in flight that is lost, and about erased rows that may come back."""
-        erased = [
+        """A text about each former row key by which erased rows may come back."""
+        return [
             f"rows were erased by the column {column!r}, which the dataset no longer has. If it still has these "
             "rows, they are not recognized and are sent: erase them again by the present row key"
             for column in self._erased.missing
         ]
-        return [*self._selection.problems, *erased]
 
     def run(self, on_rows: Callable[[int], None]) -> RequestsReport | None:
         """Build and register the submission.
@@ -247,6 +246,8 @@ class _Build:
         """
         submission = self._submission
         submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
+        for problem in self._selection.lost_files():
+            _log.warning(problem)
         if submission.register():
             submission.report.mixed_columns = self._dataset.mixed_columns
             return submission.report

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 from batch_assets.core.io.layout import submission_parts
-from batch_assets.core.io.names import REQUEST_FILES
+from batch_assets.core.io.names import DIGEST_FILES, REQUEST_FILES
 from batch_assets.core.ledger import submissions
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import was_finished
@@ -22,7 +22,8 @@ def remove_garbage(root: Root, pipeline: str, partition: str) -> None:
         if name.startswith(_PARTITION):
             continue
         if name in registered:  # a run that copied failed requests for a retry was killed
-            root.storage.remove_leftovers(*folder, name, name=REQUEST_FILES)
+            for pattern in (REQUEST_FILES, DIGEST_FILES):
+                root.storage.remove_leftovers(*folder, name, name=pattern)
         elif not was_finished(root.storage, pipeline, partition, name):
             root.storage.remove(*folder, name)
 

@@ -41,15 +41,14 @@ class Selection:
             refreshes = refreshes_of(tx, pipeline.name)
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
         # In this order, a batch that is collected in between is in both, never in neither.
-        self._in_flight = RequestsInFlight(root, in_flight)
+        self._in_flight = RequestsInFlight(root, in_flight, repair=True)
         files = ResponseFiles(root.storage, pipeline.name)
         self.outcomes = load_outcomes(files, refreshes, self.fresh_after)
         self._desired = DigestSet()
 
-    @property
-    def problems(self) -> list[str]:
-        """A text about each request file in flight that is lost."""
-        return self._in_flight.problems
+    def lost_files(self) -> list[str]:
+        """Return a text about each request file in flight that is lost, as far as the rows so far show."""
+        return self._in_flight.lost()
 
     @property
     def waited_on(self) -> list[str]:

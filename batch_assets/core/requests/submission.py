@@ -136,7 +136,8 @@ class NewSubmission:
         """
         attempt, number = divmod(kind, MAX_HEADER_SETS)
         headers = self._headers.sets[number] if self._headers.by_row else None
-        self._parts.add(attempt, headers, make_lines(custom_ids(keys, digests, self._root.mark), params))
+        lines = make_lines(custom_ids(keys, digests, self._root.mark), params)
+        self._parts.add(attempt, headers, lines, digests)
 
     def _next_part(self) -> PartName:
         self._lease.check()

@@ -117,7 +117,7 @@ class ResultsJoin:
     @property
     def problems(self) -> list[str]:
         """Why rows are pending that may not have to be."""
-        return self._requests_in_flight.problems if self._requests_in_flight is not None else []
+        return self._requests_in_flight.lost() if self._requests_in_flight is not None else []
 
     def slices(self) -> Iterator[JoinedRows]:
         """Yield the table in the dataset's order. Memory use depends neither on its size nor on its values."""

@@ -17,6 +17,7 @@ from batch_assets.core.batches import workspace
 from batch_assets.core.batches.workspace import WHOSE_KEY
 from batch_assets.core.errors import BatchAssetsError, BusyError, ErrorType
 from batch_assets.core.io.layout import response_parts
+from batch_assets.core.io.names import PartName
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.deadlines import results_end
@@ -24,6 +25,7 @@ from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
+from batch_assets.core.store.digest_files import remove_digests
 from batch_assets.core.store.outcomes import PASSING
 from batch_assets.core.store.refreshes import outcomes_of
 from batch_assets.core.store.request_files import StoredRequestFile
@@ -215,7 +217,9 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
         lease.check()
         if file.id in needed:
             continue
-        root.storage.remove(*StoredRequestFile.of(root.storage, file).parts)
+        *folder, name = StoredRequestFile.of(root.storage, file).parts
+        remove_digests(root.storage, tuple(folder), PartName.parse(name))
+        root.storage.remove(*folder, name)
         with root.ledger.write() as tx:
             tx.record(EntityKind.FILE, file.id, file.state, submissions.REMOVED, "retention.request_files_days")
 

@@ -116,6 +116,11 @@ def pack(digests: Iterable[bytes]) -> Digests:
     return np.frombuffer(b"".join(digests), dtype=f"S{DIGEST_BYTES}")
 
 
+def digests_of_tails(tails: Iterable[bytes]) -> Digests:
+    """Return the digests of tails that this project wrote: S16, shape (n,)."""
+    return decode_tails(np.array([*tails], f"S{DIGEST_CHARACTERS}"))[0]
+
+
 def position_in(haystack: Digests, needles: Digests) -> NDArray[np.int64]:
     """Return the position of each needle in a sorted array: int64, shape (m,), -1 for a missing one.
 

@@ -9,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batch_assets.core.errors import DamagedFileError, MissingFileError
+from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import lost_answers
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
+from batch_assets.core.store.digest_files import read_digests, write_digests
 from batch_assets.core.store.digests import DIGEST_BYTES, DigestOwners, Digests, decode_tails, pack
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
+from batch_assets.core.store.request_lines import body_bytes
 from batch_assets.core.store.responses import digest_array
 
 
@@ -33,17 +36,52 @@ class FileDigests:
     problem: str | None = None
 
 
-def digests_of(storage: Storage, file: RequestFile) -> FileDigests:
-    """Read the digests of a request file, as far as it is there and can be read."""
+def known_digests(storage: Storage, file: RequestFile, *, repair: bool = False) -> FileDigests:
+    """Return the digests of a request file that are beside it, or else those that can be read from it.
+
+    Args:
+        storage: The storage of the root.
+        file: The request file.
+        repair: See `digests_of`.
+    """
+    beside = read_digests(storage, file)
+    return FileDigests(beside) if beside is not None else digests_of(storage, file, repair=repair)
+
+
+def digests_of(storage: Storage, file: RequestFile, *, repair: bool = False) -> FileDigests:
+    """Read the digests of a request file from the file itself, as far as it is there and can be read.
+
+    Args:
+        storage: The storage of the root.
+        file: The request file.
+        repair: Write the digests beside the file. The caller must hold the lease on the pipeline's requests.
+    """
+    stored = StoredRequestFile.of(storage, file)
     try:
-        scan = StoredRequestFile.of(storage, file).scan()
+        scan, checksum = stored.scan_with_checksum()
     except FileNotFoundError:
         return FileDigests(pack([]), "it is gone")
     digests, are_ours = decode_tails(scan.tails)
     readable = digests[are_ours]
     if scan.remainder or len(readable) != file.requests:
         return FileDigests(readable, f"it is damaged: {len(readable):,} of {file.requests:,} lines can be read")
+    if repair and checksum == file.checksum:
+        write_digests(storage, stored.parts[:-1], PartName.parse(file.name), readable, checksum)
     return FileDigests(readable)
+
+
+def lost_text(root: Root, file: RequestFile) -> str | None:
+    """Return a text about a request file in flight that is gone or has another size; `None` if it seems intact.
+
+    Its digests are known from beside it, so it holds nothing back. But its requests cannot be sent, or their
+    answers cannot be matched, before it is restored.
+    """
+    size = root.storage.size(*StoredRequestFile.of(root.storage, file).parts)
+    if size is None:
+        return _text(root, file, "it is gone")
+    if body_bytes(size) != file.bytes:
+        return _text(root, file, f"it is damaged: its body has {body_bytes(size):,} of {file.bytes:,} bytes")
+    return None
 
 
 def digests_of_submission(storage: Storage, file: RequestFile) -> Digests | None:
@@ -71,15 +109,19 @@ class RequestsInFlight:
         files: The request files.
         may_be_unknown: Whether the index of a lost file may be unreadable as well. All requests then count as in
             flight.
+        repair: Write missing digests beside the files, see `digests_of`.
 
     Attributes:
-        problems: The text about each lost file.
+        problems: The text about each lost file whose digests are not all known.
 
     Raises:
         MissingFileError: When an index is unreadable and may not be.
     """
 
-    def __init__(self, root: Root, files: list[RequestFile], *, may_be_unknown: bool = False) -> None:
+    def __init__(
+        self, root: Root, files: list[RequestFile], *, may_be_unknown: bool = False, repair: bool = False
+    ) -> None:
+        self._root = root
         self.problems: list[str] = []
         self._unknown: list[RequestFile] = []
         readable: dict[str, list[Digests]] = defaultdict(list)
@@ -87,13 +129,14 @@ class RequestsInFlight:
         self._files: list[RequestFile] = []
         digests: list[Digests] = []
         for file in files:
-            found = digests_of(root.storage, file)
+            found = known_digests(root.storage, file, repair=repair)
             self._files.append(file)
             digests.append(found.digests)
             readable[file.submission_id].append(found.digests)
             if found.problem is not None:
                 lost.append(file)
                 self.problems.append(_text(root, file, found.problem))
+        self._lost = {file.id for file in lost}
         for file in lost:
             possible = digests_of_submission(root.storage, file)
             if possible is not None:
@@ -127,6 +170,13 @@ class RequestsInFlight:
         requested = self._owners.requested
         ids = [file.id for file, is_requested in zip(self._files, requested, strict=True) if is_requested]
         return list(dict.fromkeys(ids + [file.id for file in self._unknown]))
+
+    def lost(self) -> list[str]:
+        """Return `problems`, and a text about each file in `waited_on` that is lost, although its digests are known."""
+        waited_on = set(self.waited_on)
+        known = {file.id: file for file in self._files if file.id in waited_on and file.id not in self._lost}
+        texts = [text for file in known.values() if (text := lost_text(self._root, file)) is not None]
+        return [*self.problems, *texts]
 
 
 def _text(root: Root, file: RequestFile, problem: str) -> str:

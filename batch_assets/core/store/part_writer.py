@@ -13,8 +13,10 @@ import numpy as np
 from batch_assets.core.io.names import PartName
 from batch_assets.core.io.storage import Storage, writing
 from batch_assets.core.settings import MOST_TRANSFERS
+from batch_assets.core.store.digest_files import write_digests
+from batch_assets.core.store.digests import Digests, digests_of_tails
 from batch_assets.core.store.manifest import PartEntry
-from batch_assets.core.store.request_lines import body_bytes
+from batch_assets.core.store.request_lines import body_bytes, own_tail
 
 _CHUNK = 1 << 20
 # Two files with the same number of requests are never uploaded at the same time. So among as many consecutive full
@@ -68,8 +70,15 @@ class PartWriter:
         elif self._open is not None:
             self._open.drop()
 
-    def add(self, lines: list[bytes]) -> None:
-        """Add lines. Begins a new file when a line would exceed a limit."""
+    def add(self, lines: list[bytes], digests: Digests | None = None) -> None:
+        """Add lines. Begins a new file when a line would exceed a limit.
+
+        Args:
+            lines: The lines.
+            digests: The digests of their requests, S16, shape (lines,); `None` to take them from the lines.
+        """
+        if digests is None:
+            digests = digests_of_tails(map(own_tail, lines))
         ends = np.cumsum([len(text) for text in lines])
         self._lines += len(lines)
         self._all_bytes += int(ends[-1]) if len(lines) else 0
@@ -89,7 +98,7 @@ class PartWriter:
                     self._finish()
                     continue
                 stop = start + 1
-            part.write(lines[start:stop], int(ends[stop - 1]) - size)
+            part.write(lines[start:stop], digests[start:stop], int(ends[stop - 1]) - size)
             start, size = stop, int(ends[stop - 1])
 
     def _limits(self) -> tuple[int, int]:
@@ -150,19 +159,26 @@ class PartWriters:
     ) -> None:
         self._entered.__exit__(kind, error, trace)
 
-    def add(self, attempt: int, headers: Mapping[str, str] | None, lines: list[bytes]) -> None:
+    def add(
+        self,
+        attempt: int,
+        headers: Mapping[str, str] | None,
+        lines: list[bytes],
+        digests: Digests | None = None,
+    ) -> None:
         """Add lines to the file of their kind.
 
         Args:
             attempt: The attempt of the requests.
             headers: The headers of the requests, if they differ from those of the submission.
             lines: The lines of the request file.
+            digests: The digests of their requests, S16, shape (lines,); `None` to take them from the lines.
         """
         kind = attempt, frozenset(headers.items()) if headers is not None else None
         if kind not in self._writers:
             writer = PartWriter(self._storage, self._folder, attempt, self._limits, self._next_name, headers)
             self._writers[kind] = self._entered.enter_context(writer)
-        self._writers[kind].add(lines)
+        self._writers[kind].add(lines, digests)
 
     @property
     def written(self) -> list[PartEntry]:
@@ -187,23 +203,27 @@ class _OpenPart:
     def __init__(self, storage: Storage, folder: tuple[str, ...], name: PartName) -> None:
         self.name, self.requests, self.bytes = name, 0, 0
         self._hash = sha256()
+        self._storage, self._folder = storage, folder
+        self._digests: list[Digests] = []
         self._target = storage.path(*folder, str(name))
         with ExitStack() as stack:
             scratch = stack.enter_context(storage.write(*folder, str(name)))
             self._file: BinaryIO = stack.enter_context(scratch.open("wb", buffering=_CHUNK))
             self._resources = stack.pop_all()
 
-    def write(self, lines: list[bytes], size: int) -> None:
+    def write(self, lines: list[bytes], digests: Digests, size: int) -> None:
         """Append lines.
 
         Args:
             lines: The lines.
+            digests: The digests of their requests, S16, shape (lines,).
             size: Their total size in bytes.
         """
         text = b"".join(lines)
         self._hash.update(text)
         with writing(self._target):
             self._file.write(text)
+        self._digests.append(digests)
         self.requests += len(lines)
         self.bytes += size
 
@@ -213,8 +233,9 @@ class _OpenPart:
         return self._hash.hexdigest()
 
     def publish(self) -> None:
-        """Make the file visible under its name."""
+        """Make the file visible under its name, and then its digests beside it."""
         self._resources.close()
+        write_digests(self._storage, self._folder, self.name, np.concatenate(self._digests), self.checksum)
 
     def drop(self) -> None:
         """Remove the file."""

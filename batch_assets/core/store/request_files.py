@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,12 @@ class StoredRequestFile:
         """Find the lines and the last 22 characters of the custom_ids, by which results are matched."""
         with self.storage.open(*self.parts) as file:
             return scan(file, own_tail)
+
+    def scan_with_checksum(self) -> tuple[Scan, str]:
+        """Return `scan`, and the SHA-256 of the file in hexadecimal."""
+        with self.storage.open(*self.parts) as file:
+            hashing = _Hashing(file)
+            return scan(hashing, own_tail), hashing.hash.hexdigest()
 
     def tails(self) -> NDArray[np.bytes_]:
         """Return the last 22 characters of the custom_ids in order: S22, shape (n,)."""
@@ -197,6 +203,22 @@ class StoredRequestFile:
             return read_document(self.storage, self.receipt_parts(), Receipt)
         except IsADirectoryError:  # someone's folder, which writing the receipt will report
             return None
+
+
+class _Hashing:
+    """A file that hashes what is read from it.
+
+    Attributes:
+        hash: The SHA-256 so far.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.hash = file, hashlib.sha256()
+
+    def read(self, size: int, /) -> bytes:
+        chunk = self._file.read(size)
+        self.hash.update(chunk)
+        return chunk
 
 
 def is_intact(line: bytes, primed: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +78,13 @@ class Scan:
         return np.concatenate([[0], self.ends[:-1]]) if len(self.ends) else self.ends
 
 
-def scan(file: BinaryIO, tail_of: Callable[[bytes], bytes]) -> Scan:
+class Readable(Protocol):
+    """What `scan` needs of a file."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def scan(file: Readable, tail_of: Callable[[bytes], bytes]) -> Scan:
     """Find the lines of a file and their custom_ids.
 
     Args:
