@@ -14,12 +14,20 @@ from batch_assets.core.errors import BatchAssetsError, BusyError
 from batch_assets.core.io.layout import submission_parts
 from batch_assets.core.ledger import Transaction, leases, submissions
 from batch_assets.core.ledger.states import EntityKind
-from batch_assets.core.ledger.tables import batch, lease, notice, notice_target, request_file, submission
+from batch_assets.core.ledger.tables import (
+    batch,
+    indexed_file,
+    lease,
+    notice,
+    notice_target,
+    request_file,
+    submission,
+)
 from batch_assets.core.root import Root
 from batch_assets.core.store.manifest import Manifest
 
 _NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
-_RENAMED = (submission, request_file, batch, notice)
+_RENAMED = (submission, request_file, batch, notice, indexed_file)
 
 
 class RenameError(BatchAssetsError):

@@ -38,6 +38,10 @@ class Root:
     Args:
         settings: Where files, ledger and API are.
         recovery: Opens the ledger, and adds what it does not know.
+
+    Attributes:
+        kept: What was learned and serves for several partitions, until the root is closed. Who keeps something
+            here checks whether it is still true.
     """
 
     def __init__(self, settings: Settings, recovery: Recovery) -> None:
@@ -48,6 +52,7 @@ class Root:
         self._opened: tuple[Ledger, Pairing] | None = None
         self._api: ApiClient | None = None
         self._caught_up: set[str] = set()
+        self.kept: dict[str, object] = {}
 
     @property
     def ledger(self) -> Ledger:
@@ -139,6 +144,7 @@ class Root:
             api, self._api = self._api, None
             opened, self._opened = self._opened, None
             self._caught_up.clear()
+            self.kept.clear()
         if api is not None:
             api.close()
         if opened is not None:

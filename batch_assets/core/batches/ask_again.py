@@ -25,7 +25,7 @@ from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.missing_responses import with_readable_responses
 from batch_assets.core.store.outcomes import Outcomes
 from batch_assets.core.store.part_writer import PartWriters
-from batch_assets.core.store.refreshes import outcomes_for
+from batch_assets.core.store.pipeline_outcomes import outcomes_for
 from batch_assets.core.store.request_files import StoredRequestFile, is_intact
 from batch_assets.core.store.request_index import DIGEST, LEFT_OUT, RequestIndex
 from batch_assets.core.store.request_lines import line_with_mark, own_tail
@@ -56,7 +56,7 @@ def plan_again(root: Root, submission: Submission) -> tuple[int, list[str]]:
             waited_on_names = [file.name for file in submissions.waited_on(tx, submission.id)]
         if current.ask_again == 0:
             return 0, []
-        in_flight = RequestsInFlight(root, files_in_flight, repair=True)
+        in_flight = RequestsInFlight(root, files_in_flight, repair=True, rows=submission.rows)
         outcomes, set_aside = with_readable_responses(root, lambda: outcomes_for(root, submission))
         if set_aside:  # the requests of these files are in flight now, and the next run counts them
             return 0, set_aside

@@ -22,7 +22,7 @@ from batch_assets.core.erase.responses import remove_copies, rewrite_responses
 from batch_assets.core.erase.search import Needles, is_distinctive, is_unlike_words, search, search_ledger
 from batch_assets.core.errors import BatchAssetsError, LedgerUnavailableError, SinkError
 from batch_assets.core.io.layout import results_parts
-from batch_assets.core.ledger import Lease, erasure, leases, submissions
+from batch_assets.core.ledger import Lease, answer_index, erasure, leases, submissions
 from batch_assets.core.pipeline.dataset import ROW_NUMBER
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.garbage import partitions_on_disk, remove_garbage
@@ -30,10 +30,11 @@ from batch_assets.core.results.write import write_results
 from batch_assets.core.root import Root
 from batch_assets.core.sink.erase import erase_from_sink
 from batch_assets.core.sink.write import write_sink
-from batch_assets.core.store.digests import slug
+from batch_assets.core.store.digests import pack, slug
 from batch_assets.core.store.erased import ErasedRecord
 from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.store.missing_responses import with_readable_responses
+from batch_assets.core.store.pipeline_outcomes import drop_kept
 from batch_assets.core.store.refreshes import outcomes_of
 
 
@@ -182,6 +183,10 @@ class _Erasure:
             self.report.answers = rewrite_responses(
                 self.root, self.name, targets.digests, replacements, self.renamed, self.lease.check
             )
+        with self.root.ledger.write() as tx:
+            self.lease.confirm(tx)
+            answer_index.erase(tx, self.name, pack(set(targets.requests) - set(targets.shared)))
+        drop_kept(self.root, self.name)
         self.report.problems += remove_copies(self.root, self.name)
 
     def _erase_texts(self, slugs: set[str]) -> None:

@@ -6,7 +6,7 @@ import calendar
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Self
 
@@ -200,3 +200,8 @@ class ResponseName:
 
 def _match(name: str, ending: str) -> re.Match[str] | None:
     return _PART.fullmatch(name.removesuffix(ending)) if name.endswith(ending) else None
+
+
+def response_names(names: Iterable[str]) -> list[str]:
+    """Return the names of response files among those of files."""
+    return [name for name in names if name.endswith(_RESPONSES)]

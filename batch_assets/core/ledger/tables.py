@@ -6,12 +6,14 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -265,4 +267,51 @@ history = Table(
     Column("reason", Text, nullable=False),
     Index("history_by_entity", "entity"),
     sqlite_autoincrement=True,
+)
+
+# The index of answers: a cache of what files under the root say, see `answer_index.py`. It may be emptied.
+# A file that is in the index.
+indexed_file = Table(
+    "indexed_file",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),  # never used again for another file
+    Column("pipeline", String(100), nullable=False),
+    Column("name", String(200), nullable=False),  # of a response file; the id of a request file
+    Column("version", String(200), nullable=False),  # which content of the file is in the index
+    Column("requests", Integer),  # NULL until all of them are in the index
+    Column("ended_at", Float, nullable=False),
+    Column("row_groups", Text, nullable=False),  # JSON: [rows, bytes] of each row group of a response file
+    Column("indexed_at", Float, nullable=False),
+    Column("name_hash", BigInteger),  # of a response file; NULL for a request file
+    Index("indexed_file_by_name", "pipeline", "name"),
+    sqlite_autoincrement=True,
+)
+
+# When the versions of all response files of a pipeline were last compared with the index.
+index_check = Table(
+    "index_check",
+    metadata,
+    Column("pipeline", String(100), primary_key=True),
+    Column("checked_at", Float, nullable=False),
+)
+
+# A response: the request that it answers, its row in the response file, and the outcome.
+answer = Table(
+    "answer",
+    metadata,
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("file_number", Integer, primary_key=True, autoincrement=False),
+    Column("file_row", Integer, nullable=False),
+    Column("outcome", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A request in a request file that is in flight, or was when it was last looked at.
+asked = Table(
+    "asked",
+    metadata,
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("file_number", Integer, primary_key=True, autoincrement=False),
+    Index("asked_by_file", "file_number"),
+    sqlite_with_rowid=False,
 )

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batch_assets.core.store.outcomes import Outcomes
+from batch_assets.core.store.responses import ResponseFiles
 
 _TOKENS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
@@ -27,16 +27,16 @@ class AnswerCosts:
     unpriced_models: set[str] = field(default_factory=set)
 
     @classmethod
-    def read(cls, outcomes: Outcomes, answer_rows: NDArray[np.int64]) -> AnswerCosts:
+    def read(cls, files: ResponseFiles, answer_rows: NDArray[np.int64]) -> AnswerCosts:
         """Sum up answers.
 
         Args:
-            outcomes: The outcomes in force.
+            files: The response files.
             answer_rows: The row numbers of the answers, sorted; int64, shape (n,).
         """
         costs = cls()
-        for number, _, rows in outcomes.files.by_file(answer_rows):
-            table = outcomes.files.read(number, ["cost_usd", "response_model", *_TOKENS]).take(pa.array(rows))
+        for number, _, rows in files.by_file(answer_rows):
+            table = files.read(number, ["cost_usd", "response_model", *_TOKENS]).take(pa.array(rows))
             cost = table["cost_usd"]
             costs.answers += len(table)
             costs.priced += len(table) - cost.null_count

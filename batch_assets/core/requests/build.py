@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -41,6 +41,7 @@ _log = logging.getLogger("batch_assets")
 # A build is discarded if a file that it had set aside was sent meanwhile. This many builds are tried.
 _BUILDS = 3
 
+T = TypeVar("T")
 OnRequests = Callable[[Digests, Sequence[bytes]], None]
 
 
@@ -83,9 +84,13 @@ def build_requests(
         note_targets(root, [pipeline])
     with _reading(root, pipeline, partition, table) as inputs:
         check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
-        check_rendering(root, pipeline, partition, inputs.dataset, inputs.templates, again)
+        _readable(
+            root, lambda: check_rendering(root, pipeline, partition, inputs.dataset, inputs.templates, again)
+        )
         for _ in range(_BUILDS):
-            report = _begun(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
+            report = _readable(
+                root, lambda: _begun(root, pipeline, partition, inputs, again).run(on_rows or _ignore_rows)
+            )
             release_memory()
             if report is not None:
                 return report
@@ -117,7 +122,7 @@ def count_requests(
         BusyError: When other processes worked on this pipeline's requests the whole time.
     """
     with _reading(root, pipeline, partition, table) as inputs:
-        return _begun(root, pipeline, partition, inputs, again, on_requests).count()
+        return _readable(root, lambda: _begun(root, pipeline, partition, inputs, again, on_requests).count())
 
 
 @dataclass(frozen=True)
@@ -165,13 +170,19 @@ def _begun(
     again: AskAgain,
     on_requests: OnRequests | None = None,
 ) -> _Build:
-    """Begin a build, and warn about files that hold requests back because they are lost."""
-    build, problems = with_readable_responses(
-        root, lambda: _Build(root, pipeline, partition, inputs, again, on_requests)
-    )
-    for problem in [*problems, *build.problems]:
+    """Begin a build, and warn about erased rows that may come back."""
+    build = _Build(root, pipeline, partition, inputs, again, on_requests)
+    for problem in build.problems:
         _log.warning(problem)
     return build
+
+
+def _readable(root: Root, read: Callable[[], T]) -> T:
+    """Call a function that reads response files, and warn about each damaged one that was set aside for it."""
+    returned, problems = with_readable_responses(root, read)
+    for problem in problems:
+        _log.warning(problem)
+    return returned
 
 
 def _ignore_rows(rows: int) -> None:

@@ -92,7 +92,7 @@ def estimate_cost(
     counted = _Counted(outcomes_of(root, pipeline.name))
     report = count_requests(root, pipeline, partition, counted.add, again, table=table)
     estimate = CostEstimate(report, answered=counted.answered, new=counted.new)
-    answers = AnswerCosts.read(counted.outcomes, counted.answer_rows())
+    answers = AnswerCosts.read(counted.outcomes.files, counted.answer_rows())
     estimate.unpriced_models |= answers.unpriced_models
     estimate.unpriced = answers.unpriced
     estimate.input_tokens, estimate.output_tokens = answers.input_tokens, answers.output_tokens
@@ -144,7 +144,7 @@ def _add_new(estimate: CostEstimate, counted: _Counted, answers: AnswerCosts) ->
     """
     answered_bytes = counted.answered_bytes
     if not answers.answers:
-        answers = AnswerCosts.read(counted.outcomes, counted.outcomes.rows_of(SUCCEEDED))
+        answers = AnswerCosts.read(counted.outcomes.files, counted.outcomes.rows_of(SUCCEEDED))
     new, size = counted.new, sum(counted.bytes_of.values())
     if answered_bytes and answers.input_tokens:
         input_tokens = size * answers.input_tokens / answered_bytes

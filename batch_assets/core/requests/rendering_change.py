@@ -158,7 +158,7 @@ class _Change:
     def _consequence(self) -> str:
         if not self.requests:
             return "no request, because the rows would be rejected"
-        costs = AnswerCosts.read(self.selection.outcomes, np.sort(np.concatenate(self._answer_rows)))
+        costs = AnswerCosts.read(self.selection.outcomes.files, np.sort(np.concatenate(self._answer_rows)))
         cost = "cost unknown"
         if costs.priced:  # requests without a price, or not answered yet, cost as much as the others
             cost = about_dollars(costs.cost_usd * self.requests / costs.priced)

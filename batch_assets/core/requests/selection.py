@@ -13,9 +13,9 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet, pack
 from batch_assets.core.store.fate import RequestFate, request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
-from batch_assets.core.store.outcomes import load_outcomes
+from batch_assets.core.store.in_flight_index import retire_settled
+from batch_assets.core.store.pipeline_outcomes import PipelineOutcomes, open_answers
 from batch_assets.core.store.refreshes import fresh_after_for, refreshes_of
-from batch_assets.core.store.responses import ResponseFiles
 
 # A new submission sends these, up to a limit. It sends requests that were given up only with `retry_failed`.
 _UNSETTLED = np.array([RequestFate.NEW, RequestFate.RETRY, RequestFate.CANCELED], np.int8)
@@ -40,10 +40,13 @@ class Selection:
             in_flight = [file for file in submissions.files_in_flight(tx, pipeline.name) if file.id not in unsent]
             refreshes = refreshes_of(tx, pipeline.name)
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
+            before = submissions.newest(tx, pipeline.name, partition)
+        retire_settled(root, pipeline.name)
+        rows = before.rows if before is not None else 0
         # In this order, a batch that is collected in between is in both, never in neither.
-        self._in_flight = RequestsInFlight(root, in_flight, repair=True)
-        files = ResponseFiles(root.storage, pipeline.name)
-        self.outcomes = load_outcomes(files, refreshes, self.fresh_after)
+        self._in_flight = RequestsInFlight(root, in_flight, repair=True, rows=rows)
+        answers = open_answers(root, pipeline.name, rows)
+        self.outcomes = PipelineOutcomes(answers, refreshes, self.fresh_after)
         self._desired = DigestSet()
 
     def lost_files(self) -> list[str]:

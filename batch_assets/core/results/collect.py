@@ -32,6 +32,7 @@ from batch_assets.core.results.download import Download, LeasedBatch, download
 from batch_assets.core.results.response_rows import ARCHIVED, CANCELED, MISSING, Absent, ResponseRows, ended_at
 from batch_assets.core.results.result_lines import ResultLines
 from batch_assets.core.root import Root
+from batch_assets.core.store.answer_index import WrittenAnswers
 from batch_assets.core.store.request_lines import Scan
 from batch_assets.core.store.responses import RESPONSE_ENCODING, RESPONSE_SCHEMA, open_responses, reading_responses
 from batch_assets.core.text import count as counted
@@ -335,8 +336,10 @@ def _publish(
                 f"results of {batch.id}: {counted(rows.odd, 'answer')} cannot be stored in columns: errored with "
                 "unreadable_result, the line is in response_json"
             )
+        answers = WrittenAnswers(root, leased.file.pipeline, ResponseName.of_batch(batch.id), scratch)
         leased.lease.check()
         root.storage.publish(scratch, target)
+    answers.add()
     if rows.raw is not None:
         rows.raw.unlink()  # now, because no later run removes leftovers of a batch recorded as collected
     with root.ledger.write() as tx:

@@ -27,10 +27,11 @@ from batch_assets.core.root import Root
 from batch_assets.core.store.fate import request_fates
 from batch_assets.core.store.in_flight import RequestsInFlight
 from batch_assets.core.store.manifest import Manifest
-from batch_assets.core.store.outcomes import SUCCEEDED, Refreshes, Untried, load_outcomes
+from batch_assets.core.store.outcomes import SUCCEEDED, Refreshes, Untried, in_force
+from batch_assets.core.store.pipeline_outcomes import digests_of_rows, open_answers, responses_to
 from batch_assets.core.store.request_index import DIGEST, MESSAGE, OWN, REASON, RequestIndex
 from batch_assets.core.store.response_reader import ResponseReader
-from batch_assets.core.store.responses import ResponseFiles, digest_array
+from batch_assets.core.store.responses import digest_array
 from batch_assets.core.store.result_table import results_metadata
 
 
@@ -87,13 +88,14 @@ class ResultsJoin:
         self._answers = answers or self._manifest.answers
         self._carried = [field.name for field in self._index.schema if field.name not in OWN]
         self.schema = self._schema()
-        files = ResponseFiles(root.storage, submission.pipeline)
-        self._in_force = load_outcomes(files, refreshes, untried=untried)
+        stored = open_answers(root, submission.pipeline, self._index.rows)
+        responses = responses_to(stored, map(digests_of_rows, self._index.slices([DIGEST])))
+        self._in_force = in_force(responses, stored.files, refreshes, untried=untried)
         # A refresh counts its own responses, the table shows what is in force. Both read the same list of files:
         # a file that arrived in between would be in one of them only.
         self._counting = self._in_force
         if submission.fresh_after is not None:
-            self._counting = load_outcomes(files, refreshes, submission.fresh_after, untried)
+            self._counting = in_force(responses, stored.files, refreshes, submission.fresh_after, untried)
 
     def _schema(self) -> pa.Schema:
         # Columns that a pipeline's own code makes may differ from those that its requests were built with.
@@ -197,7 +199,7 @@ class ResultsJoin:
             unanswered |= ~has_response & digests.is_valid().to_numpy(zero_copy_only=False)
         if unanswered.any():
             self._requests_in_flight = self._requests_in_flight or RequestsInFlight(
-                self._root, self._files_in_flight, may_be_unknown=True
+                self._root, self._files_in_flight, may_be_unknown=True, rows=self._index.rows
             )
             unanswered[unanswered] = self._requests_in_flight.contains(
                 digest_array(digests.filter(pa.array(unanswered)))

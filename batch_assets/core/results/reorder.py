@@ -43,7 +43,7 @@ class Reordered:
         order = np.argsort(response_row, kind="stable").astype(np.int32)
         ranked = response_row[order]
         try:
-            for start, table in reader.iterate():
+            for start, table in reader.iterate(ranked):
                 low, high = np.searchsorted(ranked, [start, start + len(table)])
                 self._spill(table, ranked[low:high] - start, order[low:high])
         finally:

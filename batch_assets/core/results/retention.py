@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -21,13 +22,15 @@ from batch_assets.core.io.names import PartName
 from batch_assets.core.io.slices import slices_of
 from batch_assets.core.ledger import Lease, batches, files, leases, submissions
 from batch_assets.core.ledger.deadlines import results_end
-from batch_assets.core.ledger.records import Batch
+from batch_assets.core.ledger.records import Batch, RequestFile
 from batch_assets.core.ledger.states import BatchMove, BatchState, EntityKind
 from batch_assets.core.pipeline.blocks import RetentionConfig
 from batch_assets.core.root import Root
 from batch_assets.core.store.digest_files import remove_digests
+from batch_assets.core.store.in_flight import known_digests
 from batch_assets.core.store.outcomes import PASSING
-from batch_assets.core.store.refreshes import outcomes_of
+from batch_assets.core.store.pipeline_outcomes import PipelineOutcomes, open_answers
+from batch_assets.core.store.refreshes import refreshes_of
 from batch_assets.core.store.request_files import StoredRequestFile
 
 _DAY = 86400.0
@@ -212,7 +215,7 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
         candidates = [file for file in old if all(b.state.stored for b in batches.of_file(tx, file.id))]
     if not candidates:
         return
-    needed = _files_to_ask_again_from(root, pipeline)
+    needed = _files_to_ask_again_from(root, pipeline, candidates)
     for file in candidates:
         lease.check()
         if file.id in needed:
@@ -224,10 +227,23 @@ def _remove_request_files(root: Root, pipeline: str, age: float, lease: Lease) -
             tx.record(EntityKind.FILE, file.id, file.state, submissions.REMOVED, "retention.request_files_days")
 
 
-def _files_to_ask_again_from(root: Root, pipeline: str) -> set[str]:
-    """Return ids of request files with requests whose last response is a passing failure: a retry reads them."""
-    outcomes = outcomes_of(root, pipeline)
-    names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(outcomes.rows_of(PASSING))]
+def _files_to_ask_again_from(root: Root, pipeline: str, candidates: list[RequestFile]) -> set[str]:
+    """Return ids of request files with requests whose last response is a passing failure: a retry reads them.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        candidates: The request files to decide about.
+    """
+    with root.ledger.read() as tx:
+        refreshes = refreshes_of(tx, pipeline)
+    answers = open_answers(root, pipeline, sum(file.requests for file in candidates))
+    outcomes, passing = PipelineOutcomes(answers, refreshes), [np.empty(0, np.int64)]
+    for file in candidates:
+        found = outcomes.for_digests(known_digests(root.storage, file).digests)
+        passing.append(found.row[found.is_known & (found.kind == PASSING)])
+    rows = np.sort(np.concatenate(passing))
+    names = [outcomes.files.names[number] for number, _, _ in outcomes.files.by_file(rows)]
     batch_ids = [name.batch_id for name in names if name.batch_id is not None]
     with root.ledger.read() as tx:
         retried = [batches.by_id(tx, batch_id) for batch_id in batch_ids]

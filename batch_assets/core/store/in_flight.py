@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,10 @@ from batch_assets.core.io.storage import Storage
 from batch_assets.core.ledger import lost_answers
 from batch_assets.core.ledger.records import RequestFile
 from batch_assets.core.root import Root
+from batch_assets.core.store.answer_index import is_read_whole
 from batch_assets.core.store.digest_files import read_digests, write_digests
 from batch_assets.core.store.digests import DIGEST_BYTES, DigestOwners, Digests, decode_tails, pack
+from batch_assets.core.store.in_flight_index import InFlightIndex
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.request_index import DIGEST, RequestIndex
 from batch_assets.core.store.request_lines import body_bytes
@@ -110,6 +111,7 @@ class RequestsInFlight:
         may_be_unknown: Whether the index of a lost file may be unreadable as well. All requests then count as in
             flight.
         repair: Write missing digests beside the files, see `digests_of`.
+        rows: The number of rows that will be asked for, as far as it is known.
 
     Attributes:
         problems: The text about each lost file whose digests are not all known.
@@ -119,39 +121,55 @@ class RequestsInFlight:
     """
 
     def __init__(
-        self, root: Root, files: list[RequestFile], *, may_be_unknown: bool = False, repair: bool = False
+        self,
+        root: Root,
+        files: list[RequestFile],
+        *,
+        may_be_unknown: bool = False,
+        repair: bool = False,
+        rows: int = 0,
     ) -> None:
-        self._root = root
+        self._root, self._repair = root, repair
         self.problems: list[str] = []
         self._unknown: list[RequestFile] = []
-        readable: dict[str, list[Digests]] = defaultdict(list)
-        lost: list[RequestFile] = []
+        self._index: InFlightIndex | None = None
+        read = files
+        if not is_read_whole(len(files), sum(file.requests for file in files), rows):
+            self._index = InFlightIndex(root, files[0].pipeline, files, self._all_digests)
+            read = self._index.left
         self._files: list[RequestFile] = []
         digests: list[Digests] = []
-        for file in files:
+        lost: list[RequestFile] = []
+        for file in read:
             found = known_digests(root.storage, file, repair=repair)
             self._files.append(file)
             digests.append(found.digests)
-            readable[file.submission_id].append(found.digests)
             if found.problem is not None:
                 lost.append(file)
                 self.problems.append(_text(root, file, found.problem))
         self._lost = {file.id for file in lost}
-        for file in lost:
+        for file, problem in zip(lost, self.problems, strict=True):
             possible = digests_of_submission(root.storage, file)
             if possible is not None:
-                held = np.concatenate(readable[file.submission_id])
                 self._files.append(file)
-                digests.append(np.setdiff1d(possible, held))
+                digests.append(np.setdiff1d(possible, self._of_submission(file, files)))
             elif may_be_unknown or lost_answers.is_downloaded_again(file):
                 self._unknown.append(file)
             else:
                 raise MissingFileError(
-                    f"{self.problems[lost.index(file)]}, or the index.parquet beside it: without both, the "
-                    "requests in flight are unknown",
+                    f"{problem}, or the index.parquet beside it: without both, the requests in flight are unknown",
                     remedy=lost_answers.remedy(file),
                 )
         self._owners = DigestOwners(digests)
+
+    def _all_digests(self, file: RequestFile) -> Digests | None:
+        known = known_digests(self._root.storage, file, repair=self._repair)
+        return known.digests if known.problem is None else None
+
+    def _of_submission(self, lost: RequestFile, files: list[RequestFile]) -> Digests:
+        """Return what can be read of the files in flight of a lost file's submission: S16, shape (n,)."""
+        same = [file for file in files if file.submission_id == lost.submission_id]
+        return np.concatenate([known_digests(self._root.storage, file).digests for file in same])
 
     def contains(self, digests: Digests) -> NDArray[np.bool_]:
         """Return whether each digest is in flight: bool, shape (n,).
@@ -162,6 +180,8 @@ class RequestsInFlight:
             digests: S16, shape (n,).
         """
         is_owned = self._owners.contains(digests)
+        if self._index is not None:
+            is_owned |= self._index.contains(digests)
         return is_owned | True if self._unknown else is_owned
 
     @property
@@ -169,12 +189,14 @@ class RequestsInFlight:
         """The ids of the files with a digest that `contains` was called with, and of files without an index."""
         requested = self._owners.requested
         ids = [file.id for file, is_requested in zip(self._files, requested, strict=True) if is_requested]
+        ids += [file.id for file in self._index.requested] if self._index is not None else []
         return list(dict.fromkeys(ids + [file.id for file in self._unknown]))
 
     def lost(self) -> list[str]:
-        """Return `problems`, and a text about each file in `waited_on` that is lost, although its digests are known."""
+        """Return `problems`, and those of files in `waited_on` that are lost although their digests are known."""
         waited_on = set(self.waited_on)
         known = {file.id: file for file in self._files if file.id in waited_on and file.id not in self._lost}
+        known |= {file.id: file for file in self._index.requested} if self._index is not None else {}
         texts = [text for file in known.values() if (text := lost_text(self._root, file)) is not None]
         return [*self.problems, *texts]
 

@@ -11,12 +11,13 @@ from typing import TypeVar
 
 from batch_assets.core.errors import PairingError
 from batch_assets.core.io.layout import response_parts
-from batch_assets.core.io.names import ResponseName
-from batch_assets.core.ledger import batches, files, lost_answers
+from batch_assets.core.io.names import ResponseName, response_names
+from batch_assets.core.ledger import answer_index, batches, files, lost_answers
 from batch_assets.core.ledger.deadlines import results_end
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BATCHES_STORED, BatchState
 from batch_assets.core.root import Root
+from batch_assets.core.store.pipeline_outcomes import drop_kept, forget_kept
 from batch_assets.core.store.request_files import StoredRequestFile
 from batch_assets.core.store.responses import DamagedResponsesError
 
@@ -34,10 +35,8 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
     Returns:
         A text about each missing file.
     """
-    with root.ledger.read() as tx:
-        stored = [batch for batch in batches.in_state(tx, *BATCHES_STORED, pipeline=pipeline) if batch.file_id]
-    # In this order: a response file is published before its batch is recorded as collected.
-    names = set(root.storage.names(pipeline, "responses"))
+    stored, names = _stored_batches(root, pipeline)
+    forget_kept(root, pipeline, names)
     lost = [batch for batch in stored if str(ResponseName.of_batch(batch.id)) not in names]
     if not lost:
         return []
@@ -55,6 +54,24 @@ def reopen_lost(root: Root, pipeline: str) -> list[str]:
                 continue
         problems.append(_reopen(root, pipeline, batch, "gone"))
     return problems
+
+
+def _stored_batches(root: Root, pipeline: str) -> tuple[list[Batch], set[str]]:
+    """Return batches whose answers are recorded as stored, and after that the names of the response files.
+
+    In this order: a response file is published before its batch is recorded as collected. If the names are those
+    in the index, a batch that is in the index has its file, and is left out.
+    """
+    with root.ledger.read() as tx:
+        indexed = answer_index.indexed_names(tx, pipeline)
+        stored = answer_index.without_answers(tx, pipeline) if indexed[0] else []
+    if indexed[0]:
+        names = set(root.storage.names(pipeline, "responses"))
+        if answer_index.names_hash(response_names(names)) == indexed:
+            return stored, names
+    with root.ledger.read() as tx:
+        stored = [batch for batch in batches.in_state(tx, *BATCHES_STORED, pipeline=pipeline) if batch.file_id]
+    return stored, set(root.storage.names(pipeline, "responses"))
 
 
 def with_readable_responses(root: Root, read: Callable[[], T]) -> tuple[T, list[str]]:
@@ -89,6 +106,7 @@ def _set_aside(root: Root, error: DamagedResponsesError) -> str:
     parts = response_parts(error.pipeline, batch.id)
     kept = (*parts[:-1], parts[-1] + SET_ASIDE)
     root.storage.rename(parts, kept)
+    drop_kept(root, error.pipeline)
     return _reopen(root, error.pipeline, batch, f"damaged, and was renamed to {kept[-1]}")
 
 

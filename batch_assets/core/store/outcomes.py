@@ -10,7 +10,7 @@ Only this module packs and unpacks them. For n digests that ever had a response:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +21,15 @@ from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.api.objects import PASSING_ERRORS
 from batch_assets.core.io.memory import release_memory
 from batch_assets.core.io.names import ResponseName
+from batch_assets.core.io.storage import Storage
 from batch_assets.core.store.digests import DIGEST_BYTES, Digests, position_in
-from batch_assets.core.store.responses import ResponseFiles, digest_array
+from batch_assets.core.store.responses import (
+    ResponseFacts,
+    ResponseFiles,
+    digest_array,
+    open_responses,
+    reading_responses,
+)
 
 # `fresh_after` of the newest refresh that a response file belongs to. Other files belong to no refresh.
 Refreshes = dict[ResponseName, float]
@@ -33,7 +40,8 @@ SUCCEEDED, FAILED, PASSING, CANCELED = range(4)
 """The outcomes of a request: an answer, a failure that a retry would repeat, one that may pass, or canceled."""
 
 _SHIFT, _ATTEMPT = 16, 0xFFFF
-_COLUMNS = ["digest", "result_type", "error_type", "attempts", "ended_at"]
+RESPONSE_COLUMNS = ["digest", "result_type", "error_type", "attempts"]
+"""The columns of a response file that `packed_responses` reads."""
 
 
 class UnpackedOutcomes(NamedTuple):
@@ -61,12 +69,22 @@ class UnpackedOutcomes(NamedTuple):
         return answered
 
 
-class _Packed(NamedTuple):
-    """The arrays that the module's docstring describes."""
+class Responses(NamedTuple):
+    """n responses, packed. A request may have several of them.
+
+    Attributes:
+        digests: S16, shape (n,).
+        row: int32, shape (n,): the row numbers of the responses.
+        packed: int32, shape (n,): see the module's docstring.
+    """
 
     digests: Digests
     row: NDArray[np.int32]
     packed: NDArray[np.int32]
+
+    def at(self, chosen: NDArray[Any]) -> Responses:
+        """Return some of them, by a mask or by positions."""
+        return Responses(self.digests[chosen], self.row[chosen], self.packed[chosen])
 
 
 @dataclass(frozen=True)
@@ -136,34 +154,70 @@ def load_outcomes(
     Raises:
         DamagedFileError: When a file is not a response file.
     """
-    of_files = np.array([refreshes.get(name, 0.0) for name in files.names], np.float64)
-    merged = _Packed(np.empty(0, f"S{DIGEST_BYTES}"), np.empty(0, np.int32), np.empty(0, np.int32))
-    for number in range(len(files.names)):
-        if fresh_after is not None and of_files[number] < fresh_after:
-            continue
-        table = files.read(number, _COLUMNS)
-        merged = _merged(merged, _packed(table, files.rows_of(number)), files, of_files)
-        del table
-        release_memory()
-    if untried and len(merged.digests):
-        merged = _retried(merged, files, untried)
-    return Outcomes(files, *merged)
+    return in_force(responses_in(files), files, refreshes, fresh_after, untried)
 
 
-def _packed(table: pa.Table, rows: NDArray[np.int64]) -> _Packed:
-    """Return the responses of one file, sorted by digest. No digest occurs twice.
+def responses_in(files: ResponseFiles) -> Responses:
+    """Read all responses, sorted by digest. Those to the same request are in the order of their files.
 
     Args:
-        table: The columns of the file.
-        rows: int64, shape (n,): the row numbers of the file's rows.
+        files: The pipeline's response files.
+
+    Raises:
+        DamagedFileError: When a file is not a response file.
     """
+    parts = []
+    for number in range(len(files.names)):
+        parts.append(packed_responses(files.read(number, RESPONSE_COLUMNS)))
+        release_memory()
+    return _joined(files, parts)
+
+
+def read_responses(storage: Storage, pipeline: str) -> tuple[ResponseFiles, Responses]:
+    """Return the response files of a pipeline and `responses_in` them. Each file is opened once.
+
+    Args:
+        storage: The storage of the root.
+        pipeline: The name of the pipeline.
+
+    Raises:
+        DamagedFileError: When a file is not a response file.
+    """
+    facts: list[ResponseFacts] = []
+    parts: dict[ResponseName, Responses] = {}
+    for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
+        with open_responses(storage, pipeline, name) as file, reading_responses(storage, pipeline, name):
+            facts.append(ResponseFacts.of(name, file))
+            parts[name] = packed_responses(file.read(columns=RESPONSE_COLUMNS, use_threads=False))
+        release_memory()
+    files = ResponseFiles(storage, pipeline, facts)
+    return files, _joined(files, [parts.pop(name) for name in files.names])
+
+
+def _joined(files: ResponseFiles, parts: list[Responses]) -> Responses:
+    """Join the responses of all files, in the order of the files, into one sequence sorted by digest."""
+    rows = [part.row + files.first_row(number) for number, part in enumerate(parts)]
+    digests: Digests = np.concatenate([np.empty(0, f"S{DIGEST_BYTES}"), *(part.digests for part in parts)])
+    row = np.concatenate([np.empty(0, np.int32), *rows]).astype(np.int32)
+    packed = np.concatenate([np.empty(0, np.int32), *(part.packed for part in parts)])
+    del rows, parts[:]
+    return Responses(digests, row, packed).at(np.argsort(digests, kind="stable"))
+
+
+def packed_responses(table: pa.Table) -> Responses:
+    """Return the responses of one file, sorted by digest, with the rows counted within it. No digest occurs twice.
+
+    Args:
+        table: The RESPONSE_COLUMNS of the file.
+    """
+    rows = np.arange(len(table), dtype=np.int32)
     if table["digest"].null_count:  # requests that a damaged request file no longer names
         known = table["digest"].is_valid()
         table, rows = table.filter(known), rows[known.to_numpy()]
     digests = digest_array(table["digest"])
     order = np.argsort(digests, kind="stable")
     attempts = table["attempts"].to_numpy()[order].astype(np.int32)
-    return _Packed(digests[order], rows[order].astype(np.int32), (_kinds(table)[order] << _SHIFT) | attempts)
+    return Responses(digests[order], rows[order], (_kinds(table)[order] << _SHIFT) | attempts)
 
 
 def _kinds(table: pa.Table) -> NDArray[np.int32]:
@@ -182,37 +236,60 @@ def _kinds(table: pa.Table) -> NDArray[np.int32]:
     return kinds
 
 
-def _merged(earlier: _Packed, later: _Packed, files: ResponseFiles, refreshes: NDArray[np.float64]) -> _Packed:
-    """Merge the responses of a file that ended later into those of earlier files.
+def in_force(
+    responses: Responses,
+    files: ResponseFiles,
+    refreshes: Refreshes,
+    fresh_after: float | None = None,
+    untried: Untried | None = None,
+) -> Outcomes:
+    """Choose the response in force for each request, see `load_outcomes`.
 
     Args:
-        earlier: The outcomes from earlier files. Their arrays are modified.
-        later: The outcomes from the later file.
+        responses: All responses to some requests, sorted by digest and then by row number.
+        files: The files that have them.
+        refreshes: See `refreshes_of`.
+        fresh_after: See `load_outcomes`.
+        untried: See `untried_of`.
+    """
+    of_files = np.array([refreshes.get(name, 0.0) for name in files.names], np.float64)
+    if fresh_after is not None and len(responses.digests):
+        counts = of_files[files.number_of(responses.row)] >= fresh_after
+        responses = responses.at(counts)
+    if len(responses.digests) == 0:
+        return Outcomes(files, *responses)
+    is_first = np.append(True, responses.digests[1:] != responses.digests[:-1])
+    if not is_first.all():
+        responses = _best(responses, is_first, files, of_files)
+    if untried:
+        responses = _retried(responses, files, untried)
+    return Outcomes(files, *responses)
+
+
+def _best(
+    responses: Responses, is_first: NDArray[np.bool_], files: ResponseFiles, refreshes: NDArray[np.float64]
+) -> Responses:
+    """Keep one response to each request, by comparing those to the same request one after the other.
+
+    Args:
+        responses: Sorted by digest and then by row number, n of them.
+        is_first: Whether each one is the first to its request: bool, shape (n,).
         files: All response files.
         refreshes: float64, shape (number of files,): `fresh_after` of each file's refresh, 0 without a refresh.
     """
-    position = position_in(earlier.digests, later.digests)
-    repeated = np.flatnonzero(position >= 0)
-    if len(repeated):
-        at = position[repeated]
+    starts = np.flatnonzero(is_first)
+    sizes = np.diff(np.append(starts, len(is_first)))
+    best = starts.copy()
+    for rank in range(1, int(sizes.max())):
+        repeated = np.flatnonzero(sizes > rank)
+        now, before = starts[repeated] + rank, best[repeated]
         newer = np.zeros(len(repeated), dtype=bool)
         if refreshes.any():
-            refresh_of = refreshes[files.number_of(later.row[repeated])]
-            newer = refresh_of > refreshes[files.number_of(earlier.row[at])]
-        better = _is_better(earlier.packed[at], later.packed[repeated], newer)
-        earlier.row[at[better]] = later.row[repeated[better]]
-        earlier.packed[at[better]] = later.packed[repeated[better]]
-    new = position < 0
-    if not new.any():
-        return earlier
-    if len(earlier.digests) == 0:
-        return later
-    at = np.searchsorted(earlier.digests, later.digests[new])
-    return _Packed(
-        np.insert(earlier.digests, at, later.digests[new]),
-        np.insert(earlier.row, at, later.row[new]),
-        np.insert(earlier.packed, at, later.packed[new]),
-    )
+            refresh_of = refreshes[files.number_of(responses.row[now])]
+            newer = refresh_of > refreshes[files.number_of(responses.row[before])]
+        better = _is_better(responses.packed[before], responses.packed[now], newer)
+        best[repeated[better]] = now[better]
+    return responses.at(best)
 
 
 def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -233,7 +310,7 @@ def _is_better(before: NDArray[np.int32], now: NDArray[np.int32], newer: NDArray
     return better
 
 
-def _retried(outcomes: _Packed, files: ResponseFiles, untried: Untried) -> _Packed:
+def _retried(outcomes: Responses, files: ResponseFiles, untried: Untried) -> Responses:
     """Turn the canceled requests of some files into failures that may pass, so that they are retried."""
     most = np.array([untried.get(name, -1) for name in files.names], np.int32)[files.number_of(outcomes.row)]
     attempts = np.minimum(outcomes.packed & _ATTEMPT, most)

@@ -12,8 +12,7 @@ from batch_assets.core.io.names import ResponseName
 from batch_assets.core.ledger import Transaction, batches, refresh_records, submissions
 from batch_assets.core.ledger.records import Submission
 from batch_assets.core.root import Root
-from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, load_outcomes
-from batch_assets.core.store.responses import ResponseFiles
+from batch_assets.core.store.outcomes import Outcomes, Refreshes, Untried, in_force, read_responses
 
 # Two refreshes of a pipeline are at least this many seconds apart, even if the clock was set back.
 _APART = 0.001
@@ -23,15 +22,8 @@ def outcomes_of(root: Root, pipeline: str) -> Outcomes:
     """Read the outcome in force of every request of a pipeline."""
     with root.ledger.read() as tx:
         refreshes = refreshes_of(tx, pipeline)
-    return load_outcomes(ResponseFiles(root.storage, pipeline), refreshes)
-
-
-def outcomes_for(root: Root, submission: Submission) -> Outcomes:
-    """Read the outcome in force of every request of a pipeline, as far as it counts for a submission."""
-    with root.ledger.read() as tx:
-        refreshes, untried = refreshes_of(tx, submission.pipeline), untried_of(tx, submission)
-    files = ResponseFiles(root.storage, submission.pipeline)
-    return load_outcomes(files, refreshes, submission.fresh_after, untried)
+    files, responses = read_responses(root.storage, pipeline)
+    return in_force(responses, files, refreshes)
 
 
 def untried_of(tx: Transaction, submission: Submission) -> Untried:

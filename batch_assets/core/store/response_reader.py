@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +44,7 @@ class ResponseReader:
         for file in self._open.values():
             file.close()
 
-    def groups_of(self, row: NDArray[np.int64]) -> NDArray[np.int64]:
+    def groups_of(self, row: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
         """Return the row group of each row, counted over all files: int64, shape (n,), -1 for no row.
 
         Args:
@@ -79,10 +80,15 @@ class ResponseReader:
             return pa.concat_tables(tables[1:]).combine_chunks()
         return pa.concat_tables(tables).take(pa.array(index))
 
-    def iterate(self) -> Iterator[tuple[int, pa.Table]]:
-        """Yield (row number of the first row, rows) for each row group of all files."""
-        for number, start in enumerate(self._starts.tolist()):
-            yield start, self._read(number)
+    def iterate(self, row: NDArray[np.integer[Any]]) -> Iterator[tuple[int, pa.Table]]:
+        """Yield (row number of the first row, rows) for each row group that has one of some rows.
+
+        Args:
+            row: The row numbers, sorted, -1 for no row; any integer type, shape (n,).
+        """
+        numbers = np.unique(self.groups_of(row))
+        for number in numbers[numbers >= 0].tolist():
+            yield int(self._starts[number]), self._read(number)
 
     def _read(self, number: int) -> pa.Table:
         file, group = self._groups[number]

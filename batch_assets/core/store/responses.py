@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -132,12 +133,45 @@ def ended_at_of(file: pq.ParquetFile) -> float:
         return 0.0
 
 
+@dataclass(frozen=True)
+class ResponseFacts:
+    """What has to be known of a response file before its rows are read.
+
+    Attributes:
+        name: Its name.
+        ended_at: When its batch ended, in seconds since 1970.
+        row_groups: (rows, bytes) of each row group.
+    """
+
+    name: ResponseName
+    ended_at: float
+    row_groups: list[tuple[int, int]]
+
+    @classmethod
+    def of(cls, name: ResponseName, file: pq.ParquetFile) -> ResponseFacts:
+        """Return those of an open file."""
+        groups = map(file.metadata.row_group, range(file.num_row_groups))
+        return cls(name, ended_at_of(file), [(group.num_rows, group.total_byte_size) for group in groups])
+
+
+def facts_of(storage: Storage, pipeline: str, names: Iterable[str]) -> Iterator[ResponseFacts]:
+    """Yield the facts of the response files among some names, which are opened one by one.
+
+    Raises:
+        DamagedFileError: When a file is not a response file.
+    """
+    for name in filter(None, map(ResponseName.parse, names)):
+        with open_responses(storage, pipeline, name) as file:
+            yield ResponseFacts.of(name, file)
+
+
 class ResponseFiles:
     """The response files of a pipeline, earliest ended first. Rows are numbered over all files.
 
     Args:
         storage: The storage of the root.
         pipeline: The name of the pipeline.
+        facts: The facts of the files; `None` to open all files of the pipeline.
 
     Attributes:
         names: The names of the files. The number of a file is its position in this list.
@@ -147,19 +181,23 @@ class ResponseFiles:
         DamagedFileError: When a file is not a response file. Also from every method that reads.
     """
 
-    def __init__(self, storage: Storage, pipeline: str) -> None:
+    def __init__(self, storage: Storage, pipeline: str, facts: Iterable[ResponseFacts] | None = None) -> None:
         self._storage, self._pipeline = storage, pipeline
-        ended: list[tuple[float, ResponseName, list[tuple[int, int]]]] = []
-        for name in filter(None, map(ResponseName.parse, storage.names(pipeline, "responses"))):
-            with open_responses(storage, pipeline, name) as file:
-                groups = map(file.metadata.row_group, range(file.num_row_groups))
-                sizes = [(group.num_rows, group.total_byte_size) for group in groups]
-                ended.append((ended_at_of(file), name, sizes))
-        ended.sort(key=lambda entry: (entry[0], str(entry[1])))
-        self.names = [name for _, name, _ in ended]
-        self.group_rows = [[rows for rows, _ in sizes] for _, _, sizes in ended]
-        self._group_bytes = [bytes_ for _, _, sizes in ended for _, bytes_ in sizes]
+        if facts is None:
+            facts = facts_of(storage, pipeline, storage.names(pipeline, "responses"))
+        ended = sorted(facts, key=lambda facts: (facts.ended_at, str(facts.name)))
+        self.names = [facts.name for facts in ended]
+        self.group_rows = [[rows for rows, _ in facts.row_groups] for facts in ended]
+        self._group_bytes = [bytes_ for facts in ended for _, bytes_ in facts.row_groups]
         self._starts = np.cumsum([0, *map(sum, self.group_rows)], dtype=np.int64)
+
+    def add(self, facts: ResponseFacts) -> int:
+        """Add a file that was not known before, and return its number. The numbers of rows stay as they are."""
+        self.names.append(facts.name)
+        self.group_rows.append([rows for rows, _ in facts.row_groups])
+        self._group_bytes += [bytes_ for _, bytes_ in facts.row_groups]
+        self._starts = np.append(self._starts, self._starts[-1] + sum(self.group_rows[-1]))
+        return len(self.names) - 1
 
     def row_bytes(self) -> NDArray[np.int64]:
         """Estimate the size in memory of a row of each row group, at least as large as the average row is.
@@ -173,6 +211,10 @@ class ResponseFiles:
         rows = np.array([rows for groups in self.group_rows for rows in groups], np.int64)
         average: NDArray[np.int64] = np.maximum(encoded, _DECODED_BYTES) // np.maximum(rows, 1)
         return np.minimum(encoded, average)
+
+    def first_row(self, number: int) -> int:
+        """Return the row number of a file's first row."""
+        return int(self._starts[number])
 
     def rows_of(self, number: int) -> NDArray[np.int64]:
         """Return the row numbers of a file's rows: int64, shape (rows of the file,)."""

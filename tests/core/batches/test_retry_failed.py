@@ -149,13 +149,13 @@ def test_without_failures_the_request_files_are_not_read(world: World, monkeypat
     first, _ = world.send(pipeline).submitted
     world.emulator.end_batches(first)
     reads: list[str] = []
-    inner = in_flight.digests_of
+    inner = in_flight.known_digests
 
-    def counted(storage: Storage, file: RequestFile) -> in_flight.FileDigests:
+    def counted(storage: Storage, file: RequestFile, *, repair: bool = False) -> in_flight.FileDigests:
         reads.append(file.id)
-        return inner(storage, file)
+        return inner(storage, file, repair=repair)
 
-    monkeypatch.setattr(in_flight, "digests_of", counted)
+    monkeypatch.setattr(in_flight, "known_digests", counted)
     world.collect(pipeline)
     assert types(world, pipeline) == ["succeeded"] * 2 + ["pending"] * 2
     assert reads == []

@@ -1,0 +1,390 @@
+"""The index of answers: which requests are answered, and which are in flight, without reading all files.
+
+It is a cache. The files under the root are the truth, `store/answer_index.py` compares it with them, and reads
+again what differs. Every content of a file that was ever read has a number of its own, so what the index has under
+a number never changes: it is either complete or not used.
+
+Digests are evenly distributed, so the thousand requests of a partition are at a thousand places of any sorted
+sequence. A database close to its pages finds them in one statement.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.records import Batch, to_records
+from batch_assets.core.ledger.states import BATCHES_STORED, FILES_IN_FLIGHT, FileState
+from batch_assets.core.ledger.tables import answer, asked, batch, index_check, indexed_file, request_file
+
+ROWS_AT_ONCE = 20_000
+"""Rows that one transaction writes: meanwhile no other process can write."""
+PARTS = 16
+"""Responses that are not used any more are removed in this many transactions."""
+
+_DIGEST_BYTES = 16
+_NUMBERS_AT_ONCE = 500
+# The version of a file that is not used any more. No file has it.
+_RETIRED = ""
+_IS_REQUEST_FILE = indexed_file.c.name_hash.is_(None)
+# A parameter for each digest would have to be parsed. One parameter has all of them, and the database cuts it.
+_WANTED = {
+    "sqlite": (
+        "WITH RECURSIVE wanted(number) AS (SELECT 0 UNION ALL SELECT number + 1 FROM wanted "
+        "WHERE number + 1 < :count) SELECT wanted.number, {columns} FROM wanted CROSS JOIN {table} "
+        "WHERE {table}.digest = substr(:digests, 16 * wanted.number + 1, 16)"
+    ),
+    "postgresql": (
+        "SELECT wanted.number, {columns} FROM generate_series(0, :count - 1) AS wanted(number) "
+        "JOIN {table} ON {table}.digest = substring(CAST(:digests AS bytea) FROM 16 * wanted.number + 1 FOR 16)"
+    ),
+}
+_INSERT = {
+    "answer": (
+        "INSERT INTO answer (digest, file_number, file_row, outcome) SELECT "
+        "substring(CAST(:digests AS bytea) FROM 16 * CAST(position AS integer) - 15 FOR 16), file_number, "
+        "file_row, outcome FROM unnest(CAST(:numbers AS integer[]), CAST(:rows AS integer[]), "
+        "CAST(:outcomes AS integer[])) WITH ORDINALITY AS new(file_number, file_row, outcome, position)"
+    ),
+    "asked": (
+        "INSERT INTO asked (digest, file_number) SELECT "
+        "substring(CAST(:digests AS bytea) FROM 16 * new.number + 1 FOR 16), :number "
+        "FROM generate_series(0, :count - 1) AS new(number)"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class IndexedFile:
+    """A content of a file that is completely in the index.
+
+    Attributes:
+        number: Its number, by which rows of the index refer to it.
+        name: The name of the response file, or the id of the request file.
+        version: Which content it is.
+        requests: The number of its requests.
+        ended_at: When its batch ended, in seconds since 1970; 0.0 for a request file.
+        row_groups: (rows, bytes) of each row group of a response file.
+    """
+
+    number: int
+    name: str
+    version: str
+    requests: int
+    ended_at: float
+    row_groups: list[tuple[int, int]]
+
+
+def _used(pipeline: str) -> sa.ColumnElement[bool]:
+    return sa.and_(indexed_file.c.pipeline == pipeline, indexed_file.c.version != _RETIRED)
+
+
+def response_files(tx: Transaction, pipeline: str) -> list[IndexedFile]:
+    """Return the response files of a pipeline that are in the index, earliest indexed first."""
+    return _files(tx, _used(pipeline), ~_IS_REQUEST_FILE)
+
+
+def request_files(tx: Transaction, pipeline: str) -> list[IndexedFile]:
+    """Return the request files of a pipeline that are in the index, earliest indexed first."""
+    return _files(tx, _used(pipeline), _IS_REQUEST_FILE)
+
+
+def _files(tx: Transaction, *conditions: sa.ColumnElement[bool]) -> list[IndexedFile]:
+    statement = sa.select(indexed_file).where(*conditions, indexed_file.c.requests.is_not(None))
+    return [
+        IndexedFile(
+            row.number,
+            row.name,
+            row.version,
+            row.requests,
+            row.ended_at,
+            [(rows, size) for rows, size in json.loads(row.row_groups)],
+        )
+        for row in tx.execute(statement.order_by(indexed_file.c.number))
+    ]
+
+
+def has_response_files(tx: Transaction, pipeline: str) -> bool:
+    """Whether the index has response files of a pipeline."""
+    statement = sa.select(indexed_file.c.number).where(_used(pipeline), ~_IS_REQUEST_FILE).limit(1)
+    return tx.execute(statement).first() is not None
+
+
+def of_numbers(tx: Transaction, pipeline: str, numbers: Collection[int]) -> list[IndexedFile]:
+    """Return those of some numbers that are the newest of a response file of a pipeline, and complete."""
+    found: list[IndexedFile] = []
+    for chunk in _chunks(numbers):
+        files = _files(tx, _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.number.in_(chunk))
+        newest = (
+            sa.select(sa.func.max(indexed_file.c.number))
+            .where(_used(pipeline), indexed_file.c.requests.is_not(None))
+            .where(indexed_file.c.name.in_([file.name for file in files]))
+            .group_by(indexed_file.c.name)
+        )
+        in_force = set(tx.execute(newest).scalars())
+        found += [file for file in files if file.number in in_force]
+    return found
+
+
+def names_hash(names: Iterable[str]) -> tuple[int, int]:
+    """Return the number of names of response files and a hash of them, whatever their order."""
+    hashes = [*map(_hash_of, names)]
+    return len(hashes), sum(hashes)
+
+
+def _hash_of(name: str) -> int:
+    return crc32(name.encode())
+
+
+def indexed_names(tx: Transaction, pipeline: str) -> tuple[int, int]:
+    """Return `names_hash` of the response files of a pipeline that are in the index."""
+    statement = sa.select(sa.func.count(), sa.func.sum(indexed_file.c.name_hash)).where(
+        _used(pipeline), ~_IS_REQUEST_FILE, indexed_file.c.requests.is_not(None)
+    )
+    row: Any = tx.execute(statement).one()
+    files, hashes = row
+    return int(files), int(hashes or 0)
+
+
+def checked_at(tx: Transaction, pipeline: str) -> float:
+    """Return when all response files were last compared with the index; 0.0 if they never were."""
+    statement = sa.select(index_check.c.checked_at).where(index_check.c.pipeline == pipeline)
+    return float(tx.execute(statement).scalar() or 0.0)
+
+
+def checked(tx: Transaction, pipeline: str) -> None:
+    """Record that the versions of all response files were compared with the index."""
+    tx.execute(sa.delete(index_check).where(index_check.c.pipeline == pipeline))
+    tx.execute(sa.insert(index_check).values(pipeline=pipeline, checked_at=tx.now))
+
+
+def without_answers(tx: Transaction, pipeline: str) -> list[Batch]:
+    """Return the batches of a pipeline whose answers are stored, and whose response file is not in the index."""
+    is_indexed = (
+        sa.exists()
+        .where(indexed_file.c.pipeline == pipeline, indexed_file.c.name == batch.c.id + ".parquet")
+        .where(_used(pipeline), indexed_file.c.requests.is_not(None))
+    )
+    statement = sa.select(batch).where(
+        batch.c.pipeline == pipeline,
+        batch.c.state.in_(BATCHES_STORED),
+        batch.c.file_id.is_not(None),
+        ~is_indexed,
+    )
+    return to_records(Batch, tx.execute(statement.order_by(batch.c.created_at, batch.c.id)))
+
+
+def collections(tx: Transaction, pipeline: str) -> tuple[int, int, int]:
+    """Return how many request files of a pipeline are collected, how many requests they have, and the last time.
+
+    That is a number in the history. As long as it is the same, no request of the pipeline has got an answer.
+    """
+    is_collected = request_file.c.state == FileState.COLLECTED
+    statement = sa.select(
+        sa.func.count().filter(is_collected),
+        sa.func.sum(request_file.c.requests).filter(is_collected),
+        sa.func.max(request_file.c.collected_seq),
+    ).where(request_file.c.pipeline == pipeline)
+    row: Any = tx.execute(statement).one()
+    files, requests, last = row
+    return int(files), int(requests or 0), int(last or 0)
+
+
+def begin(
+    tx: Transaction,
+    pipeline: str,
+    name: str,
+    version: str,
+    *,
+    ended_at: float = 0.0,
+    row_groups: Sequence[tuple[int, int]] = (),
+    is_response: bool = True,
+) -> int:
+    """Give a content of a file a number, under which its requests are added. It is not used before `complete`."""
+    values = {
+        "pipeline": pipeline,
+        "name": name,
+        "version": version,
+        "ended_at": ended_at,
+        "row_groups": json.dumps(row_groups),
+        "indexed_at": tx.now,
+        "name_hash": _hash_of(name) if is_response else None,
+    }
+    inserted = tx.execute(sa.insert(indexed_file).values(values))
+    return int(inserted.inserted_primary_key[0])  # type: ignore[index]
+
+
+def complete(tx: Transaction, requests: dict[int, int]) -> None:
+    """Record that all requests of some files are in the index: their number, by the number of the file."""
+    for number, count in requests.items():
+        tx.execute(sa.update(indexed_file).where(indexed_file.c.number == number).values(requests=count))
+
+
+def seen(tx: Transaction, versions: dict[int, str]) -> None:
+    """Record the versions of files, by number, that were not known when the files were written."""
+    for number, version in versions.items():
+        tx.execute(sa.update(indexed_file).where(indexed_file.c.number == number).values(version=version))
+
+
+def add_answers(
+    tx: Transaction,
+    numbers: NDArray[np.integer],
+    digests: NDArray[np.bytes_],
+    rows: NDArray[np.integer],
+    outcomes: NDArray[np.integer],
+) -> None:
+    """Add responses of files, at most ROWS_AT_ONCE.
+
+    Args:
+        tx: The transaction.
+        numbers: The number of the file of each response; shape (n,).
+        digests: The digests of the requests, each once for a file: S16, shape (n,). Sorted ones are added faster.
+        rows: The row of each response in its file; shape (n,).
+        outcomes: The outcome of each; shape (n,).
+    """
+    content = _bytes_of(digests)
+    if tx.connection.dialect.name == "sqlite":
+        table = zip(_pieces(content), numbers.tolist(), rows.tolist(), outcomes.tolist(), strict=True)
+        statement = "INSERT INTO answer (digest, file_number, file_row, outcome) VALUES (?, ?, ?, ?)"
+        tx.connection.exec_driver_sql(statement, [*table])
+        return
+    values = {
+        "digests": content,
+        "numbers": numbers.tolist(),
+        "rows": rows.tolist(),
+        "outcomes": outcomes.tolist(),
+    }
+    tx.connection.execute(sa.text(_INSERT["answer"]), values)
+
+
+def add_asked(tx: Transaction, number: int, digests: NDArray[np.bytes_]) -> None:
+    """Add requests of a request file, at most ROWS_AT_ONCE. See `add_answers`."""
+    content = _bytes_of(digests)
+    if tx.connection.dialect.name == "sqlite":
+        table = zip(_pieces(content), [number] * len(digests), strict=True)
+        tx.connection.exec_driver_sql("INSERT INTO asked (digest, file_number) VALUES (?, ?)", [*table])
+        return
+    values = {"digests": content, "number": number, "count": len(digests)}
+    tx.connection.execute(sa.text(_INSERT["asked"]), values)
+
+
+def find_answers(tx: Transaction, digests: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Find all responses to some requests, of all pipelines and of all numbers.
+
+    Args:
+        tx: The transaction.
+        digests: The digests of the requests: S16, shape (n,).
+
+    Returns:
+        For each response the position of its request in `digests`, the number of its file, its row in the file,
+        and its outcome; int64, shape (responses, 4).
+    """
+    return _find(tx, "answer", "answer.file_number, answer.file_row, answer.outcome", 4, digests)
+
+
+def find_asked(tx: Transaction, digests: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    """Find the request files that have some requests: position in `digests`, and number; int64, shape (m, 2)."""
+    return _find(tx, "asked", "asked.file_number", 2, digests)
+
+
+def _find(tx: Transaction, table: str, columns: str, width: int, digests: NDArray[np.bytes_]) -> NDArray[np.int64]:
+    if len(digests) == 0:
+        return np.empty((0, width), np.int64)
+    statement = _WANTED[tx.connection.dialect.name].format(table=table, columns=columns)
+    values = {"digests": _bytes_of(digests), "count": len(digests)}
+    rows = tx.connection.execute(sa.text(statement), values).fetchall()
+    return np.array([tuple(row) for row in rows], np.int64).reshape(len(rows), width)
+
+
+def _bytes_of(digests: NDArray[np.bytes_]) -> bytes:
+    return np.ascontiguousarray(digests).tobytes()
+
+
+def _pieces(content: bytes) -> Iterator[bytes]:
+    for start in range(0, len(content), _DIGEST_BYTES):
+        yield content[start : start + _DIGEST_BYTES]
+
+
+def retire(tx: Transaction, numbers: Collection[int]) -> None:
+    """Stop to use some numbers. A process that read of them before may still ask for them for a while."""
+    for chunk in _chunks(numbers):
+        statement = sa.update(indexed_file).where(indexed_file.c.number.in_(chunk))
+        tx.execute(statement.values(version=_RETIRED, indexed_at=tx.now))
+
+
+def settled(tx: Transaction, pipeline: str) -> list[int]:
+    """Return the numbers of the request files of a pipeline that are not in flight any more."""
+    statement = (
+        sa.select(indexed_file.c.number)
+        .outerjoin(request_file, request_file.c.id == indexed_file.c.name)
+        .where(
+            _used(pipeline),
+            _IS_REQUEST_FILE,
+            sa.or_(request_file.c.id.is_(None), request_file.c.state.not_in(FILES_IN_FLIGHT)),
+        )
+    )
+    return [*tx.execute(statement).scalars()]
+
+
+def unfinished(tx: Transaction, pipeline: str, before: float) -> list[int]:
+    """Return the numbers under which killed processes began to add a file before a time."""
+    statement = sa.select(indexed_file.c.number).where(
+        _used(pipeline), indexed_file.c.requests.is_(None), indexed_file.c.indexed_at < before
+    )
+    return [*tx.execute(statement).scalars()]
+
+
+def retired(tx: Transaction, pipeline: str, before: float) -> list[int]:
+    """Return the numbers of a pipeline that were retired before a time."""
+    statement = sa.select(indexed_file.c.number).where(
+        indexed_file.c.pipeline == pipeline,
+        indexed_file.c.version == _RETIRED,
+        indexed_file.c.indexed_at < before,
+    )
+    return [*tx.execute(statement).scalars()]
+
+
+def remove_answers(tx: Transaction, numbers: Sequence[int], part: int) -> None:
+    """Remove what is known of responses under some numbers, in one of PARTS parts of the digests."""
+    size = 256 // PARTS
+    in_part = answer.c.digest >= bytes([size * part])
+    if part < PARTS - 1:
+        in_part = sa.and_(in_part, answer.c.digest < bytes([size * (part + 1)]))
+    for chunk in _chunks(numbers):
+        tx.execute(sa.delete(answer).where(in_part, answer.c.file_number.in_(chunk)))
+
+
+def remove_asked(tx: Transaction, number: int) -> None:
+    """Remove what is known of requests under a number."""
+    tx.execute(sa.delete(asked).where(asked.c.file_number == number))
+
+
+def remove_numbers(tx: Transaction, numbers: Sequence[int]) -> None:
+    """Remove numbers, after everything under them was removed."""
+    for chunk in _chunks(numbers):
+        tx.execute(sa.delete(indexed_file).where(indexed_file.c.number.in_(chunk)))
+
+
+def _chunks(numbers: Collection[int]) -> Iterator[list[int]]:
+    ordered = sorted(numbers)
+    for start in range(0, len(ordered), _NUMBERS_AT_ONCE):
+        yield ordered[start : start + _NUMBERS_AT_ONCE]
+
+
+def erase(tx: Transaction, pipeline: str, digests: NDArray[np.bytes_]) -> None:
+    """Remove requests that no row of a pipeline has any more, after its files were rewritten without them."""
+    of_pipeline = sa.select(indexed_file.c.number).where(indexed_file.c.pipeline == pipeline)
+    numbers = set(tx.execute(of_pipeline).scalars())
+    for digest in _pieces(_bytes_of(digests)) if numbers else ():
+        for table in (answer, asked):
+            holding = tx.execute(sa.select(table.c.file_number).where(table.c.digest == digest)).scalars()
+            for number in numbers.intersection(holding):
+                tx.execute(sa.delete(table).where(table.c.digest == digest, table.c.file_number == number))

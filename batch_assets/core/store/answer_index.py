@@ -1,0 +1,339 @@
+"""Keep the index of answers equal to the response files, and ask it.
+
+The files are the truth. A listing of their folder shows the version of each: those that the index does not have in
+this version are read, and what it has of others is not used. So the index may be lost, old or unfinished at any
+time. A file whose content has changed gets a number of its own, and what is known under the old number is removed
+a day later, when no process can be asking for it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from batch_assets.core.io.memory import release_memory
+from batch_assets.core.io.names import ResponseName, response_names
+from batch_assets.core.ledger import answer_index
+from batch_assets.core.ledger.answer_index import ROWS_AT_ONCE, IndexedFile
+from batch_assets.core.root import Root
+from batch_assets.core.store.digests import Digests
+from batch_assets.core.store.outcomes import RESPONSE_COLUMNS, Responses, packed_responses
+from batch_assets.core.store.responses import (
+    ResponseFacts,
+    ResponseFiles,
+    open_responses,
+    reading_responses,
+)
+
+# A history of at most so many files and requests is read whole.
+_FEW_FILES, _FEW_REQUESTS = 4, 20_000
+# So is one of at most this many times the rows of a stage, unless its files are many and small.
+_TIMES_THE_ROWS, _MORE_FILES, _ROWS_A_FILE = 4, 20, 10_000
+# Requests that are looked up in one statement.
+_ASKED_AT_ONCE = 8192
+# Responses of several files that are added together, at 24 bytes each.
+_READ_AT_ONCE = 1_000_000
+# How often a request is looked up again because files change meanwhile.
+_LOOKS = 3
+# The versions of all files are compared once in this time.
+_CHECK_SECONDS = 600.0
+# What is not used any more is removed after this long.
+_UNUSED_SECONDS = 86400.0
+# The version of a file that was written just now begins with its size, and this. The next listing shows the rest.
+_UNSEEN = "written"
+
+
+def is_read_whole(files: int, requests: int, rows: int) -> bool:
+    """Whether some files are read whole, and not asked for single requests in the index.
+
+    Args:
+        files: The number of the files.
+        requests: The number of requests in them.
+        rows: The number of rows that a stage asks for, as far as it is known.
+    """
+    is_small = files <= _FEW_FILES and requests <= _FEW_REQUESTS
+    return is_small or (requests <= _TIMES_THE_ROWS * rows and files <= max(_MORE_FILES, rows // _ROWS_A_FILE))
+
+
+class AnswerIndex:
+    """The index of a pipeline's answers, as of one listing of its response files.
+
+    The names of all files are compared with the index at once, their versions at most every ten minutes: a history
+    has thousands of files. The version of a file that has a response to a request that is asked for is always
+    compared.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+
+    Attributes:
+        names: The names of all response files.
+        files: Those that have responses to the requests that were asked for so far, in the order of asking.
+    """
+
+    def __init__(self, root: Root, pipeline: str) -> None:
+        self._root, self._pipeline = root, pipeline
+        self.names = _response_names(root, pipeline)
+        with root.ledger.read() as tx:
+            is_same = answer_index.indexed_names(tx, pipeline) == answer_index.names_hash(self.names)
+            is_checked = answer_index.checked_at(tx, pipeline) > tx.now - _CHECK_SECONDS
+        if not (is_same and is_checked):
+            check(root, pipeline)
+        self.files = ResponseFiles(root.storage, pipeline, ())
+        self._number_of: dict[int, int] = {}  # by the number in the index; -1 for a file that does not count
+        self._facts: list[ResponseFacts] = []
+
+    def responses_to(self, digests: Digests) -> Responses:
+        """Find all responses to some requests, sorted by digest and then by the end of their batch.
+
+        Args:
+            digests: The digests of the requests, sorted, each once: S16, shape (n,).
+
+        Raises:
+            DamagedFileError: When a file has changed, and is not a response file.
+        """
+        parts = [
+            self._find(digests[start : start + _ASKED_AT_ONCE]) for start in range(0, len(digests), _ASKED_AT_ONCE)
+        ]
+        return merge(parts)
+
+    def _find(self, digests: Digests) -> Responses:
+        position, number, file_row, packed = self._look_up(digests).T
+        of_number = np.array([self._number_of[at] for at in number.tolist()], np.int64)
+        counts = of_number >= 0
+        position, of_number = position[counts], of_number[counts]
+        row = np.array([self.files.first_row(at) for at in range(len(self._facts))], np.int64)[of_number]
+        order = np.lexsort((self._ranks()[of_number], position))
+        return Responses(
+            digests[position[order]],
+            (row + file_row[counts])[order].astype(np.int32),
+            packed[counts][order].astype(np.int32),
+        )
+
+    def _look_up(self, digests: Digests) -> NDArray[np.int64]:
+        """Look up requests, and again if a file that has one of them has changed since it was read."""
+        for _ in range(_LOOKS):
+            with self._root.ledger.read() as tx:
+                found = answer_index.find_answers(tx, digests)
+                unknown = set(found[:, 1].tolist()).difference(self._number_of)
+                new = answer_index.of_numbers(tx, self._pipeline, unknown) if unknown else []
+            new = [file for file in new if file.name in self.names]
+            if all(_is_same(file, self._version(file)) for file in new):
+                break
+            check(self._root, self._pipeline)
+            self.names = _response_names(self._root, self._pipeline)
+        self._number_of |= dict.fromkeys(unknown, -1)
+        for file in new:
+            facts = _facts(file)
+            self._facts.append(facts)
+            self._number_of[file.number] = self.files.add(facts)
+        return found
+
+    def _version(self, file: IndexedFile) -> str | None:
+        return self._root.storage.version(self._pipeline, "responses", file.name)
+
+    def _ranks(self) -> NDArray[np.int64]:
+        """Return the rank of each of `files` by the end of its batch: int64, shape (files,)."""
+        facts = self._facts
+        ordered = sorted(range(len(facts)), key=lambda at: (facts[at].ended_at, str(facts[at].name)))
+        ranks = np.empty(len(facts), np.int64)
+        ranks[ordered] = np.arange(len(facts))
+        return ranks
+
+
+def _response_names(root: Root, pipeline: str) -> frozenset[str]:
+    return frozenset(response_names(root.storage.names(pipeline, "responses")))
+
+
+def check(root: Root, pipeline: str) -> None:
+    """Compare the version of every response file of a pipeline with the index, and read those that differ.
+
+    Raises:
+        DamagedFileError: When a file that is not in the index is not a response file.
+    """
+    listed = root.storage.versions(pipeline, "responses")
+    listed = {name: version for name, version in listed.items() if ResponseName.parse(name) is not None}
+    with root.ledger.read() as tx:
+        indexed = answer_index.response_files(tx, pipeline)
+    newest = {file.name: file for file in indexed}
+    usable = {name: file for name, file in newest.items() if _is_same(file, listed.get(name))}
+    _record_versions(root, usable, listed)
+    _add_stored(root, pipeline, {name: version for name, version in listed.items() if name not in usable})
+    used = {file.number for file in usable.values()}
+    _remove_unused(root, pipeline, [file.number for file in indexed if file.number not in used])
+    with root.ledger.write() as tx:
+        answer_index.checked(tx, pipeline)
+
+
+_NO_RESPONSES = Responses(np.empty(0, "S16"), np.empty(0, np.int32), np.empty(0, np.int32))
+
+
+def _is_same(file: IndexedFile, version: str | None) -> bool:
+    """Whether the index has the content that a file has now."""
+    if version is None:
+        return False
+    size, _, what = file.version.partition(":")
+    return file.version == version or (what == _UNSEEN and version.startswith(f"{size}:"))
+
+
+def _record_versions(root: Root, usable: dict[str, IndexedFile], listed: dict[str, str]) -> None:
+    """Record the versions of files that were written since the last listing."""
+    unseen = {file.number: listed[name] for name, file in usable.items() if file.version != listed[name]}
+    if unseen:
+        with root.ledger.write() as tx:
+            answer_index.seen(tx, unseen)
+
+
+def _facts(file: IndexedFile) -> ResponseFacts:
+    name = ResponseName.parse(file.name)
+    assert name is not None
+    return ResponseFacts(name, file.ended_at, file.row_groups)
+
+
+@dataclass(frozen=True)
+class _NewFile:
+    """A response file that is not in the index.
+
+    Attributes:
+        facts: Its facts.
+        version: Its version.
+        responses: Its responses, sorted by digest, with the rows counted within it.
+    """
+
+    facts: ResponseFacts
+    version: str
+    responses: Responses
+
+    @classmethod
+    def read(cls, name: ResponseName, version: str, file: pq.ParquetFile) -> _NewFile:
+        responses = packed_responses(file.read(columns=RESPONSE_COLUMNS, use_threads=False))
+        release_memory()
+        # A digest occurs once. A file in which it does not must not stop the others.
+        is_first = np.append(True, responses.digests[1:] != responses.digests[:-1])[: len(responses.digests)]
+        return cls(ResponseFacts.of(name, file), version, responses.at(is_first))
+
+
+def _add_stored(root: Root, pipeline: str, versions: dict[str, str]) -> None:
+    """Read response files, and add their responses.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        versions: The version of each file, by name.
+
+    Raises:
+        DamagedFileError: When a file is not a response file. Those before it are in the index by then.
+    """
+    pending: list[_NewFile] = []
+    try:
+        for text, version in versions.items():
+            name = ResponseName.parse(text)
+            assert name is not None
+            with (
+                open_responses(root.storage, pipeline, name) as file,
+                reading_responses(root.storage, pipeline, name),
+            ):
+                pending.append(_NewFile.read(name, version, file))
+            if sum(len(new.responses.digests) for new in pending) >= _READ_AT_ONCE:
+                _add(root, pipeline, pending)
+                pending = []
+    finally:
+        _add(root, pipeline, pending)
+
+
+def _add(root: Root, pipeline: str, files: list[_NewFile]) -> None:
+    """Add files, a few responses at a time so that no other process waits long for the ledger.
+
+    Responses of many files are sorted first: they are then beside each other in the database.
+    """
+    if not files:
+        return
+    with root.ledger.write() as tx:
+        numbers = [
+            answer_index.begin(
+                tx,
+                pipeline,
+                str(new.facts.name),
+                new.version,
+                ended_at=new.facts.ended_at,
+                row_groups=new.facts.row_groups,
+            )
+            for new in files
+        ]
+    sizes = [len(new.responses.digests) for new in files]
+    of_file = np.repeat(np.array(numbers, np.int64), sizes)
+    digests = np.concatenate([new.responses.digests for new in files])
+    order = np.argsort(digests, kind="stable")
+    row = np.concatenate([new.responses.row for new in files])
+    packed = np.concatenate([new.responses.packed for new in files])
+    for start in range(0, len(order), ROWS_AT_ONCE):
+        part = order[start : start + ROWS_AT_ONCE]
+        with root.ledger.write() as tx:
+            answer_index.add_answers(tx, of_file[part], digests[part], row[part], packed[part])
+    with root.ledger.write() as tx:
+        answer_index.complete(tx, dict(zip(numbers, sizes, strict=True)))
+
+
+class WrittenAnswers:
+    """The answers of a response file that is being written, to be added to the index once it is published.
+
+    Args:
+        root: The root.
+        pipeline: The name of the pipeline.
+        name: The name of the file.
+        scratch: The path of the finished file, before it is published.
+    """
+
+    def __init__(self, root: Root, pipeline: str, name: ResponseName, scratch: Path) -> None:
+        self._root, self._pipeline = root, pipeline
+        self._new: _NewFile | None = None
+        with root.ledger.read() as tx:
+            is_indexed = answer_index.has_response_files(tx, pipeline)
+        if is_indexed:  # otherwise the index is made by whoever needs it first
+            version = f"{scratch.stat().st_size}:{_UNSEEN}"
+            with pq.ParquetFile(scratch, pre_buffer=False) as file:
+                self._new = _NewFile.read(name, version, file)
+
+    def add(self) -> None:
+        """Add them. The file was published just now."""
+        if self._new is not None:
+            written = self._root.storage.is_local and self._root.storage.version(
+                self._pipeline, "responses", str(self._new.facts.name)
+            )
+            new = replace(self._new, version=written) if written else self._new
+            _add(self._root, self._pipeline, [new])
+
+
+def _remove_unused(root: Root, pipeline: str, replaced: list[int]) -> None:
+    """Retire numbers whose content no file has any more, and remove what was retired a day ago."""
+    with root.ledger.read() as tx:
+        long_ago = tx.now - _UNUSED_SECONDS
+        unused = [*replaced, *answer_index.unfinished(tx, pipeline, long_ago)]
+        numbers = answer_index.retired(tx, pipeline, long_ago)
+    if unused:
+        with root.ledger.write() as tx:
+            answer_index.retire(tx, unused)
+    if not numbers:
+        return
+    for number in numbers:
+        with root.ledger.write() as tx:
+            answer_index.remove_asked(tx, number)
+    for part in range(answer_index.PARTS):
+        with root.ledger.write() as tx:
+            answer_index.remove_answers(tx, numbers, part)
+    with root.ledger.write() as tx:
+        answer_index.remove_numbers(tx, numbers)
+
+
+def merge(parts: Sequence[Responses]) -> Responses:
+    """Join responses to different requests into one sequence, sorted by digest."""
+    digests = np.concatenate([_NO_RESPONSES.digests, *(part.digests for part in parts)])
+    order: NDArray[np.intp] = np.argsort(digests, kind="stable")
+    row = np.concatenate([_NO_RESPONSES.row, *(part.row for part in parts)])
+    packed = np.concatenate([_NO_RESPONSES.packed, *(part.packed for part in parts)])
+    return Responses(digests, row, packed).at(order)
