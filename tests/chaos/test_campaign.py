@@ -121,7 +121,7 @@ def test_the_judge_sees_a_repeated_create(bench: Bench) -> None:
         for path in trial.root.glob("ledger.db*"):
             path.unlink()
         (trial.root / "ledger.db").write_bytes(kept)
-        verdict = trial.finish(from_dataset=False)
+        verdict = trial.finish(from_dataset=False, by_user=True)  # this ledger has no user's word for sending
         assert verdict.twice > 0
         assert verdict.orphaned > 0
 

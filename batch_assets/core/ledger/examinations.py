@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.overview import files_of
 from batch_assets.core.ledger.tables import submission
@@ -53,7 +54,7 @@ def known_tables(tx: Transaction, pipeline: str, partitions: Collection[str]) ->
     statement = sa.select(submission).where(submission.c.seq.in_(_tables(pipeline))).order_by(submission.c.seq)
     rows = [row for row in tx.execute(statement) if row.partition in wanted]
     counts = {row.id: dict(json.loads(row.counts)) for row in rows}
-    pending = [row.id for row in rows if counts[row.id].get("pending")]
+    pending = [row.id for row in rows if counts[row.id].get(ResultType.PENDING)]
     files = files_of(tx, pending) if pending else {}
     return [
         KnownTable(

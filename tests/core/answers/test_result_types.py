@@ -16,6 +16,7 @@ _PACKAGE = Path(batch_assets.__file__).parent
 _WORDS = set(ResultType)
 # Words that are spelled like a result type and are something else, or code that is no part of the library.
 _OTHERS = [
+    ("cli/status_summary.py", 'return "canceled" if submission'),
     ("core/answers/result_types.py", "class ResultType"),
     ("core/api/objects.py", "COUNTS = "),
     ("core/batches/cancel.py", "reported.request_counts["),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from batch_assets.core.batches.consent import begin_all
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.io.pace import SLOW_LINE, GivenWayError, Pace
@@ -170,6 +171,7 @@ def test_an_upload_that_gives_way_is_ready_again_and_was_not_accepted(
 ) -> None:
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
     world.build(pipeline)
+    begin_all(world.root, pipeline.name, [""])
     with SharedLine(world.root.ledger).used():
         with monkeypatch.context() as patched:
             patched.setattr("batch_assets.core.io.pace._GIVES_WAY_SECONDS", 0.0)
@@ -266,6 +268,7 @@ def test_a_second_transfer_begins_while_the_first_one_runs_if_both_end_in_time()
 def test_files_and_batches_that_are_left_are_named_and_come_next(world: World) -> None:
     pipeline = world.pipeline(texts(6), batching={"max_requests": 2})
     world.build(pipeline)
+    begin_all(world.root, pipeline.name, [""])
     first = submit_batches(world.root, pipeline.name, unattended=True, seconds=0.0)
     assert first is not None and len(first.submitted) == 1
     assert list(first.waiting.values()) == [SLOW_LINE] * 2
