@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batch_assets.core.cancel import cancel
-from batch_assets.core.errors import BatchAssetsError, ErrorType
+from batch_assets.core.errors import BatchAssetsError, ErrorType, PairingError
 from batch_assets.core.ledger import submissions
 from batch_assets.core.open_root import open_root
 from batch_assets.core.pipeline.blocks import RetentionConfig
@@ -190,6 +190,35 @@ def test_lost_answers_are_named_and_asked_again_only_on_the_user_s_word(
     world.submit(pipeline)
     done = world.finish(pipeline)
     assert done.results is not None and dict(done.results.counts) == {"succeeded": ROWS + 1}
+    world.root.close()
+
+
+def test_all_answers_that_the_api_still_has_are_downloaded_again(stages: Stages, tmp_path: Path) -> None:
+    """Although most files of the pipeline are gone: the custom_ids name the requests."""
+    world, _ = stages.copy(_without_request_files, tmp_path / "output")
+    shutil.rmtree(world.path("asked", "responses"))
+    pipeline = _pipeline(world, ROWS + 1)
+    assert world.build(pipeline).written == 1
+    done = world.collect(pipeline)
+    assert done.results is not None and dict(done.results.counts) == {"succeeded": ROWS, "pending": 1}
+    assert world.accepted_custom_ids() == []
+    world.root.close()
+
+
+def test_a_table_whose_answers_are_lost_stays_as_it_is(stages: Stages, tmp_path: Path) -> None:
+    world, _ = stages.copy(_without_both, tmp_path / "output")
+    shutil.rmtree(world.path("asked", "responses"))
+    table = world.path("asked", "results", "results.parquet").read_bytes()
+    pipeline = _pipeline(world, ROWS)
+    for _ in range(2):
+        with pytest.raises(
+            PairingError, match=f"the answers of {FILES} of its {FILES} newest batches are missing"
+        ):
+            world.collect(pipeline)
+    assert world.path("asked", "results", "results.parquet").read_bytes() == table
+    with pytest.raises(PairingError, match="and the API no longer has these batches"):
+        world.build(pipeline)
+    assert world.accepted_custom_ids() == []
     world.root.close()
 
 

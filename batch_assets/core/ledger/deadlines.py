@@ -13,7 +13,8 @@ from batch_assets.core.ledger.connection import Transaction
 from batch_assets.core.ledger.records import Batch
 from batch_assets.core.ledger.states import BATCHES_UNCOLLECTED, BatchState
 
-_KEPT_SECONDS = 29 * 86400.0
+KEPT_SECONDS = 29 * 86400.0
+"""How long the API keeps the results of a batch after its creation."""
 # Users are warned when the results remain available for less time than this.
 SOON_SECONDS = 3 * 86400.0
 # Users are also warned when a batch has less time than this to finish.
@@ -22,7 +23,7 @@ EXPIRY_SOON_SECONDS = 2 * 3600.0
 
 def results_end(batch: Batch) -> float | None:
     """Return when a batch's results stop being available, in seconds since 1970; `None` if it is unknown."""
-    return batch.created_at + _KEPT_SECONDS if batch.created_at is not None else None
+    return batch.created_at + KEPT_SECONDS if batch.created_at is not None else None
 
 
 def ending_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
@@ -30,7 +31,7 @@ def ending_soon(tx: Transaction, pipeline: str) -> list[tuple[Batch, float]]:
 
     The fewest seconds come first. They are negative if the results are no longer available.
     """
-    before = tx.now + SOON_SECONDS - _KEPT_SECONDS
+    before = tx.now + SOON_SECONDS - KEPT_SECONDS
     ending = [
         (batch, end - tx.now)
         for batch in batches.in_state(tx, *BATCHES_UNCOLLECTED, pipeline=pipeline, created_before=before)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from batch_assets.core.ledger.connection import Transaction
+from batch_assets.core.ledger.deadlines import KEPT_SECONDS
 from batch_assets.core.ledger.id_chunks import id_chunks
 from batch_assets.core.ledger.states import FILES_IN_FLIGHT, BatchState, EntityKind, FileState
 from batch_assets.core.ledger.submissions import REMOVED
@@ -35,11 +36,13 @@ class KnownAnswers:
         batch_id: The id of the batch.
         submission: The submission that wrote the request file.
         file_name: The name of the request file.
+        is_at_api: Whether the API still has the answers, as far as is known.
     """
 
     batch_id: str
     submission: KnownSubmission
     file_name: str
+    is_at_api: bool
 
 
 def pipelines(tx: Transaction) -> list[str]:
@@ -113,7 +116,10 @@ def newest_answers(tx: Transaction, pipeline: str, most: int, since: float) -> l
         most: At most this many.
         since: Leave out those of submissions that were built before this time.
     """
-    columns = batch.c.id, request_file.c.partition, request_file.c.submission_id, request_file.c.name
+    columns = (
+        *(batch.c.id, batch.c.state, batch.c.created_at),
+        *(request_file.c.partition, request_file.c.submission_id, request_file.c.name),
+    )
     statement = (
         sa.select(*columns)
         .join(request_file, request_file.c.id == batch.c.file_id)
@@ -124,6 +130,11 @@ def newest_answers(tx: Transaction, pipeline: str, most: int, since: float) -> l
         .limit(most)
     )
     return [
-        KnownAnswers(row.id, KnownSubmission(pipeline, row.partition, row.submission_id), row.name)
+        KnownAnswers(
+            row.id,
+            KnownSubmission(pipeline, row.partition, row.submission_id),
+            row.name,
+            row.state == BatchState.COLLECTED and tx.now < (row.created_at or 0.0) + KEPT_SECONDS,
+        )
         for row in tx.execute(statement)
     ]

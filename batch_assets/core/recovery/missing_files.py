@@ -111,7 +111,7 @@ def lost_files_of(tx: Transaction, storage: Storage, since: float, pipeline: str
     """Find out whether a pipeline has lost its files, so that its requests would be sent and paid for again.
 
     Either most files of its newest submissions are missing, or most answers of its newest batches: the response
-    file and the request file, without which the answers cannot be downloaded again.
+    file, the request file and the API's copy. What the API has is downloaded again.
 
     Args:
         tx: The transaction.
@@ -155,8 +155,8 @@ def _lost_answers(tx: Transaction, storage: Storage, since: float, pipeline: str
     return Agreement(
         False,
         f"the answers of {len(missing):,} of its {len(newest):,} newest batches are missing, such as "
-        f"{storage.uri(*response_parts(pipeline, missing[0].batch_id))}, and so are their request files, without "
-        "which they cannot be downloaded again",
+        f"{storage.uri(*response_parts(pipeline, missing[0].batch_id))}, and so are their request files, and the "
+        "API no longer has these batches",
     )
 
 
@@ -164,7 +164,8 @@ def _missing_answers(storage: Storage, answers: Sequence[KnownAnswers]) -> list[
     return [
         known
         for known in answers
-        if not storage.exists(*response_parts(known.submission.pipeline, known.batch_id))
+        if not known.is_at_api
+        and not storage.exists(*response_parts(known.submission.pipeline, known.batch_id))
         and not storage.exists(*_folder(known.submission), known.file_name)
     ]
 

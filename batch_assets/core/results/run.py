@@ -70,6 +70,9 @@ def collect_results(
 
     Returns:
         What was collected. Batches whose results could not be fetched are listed as problems.
+
+    Raises:
+        PairingError: When the pipeline has lost its files. Its table stays as it is.
     """
     root.catch_up(pipeline, partition)
     problems = reopen_lost(root, pipeline)
@@ -78,6 +81,8 @@ def collect_results(
         ended = [batch for batch in ended if not due_only or batch.next_download_at <= tx.now]
     ended.sort(key=lambda batch: batch.file_id or "")
     outcomes, left, repeated = _collect_all(root, ended, seconds, on_batch)
+    if problems:  # without its files, a complete table would become one of pending rows
+        root.check_files(pipeline)
     results, set_aside = with_readable_responses(
         root, lambda: write_results(root, pipeline, partition, answers=answers)
     )

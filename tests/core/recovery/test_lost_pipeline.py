@@ -23,8 +23,9 @@ def folder_is_gone(world: World, pipeline: Pipeline) -> None:
 
 
 def answers_are_gone(world: World, pipeline: Pipeline) -> None:
-    """Retention has removed the request files, so nothing could be downloaded again."""
-    collect_results(world.root, pipeline.name, retention=RetentionConfig(request_files_days=0))
+    """Retention has removed the batches and the request files, so nothing can be downloaded again."""
+    retention = RetentionConfig(batches_days=0, request_files_days=0)
+    collect_results(world.root, pipeline.name, retention=retention)
     shutil.rmtree(world.path(pipeline.name, "responses"))
 
 
