@@ -69,7 +69,7 @@ def submit_batches(
     if submission is None:
         return None
     report = SubmitReport(submission.id)
-    if unattended and submission.began_at is None:
+    if unattended and submission.began_at is None and submission.written:
         return report  # it was built or found since the run was requested, and a user has to start sending it
     if submission.requests == 0:
         with root.ledger.write() as tx:

@@ -41,7 +41,7 @@ def _renamed(bench: Bench, stage: str, at: int, *, back: bool) -> Tried:
             trial.expect(_UNFINISHED in refused.log, f"it was not refused:\n{refused.log}")
         for task in tasks:
             trial.expect_success(trial.run(task))
-        return trial.finish(from_dataset=stage != "batches"), int(end.killed)
+        return trial.finish(from_dataset=stage != "batches", by_user=stage == "batches"), int(end.killed)
 
 
 def _erased(bench: Bench, stage: str, at: int | None) -> Tried:
