@@ -222,6 +222,24 @@ def test_a_table_whose_answers_are_lost_stays_as_it_is(stages: Stages, tmp_path:
     world.root.close()
 
 
+@pytest.mark.parametrize("stage", [_without_request_files, _without_both])
+def test_the_file_of_another_batch_is_damaged(
+    stages: Stages, tmp_path: Path, stage: Callable[[World, Pipeline], None]
+) -> None:
+    world, batch_id = stages.copy(stage, tmp_path / "output")
+    responses = world.path("asked", "responses")
+    other = next(path for path in responses.iterdir() if path.stem != batch_id)
+    shutil.copyfile(other, responses / f"{batch_id}.parquet")
+    pipeline = _pipeline(world, ROWS)
+    assert world.build(pipeline).written == 0
+    done = world.collect(pipeline)
+    is_lost = stage is _without_both
+    assert done.results is not None
+    assert dict(done.results.counts) == ({"pending": 2, "succeeded": ROWS - 2} if is_lost else {"succeeded": ROWS})
+    assert any(f"the answers of {batch_id} are lost" in problem for problem in done.problems) is is_lost
+    world.root.close()
+
+
 def test_lost_answers_come_back_with_a_backup(stages: Stages, tmp_path: Path) -> None:
     world, batch_id = stages.copy(_without_both, tmp_path / "output")
     stored = world.path("asked", "responses", f"{batch_id}.parquet")

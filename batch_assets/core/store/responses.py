@@ -119,10 +119,26 @@ def open_responses(storage: Storage, pipeline: str, name: ResponseName) -> pq.Pa
         file = open_parquet(source, pre_buffer=False, page_checksum_verification=True)
         try:
             check_columns(file.schema_arrow, RESPONSE_SCHEMA, needed=_FIRST.names)
+            _check_batch(file, name)
         except pa.ArrowInvalid:
             file.close()
             raise
         return file
+
+
+def _check_batch(file: pq.ParquetFile, name: ResponseName) -> None:
+    """Check that a file has the answers of its batch, and was not copied from that of another one.
+
+    Raises:
+        pyarrow.ArrowInvalid: When the statistics of its first rows name another batch.
+    """
+    if name.batch_id is None or not file.num_row_groups:
+        return
+    column = file.metadata.row_group(0).column(file.schema_arrow.names.index("batch_id"))
+    if (statistics := column.statistics) is not None and statistics.has_min_max:
+        others = {statistics.min, statistics.max} - {name.batch_id}
+        if others:
+            raise pa.ArrowInvalid(f"it has the answers of {min(others)}")
 
 
 def ended_at_of(file: pq.ParquetFile) -> float:
