@@ -71,9 +71,9 @@ def test_a_column_that_one_value_makes_text_is_shown_by_the_first_run(
     rows = tmp_path / "greetings.csv"
     rows.write_text("id,text,stars\n1,a,5\n2,b,4\n3,c,n/a\n")
     first, second = (materialized(run(assets, instance))["requests"] for _ in range(2))
-    assert first["batch_assets/mixed_columns"].replace("\\", "").splitlines()[2] == (
-        f"| stars | whole numbers | 1 of 3 | 'n/a' ({rows}, line 4) |"
-    )
+    shown = first["batch_assets/mixed_columns"].replace("\\", "").splitlines()[2]
+    assert shown.startswith("| stars | whole numbers | 1 of 3 | 'n/a' | ")
+    assert shown.endswith("greetings.csv, line 4 |")
     assert "batch_assets/mixed_columns" not in second
 
 

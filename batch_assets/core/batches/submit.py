@@ -63,14 +63,19 @@ def submit_batches(
             another run.
         UnreachableError: When there is no connection. Nothing was sent.
     """
+    with root.ledger.read() as tx:
+        before = submissions.newest(tx, pipeline, partition)
     root.catch_up(pipeline, partition)
     with root.ledger.read() as tx:
         submission = submissions.newest(tx, pipeline, partition)
     if submission is None:
         return None
     report = SubmitReport(submission.id)
-    if unattended and submission.began_at is None and submission.written:
-        return report  # it was built or found since the run was requested, and a user has to start sending it
+    is_new = before is not None and before.id != submission.id
+    if unattended and submission.began_at is None and (is_new or _is_untouched(root, submission)):
+        return (
+            report  # it was built since the run was requested, or just found, and a user has to start sending it
+        )
     if submission.requests == 0:
         with root.ledger.write() as tx:
             submissions.began(tx, submission.id)
@@ -85,6 +90,13 @@ def submit_batches(
         _submit(root, submission, report, unattended, seconds, on_file)
     report.left_by(finish_replaced(root, submission), "cancel of what was replaced")
     return report
+
+
+def _is_untouched(root: Root, submission: Submission) -> bool:
+    """Whether a submission has request files of its own, and no run has begun to send one."""
+    with root.ledger.read() as tx:
+        states = files.states_of(tx, submission.id)
+    return set(states.values()) == {FileState.READY}
 
 
 def _submit(

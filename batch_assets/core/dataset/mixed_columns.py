@@ -30,7 +30,7 @@ class MixedColumn:
         values: The number of its values that are not null.
         misfits: The number of those that do not have the type.
         first: The first of them.
-        place: The file and the line that have it.
+        location: The file and the line that have it.
     """
 
     column: str
@@ -38,7 +38,7 @@ class MixedColumn:
     values: int
     misfits: int
     first: str
-    place: str
+    location: str
 
     @property
     def kind(self) -> str:
@@ -48,7 +48,7 @@ class MixedColumn:
     @property
     def first_value(self) -> str:
         """The first value that does not fit, and where it is."""
-        return f"{shorten(self.first, _SHOWN, placeholder='…')!r} ({self.place})"
+        return f"{shorten(self.first, _SHOWN, placeholder='…')!r} ({self.location})"
 
     @property
     def as_text(self) -> str:

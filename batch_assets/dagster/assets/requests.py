@@ -26,6 +26,8 @@ from batch_assets.dagster.metadata import markdown
 from batch_assets.dagster.partitions import partitions_of, row_count_key
 from batch_assets.dagster.resource import root_for
 
+# Of a long path its end is shown, with the line.
+_LOCATION = 100
 _SHOWN = 5
 
 
@@ -141,7 +143,8 @@ def _metadata(root: Root, pipeline: Pipeline, partition: str, report: RequestsRe
                 "column": mixed.column,
                 "most values": mixed.kind,
                 "others": f"{mixed.misfits:,} of {mixed.values:,}",
-                "first of these": mixed.first_value,
+                "first of these": repr(mixed.first),
+                "file": mixed.location[-_LOCATION:],
             }
             for mixed in report.mixed_columns
         ]
