@@ -41,7 +41,7 @@ def test_only_a_small_share_is_worth_a_word(
     tmp_path: Path, cells: list[str], type_: str | None, values: int, misfits: int, first: str
 ) -> None:
     (tmp_path / "a.csv").write_text("v,n\n" + "".join(f"{cell},0\n" for cell in cells))
-    found = [(str(one.type), one.values, one.misfits, one.first, one.place) for one in mixed(tmp_path)]
+    found = [(str(one.type), one.values, one.misfits, one.first, one.location) for one in mixed(tmp_path)]
     place = f"{tmp_path}/a.csv, line {cells.index(first) + 2}" if type_ else ""
     assert found == ([(type_, values, misfits, first, place)] if type_ else [])
 
@@ -64,7 +64,7 @@ def test_the_line_of_the_first_value(tmp_path: Path, content: str, csv: dict[str
     for bad_rows in ("refuse", "reject"):
         (found,) = mixed(tmp_path, {"path": "a.csv.bz2", "csv": csv, "bad_rows": bad_rows})
         assert (found.column, found.first) == ("v", "n/a")
-        assert found.place == f"{tmp_path}/a.csv.bz2, line {line}"
+        assert found.location == f"{tmp_path}/a.csv.bz2, line {line}"
 
 
 def test_the_values_of_all_files_count(tmp_path: Path) -> None:
