@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from batch_assets.core.batches.consent import begin_all
 from batch_assets.core.batches.poll import poll
 from batch_assets.core.batches.submit import submit_batches
 from batch_assets.core.cancel import cancel
@@ -147,6 +148,7 @@ def unattended(
     while True:
         trouble: object = "rows are pending"
         try:
+            begin_all(root, pipeline.name, [""])  # a user has asked for the run that was killed or failed
             submit_batches(root, pipeline.name, unattended=not by_user)
             poll(root, now=True)
             done = collect_and_erase(root, pipeline.name, pipeline=pipeline, retention=retention)

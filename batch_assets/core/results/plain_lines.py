@@ -28,7 +28,8 @@ _IS_ID[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
 # orjson reads 1,024 levels. A line with as many has at least twice as many bytes.
 _LEVELS = 1000
 # Arrow reads these as numbers. Python's JSON reader knows only Infinity, -Infinity and NaN.
-_ODD_NUMBER = re.compile(rb"Inf(?=\s*[,}\]])|-NaN(?=\s*[,}\]])")
+# Two patterns, because each is found fast by the text that it begins with.
+_ODD_NUMBERS = re.compile(rb"Inf(?=\s*[,}\]])"), re.compile(rb"-NaN(?=\s*[,}\]])")
 _NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _TEXTS = {"stop_reason": "stop_reason", "response_model": "model", "message_id": "id"}
 _USAGE = pa.struct(
@@ -71,7 +72,9 @@ def parse_plain(lines: LineGroup, prices: Prices) -> PlainLines | None:
     Returns:
         `None` if no line can.
     """
-    if len(lines.chunk) > LONG_LINES * len(lines.starts) or _ODD_NUMBER.search(lines.chunk):
+    if len(lines.chunk) > LONG_LINES * len(lines.starts):
+        return None
+    if any(odd.search(lines.chunk) for odd in _ODD_NUMBERS):
         return None
     positions, id_end = _usual(lines)
     if not len(positions):
