@@ -55,7 +55,10 @@ class Prices:
 
     def knows(self, model: str) -> bool:
         """Whether a model has a price. A name that ends in a release date is also looked up without the date."""
-        return model in self._models or _undated(model) in self._models
+        return self._entry(model) is not None
+
+    def _entry(self, model: str) -> _Model | None:
+        return self._models.get(model) or self._models.get(_undated(model))
 
     def cost(self, model: str, usage: Mapping[str, Any]) -> float | None:
         """Compute the cost of one succeeded message.
@@ -67,7 +70,7 @@ class Prices:
         Returns:
             The cost in USD, or `None` if the model is not in the table.
         """
-        entry = self._models.get(model) or self._models.get(_undated(model))
+        entry = self._entry(model)
         if entry is None:
             return None
         get = usage.get
@@ -99,7 +102,7 @@ class Prices:
         Returns:
             The costs in USD, float64, shape (n,), or `None` if the model is not in the table.
         """
-        entry = (self._models.get(model) or self._models.get(_undated(model))) if model else None
+        entry = self._entry(model)
         if entry is None:
             return None
         fresh, output, written, read = tokens

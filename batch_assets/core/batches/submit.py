@@ -63,19 +63,15 @@ def submit_batches(
             another run.
         UnreachableError: When there is no connection. Nothing was sent.
     """
-    with root.ledger.read() as tx:
-        before = submissions.newest(tx, pipeline, partition)
+    before = _newest(root, pipeline, partition)
     root.catch_up(pipeline, partition)
-    with root.ledger.read() as tx:
-        submission = submissions.newest(tx, pipeline, partition)
+    submission = _newest(root, pipeline, partition)
     if submission is None:
         return None
     report = SubmitReport(submission.id)
     is_new = before is not None and before.id != submission.id
     if unattended and submission.began_at is None and (is_new or _is_untouched(root, submission)):
-        return (
-            report  # it was built since the run was requested, or just found, and a user has to start sending it
-        )
+        return report  # built since the run was requested, or just found: a user has to start sending it
     if submission.requests == 0:
         with root.ledger.write() as tx:
             submissions.began(tx, submission.id)
@@ -90,6 +86,11 @@ def submit_batches(
         _submit(root, submission, report, unattended, seconds, on_file)
     report.left_by(finish_replaced(root, submission), "cancel of what was replaced")
     return report
+
+
+def _newest(root: Root, pipeline: str, partition: str) -> Submission | None:
+    with root.ledger.read() as tx:
+        return submissions.newest(tx, pipeline, partition)
 
 
 def _is_untouched(root: Root, submission: Submission) -> bool:

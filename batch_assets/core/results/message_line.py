@@ -19,7 +19,8 @@ BEFORE_ID, AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded","messa
 _SUCCEEDED = ResultType.SUCCEEDED.value
 _FAILURES = (ResultType.ERRORED, ResultType.CANCELED, ResultType.EXPIRED)
 _TEXTS = ("stop_reason", "response_model", "message_id")
-_NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+"""The columns of tokens, named as in the message's usage."""
 _TEXT, _NUMBER = (str, NoneType), (int, NoneType)
 MOST_TOKENS = 2**53
 """The most tokens of an answer: more than any has, and exact in every column."""
@@ -127,7 +128,7 @@ def _text(content: Any) -> str | None:
 
 
 def _check_values(texts: tuple[Any, ...], numbers: tuple[Any, ...]) -> None:
-    """Check the values of the columns `_TEXTS` and `_NUMBERS`, in their order.
+    """Check the values of the columns `_TEXTS` and `NUMBERS`, in their order.
 
     Raises:
         OddLineError: When a column cannot hold its value.
@@ -135,7 +136,7 @@ def _check_values(texts: tuple[Any, ...], numbers: tuple[Any, ...]) -> None:
     for name, value in zip(_TEXTS, texts, strict=True):
         if type(value) not in _TEXT:
             raise OddLineError(f"{name} is {_shown(value)}, which is no text")
-    for name, value in zip(_NUMBERS, numbers, strict=True):
+    for name, value in zip(NUMBERS, numbers, strict=True):
         is_number = type(value) in _NUMBER or (type(value) is float and value.is_integer())
         if not is_number or not 0 <= (value or 0) <= MOST_TOKENS:
             raise OddLineError(f"{name} is {_shown(value)}, which is no number of tokens")

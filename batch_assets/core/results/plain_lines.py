@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from batch_assets.core.answers.result_types import ResultType
 from batch_assets.core.prices import Prices
-from batch_assets.core.results.message_line import AFTER_ID, BEFORE_ID, MOST_TOKENS, ParsedLine
+from batch_assets.core.results.message_line import AFTER_ID, BEFORE_ID, MOST_TOKENS, NUMBERS, ParsedLine
 from batch_assets.core.results.ordered_lines import LONG_LINES, LineGroup
 
 # The message is the last value of a line as the API sends it, so its bytes are a part of the line.
@@ -30,11 +30,10 @@ _LEVELS = 1000
 # Arrow reads these as numbers. Python's JSON reader knows only Infinity, -Infinity and NaN.
 # Two patterns, because each is found fast by the text that it begins with.
 _ODD_NUMBERS = re.compile(rb"Inf(?=\s*[,}\]])"), re.compile(rb"-NaN(?=\s*[,}\]])")
-_NUMBERS = ("input_tokens", "output_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 _TEXTS = {"stop_reason": "stop_reason", "response_model": "model", "message_id": "id"}
 _USAGE = pa.struct(
     [
-        *((name, pa.int64()) for name in _NUMBERS),
+        *((name, pa.int64()) for name in NUMBERS),
         ("cache_creation", pa.struct([("ephemeral_1h_input_tokens", pa.int64())])),
         ("inference_geo", pa.string()),
     ]
@@ -163,7 +162,7 @@ def _columns(table: pa.Table, prices: Prices) -> dict[str, Any]:
     is_plain = np.ones(len(table), dtype=bool)
     for column in columns.values():
         is_plain &= _is_valid(column)
-    for name in _NUMBERS:
+    for name in NUMBERS:
         columns[name] = pc.struct_field(usage, name)
         is_plain &= _is_valid(columns[name])
         number = _numbers(columns[name])
@@ -195,7 +194,7 @@ def _cost(columns: dict[str, Any], usage: pa.StructArray, prices: Prices) -> tup
     models = columns["response_model"].dictionary_encode()
     geo = pc.struct_field(usage, "inference_geo").dictionary_encode()
     long_cached = _numbers(pc.struct_field(usage, ["cache_creation", "ephemeral_1h_input_tokens"]))
-    tokens = {name: _numbers(columns[name]) for name in _NUMBERS}
+    tokens = {name: _numbers(columns[name]) for name in NUMBERS}
     cost, is_known = np.zeros(len(usage)), np.zeros(len(usage), dtype=bool)
     kinds = _codes(models) * (len(geo.dictionary) + 1) + _codes(geo)
     for kind in np.unique(kinds).tolist():
@@ -204,7 +203,7 @@ def _cost(columns: dict[str, Any], usage: pa.StructArray, prices: Prices) -> tup
         costs = prices.costs(
             models.dictionary[model - 1].as_py() if model else "",
             geo.dictionary[region - 1].as_py() if region else None,
-            [tokens[name][rows] for name in _NUMBERS],
+            [tokens[name][rows] for name in NUMBERS],
             long_cached[rows],
         )
         if costs is not None:

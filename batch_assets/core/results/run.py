@@ -124,6 +124,13 @@ def _problem(outcome: CollectReport | ResultsError) -> str | None:
     return str(outcome) if isinstance(outcome, ResultsError) else outcome.problem
 
 
+def _note_failure(root: Root, batch: Batch, error: ResultsError) -> None:
+    """Record that a batch's results could not be collected, and what a user can do about it."""
+    refused, lost = isinstance(error.remedy, CancelBatch), isinstance(error.remedy, GiveUpAnswers)
+    with root.ledger.write() as tx:
+        downloads.failed(tx, batch.id, str(error), refused=refused, lost=lost)
+
+
 def _repeats_of(root: Root, outcomes: list[CollectReport | ResultsError]) -> list[Batch]:
     """Return the batches that something between us and the API made in addition to those just collected."""
     collected = [outcome.batch_id for outcome in outcomes if isinstance(outcome, CollectReport)]
@@ -155,14 +162,7 @@ def _collect(
             yield
         except ResultsError as error:
             outcomes[batch.id] = error
-            with root.ledger.write() as tx:
-                downloads.failed(
-                    tx,
-                    batch.id,
-                    str(error),
-                    refused=isinstance(error.remedy, CancelBatch),
-                    lost=isinstance(error.remedy, GiveUpAnswers),
-                )
+            _note_failure(root, batch, error)
 
     def download(batch: Batch, progress: Progress) -> tuple[Batch, ...]:
         with noting(batch), ExitStack() as stack:
