@@ -48,18 +48,24 @@ def _is_integer(values: pa.Array) -> bool:
 
 
 def _is_float(values: pa.Array) -> bool:
-    """Whether Python prints every value unchanged.
+    return _matches(_FLOAT)(values) and bool(pc.all(_prints_unchanged(values)).as_py())
+
+
+def _prints_unchanged(values: pa.Array) -> pa.Array:
+    """Whether Python prints each number as it is written: bool, shape (n,).
 
     That is certain for short plain decimals and for those that Arrow prints unchanged. Python prints the others.
+
+    Args:
+        values: Texts that match `_FLOAT`, shape (n,).
     """
-    if not _matches(_FLOAT)(values):
-        return False
     unsure = pc.greater(pc.binary_length(values), _SURE_LENGTH)
     if pc.any(unsure).as_py():
         printed = values.cast(pa.float64()).cast(pa.string())
         unsure = pc.and_(unsure, pc.not_equal(printed, values.cast(pa.string())))
     unsure = pc.or_(unsure, pc.match_substring_regex(values, _NOT_PLAIN))
-    return all(repr(float(text)) == text for text in values.filter(unsure).to_pylist())
+    printed_by_python = [repr(float(text)) == text for text in values.filter(unsure).to_pylist()]
+    return pc.replace_with_mask(pc.invert(unsure), unsure, pa.array(printed_by_python, pa.bool_()))
 
 
 def _is_instant(type_: pa.DataType, pattern: str) -> Callable[[pa.Array], bool]:
@@ -105,10 +111,12 @@ def fitting(values: pa.Array, type_: pa.DataType) -> pa.Array:
         values: string, shape (n,).
         type_: The type of one of CANDIDATES.
     """
-    is_fit = dict(CANDIDATES)[type_]
     matches = pc.match_substring_regex(values, PATTERNS[type_].pattern)
     positions = pc.indices_nonzero(pc.fill_null(matches, False))
     matching = values.take(positions)
+    if pa.types.is_float64(type_):
+        return pc.replace_with_mask(matches, pc.fill_null(matches, False), _prints_unchanged(matching))
+    is_fit = dict(CANDIDATES)[type_]
     if len(matching) == 0 or is_fit(matching):
         return matches
     fits = matches.to_pylist()
