@@ -112,16 +112,15 @@ class RowRenderer:
             return
         sizes = np.array(escaped.sizes(), np.int64)
         odd = escaped.odd.union(np.flatnonzero(sizes > self._limit).tolist()) - rejects.keys()
-        for position in sorted(odd):
-            row = self._row(position, {name: values[position] for name, values in columns.items()}, None, rejects)
-            if row is not None:
-                yield from _grouped(iter([row]))
+        odd_rows = (self._row(at, _values_at(columns, at), None, rejects) for at in sorted(odd))
+        yield from _grouped(row for row in odd_rows if row is not None)
+        left_out = odd | rejects.keys()
         primed = self.headers.primed[0]
         for start, end in bounds_by_weight(sizes, _GROUP_ROWS, _GROUP_BYTES):
             positions: Sequence[int] = range(start, end)
             params = escaped.params(start, end)
-            if odd or rejects:
-                positions = [position for position in positions if not (position in odd or position in rejects)]
+            if left_out:
+                positions = [position for position in positions if position not in left_out]
                 params = [params[position - start] for position in positions]
             yield RenderedGroup(positions, _digests(primed, params), params, [0] * len(params))
 
@@ -186,6 +185,10 @@ class RowRenderer:
         except RowRejectedError:
             if not self._is_kept(digest):
                 raise
+
+
+def _values_at(columns: dict[str, list[Any]], position: int) -> Row:
+    return {name: values[position] for name, values in columns.items()}
 
 
 def _grouped(rows: Iterator[RenderedRow]) -> Iterator[RenderedGroup]:
