@@ -24,6 +24,7 @@ from batch_assets.core.notify.notices import note_targets
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import NamePartition
 from batch_assets.core.requests.garbage import remove_garbage
+from batch_assets.core.requests.newest_submission import NewestSubmission, newest_submission
 from batch_assets.core.requests.recorded_kinds import recorded_kinds
 from batch_assets.core.requests.rendering_change import check_rendering
 from batch_assets.core.requests.report import AskAgain, RequestsReport
@@ -85,7 +86,10 @@ def build_requests(
     with _reading(root, pipeline, partition, table) as inputs:
         check_sink(root, pipeline, _results_columns(pipeline, inputs.dataset), partition)
         _readable(
-            root, lambda: check_rendering(root, pipeline, partition, inputs.dataset, inputs.templates, again)
+            root,
+            lambda: check_rendering(
+                root, pipeline, partition, inputs.newest, inputs.dataset, inputs.templates, again
+            ),
         )
         for _ in range(_BUILDS):
             report = _readable(
@@ -130,11 +134,13 @@ class _Inputs:
     """The inputs of a build.
 
     Attributes:
+        newest: The partition's newest submission so far; `None` without one.
         dataset: The rows.
         templates: The templates that render them.
         lease: Ensures that no other process builds requests of the pipeline.
     """
 
+    newest: NewestSubmission | None
     dataset: Dataset
     templates: RowTemplates
     lease: Lease
@@ -156,10 +162,12 @@ def _reading(root: Root, pipeline: Pipeline, partition: str, table: Any) -> Iter
             _log.warning(problem)
         # Open the dataset only with the lease: the newest submission must have the newest rows, and DuckDB allows
         # one process at a time.
-        with Dataset(pipeline, table, partition, recorded_kinds(root, pipeline, partition)) as dataset:
+        newest = newest_submission(root, pipeline, partition)
+        kinds = recorded_kinds(root, pipeline, partition, newest)
+        with Dataset(pipeline, table, partition, kinds) as dataset:
             templates = row_templates(pipeline, dataset)
             _check_against_dataset(pipeline, dataset, templates)
-            yield _Inputs(dataset, templates, lease)
+            yield _Inputs(newest, dataset, templates, lease)
 
 
 def _begun(
@@ -234,7 +242,7 @@ class _Build:
         self._erased = ErasedRows(
             ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names
         )
-        self._selection = Selection(root, pipeline, partition, again)
+        self._selection = Selection(root, pipeline, partition, inputs.newest, again)
         self._renderer = RowRenderer(pipeline, dataset, templates, is_kept=self._selection.is_kept)
         self._submission = NewSubmission(
             root, pipeline, partition, dataset, inputs.lease, self._renderer.headers, self._selection
@@ -259,8 +267,9 @@ class _Build:
         submission.write(self._read_rows(on_rows), limited=self._again.limit is not None)
         for problem in self._selection.lost_files():
             _log.warning(problem)
+        mixed_columns = self._dataset.mixed_columns  # reads files again, which may fail: nothing is registered yet
         if submission.register():
-            submission.report.mixed_columns = self._dataset.mixed_columns
+            submission.report.mixed_columns = mixed_columns
             return submission.report
         submission.remove()
         return None

@@ -10,19 +10,18 @@ from numpy.typing import NDArray
 
 from batch_assets.core.dataset.dataset import Dataset
 from batch_assets.core.dataset.rows import Rows
-from batch_assets.core.errors import DamagedFileError, FinalError, MissingFileError
+from batch_assets.core.errors import FinalError
 from batch_assets.core.io.memory import release_memory
-from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.remedies import AcceptRendering
 from batch_assets.core.requests.answer_costs import AnswerCosts
+from batch_assets.core.requests.newest_submission import NewestSubmission
 from batch_assets.core.requests.report import NOTHING_AGAIN, AskAgain
 from batch_assets.core.requests.row_renderer import RowRenderer, row_templates
 from batch_assets.core.requests.selection import Selection
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet, pack
 from batch_assets.core.store.erased import ErasedRecord, ErasedRows
-from batch_assets.core.store.manifest import Manifest
 from batch_assets.core.template.rendering import CURRENT, Rendering
 from batch_assets.core.template.row_templates import RowTemplates
 from batch_assets.core.text import about_dollars, count
@@ -35,7 +34,13 @@ class RenderingChangedError(FinalError):
 
 
 def check_rendering(
-    root: Root, pipeline: Pipeline, partition: str, dataset: Dataset, templates: RowTemplates, again: AskAgain
+    root: Root,
+    pipeline: Pipeline,
+    partition: str,
+    newest: NewestSubmission | None,
+    dataset: Dataset,
+    templates: RowTemplates,
+    again: AskAgain,
 ) -> None:
     """Check that an upgrade does not send answered rows again, unless the user accepts that.
 
@@ -45,6 +50,7 @@ def check_rendering(
         root: The root.
         pipeline: The pipeline.
         partition: The partition key; "" without partitions.
+        newest: The partition's newest submission; `None` without one.
         dataset: The rows.
         templates: The templates, compiled for the dataset.
         again: What the user wants to send again.
@@ -55,13 +61,15 @@ def check_rendering(
     sends_all = again.refresh and again.limit is None
     if again.accept_rendering or sends_all:
         return
-    before = _rendering_before(root, pipeline, partition)
-    if before is None or before >= CURRENT:
+    if newest is None:
+        return
+    before = _rendering_of(newest)
+    if before >= CURRENT:
         return
     change = _Change(
         RowRenderer(pipeline, dataset, row_templates(pipeline, dataset, Rendering(before)), Rendering(before)),
         RowRenderer(pipeline, dataset, templates),
-        Selection(root, pipeline, partition, NOTHING_AGAIN),
+        Selection(root, pipeline, partition, newest, NOTHING_AGAIN),
         ErasedRows(ErasedRecord.read(root.storage, pipeline.name), dataset.key, dataset.schema.names),
     )
     change.read(dataset)
@@ -72,16 +80,11 @@ def check_rendering(
         )
 
 
-def _rendering_before(root: Root, pipeline: Pipeline, partition: str) -> int | None:
-    """The version of the newest submission's rendering; `None` without a submission."""
-    with root.ledger.read() as tx:
-        newest = submissions.newest(tx, pipeline.name, partition)
-    if newest is None:
-        return None
-    try:
-        return Manifest.read(root.storage, pipeline.name, partition, newest.id).rendering or Rendering.STORED
-    except (MissingFileError, DamagedFileError):
+def _rendering_of(newest: NewestSubmission) -> int:
+    """The version of a submission's rendering."""
+    if newest.manifest is None:
         return Rendering.STORED  # it may be of any version
+    return newest.manifest.rendering or Rendering.STORED
 
 
 @dataclass

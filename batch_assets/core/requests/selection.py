@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from batch_assets.core.ledger import submissions
 from batch_assets.core.pipeline.pipeline import Pipeline
 from batch_assets.core.requests.header_sets import MAX_HEADER_SETS
+from batch_assets.core.requests.newest_submission import NewestSubmission
 from batch_assets.core.requests.report import AskAgain, RequestsReport
 from batch_assets.core.root import Root
 from batch_assets.core.store.digests import Digests, DigestSet, pack
@@ -24,6 +25,13 @@ _UNSETTLED = np.array([RequestFate.NEW, RequestFate.RETRY, RequestFate.CANCELED]
 class Selection:
     """Which of a pipeline's requests are answered, given up or in flight, and which the rows so far want.
 
+    Args:
+        root: The root.
+        pipeline: The pipeline.
+        partition: The partition key; "" without partitions.
+        newest: The partition's newest submission, whose size is about that of the next; `None` without one.
+        again: What is sent again, and the limit.
+
     Attributes:
         created_at: When this was read, by the ledger's clock.
         fresh_after: The `fresh_after` of the submission that is built; `None` if it is not a refresh.
@@ -31,7 +39,9 @@ class Selection:
         outcomes: The outcomes of the pipeline's requests.
     """
 
-    def __init__(self, root: Root, pipeline: Pipeline, partition: str, again: AskAgain) -> None:
+    def __init__(
+        self, root: Root, pipeline: Pipeline, partition: str, newest: NewestSubmission | None, again: AskAgain
+    ) -> None:
         self._again, self._max_attempts = again, pipeline.config.retry.max_attempts
         with root.ledger.read() as tx:
             self.created_at = tx.now
@@ -40,9 +50,8 @@ class Selection:
             in_flight = [file for file in submissions.files_in_flight(tx, pipeline.name) if file.id not in unsent]
             refreshes = refreshes_of(tx, pipeline.name)
             self.fresh_after = fresh_after_for(tx, pipeline.name, partition, refresh=again.refresh)
-            before = submissions.newest(tx, pipeline.name, partition)
         retire_settled(root, pipeline.name)
-        rows = before.rows if before is not None else 0
+        rows = newest.record.rows if newest is not None else 0
         # In this order, a batch that is collected in between is in both, never in neither.
         self._in_flight = RequestsInFlight(root, in_flight, repair=True, rows=rows)
         answers = open_answers(root, pipeline.name, rows)
