@@ -61,4 +61,4 @@ def usual_kinds(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def is_same(kind: Any, other: Any) -> bool:
     """Whether two kinds are the same. The order of an object's keys counts."""
-    return json.dumps(kind) == json.dumps(other)
+    return kind == other and (isinstance(kind, str) or json.dumps(kind) == json.dumps(other))

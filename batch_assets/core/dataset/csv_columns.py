@@ -129,11 +129,11 @@ class AlmostTypes:
     @property
     def nearest(self) -> tuple[pa.DataType, OddValues] | None:
         """The type that most values have, with the others, if these are only a small share."""
-        found = min(self._odd.items(), key=lambda item: item[1].count, default=None)
-        if found is None or not found[1].count:
+        least = min(self._odd.items(), key=lambda item: item[1].count, default=None)
+        if least is None or not least[1].count:
             return None
         few = max(1, self.values // _FEW)
-        return found if found[1].count <= few and self.values > 2 else None
+        return least if least[1].count <= few and self.values > 2 else None
 
 
 def _is_odd(values: pa.Array, type_: pa.DataType) -> pa.Array:

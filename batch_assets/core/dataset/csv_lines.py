@@ -70,20 +70,20 @@ class LineFinder:
         self._name, self._open = name, open_lines
         self._lines: CsvLines | None = None
 
-    def places(self, first: int) -> Callable[[int], str]:
-        """Return a function that returns the place of a row, for texts.
+    def locations(self, first: int) -> Callable[[int], str]:
+        """Return a function that returns the location of a row, for texts.
 
         Args:
             first: The number of the row at position 0, from 0.
         """
 
-        def place(position: int) -> str:
+        def location(position: int) -> str:
             if self._lines is None:
                 self._lines = self._open()
             self._lines.forget(first)
             return f"{self._name}, line {self._lines.line(first + position)}"
 
-        return place
+        return location
 
     def __enter__(self) -> LineFinder:
         return self

@@ -108,9 +108,9 @@ def _encoding(head: bytes, stated: str) -> str:
     is_wide = stated.startswith(("utf-16", "utf-32"))
     other = mark or (detected if is_wide else None)
     if other is not None and other[:6] != stated[:6]:
-        found = "begins with the byte order mark of" if mark is not None else "is"
+        finding = "begins with the byte order mark of" if mark is not None else "is"
         raise _OtherEncodingError(
-            f"line 1: the file {found} {other.upper()}, but dataset.csv.encoding is {stated}; write "
+            f"line 1: the file {finding} {other.upper()}, but dataset.csv.encoding is {stated}; write "
             f"{other}{', or leave it out' if other == 'utf-8' else ''}"
         )
     if is_utf8(head) and has_one_byte_a_character(stated):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import partial
 from typing import Any, BinaryIO, cast
 
@@ -12,7 +12,7 @@ import pyarrow.csv
 from batch_assets.core.dataset.column_kinds import CSV, Kinds, of_group
 from batch_assets.core.dataset.csv_cells import cells_of, csv_kind, is_known
 from batch_assets.core.dataset.csv_checks import GuardOptions
-from batch_assets.core.dataset.csv_columns import ColumnType, OddValues
+from batch_assets.core.dataset.csv_columns import ColumnType
 from batch_assets.core.dataset.csv_dialect import Dialect
 from batch_assets.core.dataset.csv_escapes import LiteralEscapes
 from batch_assets.core.dataset.csv_guard import CsvGuard
@@ -21,7 +21,6 @@ from batch_assets.core.dataset.csv_opening import open_csv
 from batch_assets.core.dataset.csv_types import with_timestamps
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.misfits import typed_rows
-from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import ROWS_AT_ONCE, OwnColumn, Rows, check_distinct
 from batch_assets.core.errors import DatasetError
@@ -97,7 +96,7 @@ class CsvReader:
                 LineFinder(self.name, self._open_lines) as lines,
             ):
                 for batch in _slices(reader):
-                    rows = typed_rows(batch, target, self._config, lines.places(number))
+                    rows = typed_rows(batch, target, self._config, lines.locations(number))
                     rows.own = self._own_columns(batch, rows.table)
                     rows.present = [self.schema.names] * len(batch)
                     if guard.rejected:
@@ -129,18 +128,14 @@ class CsvReader:
                 own[wanted.name] = OwnColumn.of(batch.column(wanted.name).cast(field.type), field)
         return own
 
-    def mixed(self, column: str, type_: pa.DataType, odd: OddValues, values: int) -> MixedColumn:
-        """Return what there is to say about a column that few values keep from being of a type.
+    def locations(self, rows: Collection[int]) -> dict[int, str]:
+        """Return where some rows are, for texts: the file and the line. Reads the file once.
 
         Args:
-            column: The column.
-            type_: The type.
-            odd: The values, of which this file has the first.
-            values: The number of all values.
+            rows: The numbers of the rows, from 0.
         """
         with LineFinder(self.name, self._open_lines) as lines:
-            place = lines.places(odd.row)(0)
-        return MixedColumn(column, type_, values, odd.count, odd.text, place)
+            return {row: lines.locations(row)(0) for row in sorted(rows)}
 
     def _open(self, *, is_checked: bool = False, is_exact: bool = False) -> CsvGuard:
         return CsvGuard(*self._opened(is_checked=is_checked, is_exact=is_exact))

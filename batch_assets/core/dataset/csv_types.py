@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 _FLOAT = r"^-?(0|[1-9][0-9]*)\.(0|[0-9]*[1-9])$|^-?[1-9](\.[0-9]*[1-9])?e[+-][0-9]{2,3}$"
 _SURE_LENGTH = 16  # a point and 15 digits, which a double always stores exactly
 _NOT_PLAIN = r"e|^-?0\.0000"  # numbers that Python prints with an exponent
+_BOOLEAN = r"^(True|False)$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _TIMESTAMP = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
 _ZONE = r"(Z|[+-][0-9]{2}:?[0-9]{2})$"
@@ -86,7 +87,7 @@ def _is_instant(type_: pa.DataType, pattern: str) -> Callable[[pa.Array], bool]:
 CANDIDATES: list[tuple[pa.DataType, Callable[[pa.Array], bool]]] = [
     (pa.int64(), _is_integer),
     (pa.float64(), _is_float),
-    (pa.bool_(), _matches("^(True|False)$")),
+    (pa.bool_(), _matches(_BOOLEAN)),
     (pa.date32(), _is_instant(pa.date32(), _DATE)),
     (pa.timestamp("us"), _is_instant(pa.timestamp("us"), _TIMESTAMP + "$")),
     (pa.timestamp("us", "UTC"), _is_instant(pa.timestamp("us", "UTC"), _TIMESTAMP + _ZONE)),
@@ -97,7 +98,7 @@ CANDIDATES: list[tuple[pa.DataType, Callable[[pa.Array], bool]]] = [
 PATTERNS = {
     pa.int64(): re.compile(r"^(0|-?[1-9][0-9]*)$"),
     pa.float64(): re.compile(_FLOAT),
-    pa.bool_(): re.compile(r"^(True|False)$"),
+    pa.bool_(): re.compile(_BOOLEAN),
     pa.date32(): re.compile(_DATE),
     pa.timestamp("us"): re.compile(_TIMESTAMP + "$"),
     pa.timestamp("us", "UTC"): re.compile(_TIMESTAMP + _ZONE),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
-from batch_assets.core.dataset.data_file import DataFile
+from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
 from batch_assets.core.errors import DatasetError
 
 _BESIDE = re.compile(
@@ -26,7 +26,6 @@ _LOGS = {
     re.compile(r"(?:.*/)?_delta_log/[^/]+\.json", re.DOTALL): "a Delta table",
     re.compile(r"(?:.*/)?metadata/[^/]+\.metadata\.json", re.DOTALL): "an Iceberg table",
 }
-_COMPRESSED = (".gz", ".bz2", ".zst", ".xz")
 _SHOWN = 5
 
 
@@ -54,7 +53,7 @@ def tables_in(
     ]
     if others:
         raise DatasetError(
-            f"{path} has files that are no tables by their names: {shown_names(others)}. A table's name ends in "
+            f"{path} has files whose names are not those of tables: {shown_names(others)}. A table's name ends in "
             f"{endings}. Convert them or move them away, or read a part of the folder, {_pattern(path, tables)}"
         )
     by_plain_name: dict[str, str] = {}
@@ -94,6 +93,6 @@ def _pattern(path: str, tables: Mapping[str, DataFile]) -> str:
     name = next(iter(tables), "a.csv").rsplit("/", 1)[-1]
     deeper = "**/" if any("/" in table for table in tables) else ""
     ending = "".join(f".{part}" for part in name.rsplit(".", 2)[1:])
-    if not name.lower().endswith(_COMPRESSED):
+    if not name.lower().endswith(tuple(COMPRESSIONS)):
         ending = ending[ending.rfind(".") :]
     return f"such as dataset.path: {path.rstrip('/')}/{deeper}*{ending}"

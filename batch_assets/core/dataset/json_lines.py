@@ -1,11 +1,10 @@
-"""Parse the lines of a JSON Lines file. A line that is no object is an error with its place, or rejected."""
+"""Parse the lines of a JSON Lines file. A line that is no object is an error with its location, or rejected."""
 
 from __future__ import annotations
 
 import codecs
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -15,6 +14,7 @@ import orjson
 from batch_assets.core.dataset.bounds import JSON_DEPTH
 from batch_assets.core.dataset.rows import invalid_text
 from batch_assets.core.errors import DatasetError, ErrorType
+from batch_assets.core.io.json_text import without_surrogates
 from batch_assets.core.repeated_keys import RepeatedKeyError, check_keys, checked_object
 
 # Whole numbers with fewer digits fit into 64 bits, which is orjson's limit.
@@ -55,7 +55,7 @@ class ParsedLines:
         """
         return self.lines[self.numbers[position] - self.first]
 
-    def place(self, name: str) -> Callable[[int], str]:
+    def locations(self, name: str) -> Callable[[int], str]:
         """Return a function that returns where an object is, for texts.
 
         Args:
@@ -115,9 +115,9 @@ class JsonLineParser:
                 except orjson.JSONDecodeError:
                     entry, problem = self._parse_leniently(line, current)
                     if problem is not None:
-                        broken[len(objects)] = invalid_text(f"{self._place(current)}: {problem}")
+                        broken[len(objects)] = invalid_text(f"{self._location(current)}: {problem}")
             except (_BadLineError, RepeatedKeyError) as error:
-                text = f"{self._place(current)}: {error}"
+                text = f"{self._location(current)}: {error}"
                 if not self._rejects:
                     raise DatasetError(text) from None
                 self.has_repeated_keys |= isinstance(error, RepeatedKeyError)
@@ -129,12 +129,12 @@ class JsonLineParser:
         numbers = [at for at, line in enumerate(lines, number) if line.strip()]
         return ParsedLines(objects, numbers, broken, lines, number)
 
-    def _place(self, number: int) -> str:
+    def _location(self, number: int) -> str:
         return f"{self._name}, line {number}"
 
     def _fail_kind(self, value: Any, number: int) -> NoReturn:
         if isinstance(value, list) and not self._begun and any(isinstance(item, dict) for item in value):
-            raise DatasetError(f"{self._place(number)}: {_LIST}") from None
+            raise DatasetError(f"{self._location(number)}: {_LIST}") from None
         raise _BadLineError(f"not a JSON object; {_ONE_OBJECT}")
 
     def _parse_leniently(self, line: bytes, number: int) -> tuple[Any, str | None]:
@@ -163,7 +163,7 @@ class JsonLineParser:
             if not isinstance(entry, dict):
                 self._fail_kind(entry, number)
             _check_depth(line, entry)
-            valid = _without_surrogates(entry)
+            valid = without_surrogates(entry)
         except RepeatedKeyError:
             raise
         except RecursionError:
@@ -178,7 +178,7 @@ class JsonLineParser:
         if not self._begun and line.startswith((b"[", b"{")) and (line.startswith(b"[") or len(line) == 1):
             # Not a line is wrong, but the whole file.
             problem = _LIST if line.startswith(b"[") else _SPREAD
-            raise DatasetError(f"{self._place(number)}: {problem}") from None
+            raise DatasetError(f"{self._location(number)}: {problem}") from None
         raise _BadLineError(_problem(line, error)) from None
 
 
@@ -233,13 +233,3 @@ def _exact(entry: Any, line: bytes) -> Any:
         line: The line.
     """
     return json.loads(line) if _LONG_NUMBER in line.translate(_DIGITS_AS_ZEROS) else entry
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return re.sub("[\ud800-\udfff]", "\ufffd", value)
-    if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
-    return value

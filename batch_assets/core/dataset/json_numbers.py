@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from batch_assets.core.template.written_numbers import FLOATS_SKIP, written_number
+from batch_assets.core.io.json_text import FLOATS_SKIP
+from batch_assets.core.template.written_numbers import written_number
 
 
 def whole_numbers(values: Sequence[Any]) -> tuple[list[Any], set[int]]:

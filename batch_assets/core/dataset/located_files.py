@@ -75,7 +75,9 @@ class LocatedFiles:
             raise DatasetError(f"there is no file or folder {self.path}{self._neighbors()}")
         kinds = {name: infos[name]["type"] for name in sorted(infos) if not self._is_hidden(name)}
         files = {name: infos[name] for name, kind in kinds.items() if kind == "file"}
-        links = {name: self._special(name) for name, kind in kinds.items() if kind not in ("file", "directory")}
+        links = {
+            name: self._linked_file(name) for name, kind in kinds.items() if kind not in ("file", "directory")
+        }
         if links:
             # A second name of a file that is read anyway, such as latest.csv, would read its rows twice.
             own = {Path(name).resolve() for name in files}
@@ -85,21 +87,21 @@ class LocatedFiles:
     def _find(self) -> dict[str, dict[str, Any]]:
         """The infos of the files in the folder and its subfolders."""
         if not isinstance(self.fs, LocalFileSystem):
-            found: dict[str, dict[str, Any]] = self.fs.find(self._root, detail=True)
-            return found
-        found = self.fs.find(self._root, detail=True, withdirs=True)
-        for name in [name for name, info in found.items() if info["type"] == "directory"]:
+            infos: dict[str, dict[str, Any]] = self.fs.find(self._root, detail=True)
+            return infos
+        infos = self.fs.find(self._root, detail=True, withdirs=True)
+        for name in [name for name, info in infos.items() if info["type"] == "directory"]:
             may_list = self._is_hidden(name) or name.endswith("/lost+found") or os.access(name, os.R_OK | os.X_OK)
             if not may_list:  # fsspec leaves out what is in it
                 raise DatasetError(f"the folder {name} cannot be listed: permission denied")
-        return found
+        return infos
 
-    def _special(self, name: str) -> dict[str, Any]:
+    def _linked_file(self, name: str) -> dict[str, Any]:
         """The info about the file that a link leads to. Within the folder, links are followed."""
         target = Path(name).resolve()
         remedy = "replace the link by what it leads to, or remove it"
         if not Path(name).is_symlink():
-            raise DatasetError(f"{name} is no file that can be read: remove it")
+            raise DatasetError(f"{name} is not a regular file: remove it")
         if not target.exists():
             raise DatasetError(f"{name} is a link that leads nowhere, to {target}: {remedy}")
         if not target.is_file() or not target.is_relative_to(Path(self.folder).resolve()):

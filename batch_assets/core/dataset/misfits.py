@@ -1,4 +1,4 @@
-"""Values that do not fit the type of their column: each is an error with its place, or rejects its row."""
+"""Values that do not fit the type of their column: each is an error with its location, or rejects its row."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Misfits:
 
     Args:
         config: The `dataset` of the pipeline file.
-        place: Returns where a row of the slice is, for texts: the file and the line, or the row.
+        location: Returns where a row of the slice is, for texts: the file and the line, or the row.
 
     Attributes:
         rejects: If rows are rejected, the (error type, text) of each by its position in the slice.
     """
 
-    def __init__(self, config: DatasetConfig, place: Callable[[int], str]) -> None:
-        self._config, self._place = config, place
+    def __init__(self, config: DatasetConfig, location: Callable[[int], str]) -> None:
+        self._config, self._location = config, location
         self.rejects: dict[int, tuple[str, str]] = {}
 
     def __call__(self, column: pa.Array, wanted: pa.Field) -> pa.Array:
@@ -39,7 +39,7 @@ class Misfits:
         unfit: set[int] = set()
         for position in _unfit(column, wanted.type):
             problem = (
-                f"{self._place(position)}: column {wanted.name!r} is not {wanted.type} throughout: it has "
+                f"{self._location(position)}: column {wanted.name!r} is not {wanted.type} throughout: it has "
                 f"{_shown(column[position])}"
             )
             if self._config.bad_rows != "reject":
@@ -51,7 +51,7 @@ class Misfits:
             return cast_column(column.take(pa.array(kept, pa.int64())), wanted.type)
         except CAST_ERRORS as error:
             problem = f"column {wanted.name!r} is {column.type}, which cannot become {wanted.type}: {error}"
-            raise DatasetError(f"{self._place(0)}: {problem}. Correct dataset.types") from None
+            raise DatasetError(f"{self._location(0)}: {problem}. Correct dataset.types") from None
 
     def _remedy(self, name: str) -> str:
         types = ", its type in dataset.types" if name in self._config.types else ""
@@ -83,7 +83,7 @@ def _shown(value: pa.Scalar) -> str:
 
 
 def typed_rows(
-    batch: pa.RecordBatch, target: pa.Schema, config: DatasetConfig, place: Callable[[int], str]
+    batch: pa.RecordBatch, target: pa.Schema, config: DatasetConfig, location: Callable[[int], str]
 ) -> Rows:
     """Return rows with the columns and types of `target`, and with valid text.
 
@@ -91,19 +91,19 @@ def typed_rows(
         batch: The rows.
         target: The columns and their types.
         config: See `Misfits`.
-        place: See `Misfits`.
+        location: See `Misfits`.
 
     Raises:
         DatasetError: When a value does not fit its type and rows are not rejected.
     """
-    misfits = Misfits(config, place)
+    misfits = Misfits(config, location)
     rows = valid_text(conform(batch, target, "", misfits))
     rows.rejects |= misfits.rejects
     return rows
 
 
-def row_places(origin: str, first: int) -> Callable[[int], str]:
-    """Return the `place` of `Misfits` for rows without lines.
+def row_locations(origin: str, first: int) -> Callable[[int], str]:
+    """Return the `location` of `Misfits` for rows without lines.
 
     Args:
         origin: The file or other origin of the rows.

@@ -11,7 +11,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from batch_assets.core.dataset.column_kinds import Kinds
-from batch_assets.core.dataset.misfits import row_places, typed_rows
+from batch_assets.core.dataset.misfits import row_locations, typed_rows
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.query_guard import check_reads, reading, reading_engine
@@ -67,7 +67,7 @@ class QueryRows:
         """Yield the rows in the order of the query."""
         number = 0
         for batch, own in self._spool.batches(target.names):
-            rows = typed_rows(batch, target, self._config, row_places("the query", number))
+            rows = typed_rows(batch, target, self._config, row_locations("the query", number))
             number += len(batch)
             rows.own = own_columns(own, own.schema, target)
             yield rows

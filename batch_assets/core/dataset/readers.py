@@ -15,7 +15,7 @@ from batch_assets.core.dataset.foreign_content import foreign_content
 from batch_assets.core.dataset.json_lines import JsonLineParser, ParsedLines
 from batch_assets.core.dataset.json_numbers import as_written, whole_numbers
 from batch_assets.core.dataset.lines import line_blocks
-from batch_assets.core.dataset.misfits import Misfits, row_places, typed_rows
+from batch_assets.core.dataset.misfits import Misfits, row_locations, typed_rows
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.rows import (
     ROWS_AT_ONCE,
@@ -105,7 +105,7 @@ class ParquetReader:
         try:
             with self._open() as file:
                 for batch in slices_of(file, present):
-                    rows = typed_rows(batch, target, self._config, row_places(self.name, number))
+                    rows = typed_rows(batch, target, self._config, row_locations(self.name, number))
                     number += len(batch)
                     rows.own = own_columns(batch, self._stored, target)
                     rows.present = [self.schema.names] * len(batch)
@@ -195,7 +195,7 @@ class JsonLinesReader:
                 arrays.append(array)
                 fields.append(pa.field(field.name, type_))
             batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
-            misfits = Misfits(self._config, lines.place(self.name))
+            misfits = Misfits(self._config, lines.locations(self.name))
             table = conform(batch, target, self.name, misfits)
             rejects = misfits.rejects | lines.broken
             rows = Rows(table, rejects, has_json_numbers=True, present=objects)

@@ -18,7 +18,7 @@ import pyarrow.compute
 
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, shown_values
 from batch_assets.core.errors import DatasetError, ErrorType
-from batch_assets.core.io.json_text import FLOATS_SKIP
+from batch_assets.core.io.json_text import whole_number
 from batch_assets.core.io.parquet import unknown_zone, unstorable
 from batch_assets.core.io.slices import SLICE_ROWS
 
@@ -97,7 +97,7 @@ class Rows:
         column = self.table.column(name)
         values = self._python(name, column, _python_values)
         if self.has_json_numbers and may_hold_floats(column.type):
-            return [whole_number(value) for value in values]
+            return [_with_whole_numbers(value) for value in values]
         return values
 
     def _python(self, name: str, column: pa.Array, convert: Callable[[pa.Array], list[Any]]) -> list[Any]:
@@ -297,13 +297,13 @@ def _python_values(column: pa.Array) -> list[Any]:
     return values
 
 
-def whole_number(value: Any) -> Any:
+def _with_whole_numbers(value: Any) -> Any:
     """Return a JSON value in which whole numbers are integers: 1.0 becomes 1 at any depth."""
     if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < FLOATS_SKIP else value
+        return whole_number(value)
     if isinstance(value, list):
-        return [whole_number(item) for item in value]
-    return {key: whole_number(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [_with_whole_numbers(item) for item in value]
+    return {key: _with_whole_numbers(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def plain_type(type_: pa.DataType) -> pa.DataType:

@@ -79,12 +79,12 @@ class TableFiles:
     @property
     def kinds(self) -> Kinds:
         """The kinds of its columns as they are inferred, for Parquet of those that are not on record."""
-        csv_kinds = {column: csv_kind(found.type) for column, found in self._csv_types.items()}
+        csv_kinds = {column: csv_kind(column_type.type) for column, column_type in self._csv_types.items()}
         kinds: Kinds = {CSV: {column: kind for column, kind in csv_kinds.items() if kind is not None}}
         recorded = self._recorded.get(PARQUET, {})
-        found = [(self._group(reader), reader.kinds) for reader in self._parquet_readers]
-        kinds[PARQUET] = usual = usual_kinds([columns for _, columns in found])
-        for group, columns in found:
+        files = [(self._group(reader), reader.kinds) for reader in self._parquet_readers]
+        kinds[PARQUET] = usual = usual_kinds([columns for _, columns in files])
+        for group, columns in files:
             kinds[group] = {
                 name: kind
                 for name, kind in columns.items()
@@ -95,16 +95,29 @@ class TableFiles:
     @property
     def mixed_columns(self) -> list[MixedColumn]:
         """The columns of CSV files that few values keep from being of a type, unless their kind is on record."""
-        recorded = self._recorded.get(CSV, {})
+        settled = self._declared | self._recorded.get(CSV, {}).keys()
+        nearest = {
+            column: column_type.almost.nearest
+            for column, column_type in self._csv_types.items()
+            if column not in settled and pa.types.is_string(column_type.type)
+        }
+        mixed = {column: type_and_odd for column, type_and_odd in nearest.items() if type_and_odd is not None}
+        rows: dict[str, set[int]] = {}
+        for _, odd in mixed.values():
+            rows.setdefault(odd.file, set()).add(odd.row)
         readers = {reader.name: reader for reader in self._readers if isinstance(reader, CsvReader)}
-        mixed = []
-        for column, found in self._csv_types.items():
-            is_settled = column in self._declared or column in recorded
-            nearest = found.almost.nearest if not is_settled and pa.types.is_string(found.type) else None
-            if nearest is not None:
-                type_, odd = nearest
-                mixed.append(readers[odd.file].mixed(column, type_, odd, found.almost.values))
-        return mixed
+        locations = {file: readers[file].locations(of_file) for file, of_file in rows.items()}
+        return [
+            MixedColumn(
+                column,
+                type_,
+                self._csv_types[column].almost.values,
+                odd.count,
+                odd.text,
+                locations[odd.file][odd.row],
+            )
+            for column, (type_, odd) in mixed.items()
+        ]
 
     def _files(self, pattern: str) -> list[DataFile]:
         located = self._located

@@ -20,7 +20,7 @@ import pyarrow as pa
 from batch_assets.core.dataset.column_kinds import is_same
 from batch_assets.core.dataset.rows import OwnColumn, Rows
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, plain_decimal
-from batch_assets.core.io.json_text import FLOATS_SKIP
+from batch_assets.core.io.json_text import FLOATS_SKIP, whole_number
 
 Read = Callable[[Any], Any]
 """Takes a value that is not null, and returns it as one of the kind on record if it fits, else unchanged."""
@@ -164,7 +164,7 @@ def _integer(value: Any) -> Any:
     if isinstance(value, str):
         return int(value) if _WHOLE.fullmatch(value) else value
     if isinstance(value, float):
-        return int(value) if value.is_integer() and abs(value) < FLOATS_SKIP else value
+        return whole_number(value)
     return int(value) if isinstance(value, Decimal) and value == value.to_integral_value() else value
 
 
@@ -187,8 +187,8 @@ def _float32(value: Any) -> Any:
 
 def _decimal(scale: int, value: Any) -> Any:
     if isinstance(value, str) and _NUMBER.fullmatch(value):
-        found = _decimal(scale, Decimal(value))
-        return found if format(found, "f") == value else value
+        number = _decimal(scale, Decimal(value))
+        return number if format(number, "f") == value else value
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         return value
     number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
@@ -201,26 +201,26 @@ def _decimal(scale: int, value: Any) -> Any:
 
 def _date(value: Any) -> Any:
     if isinstance(value, str):
-        found = _instant(value)
-        return found.date() if found is not None and _DAY.fullmatch(value) else value
+        instant = _instant(value)
+        return instant.date() if instant is not None and _DAY.fullmatch(value) else value
     is_midnight = isinstance(value, datetime) and value.tzinfo is None and value.time() == time()
     return value.date() if is_midnight and not getattr(value, "nanosecond", 0) else value
 
 
 def _timestamp(value: Any) -> Any:
     if isinstance(value, str):
-        found = _instant(value)
-        return found if found is not None and not _DAY.fullmatch(value) else value
+        instant = _instant(value)
+        return instant if instant is not None and not _DAY.fullmatch(value) else value
     return datetime.combine(value, time()) if type(value) is date else value
 
 
 def _instant(text: str) -> datetime | None:
     """The date or time without a zone that a text is; `None` if it is none."""
     try:
-        found = datetime.fromisoformat(text) if _DAY.match(text) else None
+        instant = datetime.fromisoformat(text) if _DAY.match(text) else None
     except ValueError:
         return None
-    return found if found is not None and found.tzinfo is None else None
+    return instant if instant is not None and instant.tzinfo is None else None
 
 
 _SCALARS: dict[Any, Read] = {

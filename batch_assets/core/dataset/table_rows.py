@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from batch_assets.core.dataset.bounds import check_columns
 from batch_assets.core.dataset.column_kinds import TABLE, Kinds
-from batch_assets.core.dataset.misfits import row_places, typed_rows
+from batch_assets.core.dataset.misfits import row_locations, typed_rows
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.object_columns import ARROW_ERRORS, object_array, plain_object
 from batch_assets.core.dataset.object_keys import ObjectKeys
@@ -82,8 +82,8 @@ class TableRows:
             if not is_frame or name in self._given.column_names or self._may_differ(name):
                 del kinds[name]  # each object has a kind by itself
         if is_frame:
-            found = {name: kind_of_objects(values(slice(None))) for name, values in self._objects.items()}
-            kinds |= {name: kind for name, kind in found.items() if kind is not None}
+            of_objects = {name: kind_of_objects(values(slice(None))) for name, values in self._objects.items()}
+            kinds |= {name: kind for name, kind in of_objects.items() if kind is not None}
         return kinds
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:
@@ -92,7 +92,7 @@ class TableRows:
         present = self._table.select([name for name in target.names if name in names])
         start = 0
         for batch in (part for whole in present.to_batches(ROWS_AT_ONCE) for part in cut(whole)):
-            rows = typed_rows(batch, target, self._config, row_places(self._origin, start))
+            rows = typed_rows(batch, target, self._config, row_locations(self._origin, start))
             part = slice(start, start + len(batch))
             rows.own = own_columns(batch, self.schema, target) | self._own_columns(target, part)
             read_by(rows, self._readers)

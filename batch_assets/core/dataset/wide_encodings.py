@@ -94,8 +94,10 @@ def _by_positions(head: bytes) -> str | None:
         text = _decoded(head, encoding)
         if text is None:
             continue
-        found = sum(map(text.count, "\r\n"))
-        if (differs and (has_controls or 4 * found >= breaks)) or (not is_utf8 and 2 * found >= breaks > 0):
+        line_ends = sum(map(text.count, "\r\n"))
+        if (differs and (has_controls or 4 * line_ends >= breaks)) or (
+            not is_utf8 and 2 * line_ends >= breaks > 0
+        ):
             shares[_text_share(text)] = encoding
     return shares[max(shares)] if shares and max(shares) >= _LEAST_TEXT else None
 

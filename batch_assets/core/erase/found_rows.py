@@ -149,8 +149,8 @@ def keys_on_record(
     for submission in _indexed(storage, manifests, key, []):
         for rows in submission.index.slices([submission.column]):
             for texts in key_texts(rows.column(0)):
-                found = (text for text in texts if text is not None and record.hash_of(text) in waiting)
-                keys.update(dict.fromkeys(found))
+                texts_of_keys = (text for text in texts if text is not None and record.hash_of(text) in waiting)
+                keys.update(dict.fromkeys(texts_of_keys))
     return list(keys)
 
 

@@ -52,14 +52,14 @@ def dump(value: Any) -> str:
 
 def _load_slowly(line: bytes) -> Any:
     try:
-        return _without_surrogates(
-            json.loads(line, parse_constant=lambda _: None, parse_int=_whole_number, parse_float=_fraction)
+        return without_surrogates(
+            json.loads(line, parse_constant=lambda _: None, parse_int=_integer, parse_float=_fraction)
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
 
-def _whole_number(digits: str) -> int | None:
+def _integer(digits: str) -> int | None:
     return int(digits) if len(digits) <= _MOST_DIGITS else None
 
 
@@ -74,11 +74,17 @@ def _fraction(digits: str) -> float | int | None:
     return number
 
 
-def _without_surrogates(value: Any) -> Any:
+def whole_number(number: float) -> float | int:
+    """Return a number as an integer if it is whole and a float has all its digits: 1.0 becomes 1."""
+    return int(number) if number.is_integer() and abs(number) < FLOATS_SKIP else number
+
+
+def without_surrogates(value: Any) -> Any:
+    """Return a JSON value with U+FFFD in place of each lone surrogate, in texts and keys at any depth."""
     if isinstance(value, str):
         return re.sub("[\ud800-\udfff]", "�", value)
     if isinstance(value, list):
-        return [_without_surrogates(item) for item in value]
+        return [without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
     return value

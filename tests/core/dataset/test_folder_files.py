@@ -35,7 +35,7 @@ def test_a_file_that_may_hold_rows_is_named(data: Path, name: str) -> None:
     (data / name).write_bytes(b"id\n2\n")
     with pytest.raises(
         DatasetError,
-        match=rf"dataset.path: data has files that are no tables by their names: '{name}'\. A table's name ends "
+        match=rf"dataset.path: data has files whose names are not those of tables: '{name}'\. A table's name ends "
         r"in \.csv, .*\.parquet.* such as dataset\.path: data/\*\.csv$",
     ):
         read(data.parent, "data")
@@ -157,7 +157,7 @@ def test_a_link_that_is_not_followed_is_named(data: Path, kind: str, target: str
 
 def test_something_that_is_no_file_is_named(data: Path) -> None:
     os.mkfifo(data / "b.csv")
-    with pytest.raises(DatasetError, match=r"data/b\.csv is no file that can be read: remove it"):
+    with pytest.raises(DatasetError, match=r"data/b\.csv is not a regular file: remove it"):
         read(data.parent, "data")
 
 
