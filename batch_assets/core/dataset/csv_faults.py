@@ -13,6 +13,11 @@ INNER_MARK = (
 )
 # In Latin text, such bytes are few and apart.
 _NO_LATIN = re.compile(rb"[\x80-\xff]{4}|(?:[\x81-\xfe][\x40-\x7e]){4}")
+# In UTF-16, a byte of a character may look like a control character. Other text has none but those that separate.
+_CONTROLS = bytes({*range(0x20)} - {*b"\t\n\v\f\r\x01\x1a\x1c\x1d\x1e\x1f"})
+_ASCII = bytes(range(0x80))
+_FEW_CONTROLS = 0.02
+_WIDE = "utf-16-le or utf-16-be"
 _OTHER_SCRIPTS = "gb18030 or big5 (Chinese), shift_jis (Japanese), euc-kr (Korean) or cp1251 (Cyrillic)"
 _SHOWN = 80
 _SHOWN_BEFORE = 20
@@ -71,8 +76,12 @@ def invalid_bytes(content: bytes, error: UnicodeDecodeError, encoding: str, *, c
     if encoding not in ("utf-8", "utf-8-sig"):
         return f"bytes that are not {encoding}, the encoding in dataset.csv.encoding, after {before!r}"
     broken, around = content[error.start : error.end], content[error.start : error.start + _SHOWN]
-    if _NO_LATIN.search(around) is not None:
+    if _has_controls(content[max(0, error.start - 2 * _SHOWN) : error.start + 2 * _SHOWN]):
+        example = f"dataset.csv: {{encoding: …}}, such as {_WIDE}"
+    elif _NO_LATIN.search(around) is not None:
         example = f"dataset.csv: {{encoding: …}}, such as {_OTHER_SCRIPTS}"
+    elif 2 * len(around.translate(None, _ASCII)) > len(around):
+        example = "dataset.csv: {encoding: …}"  # Latin text is mostly ASCII
     else:
         is_windows = any(0x80 <= byte < 0xA0 for byte in around)
         example = f"such as dataset.csv: {{encoding: {'cp1252' if is_windows else 'latin-1'}}}"
@@ -93,6 +102,10 @@ def swallowed_rows(first: int, last: int) -> str:
         "their own. If quotes are ordinary text, set dataset.csv: {quote: none}; if the field does contain these "
         "lines, set dataset.csv: {rows_in_quotes: true}"
     )
+
+
+def _has_controls(content: bytes) -> bool:
+    return len(content) - len(content.translate(None, _CONTROLS)) > _FEW_CONTROLS * len(content)
 
 
 def _shown(content: bytes) -> str:

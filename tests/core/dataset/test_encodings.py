@@ -130,6 +130,27 @@ def test_the_example_fits_the_script(tmp_path: Path, encoding: str, text: str, e
     assert ("cp1252" in remedy) == (example == "cp1252")
 
 
+@pytest.mark.parametrize(
+    ("encoding", "content"),
+    [
+        ("utf-16-be", "质量\n物流很快包装完整下次还会再来"),  # one null byte: the encoding is not certain
+        ("utf-16-le", "质量\n物流很快包装完整下次还会再来"),
+        ("utf-16-be", "编号,评论\n" + "0," + "大为上个国我以要他时来用们生到作地于出就分对成会" * 90 + "\n1,好"),
+    ],
+)
+def test_utf_16_in_doubt_is_not_taken_for_latin_text(tmp_path: Path, encoding: str, content: str) -> None:
+    (tmp_path / "a.csv").write_bytes(content.encode(encoding))
+    with pytest.raises(DatasetError, match=r"name its encoding, dataset\.csv|utf-16-") as caught:
+        read(tmp_path, "a.csv")
+    assert "cp1252" not in str(caught.value) and "latin-1" not in str(caught.value)
+
+
+def test_a_few_control_characters_are_no_utf_16(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(("id,text\n" + "1,Jörg\x1f\x1fist hier\n" * 9).encode("latin-1"))
+    with pytest.raises(DatasetError, match=r"such as .*latin-1"):
+        read(tmp_path, "a.csv")
+
+
 MARK = "\ufeff"
 
 
