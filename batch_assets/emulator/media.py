@@ -62,9 +62,12 @@ def _sources(messages: Any) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _decoded(source: dict[str, Any]) -> bytes | None:
     try:
-        return base64.b64decode(source["data"], validate=True)
+        data = source["data"]
+        content = base64.b64decode(data, validate=True)
     except (KeyError, TypeError, ValueError):
         return None
+    # Python ignores padding after whole characters.
+    return content if len(data) == len(base64.b64encode(content)) else None
 
 
 def _image(source: dict[str, Any], images: int) -> tuple[str, str] | None:

@@ -138,6 +138,8 @@ def _problem(source: _Source, file: EncodedFile | None, images: int) -> str | No
     else:
         try:
             content = binascii.a2b_base64(data, strict_mode=True)
+            if len(data) != (len(content) + 2) // 3 * 4:  # Python accepts any number of = after whole characters
+                raise binascii.Error("Excess padding")
         except binascii.Error as error:
             return f"`data` is not Base64: {_fault(data, error)}"
         media = read_media(content)
@@ -150,6 +152,9 @@ def _problem(source: _Source, file: EncodedFile | None, images: int) -> str | No
 def _fault(data: bytes, error: binascii.Error) -> str:
     """Say what is wrong with Base64, and what to do. The API accepts the standard alphabet with padding only."""
     match = _FOREIGN.search(data)
+    unpadded = data.rstrip(b"=")
+    if match is None and b"=" not in unpadded and len(data) - len(unpadded) > -len(unpadded) % 4:
+        return "it has more = at its end than belong there. Remove them"
     if match is None and len(data) % 4:
         remedy = "Add the = at its end, or copy it again if it was cut off"
         return f"it has {len(data):,} characters, but the number must be a multiple of 4. {remedy}"

@@ -187,6 +187,17 @@ REFUSED: list[tuple[str, list[Any], str, str]] = [
                 BASE64.rstrip("="),
                 "it has 94 characters, but the number must be a multiple of 4. Add the = at",
             ),
+            (
+                "padding of a whole",
+                base64.b64encode(png()[:36]).decode() + "=",
+                "it has more = at its end than belong",
+            ),
+            (
+                "four of them",
+                base64.b64encode(png()[:36]).decode() + "====",
+                "it has more = at its end than belong",
+            ),
+            ("one too many", BASE64 + "=", "it has more = at its end than belong there. Remove them"),
             ("two in one", BASE64 + BASE64, "Excess data after padding. Encode the content again"),
             ("a long one", base64.b64encode(bytes(3000)).decode()[:-1], "it has 3,999 characters, but the number"),
         )
