@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import date, datetime, time
+from datetime import date, time, timedelta
 from decimal import Context, Decimal, InvalidOperation
 from functools import cache, partial
 from typing import Any
@@ -20,6 +20,15 @@ import pyarrow as pa
 from batch_assets.core.dataset.column_kinds import is_same
 from batch_assets.core.dataset.rows import OwnColumn, Rows
 from batch_assets.core.dataset.shown_values import is_stored_otherwise, plain_decimal
+from batch_assets.core.dataset.table_times import (
+    as_date,
+    as_duration,
+    as_nanoseconds,
+    as_time,
+    as_timestamp,
+    in_zone,
+    zone_of,
+)
 from batch_assets.core.io.json_text import FLOATS_SKIP, whole_number
 
 Read = Callable[[Any], Any]
@@ -27,12 +36,13 @@ Read = Callable[[Any], Any]
 
 _INTEGER, _FLOAT, _FLOAT32, _DECIMAL = "integer", "float", "float32", "decimal "
 _TEXT, _BOOLEAN, _DATE, _TIMESTAMP = "text", "boolean", "date", "timestamp"
+_ZONED, _TIME, _DURATION, _NANOSECONDS = "timestamp ", "time", "duration", "duration ns"
 _LIST, _MAP = "list", "map"
 MIXED = "mixed"
-"""The kind of a column of Python objects that has integers and floats. It is not recorded."""
+"""The kind of a column of Python objects that has integers and floats, or values of a kind on record. It is not
+recorded."""
 _WHOLE = re.compile("0|-?[1-9][0-9]*")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?")
-_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _BOOLEANS = {"True": True, "true": True, "False": False, "false": False}
 _DIGITS = Context(prec=80)  # more than Arrow's decimals have
 
@@ -54,8 +64,12 @@ def kind_of(type_: pa.DataType) -> Any:
         return f"{_DECIMAL}{type_.scale}"
     if pa.types.is_date(type_):
         return _DATE
-    if pa.types.is_timestamp(type_) and type_.tz is None:
-        return _TIMESTAMP
+    if pa.types.is_timestamp(type_):
+        return _TIMESTAMP if type_.tz is None else f"{_ZONED}{type_.tz}"
+    if pa.types.is_time(type_):
+        return _TIME
+    if pa.types.is_duration(type_):
+        return _NANOSECONDS if type_.unit == "ns" else _DURATION
     if pa.types.is_struct(type_):
         return {inner.name: kind_of(inner.type) for inner in type_}
     if pa.types.is_map(type_):
@@ -79,6 +93,14 @@ def kind_of_objects(values: Iterable[Any]) -> str | None:
         if isinstance(value, int | float | np.number) and not isinstance(value, bool) and value == value
     }
     return MIXED if len(kinds) > 1 else next(iter(kinds), None)
+
+
+def applies_to_objects(kind: Any) -> bool:
+    """Whether a kind on record applies to Python objects too, which otherwise have a kind each by itself.
+
+    pandas makes objects of times whose zones differ, and of durations that have no type in common.
+    """
+    return isinstance(kind, str) and (kind.startswith(_ZONED) or kind in (_DURATION, _NANOSECONDS))
 
 
 def readers(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Read]:
@@ -127,6 +149,9 @@ def _reader(kind: Any) -> Read | None:
         return partial(_map if kind[0] == _MAP else _list, read) if read is not None else None
     if isinstance(kind, str) and kind.startswith(_DECIMAL):
         return partial(_decimal, int(kind.removeprefix(_DECIMAL)))
+    if isinstance(kind, str) and kind.startswith(_ZONED):
+        zone = zone_of(kind.removeprefix(_ZONED))
+        return partial(in_zone, zone) if zone is not None else None
     return _SCALARS.get(kind)
 
 
@@ -153,7 +178,7 @@ def _inner(read: Read | None, value: Any) -> Any:
 def _text(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) < FLOATS_SKIP:
         return str(int(value))  # it was written without a point, if it was text because of other values
-    return str(value) if isinstance(value, bool | int | float | Decimal | date) else value
+    return str(value) if isinstance(value, bool | int | float | Decimal | date | time | timedelta) else value
 
 
 def _boolean(value: Any) -> Any:
@@ -199,36 +224,15 @@ def _decimal(scale: int, value: Any) -> Any:
     return plain_decimal(scaled) if scaled == number else value
 
 
-def _date(value: Any) -> Any:
-    if isinstance(value, str):
-        instant = _instant(value)
-        return instant.date() if instant is not None and _DAY.fullmatch(value) else value
-    is_midnight = isinstance(value, datetime) and value.tzinfo is None and value.time() == time()
-    return value.date() if is_midnight and not getattr(value, "nanosecond", 0) else value
-
-
-def _timestamp(value: Any) -> Any:
-    if isinstance(value, str):
-        instant = _instant(value)
-        return instant if instant is not None and not _DAY.fullmatch(value) else value
-    return datetime.combine(value, time()) if type(value) is date else value
-
-
-def _instant(text: str) -> datetime | None:
-    """The date or time without a zone that a text is; `None` if it is none."""
-    try:
-        instant = datetime.fromisoformat(text) if _DAY.match(text) else None
-    except ValueError:
-        return None
-    return instant if instant is not None and instant.tzinfo is None else None
-
-
 _SCALARS: dict[Any, Read] = {
     _TEXT: _text,
     _BOOLEAN: _boolean,
     _INTEGER: _integer,
     _FLOAT: _float,
     _FLOAT32: _float32,
-    _DATE: _date,
-    _TIMESTAMP: _timestamp,
+    _DATE: as_date,
+    _TIMESTAMP: as_timestamp,
+    _TIME: as_time,
+    _DURATION: as_duration,
+    _NANOSECONDS: as_nanoseconds,
 }

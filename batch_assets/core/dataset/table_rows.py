@@ -27,7 +27,14 @@ from batch_assets.core.dataset.rows import (
     plain_type,
 )
 from batch_assets.core.dataset.shown_values import is_stored_otherwise
-from batch_assets.core.dataset.table_kinds import MIXED, kind_of_objects, kinds_of, read_by, readers
+from batch_assets.core.dataset.table_kinds import (
+    MIXED,
+    applies_to_objects,
+    kind_of_objects,
+    kinds_of,
+    read_by,
+    readers,
+)
 from batch_assets.core.errors import DatasetError
 from batch_assets.core.io.slices import cut
 from batch_assets.core.pipeline.dataset import DatasetConfig
@@ -71,11 +78,11 @@ class TableRows:
         self.object_keys.add_schema(self.schema)
         self._given = table.select([field.name for field in table.schema if is_stored_otherwise(field)])
         self._dicts = value if isinstance(value, list) else None
-        columns_now = self._kinds_now(value)
+        columns_now = self._kinds_now(value, recorded or {})
         self.kinds: Kinds = {TABLE: {name: kind for name, kind in columns_now.items() if kind != MIXED}}
         self._readers = readers(recorded or {}, columns_now)
 
-    def _kinds_now(self, value: Any) -> dict[str, Any]:
+    def _kinds_now(self, value: Any, recorded: Mapping[str, Any]) -> dict[str, Any]:
         kinds = kinds_of(self.schema)
         is_frame = hasattr(value, "reset_index")  # pandas decides by all values whether a column has objects
         for name in {*self._given.column_names, *self._objects} & kinds.keys():
@@ -84,6 +91,7 @@ class TableRows:
         if is_frame:
             of_objects = {name: kind_of_objects(values(slice(None))) for name, values in self._objects.items()}
             kinds |= {name: kind for name, kind in of_objects.items() if kind is not None}
+            kinds |= {name: MIXED for name in self._objects if applies_to_objects(recorded.get(name))}
         return kinds
 
     def rows(self, target: pa.Schema) -> Iterator[Rows]:

@@ -140,6 +140,11 @@ def test_rejected_rows_and_encodings(tmp_path: Path) -> None:
     assert prompts(pipeline, recorded)[0] == ["ü 2", "unreadable_row", "b 3", "template_error"]
 
 
+UTC_TIME = dt.datetime(2024, 1, 2, 3, 4, 5, 123456, tzinfo=dt.UTC)
+BERLIN = pa.timestamp("us", "Europe/Berlin")
+DURATIONS = [dt.timedelta(days=1, hours=2, microseconds=5), dt.timedelta(hours=-3)]
+CLOCK = [dt.time(10, 0, 5, 250000), dt.time(0)]
+BIG = [2**53 + 1, 2**63 - 1]
 DAY = dt.date(2024, 1, 2)
 MIDNIGHT = dt.datetime(2024, 1, 2)
 SHOWN = "= {{ v }} {{ v | tojson }} {{ v is string }}"
@@ -163,6 +168,20 @@ TABLES: list[tuple[str, list[Any], pa.DataType | None, list[Any], pa.DataType | 
     ("categories", ["1"], pa.dictionary(pa.int32(), pa.string()), [1], pa.int64()),
     ("lists", [[1], [2, None]], None, [[1.0], [2.0, None], [2.5]], None),
     ("maps", [[("a", 1)]], pa.map_("string", "int64"), [[("a", 1.0)]], pa.map_("string", "double")),
+    ("another zone", [UTC_TIME], pa.timestamp("us", "UTC"), [UTC_TIME], BERLIN),
+    ("UTC", [UTC_TIME], BERLIN, [UTC_TIME], pa.timestamp("ns", "UTC")),
+    ("zones, then text", [UTC_TIME], BERLIN, [str(UTC_TIME), "n/a", "2024-01-02"], None),
+    ("text, then zones", [str(UTC_TIME)], None, [UTC_TIME], pa.timestamp("us", "UTC")),
+    ("zones in a list", [[UTC_TIME]], pa.list_(BERLIN), [[UTC_TIME]], pa.list_(pa.timestamp("us", "UTC"))),
+    ("durations in nanoseconds", DURATIONS, pa.duration("us"), DURATIONS, pa.duration("ns")),
+    ("nanoseconds no more", DURATIONS, pa.duration("ns"), DURATIONS, pa.duration("us")),
+    ("durations, then text", DURATIONS, pa.duration("us"), [*map(str, DURATIONS), "n/a"], None),
+    ("as pandas prints them", DURATIONS, pa.duration("ns"), [str(pd.Timedelta(one)) for one in DURATIONS], None),
+    ("text, then durations", list(map(str, DURATIONS)), None, DURATIONS, pa.duration("us")),
+    ("times of day, then text", CLOCK, pa.time64("us"), [*map(str, CLOCK), "n/a", "25:00:00"], None),
+    ("text, then times of day", list(map(str, CLOCK)), None, CLOCK, pa.time64("ns")),
+    ("large numbers, then text", BIG, pa.uint64(), [*map(str, BIG), "n/a"], None),
+    ("large numbers as decimals", BIG, pa.int64(), list(map(Decimal, BIG)), pa.decimal128(22, 2)),
     ("a new key", [{"a": 1}], None, [{"a": 1}, {"a": 2, "b": 3}], None),
     ("a key less", [{"a": 1, "b": None}, {"a": 2, "b": 3}], None, [{"a": 1}], None),
     ("keys in another order", [{"a": 1, "b": 2}], None, [{"b": 2, "a": 1}], None),
@@ -205,6 +224,14 @@ FRAMES: list[tuple[list[Any], list[Any]]] = [
     ([True, False], [True, False, None]),
     ([True, False], [True, False, "unknown"]),
     ([MIDNIGHT], [MIDNIGHT, None]),
+    ([UTC_TIME], [UTC_TIME, None]),
+    ([pd.Timestamp(UTC_TIME)], [pd.Timestamp(UTC_TIME), pd.Timestamp(UTC_TIME).tz_convert("Europe/Berlin")]),
+    (DURATIONS, [*DURATIONS, None]),
+    (CLOCK, [*CLOCK, None]),
+    (BIG, [*BIG, "n/a"]),
+    (BIG, [*BIG, 2**63]),
+    (BIG, [*BIG, 2**70]),
+    ([1, 2], [1, 2, 2**63]),
     ([Decimal("1.50")], [Decimal("1.50"), Decimal("1.123")]),
     ([{"a": 1}], [{"a": 1}, {"b": 2.5}]),
 ]
@@ -219,6 +246,33 @@ def test_a_row_more_or_less_in_a_frame_changes_no_prompt(
     after, _ = prompts(pipeline, recorded, pd.DataFrame({"v": later}))
     common = 1 if "n/a" in later or "n/a" in first else min(len(first), len(later))
     assert after[:common] == before[:common]
+
+
+def test_a_time_keeps_the_zone_on_record_whatever_rows_are_beside_it(tmp_path: Path) -> None:
+    pipeline = make_pipeline(tmp_path, {"asset": "raw"}, params=params("= {{ v }}"))
+    utc = pd.Timestamp(UTC_TIME)
+    berlin = utc.tz_convert("Europe/Berlin")
+    _, recorded = prompts(pipeline, table=pd.DataFrame({"v": [utc]}))
+    together, still = prompts(pipeline, recorded, pd.DataFrame({"v": [utc, berlin]}))
+    assert together == [f"= {UTC_TIME}"] * 2
+    assert prompts(pipeline, still, pd.DataFrame({"v": [berlin]}))[0] == together[1:]
+
+
+def test_large_numbers_that_have_lost_digits_are_what_they_are(tmp_path: Path) -> None:
+    """No one can tell which numbers they were."""
+    pipeline = make_pipeline(tmp_path, {"asset": "raw"}, params=params("= {{ v }}"))
+    _, recorded = prompts(pipeline, table=pd.DataFrame({"v": [1, *BIG]}))
+    after, _ = prompts(pipeline, recorded, pd.DataFrame({"v": [1, *BIG, None]}))
+    assert after == ["= 1", "= 9007199254740992.0", "= 9.223372036854776e+18", "= "]
+
+
+def test_a_zone_or_fraction_that_python_lacks_changes_nothing(tmp_path: Path) -> None:
+    pipeline = make_pipeline(tmp_path, "a.parquet", params=params("= {{ v }}"))
+    texts = ["2024-01-02T03:04:05.123456789", "9999-12-31T23:59:59-02:00", "0001-01-01T00:00:00+00:00"]
+    pq.write_table(pa.table({"v": texts}), tmp_path / "a.parquet")
+    for kind in ("timestamp", "timestamp UTC", "timestamp Nowhere/Land", "timestamp -12:00", "duration", "time"):
+        found, _ = prompts(pipeline, {"parquet": {"v": kind}})
+        assert found[0] == f"= {texts[0]}" and len(found) == 3
 
 
 def test_files_of_a_folder_keep_the_types_that_they_had(tmp_path: Path) -> None:
