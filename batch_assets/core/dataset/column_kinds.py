@@ -14,9 +14,11 @@ from typing import Any
 
 Kinds = dict[str, dict[str, Any]]
 """The kinds of columns by their name, for each group of rows that have their kinds in common: all CSV files (CSV),
-all Parquet files (PARQUET), one Parquet file that differs from the others, or a table in memory (TABLE)."""
+all Parquet files (PARQUET), one Parquet file that differs from the others, or a table in memory (TABLE). CONTENTS
+has no kinds: it has the digest of each such Parquet file by its group, so that a renamed file is found."""
 
 CSV, PARQUET, TABLE = "csv", "parquet", "table"
+CONTENTS = "parquet contents"
 
 
 def updated(recorded: Kinds, inferred: Kinds, declared: Collection[str]) -> Kinds:
@@ -35,6 +37,7 @@ def updated(recorded: Kinds, inferred: Kinds, declared: Collection[str]) -> Kind
         group: {column: kind for column, kind in columns.items() if column not in declared}
         for group, columns in kinds.items()
     }
+    kept[CONTENTS] = recorded.get(CONTENTS, {}) | inferred.get(CONTENTS, {})  # a file may have been written again
     return {group: columns for group, columns in kept.items() if columns}
 
 
@@ -44,7 +47,7 @@ def of_group(kinds: Mapping[str, Mapping[str, Any]], group: str, declared: Colle
 
 
 def usual_kinds(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the kind that each column has in most files.
+    """Return the kind that each column has in most files. Of two with as many files, the choice is by their text.
 
     Args:
         files: The kinds of the columns of each file.
@@ -56,7 +59,8 @@ def usual_kinds(files: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             text = json.dumps(kind)
             counts.setdefault(name, Counter())[text] += 1
             kinds.setdefault(name, {})[text] = kind
-    return {name: kinds[name][texts.most_common(1)[0][0]] for name, texts in counts.items()}
+    usual = {name: max(texts, key=lambda text: (texts[text], text)) for name, texts in counts.items()}
+    return {name: kinds[name][text] for name, text in usual.items()}
 
 
 def is_same(kind: Any, other: Any) -> bool:

@@ -66,7 +66,9 @@ class Dataset:
             match config.kind:
                 case DatasetKind.PATH:
                     self.location = filled(config.pattern, partition)
-                    return TableFiles(self.location, pipeline, self._recorded)
+                    files = TableFiles(self.location, pipeline, self._recorded)
+                    self._recorded = files.recorded
+                    return files
                 case DatasetKind.FILES:
                     self.location = filled(config.pattern, partition)
                     return DocumentFiles(self.location, pipeline)

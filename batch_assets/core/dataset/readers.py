@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
+from os import SEEK_END
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -36,6 +38,8 @@ from batch_assets.core.pipeline.dataset import DatasetConfig
 
 BLOCK_BYTES = 4 << 20
 _HEAD_BYTES = 256
+# A Parquet file ends with its footer, the length of the footer in 4 bytes, and a mark.
+_PARQUET_END = 8
 
 
 class FileReader(Protocol):
@@ -79,6 +83,14 @@ class ParquetReader:
             self._readers: dict[str, Read] = {}
             self.object_keys = ObjectKeys()
             self.object_keys.add_schema(self.schema)
+
+    def content_digest(self) -> str:
+        """Return a digest of what tells the file from others whatever its name is: its footer and its size."""
+        with self._data.open() as file:
+            size = file.seek(-_PARQUET_END, SEEK_END) + _PARQUET_END
+            length = int.from_bytes(file.read(4), "little")
+            file.seek(-_PARQUET_END - length, SEEK_END)
+            return sha256(b"%d " % size + file.read(length)).hexdigest()[:32]
 
     def adopt(self, recorded: Mapping[str, Any]) -> None:
         """Read columns by their kinds on record."""

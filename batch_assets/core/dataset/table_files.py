@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from batch_assets.core.dataset.column_kinds import CSV, PARQUET, Kinds, is_same, of_group, usual_kinds
+from batch_assets.core.dataset.column_kinds import CONTENTS, CSV, PARQUET, Kinds, is_same, of_group, usual_kinds
 from batch_assets.core.dataset.csv_cells import csv_kind
 from batch_assets.core.dataset.csv_reader import CsvReader, agree_on_types
 from batch_assets.core.dataset.data_file import DataFile
 from batch_assets.core.dataset.folder_files import shown_names, tables_in
 from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.mixed_columns import MixedColumn
+from batch_assets.core.dataset.moved_files import named_as_now
 from batch_assets.core.dataset.object_keys import ObjectKeys
 from batch_assets.core.dataset.readers import FileReader, ParquetReader, known_endings, reader_class
 from batch_assets.core.dataset.rows import Rows
@@ -32,6 +33,9 @@ class TableFiles:
         pipeline: The pipeline.
         recorded: The kinds of its columns that are on record.
 
+    Attributes:
+        recorded: These kinds, with the files named as they are named now.
+
     Raises:
         DatasetError: When there is no such file, its format is unknown, it cannot be read, or its columns differ
             from those of the other files.
@@ -43,7 +47,6 @@ class TableFiles:
     def __init__(self, path: str, pipeline: Pipeline, recorded: Kinds) -> None:
         config = pipeline.config.dataset
         self._declared = frozenset(config.types)
-        self._recorded = recorded
         self._located = LocatedFiles(path, pipeline.project)
         self._max_file_bytes = config.max_file_bytes
         self._readers = [_reader(file, config) for file in self._files(config.pattern)]
@@ -54,6 +57,8 @@ class TableFiles:
         if config.missing_columns is not None:
             _check_same_columns(self._readers)
             _check_related(self._readers)
+        digests = {self._group(reader): reader.content_digest for reader in self._parquet_readers}
+        self.recorded = named_as_now(recorded, digests)
         self._read_as_recorded()
         self._csv_types = agree_on_types(self._readers, recorded)
         self.schema = _unified([reader.schema for reader in self._readers])
@@ -64,9 +69,9 @@ class TableFiles:
 
     def _read_as_recorded(self) -> None:
         """Read each Parquet file by the kinds on record: its own, or those that most files have."""
-        usual = of_group(self._recorded, PARQUET, self._declared)
+        usual = of_group(self.recorded, PARQUET, self._declared)
         for reader in self._parquet_readers:
-            own = of_group(self._recorded, self._group(reader), self._declared)
+            own = of_group(self.recorded, self._group(reader), self._declared)
             reader.adopt(usual | own)
 
     @property
@@ -81,7 +86,7 @@ class TableFiles:
         """The kinds of its columns as they are inferred, for Parquet of those that are not on record."""
         csv_kinds = {column: csv_kind(column_type.type) for column, column_type in self._csv_types.items()}
         kinds: Kinds = {CSV: {column: kind for column, kind in csv_kinds.items() if kind is not None}}
-        recorded = self._recorded.get(PARQUET, {})
+        recorded = self.recorded.get(PARQUET, {})
         files = [(self._group(reader), reader.kinds) for reader in self._parquet_readers]
         kinds[PARQUET] = usual = usual_kinds([columns for _, columns in files])
         for group, columns in files:
@@ -90,12 +95,18 @@ class TableFiles:
                 for name, kind in columns.items()
                 if name not in recorded and not is_same(kind, usual[name])
             }
+        own = {group for group, columns in kinds.items() if columns} | self.recorded.keys()
+        kinds[CONTENTS] = {
+            group: reader.content_digest()
+            for reader in self._parquet_readers
+            if (group := self._group(reader)) in own
+        }
         return kinds
 
     @property
     def mixed_columns(self) -> list[MixedColumn]:
         """The columns of CSV files that few values keep from being of a type, unless their kind is on record."""
-        settled = self._declared | self._recorded.get(CSV, {}).keys()
+        settled = self._declared | self.recorded.get(CSV, {}).keys()
         nearest = {
             column: column_type.almost.nearest
             for column, column_type in self._csv_types.items()

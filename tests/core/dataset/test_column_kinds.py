@@ -288,11 +288,48 @@ def test_files_of_a_folder_keep_the_types_that_they_had(tmp_path: Path) -> None:
     write("3.parquet", [3], pa.float64())
     before, recorded = prompts(pipeline)
     assert before == ["= 1", "= 2", "= 3.0"]
+    digests = recorded.pop("parquet contents")
     assert recorded == {"parquet": {"v": "integer"}, "parquet/3.parquet": {"v": "float"}}
+    assert list(digests) == ["parquet/3.parquet"]
+    recorded["parquet contents"] = digests
     write("1.parquet", [1, 1.5], pa.float64())
     write("3.parquet", [3], pa.int64())
     write("4.parquet", [4, 4.5], pa.float64())
-    assert prompts(pipeline, recorded) == (["= 1", "= 1.5", "= 2", "= 3.0", "= 4", "= 4.5"], recorded)
+    after, still = prompts(pipeline, recorded)
+    assert after == ["= 1", "= 1.5", "= 2", "= 3.0", "= 4", "= 4.5"]
+    assert still.pop("parquet contents").keys() == recorded.pop("parquet contents").keys()
+    assert still == recorded
+
+
+@pytest.mark.parametrize(
+    "names", [["9", "0", "5", "7"], ["b", "a", "c", "d"], ["d", "c", "b", "a"], ["b", "c", "d", "e"]]
+)
+def test_prompts_do_not_depend_on_the_names_of_files(tmp_path: Path, names: list[str]) -> None:
+    tables = {
+        "a": ([1], pa.int64()),
+        "b": ([2.0], pa.float64()),
+        "c": ([3.0], pa.float64()),
+        "d": ([4], pa.int64()),
+    }
+    folder, pipeline = tmp_path / "days", make_pipeline(tmp_path, "days", params=params("= {{ v }}"))
+    folder.mkdir()
+    for name, (values, type_) in tables.items():
+        pq.write_table(pa.table({"v": pa.array(values, type_)}), folder / f"{name}.parquet")
+    before, recorded = prompts(pipeline)
+    assert before == ["= 1", "= 2.0", "= 3.0", "= 4"]
+    for name, now in zip(tables, names, strict=True):
+        (folder / f"{name}.parquet").rename(folder / f"{now}.new")
+    for now in names:
+        (folder / f"{now}.new").rename(folder / f"{now}.parquet")
+    after, still = prompts(pipeline, recorded)
+    assert sorted(after) == sorted(before)
+    pq.write_table(pa.table({"v": pa.array([5.0])}), folder / "-.parquet")
+    with_more, still = prompts(pipeline, still)
+    assert with_more == ["= 5", *after]  # whatever the names are
+    for table in ("b", "c"):  # the record follows the file under its new name
+        path = folder / f"{names[list(tables).index(table)]}.parquet"
+        pq.write_table(pa.table({"v": pa.array([int(tables[table][0][0])])}), path)
+    assert prompts(pipeline, still)[0] == with_more
 
 
 def test_lines_and_dicts_need_no_record(tmp_path: Path) -> None:
