@@ -110,7 +110,8 @@ def run_pipeline(
     report = build_requests(root, pipeline, partition, watcher.rows_read, table=table, **asdict(again))
     watcher.built(report)
     if report.without_partition:
-        watcher.problem(rows_left_out(pipeline, report.without_partition))
+        left_out = rows_left_out(pipeline, report.without_partition, report.without_partition_examples)
+        watcher.problem(left_out)
     for column in report.mixed_columns:
         watcher.problem(column.as_text)
     run = _Run(root, pipeline, partition, watcher)

@@ -137,6 +137,11 @@ class Dataset:
         return self._picks[1].without if self._picks is not None else 0
 
     @property
+    def without_partition_examples(self) -> list[str]:
+        """The first of these rows, with their values or why they could not be read, as texts."""
+        return list(self._picks[1].examples) if self._picks is not None else []
+
+    @property
     def shapes(self) -> list[frozenset[str]]:
         """The keys that objects in the columns have, see `ObjectKeys`."""
         return self._rows_from.object_keys.shapes
@@ -202,7 +207,7 @@ class Dataset:
         if self._picks is not None:
             column, picks = self._picks
             read = list(dict.fromkeys([*wanted, column]))
-            picks.without = 0
+            picks.begin()
         # To only count rows, one column still has to be read.
         target = pa.schema([self.schema.field(name) for name in read or self.schema.names[:1]])
         number = 0
@@ -214,7 +219,7 @@ class Dataset:
                     rows.table = rows.table.append_column(ROW_NUMBER, numbers)
                 number += count
                 if self._picks is not None:
-                    rows = rows.filter(picks.mask(rows.table.column(column)))
+                    rows = rows.filter(picks.mask(rows.table.column(column), number - count, rows.rejects))
                     if not len(rows.table):
                         continue
                 rows.table = rows.table.select(columns)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import glob
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from textwrap import shorten
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -18,6 +20,7 @@ from batch_assets.core.remedies import NamePartition
 
 _INSTANT = pa.timestamp("us", "UTC")
 _MICROSECONDS = 1_000_000
+_SHOWN, _SHOWN_CHARACTERS = 3, 60
 
 
 def filled(path: str, key: str) -> str:
@@ -53,6 +56,7 @@ class PartitionRows:
         without: The number of rows so far that belong to no partition at all. Their value is null, empty, not one
             of the `static` keys, or cannot be a key. For time partitions it is not a date, or is outside their
             start and end.
+        examples: The first of these rows, with their values or why they could not be read, as texts.
 
     Raises:
         ValueError: When the column's type or the key does not fit the partitions.
@@ -62,6 +66,7 @@ class PartitionRows:
     key: str
     type_: pa.DataType
     without: int = 0
+    examples: list[str] = field(default_factory=list)
     _window: Window = field(init=False)
     _static: frozenset[str] | None = field(init=False)
 
@@ -78,23 +83,50 @@ class PartitionRows:
         else:
             check_has_text(self.type_)
 
-    def mask(self, column: pa.Array) -> pa.Array:
-        """Whether each row belongs to the partition: bool, shape (n,), without nulls."""
+    def begin(self) -> None:
+        """Begin to read the dataset, perhaps once more."""
+        self.without = 0
+        self.examples.clear()
+
+    def mask(self, column: pa.Array, first: int, rejects: Mapping[int, tuple[str, str]]) -> pa.Array:
+        """Whether each row belongs to the partition: bool, shape (n,), without nulls.
+
+        Args:
+            column: The values that determine the partition, shape (n,).
+            first: The number of the first row, from 0.
+            rejects: The (error type, text) of rejected rows, by position.
+        """
         if not self.partitions.is_time:
             texts = partition_texts(column)
             keys = {text for text in set(texts) if text and self._is_key(text)}
-            self.without += sum(text not in keys for text in texts)
+            self._note([at for at, text in enumerate(texts) if text not in keys], column, first, rejects)
             return pa.array([text == self.key for text in texts], pa.bool_())
         instants = _instants(column, self.partitions.timezone)
         times = self.partitions.times
-        self.without += len(instants) - (pc.sum(_within(instants, times.since, times.until)).as_py() or 0)
+        outside = pc.invert(_within(instants, times.since, times.until))
+        self._note(pc.indices_nonzero(outside).to_pylist(), column, first, rejects)
         return _within(instants, self._window.start, self._window.end)
+
+    def _note(
+        self, outside: list[int], column: pa.Array, first: int, rejects: Mapping[int, tuple[str, str]]
+    ) -> None:
+        """Count rows that belong to no partition at all, and keep examples."""
+        self.without += len(outside)
+        for position in outside[: _SHOWN - len(self.examples)]:
+            if position in rejects:
+                self.examples.append(rejects[position][1])
+            else:
+                self.examples.append(f"row {first + position} (from 0): {_shown(column[position])}")
 
     def _is_key(self, text: str) -> bool:
         if self._static is not None:
             return text in self._static
         # The command line accepts any key of dynamic partitions, even one that Dagster rejects.
         return text == self.key or key_problem(text) is None
+
+
+def _shown(value: pa.Scalar) -> str:
+    return shorten(repr(str(value)), _SHOWN_CHARACTERS, placeholder="…") if value.is_valid else "null"
 
 
 def check_has_text(type_: pa.DataType) -> None:
@@ -170,12 +202,13 @@ def _microseconds(moment: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * _MICROSECONDS + delta.microseconds
 
 
-def rows_left_out(pipeline: Pipeline, count: int) -> str:
+def rows_left_out(pipeline: Pipeline, count: int, examples: Sequence[str] = ()) -> str:
     """Return the warning about rows that belong to no partition.
 
     Args:
         pipeline: A pipeline whose partitions are defined by a column.
         count: The number of these rows.
+        examples: The first of them, as texts.
     """
     partitions = pipeline.config.partitions
     assert partitions is not None
@@ -186,7 +219,8 @@ def rows_left_out(pipeline: Pipeline, count: int) -> str:
         times = partitions.times
         outside = f"before {times.start}" + (f", or on or after {times.end}" if times.end else "")
         reasons = f"null, not a date, {'' if times.end else 'or '}{outside}"
+    first = f". The first: {'; '.join(examples)}" if examples else ""
     return (
         f"Rows of the dataset that belong to no partition and are never sent: {count:,}. Their "
-        f"{partitions.column!r} is {reasons}"
+        f"{partitions.column!r} is {reasons}{first}"
     )

@@ -297,6 +297,7 @@ class _Build:
             on_rows(report.rows)
         keys.finish()
         report.without_partition = self._dataset.without_partition
+        report.without_partition_examples = self._dataset.without_partition_examples
 
     def _render(self, rows: Rows, keys: list[Any]) -> tuple[list[bytes | None], Rejects, set[bytes]]:
         """Render rows and write the requests that are new.

@@ -22,6 +22,7 @@ class RequestsReport:
         left_out: The number of these requests that would be submitted, but are beyond the limit.
         without_partition: The number of rows that belong to no partition, so to no submission: their value in
             `partitions.column` is null, not a date, or not a partition key.
+        without_partition_examples: The first of these rows, as texts.
         files: The names of the request files written.
         bytes: The size of the HTTP bodies that they become.
         mixed_columns: Columns that are text because of a few values, if their kind was inferred by this run.
@@ -37,6 +38,7 @@ class RequestsReport:
     in_flight: int = 0
     left_out: int = 0
     without_partition: int = 0
+    without_partition_examples: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     bytes: int = 0
     mixed_columns: list[MixedColumn] = field(default_factory=list)

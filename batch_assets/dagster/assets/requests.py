@@ -61,7 +61,8 @@ def materialize_requests(
                 f"The limit leaves out {count(report.left_out, 'more request')}: {remedy} to send them"
             )
         if report.without_partition:
-            context.log.warning(rows_left_out(pipeline, report.without_partition))
+            left_out = rows_left_out(pipeline, report.without_partition, report.without_partition_examples)
+            context.log.warning(left_out)
         for column in report.mixed_columns:
             context.log.warning(column.as_text)
         metadata = _metadata(root, pipeline, partition, report)

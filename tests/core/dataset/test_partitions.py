@@ -314,8 +314,25 @@ def test_rows_with_text_that_is_not_a_date_belong_to_no_partition_and_are_counte
     assert rows_left_out(pipeline, 5).endswith(
         "and are never sent: 5. Their 'at' is null, not a date, before 2026-01-01, or on or after 2027-01-01"
     )
+    assert report.without_partition_examples == [
+        "row 1 (from 0): null", "row 3 (from 0): 'soon'", "row 6 (from 0): ''",
+    ]  # fmt: skip
     # A partition without any row is complete at once.
     assert world.build(pipeline, "2026-03-01").rows == 0
+
+
+def test_a_row_whose_partition_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("id,at\na,2026-01-01\nb,n/a\nc\nd,2026-01-01\n")
+    dataset_of = {"path": "rows.csv", "key": "id", "types": {"at": "date32"}, "bad_rows": "reject"}
+    pipeline = make_pipeline(tmp_path, dataset_of, partitions={"daily": {"start": "2026-01-01"}, "column": "at"})
+    with Dataset(pipeline, partition="2026-01-01") as dataset:
+        for _ in range(2):  # may be read again
+            assert [rows.table.column(0).to_pylist() for rows in dataset.rows(["id"])] == [["a", "d"]]
+            value, line = dataset.without_partition_examples
+            assert dataset.without_partition == 2
+    assert value.endswith("rows.csv, line 3: column 'at' is not date32[day] throughout: it has 'n/a'")
+    assert "rows.csv, line 4: 1 fields where the header has 2" in line
+    assert rows_left_out(pipeline, 2, [value]).endswith(f"or before 2026-01-01. The first: {value}")
 
 
 def test_row_numbers_and_rejects_refer_to_the_whole_dataset(tmp_path: Path) -> None:
