@@ -7,7 +7,8 @@ as _SUCCESS, texts about the tables, checksums, images and PDFs that rows may na
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from urllib.parse import unquote
 
 from batch_assets.core.dataset.data_file import COMPRESSIONS, DataFile
 from batch_assets.core.errors import DatasetError
@@ -62,9 +63,32 @@ def tables_in(
         if other != name:
             raise DatasetError(
                 f"{path} has {other!r} and {name!r}, which look like one table twice: remove one of them, or read "
-                f"a part of the folder, {_pattern(path, {name: file})}"
+                f"a part of the folder, {_pattern(path, [name])}"
             )
     return list(tables.values())
+
+
+def check_folder_names(columns: Mapping[str, Collection[str]], path: str) -> None:
+    """Check that no column is in the names of folders alone, as in year=2024/part.parquet.
+
+    Args:
+        columns: The columns of each table by its path relative to the folder, in path order.
+        path: The folder as the pipeline file has it, for errors.
+
+    Raises:
+        DatasetError: When there is one. pandas, Spark and others would read it.
+    """
+    for relative, names in columns.items():
+        for folder in relative.split("/")[:-1]:
+            name, sign, _ = folder.partition("=")
+            column = unquote(name)
+            if sign and column and column not in names:
+                raise DatasetError(
+                    f"{path} has a folder {folder!r}, whose name would be a column {column!r} in pandas and other "
+                    "programs, but only columns within the files are read. To read the rows without this column, "
+                    f"write a pattern {_pattern(path, [relative])}. To have it, write it into the files, or read "
+                    "them by a query, with hive_partitioning in DuckDB"
+                )
 
 
 def shown_names(names: list[str]) -> str:
@@ -74,8 +98,12 @@ def shown_names(names: list[str]) -> str:
 
 
 def _is_marker(relative: str) -> bool:
-    """Whether another program left the file beside the tables, such as _SUCCESS or _logs/…"""
-    return any(part.startswith("_") for part in relative.split("/"))
+    """Whether another program left the file beside the tables, such as _SUCCESS or _logs/…
+
+    A folder such as _year=2024 has rows.
+    """
+    *folders, name = relative.split("/")
+    return name.startswith("_") or any(part.startswith("_") and "=" not in part for part in folders)
 
 
 def _check_no_log(files: Mapping[str, object], path: str) -> None:
@@ -88,7 +116,7 @@ def _check_no_log(files: Mapping[str, object], path: str) -> None:
                 )
 
 
-def _pattern(path: str, tables: Mapping[str, DataFile]) -> str:
+def _pattern(path: str, tables: Collection[str]) -> str:
     """A pattern for some of the tables, as an example."""
     name = next(iter(tables), "a.csv").rsplit("/", 1)[-1]
     deeper = "**/" if any("/" in table for table in tables) else ""

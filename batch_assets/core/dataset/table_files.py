@@ -11,7 +11,7 @@ from batch_assets.core.dataset.column_kinds import CONTENTS, CSV, PARQUET, Kinds
 from batch_assets.core.dataset.csv_cells import csv_kind
 from batch_assets.core.dataset.csv_reader import CsvReader, agree_on_types
 from batch_assets.core.dataset.data_file import DataFile
-from batch_assets.core.dataset.folder_files import shown_names, tables_in
+from batch_assets.core.dataset.folder_files import check_folder_names, shown_names, tables_in
 from batch_assets.core.dataset.located_files import LocatedFiles
 from batch_assets.core.dataset.mixed_columns import MixedColumn
 from batch_assets.core.dataset.moved_files import named_as_now
@@ -50,6 +50,9 @@ class TableFiles:
         self._located = LocatedFiles(path, pipeline.project)
         self._max_file_bytes = config.max_file_bytes
         self._readers = [_reader(file, config) for file in self._files(config.pattern)]
+        if self._located.is_folder:
+            names = {self._located.relative(reader.name): reader.schema.names for reader in self._readers}
+            check_folder_names(names, config.pattern)
         if config.csv is not None and not any(isinstance(reader, CsvReader) for reader in self._readers):
             raise DatasetError(
                 f"{path} has no CSV or TSV file, but dataset.csv applies only to those: leave it out"

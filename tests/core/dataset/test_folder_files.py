@@ -42,6 +42,40 @@ def test_a_file_that_may_hold_rows_is_named(data: Path, name: str) -> None:
     assert read(data.parent, "data/*.csv")["id"].to_pylist() == [1]
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "column"),
+    [
+        ("year=2024/b.csv", "id\n2\n", "year"),
+        ("a/month=01/deep/b.csv", "id\n2\n", "month"),
+        ("_day=7/b.csv", "id\n2\n", "_day"),
+        ("my%20day=x%3Dy/b.jsonl", '{"id": 2}\n', "my day"),
+        ("lang=/b.csv", "id\n2\n", "lang"),
+    ],
+)
+def test_a_column_that_is_in_the_name_of_a_folder_is_named(
+    data: Path, file: str, content: str, column: str
+) -> None:
+    (data / file).parent.mkdir(parents=True)
+    (data / file).write_text(content)
+    ending = file[file.rfind(".") :]
+    problem = (
+        rf"dataset\.path: data/ has a folder '\S+=\S*', whose name would be a column {column!r} .*"
+        rf"such as dataset\.path: data/\*\*/\*\{ending}\. To have"
+    )
+    with pytest.raises(DatasetError, match=problem):
+        read(data.parent, "data/")
+    assert 2 in read(data.parent, f"data/**/*{ending}")["id"].to_pylist()
+    assert read(data.parent, str(Path("data", file).parent))["id"].to_pylist() == [2]
+
+
+def test_a_column_of_the_files_may_be_in_the_name_of_a_folder_too(data: Path) -> None:
+    (data / "id=2").mkdir()
+    (data / "id=2" / "b.csv").write_text("id\n2\n")
+    (data / "_logs").mkdir()
+    (data / "_logs" / "c=3").write_text("no table")
+    assert read(data.parent, "data")["id"].to_pylist() == [1, 2]
+
+
 def test_many_files_are_counted(data: Path) -> None:
     for number in range(9):
         (data / f"{number}.xlsx").write_bytes(b"x")
